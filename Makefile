@@ -1,0 +1,44 @@
+# One command for each thing; 'make' alone lists them. Set PYTHON to use another interpreter than python3.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help all build test lint types fmt devserver clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+all: lint types test build ## lint, types, test, build
+
+build: $(VENV)/.installed ## source archive and wheel, into dist/
+	$(BIN)/python -m build --quiet
+
+test: $(VENV)/.installed ## install what the tests need and run the whole suite
+	@tests/install-peers.sh
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed ## style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed ## mypy, strict
+	$(BIN)/mypy
+
+fmt: $(VENV)/.installed ## format the code and sort its imports
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+devserver: $(VENV)/.installed ## run the proxy in front of two small backends, all on this machine
+	$(BIN)/python deploy/dev/devserver.py
+
+clean: ## remove everything that these commands made, srv/ included
+	rm -rf $(VENV) build dist srv *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Debian's python3 comes without ensurepip; python3-venv brings it.
+$(VENV)/.installed: setup.cfg setup.py pyproject.toml
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || deploy/dev/apt-install.sh python3-venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint,build]'
+	@touch $@

@@ -1,0 +1,18 @@
+"""mcproxy: a TLS SNI router.
+
+The life of one connection, and the file that owns each step:
+
+    accept            net/listener.py      a raw socket and its peer address, many for each wake-up
+    PROXY header      net/session.py       only where the listener wants one, only from trusted_proxies
+    firewall, limits  policy/firewall.py   IP, CIDR, country; then policy/limits.py: how many, how fast
+    peek              net/peek.py          the ClientHello stays in the kernel; wire/hello.py reads the copy
+    route             policy/routing.py    the name, exactly, in the table that the session began with
+    dial              net/dial.py          TCP or UNIX socket, PROXY header out where the route asks
+    relay             net/relay.py         recv and send for talk, splice for bulk, until both sides have ended
+    count and log     stats.py, log.py     one line a connection, the refused ones too
+
+Whatever goes wrong before the relay ends in `Refused`, which carries a `Reason`; the client gets a RST and nothing
+else. `net/session.py` tells this story in one function; `app.py` builds what it needs.
+"""
+
+__version__ = "0.1.0"

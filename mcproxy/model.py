@@ -1,0 +1,139 @@
+"""The values that everything else speaks of: frozen, without behaviour, free of I/O.
+
+A changed route is a new `Route`; nothing here is ever mutated. The words in the enums are the words of the log, the
+metrics, the admin API and the tests.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+UNIX_PREFIX = "unix:"
+
+
+class Mode(StrEnum):
+    """What a route does with the connection."""
+
+    L4 = "l4"  # the raw stream passes to the backend, untouched
+    L7 = "l7"  # TLS ends here; HTTP is proxied to the backend
+
+
+class RuleKind(StrEnum):
+    """What a firewall rule is matched against, in the order in which the kinds are tried."""
+
+    IP = "ip"
+    CIDR = "cidr"
+    COUNTRY = "country"
+
+
+class Reason(StrEnum):
+    """Why a connection was refused; `OK` is one that reached its backend."""
+
+    OK = "ok"
+    # firewall
+    BLOCKED_IP = "blocked_ip"
+    BLOCKED_CIDR = "blocked_cidr"
+    BLOCKED_COUNTRY = "blocked_country"
+    # limits
+    LIMIT_TOTAL = "limit_total"  # proxy.max_connections
+    LIMIT_LISTENER = "limit_listener"  # listeners.max_connections
+    LIMIT_PER_IP = "limit_per_ip"  # firewall.max_connections_per_ip
+    RATE_PER_IP = "rate_per_ip"  # firewall.connection_rate_per_ip
+    LIMIT_TABLE_FULL = "limit_table_full"  # too many addresses to keep count of: fail closed
+    DESCRIPTORS = "descriptors"  # too few descriptors left
+    # PROXY protocol
+    PROXY_UNTRUSTED = "proxy_untrusted"  # the peer is not in trusted_proxies
+    PROXY_MALFORMED = "proxy_malformed"  # no header, or not one of either version
+    # ClientHello
+    HANDSHAKE_TIMEOUT = "handshake_timeout"  # PROXY header and hello not complete in proxy.handshake_timeout
+    HELLO_TRUNCATED = "hello_truncated"  # the client ended before its hello did
+    HELLO_NOT_TLS = "hello_not_tls"
+    HELLO_MALFORMED = "hello_malformed"
+    HELLO_OVERSIZED = "hello_oversized"
+    SNI_MISSING = "sni_missing"
+    SNI_DUPLICATE = "sni_duplicate"
+    SNI_IP_LITERAL = "sni_ip_literal"
+    SNI_INVALID = "sni_invalid"  # not a host name
+    # routing and backend
+    ROUTE_UNKNOWN = "route_unknown"
+    BACKEND_UNRESOLVED = "backend_unresolved"  # its name has no address
+    BACKEND_REFUSED = "backend_refused"
+    BACKEND_UNREACHABLE = "backend_unreachable"
+    BACKEND_TIMEOUT = "backend_timeout"  # no connection in proxy.connect_timeout
+    # neither side's fault
+    SHUTDOWN = "shutdown"  # cut while draining, before its relay began
+    KILLED = "killed"  # cut by an operator, before its relay began
+    INTERNAL_ERROR = "internal_error"  # a bug of ours: the log has the traceback
+
+
+class Refused(Exception):
+    """The connection must not go on: the client gets a RST. Raised by every step before the relay."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail  # what exactly was wrong; for the log, never for the client
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)
+
+
+class End(StrEnum):
+    """How a connection ended."""
+
+    REFUSED = "refused"  # before the relay; the reason says why
+    CLOSED = "closed"  # both sides sent FIN
+    CLIENT_RESET = "client_reset"
+    BACKEND_RESET = "backend_reset"
+    IDLE_TIMEOUT = "idle_timeout"
+    HALF_CLOSE_TIMEOUT = "half_close_timeout"
+    SHUTDOWN = "shutdown"  # cut at proxy.shutdown_timeout
+    KILLED = "killed"  # cut by an operator
+    ERROR = "error"  # a bug of ours: the log has the traceback
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Where a route leads: "HOST:PORT", with `host` an IP address or a name, or "unix:/path"."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""  # of a UNIX socket; then host and port are empty
+
+    def __str__(self) -> str:
+        if self.path:
+            return UNIX_PREFIX + self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What happens to connections that ask for `hostname`, which is normalised (wire/name.py)."""
+
+    hostname: str
+    backend: Backend
+    mode: Mode = Mode.L4
+    tls_cert: str = ""
+    tls_key: str = ""
+    backend_tls: bool = False
+    backend_ca: str = ""
+    backend_server_name: str = ""
+    send_proxy_protocol: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An address that clients connect to; `addr` as it was configured is its identity."""
+
+    addr: str
+    proxy_protocol: bool = False
+    trusted_proxies: tuple[str, ...] = ()
+    max_connections: int = 0  # 0: no limit of its own
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallRule:
+    """Connections from `value` are refused, until `expires_at`."""
+
+    kind: RuleKind
+    value: str  # an address, a network, or an ISO 3166-1 alpha-2 code, each in canonical form
+    expires_at: float | None = None  # seconds since the epoch; None: for good

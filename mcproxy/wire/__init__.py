@@ -1,0 +1,1 @@
+"""Bytes to values and back: ClientHello, names, PROXY headers. Pure: no socket, no clock, no log."""

@@ -1,0 +1,14 @@
+#!/bin/sh
+# The real clients and servers that the tests talk to. Installs those that are missing.
+set -eu
+missing=
+need() { # need PROGRAM PACKAGE...
+	program=$1
+	shift
+	PATH="$PATH:/usr/sbin" command -v "$program" >/dev/null || missing="$missing $*"
+}
+need openssl openssl
+need curl curl
+need haproxy haproxy
+need nginx nginx-light libnginx-mod-stream
+[ -z "$missing" ] || "$(dirname "$0")/../deploy/dev/apt-install.sh" $missing

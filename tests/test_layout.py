@@ -1,0 +1,128 @@
+"""The house rules that a machine can hold: who may import whom, how long things may grow, where tests live."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "mcproxy"
+GENERATED = PACKAGE / "admin" / "pb"
+
+# A folder may import those of a lower rank, and of its own rank where that closes no circle.
+RANKS = {
+    "model": 0,
+    "wire": 1, "policy": 1, "table": 1, "stats": 1, "log": 1,
+    "net": 2, "l7": 2, "admin": 2, "store": 2, "config": 2,
+    "app": 3,
+    "cli": 4, "__main__": 5,
+}  # fmt: skip
+FORBIDDEN = {("admin", "net"), ("admin", "l7"), ("store", "net"), ("store", "l7"), ("net", "l7")}
+ONLY_PURE = {"wire": {"socket", "time", "logging", "gevent", "ssl", "select", "threading", "asyncio", "selectors"}}
+NOT_ON_THE_HUB = {"store": {"gevent"}, "admin": {"gevent"}}
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+USUAL_FUNCTION_LINES = 30
+UNUSUAL_SHARE = 0.05  # of all functions may be longer than usual
+
+
+def sources() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if GENERATED not in path.parents)
+
+
+def folder(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def arrows() -> set[tuple[str, str, str]]:
+    """(importing folder, imported folder, file)."""
+    found = set()
+    for path in sources():
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[0] == "mcproxy" and len(parts) > 1 and (parts[1] in RANKS):
+                found.add((folder(path), parts[1], str(path.relative_to(ROOT))))
+    return {arrow for arrow in found if arrow[0] != arrow[1] and arrow[0] != "__init__"}
+
+
+def test_every_folder_has_a_rank() -> None:
+    assert {folder(path) for path in sources()} - {"__init__"} <= set(RANKS)
+
+
+def test_no_arrow_back() -> None:
+    bad = {a for a in arrows() if RANKS[a[0]] < RANKS[a[1]] or (a[0], a[1]) in FORBIDDEN}
+    assert not bad
+
+
+def test_no_circles_between_folders() -> None:
+    graph: dict[str, set[str]] = {}
+    for source, target, _file in arrows():
+        graph.setdefault(source, set()).add(target)
+
+    def reach(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = [start]
+        while todo:
+            for target in graph.get(todo.pop(), ()):
+                if target not in seen:
+                    seen.add(target)
+                    todo.append(target)
+        return seen
+
+    assert not [name for name in graph if name in reach(name)]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_folder_stays_off_what_is_not_its_business(path: Path) -> None:
+    banned = ONLY_PURE.get(folder(path), set()) | NOT_ON_THE_HUB.get(folder(path), set())
+    assert not banned & {name.split(".")[0] for name in imports(path)}
+
+
+def test_nothing_is_monkey_patched() -> None:
+    assert not [path for path in sources() if "gevent.monkey" in set(imports(path))]
+
+
+def functions() -> Iterator[tuple[str, int]]:
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", lines
+
+
+def test_functions_are_short() -> None:
+    lengths = dict(functions())
+    assert not {name: n for name, n in lengths.items() if n > MAX_FUNCTION_LINES}
+    unusual = {name: n for name, n in lengths.items() if n > USUAL_FUNCTION_LINES}
+    assert len(unusual) <= UNUSUAL_SHARE * len(lengths), unusual
+
+
+def test_files_are_short() -> None:
+    checked = [*sources(), *(ROOT / "tests").rglob("*.py")]
+    assert not [str(path) for path in checked if len(path.read_text().splitlines()) > MAX_FILE_LINES]
+    assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 100
+
+
+def test_tests_mirror_the_files() -> None:
+    modules = {p.relative_to(PACKAGE) for p in sources() if not p.name.startswith("__")}
+    mirrored = {m.with_name(f"test_{m.name}") for m in modules}
+    tests = ROOT / "tests"
+    present = {p.relative_to(tests) for p in tests.rglob("test_*.py")}
+    end_to_end = {p for p in present if p.parts[0] == "e2e"}
+    of_the_tree = {Path("test_layout.py"), Path("test_files.py")}
+    assert mirrored - present == set(), "no test file for these modules"
+    assert present - mirrored - end_to_end - of_the_tree == set(), "these test files mirror no module"

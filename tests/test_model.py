@@ -1,0 +1,25 @@
+"""The values print as an operator would write them."""
+
+import pytest
+
+from mcproxy.model import Backend, Reason, Refused
+
+
+@pytest.mark.parametrize(
+    ("backend", "text"),
+    [
+        (Backend("127.0.0.1", 3000), "127.0.0.1:3000"),
+        (Backend("git.internal", 443), "git.internal:443"),
+        (Backend("::1", 443), "[::1]:443"),
+        (Backend(path="/run/git.sock"), "unix:/run/git.sock"),
+    ],
+)
+def test_backend_prints_as_configured(backend: Backend, text: str) -> None:
+    assert str(backend) == text
+
+
+def test_refusal_names_its_reason_and_detail() -> None:
+    assert str(Refused(Reason.SNI_MISSING)) == "sni_missing"
+    assert str(Refused(Reason.HELLO_MALFORMED, "extension 10 exceeds its list")) == (
+        "hello_malformed: extension 10 exceeds its list"
+    )
