@@ -1,0 +1,316 @@
+"""ClientHello: from the first bytes of a TLS connection to the name that it asks for.
+
+`parse` is given what MSG_PEEK showed so far, always from the start of the connection, and keeps no state between two
+calls. It answers in one of three ways:
+
+    Hello           the message is whole and sound; it has exactly one name, which is a host name
+    int             so far nothing is wrong, but that many bytes in all are needed before anything more can be said
+    HelloRefused    this connection can't be routed, and no further byte will change that
+
+There is no fourth: nothing that is broken, missing or doubtful ends in a Hello with an empty or half-read name.
+
+What arrives is three layers, and the file reads them from the outside in. `_message` joins the *records* (RFC 8446,
+5.1) into the *handshake message* (4.1.2); `_hello` walks over the message's vectors to its *extensions* (4.2), cut by
+`_extensions`; three readers know the contents of those that are of use here.
+
+The bytes stay where they are: a position walks through `data`, and beside it goes the end of the vector that is being
+read. A slice of Python's that reaches too far is silently shorter, which here would be a wrong name, so every position
+is compared with the end of its parent before anything is read there. Only a message that was split over records is
+copied together first.
+"""
+
+from dataclasses import dataclass
+from struct import Struct, unpack_from
+from typing import Final
+
+from mcproxy.model import Reason, Refused
+from mcproxy.wire.name import InvalidName, normalise
+
+# On the wire, record headers included. RFC 8446 would allow 16 MiB. The largest hellos that clients send in earnest
+# (post-quantum key shares of 1-2 KiB, tickets, a pre-shared key or two, padding) stay below 20 KiB; 64 KiB leaves room
+# for what is to come, and is what one unauthenticated connection may make the kernel hold and us look at.
+MAX_HELLO_BYTES: Final = 65536
+MAX_FRAGMENT: Final = 16384  # RFC 8446, 5.1: a record's length must not exceed 2^14
+MAX_SESSION_ID: Final = 32  # RFC 8446, 4.1.2
+
+RECORD_HEADER: Final = 5  # type, version, length
+MESSAGE_HEADER: Final = 4  # type, length
+# Version, random, empty session id, one cipher suite, one compression method, no extensions: no hello is shorter.
+SMALLEST_MESSAGE: Final = MESSAGE_HEADER + 2 + 32 + 1 + (2 + 2) + (1 + 1)
+
+HANDSHAKE: Final = 22  # RFC 8446, 5.1: ContentType
+TLS_MAJOR: Final = 3  # of every version from SSL 3.0 to TLS 1.3, whose records say 3.1 or 3.3
+CLIENT_HELLO: Final = 1  # RFC 8446, 4: HandshakeType
+
+SERVER_NAME: Final = 0  # RFC 6066, 3
+ALPN: Final = 16  # RFC 7301, 3.1
+SUPPORTED_VERSIONS: Final = 43  # RFC 8446, 4.2.1
+ENCRYPTED_CLIENT_HELLO: Final = 0xFE0D  # RFC 9849, 5
+HOST_NAME: Final = 0  # RFC 6066, 3: NameType
+
+# RFC 8701, 2: values that clients sprinkle over their lists to keep servers tolerant; they mean nothing.
+GREASE_VERSIONS: Final = frozenset(0x0A0A + 0x1010 * n for n in range(16))
+GREASE_PROTOCOLS: Final = frozenset(version.to_bytes(2, "big") for version in GREASE_VERSIONS)
+
+_record_header = Struct(">BBxH").unpack_from  # type, major version, length
+_first_headers = Struct(">BBxHI").unpack_from  # a record's, and the message's in it as one word
+_extension_header = Struct(">HH").unpack_from  # type, length
+_uint16 = Struct(">H").unpack_from
+
+_Span = tuple[int, int]  # where a vector's contents begin and end
+_Message = tuple[bytes, int, int, int]  # a buffer, where in it the message begins and ends, its size on the wire
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a ClientHello says, as far as it matters here."""
+
+    server_name: str  # normalised (wire/name.py)
+    alpn: tuple[bytes, ...]  # offered protocols in the client's order, without GREASE
+    versions: tuple[int, ...]  # offered, as on the wire and in that order, without GREASE: 0x0304 is TLS 1.3
+    ech: bool  # an encrypted inner hello is there too; `server_name` is the outer one, which routes
+    size: int  # bytes on the wire up to the end of the hello's last record
+
+
+class HelloRefused(Refused):
+    """No route can be chosen from these bytes.
+
+    `hello` is what was read of a message whose name was the only thing wrong, with an empty `server_name`: for the
+    log, never for routing.
+    """
+
+    def __init__(self, reason: Reason, detail: str, hello: Hello | None = None) -> None:
+        super().__init__(reason, detail)
+        self.hello = hello
+
+
+def parse(data: bytes) -> Hello | int:
+    """Read the ClientHello at the start of `data`, which holds a connection's bytes from the first on.
+
+    The int is a number of bytes, greater than len(data) and at most MAX_HELLO_BYTES, below which the hello can't be
+    complete. Bytes behind the hello's last record (0-RTT data) are not looked at. Raises HelloRefused.
+    """
+    message = _message(data)
+    if isinstance(message, int):
+        return message
+    return _hello(*message)
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def _message(data: bytes) -> int | _Message:
+    """The handshake message out of its records, or the number of bytes needed."""
+    have = len(data)
+    if have >= RECORD_HEADER + MESSAGE_HEADER:
+        # Nearly every hello is one record and all there at the first look. What is asked here in one breath is what
+        # the long way below asks step by step; whoever doesn't pass goes that way and is told what is wrong.
+        kind, major, length, message_header = _first_headers(data)
+        if (
+            message_header == CLIENT_HELLO << 24 | length - MESSAGE_HEADER
+            and SMALLEST_MESSAGE <= length <= min(MAX_FRAGMENT, have - RECORD_HEADER)
+            and (kind, major) == (HANDSHAKE, TLS_MAJOR)
+        ):
+            return data, RECORD_HEADER, RECORD_HEADER + length, RECORD_HEADER + length
+    _refuse_other_protocols(data)
+    return _joined(data)
+
+
+def _joined(data: bytes) -> int | _Message:
+    """The same for a message in any number of records, of which any number may still be missing."""
+    have = len(data)
+    fragments: list[_Span] = []
+    header = b""  # the message's own, which may be split like everything else
+    total = 0  # bytes of the message, once its header is there
+    got = 0  # bytes of the message in the records up to `end`
+    end = 0  # on the wire: where the next record begins
+    while end + RECORD_HEADER <= have:
+        start = end + RECORD_HEADER
+        end = start + _fragment_length(data, end)
+        got += end - start
+        fragments.append((start, end))
+        if not total:
+            header += data[start : min(end, start + MESSAGE_HEADER - len(header))]
+            if len(header) == MESSAGE_HEADER:
+                total = _announced_length(header)
+        if total and got >= total:
+            break
+    if total and got > total:
+        # RFC 5246, 7.4.1.2 and RFC 8446, 5.1: the client waits for an answer, or changes keys; neither lets another
+        # message share the hello's last record. BoringSSL holds every version to that, too.
+        raise _malformed(f"{got - total} bytes follow the hello in its record")
+    needed = _bytes_needed(end, (total or SMALLEST_MESSAGE) - got)
+    if needed > have:
+        return needed if have else 1  # the very first byte tells TLS from most of what is not
+    if len(fragments) == 1:
+        return data, RECORD_HEADER, end, end
+    return b"".join([data[start:end] for start, end in fragments]), 0, total, end
+
+
+def _refuse_other_protocols(data: bytes) -> None:
+    """What shows in the first six bytes: a handshake record of TLS that begins with a ClientHello (RFC 8446, 5.1)."""
+    if data[:1] not in (b"", b"\x16"):
+        raise HelloRefused(Reason.HELLO_NOT_TLS, f"the first byte is {data[0]:#04x}, not a handshake record's")
+    if data[1:2] not in (b"", b"\x03"):
+        raise HelloRefused(Reason.HELLO_NOT_TLS, f"the record's major version is {data[1]}")
+    if data[5:6] not in (b"", b"\x01"):
+        raise HelloRefused(Reason.HELLO_NOT_TLS, f"the handshake begins with message type {data[5]}, not a ClientHello")
+
+
+def _fragment_length(data: bytes, at: int) -> int:
+    """The length of the record whose header is at `at`, which must carry a part of the hello."""
+    kind, major, length = _record_header(data, at)
+    # RFC 8446, 5.1: handshake messages must not be interleaved with other record types. The minor version is to be
+    # ignored (it lies for compatibility's sake); a major version other than 3 has never been a TLS record.
+    if kind != HANDSHAKE or major != TLS_MAJOR:
+        raise _malformed(f"a record of type {kind}, major version {major}, inside the hello")
+    if not 0 < length <= MAX_FRAGMENT:  # RFC 8446, 5.1: no zero-length fragments of handshake types
+        raise _malformed(f"a record of {length} bytes")
+    return int(length)
+
+
+def _announced_length(header: bytes) -> int:
+    """The length of the whole message, its header included (RFC 8446, 4)."""
+    total = MESSAGE_HEADER + int.from_bytes(header[1:], "big")
+    if total < SMALLEST_MESSAGE:
+        raise _malformed(f"a hello of {total} bytes")
+    return total
+
+
+def _bytes_needed(end: int, missing: int) -> int:
+    """The fewest bytes on the wire that `missing` more of the message, from `end` on, can take."""
+    if missing > 0:
+        records = -(-missing // MAX_FRAGMENT)
+        end += missing + records * RECORD_HEADER
+    if end > MAX_HELLO_BYTES:
+        raise HelloRefused(Reason.HELLO_OVERSIZED, f"at least {end} bytes, more than {MAX_HELLO_BYTES}")
+    return end
+
+
+# --- message ----------------------------------------------------------------------------------------------------------
+
+
+def _hello(message: bytes, start: int, end: int, size: int) -> Hello:
+    """RFC 8446, 4.1.2: the ClientHello, whose header is at `start` of `message` and whose last byte is before `end`."""
+    at = start + MESSAGE_HEADER
+    (legacy_version,) = _uint16(message, at)
+    at += 2 + 32  # legacy_version, random; that much is within SMALLEST_MESSAGE
+    if message[at] > MAX_SESSION_ID:
+        raise _malformed(f"a session id of {message[at]} bytes")
+    at = _end_of_uint8_vector(message, at, end, "session id")
+    suites = at + 2
+    at = _end_of_uint16_vector(message, at, end, "list of cipher suites")
+    if at == suites or (at - suites) % 2:
+        raise _malformed(f"cipher suites of {at - suites} bytes")
+    methods = at + 1
+    at = _end_of_uint8_vector(message, at, end, "list of compression methods")
+    if at == methods:
+        raise _malformed("no compression method")
+    found, repeated = _extensions(message, at, end)
+    versions = _versions(message, *found[SUPPORTED_VERSIONS]) if SUPPORTED_VERSIONS in found else (legacy_version,)
+    alpn = _protocols(message, *found[ALPN]) if ALPN in found else ()
+    ech = ENCRYPTED_CLIENT_HELLO in found
+    try:
+        if repeated:
+            raise HelloRefused(Reason.SNI_DUPLICATE, "two server_name extensions")
+        if SERVER_NAME not in found:
+            raise HelloRefused(Reason.SNI_MISSING, "no server_name extension")
+        name = _server_name(message, *found[SERVER_NAME])
+    except HelloRefused as refused:
+        refused.hello = Hello("", alpn, versions, ech, size)
+        raise
+    return Hello(name, alpn, versions, ech, size)
+
+
+def _end_of_uint8_vector(message: bytes, at: int, end: int, what: str) -> int:
+    """Where the vector at `at` ends whose length is one byte, which must be before its parent does, at `end`."""
+    if at < end and (stop := at + 1 + message[at]) <= end:
+        return stop
+    raise _malformed(f"the {what} exceeds what it is in")
+
+
+def _end_of_uint16_vector(message: bytes, at: int, end: int, what: str) -> int:
+    """Where the vector at `at` ends whose length is two bytes, which must be before its parent does, at `end`."""
+    if at + 2 <= end and (stop := at + 2 + (message[at] << 8 | message[at + 1])) <= end:
+        return stop
+    raise _malformed(f"the {what} exceeds what it is in")
+
+
+def _extensions(message: bytes, at: int, end: int) -> tuple[dict[int, _Span], bool]:
+    """RFC 8446, 4.2: the extensions by their type, and whether server_name was there more than once."""
+    found: dict[int, _Span] = {}
+    repeated = False
+    if at == end:
+        return found, repeated  # before TLS 1.3 the whole block may be left out (RFC 5246, 7.4.1.2)
+    if _end_of_uint16_vector(message, at, end, "block of extensions") != end:
+        raise _malformed("bytes follow the extensions")  # RFC 5246, 7.4.1.2: the block is the rest of the message
+    at += 2
+    while at + 4 <= end:
+        kind, length = _extension_header(message, at)
+        if kind in found:
+            # RFC 8446, 4.2: not more than one extension of a type. Two names have a reason of their own.
+            if kind != SERVER_NAME:
+                raise _malformed(f"two extensions of type {kind}")
+            repeated = True
+        start = at + 4
+        at = start + length
+        found[kind] = start, at
+    if at != end:  # the last one leaves a rest that is no extension, or claims more than there is
+        raise _malformed("the extensions don't fill their block" if at < end else f"extension {kind} exceeds its block")
+    return found, repeated
+
+
+# --- extensions -------------------------------------------------------------------------------------------------------
+
+
+def _server_name(message: bytes, at: int, end: int) -> str:
+    """RFC 6066, 3: the one host name in the server_name extension.
+
+    The list was meant for more kinds of names, but none was ever defined, and OpenSSL, BoringSSL and others take a
+    list of exactly one. So does this: whoever could read a second one could be told another name than we were.
+    """
+    if _end_of_uint16_vector(message, at, end, "list of server names") != end or at + 2 == end:
+        raise _malformed("the list of server names doesn't fill its extension")
+    kind = message[at + 2]
+    start = at + 5
+    stop = _end_of_uint16_vector(message, at + 3, end, "server name")
+    if stop != end:
+        _end_of_uint16_vector(message, stop + 1, end, "second server name")
+        raise HelloRefused(Reason.SNI_DUPLICATE, "two names in the server_name extension")
+    if kind != HOST_NAME:
+        raise HelloRefused(Reason.SNI_INVALID, f"a name of type {kind}, which is not host_name")
+    try:
+        return normalise(str(message[start:stop], "ascii"))
+    except UnicodeDecodeError as error:
+        raise HelloRefused(Reason.SNI_INVALID, f"byte {message[start + error.start]:#04x} in the name") from None
+    except InvalidName as error:
+        raise HelloRefused(error.reason, str(error)) from None
+
+
+def _protocols(message: bytes, at: int, end: int) -> tuple[bytes, ...]:
+    """RFC 7301, 3.1: a list of one or more names, of which none is empty."""
+    if _end_of_uint16_vector(message, at, end, "list of protocols") != end or at + 2 == end:
+        raise _malformed("the list of protocols doesn't fill its extension")
+    at += 2
+    names = []
+    while at < end:
+        start = at + 1
+        at = start + message[at]
+        if at == start or at > end:
+            raise _malformed("a protocol name is empty or exceeds its list")
+        names.append(message[start:at])
+    return tuple([name for name in names if name not in GREASE_PROTOCOLS])
+
+
+def _versions(message: bytes, at: int, end: int) -> tuple[int, ...]:
+    """RFC 8446, 4.2.1: a list of one or more versions."""
+    if _end_of_uint8_vector(message, at, end, "list of versions") != end:
+        raise _malformed("the list of versions doesn't fill its extension")
+    count, odd = divmod(end - at - 1, 2)
+    if odd or not count:
+        raise _malformed(f"versions of {end - at - 1} bytes")
+    return tuple([v for v in unpack_from(f">{count}H", message, at + 1) if v not in GREASE_VERSIONS])
+
+
+def _malformed(detail: str) -> HelloRefused:
+    return HelloRefused(Reason.HELLO_MALFORMED, detail)

@@ -1,0 +1,82 @@
+"""Host names: the one place where a name gets the form in which names are compared.
+
+Configuration, routing, the log and the admin API all call `normalise`, so that "Bücher.Example.", "BÜCHER.example" and
+"xn--bcher-kva.example" are one route. A normalised name is lower case ASCII without a trailing dot, made of LDH labels
+(RFC 5890, 2.3.1: letters, digits, and hyphens that are neither first nor last) in which underscores pass too, because
+real services have them.
+
+The client's side of a handshake takes the short way: its name must be ASCII (RFC 6066, 3), and one regular expression
+says yes. Only what that expression declines is looked at again, slowly, to say what is wrong with it.
+"""
+
+import re
+
+import idna
+
+from mcproxy.model import Reason
+
+MAX_NAME_BYTES = 253  # RFC 1035, 2.3.4: 255 octets on the wire, of which two are a first length and the root
+MAX_LABEL_BYTES = 63  # RFC 1035, 2.3.4
+MAX_SHOWN = 80  # characters of a bad name in a message: enough to recognise it, too few to flood a log
+
+_LABEL = rf"(?!-)[a-z0-9_-]{{1,{MAX_LABEL_BYTES}}}+(?<!-)"
+_is_host_name = re.compile(rf"(?:{_LABEL}\.)*+(?![0-9]+\Z){_LABEL}").fullmatch
+_foreign_character = re.compile(r"[^a-z0-9_.-]").search
+
+
+class InvalidName(ValueError):
+    """Not a host name. `reason` is SNI_IP_LITERAL or SNI_INVALID; the message, plain ASCII, says what is wrong."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def normalise(name: str) -> str:
+    """The form of `name` in which host names are compared; normalising it again changes nothing.
+
+    Upper case becomes lower, one trailing dot goes, U-labels become A-labels (UTS #46, then RFC 5891). Raises
+    InvalidName.
+    """
+    plain = (name.lower() if name.isascii() else _to_ascii(name)).removesuffix(".")
+    if len(plain) <= MAX_NAME_BYTES and _is_host_name(plain):
+        return plain
+    raise _defect(name, plain)
+
+
+def _to_ascii(name: str) -> str:
+    """`name` mapped to lower case ASCII, label by label: what is ASCII already need not be IDNA (underscores)."""
+    try:
+        mapped = idna.uts46_remap(name, std3_rules=False)
+        labels = [label if label.isascii() else idna.alabel(label).decode("ascii") for label in mapped.split(".")]
+    except idna.IDNAError as error:
+        why = str(error).encode("ascii", "backslashreplace").decode("ascii")
+        raise InvalidName(Reason.SNI_INVALID, f"{_shown(name)} is not an internationalised name: {why:.200}") from error
+    return ".".join(labels)
+
+
+def _defect(name: str, plain: str) -> InvalidName:
+    """What is wrong with `name`, of which `plain` is as much of the normal form as could be had."""
+    labels = plain.split(".")
+    if ":" in plain or "[" in plain or (labels[-1].isdigit() and labels[-1].isascii()):
+        # RFC 6066, 3: literal addresses are not permitted. No top-level domain is all digits, and what ends in a
+        # number is an address to some reader or other (RFC 3696, 2; WHATWG URL, 'ends in a number').
+        return InvalidName(Reason.SNI_IP_LITERAL, f"{_shown(name)} is an IP address, not a host name")
+    if not plain:
+        what = "is empty"
+    elif foreign := _foreign_character(plain):
+        what = f"contains {foreign.group()!a}"
+    elif len(plain) > MAX_NAME_BYTES:
+        what = f"is {len(plain)} octets long, more than {MAX_NAME_BYTES}"
+    elif not all(labels):
+        what = "has an empty label"
+    elif longest := next((label for label in labels if len(label) > MAX_LABEL_BYTES), ""):
+        what = f"has a label of {len(longest)} octets, more than {MAX_LABEL_BYTES}"
+    else:
+        what = "has a label that begins or ends with a hyphen"
+    return InvalidName(Reason.SNI_INVALID, f"{_shown(name)} {what}")
+
+
+def _shown(name: str) -> str:
+    """`name` for a message: escaped, so that it can't forge a line, and cut."""
+    return ascii(name[:MAX_SHOWN]) + ("..." if len(name) > MAX_SHOWN else "")
