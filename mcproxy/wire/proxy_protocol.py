@@ -122,7 +122,7 @@ def _parse_v2(data: bytes) -> Header | int:
     _signature, command, family, length = _fixed.unpack_from(data)
     if command not in (LOCAL, PROXY):
         raise _malformed(f"version and command {command:#04x}")
-    size = V2_FIXED + length
+    size: int = V2_FIXED + length
     if size > MAX_HEADER_BYTES:
         raise _malformed(f"a header of {size} bytes, more than {MAX_HEADER_BYTES}")
     if command == PROXY:
