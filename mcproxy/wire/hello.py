@@ -125,9 +125,14 @@ def _joined(data: bytes) -> int | _Message:
     got = 0  # bytes of the message in the records up to `end`
     end = 0  # on the wire: where the next record begins
     while end + RECORD_HEADER <= have:
+        kind, major, length = _record_header(data, end)
+        # RFC 8446, 5.1: handshake messages must not be interleaved with other record types, nor may their records be
+        # empty. The minor version is to be ignored: for compatibility's sake it lies.
+        if kind != HANDSHAKE or major != TLS_MAJOR or not 0 < length <= MAX_FRAGMENT:
+            raise _bad_record(kind, major, length)
         start = end + RECORD_HEADER
-        end = start + _fragment_length(data, end)
-        got += end - start
+        end = start + length
+        got += length
         fragments.append((start, end))
         if not total:
             header += data[start : min(end, start + MESSAGE_HEADER - len(header))]
@@ -157,16 +162,11 @@ def _refuse_other_protocols(data: bytes) -> None:
         raise HelloRefused(Reason.HELLO_NOT_TLS, f"the handshake begins with message type {data[5]}, not a ClientHello")
 
 
-def _fragment_length(data: bytes, at: int) -> int:
-    """The length of the record whose header is at `at`, which must carry a part of the hello."""
-    kind, major, length = _record_header(data, at)
-    # RFC 8446, 5.1: handshake messages must not be interleaved with other record types. The minor version is to be
-    # ignored (it lies for compatibility's sake); a major version other than 3 has never been a TLS record.
+def _bad_record(kind: int, major: int, length: int) -> HelloRefused:
+    """Why a record with this header can't carry a part of the hello."""
     if kind != HANDSHAKE or major != TLS_MAJOR:
-        raise _malformed(f"a record of type {kind}, major version {major}, inside the hello")
-    if not 0 < length <= MAX_FRAGMENT:  # RFC 8446, 5.1: no zero-length fragments of handshake types
-        raise _malformed(f"a record of {length} bytes")
-    return int(length)
+        return _malformed(f"a record of type {kind}, major version {major}, inside the hello")
+    return _malformed(f"a record of {length} bytes")
 
 
 def _announced_length(header: bytes) -> int:

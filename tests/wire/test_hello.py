@@ -1,0 +1,323 @@
+"""ClientHello: what is read, what is refused and why, however the bytes are cut, whichever of them are wrong."""
+
+import random
+import ssl
+import sys
+from types import FrameType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcproxy.model import Reason
+from mcproxy.wire import hello as under_test
+from mcproxy.wire.hello import MAX_HELLO_BYTES, Hello, HelloRefused, parse
+from tests.wire import hellos, reference
+from tests.wire.hellos import (
+    CHROME,
+    TINY,
+    alpn,
+    extension,
+    hello,
+    record,
+    server_name,
+    supported_versions,
+)
+
+A_TEST = server_name(b"a.test")
+ECH = extension(0xFE0D, b"e" * 100)
+REAL = {
+    f"{version.name} {name} {protocols}": (name, hellos.from_openssl(name, version, protocols))
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+    for name in ("a.test", "Deep.Sub.Domain.Example.ORG")
+    for protocols in ((), ("h2", "http/1.1"), ("imap", "x" * 255))
+}
+
+
+def refusal(data: bytes) -> HelloRefused:
+    with pytest.raises(HelloRefused) as caught:
+        parse(data)
+    return caught.value
+
+
+def peeks(data: bytes) -> tuple[Hello, int]:
+    """What comes of a client whose bytes arrive exactly as fast as they are asked for, and after how many looks."""
+    have, looks = 0, 0
+    while True:
+        looks += 1
+        answer = parse(data[:have])
+        if isinstance(answer, Hello):
+            return answer, looks
+        assert have < answer <= len(data), "asks for what may never come"
+        have = answer
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+
+def test_the_smallest() -> None:
+    assert parse(TINY) == Hello("a.test", alpn=(), versions=(0x0303,), ech=False, size=len(TINY))
+
+
+def test_a_browser() -> None:
+    assert parse(CHROME) == Hello("www.example.org", (b"h2", b"http/1.1"), (0x0304, 0x0303), True, len(CHROME))
+
+
+@pytest.mark.parametrize(("name", "data"), REAL.values(), ids=REAL)
+def test_openssl(name: str, data: bytes) -> None:
+    read = parse(data)
+    assert isinstance(read, Hello)
+    assert read.server_name == name.lower()
+    assert read.size == len(data)
+    assert read == reference.read(data)
+    assert hellos.openssl_is_told(data) == name
+
+
+@pytest.mark.parametrize("version", [0x0300, 0x0301, 0x0302, 0x0303, 0x0305])
+def test_without_supported_versions_the_legacy_version_counts(version: int) -> None:
+    data = record(hellos.message(A_TEST, version=version))
+    read = parse(data)
+    assert isinstance(read, Hello)
+    assert read.versions == (version,)
+
+
+def test_grease_and_unknown_extensions_are_skipped() -> None:
+    data = hello(
+        extension(0x0A0A), extension(0xFAFA, b"\0"), extension(65000, b"?" * 999), A_TEST,
+        alpn(b"\x1a\x1a", b"h2", b"\x0a\x1a"), supported_versions(0x8A8A, 0x0304, 0x7F1C, 0x8A9A),
+    )  # fmt: skip
+    assert parse(data) == Hello("a.test", (b"h2", b"\x0a\x1a"), (0x0304, 0x7F1C, 0x8A9A), False, len(data))
+
+
+def test_the_outer_name_of_an_encrypted_hello_routes() -> None:
+    data = hello(ECH, server_name(b"public.example"))
+    read = parse(data)
+    assert isinstance(read, Hello)
+    assert (read.server_name, read.ech) == ("public.example", True)
+
+
+@pytest.mark.parametrize("data", [TINY, CHROME])
+def test_what_follows_the_hello_is_not_looked_at(data: bytes) -> None:
+    alone = parse(data)
+    for early_data in (b"\x17", b"\x17\x03\x03\x00\x05early", TINY, b"\x16\x03\x03\x00\x00", b"\0" * MAX_HELLO_BYTES):
+        assert parse(data + early_data) == alone
+
+
+def test_the_largest() -> None:
+    room = MAX_HELLO_BYTES - 4 * 5 - len(hellos.message(A_TEST, extension(35)))
+    largest = hellos.message(A_TEST, extension(35, b"t" * room))
+    data = hellos.split(largest, range(16384, len(largest), 16384))
+    assert len(data) == MAX_HELLO_BYTES
+    assert peeks(data)[0].server_name == "a.test"
+    too_large = hellos.split(largest, [1, *range(16384, len(largest), 16384)])
+    assert refusal(too_large).reason is Reason.HELLO_OVERSIZED
+
+
+# --- every way to cut it ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [TINY, CHROME, *(data for _name, data in REAL.values())])
+def test_every_prefix_asks_for_more_and_never_for_too_much(data: bytes) -> None:
+    for have in range(len(data)):
+        needed = parse(data[:have])
+        assert isinstance(needed, int)
+        assert have < needed <= len(data)
+
+
+@pytest.mark.parametrize("data", [TINY, CHROME])
+def test_two_records_cut_anywhere(data: bytes) -> None:
+    whole, expected = data[5:], reference.read(data)
+    for cut in range(1, len(whole)):
+        cut_up = hellos.split(whole, [cut])
+        assert peeks(cut_up)[0] == Hello(
+            expected.server_name, expected.alpn, expected.versions, expected.ech, len(cut_up)
+        )
+
+
+def test_two_records_cut_anywhere_and_every_prefix() -> None:
+    for cut in range(1, len(TINY) - 5):
+        cut_up = hellos.split(TINY[5:], [cut])
+        for have in range(len(cut_up)):
+            needed = parse(cut_up[:have])
+            assert isinstance(needed, int)
+            assert have < needed <= len(cut_up)
+
+
+def test_one_byte_a_record_takes_few_looks() -> None:
+    """Every look brings the missing bytes at least, of which a sixth is the message: 6/5 a look, down to the last."""
+    for data, limit in ((TINY, 25), (CHROME, 45)):
+        read, looks = peeks(hellos.split(data[5:], range(len(data))))
+        assert (read.server_name, read.size) == (reference.read(data).server_name, 6 * (len(data) - 5))
+        assert looks <= limit
+    largest = hellos.message(A_TEST, extension(35, b"t" * (MAX_HELLO_BYTES // 6 - 100)))
+    assert peeks(hellos.split(largest, range(len(largest))))[1] <= 60
+
+
+@settings(deadline=None)
+@given(cuts=st.sets(st.integers(1, len(CHROME) - 6), max_size=40), stops=st.sets(st.integers(0, len(CHROME) * 2)))
+def test_any_records_and_any_segments(cuts: set[int], stops: set[int]) -> None:
+    data = hellos.split(CHROME[5:], cuts)
+    for have in stops:
+        answer = parse(data[:have])
+        if have < len(data):
+            assert isinstance(answer, int)
+            assert have < answer <= len(data)
+        else:
+            assert isinstance(answer, Hello)
+            assert answer == reference.read(data)
+    assert peeks(data)[0].size == len(data)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("data", "reason"), hellos.REFUSED.values(), ids=hellos.REFUSED)
+def test_refused(data: bytes, reason: Reason) -> None:
+    refused = refusal(data)
+    assert refused.reason is reason
+    assert refused.detail.isascii()
+    assert refused.detail.isprintable()
+    assert refused.hello is None or refused.hello.server_name == ""
+    with pytest.raises((reference.Wrong, reference.TooShort)):
+        reference.read(data)
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ([], Reason.SNI_MISSING),
+        ([A_TEST, A_TEST], Reason.SNI_DUPLICATE),
+        ([server_name(b"::1")], Reason.SNI_IP_LITERAL),
+        ([server_name(b"a b")], Reason.SNI_INVALID),
+        ([extension(0)], Reason.HELLO_MALFORMED),
+    ],
+)
+def test_a_refused_name_leaves_the_rest_for_the_log(names: list[bytes], reason: Reason) -> None:
+    data = hello(*names, alpn(b"h2"), supported_versions(0x0304), ECH)
+    refused = refusal(data)
+    assert refused.reason is reason
+    assert refused.hello == Hello("", alpn=(b"h2",), versions=(0x0304,), ech=True, size=len(data))
+
+
+def test_not_tls_shows_at_the_first_wrong_byte() -> None:
+    for at, reason in ((0, Reason.HELLO_NOT_TLS), (1, Reason.HELLO_NOT_TLS), (5, Reason.HELLO_NOT_TLS)):
+        assert isinstance(parse(TINY[:at]), int)
+        assert refusal(TINY[:at] + b"\x7f").reason is reason
+
+
+# --- wrong bytes ------------------------------------------------------------------------------------------------------
+
+
+def agree(data: bytes) -> bool:
+    """Whether both readers route these bytes; where one does, both must, and alike."""
+    try:
+        expected: Hello | type[Exception] = reference.read(data)
+    except (reference.Wrong, reference.TooShort) as error:
+        expected = type(error)
+    try:
+        answer = parse(data)
+    except HelloRefused:
+        assert not isinstance(expected, Hello), "the reference reads it"
+        return False
+    if isinstance(answer, int):
+        assert len(data) < answer <= MAX_HELLO_BYTES
+        assert expected is reference.TooShort
+        return False
+    assert answer == expected
+    return True
+
+
+def test_any_value_of_any_byte() -> None:
+    routed = sum(agree(TINY[:at] + bytes([value]) + TINY[at + 1 :]) for at in range(len(TINY)) for value in range(256))
+    assert routed > 32 * 256  # those of the random at least
+
+
+@pytest.mark.parametrize("data", [CHROME, *(data for _name, data in REAL.values())])
+def test_any_byte_flipped_dropped_or_doubled(data: bytes) -> None:
+    for at in range(len(data)):
+        for value in {data[at] ^ 1, data[at] ^ 0x80, data[at] ^ 0xFF, 0}:
+            agree(data[:at] + bytes([value]) + data[at + 1 :])
+    body = data[9:]
+    for at in range(len(body)):  # with the outer lengths made right again
+        agree(record(hellos.handshake(body[:at] + body[at + 1 :])))
+        agree(record(hellos.handshake(body[: at + 1] + body[at:])))
+        agree(record(hellos.handshake(body[:at])))
+
+
+def test_openssl_is_never_told_another_name() -> None:
+    dice = random.Random(8446)
+    both = 0
+    for _ in range(1500):
+        _name, data = dice.choice([*REAL.values(), ("", CHROME), ("", TINY)])
+        mutated = bytearray(data)
+        for _ in range(dice.randint(1, 3)):
+            mutated[dice.randrange(len(data))] = dice.choice([0, 1, 0x2E, 0x61, 0xFF, dice.randrange(256)])
+        try:
+            read = parse(bytes(mutated))
+        except HelloRefused:
+            continue
+        if isinstance(read, Hello) and (told := hellos.openssl_is_told(bytes(mutated))):
+            assert read.server_name == told.lower().removesuffix(".")
+            both += 1
+    assert both > 100
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(max_size=200), st.sampled_from([0, 1, 2, 3, 5, 6, 9, 11, 43, 44, 48, 50, 52, 54]))
+def test_any_bytes_behind_a_sound_beginning(tail: bytes, kept: int) -> None:
+    agree(TINY[:kept] + tail)
+    agree(record(hellos.handshake(TINY[9 : 9 + kept] + tail)))
+
+
+EXTENSIONS = st.one_of(
+    st.builds(lambda names: server_name(*names), st.lists(st.binary(max_size=20), max_size=2)),
+    st.builds(lambda names: alpn(*names), st.lists(st.binary(max_size=20), max_size=4)),
+    st.builds(lambda versions: supported_versions(*versions), st.lists(st.integers(0, 0xFFFF), max_size=9)),
+    st.builds(extension, st.sampled_from([0, 16, 43, 0xFE0D]) | st.integers(0, 0xFFFF), st.binary(max_size=20)),
+    st.just(A_TEST),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(EXTENSIONS, max_size=8), st.binary(max_size=40), st.binary(max_size=9), st.binary(max_size=3))
+def test_any_extensions(extensions: list[bytes], session_id: bytes, suites: bytes, methods: bytes) -> None:
+    agree(record(hellos.message(*extensions, session_id=session_id, suites=suites, methods=methods)))
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+def calls(data: bytes) -> int:
+    """Functions entered, Python's and C's, while `data` is parsed."""
+    count = 0
+
+    def seen(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(seen)
+    try:
+        parse(data)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_the_cost_does_not_grow_with_the_bytes() -> None:
+    assert calls(hello(A_TEST, extension(35, b"t" * 16000))) == calls(hello(A_TEST, extension(35)))
+    assert calls(CHROME) < 80
+
+
+def test_the_cost_of_extensions_and_records_is_linear() -> None:
+    extensions = [extension(kind) for kind in range(1000, 1300)]
+    of_100, of_200, of_300 = (calls(hello(A_TEST, *extensions[:count])) for count in (100, 200, 300))
+    assert of_300 - of_200 == of_200 - of_100 == 100
+    whole = hellos.message(A_TEST, extension(35, b"t" * 3000))
+    of_100, of_200, of_300 = (calls(hellos.split(whole, range(5, 5 + count))) for count in (100, 200, 300))
+    assert of_300 - of_200 == of_200 - of_100 <= 300
+
+
+def test_a_hello_in_one_record_is_not_copied() -> None:
+    message = under_test._message(CHROME)
+    assert not isinstance(message, int)
+    assert message[0] is CHROME
