@@ -1,0 +1,235 @@
+"""GeoIP: the country of an address, from a MaxMind DB (https://maxmind.github.io/MaxMind-DB/).
+
+The file is read once, into memory, and never looked at again: a tool that rewrites it in place can't disturb a lookup.
+maxminddb's C reader is ten times as fast as its Python one but opens paths only, which it maps. So the copy goes into
+an anonymous file of the kernel (memfd_create(2)), sealed against every change, and the C reader opens that by its path
+below /proc; the mapping lasts, the descriptor is closed at once. Where any of this is missing the Python reader takes
+the copy as it is.
+
+Opening proves what it can: the format, that records decode (real lookups, spread over all addresses), and that
+countries are among them. The Python reader does this, whatever serves later: it can't be led out of bounds by a damaged
+file, while the C reader (maxminddb 3.2) takes a map key for text without a look at its type. A file that fails is a
+`GeoIPError`, and whoever reloads keeps the database it has. Damage that shows only later, at one address, counts as a
+country that isn't known, and is counted in `failed`: an address that the database doesn't list passes country rules
+too, and to refuse all clients from the damaged part would turn a bad file into an outage.
+"""
+
+import fcntl
+import io
+import os
+import stat
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+
+import maxminddb
+from maxminddb.decoder import Decoder
+
+from mcproxy.policy.networks import unpack
+
+try:
+    from maxminddb.extension import Reader as _CReader
+except ImportError:  # maxminddb was built without its C extension
+    _CReader = None  # type: ignore[assignment,misc]
+
+# 1 GiB: many times the size of any country database (they have a few MB), and too little to exhaust memory when the
+# path is that of something else.
+MAX_BYTES = 1 << 30
+# A record is decoded whole, names in eight languages included, which costs microseconds; clients come again. 4096
+# answers take about 0.5 MB.
+MAX_CACHED = 4096
+# Addresses looked up in each family when a database is opened, as often by walking from network to network as by leaps
+# over the whole range: up to 80 ms altogether (75 us for a record with all its names).
+PROBES = 256
+
+_METADATA_MARKER = b"\xab\xcd\xefMaxMind.com"  # MaxMind DB File Format Specification 2.0, 'Database Metadata'
+_GZIP_MARKER = b"\x1f\x8b"  # RFC 1952 section 2.3.1
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+# What the two readers raise on a damaged database: their own error from checks, the others where checks have gaps.
+_DAMAGE = (maxminddb.InvalidDatabaseError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError, OSError,
+           MemoryError, AttributeError)  # fmt: skip
+
+
+class GeoIPError(ValueError):
+    """A file that is no usable country database. The text says what is wrong and what to do."""
+
+
+class GeoIP:
+    """One open database; it never changes, and closes itself with the last reference to it."""
+
+    __slots__ = ("_cached", "_ipv4_only", "_reader", "built_at", "failed", "kind", "path")
+
+    def __init__(self, path: Path, reader: maxminddb.Reader) -> None:
+        metadata = reader.metadata()
+        self.path = path
+        self.built_at = int(metadata.build_epoch)  # seconds since the epoch
+        self.kind = str(metadata.database_type)  # such as "GeoLite2-Country"
+        self.failed = 0  # lookups that came upon damage
+        self._reader = reader
+        self._ipv4_only = metadata.ip_version == 4
+        self._cached: Callable[[bytes], str | None] = lru_cache(MAX_CACHED)(partial(_lookup, reader))
+
+    @classmethod
+    def open(cls, path: str | Path) -> "GeoIP":
+        """Read, check and keep a database. Blocks for as long as the disk does. Raises GeoIPError."""
+        path = Path(path)
+        data = _read(path)
+        if _METADATA_MARKER not in data:
+            raise GeoIPError(f"{path} {_what_else(data)}")
+        try:
+            kind, countries = _proven(data)
+            opened = cls(path, _reader_of(data))
+        except _DAMAGE as error:
+            raise GeoIPError(f"{path} is damaged; download it again ({error})") from error
+        if not countries:
+            raise GeoIPError(
+                f"{path} has no country data (its type is {kind!r}); use a database of countries or cities"
+            )
+        return opened
+
+    def country(self, packed: bytes) -> str | None:
+        """The ISO 3166-1 alpha-2 code of a packed address, or None where it isn't known. Never raises."""
+        if self._ipv4_only and len(packed) != 4:
+            return None
+        try:
+            return self._cached(packed)
+        except _DAMAGE:
+            self.failed += 1
+            return None
+
+    def close(self) -> None:
+        """Give the memory back now. No country is known from here on."""
+        self._cached = _unknown
+        self._reader.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._cached is _unknown else f"failed={self.failed}"
+        return f"<GeoIP {self.path} {self.kind} built_at={self.built_at} {state}>"
+
+
+def _unknown(_packed: bytes) -> str | None:
+    return None
+
+
+def _lookup(reader: maxminddb.Reader, packed: bytes) -> str | None:
+    return _code(reader.get(unpack(packed)))
+
+
+def _code(record: object) -> str | None:
+    """Where the address is used; failing that (satellites, anycast), where its owner is registered."""
+    if isinstance(record, dict):
+        for key in ("country", "registered_country"):
+            place = record.get(key)
+            code = place.get("iso_code") if isinstance(place, dict) else None
+            if isinstance(code, str):
+                return code
+    return None
+
+
+def _read(path: Path) -> bytes:
+    """The whole file. Raises GeoIPError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not block us
+        try:
+            return _content(path, descriptor)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise GeoIPError(f"{path} does not exist; download a country database or correct the path") from None
+    except PermissionError:
+        raise GeoIPError(f"{path} can't be read; give the user that runs mcproxy permission to read it") from None
+    except OSError as error:
+        raise GeoIPError(f"{path} can't be read ({error.strerror})") from error
+
+
+def _content(path: Path, descriptor: int) -> bytes:
+    before = os.fstat(descriptor)
+    if not stat.S_ISREG(before.st_mode):
+        raise GeoIPError(f"{path} is not a regular file; name the .mmdb file itself")
+    if before.st_size > MAX_BYTES:
+        raise GeoIPError(f"{path} has {before.st_size} bytes, more than any country database; correct the path")
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        data = file.read(before.st_size + 1)
+    if (len(data), os.fstat(descriptor).st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise GeoIPError(f"{path} is being written; try again when that has ended, or replace it by renaming")
+    return data
+
+
+def _what_else(data: bytes) -> str:
+    if not data:
+        return "is empty; download it again"
+    if data.startswith(_GZIP_MARKER):
+        return "is compressed; unpack it and name the .mmdb file within"
+    return "is not a MaxMind DB, or the end of it is missing; download it again"
+
+
+def _reader_of(data: bytes) -> maxminddb.Reader:
+    """The fastest reader that there is, on a copy that nobody else can reach. Raises one of `_DAMAGE`."""
+    descriptor = _sealed(data) if _CReader is not None else None
+    if descriptor is None:
+        return _python_reader_of(data)
+    try:
+        return maxminddb.open_database(f"/proc/self/fd/{descriptor}", maxminddb.MODE_MMAP_EXT)
+    finally:
+        os.close(descriptor)
+
+
+def _python_reader_of(data: bytes) -> maxminddb.Reader:
+    return maxminddb.open_database(io.BytesIO(data), maxminddb.MODE_FD)
+
+
+def _sealed(data: bytes) -> int | None:
+    """The descriptor of an anonymous file with this content, for good; None where a sandbox or the kernel refuses."""
+    try:
+        descriptor = os.memfd_create("geoip", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError:
+        return None
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        Path(f"/proc/self/fd/{descriptor}").stat()  # fails where /proc is not mounted
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _proven(data: bytes) -> tuple[str, int]:
+    """The type of the database and how many of the probes have a country. Raises one of `_DAMAGE`."""
+    start = data.rindex(_METADATA_MARKER) + len(_METADATA_MARKER)
+    _, end = Decoder(data, start).decode(start)
+    if end > len(data):  # it slices, and so takes what is left of a value for the value
+        raise maxminddb.InvalidDatabaseError("its end is missing")
+    reader = _python_reader_of(data)
+    countries = 0
+    for record in _probe(reader, ipv4_only=reader.metadata().ip_version == 4):
+        if not _has_text_keys(record):
+            raise maxminddb.InvalidDatabaseError("a key is no text")
+        countries += _code(record) is not None
+    return str(reader.metadata().database_type), countries
+
+
+def _probe(reader: maxminddb.Reader, *, ipv4_only: bool) -> Iterator[object]:
+    """The records of addresses near and far; a bounded number of lookups, however the tree is damaged."""
+    ranges = [(4, 0, 1 << 32)]
+    if not ipv4_only:
+        ranges.append((16, 0x2 << 124, 0x4 << 124))  # 2000::/3, all of the global unicast space in use (RFC 4291)
+    for size, first, end in ranges:
+        for number in range(first, end, (end - first) // PROBES):
+            yield reader.get(unpack(number.to_bytes(size, "big")))
+        at = first
+        for _ in range(PROBES):
+            record, prefix = reader.get_with_prefix_len(unpack(at.to_bytes(size, "big")))
+            yield record
+            at = (at | ((1 << max(0, size * 8 - prefix)) - 1)) + 1  # behind the network that answered
+            if at >= end:
+                break
+
+
+def _has_text_keys(record: object) -> bool:
+    if isinstance(record, list):
+        return all(map(_has_text_keys, record))
+    if isinstance(record, dict):
+        return all(isinstance(key, str) and _has_text_keys(value) for key, value in record.items())
+    return True
