@@ -176,6 +176,7 @@ REFUSED = {
     "a name too short": (hello(extension(0, vector16(b"\0\0\5a.test"))), Reason.HELLO_MALFORMED),
     "only a type of a name": (hello(extension(0, vector16(b"\0"))), Reason.HELLO_MALFORMED),
     "no block of extensions": (WITHOUT_EXTENSIONS, Reason.SNI_MISSING),
+    "the same in two records": (split(WITHOUT_EXTENSIONS[5:], [20]), Reason.SNI_MISSING),
     "no extensions": (hello(), Reason.SNI_MISSING),
     "no name": (hello(alpn(b"h2")), Reason.SNI_MISSING),
     "two names": (hello(server_name(b"a.test", b"b.test")), Reason.SNI_DUPLICATE),

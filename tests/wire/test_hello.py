@@ -96,7 +96,7 @@ def test_the_outer_name_of_an_encrypted_hello_routes() -> None:
     assert (read.server_name, read.ech) == ("public.example", True)
 
 
-@pytest.mark.parametrize("data", [TINY, CHROME])
+@pytest.mark.parametrize("data", [TINY, CHROME, hellos.split(TINY[5:], [20]), hellos.split(CHROME[5:], [20, 999])])
 def test_what_follows_the_hello_is_not_looked_at(data: bytes) -> None:
     alone = parse(data)
     for early_data in (b"\x17", b"\x17\x03\x03\x00\x05early", TINY, b"\x16\x03\x03\x00\x00", b"\0" * MAX_HELLO_BYTES):
