@@ -200,6 +200,26 @@ def test_a_refused_name_leaves_the_rest_for_the_log(names: list[bytes], reason: 
     assert refused.hello == Hello("", alpn=(b"h2",), versions=(0x0304,), ech=True, size=len(data))
 
 
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [
+        ("HTTP", "the first byte is 0x47, not a handshake record's"),
+        ("another message", "the handshake begins with message type 2, not a ClientHello"),
+        ("an alert inside", "a record of type 21, major version 3, inside the hello"),
+        ("a record of SSL 2 inside", "a record of type 22, major version 2, inside the hello"),
+        ("an empty record inside", "a record of 0 bytes"),
+        ("an announced 64 KiB", "at least 65544 bytes, more than 65536"),
+        ("a byte behind it in its record", "1 bytes follow the hello in its record"),
+        ("three bytes of an extension", "the extensions don't fill their block"),
+        ("an extension too long", "extension 23 exceeds its block"),
+        ("UTF-8", "byte 0xc3 in the name"),
+        ("a NUL", r"'a.test\x00.evil.example' contains '\x00'"),
+    ],
+)
+def test_the_detail_says_what_is_wrong(name: str, detail: str) -> None:
+    assert refusal(hellos.REFUSED[name][0]).detail == detail
+
+
 def test_not_tls_shows_at_the_first_wrong_byte() -> None:
     for at, reason in ((0, Reason.HELLO_NOT_TLS), (1, Reason.HELLO_NOT_TLS), (5, Reason.HELLO_NOT_TLS)):
         assert isinstance(parse(TINY[:at]), int)
