@@ -26,9 +26,9 @@ from typing import Final
 from mcproxy.model import Reason, Refused
 from mcproxy.wire.name import InvalidName, normalise
 
-# On the wire, record headers included. RFC 8446 would allow 16 MiB. The largest hellos that clients send in earnest
-# (post-quantum key shares of 1-2 KiB, tickets, a pre-shared key or two, padding) stay below 20 KiB; 64 KiB leaves room
-# for what is to come, and is what one unauthenticated connection may make the kernel hold and us look at.
+# On the wire, record headers included. RFC 8446 would allow 16 MiB. A browser's hello with a post-quantum key share is
+# below 2 KiB (tests/wire/hellos.py), so this leaves thirty times that for tickets and larger shares to come, and it is
+# all that a client of whom nothing is known yet can make the kernel hold and us look at.
 MAX_HELLO_BYTES: Final = 65536
 MAX_FRAGMENT: Final = 16384  # RFC 8446, 5.1: a record's length must not exceed 2^14
 MAX_SESSION_ID: Final = 32  # RFC 8446, 4.1.2

@@ -90,7 +90,7 @@ def hello(*extensions: bytes) -> bytes:
     return record(message(*extensions))
 
 
-# As Chrome 124 and later send it, in kind, order and sizes: GREASE everywhere, a post-quantum key share, GREASE ECH.
+# As Chrome 131 and later send it, in kind, order and sizes: GREASE everywhere, a post-quantum key share, GREASE ECH.
 CHROME = record(
     message(
         extension(0x2A2A),

@@ -81,11 +81,11 @@ def test_what_is_no_name_is_told_so(name: str, complaint: str) -> None:
     [
         "192.0.2.1", "192.0.2.1.", "192.0.2.999", "10.1", "3221225985", "example.123", "192.0.2.1:443",
         "１９２.0.2.１",  # fullwidth digits  # noqa: RUF001
-        "::1", "2001:db8::1", "[::1]", "[2001:db8::1]:443", "::ffff:192.0.2.1", "fe80::1%eth0",
+        "::1", "2001:db8::1", "[::1]", "[2001:db8::1]:443", "::ffff:192.0.2.1", "fe80::1%eth0", "a.test:443",
     ],
 )  # fmt: skip
-def test_an_address_is_no_name(name: str) -> None:
-    with pytest.raises(InvalidName, match="is an IP address") as caught:
+def test_an_address_or_a_port_is_no_name(name: str) -> None:
+    with pytest.raises(InvalidName, match="is an IP address or has a port") as caught:
         normalise(name)
     assert caught.value.reason is Reason.SNI_IP_LITERAL
 

@@ -125,7 +125,7 @@ BROKEN = {
     "v2 a checksum of 3 bytes": v2(ADDRESSES_4 + tlv(3, b"abc")),
     "v2 a wrong checksum": summed()[:-1] + bytes([summed()[-1] ^ 1]),
     "v2 a right checksum for other addresses": summed().replace(ADDRESSES_4, ADDRESSES_4[::-1]),
-    "v2 two checksums": v2(ADDRESSES_4 + tlv(3, bytes(4)) * 2),
+    "v2 two checksums": summed(after=tlv(3, bytes(4))),
 }
 
 
@@ -152,6 +152,30 @@ def test_refused(data: bytes) -> None:
     assert caught.value.reason is Reason.PROXY_MALFORMED
     assert caught.value.detail.isascii()
     assert caught.value.detail.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [
+        ("HTTP", "no PROXY header"),
+        ("no end of line", "no end of line in 107 bytes"),
+        ("a line feed alone", r"not a version 1 line: b'PROXY UNKNOWN\n'"),
+        ("a port too large", "port 65536"),
+        ("an address too large", "TCP4 with Octet 256 (> 255) not permitted in '192.0.2.256'"),
+        ("v2 version 1", "version and command 0x11"),
+        ("v2 family 4", "family and protocol 0x41"),
+        ("v2 too short for UNIX", "215 bytes where family and protocol 0x31 take 216"),
+        ("v2 too long", "a header of 4097 bytes, more than 4096"),
+        ("v2 a TLV too long", "the TLVs don't fill the header"),
+        ("v2 a checksum of 3 bytes", "a checksum of 3 bytes"),
+        ("v2 a wrong checksum", "a wrong checksum"),
+        ("v2 two checksums", "two checksums"),
+    ],
+)
+def test_the_detail_says_what_is_wrong(name: str, detail: str) -> None:
+    with pytest.raises(Refused) as caught:
+        parse(BROKEN[name])
+    assert caught.value.detail == detail
 
 
 def test_a_header_that_arrives_as_asked_takes_few_looks() -> None:
