@@ -54,6 +54,8 @@ def test_every_spelling_has_one_form(name: str, normal: str) -> None:
         ("b" + LONGEST_NAME, "is 254 octets long, more than 253"),
         ("-a.example", "has a label that begins or ends with a hyphen"),
         ("a.example-", "has a label that begins or ends with a hyphen"),
+        (LONGEST_NAME[:-1] + "-", "has a label that begins or ends with a hyphen"),
+        ("-" * 63, "has a label that begins or ends with a hyphen"),
         ("a b.example", "contains ' '"),
         ("a.example\n", r"contains '\n'"),
         ("a\0.example", r"contains '\x00'"),
@@ -94,6 +96,9 @@ def test_a_long_name_is_cut_in_the_message() -> None:
     with pytest.raises(InvalidName) as caught:
         normalise("a" * 60000)
     assert str(caught.value) == "'" + "a" * 80 + "'... is 60000 octets long, more than 253"
+    with pytest.raises(InvalidName) as caught:
+        normalise("a" * 80)
+    assert str(caught.value) == "'" + "a" * 80 + "' has a label of 80 octets, more than 63"
 
 
 @settings(deadline=None)
