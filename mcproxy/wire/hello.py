@@ -26,9 +26,9 @@ from typing import Final
 from mcproxy.model import Reason, Refused
 from mcproxy.wire.name import InvalidName, normalise
 
-# On the wire, record headers included. RFC 8446 would allow 16 MiB. The largest hellos that clients send in earnest
-# (post-quantum key shares of 1-2 KiB, tickets, a pre-shared key or two, padding) stay below 20 KiB; 64 KiB leaves room
-# for what is to come, and is what one unauthenticated connection may make the kernel hold and us look at.
+# On the wire, record headers included. RFC 8446 would allow 16 MiB. A browser's hello with a post-quantum key share is
+# below 2 KiB (tests/wire/hellos.py), so this leaves thirty times that for tickets and larger shares to come, and it is
+# all that a client of whom nothing is known yet can make the kernel hold and us look at.
 MAX_HELLO_BYTES: Final = 65536
 MAX_FRAGMENT: Final = 16384  # RFC 8446, 5.1: a record's length must not exceed 2^14
 MAX_SESSION_ID: Final = 32  # RFC 8446, 4.1.2
@@ -118,12 +118,29 @@ def _message(data: bytes) -> int | _Message:
 
 def _joined(data: bytes) -> int | _Message:
     """The same for a message in any number of records, of which any number may still be missing."""
+    fragments, got, total = _fragments(data)
+    end = fragments[-1][1] if fragments else 0
+    if total and got > total:
+        # RFC 5246, 7.4.1.2 and RFC 8446, 5.1: the client waits for an answer, or changes keys; neither lets another
+        # message share the hello's last record. BoringSSL holds every version to that, too.
+        raise _malformed(f"{got - total} bytes follow the hello in its record")
+    needed = _bytes_needed(end, (total or SMALLEST_MESSAGE) - got)
+    if needed > len(data):
+        return needed if data else 1  # the very first byte tells TLS from most of what is not
+    if len(fragments) == 1:
+        return data, RECORD_HEADER, end, end
+    return b"".join([data[start:end] for start, end in fragments]), 0, total, end
+
+
+def _fragments(data: bytes) -> tuple[list[_Span], int, int]:
+    """Where the message's parts are, how many bytes they are, and how many it takes; 0 while its header is not there.
+
+    The last part may reach beyond `data`.
+    """
     have = len(data)
     fragments: list[_Span] = []
     header = b""  # the message's own, which may be split like everything else
-    total = 0  # bytes of the message, once its header is there
-    got = 0  # bytes of the message in the records up to `end`
-    end = 0  # on the wire: where the next record begins
+    got = total = end = 0
     while end + RECORD_HEADER <= have:
         kind, major, length = _record_header(data, end)
         # RFC 8446, 5.1: handshake messages must not be interleaved with other record types, nor may their records be
@@ -136,20 +153,12 @@ def _joined(data: bytes) -> int | _Message:
         fragments.append((start, end))
         if not total:
             header += data[start : min(end, start + MESSAGE_HEADER - len(header))]
-            if len(header) == MESSAGE_HEADER:
-                total = _announced_length(header)
-        if total and got >= total:
+            if len(header) < MESSAGE_HEADER:
+                continue
+            total = _announced_length(header)
+        if got >= total:
             break
-    if total and got > total:
-        # RFC 5246, 7.4.1.2 and RFC 8446, 5.1: the client waits for an answer, or changes keys; neither lets another
-        # message share the hello's last record. BoringSSL holds every version to that, too.
-        raise _malformed(f"{got - total} bytes follow the hello in its record")
-    needed = _bytes_needed(end, (total or SMALLEST_MESSAGE) - got)
-    if needed > have:
-        return needed if have else 1  # the very first byte tells TLS from most of what is not
-    if len(fragments) == 1:
-        return data, RECORD_HEADER, end, end
-    return b"".join([data[start:end] for start, end in fragments]), 0, total, end
+    return fragments, got, total
 
 
 def _refuse_other_protocols(data: bytes) -> None:
@@ -192,21 +201,8 @@ def _bytes_needed(end: int, missing: int) -> int:
 
 def _hello(message: bytes, start: int, end: int, size: int) -> Hello:
     """RFC 8446, 4.1.2: the ClientHello, whose header is at `start` of `message` and whose last byte is before `end`."""
-    at = start + MESSAGE_HEADER
-    (legacy_version,) = _uint16(message, at)
-    at += 2 + 32  # legacy_version, random; that much is within SMALLEST_MESSAGE
-    if message[at] > MAX_SESSION_ID:
-        raise _malformed(f"a session id of {message[at]} bytes")
-    at = _end_of_uint8_vector(message, at, end, "session id")
-    suites = at + 2
-    at = _end_of_uint16_vector(message, at, end, "list of cipher suites")
-    if at == suites or (at - suites) % 2:
-        raise _malformed(f"cipher suites of {at - suites} bytes")
-    methods = at + 1
-    at = _end_of_uint8_vector(message, at, end, "list of compression methods")
-    if at == methods:
-        raise _malformed("no compression method")
-    found, repeated = _extensions(message, at, end)
+    (legacy_version,) = _uint16(message, start + MESSAGE_HEADER)  # SMALLEST_MESSAGE holds it
+    found, repeated = _extensions(message, _end_of_fields(message, start, end), end)
     versions = _versions(message, *found[SUPPORTED_VERSIONS]) if SUPPORTED_VERSIONS in found else (legacy_version,)
     alpn = _protocols(message, *found[ALPN]) if ALPN in found else ()
     ech = ENCRYPTED_CLIENT_HELLO in found
@@ -220,6 +216,23 @@ def _hello(message: bytes, start: int, end: int, size: int) -> Hello:
         refused.hello = Hello("", alpn, versions, ech, size)
         raise
     return Hello(name, alpn, versions, ech, size)
+
+
+def _end_of_fields(message: bytes, start: int, end: int) -> int:
+    """RFC 8446, 4.1.2: where the fields end that every ClientHello has; only their lengths are of interest."""
+    at = start + MESSAGE_HEADER + 2 + 32  # legacy_version, random
+    if message[at] > MAX_SESSION_ID:
+        raise _malformed(f"a session id of {message[at]} bytes")
+    at = _end_of_uint8_vector(message, at, end, "session id")
+    suites = at + 2
+    at = _end_of_uint16_vector(message, at, end, "list of cipher suites")
+    if at == suites or (at - suites) % 2:
+        raise _malformed(f"cipher suites of {at - suites} bytes")
+    methods = at + 1
+    at = _end_of_uint8_vector(message, at, end, "list of compression methods")
+    if at == methods:
+        raise _malformed("no compression method")
+    return at
 
 
 def _end_of_uint8_vector(message: bytes, at: int, end: int, what: str) -> int:

@@ -56,12 +56,12 @@ def _to_ascii(name: str) -> str:
 
 
 def _defect(name: str, plain: str) -> InvalidName:
-    """What is wrong with `name`, of which `plain` is as much of the normal form as could be had."""
+    """What is wrong with `name`, which in ASCII is `plain`."""
     labels = plain.split(".")
-    if ":" in plain or "[" in plain or (labels[-1].isdigit() and labels[-1].isascii()):
+    if ":" in plain or "[" in plain or labels[-1].isdigit():
         # RFC 6066, 3: literal addresses are not permitted. No top-level domain is all digits, and what ends in a
         # number is an address to some reader or other (RFC 3696, 2; WHATWG URL, 'ends in a number').
-        return InvalidName(Reason.SNI_IP_LITERAL, f"{_shown(name)} is an IP address, not a host name")
+        return InvalidName(Reason.SNI_IP_LITERAL, f"{_shown(name)} is an IP address or has a port, not a host name")
     if not plain:
         what = "is empty"
     elif foreign := _foreign_character(plain):

@@ -90,7 +90,7 @@ def hello(*extensions: bytes) -> bytes:
     return record(message(*extensions))
 
 
-# As Chrome 124 and later send it, in kind, order and sizes: GREASE everywhere, a post-quantum key share, GREASE ECH.
+# As Chrome 131 and later send it, in kind, order and sizes: GREASE everywhere, a post-quantum key share, GREASE ECH.
 CHROME = record(
     message(
         extension(0x2A2A),
@@ -176,6 +176,7 @@ REFUSED = {
     "a name too short": (hello(extension(0, vector16(b"\0\0\5a.test"))), Reason.HELLO_MALFORMED),
     "only a type of a name": (hello(extension(0, vector16(b"\0"))), Reason.HELLO_MALFORMED),
     "no block of extensions": (WITHOUT_EXTENSIONS, Reason.SNI_MISSING),
+    "the same in two records": (split(WITHOUT_EXTENSIONS[5:], [20]), Reason.SNI_MISSING),
     "no extensions": (hello(), Reason.SNI_MISSING),
     "no name": (hello(alpn(b"h2")), Reason.SNI_MISSING),
     "two names": (hello(server_name(b"a.test", b"b.test")), Reason.SNI_DUPLICATE),

@@ -1,5 +1,6 @@
 """ClientHello: what is read, what is refused and why, however the bytes are cut, whichever of them are wrong."""
 
+import gc
 import random
 import ssl
 import sys
@@ -96,7 +97,7 @@ def test_the_outer_name_of_an_encrypted_hello_routes() -> None:
     assert (read.server_name, read.ech) == ("public.example", True)
 
 
-@pytest.mark.parametrize("data", [TINY, CHROME])
+@pytest.mark.parametrize("data", [TINY, CHROME, hellos.split(TINY[5:], [20]), hellos.split(CHROME[5:], [20, 999])])
 def test_what_follows_the_hello_is_not_looked_at(data: bytes) -> None:
     alone = parse(data)
     for early_data in (b"\x17", b"\x17\x03\x03\x00\x05early", TINY, b"\x16\x03\x03\x00\x00", b"\0" * MAX_HELLO_BYTES):
@@ -199,6 +200,26 @@ def test_a_refused_name_leaves_the_rest_for_the_log(names: list[bytes], reason: 
     assert refused.hello == Hello("", alpn=(b"h2",), versions=(0x0304,), ech=True, size=len(data))
 
 
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [
+        ("HTTP", "the first byte is 0x47, not a handshake record's"),
+        ("another message", "the handshake begins with message type 2, not a ClientHello"),
+        ("an alert inside", "a record of type 21, major version 3, inside the hello"),
+        ("a record of SSL 2 inside", "a record of type 22, major version 2, inside the hello"),
+        ("an empty record inside", "a record of 0 bytes"),
+        ("an announced 64 KiB", "at least 65544 bytes, more than 65536"),
+        ("a byte behind it in its record", "1 bytes follow the hello in its record"),
+        ("three bytes of an extension", "the extensions don't fill their block"),
+        ("an extension too long", "extension 23 exceeds its block"),
+        ("UTF-8", "byte 0xc3 in the name"),
+        ("a NUL", r"'a.test\x00.evil.example' contains '\x00'"),
+    ],
+)
+def test_the_detail_says_what_is_wrong(name: str, detail: str) -> None:
+    assert refusal(hellos.REFUSED[name][0]).detail == detail
+
+
 def test_not_tls_shows_at_the_first_wrong_byte() -> None:
     for at, reason in ((0, Reason.HELLO_NOT_TLS), (1, Reason.HELLO_NOT_TLS), (5, Reason.HELLO_NOT_TLS)):
         assert isinstance(parse(TINY[:at]), int)
@@ -295,11 +316,13 @@ def calls(data: bytes) -> int:
         nonlocal count
         count += event in ("call", "c_call")
 
+    gc.disable()  # whose callbacks would be counted
     sys.setprofile(seen)
     try:
         parse(data)
     finally:
         sys.setprofile(None)
+        gc.enable()
     return count
 
 

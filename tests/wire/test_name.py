@@ -54,6 +54,8 @@ def test_every_spelling_has_one_form(name: str, normal: str) -> None:
         ("b" + LONGEST_NAME, "is 254 octets long, more than 253"),
         ("-a.example", "has a label that begins or ends with a hyphen"),
         ("a.example-", "has a label that begins or ends with a hyphen"),
+        (LONGEST_NAME[:-1] + "-", "has a label that begins or ends with a hyphen"),
+        ("-" * 63, "has a label that begins or ends with a hyphen"),
         ("a b.example", "contains ' '"),
         ("a.example\n", r"contains '\n'"),
         ("a\0.example", r"contains '\x00'"),
@@ -81,11 +83,11 @@ def test_what_is_no_name_is_told_so(name: str, complaint: str) -> None:
     [
         "192.0.2.1", "192.0.2.1.", "192.0.2.999", "10.1", "3221225985", "example.123", "192.0.2.1:443",
         "１９２.0.2.１",  # fullwidth digits  # noqa: RUF001
-        "::1", "2001:db8::1", "[::1]", "[2001:db8::1]:443", "::ffff:192.0.2.1", "fe80::1%eth0",
+        "::1", "2001:db8::1", "[::1]", "[2001:db8::1]:443", "::ffff:192.0.2.1", "fe80::1%eth0", "a.test:443",
     ],
 )  # fmt: skip
-def test_an_address_is_no_name(name: str) -> None:
-    with pytest.raises(InvalidName, match="is an IP address") as caught:
+def test_an_address_or_a_port_is_no_name(name: str) -> None:
+    with pytest.raises(InvalidName, match="is an IP address or has a port") as caught:
         normalise(name)
     assert caught.value.reason is Reason.SNI_IP_LITERAL
 
@@ -94,6 +96,9 @@ def test_a_long_name_is_cut_in_the_message() -> None:
     with pytest.raises(InvalidName) as caught:
         normalise("a" * 60000)
     assert str(caught.value) == "'" + "a" * 80 + "'... is 60000 octets long, more than 253"
+    with pytest.raises(InvalidName) as caught:
+        normalise("a" * 80)
+    assert str(caught.value) == "'" + "a" * 80 + "' has a label of 80 octets, more than 63"
 
 
 @settings(deadline=None)
