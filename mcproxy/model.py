@@ -4,8 +4,10 @@ A changed route is a new `Route`; nothing here is ever mutated. The words in the
 metrics, the admin API and the tests.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from socket import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, AddressFamily, inet_pton
+from typing import NamedTuple
 
 UNIX_PREFIX = "unix:"
 
@@ -91,6 +93,16 @@ class End(StrEnum):
     ERROR = "error"  # a bug of ours: the log has the traceback
 
 
+def _family(host: str) -> AddressFamily:
+    for family in (AF_INET, AF_INET6):
+        try:
+            inet_pton(family, host)
+        except OSError:
+            continue
+        return family
+    return AF_UNSPEC
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """Where a route leads: "HOST:PORT", with `host` an IP address or a name, or "unix:/path"."""
@@ -98,6 +110,10 @@ class Backend:
     host: str = ""
     port: int = 0
     path: str = ""  # of a UNIX socket; then host and port are empty
+    family: AddressFamily = field(init=False, repr=False, compare=False)  # AF_UNSPEC: a name, resolved at connect time
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "family", AF_UNIX if self.path else _family(self.host))
 
     def __str__(self) -> str:
         if self.path:
@@ -137,3 +153,30 @@ class FirewallRule:
     kind: RuleKind
     value: str  # an address, a network, or an ISO 3166-1 alpha-2 code, each in canonical form
     expires_at: float | None = None  # seconds since the epoch; None: for good
+
+
+class Connection(NamedTuple):
+    """What is known of a connection once it has ended: its log line, and its event for those who watch."""
+
+    id: int
+    started: float  # seconds since the epoch
+    duration: float  # seconds
+    listener: str
+    client: tuple[str, int]  # address and port, from the PROXY header where the listener takes one
+    sni: str  # normalised; "" where none was read
+    versions: tuple[int, ...]  # TLS versions that the client offered, as on the wire
+    alpn: tuple[bytes, ...]  # protocols that the client offered
+    ech: bool
+    route: str  # the host name of the route taken; "" where refused before
+    mode: str
+    backend: Backend | None
+    reason: Reason
+    detail: str  # of a refusal
+    bytes_up: int  # client to backend
+    bytes_down: int
+    end: End
+
+    @property
+    def verdict(self) -> str:
+        """Whether it reached its backend, in one word."""
+        return "routed" if self.reason is Reason.OK else "refused"

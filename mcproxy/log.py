@@ -1,0 +1,200 @@
+"""The log: one line for each connection, and what the program has to say of itself.
+
+A line is formatted where it arises and handed to a `Sink`, whose native thread writes batches to standard output. So a
+terminal that was paused or a full pipe never stops the hub; when the sink is full, lines are dropped and the next
+batch says how many.
+
+Nothing that a client sends can forge a line or a field: host names have passed normalisation, protocol names and
+details are escaped to printable ASCII, and values with blanks are quoted.
+"""
+
+import json
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Literal
+
+from mcproxy.model import Connection
+
+MAX_WAITING = 50_000  # lines, some 15 MB: several seconds of the fastest flood, before lines are dropped
+BATCH_DELAY = 0.05  # seconds between a line and its writing: one system call for many lines
+
+Format = Literal["text", "json"]
+
+_VERSIONS = {0x0300: "ssl3", 0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
+
+
+class Sink:
+    """Writes lines to a descriptor from a thread of its own."""
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+        self._lines: deque[str] = deque()  # its append and popleft are atomic
+        self._dropped = 0  # ever
+        self._reported = 0  # of these
+        self._there_is_work = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<Sink waiting={len(self._lines)} dropped={self._dropped}>"
+
+    def put(self, line: str) -> None:
+        """Queue a line, which ends in a newline. Never blocks; any thread may call it."""
+        if len(self._lines) >= MAX_WAITING:
+            self._dropped += 1
+            return
+        self._lines.append(line)
+        if not self._there_is_work.is_set():
+            self._there_is_work.set()
+
+    def close(self) -> None:
+        """Write what is queued and end the thread."""
+        self._closing.set()
+        self._there_is_work.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._there_is_work.wait()
+            self._closing.wait(BATCH_DELAY)
+            self._there_is_work.clear()
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        if missing := self._dropped - self._reported:
+            self._reported += missing
+            lines.append(f"{timestamp(time.time())} warning log: {missing} lines dropped: they were read too slowly\n")
+        rest = memoryview("".join(lines).encode("utf-8", "backslashreplace"))
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:  # a descriptor that another program made non-blocking
+                self._closing.wait(BATCH_DELAY)
+            except OSError:
+                return  # nobody reads, so there is nobody to tell
+
+
+@lru_cache(maxsize=1)
+def _second(whole: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    whole = int(seconds)
+    return f"{_second(whole)}.{int((seconds - whole) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def version_names(versions: tuple[int, ...]) -> tuple[str, ...]:
+    """TLS versions as people say them."""
+    return tuple(_VERSIONS.get(version, f"0x{version:04x}") for version in versions)
+
+
+@lru_cache(maxsize=1024)
+def protocol_names(alpn: tuple[bytes, ...]) -> tuple[str, ...]:
+    """ALPN protocols in printable ASCII, without blanks and commas."""
+    return tuple(
+        "".join(chr(c) if 0x20 < c < 0x7F and c not in b',"\\=' else f"\\x{c:02x}" for c in protocol)
+        for protocol in alpn
+    )
+
+
+def _joined(names: tuple[str, ...]) -> str:
+    return ",".join(names) or "-"
+
+
+def connection_text(c: Connection) -> str:
+    """One line: time, level, then key=value; "-" is nothing."""
+    host, port = c.client
+    client = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    detail = f" detail={json.dumps(c.detail)}" if c.detail else ""
+    return (
+        f"{timestamp(c.started + c.duration)} info connection id={c.id} listener={c.listener} client={client} "
+        f"sni={c.sni or '-'} route={c.route or '-'} mode={c.mode or '-'} backend={c.backend or '-'} "
+        f"verdict={c.verdict} reason={c.reason} end={c.end} up={c.bytes_up} down={c.bytes_down} "
+        f"duration={c.duration:.3f} tls={_joined(version_names(c.versions))} alpn={_joined(protocol_names(c.alpn))} "
+        f"ech={'yes' if c.ech else 'no'}{detail}\n"
+    )
+
+
+def connection_fields(c: Connection) -> dict[str, object]:
+    """The same for machines: what the JSON line and the admin API show."""
+    host, port = c.client
+    return {
+        "time": timestamp(c.started + c.duration),
+        "level": "info",
+        "event": "connection",
+        "id": c.id,
+        "listener": c.listener,
+        "client": host,
+        "client_port": port,
+        "sni": c.sni,
+        "route": c.route,
+        "mode": c.mode,
+        "backend": str(c.backend or ""),
+        "verdict": c.verdict,
+        "reason": c.reason,
+        "end": c.end,
+        "bytes_up": c.bytes_up,
+        "bytes_down": c.bytes_down,
+        "duration": round(c.duration, 6),
+        "tls_versions": version_names(c.versions),
+        "alpn": protocol_names(c.alpn),
+        "ech": c.ech,
+        "detail": c.detail,
+    }
+
+
+def connection_json(c: Connection) -> str:
+    """One JSON object on one line, in ASCII."""
+    return json.dumps(connection_fields(c)) + "\n"
+
+
+CONNECTION_LINE: dict[Format, Callable[[Connection], str]] = {"text": connection_text, "json": connection_json}
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        message = super().format(record).replace("\n", "\n  ")  # a traceback's lines can't pass for lines of their own
+        return f"{timestamp(record.created)} {record.levelname.lower()} {record.name.rpartition('.')[2]}: {message}\n"
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        event = {
+            "time": timestamp(record.created),
+            "level": record.levelname.lower(),
+            "event": "message",
+            "logger": record.name,
+            "message": super().format(record),
+        }
+        return json.dumps(event) + "\n"
+
+
+class _Handler(logging.Handler):
+    def __init__(self, sink: Sink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._sink.put(self.format(record))
+
+
+def configure(sink: Sink, level: str, style: Format) -> logging.Handler:
+    """Send the package's own messages to the sink. Returns the handler, for `logging.Logger.removeHandler`."""
+    handler = _Handler(sink)
+    handler.setFormatter(_Text() if style == "text" else _Json())
+    logger = logging.getLogger("mcproxy")
+    logger.setLevel(level.upper())
+    logger.addHandler(handler)
+    logger.propagate = False
+    return handler

@@ -1,0 +1,55 @@
+"""Closing with a RST, and asking the kernel about a connection."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from mcproxy.net.raw import abort, is_established, unsent
+from tests.peers import connect, is_reset, until
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = connect(server.getsockname()[1])
+        accepted, _ = server.accept()
+    with client, accepted:
+        yield client, accepted
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.mark.parametrize("unread", [b"", b"unread"])
+def test_abort_resets_whatever_is_unread(pair: Pair, unread: bytes) -> None:
+    client, accepted = pair
+    client.sendall(unread)
+    until(lambda: not unsent(client), "bytes to arrive")
+    abort(accepted)
+    assert is_reset(client)
+
+
+def test_abort_of_a_closed_socket_is_harmless(pair: Pair) -> None:
+    _, accepted = pair
+    accepted.close()
+    abort(accepted)
+    assert accepted.fileno() == -1
+
+
+def test_a_fin_ends_being_established(pair: Pair) -> None:
+    client, accepted = pair
+    assert is_established(accepted)
+    client.shutdown(socket.SHUT_WR)
+    until(lambda: not is_established(accepted), "the FIN to arrive")
+
+
+def test_unsent_counts_what_the_peer_has_no_room_for(pair: Pair) -> None:
+    client, accepted = pair
+    accepted.setblocking(False)
+    sent = accepted.send(bytes(64 << 20))
+    assert 0 < sent < 64 << 20
+    assert unsent(accepted) > 0
+    while sent:
+        sent -= len(client.recv(1 << 20))
+    until(lambda: not unsent(accepted), "everything to be acknowledged")

@@ -1,0 +1,201 @@
+"""Clients and backends for end-to-end tests: blocking sockets in threads, on loopback, with a deadline everywhere."""
+
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import trustme
+
+DEADLINE = 20.0  # seconds until a test that waits for something gives up
+
+Handler = Callable[[socket.socket], None]
+
+
+class Authority:
+    """A certificate authority and what it has signed, on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._ca = trustme.CA()
+        self._folder = folder
+        self.path = folder / "ca.pem"
+        self._ca.cert_pem.write_to_path(str(self.path))
+
+    def pair(self, name: str) -> tuple[Path, Path]:
+        """Certificate chain and key for a name."""
+        certificate, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        if not certificate.exists():
+            issued = self._ca.issue_cert(name)
+            issued.private_key_pem.write_to_path(str(key))
+            for i, blob in enumerate(issued.cert_chain_pems):
+                blob.write_to_path(str(certificate), append=i > 0)
+        return certificate, key
+
+    def server_context(self, name: str) -> ssl.SSLContext:
+        """For a backend of that name."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.pair(name))
+        return context
+
+    def client_context(self) -> ssl.SSLContext:
+        """For a client that trusts this authority."""
+        return ssl.create_default_context(cafile=str(self.path))
+
+
+class Backend:
+    """A server that runs `handle` in a thread for each connection."""
+
+    def __init__(self, handle: Handler, family: int = socket.AF_INET, path: str = "") -> None:
+        self._handle = handle
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        if path:
+            self._socket.bind(path)
+        else:
+            self._socket.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        self._socket.listen(4096)
+        self._path = path
+        self.connections: list[socket.socket] = []
+        self.failures: list[Exception] = []
+        self._threads: list[threading.Thread] = []
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
+
+    @property
+    def address(self) -> str:
+        """As a route's backend is written."""
+        if self._path:
+            return f"unix:{self._path}"
+        host, port = self._socket.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            connection.settimeout(DEADLINE)
+            self.connections.append(connection)
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            self._handle(connection)
+        except OSError:
+            pass  # what clients do to a connection is theirs to check
+        except Exception as error:  # noqa: BLE001 - close() asserts that there was none
+            self.failures.append(error)
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Stop; every connection is gone afterwards."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join(DEADLINE)
+        self._socket.close()
+        for connection in self.connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+        for thread in self._threads:
+            thread.join(DEADLINE)
+        assert not self.failures
+
+
+def tls(context: ssl.SSLContext, handle: Handler) -> Handler:
+    """Run `handle` inside TLS."""
+
+    def serve(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            handle(secured)
+
+    return serve
+
+
+def says(name: str) -> Handler:
+    """Answer one HTTP request, or any bytes, with that name."""
+
+    def answer(connection: socket.socket) -> None:
+        if connection.recv(65536):
+            body = f"{name}\n".encode()
+            connection.sendall(
+                b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            )
+
+    return answer
+
+
+def echo(connection: socket.socket) -> None:
+    """Send back what comes, until it ends."""
+    while data := connection.recv(65536):
+        connection.sendall(data)
+
+
+def connect(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """A TCP client."""
+    return socket.create_connection((host, port), timeout=DEADLINE)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Everything up to FIN."""
+    parts = []
+    while data := connection.recv(1 << 20):
+        parts.append(data)
+    return b"".join(parts)
+
+
+def reset(connection: socket.socket) -> None:
+    """Close with a RST."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def is_reset(connection: socket.socket) -> bool:
+    """Whether the peer has sent a RST and not one byte before it; waits for the connection's end."""
+    try:
+        data = connection.recv(65536)
+    except ConnectionResetError:
+        return True
+    raise AssertionError(f"not a RST but {data!r}" if data else "not a RST but a FIN")
+
+
+def client_hello(name: str | None, alpn: tuple[str, ...] = (), context: ssl.SSLContext | None = None) -> bytes:
+    """The first flight of a real TLS client."""
+    if context is None:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    outgoing = ssl.MemoryBIO()
+    connection = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
+    try:
+        connection.do_handshake()
+    except ssl.SSLWantReadError:
+        return outgoing.read()
+    raise AssertionError("a handshake without a peer")
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for a condition, at most DEADLINE."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"waited in vain: {what}")
+        time.sleep(0.005)
+
+
+@contextmanager
+def closing(*backends: Backend) -> Iterator[None]:
+    """Close them afterwards."""
+    try:
+        yield
+    finally:
+        for backend in backends:
+            backend.close()

@@ -1,0 +1,145 @@
+"""Log lines: complete, parsable, and not to be forged; the sink never blocks and says what it dropped."""
+
+import json
+import logging
+import os
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcproxy import log
+from mcproxy.log import Sink, connection_json, connection_text, protocol_names, timestamp
+from mcproxy.model import Backend, Connection, End, Reason
+
+STARTED = 1_795_311_188.25  # 2026-11-22T01:33:08.250Z
+
+
+def ended(**changes: Any) -> Connection:
+    """A connection that was routed and has ended."""
+    return Connection(
+        id=7, started=STARTED, duration=1.5, listener=":443", client=("192.0.2.1", 50000), sni="a.test",
+        versions=(0x0304, 0x0303), alpn=(b"h2", b"http/1.1"), ech=False, route="a.test", mode="l4",
+        backend=Backend("127.0.0.1", 3000), reason=Reason.OK, detail="", bytes_up=10, bytes_down=20, end=End.CLOSED,
+    )._replace(**changes)  # fmt: skip
+
+
+def test_the_text_line() -> None:
+    assert connection_text(ended()) == (
+        "2026-11-22T01:33:09.750Z info connection id=7 listener=:443 client=192.0.2.1:50000 sni=a.test route=a.test "
+        "mode=l4 backend=127.0.0.1:3000 verdict=routed reason=ok end=closed up=10 down=20 duration=1.500 tls=1.3,1.2 "
+        "alpn=h2,http/1.1 ech=no\n"
+    )
+
+
+def test_the_text_line_of_a_refusal() -> None:
+    refused = ended(
+        sni="", versions=(), alpn=(), route="", mode="", backend=None, reason=Reason.HELLO_MALFORMED,
+        detail='a "quote"\nand more', bytes_up=0, bytes_down=0, end=End.REFUSED, client=("2001:db8::1", 1),
+    )  # fmt: skip
+    assert connection_text(refused) == (
+        "2026-11-22T01:33:09.750Z info connection id=7 listener=:443 client=[2001:db8::1]:1 sni=- route=- mode=- "
+        "backend=- verdict=refused reason=hello_malformed end=refused up=0 down=0 duration=1.500 tls=- alpn=- ech=no "
+        'detail="a \\"quote\\"\\nand more"\n'
+    )
+
+
+def test_the_json_line_has_the_same_facts() -> None:
+    line = connection_json(ended())
+    assert line.endswith("}\n")
+    assert json.loads(line) == {
+        "time": "2026-11-22T01:33:09.750Z", "level": "info", "event": "connection", "id": 7, "listener": ":443",
+        "client": "192.0.2.1", "client_port": 50000, "sni": "a.test", "route": "a.test", "mode": "l4",
+        "backend": "127.0.0.1:3000", "verdict": "routed", "reason": "ok", "end": "closed", "bytes_up": 10,
+        "bytes_down": 20, "duration": 1.5, "tls_versions": ["1.3", "1.2"], "alpn": ["h2", "http/1.1"], "ech": False,
+        "detail": "",
+    }  # fmt: skip
+
+
+@given(alpn=st.lists(st.binary(min_size=1, max_size=40), max_size=5), detail=st.text(max_size=80))
+def test_a_client_cannot_forge_a_line_or_a_field(alpn: list[bytes], detail: str) -> None:
+    connection = ended(alpn=tuple(alpn), detail=detail, reason=Reason.SNI_INVALID)
+    text = connection_text(connection)
+    assert text.isascii()
+    assert text.count("\n") == 1
+    before_detail = text.partition(' detail="')[0]
+    assert before_detail.count("=") == 16
+    assert len(before_detail.split()) == 19
+    assert json.loads(connection_json(connection))["detail"] == detail
+
+
+def test_unknown_versions_and_protocols_are_shown_as_what_they_are() -> None:
+    assert log.version_names((0x0305, 0x0300)) == ("0x0305", "ssl3")
+    assert protocol_names((b"h2", b"\x00\xff x,y=")) == ("h2", "\\x00\\xff\\x20x\\x2cy\\x3d")
+
+
+def test_timestamps_are_utc_with_milliseconds() -> None:
+    assert timestamp(0.0) == "1970-01-01T00:00:00.000Z"
+    assert timestamp(STARTED) == "2026-11-22T01:33:08.250Z"
+
+
+def test_a_sink_writes_every_line_in_order() -> None:
+    reading, writing = os.pipe()
+    sink = Sink(writing)
+    for i in range(1000):
+        sink.put(f"{i}\n")
+    sink.close()
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        assert [int(line) for line in lines] == list(range(1000))
+
+
+def test_a_sink_that_nobody_reads_drops_and_says_so() -> None:
+    reading, writing = os.pipe()
+    sink = Sink(writing)
+    total = log.MAX_WAITING + 1000  # the pipe holds 64 KiB, so the thread is stuck in its first batch
+    for _ in range(total):
+        sink.put("x" * 99 + "\n")
+    with os.fdopen(reading) as lines:
+        closing = threading.Thread(target=lambda: (sink.close(), os.close(writing)))
+        closing.start()
+        written = lines.readlines()
+        closing.join()
+    dropped = [int(line.split("log: ")[1].split()[0]) for line in written if not line.startswith("x")]
+    assert dropped
+    assert sum(dropped) + len(written) - len(dropped) == total
+
+
+def test_a_sink_outlives_its_reader() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    sink = Sink(writing)
+    sink.put("nobody reads this\n")
+    sink.close()
+    os.close(writing)
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_messages_go_to_the_sink_a_traceback_too(style: log.Format) -> None:
+    reading, writing = os.pipe()
+    sink = Sink(writing)
+    handler = log.configure(sink, "info", style)
+    try:
+        logger = logging.getLogger("mcproxy.net.session")
+        logger.debug("not shown")
+        try:
+            raise RuntimeError("a bug")
+        except RuntimeError:
+            logger.exception("in %s", "a session")
+    finally:
+        logging.getLogger("mcproxy").removeHandler(handler)
+        sink.close()
+        os.close(writing)
+    with os.fdopen(reading) as lines:
+        written = lines.read()
+    if style == "json":
+        event = json.loads(written)
+        assert event["level"] == "error"
+        assert event["message"].startswith("in a session\nTraceback")
+    else:
+        first, *rest = written.splitlines()
+        assert first.endswith(" error session: in a session")
+        assert all(line.startswith("  ") for line in rest)
+        assert rest[-1] == "  RuntimeError: a bug"

@@ -1,0 +1,44 @@
+"""Counting: what is open, what has ended and how; what is gone is forgotten."""
+
+from mcproxy.model import Connection, End, Reason
+from mcproxy.stats import Stats
+from tests.test_log import ended
+
+
+def test_a_tally_counts_the_life_of_connections() -> None:
+    tally = Stats().listener(":443")
+    for _ in range(3):
+        tally.begin()
+    tally.end(ended(bytes_up=10, bytes_down=20))
+    tally.end(ended(reason=Reason.SNI_MISSING, end=End.REFUSED, bytes_up=0, bytes_down=0))
+    assert (tally.total, tally.open) == (3, 1)
+    assert (tally.bytes_up, tally.bytes_down) == (10, 20)
+    assert tally.refused == {Reason.SNI_MISSING: 1}
+    assert tally.ends == {End.CLOSED: 1, End.REFUSED: 1}
+    assert repr(tally) == "<Tally total=3 open=1 refused=1>"
+
+
+def test_the_same_key_has_the_same_tally() -> None:
+    stats = Stats()
+    assert stats.listener(":443") is stats.listener(":443")
+    assert stats.route((":443", "a.test")) is stats.route((":443", "a.test"))
+    assert stats.route((":443", "a.test")) is not stats.route((":444", "a.test"))
+
+
+def test_a_route_that_is_gone_is_forgotten_when_its_last_connection_ends() -> None:
+    stats = Stats()
+    kept, busy, idle = (":443", "kept.test"), (":443", "busy.test"), (":443", "idle.test")
+    for key in (kept, busy, idle):
+        stats.route(key)
+    stats.route(busy).begin()
+    stats.forget_routes(lambda key: key == kept)
+    assert set(stats.routes) == {kept, busy}
+    stats.route(busy).end(ended())
+    stats.forget_routes(lambda key: key == kept)
+    assert set(stats.routes) == {kept}
+
+
+def test_connection_says_its_verdict_in_a_word() -> None:
+    assert isinstance(ended(), Connection)
+    assert ended().verdict == "routed"
+    assert ended(reason=Reason.BACKEND_REFUSED).verdict == "refused"
