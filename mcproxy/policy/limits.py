@@ -3,7 +3,7 @@
 Two questions, asked at different times. `enter` is asked as soon as a connection is accepted and takes a place in the
 whole and in its listener. `admit` is asked when the client's address is known for sure (a PROXY header may name it) and
 takes a place and a token for that address. What was taken is given back by `leave` and `release`. An IPv6 client is
-counted by its /64, which is what one subscriber gets (RFC 6177), so that its many addresses buy nothing.
+counted by its /64: the low 64 bits are an interface's to choose (RFC 4291 section 2.5.1), so many of them buy nothing.
 
 A token bucket is one number: the time at which it will be full again. Taking a token moves it on by 1 / rate, and a
 token is there as long as it lies no more than burst / rate ahead. This is the generic cell rate algorithm (ITU-T I.371)

@@ -160,7 +160,7 @@ def test_the_copy_is_sealed(path: Path) -> None:
     descriptor = geoip._sealed(path.read_bytes())
     assert descriptor is not None
     try:
-        for change in (lambda: os.write(descriptor, b"x"), lambda: os.ftruncate(descriptor, 0)):
+        for change in (lambda: os.pwrite(descriptor, b"x", 0), lambda: os.ftruncate(descriptor, 0)):
             with pytest.raises(PermissionError):
                 change()
     finally:

@@ -78,11 +78,12 @@ def test_adding_and_removing_equal_building_from_scratch(changes: list[tuple[boo
 
 
 def test_removing_an_outer_network_brings_back_the_ones_within() -> None:
-    compiled = Networks.of(["10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.9.0.0/16", "11.0.0.0/8"])
+    compiled = Networks.of(["10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.9.0.0/16", "10.255.255.255", "11.0.0.0/8"])
     assert compiled.find(pack("10.1.2.3")) == "10.0.0.0/8"
     compiled = compiled.removing("10.0.0.0/8")
     assert compiled.find(pack("10.1.2.3")) == "10.1.0.0/16"
     assert compiled.find(pack("10.9.0.0")) == "10.9.0.0/16"
+    assert compiled.find(pack("10.255.255.255")) == "10.255.255.255/32"
     assert compiled.find(pack("10.2.0.0")) is None
     assert compiled.find(pack("11.0.0.0")) == "11.0.0.0/8"
 
