@@ -23,6 +23,8 @@ from mcproxy.model import Connection
 MAX_WAITING = 50_000  # lines, some 15 MB: several seconds of the fastest flood, before lines are dropped
 BATCH_DELAY = 0.05  # seconds between a line and its writing: one system call for many lines
 
+MAX_PROTOCOLS = 8  # that are shown: clients offer two or three, a hello has room for thousands
+
 Format = Literal["text", "json"]
 
 _VERSIONS = {0x0300: "ssl3", 0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
@@ -99,9 +101,13 @@ def version_names(versions: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(_VERSIONS.get(version, f"0x{version:04x}") for version in versions)
 
 
-@lru_cache(maxsize=1024)
 def protocol_names(alpn: tuple[bytes, ...]) -> tuple[str, ...]:
-    """ALPN protocols in printable ASCII, without blanks and commas."""
+    """The first ALPN protocols in printable ASCII, without blanks and commas."""
+    return _escaped(alpn[:MAX_PROTOCOLS])
+
+
+@lru_cache(maxsize=1024)
+def _escaped(alpn: tuple[bytes, ...]) -> tuple[str, ...]:
     return tuple(
         "".join(chr(c) if 0x20 < c < 0x7F and c not in b',"\\=' else f"\\x{c:02x}" for c in protocol)
         for protocol in alpn

@@ -1,0 +1,227 @@
+"""The composition root: builds the parts, connects them, starts, reloads, drains and stops them.
+
+The only file that knows everybody. `App` is what tests build too; `serve` is what `mcproxy server` runs: an `App` with
+signals around it.
+"""
+
+import errno
+import gc
+import logging
+import resource
+import signal
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import gevent
+from gevent.event import Event
+
+from mcproxy import __version__
+from mcproxy import log as log_lines
+from mcproxy.config import Config, Problem
+from mcproxy.log import Sink
+from mcproxy.model import Connection
+from mcproxy.net.session import Shared, Timeouts
+from mcproxy.net.worker import Door, Worker
+from mcproxy.policy.geoip import GeoIP, GeoIPError
+from mcproxy.policy.limits import Limits
+from mcproxy.table import Live, Table
+
+log = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The server can't start; the message says why and what to do."""
+
+
+class App:
+    """One process: a worker and what surrounds it. To be made and used on the hub's thread."""
+
+    def __init__(self, config: Config, put_line: Callable[[str], None]) -> None:
+        """`put_line` takes the connections' log lines. Raises StartError."""
+        self.config = config
+        self._put_line = put_line
+        self._line = log_lines.CONNECTION_LINE[config.log.format]
+        table = Table.build(config.seed_listeners(), config.seed_rules())
+        self.worker = Worker(
+            Shared(
+                live=Live(table),
+                limits=_limits(config),
+                timeouts=_timeouts(config),
+                ended=self._ended,
+                geoip=_open_geoip(config),
+            )
+        )
+        self.door = Door()
+
+    def __repr__(self) -> str:
+        return f"<App {self.worker}>"
+
+    def start(self) -> None:
+        """Open the listeners. Raises StartError where one can't be bound; none is open then."""
+        table = self.worker.shared.live.table
+        try:
+            for addr in table.listeners:
+                self.worker.open(addr)
+        except OSError as error:
+            self.worker.stop_listening()
+            raise StartError(_bind_failure(addr, error)) from error
+        log.info("mcproxy %s started, generation %d", __version__, table.generation)
+
+    def reload(self) -> None:
+        """SIGHUP: open the GeoIP database anew; a broken one leaves the old one in place."""
+        shared = self.worker.shared
+        try:
+            fresh = _open_geoip(self.config)
+        except StartError as error:
+            log.error("reload: %s; the database that was open stays", error)
+            return
+        old, shared.geoip = shared.geoip, fresh
+        if old is not None:
+            old.close()
+        log.info("reloaded: %r", fresh)
+
+    def stop(self) -> bool:
+        """Accept nothing more, drain, let go of everything. True: every session ended by itself."""
+        self.worker.stop_listening()
+        clean = self.worker.drain(self.config.proxy.shutdown_timeout)
+        self.worker.release()
+        if self.worker.shared.geoip is not None:
+            self.worker.shared.geoip.close()
+        log.info("stopped" if clean else "stopped; connections had to be cut")
+        return clean
+
+    def _ended(self, connection: Connection) -> None:
+        self._put_line(self._line(connection))
+
+
+def serve(config: Config) -> int:
+    """Run until told to stop. Returns the exit status: 0 drained clean, 1 not. Raises StartError."""
+    _raise_descriptor_limit()
+    sink = Sink()
+    handler = log_lines.configure(sink, config.log.level, config.log.format)
+    try:
+        app = App(config, sink.put)
+        app.start()
+        _tune_collector()
+        _wait_for_signal(app)
+        return 0 if app.stop() else 1
+    finally:
+        logging.getLogger("mcproxy").removeHandler(handler)
+        sink.close()
+
+
+def _wait_for_signal(app: App) -> None:
+    """Return when told to stop; from then on, the same signal again ends the process at once."""
+    stop = Event()
+
+    def on_stop(number: int) -> None:
+        if stop.is_set():
+            log.warning("%s again: exiting at once", signal.Signals(number).name)
+            gevent.get_hub().loop.run_callback(_exit_now)
+        else:
+            log.info("%s: draining for up to %g s", signal.Signals(number).name, app.config.proxy.shutdown_timeout)
+            stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, on_stop, number)
+    gevent.signal_handler(signal.SIGHUP, app.reload)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    stop.wait()
+
+
+def _exit_now() -> None:
+    raise SystemExit(1)
+
+
+def check_files(config: Config) -> Iterator[Problem]:
+    """What `mcproxy check` looks at beyond the file itself: whether what it points to can be used."""
+    if config.firewall.geoip_db:
+        try:
+            GeoIP.open(config.firewall.geoip_db).close()
+        except GeoIPError as error:
+            yield Problem("firewall.geoip_db", str(error))
+    if config.grpc:
+        yield from _check_pair("grpc.tls_cert", config.grpc.tls_cert, config.grpc.tls_key)
+        yield from _check_pair("grpc.client_cert", config.grpc.client_cert, config.grpc.client_key)
+        yield from _check_ca("grpc.client_ca", config.grpc.client_ca)
+        yield from _check_ca("grpc.server_ca", config.grpc.server_ca)
+    for i, listener in enumerate(config.listeners):
+        for j, route in enumerate(listener.routes):
+            key = f"listeners[{i}].routes[{j}]"
+            yield from _check_pair(f"{key}.tls_cert", route.tls_cert, route.tls_key)
+            yield from _check_ca(f"{key}.backend_ca", route.backend_ca)
+
+
+def _check_pair(key: str, certificate: str, private_key: str) -> Iterator[Problem]:
+    if not certificate:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key, password=_no_password)
+    except ssl.SSLError as error:
+        yield Problem(key, f"{certificate} and {private_key} are no certificate and key that match: {error.reason}")
+    except (OSError, ValueError) as error:
+        yield Problem(key, f"{certificate} and {private_key} can't be used: {error}")
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted; store it without a passphrase, readable by mcproxy alone")
+
+
+def _check_ca(key: str, path: str) -> Iterator[Problem]:
+    if not path:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        yield Problem(key, f"{path} holds no CA certificate in PEM form")
+    except OSError as error:
+        yield Problem(key, f"{path} can't be read: {error.strerror}")
+
+
+def _limits(config: Config) -> Limits:
+    firewall = config.firewall
+    return Limits(
+        config.proxy.max_connections,
+        firewall.max_connections_per_ip,
+        firewall.connection_rate_per_ip,
+        firewall.connection_burst_per_ip,
+    )
+
+
+def _timeouts(config: Config) -> Timeouts:
+    proxy = config.proxy
+    return Timeouts(proxy.handshake_timeout, proxy.connect_timeout, proxy.idle_timeout, proxy.half_close_timeout)
+
+
+def _open_geoip(config: Config) -> GeoIP | None:
+    if not config.firewall.geoip_db:
+        return None
+    try:
+        return GeoIP.open(config.firewall.geoip_db)
+    except GeoIPError as error:
+        raise StartError(f"firewall.geoip_db: {error}") from error
+
+
+def _bind_failure(addr: str, error: OSError) -> str:
+    remedy = {
+        errno.EADDRINUSE: "another program listens there",
+        errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE",
+        errno.EADDRNOTAVAIL: "this machine has no such address",
+    }
+    hint = remedy.get(error.errno or 0)
+    return f"can't listen on {addr}: {hint or error.strerror}"
+
+
+def _tune_collector() -> None:
+    """Keep garbage collection off the hub: a session leaves no cycles, and the table lives on anyway."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def _raise_descriptor_limit() -> None:
+    """Two descriptors for each connection: take all that the system grants."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

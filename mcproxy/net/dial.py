@@ -1,0 +1,105 @@
+"""Connecting to a backend, with the first bytes already on their way.
+
+On a local network the three-way handshake is often over before the next system call, so `dial` sends right after the
+non-blocking connect and waits only where the kernel says that it must. A name is resolved in gevent's thread pool at
+every dial, and its addresses are tried in the order in which the resolver gave them.
+
+Whatever goes wrong is Refused with the reason that fits. There is no deadline here: the session's covers it all.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from socket import (
+    AF_UNIX,
+    AF_UNSPEC,
+    IPPROTO_TCP,
+    SO_ERROR,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    gaierror,
+)
+from typing import Any
+
+from gevent import sleep
+from gevent.hub import get_hub
+
+from mcproxy.model import Backend, Reason, Refused
+from mcproxy.net.raw import WRITE, IoWatcher, RawSocket, abort
+
+MAX_ADDRESSES = 8  # of one name that are tried: enough for a rotating backend, few enough for the deadline
+FULL_BACKLOG_PAUSE = 0.01  # seconds; a UNIX socket says EAGAIN instead of queueing us, and nothing wakes us later
+_REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ENOENT}  # ENOENT: no such UNIX socket
+_TYPE = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
+
+Address = tuple[int, Any]  # family and what connect() takes
+
+
+def dial(backend: Backend, first: bytes) -> RawSocket:
+    """Connect and send `first`. Returns a non-blocking socket. Raises Refused."""
+    failure: Refused | None = None
+    for family, address in addresses(backend):
+        sock = RawSocket(family, _TYPE)
+        try:
+            _connect(sock, family, address, first)
+        except OSError as error:
+            abort(sock)
+            reason = Reason.BACKEND_REFUSED if error.errno in _REFUSED else Reason.BACKEND_UNREACHABLE
+            failure = Refused(reason, f"{backend}: {error.strerror}")
+        except BaseException:
+            abort(sock)
+            raise
+        else:
+            return sock
+    raise failure or Refused(Reason.BACKEND_UNRESOLVED, f"{backend.host} has no address")
+
+
+def addresses(backend: Backend) -> Iterator[Address]:
+    """Where to connect to, best first; resolving a name takes place here. Raises Refused."""
+    if backend.family == AF_UNIX:
+        yield AF_UNIX, backend.path
+    elif backend.family != AF_UNSPEC:
+        yield backend.family, (backend.host, backend.port)
+    else:
+        try:
+            found = get_hub().resolver.getaddrinfo(backend.host, backend.port, AF_UNSPEC, SOCK_STREAM)
+        except gaierror as error:
+            raise Refused(Reason.BACKEND_UNRESOLVED, f"{backend.host}: {error.strerror}") from error
+        for family, _type, _protocol, _canonical, address in found[:MAX_ADDRESSES]:
+            yield family, address
+
+
+def _connect(sock: RawSocket, family: int, address: Any, first: bytes) -> None:
+    """Connect and send; waits only where it must. Raises OSError."""
+    if family != AF_UNIX:
+        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+    while (code := sock.connect_ex(address)) == errno.EAGAIN and family == AF_UNIX:
+        sleep(FULL_BACKLOG_PAUSE)
+    if code not in (0, errno.EINPROGRESS):
+        raise OSError(code, os.strerror(code))
+    sent = _send(sock, first) if first else 0
+    if sent < len(first) or not first:
+        _finish(sock, first[sent:])
+
+
+def _send(sock: RawSocket, data: bytes) -> int:
+    try:
+        return sock.send(data)
+    except BlockingIOError:
+        return 0
+
+
+def _finish(sock: RawSocket, rest: bytes) -> None:
+    """Wait for the connection and send what is left. Raises OSError."""
+    writable: IoWatcher = get_hub().loop.io(sock.fileno(), WRITE)
+    try:
+        get_hub().wait(writable)
+        if code := sock.getsockopt(SOL_SOCKET, SO_ERROR):
+            raise OSError(code, os.strerror(code))
+        while rest := rest[_send(sock, rest) :]:
+            get_hub().wait(writable)
+    finally:
+        writable.close()

@@ -1,0 +1,77 @@
+"""A listening socket: gevent's StreamServer, handing out raw sockets.
+
+StreamServer accepts many connections for each wake-up and backs off where accept() fails for want of descriptors or
+memory (EMFILE, ENFILE, ENOBUFS), doubling its pause up to a second; sessions that are open go on meanwhile. What is
+ours: the accepted socket is the C type, and a client that has gone before we came (ECONNABORTED) is no failure.
+"""
+
+import logging
+import socket
+from typing import Any
+
+from gevent.hub import get_hub
+from gevent.server import StreamServer
+
+from mcproxy.net.raw import RawSocket
+from mcproxy.net.session import Session, Shared
+from mcproxy.wire.address import split_host_port
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096  # connections that wait to be accepted; the kernel caps it at net.core.somaxconn, 4096 by default
+# accept(2): pending errors of a connection that is already dead; the next accept() may do.
+_GONE = (ConnectionAbortedError, ConnectionResetError, TimeoutError)
+
+
+class AcceptFailed(OSError):
+    """Told to StreamServer, which pauses; the log has it already."""
+
+
+def bind(addr: str, reuse_port: bool = False) -> socket.socket:
+    """A listening, non-blocking socket for ":443", "0.0.0.0:443" or "[::1]:443". Raises OSError."""
+    host, port = split_host_port(addr)
+    dual_stack = not host and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual_stack or ":" in host else socket.AF_INET
+    sock = socket.create_server(
+        (host, port), family=family, backlog=BACKLOG, reuse_port=reuse_port, dualstack_ipv6=dual_stack
+    )
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+    sock.setblocking(False)
+    return sock
+
+
+class Listener(StreamServer):
+    """Accepts connections of one configured address and starts a session for each."""
+
+    def __init__(self, addr: str, sock: socket.socket, shared: Shared) -> None:
+        """`addr` is the listener's identity in the table; `sock` listens already."""
+        super().__init__(sock, spawn=shared.crew.spawn)  # type: ignore[call-overload]  # stubs want a greenlet back
+        hub = get_hub()
+        if AcceptFailed not in hub.NOT_ERROR:  # of which the hub prints no traceback
+            hub.NOT_ERROR = (*hub.NOT_ERROR, AcceptFailed)
+        self.addr = addr
+        self._shared = shared
+        self._tally = shared.stats.listener(addr)
+        self._family, self._type, self._protocol = int(sock.family), int(sock.type), sock.proto
+
+    def do_read(self) -> tuple[RawSocket, tuple[Any, ...]] | None:  # type: ignore[override]  # of gevent sockets
+        """Accept one connection; None where there is none. Called by StreamServer until it says None."""
+        accept = self.socket._accept  # type: ignore[attr-defined]  # accept() itself makes enums and a wrapper
+        while True:
+            try:
+                fd, peer = accept()
+            except BlockingIOError:
+                return None
+            except _GONE:
+                continue
+            except OSError as error:
+                log.warning("%s: accept failed: %s; trying again in %g s", self.addr, error.strerror, self.delay)
+                raise AcceptFailed(error.errno, error.strerror) from error
+            client = RawSocket(self._family, self._type, self._protocol, fd)
+            client.setblocking(False)
+            return client, peer
+
+    def handle(self, client: RawSocket, peer: tuple[Any, ...]) -> None:
+        """Run the session; in a greenlet of its own."""
+        self._tally.begin()
+        Session(self._shared, self.addr, self._tally, client, peer[:2]).run()

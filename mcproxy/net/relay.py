@@ -1,0 +1,289 @@
+"""Two sockets, relayed until both sides have ended: full duplex, half-close, resets as resets.
+
+One greenlet copies from the client to the backend; the session's own copies back. Talk goes by `recv` and `send`. A
+read that fills its buffer says that bulk is flowing: from there on the bytes are spliced through a pipe and never
+enter this process, until the source runs dry. Back-pressure is the kernel's: who can't write does not read, so a slow
+side costs one buffer or one pipe here and no more.
+
+How endings pass on:
+
+* FIN becomes FIN, after everything before it.
+* A reset is found by reading, which yields what came before it and then fails. That direction ends and stops the
+  other one; the survivor is reset in turn, by the session, when it has taken what is queued for it (an earlier RST
+  would overtake those bytes and destroy them).
+* A failed *write* tells of a reset too, but what that side sent before may still be unread. So the direction that
+  wrote just ends, and leaves it to the one that reads to drain the dead socket and to meet its end there.
+
+Waiting costs a switch and nothing more: a direction leaves its watcher running, and whenever it switches to the hub
+the watcher switches it back. That is sound because nothing else ever switches a direction; `stop` throws.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+from fcntl import F_SETPIPE_SZ, fcntl
+from os import splice
+from socket import SHUT_WR
+
+from gevent import spawn_raw
+from gevent.hub import get_hub
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket
+
+BUFFER = 16384  # bytes a read; one TLS record at most, and below it the copy is cheaper than a pipe
+PIPE_SIZE = 1 << 20  # bytes; the most that an unprivileged pipe may hold (proc(5): pipe-max-size)
+FAIR_SHARE = 4 << 20  # bytes that one direction may splice before others get their turn: about a millisecond
+SPARE_PIPES = 32  # kept for the next bulk, so that a bursty transfer does not make a pipe for every burst
+_MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+
+
+class Outcome(Enum):
+    """How one direction ended."""
+
+    FIN = "fin"  # its source sent FIN, and everything before it was passed on
+    SOURCE_RESET = "source reset"  # reading failed; everything before was passed on
+    SINK_RESET = "sink reset"  # writing failed
+    STOPPED = "stopped"  # by the other direction
+
+
+class Stopped(GreenletExit):
+    """Thrown into a direction whose other side is gone."""
+
+
+class Pipes:
+    """Pipes for bulk, kept empty between two uses."""
+
+    def __init__(self) -> None:
+        self._spare: list[tuple[int, int]] = []
+
+    def __repr__(self) -> str:
+        return f"<Pipes spare={len(self._spare)}>"
+
+    def take(self) -> tuple[int, int] | None:
+        """A pipe's reading and writing end; None where no descriptors are left, and copying has to do."""
+        if self._spare:
+            return self._spare.pop()
+        try:
+            pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        with suppress(OSError):  # over pipe-user-pages-soft the kernel says EPERM: a small pipe works, only slower
+            fcntl(pipe[1], F_SETPIPE_SZ, PIPE_SIZE)
+        return pipe
+
+    def give(self, pipe: tuple[int, int], empty: bool) -> None:
+        """Take a pipe back; one with bytes left in it is closed."""
+        if empty and len(self._spare) < SPARE_PIPES:
+            self._spare.append(pipe)
+        else:
+            os.close(pipe[0])
+            os.close(pipe[1])
+
+    def close(self) -> None:
+        """Close the spare ones."""
+        while self._spare:
+            self.give(self._spare.pop(), empty=False)
+
+
+class Direction:
+    """One way through a relay: from `source` to `sink`, in a greenlet of its own."""
+
+    __slots__ = ("_greenlet", "_pipes", "_readable", "_sink", "_source", "moved", "outcome")
+
+    def __init__(self, source: RawSocket, readable: IoWatcher, sink: RawSocket, pipes: Pipes) -> None:
+        self._source = source
+        self._readable = readable
+        self._sink = sink
+        self._pipes = pipes
+        self._greenlet: greenlet | None = None
+        self.moved = 0  # bytes
+        self.outcome: Outcome | None = None  # None: not ended yet
+
+    def __repr__(self) -> str:
+        return f"<Direction moved={self.moved} {self.outcome.value if self.outcome else 'open'}>"
+
+    def run(self) -> Outcome:
+        """Copy until the source ends or a side fails. Passes no ending on."""
+        self._greenlet = current = getcurrent()
+        self._readable.start(current.switch)
+        try:
+            self.outcome = self._talk()
+        except Stopped:
+            self.outcome = Outcome.STOPPED
+        finally:
+            self._readable.stop()
+        return self.outcome
+
+    def stop(self) -> None:
+        """End this direction, if it has not ended. To be called on the hub."""
+        if self.outcome is None and self._greenlet is not None:
+            self._greenlet.throw(Stopped)
+
+    def _talk(self) -> Outcome:
+        recv, send, wait = self._source.recv, self._sink.send, get_hub().switch
+        while True:
+            wait()
+            try:
+                data = recv(BUFFER)
+            except BlockingIOError:
+                continue
+            except OSError:
+                return Outcome.SOURCE_RESET
+            if not data:
+                return Outcome.FIN
+            try:
+                sent = send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                return Outcome.SINK_RESET
+            self.moved += sent
+            if sent < len(data) and not self._send_rest(data[sent:]):
+                return Outcome.SINK_RESET
+            if len(data) == BUFFER and (outcome := self._bulk()):
+                return outcome
+
+    def _send_rest(self, rest: bytes) -> bool:
+        """Send what the sink did not take at once. False: the sink is gone."""
+        while rest:
+            self._wait_for_sink()
+            try:
+                sent = self._sink.send(rest)
+            except BlockingIOError:
+                continue
+            except OSError:
+                return False
+            self.moved += sent
+            rest = rest[sent:]
+        return True
+
+    def _bulk(self) -> Outcome | None:
+        """Splice until the source runs dry (then None) or a side ends."""
+        if not (pipe := self._pipes.take()):
+            return None
+        source, filled, share = self._source.fileno(), 0, FAIR_SHARE
+        try:
+            while True:
+                try:
+                    filled = splice(source, pipe[1], PIPE_SIZE, flags=_MOVE)
+                except BlockingIOError:
+                    return None
+                except OSError:
+                    return Outcome.SOURCE_RESET
+                if not filled:
+                    return Outcome.FIN
+                share -= filled
+                filled = self._empty(pipe[0], filled)
+                if filled:
+                    return Outcome.SINK_RESET
+                if share <= 0:
+                    share = FAIR_SHARE
+                    get_hub().switch()
+        finally:
+            self._pipes.give(pipe, empty=not filled)
+
+    def _empty(self, pipe: int, filled: int) -> int:
+        """Splice a pipe's content to the sink. Returns what is left in it: not 0 where the sink is gone."""
+        sink = self._sink.fileno()
+        while filled:
+            try:
+                moved = splice(pipe, sink, filled, flags=_MOVE)
+            except BlockingIOError:
+                self._wait_for_sink()
+                continue
+            except OSError:
+                return filled
+            self.moved += moved
+            filled -= moved
+        return 0
+
+    def _wait_for_sink(self) -> None:
+        self._readable.stop()
+        writable: IoWatcher = get_hub().loop.io(self._sink.fileno(), WRITE)
+        try:
+            writable.start(getcurrent().switch)
+            get_hub().switch()
+        finally:
+            writable.close()
+        self._readable.start(getcurrent().switch)
+
+
+class Relay:
+    """A client and a backend, connected to each other."""
+
+    __slots__ = (
+        "_backend",
+        "_backend_readable",
+        "_client",
+        "_half_closed",
+        "_joining",
+        "_spawn",
+        "down",
+        "first_reset",
+        "up",
+    )
+
+    def __init__(
+        self,
+        client: RawSocket,
+        client_readable: IoWatcher,
+        backend: RawSocket,
+        pipes: Pipes,
+        half_closed: Callable[[], None],
+        spawn: Callable[[Callable[[], None]], object] = spawn_raw,
+    ) -> None:
+        """`half_closed` is called when one side has sent FIN and the other has not; `spawn` starts a greenlet."""
+        self._client = client
+        self._backend = backend
+        self._backend_readable: IoWatcher = get_hub().loop.io(backend.fileno(), READ)
+        self.up = Direction(client, client_readable, backend, pipes)
+        self.down = Direction(backend, self._backend_readable, client, pipes)
+        self._half_closed = half_closed
+        self._spawn = spawn
+        self._joining: greenlet | None = None
+        self.first_reset: RawSocket | None = None  # the side that reset first, if any did
+
+    def __repr__(self) -> str:
+        return f"<Relay up={self.up} down={self.down}>"
+
+    def run(self) -> None:
+        """Relay until both directions have ended."""
+        self._spawn(self._run_up)
+        try:
+            self._passed_on(self.down.run(), self.down, self.up)
+            if self.up.outcome is None:
+                self._joining = getcurrent()
+                get_hub().switch()
+        finally:
+            self._joining = None
+            self._backend_readable.close()
+
+    def stop(self) -> None:
+        """End the upward direction, because the session is about to be cut. To be called on the hub."""
+        self.up.stop()
+
+    def _run_up(self) -> None:
+        self._passed_on(self.up.run(), self.up, self.down)
+        if self._joining is not None:
+            get_hub().loop.run_callback(self._join)
+
+    def _join(self) -> None:
+        if self._joining is not None:
+            self._joining.switch()
+
+    def _passed_on(self, outcome: Outcome, this: Direction, other: Direction) -> None:
+        """Do to the other side what this direction's source did."""
+        source, sink = (self._client, self._backend) if this is self.up else (self._backend, self._client)
+        if outcome is Outcome.FIN and other.outcome is Outcome.SINK_RESET:
+            outcome = this.outcome = Outcome.SOURCE_RESET  # the failed write took the error; what is left reads as FIN
+        if outcome is Outcome.FIN and other.outcome is None:
+            with suppress(OSError):  # a sink that is gone is found by the direction that reads from it
+                sink.shutdown(SHUT_WR)
+            self._half_closed()
+        elif outcome is Outcome.SOURCE_RESET:
+            self.first_reset = self.first_reset or source
+            get_hub().loop.run_callback(other.stop)
+        elif outcome is Outcome.SINK_RESET:
+            self.first_reset = self.first_reset or sink

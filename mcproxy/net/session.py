@@ -1,0 +1,358 @@
+"""One client connection, from accept to its log line.
+
+`Session.run` is the whole story. The steps before the relay raise `Refused`, and then the client gets a RST and
+nothing else. A session that is cut from outside (a deadline, an operator, the end of draining) has an exception thrown
+into its greenlet wherever it waits.
+"""
+
+import itertools
+import logging
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
+
+from gevent import sleep
+from gevent.hub import get_hub
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from mcproxy.model import Connection, End, Reason, Refused, Route
+from mcproxy.net.crew import Crew
+from mcproxy.net.dial import dial
+from mcproxy.net.peek import peek
+from mcproxy.net.raw import READ, IoWatcher, RawSocket, abort, unsent
+from mcproxy.net.relay import Pipes, Relay
+from mcproxy.net.sweep import Sweeper
+from mcproxy.policy import firewall, routing
+from mcproxy.policy.geoip import GeoIP
+from mcproxy.policy.limits import Limits
+from mcproxy.policy.networks import pack, unpack
+from mcproxy.stats import Stats, Tally
+from mcproxy.table import ListenerTable, Live
+from mcproxy.wire import hello, proxy_protocol
+
+T = TypeVar("T")
+Endpoint = tuple[str, int]  # address and port
+
+log = logging.getLogger(__name__)
+
+VISITS = 4  # how often an idle time-out is looked after: it strikes up to 1/VISITS late, never early
+FLUSH_CHECK = 0.005  # seconds between two looks at what a side has not acknowledged yet
+RESERVED_DESCRIPTORS = 64  # kept for the admin API, the database, the log and reloads when connections take the rest
+
+_ids = itertools.count(1)
+
+
+class Phase(StrEnum):
+    """Where a session is."""
+
+    ACCEPTED = "accepted"  # nothing is known but the peer's address
+    PEEKING = "peeking"  # waiting for the PROXY header or the ClientHello
+    DIALLING = "dialling"  # connecting to the backend
+    RELAYING = "relaying"  # bytes pass both ways
+    HALF_CLOSED = "half-closed"  # one side has ended, the other goes on
+    FLUSHING = "flushing"  # one side was reset; the other one gets what came before
+    ENDED = "ended"
+
+
+class Cut(GreenletExit):
+    """Thrown into a session to end it where it stands."""
+
+    def __init__(self, end: End) -> None:
+        super().__init__(end)
+        self.end = end
+
+
+# How a cut is told where the relay has not begun.
+_CUT_REASONS = {End.SHUTDOWN: Reason.SHUTDOWN, End.KILLED: Reason.KILLED}
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The [proxy] durations that sessions keep to, in seconds."""
+
+    handshake: float
+    connect: float
+    idle: float
+    half_close: float
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all sessions of a worker have in common."""
+
+    live: Live
+    limits: Limits
+    timeouts: Timeouts
+    ended: Callable[[Connection], None]  # told of every session that is over
+    sweeper: Sweeper = field(default_factory=Sweeper)
+    stats: Stats = field(default_factory=Stats)
+    pipes: Pipes = field(default_factory=Pipes)
+    crew: Crew = field(default_factory=Crew)
+    geoip: GeoIP | None = None
+    sessions: dict[int, "Session"] = field(default_factory=dict)  # the open ones, by id
+    max_descriptor: int = field(
+        default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS
+    )
+
+    def country(self, packed: bytes) -> str | None:
+        """Where an address is, if there is a database that knows."""
+        return self.geoip.country(packed) if self.geoip else None
+
+
+class Session:
+    """One client connection. All of it happens on the hub's thread."""
+
+    __slots__ = (
+        "_admitted", "_client", "_entered", "_greenlet", "_moved", "_peeked", "_quiet_since", "_readable", "_relay",
+        "_shared", "_started", "_table", "_tally", "address", "deadline", "destination", "detail", "end", "hello", "id",
+        "listener", "packed", "phase", "reason", "route", "slot",
+    )  # fmt: skip
+
+    def __init__(self, shared: Shared, listener: str, tally: Tally, client: RawSocket, peer: Endpoint) -> None:
+        """`listener` is its address as configured, `peer` what accept() said."""
+        self._shared = shared
+        self._client = client
+        self._readable: IoWatcher = get_hub().loop.io(client.fileno(), READ)
+        self._started = time.monotonic()
+        self._table = shared.live.table  # this session's for good
+        self._tally = tally
+        self._entered = self._admitted = False
+        self._greenlet: greenlet | None = None
+        self._peeked = b""  # the ClientHello, still in the kernel too
+        self._relay: Relay | None = None
+        self._moved = 0  # bytes relayed when the sweeper last looked
+        self._quiet_since = 0.0  # when it first saw that number
+        self.deadline = 0.0
+        self.slot = 0
+        self.id = next(_ids)
+        self.listener = listener
+        self.address = peer  # the client's
+        self.destination: Endpoint | None = None  # where the client connected to, if a PROXY header told
+        self.packed = b""  # the client's address, for the policies
+        self.hello: hello.Hello | None = None
+        self.route: Route | None = None
+        self.phase = Phase.ACCEPTED
+        self.end = End.REFUSED
+        self.reason = Reason.OK
+        self.detail = ""
+
+    def __repr__(self) -> str:
+        name = self.hello.server_name if self.hello else "?"
+        return f"<Session {self.id} {self.phase} {self.listener} {self.address[0]}:{self.address[1]} {name}>"
+
+    def run(self) -> None:
+        """The life of the connection."""
+        self._greenlet = getcurrent()
+        self._shared.sessions[self.id] = self
+        try:
+            listener = self._enter()
+            self._identify(listener)
+            self._admit()
+            self._read_hello()
+            self._find_route(listener)
+            self._pass_on()
+        except Refused as refusal:
+            self.reason, self.detail = refusal.reason, refusal.detail
+        except Cut as cut:
+            self.end = cut.end
+            if self._relay is None:
+                self.reason = _CUT_REASONS[cut.end]
+        except Exception:
+            log.exception("bug in %r", self)
+            self.end = End.ERROR
+            self.reason = Reason.INTERNAL_ERROR
+        finally:
+            self._leave()
+
+    def _enter(self) -> ListenerTable:
+        """Take a place among all connections and those of the listener."""
+        shared = self._shared
+        if self._client.fileno() > shared.max_descriptor:  # the lowest free number: a measure of how many are taken
+            raise Refused(Reason.DESCRIPTORS, "too few file descriptors left; raise the limit (ulimit -n)")
+        listener = self._table.listeners.get(self.listener)
+        if listener is None:
+            raise Refused(Reason.ROUTE_UNKNOWN, "the listener was removed")
+        if reason := shared.limits.enter(self.listener, listener.listener.max_connections):
+            raise Refused(reason)
+        self._entered = True
+        return listener
+
+    def _identify(self, listener: ListenerTable) -> None:
+        """Find out who the client is: the peer, or whom a trusted proxy names."""
+        self.packed = pack(self.address[0])
+        if len(self.packed) == 4 and ":" in self.address[0]:  # IPv4 that came to an IPv6 socket
+            self.address = (unpack(self.packed), self.address[1])
+        if not listener.listener.proxy_protocol:
+            return
+        if listener.trusted.find(self.packed) is None:
+            raise Refused(Reason.PROXY_UNTRUSTED, f"{unpack(self.packed)} is not in trusted_proxies")
+        header, _ = self._peek(proxy_protocol.parse, Reason.PROXY_MALFORMED)
+        self._client.recv(header.size)  # all of it is there: it was peeked at
+        if header.source is not None:
+            self.address, self.destination = header.source, header.destination
+            self.packed = pack(self.address[0])
+
+    def _admit(self) -> None:
+        """Ask the firewall, then take a place among the connections of this client."""
+        if rule := self._table.firewall.match(self.packed, self._shared.country):
+            raise Refused(firewall.REASONS[rule.kind], rule.value)
+        if reason := self._shared.limits.admit(self.packed, time.monotonic()):
+            raise Refused(reason)
+        self._admitted = True
+
+    def _read_hello(self) -> None:
+        try:
+            self.hello, self._peeked = self._peek(hello.parse, Reason.HELLO_TRUNCATED)
+        except hello.HelloRefused as refusal:
+            self.hello = refusal.hello
+            raise
+
+    def _peek(self, parse: Callable[[bytes], T | int], ended: Reason) -> tuple[T, bytes]:
+        if self.phase is Phase.ACCEPTED:  # one deadline for the PROXY header and the hello together
+            self.phase = Phase.PEEKING
+            self._shared.sweeper.arm(self, self._shared.timeouts.handshake)
+        return peek(self._client, self._readable, parse, ended)
+
+    def _find_route(self, listener: ListenerTable) -> None:
+        assert self.hello is not None
+        self.route = routing.find(listener.routes, self.hello.server_name)
+        self._shared.stats.route((self.listener, self.route.hostname)).begin()
+
+    def _pass_on(self) -> None:
+        """Dial the backend and relay until both sides have ended."""
+        assert self.route is not None
+        shared = self._shared
+        self.phase = Phase.DIALLING
+        shared.sweeper.arm(self, shared.timeouts.connect)
+        backend = dial(self.route.backend, self._proxy_header() + self._peeked)
+        try:
+            self._client.recv(len(self._peeked))  # the backend has it now
+            self._relay = Relay(
+                self._client, self._readable, backend, shared.pipes, self._half_closed, shared.crew.spawn
+            )
+            self._relay.up.moved = len(self._peeked)
+            self._peeked = b""
+            self.phase = Phase.RELAYING
+            self._wait_for_idleness(shared.timeouts.idle)
+            self._relay.run()
+            self.end = self._flush(backend)
+        except BaseException:
+            abort(backend)
+            raise
+        backend.close()
+
+    def _proxy_header(self) -> bytes:
+        assert self.route is not None
+        assert self.hello is not None
+        if not self.route.send_proxy_protocol:
+            return b""
+        destination = self.destination or self._client.getsockname()[:2]
+        # The backend will choose from what the client offers; what it wants most is the best that can be told.
+        alpn = self.hello.alpn[0] if self.hello.alpn else b""
+        return proxy_protocol.encode_v2(self.address, destination, authority=self.hello.server_name, alpn=alpn)
+
+    def _half_closed(self) -> None:
+        self.phase = Phase.HALF_CLOSED
+        self._wait_for_idleness(self._shared.timeouts.half_close)
+
+    def _flush(self, backend: RawSocket) -> End:
+        """After a reset, wait until the other side has what came before it; then reset that side too."""
+        relay = self._relay
+        if relay is None or relay.first_reset is None:
+            return End.CLOSED
+        by_client = relay.first_reset is self._client
+        survivor = backend if by_client else self._client
+        self.phase = Phase.FLUSHING
+        self._wait_for_idleness(self._shared.timeouts.half_close)
+        while unsent(survivor):
+            sleep(FLUSH_CHECK)
+        abort(backend)
+        return End.CLIENT_RESET if by_client else End.BACKEND_RESET
+
+    def _wait_for_idleness(self, limit: float) -> None:
+        self._quiet_since = self._shared.sweeper.now()
+        self._shared.sweeper.arm(self, limit / VISITS)
+
+    def overdue(self, now: float) -> float | None:
+        """What the sweeper asks when the deadline has come: cut, or say when to ask again."""
+        timeouts = self._shared.timeouts
+        if self.phase is Phase.PEEKING:
+            self.cut(Refused(Reason.HANDSHAKE_TIMEOUT, f"no whole ClientHello in {timeouts.handshake:g} s"))
+            return None
+        if self.phase is Phase.DIALLING:
+            self.cut(Refused(Reason.BACKEND_TIMEOUT, f"no connection in {timeouts.connect:g} s"))
+            return None
+        idle = self.phase is Phase.RELAYING
+        limit = timeouts.idle if idle else timeouts.half_close
+        moved = self.bytes_up + self.bytes_down
+        if moved != self._moved:
+            self._moved, self._quiet_since = moved, now
+        elif now - self._quiet_since >= limit:
+            self.cut(Cut(End.IDLE_TIMEOUT if idle else End.HALF_CLOSE_TIMEOUT))
+            return None
+        return now + limit / VISITS
+
+    def cut(self, cause: Refused | Cut) -> None:
+        """End the session wherever it waits. To be called on the hub."""
+        if self._relay is not None:
+            self._relay.stop()
+        if self._greenlet is not None:
+            self._greenlet.throw(cause)
+
+    def _leave(self) -> None:
+        """Close what is open, give back what was taken, and tell."""
+        shared = self._shared
+        self.phase = Phase.ENDED
+        self._readable.close()
+        if self.end is End.CLOSED:
+            self._client.close()
+        else:
+            abort(self._client)
+        shared.sweeper.disarm(self)
+        del shared.sessions[self.id]
+        if self._admitted:
+            shared.limits.release(self.packed)
+        if self._entered:
+            shared.limits.leave(self.listener)
+        connection = self.connection()
+        self._tally.end(connection)
+        if self.route is not None:
+            shared.stats.route((self.listener, self.route.hostname)).end(connection)
+        shared.ended(connection)
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes from client to backend so far."""
+        return self._relay.up.moved if self._relay else 0
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes from backend to client so far."""
+        return self._relay.down.moved if self._relay else 0
+
+    def connection(self) -> Connection:
+        """What is known of the connection now."""
+        duration = time.monotonic() - self._started
+        route, seen = self.route, self.hello
+        return Connection(
+            id=self.id,
+            started=time.time() - duration,
+            duration=duration,
+            listener=self.listener,
+            client=self.address,
+            sni=seen.server_name if seen else "",
+            versions=seen.versions if seen else (),
+            alpn=seen.alpn if seen else (),
+            ech=seen.ech if seen else False,
+            route=route.hostname if route else "",
+            mode=route.mode if route else "",
+            backend=route.backend if route else None,
+            reason=self.reason,
+            detail=self.detail,
+            bytes_up=self.bytes_up,
+            bytes_down=self.bytes_down,
+            end=self.end,
+        )

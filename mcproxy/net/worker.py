@@ -1,0 +1,128 @@
+"""The data path of one process: its listeners, its sessions, and what they share.
+
+Everything here happens on the hub's thread. Whoever is on another thread goes through `Door`, the only one there is.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from gevent import sleep
+from gevent.hub import get_hub
+
+from mcproxy.model import End
+from mcproxy.net.listener import Listener, bind
+from mcproxy.net.session import Cut, Session, Shared
+from mcproxy.table import Table
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+SPARE_TALLIES = 1000  # tallies of routes that are gone, kept until there are as many again as routes
+CUT_GRACE = 2.0  # seconds for sessions that were cut to close what they hold
+DRAIN_CHECK = 0.05  # seconds between two looks at whether the last session has ended
+
+
+class Door:
+    """Calls from native threads to the hub's: the only way in (`run_callback_threadsafe`)."""
+
+    def __init__(self) -> None:
+        """To be made on the hub's thread."""
+        self._loop = get_hub().loop
+        self._thread = threading.get_ident()
+
+    def call(self, function: Callable[..., T], *args: Any, timeout: float = 5.0) -> T:
+        """Run `function` on the hub and return what it returns. It must not wait.
+
+        Raises what it raises, and TimeoutError where the hub did not get to it in `timeout` seconds.
+        """
+        if threading.get_ident() == self._thread:
+            return function(*args)
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function(*args))
+            except BaseException as error:  # noqa: BLE001 - whoever called gets it
+                future.set_exception(error)
+
+        self._loop.run_callback_threadsafe(run)
+        try:
+            return future.result(timeout)
+        finally:
+            future.cancel()
+
+
+class Worker:
+    """Listens, and keeps track of what it started."""
+
+    def __init__(self, shared: Shared, reuse_port: bool = False) -> None:
+        self.shared = shared
+        self._reuse_port = reuse_port
+        self._listeners: dict[str, Listener] = {}
+
+    def __repr__(self) -> str:
+        return f"<Worker listeners={len(self._listeners)} sessions={len(self.shared.sessions)}>"
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        """Where each listener really listens, by its configured address."""
+        return {addr: listener.socket.getsockname()[:2] for addr, listener in self._listeners.items()}
+
+    def open(self, addr: str) -> None:
+        """Listen on an address of the table. Raises OSError where it can't be bound."""
+        listener = Listener(addr, bind(addr, self._reuse_port), self.shared)
+        listener.start()
+        self._listeners[addr] = listener
+        log.info("listening on %s", addr)
+
+    def close(self, addr: str) -> None:
+        """Stop listening there; its sessions go on."""
+        self._listeners.pop(addr).stop()
+        log.info("no longer listening on %s", addr)
+
+    def publish(self, table: Table) -> None:
+        """Make this the table of every session that begins from now on."""
+        self.shared.live.table = table
+        stats = self.shared.stats
+        if len(stats.routes) > SPARE_TALLIES + 2 * sum(len(listener.routes) for listener in table.listeners.values()):
+            stats.forget_routes(lambda key: key[0] in table.listeners and key[1] in table.listeners[key[0]].routes)
+
+    def sessions(self) -> list[Session]:
+        """The open ones."""
+        return list(self.shared.sessions.values())
+
+    def cut(self, session: Session, end: End) -> None:
+        """End a session where it stands."""
+        session.cut(Cut(end))
+
+    def stop_listening(self) -> None:
+        """Accept nothing more."""
+        for addr in list(self._listeners):
+            self.close(addr)
+
+    def drain(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for the sessions to end, then cut those that are left. True: none was."""
+        deadline = self.shared.sweeper.now() + timeout
+        sleep(0)  # sessions that were accepted in this turn of the loop begin
+        while self.shared.sessions and self.shared.sweeper.now() < deadline:
+            sleep(DRAIN_CHECK)
+        left = self.sessions()
+        for session in left:
+            get_hub().loop.run_callback(session.cut, Cut(End.SHUTDOWN))
+        deadline = self.shared.sweeper.now() + CUT_GRACE
+        while self.shared.sessions and self.shared.sweeper.now() < deadline:
+            sleep(0)
+        return not left
+
+    def release(self) -> None:
+        """Let go of what is left when nothing runs any more."""
+        self.shared.sweeper.close()
+        self.shared.pipes.close()
+        self.shared.crew.close()
+        sleep(0)  # in which the crew goes home

@@ -1,0 +1,65 @@
+"""What tests share: certificates, a proxy, and the proof that nothing is left behind."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.peers import Authority, Backend, until
+from tests.proxy import Proxy, live_greenlets, open_descriptors
+
+MakeProxy = Callable[..., Proxy]
+MakeBackend = Callable[..., Backend]
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Signs the certificates of the test run."""
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """After the test there are as many greenlets, descriptors and threads as before it."""
+    threads, descriptors = set(threading.enumerate()), open_descriptors()
+    yield
+    until(lambda: set(threading.enumerate()) <= threads, f"threads to end: {threading.enumerate()}")
+    left = {k: v for k, v in open_descriptors().items() if descriptors.get(k) != v}
+    assert not left, "descriptors left"
+    assert not live_greenlets(), "greenlets left"
+
+
+@pytest.fixture
+def backend(nothing_left: None) -> Iterator[MakeBackend]:
+    """Makes backends that end with the test."""
+    made: list[Backend] = []
+
+    def make(*args: Any, **options: Any) -> Backend:
+        made.append(Backend(*args, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def proxy(nothing_left: None, tmp_path: Path) -> Iterator[MakeProxy]:
+    """Makes proxies, each from a configuration document, that end with the test."""
+    made: list[Proxy] = []
+
+    def make(document: dict[str, Any]) -> Proxy:
+        made.append(Proxy(document, tmp_path))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+
+
+def listener(routes: dict[str, str], **options: Any) -> dict[str, Any]:
+    """One listener on a free port, with l4 routes from name to backend."""
+    given = [{"hostname": name, "backend": target} for name, target in routes.items()]
+    return {"addr": "127.0.0.1:0", "routes": given, **options}
