@@ -11,4 +11,5 @@ need openssl openssl
 need curl curl
 need haproxy haproxy
 need nginx nginx-light libnginx-mod-stream
+need strace strace
 [ -z "$missing" ] || "$(dirname "$0")/../deploy/dev/apt-install.sh" $missing

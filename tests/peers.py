@@ -143,6 +143,13 @@ def connect(port: int, host: str = "127.0.0.1") -> socket.socket:
     return socket.create_connection((host, port), timeout=DEADLINE)
 
 
+def free_port() -> int:
+    """A port that nobody listens on: the kernel hands out others before this one again."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
+
+
 def read_all(connection: socket.socket) -> bytes:
     """Everything up to FIN."""
     parts = []

@@ -1,0 +1,98 @@
+"""`make devserver`: the proxy in front of two small TLS backends, everything on this machine.
+
+The first run creates srv/: a commented configuration to play with, a certificate authority, and certificates. Later
+runs use what is there. Ctrl-C ends it all.
+"""
+
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import trustme
+
+ROOT = Path(__file__).resolve().parents[2]
+SRV = ROOT / "srv"
+PORT = 8443
+BACKENDS = {"one.localhost": 9441, "two.localhost": 9442}  # curl and browsers take *.localhost for this machine
+
+CONFIG = f"""\
+# The development server's configuration, made by 'make devserver'. Change it and start again; 'make clean' removes it.
+# Every key with its default: etc/mcproxy.toml.example
+
+[database]
+path = "mcproxy.db"
+
+[[listeners]]
+addr = "127.0.0.1:{PORT}"
+
+  # Passed on as it is: the backend shows its own certificate and sees every byte that the client sent.
+  [[listeners.routes]]
+  hostname = "one.localhost"
+  backend = "127.0.0.1:{BACKENDS["one.localhost"]}"
+
+  [[listeners.routes]]
+  hostname = "two.localhost"
+  backend = "127.0.0.1:{BACKENDS["two.localhost"]}"
+
+[proxy]
+shutdown_timeout = "2s"
+"""
+
+
+def create() -> None:
+    """Make what is not there yet."""
+    SRV.mkdir(exist_ok=True)
+    config = SRV / "mcproxy.toml"
+    if not config.exists():
+        config.write_text(CONFIG)
+    if (SRV / "ca.pem").exists():
+        return
+    authority = trustme.CA()
+    for name in BACKENDS:
+        issued = authority.issue_cert(name)
+        issued.private_key_and_cert_chain_pem.write_to_path(str(SRV / f"{name}.pem"))
+    authority.cert_pem.write_to_path(str(SRV / "ca.pem"))
+
+
+def serve_backend(name: str, port: int) -> None:
+    """Answer every GET with the backend's own name, over its own TLS."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = f"This is {name}. You asked for {self.path}\n".encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class names it
+            """Say nothing: the proxy's log is the one to look at."""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(SRV / f"{name}.pem")
+    server = ThreadingHTTPServer(("127.0.0.1", port), Answer)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=server.serve_forever, name=name, daemon=True).start()
+
+
+def main() -> int:
+    """Run until Ctrl-C; return the proxy's exit status."""
+    create()
+    for name, port in BACKENDS.items():
+        serve_backend(name, port)
+    print(f"\nRoutes {', '.join(BACKENDS)} on port {PORT}. In another terminal:\n")
+    for name in BACKENDS:
+        print(f"  curl --cacert srv/ca.pem https://{name}:{PORT}/hello")
+    print("\nEach line below is one connection. Ctrl-C ends it.\n", flush=True)
+    proxy = subprocess.Popen([sys.executable, "-m", "mcproxy", "server", "-c", SRV / "mcproxy.toml"], cwd=ROOT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the proxy too
+    signal.signal(signal.SIGTERM, lambda *_: proxy.terminate())
+    return proxy.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
