@@ -66,7 +66,7 @@ def main() -> None:
 @config_option
 def server(given: Path | None) -> None:
     """Run the proxy in the foreground."""
-    config = load_config(find_config(given))
+    config = load_checked(find_config(given))
     from mcproxy.app import StartError, serve  # noqa: PLC0415 - the other commands do without gevent
 
     try:
@@ -80,11 +80,16 @@ def server(given: Path | None) -> None:
 def check(given: Path | None) -> None:
     """Validate the configuration file and what it points to. Starts nothing."""
     path = find_config(given)
+    config = load_checked(path)
+    routes = sum(len(listener.routes) for listener in config.listeners)
+    click.echo(f"{path}: OK ({len(config.listeners)} listeners, {routes} routes)")
+
+
+def load_checked(path: Path) -> Config:
+    """Load the file and look at what it points to, or end the program with every problem."""
     config = load_config(path)
     from mcproxy.app import check_files  # noqa: PLC0415
 
-    problems = list(check_files(config))
-    if problems:
+    if problems := list(check_files(config)):
         fail(str(ConfigError(path, problems)), INVALID)
-    routes = sum(len(listener.routes) for listener in config.listeners)
-    click.echo(f"{path}: OK ({len(config.listeners)} listeners, {routes} routes)")
+    return config

@@ -32,7 +32,15 @@ from mcproxy.net.raw import WRITE, IoWatcher, RawSocket, abort
 
 MAX_ADDRESSES = 8  # of one name that are tried: enough for a rotating backend, few enough for the deadline
 FULL_BACKLOG_PAUSE = 0.01  # seconds; a UNIX socket says EAGAIN instead of queueing us, and nothing wakes us later
-_REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ENOENT}  # ENOENT: no such UNIX socket
+# What the system says and what that means; all else is BACKEND_UNREACHABLE.
+_REASONS = {
+    errno.ECONNREFUSED: Reason.BACKEND_REFUSED,
+    errno.ECONNRESET: Reason.BACKEND_REFUSED,
+    errno.EPIPE: Reason.BACKEND_REFUSED,
+    errno.ENOENT: Reason.BACKEND_REFUSED,  # no such UNIX socket
+    errno.EMFILE: Reason.DESCRIPTORS,
+    errno.ENFILE: Reason.DESCRIPTORS,
+}
 _TYPE = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
 
 Address = tuple[int, Any]  # family and what connect() takes
@@ -42,18 +50,11 @@ def dial(backend: Backend, first: bytes) -> RawSocket:
     """Connect and send `first`. Returns a non-blocking socket. Raises Refused."""
     failure: Refused | None = None
     for family, address in addresses(backend):
-        sock = RawSocket(family, _TYPE)
         try:
-            _connect(sock, family, address, first)
+            return _connected(family, address, first)
         except OSError as error:
-            abort(sock)
-            reason = Reason.BACKEND_REFUSED if error.errno in _REFUSED else Reason.BACKEND_UNREACHABLE
+            reason = _REASONS.get(error.errno or 0, Reason.BACKEND_UNREACHABLE)
             failure = Refused(reason, f"{backend}: {error.strerror}")
-        except BaseException:
-            abort(sock)
-            raise
-        else:
-            return sock
     raise failure or Refused(Reason.BACKEND_UNRESOLVED, f"{backend.host} has no address")
 
 
@@ -70,6 +71,17 @@ def addresses(backend: Backend) -> Iterator[Address]:
             raise Refused(Reason.BACKEND_UNRESOLVED, f"{backend.host}: {error.strerror}") from error
         for family, _type, _protocol, _canonical, address in found[:MAX_ADDRESSES]:
             yield family, address
+
+
+def _connected(family: int, address: Any, first: bytes) -> RawSocket:
+    """A socket on which `first` is sent; none is left where that fails. Raises OSError."""
+    sock = RawSocket(family, _TYPE)
+    try:
+        _connect(sock, family, address, first)
+    except BaseException:
+        abort(sock)
+        raise
+    return sock
 
 
 def _connect(sock: RawSocket, family: int, address: Any, first: bytes) -> None:

@@ -7,6 +7,7 @@ ours: the accepted socket is the C type, and a client that has gone before we ca
 
 import logging
 import socket
+from contextlib import suppress
 from typing import Any
 
 from gevent.hub import get_hub
@@ -70,6 +71,14 @@ class Listener(StreamServer):
             client = RawSocket(self._family, self._type, self._protocol, fd)
             client.setblocking(False)
             return client, peer
+
+    def accept_waiting(self) -> None:
+        """Accept those whose handshake the kernel has finished already: closing the socket would reset them."""
+        with suppress(AcceptFailed):
+            for _ in range(BACKLOG):  # of those who come meanwhile, not all
+                if (accepted := self.do_read()) is None:
+                    return
+                self.do_handle(*accepted)  # type: ignore[arg-type]  # of gevent sockets
 
     def handle(self, client: RawSocket, peer: tuple[Any, ...]) -> None:
         """Run the session; in a greenlet of its own."""

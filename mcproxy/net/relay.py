@@ -106,19 +106,26 @@ class Direction:
 
     def run(self) -> Outcome:
         """Copy until the source ends or a side fails. Passes no ending on."""
+        if self.outcome is not None:
+            return self.outcome
         self._greenlet = current = getcurrent()
         self._readable.start(current.switch)
+        outcome = Outcome.STOPPED  # by a bug, too
         try:
-            self.outcome = self._talk()
-        except Stopped:
-            self.outcome = Outcome.STOPPED
+            with suppress(Stopped):
+                outcome = self._talk()
         finally:
+            self.outcome = outcome
             self._readable.stop()
-        return self.outcome
+        return outcome
 
     def stop(self) -> None:
-        """End this direction, if it has not ended. To be called on the hub."""
-        if self.outcome is None and self._greenlet is not None:
+        """End this direction, if it has not ended; one that has not begun never will. To be called on the hub."""
+        if self.outcome is not None:
+            return
+        if self._greenlet is None:
+            self.outcome = Outcome.STOPPED
+        else:
             self._greenlet.throw(Stopped)
 
     def _talk(self) -> Outcome:
@@ -216,6 +223,7 @@ class Relay:
     __slots__ = (
         "_backend",
         "_backend_readable",
+        "_bug",
         "_client",
         "_half_closed",
         "_joining",
@@ -243,13 +251,14 @@ class Relay:
         self._half_closed = half_closed
         self._spawn = spawn
         self._joining: greenlet | None = None
+        self._bug: Exception | None = None  # that ended the upward direction
         self.first_reset: RawSocket | None = None  # the side that reset first, if any did
 
     def __repr__(self) -> str:
         return f"<Relay up={self.up} down={self.down}>"
 
     def run(self) -> None:
-        """Relay until both directions have ended."""
+        """Relay until both directions have ended. Raises what a bug in either of them raised."""
         self._spawn(self._run_up)
         try:
             self._passed_on(self.down.run(), self.down, self.up)
@@ -259,13 +268,21 @@ class Relay:
         finally:
             self._joining = None
             self._backend_readable.close()
+            if self.up.outcome is None:
+                get_hub().loop.run_callback(self.up.stop)
+        if self._bug is not None:
+            raise self._bug
 
     def stop(self) -> None:
         """End the upward direction, because the session is about to be cut. To be called on the hub."""
         self.up.stop()
 
     def _run_up(self) -> None:
-        self._passed_on(self.up.run(), self.up, self.down)
+        try:
+            self._passed_on(self.up.run(), self.up, self.down)
+        except Exception as error:  # noqa: BLE001 - raised again by `run`
+            self._bug = error
+            get_hub().loop.run_callback(self.down.stop)
         if self._joining is not None:
             get_hub().loop.run_callback(self._join)
 

@@ -306,6 +306,7 @@ class Session:
         """Close what is open, give back what was taken, and tell."""
         shared = self._shared
         self.phase = Phase.ENDED
+        self._greenlet = None  # it is another's next: who cuts too late must not hit that one
         self._readable.close()
         if self.end is End.CLOSED:
             self._client.close()

@@ -82,8 +82,10 @@ class Worker:
         log.info("listening on %s", addr)
 
     def close(self, addr: str) -> None:
-        """Stop listening there; its sessions go on."""
-        self._listeners.pop(addr).stop()
+        """Stop listening there; its sessions go on, and those that the kernel has connected already begin."""
+        listener = self._listeners.pop(addr)
+        listener.accept_waiting()
+        listener.stop()
         log.info("no longer listening on %s", addr)
 
     def publish(self, table: Table) -> None:
