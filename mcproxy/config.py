@@ -79,6 +79,12 @@ def _grpc_address(text: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _workers(value: object) -> object:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError('must be a number of processes, 1 or more, or "auto" for one a core')
+
+
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -89,6 +95,7 @@ BackendAddress = Annotated[str, AfterValidator(_canonical(address.parse_backend)
 GrpcAddress = Annotated[str, AfterValidator(_grpc_address)]
 Ip = Annotated[str, AfterValidator(_rule_value(RuleKind.IP))]
 Cidr = Annotated[str, AfterValidator(_rule_value(RuleKind.CIDR))]
+Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 Country = Annotated[str, AfterValidator(_rule_value(RuleKind.COUNTRY))]
 Network = Annotated[str, AfterValidator(networks.canonical_network)]
 
@@ -209,7 +216,7 @@ class ProxySection(Section):
     half_close_timeout: PositiveDuration = 60.0
     shutdown_timeout: Duration = 30.0
     max_connections: Count = 0
-    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    workers: Workers = 1
 
 
 class LogSection(Section):

@@ -1,17 +1,21 @@
 """Clients and backends for end-to-end tests: blocking sockets in threads, on loopback, with a deadline everywhere."""
 
+import random
 import socket
 import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 
 import trustme
 
 DEADLINE = 20.0  # seconds until a test that waits for something gives up
+QUIET = 0.1  # seconds without room for a single byte, after which a stream counts as stalled
+BLOCK = 1 << 20  # bytes
 
 Handler = Callable[[socket.socket], None]
 
@@ -156,6 +160,66 @@ def read_all(connection: socket.socket) -> bytes:
     while data := connection.recv(1 << 20):
         parts.append(data)
     return b"".join(parts)
+
+
+def receive(connection: socket.socket, size: int) -> bytes:
+    """Exactly that many bytes."""
+    parts = []
+    while size:
+        parts.append(connection.recv(min(size, BLOCK)))
+        assert parts[-1], f"ended {size} bytes early"
+        size -= len(parts[-1])
+    return b"".join(parts)
+
+
+def receive_slowly(connection: socket.socket, size: int, seconds: float) -> bytes:
+    """Exactly that many bytes, in portions over that time at least."""
+    parts, pause = [], seconds / 32
+    for portion in [size // 32] * 31 + [size - size // 32 * 31]:
+        parts.append(receive(connection, portion))
+        time.sleep(pause)
+    return b"".join(parts)
+
+
+def received(connection: socket.socket) -> Iterator[bytes]:
+    """What comes, piece by piece, up to FIN."""
+    while data := connection.recv(BLOCK):
+        yield data
+
+
+def pattern(size: int) -> bytes:
+    """Bytes among which nothing can be lost, doubled or moved unseen; always the same for a size."""
+    return random.Random(size).randbytes(size)
+
+
+def stream(size: int) -> Iterator[bytes]:
+    """The same in numbered blocks, for what is too much to hold or to make up anew."""
+    block = pattern(BLOCK - 8)
+    for i in range(size // BLOCK):
+        yield i.to_bytes(8, "big") + block
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """The hash of it all."""
+    found = blake2b()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()
+
+
+def push(connection: socket.socket, block: bytes, most: int) -> int:
+    """Send the block again and again until `most` bytes or, for QUIET, none are taken. Returns how many were."""
+    taken, stalled = 0, time.monotonic() + QUIET
+    connection.setblocking(False)
+    while taken < most and time.monotonic() < stalled:
+        try:
+            taken += connection.send(block)
+        except BlockingIOError:
+            time.sleep(QUIET / 20)
+        else:
+            stalled = time.monotonic() + QUIET
+    connection.settimeout(DEADLINE)
+    return taken
 
 
 def reset(connection: socket.socket) -> None:

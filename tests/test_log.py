@@ -98,7 +98,12 @@ def test_a_sink_that_nobody_reads_drops_and_says_so() -> None:
     for _ in range(total):
         sink.put("x" * 99 + "\n")
     with os.fdopen(reading) as lines:
-        closing = threading.Thread(target=lambda: (sink.close(), os.close(writing)))
+
+        def close() -> None:
+            sink.close()
+            os.close(writing)
+
+        closing = threading.Thread(target=close)
         closing.start()
         written = lines.readlines()
         closing.join()

@@ -31,6 +31,7 @@ class Crew:
 
     def close(self) -> None:
         """Send the resting ones home; those at work go when they have done their job."""
+        self._max_resting = 0
         for one in self._resting:
             self._hub.loop.run_callback(one.throw)
         self._resting.clear()

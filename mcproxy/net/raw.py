@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import struct
 from collections.abc import Callable
-from socket import IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_INFO
+from socket import AF_UNIX, IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_INFO
 from socket import SocketType as RawSocket
 from termios import TIOCOUTQ
 from typing import Any, Protocol, TypeVarTuple
@@ -17,7 +17,7 @@ Ts = TypeVarTuple("Ts")
 
 READ, WRITE = 1, 2  # libev's EV_READ and EV_WRITE
 _LINGER_0 = struct.pack("ii", 1, 0)
-_TCP_ESTABLISHED = 1  # include/net/tcp_states.h
+_TCP_ESTABLISHED, _TCP_CLOSE = 1, 7  # include/net/tcp_states.h
 
 __all__ = ["READ", "WRITE", "IoWatcher", "RawSocket", "abort", "is_established", "unsent"]
 
@@ -44,9 +44,16 @@ def abort(sock: RawSocket) -> None:
 
 def is_established(sock: RawSocket) -> bool:
     """Whether neither side of this TCP connection has ended it."""
-    return sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == _TCP_ESTABLISHED
+    return _tcp_state(sock) == _TCP_ESTABLISHED
+
+
+def _tcp_state(sock: RawSocket) -> int:
+    return sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0]
 
 
 def unsent(sock: RawSocket) -> int:
-    """Bytes that the peer has not acknowledged (tcp(7): SIOCOUTQ; to a UNIX socket, not yet read)."""
-    return int.from_bytes(fcntl.ioctl(sock.fileno(), TIOCOUTQ, bytes(4)), "little")
+    """Bytes that the peer has yet to acknowledge (tcp(7): SIOCOUTQ), or to read from a UNIX socket; 0 if it is gone."""
+    waiting = int.from_bytes(fcntl.ioctl(sock.fileno(), TIOCOUTQ, bytes(4)), "little")
+    if waiting and sock.family != AF_UNIX and _tcp_state(sock) == _TCP_CLOSE:
+        return 0  # it was reset: what the kernel still counts nobody will ever take
+    return waiting

@@ -19,6 +19,7 @@ the watcher switches it back. That is sound because nothing else ever switches a
 """
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
@@ -30,7 +31,7 @@ from gevent import spawn_raw
 from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket
+from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, unsent
 
 BUFFER = 16384  # bytes a read; one TLS record at most, and below it the copy is cheaper than a pipe
 PIPE_SIZE = 1 << 20  # bytes; the most that an unprivileged pipe may hold (proc(5): pipe-max-size)
@@ -55,7 +56,9 @@ class Stopped(GreenletExit):
 class Pipes:
     """Pipes for bulk, kept empty between two uses."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_descriptor: int = sys.maxsize) -> None:
+        """Those above `max_descriptor` are for others."""
+        self._max_descriptor = max_descriptor
         self._spare: list[tuple[int, int]] = []
 
     def __repr__(self) -> str:
@@ -68,6 +71,9 @@ class Pipes:
         try:
             pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
+            return None
+        if max(pipe) > self._max_descriptor:
+            self.give(pipe, empty=False)
             return None
         with suppress(OSError):  # over pipe-user-pages-soft the kernel says EPERM: a small pipe works, only slower
             fcntl(pipe[1], F_SETPIPE_SZ, PIPE_SIZE)
@@ -272,6 +278,10 @@ class Relay:
                 get_hub().loop.run_callback(self.up.stop)
         if self._bug is not None:
             raise self._bug
+
+    def delivered(self) -> int:
+        """Bytes that have reached the other side, which those in the kernel have not: a slow reader takes its time."""
+        return self.up.moved + self.down.moved - unsent(self._backend) - unsent(self._client)
 
     def stop(self) -> None:
         """End the upward direction, because the session is about to be cut. To be called on the hub."""

@@ -89,13 +89,16 @@ class Shared:
     ended: Callable[[Connection], None]  # told of every session that is over
     sweeper: Sweeper = field(default_factory=Sweeper)
     stats: Stats = field(default_factory=Stats)
-    pipes: Pipes = field(default_factory=Pipes)
+    pipes: Pipes = field(init=False)
     crew: Crew = field(default_factory=Crew)
     geoip: GeoIP | None = None
     sessions: dict[int, "Session"] = field(default_factory=dict)  # the open ones, by id
     max_descriptor: int = field(
         default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS
     )
+
+    def __post_init__(self) -> None:
+        self.pipes = Pipes(self.max_descriptor)
 
     def country(self, packed: bytes) -> str | None:
         """Where an address is, if there is a database that knows."""
@@ -123,7 +126,7 @@ class Session:
         self._greenlet: greenlet | None = None
         self._peeked = b""  # the ClientHello, still in the kernel too
         self._relay: Relay | None = None
-        self._moved = 0  # bytes relayed when the sweeper last looked
+        self._moved = 0  # bytes delivered when the sweeper last looked
         self._quiet_since = 0.0  # when it first saw that number
         self.deadline = 0.0
         self.slot = 0
@@ -170,7 +173,8 @@ class Session:
     def _enter(self) -> ListenerTable:
         """Take a place among all connections and those of the listener."""
         shared = self._shared
-        if self._client.fileno() > shared.max_descriptor:  # the lowest free number: a measure of how many are taken
+        # The lowest free number tells how many are taken; and each session will have a backend's, too.
+        if max(self._client.fileno(), 2 * len(shared.sessions)) > shared.max_descriptor:
             raise Refused(Reason.DESCRIPTORS, "too few file descriptors left; raise the limit (ulimit -n)")
         listener = self._table.listeners.get(self.listener)
         if listener is None:
@@ -287,7 +291,7 @@ class Session:
             return None
         idle = self.phase is Phase.RELAYING
         limit = timeouts.idle if idle else timeouts.half_close
-        moved = self.bytes_up + self.bytes_down
+        moved = self._relay.delivered() if self._relay else 0
         if moved != self._moved:
             self._moved, self._quiet_since = moved, now
         elif now - self._quiet_since >= limit:

@@ -42,6 +42,7 @@ def parse_listen(text: str) -> str:
     host, port = split_host_port(text)
     if host and not is_ip(host):
         raise ValueError(f'{host!r} is not an IP address; write one, or ":{port}" for every address')
+    host = host and str(ip_address(host))
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -64,4 +65,4 @@ def parse_backend(text: str) -> Backend:
         raise ValueError(f'{text!r} has no host; write "HOST:PORT" or "unix:/path"')
     if port == 0:
         raise ValueError("port 0 can't be connected to")
-    return Backend(host if is_ip(host) else normalise(host), port)
+    return Backend(str(ip_address(host)) if is_ip(host) else normalise(host), port)

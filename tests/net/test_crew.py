@@ -4,19 +4,31 @@ from collections.abc import Iterator
 
 import gevent
 import pytest
+from gevent.event import Event
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
 from mcproxy.net.crew import Crew
 
 
+def turn() -> None:
+    """Let everybody run who can."""
+    for _ in range(3):
+        gevent.sleep(0)
+
+
 @pytest.fixture
-def crew() -> Iterator[Crew]:
+def hub() -> Iterator[None]:
+    yield
+    turn()
+    get_hub().destroy(destroy_loop=True)
+
+
+@pytest.fixture
+def crew(hub: None) -> Iterator[Crew]:
     crew = Crew()
     yield crew
     crew.close()
-    gevent.sleep(0)
-    get_hub().destroy(destroy_loop=True)
 
 
 def test_jobs_get_their_arguments_and_run_once(crew: Crew) -> None:
@@ -24,7 +36,7 @@ def test_jobs_get_their_arguments_and_run_once(crew: Crew) -> None:
     for i in range(100):
         crew.spawn(lambda *args: seen.append(args), i, "x")
     assert not seen
-    gevent.sleep(0)
+    turn()
     assert seen == [(i, "x") for i in range(100)]
 
 
@@ -32,39 +44,57 @@ def test_a_greenlet_that_rests_takes_the_next_job(crew: Crew) -> None:
     workers: list[greenlet] = []
     for _ in range(10):
         crew.spawn(lambda: workers.append(getcurrent()))
-        gevent.sleep(0)
+        turn()
     assert len(set(map(id, workers))) == 1
 
 
 def test_one_that_waits_is_not_given_another_job(crew: Crew) -> None:
     workers: list[greenlet] = []
+    go_on = Event()
 
     def job() -> None:
         workers.append(getcurrent())
-        gevent.sleep(0.01)
+        go_on.wait()
 
     crew.spawn(job)
     crew.spawn(job)
-    gevent.sleep(0)
+    turn()
+    go_on.set()
     assert len(set(map(id, workers))) == 2
 
 
-def test_no_more_rest_than_the_bound() -> None:
+def test_no_more_rest_than_the_bound(hub: None) -> None:
     crew = Crew(max_resting=3)
     for _ in range(20):
         crew.spawn(gevent.sleep, 0)
-    gevent.sleep(0.01)
+    turn()
     assert repr(crew) == "<Crew resting=3>"
     crew.close()
-    gevent.sleep(0)
-    get_hub().destroy(destroy_loop=True)
 
 
 def test_closing_ends_those_that_rest(crew: Crew) -> None:
     workers: list[greenlet] = []
     crew.spawn(lambda: workers.append(getcurrent()))
-    gevent.sleep(0)
+    turn()
     assert not workers[0].dead
     crew.close()
-    gevent.sleep(0)
+    turn()
+    assert workers[0].dead
+
+
+def test_closing_ends_those_at_work_when_they_are_done(crew: Crew) -> None:
+    workers: list[greenlet] = []
+    go_on = Event()
+
+    def job() -> None:
+        workers.append(getcurrent())
+        go_on.wait()
+
+    crew.spawn(job)
+    turn()
+    crew.close()
+    turn()
+    assert not workers[0].dead
+    go_on.set()
+    turn()
     assert workers[0].dead

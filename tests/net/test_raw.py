@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from mcproxy.net.raw import abort, is_established, unsent
-from tests.peers import connect, is_reset, until
+from tests.peers import connect, is_reset, reset, until
 
 
 @pytest.fixture
@@ -53,3 +53,14 @@ def test_unsent_counts_what_the_peer_has_no_room_for(pair: Pair) -> None:
     while sent:
         sent -= len(client.recv(1 << 20))
     until(lambda: not unsent(accepted), "everything to be acknowledged")
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_nothing_is_unsent_to_a_peer_that_is_gone(kind: str, pair: Pair) -> None:
+    one, other = pair if kind == "tcp" else socket.socketpair()
+    one.setblocking(False)
+    one.send(bytes(64 << 20))
+    assert unsent(one)
+    reset(other)
+    until(lambda: not unsent(one), "the reset to arrive")
+    one.close()

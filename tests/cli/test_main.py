@@ -1,0 +1,192 @@
+"""The command line: where the configuration is found, what is said, and the exit status of each ending."""
+
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mcproxy import __version__
+from mcproxy.cli.main import PLACES, main
+from tests.conftest import listener
+from tests.peers import Authority, client_hello, connect, is_reset
+from tests.program import Program, Server, environment, free_port, write_config
+
+GOOD = '[database]\npath = "x.db"\n[[listeners]]\naddr = "127.0.0.1:0"\n'
+BAD = '[database]\npath = 1\n[proxy]\nidle_timeout = "long"\ncolour = "red"\n'
+
+
+def run(*arguments: str | Path, env: Mapping[str, str | None] | None = None) -> Result:
+    return CliRunner(env={"MCPROXY_CONFIG": None, **(env or {})}).invoke(main, list(map(str, arguments)))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+# --- help and usage ---------------------------------------------------------------------------------------------------
+
+
+def test_version() -> None:
+    result = run("--version")
+    assert (result.exit_code, result.output) == (0, f"mcproxy {__version__}\n")
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("command", [(), ("server",), ("check",)])
+def test_help(command: tuple[str, ...], option: str) -> None:
+    result = run(*command, option)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: ")
+    if command:
+        assert "$MCPROXY_CONFIG" in result.stdout
+    else:
+        assert "server" in result.stdout
+        assert "check" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [("serve",), ("--verbose",), ("check", "--fix"), ("check", "-c"), ("server", "x")]
+)
+def test_wrong_usage(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error: " in result.stderr
+
+
+def test_python_dash_m_is_the_same_program(nothing_left: None) -> None:
+    with Program(sys.executable, "-m", "mcproxy", "--version", env=environment()) as program:
+        assert program.wait() == 0
+        assert program.out == [f"mcproxy {__version__}\n"]
+
+
+# --- which configuration ----------------------------------------------------------------------------------------------
+
+
+def test_the_places_are_the_contracts() -> None:
+    assert PLACES == ("./mcproxy.toml", "/srv/mcproxy/mcproxy.toml", "/etc/mcproxy/mcproxy.toml")
+
+
+def test_the_option_comes_before_the_environment_before_the_current_folder(elsewhere: Path, tmp_path: Path) -> None:
+    env = {"MCPROXY_CONFIG": str(written(tmp_path / "environment.toml", GOOD))}
+    option = written(tmp_path / "option.toml", GOOD)
+    written(elsewhere / "mcproxy.toml", GOOD)
+    assert run("check", "-c", option, env=env).stdout.startswith(f"{tmp_path}/option.toml: OK")
+    assert run("check", "--config", option, env=env).stdout.startswith(f"{tmp_path}/option.toml: OK")
+    assert run("check", env=env).stdout.startswith(f"{tmp_path}/environment.toml: OK")
+    assert run("check", env={"MCPROXY_CONFIG": ""}).stdout.startswith("mcproxy.toml: OK")
+    assert run("check").stdout.startswith("mcproxy.toml: OK")
+
+
+def test_the_first_one_is_used_even_if_it_is_bad_or_not_there(elsewhere: Path, tmp_path: Path) -> None:
+    written(elsewhere / "mcproxy.toml", GOOD)
+    for named in (written(tmp_path / "bad.toml", BAD), tmp_path / "none.toml"):
+        assert run("check", env={"MCPROXY_CONFIG": str(named)}).exit_code == 2
+        assert run("check", "-c", named).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["check", "server"])
+def test_no_configuration_is_wrong_usage_and_says_where_it_was_looked_for(command: str, elsewhere: Path) -> None:
+    assert not any(Path(place).exists() for place in PLACES), "this machine has one; the test can't be done here"
+    result = run(command)
+    assert result.exit_code == 2
+    for place in ("-c FILE", "MCPROXY_CONFIG", *PLACES):
+        assert place in result.stderr
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+
+
+def test_check_of_a_good_file(tmp_path: Path, authority: Authority) -> None:
+    certificate, key = map(str, authority.pair("a.test"))
+    l7 = {"hostname": "a.test", "backend": "b.test:1", "mode": "l7", "tls_cert": certificate, "tls_key": key}
+    both = [{"addr": ":1", "routes": [l7, {"hostname": "b.test", "backend": "b.test:1"}]}, {"addr": ":2"}]
+    path = write_config(tmp_path, {"listeners": both})
+    result = run("check", "-c", path)
+    assert (result.exit_code, result.output) == (0, f"{path}: OK (2 listeners, 2 routes)\n")
+
+
+def test_check_tells_every_problem_and_nothing_else(tmp_path: Path) -> None:
+    path = written(tmp_path / "bad.toml", BAD)
+    result = run("check", "-c", path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    lines = result.stderr.splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [
+        [str(path), "database.path"],
+        [str(path), "proxy.idle_timeout"],
+        [str(path), "proxy.colour"],
+    ]
+
+
+def test_check_looks_at_what_the_file_points_to(tmp_path: Path) -> None:
+    path = write_config(tmp_path, {"firewall": {"geoip_db": "geo.mmdb"}})
+    result = run("check", "-c", path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"{path}: firewall.geoip_db: {tmp_path}/geo.mmdb does not exist")
+
+
+def test_check_opens_no_listener(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        path = write_config(tmp_path, {"listeners": [{"addr": f"127.0.0.1:{taken.getsockname()[1]}"}]})
+        assert run("check", "-c", path).exit_code == 0
+    assert not (tmp_path / "mcproxy.db").exists()
+
+
+# --- server -----------------------------------------------------------------------------------------------------------
+
+
+def serve(path: Path) -> Program:
+    return Program(sys.executable, "-m", "mcproxy", "server", "-c", path, env=environment())
+
+
+def test_server_runs_in_the_foreground_and_ends_clean(nothing_left: None, tmp_path: Path) -> None:
+    port = free_port()
+    with Server(tmp_path, {"listeners": [{"addr": f"127.0.0.1:{port}"}]}) as server:
+        with connect(port) as client:
+            client.sendall(client_hello("nobody.test"))
+            assert is_reset(client)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert server.err == []
+        assert "reason=route_unknown" in "".join(server.out)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"proxy": {"idle_timeout": "long"}}, "proxy.idle_timeout: "),
+        ({"firewall": {"geoip_db": "none.mmdb"}}, "firewall.geoip_db: "),
+    ],
+)
+def test_server_with_an_invalid_configuration(
+    document: dict[str, Any], message: str, nothing_left: None, tmp_path: Path
+) -> None:
+    path = write_config(tmp_path, {"listeners": [listener({})], **document})
+    with serve(path) as program:
+        assert program.wait() == 2
+        assert program.err[0].startswith(f"{path}: {message}")
+        assert "Traceback" not in "".join(program.err)
+        assert program.out == []
+
+
+def test_server_that_cannot_start(nothing_left: None, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        addr = f"127.0.0.1:{taken.getsockname()[1]}"
+        with serve(write_config(tmp_path, {"listeners": [{"addr": addr}]})) as program:
+            assert program.wait() == 1
+            assert program.err == [f"mcproxy: can't listen on {addr}: another program listens there\n"]

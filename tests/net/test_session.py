@@ -1,0 +1,312 @@
+"""A session: what it says of itself, when it is overdue, and that a bug in one is that one's end only.
+
+The clock that deadlines go by is the test's to wind; that the right deadline strikes is seen from outside.
+"""
+
+import re
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from mcproxy.model import Connection, End, FirewallRule, Listener, Mode, Reason, Route, RuleKind
+from mcproxy.net.session import VISITS, Phase, Session
+from mcproxy.net.sweep import TICK, Overdue, Sweeper
+from mcproxy.policy.networks import Networks, pack
+from mcproxy.table import ListenerTable, Table
+from mcproxy.wire.address import parse_backend
+from tests.conftest import MakeBackend
+from tests.hub import is_turned_away, messages
+from tests.net.bench import HELLO, TIMEOUTS, V4, MakeBench, swallow, table_for
+from tests.peers import DEADLINE, client_hello, echo, is_reset, read_all, receive, reset, until
+
+
+@pytest.fixture
+def full_socket(nothing_left: None, tmp_path: Path) -> Iterator[str]:
+    """A backend that is never reached: the backlog of its UNIX socket is full."""
+    path = str(tmp_path / "full.sock")
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as first:
+        server.bind(path)
+        server.listen(0)
+        first.connect(path)
+        yield f"unix:{path}"
+
+
+# --- what it says of itself -------------------------------------------------------------------------------------------
+
+
+def test_its_repr_shows_where_it_is(bench: MakeBench, backend: MakeBackend) -> None:
+    running = bench(table_for(backend(echo).address))
+    with running.client() as client:
+        port = client.getsockname()[1]
+        session = running.reach(Phase.PEEKING)
+        assert re.fullmatch(rf"<Session \d+ peeking 127\.0\.0\.1:0 127\.0\.0\.1:{port} \?>", repr(session))
+        client.sendall(HELLO)
+        running.reach(Phase.RELAYING)
+        assert re.fullmatch(rf"<Session \d+ relaying 127\.0\.0\.1:0 127\.0\.0\.1:{port} a\.test>", repr(session))
+    running.last()
+    assert " ended " in repr(session)
+
+
+def test_the_record_of_a_connection_that_was_routed(bench: MakeBench, backend: MakeBackend) -> None:
+    server = backend(echo)
+    running = bench(table_for(server.address))
+    with running.client(HELLO) as client:
+        source = client.getsockname()
+        assert len(receive(client, len(HELLO))) == len(HELLO)
+        session = running.reach(Phase.RELAYING)
+        open_one = session.connection()
+        client.sendall(b"x" * 1000)
+        client.shutdown(socket.SHUT_WR)
+        assert len(read_all(client)) == 1000
+    ended = running.last()
+    assert ended._replace(started=0, duration=0) == Connection(
+        id=session.id,
+        started=0,
+        duration=0,
+        listener=V4,
+        client=source,
+        sni="a.test",
+        versions=(0x0304, 0x0303),
+        alpn=(b"h2", b"http/1.1"),
+        ech=False,
+        route="a.test",
+        mode=Mode.L4,
+        backend=parse_backend(server.address),
+        reason=Reason.OK,
+        detail="",
+        bytes_up=len(HELLO) + 1000,
+        bytes_down=len(HELLO) + 1000,
+        end=End.CLOSED,
+    )
+    assert ended.started == pytest.approx(open_one.started, abs=1)
+    assert 0 < open_one.duration <= ended.duration
+    assert (open_one.bytes_up, open_one.bytes_down) == (len(HELLO), len(HELLO))
+
+
+def test_the_record_of_a_connection_that_was_refused(bench: MakeBench) -> None:
+    running = bench(table_for("127.0.0.1:9"))
+    with running.client(client_hello("b.test")) as client:
+        assert is_reset(client)
+    ended = running.last()
+    assert (ended.reason, ended.detail) == (Reason.ROUTE_UNKNOWN, "no route for 'b.test' on this listener")
+    assert (ended.sni, ended.route, ended.mode, ended.backend) == ("b.test", "", "", None)
+    assert (ended.bytes_up, ended.bytes_down, ended.end, ended.verdict) == (0, 0, End.REFUSED, "refused")
+    assert ended.versions == (0x0304, 0x0303)
+
+
+# --- when it is overdue -----------------------------------------------------------------------------------------------
+
+
+def test_the_deadline_of_the_hello_is_a_total(bench: MakeBench) -> None:
+    running = bench(table_for("127.0.0.1:9"))
+    with running.client() as client:
+        running.reach(Phase.PEEKING)
+        for byte in HELLO[:9]:
+            client.sendall(bytes([byte]))
+            running.wind(1)
+        running.reach(Phase.PEEKING)
+        running.wind(1 + 2 * TICK)
+        assert is_reset(client)
+    ended = running.last()
+    assert (ended.reason, ended.detail) == (Reason.HANDSHAKE_TIMEOUT, "no whole ClientHello in 10 s")
+
+
+def test_the_deadline_of_the_hello_ends_before_the_relay_begins(bench: MakeBench, backend: MakeBackend) -> None:
+    running = bench(table_for(backend(swallow).address))
+    with running.client() as client:
+        running.reach(Phase.PEEKING)
+        running.wind(TIMEOUTS.handshake - 1)
+        client.sendall(HELLO)
+        running.reach(Phase.RELAYING)
+        running.wind(TIMEOUTS.handshake + TIMEOUTS.connect)
+        running.reach(Phase.RELAYING)
+    assert running.last().end is End.CLOSED
+
+
+def test_dialling_has_a_deadline_of_its_own(bench: MakeBench, full_socket: str) -> None:
+    running = bench(table_for(full_socket))
+    with running.client() as client:
+        running.reach(Phase.PEEKING)
+        running.wind(TIMEOUTS.handshake - 1)
+        client.sendall(HELLO)
+        running.reach(Phase.DIALLING)
+        running.wind(TIMEOUTS.connect - TICK)
+        running.reach(Phase.DIALLING)
+        running.wind(3 * TICK)
+        assert is_reset(client)
+    ended = running.last()
+    assert (ended.reason, ended.detail) == (Reason.BACKEND_TIMEOUT, "no connection in 5 s")
+    assert ended.backend == parse_backend(full_socket)
+
+
+@pytest.mark.parametrize("sender", ["client", "backend"])
+def test_a_byte_either_way_puts_idleness_off(sender: str, bench: MakeBench, backend: MakeBackend) -> None:
+    server = backend(swallow)
+    running = bench(table_for(server.address))
+    with running.client(HELLO) as client:
+        session = running.reach(Phase.RELAYING)
+        until(lambda: server.connections, "the backend to accept")
+        for count in range(1, 4):
+            running.wind(TIMEOUTS.idle - 1)
+            (client if sender == "client" else server.connections[0]).sendall(b"x")
+            until(lambda c=count: session.bytes_up + session.bytes_down == len(HELLO) + c, "the byte")  # type: ignore[misc]
+        running.wind(TIMEOUTS.idle - 1)
+        running.reach(Phase.RELAYING)
+        running.wind(1 + TIMEOUTS.idle / VISITS + (VISITS + 1) * 2 * TICK)
+        if sender == "backend":
+            assert client.recv(9) == b"xxx"
+        assert is_reset(client)
+    assert running.last().end is End.IDLE_TIMEOUT
+
+
+@pytest.mark.parametrize("first", ["client", "backend"])
+def test_who_is_half_closed_has_less_time(first: str, bench: MakeBench, backend: MakeBackend) -> None:
+    over = threading.Event()
+
+    def hold(_connection: socket.socket) -> None:
+        assert over.wait(DEADLINE)
+
+    server = backend(hold)
+    running = bench(table_for(server.address))
+    with running.client(HELLO) as client:
+        running.reach(Phase.RELAYING)
+        until(lambda: server.connections, "the backend to accept")
+        (client if first == "client" else server.connections[0]).shutdown(socket.SHUT_WR)
+        running.reach(Phase.HALF_CLOSED)
+        if first == "backend":
+            assert client.recv(1) == b""
+        running.wind(TIMEOUTS.half_close - 1)
+        running.reach(Phase.HALF_CLOSED)
+        running.wind(1 + TIMEOUTS.half_close / VISITS + (VISITS + 1) * 2 * TICK)
+        if first == "client":
+            assert is_reset(client)
+        assert running.last().end is End.HALF_CLOSE_TIMEOUT
+        over.set()
+
+
+def test_a_side_that_does_not_take_what_came_before_a_reset_is_given_up(bench: MakeBench, backend: MakeBackend) -> None:
+    def answer_and_reset(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(bytes(40_000))
+        until(lambda: session.bytes_down == 40_000, "the answer to be relayed")
+        reset(connection)
+
+    running = bench(table_for(backend(answer_and_reset).address))
+    with socket.socket() as client:
+        client.settimeout(DEADLINE)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", running.open()))
+        session = running.reach(Phase.PEEKING)
+        client.sendall(HELLO)
+        running.reach(Phase.FLUSHING)
+        running.wind(TIMEOUTS.half_close * (1 + 1 / VISITS) + (VISITS + 1) * 2 * TICK)
+        assert running.last().end is End.HALF_CLOSE_TIMEOUT
+
+
+# --- cut from outside -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", [Phase.PEEKING, Phase.DIALLING, Phase.RELAYING])
+def test_a_session_can_be_cut_wherever_it_waits(
+    phase: Phase, bench: MakeBench, backend: MakeBackend, full_socket: str
+) -> None:
+    running = bench(table_for(full_socket if phase is Phase.DIALLING else backend(swallow).address))
+    with running.client(b"" if phase is Phase.PEEKING else HELLO) as client:
+        running.hub.call(running.worker.cut, running.reach(phase), End.KILLED)
+        assert is_reset(client)
+    ended = running.last()
+    assert ended.end is End.KILLED
+    assert ended.reason is (Reason.OK if phase is Phase.RELAYING else Reason.KILLED)
+
+
+def test_who_cuts_too_late_hits_nobody(bench: MakeBench, backend: MakeBackend) -> None:
+    running = bench(table_for(backend(swallow).address))
+    with running.client(HELLO):
+        session = running.reach(Phase.RELAYING)
+    assert running.last().end is End.CLOSED
+    running.hub.call(running.worker.cut, session, End.KILLED)  # its greenlet rests now
+    with running.client(HELLO):
+        running.reach(Phase.RELAYING)
+        running.hub.call(running.worker.cut, session, End.KILLED)  # and now it works for another
+        assert running.reach(Phase.RELAYING) is not session
+    assert running.last().end is End.CLOSED
+    assert len(running.ended) == 2
+
+
+# --- a bug ------------------------------------------------------------------------------------------------------------
+
+
+class BrokenGeoIP:
+    """A database of countries whose reader has a bug, for one address."""
+
+    def country(self, packed: bytes) -> str:
+        if packed == pack("127.0.0.66"):
+            raise RuntimeError("a bug in the lookup")
+        return "DE"
+
+
+class BrokenRoutes(dict[str, Route]):
+    """Routes of which one can't be looked up."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        if name == "broken.test":
+            raise RuntimeError("a bug in the lookup")
+        return super().get(name, default)
+
+
+class BrokenSweeper(Sweeper):
+    """Fails to arm the deadline of one side's having ended, which is done in the other greenlet of the pair."""
+
+    def arm(self, entry: Overdue, seconds: float) -> None:
+        if cast("Session", entry).phase is Phase.HALF_CLOSED:
+            raise RuntimeError("a bug in the lookup")
+        super().arm(entry, seconds)
+
+
+def assert_bug_was_told(logged: list[str], ended: Connection) -> None:
+    (line,) = [line for line in logged if line.startswith("error")]
+    assert re.match(rf"error bug in <Session {ended.id} ", line)
+    assert "Traceback (most recent call last)" in line
+    assert line.endswith("RuntimeError: a bug in the lookup")
+    assert (ended.end, ended.reason) == (End.ERROR, Reason.INTERNAL_ERROR)
+
+
+def test_a_bug_in_a_policy_ends_that_session_only(bench: MakeBench, backend: MakeBackend) -> None:
+    table = table_for(backend(echo).address).with_rule(FirewallRule(RuleKind.COUNTRY, "XX"))
+    running = bench(table, geoip=BrokenGeoIP())
+    with messages() as logged, running.client(HELLO) as other:
+        running.reach(Phase.RELAYING)
+        assert is_turned_away(running.hub.door, running.worker.addresses[V4][1], source="127.0.0.66")
+        until(lambda: running.ended, "the session to end")
+        assert_bug_was_told(logged, running.ended[0])
+        assert len(receive(other, len(HELLO))) == len(HELLO)
+        running.reach(Phase.RELAYING)
+    assert running.last().end is End.CLOSED
+
+
+def test_a_bug_in_the_table_ends_that_session_only(bench: MakeBench, backend: MakeBackend) -> None:
+    routes: Mapping[str, Route] = BrokenRoutes({"a.test": Route("a.test", parse_backend(backend(swallow).address))})
+    running = bench(Table(listeners={V4: ListenerTable(Listener(V4), Networks(), routes)}))
+    with messages() as logged:
+        with running.client(client_hello("broken.test")) as client:
+            assert is_reset(client)
+        assert_bug_was_told(logged, running.last())
+    with running.client(HELLO):
+        running.reach(Phase.RELAYING)
+    assert running.last().end is End.CLOSED
+
+
+@pytest.mark.parametrize("first", ["client", "backend"])
+def test_a_bug_in_either_direction_ends_that_session_only(first: str, bench: MakeBench, backend: MakeBackend) -> None:
+    server = backend(swallow)
+    running = bench(table_for(server.address), sweeper=BrokenSweeper)
+    with messages() as logged, running.client(HELLO) as client:
+        running.reach(Phase.RELAYING)
+        until(lambda: server.connections, "the backend to accept")
+        (client if first == "client" else server.connections[0]).shutdown(socket.SHUT_WR)
+        assert_bug_was_told(logged, running.last())
+    assert running.last().end is End.ERROR

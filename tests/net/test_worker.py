@@ -1,0 +1,200 @@
+"""The worker: what other threads may ask of it, listeners that come and go while it runs, and how it ends."""
+
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from gevent.hub import get_hub
+
+from mcproxy.model import End, FirewallRule, Listener, Reason, RuleKind
+from mcproxy.net.session import Phase
+from mcproxy.net.worker import SPARE_TALLIES
+from tests.conftest import MakeBackend
+from tests.hub import HubThread, is_turned_away, messages, paused
+from tests.net.bench import HELLO, NOWHERE, V4, V6, MakeBench, swallow, table_for
+from tests.peers import DEADLINE, connect, is_reset, read_all, says
+
+# --- the door ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_runs_on_the_hubs_thread(hub: HubThread) -> None:
+    there = hub.call(threading.get_ident)
+    assert there != threading.get_ident()
+    assert hub.call(get_hub) is hub.call(get_hub)
+
+
+def test_a_call_returns_what_it_returns_and_raises_what_it_raises(hub: HubThread) -> None:
+    assert hub.door.call(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        hub.door.call(divmod, 7, 0)
+
+
+def test_from_the_hubs_own_thread_it_is_a_plain_call(hub: HubThread) -> None:
+    assert hub.call(lambda: hub.door.call(divmod, 7, 2)) == (3, 1)
+
+
+def test_a_hub_that_does_not_come_is_not_waited_for(hub: HubThread) -> None:
+    ran: list[int] = []
+    with paused(hub.door), pytest.raises(TimeoutError):
+        hub.door.call(ran.append, 1, timeout=0.05)
+    hub.call(int)
+    assert not ran, "who was told that it failed must not find it done later"
+
+
+def test_many_threads_may_call_at_once(hub: HubThread) -> None:
+    seen: list[int] = []
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda i: hub.call(seen.append, i), range(500))) == [None] * 500
+    assert sorted(seen) == list(range(500))
+
+
+# --- listeners --------------------------------------------------------------------------------------------------------
+
+
+def test_listeners_open_and_close_on_the_fly(bench: MakeBench, backend: MakeBackend) -> None:
+    running = bench(table_for(backend(says("here")).address))
+    assert repr(running.worker) == "<Worker listeners=0 sessions=0>"
+    with messages() as logged:
+        first, second = running.open(V4), running.open(V6)
+        assert running.worker.addresses == {V4: ("127.0.0.1", first), V6: ("::1", second)}
+        for port, host in ((first, "127.0.0.1"), (second, "::1")):
+            with connect(port, host) as client:
+                client.sendall(HELLO)
+                assert b"here" in read_all(client)
+        running.hub.call(running.worker.close, V4)
+    with pytest.raises(ConnectionRefusedError):
+        connect(first)
+    with connect(second, "::1") as client:
+        client.sendall(HELLO)
+        assert b"here" in read_all(client)
+    assert logged == [f"info listening on {V4}", f"info listening on {V6}", f"info no longer listening on {V4}"]
+
+
+def test_sessions_of_a_listener_that_was_closed_go_on(bench: MakeBench, backend: MakeBackend) -> None:
+    running = bench(table_for(backend(says("here")).address))
+    with connect(running.open()) as client:
+        running.reach(Phase.PEEKING)
+        running.hub.call(running.worker.close, V4)
+        running.hub.call(running.worker.publish, running.worker.shared.live.table.without_listener(V4))
+        client.sendall(HELLO)
+        assert b"here" in read_all(client)
+    assert running.last().end is End.CLOSED
+
+
+def test_an_address_that_cannot_be_bound_changes_nothing(bench: MakeBench) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        addr = f"127.0.0.1:{other.getsockname()[1]}"
+        running = bench(NOWHERE.with_listener(Listener(addr)))
+        with pytest.raises(OSError, match="in use"):
+            running.hub.call(running.worker.open, addr)
+    assert running.worker.addresses == {}
+
+
+def test_a_new_table_is_for_those_who_come_after_it(bench: MakeBench, backend: MakeBackend) -> None:
+    running = bench(table_for(backend(says("old")).address))
+    port = running.open()
+    with connect(port) as before:
+        running.reach(Phase.PEEKING)
+        running.hub.call(running.worker.publish, table_for(backend(says("new")).address))
+        with connect(port) as after:
+            after.sendall(HELLO)
+            assert b"new" in read_all(after)
+        before.sendall(HELLO)
+        assert b"old" in read_all(before)
+
+
+def test_a_rule_refuses_from_the_next_connection_on(bench: MakeBench) -> None:
+    running = bench(NOWHERE)
+    port = running.open()
+    with connect(port):
+        running.reach(Phase.PEEKING)
+        running.hub.call(running.worker.publish, NOWHERE.with_rule(FirewallRule(RuleKind.IP, "127.0.0.1")))
+        assert is_turned_away(running.hub.door, port)
+        running.reach(Phase.PEEKING)
+    running.last()
+    assert [connection.reason for connection in running.ended] == [Reason.BLOCKED_IP, Reason.HELLO_TRUNCATED]
+
+
+def test_a_client_of_a_listener_that_is_in_no_table_is_refused(bench: MakeBench) -> None:
+    running = bench(NOWHERE)
+    port = running.open()
+    running.hub.call(running.worker.publish, NOWHERE.without_listener(V4))
+    assert is_turned_away(running.hub.door, port)
+    ended = running.last()
+    assert (ended.reason, ended.detail) == (Reason.ROUTE_UNKNOWN, "the listener was removed")
+
+
+def test_tallies_of_routes_that_are_gone_are_forgotten(bench: MakeBench) -> None:
+    running = bench(NOWHERE)
+    stats = running.worker.shared.stats
+    stats.route((V4, "a.test"))
+    stats.route((V4, "open.test")).begin()
+    for i in range(SPARE_TALLIES - 1):
+        stats.route((V4, f"{i}.test"))
+    running.hub.call(running.worker.publish, NOWHERE)
+    assert len(stats.routes) == SPARE_TALLIES + 1
+    for i in range(10):
+        stats.route(("gone", f"{i}.test"))
+    running.hub.call(running.worker.publish, NOWHERE)
+    assert set(stats.routes) == {(V4, "a.test"), (V4, "open.test")}
+
+
+# --- draining ---------------------------------------------------------------------------------------------------------
+
+
+def test_draining_waits_for_the_last_session(bench: MakeBench, backend: MakeBackend) -> None:
+    running = bench(table_for(backend(says("here")).address))
+    with running.client() as client:
+        running.reach(Phase.PEEKING)
+        running.hub.call(running.worker.stop_listening)
+        drained = running.hub.spawn(running.worker.drain, 30)
+        client.sendall(HELLO)
+        assert b"here" in read_all(client)
+        assert not drained.done()
+        client.close()
+        assert drained.result(DEADLINE) is True
+    assert running.last().end is End.CLOSED
+
+
+def test_draining_nothing_is_done_at_once(bench: MakeBench) -> None:
+    assert bench(NOWHERE).drain(30) is True
+
+
+def test_who_is_left_when_the_time_is_over_is_cut(bench: MakeBench, backend: MakeBackend) -> None:
+    running = bench(table_for(backend(swallow).address))
+    with running.client() as silent, running.client(HELLO) as relayed:
+        running.reach(Phase.PEEKING, Phase.RELAYING)
+        running.hub.call(running.worker.stop_listening)
+        drained = running.hub.spawn(running.worker.drain, 5)
+        running.wind(4.9)
+        running.reach(Phase.PEEKING, Phase.RELAYING)
+        running.wind(0.2)
+        assert drained.result(DEADLINE) is False
+        assert is_reset(silent)
+        assert is_reset(relayed)
+    assert {(each.end, each.reason) for each in running.ended} == {
+        (End.SHUTDOWN, Reason.SHUTDOWN),
+        (End.SHUTDOWN, Reason.OK),
+    }
+
+
+def test_who_has_connected_in_the_last_moment_is_served(bench: MakeBench, backend: MakeBackend) -> None:
+    """The kernel has told the client that it is connected; closing the listener would reset it."""
+    running = bench(table_for(backend(says("here")).address))
+    port = running.open()
+
+    def stop_before_anything_is_accepted() -> list[socket.socket]:
+        clients = [connect(port) for _ in range(300)]
+        for client in clients:
+            client.sendall(HELLO)
+        running.worker.stop_listening()
+        return clients
+
+    for client in running.hub.call(stop_before_anything_is_accepted):
+        with client:
+            assert b"here" in read_all(client)
+    assert running.drain(30) is True
+    assert [each.end for each in running.ended] == [End.CLOSED] * 300
+    with pytest.raises(ConnectionRefusedError):
+        connect(port)

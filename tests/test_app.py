@@ -1,0 +1,238 @@
+"""The whole, put together: a start that fails leaves nothing open, a reload keeps what worked, a check finds what is
+wrong with the files that the configuration points to."""
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from mcproxy import __version__, config
+from mcproxy.app import App, StartError, check_files
+from mcproxy.config import Config
+from mcproxy.model import Mode
+from mcproxy.policy.networks import pack
+from tests.conftest import MakeBackend, listener
+from tests.hub import HubThread, messages
+from tests.peers import DEADLINE, Authority, client_hello, connect, is_reset, read_all, says
+from tests.policy.databases import located, write_database
+
+Document = dict[str, Any]
+
+
+@pytest.fixture
+def hub(nothing_left: None) -> Iterator[HubThread]:
+    running = HubThread()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def parse(tmp_path: Path) -> Callable[[Document], Config]:
+    """Reads a document as if it were a file in the test's folder."""
+    return lambda document: config.parse({"database": {"path": "x.db"}, **document}, tmp_path / "mcproxy.toml")
+
+
+Parse = Callable[[Document], Config]
+
+
+def stop(hub: HubThread, app: App) -> bool:
+    return hub.spawn(app.stop).result(DEADLINE)
+
+
+# --- start and stop ---------------------------------------------------------------------------------------------------
+
+
+def test_it_serves_until_it_is_stopped(hub: HubThread, parse: Parse, backend: MakeBackend) -> None:
+    lines: list[str] = []
+    with messages() as logged:
+        app = hub.call(App, parse({"listeners": [listener({"a.test": backend(says("here")).address})]}), lines.append)
+        hub.call(app.start)
+        assert repr(app) == "<App <Worker listeners=1 sessions=0>>"
+        with connect(app.worker.addresses["127.0.0.1:0"][1]) as client:
+            client.sendall(client_hello("a.test"))
+            assert b"here" in read_all(client)
+        assert stop(hub, app) is True
+    assert [line.split(" connection ")[0][-5:] for line in lines] == [" info"]
+    assert f"info mcproxy {__version__} started, generation 0" in logged
+    assert logged[-1] == "info stopped"
+
+
+def test_a_stop_that_had_to_cut_says_so(hub: HubThread, parse: Parse) -> None:
+    document = {"listeners": [listener({})], "proxy": {"shutdown_timeout": "10ms"}}
+    with messages() as logged:
+        app = hub.call(App, parse(document), lambda line: None)
+        hub.call(app.start)
+        with connect(app.worker.addresses["127.0.0.1:0"][1]) as client:
+            assert stop(hub, app) is False
+            assert is_reset(client)
+    assert logged[-1] == "info stopped; connections had to be cut"
+
+
+@pytest.mark.parametrize(
+    ("taken", "why"),
+    [("127.0.0.1", "another program listens there"), ("192.0.2.1", "this machine has no such address")],
+)
+def test_a_listener_that_cannot_be_bound_closes_those_before_it(
+    taken: str, why: str, hub: HubThread, parse: Parse
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as other:
+        first, second = free.getsockname()[1], other.getsockname()[1]
+        free.close()
+        document = {"listeners": [{"addr": f"127.0.0.1:{first}"}, {"addr": f"{taken}:{second}"}]}
+        app = hub.call(App, parse(document), lambda line: None)
+        with messages() as logged, pytest.raises(StartError) as caught:
+            hub.call(app.start)
+        assert str(caught.value) == f"can't listen on {taken}:{second}: {why}"
+        assert f"info no longer listening on 127.0.0.1:{first}" in logged
+        assert app.worker.addresses == {}
+        with pytest.raises(ConnectionRefusedError):
+            connect(first)
+        assert stop(hub, app) is True  # which is allowed where nothing has started
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a database" * 100])
+def test_a_geoip_database_that_cannot_be_used_stops_the_start(
+    content: bytes | None, hub: HubThread, parse: Parse, tmp_path: Path
+) -> None:
+    path = tmp_path / "geo.mmdb"
+    if content is not None:
+        path.write_bytes(content)
+    document = {"listeners": [listener({})], "firewall": {"geoip_db": "geo.mmdb"}}
+    with pytest.raises(StartError, match=rf"^firewall\.geoip_db: {path} "):
+        hub.call(App, parse(document), lambda line: None)
+
+
+# --- reload -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_reload_takes_a_new_database_and_keeps_the_old_for_a_broken_one(
+    hub: HubThread, parse: Parse, tmp_path: Path
+) -> None:
+    path = tmp_path / "geo.mmdb"
+    write_database(path, {"192.0.2.0/24": located("DE")})
+    app = hub.call(App, parse({"firewall": {"geoip_db": str(path)}}), lambda line: None)
+
+    def country() -> str | None:
+        return hub.call(app.worker.shared.country, pack("192.0.2.1"))
+
+    assert country() == "DE"
+    path.write_bytes(path.read_bytes()[:-40])
+    assert country() == "DE", "what is open does not depend on the file"
+    with messages() as logged:
+        hub.call(app.reload)
+    assert country() == "DE"
+    (line,) = logged
+    assert line.startswith(f"error reload: firewall.geoip_db: {path} ")
+    assert line.endswith("; the database that was open stays")
+    path.unlink()
+    with messages() as logged:
+        hub.call(app.reload)
+    assert "does not exist" in logged[0]
+    assert country() == "DE"
+    write_database(path, {"192.0.2.0/24": located("FR")})
+    with messages() as logged:
+        hub.call(app.reload)
+    assert country() == "FR"
+    assert logged[0].startswith(f"info reloaded: <GeoIP {path} ")
+    stop(hub, app)
+    assert country() is None
+
+
+def test_a_reload_without_a_database_is_harmless(hub: HubThread, parse: Parse) -> None:
+    app = hub.call(App, parse({}), lambda line: None)
+    hub.call(app.reload)
+    assert hub.call(app.worker.shared.country, pack("192.0.2.1")) is None
+    stop(hub, app)
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+
+
+def found(parsed: Config) -> dict[str, str]:
+    return {problem.key: problem.message for problem in check_files(parsed)}
+
+
+def l7_route(certificate: str | Path, key: str | Path, **options: Any) -> Document:
+    return {
+        "hostname": "a.test", "backend": "127.0.0.1:1", "mode": Mode.L7.value,
+        "tls_cert": str(certificate), "tls_key": str(key), **options,
+    }  # fmt: skip
+
+
+def test_a_check_of_good_files_finds_nothing(parse: Parse, authority: Authority, tmp_path: Path) -> None:
+    write_database(tmp_path / "geo.mmdb", {"192.0.2.0/24": located("DE")})
+    certificate, key = authority.pair("a.test")
+    pair = {"tls_cert": str(certificate), "tls_key": str(key)}
+    whole = {
+        "listeners": [
+            {
+                "addr": ":1",
+                "routes": [l7_route(certificate, key, backend_tls=True, backend_ca=str(authority.path))],
+            }
+        ],
+        "grpc": {
+            **pair, "client_cert": str(certificate), "client_key": str(key),
+            "client_ca": str(authority.path), "server_ca": str(authority.path),
+        },
+        "firewall": {"geoip_db": "geo.mmdb"},
+    }  # fmt: skip
+    assert found(parse(whole)) == {}
+
+
+def test_a_check_finds_everything_at_once(parse: Parse, authority: Authority, tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").touch()
+    certificate, key = authority.pair("a.test")
+    _, other_key = authority.pair("b.test")
+    document = {
+        "listeners": [
+            {"addr": ":1"},
+            {
+                "addr": ":2",
+                "routes": [
+                    l7_route(certificate, key, backend_tls=True, backend_ca="empty.pem"),
+                    l7_route(certificate, other_key, hostname="b.test"),
+                    l7_route("none.pem", key, hostname="c.test", backend_tls=True, backend_ca="none.pem"),
+                ],
+            },
+        ],
+        "grpc": {
+            "tls_cert": "empty.pem", "tls_key": str(key), "client_cert": "none.pem", "client_key": str(key),
+            "client_ca": "empty.pem", "server_ca": "none.pem",
+        },
+        "firewall": {"geoip_db": "empty.pem"},
+    }  # fmt: skip
+    problems = found(parse(document))
+    assert set(problems) == {
+        "firewall.geoip_db",
+        "grpc.tls_cert",
+        "grpc.client_cert",
+        "grpc.client_ca",
+        "grpc.server_ca",
+        "listeners[1].routes[0].backend_ca",
+        "listeners[1].routes[1].tls_cert",
+        "listeners[1].routes[2].tls_cert",
+        "listeners[1].routes[2].backend_ca",
+    }
+    assert "is empty" in problems["firewall.geoip_db"]
+    assert "no CA certificate" in problems["grpc.client_ca"]
+    assert "No such file" in problems["grpc.server_ca"]
+    assert "no certificate and key that match: KEY_VALUES_MISMATCH" in problems["listeners[1].routes[1].tls_cert"]
+    assert f"{tmp_path}/none.pem and {key} can't be used" in problems["listeners[1].routes[2].tls_cert"]
+
+
+def test_a_key_with_a_passphrase_is_a_problem_and_asks_for_nothing(
+    parse: Parse, authority: Authority, tmp_path: Path
+) -> None:
+    certificate, key = authority.pair("a.test")
+    loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+    encrypted = loaded.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    (tmp_path / "encrypted.key").write_bytes(encrypted)
+    document = {"listeners": [{"addr": ":1", "routes": [l7_route(certificate, "encrypted.key")]}]}
+    assert "store it without a passphrase" in found(parse(document))["listeners[0].routes[0].tls_cert"]

@@ -1,0 +1,363 @@
+"""The configuration file: every key becomes the value it stands for; whatever is wrong is told at once, by its key."""
+
+from pathlib import Path
+
+import pytest
+
+from mcproxy.config import MAX_CONFIG_BYTES, Config, ConfigError, Problem, load
+from mcproxy.model import Backend, FirewallRule, Listener, Mode, Route, RuleKind
+
+MINIMAL = '[database]\npath = "x.db"\n'
+
+COMPLETE = """
+[database]
+path = "data/mcproxy.db"
+
+[[listeners]]
+addr = ":443"
+proxy_protocol = true
+trusted_proxies = ["10.0.0.0/8", "2001:DB8::/32", "192.0.2.1"]
+max_connections = 1000
+  [[listeners.routes]]
+  hostname = "Git.Example.org."
+  backend = "127.0.0.1:3000"
+  mode = "l4"
+  send_proxy_protocol = true
+  [[listeners.routes]]
+  hostname = "bücher.example"
+  backend = "api.Internal.example:8443"
+  mode = "l7"
+  tls_cert = "certs/api.pem"
+  tls_key = "/etc/ssl/api.key"
+  backend_tls = true
+  backend_ca = "ca.pem"
+  backend_server_name = "API.example.org"
+[[listeners]]
+addr = "[::1]:8443"
+  [[listeners.routes]]
+  hostname = "git.example.org"
+  backend = "unix:/run/git.sock"
+
+[grpc]
+addr = "127.0.0.1:9443"
+tls_cert = "grpc.pem"
+tls_key = "grpc.key"
+client_ca = "clients.pem"
+client_cert = "me.pem"
+client_key = "me.key"
+server_ca = "server.pem"
+
+[firewall]
+geoip_db = "geo/country.mmdb"
+blocked_ips = ["192.0.2.7", "::ffff:192.0.2.8", "2001:DB8::1"]
+blocked_cidrs = ["198.51.100.0/24"]
+blocked_countries = ["kp"]
+max_connections_per_ip = 20
+connection_rate_per_ip = 2.5
+connection_burst_per_ip = 10
+
+[proxy]
+connect_timeout = "500ms"
+handshake_timeout = "2m30s"
+idle_timeout = "1h"
+half_close_timeout = 90
+shutdown_timeout = 0.25
+max_connections = 5000
+workers = "auto"
+
+[log]
+level = "debug"
+format = "json"
+"""
+
+
+def read(folder: Path, text: str | bytes) -> Config:
+    path = folder / "mcproxy.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load(path)
+
+
+def problems(folder: Path, text: str | bytes) -> list[Problem]:
+    with pytest.raises(ConfigError) as caught:
+        read(folder, text)
+    return caught.value.problems
+
+
+def test_listeners_and_routes(tmp_path: Path) -> None:
+    assert list(read(tmp_path, COMPLETE).seed_listeners()) == [
+        (
+            Listener(":443", True, ("10.0.0.0/8", "2001:db8::/32", "192.0.2.1/32"), 1000),
+            [
+                Route("git.example.org", Backend("127.0.0.1", 3000), Mode.L4, send_proxy_protocol=True),
+                Route(
+                    hostname="xn--bcher-kva.example",
+                    backend=Backend("api.internal.example", 8443),
+                    mode=Mode.L7,
+                    tls_cert=f"{tmp_path}/certs/api.pem",
+                    tls_key="/etc/ssl/api.key",
+                    backend_tls=True,
+                    backend_ca=f"{tmp_path}/ca.pem",
+                    backend_server_name="api.example.org",
+                ),
+            ],
+        ),
+        (Listener("[::1]:8443"), [Route("git.example.org", Backend(path="/run/git.sock"))]),
+    ]
+
+
+def test_rules(tmp_path: Path) -> None:
+    assert list(read(tmp_path, COMPLETE).seed_rules()) == [
+        FirewallRule(RuleKind.IP, "192.0.2.7"),
+        FirewallRule(RuleKind.IP, "192.0.2.8"),
+        FirewallRule(RuleKind.IP, "2001:db8::1"),
+        FirewallRule(RuleKind.CIDR, "198.51.100.0/24"),
+        FirewallRule(RuleKind.COUNTRY, "KP"),
+    ]
+
+
+def test_the_other_tables(tmp_path: Path) -> None:
+    config = read(tmp_path, COMPLETE)
+    assert config.database.path == f"{tmp_path}/data/mcproxy.db"
+    assert config.grpc
+    assert config.grpc.model_dump() == {
+        "addr": "127.0.0.1:9443",
+        "tls_cert": f"{tmp_path}/grpc.pem",
+        "tls_key": f"{tmp_path}/grpc.key",
+        "client_ca": f"{tmp_path}/clients.pem",
+        "client_cert": f"{tmp_path}/me.pem",
+        "client_key": f"{tmp_path}/me.key",
+        "server_ca": f"{tmp_path}/server.pem",
+    }
+    firewall = config.firewall
+    assert firewall.geoip_db == f"{tmp_path}/geo/country.mmdb"
+    limits = firewall.max_connections_per_ip, firewall.connection_rate_per_ip, firewall.connection_burst_per_ip
+    assert limits == (20, 2.5, 10)
+    assert config.proxy.model_dump() == {
+        "connect_timeout": 0.5,
+        "handshake_timeout": 150.0,
+        "idle_timeout": 3600.0,
+        "half_close_timeout": 90.0,
+        "shutdown_timeout": 0.25,
+        "max_connections": 5000,
+        "workers": "auto",
+    }
+    assert config.log.model_dump() == {"level": "debug", "format": "json"}
+
+
+def test_what_is_left_out_has_the_contracts_default(tmp_path: Path) -> None:
+    config = read(tmp_path, MINIMAL)
+    assert config.listeners == ()
+    assert config.grpc is None
+    assert list(config.seed_rules()) == []
+    assert config.firewall.model_dump() == {
+        "geoip_db": "",
+        "blocked_ips": (),
+        "blocked_cidrs": (),
+        "blocked_countries": (),
+        "max_connections_per_ip": 0,
+        "connection_rate_per_ip": 0.0,
+        "connection_burst_per_ip": 0,
+    }
+    assert config.proxy.model_dump() == {
+        "connect_timeout": 5.0,
+        "handshake_timeout": 10.0,
+        "idle_timeout": 300.0,
+        "half_close_timeout": 60.0,
+        "shutdown_timeout": 30.0,
+        "max_connections": 0,
+        "workers": 1,
+    }
+    assert config.log.model_dump() == {"level": "info", "format": "text"}
+    grpc = read(tmp_path, MINIMAL + '[grpc]\ntls_cert = "a"\ntls_key = "b"\n').grpc
+    assert grpc
+    assert grpc.addr == "127.0.0.1:9090"
+    assert read(tmp_path, MINIMAL + '[grpc]\naddr = "unix:/run/a.sock"').grpc
+
+
+def test_a_listener_and_a_route_have_the_contracts_defaults(tmp_path: Path) -> None:
+    text = MINIMAL + '[[listeners]]\naddr = ":1"\n[[listeners.routes]]\nhostname = "a.test"\nbackend = "b:2"'
+    assert list(read(tmp_path, text).seed_listeners()) == [
+        (Listener(":1", False, (), 0), [Route("a.test", Backend("b", 2), Mode.L4, "", "", False, "", "", False)])
+    ]
+
+
+def test_paths_are_relative_to_the_file_not_to_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "mcproxy.toml").write_text(MINIMAL)
+    monkeypatch.chdir(tmp_path)
+    assert load(Path("etc/mcproxy.toml")).database.path == f"{tmp_path}/etc/x.db"
+
+
+def test_a_config_does_not_change(tmp_path: Path) -> None:
+    config = read(tmp_path, MINIMAL)
+    with pytest.raises(ValueError, match="frozen"):
+        config.proxy.max_connections = 1
+
+
+LISTENER = '[[listeners]]\naddr = ":443"\n'
+ROUTE = LISTENER + '[[listeners.routes]]\nhostname = "a.test"\nbackend = "b.test:1"\n'
+
+# What is wrong, the key that is told, and a part of what is said.
+WRONG = [
+    ("[database]\npath = 1", "database.path", "must be a string"),
+    ('[database]\npath = ""', "database.path", "must not be empty"),
+    ("[database]", "database.path", "is required"),
+    ("database = 1", "database", "must be a table"),
+    ("", "database", "is required"),
+    (MINIMAL + "[proxi]", "proxi", "not a key that mcproxy knows"),
+    (MINIMAL + "[proxy]\nidle_time_out = 1", "proxy.idle_time_out", "not a key that mcproxy knows"),
+    (MINIMAL + '[proxy]\n"a b" = 1', "proxy", "not a key that mcproxy knows"),
+    (MINIMAL + '[proxy]\nidle_timeout = "5 minutes"', "proxy.idle_timeout", "is not a duration"),
+    (MINIMAL + '[proxy]\nidle_timeout = "-5s"', "proxy.idle_timeout", "is not a duration"),
+    (MINIMAL + "[proxy]\nidle_timeout = -5", "proxy.idle_timeout", "can't be negative"),
+    (MINIMAL + "[proxy]\nidle_timeout = inf", "proxy.idle_timeout", "infinite"),
+    (MINIMAL + "[proxy]\nidle_timeout = true", "proxy.idle_timeout", "not a duration"),
+    (MINIMAL + '[proxy]\nconnect_timeout = "0s"', "proxy.connect_timeout", "must be more than 0"),
+    (MINIMAL + "[proxy]\nhandshake_timeout = 0", "proxy.handshake_timeout", "must be more than 0"),
+    (MINIMAL + "[proxy]\nmax_connections = -1", "proxy.max_connections", "must be at least 0"),
+    (MINIMAL + "[proxy]\nmax_connections = 1.5", "proxy.max_connections", "must be a whole number"),
+    (MINIMAL + "[proxy]\nmax_connections = true", "proxy.max_connections", "must be a whole number"),
+    (MINIMAL + '[log]\nlevel = "loud"', "log.level", "'debug', 'info', 'warning' or 'error'"),
+    (MINIMAL + '[log]\nformat = "xml"', "log.format", "'text' or 'json'"),
+    (MINIMAL + "[grpc]", "grpc", "needs tls_cert and tls_key"),
+    (MINIMAL + '[grpc]\ntls_cert = "a"', "grpc", "go together"),
+    (MINIMAL + '[grpc]\naddr = "unix:/a"\nclient_key = "a"', "grpc", "go together"),
+    (MINIMAL + '[grpc]\naddr = ":9090"', "grpc.addr", "name the host"),
+    (MINIMAL + '[grpc]\naddr = "unix:a.sock"', "grpc.addr", "absolute path"),
+    (MINIMAL + '[firewall]\nblocked_ips = ["1.2.3"]', "firewall.blocked_ips[0]", "not an IP address"),
+    (MINIMAL + '[firewall]\nblocked_ips = "192.0.2.1"', "firewall.blocked_ips", "must be an array"),
+    (MINIMAL + '[firewall]\nblocked_cidrs = ["10.0.0.0/8", "10.0.0.1/8"]', "firewall.blocked_cidrs[1]", "10.0.0.0/8"),
+    (MINIMAL + '[firewall]\ngeoip_db = "a"\nblocked_countries = ["UK"]', "firewall.blocked_countries[0]", "'GB'"),
+    (MINIMAL + '[firewall]\nblocked_countries = ["DE"]', "firewall", "needs geoip_db"),
+    (MINIMAL + "[firewall]\nconnection_burst_per_ip = 3", "firewall", "needs connection_rate_per_ip"),
+    (MINIMAL + "[firewall]\nconnection_rate_per_ip = -0.5", "firewall.connection_rate_per_ip", "at least 0"),
+    (MINIMAL + "[firewall]\nconnection_rate_per_ip = inf", "firewall.connection_rate_per_ip", "finite"),
+    (MINIMAL + "[[listeners]]", "listeners[0].addr", "is required"),
+    (MINIMAL + "[listeners]", "listeners", "must be an array"),
+    (MINIMAL + '[[listeners]]\naddr = "example.org:443"', "listeners[0].addr", "not an IP address"),
+    (MINIMAL + '[[listeners]]\naddr = "443"', "listeners[0].addr", "has no port"),
+    (MINIMAL + LISTENER + "proxy_protocol = true", "listeners[0]", "needs trusted_proxies"),
+    (MINIMAL + LISTENER + 'trusted_proxies = ["::/0"]', "listeners[0]", "only work with proxy_protocol"),
+    (
+        MINIMAL + LISTENER + 'proxy_protocol = true\ntrusted_proxies = ["all"]',
+        "listeners[0].trusted_proxies[0]",
+        "not an IP address",
+    ),
+    (MINIMAL + LISTENER + 'proxy_protocol = "yes"', "listeners[0].proxy_protocol", "must be true or false"),
+    (MINIMAL + ROUTE + "port = 1", "listeners[0].routes[0].port", "not a key that mcproxy knows"),
+    (MINIMAL + ROUTE + 'mode = "l5"', "listeners[0].routes[0].mode", "'l4' or 'l7'"),
+    (MINIMAL + ROUTE + 'mode = "l7"', "listeners[0].routes[0]", "needs tls_cert and tls_key"),
+    (MINIMAL + ROUTE + 'tls_cert = "a"', "listeners[0].routes[0]", "tls_cert only work"),
+    (MINIMAL + ROUTE + 'backend_ca = "a"', "listeners[0].routes[0]", "backend_ca only work"),
+    (MINIMAL + ROUTE.replace("b.test:1", "b.test"), "listeners[0].routes[0].backend", "has no port"),
+    (MINIMAL + ROUTE.replace("b.test:1", "b.test:0"), "listeners[0].routes[0].backend", "port 0"),
+    (MINIMAL + ROUTE.replace("a.test", "*.test"), "listeners[0].routes[0].hostname", "contains '*'"),
+    (MINIMAL + ROUTE.replace("a.test", "192.0.2.1"), "listeners[0].routes[0].hostname", "is an IP address"),
+]
+
+
+@pytest.mark.parametrize(("text", "key", "message"), WRONG)
+def test_each_problem_is_told_with_its_key(text: str, key: str, message: str, tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, text)
+    assert problem.key == key
+    assert message in problem.message
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "1.5", '"all"', "true"])
+def test_workers_are_a_number_or_auto(workers: str, tmp_path: Path) -> None:
+    found = problems(tmp_path, f"{MINIMAL}[proxy]\nworkers = {workers}")
+    assert {problem.key for problem in found} == {"proxy.workers"}
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    text = """
+    colour = "red"
+    [[listeners]]
+    addr = "localhost:443"
+      [[listeners.routes]]
+      hostname = "a.test"
+      backend = "127.0.0.1:80"
+      [[listeners.routes]]
+      hostname = "-a.test"
+      backend = "127.0.0.1"
+      mode = "l7 "
+    [[listeners]]
+    addr = ":1"
+    proxy_protocol = true
+    [firewall]
+    blocked_ips = ["192.0.2.1", "nobody"]
+    [proxy]
+    idle_timeout = "soon"
+    """
+    found = problems(tmp_path, text)
+    assert {problem.key for problem in found} == {
+        "colour",
+        "database",
+        "listeners[0].addr",
+        "listeners[0].routes[1].hostname",
+        "listeners[0].routes[1].backend",
+        "listeners[0].routes[1].mode",
+        "listeners[1]",
+        "firewall.blocked_ips[1]",
+        "proxy.idle_timeout",
+    }
+    path = tmp_path / "mcproxy.toml"
+    lines = str(ConfigError(path, found)).splitlines()
+    assert len(lines) == len(found) == 9
+    assert all(line.startswith(f"{path}: {problem.key}: ") for line, problem in zip(lines, found, strict=True))
+
+
+def test_what_is_there_twice_is_told(tmp_path: Path) -> None:
+    text = """
+    [[listeners]]
+    addr = "[::0:1]:443"
+    routes = [{hostname = "b\u00fccher.test", backend = "a:1"}, {hostname = "b.test", backend = "a:1"},
+              {hostname = "XN--BCHER-KVA.test.", backend = "a:2"}]
+    [[listeners]]
+    addr = ":443"
+    routes = [{hostname = "b.test", backend = "a:1"}]
+    [[listeners]]
+    addr = ":443"
+    """
+    assert [(problem.key, problem.message) for problem in problems(tmp_path, MINIMAL + text)] == [
+        ("listeners[0].routes[2].hostname", "xn--bcher-kva.test is also routes[0]"),
+        ("listeners[2].addr", ":443 is also listeners[1]"),
+    ]
+
+
+@pytest.mark.parametrize(("first", "second"), [("[::1]:443", "[0:0:0:0:0:0:0:1]:443"), (":443", ":0443")])
+def test_an_address_written_in_two_ways_is_one(first: str, second: str, tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, f'{MINIMAL}[[listeners]]\naddr = "{first}"\n[[listeners]]\naddr = "{second}"\n')
+    assert problem.key == "listeners[1].addr"
+
+
+def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, "[database]\npath = \n")
+    assert problem.key == ""
+    assert problem.message.startswith("is not TOML: ")
+    assert "line 2" in problem.message
+
+
+def test_a_file_that_is_not_utf_8(tmp_path: Path) -> None:
+    assert problems(tmp_path, b'[database]\npath = "\xff"') == [Problem("", "is not UTF-8 at byte 19")]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "none.toml")
+    assert str(caught.value) == f"{tmp_path}/none.toml: can't be read: No such file or directory"
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="can't be read: Is a directory"):
+        load(tmp_path)
+
+
+def test_a_file_far_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "mcproxy.toml"
+    with path.open("wb") as file:
+        file.truncate(MAX_CONFIG_BYTES + 1)
+    with pytest.raises(ConfigError, match="is larger than 64 MiB; is this the right file"):
+        load(path)

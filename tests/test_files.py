@@ -1,0 +1,104 @@
+"""The tree's own promises: the example configuration is whole and valid, and every dependency has its reason written.
+
+A key that is added to the configuration and not to the example fails here, and so does a dependency without a line in
+ARCHITECTURE.md.
+"""
+
+import configparser
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from mcproxy import config
+from mcproxy.config import Config
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "etc" / "mcproxy.toml.example"
+
+# What an example must show by an example, because its default says too little or is the other mode's.
+SHOWN_BY_EXAMPLE = {
+    "database.path",
+    "grpc.addr",
+    "listeners[].addr",
+    "listeners[].routes[].hostname",
+    "listeners[].routes[].backend",
+}
+
+
+def model_in(annotation: object) -> type[BaseModel] | None:
+    """The table that an annotation speaks of, if it does."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := model_in(part))), None)
+
+
+def keys_of_model(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every key that may be written, with its default."""
+    for name, field in model.model_fields.items():
+        table = model_in(field.annotation)
+        if table is None:
+            yield prefix + name, field.default
+        else:
+            yield from keys_of_model(table, f"{prefix}{name}{'[].' if field.default == () else '.'}")
+
+
+def keys_of_document(value: Any, key: str = "") -> Iterator[tuple[str, object]]:
+    """Every key that is written, with its value."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from keys_of_document(inner, f"{key}.{name}" if key else name)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for inner in value:
+            yield from keys_of_document(inner, f"{key}[]")
+    else:
+        yield key, value
+
+
+def test_the_example_loads() -> None:
+    loaded = config.load(EXAMPLE)
+    routes = [route for _, routes in loaded.seed_listeners() for route in routes]
+    assert {route.mode for route in routes} == {"l4", "l7"}
+    assert loaded.grpc is not None
+
+
+def test_the_example_has_every_key() -> None:
+    written = {key for key, _ in keys_of_document(tomllib.loads(EXAMPLE.read_text()))}
+    assert written == {key for key, _ in keys_of_model(Config)}
+
+
+def test_the_example_shows_the_defaults() -> None:
+    written: dict[str, list[object]] = {}
+    for key, value in keys_of_document(config.load(EXAMPLE).model_dump(mode="json")):
+        written.setdefault(key, []).append(value)
+    for key, default in keys_of_model(Config):
+        if key not in SHOWN_BY_EXAMPLE:
+            assert (list(default) if isinstance(default, tuple) else default) in written[key], key
+
+
+def test_the_example_comments_on_every_key() -> None:
+    for number, line in enumerate(EXAMPLE.read_text().splitlines(), 1):
+        assert len(line) <= 120, f"line {number} is too long"
+    lines = EXAMPLE.read_text().splitlines()
+    first: dict[str, str] = {}
+    for line in lines:
+        if key := re.match(r"\s*(\w+) = ", line):
+            first.setdefault(key[1], line)
+    silent = {key for key, line in first.items() if "#" not in line}
+    assert silent <= {"client_key"}, "these keys are not explained where they are first written"
+
+
+def test_every_dependency_has_its_reason() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    required = setup["options"]["install_requires"].split("\n")
+    names = [re.split(r"[<>=!~\[; ]", line)[0] for line in required if line]
+    assert "gevent" in names
+    _, heading, section = (ROOT / "ARCHITECTURE.md").read_text().partition("\n## Dependencies\n")
+    assert heading, "ARCHITECTURE.md has no section 'Dependencies'"
+    lines = section.partition("\n## ")[0].splitlines()
+    missing = [name for name in names if not any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", x) for x in lines)]
+    assert not missing, "these are in setup.cfg and have no line in ARCHITECTURE.md"
