@@ -1,0 +1,678 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODE_UNSPECIFIED: _ClassVar[Mode]
+    MODE_L4: _ClassVar[Mode]
+    MODE_L7: _ClassVar[Mode]
+
+class RuleKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RULE_KIND_UNSPECIFIED: _ClassVar[RuleKind]
+    RULE_KIND_IP: _ClassVar[RuleKind]
+    RULE_KIND_CIDR: _ClassVar[RuleKind]
+    RULE_KIND_COUNTRY: _ClassVar[RuleKind]
+MODE_UNSPECIFIED: Mode
+MODE_L4: Mode
+MODE_L7: Mode
+RULE_KIND_UNSPECIFIED: RuleKind
+RULE_KIND_IP: RuleKind
+RULE_KIND_CIDR: RuleKind
+RULE_KIND_COUNTRY: RuleKind
+
+class Listener(_message.Message):
+    __slots__ = ("addr", "proxy_protocol", "trusted_proxies", "max_connections")
+    ADDR_FIELD_NUMBER: _ClassVar[int]
+    PROXY_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    TRUSTED_PROXIES_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    addr: str
+    proxy_protocol: bool
+    trusted_proxies: _containers.RepeatedScalarFieldContainer[str]
+    max_connections: int
+    def __init__(self, addr: _Optional[str] = ..., proxy_protocol: _Optional[bool] = ..., trusted_proxies: _Optional[_Iterable[str]] = ..., max_connections: _Optional[int] = ...) -> None: ...
+
+class Route(_message.Message):
+    __slots__ = ("hostname", "backend", "mode", "tls_cert", "tls_key", "backend_tls", "backend_ca", "backend_server_name", "send_proxy_protocol")
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    TLS_CERT_FIELD_NUMBER: _ClassVar[int]
+    TLS_KEY_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_TLS_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_CA_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_SERVER_NAME_FIELD_NUMBER: _ClassVar[int]
+    SEND_PROXY_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    hostname: str
+    backend: str
+    mode: Mode
+    tls_cert: str
+    tls_key: str
+    backend_tls: bool
+    backend_ca: str
+    backend_server_name: str
+    send_proxy_protocol: bool
+    def __init__(self, hostname: _Optional[str] = ..., backend: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., tls_cert: _Optional[str] = ..., tls_key: _Optional[str] = ..., backend_tls: _Optional[bool] = ..., backend_ca: _Optional[str] = ..., backend_server_name: _Optional[str] = ..., send_proxy_protocol: _Optional[bool] = ...) -> None: ...
+
+class FirewallRule(_message.Message):
+    __slots__ = ("kind", "value", "expires_at")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    kind: RuleKind
+    value: str
+    expires_at: float
+    def __init__(self, kind: _Optional[_Union[RuleKind, str]] = ..., value: _Optional[str] = ..., expires_at: _Optional[float] = ...) -> None: ...
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("state", "version", "pid", "started_at", "generation", "schema_version", "routes", "firewall_rules", "listeners", "certificates", "geoip", "log_level", "watchers")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    FIREWALL_RULES_FIELD_NUMBER: _ClassVar[int]
+    LISTENERS_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
+    GEOIP_FIELD_NUMBER: _ClassVar[int]
+    LOG_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    WATCHERS_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    version: str
+    pid: int
+    started_at: float
+    generation: int
+    schema_version: int
+    routes: int
+    firewall_rules: int
+    listeners: _containers.RepeatedCompositeFieldContainer[ListenerStatus]
+    certificates: _containers.RepeatedCompositeFieldContainer[CertificateStatus]
+    geoip: GeoipStatus
+    log_level: str
+    watchers: int
+    def __init__(self, state: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., generation: _Optional[int] = ..., schema_version: _Optional[int] = ..., routes: _Optional[int] = ..., firewall_rules: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ..., geoip: _Optional[_Union[GeoipStatus, _Mapping]] = ..., log_level: _Optional[str] = ..., watchers: _Optional[int] = ...) -> None: ...
+
+class ListenerStatus(_message.Message):
+    __slots__ = ("addr", "accepting", "routes", "connections", "accepted", "refused", "refused_by_reason", "ended", "received_bytes", "sent_bytes")
+    class RefusedByReasonEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class EndedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    ADDR_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTING_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_BY_REASON_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    addr: str
+    accepting: bool
+    routes: int
+    connections: int
+    accepted: int
+    refused: int
+    refused_by_reason: _containers.ScalarMap[str, int]
+    ended: _containers.ScalarMap[str, int]
+    received_bytes: int
+    sent_bytes: int
+    def __init__(self, addr: _Optional[str] = ..., accepting: _Optional[bool] = ..., routes: _Optional[int] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., ended: _Optional[_Mapping[str, int]] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ...) -> None: ...
+
+class CertificateStatus(_message.Message):
+    __slots__ = ("listener", "hostname", "path", "not_after")
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    NOT_AFTER_FIELD_NUMBER: _ClassVar[int]
+    listener: str
+    hostname: str
+    path: str
+    not_after: float
+    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., path: _Optional[str] = ..., not_after: _Optional[float] = ...) -> None: ...
+
+class GeoipStatus(_message.Message):
+    __slots__ = ("path", "built_at")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    BUILT_AT_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    built_at: float
+    def __init__(self, path: _Optional[str] = ..., built_at: _Optional[float] = ...) -> None: ...
+
+class ListRouteCountersRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListRouteCountersResponse(_message.Message):
+    __slots__ = ("routes", "next_page_token")
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    routes: _containers.RepeatedCompositeFieldContainer[RouteCounters]
+    next_page_token: str
+    def __init__(self, routes: _Optional[_Iterable[_Union[RouteCounters, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class RouteCounters(_message.Message):
+    __slots__ = ("listener", "hostname", "connections", "accepted", "refused", "received_bytes", "sent_bytes")
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    listener: str
+    hostname: str
+    connections: int
+    accepted: int
+    refused: int
+    received_bytes: int
+    sent_bytes: int
+    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ...) -> None: ...
+
+class ListListenersRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListListenersResponse(_message.Message):
+    __slots__ = ("listeners", "next_page_token", "generation")
+    LISTENERS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    listeners: _containers.RepeatedCompositeFieldContainer[Listener]
+    next_page_token: str
+    generation: int
+    def __init__(self, listeners: _Optional[_Iterable[_Union[Listener, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class AddListenerRequest(_message.Message):
+    __slots__ = ("listener", "expected_generation")
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    listener: Listener
+    expected_generation: int
+    def __init__(self, listener: _Optional[_Union[Listener, _Mapping]] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+
+class AddListenerResponse(_message.Message):
+    __slots__ = ("generation",)
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    def __init__(self, generation: _Optional[int] = ...) -> None: ...
+
+class UpdateListenerRequest(_message.Message):
+    __slots__ = ("listener", "expected_generation")
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    listener: Listener
+    expected_generation: int
+    def __init__(self, listener: _Optional[_Union[Listener, _Mapping]] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+
+class UpdateListenerResponse(_message.Message):
+    __slots__ = ("generation",)
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    def __init__(self, generation: _Optional[int] = ...) -> None: ...
+
+class RemoveListenerRequest(_message.Message):
+    __slots__ = ("addr", "expected_generation")
+    ADDR_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    addr: str
+    expected_generation: int
+    def __init__(self, addr: _Optional[str] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+
+class RemoveListenerResponse(_message.Message):
+    __slots__ = ("generation", "removed_routes")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_ROUTES_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    removed_routes: int
+    def __init__(self, generation: _Optional[int] = ..., removed_routes: _Optional[int] = ...) -> None: ...
+
+class ListRoutesRequest(_message.Message):
+    __slots__ = ("listener", "page_size", "page_token")
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    listener: str
+    page_size: int
+    page_token: str
+    def __init__(self, listener: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListRoutesResponse(_message.Message):
+    __slots__ = ("routes", "next_page_token", "generation")
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    routes: _containers.RepeatedCompositeFieldContainer[ListedRoute]
+    next_page_token: str
+    generation: int
+    def __init__(self, routes: _Optional[_Iterable[_Union[ListedRoute, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class ListedRoute(_message.Message):
+    __slots__ = ("listener", "route")
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    listener: str
+    route: Route
+    def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ...) -> None: ...
+
+class AddRouteRequest(_message.Message):
+    __slots__ = ("listener", "route", "expected_generation")
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    listener: str
+    route: Route
+    expected_generation: int
+    def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+
+class AddRouteResponse(_message.Message):
+    __slots__ = ("generation", "warnings")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class UpdateRouteRequest(_message.Message):
+    __slots__ = ("listener", "route", "expected_generation")
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    listener: str
+    route: Route
+    expected_generation: int
+    def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+
+class UpdateRouteResponse(_message.Message):
+    __slots__ = ("generation", "warnings")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RemoveRouteRequest(_message.Message):
+    __slots__ = ("listener", "hostname", "expected_generation")
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    listener: str
+    hostname: str
+    expected_generation: int
+    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+
+class RemoveRouteResponse(_message.Message):
+    __slots__ = ("generation",)
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    def __init__(self, generation: _Optional[int] = ...) -> None: ...
+
+class ListFirewallRulesRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListFirewallRulesResponse(_message.Message):
+    __slots__ = ("rules", "next_page_token", "generation")
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    rules: _containers.RepeatedCompositeFieldContainer[FirewallRule]
+    next_page_token: str
+    generation: int
+    def __init__(self, rules: _Optional[_Iterable[_Union[FirewallRule, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class AddFirewallRuleRequest(_message.Message):
+    __slots__ = ("kind", "value", "ttl_seconds", "kill", "expected_generation")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    TTL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    KILL_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    kind: RuleKind
+    value: str
+    ttl_seconds: float
+    kill: bool
+    expected_generation: int
+    def __init__(self, kind: _Optional[_Union[RuleKind, str]] = ..., value: _Optional[str] = ..., ttl_seconds: _Optional[float] = ..., kill: _Optional[bool] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+
+class AddFirewallRuleResponse(_message.Message):
+    __slots__ = ("generation", "rule", "killed")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    KILLED_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    rule: FirewallRule
+    killed: int
+    def __init__(self, generation: _Optional[int] = ..., rule: _Optional[_Union[FirewallRule, _Mapping]] = ..., killed: _Optional[int] = ...) -> None: ...
+
+class RemoveFirewallRuleRequest(_message.Message):
+    __slots__ = ("kind", "value", "expected_generation")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    kind: RuleKind
+    value: str
+    expected_generation: int
+    def __init__(self, kind: _Optional[_Union[RuleKind, str]] = ..., value: _Optional[str] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+
+class RemoveFirewallRuleResponse(_message.Message):
+    __slots__ = ("generation",)
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    def __init__(self, generation: _Optional[int] = ...) -> None: ...
+
+class TestFirewallRequest(_message.Message):
+    __slots__ = ("ip",)
+    IP_FIELD_NUMBER: _ClassVar[int]
+    ip: str
+    def __init__(self, ip: _Optional[str] = ...) -> None: ...
+
+class TestFirewallResponse(_message.Message):
+    __slots__ = ("blocked", "reason", "country", "steps")
+    BLOCKED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    COUNTRY_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    blocked: bool
+    reason: str
+    country: str
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    def __init__(self, blocked: _Optional[bool] = ..., reason: _Optional[str] = ..., country: _Optional[str] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
+
+class ListConnectionsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListConnectionsResponse(_message.Message):
+    __slots__ = ("connections", "next_page_token")
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    connections: _containers.RepeatedCompositeFieldContainer[Connection]
+    next_page_token: str
+    def __init__(self, connections: _Optional[_Iterable[_Union[Connection, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class Connection(_message.Message):
+    __slots__ = ("id", "listener", "client", "sni", "route", "backend", "mode", "state", "started_at", "received_bytes", "sent_bytes")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    SNI_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    listener: str
+    client: str
+    sni: str
+    route: str
+    backend: str
+    mode: Mode
+    state: str
+    started_at: float
+    received_bytes: int
+    sent_bytes: int
+    def __init__(self, id: _Optional[int] = ..., listener: _Optional[str] = ..., client: _Optional[str] = ..., sni: _Optional[str] = ..., route: _Optional[str] = ..., backend: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., state: _Optional[str] = ..., started_at: _Optional[float] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ...) -> None: ...
+
+class CloseConnectionRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    def __init__(self, id: _Optional[int] = ...) -> None: ...
+
+class CloseConnectionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchConnectionsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchConnectionsResponse(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[ConnectionEvent]
+    def __init__(self, events: _Optional[_Iterable[_Union[ConnectionEvent, _Mapping]]] = ...) -> None: ...
+
+class ConnectionEvent(_message.Message):
+    __slots__ = ("kind", "at", "connection", "reason", "end", "detail", "duration_seconds")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[ConnectionEvent.Kind]
+        KIND_OPENED: _ClassVar[ConnectionEvent.Kind]
+        KIND_CLOSED: _ClassVar[ConnectionEvent.Kind]
+        KIND_REFUSED: _ClassVar[ConnectionEvent.Kind]
+    KIND_UNSPECIFIED: ConnectionEvent.Kind
+    KIND_OPENED: ConnectionEvent.Kind
+    KIND_CLOSED: ConnectionEvent.Kind
+    KIND_REFUSED: ConnectionEvent.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    DURATION_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    kind: ConnectionEvent.Kind
+    at: float
+    connection: Connection
+    reason: str
+    end: str
+    detail: str
+    duration_seconds: float
+    def __init__(self, kind: _Optional[_Union[ConnectionEvent.Kind, str]] = ..., at: _Optional[float] = ..., connection: _Optional[_Union[Connection, _Mapping]] = ..., reason: _Optional[str] = ..., end: _Optional[str] = ..., detail: _Optional[str] = ..., duration_seconds: _Optional[float] = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("listener", "sni", "ip")
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    SNI_FIELD_NUMBER: _ClassVar[int]
+    IP_FIELD_NUMBER: _ClassVar[int]
+    listener: str
+    sni: str
+    ip: str
+    def __init__(self, listener: _Optional[str] = ..., sni: _Optional[str] = ..., ip: _Optional[str] = ...) -> None: ...
+
+class ExplainResponse(_message.Message):
+    __slots__ = ("steps", "reason", "route", "generation")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    reason: str
+    route: Route
+    generation: int
+    def __init__(self, steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., reason: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class Step(_message.Message):
+    __slots__ = ("name", "passed", "detail")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PASSED_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    passed: bool
+    detail: str
+    def __init__(self, name: _Optional[str] = ..., passed: _Optional[bool] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class ListRevisionsRequest(_message.Message):
+    __slots__ = ("what", "listener", "name", "page_size", "page_token")
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    what: str
+    listener: str
+    name: str
+    page_size: int
+    page_token: str
+    def __init__(self, what: _Optional[str] = ..., listener: _Optional[str] = ..., name: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListRevisionsResponse(_message.Message):
+    __slots__ = ("revisions", "next_page_token")
+    REVISIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    revisions: _containers.RepeatedCompositeFieldContainer[Revision]
+    next_page_token: str
+    def __init__(self, revisions: _Optional[_Iterable[_Union[Revision, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class Revision(_message.Message):
+    __slots__ = ("generation", "sequence", "at", "who", "action", "what", "key", "old_json", "new_json")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    OLD_JSON_FIELD_NUMBER: _ClassVar[int]
+    NEW_JSON_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    sequence: int
+    at: float
+    who: str
+    action: str
+    what: str
+    key: _containers.RepeatedScalarFieldContainer[str]
+    old_json: str
+    new_json: str
+    def __init__(self, generation: _Optional[int] = ..., sequence: _Optional[int] = ..., at: _Optional[float] = ..., who: _Optional[str] = ..., action: _Optional[str] = ..., what: _Optional[str] = ..., key: _Optional[_Iterable[str]] = ..., old_json: _Optional[str] = ..., new_json: _Optional[str] = ...) -> None: ...
+
+class RollbackRequest(_message.Message):
+    __slots__ = ("generation", "expected_generation")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    expected_generation: int
+    def __init__(self, generation: _Optional[int] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+
+class RollbackResponse(_message.Message):
+    __slots__ = ("generation", "changes")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    changes: int
+    def __init__(self, generation: _Optional[int] = ..., changes: _Optional[int] = ...) -> None: ...
+
+class GetDiffRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetDiffResponse(_message.Message):
+    __slots__ = ("differences", "truncated")
+    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    differences: _containers.RepeatedCompositeFieldContainer[Difference]
+    truncated: bool
+    def __init__(self, differences: _Optional[_Iterable[_Union[Difference, _Mapping]]] = ..., truncated: _Optional[bool] = ...) -> None: ...
+
+class Difference(_message.Message):
+    __slots__ = ("what", "key", "file_json", "database_json")
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    FILE_JSON_FIELD_NUMBER: _ClassVar[int]
+    DATABASE_JSON_FIELD_NUMBER: _ClassVar[int]
+    what: str
+    key: _containers.RepeatedScalarFieldContainer[str]
+    file_json: str
+    database_json: str
+    def __init__(self, what: _Optional[str] = ..., key: _Optional[_Iterable[str]] = ..., file_json: _Optional[str] = ..., database_json: _Optional[str] = ...) -> None: ...
+
+class CreateSnapshotRequest(_message.Message):
+    __slots__ = ("file_name",)
+    FILE_NAME_FIELD_NUMBER: _ClassVar[int]
+    file_name: str
+    def __init__(self, file_name: _Optional[str] = ...) -> None: ...
+
+class CreateSnapshotResponse(_message.Message):
+    __slots__ = ("path", "size_bytes", "generation")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    size_bytes: int
+    generation: int
+    def __init__(self, path: _Optional[str] = ..., size_bytes: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class GetMetricsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetMetricsResponse(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
+
+class SetLogLevelRequest(_message.Message):
+    __slots__ = ("level",)
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    level: str
+    def __init__(self, level: _Optional[str] = ...) -> None: ...
+
+class SetLogLevelResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReloadGeoipRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReloadGeoipResponse(_message.Message):
+    __slots__ = ("geoip",)
+    GEOIP_FIELD_NUMBER: _ClassVar[int]
+    geoip: GeoipStatus
+    def __init__(self, geoip: _Optional[_Union[GeoipStatus, _Mapping]] = ...) -> None: ...
+
+class ReloadCertificatesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReloadCertificatesResponse(_message.Message):
+    __slots__ = ("certificates",)
+    CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
+    certificates: _containers.RepeatedCompositeFieldContainer[CertificateStatus]
+    def __init__(self, certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ...) -> None: ...

@@ -1,0 +1,177 @@
+"""What the control plane asks of the data plane: an interface, and the values that cross it.
+
+The admin API runs in native threads and may not import net, l7 or gevent. app.py implements `DataPlane` and passes it
+in; each call goes to the hub by `hub.loop.run_callback_threadsafe`, waits there for at most `HUB_TIMEOUT` and returns
+plain frozen values. A hub that doesn't answer raises `PlaneBusy`, which callers of the API see as UNAVAILABLE.
+
+Opening a listener has two halves, so that a change is durable before it is visible and a failure leaves nothing
+behind: `bind_listener` takes the address before the commit and accepts nobody, `start_listener` accepts once the table
+that names the listener is published. `close_listener` ends either.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from mcproxy.model import End, FirewallRule, Listener, Mode, Reason, Route
+
+HUB_TIMEOUT = 5.0  # seconds that a native thread waits for the hub; the hub's own turns take milliseconds
+
+
+class PlaneBusy(Exception):
+    """The hub didn't answer in `HUB_TIMEOUT`; whether it will still act is unknown."""
+
+
+class State(StrEnum):
+    """What the whole server is doing."""
+
+    SERVING = "serving"
+    DRAINING = "draining"  # no new connections; live ones may finish
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerStatus:
+    """Counters of one listener since the start, and what is open now."""
+
+    addr: str
+    accepting: bool = True
+    connections: int = 0  # open now
+    accepted: int = 0
+    refused: Mapping[Reason, int] = field(default_factory=dict)
+    ended: Mapping[End, int] = field(default_factory=dict)
+    received: int = 0  # bytes from clients
+    sent: int = 0  # bytes to clients
+
+
+@dataclass(frozen=True, slots=True)
+class RouteCounters:
+    """Counters of one route since the start, and what is open now."""
+
+    listener: str
+    hostname: str
+    connections: int = 0  # open now
+    accepted: int = 0  # connections that asked for it
+    refused: int = 0  # of these, how many did not reach the backend
+    received: int = 0
+    sent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStatus:
+    """One certificate of an l7 route, as it is in use."""
+
+    listener: str
+    hostname: str
+    path: str
+    not_after: float  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class GeoipStatus:
+    """The GeoIP database in use; no path: none."""
+
+    path: str = ""
+    built_at: float = 0.0  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneStatus:
+    """The data plane at one glance."""
+
+    state: State
+    started_at: float  # seconds since the epoch
+    listeners: Sequence[ListenerStatus] = ()
+    certificates: Sequence[CertificateStatus] = ()
+    geoip: GeoipStatus = GeoipStatus()
+    log_level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionInfo:
+    """One connection, live or just ended."""
+
+    id: int  # unique while the process lives, rising
+    listener: str
+    client: str  # "IP:PORT"
+    started_at: float  # seconds since the epoch
+    state: str  # in the session's own words
+    sni: str = ""
+    route: str = ""  # host name of the route found
+    backend: str = ""
+    mode: Mode = Mode.L4
+    received: int = 0
+    sent: int = 0
+
+
+class EventKind(StrEnum):
+    """What happened to a connection."""
+
+    OPENED = "opened"  # it reached its backend
+    CLOSED = "closed"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEvent:
+    """Something that happened to a connection, for `watch`."""
+
+    kind: EventKind
+    at: float  # seconds since the epoch
+    connection: ConnectionInfo
+    reason: Reason = Reason.OK
+    end: End | None = None  # None while it lives
+    detail: str = ""
+    duration: float = 0.0  # seconds
+
+
+Sink = Callable[[ConnectionEvent], None]
+
+
+class DataPlane(Protocol):
+    """The data plane, seen from a native thread. Every method may raise `PlaneBusy`."""
+
+    def bind_listener(self, listener: Listener) -> None:
+        """Take the address, accepting nobody yet. Raises OSError where it can't be had."""
+
+    def start_listener(self, addr: str) -> None:
+        """Accept on a bound address. Raises OSError."""
+
+    def close_listener(self, addr: str) -> None:
+        """Give the address up; live connections go on. Does nothing where it isn't open."""
+
+    def status(self) -> PlaneStatus:
+        """Return what is going on."""
+
+    def route_counters(self) -> Sequence[RouteCounters]:
+        """Return the counters of the routes that have had a connection."""
+
+    def connections(self, after: int, limit: int) -> Sequence[ConnectionInfo]:
+        """Return at most `limit` live connections with an id above `after`, by id."""
+
+    def close_connection(self, connection_id: int) -> bool:
+        """Cut a connection with a RST. False where there is none of this id."""
+
+    def kill_matching(self, rule: FirewallRule) -> int:
+        """Cut the live connections that the rule matches, and say how many."""
+
+    def country(self, ip: str) -> str:
+        """Return the ISO 3166-1 code of an address, "" where it has none or there is no GeoIP database."""
+
+    def would_admit(self, listener: str, ip: str) -> Reason:
+        """Ask the limits, without counting, what they would say to a connection from `ip` now."""
+
+    def check_route(self, listener: str, route: Route) -> Sequence[str]:
+        """Judge an l7 route's certificate. Returns warnings; raises ValueError "FIELD: what is wrong" to refuse it."""
+
+    def reload_geoip(self) -> GeoipStatus:
+        """Reopen the GeoIP database. Raises ValueError where it is broken; the old one stays."""
+
+    def reload_certificates(self) -> Sequence[CertificateStatus]:
+        """Read all certificates again. Raises ValueError where one is broken; the old one stays."""
+
+    def set_log_level(self, level: str) -> None:
+        """Log from this level on, until the next start."""
+
+    def subscribe(self, sink: Sink) -> Callable[[], None]:
+        """Call `sink` on the hub for each event, until the returned function is called. `sink` never blocks."""

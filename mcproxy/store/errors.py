@@ -1,0 +1,25 @@
+"""What can go wrong with the database. Every message is one sentence for an operator, with what to do about it."""
+
+
+class StoreError(Exception):
+    """The database can't do what was asked; nothing in it has changed."""
+
+
+class NewerSchema(StoreError):
+    """A newer mcproxy wrote it."""
+
+
+class NotOurs(StoreError):
+    """The file is no database, or not one of mcproxy's."""
+
+
+class Unavailable(StoreError):
+    """It can't be read or written now: locked, read-only, disk full, I/O error."""
+
+
+class Conflict(StoreError):
+    """Another process changed it since it was loaded."""
+
+
+class Exists(StoreError):
+    """A file is in the way of a snapshot."""

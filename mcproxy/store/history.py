@@ -1,0 +1,90 @@
+"""What was changed by whom, and the way back: the audit, read.
+
+The audit only ever grows, by some 400 bytes for each changed value (10,000 changes a day: 1.5 GB a year); its bound is
+the disk, and a full disk refuses mutations and nothing else.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, or_, select
+
+from mcproxy.model import FirewallRule
+from mcproxy.store.change import Change, Key, Value, What, current
+from mcproxy.store.records import AUDIT, from_json
+from mcproxy.store.store import Store
+from mcproxy.table import Table
+
+Position = tuple[int, int]  # generation, sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One row of the audit."""
+
+    generation: int
+    sequence: int
+    at: float  # seconds since the epoch
+    who: str
+    action: str
+    key: Key
+    old: str | None  # JSON
+    new: str | None  # JSON
+
+
+def revisions(
+    store: Store, limit: int, before: Position | None = None, what: str = "", scope: str = "", name: str = ""
+) -> list[Revision]:
+    """At most `limit` rows before a position, newest first; the filters may be empty. Raises StoreError."""
+    query = select(AUDIT).order_by(AUDIT.c.generation.desc(), AUDIT.c.sequence.desc()).limit(limit)
+    for column, wanted in ((AUDIT.c.what, what), (AUDIT.c.scope, scope), (AUDIT.c.name, name)):
+        if wanted:
+            query = query.where(column == wanted)
+    if before is not None:
+        generation, sequence = before
+        query = query.where(
+            or_(
+                AUDIT.c.generation < generation,
+                and_(AUDIT.c.generation == generation, AUDIT.c.sequence < sequence),
+            )
+        )
+    with store.transaction() as database:
+        return [_revision(row) for row in database.query(query)]
+
+
+def way_back(store: Store, table: Table, generation: int, now: float) -> list[Change]:
+    """The changes that lead from `table` to what was there at `generation`, temporary rules that have ended left out.
+
+    Raises ValueError where there is no such generation before the table's, and StoreError.
+    """
+    if not 0 <= generation < table.generation:
+        raise ValueError(f"there is no generation {generation} before the present one, {table.generation}")
+    wanted: dict[Key, Value | None] = {}
+    for revision in _since(store, generation):
+        # The oldest change after that generation knows what was there before it.
+        wanted.setdefault(revision.key, from_json(revision.key.what, revision.old))
+    changes = []
+    for key, value in wanted.items():
+        target = None if _has_ended(value, now) else value
+        present = current(table, key)
+        if present != target:
+            changes.append(Change(key, present, target))
+    return changes
+
+
+def _since(store: Store, generation: int) -> Iterator[Revision]:
+    query = select(AUDIT).where(AUDIT.c.generation > generation).order_by(AUDIT.c.generation, AUDIT.c.sequence)
+    with store.transaction() as database:
+        yield from map(_revision, database.query(query))
+
+
+def _has_ended(value: Value | None, now: float) -> bool:
+    return isinstance(value, FirewallRule) and value.expires_at is not None and value.expires_at <= now
+
+
+def _revision(row: Any) -> Revision:
+    key = Key(What(row["what"]), row["scope"], row["name"])
+    return Revision(
+        row["generation"], row["sequence"], row["at"], row["who"], row["action"], key, row["old"], row["new"]
+    )

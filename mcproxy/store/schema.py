@@ -1,0 +1,108 @@
+"""The schema, as numbered migrations that only go forward.
+
+Every start brings the database to `VERSION` in one transaction: either all missing migrations are in, or none. A
+migration that has been released is never edited; a change of the schema is a new one at the end of the list. A database
+that a newer mcproxy has written is refused before anything in it is touched.
+
+The types are those that every dialect of SQLAlchemy has, with lengths, because MySQL wants them for keys. A text that
+is part of a key is compared as bytes by SQLite and PostgreSQL; every such text is ASCII in canonical form.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from alembic.operations import Operations
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    String,
+    Text,
+)
+
+from mcproxy.store.errors import NewerSchema
+
+MAX_ADDR = 255  # characters of "HOST:PORT"
+MAX_NAME = 255  # a host name has 253 at most (RFC 1035), a CIDR 43
+MAX_KIND = 16
+MAX_WHO = 255
+MAX_ACTION = 64
+
+VERSION_TABLE: Final = "schema_version"
+
+
+def _first(op: Operations) -> None:
+    op.create_table(
+        "listeners",
+        Column("addr", String(MAX_ADDR), nullable=False),
+        Column("proxy_protocol", Boolean, nullable=False),
+        Column("trusted_proxies", Text, nullable=False),  # CIDRs, with a space between
+        Column("max_connections", Integer, nullable=False),
+        PrimaryKeyConstraint("addr"),
+    )
+    op.create_table(
+        "routes",
+        Column("listener", String(MAX_ADDR), nullable=False),
+        Column("hostname", String(MAX_NAME), nullable=False),
+        Column("backend", Text, nullable=False),
+        Column("mode", String(MAX_KIND), nullable=False),
+        Column("tls_cert", Text, nullable=False),
+        Column("tls_key", Text, nullable=False),
+        Column("backend_tls", Boolean, nullable=False),
+        Column("backend_ca", Text, nullable=False),
+        Column("backend_server_name", Text, nullable=False),
+        Column("send_proxy_protocol", Boolean, nullable=False),
+        PrimaryKeyConstraint("listener", "hostname"),
+        ForeignKeyConstraint(["listener"], ["listeners.addr"]),
+    )
+    op.create_table(
+        "firewall_rules",
+        Column("kind", String(MAX_KIND), nullable=False),
+        Column("value", String(MAX_NAME), nullable=False),
+        Column("expires_at", Double),  # seconds since the epoch; NULL: for good
+        PrimaryKeyConstraint("kind", "value"),
+        Index("firewall_rules_by_expiry", "expires_at"),
+    )
+    # One row for each changed value. Its key makes two writers of one generation impossible.
+    op.create_table(
+        "audit",
+        Column("generation", BigInteger, nullable=False, autoincrement=False),
+        Column("sequence", Integer, nullable=False, autoincrement=False),
+        Column("at", Double, nullable=False),
+        Column("who", String(MAX_WHO), nullable=False),
+        Column("action", String(MAX_ACTION), nullable=False),
+        Column("what", String(MAX_KIND), nullable=False),
+        Column("scope", String(MAX_ADDR), nullable=False),  # a route's listener, a rule's kind
+        Column("name", String(MAX_NAME), nullable=False),
+        Column("old", Text),  # JSON
+        Column("new", Text),  # JSON
+        PrimaryKeyConstraint("generation", "sequence"),
+        Index("audit_by_subject", "what", "scope", "name"),
+    )
+
+
+MIGRATIONS: Final[tuple[Callable[[Operations], None], ...]] = (_first,)
+VERSION: Final = len(MIGRATIONS)
+
+
+def refuse_newer(found: int) -> None:
+    """Raise NewerSchema where a newer mcproxy wrote this database."""
+    if found > VERSION:
+        raise NewerSchema(
+            f"the database has schema version {found}, this mcproxy knows {VERSION}: "
+            "run the newer mcproxy, or restore a snapshot of its time"
+        )
+
+
+def migrate(op: Operations, found: int | None) -> None:
+    """Run the migrations above `found` (None: an empty database), in the caller's transaction."""
+    if found is None:
+        op.create_table(VERSION_TABLE, Column("version", Integer, nullable=False))
+    for version, migration in enumerate(MIGRATIONS[found or 0 :], start=(found or 0) + 1):
+        migration(op)
+        op.execute(f"INSERT INTO {VERSION_TABLE} (version) VALUES ({version})")  # noqa: S608 - a number of ours

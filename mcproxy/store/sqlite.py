@@ -1,0 +1,147 @@
+"""Everything that is SQLite's own: files, pragmas, transactions, VACUUM INTO, the words of its errors.
+
+Another database needs another file like this one, and nothing else of store/ changes.
+
+Python's sqlite3 opens a transaction by itself before some statements and not before others (DDL). So it is told to open
+none, and `BEGIN` is ours. A reader then sees one snapshot of the WAL and blocks nobody. A writer's first statement must
+be a write: it waits for the lock (`BUSY_TIMEOUT`), where a write after a read would fail at once with BUSY_SNAPSHOT.
+
+`synchronous=FULL` makes a commit in WAL mode durable before it returns; NORMAL would lose the last ones with the power.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import dataset
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DBAPIError
+
+from mcproxy.store.errors import Conflict, NotOurs, StoreError, Unavailable
+from mcproxy.store.schema import VERSION_TABLE
+
+BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock: a backup tool holds it for a moment, not for longer
+WAL_KEPT = 64 << 20  # bytes of WAL file kept after a checkpoint; a snapshot of 100,000 routes lets it grow meanwhile
+POOL = 16  # connections: one for each native thread that may be in the database at one time
+FILE_MODE = 0o600  # of a new database or snapshot: who may read it learns every backend's address
+
+CHANGED = "another process has changed it since this one loaded it; restart this one to see the change"
+
+# SQLite's result codes (https://www.sqlite.org/rescode.html) that an operator can do something about.
+_REMEDIES = {
+    "SQLITE_FULL": "the disk is full: free some space on it",
+    "SQLITE_BUSY": "another process holds its lock: end the program that has it open for writing",
+    "SQLITE_LOCKED": "another process holds its lock: end the program that has it open for writing",
+    "SQLITE_READONLY": "it is read-only: give mcproxy's user write permission on the file and on its folder",
+    "SQLITE_CANTOPEN": "it can't be opened: check that the path exists and who may read and write there",
+    "SQLITE_IOERR": "reading or writing the file failed: check the disk and the system's log",
+    "SQLITE_CORRUPT": "the file is damaged: stop mcproxy and restore a snapshot",
+    "SQLITE_NOTADB": "the file is not a SQLite database: check database.path",
+    "SQLITE_CONSTRAINT": CHANGED,
+}
+_KINDS = {"SQLITE_CORRUPT": NotOurs, "SQLITE_NOTADB": NotOurs, "SQLITE_CONSTRAINT": Conflict}
+
+
+def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> dataset.Database:
+    """Open a database file for reading and writing; creates an empty one. Touches nothing until it is used."""
+    if not path.exists():
+        _create(path)
+    database = dataset.connect(
+        f"sqlite:///{path}",
+        ensure_schema=False,
+        row_type=dict,
+        sqlite_wal_mode=False,  # set below, with the others
+        engine_kwargs={"pool_size": POOL, "max_overflow": 0, "pool_timeout": busy_timeout},
+    )
+
+    def on_connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # no transactions by itself
+        for pragma in (
+            f"busy_timeout={int(busy_timeout * 1000)}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"journal_size_limit={WAL_KEPT}",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    event.listen(database.engine, "connect", on_connect)
+    event.listen(database.engine, "begin", on_begin)
+    return database
+
+
+def _create(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, FILE_MODE))
+    except OSError as error:
+        raise Unavailable(f"the database {path} can't be created: {error.strerror}") from error
+
+
+@contextmanager
+def errors(path: Path) -> Iterator[None]:
+    """Turn what SQLAlchemy and sqlite3 raise into `Unavailable`, with the remedy."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _translated(path, error.orig or error) from error
+    except sqlite3.Error as error:
+        raise _translated(path, error) from error
+
+
+def _translated(path: Path, error: BaseException) -> StoreError:
+    name = getattr(error, "sqlite_errorname", "")
+    for code, remedy in _REMEDIES.items():
+        if name.startswith(code):  # extended codes begin with their primary one
+            return _KINDS.get(code, Unavailable)(f"database {path}: {remedy} ({name})")
+    return Unavailable(f"database {path}: {error} ({name or type(error).__name__})")
+
+
+def _open_for_reading(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT
+    )
+    connection.execute("PRAGMA foreign_keys=ON").close()
+    return connection
+
+
+def schema_version(path: Path) -> int | None:
+    """The schema's version in a file, without changing a byte of it; None where it is empty.
+
+    Raises NotOurs where it is no database of mcproxy's, Unavailable where it can't be read.
+    """
+    with errors(path), closing(_open_for_reading(path)) as connection:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not names:
+            return None
+        if VERSION_TABLE not in names:
+            raise NotOurs(f"{path} is a SQLite database, but not one of mcproxy's: check database.path")
+        (version,) = connection.execute(f"SELECT max(version) FROM {VERSION_TABLE}").fetchone()  # noqa: S608
+        return int(version)
+
+
+def copy_into(source: Path, target: Path) -> None:
+    """Write a consistent copy of `source` into `target`, an empty file, while others go on writing to `source`."""
+    with errors(source), closing(_open_for_reading(source)) as connection:
+        connection.execute("VACUUM INTO ?", (str(target),)).close()
+
+
+def defects(path: Path) -> list[str]:
+    """What SQLite itself finds wrong with a file; nothing is good."""
+    with errors(path), closing(_open_for_reading(path)) as connection:
+        found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        found += [f"dangling reference in {row[0]}" for row in connection.execute("PRAGMA foreign_key_check")]
+        return found
+
+
+def generation(path: Path) -> int:
+    """The generation that a file holds."""
+    with errors(path), closing(_open_for_reading(path)) as connection:
+        (last,) = connection.execute("SELECT max(generation) FROM audit").fetchone()
+        return int(last or 0)

@@ -1,0 +1,204 @@
+"""The database as the truth: load all of it, change it in transactions, never ahead of it in memory.
+
+dataset keeps one connection and one stack of transactions for each native thread; every piece of work here is one
+`transaction()` of the calling thread, for readers too, so that nobody sits on an old snapshot of the file. Statements
+are SQLAlchemy expressions over our own tables, not dataset's reflected ones: those are forgotten and read anew by all
+threads whenever one of them rolls back.
+
+A mutation is a list of changes. Its rows of the audit go in first: they take SQLite's write lock, and their primary
+key (generation, sequence) makes sure that no other process has written this generation.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import dataset
+from sqlalchemy import bindparam, func, select
+from sqlalchemy.sql.expression import Executable
+
+from mcproxy.model import FirewallRule, Listener, Route
+from mcproxy.store import schema, sqlite
+from mcproxy.store.change import Change, Origin, What, values
+from mcproxy.store.errors import Conflict
+from mcproxy.store.records import AUDIT, RECORDS, ROUTES, RULES, to_json
+from mcproxy.table import Table
+
+T = TypeVar("T", Listener, Route, FirewallRule)
+Pair = tuple[Listener, Sequence[Route]]
+
+# In this order no row ever refers to one that isn't there.
+_REMOVING = (What.ROUTE, What.LISTENER, What.RULE)
+_WRITING = (What.LISTENER, What.ROUTE, What.RULE)
+
+
+class Store:
+    """An open database. Its methods may be called from any native thread."""
+
+    def __init__(self, path: Path, database: dataset.Database) -> None:
+        self.path = path
+        self._database = database
+
+    @classmethod
+    def open(cls, path: Path, busy_timeout: float = sqlite.BUSY_TIMEOUT) -> "Store":
+        """Open a file and bring its schema up to date; creates it where there is none.
+
+        Raises NewerSchema and NotOurs without touching the file, and Unavailable.
+        """
+        found = sqlite.schema_version(path) if path.exists() and path.stat().st_size else None
+        schema.refuse_newer(found or 0)
+        store = cls(path, sqlite.connect(path, busy_timeout))
+        try:
+            if found != schema.VERSION:
+                with store.transaction() as database:
+                    schema.migrate(database.op, found)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Give all connections back. The store is of no use afterwards."""
+        self._database.close()
+
+    def __repr__(self) -> str:
+        return f"<Store {self.path}>"
+
+    @contextmanager
+    def transaction(self) -> Iterator[dataset.Database]:
+        """One transaction of this thread: committed at the end, rolled back on any exception. Raises StoreError."""
+        with sqlite.errors(self.path):
+            try:
+                with self._database as database:
+                    yield database
+            except BaseException:
+                self._forget_connection()
+                raise
+
+    def _forget_connection(self) -> None:
+        # A commit that failed leaves dataset with a connection that is still in its transaction.
+        with self._database.lock:
+            connection = self._database.connections.pop(threading.get_ident(), None)
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+    def load(self) -> Table:
+        """Everything, compiled. Raises StoreError, and ValueError where a row makes no sense."""
+        with self.transaction() as database:
+            generation = _generation(database)
+            routes: dict[str, list[Route]] = {}
+            for row in database.query(select(ROUTES)):
+                routes.setdefault(row["listener"], []).append(_as(Route, What.ROUTE, row))
+            listeners = [_as(Listener, What.LISTENER, row) for row in database.query(_ordered(What.LISTENER))]
+            rules = [_as(FirewallRule, What.RULE, row) for row in database.query(select(RULES))]
+        return Table.build([(each, routes.get(each.addr, ())) for each in listeners], rules, generation)
+
+    def seed(self, listeners: Iterable[Pair], rules: Iterable[FirewallRule], at: float) -> bool:
+        """Fill a database that has never been written to, in one transaction. Says whether it did."""
+        changes = [Change(key, None, value) for key, value in values(listeners, rules).items()]
+        with self.transaction() as database:
+            untouched = _generation(database) == 0
+        if untouched and changes:
+            self.apply(changes, Origin("seed", "seed", at), 1)
+            return True
+        return False
+
+    def apply(self, changes: Sequence[Change], origin: Origin, generation: int) -> None:
+        """Make a mutation durable under its new generation. On any exception nothing of it is in the database.
+
+        Raises Conflict where the generation before is not the last one, and Unavailable.
+        """
+        with self.transaction() as database:
+            _write(database, AUDIT.insert(), _audit_rows(changes, origin, generation))
+            before = select(func.max(AUDIT.c.generation).label("last")).where(AUDIT.c.generation != generation)
+            if (next(iter(database.query(before)))["last"] or 0) != generation - 1:
+                raise _conflict(self.path)
+            for what in _REMOVING:
+                self._remove(database, what, [change for change in changes if change.new is None])
+            for what in _WRITING:
+                self._insert(database, what, [change for change in changes if change.old is None])
+                self._update(database, what, [change for change in changes if change.old and change.new])
+
+    def _remove(self, database: dataset.Database, what: What, changes: list[Change]) -> None:
+        record = RECORDS[what]
+        keys = [record.key(change.key) for change in changes if change.key.what is what]
+        if keys:
+            clauses = [record.table.c[name] == bindparam(f"key_{name}") for name in keys[0]]
+            self._expect(
+                len(keys), _write(database, record.table.delete().where(*clauses), [_prefixed(key) for key in keys])
+            )
+
+    def _insert(self, database: dataset.Database, what: What, changes: list[Change]) -> None:
+        record = RECORDS[what]
+        rows = [record.row(change.key, change.new) for change in changes if change.key.what is what and change.new]
+        if rows:
+            _write(database, record.table.insert(), rows)
+
+    def _update(self, database: dataset.Database, what: What, changes: list[Change]) -> None:
+        record = RECORDS[what]
+        for change in changes:
+            if change.key.what is what and change.new:
+                row, key = record.row(change.key, change.new), record.key(change.key)
+                clauses = [record.table.c[name] == bindparam(f"key_{name}") for name in key]
+                others = {name: value for name, value in row.items() if name not in key}
+                statement = record.table.update().where(*clauses).values({name: bindparam(name) for name in others})
+                self._expect(1, _write(database, statement, [{**others, **_prefixed(key)}]))
+
+    def _expect(self, expected: int, changed: int) -> None:
+        if changed != expected:
+            raise _conflict(self.path)
+
+    def next_expiry(self) -> float | None:
+        """When the next rule ends, in seconds since the epoch."""
+        with self.transaction() as database:
+            found = database.query(select(func.min(RULES.c.expires_at).label("at")))
+            at: float | None = next(iter(found))["at"]
+            return at
+
+
+def _generation(database: dataset.Database) -> int:
+    return int(next(iter(database.query(select(func.max(AUDIT.c.generation).label("last")))))["last"] or 0)
+
+
+def _ordered(what: What) -> Executable:
+    record = RECORDS[what]
+    return select(record.table).order_by(record.table.c[record.name])
+
+
+def _as(kind: type[T], what: What, row: Any) -> T:
+    value = RECORDS[what].value(row)
+    assert isinstance(value, kind)
+    return value
+
+
+def _audit_rows(changes: Iterable[Change], origin: Origin, generation: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "generation": generation,
+            "sequence": sequence,
+            "at": origin.at,
+            "who": origin.who[: schema.MAX_WHO],
+            "action": origin.action[: schema.MAX_ACTION],
+            "what": str(change.key.what),
+            "scope": change.key.scope,
+            "name": change.key.name,
+            "old": to_json(change.key.what, change.old),
+            "new": to_json(change.key.what, change.new),
+        }
+        for sequence, change in enumerate(changes)
+    ]
+
+
+def _prefixed(key: dict[str, str]) -> dict[str, str]:
+    return {f"key_{name}": value for name, value in key.items()}
+
+
+def _write(database: dataset.Database, statement: Any, rows: list[dict[str, Any]]) -> int:
+    return int(database.executable.execute(statement, rows).rowcount)
+
+
+def _conflict(path: Path) -> Conflict:
+    return Conflict(f"database {path}: {sqlite.CHANGED}")
