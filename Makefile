@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help all build test lint types fmt devserver clean
+.PHONY: help all build test lint types proto proto-lint fmt devserver clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-all: lint types test build ## lint, types, test, build
+all: lint proto-lint types test build ## lint, proto-lint, types, test, build
 
 build: $(VENV)/.installed ## source archive and wheel, into dist/
 	$(BIN)/python -m build --quiet
@@ -24,6 +24,13 @@ lint: $(VENV)/.installed ## style and formatting
 
 types: $(VENV)/.installed ## mypy, strict
 	$(BIN)/mypy
+
+proto: $(VENV)/.installed ## generate mcproxy/admin/pb from proto/
+	$(BIN)/python deploy/dev/proto.py
+
+proto-lint: $(VENV)/.installed ## buf's STANDARD rules and format for proto/
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
 
 fmt: $(VENV)/.installed ## format the code and sort its imports
 	$(BIN)/ruff check --fix-only --quiet .

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from mcproxy.model import End, FirewallRule, Listener, Mode, Reason, Route
+from mcproxy.table import Table
 
 HUB_TIMEOUT = 5.0  # seconds that a native thread waits for the hub; the hub's own turns take milliseconds
 
@@ -99,7 +100,7 @@ class ConnectionInfo:
     sni: str = ""
     route: str = ""  # host name of the route found
     backend: str = ""
-    mode: Mode = Mode.L4
+    mode: Mode | None = None  # None before a route is found
     received: int = 0
     sent: int = 0
 
@@ -155,11 +156,17 @@ class DataPlane(Protocol):
     def kill_matching(self, rule: FirewallRule) -> int:
         """Cut the live connections that the rule matches, and say how many."""
 
-    def country(self, ip: str) -> str:
-        """Return the ISO 3166-1 code of an address, "" where it has none or there is no GeoIP database."""
+    def published(self, table: Table) -> None:
+        """Learn of a new table. Returns when every later connection is decided by it, in every worker."""
 
-    def would_admit(self, listener: str, ip: str) -> Reason:
-        """Ask the limits, without counting, what they would say to a connection from `ip` now."""
+    def country(self, packed: bytes) -> str | None:
+        """Return the ISO 3166-1 code of a packed address; None where it has none or there is no GeoIP database."""
+
+    def would_enter(self, listener: str, listener_max: int) -> Reason | None:
+        """Ask the limits, without counting, what they would say to one connection more on this listener."""
+
+    def would_admit(self, packed: bytes) -> Reason | None:
+        """Ask the limits, without counting, what they would say to one connection more from a packed address."""
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         """Judge an l7 route's certificate. Returns warnings; raises ValueError "FIELD: what is wrong" to refuse it."""

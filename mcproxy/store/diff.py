@@ -8,6 +8,8 @@ from mcproxy.store.change import Key, Value, table_values, values
 from mcproxy.store.store import Pair
 from mcproxy.table import Table
 
+Seed = tuple[Iterable[Pair], Iterable[FirewallRule]]
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -18,8 +20,8 @@ class Difference:
     database: Value | None
 
 
-def differences(listeners: Iterable[Pair], rules: Iterable[FirewallRule], table: Table) -> list[Difference]:
+def differences(seed: Seed, table: Table) -> list[Difference]:
     """Every key that differs, in order. Temporary rules count: the file doesn't know them."""
-    seed, present = values(listeners, rules), table_values(table)
-    keys = sorted({*seed, *present}, key=lambda key: (key.what, key.scope, key.name))
-    return [Difference(key, seed.get(key), present.get(key)) for key in keys if seed.get(key) != present.get(key)]
+    wanted, present = values(*seed), table_values(table)
+    keys = sorted({*wanted, *present}, key=lambda key: (key.what, key.scope, key.name))
+    return [Difference(key, wanted.get(key), present.get(key)) for key in keys if wanted.get(key) != present.get(key)]

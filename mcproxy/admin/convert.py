@@ -1,0 +1,234 @@
+"""Messages <-> values. What comes in is checked by the very rules of the configuration file, and named by its field."""
+
+from collections.abc import Iterable
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import ValidationError
+
+from mcproxy.admin.errors import InvalidField
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.admin.plane import CertificateStatus, ConnectionEvent, ConnectionInfo, EventKind, GeoipStatus
+from mcproxy.admin.plane import ListenerStatus as PlaneListener
+from mcproxy.admin.plane import RouteCounters as PlaneRoute
+from mcproxy.config import ListenerSection, RouteSection
+from mcproxy.model import FirewallRule, Listener, Mode, Route, RuleKind
+from mcproxy.policy import firewall
+from mcproxy.store.change import Key, What
+from mcproxy.store.history import Revision
+from mcproxy.wire import address, name
+
+MAX_TTL = 10 * 365 * 86400.0  # seconds: a rule for longer than ten years is one for good
+
+_MODES = {pb.MODE_UNSPECIFIED: Mode.L4, pb.MODE_L4: Mode.L4, pb.MODE_L7: Mode.L7}
+_MODES_OUT = {Mode.L4: pb.MODE_L4, Mode.L7: pb.MODE_L7}
+_KINDS = {pb.RULE_KIND_IP: RuleKind.IP, pb.RULE_KIND_CIDR: RuleKind.CIDR, pb.RULE_KIND_COUNTRY: RuleKind.COUNTRY}
+_KINDS_OUT = {kind: number for number, kind in _KINDS.items()}
+_EVENTS = {
+    EventKind.OPENED: pb.ConnectionEvent.KIND_OPENED,
+    EventKind.CLOSED: pb.ConnectionEvent.KIND_CLOSED,
+    EventKind.REFUSED: pb.ConnectionEvent.KIND_REFUSED,
+}
+_FILES = ("tls_cert", "tls_key", "backend_ca")
+
+
+def _invalid(field: str, error: ValidationError) -> InvalidField:
+    first = error.errors(include_url=False)[0]
+    path = ".".join([field, *map(str, first["loc"])])
+    return InvalidField(path, first.get("ctx", {}).get("error") or first["msg"])
+
+
+def listener(message: pb.Listener) -> Listener:
+    """A listener to be. Raises InvalidField."""
+    try:
+        return ListenerSection(
+            addr=message.addr,
+            proxy_protocol=message.proxy_protocol,
+            trusted_proxies=tuple(message.trusted_proxies),
+            max_connections=message.max_connections,
+        ).listener()
+    except ValidationError as error:
+        raise _invalid("listener", error) from None
+
+
+def route(message: pb.Route) -> Route:
+    """A route to be. Raises InvalidField."""
+    if message.mode not in _MODES:
+        raise InvalidField("route.mode", "is none that this server knows")
+    for field in _FILES:
+        if (path := getattr(message, field)) and not PurePath(path).is_absolute():
+            raise InvalidField(f"route.{field}", f"{path!r} must be an absolute path on the server's machine")
+    try:
+        return RouteSection(
+            hostname=message.hostname,
+            backend=message.backend,
+            mode=_MODES[message.mode],
+            tls_cert=message.tls_cert,
+            tls_key=message.tls_key,
+            backend_tls=message.backend_tls,
+            backend_ca=message.backend_ca,
+            backend_server_name=message.backend_server_name,
+            send_proxy_protocol=message.send_proxy_protocol,
+        ).route()
+    except ValidationError as error:
+        raise _invalid("route", error) from None
+
+
+def rule(kind: pb.RuleKind, value: str) -> FirewallRule:
+    """A rule to be, for good. Raises InvalidField."""
+    if kind not in _KINDS:
+        raise InvalidField("kind", "say ip, cidr or country")
+    try:
+        return firewall.rule(_KINDS[kind], value)
+    except ValueError as error:
+        raise InvalidField("value", error) from None
+
+
+def ttl(seconds: float) -> float:
+    """How long a rule lasts; 0: for good. Raises InvalidField."""
+    if not 0 <= seconds <= MAX_TTL:
+        raise InvalidField("ttl_seconds", f"must be from 0 (for good) to {MAX_TTL:.0f} (ten years)")
+    return seconds
+
+
+def listen_address(field: str, text: str) -> str:
+    """A listener's address in canonical form; empty stays empty. Raises InvalidField."""
+    try:
+        return address.parse_listen(text) if text else ""
+    except ValueError as error:
+        raise InvalidField(field, error) from None
+
+
+def hostname(field: str, text: str) -> str:
+    """A normalised host name. Raises InvalidField."""
+    try:
+        return name.normalise(text)
+    except ValueError as error:
+        raise InvalidField(field, error) from None
+
+
+def listener_out(value: Listener) -> pb.Listener:
+    """A listener's message."""
+    return pb.Listener(
+        addr=value.addr,
+        proxy_protocol=value.proxy_protocol,
+        trusted_proxies=value.trusted_proxies,
+        max_connections=value.max_connections,
+    )
+
+
+def route_out(value: Route) -> pb.Route:
+    """A route's message."""
+    return pb.Route(
+        hostname=value.hostname,
+        backend=str(value.backend),
+        mode=_MODES_OUT[value.mode],
+        tls_cert=value.tls_cert,
+        tls_key=value.tls_key,
+        backend_tls=value.backend_tls,
+        backend_ca=value.backend_ca,
+        backend_server_name=value.backend_server_name,
+        send_proxy_protocol=value.send_proxy_protocol,
+    )
+
+
+def rule_out(value: FirewallRule) -> pb.FirewallRule:
+    """A rule's message."""
+    return pb.FirewallRule(kind=_KINDS_OUT[value.kind], value=value.value, expires_at=value.expires_at or 0.0)
+
+
+def key_out(key: Key) -> list[str]:
+    """A key as the API shows it: an address; a listener and a name; a kind and a value."""
+    return [key.name] if key.what is What.LISTENER else [key.scope, key.name]
+
+
+def revision_out(value: Revision) -> pb.Revision:
+    """A revision's message."""
+    return pb.Revision(
+        generation=value.generation,
+        sequence=value.sequence,
+        at=value.at,
+        who=value.who,
+        action=value.action,
+        what=str(value.key.what),
+        key=key_out(value.key),
+        old_json=value.old or "",
+        new_json=value.new or "",
+    )
+
+
+def listener_status_out(value: PlaneListener, routes: int) -> pb.ListenerStatus:
+    """A listener's counters."""
+    return pb.ListenerStatus(
+        addr=value.addr,
+        accepting=value.accepting,
+        routes=routes,
+        connections=value.connections,
+        accepted=value.accepted,
+        refused=sum(value.refused.values()),
+        refused_by_reason={str(reason): count for reason, count in value.refused.items()},
+        ended={str(end): count for end, count in value.ended.items()},
+        received_bytes=value.received,
+        sent_bytes=value.sent,
+    )
+
+
+def route_counters_out(value: PlaneRoute) -> pb.RouteCounters:
+    """A route's counters."""
+    return pb.RouteCounters(
+        listener=value.listener,
+        hostname=value.hostname,
+        connections=value.connections,
+        accepted=value.accepted,
+        refused=value.refused,
+        received_bytes=value.received,
+        sent_bytes=value.sent,
+    )
+
+
+def certificates_out(values: Iterable[CertificateStatus]) -> list[pb.CertificateStatus]:
+    """The certificates' messages."""
+    return [
+        pb.CertificateStatus(listener=each.listener, hostname=each.hostname, path=each.path, not_after=each.not_after)
+        for each in values
+    ]
+
+
+def geoip_out(value: GeoipStatus) -> pb.GeoipStatus:
+    """The GeoIP database's message."""
+    return pb.GeoipStatus(path=value.path, built_at=value.built_at)
+
+
+def connection_out(value: ConnectionInfo) -> pb.Connection:
+    """A connection's message."""
+    return pb.Connection(
+        id=value.id,
+        listener=value.listener,
+        client=value.client,
+        sni=value.sni,
+        route=value.route,
+        backend=value.backend,
+        mode=_MODES_OUT[value.mode] if value.mode else pb.MODE_UNSPECIFIED,
+        state=value.state,
+        started_at=value.started_at,
+        received_bytes=value.received,
+        sent_bytes=value.sent,
+    )
+
+
+def event_out(value: ConnectionEvent) -> pb.ConnectionEvent:
+    """An event's message."""
+    return pb.ConnectionEvent(
+        kind=_EVENTS[value.kind],
+        at=value.at,
+        connection=connection_out(value.connection),
+        reason=str(value.reason),
+        end=str(value.end or ""),
+        detail=value.detail,
+        duration_seconds=value.duration,
+    )
+
+
+def steps_out(steps: Iterable[Any]) -> list[pb.Step]:
+    """The messages of an explanation's steps."""
+    return [pb.Step(name=step.name, passed=step.passed, detail=step.detail) for step in steps]

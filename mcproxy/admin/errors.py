@@ -1,0 +1,60 @@
+"""Why the admin API says no. Each message is one sentence for an operator; `STATUS` gives each its gRPC status."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import grpc
+
+from mcproxy.admin.plane import PlaneBusy
+from mcproxy.store.errors import Conflict, Exists, StoreError
+
+
+class Refusal(Exception):
+    """The call is refused; nothing has changed."""
+
+
+class InvalidField(Refusal):
+    """Bad input: "FIELD: what is wrong"."""
+
+    def __init__(self, field: str, problem: object) -> None:
+        super().__init__(f"{field}: {problem}")
+
+
+class AlreadyThere(Refusal):
+    """What should be added is there."""
+
+
+class NotThere(Refusal):
+    """What is asked for isn't there."""
+
+
+class Overtaken(Refusal):
+    """Another mutation came first."""
+
+
+class TooMany(Refusal):
+    """A bound is reached."""
+
+
+class Unready(Refusal):
+    """Something outside doesn't allow it: an address in use, no GeoIP database, a broken file."""
+
+
+class Busy(Refusal):
+    """Other mutations took all the time that the caller has."""
+
+
+# The first kind that an exception is of counts.
+STATUS: Final[Mapping[type[Exception], grpc.StatusCode]] = {
+    InvalidField: grpc.StatusCode.INVALID_ARGUMENT,
+    AlreadyThere: grpc.StatusCode.ALREADY_EXISTS,
+    NotThere: grpc.StatusCode.NOT_FOUND,
+    Overtaken: grpc.StatusCode.ABORTED,
+    TooMany: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unready: grpc.StatusCode.FAILED_PRECONDITION,
+    Busy: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Exists: grpc.StatusCode.ALREADY_EXISTS,
+    Conflict: grpc.StatusCode.ABORTED,
+    StoreError: grpc.StatusCode.UNAVAILABLE,
+    PlaneBusy: grpc.StatusCode.UNAVAILABLE,
+}

@@ -1,0 +1,149 @@
+"""The decision that the data path would take, step by step, taken by the very functions that it calls.
+
+Nothing is counted and nobody is dialled. Each step says whether the connection goes on; the first that doesn't is the
+last, as it is for a client.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from mcproxy.model import FirewallRule, Reason, Refused, Route
+from mcproxy.policy import firewall, routing
+from mcproxy.policy.networks import unpack
+from mcproxy.table import Table
+from mcproxy.wire.name import InvalidName, normalise
+
+
+class Asked(Protocol):
+    """What of the data plane an explanation needs to ask."""
+
+    def country(self, packed: bytes) -> str | None:
+        """Return the country of a packed address."""
+
+    def would_enter(self, listener: str, listener_max: int) -> Reason | None:
+        """Ask the limits of the whole and the listener."""
+
+    def would_admit(self, packed: bytes) -> Reason | None:
+        """Ask the limits of one address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the decision."""
+
+    name: str
+    passed: bool  # whether the connection goes on
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All steps up to the end, and what they come to."""
+
+    steps: list[Step]
+    reason: Reason
+    route: Route | None
+
+
+class _Refusal(Exception):
+    """The step that ends it."""
+
+    def __init__(self, step: Step, reason: Reason) -> None:
+        super().__init__(step, reason)
+        self.step = step
+        self.reason = reason
+
+
+def explain(table: Table, plane: Asked, listener: str, sni: str, packed: bytes) -> Explanation:
+    """What would happen to a connection to `listener` from `packed` that asks for `sni`."""
+    steps: list[Step] = []
+    route = None
+    reason = Reason.OK
+    try:
+        for outcome in _walk(table, plane, listener, sni, packed):
+            if isinstance(outcome, Route):
+                route = outcome
+            else:
+                steps.append(outcome)
+    except _Refusal as refusal:
+        steps.append(refusal.step)
+        reason = refusal.reason
+    return Explanation(steps, reason, route)
+
+
+def firewall_steps(table: Table, country: Callable[[bytes], str | None], packed: bytes) -> tuple[list[Step], Reason]:
+    """What the firewall alone says to an address."""
+    steps: list[Step] = []
+    try:
+        steps.extend(_firewall(table, country, packed))
+    except _Refusal as refusal:
+        return [*steps, refusal.step], refusal.reason
+    return steps, Reason.OK
+
+
+def _walk(table: Table, plane: Asked, addr: str, sni: str, packed: bytes) -> Iterator[Step | Route]:
+    """In the order of the data path."""
+    compiled = table.listeners.get(addr)
+    if compiled is None:
+        known = ", ".join(table.listeners) or "none"
+        raise _Refusal(Step("listener", False, f"there is no listener {addr}; there are {known}"), Reason.ROUTE_UNKNOWN)
+    settings = compiled.listener
+    header = " behind the PROXY protocol" if settings.proxy_protocol else ""
+    yield Step("listener", True, f"{addr}{header}, {len(compiled.routes)} routes, generation {table.generation}")
+    yield _limit("connection limits", plane.would_enter(addr, settings.max_connections), f"in all and on {addr}")
+    yield from _firewall(table, plane.country, packed)
+    yield _limit("address limits", plane.would_admit(packed), f"for {unpack(packed)}")
+    name, step = _name(sni)
+    yield step
+    try:
+        route = routing.find(compiled.routes, name)
+    except Refused as refused:
+        raise _Refusal(Step("route", False, refused.detail), refused.reason) from None
+    yield Step("route", True, f"{route.hostname} on {addr}")
+    yield Step("backend", True, _backend(route))
+    yield Step("mode", True, _mode(route))
+    yield route
+
+
+def _limit(name: str, reason: Reason | None, where: str) -> Step:
+    if reason is not None:
+        raise _Refusal(Step(name, False, f"{reason} {where}"), reason)
+    return Step(name, True, f"room {where}")
+
+
+def _firewall(table: Table, country: Callable[[bytes], str | None], packed: bytes) -> Iterator[Step]:
+    for tried in table.firewall.explain(packed, country):
+        name = f"firewall {tried.kind}"
+        if tried.matched is not None:
+            detail = f"{tried.subject} is blocked by {tried.matched.value}{_until(tried.matched)}"
+            raise _Refusal(Step(name, False, detail), firewall.REASONS[tried.kind])
+        count = f"{tried.rules} {'rule' if tried.rules == 1 else 'rules'}"
+        subject = tried.subject or "unknown country"
+        yield Step(name, True, f"{subject}: none of {count}" if tried.rules else "no rules")
+
+
+def _until(rule: FirewallRule) -> str:
+    return "" if rule.expires_at is None else f" until {rule.expires_at:.0f} (seconds since the epoch)"
+
+
+def _name(sni: str) -> tuple[str, Step]:
+    if not sni:
+        raise _Refusal(Step("name", False, "the client sends no server name"), Reason.SNI_MISSING)
+    try:
+        name = normalise(sni)
+    except InvalidName as invalid:
+        raise _Refusal(Step("name", False, str(invalid)), invalid.reason) from None
+    return name, Step("name", True, name if name == sni else f"{sni} is taken as {name}")
+
+
+def _backend(route: Route) -> str:
+    header = ", with a PROXY v2 header" if route.send_proxy_protocol else ""
+    tls = ", over TLS" if route.backend_tls else ""
+    return f"{route.backend}{tls}{header}"
+
+
+def _mode(route: Route) -> str:
+    return (
+        f"{route.mode}: TLS ends here, with {route.tls_cert}" if route.tls_cert else f"{route.mode}: passed untouched"
+    )

@@ -1,0 +1,110 @@
+"""What holds for every call: its deadline, the bound on open streams, and one way of saying no.
+
+The service raises what went wrong; here it becomes a gRPC status. What nobody foresaw is a bug of ours: the log has its
+traceback, the caller an INTERNAL that says so, and nothing of the server's insides.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
+
+import grpc
+
+from mcproxy.admin.doorman import peer_uid
+from mcproxy.admin.errors import STATUS, TooMany
+
+MAX_STREAMS = 16  # of all kinds, watch, health and reflection; each takes a thread, of those that `server.py` has
+
+log = logging.getLogger(__name__)
+
+
+def who(context: grpc.ServicerContext) -> str:
+    """Who calls, for the audit: the name in his certificate, or his user id on the UNIX socket."""
+    certified: Mapping[str, Any] = context.auth_context()
+    for field in ("x509_common_name", "x509_subject_alternative_name"):
+        if names := certified.get(field):
+            return "cert:" + _printable(names[0])
+    uid = peer_uid(context.peer())
+    return "tls" if uid is None else f"uid:{uid}"
+
+
+def _printable(name: bytes | str) -> str:
+    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+class Guard(grpc.ServerInterceptor):
+    """Wraps every method's handler."""
+
+    def __init__(self, max_streams: int = MAX_STREAMS) -> None:
+        self._free_streams = threading.Semaphore(max_streams)
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """Wrap one call's handler."""
+        handler = continuation(details)
+        if handler is None:
+            return None  # no such method: gRPC answers UNIMPLEMENTED
+        method = details.method
+        coding = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(_answering(handler.unary_unary, method), **coding)
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(self._streaming(handler.unary_stream, method), **coding)
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(self._streaming(handler.stream_stream, method), **coding)
+        return handler
+
+    def _streaming(self, behaviour: Callable[..., Iterator[Any]], method: str) -> Callable[..., Iterator[Any]]:
+        def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            if not self._free_streams.acquire(blocking=False):
+                _refuse(context, TooMany("too many streams are open: end one first"))
+            # At the call's end, however it ends; a generator that is never resumed would not get there.
+            if not context.add_callback(self._free_streams.release):
+                self._free_streams.release()
+                return
+            with _Translated(context, method):
+                yield from behaviour(request, context)
+
+        return stream
+
+
+def _answering(behaviour: Callable[[Any, Any], Any], method: str) -> Callable[[Any, Any], Any]:
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        remaining = context.time_remaining()
+        if remaining is not None and remaining <= 0:
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline had passed before the call began")
+        with _Translated(context, method):
+            return behaviour(request, context)
+
+    return answer
+
+
+class _Translated:
+    """Turns exceptions into statuses. A context manager by hand: it is entered for every call."""
+
+    __slots__ = ("_context", "_method")
+
+    def __init__(self, context: grpc.ServicerContext, method: str) -> None:
+        self._context = context
+        self._method = method
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object) -> None:
+        if error is None or not isinstance(error, Exception):
+            return
+        if isinstance(error, tuple(STATUS)):
+            _refuse(self._context, error)
+        log.error("bug in %s", self._method, exc_info=error)
+        self._context.abort(grpc.StatusCode.INTERNAL, "a bug in mcproxy: its log has the details")
+
+
+def _refuse(context: grpc.ServicerContext, error: Exception) -> NoReturn:
+    code = next(code for kind, code in STATUS.items() if isinstance(error, kind))
+    context.abort(code, str(error))
+    raise AssertionError("abort raises")

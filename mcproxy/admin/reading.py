@@ -1,0 +1,246 @@
+"""The calls that only look."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+
+from mcproxy import __version__
+from mcproxy.admin import convert, metrics, paging
+from mcproxy.admin.errors import InvalidField
+from mcproxy.admin.explain import explain, firewall_steps
+from mcproxy.admin.mutations import only_listener
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.admin.plane import DataPlane
+from mcproxy.admin.watching import Watchers
+from mcproxy.admin.writer import Writer
+from mcproxy.model import Reason
+from mcproxy.policy.networks import pack
+from mcproxy.store import history, listing, records, schema, snapshot
+from mcproxy.store.change import What
+from mcproxy.store.diff import Seed, differences
+
+MAX_DIFFERENCES = 1_000  # in one answer, some 500 kB
+
+
+class Reading:
+    """Part of the service."""
+
+    writer: Writer
+    plane: DataPlane
+    watchers: Watchers
+    read_seed: Callable[[], Seed]
+
+    def GetStatus(
+        self,
+        request: pb.GetStatusRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.GetStatusResponse:
+        """Health, version, counters of each listener."""
+        status, table = self.plane.status(), self.writer.live.table
+        routes = {addr: len(compiled.routes) for addr, compiled in table.listeners.items()}
+        return pb.GetStatusResponse(
+            state=str(status.state),
+            version=__version__,
+            pid=os.getpid(),
+            started_at=status.started_at,
+            generation=table.generation,
+            schema_version=schema.VERSION,
+            routes=sum(routes.values()),
+            firewall_rules=len(table.firewall),
+            listeners=[convert.listener_status_out(each, routes.get(each.addr, 0)) for each in status.listeners],
+            certificates=convert.certificates_out(status.certificates),
+            geoip=convert.geoip_out(status.geoip),
+            log_level=status.log_level,
+            watchers=len(self.watchers),
+        )
+
+    def ListRouteCounters(
+        self,
+        request: pb.ListRouteCountersRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.ListRouteCountersResponse:
+        """Counters of the routes that have had a connection."""
+        after = paging.texts(request.page_token, 2) or ("", "")
+        limit = paging.size(request.page_size)
+        counters = self.plane.route_counters()
+        found = sorted(
+            (each for each in counters if (each.listener, each.hostname) > after),
+            key=lambda each: (each.listener, each.hostname),
+        )
+        shown = found[:limit]
+        following = (shown[-1].listener, shown[-1].hostname) if len(found) > limit else None
+        return pb.ListRouteCountersResponse(
+            routes=map(convert.route_counters_out, shown), next_page_token=paging.token(following)
+        )
+
+    def ListListeners(
+        self,
+        request: pb.ListListenersRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.ListListenersResponse:
+        """Listeners by address."""
+        page = listing.listeners(self.writer.store, paging.size(request.page_size), _after(request.page_token))
+        return pb.ListListenersResponse(
+            listeners=map(convert.listener_out, page.items),
+            next_page_token=paging.token(page.following),
+            generation=page.generation,
+        )
+
+    def ListRoutes(
+        self,
+        request: pb.ListRoutesRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.ListRoutesResponse:
+        """Routes by listener and name."""
+        listener = convert.listen_address("listener", request.listener)
+        if listener:
+            only_listener(self.writer.live.table, listener)
+        limit, after = paging.size(request.page_size), _after(request.page_token)
+        page = listing.routes(self.writer.store, limit, after, listener)
+        return pb.ListRoutesResponse(
+            routes=[pb.ListedRoute(listener=addr, route=convert.route_out(route)) for addr, route in page.items],
+            next_page_token=paging.token(page.following),
+            generation=page.generation,
+        )
+
+    def ListFirewallRules(
+        self,
+        request: pb.ListFirewallRulesRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.ListFirewallRulesResponse:
+        """Rules by kind and value."""
+        page = listing.rules(self.writer.store, paging.size(request.page_size), _after(request.page_token))
+        return pb.ListFirewallRulesResponse(
+            rules=map(convert.rule_out, page.items),
+            next_page_token=paging.token(page.following),
+            generation=page.generation,
+        )
+
+    def TestFirewall(
+        self,
+        request: pb.TestFirewallRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.TestFirewallResponse:
+        """What the firewall says to an address."""
+        packed = _packed(request.ip)
+        steps, reason = firewall_steps(self.writer.live.table, self.plane.country, packed)
+        return pb.TestFirewallResponse(
+            blocked=reason is not Reason.OK,
+            reason=str(reason),
+            country=self.plane.country(packed) or "",
+            steps=convert.steps_out(steps),
+        )
+
+    def Explain(
+        self,
+        request: pb.ExplainRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.ExplainResponse:
+        """The decision on a connection, step by step."""
+        table = self.writer.live.table
+        listener = convert.listen_address("listener", request.listener) or only_listener(table, "")
+        found = explain(table, self.plane, listener, request.sni, _packed(request.ip))
+        return pb.ExplainResponse(
+            steps=convert.steps_out(found.steps),
+            reason=str(found.reason),
+            route=convert.route_out(found.route) if found.route else None,
+            generation=table.generation,
+        )
+
+    def ListConnections(
+        self,
+        request: pb.ListConnectionsRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.ListConnectionsResponse:
+        """Live connections, oldest first."""
+        limit = paging.size(request.page_size)
+        (after,) = paging.numbers(request.page_token, 1) or (0,)
+        found = self.plane.connections(after, limit + 1)
+        following = [found[limit - 1].id] if len(found) > limit else None
+        return pb.ListConnectionsResponse(
+            connections=map(convert.connection_out, found[:limit]), next_page_token=paging.token(following)
+        )
+
+    def WatchConnections(
+        self,
+        request: pb.WatchConnectionsRequest,
+        context: grpc.ServicerContext,
+    ) -> Iterator[pb.WatchConnectionsResponse]:
+        """Connection events as they come."""
+        for batch in self.watchers.watch(context):
+            yield pb.WatchConnectionsResponse(events=map(convert.event_out, batch))
+
+    def ListRevisions(
+        self,
+        request: pb.ListRevisionsRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.ListRevisionsResponse:
+        """Revisions, newest first."""
+        if request.what and request.what not in set(What):
+            raise InvalidField("what", f"must be one of {', '.join(What)}")
+        position = paging.numbers(request.page_token, 2)
+        before = (position[0], position[1]) if position else None
+        limit = paging.size(request.page_size)
+        scope = convert.listen_address("listener", request.listener)
+        found = history.revisions(self.writer.store, limit + 1, before, request.what, scope, request.name)
+        last = found[limit - 1] if len(found) > limit else None
+        return pb.ListRevisionsResponse(
+            revisions=map(convert.revision_out, found[:limit]),
+            next_page_token=paging.token((last.generation, last.sequence) if last else None),
+        )
+
+    def GetDiff(
+        self,
+        request: pb.GetDiffRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.GetDiffResponse:
+        """The configuration file against the database."""
+        found = differences(self.read_seed(), self.writer.live.table)
+        return pb.GetDiffResponse(
+            differences=[
+                pb.Difference(
+                    what=str(each.key.what),
+                    key=convert.key_out(each.key),
+                    file_json=records.to_json(each.key.what, each.file) or "",
+                    database_json=records.to_json(each.key.what, each.database) or "",
+                )
+                for each in found[:MAX_DIFFERENCES]
+            ],
+            truncated=len(found) > MAX_DIFFERENCES,
+        )
+
+    def CreateSnapshot(
+        self,
+        request: pb.CreateSnapshotRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.CreateSnapshotResponse:
+        """A verified copy, beside the database."""
+        database = self.writer.store.path
+        file_name = request.file_name or snapshot.default_name(database, self.writer.clock())
+        if Path(file_name).name != file_name or file_name.startswith("."):
+            raise InvalidField("file_name", "must be a plain file name: the snapshot is made beside the database")
+        taken = snapshot.take(database, database.with_name(file_name))
+        return pb.CreateSnapshotResponse(path=str(taken.path), size_bytes=taken.size, generation=taken.generation)
+
+    def GetMetrics(
+        self,
+        request: pb.GetMetricsRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.GetMetricsResponse:
+        """Prometheus text."""
+        status, routes = self.plane.status(), self.plane.route_counters()
+        return pb.GetMetricsResponse(text=metrics.render(status, routes, self.writer.live.table, len(self.watchers)))
+
+
+def _after(token: str) -> listing.After | None:
+    position = paging.texts(token, 2)
+    return None if position is None else (position[0], position[1])
+
+
+def _packed(ip: str) -> bytes:
+    try:
+        return pack(ip)
+    except ValueError as error:
+        raise InvalidField("ip", error) from None

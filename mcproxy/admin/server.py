@@ -1,0 +1,169 @@
+"""The gRPC server: where it listens, with which certificates, and how much at once.
+
+Over TCP there is TLS or nothing. With `client_ca` a client must show a certificate of that CA; without it, whoever can
+reach the address may do everything, so it should be a loopback one. On a UNIX socket the file's permissions guard it
+(doorman.py). Certificates are read again when gRPC needs them and their files have changed.
+
+Handlers run in native threads of a bounded pool: `MAX_CALLS` calls at once, of which `MAX_STREAMS` may be streams. A
+call beyond that is refused at once (RESOURCE_EXHAUSTED), it doesn't wait in a queue behind its own deadline.
+"""
+
+import logging
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mcproxy.admin.doorman import Doorman
+from mcproxy.admin.guard import MAX_STREAMS, Guard
+from mcproxy.admin.pb import admin_pb2
+from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
+from mcproxy.admin.service import Service
+from mcproxy.config import GrpcSection
+from mcproxy.model import UNIX_PREFIX
+
+MAX_CALLS = 16 + MAX_STREAMS  # threads, and calls at once; the database has as many connections for those not streaming
+MAX_REQUEST = 64 << 10  # bytes; the longest sensible request is a route with four paths of 4 kB
+MAX_METADATA = 16 << 10  # bytes of a request's header fields
+MAX_STREAMS_PER_CONNECTION = MAX_CALLS
+IDLE = 10 * 60_000  # milliseconds after which a connection without calls is closed
+STOP_GRACE = 2.0  # seconds that calls have to end when the server stops
+
+SERVICE: Final = admin_pb2.DESCRIPTOR.services_by_name["ProxyAdminService"].full_name
+
+log = logging.getLogger(__name__)
+
+
+class AdminError(Exception):
+    """The admin API can't be served. The message says what to do."""
+
+
+class AdminServer:
+    """A running server. `close` ends it."""
+
+    def __init__(self, config: GrpcSection, service: Service) -> None:
+        """Listen and serve. Raises AdminError."""
+        self.address = config.addr  # with the port that was chosen, where the configuration says 0
+        self._service = service
+        self._doorman = _doorman(config)
+        self._health = health.HealthServicer(experimental_non_blocking=False)
+        self._server = _server(service, self._health)
+        try:
+            self._listen(config)
+            self._server.start()
+        except BaseException:
+            self._server.stop(None)
+            if self._doorman is not None:
+                self._doorman.close()
+            raise
+        if self._doorman is not None:
+            self._doorman.start()
+        for name in ("", SERVICE):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        log.info("admin API on %s", self.address)
+
+    def __repr__(self) -> str:
+        return f"<AdminServer {self.address}>"
+
+    def drain(self) -> None:
+        """Say that the proxy takes no more connections: NOT_SERVING. Calls are still answered."""
+        self._health.enter_graceful_shutdown()
+
+    def close(self) -> None:
+        """Let the calls end, then stop; streams end at once."""
+        self.drain()
+        self._service.watchers.close()
+        self._server.stop(STOP_GRACE).wait()
+        if self._doorman is not None:
+            self._doorman.close()
+
+    def _listen(self, config: GrpcSection) -> None:
+        if self._doorman is not None:
+            self._server.add_insecure_port(f"{UNIX_PREFIX}{self._doorman.inner}")
+            return
+        try:
+            port = self._server.add_secure_port(config.addr, _credentials(config))
+        except RuntimeError as error:
+            raise AdminError(f"grpc.addr: can't listen on {config.addr}: is something else there?") from error
+        self.address = f"{config.addr.rpartition(':')[0]}:{port}"
+
+
+def _doorman(config: GrpcSection) -> Doorman | None:
+    if not config.addr.startswith(UNIX_PREFIX):
+        return None
+    try:
+        return Doorman(Path(config.addr.removeprefix(UNIX_PREFIX)))
+    except OSError as error:
+        raise AdminError(f"grpc.addr: can't listen on {config.addr}: {error.strerror or error}") from error
+
+
+def _server(service: Service, health_service: health.HealthServicer) -> grpc.Server:
+    pool = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="admin")
+    options = [
+        ("grpc.max_receive_message_length", MAX_REQUEST),
+        ("grpc.max_metadata_size", MAX_METADATA),
+        ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
+        ("grpc.max_connection_idle_ms", IDLE),
+        ("grpc.so_reuseport", 0),  # a second server on the same address is a mistake, and fails
+    ]
+    server = grpc.server(pool, interceptors=[Guard()], options=options, maximum_concurrent_rpcs=MAX_CALLS)
+    pb_grpc.add_ProxyAdminServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
+    reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    return server
+
+
+class _Certificates:
+    """Reads the files again when one has changed; what is broken is logged, and the old ones stay."""
+
+    def __init__(self, config: GrpcSection) -> None:
+        self._config = config
+        self._seen = self._stamp()
+        self.configuration = self._read()
+
+    def __call__(self) -> grpc.ServerCertificateConfiguration | None:
+        """What gRPC asks before each handshake; None: use what you have."""
+        try:
+            stamp = self._stamp()
+            if stamp == self._seen:
+                return None
+            self._seen = stamp
+            fresh = self._read()
+        except (OSError, AdminError) as error:
+            log.error("the admin API keeps its old certificate: %s", error)
+            return None
+        log.info("the admin API has read its certificate again")
+        return fresh
+
+    def _stamp(self) -> list[tuple[int, int, int]]:
+        files = (self._config.tls_cert, self._config.tls_key, self._config.client_ca)
+        found = [Path(file).stat() for file in files if file]
+        return [(each.st_mtime_ns, each.st_size, each.st_ino) for each in found]
+
+    def _read(self) -> grpc.ServerCertificateConfiguration:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._config.tls_cert, self._config.tls_key)
+        except ssl.SSLError as error:
+            problem = f"{self._config.tls_cert} and {self._config.tls_key} are no certificate and key that match"
+            raise AdminError(f"grpc.tls_cert: {problem}: {error.reason}") from error
+        key, certificate = (Path(file).read_bytes() for file in (self._config.tls_key, self._config.tls_cert))
+        ca = Path(self._config.client_ca).read_bytes() if self._config.client_ca else None
+        return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=ca)
+
+
+def _credentials(config: GrpcSection) -> grpc.ServerCredentials:
+    if not (config.tls_cert and config.tls_key):
+        raise AdminError('grpc: a TCP address needs tls_cert and tls_key; or use "unix:/path"')
+    try:
+        certificates = _Certificates(config)
+    except OSError as error:
+        raise AdminError(f"grpc: {error.filename} can't be read: {error.strerror}") from error
+    return grpc.dynamic_ssl_server_credentials(
+        certificates.configuration,
+        certificates,  # type: ignore[arg-type]  # the stubs don't know that it may return None
+        require_client_authentication=bool(config.client_ca),
+    )

@@ -1,0 +1,140 @@
+"""The one writer: every mutation passes here, one at a time, and is durable before it is visible.
+
+    decide on the table in force -> compile the next table -> take new addresses -> commit -> publish -> open and close
+
+What can fail comes before the commit, and undoes what it did; what comes after it can't be refused any more. So a
+failed commit leaves memory as it was, a table that can't be compiled is never durable, and an address that can't be
+had leaves no row. Should an address that was taken still not accept, its change is undone by a mutation of its own.
+
+The lock is held over the disk and the hub on purpose: it is what puts mutations in an order. Readers never take it.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mcproxy.admin.errors import Busy, Overtaken, Unready
+from mcproxy.admin.mutations import Decision
+from mcproxy.admin.plane import DataPlane, PlaneBusy
+from mcproxy.model import FirewallRule, Listener
+from mcproxy.store.change import Change, Origin, next_table
+from mcproxy.store.store import Store
+from mcproxy.table import Live, Table
+
+LOCK_WAIT = 10.0  # seconds that a mutation waits for those before it, where the caller sets no shorter deadline
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a mutation came to: the generation now in force, and what changed (nothing: there was nothing to do)."""
+
+    generation: int
+    changes: Sequence[Change]
+
+
+class Writer:
+    """Owns the store and the live table. `mutate` may be called from any native thread."""
+
+    def __init__(self, store: Store, live: Live, plane: DataPlane, clock: Callable[[], float] = time.time) -> None:
+        self.store = store
+        self.live = live
+        self.clock = clock  # seconds since the epoch
+        self.rules_changed = threading.Event()  # tells whoever ends temporary rules that there may be a nearer end
+        self._plane = plane
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Writer generation={self.live.table.generation} busy={self._lock.locked()}>"
+
+    def mutate(self, who: str, action: str, decide: Decision, expected: int = 0, wait: float = LOCK_WAIT) -> Outcome:
+        """Decide, commit, publish. `expected` is the generation that the caller has seen, 0 any.
+
+        Raises Refusal and StoreError: then nothing has changed, neither on disk nor in memory.
+        """
+        if not self._lock.acquire(timeout=wait):
+            raise Busy(f"other changes took longer than {wait:.1f} s: try again")
+        try:
+            return self._mutate(who, action, decide, expected)
+        finally:
+            self._lock.release()
+
+    def _mutate(self, who: str, action: str, decide: Decision, expected: int) -> Outcome:
+        table = self.live.table
+        if expected and expected != table.generation:
+            raise Overtaken(f"the generation is {table.generation}, not {expected}: look at the change and decide anew")
+        now = self.clock()
+        changes = decide(table, now)
+        if not changes:
+            return Outcome(table.generation, ())
+        following = next_table(table, changes, table.generation + 1)
+        opened, closed = _opened(changes), _closed(changes)
+        with self._bound(opened):
+            self.store.apply(changes, Origin(who, action, now), following.generation)
+        self._publish(following)
+        for listener in opened:
+            self._start(listener, changes)
+        for addr in closed:
+            self._close(addr)
+        if any(isinstance(change.new, FirewallRule) for change in changes):
+            self.rules_changed.set()
+        return Outcome(following.generation, changes)
+
+    def _publish(self, following: Table) -> None:
+        self.live.table = following
+        try:
+            self._plane.published(following)
+        except PlaneBusy:
+            log.warning("generation %d is in force, but the data plane was slow to say so", following.generation)
+
+    @contextmanager
+    def _bound(self, listeners: Sequence[Listener]) -> Iterator[None]:
+        """Take the addresses; give them back on any exception."""
+        try:
+            for listener in listeners:
+                self._bind(listener)
+            yield
+        except BaseException:
+            for listener in listeners:
+                self._close(listener.addr)
+            raise
+
+    def _bind(self, listener: Listener) -> None:
+        try:
+            self._plane.bind_listener(listener)
+        except OSError as error:
+            raise Unready(f"can't listen on {listener.addr}: {error.strerror or error}") from error
+
+    def _start(self, listener: Listener, changes: Sequence[Change]) -> None:
+        try:
+            self._plane.start_listener(listener.addr)
+        except (OSError, PlaneBusy) as error:
+            self._undo(changes)
+            raise Unready(f"can't listen on {listener.addr}: {error}; the change is undone") from error
+
+    def _undo(self, changes: Sequence[Change]) -> None:
+        table = self.live.table
+        back = [Change(change.key, change.new, change.old) for change in changes]
+        following = next_table(table, back, table.generation + 1)
+        self.store.apply(back, Origin("undo", f"undo {table.generation}", self.clock()), following.generation)
+        self._publish(following)
+        for addr in _closed(back):
+            self._close(addr)
+
+    def _close(self, addr: str) -> None:
+        try:
+            self._plane.close_listener(addr)
+        except PlaneBusy:
+            log.warning("the hub was too busy to close %s; it takes no connection any more", addr)
+
+
+def _opened(changes: Sequence[Change]) -> list[Listener]:
+    return [change.new for change in changes if isinstance(change.new, Listener) and change.old is None]
+
+
+def _closed(changes: Sequence[Change]) -> list[str]:
+    return [change.old.addr for change in changes if isinstance(change.old, Listener) and change.new is None]
