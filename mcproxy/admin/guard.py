@@ -16,6 +16,9 @@ from mcproxy.admin.errors import STATUS, TooMany
 
 MAX_STREAMS = 16  # of all kinds, watch, health and reflection; each takes a thread, of those that `server.py` has
 
+# In the trailing metadata of every refusal of ours: a client can tell our UNAVAILABLE from a server that isn't there.
+REFUSED = "mcproxy-refused"
+
 log = logging.getLogger(__name__)
 
 
@@ -106,5 +109,6 @@ class _Translated:
 
 def _refuse(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     code = next(code for kind, code in STATUS.items() if isinstance(error, kind))
+    context.set_trailing_metadata(((REFUSED, "1"),))
     context.abort(code, str(error))
     raise AssertionError("abort raises")

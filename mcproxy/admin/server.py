@@ -51,12 +51,14 @@ class AdminServer:
         self._service = service
         self._doorman = _doorman(config)
         self._health = health.HealthServicer(experimental_non_blocking=False)
-        self._server = _server(service, self._health)
+        self._pool = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="admin")
+        self._server = _server(self._pool, service, self._health)
         try:
             self._listen(config)
             self._server.start()
         except BaseException:
             self._server.stop(None)
+            self._pool.shutdown()
             if self._doorman is not None:
                 self._doorman.close()
             raise
@@ -78,6 +80,7 @@ class AdminServer:
         self.drain()
         self._service.watchers.close()
         self._server.stop(STOP_GRACE).wait()
+        self._pool.shutdown()
         if self._doorman is not None:
             self._doorman.close()
 
@@ -101,8 +104,7 @@ def _doorman(config: GrpcSection) -> Doorman | None:
         raise AdminError(f"grpc.addr: can't listen on {config.addr}: {error.strerror or error}") from error
 
 
-def _server(service: Service, health_service: health.HealthServicer) -> grpc.Server:
-    pool = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="admin")
+def _server(pool: ThreadPoolExecutor, service: Service, health_service: health.HealthServicer) -> grpc.Server:
     options = [
         ("grpc.max_receive_message_length", MAX_REQUEST),
         ("grpc.max_metadata_size", MAX_METADATA),

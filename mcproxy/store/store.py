@@ -22,7 +22,7 @@ from sqlalchemy.sql.expression import Executable
 from mcproxy.model import FirewallRule, Listener, Route
 from mcproxy.store import schema, sqlite
 from mcproxy.store.change import Change, Origin, What, values
-from mcproxy.store.errors import Conflict
+from mcproxy.store.errors import Conflict, Unavailable
 from mcproxy.store.records import AUDIT, RECORDS, ROUTES, RULES, to_json
 from mcproxy.table import Table
 
@@ -157,6 +157,21 @@ class Store:
             found = database.query(select(func.min(RULES.c.expires_at).label("at")))
             at: float | None = next(iter(found))["at"]
             return at
+
+
+def read_table(path: Path) -> Table:
+    """What a database file holds, whether a server has it open or not; upgrades nothing. Raises StoreError."""
+    if not path.exists():
+        raise Unavailable(f"there is no database {path} yet: the first start of `mcproxy server` makes it")
+    found = sqlite.schema_version(path)
+    schema.refuse_newer(found or 0)
+    if found != schema.VERSION:
+        raise Unavailable(f"the schema of {path} is older than this mcproxy: the next start of the server upgrades it")
+    store = Store(path, sqlite.connect(path))
+    try:
+        return store.load()
+    finally:
+        store.close()
 
 
 def _generation(database: dataset.Database) -> int:

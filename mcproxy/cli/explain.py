@@ -1,0 +1,28 @@
+"""`mcproxy explain`: why a connection goes where it goes."""
+
+from pathlib import Path
+
+import click
+
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.cli import output
+from mcproxy.cli.client import connected
+from mcproxy.cli.options import config_option, json_option
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--listener", default="", metavar="ADDR", help="May be left out where there is only one.")
+@click.option("--sni", required=True, metavar="NAME", help="The server name that the client asks for.")
+@click.option("--from", "ip", required=True, metavar="IP", help="The client's address.")
+def explain(given: Path | None, as_json: bool, listener: str, sni: str, ip: str) -> None:
+    """Show the decision that a connection would meet, step by step. Nothing is dialled or counted."""
+    with connected(given) as client:
+        answer = client.call("Explain", pb.ExplainRequest(listener=listener, sni=sni, ip=ip))
+    if as_json:
+        output.emit_json(output.plain(answer))
+        return
+    output.emit_steps(answer.steps)
+    routed = answer.HasField("route")
+    click.echo(f"routed to {answer.route.backend}" if routed else f"refused: {answer.reason}")

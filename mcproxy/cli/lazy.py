@@ -1,0 +1,45 @@
+"""A click group whose commands are imported when they are used: `server` needs no rich, `routes` no gevent."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+
+class LazyGroup(click.Group):
+    """Commands by name, as "module:attribute", beside those that were added as usual."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every name, sorted."""
+        return sorted({*super().list_commands(ctx), *self._lazy})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command, or find it among the others; None where there is none of this name."""
+        place = self._lazy.get(cmd_name)
+        if place is None:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = place.partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+# The clients of the admin API, and what opens the database file.
+COMMANDS = {
+    "connections": "mcproxy.cli.connections:connections",
+    "diff": "mcproxy.cli.database:diff",
+    "explain": "mcproxy.cli.explain:explain",
+    "firewall": "mcproxy.cli.firewall:firewall",
+    "listeners": "mcproxy.cli.listeners:listeners",
+    "metrics": "mcproxy.cli.status:metrics",
+    "rollback": "mcproxy.cli.routes:rollback",
+    "routes": "mcproxy.cli.routes:routes",
+    "snapshot": "mcproxy.cli.database:snapshot_command",
+    "status": "mcproxy.cli.status:status",
+    "watch": "mcproxy.cli.connections:watch",
+}

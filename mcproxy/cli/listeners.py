@@ -1,0 +1,68 @@
+"""`mcproxy listeners`: the addresses that clients connect to."""
+
+from pathlib import Path
+
+import click
+
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.cli import output
+from mcproxy.cli.client import connected
+from mcproxy.cli.options import config_option, json_option
+
+
+@click.group()
+def listeners() -> None:
+    """The addresses that clients connect to."""
+
+
+@listeners.command("list")
+@config_option
+@json_option
+def list_(given: Path | None, as_json: bool) -> None:
+    """List the listeners."""
+    with connected(given) as client:
+        found = list(client.pages("ListListeners", pb.ListListenersRequest(), "listeners"))
+    if as_json:
+        output.emit_json([output.plain(each) for each in found])
+        return
+    rows = [
+        (each.addr, each.proxy_protocol, " ".join(each.trusted_proxies) or "-", each.max_connections or "-")
+        for each in found
+    ]
+    columns = ("ADDR", "PROXY PROTOCOL", "TRUSTED PROXIES", "MAX CONNECTIONS")
+    output.emit_table(columns, rows, "No listeners; `mcproxy listeners add ADDR` adds one.")
+
+
+@listeners.command()
+@config_option
+@json_option
+@click.option("--proxy-protocol", is_flag=True, help="Require a PROXY header, from trusted proxies only.")
+@click.option("--trusted-proxy", multiple=True, metavar="CIDR", help="A network of proxies to trust; repeatable.")
+@click.option("--max-connections", type=click.IntRange(0, 2**32 - 1), default=0, help="0: no limit of its own.")
+@click.argument("addr")
+def add(
+    given: Path | None,
+    as_json: bool,
+    proxy_protocol: bool,
+    trusted_proxy: tuple[str, ...],
+    max_connections: int,
+    addr: str,
+) -> None:
+    """Listen on ADDR ("HOST:PORT", or ":443" for every address) from now on."""
+    listener = pb.Listener(
+        addr=addr, proxy_protocol=proxy_protocol, trusted_proxies=trusted_proxy, max_connections=max_connections
+    )
+    with connected(given) as client:
+        answer = client.call("AddListener", pb.AddListenerRequest(listener=listener))
+    output.emit_done(answer, as_json, f"listening on {addr}")
+
+
+@listeners.command()
+@config_option
+@json_option
+@click.argument("addr")
+def remove(given: Path | None, as_json: bool, addr: str) -> None:
+    """Stop listening on ADDR and remove its routes. Live connections go on."""
+    with connected(given) as client:
+        answer = client.call("RemoveListener", pb.RemoveListenerRequest(addr=addr))
+    output.emit_done(answer, as_json, f"removed listener {addr} with {answer.removed_routes} routes")

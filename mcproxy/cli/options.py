@@ -1,0 +1,57 @@
+"""What every command shares: where the configuration is found, and how a command ends.
+
+Exit status: 0 done, 1 failed, 2 wrong usage or invalid configuration, 3 the server can't be reached.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from mcproxy import config as configuration
+from mcproxy.config import Config, ConfigError
+
+FAILED, INVALID, UNREACHABLE = 1, 2, 3
+ENVIRONMENT = "MCPROXY_CONFIG"
+PLACES = ("./mcproxy.toml", "/srv/mcproxy/mcproxy.toml", "/etc/mcproxy/mcproxy.toml")
+
+
+def find_config(given: Path | None) -> Path:
+    """The file to use: the one given, else the first of the environment's and the usual places that exists."""
+    if given is not None:
+        return given
+    if named := os.environ.get(ENVIRONMENT):
+        return Path(named)
+    for place in map(Path, PLACES):
+        if place.exists():
+            return place
+    raise click.UsageError(
+        f"no configuration found; give -c FILE, set {ENVIRONMENT}, or have one of {', '.join(PLACES)}"
+    )
+
+
+def load_config(path: Path) -> Config:
+    """Load the file or end the program, with every problem on standard error."""
+    try:
+        return configuration.load(path)
+    except ConfigError as error:
+        fail(str(error), INVALID)
+
+
+def fail(message: str, status: int = FAILED) -> NoReturn:
+    """End the program with a message on standard error."""
+    click.echo(message, err=True)
+    sys.exit(status)
+
+
+config_option = click.option(
+    "-c",
+    "--config",
+    "given",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"Configuration file. Default: ${ENVIRONMENT}, or the first of {', '.join(PLACES)} that exists.",
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -1,0 +1,143 @@
+"""How answers look: tables on a terminal, tab-separated lines in a pipe, JSON where it is asked for.
+
+Whatever came from a client of the proxy passes `clean`: it can't move the cursor or forge a line.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from google.protobuf.message import Message
+
+Cell = str | int | float | bool
+
+
+def plain(message: Message) -> dict[str, Any]:
+    """A message as JSON has it: every field, numbers as numbers, enums in the words of the commands."""
+    return {field.name: _value(message, field) for field in message.DESCRIPTOR.fields}
+
+
+def _value(message: Message, field: Any) -> Any:
+    value = getattr(message, field.name)
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return dict(value)
+    if field.is_repeated:
+        return [_one(each, field) for each in value]
+    if field.message_type is not None and not message.HasField(field.name):
+        return None
+    return _one(value, field)
+
+
+def _one(value: Any, field: Any) -> Any:
+    if field.message_type is not None:
+        return plain(value)
+    if field.enum_type is not None:
+        return word(field.enum_type, value)
+    if field.name.endswith("_json"):
+        return json.loads(value) if value else None
+    return value
+
+
+def word(enum: Any, number: int) -> str:
+    """An enum's value as people write it: RULE_KIND_IP is "ip"."""
+    name: str = enum.values_by_number[number].name
+    prefix = "".join(f"_{c}" if c.isupper() else c.upper() for c in enum.name).lstrip("_") + "_"
+    return name.removeprefix(prefix).lower()
+
+
+def emit_json(value: Any) -> None:
+    """Print a value; indented for people, on one line for pipes."""
+    click.echo(json.dumps(value, indent=2 if on_terminal() else None, ensure_ascii=False))
+
+
+def emit_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], empty: str) -> None:
+    """Print rows under their columns; numbers to the right. `empty` says, on a terminal, that there are none."""
+    shown = [[clean(cell) for cell in row] for row in rows]
+    if not on_terminal():
+        for line in ([column.lower() for column in columns], *shown):
+            click.echo("\t".join(line))
+    elif not shown:
+        click.echo(empty)
+    else:
+        _rich(columns, shown)
+
+
+def _rich(columns: Sequence[str], rows: list[list[str]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - only a terminal needs it, and it takes a while to load
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        numeric = all(row[i].replace(".", "").isdigit() for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+def clean(cell: Cell) -> str:
+    """One cell's text, on one line, without control characters."""
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return "".join(c if c.isprintable() else "\ufffd" for c in str(cell))
+
+
+def moment(seconds: float) -> str:
+    """A point in time, in UTC; "-" for never."""
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds)) if seconds else "-"
+
+
+def span(seconds: float) -> str:
+    """A length of time in its two largest units."""
+    left = max(0, int(seconds))
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count}{unit}")
+    return "".join(parts[:2])
+
+
+def amount(count: int) -> str:
+    """A number of bytes."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def emit_done(answer: Any, as_json: bool, text: str) -> None:
+    """Say that a change is in force, with its generation and whatever the server warns of."""
+    if as_json:
+        emit_json(plain(answer))
+        return
+    click.echo(f"{text} (generation {answer.generation})")
+    for warning in getattr(answer, "warnings", ()):
+        click.echo(f"warning: {clean(warning)}", err=True)
+
+
+def emit_steps(steps: Iterable[Any]) -> None:
+    """Print the steps of a decision, one a line."""
+    rows = [(each.name, "pass" if each.passed else "REFUSE", each.detail) for each in steps]
+    emit_table(("STEP", "OUTCOME", "DETAIL"), rows, "No steps.")
+
+
+def on_terminal() -> bool:
+    """Whether a person reads the output."""
+    return sys.stdout.isatty()
+
+
+def one_line(message: Message) -> str:
+    """A message as JSON on one line."""
+    return json.dumps(plain(message), ensure_ascii=False)
+
+
+def emit_line(value: Any) -> None:
+    """Print a value as JSON on one line."""
+    click.echo(json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,142 @@
+"""`mcproxy routes`: which name leads where; and `mcproxy rollback`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.cli import output
+from mcproxy.cli.client import connected
+from mcproxy.cli.options import config_option, json_option
+
+MODES = {"l4": pb.MODE_L4, "l7": pb.MODE_L7}
+
+listener_option = click.option(
+    "--listener", default="", metavar="ADDR", help="The listener; may be left out where there is only one."
+)
+
+
+@click.group()
+def routes() -> None:
+    """Which server name leads to which backend."""
+
+
+@routes.command("list")
+@config_option
+@json_option
+@click.option("--listener", default="", metavar="ADDR", help="Only this listener's.")
+def list_(given: Path | None, as_json: bool, listener: str) -> None:
+    """List the routes."""
+    with connected(given) as client:
+        found = list(client.pages("ListRoutes", pb.ListRoutesRequest(listener=listener), "routes"))
+    if as_json:
+        output.emit_json([{"listener": each.listener, **output.plain(each.route)} for each in found])
+        return
+    rows = [
+        (each.listener, each.route.hostname, each.route.backend, _mode(each.route), _extras(each.route))
+        for each in found
+    ]
+    output.emit_table(
+        ("LISTENER", "HOST", "BACKEND", "MODE", "OPTIONS"),
+        rows,
+        "No routes; `mcproxy routes add HOST BACKEND` adds one.",
+    )
+
+
+def _mode(route: pb.Route) -> str:
+    return output.word(pb.Mode.DESCRIPTOR, route.mode)
+
+
+def _extras(route: pb.Route) -> str:
+    flags = [name for name in ("backend_tls", "send_proxy_protocol") if getattr(route, name)]
+    return " ".join([*flags, *([route.tls_cert] if route.tls_cert else [])]) or "-"
+
+
+@routes.command()
+@config_option
+@json_option
+@listener_option
+@click.option("--mode", type=click.Choice(list(MODES)), default="l4", show_default=True)
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="l7: certificate chain, PEM.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="l7: its key, PEM.")
+@click.option("--backend-tls", is_flag=True, help="l7: HTTP/2 over TLS to the backend instead of h2c.")
+@click.option("--backend-ca", type=click.Path(path_type=Path), help="CA to verify the backend with.")
+@click.option("--backend-server-name", default="", help="Name to ask the backend for. Default: HOST.")
+@click.option("--send-proxy-protocol", is_flag=True, help="Send a PROXY v2 header to the backend.")
+@click.option("--replace", is_flag=True, help="Replace the route of this name, in one step.")
+@click.argument("host")
+@click.argument("backend")
+def add(
+    given: Path | None, as_json: bool, listener: str, replace: bool, host: str, backend: str, **options: Any
+) -> None:
+    """Lead connections for HOST to BACKEND ("HOST:PORT" or "unix:/path")."""
+    route = pb.Route(hostname=host, backend=backend, **_fields(options))
+    with connected(given) as client:
+        if replace:
+            answer = client.call("UpdateRoute", pb.UpdateRouteRequest(listener=listener, route=route))
+        else:
+            answer = client.call("AddRoute", pb.AddRouteRequest(listener=listener, route=route))
+    output.emit_done(answer, as_json, f"{host} leads to {backend}")
+
+
+def _fields(options: dict[str, Any]) -> dict[str, Any]:
+    """The message's fields. A path is meant from here, and the server may stand elsewhere."""
+    fields = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in options.items()}
+    return {**fields, "mode": MODES[options["mode"]]}
+
+
+@routes.command()
+@config_option
+@json_option
+@listener_option
+@click.argument("host")
+def remove(given: Path | None, as_json: bool, listener: str, host: str) -> None:
+    """Remove the route of HOST. Live connections go on."""
+    with connected(given) as client:
+        answer = client.call("RemoveRoute", pb.RemoveRouteRequest(listener=listener, hostname=host))
+    output.emit_done(answer, as_json, f"removed the route of {host}")
+
+
+@routes.command()
+@config_option
+@json_option
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, newest first.")
+@click.option("--everything", is_flag=True, help="Also listeners and firewall rules.")
+@click.argument("host", required=False)
+def history(given: Path | None, as_json: bool, limit: int, everything: bool, host: str | None) -> None:
+    """Show who changed what: of HOST, or of all routes."""
+    request = pb.ListRevisionsRequest(what="" if everything else "route", name=host or "", page_size=min(limit, 1000))
+    with connected(given) as client:
+        pages = client.pages("ListRevisions", request, "revisions")
+        found = [revision for _, revision in zip(range(limit), pages, strict=False)]
+    if as_json:
+        output.emit_json([output.plain(each) for each in found])
+        return
+    rows = [
+        (each.generation, output.moment(each.at), each.who, each.action, " ".join(each.key), _difference(each))
+        for each in found
+    ]
+    output.emit_table(("GENERATION", "WHEN", "WHO", "ACTION", "WHAT", "CHANGE"), rows, "Nothing has been changed.")
+
+
+def _difference(revision: pb.Revision) -> str:
+    """What is different afterwards, field by field."""
+    old: dict[str, Any] = json.loads(revision.old_json) if revision.old_json else {}
+    new: dict[str, Any] = json.loads(revision.new_json) if revision.new_json else {}
+    if not new:
+        return "removed"
+    changed = [name for name, value in new.items() if value != old.get(name) and (old or value)]
+    return ", ".join(f"{name}={new[name]}" for name in changed if name not in {"hostname", "addr", "kind", "value"})
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("generation", type=click.IntRange(0))
+def rollback(given: Path | None, as_json: bool, generation: int) -> None:
+    """Make listeners, routes and rules as they were at GENERATION. `routes history` shows generations."""
+    with connected(given) as client:
+        answer = client.call("Rollback", pb.RollbackRequest(generation=generation))
+    output.emit_done(answer, as_json, f"back at {generation}: {answer.changes} values changed")

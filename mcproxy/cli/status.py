@@ -1,0 +1,109 @@
+"""`mcproxy status` and `mcproxy metrics`: how the server is."""
+
+import time
+from pathlib import Path
+
+import click
+
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.cli import output
+from mcproxy.cli.client import Client, connected
+from mcproxy.cli.options import config_option, json_option
+
+INTERVAL = 2.0  # seconds between two looks of --watch
+SHOWN_ROUTES = 20  # busiest routes on a terminal; --json and pipes have all of them
+SOON = 14 * 86400  # seconds: certificates that end within two weeks are pointed out
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--watch", "again", is_flag=True, help=f"Look again every {INTERVAL:g} seconds, until interrupted.")
+def status(given: Path | None, as_json: bool, again: bool) -> None:
+    """Show health, version, uptime, generation, and the counters of listeners and routes."""
+    try:
+        with connected(given) as client:
+            _show(client, as_json, again)
+            while again:
+                time.sleep(INTERVAL)
+                _show(client, as_json, again)
+    except KeyboardInterrupt:
+        return
+
+
+def _show(client: Client, as_json: bool, again: bool) -> None:
+    answer = client.call("GetStatus", pb.GetStatusRequest())
+    routes = list(client.pages("ListRouteCounters", pb.ListRouteCountersRequest(), "routes"))
+    if as_json:
+        found = output.plain(answer)
+        found["uptime_seconds"] = round(max(0.0, time.time() - answer.started_at), 3)
+        found["route_counters"] = [output.plain(each) for each in routes]
+        (output.emit_line if again else output.emit_json)(found)
+        return
+    if again and output.on_terminal():
+        click.clear()
+    _summary(answer)
+    _listeners(answer)
+    _routes(routes)
+
+
+def _summary(answer: pb.GetStatusResponse) -> None:
+    uptime = output.span(time.time() - answer.started_at)
+    click.echo(f"{answer.state}, mcproxy {answer.version}, up {uptime}, pid {answer.pid}")
+    click.echo(f"generation {answer.generation}, {answer.routes} routes, {answer.firewall_rules} firewall rules")
+    if answer.geoip.path:
+        click.echo(f"GeoIP {answer.geoip.path}, built {output.moment(answer.geoip.built_at)}")
+    for each in answer.certificates:
+        left = each.not_after - time.time()
+        if left < SOON:
+            when = f"ends in {output.span(left)}" if left > 0 else "has ended"
+            click.echo(f"warning: the certificate of {each.hostname} ({each.path}) {when}")
+
+
+def _listeners(answer: pb.GetStatusResponse) -> None:
+    rows = [
+        (
+            each.addr,
+            "accepting" if each.accepting else "closed",
+            each.routes,
+            each.connections,
+            each.accepted,
+            each.refused,
+            output.amount(each.received_bytes),
+            output.amount(each.sent_bytes),
+        )
+        for each in answer.listeners
+    ]
+    click.echo()
+    columns = ("LISTENER", "STATE", "ROUTES", "OPEN", "TOTAL", "REFUSED", "RECEIVED", "SENT")
+    output.emit_table(columns, rows, "No listeners.")
+
+
+def _routes(routes: list[pb.RouteCounters]) -> None:
+    busiest = sorted(routes, key=lambda each: -each.accepted)
+    shown = busiest[:SHOWN_ROUTES] if output.on_terminal() else busiest
+    rows = [
+        (
+            each.listener,
+            each.hostname,
+            each.connections,
+            each.accepted,
+            each.refused,
+            output.amount(each.received_bytes),
+            output.amount(each.sent_bytes),
+        )
+        for each in shown
+    ]
+    click.echo()
+    columns = ("LISTENER", "HOST", "OPEN", "TOTAL", "REFUSED", "RECEIVED", "SENT")
+    output.emit_table(columns, rows, "No route has had a connection yet.")
+    if len(shown) < len(busiest):
+        click.echo(f"and {len(busiest) - len(shown)} more")
+
+
+@click.command()
+@config_option
+def metrics(given: Path | None) -> None:
+    """Print Prometheus text, for node_exporter's textfile collector."""
+    with connected(given) as client:
+        click.echo(client.call("GetMetrics", pb.GetMetricsRequest()).text, nl=False)

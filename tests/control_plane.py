@@ -1,0 +1,210 @@
+"""A control plane with a data plane that only remembers: for the tests of admin and cli."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from mcproxy.admin.expiry import Expiry
+from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
+from mcproxy.admin.plane import (
+    CertificateStatus,
+    ConnectionInfo,
+    GeoipStatus,
+    ListenerStatus,
+    PlaneStatus,
+    RouteCounters,
+    Sink,
+    State,
+)
+from mcproxy.admin.server import AdminServer
+from mcproxy.admin.service import Service
+from mcproxy.admin.watching import Watchers
+from mcproxy.admin.writer import Writer
+from mcproxy.config import GrpcSection
+from mcproxy.model import Backend, FirewallRule, Listener, Reason, Route, RuleKind
+from mcproxy.policy.networks import unpack
+from mcproxy.store.diff import Seed
+from mcproxy.store.store import Pair, Store
+from mcproxy.table import Live, Table
+
+DEADLINE = 10.0  # seconds that a test waits for what must come
+
+
+def route(hostname: str, backend: str = "127.0.0.1:3000") -> Route:
+    host, _, port = backend.rpartition(":")
+    return Route(hostname, Backend(host, int(port)))
+
+
+SEED: list[Pair] = [(Listener(":443"), [route("git.example.org"), route("www.example.org", "127.0.0.1:3001")])]
+RULES = [FirewallRule(RuleKind.IP, "192.0.2.1"), FirewallRule(RuleKind.CIDR, "198.51.100.0/24")]
+
+
+@dataclass
+class FakePlane:
+    """Remembers what it was asked; `fail` is raised by the method named."""
+
+    live: Live | None = None
+    fail: dict[str, Exception] = field(default_factory=dict)
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    bound: set[str] = field(default_factory=set)
+    accepting: set[str] = field(default_factory=set)
+    open: list[ConnectionInfo] = field(default_factory=list)
+    counters: list[RouteCounters] = field(default_factory=list)
+    countries: dict[str, str] = field(default_factory=dict)
+    geoip: GeoipStatus = field(default_factory=lambda: GeoipStatus("/geo.mmdb", 1.0))
+    certificates: Sequence[CertificateStatus] = ()
+    enter: Reason | None = None
+    admit: Reason | None = None
+    state: State = State.SERVING
+    sinks: list[Sink] = field(default_factory=list)
+    subscribed: threading.Event = field(default_factory=threading.Event)
+    level: str = "info"
+
+    def _called(self, name: str, *arguments: Any) -> None:
+        self.calls.append((name, *arguments))
+        if name in self.fail:
+            raise self.fail[name]
+
+    def bind_listener(self, listener: Listener) -> None:
+        self._called("bind_listener", listener.addr)
+        self.bound.add(listener.addr)
+
+    def start_listener(self, addr: str) -> None:
+        assert addr in self.bound
+        assert self.live is None or addr in self.live.table.listeners, "accepts before its table is published"
+        self._called("start_listener", addr)
+        self.accepting.add(addr)
+
+    def close_listener(self, addr: str) -> None:
+        self._called("close_listener", addr)
+        self.bound.discard(addr)
+        self.accepting.discard(addr)
+
+    def status(self) -> PlaneStatus:
+        self._called("status")
+        listeners = [
+            ListenerStatus(addr, True, 1, 5, {Reason.BLOCKED_IP: 2}, {}, 10, 20) for addr in sorted(self.accepting)
+        ]
+        return PlaneStatus(self.state, 1000.0, listeners, self.certificates, self.geoip, self.level)
+
+    def route_counters(self) -> Sequence[RouteCounters]:
+        return self.counters
+
+    def connections(self, after: int, limit: int) -> Sequence[ConnectionInfo]:
+        return [each for each in self.open if each.id > after][:limit]
+
+    def close_connection(self, connection_id: int) -> bool:
+        self._called("close_connection", connection_id)
+        return any(each.id == connection_id for each in self.open)
+
+    def kill_matching(self, rule: FirewallRule) -> int:
+        assert self.live is not None
+        assert rule in set(self.live.table.firewall.rules()), "kills before the rule is in force"
+        self._called("kill_matching", rule)
+        return 3
+
+    def published(self, table: Table) -> None:
+        self._called("published", table.generation)
+
+    def country(self, packed: bytes) -> str | None:
+        return self.countries.get(unpack(packed))
+
+    def would_enter(self, listener: str, listener_max: int) -> Reason | None:
+        return self.enter
+
+    def would_admit(self, packed: bytes) -> Reason | None:
+        return self.admit
+
+    def check_route(self, listener: str, route: Route) -> Sequence[str]:
+        self._called("check_route", listener, route.hostname)
+        return ["its certificate ends in 3 days"]
+
+    def reload_geoip(self) -> GeoipStatus:
+        self._called("reload_geoip")
+        return self.geoip
+
+    def reload_certificates(self) -> Sequence[CertificateStatus]:
+        self._called("reload_certificates")
+        return self.certificates
+
+    def set_log_level(self, level: str) -> None:
+        self.level = level
+
+    def subscribe(self, sink: Sink) -> Callable[[], None]:
+        self._called("subscribe")
+        self.sinks.append(sink)
+        self.subscribed.set()
+        return lambda: self.sinks.remove(sink)
+
+
+class Clock:
+    """A clock that is set."""
+
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Control:
+    """Everything of a running control plane."""
+
+    plane: FakePlane
+    writer: Writer
+    server: AdminServer
+    service: Service
+    channel: grpc.Channel
+    stub: Any
+
+
+def make_writer(store: Store, plane: FakePlane, clock: Callable[[], float] | None = None) -> Writer:
+    """A writer on what the store holds; the listeners of its table are open."""
+    live = Live(store.load())
+    plane.live = live
+    plane.bound = set(live.table.listeners)
+    plane.accepting = set(live.table.listeners)
+    return Writer(store, live, plane, clock) if clock else Writer(store, live, plane)
+
+
+@contextmanager
+def store_at(path: Path, seed: Sequence[Pair] = SEED, rules: Sequence[FirewallRule] = RULES) -> Iterator[Store]:
+    """A store with the seed in it."""
+    store = Store.open(path)
+    try:
+        store.seed(seed, rules, 1000.0)
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def running(
+    folder: Path,
+    config: GrpcSection | None = None,
+    seed: Sequence[Pair] = SEED,
+    read_seed: Callable[[], Seed] = lambda: (SEED, RULES),
+) -> Iterator[Control]:
+    """A control plane on a UNIX socket, or as configured; then the channel is the caller's business."""
+    config = config or GrpcSection(addr=f"unix:{folder}/admin.sock")
+    with store_at(folder / "mcproxy.db", seed) as store:
+        plane = FakePlane()
+        writer = make_writer(store, plane)
+        watchers = Watchers(plane)
+        service = Service(writer, plane, watchers, read_seed)
+        server = AdminServer(config, service)
+        expiry = Expiry(writer)
+        channel = grpc.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)])
+        stub = pb_grpc.ProxyAdminServiceStub(channel)  # type: ignore[no-untyped-call]
+        try:
+            yield Control(plane, writer, server, service, channel, stub)
+        finally:
+            channel.close()
+            expiry.close()
+            server.close()
