@@ -8,7 +8,7 @@ The types are those that every dialect of SQLAlchemy has, with lengths, because 
 is part of a key is compared as bytes by SQLite and PostgreSQL; every such text is ASCII in canonical form.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from alembic.operations import Operations
@@ -86,7 +86,9 @@ def _first(op: Operations) -> None:
     )
 
 
-MIGRATIONS: Final[tuple[Callable[[Operations], None], ...]] = (_first,)
+Migration = Callable[[Operations], None]
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_first,)
 VERSION: Final = len(MIGRATIONS)
 
 
@@ -99,10 +101,10 @@ def refuse_newer(found: int) -> None:
         )
 
 
-def migrate(op: Operations, found: int | None) -> None:
+def migrate(op: Operations, found: int | None, migrations: Sequence[Migration] = MIGRATIONS) -> None:
     """Run the migrations above `found` (None: an empty database), in the caller's transaction."""
     if found is None:
         op.create_table(VERSION_TABLE, Column("version", Integer, nullable=False))
-    for version, migration in enumerate(MIGRATIONS[found or 0 :], start=(found or 0) + 1):
+    for version, migration in enumerate(migrations[found or 0 :], start=(found or 0) + 1):
         migration(op)
         op.execute(f"INSERT INTO {VERSION_TABLE} (version) VALUES ({version})")  # noqa: S608 - a number of ours

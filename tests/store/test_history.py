@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pytest
+
+from mcproxy.model import FirewallRule, Listener, RuleKind
+from mcproxy.store import history
+from mcproxy.store.change import Change, Origin, listener_key, next_table, route_key, rule_key, table_values
+from mcproxy.store.store import Store
+from mcproxy.table import Table
+from tests.control_plane import SEED, route, store_at
+
+NOW = 10_000.0
+
+
+def mutate(store: Store, table: Table, *changes: Change, action: str = "test") -> Table:
+    generation = table.generation + 1
+    store.apply(changes, Origin("uid:7", action, 2000.0 + generation), generation)
+    return next_table(table, changes, generation)
+
+
+def some_changes(store: Store) -> list[Table]:
+    """A database with a past: every table that it was, by generation from 1."""
+    tables = [store.load()]
+    ended = FirewallRule(RuleKind.IP, "192.0.2.7", NOW - 1)
+    lasting = FirewallRule(RuleKind.IP, "192.0.2.8", NOW + 1)
+    old, new = SEED[0][1][0], route("git.example.org", "127.0.0.1:9")
+    key = route_key(":443", "git.example.org")
+    for changes in (
+        [Change(key, old, new)],
+        [Change(listener_key(":8443"), None, Listener(":8443"))],
+        [Change(route_key(":8443", "a.example.org"), None, route("a.example.org"))],
+        [Change(rule_key("ip", each.value), None, each) for each in (ended, lasting)],
+        [Change(key, new, None)],
+        [Change(rule_key("ip", each.value), each, None) for each in (ended, lasting)],
+        [
+            Change(route_key(":8443", "a.example.org"), route("a.example.org"), None),
+            Change(listener_key(":8443"), Listener(":8443"), None),
+        ],
+    ):
+        tables.append(mutate(store, tables[-1], *changes))
+    return tables
+
+
+def test_every_mutation_says_when_who_what_and_both_values(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        mutate(store, store.load(), Change(route_key(":443", "a.b"), None, route("a.b")), action="route.add")
+        (revision,) = history.revisions(store, 1)
+        assert (revision.generation, revision.sequence, revision.at) == (2, 0, 2002.0)
+        assert (revision.who, revision.action, str(revision.key)) == ("uid:7", "route.add", "route a.b on :443")
+        assert revision.old is None
+        assert '"backend":"127.0.0.1:3000"' in (revision.new or "")
+
+
+def test_pages_are_newest_first_without_gap_or_repeat(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        some_changes(store)
+        everything = history.revisions(store, 1000)
+        assert everything == sorted(everything, key=lambda r: (-r.generation, -r.sequence))
+        found: list[history.Revision] = []
+        while batch := history.revisions(store, 2, (found[-1].generation, found[-1].sequence) if found else None):
+            found += batch
+        assert found == everything
+
+
+def test_filters(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        some_changes(store)
+        assert {r.key.what for r in history.revisions(store, 100, what="route")} == {"route"}
+        assert len(history.revisions(store, 100, what="route", scope=":8443")) == 2
+        assert [r.generation for r in history.revisions(store, 100, name="git.example.org")] == [6, 2, 1]
+
+
+def test_the_way_back_leads_to_every_generation(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        tables = some_changes(store)
+        for wanted in tables[:-1]:
+            present = store.load()
+            changes = history.way_back(store, present, wanted.generation, NOW)
+            following = mutate(store, present, *changes) if changes else present
+            expected = {
+                key: value
+                for key, value in table_values(wanted).items()
+                if not (isinstance(value, FirewallRule) and value.expires_at == NOW - 1)
+            }
+            assert table_values(following) == expected, wanted.generation
+            assert table_values(store.load()) == expected, "memory and disk agree"
+
+
+def test_a_rollback_can_be_rolled_back(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        before = some_changes(store)[-1]
+        back = mutate(store, before, *history.way_back(store, before, 3, NOW))
+        again = mutate(store, back, *history.way_back(store, back, before.generation, NOW))
+        assert table_values(again) == table_values(before)
+        assert again.generation == before.generation + 2
+
+
+def test_back_to_before_the_seed_is_empty(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        table = store.load()
+        assert not table_values(mutate(store, table, *history.way_back(store, table, 0, NOW)))
+
+
+@pytest.mark.parametrize("generation", [-1, 1, 2])
+def test_there_is_no_way_forward(tmp_path: Path, generation: int) -> None:
+    with store_at(tmp_path / "a.db") as store, pytest.raises(ValueError, match=f"no generation {generation} before"):
+        history.way_back(store, store.load(), generation, NOW)

@@ -1,0 +1,91 @@
+import hashlib
+import io
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+
+from mcproxy.store import schema
+from mcproxy.store import sqlite as store_sqlite
+from mcproxy.store.errors import NewerSchema, NotOurs
+from mcproxy.store.records import AUDIT, LISTENERS, ROUTES, RULES
+from mcproxy.store.store import Store
+from tests.control_plane import store_at
+
+
+def test_a_new_database_has_the_present_version(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    Store.open(path).close()
+    assert store_sqlite.schema_version(path) == schema.VERSION
+
+
+def test_a_second_start_migrates_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    Store.open(path).close()
+    with closing(Store.open(path)) as store, store.transaction() as database:
+        assert len(list(database.query("SELECT * FROM schema_version"))) == schema.VERSION
+
+
+def test_the_tables_that_queries_name_are_those_that_migrations_made(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store, store.transaction() as database:
+        for table in (LISTENERS, ROUTES, RULES, AUDIT):
+            made = {column["name"] for column in database.inspect.get_columns(table.name)}
+            assert made == {column.name for column in table.columns}, table.name
+
+
+def test_a_newer_database_is_refused_and_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with store_at(path) as store, store.transaction() as database:
+        list(database.query("INSERT INTO schema_version (version) VALUES (:v)", v=schema.VERSION + 1))
+
+    def state() -> tuple[bytes, int]:
+        return hashlib.sha256(path.read_bytes()).digest(), path.stat().st_mtime_ns
+
+    before = state()
+    with pytest.raises(NewerSchema, match=rf"version {schema.VERSION + 1}.*knows {schema.VERSION}.*newer mcproxy"):
+        Store.open(path)
+    assert state() == before
+
+
+def test_a_migration_that_fails_leaves_nothing_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+
+    def second(op: Operations) -> None:
+        op.execute("CREATE TABLE half (done INTEGER)")
+        raise RuntimeError("power went out")
+
+    with closing(Store.open(path)) as store:
+        with pytest.raises(RuntimeError, match="power"), store.transaction() as database:
+            schema.migrate(database.op, schema.VERSION, (*schema.MIGRATIONS, second))
+        with store.transaction() as database:
+            assert not database.has_table("half")
+    assert store_sqlite.schema_version(path) == schema.VERSION
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, but long enough to have a header" * 2, b"\x01" * 4096])
+def test_what_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.db"
+    path.write_bytes(content)
+    with pytest.raises(NotOurs, match=r"database\.path"):
+        Store.open(path)
+    assert path.read_bytes() == content
+
+
+def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with closing(store_sqlite.connect(path)) as database, database:
+        list(database.query("CREATE TABLE cookies (host TEXT)"))
+    with pytest.raises(NotOurs, match="not one of mcproxy's"):
+        Store.open(path)
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "mysql", "sqlite"])
+def test_every_dialect_has_words_for_the_schema(dialect: str) -> None:
+    out = io.StringIO()
+    context = MigrationContext.configure(dialect_name=dialect, opts={"as_sql": True, "output_buffer": out})
+    schema.migrate(Operations(context), None)
+    made = out.getvalue()
+    for name in ("listeners", "routes", "firewall_rules", "audit", schema.VERSION_TABLE):
+        assert f"CREATE TABLE {name}" in made

@@ -1,0 +1,147 @@
+import sqlite3
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mcproxy.model import FirewallRule, Listener, RuleKind
+from mcproxy.store import listing
+from mcproxy.store.change import Change, Origin, listener_key, route_key, rule_key, table_values
+from mcproxy.store.errors import Conflict, Unavailable
+from mcproxy.store.store import Store, read_table
+from mcproxy.table import Table
+from tests.control_plane import DEADLINE, RULES, SEED, route, store_at
+
+ORIGIN = Origin("a test", "route.add", 2000.0)
+
+
+def added(name: str) -> Change:
+    return Change(route_key(":443", name), None, route(name))
+
+
+def names(store: Store) -> list[str]:
+    return sorted(store.load().listeners[":443"].routes)
+
+
+def test_what_was_seeded_is_loaded(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        assert table_values(store.load()) == table_values(Table.build(SEED, RULES))
+        assert store.load().generation == 1
+
+
+def test_only_an_empty_database_is_seeded(tmp_path: Path) -> None:
+    with closing(Store.open(tmp_path / "a.db")) as store:
+        assert not store.seed([], [], 1.0), "there is nothing to seed with"
+        assert store.seed(SEED, RULES, 1.0)
+        assert not store.seed([(Listener(":1"), [])], [], 1.0)
+        store.apply([Change(key, value, None) for key, value in table_values(store.load()).items()], ORIGIN, 2)
+        assert not store.seed(SEED, RULES, 1.0), "an operator emptied it"
+        assert not store.load().listeners
+
+
+def test_a_change_is_there_after_a_restart(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        store.apply([added("new.example.org")], ORIGIN, 2)
+    with closing(Store.open(tmp_path / "a.db")) as store:
+        assert store.load().generation == 2
+        assert "new.example.org" in names(store)
+
+
+def test_a_value_is_replaced(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        old, new = SEED[0][1][0], route("git.example.org", "127.0.0.1:9")
+        rule = FirewallRule(RuleKind.IP, "192.0.2.1", 5000.0)
+        changes = [
+            Change(route_key(":443", "git.example.org"), old, new),
+            Change(listener_key(":443"), SEED[0][0], Listener(":443", True, ("10.0.0.0/8",), 3)),
+            Change(rule_key("ip", "192.0.2.1"), RULES[0], rule),
+        ]
+        store.apply(changes, ORIGIN, 2)
+        found = table_values(store.load())
+        assert [found[change.key] for change in changes] == [change.new for change in changes]
+        assert store.next_expiry() == 5000.0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [added("git.example.org")],
+        [added("new.example.org"), Change(route_key(":443", "no.example.org"), route("no.example.org"), None)],
+        [added("new.example.org"), Change(route_key(":1", "a.example.org"), None, route("a.example.org"))],
+        [Change(route_key(":443", "no.example.org"), route("no.example.org"), route("no.example.org", "1.1.1.1:1"))],
+    ],
+    ids=["there already", "one of two is not there", "no such listener", "nothing to replace"],
+)
+def test_a_mutation_that_does_not_fit_leaves_nothing(tmp_path: Path, changes: Sequence[Change]) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        before = table_values(store.load())
+        with pytest.raises(Conflict, match="another process has changed it"):
+            store.apply(changes, ORIGIN, 2)
+        assert table_values(store.load()) == before
+        store.apply([added("fine.example.org")], ORIGIN, 2)
+
+
+@pytest.mark.parametrize("generation", [1, 3])
+def test_generations_follow_each_other_without_gap_or_repeat(tmp_path: Path, generation: int) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        with pytest.raises(Conflict):
+            store.apply([added("new.example.org")], ORIGIN, generation)
+        assert "new.example.org" not in names(store)
+
+
+def test_of_two_processes_only_one_writes_a_generation(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store, closing(Store.open(tmp_path / "a.db")) as other:
+        other.apply([added("theirs.example.org")], ORIGIN, 2)
+        with pytest.raises(Conflict, match="restart this one"):
+            store.apply([added("ours.example.org")], ORIGIN, 2)
+
+
+def test_a_lock_held_by_another_process_is_waited_for_and_then_reported(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with store_at(path), closing(Store.open(path, busy_timeout=0.1)) as store:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable, match="another process holds its lock"):
+                store.apply([added("new.example.org")], ORIGIN, 2)
+            assert "new.example.org" not in names(store), "readers are not stopped by a writer"
+        store.apply([added("new.example.org")], ORIGIN, 2)
+        assert "new.example.org" in names(store)
+
+
+def test_a_commit_that_fails_leaves_the_connection_usable(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        with pytest.raises(Conflict):
+            _break_at_commit(store)
+        assert table_values(store.load()) == table_values(Table.build(SEED, RULES))
+        store.apply([added("new.example.org")], ORIGIN, 2)
+
+
+def _break_at_commit(store: Store) -> None:
+    with store.transaction() as database:
+        database.executable.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
+        database.executable.exec_driver_sql("DELETE FROM listeners")  # that routes refer to is noticed by COMMIT
+
+
+def test_other_threads_do_not_see_what_is_not_committed(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store, ThreadPoolExecutor(1) as pool:
+        with store.transaction() as database:
+            database.executable.exec_driver_sql("UPDATE routes SET backend = '127.0.0.1:9'")
+            before = pool.submit(listing.routes, store, 10).result(DEADLINE)
+        after = pool.submit(listing.routes, store, 10).result(DEADLINE)
+    assert {str(each.backend) for _, each in before.items} == {"127.0.0.1:3000", "127.0.0.1:3001"}
+    assert {str(each.backend) for _, each in after.items} == {"127.0.0.1:9"}
+
+
+def test_read_table_needs_no_server_and_upgrades_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with pytest.raises(Unavailable, match="first start"):
+        read_table(path)
+    with store_at(path):
+        assert read_table(path).generation == 1, "while it is open"
+    assert read_table(path).generation == 1
+    path.write_bytes(b"")
+    with pytest.raises(Unavailable, match="next start of the server upgrades it"):
+        read_table(path)
+    assert path.read_bytes() == b""
