@@ -1,0 +1,95 @@
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mcproxy.admin import mutations
+from mcproxy.admin.errors import Refusal
+from mcproxy.admin.expiry import Expiry
+from mcproxy.admin.writer import Writer
+from mcproxy.model import FirewallRule, RuleKind
+from mcproxy.store import history
+from tests.control_plane import DEADLINE, RULES, SEED, FakePlane, make_writer, store_at
+
+TEMPORARY = FirewallRule(RuleKind.IP, "192.0.2.9")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.001)
+
+
+def blocked(writer: Writer) -> set[str]:
+    return {rule.value for rule in writer.live.table.firewall.rules()}
+
+
+def test_a_rule_ends_on_time_and_not_before(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        writer = make_writer(store, FakePlane())
+        expiry = Expiry(writer)
+        try:
+            outcome = writer.mutate("test", "rule.add", mutations.add_rule(TEMPORARY, 0.2))
+            rule = outcome.changes[0].new
+            assert isinstance(rule, FirewallRule)
+            assert rule.expires_at is not None
+            wait_until(lambda: TEMPORARY.value not in blocked(writer))
+            late = time.time() - rule.expires_at
+            assert 0 <= late < 2.0
+        finally:
+            expiry.close()
+        (revision,) = history.revisions(store, 1)
+        assert (revision.who, revision.action, revision.generation) == ("expiry", "rule.expire", 3)
+        assert revision.at >= rule.expires_at
+        assert {rule.value for rule in store.load().firewall.rules()} == {rule.value for rule in RULES}
+
+
+def test_what_ended_while_the_server_was_down_goes_at_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    lasting = FirewallRule(RuleKind.IP, "192.0.2.10")
+    with store_at(path) as store:
+        writer = make_writer(store, FakePlane())
+        for rule, ttl in ((TEMPORARY, 0.001), (lasting, 3600.0)):
+            writer.mutate("test", "rule.add", mutations.add_rule(rule, ttl))
+    with store_at(path) as store:
+        writer = make_writer(store, FakePlane())
+        assert {TEMPORARY.value, lasting.value} <= blocked(writer), "both are durable"
+        expiry = Expiry(writer)
+        try:
+            wait_until(lambda: TEMPORARY.value not in blocked(writer))
+            assert lasting.value in blocked(writer)
+        finally:
+            expiry.close()
+
+
+def test_many_end_together(tmp_path: Path) -> None:
+    rules = [FirewallRule(RuleKind.IP, f"10.0.{i >> 8}.{i & 255}", 1.0) for i in range(2500)]
+    with store_at(tmp_path / "a.db", SEED, [*RULES, *rules]) as store:
+        writer = make_writer(store, FakePlane())
+        expiry = Expiry(writer)
+        try:
+            wait_until(lambda: len(blocked(writer)) == len(RULES))
+        finally:
+            expiry.close()
+        assert writer.live.table.generation == 4, "three mutations of at most a thousand"
+
+
+def test_a_refused_mutation_keeps_the_rule_and_the_thread(tmp_path: Path) -> None:
+    class Stubborn(Writer):
+        refusals = 0
+
+        def mutate(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]
+            self.refusals += 1
+            raise Refusal("no room")
+
+    with store_at(tmp_path / "a.db", SEED, [FirewallRule(RuleKind.IP, "192.0.2.9", 1.0)]) as store:
+        good = make_writer(store, FakePlane())
+        writer = Stubborn(store, good.live, FakePlane())
+        expiry = Expiry(writer)
+        try:
+            wait_until(lambda: writer.refusals == 1)
+            writer.rules_changed.set()  # it tries again when something changes, or after a while
+            wait_until(lambda: writer.refusals == 2)
+            assert "192.0.2.9" in blocked(writer)
+        finally:
+            expiry.close()

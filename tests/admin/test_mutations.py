@@ -1,0 +1,114 @@
+import pytest
+
+from mcproxy.admin import mutations
+from mcproxy.admin.errors import AlreadyThere, InvalidField, NotThere, Refusal, TooMany
+from mcproxy.admin.mutations import Decision
+from mcproxy.model import FirewallRule, Listener, RuleKind
+from mcproxy.store.change import next_table, table_values
+from mcproxy.table import Table
+from tests.control_plane import RULES, SEED, route
+
+TABLE = Table.build(SEED, RULES, 1)
+NEW = Listener(":8443")
+IP = RuleKind.IP
+
+
+def after(decide: Decision, table: Table = TABLE, now: float = 100.0) -> Table:
+    return next_table(table, decide(table, now), table.generation + 1)
+
+
+def test_a_listener_comes_changes_and_goes_with_its_routes() -> None:
+    there = after(mutations.put_listener(NEW, exists=False))
+    assert list(there.listeners) == [":443", ":8443"]
+    changed = after(mutations.put_listener(Listener(":8443", max_connections=4), exists=True), there)
+    assert changed.listeners[":8443"].listener.max_connections == 4
+    routed = after(mutations.put_route(":8443", route("a.example.org"), exists=False), changed)
+    gone = mutations.remove_listener(":8443")(routed, 0.0)
+    assert [str(change.key) for change in gone] == ["route a.example.org on :8443", "listener :8443"]
+    assert table_values(next_table(routed, gone, 9)) == table_values(TABLE)
+
+
+def test_a_route_comes_changes_and_goes() -> None:
+    there = after(mutations.put_route("", route("a.example.org"), exists=False))
+    assert "a.example.org" in there.listeners[":443"].routes
+    changed = after(mutations.put_route(":443", route("a.example.org", "127.0.0.1:9"), exists=True), there)
+    assert str(changed.listeners[":443"].routes["a.example.org"].backend) == "127.0.0.1:9"
+    assert table_values(after(mutations.remove_route("", "a.example.org"), changed)) == table_values(TABLE)
+
+
+def test_a_temporary_rule_takes_a_new_end_and_may_become_permanent() -> None:
+    rule = FirewallRule(IP, "192.0.2.9")
+    there = after(mutations.add_rule(rule, 60.0))
+    assert FirewallRule(IP, "192.0.2.9", 160.0) in set(there.firewall.rules())
+    longer = after(mutations.add_rule(rule, 90.0), there)
+    assert FirewallRule(IP, "192.0.2.9", 190.0) in set(longer.firewall.rules())
+    assert rule in set(after(mutations.add_rule(rule, 0.0), longer).firewall.rules())
+
+
+def test_a_permanent_rule_is_never_made_temporary() -> None:
+    with pytest.raises(AlreadyThere, match=r"firewall rule ip 192\.0\.2\.1 exists, for good"):
+        mutations.add_rule(RULES[0], 60.0)(TABLE, 0.0)
+
+
+def test_only_ended_rules_that_are_still_the_same_end() -> None:
+    ended, renewed, later = (FirewallRule(IP, f"192.0.2.{i}", 99.0 + i) for i in (10, 11, 12))
+    table = Table.build(SEED, [ended, FirewallRule(IP, "192.0.2.11", 500.0), later], 1)
+    decide = mutations.end_rules([ended, renewed, later])
+    assert [change.old for change in decide(table, 110.5)] == [ended]
+    assert decide(Table.build(SEED, [], 1), 1000.0) == []
+
+
+@pytest.mark.parametrize(
+    ("decide", "refusal", "words"),
+    [
+        (mutations.put_listener(Listener(":443"), exists=False), AlreadyThere, "the listener :443 exists"),
+        (mutations.put_listener(NEW, exists=True), NotThere, "there is no listener :8443"),
+        (mutations.remove_listener(":1"), NotThere, "there is no listener :1"),
+        (mutations.put_route("", SEED[0][1][0], exists=False), AlreadyThere, "route git.example.org on :443 exists"),
+        (mutations.put_route("", route("a.b"), exists=True), NotThere, "there is no route a.b on :443"),
+        (mutations.put_route(":1", route("a.b"), exists=False), NotThere, "no listener :1; there are :443"),
+        (mutations.remove_route(":443", "a.b"), NotThere, "there is no route a.b on :443"),
+        (mutations.remove_rule(IP, "192.0.2.9"), NotThere, "there is no firewall rule ip 192.0.2.9"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_words(decide: Decision, refusal: type[Refusal], words: str) -> None:
+    with pytest.raises(refusal, match=words.replace(".", r"\.")):
+        decide(TABLE, 0.0)
+
+
+def test_the_listener_must_be_named_where_there_are_several_or_none() -> None:
+    many = Table.build([(Listener(f":{port}"), []) for port in range(1, 9)])
+    with pytest.raises(InvalidField, match=r"listener: say which one: there are :1, :2, :3, :4, :5 and 3 more"):
+        mutations.only_listener(many, "")
+    with pytest.raises(InvalidField, match="there are none"):
+        mutations.only_listener(Table(), "")
+    assert mutations.only_listener(many, ":7") == ":7"
+
+
+class Full(dict[str, object]):
+    """As many entries as it is told."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+
+def test_listeners_have_a_bound() -> None:
+    table = Table(1, Full(mutations.MAX_LISTENERS))  # type: ignore[arg-type]
+    with pytest.raises(TooMany, match="1000 listeners, which is the limit"):
+        mutations.put_listener(NEW, exists=False)(table, 0.0)
+
+
+def test_rules_have_a_bound() -> None:
+    table = Table(1, {}, type(TABLE.firewall)(ips=Full(mutations.MAX_RULES)))  # type: ignore[arg-type]
+    with pytest.raises(TooMany, match="1000000 firewall rules, which is the limit"):
+        mutations.add_rule(RULES[0], 0.0)(table, 0.0)
+
+
+def test_routes_have_a_bound() -> None:
+    listener = type(TABLE.listeners[":443"])(SEED[0][0], TABLE.listeners[":443"].trusted, Full(mutations.MAX_ROUTES))  # type: ignore[arg-type]
+    with pytest.raises(TooMany, match=":443 has 1000000 routes, which is the limit"):
+        mutations.put_route("", route("a.b"), exists=False)(Table(1, {":443": listener}), 0.0)
