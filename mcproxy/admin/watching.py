@@ -34,7 +34,12 @@ class Watcher:
         self._late = late
 
     def __repr__(self) -> str:
-        return f"<Watcher waiting={self._events.qsize()} dropped={self.dropped}>"
+        return f"<Watcher waiting={self.waiting} dropped={self.dropped}>"
+
+    @property
+    def waiting(self) -> int:
+        """Events that the reader has not taken yet."""
+        return self._events.qsize()
 
     def __call__(self, event: ConnectionEvent) -> None:
         """Take an event. Never blocks."""
@@ -67,8 +72,9 @@ class Watcher:
 class Watchers:
     """All readers."""
 
-    def __init__(self, plane: DataPlane) -> None:
+    def __init__(self, plane: DataPlane, grace: float = GRACE) -> None:
         self._plane = plane
+        self._grace = grace
         self._lock = threading.Lock()
         self._open: set[Watcher] = set()
         self._late: queue.SimpleQueue[Watcher | None] = queue.SimpleQueue()
@@ -110,5 +116,5 @@ class Watchers:
 
     def _cancel_late(self) -> None:
         while (watcher := self._late.get()) is not None:
-            if not watcher.ended.wait(GRACE):
+            if not watcher.ended.wait(self._grace):
                 watcher.context.cancel()

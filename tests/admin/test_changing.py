@@ -1,0 +1,202 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from mcproxy.admin.changing import LEVELS
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.admin.plane import CertificateStatus, ConnectionInfo, GeoipStatus, PlaneBusy
+from mcproxy.store import history
+from mcproxy.store.change import table_values
+from tests.control_plane import DEADLINE, Control, running
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Iterator[Control]:
+    with running(tmp_path) as made:
+        yield made
+
+
+def call(control: Control, method: str, request: Any) -> Any:
+    return getattr(control.stub, method)(request, timeout=DEADLINE)
+
+
+def refused(control: Control, method: str, request: Any) -> tuple[grpc.StatusCode, str]:
+    """How a call is refused; it changes nothing."""
+    before = control.writer.live.table
+    with pytest.raises(grpc.RpcError) as caught:
+        call(control, method, request)
+    assert control.writer.live.table is before
+    answer: Any = caught.value
+    return answer.code(), answer.details()
+
+
+NEW = pb.Route(hostname="New.Example.org", backend="127.0.0.1:9")
+
+
+def test_listeners(control: Control) -> None:
+    assert call(control, "AddListener", pb.AddListenerRequest(listener=pb.Listener(addr=":8443"))).generation == 2
+    assert control.plane.accepting == {":443", ":8443"}
+    changed = pb.Listener(addr=":8443", max_connections=5)
+    assert call(control, "UpdateListener", pb.UpdateListenerRequest(listener=changed)).generation == 3
+    assert control.writer.live.table.listeners[":8443"].listener.max_connections == 5
+    call(control, "AddRoute", pb.AddRouteRequest(listener=":8443", route=NEW))
+    gone = call(control, "RemoveListener", pb.RemoveListenerRequest(addr=":8443"))
+    assert (gone.generation, gone.removed_routes) == (5, 1)
+    assert control.plane.accepting == {":443"}
+
+
+def test_routes(control: Control) -> None:
+    assert call(control, "AddRoute", pb.AddRouteRequest(route=NEW)).generation == 2
+    other = pb.Route(hostname="new.example.org", backend="unix:/run/a.sock")
+    assert call(control, "UpdateRoute", pb.UpdateRouteRequest(route=other)).generation == 3
+    assert str(control.writer.live.table.listeners[":443"].routes["new.example.org"].backend) == "unix:/run/a.sock"
+    removal = pb.RemoveRouteRequest(hostname="NEW.example.org.")
+    assert call(control, "RemoveRoute", removal).generation == 4
+
+
+def test_an_l7_route_is_judged_by_the_data_plane(control: Control) -> None:
+    l7 = pb.Route(
+        hostname="l7.example.org", backend="127.0.0.1:9", mode=pb.MODE_L7, tls_cert="/c.pem", tls_key="/k.pem"
+    )
+    answer = call(control, "AddRoute", pb.AddRouteRequest(route=l7))
+    assert list(answer.warnings) == ["its certificate ends in 3 days"]
+    control.plane.fail["check_route"] = ValueError("tls_cert: is for another name")
+    code, words = refused(control, "UpdateRoute", pb.UpdateRouteRequest(route=l7))
+    assert (code, words) == (grpc.StatusCode.INVALID_ARGUMENT, "route: tls_cert: is for another name")
+
+
+def test_rules(control: Control) -> None:
+    request = pb.AddFirewallRuleRequest(kind=pb.RULE_KIND_IP, value="203.0.113.9", ttl_seconds=60, kill=True)
+    answer = call(control, "AddFirewallRule", request)
+    assert (answer.generation, answer.killed, answer.rule.value) == (2, 3, "203.0.113.9")
+    assert answer.rule.expires_at == pytest.approx(control.writer.clock() + 60, abs=DEADLINE)
+    request = pb.AddFirewallRuleRequest(kind=pb.RULE_KIND_COUNTRY, value="de")
+    assert call(control, "AddFirewallRule", request).killed == 0
+    removal = pb.RemoveFirewallRuleRequest(kind=pb.RULE_KIND_COUNTRY, value="DE")
+    assert call(control, "RemoveFirewallRule", removal).generation == 4
+
+
+def test_a_country_needs_a_database(control: Control) -> None:
+    control.plane.geoip = GeoipStatus()
+    request = pb.AddFirewallRuleRequest(kind=pb.RULE_KIND_COUNTRY, value="DE")
+    code, words = refused(control, "AddFirewallRule", request)
+    assert code is grpc.StatusCode.FAILED_PRECONDITION
+    assert "firewall.geoip_db" in words
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "code"),
+    [
+        (
+            "AddRoute",
+            pb.AddRouteRequest(route=pb.Route(hostname="git.example.org", backend="1.1.1.1:1")),
+            "ALREADY_EXISTS",
+        ),
+        ("UpdateRoute", pb.UpdateRouteRequest(route=NEW), "NOT_FOUND"),
+        ("RemoveRoute", pb.RemoveRouteRequest(hostname="new.example.org"), "NOT_FOUND"),
+        ("AddRoute", pb.AddRouteRequest(listener=":1", route=NEW), "NOT_FOUND"),
+        ("AddRoute", pb.AddRouteRequest(), "INVALID_ARGUMENT"),
+        ("RemoveRoute", pb.RemoveRouteRequest(), "INVALID_ARGUMENT"),
+        ("AddListener", pb.AddListenerRequest(), "INVALID_ARGUMENT"),
+        ("AddListener", pb.AddListenerRequest(listener=pb.Listener(addr=":443")), "ALREADY_EXISTS"),
+        ("RemoveListener", pb.RemoveListenerRequest(), "INVALID_ARGUMENT"),
+        ("RemoveListener", pb.RemoveListenerRequest(addr=":1"), "NOT_FOUND"),
+        ("AddFirewallRule", pb.AddFirewallRuleRequest(kind=pb.RULE_KIND_IP, value="192.0.2.1"), "ALREADY_EXISTS"),
+        ("AddFirewallRule", pb.AddFirewallRuleRequest(kind=pb.RULE_KIND_IP, value="x"), "INVALID_ARGUMENT"),
+        ("RemoveFirewallRule", pb.RemoveFirewallRuleRequest(kind=pb.RULE_KIND_IP, value="192.0.2.9"), "NOT_FOUND"),
+        ("Rollback", pb.RollbackRequest(generation=1), "INVALID_ARGUMENT"),
+        ("CloseConnection", pb.CloseConnectionRequest(id=5), "NOT_FOUND"),
+        ("SetLogLevel", pb.SetLogLevelRequest(level="loud"), "INVALID_ARGUMENT"),
+    ],
+)
+def test_refusals(control: Control, method: str, request_: Any, code: str) -> None:
+    assert refused(control, method, request_)[0] is grpc.StatusCode[code]
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("AddRoute", pb.AddRouteRequest(route=NEW, expected_generation=7)),
+        ("AddListener", pb.AddListenerRequest(listener=pb.Listener(addr=":1"), expected_generation=7)),
+        ("UpdateListener", pb.UpdateListenerRequest(listener=pb.Listener(addr=":443"), expected_generation=7)),
+        ("RemoveListener", pb.RemoveListenerRequest(addr=":443", expected_generation=7)),
+        ("UpdateRoute", pb.UpdateRouteRequest(route=NEW, expected_generation=7)),
+        ("RemoveRoute", pb.RemoveRouteRequest(hostname="git.example.org", expected_generation=7)),
+        ("AddFirewallRule", pb.AddFirewallRuleRequest(kind=pb.RULE_KIND_IP, value="10.1.1.1", expected_generation=7)),
+        (
+            "RemoveFirewallRule",
+            pb.RemoveFirewallRuleRequest(kind=pb.RULE_KIND_IP, value="192.0.2.1", expected_generation=7),
+        ),
+        ("Rollback", pb.RollbackRequest(generation=0, expected_generation=7)),
+    ],
+)
+def test_every_mutation_can_expect_a_generation(control: Control, method: str, request_: Any) -> None:
+    code, words = refused(control, method, request_)
+    assert code is grpc.StatusCode.ABORTED
+    assert "the generation is 1, not 7" in words
+
+
+def test_an_address_in_use(control: Control) -> None:
+    control.plane.fail["bind_listener"] = OSError(98, "Address already in use")
+    code, words = refused(control, "AddListener", pb.AddListenerRequest(listener=pb.Listener(addr=":1")))
+    assert (code, words) == (grpc.StatusCode.FAILED_PRECONDITION, "can't listen on :1: Address already in use")
+
+
+def test_a_hub_that_does_not_answer(control: Control) -> None:
+    control.plane.fail["bind_listener"] = PlaneBusy("the data plane didn't answer in 5 s")
+    request = pb.AddListenerRequest(listener=pb.Listener(addr=":1"))
+    assert refused(control, "AddListener", request)[0] is grpc.StatusCode.UNAVAILABLE
+
+
+def test_back_and_back_again(control: Control) -> None:
+    before = table_values(control.writer.live.table)
+    call(control, "AddRoute", pb.AddRouteRequest(route=NEW))
+    call(control, "AddListener", pb.AddListenerRequest(listener=pb.Listener(addr=":8443")))
+    after = table_values(control.writer.live.table)
+    back = call(control, "Rollback", pb.RollbackRequest(generation=1))
+    assert (back.generation, back.changes) == (4, 2)
+    assert table_values(control.writer.live.table) == before
+    assert control.plane.accepting == {":443"}
+    call(control, "Rollback", pb.RollbackRequest(generation=3))
+    assert table_values(control.writer.live.table) == after
+    assert control.plane.accepting == {":443", ":8443"}
+    assert {r.action for r in history.revisions(control.writer.store, 4)} == {"rollback 1", "rollback 3"}
+
+
+def test_a_call_whose_deadline_has_passed_changes_nothing(control: Control) -> None:
+    with control.writer._lock:  # somebody else's mutation takes its time
+        with pytest.raises(grpc.RpcError) as caught:
+            control.stub.AddRoute(pb.AddRouteRequest(route=NEW), timeout=0.05)
+        answer: Any = caught.value
+        assert answer.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert call(control, "AddRoute", pb.AddRouteRequest(route=NEW)).generation == 2, "it was not done meanwhile"
+
+
+def test_connections_can_be_cut(control: Control) -> None:
+    control.plane.open = [ConnectionInfo(5, ":443", "192.0.2.1:5", 0.0, "relaying")]
+    call(control, "CloseConnection", pb.CloseConnectionRequest(id=5))
+    assert ("close_connection", 5) in control.plane.calls
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_log_level(control: Control, level: str) -> None:
+    call(control, "SetLogLevel", pb.SetLogLevelRequest(level=level))
+    assert control.plane.level == level
+
+
+def test_reloads(control: Control) -> None:
+    control.plane.certificates = [CertificateStatus(":443", "a.b", "/c.pem", 9.0)]
+    assert call(control, "ReloadGeoip", pb.ReloadGeoipRequest()).geoip.path == "/geo.mmdb"
+    assert call(control, "ReloadCertificates", pb.ReloadCertificatesRequest()).certificates[0].not_after == 9.0
+    control.plane.fail = {name: ValueError("it is broken") for name in ("reload_geoip", "reload_certificates")}
+    for method, request in (
+        ("ReloadGeoip", pb.ReloadGeoipRequest()),
+        ("ReloadCertificates", pb.ReloadCertificatesRequest()),
+    ):
+        code, words = refused(control, method, request)
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert "it is broken" in words
+        assert "stay" in words

@@ -1,0 +1,32 @@
+import grpc
+import pytest
+
+from mcproxy.admin import errors
+from mcproxy.store.errors import Conflict, Exists, StoreError, Unavailable
+
+
+def status(error: Exception) -> grpc.StatusCode:
+    return next(code for kind, code in errors.STATUS.items() if isinstance(error, kind))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.InvalidField("route.hostname", "is empty"), grpc.StatusCode.INVALID_ARGUMENT),
+        (Exists("a"), grpc.StatusCode.ALREADY_EXISTS),
+        (Conflict("a"), grpc.StatusCode.ABORTED),
+        (Unavailable("a"), grpc.StatusCode.UNAVAILABLE),
+        (StoreError("a"), grpc.StatusCode.UNAVAILABLE),
+    ],
+)
+def test_the_most_exact_status_counts(error: Exception, code: grpc.StatusCode) -> None:
+    assert status(error) is code
+
+
+def test_every_refusal_has_a_status() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Refusal)]
+    assert set(kinds) - {errors.Refusal} <= set(errors.STATUS)
+
+
+def test_a_bad_field_is_named_first() -> None:
+    assert str(errors.InvalidField("ttl_seconds", "is negative")) == "ttl_seconds: is negative"

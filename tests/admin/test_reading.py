@@ -1,0 +1,197 @@
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from mcproxy import __version__
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind, RouteCounters
+from mcproxy.admin.watching import BATCH, QUEUE
+from mcproxy.model import Listener
+from mcproxy.store.store import read_table
+from tests.control_plane import DEADLINE, SEED, Control, route, running
+from tests.peers import until
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Iterator[Control]:
+    with running(tmp_path) as made:
+        yield made
+
+
+def call(control: Control, method: str, request: Any) -> Any:
+    return getattr(control.stub, method)(request, timeout=DEADLINE)
+
+
+def pages(control: Control, method: str, request: Any, items: str) -> list[Any]:
+    """All items, and never more on a page than asked for."""
+    found: list[Any] = []
+    while True:
+        answer = call(control, method, request)
+        batch = getattr(answer, items)
+        assert len(batch) <= request.page_size
+        found += batch
+        if not answer.next_page_token:
+            return found
+        request.page_token = answer.next_page_token
+
+
+def test_status(control: Control) -> None:
+    answer = call(control, "GetStatus", pb.GetStatusRequest())
+    assert (answer.state, answer.version, answer.generation, answer.schema_version) == ("serving", __version__, 1, 1)
+    assert (answer.routes, answer.firewall_rules, answer.log_level, answer.watchers) == (2, 2, "info", 0)
+    (listener,) = answer.listeners
+    assert (listener.addr, listener.routes, listener.refused) == (":443", 2, 2)
+    assert dict(listener.refused_by_reason) == {"blocked_ip": 2}
+
+
+def test_lists_come_in_pages(tmp_path: Path) -> None:
+    seed = [(Listener(f":{port}"), [route(f"{name}.example.org") for name in "abc"]) for port in (443, 8443)]
+    with running(tmp_path, seed=seed) as control:
+        control.plane.open = [ConnectionInfo(i, ":443", "192.0.2.1:5", 0.0, "relaying") for i in range(1, 8)]
+        control.plane.counters = [RouteCounters(addr, each.hostname) for addr, some in _flat(seed) for each in some]
+        for method, request, items, count in (
+            ("ListListeners", pb.ListListenersRequest(page_size=1), "listeners", 2),
+            ("ListRoutes", pb.ListRoutesRequest(page_size=4), "routes", 6),
+            ("ListRoutes", pb.ListRoutesRequest(page_size=2, listener=":443"), "routes", 3),
+            ("ListFirewallRules", pb.ListFirewallRulesRequest(page_size=1), "rules", 2),
+            ("ListConnections", pb.ListConnectionsRequest(page_size=3), "connections", 7),
+            ("ListRouteCounters", pb.ListRouteCountersRequest(page_size=5), "routes", 6),
+            ("ListRevisions", pb.ListRevisionsRequest(page_size=3), "revisions", 10),
+            ("ListRevisions", pb.ListRevisionsRequest(page_size=3, what="route", listener=":443"), "revisions", 3),
+        ):
+            found = pages(control, method, request, items)
+            assert len(found) == count, method
+            assert len({str(each) for each in found}) == count, f"{method}: nothing twice"
+
+
+def _flat(seed: Any) -> Iterator[tuple[str, Any]]:
+    return ((listener.addr, routes) for listener, routes in seed)
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "words"),
+    [
+        ("ListRoutes", pb.ListRoutesRequest(page_token="nonsense"), "page_token: "),
+        ("ListConnections", pb.ListConnectionsRequest(page_token="nonsense"), "page_token: "),
+        ("ListRoutes", pb.ListRoutesRequest(listener="nonsense"), "listener: "),
+        ("ListRevisions", pb.ListRevisionsRequest(what="nonsense"), "what: must be one of listener, route, rule"),
+        ("TestFirewall", pb.TestFirewallRequest(ip="nonsense"), "ip: "),
+        ("Explain", pb.ExplainRequest(sni="a.b"), "ip: "),
+        ("CreateSnapshot", pb.CreateSnapshotRequest(file_name="../x.db"), "file_name: must be a plain file name"),
+        ("CreateSnapshot", pb.CreateSnapshotRequest(file_name=".x"), "file_name: "),
+    ],
+)
+def test_bad_input_names_its_field(control: Control, method: str, request_: Any, words: str) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        call(control, method, request_)
+    answer: Any = caught.value
+    assert answer.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert answer.details().startswith(words)
+
+
+def test_routes_of_a_listener_that_is_not_there(control: Control) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        call(control, "ListRoutes", pb.ListRoutesRequest(listener=":1"))
+    answer: Any = caught.value
+    assert answer.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_the_firewall_and_a_whole_decision(control: Control) -> None:
+    blocked = call(control, "TestFirewall", pb.TestFirewallRequest(ip="192.0.2.1"))
+    assert (blocked.blocked, blocked.reason, len(blocked.steps)) == (True, "blocked_ip", 1)
+    control.plane.countries["203.0.113.1"] = "DE"
+    free = call(control, "TestFirewall", pb.TestFirewallRequest(ip="203.0.113.1"))
+    assert (free.blocked, free.reason, free.country) == (False, "ok", "DE")
+    answer = call(control, "Explain", pb.ExplainRequest(sni="git.example.org", ip="203.0.113.1"))
+    assert (answer.reason, answer.route.backend, answer.generation) == ("ok", "127.0.0.1:3000", 1)
+    answer = call(control, "Explain", pb.ExplainRequest(listener=":1", sni="git.example.org", ip="203.0.113.1"))
+    assert (answer.reason, answer.HasField("route")) == ("route_unknown", False)
+
+
+def test_revisions_name_the_user(control: Control) -> None:
+    call(control, "AddRoute", pb.AddRouteRequest(route=pb.Route(hostname="a.b", backend="127.0.0.1:1")))
+    (newest,) = call(control, "ListRevisions", pb.ListRevisionsRequest(page_size=1)).revisions
+    assert newest.who.startswith("uid:")
+    assert (newest.generation, newest.action, list(newest.key)) == (2, "route.add", [":443", "a.b"])
+    assert (newest.old_json, json.loads(newest.new_json)["backend"]) == ("", "127.0.0.1:1")
+
+
+def test_the_file_against_the_database(tmp_path: Path) -> None:
+    with running(tmp_path, read_seed=lambda: (SEED, [])) as control:
+        answer = call(control, "GetDiff", pb.GetDiffRequest())
+        assert [(each.what, list(each.key), each.file_json) for each in answer.differences] == [
+            ("rule", ["cidr", "198.51.100.0/24"], ""),
+            ("rule", ["ip", "192.0.2.1"], ""),
+        ]
+        assert not answer.truncated
+
+
+def test_a_long_answer_is_cut_and_says_so(tmp_path: Path) -> None:
+    many = [(Listener(":443"), [route(f"r{i}.example.org") for i in range(1500)])]
+    with running(tmp_path, read_seed=lambda: (many, [])) as control:
+        answer = call(control, "GetDiff", pb.GetDiffRequest())
+        assert (len(answer.differences), answer.truncated) == (1000, True)
+
+
+def test_a_snapshot_is_made_beside_the_database(control: Control) -> None:
+    answer = call(control, "CreateSnapshot", pb.CreateSnapshotRequest(file_name="copy.db"))
+    assert Path(answer.path) == control.writer.store.path.with_name("copy.db")
+    assert (Path(answer.path).stat().st_size, answer.generation) == (answer.size_bytes, 1)
+    assert read_table(Path(answer.path)).generation == 1
+    with pytest.raises(grpc.RpcError) as caught:
+        call(control, "CreateSnapshot", pb.CreateSnapshotRequest(file_name="copy.db"))
+    refusal: Any = caught.value
+    assert refusal.code() is grpc.StatusCode.ALREADY_EXISTS
+    assert call(control, "CreateSnapshot", pb.CreateSnapshotRequest()).path.startswith(str(Path(answer.path).parent))
+
+
+def test_metrics(control: Control) -> None:
+    text = call(control, "GetMetrics", pb.GetMetricsRequest()).text
+    assert "mcproxy_generation 1\n" in text
+
+
+def test_watching_until_the_caller_ends_it(control: Control) -> None:
+    stream = control.stub.WatchConnections(pb.WatchConnectionsRequest())
+    assert control.plane.subscribed.wait(DEADLINE)
+    assert call(control, "GetStatus", pb.GetStatusRequest()).watchers == 1
+    info = ConnectionInfo(7, ":443", "192.0.2.1:5", 0.0, "relaying")
+    for number in range(3):
+        control.plane.sinks[0](ConnectionEvent(EventKind.OPENED, float(number), info))
+    found: list[float] = []
+    while len(found) < 3:
+        found += [event.at for event in next(stream).events]
+    assert found == [0.0, 1.0, 2.0]
+    stream.cancel()
+    until(lambda: not control.plane.sinks, "the hub to be rid of it")
+
+
+def test_a_watcher_that_takes_nothing_is_cut_off_and_frees_its_thread(control: Control) -> None:
+    stream = control.stub.WatchConnections(pb.WatchConnectionsRequest())
+    assert control.plane.subscribed.wait(DEADLINE)
+    (watcher,) = control.plane.sinks
+    info = ConnectionInfo(7, ":443", "192.0.2.1:5", 0.0, "peeking")
+    event = ConnectionEvent(EventKind.REFUSED, 0.0, info, detail="x" * 10_000)
+    while _taken(watcher):  # gRPC and the sockets hold a few megabytes
+        for _ in range(BATCH):
+            watcher(event)
+    for _ in range(QUEUE + 1):  # now the thread stands in gRPC, and the queue fills
+        watcher(event)
+    until(lambda: call(control, "GetStatus", pb.GetStatusRequest()).watchers == 0, "its place to be free")
+    until(lambda: not control.plane.sinks, "the hub to be rid of it")
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stream)
+    answer: Any = caught.value
+    assert answer.code() is grpc.StatusCode.CANCELLED
+
+
+def _taken(watcher: Any) -> bool:
+    """Whether the reader's thread takes what waits, in half a second."""
+    end = time.monotonic() + 0.5
+    while watcher.waiting and time.monotonic() < end:
+        time.sleep(0.005)
+    return not watcher.waiting
