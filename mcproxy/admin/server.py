@@ -49,6 +49,7 @@ class AdminServer:
         """Listen and serve. Raises AdminError."""
         self.address = config.addr  # with the port that was chosen, where the configuration says 0
         self._service = service
+        self._closed = False
         self._doorman = _doorman(config)
         self._health = health.HealthServicer(experimental_non_blocking=False)
         self._pool = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="admin")
@@ -76,7 +77,10 @@ class AdminServer:
         self._health.enter_graceful_shutdown()
 
     def close(self) -> None:
-        """Let the calls end, then stop; streams end at once."""
+        """Let the calls end, then stop; streams end at once. A second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self.drain()
         self._service.watchers.close()
         self._server.stop(STOP_GRACE).wait()

@@ -1,0 +1,260 @@
+import datetime as dt
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from mcproxy.admin import server
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
+from mcproxy.admin.server import AdminError, AdminServer
+from mcproxy.config import GrpcSection
+from tests.control_plane import DEADLINE, Control, running
+from tests.peers import until
+
+SHORT = 2.0  # seconds for a call that is to fail
+
+
+@dataclass
+class Pair:
+    """A certificate and its key, on disk."""
+
+    cert: Path
+    key: Path
+
+    @classmethod
+    def of(cls, authority: trustme.CA, folder: Path, *names: str, **options: Any) -> "Pair":
+        issued = authority.issue_cert(*names, **options)
+        stem = names[0] if names else str(options["common_name"])
+        made = cls(folder / f"{stem}.pem", folder / f"{stem}.key")
+        made.cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        made.key.write_bytes(issued.private_key_pem.bytes())
+        return made
+
+
+@pytest.fixture
+def ours() -> trustme.CA:
+    return trustme.CA()
+
+
+def tls(folder: Path, authority: trustme.CA, *, mutual: bool) -> GrpcSection:
+    """A server on TCP, whose clients must have a certificate of the same authority if it is mutual."""
+    pair = Pair.of(authority, folder, "127.0.0.1")
+    (folder / "ca.pem").write_bytes(authority.cert_pem.bytes())
+    return GrpcSection(
+        addr="127.0.0.1:0",
+        tls_cert=str(pair.cert),
+        tls_key=str(pair.key),
+        client_ca=str(folder / "ca.pem") if mutual else "",
+    )
+
+
+@contextmanager
+def client(control: Control, authority: trustme.CA, pair: Pair | None = None) -> Iterator[Any]:
+    """A stub over TLS, with a certificate or without."""
+    chain, key = (pair.cert.read_bytes(), pair.key.read_bytes()) if pair else (None, None)
+    credentials = grpc.ssl_channel_credentials(authority.cert_pem.bytes(), key, chain)
+    with grpc.secure_channel(control.server.address, credentials) as channel:
+        yield pb_grpc.ProxyAdminServiceStub(channel)  # type: ignore[no-untyped-call]
+
+
+def status(stub: Any, timeout: float = DEADLINE) -> Any:
+    return stub.GetStatus(pb.GetStatusRequest(), timeout=timeout)
+
+
+def refusal(call: Callable[[], object]) -> grpc.StatusCode:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    answer: Any = caught.value
+    code: grpc.StatusCode = answer.code()
+    return code
+
+
+def test_tls_without_client_certificates(tmp_path: Path, ours: trustme.CA) -> None:
+    with running(tmp_path, tls(tmp_path, ours, mutual=False)) as control, client(control, ours) as stub:
+        assert status(stub).generation == 1
+
+
+def test_mutual_tls_records_the_certificates_name(tmp_path: Path, ours: trustme.CA) -> None:
+    alice = Pair.of(ours, tmp_path, common_name="alice")
+    with running(tmp_path, tls(tmp_path, ours, mutual=True)) as control, client(control, ours, alice) as stub:
+        stub.AddRoute(pb.AddRouteRequest(route=pb.Route(hostname="a.b", backend="127.0.0.1:1")), timeout=DEADLINE)
+        (newest,) = stub.ListRevisions(pb.ListRevisionsRequest(page_size=1), timeout=DEADLINE).revisions
+        assert newest.who == "cert:alice"
+
+
+@pytest.mark.parametrize("kind", ["none", "other authority", "expired", "not yet valid"])
+def test_mutual_tls_refuses(tmp_path: Path, ours: trustme.CA, kind: str) -> None:
+    now, day = dt.datetime.now(dt.UTC), dt.timedelta(days=1)
+    made: dict[str, Callable[[], Pair | None]] = {
+        "none": lambda: None,
+        "other authority": lambda: Pair.of(trustme.CA(), tmp_path, common_name="eve"),
+        "expired": lambda: Pair.of(ours, tmp_path, common_name="old", not_before=now - 2 * day, not_after=now - day),
+        "not yet valid": lambda: Pair.of(ours, tmp_path, common_name="new", not_before=now + day),
+    }
+    with running(tmp_path, tls(tmp_path, ours, mutual=True)) as control:
+        with client(control, ours, made[kind]()) as stub:
+            assert refusal(lambda: status(stub, SHORT)) in {
+                grpc.StatusCode.UNAVAILABLE,
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+            }
+        with client(control, ours, Pair.of(ours, tmp_path, common_name="bob")) as stub:
+            assert status(stub).generation == 1, "the server is well"
+
+
+def test_plain_tcp_gets_nowhere(tmp_path: Path, ours: trustme.CA) -> None:
+    with running(tmp_path, tls(tmp_path, ours, mutual=False)) as control:
+        with grpc.insecure_channel(control.server.address) as channel:
+            stub = pb_grpc.ProxyAdminServiceStub(channel)  # type: ignore[no-untyped-call]
+            assert refusal(lambda: status(stub, SHORT)) is grpc.StatusCode.UNAVAILABLE
+        host, _, port = control.server.address.rpartition(":")
+        with socket.create_connection((host, int(port)), DEADLINE) as plain:
+            plain.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            assert b"grpc" not in plain.recv(1000)
+
+
+def test_old_tls_is_refused(tmp_path: Path, ours: trustme.CA) -> None:
+    with running(tmp_path, tls(tmp_path, ours, mutual=False)) as control:
+        host, _, port = control.server.address.rpartition(":")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        ours.configure_trust(context)
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        with pytest.warns(DeprecationWarning, match="deprecated"):
+            context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+        with socket.create_connection((host, int(port)), DEADLINE) as plain, pytest.raises((ssl.SSLError, OSError)):
+            context.wrap_socket(plain, server_hostname=host)
+
+
+def test_a_server_without_certificate_is_not_started(tmp_path: Path) -> None:
+    section = GrpcSection.model_construct(addr="127.0.0.1:0", tls_cert="", tls_key="", client_ca="")
+    with running(tmp_path) as control, pytest.raises(AdminError, match="needs tls_cert and tls_key"):
+        AdminServer(section, control.service)
+
+
+def test_an_address_in_use(tmp_path: Path, ours: trustme.CA) -> None:
+    section = tls(tmp_path, ours, mutual=False)
+    with running(tmp_path, section) as control:
+        taken = section.model_copy(update={"addr": control.server.address})
+        with pytest.raises(AdminError, match="can't listen on"):
+            AdminServer(taken, control.service)
+        occupied = section.model_copy(update={"addr": f"unix:{tmp_path}"})
+        with pytest.raises(AdminError, match="can't listen on"):
+            AdminServer(occupied, control.service)
+
+
+@pytest.mark.parametrize("damage", ["missing", "broken", "of another key"])
+def test_certificates_that_can_not_be_used(tmp_path: Path, ours: trustme.CA, damage: str) -> None:
+    section = tls(tmp_path, ours, mutual=False)
+    key = Path(section.tls_key)
+    if damage == "missing":
+        key.unlink()
+    elif damage == "broken":
+        key.write_text("nothing of use")
+    else:
+        key.write_bytes(ours.issue_cert("x.example.org").private_key_pem.bytes())
+    with running(tmp_path) as control, pytest.raises(AdminError, match=r"127\.0\.0\.1\.key"):
+        AdminServer(section, control.service)
+
+
+def test_a_new_certificate_is_used_without_a_restart(tmp_path: Path, ours: trustme.CA) -> None:
+    with running(tmp_path, tls(tmp_path, ours, mutual=False)) as control:
+        other = trustme.CA()
+        Path(tmp_path / "127.0.0.1.key").write_text("half written")
+        with client(control, ours) as stub:
+            assert status(stub).generation == 1, "the old one stays"
+        Pair.of(other, tmp_path, "127.0.0.1")
+        with client(control, other) as stub:
+            assert status(stub).generation == 1
+        with client(control, ours) as stub:
+            assert refusal(lambda: status(stub, SHORT)) is grpc.StatusCode.UNAVAILABLE
+
+
+def test_health(tmp_path: Path) -> None:
+    with running(tmp_path) as control:
+        health: Any = health_pb2_grpc.HealthStub(control.channel)
+        for name in ("", "mc_proxy.v1.ProxyAdminService"):
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=DEADLINE)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        request = health_pb2.HealthCheckRequest(service="other")
+        assert refusal(lambda: health.Check(request, timeout=DEADLINE)) is grpc.StatusCode.NOT_FOUND
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        control.server.drain()
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert status(control.stub).generation == 1, "calls are answered while it drains"
+
+
+def test_reflection(tmp_path: Path) -> None:
+    with running(tmp_path) as control:
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(control.channel)
+        asked = [
+            reflection_pb2.ServerReflectionRequest(list_services=""),
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol="mc_proxy.v1.ProxyAdminService"),
+        ]
+        listed, file = stub.ServerReflectionInfo(iter(asked), timeout=DEADLINE)
+        assert "mc_proxy.v1.ProxyAdminService" in {each.name for each in listed.list_services_response.service}
+        assert len(file.file_descriptor_response.file_descriptor_proto) == 1
+
+
+def test_a_request_has_a_bound(tmp_path: Path) -> None:
+    with running(tmp_path) as control:
+        huge = pb.AddRouteRequest(route=pb.Route(hostname="a" * (server.MAX_REQUEST + 1)))
+        call = lambda: control.stub.AddRoute(huge, timeout=DEADLINE)  # noqa: E731
+        assert refusal(call) is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_metadata_have_a_bound(tmp_path: Path) -> None:
+    with running(tmp_path) as control:
+        metadata = [("padding", "x" * (2 * server.MAX_METADATA))]
+        call = lambda: control.stub.GetStatus(pb.GetStatusRequest(), metadata=metadata, timeout=DEADLINE)  # noqa: E731
+        assert refusal(call) is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_calls_at_once_have_a_bound_and_none_waits_in_a_queue(tmp_path: Path) -> None:
+    with running(tmp_path) as control:
+        # A connection of its own: the first one has all the streams that one may have.
+        with _another(control) as stub, control.writer._lock:  # mutations pile up
+            request = pb.AddListenerRequest(listener=pb.Listener(addr=":1"))
+            waiting = [control.stub.AddListener.future(request, timeout=DEADLINE) for _ in range(server.MAX_CALLS)]
+            until(lambda: _is_full(stub), "all places to be taken")
+        codes = [each.code() for each in waiting]
+        assert codes.count(grpc.StatusCode.OK) == 1
+        until(lambda: not _is_full(control.stub), "places to be free")
+
+
+@contextmanager
+def _another(control: Control) -> Iterator[Any]:
+    with grpc.insecure_channel(control.server.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        yield pb_grpc.ProxyAdminServiceStub(channel)  # type: ignore[no-untyped-call]
+
+
+def _is_full(stub: Any) -> bool:
+    try:
+        status(stub)
+    except grpc.RpcError as error:
+        answer: Any = error
+        assert answer.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        return True
+    return False
+
+
+def test_closing_ends_streams_and_leaves_nothing(tmp_path: Path) -> None:
+    threads = set(threading.enumerate())
+    with running(tmp_path) as control:
+        stream = control.stub.WatchConnections(pb.WatchConnectionsRequest())
+        assert control.plane.subscribed.wait(DEADLINE)
+        control.server.close()
+        assert list(stream) == []
+        assert not control.plane.sinks
+    until(lambda: set(threading.enumerate()) <= threads, "threads to end")
+    assert not (tmp_path / "admin.sock").exists()
