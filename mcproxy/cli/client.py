@@ -41,14 +41,15 @@ _REMEDIES = {
 class Client:
     """Calls methods of the service by name."""
 
-    def __init__(self, stub: Any, address: str) -> None:
+    def __init__(self, stub: Any, address: str, timeout: float = TIMEOUT) -> None:
         self._stub = stub
         self._address = address
+        self._timeout = timeout
 
-    def call(self, method: str, request: Any, timeout: float | None = TIMEOUT) -> Any:
+    def call(self, method: str, request: Any) -> Any:
         """One call's answer, or the end of the program."""
         with self._failing():
-            return getattr(self._stub, method)(request, timeout=timeout)
+            return getattr(self._stub, method)(request, timeout=self._timeout)
 
     def stream(self, method: str, request: Any) -> Iterator[Any]:
         """A stream's messages, until the server ends it."""

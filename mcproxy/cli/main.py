@@ -8,7 +8,7 @@ import click
 from mcproxy import __version__
 from mcproxy.cli.lazy import COMMANDS, LazyGroup
 from mcproxy.cli.options import FAILED, INVALID, config_option, fail, find_config, load_config
-from mcproxy.config import ConfigError
+from mcproxy.config import Config, ConfigError
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})

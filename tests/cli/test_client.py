@@ -1,0 +1,104 @@
+import socket
+from pathlib import Path
+
+import grpc
+import pytest
+import trustme
+
+from mcproxy.admin.guard import REFUSED
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
+from mcproxy.cli import client
+from mcproxy.store.errors import Unavailable
+from tests.admin.test_server import Pair, tls
+from tests.cli.runner import Shell, shell, write_config
+from tests.control_plane import Control, running
+
+
+def test_both_sides_mean_the_same_by_refused() -> None:
+    assert client.REFUSED == REFUSED
+
+
+def test_no_server(tmp_path: Path) -> None:
+    nobody = Shell(write_config(tmp_path, f'addr = "unix:{tmp_path}/admin.sock"'))
+    told = nobody.fails(3, "routes", "list")
+    assert told == f"mcproxy: can't reach the server at unix:{tmp_path}/admin.sock: is `mcproxy server` running?"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pair = Pair.of(trustme.CA(), tmp_path, "127.0.0.1")
+    lines = f'addr = "127.0.0.1:{port}"\ntls_cert = "{pair.cert}"\ntls_key = "{pair.key}"'
+    assert "is `mcproxy server` running?" in Shell(write_config(tmp_path, lines)).fails(3, "status")
+
+
+def test_no_admin_api(tmp_path: Path) -> None:
+    told = Shell(write_config(tmp_path, "")).fails(2, "status")
+    assert "has no [grpc]" in told
+    assert "restart the server" in told
+
+
+def test_a_server_that_does_not_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = f"unix:{tmp_path}/admin.sock"
+    with socket.socket(socket.AF_UNIX) as silent, grpc.insecure_channel(address) as channel:
+        silent.bind(str(tmp_path / "admin.sock"))
+        silent.listen()
+        stub = pb_grpc.ProxyAdminServiceStub(channel)  # type: ignore[no-untyped-call]
+        with pytest.raises(SystemExit) as caught:
+            client.Client(stub, address, timeout=0.1).call("GetStatus", pb.GetStatusRequest())
+    assert caught.value.code == 3
+    assert capsys.readouterr().err == f"mcproxy: the server at {address} doesn't answer\n"
+
+
+def test_what_the_server_refuses_is_no_matter_of_reaching_it(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        control.plane.fail["status"] = Unavailable("the disk is full: free some space on it")
+        assert user.fails(1, "status") == "mcproxy: the disk is full: free some space on it"
+
+
+def test_bad_input_is_wrong_usage(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, _):
+        assert user.fails(2, "routes", "add", "a b", "127.0.0.1:1").startswith("mcproxy: route.hostname: ")
+
+
+def section(folder: Path, control: Control, **files: object) -> Path:
+    lines = [f'addr = "{control.server.address}"', f'tls_cert = "{folder}/127.0.0.1.pem"']
+    lines += [f'tls_key = "{folder}/127.0.0.1.key"', *(f'{name} = "{file}"' for name, file in files.items())]
+    return write_config(folder, "\n".join(lines))
+
+
+def test_over_tls_with_a_certificate_of_our_own(tmp_path: Path) -> None:
+    ours = trustme.CA()
+    alice = Pair.of(ours, tmp_path, common_name="alice")
+    with running(tmp_path, tls(tmp_path, ours, mutual=True)) as control:
+        ca = tmp_path / "ca.pem"
+        user = Shell(section(tmp_path, control, server_ca=ca, client_cert=alice.cert, client_key=alice.key))
+        user.ok("routes", "add", "a.example.org", "127.0.0.1:1")
+        assert user.json("routes", "history")[0]["who"] == "cert:alice"
+
+        without = Shell(section(tmp_path, control, server_ca=ca))
+        assert "grpc.client_cert" in without.fails(3, "status")
+
+        other = trustme.CA()
+        (tmp_path / "other.pem").write_bytes(other.cert_pem.bytes())
+        astray = Shell(section(tmp_path, control, server_ca=tmp_path / "other.pem"))
+        assert "grpc.server_ca" in astray.fails(3, "status")
+
+        eve = Pair.of(other, tmp_path, common_name="eve")
+        evil = Shell(section(tmp_path, control, server_ca=ca, client_cert=eve.cert, client_key=eve.key))
+        assert "grpc.client_cert" in evil.fails(3, "status")
+
+        lost = Shell(section(tmp_path, control, server_ca=tmp_path / "no.pem"))
+        assert "no.pem of [grpc] can't be read" in lost.fails(2, "status")
+
+
+@pytest.mark.parametrize(
+    ("configured", "target"),
+    [
+        ("0.0.0.0:9090", "127.0.0.1:9090"),
+        ("[::]:9090", "[::1]:9090"),
+        ("192.0.2.1:9090", "192.0.2.1:9090"),
+        ("unix:/run/a.sock", "unix:/run/a.sock"),
+    ],
+)
+def test_a_server_that_listens_everywhere_is_here_too(configured: str, target: str) -> None:
+    assert client._target(configured) == target

@@ -1,0 +1,38 @@
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.runner import shell
+
+
+def test_add_list_remove(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        told = user.ok("firewall", "add", "ip", "203.0.113.7", "--ttl", "1h", "--kill")
+        assert told.startswith("blocked ip 203.0.113.7 until 20")
+        assert told.endswith("3 connections cut (generation 2)\n")
+        user.ok("firewall", "add", "country", "de")
+        found = {(each["kind"], each["value"]): each["expires_at"] for each in user.json("firewall", "list")}
+        assert found["country", "DE"] == 0
+        assert found["ip", "203.0.113.7"] == pytest.approx(time.time() + 3600, abs=60)
+        assert ["cidr", "198.51.100.0/24", "-"] in user.rows("firewall", "list")
+        assert user.ok("firewall", "remove", "country", "DE") == "no longer blocked: country DE (generation 4)\n"
+        assert len(control.writer.live.table.firewall) == 3
+
+
+def test_what_the_firewall_would_say(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, _):
+        assert user.ok("firewall", "test", "192.0.2.1").splitlines()[-1] == "blocked: blocked_ip"
+        assert user.ok("firewall", "test", "203.0.113.1").splitlines()[-1] == "not blocked"
+        assert user.json("firewall", "test", "198.51.100.9")["reason"] == "blocked_cidr"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("add", "ip", "nonsense"), ("add", "ip", "1.1.1.1", "--ttl", "soon"), ("add", "ip", "1.1.1.1", "--ttl", "0"),
+     ("add", "planet", "mars"), ("remove", "cidr", "10.0.0.1/8"), ("test", "nonsense")],
+)  # fmt: skip
+def test_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    with shell(tmp_path) as (user, control):
+        assert user.fails(2, "firewall", *arguments)
+        assert control.writer.live.table.generation == 1

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import click
+import pytest
+
+from mcproxy.cli import options
+from mcproxy.cli.options import fail, find_config, load_config
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(options.ENVIRONMENT, raising=False)
+    return tmp_path
+
+
+def test_the_file_that_is_given_comes_first(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (elsewhere / "mcproxy.toml").touch()
+    monkeypatch.setenv(options.ENVIRONMENT, "/from/the/environment")
+    assert find_config(Path("/given")) == Path("/given")
+    assert find_config(None) == Path("/from/the/environment")
+
+
+def test_then_the_usual_places_in_their_order(elsewhere: Path) -> None:
+    (elsewhere / "mcproxy.toml").touch()
+    assert find_config(None) == Path("mcproxy.toml")
+    assert options.PLACES == ("./mcproxy.toml", "/srv/mcproxy/mcproxy.toml", "/etc/mcproxy/mcproxy.toml")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_no_file_at_all_is_wrong_usage() -> None:
+    if any(Path(place).exists() for place in options.PLACES):
+        pytest.fail("this machine has a configuration in a usual place")
+    with pytest.raises(click.UsageError, match="give -c FILE, set MCPROXY_CONFIG") as caught:
+        find_config(None)
+    assert caught.value.exit_code == 2
+
+
+def test_a_bad_file_ends_the_program_with_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text('[database]\npath = ""\n[proxy]\nworkers = 0\n')
+    with pytest.raises(SystemExit) as caught:
+        load_config(path)
+    assert caught.value.code == options.INVALID
+    told = capsys.readouterr().err
+    assert "database.path" in told
+    assert "proxy.workers" in told
+
+
+def test_the_exit_statuses_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (options.FAILED, options.INVALID, options.UNREACHABLE) == (1, 2, 3)
+    with pytest.raises(SystemExit) as caught:
+        fail("it did not work")
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "it did not work\n"

@@ -1,0 +1,85 @@
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.cli import output
+from tests.cli.runner import write_config
+from tests.control_plane import running
+
+
+def test_a_message_as_json() -> None:
+    message = pb.GetStatusResponse(
+        generation=2**60, listeners=[pb.ListenerStatus(addr=":443", refused_by_reason={"sni_missing": 3})]
+    )
+    found = output.plain(message)
+    assert found["generation"] == 2**60, "a number, not a text"
+    assert found["listeners"][0]["refused_by_reason"] == {"sni_missing": 3}
+    assert found["geoip"] is None
+    assert json.dumps(found)
+
+
+def test_enums_and_json_in_the_words_of_the_commands() -> None:
+    assert output.plain(pb.FirewallRule(kind=pb.RULE_KIND_COUNTRY))["kind"] == "country"
+    assert output.plain(pb.Route(mode=pb.MODE_L7))["mode"] == "l7"
+    event = output.plain(pb.ConnectionEvent(kind=pb.ConnectionEvent.KIND_REFUSED))
+    assert (event["kind"], event["connection"]) == ("refused", None)
+    revision = output.plain(pb.Revision(new_json='{"backend":"a:1"}'))
+    assert (revision["new_json"], revision["old_json"]) == ({"backend": "a:1"}, None)
+
+
+def test_a_pipe_gets_a_line_for_each_row(capsys: pytest.CaptureFixture[str]) -> None:
+    output.emit_table(("HOST", "N", "ON"), [("a.b", 1, True), ("evil\n\x1b[2J\t", 2, False)], "none")
+    assert capsys.readouterr().out == "host\tn\ton\na.b\t1\tyes\nevil\ufffd\ufffd[2J\ufffd\t2\tno\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-1, "0s"), (0, "0s"), (61, "1m1s"), (3600, "1h"), (90061, "1d1h"), (86400 * 365, "365d")]
+)
+def test_spans(seconds: float, text: str) -> None:
+    assert output.span(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2 * 10**13, "20.0 TB")])
+def test_amounts(count: int, text: str) -> None:
+    assert output.amount(count) == text
+
+
+def test_moments() -> None:
+    assert output.moment(0) == "-"
+    assert output.moment(1) == "1970-01-01 00:00:01Z"
+
+
+def test_a_person_gets_an_aligned_table(tmp_path: Path) -> None:
+    with running(tmp_path):
+        shown = on_a_terminal(
+            "routes", "list", "-c", str(write_config(tmp_path, f'addr = "unix:{tmp_path}/admin.sock"'))
+        )
+        head, *rows = [line.rstrip() for line in shown.splitlines() if line.strip()]
+        assert head.split() == ["LISTENER", "HOST", "BACKEND", "MODE", "OPTIONS"]
+        assert [row.split()[:2] for row in rows] == [[":443", "git.example.org"], [":443", "www.example.org"]]
+        assert len({row.index("127.0.0.1") for row in rows}) == 1
+        indented = on_a_terminal("routes", "list", "--json", "-c", str(tmp_path / "mcproxy.toml"))
+        assert indented.count("\n") > 10
+
+
+def on_a_terminal(*arguments: str) -> str:
+    """What a command prints on a terminal of its own."""
+    ours, its = pty.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "mcproxy", *arguments],
+            stdout=its,
+            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "120", "TERM": "dumb"},
+            timeout=60,
+            check=True,
+        )
+        return os.read(ours, 1 << 16).decode().replace("\r\n", "\n")
+    finally:
+        os.close(ours)
+        os.close(its)

@@ -1,0 +1,64 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mcproxy.admin.plane import CertificateStatus, RouteCounters
+from tests.cli.runner import shell
+from tests.control_plane import DEADLINE
+
+
+def test_status(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        control.plane.counters = [
+            RouteCounters(":443", "git.example.org", 1, 2, 0, 1500, 4),
+            RouteCounters(":443", "www.example.org", 0, 7, 1, 0, 0),
+        ]
+        control.plane.certificates = [
+            CertificateStatus(":443", "l7.example.org", "/c.pem", time.time() + 86400 * 3 + 60),
+            CertificateStatus(":443", "old.example.org", "/o.pem", time.time() - 1),
+            CertificateStatus(":443", "new.example.org", "/n.pem", time.time() + 86400 * 30),
+        ]
+        lines = user.ok("status").splitlines()
+        assert lines[0].startswith("serving, mcproxy 0.")
+        assert lines[1] == "generation 1, 2 routes, 2 firewall rules"
+        assert "GeoIP /geo.mmdb, built 1970-01-01 00:00:01Z" in lines
+        warnings = [line for line in lines if line.startswith("warning")]
+        assert len(warnings) == 2
+        assert warnings[0].startswith("warning: the certificate of l7.example.org (/c.pem) ends in 3d")
+        assert warnings[1].endswith("has ended")
+        assert ":443\taccepting\t2\t1\t5\t2\t10 B\t20 B" in lines
+        assert lines[-2:] == [
+            ":443\twww.example.org\t0\t7\t1\t0 B\t0 B",
+            ":443\tgit.example.org\t1\t2\t0\t1.5 kB\t4 B",
+        ]
+
+
+def test_as_json(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        control.plane.counters = [RouteCounters(":443", "git.example.org", 1, 2)]
+        found = user.json("status")
+        assert (found["state"], found["generation"], found["listeners"][0]["addr"]) == ("serving", 1, ":443")
+        assert found["route_counters"][0]["accepted"] == 2
+        assert found["uptime_seconds"] > 0
+
+
+def test_again_and_again_until_interrupted(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, _):
+        command = [sys.executable, "-m", "mcproxy", "status", "--watch", "--json", "-c", str(user.config)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for _ in range(2):
+                assert json.loads(process.stdout.readline())["generation"] == 1
+            process.send_signal(signal.SIGINT)
+            assert process.wait(DEADLINE) == 0
+
+
+def test_metrics(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, _):
+        text = user.ok("metrics")
+        assert text.startswith("# HELP mcproxy_info ")
+        assert text.endswith("\n")
+        assert not text.endswith("\n\n")
