@@ -18,14 +18,17 @@ from gevent.event import Event
 
 from mcproxy import __version__
 from mcproxy import log as log_lines
+from mcproxy.admin.server import AdminError
 from mcproxy.config import Config, Problem
+from mcproxy.control import Control, HubPlane
 from mcproxy.log import Sink
-from mcproxy.model import Connection
+from mcproxy.model import Connection, Route
 from mcproxy.net.session import Shared, Timeouts
 from mcproxy.net.worker import Door, Worker
 from mcproxy.policy.geoip import GeoIP, GeoIPError
 from mcproxy.policy.limits import Limits
-from mcproxy.table import Live, Table
+from mcproxy.store.errors import StoreError
+from mcproxy.table import Live
 
 log = logging.getLogger(__name__)
 
@@ -42,30 +45,38 @@ class App:
         self.config = config
         self._put_line = put_line
         self._line = log_lines.CONNECTION_LINE[config.log.format]
-        table = Table.build(config.seed_listeners(), config.seed_rules())
-        self.worker = Worker(
-            Shared(
-                live=Live(table),
-                limits=_limits(config),
-                timeouts=_timeouts(config),
-                ended=self._ended,
-                geoip=_open_geoip(config),
-            )
+        geoip = _open_geoip(config)
+        try:
+            self.control = Control(config)
+        except (StoreError, ValueError) as error:
+            raise StartError(f"database.path: {error}") from error
+        shared = Shared(
+            live=Live(self.control.table),
+            limits=_limits(config),
+            timeouts=_timeouts(config),
+            ended=self._ended,
+            geoip=geoip,
         )
+        self.worker = Worker(shared)
         self.door = Door()
+        self.plane = HubPlane(self.worker, self.door, config.firewall.geoip_db, _check_route)
+        shared.opened = self.plane.opened
 
     def __repr__(self) -> str:
         return f"<App {self.worker}>"
 
     def start(self) -> None:
-        """Open the listeners. Raises StartError where one can't be bound; none is open then."""
+        """Open the listeners and the admin API. Raises StartError where one can't be; nothing is open then."""
         table = self.worker.shared.live.table
+        addr = ""
         try:
             for addr in table.listeners:
                 self.worker.open(addr)
-        except OSError as error:
+            self.control.start(self.plane, self.worker)
+        except (OSError, AdminError) as error:
             self.worker.stop_listening()
-            raise StartError(_bind_failure(addr, error)) from error
+            self.control.close()
+            raise StartError(_bind_failure(addr, error) if isinstance(error, OSError) else str(error)) from error
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
 
     def reload(self) -> None:
@@ -83,8 +94,10 @@ class App:
 
     def stop(self) -> bool:
         """Accept nothing more, drain, let go of everything. True: every session ended by itself."""
+        self.control.drain()
         self.worker.stop_listening()
         clean = self.worker.drain(self.config.proxy.shutdown_timeout)
+        self.control.close()
         self.worker.release()
         if self.worker.shared.geoip is not None:
             self.worker.shared.geoip.close()
@@ -93,6 +106,7 @@ class App:
 
     def _ended(self, connection: Connection) -> None:
         self._put_line(self._line(connection))
+        self.plane.ended(connection)
 
 
 def serve(config: Config) -> int:
@@ -151,6 +165,15 @@ def check_files(config: Config) -> Iterator[Problem]:
             key = f"listeners[{i}].routes[{j}]"
             yield from _check_pair(f"{key}.tls_cert", route.tls_cert, route.tls_key)
             yield from _check_ca(f"{key}.backend_ca", route.backend_ca)
+
+
+def _check_route(route: Route) -> None:
+    """Raise ValueError "FIELD: what is wrong" where the files of a route can't be used."""
+    for problem in (
+        *_check_pair("tls_cert", route.tls_cert, route.tls_key),
+        *_check_ca("backend_ca", route.backend_ca),
+    ):
+        raise ValueError(str(problem))
 
 
 def _check_pair(key: str, certificate: str, private_key: str) -> Iterator[Problem]:

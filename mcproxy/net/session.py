@@ -87,6 +87,7 @@ class Shared:
     limits: Limits
     timeouts: Timeouts
     ended: Callable[[Connection], None]  # told of every session that is over
+    opened: Callable[["Session"], None] | None = None  # told of every session that has reached its backend
     sweeper: Sweeper = field(default_factory=Sweeper)
     stats: Stats = field(default_factory=Stats)
     pipes: Pipes = field(init=False)
@@ -240,6 +241,8 @@ class Session:
             self._relay.up.moved = len(self._peeked)
             self._peeked = b""
             self.phase = Phase.RELAYING
+            if shared.opened is not None:
+                shared.opened(self)
             self._wait_for_idleness(shared.timeouts.idle)
             self._relay.run()
             self.end = self._flush(backend)

@@ -3,7 +3,9 @@
 Everything here happens on the hub's thread. Whoever is on another thread goes through `Door`, the only one there is.
 """
 
+import errno
 import logging
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -74,19 +76,39 @@ class Worker:
         """Where each listener really listens, by its configured address."""
         return {addr: listener.socket.getsockname()[:2] for addr, listener in self._listeners.items()}
 
-    def open(self, addr: str) -> None:
-        """Listen on an address of the table. Raises OSError where it can't be bound."""
-        listener = Listener(addr, bind(addr, self._reuse_port), self.shared)
-        listener.start()
-        self._listeners[addr] = listener
+    @property
+    def accepting(self) -> set[str]:
+        """The configured addresses of the listeners that accept. Any thread may ask."""
+        return {addr for addr, listener in list(self._listeners.items()) if listener.started}
+
+    def bind(self, addr: str) -> None:
+        """Take an address, accepting nobody yet. Raises OSError where it can't be had."""
+        if addr in self._listeners:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        self._listeners[addr] = Listener(addr, bind(addr, self._reuse_port), self.shared)
+
+    def start(self, addr: str) -> None:
+        """Accept on an address that is bound."""
+        self._listeners[addr].start()
         log.info("listening on %s", addr)
 
+    def open(self, addr: str) -> None:
+        """Listen on an address of the table. Raises OSError where it can't be bound."""
+        self.bind(addr)
+        self.start(addr)
+
     def close(self, addr: str) -> None:
-        """Stop listening there; its sessions go on, and those that the kernel has connected already begin."""
-        listener = self._listeners.pop(addr)
-        listener.accept_waiting()
+        """Stop listening there; its sessions go on, and those that the kernel has connected already begin.
+
+        Does nothing where nobody listens.
+        """
+        listener = self._listeners.pop(addr, None)
+        if listener is None:
+            return
+        if listener.started:
+            listener.accept_waiting()
+            log.info("no longer listening on %s", addr)
         listener.stop()
-        log.info("no longer listening on %s", addr)
 
     def publish(self, table: Table) -> None:
         """Make this the table of every session that begins from now on."""

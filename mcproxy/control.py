@@ -1,0 +1,299 @@
+"""The control plane of a running process: the database, the one writer, the admin API; and the hub, seen from there.
+
+`Control` opens the database first of all, because its table is what the data path begins with, and joins the rest when
+the listeners are open. `HubPlane` is the data plane as admin/ asks for it (admin/plane.py). What changes something goes
+through the hub's `Door`; what only looks reads from here: counters have one writer, and `list(dict)` copies at one blow
+while the hub waits. So an operator who lists 100,000 connections costs the hub no turn of its own.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gevent import sleep
+
+from mcproxy.admin.expiry import Expiry
+from mcproxy.admin.plane import (
+    CertificateStatus,
+    ConnectionEvent,
+    ConnectionInfo,
+    EventKind,
+    GeoipStatus,
+    ListenerStatus,
+    PlaneBusy,
+    PlaneStatus,
+    RouteCounters,
+    Sink,
+    State,
+)
+from mcproxy.admin.server import AdminServer
+from mcproxy.admin.service import Service
+from mcproxy.admin.watching import Watchers
+from mcproxy.admin.writer import Writer
+from mcproxy.config import Config
+from mcproxy.model import Connection, End, FirewallRule, Listener, Mode, Reason, Route
+from mcproxy.net.session import Cut, Session
+from mcproxy.net.worker import Door, Worker
+from mcproxy.policy.firewall import Firewall
+from mcproxy.policy.geoip import GeoIP
+from mcproxy.stats import Tally
+from mcproxy.store.diff import Seed
+from mcproxy.store.store import Store
+from mcproxy.table import Table
+
+CUT_BATCH = 64  # sessions cut in one turn of the hub: each closes two sockets and writes a line, some 50 us
+STOP_CHECK = 0.01  # seconds between two looks at whether the admin API has stopped
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class HubPlane:
+    """The worker, for native threads."""
+
+    def __init__(self, worker: Worker, door: Door, geoip_path: str, check_pair: Callable[[Route], None]) -> None:
+        """`check_pair` raises ValueError where a route's certificate can't be used."""
+        self.state = State.SERVING
+        self._worker = worker
+        self._shared = worker.shared
+        self._door = door
+        self._geoip_path = geoip_path
+        self._check_pair = check_pair
+        self._sinks: tuple[Sink, ...] = ()  # replaced as a whole, so that the hub needs no lock
+        self._subscribing = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<HubPlane {self.state} sinks={len(self._sinks)}>"
+
+    def _on_hub(self, function: Callable[..., T], *args: Any) -> T:
+        try:
+            return self._door.call(function, *args)
+        except TimeoutError as error:
+            raise PlaneBusy("the data path is too busy to answer; try again") from error
+
+    def bind_listener(self, listener: Listener) -> None:
+        """Take the address. Raises OSError."""
+        self._on_hub(self._worker.bind, listener.addr)
+
+    def start_listener(self, addr: str) -> None:
+        """Accept there."""
+        self._on_hub(self._worker.start, addr)
+
+    def close_listener(self, addr: str) -> None:
+        """Give the address up."""
+        self._on_hub(self._worker.close, addr)
+
+    def published(self, table: Table) -> None:
+        """Let the worker tidy up after a new table, which is in force already."""
+        self._on_hub(self._publish, table)
+
+    def _publish(self, table: Table) -> None:
+        if table.generation >= self._shared.live.table.generation:  # else it comes late, after another one
+            self._worker.publish(table)
+
+    def status(self) -> PlaneStatus:
+        """What is going on."""
+        accepting = self._worker.accepting
+        return PlaneStatus(
+            self.state,
+            self._shared.stats.started,
+            [
+                _listener_status(addr, tally, addr in accepting)
+                for addr, tally in list(self._shared.stats.listeners.items())
+            ],
+            (),
+            self._geoip_status(),
+            logging.getLevelName(logging.getLogger("mcproxy").level).lower(),
+        )
+
+    def _geoip_status(self) -> GeoipStatus:
+        geoip = self._shared.geoip
+        return GeoipStatus(str(geoip.path), geoip.built_at) if geoip else GeoipStatus()
+
+    def route_counters(self) -> Sequence[RouteCounters]:
+        """Routes that have had a connection."""
+        return [
+            RouteCounters(addr, name, tally.open, tally.total, _sum(tally), tally.bytes_up, tally.bytes_down)
+            for (addr, name), tally in list(self._shared.stats.routes.items())
+        ]
+
+    def connections(self, after: int, limit: int) -> Sequence[ConnectionInfo]:
+        """Live connections by id."""
+        sessions = self._shared.sessions
+        wanted = sorted(number for number in list(sessions) if number > after)[:limit]
+        return [_info(session.connection(), session.phase) for number in wanted if (session := sessions.get(number))]
+
+    def close_connection(self, connection_id: int) -> bool:
+        """Cut one."""
+        return self._on_hub(self._cut, [connection_id]) == 1
+
+    def kill_matching(self, rule: FirewallRule) -> int:
+        """Cut those that the rule matches; whom it matches is found out here, in batches they are cut there."""
+        firewall = Firewall.compile([rule])
+        sessions = list(self._shared.sessions.values())
+        matched = [s.id for s in sessions if s.packed and firewall.match(s.packed, self._shared.country)]
+        batches = [matched[i : i + CUT_BATCH] for i in range(0, len(matched), CUT_BATCH)]
+        return sum(self._on_hub(self._cut, batch) for batch in batches)
+
+    def _cut(self, ids: Sequence[int]) -> int:
+        found = [session for number in ids if (session := self._shared.sessions.get(number)) is not None]
+        for session in found:
+            session.cut(Cut(End.KILLED))
+        return len(found)
+
+    def country(self, packed: bytes) -> str | None:
+        """Where an address is."""
+        return self._shared.country(packed)
+
+    def would_enter(self, listener: str, listener_max: int) -> Reason | None:
+        """What the limits would say to one more."""
+        return self._on_hub(self._shared.limits.would_enter, listener, listener_max)
+
+    def would_admit(self, packed: bytes) -> Reason | None:
+        """What the limits would say to this address."""
+        return self._on_hub(self._shared.limits.would_admit, packed, time.monotonic())
+
+    def check_route(self, listener: str, route: Route) -> Sequence[str]:  # noqa: ARG002
+        """Judge a certificate. Raises ValueError."""
+        self._check_pair(route)
+        return ()
+
+    def reload_geoip(self) -> GeoipStatus:
+        """Open the database here, where it stops nobody, and swap it there. Raises ValueError."""
+        if not self._geoip_path:
+            raise ValueError("there is no firewall.geoip_db to open")
+        fresh = GeoIP.open(self._geoip_path)
+        self._on_hub(self._swap_geoip, fresh)
+        return self._geoip_status()
+
+    def _swap_geoip(self, fresh: GeoIP) -> None:
+        old, self._shared.geoip = self._shared.geoip, fresh
+        if old is not None:
+            old.close()
+
+    def reload_certificates(self) -> Sequence[CertificateStatus]:
+        """No route has one that is kept open."""
+        return ()
+
+    def set_log_level(self, level: str) -> None:
+        """Log from this level on."""
+        logging.getLogger("mcproxy").setLevel(level.upper())
+
+    def subscribe(self, sink: Sink) -> Callable[[], None]:
+        """Tell `sink` of every event."""
+        with self._subscribing:
+            self._sinks = (*self._sinks, sink)
+
+        def unsubscribe() -> None:
+            with self._subscribing:
+                self._sinks = tuple(each for each in self._sinks if each is not sink)
+
+        return unsubscribe
+
+    def opened(self, session: Session) -> None:
+        """On the hub: a session has reached its backend."""
+        if self._sinks:
+            self._tell(ConnectionEvent(EventKind.OPENED, time.time(), _info(session.connection(), session.phase)))
+
+    def ended(self, connection: Connection) -> None:
+        """On the hub: a session is over."""
+        if self._sinks:
+            refused = connection.end is End.REFUSED
+            self._tell(
+                ConnectionEvent(
+                    EventKind.REFUSED if refused else EventKind.CLOSED,
+                    connection.started + connection.duration,
+                    _info(connection, "ended"),
+                    connection.reason,
+                    connection.end,
+                    connection.detail,
+                    connection.duration,
+                )
+            )
+
+    def _tell(self, event: ConnectionEvent) -> None:
+        for sink in self._sinks:
+            sink(event)
+
+
+def _sum(tally: Tally) -> int:
+    return sum(list(tally.refused.values()))
+
+
+def _listener_status(addr: str, tally: Tally, accepting: bool) -> ListenerStatus:
+    refused, ended = dict(tally.refused), dict(tally.ends)
+    return ListenerStatus(addr, accepting, tally.open, tally.total, refused, ended, tally.bytes_up, tally.bytes_down)
+
+
+def _info(connection: Connection, state: str) -> ConnectionInfo:
+    host, port = connection.client
+    return ConnectionInfo(
+        connection.id,
+        connection.listener,
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        connection.started,
+        str(state),
+        connection.sni,
+        connection.route,
+        str(connection.backend or ""),
+        Mode(connection.mode) if connection.mode else None,
+        connection.bytes_up,
+        connection.bytes_down,
+    )
+
+
+class Control:
+    """Store, writer, expiry and admin API of one process."""
+
+    def __init__(self, config: Config) -> None:
+        """Open the database and seed an empty one. Raises StoreError."""
+        self._config = config
+        self.store = Store.open(Path(config.database.path))
+        try:
+            self.store.seed(config.seed_listeners(), config.seed_rules(), time.time())
+            self.table = self.store.load()
+        except BaseException:
+            self.store.close()
+            raise
+        self._parts: list[Callable[[], None]] = [self.store.close]  # what to close, last one first
+        self._plane: HubPlane | None = None
+        self._server: AdminServer | None = None
+
+    def __repr__(self) -> str:
+        return f"<Control {self.store} {self._server}>"
+
+    def start(self, plane: HubPlane, worker: Worker) -> None:
+        """Begin to change what `worker` does, over the admin API if there is one. Raises AdminError."""
+        self._plane = plane
+        writer = Writer(self.store, worker.shared.live, plane)
+        self._parts.append(Expiry(writer).close)
+        if self._config.grpc is not None:
+            watchers = Watchers(plane)
+            self._parts.append(watchers.close)
+            self._server = AdminServer(self._config.grpc, Service(writer, plane, watchers, self._read_seed))
+            self._parts[-1] = self._server.close  # which closes the watchers
+
+    def _read_seed(self) -> Seed:
+        return self._config.seed_listeners(), self._config.seed_rules()
+
+    def drain(self) -> None:
+        """Tell whoever asks that no more connections are taken."""
+        if self._plane is not None:
+            self._plane.state = State.DRAINING
+        if self._server is not None:
+            self._server.drain()
+
+    def close(self) -> None:
+        """End everything, from the hub's thread, which goes on meanwhile: calls that wait for it get their answer."""
+        closing = threading.Thread(target=self._close, name="control-close")
+        closing.start()
+        while closing.is_alive():
+            sleep(STOP_CHECK)
+
+    def _close(self) -> None:
+        for close in reversed(self._parts):
+            close()
