@@ -18,8 +18,8 @@ import secrets
 import selectors
 import shutil
 import socket
+import stat
 import struct
-import tempfile
 import threading
 from pathlib import Path
 
@@ -58,8 +58,8 @@ class Doorman:
     def __init__(self, path: Path) -> None:
         """Listen at `path`, replacing a socket that nobody listens on. Raises OSError."""
         self._path = path
-        self._folder = Path(tempfile.mkdtemp(prefix="mcproxy-admin-"))  # mode 0700
-        self.inner = self._folder / "grpc.sock"  # where gRPC is to listen
+        self._folder = path.with_name(f".{path.name}.d")
+        self.inner = self._folder / "s"  # where gRPC is to listen
         self._token = secrets.token_hex(8)
         self._count = 0
         self._selector = selectors.DefaultSelector()
@@ -67,6 +67,13 @@ class Doorman:
         try:
             self._listening = _listen(path)
         except OSError:
+            self._release()
+            raise
+        try:
+            _make_private(self._folder)
+        except OSError:
+            self._listening.close()
+            self._path.unlink()
             self._release()
             raise
         self._selector.register(self._woken, selectors.EVENT_READ)
@@ -91,13 +98,13 @@ class Doorman:
                 key.data.other.sock.close()
         self._listening.close()
         self._path.unlink(missing_ok=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._release()
 
     def _release(self) -> None:
         self._selector.close()
         self._wake.close()
         self._woken.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self) -> None:
         serial = 0
@@ -205,6 +212,16 @@ def _listen(path: Path) -> socket.socket:
         raise
     listening.setblocking(False)
     return listening
+
+
+def _make_private(folder: Path) -> None:
+    """A folder that only this user may enter, empty even where a killed server left one. Raises OSError."""
+    folder.mkdir(0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{folder} is not this user's alone: remove it")
+    for left in folder.iterdir():
+        left.unlink()
 
 
 def _remove_stale(path: Path) -> None:

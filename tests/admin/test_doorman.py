@@ -145,6 +145,18 @@ def test_a_file_in_the_way_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "admin.sock").read_text() == "precious"
 
 
+def test_a_folder_that_others_may_enter_is_not_used(tmp_path: Path) -> None:
+    folder = tmp_path / ".admin.sock.d"
+    folder.mkdir(0o755)
+    with pytest.raises(PermissionError, match="is not this user's alone"):
+        Doorman(tmp_path / "admin.sock")
+    assert not (tmp_path / "admin.sock").exists()
+    folder.chmod(0o700)
+    (folder / "s").touch()  # as a killed server leaves it
+    with door(tmp_path) as (_, inner), pair(tmp_path, inner):
+        assert folder.is_dir()
+
+
 def test_nothing_is_left(tmp_path: Path) -> None:
     threads = set(threading.enumerate())
     with door(tmp_path) as (man, inner), pair(tmp_path, inner):

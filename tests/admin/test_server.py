@@ -226,7 +226,12 @@ def test_calls_at_once_have_a_bound_and_none_waits_in_a_queue(tmp_path: Path) ->
         with _another(control) as stub, control.writer._lock:  # mutations pile up
             request = pb.AddListenerRequest(listener=pb.Listener(addr=":1"))
             waiting = [control.stub.AddListener.future(request, timeout=DEADLINE) for _ in range(server.MAX_CALLS)]
-            until(lambda: _is_full(stub), "all places to be taken")
+
+            def one_more_is_too_many() -> bool:
+                waiting.append(stub.AddListener.future(request, timeout=DEADLINE))  # should a look have been in the way
+                return _is_full(stub)
+
+            until(one_more_is_too_many, "all places to be taken")
         codes = [each.code() for each in waiting]
         assert codes.count(grpc.StatusCode.OK) == 1
         until(lambda: not _is_full(control.stub), "places to be free")

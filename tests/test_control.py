@@ -1,0 +1,125 @@
+"""The parts of the control plane that need a hub are shown by tests/e2e/test_live_changes.py and test_restart.py."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcproxy import config
+from mcproxy.admin.plane import ConnectionEvent, DataPlane, EventKind, PlaneBusy, State
+from mcproxy.control import Control, HubPlane
+from mcproxy.model import Backend, Connection, End, FirewallRule, Listener, Mode, Reason, Route, RuleKind
+from mcproxy.net.worker import Worker
+from mcproxy.store.errors import NotOurs
+from tests.conftest import MakeProxy, listener
+
+CONNECTION = Connection(
+    7, 1000.0, 2.5, ":443", ("2001:db8::1", 5), "a.b", (), (), False, "a.b", "l4", Backend("127.0.0.1", 1),
+    Reason.OK, "", 10, 20, End.CLOSED,
+)  # fmt: skip
+
+
+def parsed(folder: Path, **sections: object) -> config.Config:
+    document = {"database": {"path": "mcproxy.db"}, "listeners": [{"addr": ":443"}], **sections}
+    return config.parse(document, folder / "mcproxy.toml")
+
+
+class StuckDoor:
+    """A hub that never answers."""
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        raise TimeoutError
+
+
+def test_the_first_start_seeds_and_later_ones_load(tmp_path: Path) -> None:
+    control = Control(parsed(tmp_path))
+    assert (list(control.table.listeners), control.table.generation) == ([":443"], 1)
+    control.store.close()
+    control = Control(parsed(tmp_path, listeners=[{"addr": ":1"}]))
+    assert list(control.table.listeners) == [":443"], "the database is the truth"
+    control.store.close()
+
+
+def test_a_database_that_can_not_be_loaded_is_closed_again(tmp_path: Path) -> None:
+    (tmp_path / "mcproxy.db").write_bytes(b"junk" * 1000)
+    with pytest.raises(NotOurs):
+        Control(parsed(tmp_path))
+    (tmp_path / "mcproxy.db").unlink()
+    Control(parsed(tmp_path)).store.close()
+    with closing(sqlite3.connect(tmp_path / "mcproxy.db")) as connection:
+        connection.execute("UPDATE listeners SET trusted_proxies = 'nonsense'")
+        connection.commit()
+    with pytest.raises(ValueError, match="nonsense"):
+        Control(parsed(tmp_path))
+
+
+def test_the_hub_is_what_admin_asks_for(proxy: MakeProxy) -> None:
+    plane: DataPlane = proxy({"listeners": [listener({})]}).app.plane  # mypy compares the signatures
+    assert plane.status().state is State.SERVING
+    plane.set_log_level("debug")
+    assert plane.status().log_level == "debug"
+    plane.set_log_level("info")
+    assert plane.connections(0, 10) == []
+    assert plane.route_counters() == []
+    assert plane.country(b"\x7f\0\0\1") is None
+    assert plane.would_enter(":443", 0) is None
+    assert plane.would_admit(b"\x7f\0\0\1") is None
+    assert not plane.close_connection(1)
+    assert plane.kill_matching(FirewallRule(RuleKind.IP, "127.0.0.1")) == 0
+    with pytest.raises(ValueError, match="there is no firewall"):
+        plane.reload_geoip()
+
+
+def test_a_listener_is_bound_before_it_accepts(proxy: MakeProxy) -> None:
+    running = proxy({"listeners": [listener({})]})
+    plane = running.app.plane
+    plane.bind_listener(Listener("[::1]:0"))
+    assert "[::1]:0" in running.app.worker.addresses
+    assert "[::1]:0" not in running.app.worker.accepting
+    with pytest.raises(OSError, match="in use"):
+        plane.bind_listener(Listener("[::1]:0"))
+    plane.start_listener("[::1]:0")
+    assert "[::1]:0" in running.app.worker.accepting
+    plane.close_listener("[::1]:0")
+    plane.close_listener("[::1]:0")
+    assert "[::1]:0" not in running.app.worker.addresses
+
+
+def test_the_files_of_a_route_are_judged(proxy: MakeProxy, tmp_path: Path) -> None:
+    plane = proxy({"listeners": [listener({})]}).app.plane
+    (tmp_path / "c.pem").write_text("nothing of use")
+    route = Route("a.b", Backend("127.0.0.1", 1), Mode.L7, str(tmp_path / "c.pem"), str(tmp_path / "c.pem"))
+    with pytest.raises(ValueError, match=r"^tls_cert: "):
+        plane.check_route(":443", route)
+
+
+def test_a_hub_that_does_not_answer_is_busy(proxy: MakeProxy) -> None:
+    worker: Worker = proxy({"listeners": [listener({})]}).app.worker
+    plane = HubPlane(worker, StuckDoor(), "", lambda _route: None)  # type: ignore[arg-type]
+    for call in (
+        lambda: plane.bind_listener(Listener(":1")),
+        lambda: plane.close_connection(1),
+        lambda: plane.would_admit(b"\0" * 4),
+    ):
+        with pytest.raises(PlaneBusy, match="try again"):
+            call()
+    assert plane.connections(0, 1) == [], "who only looks does not wait"
+
+
+def test_who_subscribes_is_told_until_he_ends_it(proxy: MakeProxy) -> None:
+    plane = proxy({"listeners": [listener({})]}).app.plane
+    events: list[ConnectionEvent] = []
+    plane.ended(CONNECTION)
+    unsubscribe = plane.subscribe(events.append)
+    plane.ended(CONNECTION)
+    plane.ended(CONNECTION._replace(end=End.REFUSED, reason=Reason.SNI_MISSING, mode="", backend=None))
+    unsubscribe()
+    plane.ended(CONNECTION)
+    closed, refused = events
+    assert (closed.kind, closed.at, closed.connection.client) == (EventKind.CLOSED, 1002.5, "[2001:db8::1]:5")
+    assert (closed.connection.received, closed.connection.sent, closed.connection.mode) == (10, 20, Mode.L4)
+    assert (refused.kind, refused.reason, refused.connection.backend) == (EventKind.REFUSED, "sni_missing", "")
+    assert refused.connection.mode is None
