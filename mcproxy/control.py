@@ -7,6 +7,7 @@ while the hub waits. So an operator who lists 100,000 connections costs the hub 
 """
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -45,6 +46,9 @@ from mcproxy.store.store import Store
 from mcproxy.table import Table
 
 CUT_BATCH = 64  # sessions cut in one turn of the hub: each closes two sockets and writes a line, some 50 us
+# Seconds that a native thread may compute before the hub gets the interpreter. Python's own 5 ms would be added to each
+# wake-up of the hub while an operator lists routes; a switch costs some 10 us.
+SWITCH_INTERVAL = 0.0005
 STOP_CHECK = 0.01  # seconds between two looks at whether the admin API has stopped
 
 T = TypeVar("T")
@@ -272,6 +276,7 @@ class Control:
         writer = Writer(self.store, worker.shared.live, plane)
         self._parts.append(Expiry(writer).close)
         if self._config.grpc is not None:
+            sys.setswitchinterval(SWITCH_INTERVAL)
             watchers = Watchers(plane)
             self._parts.append(watchers.close)
             self._server = AdminServer(self._config.grpc, Service(writer, plane, watchers, self._read_seed))

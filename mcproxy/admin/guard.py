@@ -7,12 +7,13 @@ traceback, the caller an INTERNAL that says so, and nothing of the server's insi
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import grpc
 
 from mcproxy.admin.doorman import peer_uid
-from mcproxy.admin.errors import STATUS, TooMany
+from mcproxy.admin.errors import STATUS, Busy, TooMany
 
 MAX_STREAMS = 16  # of all kinds, watch, health and reflection; each takes a thread, of those that `server.py` has
 
@@ -20,6 +21,23 @@ MAX_STREAMS = 16  # of all kinds, watch, health and reflection; each takes a thr
 REFUSED = "mcproxy-refused"
 
 log = logging.getLogger(__name__)
+
+
+# Calls that make long lists: one runs at a time. Each takes milliseconds of Python, and the hub shares the interpreter
+# with them: it waits for its turn once behind one of them, and many times over behind eight.
+LONG = frozenset(
+    f"/mc_proxy.v1.ProxyAdminService/{name}"
+    for name in (
+        "GetDiff",
+        "GetMetrics",
+        "ListConnections",
+        "ListFirewallRules",
+        "ListListeners",
+        "ListRevisions",
+        "ListRouteCounters",
+        "ListRoutes",
+    )
+)
 
 
 def who(context: grpc.ServicerContext) -> str:
@@ -42,6 +60,7 @@ class Guard(grpc.ServerInterceptor):
 
     def __init__(self, max_streams: int = MAX_STREAMS) -> None:
         self._free_streams = threading.Semaphore(max_streams)
+        self._long_turn = threading.Lock()
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """Wrap one call's handler."""
@@ -54,7 +73,8 @@ class Guard(grpc.ServerInterceptor):
             "response_serializer": handler.response_serializer,
         }
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(_answering(handler.unary_unary, method), **coding)
+            turn = self._long_turn if method in LONG else nullcontext()
+            return grpc.unary_unary_rpc_method_handler(_answering(handler.unary_unary, method, turn), **coding)
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(self._streaming(handler.unary_stream, method), **coding)
         if handler.stream_stream:
@@ -75,12 +95,13 @@ class Guard(grpc.ServerInterceptor):
         return stream
 
 
-def _answering(behaviour: Callable[[Any, Any], Any], method: str) -> Callable[[Any, Any], Any]:
+def _answering(
+    behaviour: Callable[[Any, Any], Any], method: str, turn: AbstractContextManager[Any]
+) -> Callable[[Any, Any], Any]:
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
-        remaining = context.time_remaining()
-        if remaining is not None and remaining <= 0:
-            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline had passed before the call began")
-        with _Translated(context, method):
+        with turn, _Translated(context, method):
+            if not context.is_active():
+                raise Busy("the deadline passed before the call began: try again")
             return behaviour(request, context)
 
     return answer

@@ -1,4 +1,5 @@
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,9 +10,11 @@ import grpc
 import pytest
 
 from mcproxy.admin.errors import NotThere
-from mcproxy.admin.guard import REFUSED, Guard, who
+from mcproxy.admin.guard import LONG, REFUSED, Guard, who
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.admin.plane import RouteCounters
 from mcproxy.store.errors import Unavailable
-from tests.control_plane import DEADLINE
+from tests.control_plane import DEADLINE, running
 from tests.peers import until
 
 
@@ -128,6 +131,32 @@ def test_open_streams_have_a_bound_and_give_their_place_back(tmp_path: Path, beh
             assert call(channel) == b"x", "calls are not streams"
             for stream in streams:
                 stream.cancel()
+
+
+def test_long_lists_are_made_one_at_a_time(tmp_path: Path) -> None:
+    with running(tmp_path) as control:
+        inside, most = [0], [0]
+
+        def route_counters() -> list[RouteCounters]:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0.01)  # long enough for another one to come, if it could
+            inside[0] -= 1
+            return []
+
+        control.plane.route_counters = route_counters  # type: ignore[method-assign]
+        calls = [control.stub.ListRouteCounters.future(pb.ListRouteCountersRequest()) for _ in range(5)]
+        calls += [control.stub.GetMetrics.future(pb.GetMetricsRequest()) for _ in range(5)]
+        for each in calls:
+            each.result(timeout=DEADLINE)
+        assert most == [1]
+
+
+def test_every_long_call_is_one_of_the_proto() -> None:
+    methods = pb.DESCRIPTOR.services_by_name["ProxyAdminService"].methods_by_name
+    names = {f"/mc_proxy.v1.ProxyAdminService/{name}" for name in methods}
+    assert names >= LONG
+    assert {name for name in names if "/List" in name} <= LONG
 
 
 class Caller:

@@ -221,10 +221,10 @@ def test_metadata_have_a_bound(tmp_path: Path) -> None:
 
 
 def test_calls_at_once_have_a_bound_and_none_waits_in_a_queue(tmp_path: Path) -> None:
-    with running(tmp_path) as control:
-        # A connection of its own: the first one has all the streams that one may have.
-        with _another(control) as stub, control.writer._lock:  # mutations pile up
-            request = pb.AddListenerRequest(listener=pb.Listener(addr=":1"))
+    request = pb.AddListenerRequest(listener=pb.Listener(addr=":1"))
+    # Two connections: the first one soon has all the streams that one may have.
+    with running(tmp_path) as control, _another(control) as stub:
+        with control.writer._lock:  # mutations pile up
             waiting = [control.stub.AddListener.future(request, timeout=DEADLINE) for _ in range(server.MAX_CALLS)]
 
             def one_more_is_too_many() -> bool:
@@ -232,9 +232,8 @@ def test_calls_at_once_have_a_bound_and_none_waits_in_a_queue(tmp_path: Path) ->
                 return _is_full(stub)
 
             until(one_more_is_too_many, "all places to be taken")
-        codes = [each.code() for each in waiting]
-        assert codes.count(grpc.StatusCode.OK) == 1
-        until(lambda: not _is_full(control.stub), "places to be free")
+        assert [each.code() for each in waiting].count(grpc.StatusCode.OK) == 1
+        until(lambda: not _is_full(stub), "places to be free")
 
 
 @contextmanager
