@@ -50,6 +50,9 @@ class App:
             self.control = Control(config)
         except (StoreError, ValueError) as error:
             raise StartError(f"database.path: {error}") from error
+        if self.control.table.firewall.countries and geoip is None:
+            self.control.store.close()
+            raise StartError("firewall.geoip_db: the database blocks countries, which nobody could tell without it")
         shared = Shared(
             live=Live(self.control.table),
             limits=_limits(config),

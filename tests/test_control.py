@@ -10,10 +10,12 @@ import pytest
 
 from mcproxy import config
 from mcproxy.admin.plane import ConnectionEvent, DataPlane, EventKind, PlaneBusy, State
+from mcproxy.app import StartError
 from mcproxy.control import Control, HubPlane
 from mcproxy.model import Backend, Connection, End, FirewallRule, Listener, Mode, Reason, Route, RuleKind
 from mcproxy.net.worker import Worker
 from mcproxy.store.errors import NotOurs
+from mcproxy.store.store import Store
 from tests.conftest import MakeProxy, listener
 
 CONNECTION = Connection(
@@ -54,6 +56,14 @@ def test_a_database_that_can_not_be_loaded_is_closed_again(tmp_path: Path) -> No
         connection.commit()
     with pytest.raises(ValueError, match="nonsense"):
         Control(parsed(tmp_path))
+
+
+def test_rules_that_nobody_could_tell_stop_the_start(proxy: MakeProxy, tmp_path: Path) -> None:
+    """Else those whom the operator has blocked would come in."""
+    with closing(Store.open(tmp_path / "mcproxy.db")) as store:
+        store.seed([], [FirewallRule(RuleKind.COUNTRY, "DE")], 1.0)
+    with pytest.raises(StartError, match="the database blocks countries"):
+        proxy({"listeners": [listener({})]})
 
 
 def test_the_hub_is_what_admin_asks_for(proxy: MakeProxy) -> None:

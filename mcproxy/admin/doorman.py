@@ -21,11 +21,13 @@ import socket
 import stat
 import struct
 import threading
+import time
 from pathlib import Path
 
 SOCKET_MODE = 0o600  # who may talk to the admin API: this user (and root)
 MAX_CONNECTIONS = 64  # each is two descriptors; an operator's command needs one
 BACKLOG = 64
+ACCEPT_PAUSE = 0.1  # seconds after a failed accept
 CHUNK = 64 << 10  # bytes
 
 log = logging.getLogger(__name__)
@@ -121,8 +123,9 @@ class Doorman:
     def _accept(self, serial: int) -> None:
         try:
             outer, _ = self._listening.accept()
-        except OSError as error:
+        except OSError as error:  # too few descriptors: the socket stays readable, so don't look again at once
             log.warning("admin socket: %s", error)
+            time.sleep(ACCEPT_PAUSE)
             return
         if self._count >= MAX_CONNECTIONS:
             log.warning("admin socket: %d connections are open, which is the limit; one was refused", MAX_CONNECTIONS)

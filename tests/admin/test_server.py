@@ -166,6 +166,25 @@ def test_certificates_that_can_not_be_used(tmp_path: Path, ours: trustme.CA, dam
         AdminServer(section, control.service)
 
 
+def test_connections_at_once_have_a_bound(tmp_path: Path, ours: trustme.CA) -> None:
+    with running(tmp_path, tls(tmp_path, ours, mutual=False)) as control:
+        host, _, port = control.server.address.rpartition(":")
+        held = [socket.create_connection((host, int(port)), DEADLINE) for _ in range(server.MAX_CONNECTIONS)]
+        with client(control, ours) as stub:
+            assert refusal(lambda: status(stub, SHORT)) is grpc.StatusCode.UNAVAILABLE
+        for each in held:
+            each.close()
+        until(lambda: _answers(control, ours), "room")
+
+
+def _answers(control: Control, authority: trustme.CA) -> bool:
+    with client(control, authority) as stub:
+        try:
+            return bool(status(stub, SHORT).generation)
+        except grpc.RpcError:
+            return False
+
+
 def test_a_new_certificate_is_used_without_a_restart(tmp_path: Path, ours: trustme.CA) -> None:
     with running(tmp_path, tls(tmp_path, ours, mutual=False)) as control:
         other = trustme.CA()
