@@ -3,12 +3,14 @@
 import gc
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
-from tests.peers import Authority, Backend, until
+from tests.peers import DEADLINE, Authority, Backend, until
 from tests.proxy import Proxy, live_greenlets, open_descriptors
 
 MakeProxy = Callable[..., Proxy]
@@ -28,8 +30,21 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("ca"))
 
 
+@pytest.fixture(scope="session")
+def grpc_is_awake() -> None:
+    """gRPC opens its pollers when it is first used and keeps them for good: they are not what a test leaves behind."""
+    pool = ThreadPoolExecutor(1)
+    server = grpc.server(pool)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        grpc.channel_ready_future(channel).result(timeout=DEADLINE)
+    server.stop(0).wait()
+    pool.shutdown()
+
+
 @pytest.fixture
-def nothing_left() -> Iterator[None]:
+def nothing_left(grpc_is_awake: None) -> Iterator[None]:
     """After the test there are as many greenlets, descriptors and threads as before it."""
     threads, descriptors, greenlets = set(threading.enumerate()), open_descriptors(), live_greenlets()
     yield

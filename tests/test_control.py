@@ -66,6 +66,11 @@ def test_rules_that_nobody_could_tell_stop_the_start(proxy: MakeProxy, tmp_path:
         proxy({"listeners": [listener({})]})
 
 
+def test_an_admin_api_that_can_not_be_opened_stops_the_start(proxy: MakeProxy, tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"grpc\.addr: can't listen on unix:"):
+        proxy({"listeners": [listener({})], "grpc": {"addr": f"unix:{tmp_path}"}})
+
+
 def test_the_hub_is_what_admin_asks_for(proxy: MakeProxy) -> None:
     plane: DataPlane = proxy({"listeners": [listener({})]}).app.plane  # mypy compares the signatures
     assert plane.status().state is State.SERVING

@@ -184,7 +184,9 @@ class Reading:
         before = (position[0], position[1]) if position else None
         limit = paging.size(request.page_size)
         scope = convert.listen_address("listener", request.listener)
-        found = history.revisions(self.writer.store, limit + 1, before, request.what, scope, request.name)
+        named = request.what == What.ROUTE and request.name
+        name = convert.hostname("name", request.name) if named else request.name
+        found = history.revisions(self.writer.store, limit + 1, before, request.what, scope, name)
         last = found[limit - 1] if len(found) > limit else None
         return pb.ListRevisionsResponse(
             revisions=map(convert.revision_out, found[:limit]),

@@ -54,7 +54,7 @@ def test_history_and_rollback(tmp_path: Path) -> None:
             ("3", "route.update", ":443 a.example.org", "backend=127.0.0.1:2"),
             ("2", "route.add", ":443 a.example.org", "backend=127.0.0.1:1, mode=l4"),
         ]
-        assert len(user.rows("routes", "history", "a.example.org")) == 2
+        assert len(user.rows("routes", "history", "A.example.org.")) == 2
         assert len(user.rows("routes", "history", "--limit", 1)) == 1
         assert user.json("routes", "history", "--everything", "--limit", 1)[0]["what"] == "rule"
         assert user.ok("rollback", 1) == "back at 1: 3 values changed (generation 6)\n"
