@@ -31,14 +31,15 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def grpc_is_awake() -> None:
-    """gRPC opens its pollers when it is first used and keeps them for good: they are not what a test leaves behind."""
+def grpc_is_awake() -> Iterator[None]:
+    """gRPC opens pollers with its first object and closes them some time after its last: they are nobody's leak."""
     pool = ThreadPoolExecutor(1)
     server = grpc.server(pool)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         grpc.channel_ready_future(channel).result(timeout=DEADLINE)
+        yield
     server.stop(0).wait()
     pool.shutdown()
 
