@@ -47,6 +47,7 @@ class Proxy:
             self._told_to_stop = Event()
         except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
             self._failure = error
+            get_hub().destroy(destroy_loop=True)
             return
         finally:
             self._ready.set()

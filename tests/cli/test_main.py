@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mcproxy import __version__
-from mcproxy.cli.main import PLACES, main
+from mcproxy.cli.main import main
+from mcproxy.cli.options import PLACES
 from tests.conftest import listener
 from tests.peers import Authority, client_hello, connect, is_reset
 from tests.program import Program, Server, environment, free_port, write_config
