@@ -78,7 +78,7 @@ class App:
             self.control.start(self.plane, self.worker)
         except (OSError, AdminError) as error:
             self.worker.stop_listening()
-            self.control.close()
+            self.control.close_at_once()
             raise StartError(_bind_failure(addr, error) if isinstance(error, OSError) else str(error)) from error
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
 

@@ -294,11 +294,12 @@ class Control:
 
     def close(self) -> None:
         """End everything, from the hub's thread, which goes on meanwhile: calls that wait for it get their answer."""
-        closing = threading.Thread(target=self._close, name="control-close")
+        closing = threading.Thread(target=self.close_at_once, name="control-close")
         closing.start()
         while closing.is_alive():
             sleep(STOP_CHECK)
 
-    def _close(self) -> None:
+    def close_at_once(self) -> None:
+        """End everything, stopping the thread that this runs in until it is done."""
         for close in reversed(self._parts):
             close()

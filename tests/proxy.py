@@ -4,6 +4,7 @@ So tests use plain blocking sockets, and afterwards everything that the proxy ma
 """
 
 import gc
+import itertools
 import re
 import threading
 from collections.abc import Callable
@@ -22,12 +23,15 @@ from tests.peers import DEADLINE, until
 
 T = TypeVar("T")
 
+_count = itertools.count(1)
+
 
 class Proxy:
     """A running proxy; `ports` are those of its listeners in the order of the configuration."""
 
     def __init__(self, document: dict[str, Any], folder: Path) -> None:
-        document = {"database": {"path": "mcproxy.db"}, **document}
+        # A database for each, or the second proxy of a test would find what the first was seeded with.
+        document = {"database": {"path": f"mcproxy-{next(_count)}.db"}, **document}
         self.config = config.parse(document, folder / "mcproxy.toml")
         self.lines: list[str] = []  # the log
         self.clean: bool | None = None  # what stop() said

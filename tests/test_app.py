@@ -56,7 +56,7 @@ def test_it_serves_until_it_is_stopped(hub: HubThread, parse: Parse, backend: Ma
             assert b"here" in read_all(client)
         assert stop(hub, app) is True
     assert [line.split(" connection ")[0][-5:] for line in lines] == [" info"]
-    assert f"info mcproxy {__version__} started, generation 0" in logged
+    assert f"info mcproxy {__version__} started, generation 1" in logged
     assert logged[-1] == "info stopped"
 
 

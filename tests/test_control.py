@@ -63,7 +63,7 @@ def test_rules_that_nobody_could_tell_stop_the_start(proxy: MakeProxy, tmp_path:
     with closing(Store.open(tmp_path / "mcproxy.db")) as store:
         store.seed([], [FirewallRule(RuleKind.COUNTRY, "DE")], 1.0)
     with pytest.raises(StartError, match="the database blocks countries"):
-        proxy({"listeners": [listener({})]})
+        proxy({"listeners": [listener({})], "database": {"path": "mcproxy.db"}})
 
 
 def test_an_admin_api_that_can_not_be_opened_stops_the_start(proxy: MakeProxy, tmp_path: Path) -> None:
