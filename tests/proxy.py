@@ -47,7 +47,8 @@ class Proxy:
         try:
             self.app = App(self.config, self.lines.append)
             self.app.start()
-            self.ports = [address[1] for address in self.app.worker.addresses.values()]
+            addresses = self.app.worker.addresses
+            self.ports = [addresses[each.addr][1] for each in self.config.listeners]
             self._told_to_stop = Event()
         except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
             self._failure = error
