@@ -152,7 +152,7 @@ def _exit_now() -> None:
 
 
 def check_files(config: Config) -> Iterator[Problem]:
-    """What `mcproxy check` looks at beyond the file itself: whether what it points to can be used."""
+    """What is wrong with the files that the configuration names, but for those of the seed's routes."""
     if config.firewall.geoip_db:
         try:
             GeoIP.open(config.firewall.geoip_db).close()
@@ -163,6 +163,10 @@ def check_files(config: Config) -> Iterator[Problem]:
         yield from _check_pair("grpc.client_cert", config.grpc.client_cert, config.grpc.client_key)
         yield from _check_ca("grpc.client_ca", config.grpc.client_ca)
         yield from _check_ca("grpc.server_ca", config.grpc.server_ca)
+
+
+def check_seed_files(config: Config) -> Iterator[Problem]:
+    """What is wrong with the files of the seed's routes, which matter until the database is seeded."""
     for i, listener in enumerate(config.listeners):
         for j, route in enumerate(listener.routes):
             key = f"listeners[{i}].routes[{j}]"

@@ -1,6 +1,7 @@
 """The `mcproxy` command, with the two commands that need no running server. The others: lazy.py."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -8,7 +9,7 @@ import click
 from mcproxy import __version__
 from mcproxy.cli.lazy import COMMANDS, LazyGroup
 from mcproxy.cli.options import FAILED, INVALID, config_option, fail, find_config, load_config
-from mcproxy.config import Config, ConfigError
+from mcproxy.config import ConfigError, Problem
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,9 +22,11 @@ def main() -> None:
 @config_option
 def server(given: Path | None) -> None:
     """Run the proxy in the foreground."""
-    config = load_checked(find_config(given))
-    from mcproxy.app import StartError, serve  # noqa: PLC0415 - the other commands do without gevent
+    path = find_config(given)
+    config = load_config(path)
+    from mcproxy.app import StartError, check_files, serve  # noqa: PLC0415 - the other commands do without gevent
 
+    fail_for(path, check_files(config))
     try:
         sys.exit(serve(config))
     except StartError as error:
@@ -35,16 +38,15 @@ def server(given: Path | None) -> None:
 def check(given: Path | None) -> None:
     """Validate the configuration file and what it points to. Starts nothing."""
     path = find_config(given)
-    config = load_checked(path)
+    config = load_config(path)
+    from mcproxy.app import check_files, check_seed_files  # noqa: PLC0415
+
+    fail_for(path, (*check_files(config), *check_seed_files(config)))
     routes = sum(len(listener.routes) for listener in config.listeners)
     click.echo(f"{path}: OK ({len(config.listeners)} listeners, {routes} routes)")
 
 
-def load_checked(path: Path) -> Config:
-    """Load the file and look at what it points to, or end the program with every problem."""
-    config = load_config(path)
-    from mcproxy.app import check_files  # noqa: PLC0415
-
-    if problems := list(check_files(config)):
-        fail(str(ConfigError(path, problems)), INVALID)
-    return config
+def fail_for(path: Path, problems: Iterable[Problem]) -> None:
+    """End the program if there are any, and print them all."""
+    if found := list(problems):
+        fail(str(ConfigError(path, found)), INVALID)

@@ -11,7 +11,7 @@ import pytest
 from mcproxy.net.raw import unsent
 from tests.e2e.conftest import MakeLink
 from tests.e2e.link import HELLO, Link
-from tests.peers import BLOCK, DEADLINE, is_reset, pattern, push, read_all, receive, receive_slowly, reset, until
+from tests.peers import BLOCK, DEADLINE, is_reset, pattern, read_all, receive, receive_slowly, reset, until
 
 QUEUED = 3 << 20  # bytes that the proxy takes although nobody reads: a pipe and the buffers of two sockets
 TIMEOUT = 0.8  # seconds
@@ -29,6 +29,12 @@ def send(connection: socket.socket, data: bytes) -> None:
     """Returns when the proxy has accepted it."""
     connection.sendall(data)
     until(lambda: not unsent(connection), "everything to be accepted")
+
+
+def send_on(connection: socket.socket) -> None:
+    """Ends with the connection."""
+    while True:
+        connection.sendall(pattern(BLOCK))
 
 
 @pytest.mark.parametrize("first", SIDES)
@@ -109,7 +115,7 @@ def test_both_sides_reset_with_bytes_on_the_way(first: str, link: MakeLink) -> N
 def test_a_backend_that_answers_and_closes_while_the_client_still_sends(link: MakeLink) -> None:
     between = link()
     with ThreadPoolExecutor() as pool:
-        sent = pool.submit(push, between.client, pattern(BLOCK), 256 << 20)
+        sent = pool.submit(send_on, between.client)
         until(lambda: between.backend.recv(1, socket.MSG_PEEK), "the bytes to arrive")
         send(between.backend, pattern(QUEUED))
         between.backend.close()  # with bytes unread: that is a RST

@@ -130,7 +130,7 @@ def sides(between: Link, first: str) -> tuple[socket.socket, socket.socket]:
 
 
 def test_when_nothing_moves_both_sides_are_reset(link: MakeLink) -> None:
-    between = link(idle_timeout=SOON)
+    between = link(idle_timeout=SOON, handshake_timeout="1m", connect_timeout="1m")
     between.client.sendall(b"last")
     assert receive(between.backend, 4) == b"last"
     assert is_reset(between.client)
