@@ -44,6 +44,7 @@ class FromClient(Frames):
         self.settings = settings
         self._settings_meter = Meter(SETTINGS, "SETTINGS", now)
         self._talk = Meter(IDLE_TALK, "frames without work", now)
+        self.leaving = False  # it has sent GOAWAY: once its streams are over, so is the connection
         self.drained = False  # our PING after the first GOAWAY of a drain has come back
 
     def _handlers(self) -> list[Handler]:
@@ -277,6 +278,7 @@ class FromClient(Frames):
         if end - start < 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY is shorter than 8 bytes")
         self._talks()
+        self.leaving = True
         return goaway(0, int.from_bytes(buf[start + 4 : start + 8], "big"))  # nobody pushes: there is no last stream
 
     def _window_update(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:

@@ -217,8 +217,10 @@ class Relay:
         pair = self.pair
         if self._client.drained and pair.last_offered == MAX_STREAM_ID:
             pair.goaway(pair.closed.last_id, ErrorCode.NO_ERROR)
-        if pair.last_offered != MAX_STREAM_ID and not pair.streams:
-            pair.closing = True
+        if not pair.streams and not pair.closing:
+            if self._client.leaving:
+                pair.end()
+            pair.closing = self._client.leaving or pair.last_offered != MAX_STREAM_ID
 
     # Bytes out
 
