@@ -1,4 +1,4 @@
-"""Conformance cases on messages (RFC 7540, section 8; RFC 9113, section 8), HPACK (RFC 7541), and what must just work."""
+"""Conformance cases on messages (RFC 9113, section 8), HPACK (RFC 7541), and what must just work."""
 
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import PREFACE, ErrorCode, Frame, Setting

@@ -1,0 +1,212 @@
+"""The two ends of a relay as greenlets see them: read some bytes, send some bytes, over TCP or TLS.
+
+Sockets are the raw non-blocking ones of net/raw.py. TLS runs over memory (`SSLContext.wrap_bio`): one recv takes what
+the kernel has, up to READ_SIZE, and all records in it are decrypted, where OpenSSL on the socket itself would make two
+system calls for each record of 16 KB. The ClientHello that was peeked at is still in the kernel, so the handshake just
+starts.
+
+Two greenlets send to either end, because an answer to a client's frame (PING, 400) is due to it while the other
+greenlet may be in the middle of sending. Whoever finds nobody sending sends, and what comes meanwhile is queued for
+him; `push` of the others returns at once, with MAX_OWED as the limit of what a peer that doesn't read may run up.
+"""
+
+import contextlib
+import ssl
+from collections.abc import Callable
+from socket import SHUT_RDWR, SHUT_WR
+
+from gevent.hub import get_hub
+
+from mcproxy.l7.budgets import MAX_OWED
+from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket
+
+READ_SIZE = 256 * 1024  # bytes of one recv: enough for a whole burst, small enough to stay in a cache
+RECORD = 16_384  # bytes of one TLS record (RFC 8446, section 5.1)
+
+
+class EndGone(Exception):
+    """The peer reset the connection, broke TLS, or doesn't read what it is owed."""
+
+
+class End:
+    """A plain connection."""
+
+    __slots__ = ("_finishing", "_queue", "_queued", "_readable", "_sending", "_sock", "_writable", "moved")
+
+    def __init__(self, sock: RawSocket) -> None:
+        loop = get_hub().loop
+        self._sock = sock
+        self._readable: IoWatcher = loop.io(sock.fileno(), READ)
+        self._writable: IoWatcher | None = None  # made when the socket first blocks
+        self._sending = False
+        self._finishing = False  # to be done by whoever is sending
+        self._queue: list[bytes] = []
+        self._queued = 0
+        self.moved = 0  # bytes either way, as the kernel saw them
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} fd={self._sock.fileno()} queued={self._queued}>"
+
+    def read(self) -> bytes:
+        """What has come; waits for it. b"": the peer has ended. Raises EndGone."""
+        return self._recv()
+
+    def push(self, data: bytes) -> None:
+        """Send, waiting for the peer; if another greenlet is sending, leave it to that. Raises EndGone."""
+        if self._sending:
+            self._queued += len(data)
+            if self._queued > MAX_OWED:
+                raise EndGone("it doesn't read what it is owed")
+            self._queue.append(data)
+            return
+        self._sending = True
+        try:
+            self._send(data)
+            while self._queue:
+                data = b"".join(self._queue)
+                self._queue.clear()
+                self._queued = 0
+                self._send(data)
+        finally:
+            self._sending = False
+        if self._finishing:
+            self._last_word()
+
+    def finish(self) -> None:
+        """Say that nothing more comes from here, after what is being sent. Raises EndGone."""
+        if self._sending:
+            self._finishing = True
+        else:
+            self._last_word()
+
+    def shut(self) -> None:
+        """End both directions: whoever waits for this end wakes up and sees it gone."""
+        with contextlib.suppress(OSError):  # it was reset or never connected, which is as good
+            self._sock.shutdown(SHUT_RDWR)
+
+    def close(self, how: Callable[[RawSocket], None] = RawSocket.close) -> None:
+        """Let go of the socket, which nobody may be waiting for; `how` may be `abort`."""
+        self._readable.close()
+        if self._writable is not None:
+            self._writable.close()
+        how(self._sock)
+
+    def _recv(self) -> bytes:
+        while True:
+            try:
+                data = self._sock.recv(READ_SIZE)
+            except BlockingIOError:
+                get_hub().wait(self._readable)
+            except OSError as error:
+                raise EndGone(str(error)) from None
+            else:
+                self.moved += len(data)
+                return data
+
+    def _send(self, data: bytes) -> None:
+        try:
+            sent = self._sock.send(data)
+            if sent < len(data):
+                self._send_rest(memoryview(data)[sent:])
+        except BlockingIOError:
+            self._send_rest(memoryview(data))
+        except OSError as error:
+            raise EndGone(str(error)) from None
+        self.moved += len(data)
+
+    def _send_rest(self, rest: memoryview) -> None:
+        if self._writable is None:
+            self._writable = get_hub().loop.io(self._sock.fileno(), WRITE)
+        while rest:
+            get_hub().wait(self._writable)
+            try:
+                rest = rest[self._sock.send(rest) :]
+            except BlockingIOError:
+                continue
+
+    def _last_word(self) -> None:
+        try:
+            self._sock.shutdown(SHUT_WR)
+        except OSError as error:
+            raise EndGone(str(error)) from None
+
+
+class TlsEnd(End):
+    """A connection under TLS, of either role."""
+
+    __slots__ = ("_incoming", "_outgoing", "_tls")
+
+    def __init__(self, sock: RawSocket, context: ssl.SSLContext, server_side: bool, name: str | None = None) -> None:
+        """`name` is that of the server, for the client's role."""
+        super().__init__(sock)
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, name)
+
+    @property
+    def alpn(self) -> str | None:
+        """The protocol that was agreed on."""
+        return self._tls.selected_alpn_protocol()
+
+    @property
+    def version(self) -> str:
+        """Of TLS, as OpenSSL names it."""
+        return self._tls.version() or ""
+
+    def handshake(self) -> None:
+        """Shake hands. Raises EndGone; an alert has been sent then, where TLS has one to send."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._incoming.write(self._recv() or self._ended())
+            except (ssl.SSLError, ssl.CertificateError) as error:
+                self._flush()
+                raise EndGone(f"TLS: {error}") from None
+            else:
+                self._flush()
+                return
+
+    def read(self) -> bytes:
+        """See `End.read`."""
+        out: list[bytes] = []
+        while True:
+            try:
+                while self._incoming.pending or not out:
+                    out.append(self._tls.read(READ_SIZE))
+                    if not out[-1]:
+                        break  # close_notify; what is decrypted comes first
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError as error:
+                raise EndGone(f"TLS: {error}") from None
+            if self._outgoing.pending:  # a key update, or an answer to one
+                self._flush()
+            if out:
+                return out[0] if len(out) == 1 else b"".join(out)
+            data = self._recv()
+            if not data:
+                return b""  # without close_notify; what is cut short, HTTP/2 sees from its frames
+            self._incoming.write(data)
+
+    def _last_word(self) -> None:
+        with contextlib.suppress(ssl.SSLError, ValueError):  # it wants the peer's close_notify; nobody waits for that
+            self._tls.unwrap()
+        self._flush()
+        super()._last_word()
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as error:
+            raise EndGone(f"TLS: {error}") from None
+        super()._send(self._outgoing.read())
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            super()._send(self._outgoing.read())
+
+    @staticmethod
+    def _ended() -> bytes:
+        raise EndGone("it ended within the TLS handshake")
