@@ -1,7 +1,9 @@
-"""Answers of the proxy's own, as header blocks that leave every dynamic table as it is.
+"""Answers of the proxy's own: one header block that leaves every dynamic table as it is, and no body.
 
-A gRPC client reads its status from trailers, so a failing backend is told to it as a Trailers-only answer with status
-14, UNAVAILABLE (gRPC over HTTP2, "Responses"). What is the client's own fault stays an HTTP status for it too.
+A body would take from flow-control windows that are the backend's to fill (and may be closed), so there is none; the
+status says it all. A gRPC client reads its status from trailers, so a failing backend is told to it as a Trailers-only
+answer with status 14, UNAVAILABLE (gRPC over HTTP2, "Responses"). What is the client's own fault stays an HTTP status
+for it too.
 """
 
 from functools import cache
@@ -9,22 +11,14 @@ from http import HTTPStatus
 
 from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import encode
-from mcproxy.wire.http2 import data, headers
+from mcproxy.wire.http2 import headers
 
 GRPC_UNAVAILABLE = b"14"
 
 
 @cache
-def _plain(status: int, head: bool) -> tuple[bytes, bytes]:
-    body = f"{status} {HTTPStatus(status).phrase}\n".encode()
-    block = encode(
-        [
-            (b":status", b"%d" % status),
-            (b"content-type", b"text/plain"),
-            (b"content-length", b"%d" % len(body)),
-        ]
-    )
-    return block, b"" if head else body
+def _plain(status: int) -> bytes:
+    return encode([(b":status", b"%d" % status), (b"content-length", b"0")])
 
 
 @cache
@@ -40,10 +34,6 @@ def _grpc(status: int) -> bytes:
 
 
 def answer(stream_id: int, status: int, request: Request | None, prefix: bytes = b"") -> bytes:
-    """The frames of a whole answer; `prefix` is put before its header block (a size update)."""
-    if request and request.grpc and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return headers(stream_id, prefix + _grpc(status), end_stream=True)
-    block, body = _plain(status, request is not None and request.method == b"HEAD")
-    if not body:
-        return headers(stream_id, prefix + block, end_stream=True)
-    return headers(stream_id, prefix + block) + data(stream_id, body, end_stream=True)
+    """The frame of a whole answer; `prefix` is put before its header block (a size update)."""
+    grpc = request is not None and request.grpc and status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return headers(stream_id, prefix + (_grpc(status) if grpc else _plain(status)), end_stream=True)

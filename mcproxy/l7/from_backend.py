@@ -22,6 +22,7 @@ from mcproxy.wire.http2 import (
     parse_settings,
     ping,
     rst_stream,
+    window_update,
 )
 
 BACKEND_ENDED = StreamState.BACKEND_ENDED
@@ -154,6 +155,7 @@ class FromBackend(Frames):
             pair.credit_backend(size)
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "DATA out of place, or not of content-length")
         if size > stream.down_window or size > pair.down_window or stream.held:
+            self._give_back(stream_id, size - body)
             hold(pair, stream, Held(buf[start:end], bool(flags & END_STREAM)))
             return None
         stream.down_window -= size
@@ -161,6 +163,12 @@ class FromBackend(Frames):
         if flags & END_STREAM:
             pair.backend_ended(stream)
         return True
+
+    def _give_back(self, stream_id: int, padding: int) -> None:
+        """What waits goes on without its padding, so the client will never give that back."""
+        if padding:
+            self.pair.credit_backend(padding)
+            self.pair.to_backend.append(window_update(stream_id, padding))
 
     # The rest of section 6
 

@@ -203,7 +203,6 @@ class Http2Session:
         if self._client.moved != self._moved:
             self._moved, self._quiet_since = self._client.moved, now
         elif now - self._quiet_since >= self._limits.idle:
-            relay.drain(now)
             relay.client_closed(now)
         if relay.pair.to_client or relay.pair.to_backend or relay.closing:
             self._spawn(self._flush_quietly)

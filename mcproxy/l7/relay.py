@@ -215,6 +215,8 @@ class Relay:
     def _settle(self) -> None:
         """End the connection once it has nothing left to do."""
         pair = self.pair
+        if pair.to_client and not self._settings.announced:
+            self._settings.announce_early()  # the server's preface comes first (section 3.4)
         if self._client.drained and pair.last_offered == MAX_STREAM_ID:
             pair.goaway(pair.closed.last_id, ErrorCode.NO_ERROR)
         if not pair.streams and not pair.closing:

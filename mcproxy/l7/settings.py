@@ -56,13 +56,13 @@ class Settings:
             Setting.INITIAL_WINDOW_SIZE: DEFAULT_WINDOW,
         }
         self._pending: deque[Announcement] = deque()
-        self._announced = False
+        self.announced = False  # the client has had the server's preface
         self._heard_client = False
         self._acks_due = 0
         self.waiting_since = 0.0  # since when the client's first SETTINGS have waited for the backend's
 
     def __repr__(self) -> str:
-        return f"<Settings {'announced' if self._announced else 'waiting'}, {len(self._pending)} pending>"
+        return f"<Settings {'announced' if self.announced else 'waiting'}, {len(self._pending)} pending>"
 
     # From the client
 
@@ -79,7 +79,7 @@ class Settings:
                 self._client_table(min(value, MAX_TABLE))
                 passed.append((key, min(value, MAX_TABLE)))
         self._acks_due += 1
-        if self._announced:
+        if self.announced:
             self._acknowledge()
         if self._heard_client:
             return settings(passed) if passed else b""
@@ -97,10 +97,10 @@ class Settings:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE overflows a window")
 
     def _client_table(self, size: int) -> None:
-        pair = self._pair
-        if size < pair.down.table.max_size and pair.closed.last_id:
-            pair.down.lose_step()  # blocks under the old size may be on their way
-        pair.down.allowed = size
+        down = self._pair.down
+        if size < down.table.max_size and self._pair.closed.last_id:
+            down.lose_step()  # blocks under the old size may be on their way
+        down.allowed = size if down.in_step else max(size, down.allowed)
 
     def _acknowledge(self) -> None:
         self._pair.to_client.extend([SETTINGS_ACK] * self._acks_due)
@@ -132,14 +132,18 @@ class Settings:
         self._announce(values, of_backend=True)
 
     def announce_early(self) -> None:
-        """The backend has nothing to say (yet): the client gets what we can say ourselves."""
-        if not self._announced:
+        """The backend has nothing to say (yet): the client gets what we can say ourselves, before anything else."""
+        if not self.announced:
+            to_client = self._pair.to_client
+            waiting = to_client[:]
+            to_client.clear()
             self._announce({Setting.MAX_CONCURRENT_STREAMS: EARLY_STREAMS}, of_backend=False)
+            to_client += waiting
 
     def _announce(self, values: dict[int, int], of_backend: bool) -> None:
         if len(self._pending) >= MAX_PENDING:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "SETTINGS pile up")
-        if not self._announced:
+        if not self.announced:
             ours: dict[int, int] = {
                 Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
                 Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
@@ -152,7 +156,7 @@ class Settings:
         self._pending.append(Announcement(changed, of_backend, pair.now))
         for key, value in changed.items():
             self._raise(key, value)
-        self._announced = True
+        self.announced = True
         self._acknowledge()
 
     def _raise(self, key: int, value: int) -> None:

@@ -18,7 +18,12 @@ OK = [(":status", "200")]
 class Book:
     """A relay with a client and a backend that say what the test says."""
 
-    def __init__(self, client_settings: Iterable[tuple[int, int]] = (), backend_settings: Iterable[tuple[int, int]] = (), start: bool = True) -> None:
+    def __init__(
+        self,
+        client_settings: Iterable[tuple[int, int]] = (),
+        backend_settings: Iterable[tuple[int, int]] = (),
+        start: bool = True,
+    ) -> None:
         self.records: list[Stream] = []
         self.now = 100.0
         self.relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", self.records.append, self.now)
@@ -36,7 +41,8 @@ class Book:
 
     def drop(self) -> None:
         """Forget what was seen."""
-        self.to_client, self.to_backend = [], []
+        self.take_up()
+        self.take_down()
 
     def collect(self) -> None:
         data = self.relay.take_for_backend()
@@ -80,11 +86,15 @@ class Book:
         return [readable(each, self.client_decoder) for each in seen]
 
 
+def fields_of(seen: Seen, decoder: Decoder) -> list[tuple[str, str]]:
+    return [(bytes(n).decode(), bytes(v).decode("utf-8", "replace")) for n, v in decoder.decode(seen.payload, raw=True)]
+
+
 def readable(seen: Seen, decoder: Decoder) -> tuple[str, int, object]:
     name = Frame(seen.kind).name + ("!" if seen.ends else "")  # "!": END_STREAM
     if seen.kind == Frame.HEADERS:
         assert seen.flags & 4, "blocks of playbooks fit one frame"
-        return name, seen.stream_id, [(str(n), str(v)) for n, v in decoder.decode(seen.payload)]
+        return name, seen.stream_id, fields_of(seen, decoder)
     if seen.kind == Frame.RST_STREAM:
         return name, seen.stream_id, seen.code
     if seen.kind == Frame.GOAWAY:

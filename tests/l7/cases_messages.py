@@ -2,8 +2,10 @@
 
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import PREFACE, ErrorCode, Frame, Setting
-from tests.l7.cases_frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, PROTOCOL, case, fails, frame, passes
-from tests.l7.peer import GET, HOST, POST, MemoryClient
+from tests.l7.cases_frames import CASES, END_HEADERS, END_STREAM, PADDED, PRIORITY, PROTOCOL, case, fails, passes
+from tests.l7.peer import GET, HOST, POST, MemoryClient, frame
+
+__all__ = ["CASES"]
 
 COMPRESSION = ErrorCode.COMPRESSION_ERROR
 Fields = list[tuple[str, str]]

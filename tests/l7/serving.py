@@ -1,4 +1,4 @@
-"""An HTTP/2 session behind a listener of its own, in a native thread with its own hub; and a raw client to it over TLS."""
+"""An HTTP/2 session behind a listener of its own, in a thread with its own hub; and a raw client to it over TLS."""
 
 import socket
 import ssl
@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from gevent import sleep
 from gevent.event import Event
 from gevent.hub import get_hub
 from hpack import Encoder
@@ -60,6 +61,7 @@ class Server:
         poll.close()
         self._crew.close()
         self._sweeper.close()
+        sleep(0)  # the loop's turn: the crew goes home in it
         self._hub.destroy(destroy_loop=True)
 
     def _accept(self) -> None:

@@ -58,7 +58,9 @@ def test_the_examples_of_the_rfc(blocks: list[str]) -> None:
 
 
 @given(st.lists(st.tuples(FIELDS, st.sampled_from([None, None, 0, 60, 200, 4096]), st.booleans()), max_size=12))
-def test_every_block_of_a_connection_reads_as_hpack_reads_it(blocks: list[tuple[list[Field], int | None, bool]]) -> None:
+def test_every_block_of_a_connection_reads_as_hpack_reads_it(
+    blocks: list[tuple[list[Field], int | None, bool]],
+) -> None:
     encoder, reference, table = Encoder(), Decoder(), EMPTY
     for fields, size, huffman in blocks:
         if size is not None:
