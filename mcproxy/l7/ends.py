@@ -5,6 +5,10 @@ the kernel has, up to READ_SIZE, and all records in it are decrypted, where Open
 system calls for each record of 16 KB. The ClientHello that was peeked at is still in the kernel, so the handshake just
 starts.
 
+Waiting to read comes before reading, and costs a switch: the watcher is left running, and stopped only when it finds
+that its reader is busy elsewhere. Starting and stopping it each time would be two system calls, and a recv that finds
+nothing a third.
+
 Two greenlets send to either end, because an answer to a client's frame (PING, 400) is due to it while the other
 greenlet may be in the middle of sending. Whoever finds nobody sending sends, and what comes meanwhile is queued for
 him; `push` of the others returns at once, with MAX_OWED as the limit of what a peer that doesn't read may run up.
@@ -16,6 +20,7 @@ from collections.abc import Callable
 from socket import SHUT_RDWR, SHUT_WR
 
 from gevent.hub import get_hub
+from greenlet import getcurrent, greenlet
 
 from mcproxy.l7.budgets import MAX_OWED
 from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket
@@ -31,12 +36,27 @@ class EndGone(Exception):
 class End:
     """A plain connection."""
 
-    __slots__ = ("_finishing", "_queue", "_queued", "_readable", "_sending", "_sock", "_writable", "moved")
+    __slots__ = (
+        "_finishing",
+        "_queue",
+        "_queued",
+        "_readable",
+        "_reader",
+        "_sending",
+        "_sock",
+        "_waiting",
+        "_watching",
+        "_writable",
+        "moved",
+    )
 
     def __init__(self, sock: RawSocket) -> None:
         loop = get_hub().loop
         self._sock = sock
         self._readable: IoWatcher = loop.io(sock.fileno(), READ)
+        self._reader: greenlet | None = None
+        self._waiting = False  # the reader, for this socket
+        self._watching = False
         self._writable: IoWatcher | None = None  # made when the socket first blocks
         self._sending = False
         self._finishing = False  # to be done by whoever is sending
@@ -92,16 +112,31 @@ class End:
         how(self._sock)
 
     def _recv(self) -> bytes:
+        sock, switch = self._sock, get_hub().switch
+        self._reader = getcurrent()
         while True:
+            if not self._watching:
+                self._watching = True
+                self._readable.start(self._is_readable)
+            self._waiting = True
             try:
-                data = self._sock.recv(READ_SIZE)
+                switch()
+                data = sock.recv(READ_SIZE)
             except BlockingIOError:
-                get_hub().wait(self._readable)
+                continue
             except OSError as error:
                 raise EndGone(str(error)) from None
-            else:
-                self.moved += len(data)
-                return data
+            finally:
+                self._waiting = False
+            self.moved += len(data)
+            return data
+
+    def _is_readable(self) -> None:
+        if self._waiting and self._reader is not None:
+            self._reader.switch()
+        else:  # it is busy or waits for something else, and comes back here afterwards
+            self._watching = False
+            self._readable.stop()
 
     def _send(self, data: bytes) -> None:
         try:
@@ -170,25 +205,32 @@ class TlsEnd(End):
 
     def read(self) -> bytes:
         """See `End.read`."""
-        out: list[bytes] = []
+        incoming, out = self._incoming, b""
         while True:
+            if not incoming.pending:
+                data = self._recv()
+                if not data:
+                    return b""  # without close_notify; what is cut short, HTTP/2 sees from its frames
+                incoming.write(data)
             try:
-                while self._incoming.pending or not out:
-                    out.append(self._tls.read(READ_SIZE))
-                    if not out[-1]:
-                        break  # close_notify; what is decrypted comes first
-            except ssl.SSLWantReadError:
-                pass
+                out = self._tls.read(READ_SIZE)
+                if incoming.pending and out:
+                    out += self._rest()
+            except ssl.SSLWantReadError:  # part of a record, or one without data
+                if self._outgoing.pending:
+                    self._flush()
+                continue
             except ssl.SSLError as error:
                 raise EndGone(f"TLS: {error}") from None
-            if self._outgoing.pending:  # a key update, or an answer to one
-                self._flush()
-            if out:
-                return out[0] if len(out) == 1 else b"".join(out)
-            data = self._recv()
-            if not data:
-                return b""  # without close_notify; what is cut short, HTTP/2 sees from its frames
-            self._incoming.write(data)
+            return out
+
+    def _rest(self) -> bytes:
+        """What else is in the records that have come."""
+        out: list[bytes] = []
+        with contextlib.suppress(ssl.SSLWantReadError):
+            while self._incoming.pending and (data := self._tls.read(READ_SIZE)):
+                out.append(data)
+        return b"".join(out)
 
     def _last_word(self) -> None:
         with contextlib.suppress(ssl.SSLError, ValueError):  # it wants the peer's close_notify; nobody waits for that

@@ -13,6 +13,7 @@ from mcproxy.l7.settings import Settings
 from mcproxy.l7.stream import Closed, Stream, StreamEnd, StreamState
 from mcproxy.wire.fields import Malformed, Request
 from mcproxy.wire.http2 import (
+    HEADER,
     MAX_FRAME_SIZE,
     MAX_STREAM_ID,
     MAX_WINDOW,
@@ -20,7 +21,6 @@ from mcproxy.wire.http2 import (
     ErrorCode,
     Frame,
     StreamFault,
-    frame_header,
     goaway,
     headers,
     parse_settings,
@@ -32,6 +32,7 @@ OPEN = StreamState.OPEN
 CLIENT_ENDED = StreamState.CLIENT_ENDED
 GONE = BackendState.GONE
 HEADERS = int(Frame.HEADERS)
+pack = HEADER.pack
 DRAIN_PING = b"draining"  # the payload of the PING that goes with the first GOAWAY of a drain
 
 
@@ -99,7 +100,7 @@ class FromClient(Frames):
         passed = up.passed(block, outcome) + pair.suffix
         if len(passed) > MAX_FRAME_SIZE:
             return headers(stream_id, passed, bool(ended))
-        return frame_header(len(passed), HEADERS, ended | END_HEADERS, stream_id) + passed
+        return pack(len(passed) >> 8, len(passed) & 0xFF, HEADERS, ended | END_HEADERS, stream_id) + passed
 
     def _refusal(self, stream_id: int, flags: int, outcome: Outcome[Request]) -> ErrorCode | int | None:
         """What is wrong with a request, as an error code or a status; None where it may pass after all."""

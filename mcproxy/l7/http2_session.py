@@ -60,7 +60,8 @@ class Http2Session:
         self._backend: End | None = None
         self._dialling: greenlet | None = None  # the backend's direction, while it can be thrown at
         self._over = False
-        self._held = Event()  # set: the backend may be read
+        self._choked = False  # the backend's direction waits for `_held`
+        self._held = Event()
         self._backend_over = Event()
         self._started = sweeper.now()
         self._moved = 0
@@ -74,7 +75,6 @@ class Http2Session:
 
     def run(self) -> None:
         """Relay until the connection is over. Both sockets are closed then."""
-        self._held.set()
         self._sweeper.arm(self, TICK)
         self._spawn(self._from_backend)
         try:
@@ -117,7 +117,8 @@ class Http2Session:
         try:
             backend = self._connect()
             while backend is not None and not relay.closing:
-                if relay.choked_by_client:
+                if relay.pair.held_bytes and relay.choked_by_client:
+                    self._choked = True
                     self._held.clear()
                     self._held.wait()
                     continue
@@ -172,9 +173,10 @@ class Http2Session:
                 backend.shut()  # its direction reads what it said before (GOAWAY, perhaps), and then its end
         if pair.to_client:
             self._client.push(self._relay.take_for_client())
-        if not self._held.is_set() and not self._relay.choked_by_client:
+        if self._choked and not self._relay.choked_by_client:
+            self._choked = False
             self._held.set()
-        if self._relay.closing:
+        if pair.closing:
             self._last_word()
 
     def _flush_quietly(self) -> None:

@@ -152,6 +152,8 @@ class Relay:
 
     def _lose_backend(self, status: int, end: StreamEnd) -> None:
         pair = self.pair
+        if pair.backend is BackendState.GONE:
+            return
         unheard = pair.backend is BackendState.DIALLING
         self._settings.announce_early()
         pair.lose_backend(status, end)

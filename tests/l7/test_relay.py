@@ -45,6 +45,7 @@ def test_a_backend_that_failed_before_the_first_request() -> None:
     """That request is answered, not refused: else a client would repeat it for ever."""
     book = Book(start=False)
     book.relay.backend_failed(504, book.now)
+    book.relay.backend_closed(book.now)
     assert not book.relay.closing
     book.client(PREFACE + http2.settings([]) + http2.SETTINGS_ACK)
     book.request(1)
