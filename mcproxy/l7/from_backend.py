@@ -25,6 +25,7 @@ from mcproxy.wire.http2 import (
     window_update,
 )
 
+CLIENT_ENDED = StreamState.CLIENT_ENDED
 BACKEND_ENDED = StreamState.BACKEND_ENDED
 NO_BODY = (204, 304)  # RFC 9110, section 6.4.1
 
@@ -161,7 +162,10 @@ class FromBackend(Frames):
         stream.down_window -= size
         pair.down_window -= size
         if flags & END_STREAM:
-            pair.backend_ended(stream)
+            if stream.state is CLIENT_ENDED:
+                pair.finish(stream)
+            else:
+                pair.backend_ended(stream)
         return True
 
     def _give_back(self, stream_id: int, padding: int) -> None:

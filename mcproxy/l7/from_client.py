@@ -6,7 +6,7 @@ from the client's own block with our fields behind it. Everything that can go wr
 
 from mcproxy.l7.budgets import IDLE_TALK, SETTINGS, TALK_FOR_WORK, Meter
 from mcproxy.l7.flow import release, release_all
-from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, Frames, Handler, Verdict
+from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, WHOLE, Frames, Handler, Verdict
 from mcproxy.l7.header_link import REQUESTS, TRAILERS, Outcome, TooLarge
 from mcproxy.l7.pair import BackendState, Pair
 from mcproxy.l7.settings import Settings
@@ -78,15 +78,8 @@ class FromClient(Frames):
         outcome = up.read(block, REQUESTS)
         closed.use(stream_id)
         request = outcome.value
-        if (
-            request is None
-            or stream_id > pair.last_offered
-            or len(pair.streams) >= pair.max_streams
-            or (request.host != pair.host and not pair.leads_here(request.host))
-            or flags & PRIORITY
-            or request.protocol
-            or (request.content_length > 0 and flags & END_STREAM)
-            or pair.backend is GONE
+        if request is None or not (
+            outcome.simple and len(pair.streams) < pair.room and request.host == pair.host and flags <= WHOLE
         ):
             refusal = self._refusal(stream_id, flags, outcome)
             if request is None or refusal is not None:

@@ -43,7 +43,7 @@ class TooLarge(Exception):
 class Outcome(Generic[T]):
     """What a block says, wherever it comes with these bytes after this table."""
 
-    __slots__ = ("_encoded", "fault", "fields", "moved", "plain", "table", "value")
+    __slots__ = ("_encoded", "fault", "fields", "moved", "plain", "simple", "table", "value")
 
     def __init__(self, fields: list[Field], before: Table, after: Table) -> None:
         self.fields = fields
@@ -52,6 +52,7 @@ class Outcome(Generic[T]):
         self.value: T | None = None  # None where `fault` is not, and for trailers
         self.fault: Exception | None = None  # Malformed, BadRequest, TooLarge
         self.plain = True  # may pass as it is
+        self.simple = False  # a request that is right whatever its flags and the connection are
         self._encoded: bytes | None = None
 
     @property
@@ -100,7 +101,9 @@ class BlockCache(Generic[T]):
             outcome.value = self.check(decoded.fields)
         except (Malformed, BadRequest) as fault:
             outcome.fault = fault
-        outcome.plain = not (isinstance(outcome.value, Request) and outcome.value.rewrite)
+        if isinstance(outcome.value, Request):
+            outcome.plain = not outcome.value.rewrite
+            outcome.simple = not outcome.value.protocol and outcome.value.content_length <= 0
         return outcome
 
 

@@ -55,6 +55,7 @@ class Pair:
         self.down_initial = DEFAULT_WINDOW
         self.held_bytes = 0  # of all streams' `held`
         self.max_streams = EARLY_STREAMS  # the most that was ever announced and not taken back
+        self.room = EARLY_STREAMS  # the same, but 0 where every new stream needs a closer look
         self.extended_connect = False  # the backend offers RFC 8441
         self.backend = BackendState.DIALLING
         self.backend_status = 502  # what requests get once it is GONE
@@ -131,6 +132,11 @@ class Pair:
 
     # The life of the connection
 
+    def allow_streams(self, count: int) -> None:
+        """So many may be open at once."""
+        self.max_streams = count
+        self.room = 0 if self.backend is BackendState.GONE or self.last_offered != MAX_STREAM_ID else count
+
     def credit_client(self, size: int) -> None:
         """DATA of the client's was dropped here: its connection window is ours to give back (section 6.9)."""
         if size:
@@ -145,6 +151,7 @@ class Pair:
     def goaway(self, last_id: int, code: int, debug: bytes = b"") -> None:
         """GOAWAY for the client; what was once refused stays refused (section 6.8)."""
         self.last_offered = min(last_id, self.last_offered)
+        self.allow_streams(self.max_streams)
         self.to_client.append(goaway(self.last_offered, code, debug))
 
     def end(self, code: int = ErrorCode.NO_ERROR, debug: bytes = b"", end: StreamEnd = StreamEnd.CLIENT_FAULT) -> None:
@@ -160,6 +167,7 @@ class Pair:
         if self.backend is BackendState.GONE:
             return
         self.backend = BackendState.GONE
+        self.room = 0
         self.backend_status = status
         self.to_backend.clear()
         for stream in list(self.streams.values()):

@@ -165,7 +165,7 @@ class Settings:
         if key == Setting.INITIAL_WINDOW_SIZE and value > pair.up_initial:
             self._move_up_windows(value)
         elif key == Setting.MAX_CONCURRENT_STREAMS:
-            pair.max_streams = max(pair.max_streams, value)
+            pair.allow_streams(max(pair.max_streams, value))
         elif key == Setting.HEADER_TABLE_SIZE:
             pair.up.allowed = max(pair.up.allowed, value)
 
@@ -177,7 +177,7 @@ class Settings:
         if key == Setting.INITIAL_WINDOW_SIZE and value < pair.up_initial:
             self._move_up_windows(value)
         elif key == Setting.MAX_CONCURRENT_STREAMS:
-            pair.max_streams = value
+            pair.allow_streams(value)
         elif key == Setting.HEADER_TABLE_SIZE:
             pair.up.allowed = value
 

@@ -46,23 +46,14 @@ class Held:
 class Stream:
     """A live exchange."""
 
-    __slots__ = (
-        "bytes_down",
-        "bytes_up",
-        "down_left",
-        "down_window",
-        "end",
-        "ended",
-        "held",
-        "id",
-        "progress",
-        "request",
-        "started",
-        "state",
-        "status",
-        "up_left",
-        "up_window",
-    )
+    # Defaults are the class's: a new stream sets only what differs.
+    ended = 0.0
+    end = StreamEnd.DONE
+    status = 0  # of the final answer; 0 before it
+    down_left = -1  # bytes that the answer's body still lacks; below 0: no length was declared
+    bytes_up = 0  # of bodies, without padding
+    bytes_down = 0
+    held: deque[Held] | None = None  # what came beyond the client's window
 
     def __init__(
         self, stream_id: int, state: StreamState, request: Request, now: float, up_window: int, down_window: int
@@ -71,17 +62,10 @@ class Stream:
         self.state = state
         self.request = request
         self.started = now  # seconds, of the clock that the relay is given
-        self.ended = 0.0
-        self.end = StreamEnd.DONE
-        self.status = 0  # of the final answer; 0 before it
         self.up_window = up_window  # bytes that the client may still send
         self.down_window = down_window  # bytes that the backend may still send
         self.up_left = request.content_length  # bytes that the body still lacks; below 0: no length was declared
-        self.down_left = -1
-        self.bytes_up = 0  # of bodies, without padding
-        self.bytes_down = 0
         self.progress = now  # when the request's body last grew
-        self.held: deque[Held] | None = None  # what came beyond the client's window
 
     def __repr__(self) -> str:
         return f"<Stream {self.id} {self.state.value} {self.request.method!r} {self.request.path!r} {self.status}>"
