@@ -10,8 +10,9 @@ that its reader is busy elsewhere. Starting and stopping it each time would be t
 nothing a third.
 
 Two greenlets send to either end, because an answer to a client's frame (PING, 400) is due to it while the other
-greenlet may be in the middle of sending. Whoever finds nobody sending sends, and what comes meanwhile is queued for
-him; `push` of the others returns at once, with MAX_OWED as the limit of what a peer that doesn't read may run up.
+greenlet may be in the middle of sending. An `Outlet` lets one at a time; what comes meanwhile stays where the relay put
+it, and whoever is sending takes that too. The greenlet whose bulk it is waits until it has gone, which is the
+back-pressure; the other one goes on reading, with MAX_OWED as the limit of what a peer that doesn't read may run up.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import ssl
 from collections.abc import Callable
 from socket import SHUT_RDWR, SHUT_WR
 
+from gevent.event import Event
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
@@ -37,12 +39,8 @@ class End:
     """A plain connection."""
 
     __slots__ = (
-        "_finishing",
-        "_queue",
-        "_queued",
         "_readable",
         "_reader",
-        "_sending",
         "_sock",
         "_waiting",
         "_watching",
@@ -58,46 +56,25 @@ class End:
         self._waiting = False  # the reader, for this socket
         self._watching = False
         self._writable: IoWatcher | None = None  # made when the socket first blocks
-        self._sending = False
-        self._finishing = False  # to be done by whoever is sending
-        self._queue: list[bytes] = []
-        self._queued = 0
         self.moved = 0  # bytes either way, as the kernel saw them
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} fd={self._sock.fileno()} queued={self._queued}>"
+        return f"<{type(self).__name__} fd={self._sock.fileno()}>"
 
     def read(self) -> bytes:
         """What has come; waits for it. b"": the peer has ended. Raises EndGone."""
         return self._recv()
 
     def push(self, data: bytes) -> None:
-        """Send, waiting for the peer; if another greenlet is sending, leave it to that. Raises EndGone."""
-        if self._sending:
-            self._queued += len(data)
-            if self._queued > MAX_OWED:
-                raise EndGone("it doesn't read what it is owed")
-            self._queue.append(data)
-            return
-        self._sending = True
-        try:
-            self._send(data)
-            while self._queue:
-                data = b"".join(self._queue)
-                self._queue.clear()
-                self._queued = 0
-                self._send(data)
-        finally:
-            self._sending = False
-        if self._finishing:
-            self._last_word()
+        """Send, waiting for the peer; one greenlet at a time (see `Outlet`). Raises EndGone."""
+        self._send(data)
 
     def finish(self) -> None:
-        """Say that nothing more comes from here, after what is being sent. Raises EndGone."""
-        if self._sending:
-            self._finishing = True
-        else:
-            self._last_word()
+        """Say that nothing more comes from here. Raises EndGone."""
+        try:
+            self._sock.shutdown(SHUT_WR)
+        except OSError as error:
+            raise EndGone(str(error)) from None
 
     def shut(self) -> None:
         """End both directions: whoever waits for this end wakes up and sees it gone."""
@@ -158,12 +135,6 @@ class End:
                 rest = rest[self._sock.send(rest) :]
             except BlockingIOError:
                 continue
-
-    def _last_word(self) -> None:
-        try:
-            self._sock.shutdown(SHUT_WR)
-        except OSError as error:
-            raise EndGone(str(error)) from None
 
 
 class TlsEnd(End):
@@ -232,11 +203,12 @@ class TlsEnd(End):
                 out.append(data)
         return b"".join(out)
 
-    def _last_word(self) -> None:
+    def finish(self) -> None:
+        """See `End.finish`."""
         with contextlib.suppress(ssl.SSLError, ValueError):  # it wants the peer's close_notify; nobody waits for that
             self._tls.unwrap()
         self._flush()
-        super()._last_word()
+        super().finish()
 
     def _send(self, data: bytes) -> None:
         try:
@@ -252,3 +224,40 @@ class TlsEnd(End):
     @staticmethod
     def _ended() -> bytes:
         raise EndGone("it ended within the TLS handshake")
+
+
+class Outlet:
+    """Sends what waits for one end, in order, whoever brought it."""
+
+    __slots__ = ("_free", "_take", "_waiting", "busy", "end")
+
+    def __init__(self, end: End, waiting: list[bytes], take: Callable[[], bytes]) -> None:
+        """`waiting` is where the relay puts it; `take` empties that."""
+        self.end = end
+        self.busy = False  # a greenlet is sending
+        self._waiting = waiting
+        self._take = take
+        self._free = Event()
+
+    def __repr__(self) -> str:
+        return f"<Outlet {self.end!r} {'busy' if self.busy else 'free'} {len(self._waiting)} waiting>"
+
+    def flush(self, patient: bool) -> None:
+        """Send what waits. Where another greenlet is at that, leave it to that one; `patient`, until it is done.
+
+        Raises EndGone.
+        """
+        if self.busy:
+            if sum(map(len, self._waiting)) > MAX_OWED + READ_SIZE:  # of which the patient one brings READ_SIZE
+                raise EndGone("it doesn't read what it is owed")
+            if patient:
+                self._free.clear()
+                self._free.wait()
+            return
+        self.busy = True
+        try:
+            while self._waiting:
+                self.end.push(self._take())
+        finally:
+            self.busy = False
+            self._free.set()

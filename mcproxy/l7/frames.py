@@ -39,6 +39,7 @@ END_HEADERS = int(Flag.END_HEADERS)
 PADDED = int(Flag.PADDED)
 PRIORITY = int(Flag.PRIORITY)
 WHOLE = END_STREAM | END_HEADERS
+USUAL = (END_HEADERS, WHOLE)
 
 # By type: flags without meaning are ignored, and left unset in what is sent on (section 4.1).
 UNDEFINED_FLAGS = (0xF6, 0xD2, 0xFF, 0xFF, 0xFE, 0xF3, 0xFE, 0xFF, 0xFF, 0xFB)
@@ -131,7 +132,7 @@ class Frames(ABC):
     # Header blocks (sections 4.3, 6.2 and 6.10)
 
     def _headers(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        if (flags == END_HEADERS or flags == WHOLE) and stream_id:
+        if flags in USUAL and stream_id:
             return self._block(stream_id, flags, buf[start:end])  # most are like this
         if not stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")

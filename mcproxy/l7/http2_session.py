@@ -9,6 +9,7 @@ The sweeper asks `overdue` once a second: for the relay's deadlines, the connect
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from gevent.event import Event
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
-from mcproxy.l7.ends import End, EndGone, TlsEnd
+from mcproxy.l7.ends import End, EndGone, Outlet, TlsEnd
 from mcproxy.l7.relay import Relay
 from mcproxy.model import Reason, Refused
 from mcproxy.net.sweep import Sweeper
+
+log = logging.getLogger(__name__)
 
 TICK = 1.0  # seconds between two looks at the relay's deadlines
 LINGER = 1.0  # seconds for the client to end after our last word: a close with unread bytes would be a RST that eats it
@@ -58,6 +61,8 @@ class Http2Session:
         self._limits = limits
         self._spawn = spawn
         self._backend: End | None = None
+        self._to_client = Outlet(client, relay.pair.to_client, relay.take_for_client)
+        self._to_backend: Outlet | None = None
         self._dialling: greenlet | None = None  # the backend's direction, while it can be thrown at
         self._over = False
         self._choked = False  # the backend's direction waits for `_held`
@@ -106,7 +111,7 @@ class Http2Session:
             if not data:
                 return
             relay.receive_from_client(data, clock())
-            self._flush()
+            self._flush(upward=True)
         self._last_word()
         while client.read():  # until it has ended too; nobody needs what still comes
             pass
@@ -126,9 +131,12 @@ class Http2Session:
                 if not data:
                     break
                 relay.receive_from_backend(data, clock())
-                self._flush()
+                self._flush(upward=False)
         except EndGone:
             self._client.shut()  # it has gone, and its own direction has to notice
+        except Exception:
+            log.exception("bug in %r", self)
+            self._client.shut()
         finally:
             self._backend_over.set()
         if not self._over:
@@ -157,31 +165,36 @@ class Http2Session:
             self._dialling = None
         if self._backend is None:
             self._relay.backend_failed(status, time.monotonic())
-        self._flush()
+        else:
+            self._to_backend = Outlet(self._backend, self._relay.pair.to_backend, self._relay.take_for_backend)
+        self._flush(upward=False)
         return self._backend
 
     # Sending
 
-    def _flush(self) -> None:
-        """Send what waits for either end. Raises EndGone where the client has gone."""
+    def _flush(self, upward: bool) -> None:
+        """Send what waits for either end; the bulk is in the direction `upward`, or not.
+
+        Raises EndGone where the client has gone.
+        """
         pair = self._relay.pair
-        backend = self._backend
-        if backend is not None and pair.to_backend:
+        if self._to_backend is not None and pair.to_backend:
             try:
-                backend.push(self._relay.take_for_backend())
+                self._to_backend.flush(upward)
             except EndGone:
-                backend.shut()  # its direction reads what it said before (GOAWAY, perhaps), and then its end
+                self._to_backend.end.shut()  # its direction reads what it said before (GOAWAY, perhaps), then its end
+                pair.to_backend.clear()
         if pair.to_client:
-            self._client.push(self._relay.take_for_client())
+            self._to_client.flush(not upward)
         if self._choked and not self._relay.choked_by_client:
             self._choked = False
             self._held.set()
-        if pair.closing:
+        if pair.closing and not self._to_client.busy:
             self._last_word()
 
     def _flush_quietly(self) -> None:
         with contextlib.suppress(EndGone):
-            self._flush()
+            self._flush(upward=False)
 
     def _last_word(self) -> None:
         """The relay is over, and has said so: now the client has LINGER to end."""

@@ -187,6 +187,8 @@ class Relay:
             settings.check(now)
             if self._client.in_block and now - self._client.block_since > BLOCK_SECONDS:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block that doesn't end")
+            if self._backend.in_block and now - self._backend.block_since > BLOCK_SECONDS:
+                self._lose_backend(502, StreamEnd.BACKEND_FAULT)
         except ConnectionFault as fault:
             self.fault = fault
             pair.end(fault.code, fault.why.encode())

@@ -15,9 +15,9 @@ from mcproxy.l7.ends import End, EndGone, TlsEnd
 from mcproxy.l7.http2_session import Http2Session, Limits
 from mcproxy.l7.relay import Relay
 from mcproxy.l7.stream import Stream
-from mcproxy.model import Backend
+from mcproxy.l7.upstream import dial_http2, tls_context
+from mcproxy.model import Backend, Mode, Route
 from mcproxy.net.crew import Crew
-from mcproxy.net.dial import dial
 from mcproxy.net.raw import READ, RawSocket
 from mcproxy.net.sweep import Sweeper
 from tests.l7.peer import HOST, CarelessBackend, Cutter, MemoryClient, Seen
@@ -27,11 +27,16 @@ from tests.peers import DEADLINE, Authority, Handler
 class Server:
     """Listens, terminates TLS for HOST, relays to a backend on a port of this machine."""
 
-    def __init__(self, authority: Authority, backend_port: int, limits: Limits | None = None) -> None:
+    def __init__(
+        self, authority: Authority, backend_port: int, limits: Limits | None = None, backend_tls: bool = False
+    ) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(*authority.pair(HOST))
         self._context.set_alpn_protocols(["h2"])
-        self._backend = Backend(host="127.0.0.1", port=backend_port)
+        ca = str(authority.path)
+        target = Backend(host="127.0.0.1", port=backend_port)
+        self._route = Route(HOST, target, Mode.L7, backend_tls=backend_tls, backend_ca=ca)
+        self._backend_context = tls_context(self._route)
         self._limits = limits or Limits(connect=DEADLINE, idle=DEADLINE)
         self.records: list[Stream] = []
         self.sessions: set[Http2Session] = set()
@@ -88,11 +93,20 @@ class Server:
         self.sessions.discard(session)
 
     def _dial(self) -> End:
-        return End(dial(self._backend, b""))
+        return dial_http2(self._route, self._backend_context)
 
     def call(self, function: Callable[[], object]) -> None:
         """Run on the hub."""
         self._hub.loop.run_callback_threadsafe(function)
+
+    def each(self, action: Callable[[Http2Session], None]) -> None:
+        """Do something to every open session, on the hub."""
+
+        def act() -> None:
+            for session in list(self.sessions):
+                action(session)
+
+        self.call(act)
 
     def close(self) -> None:
         """Stop; nothing is left."""

@@ -9,7 +9,7 @@ import gevent
 import pytest
 
 from mcproxy.l7.budgets import MAX_OWED
-from mcproxy.l7.ends import End, EndGone, TlsEnd
+from mcproxy.l7.ends import READ_SIZE, End, EndGone, Outlet, TlsEnd
 from mcproxy.net.raw import RawSocket
 from tests.l7.peer import HOST
 from tests.peers import DEADLINE, Authority
@@ -48,13 +48,20 @@ def test_bytes_pass_and_an_end_is_seen() -> None:
     end.close()
 
 
-def test_a_slow_peer_is_waited_for_and_the_rest_is_queued() -> None:
+def test_a_slow_peer_is_waited_for_and_what_comes_meanwhile_follows() -> None:
     near, far = pair()
-    end = End(near)
     body = bytes(range(256)) * 8_192
-    sender = gevent.spawn(end.push, body)
+    waiting = [body]
+    outlet = Outlet(End(near), waiting, lambda: take(waiting))
+    sender = gevent.spawn(outlet.flush, False)
     gevent.sleep(0)  # it fills the socket, and waits
-    end.push(b"after it")
+    waiting.append(b"after it")
+    outlet.flush(patient=False)
+    assert outlet.busy
+    assert waiting == [b"after it"]
+    patient = gevent.spawn(outlet.flush, True)
+    gevent.sleep(0)
+    assert not patient.ready()
     got = bytearray()
 
     def drain() -> None:
@@ -62,26 +69,35 @@ def test_a_slow_peer_is_waited_for_and_the_rest_is_queued() -> None:
             got.extend(far.recv(65_536))
 
     thread = in_thread(drain)
-    sender.get(timeout=DEADLINE)
+    gevent.joinall([sender, patient], DEADLINE, raise_error=True)
     thread.join(DEADLINE)
     assert bytes(got) == body + b"after it"
-    end.close()
+    assert repr(outlet).endswith("free 0 waiting>")
+    outlet.end.close()
     far.close()
+
+
+def take(waiting: list[bytes]) -> bytes:
+    data = b"".join(waiting)
+    waiting.clear()
+    return data
 
 
 def test_a_peer_that_does_not_read_what_it_is_owed() -> None:
     near, far = pair()
-    end = End(near)
-    sender = gevent.spawn(end.push, b"x" * 4_000_000)
+    waiting = [b"x" * 4_000_000]
+    outlet = Outlet(End(near), waiting, lambda: take(waiting))
+    sender = gevent.spawn(outlet.flush, False)
     gevent.sleep(0)
-    for _ in range(MAX_OWED // 1_024):
-        end.push(b"y" * 1_024)
+    waiting.append(b"y" * (MAX_OWED + READ_SIZE))
+    outlet.flush(patient=False)
+    waiting.append(b"y")
     with pytest.raises(EndGone, match="owed"):
-        end.push(b"y")
-    end.shut()
+        outlet.flush(patient=False)
+    outlet.end.shut()
     with pytest.raises(EndGone):
         sender.get(timeout=DEADLINE)
-    end.close()
+    outlet.end.close()
     far.close()
 
 

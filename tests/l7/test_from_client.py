@@ -245,6 +245,15 @@ def test_a_block_of_many_frames_or_bytes_is_an_attack() -> None:
     assert long.take_down()[-1] == ("GOAWAY", 0, CALM)
 
 
+def test_a_block_of_the_backends_has_to_end_in_time_too() -> None:
+    book = Book()
+    book.request()
+    book.drop()
+    book.backend(frame(Frame.HEADERS, 1, 1, b"\x88"))
+    book.tick(budgets.BLOCK_SECONDS + 1)
+    assert [each[0] for each in book.take_down()] == ["HEADERS!", "GOAWAY"]
+
+
 def test_a_block_has_to_end_in_time() -> None:
     book = Book()
     book.client(frame(Frame.HEADERS, 1, 1, b"\x82"))

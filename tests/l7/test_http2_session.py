@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mcproxy.l7.http2_session import Limits
+from mcproxy.l7.http2_session import Http2Session, Limits
 from mcproxy.l7.stream import StreamEnd
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import PREFACE, ErrorCode, Frame
@@ -199,7 +199,7 @@ def test_draining_ends_the_connection_when_its_requests_are_done(rig: Rig, backe
     client.handshake()
     client.request()
     client.expect_ping()
-    server.call(lambda: [session.drain() for session in server.sessions])
+    server.each(Http2Session.drain)
     notice = client.find(Frame.GOAWAY)
     assert notice is not None
     ping = client.find(Frame.PING)
@@ -249,7 +249,7 @@ def test_cutting_while_the_backend_is_dialled(rig: Rig) -> None:
         client = rig.client(server)
         client.send(PREFACE + http2.settings([]))
         until(lambda: bool(server.sessions), "the session to begin")
-        server.call(lambda: [session.cut() for session in server.sessions])
+        server.each(Http2Session.cut)
         until(lambda: not server.sessions, "the session to end")
         for each in waiting:
             each.close()
