@@ -160,7 +160,7 @@ class FromClient(Frames):
         if pair.closed.why(stream_id) is Closed.IDLE:  # a stream that doesn't exist can't be reset (section 6.4)
             raise ConnectionFault(fault.code, fault.why)
         if stream_id <= pair.last_offered:
-            pair.resets.spend(self.now)
+            pair.spend_reset()
         stream = pair.streams.get(stream_id)
         if stream is None:
             pair.to_client.append(rst_stream(stream_id, fault.code))
@@ -236,7 +236,7 @@ class FromClient(Frames):
             self._talks()
             return None
         if stream.state is not StreamState.BACKEND_ENDED:
-            pair.resets.spend(self.now)
+            pair.spend_reset()
         pair.closed.reset_by_client(stream_id)
         pair.finish(stream, StreamEnd.CLIENT_RESET)
         return True

@@ -22,6 +22,8 @@ from mcproxy.wire.http2 import (
     window_update,
 )
 
+DONE = StreamEnd.DONE
+
 
 class BackendState(Enum):
     """Whether requests can be passed."""
@@ -62,24 +64,32 @@ class Pair:
         self.last_offered = MAX_STREAM_ID  # of our last GOAWAY: higher streams are not processed
         self.closing = False  # nothing more is read; what waits is sent, then both connections end
         self.work = 0  # requests and DATA frames of this period; see TALK_FOR_WORK
-        self.resets = Meter(RESETS, "streams ended early", now)
+        self.done = 0  # exchanges of this period that were completed
+        self._resets = Meter(RESETS, "streams ended early", now)
 
     def __repr__(self) -> str:
         return f"<Pair {self.host!r} {len(self.streams)} streams, backend {self.backend.value}>"
 
     # The life of a stream
 
-    def finish(self, stream: Stream, end: StreamEnd = StreamEnd.DONE) -> None:
+    def finish(self, stream: Stream, end: StreamEnd = DONE) -> None:
         """The stream is over: forget it and record it. A cut one is for the caller to remember."""
         del self.streams[stream.id]
         stream.state = StreamState.CLOSED
         stream.ended = self.now
         stream.end = end
+        if end is DONE:
+            self.done += 1
         if stream.held:
             self.held_bytes -= sum(len(piece.payload) + HELD_OVERHEAD for piece in stream.held)
             self.credit_backend(sum(len(piece.payload) for piece in stream.held if not piece.trailers))
             stream.held = None
         self.record(stream)
+
+    def spend_reset(self) -> None:
+        """One more stream that the client, or a fault of its, has ended early. Raises ConnectionFault."""
+        if self._resets.spend(self.now, self.done):
+            self.done = 0
 
     def cut(self, stream: Stream, code: ErrorCode, end: StreamEnd) -> None:
         """End it towards the client with RST_STREAM."""

@@ -26,8 +26,8 @@ requests costs a client a repetition, never an answer. A backend that vanishes w
 anything: its streams get 502, or RST_STREAM where the answer has begun.
 
 The owner calls `receive_from_client` and `receive_from_backend` with what it reads, `tick` about once a second, and
-sends what `take_for_client` and `take_for_backend` return. `choked_by_client` and `choked_by_backend` say which side
-not to read for now. When `closing` is true it sends what is left and closes both connections.
+sends what `take_for_client` and `take_for_backend` return. While `choked_by_client` it doesn't read the backend. When
+`closing` is true it sends what is left and closes both connections.
 """
 
 from collections.abc import Callable
@@ -213,7 +213,7 @@ class Relay:
 
     @property
     def choked_by_client(self) -> bool:
-        """The client has too much to read: don't read the backend, and the client neither, until it has."""
+        """The backend has sent far beyond the client's windows: don't read it until the client has opened them."""
         return self.pair.held_bytes > MAX_HELD
 
     def _settle(self) -> None:

@@ -222,6 +222,18 @@ def test_a_flood_ends_with_enhance_your_calm(send: Callable[[Book, int], None], 
     assert book.relay.fault is not None
 
 
+def test_cancelling_may_keep_pace_with_what_is_completed() -> None:
+    """A busy gRPC client whose deadlines pass is no attacker."""
+
+    def work(book: Book, number: int) -> None:
+        book.request(4 * number + 1)
+        book.answer(4 * number + 1)
+        book.request(4 * number + 3)
+        book.client(http2.rst_stream(4 * number + 3, ErrorCode.CANCEL))
+
+    assert not flood(work, 3 * budgets.RESETS).relay.closing
+
+
 def test_ping_may_keep_pace_with_work() -> None:
     def work(book: Book, number: int) -> None:
         book.request(2 * number + 1)
