@@ -64,3 +64,8 @@ class Meter:
         self.since = now
         self.count = 1
         return True
+
+    def renew(self, now: float) -> None:
+        """Begin a new period."""
+        self.since = now
+        self.count = 0

@@ -56,6 +56,7 @@ class Frames(ABC):
         self._fragments: list[bytes] = []
         self.block_since = 0.0  # when that began
         self._empty = Meter(EMPTY, "empty frames", now)
+        self.meters = [self._empty]
         self._usual = self._handlers()
         self._expected: list[Handler] = [self._wants_settings] * KNOWN_FRAMES
         self._expected[Frame.SETTINGS] = self._first_settings
@@ -75,6 +76,11 @@ class Frames(ABC):
     @abstractmethod
     def _stream_fault(self, fault: StreamFault) -> bytes | None:
         """End the stream; returns what goes to the other side."""
+
+    def renew(self, now: float) -> None:
+        """Begin a new period of all meters."""
+        for meter in self.meters:
+            meter.renew(now)
 
     @property
     def in_block(self) -> bool:

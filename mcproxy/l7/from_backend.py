@@ -27,6 +27,7 @@ from mcproxy.wire.http2 import (
 
 CLIENT_ENDED = StreamState.CLIENT_ENDED
 BACKEND_ENDED = StreamState.BACKEND_ENDED
+FINAL = 200  # the lowest status that ends an exchange (RFC 9110, section 15)
 NO_BODY = (204, 304)  # RFC 9110, section 6.4.1
 
 
@@ -38,6 +39,7 @@ class FromBackend(Frames):
         self.pair = pair
         self.settings = settings
         self._talk = Meter(IDLE_TALK, "frames without work", now)
+        self.meters.append(self._talk)
 
     def _handlers(self) -> list[Handler]:
         return [
@@ -67,13 +69,15 @@ class FromBackend(Frames):
         down = pair.down
         outcome = down.read(block, ANSWERS)
         answer = outcome.value
-        if answer is None or (flags & END_STREAM and answer.interim):
+        interim = answer is not None and answer.status < FINAL
+        if answer is None or (flags & END_STREAM and interim):
             down.withheld(outcome)
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a malformed answer")
-        if not answer.interim:
+        if not interim:
             self._begin(stream, answer, flags, outcome)
-        passed = down.passed(block, outcome)
-        return True if passed is block else self._reframed(stream_id, flags, passed)
+        if down.in_step:
+            return True
+        return self._reframed(stream_id, flags, down.passed(block, outcome))
 
     def _begin(self, stream: Stream, answer: Answer, flags: int, outcome: Outcome[Answer]) -> None:
         """The final head."""

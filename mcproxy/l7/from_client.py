@@ -45,6 +45,7 @@ class FromClient(Frames):
         self.settings = settings
         self._settings_meter = Meter(SETTINGS, "SETTINGS", now)
         self._talk = Meter(IDLE_TALK, "frames without work", now)
+        self.meters += [self._settings_meter, self._talk]
         self.leaving = False  # it has sent GOAWAY: once its streams are over, so is the connection
         self.drained = False  # our PING after the first GOAWAY of a drain has come back
 
@@ -76,7 +77,10 @@ class FromClient(Frames):
             return self._later_block(stream_id, flags, block)
         up = pair.up
         outcome = up.read(block, REQUESTS)
-        closed.use(stream_id)
+        if stream_id == closed.last_id + 2:
+            closed.last_id = stream_id
+        else:
+            closed.use(stream_id)
         request = outcome.value
         if request is None or not (
             outcome.simple and len(pair.streams) < pair.room and request.host == pair.host and flags <= WHOLE

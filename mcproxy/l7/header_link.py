@@ -132,7 +132,8 @@ class HeaderLink:
         outcome = cache.young.get((table, block))
         if outcome is None or table.max_size > self.allowed:
             outcome = cache.read(block, table, self.allowed)
-        self.table = outcome.table
+        if outcome.moved:
+            self.table = outcome.table
         return outcome
 
     def passed(self, block: bytes, outcome: Outcome[T]) -> bytes:

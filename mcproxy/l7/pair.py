@@ -86,6 +86,11 @@ class Pair:
             stream.held = None
         self.record(stream)
 
+    def renew(self, now: float) -> None:
+        """Begin a new period: work of long ago pays for nothing now."""
+        self.work = self.done = 0
+        self._resets.renew(now)
+
     def spend_reset(self) -> None:
         """One more stream that the client, or a fault of its, has ended early. Raises ConnectionFault."""
         if self._resets.spend(self.now, self.done):

@@ -37,6 +37,7 @@ from mcproxy.l7.budgets import (
     BODY_STALL_SECONDS,
     GRACE_SECONDS,
     MAX_HELD,
+    PERIOD,
     PREFACE_SECONDS,
 )
 from mcproxy.l7.from_backend import FromBackend
@@ -81,6 +82,7 @@ class Relay:
         self._preface = b""  # what came of the client's, until it is whole
         self._greeted = False
         self._draining_since: float | None = None
+        self._period_since = now  # of the budgets
         self.fault: ConnectionFault | None = None  # what ended the connection, for the log
 
     def __repr__(self) -> str:
@@ -193,6 +195,10 @@ class Relay:
             self.fault = fault
             pair.end(fault.code, fault.why.encode())
             return
+        if now - self._period_since >= PERIOD:
+            self._period_since = now
+            for side in (pair, self._client, self._backend):
+                side.renew(now)
         self._cut_stalled(now)
         if self._draining_since is not None and now - self._draining_since >= GRACE_SECONDS:
             self._client.drained = True

@@ -63,11 +63,6 @@ class Answer:
     status: int
     content_length: int = NO_LENGTH
 
-    @property
-    def interim(self) -> bool:
-        """Whether another head follows (RFC 9110, section 15.2)."""
-        return self.status < 200
-
 
 def check_request(fields: list[Field]) -> Request:
     """A request's head. Raises Malformed, BadRequest."""

@@ -244,6 +244,19 @@ def test_ping_may_keep_pace_with_work() -> None:
     assert not flood(work, budgets.IDLE_TALK).relay.closing
 
 
+def test_work_of_long_ago_pays_for_no_flood() -> None:
+    book = Book()
+    for number in range(1_000):
+        book.request(2 * number + 1)
+        book.answer(2 * number + 1)
+    book.tick(budgets.PERIOD)
+    for _ in range(budgets.IDLE_TALK):
+        book.client(http2.ping(b"12345678"))
+    assert not book.relay.pair.closing
+    book.client(http2.ping(b"12345678"))
+    assert book.take_down()[-1][2] == CALM
+
+
 def test_a_block_of_many_frames_or_bytes_is_an_attack() -> None:
     many = Book()
     many.client(frame(Frame.HEADERS, 1, 1, b""))
