@@ -154,17 +154,17 @@ class Http2Session:
         if self._over:
             return None
         self._dialling = getcurrent()
-        status = 502
+        status, why = 502, ""
         try:
             self._backend = self._dial()
         except Refused as refusal:
-            status = 504 if refusal.reason is Reason.BACKEND_TIMEOUT else 502
-        except (EndGone, _Abandoned):
-            status = 502
+            status, why = (504 if refusal.reason is Reason.BACKEND_TIMEOUT else 502), str(refusal)
+        except (EndGone, _Abandoned) as gone:
+            why = str(gone)
         finally:
             self._dialling = None
         if self._backend is None:
-            self._relay.backend_failed(status, time.monotonic())
+            self._relay.backend_failed(status, why, time.monotonic())
         else:
             self._to_backend = Outlet(self._backend, self._relay.pair.to_backend, self._relay.take_for_backend)
         self._flush(upward=False)

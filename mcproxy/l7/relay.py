@@ -83,7 +83,9 @@ class Relay:
         self._greeted = False
         self._draining_since: float | None = None
         self._period_since = now  # of the budgets
-        self.fault: ConnectionFault | None = None  # what ended the connection, for the log
+        self.fault = ""  # what went wrong with a connection as a whole, for the log
+        self.wants_dial = True  # from the start: the backend's SETTINGS decide what the client is told
+        self.failed = False  # HTTP/2 says how a connection ends; it never takes a RST
 
     def __repr__(self) -> str:
         return f"<Relay {self.pair!r}{' closing' if self.closing else ''}>"
@@ -92,6 +94,21 @@ class Relay:
     def closing(self) -> bool:
         """Nothing more is to be read: send what is left, then close both connections."""
         return self.pair.closing
+
+    @property
+    def wants_client(self) -> bool:
+        """Whether to read the client."""
+        return not self.pair.closing
+
+    @property
+    def has_backend(self) -> bool:
+        """Whether there is a backend to send to."""
+        return self.pair.backend is not BackendState.GONE
+
+    @property
+    def hurried(self) -> bool:
+        """Whether a step of draining is due sooner than a second from now."""
+        return self._draining_since is not None
 
     # Bytes in
 
@@ -107,7 +124,7 @@ class Relay:
             if data:
                 self._client.receive(data, pair.to_backend)
         except ConnectionFault as fault:
-            self.fault = fault
+            self.fault = str(fault)
             self._settings.announce_early()
             pair.end(fault.code, fault.why.encode())
         self._settle()
@@ -133,16 +150,17 @@ class Relay:
         try:
             self._backend.receive(data, pair.to_client)
         except ConnectionFault as fault:
-            self.fault = fault
+            self.fault = str(fault)
             self._lose_backend(502, StreamEnd.BACKEND_FAULT)
             pair.to_backend.append(goaway(0, fault.code, fault.why.encode()))
         self._settle()
 
     # What else happens
 
-    def backend_failed(self, status: int, now: float) -> None:
+    def backend_failed(self, status: int, why: str, now: float) -> None:
         """It could not be reached: requests are answered with `status`, 502 or 504."""
         self.pair.now = now
+        self.fault = why
         self._lose_backend(status, StreamEnd.ANSWERED)
         self._settle()
 
@@ -166,6 +184,10 @@ class Relay:
         """Its connection has ended: nothing can be delivered any more."""
         self.pair.now = now
         self.pair.end(end=StreamEnd.CLIENT_GONE)
+
+    def client_lost(self, now: float) -> None:
+        """Its connection broke."""
+        self.client_closed(now)
 
     def drain(self, now: float) -> None:
         """Ask the client to come no more, in two steps (section 6.8); what is under way is finished."""
@@ -192,7 +214,7 @@ class Relay:
             if self._backend.in_block and now - self._backend.block_since > BLOCK_SECONDS:
                 self._lose_backend(502, StreamEnd.BACKEND_FAULT)
         except ConnectionFault as fault:
-            self.fault = fault
+            self.fault = str(fault)
             pair.end(fault.code, fault.why.encode())
             return
         if now - self._period_since >= PERIOD:

@@ -24,7 +24,7 @@ def test_an_unreachable_backend(status: int) -> None:
     book.client(PREFACE + http2.settings([]))
     book.request(1, POST, end=False)
     book.request(3, GRPC)
-    book.relay.backend_failed(status, book.now)
+    book.relay.backend_failed(status, "why", book.now)
     book.collect()
     down = book.take_down()
     assert [each[0] for each in down] == [
@@ -44,9 +44,11 @@ def test_an_unreachable_backend(status: int) -> None:
 def test_a_backend_that_failed_before_the_first_request() -> None:
     """That request is answered, not refused: else a client would repeat it for ever."""
     book = Book(start=False)
-    book.relay.backend_failed(504, book.now)
+    book.relay.backend_failed(504, "why", book.now)
     book.relay.backend_closed(book.now)
     assert not book.relay.closing
+    assert not book.relay.has_backend
+    assert book.relay.fault == "why"
     book.client(PREFACE + http2.settings([]) + http2.SETTINGS_ACK)
     book.request(1)
     down = book.take_down()
@@ -95,7 +97,9 @@ def test_draining_finishes_what_is_under_way() -> None:
 
 def test_draining_does_not_wait_for_a_client_that_says_nothing() -> None:
     book = Book()
+    before = book.relay.hurried
     book.relay.drain(book.now)
+    assert (before, book.relay.hurried) == (False, True)
     book.tick(budgets.GRACE_SECONDS)
     assert book.take_down()[-1] == ("GOAWAY", 0, 0)
     assert book.relay.closing
@@ -118,7 +122,9 @@ def test_a_client_that_goes_leaves_a_record_of_each_exchange() -> None:
     book = Book()
     book.request(1)
     book.drop()
-    book.relay.client_closed(book.now + 5)
+    assert book.relay.wants_client
+    book.relay.client_lost(book.now + 5)
+    assert not book.relay.pair.to_backend
     assert [(s.id, s.end, s.ended - s.started) for s in book.records] == [(1, StreamEnd.CLIENT_GONE, 5.0)]
     book.client(http2.ping(b"12345678"))
     assert book.take_up() == []
