@@ -92,8 +92,8 @@ def test_curl_that_says_what_it_may_not(served: Server, authority: Authority) ->
 
 
 @pytest.mark.parametrize(("clients", "streams"), [(1, 1), (5, 10), (1, 100)])
-def test_h2load_loses_nothing(served: Server, clients: int, streams: int) -> None:
-    """Nor with nginx, beyond what its GOAWAY refuses: h2load doesn't repeat a request."""
+def test_h2load_loses_nothing(served: Server, request: pytest.FixtureRequest, clients: int, streams: int) -> None:
+    """With nginx it gets about 50 answers a connection: h2load doesn't repeat what GOAWAY refused."""
     count = 1_000
     command = [H2LOAD, "-n", str(count), "-c", str(clients), "-m", str(streams)]
     url = f"https://{HOST}:{served.port}/small"
@@ -105,5 +105,5 @@ def test_h2load_loses_nothing(served: Server, clients: int, streams: int) -> Non
     ends = [s.end for s in served.records]
     assert set(ends) <= {StreamEnd.DONE, StreamEnd.REFUSED}
     assert ends.count(StreamEnd.DONE) == int(totals[1])
-    if "nginx" not in str(served.records[0]):
-        assert int(totals[1]) + int(totals[2]) == count
+    assert int(totals[1]) + int(totals[2]) == count
+    assert int(totals[1]) >= (50 * clients if "nginx" in request.node.name else count)
