@@ -12,4 +12,6 @@ need curl curl
 need haproxy haproxy
 need nginx nginx-light libnginx-mod-stream
 need strace strace
+need nghttpd nghttp2-server
+need h2load nghttp2-client
 [ -z "$missing" ] || "$(dirname "$0")/../deploy/dev/apt-install.sh" $missing

@@ -1,0 +1,39 @@
+"""Answers of the proxy's own: one header block that leaves every dynamic table as it is, and no body.
+
+A body would take from flow-control windows that are the backend's to fill (and may be closed), so there is none; the
+status says it all. A gRPC client reads its status from trailers, so a failing backend is told to it as a Trailers-only
+answer with status 14, UNAVAILABLE (gRPC over HTTP2, "Responses"). What is the client's own fault stays an HTTP status
+for it too.
+"""
+
+from functools import cache
+from http import HTTPStatus
+
+from mcproxy.wire.fields import Request
+from mcproxy.wire.hpack_block import encode
+from mcproxy.wire.http2 import headers
+
+GRPC_UNAVAILABLE = b"14"
+
+
+@cache
+def _plain(status: int) -> bytes:
+    return encode([(b":status", b"%d" % status), (b"content-length", b"0")])
+
+
+@cache
+def _grpc(status: int) -> bytes:
+    return encode(
+        [
+            (b":status", b"200"),
+            (b"content-type", b"application/grpc"),
+            (b"grpc-status", GRPC_UNAVAILABLE),
+            (b"grpc-message", HTTPStatus(status).phrase.encode()),
+        ]
+    )
+
+
+def answer(stream_id: int, status: int, request: Request | None, prefix: bytes = b"") -> bytes:
+    """The frame of a whole answer; `prefix` is put before its header block (a size update)."""
+    grpc = request is not None and request.grpc and status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return headers(stream_id, prefix + (_grpc(status) if grpc else _plain(status)), end_stream=True)

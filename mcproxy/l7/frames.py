@@ -1,0 +1,222 @@
+"""Cutting a byte stream into frames, and deciding about each: pass it, replace it, or drop it.
+
+One pass over what was read. Contiguous frames that pass unchanged stay one slice; where all of a read passes, the very
+object that was read is handed on. A subclass says what each type means, with one handler each, which returns
+
+* True: the frame passes as it is;
+* bytes: these go to the other side instead of it;
+* None: nothing goes.
+
+A handler raises StreamFault or ConnectionFault where a rule is broken. Header blocks are collected here, from HEADERS
+and CONTINUATION, and given whole to `_block`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from mcproxy.l7.budgets import EMPTY, MAX_BLOCK, MAX_FRAGMENTS, Meter
+from mcproxy.wire.http2 import (
+    HEADER,
+    HEADER_SIZE,
+    KNOWN_FRAMES,
+    MAX_FRAME_SIZE,
+    MAX_STREAM_ID,
+    ConnectionFault,
+    ErrorCode,
+    Flag,
+    Frame,
+    StreamFault,
+    frame_header,
+    headers,
+)
+
+Verdict = bool | bytes | None
+Handler = Callable[[int, int, bytes, int, int], Verdict]  # flags, stream identifier, buffer, payload's start and end
+
+# Plain integers: an attribute of an enum costs three times as much to read.
+END_STREAM = int(Flag.END_STREAM)
+END_HEADERS = int(Flag.END_HEADERS)
+PADDED = int(Flag.PADDED)
+PRIORITY = int(Flag.PRIORITY)
+WHOLE = END_STREAM | END_HEADERS
+USUAL = (END_HEADERS, WHOLE)
+
+# By type: flags without meaning are ignored, and left unset in what is sent on (section 4.1).
+UNDEFINED_FLAGS = (0xF6, 0xD2, 0xFF, 0xFF, 0xFE, 0xF3, 0xFE, 0xFF, 0xFF, 0xFB)
+
+
+class Frames(ABC):
+    """The frames of one side."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self._tail = b""
+        self._block_id = 0  # the stream whose header block is being collected
+        self._block_flags = 0
+        self._fragments: list[bytes] = []
+        self.block_since = 0.0  # when that began
+        self._empty = Meter(EMPTY, "empty frames", now)
+        self.meters = [self._empty]
+        self._usual = self._handlers()
+        self._expected: list[Handler] = [self._wants_settings] * KNOWN_FRAMES
+        self._expected[Frame.SETTINGS] = self._first_settings
+
+    @abstractmethod
+    def _handlers(self) -> list[Handler]:
+        """One for each type, by its number."""
+
+    @abstractmethod
+    def _unknown(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        """A frame of a type that RFC 9113 doesn't define: extensions are for one hop (section 5.5)."""
+
+    @abstractmethod
+    def _block(self, stream_id: int, flags: int, block: bytes) -> Verdict:
+        """A whole header block."""
+
+    @abstractmethod
+    def _stream_fault(self, fault: StreamFault) -> bytes | None:
+        """End the stream; returns what goes to the other side."""
+
+    def renew(self, now: float) -> None:
+        """Begin a new period of all meters."""
+        for meter in self.meters:
+            meter.renew(now)
+
+    @property
+    def in_block(self) -> bool:
+        """Whether a header block is begun and not ended."""
+        return self._block_id > 0
+
+    def receive(self, data: bytes, out: list[bytes]) -> None:
+        """Take what was read; what passes is appended to `out`. Raises ConnectionFault, `out` being right so far."""
+        buf = self._tail + data if self._tail else data
+        pos = run = 0
+        mark = len(out)  # where the run belongs: a handler may append to `out`, unless it lets the frame pass
+        size = len(buf)
+        limit = MAX_FRAME_SIZE
+        cut = HEADER.unpack_from
+        try:
+            while size - pos >= HEADER_SIZE:
+                high, low, kind, flags, stream_id = cut(buf, pos)
+                start = pos + HEADER_SIZE
+                end = start + (high << 8 | low)
+                if end - start > limit:
+                    raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than SETTINGS_MAX_FRAME_SIZE")
+                if end > size:
+                    break
+                try:
+                    if kind < KNOWN_FRAMES and stream_id <= MAX_STREAM_ID and not flags & UNDEFINED_FLAGS[kind]:
+                        verdict = self._expected[kind](flags, stream_id, buf, start, end)
+                    else:
+                        verdict = self._unusual(kind, flags, stream_id, buf[start:end])
+                except StreamFault as fault:
+                    verdict = self._stream_fault(fault)
+                if verdict is not True:
+                    if run < pos:
+                        out.insert(mark, buf[run:pos])
+                    if verdict:
+                        out.append(verdict)
+                    mark = len(out)
+                    run = end
+                pos = end
+        finally:
+            if run < pos:
+                out.insert(mark, buf[run:pos])
+        self._tail = buf[pos:]
+
+    def _unusual(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Verdict:
+        """A frame of an unknown type, or with bits set that have no meaning: those end here (section 4.1)."""
+        if kind >= KNOWN_FRAMES:
+            if self._expected is not self._usual:
+                self._expected[Frame.PUSH_PROMISE](flags, stream_id, payload, 0, len(payload))
+            return self._unknown(flags, stream_id, payload, 0, len(payload))
+        flags &= ~UNDEFINED_FLAGS[kind]
+        stream_id &= MAX_STREAM_ID
+        verdict = self._expected[kind](flags, stream_id, payload, 0, len(payload))
+        return frame_header(len(payload), kind, flags, stream_id) + payload if verdict is True else verdict
+
+    # Header blocks (sections 4.3, 6.2 and 6.10)
+
+    def _headers(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        if flags in USUAL and stream_id:
+            return self._block(stream_id, flags, buf[start:end])  # most are like this
+        if not stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
+        if flags & PADDED:
+            start, end = self.unpadded(buf, start, end)
+        if flags & PRIORITY:
+            if end - start < 5:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for its priority")
+            if int.from_bytes(buf[start : start + 4], "big") & MAX_STREAM_ID != stream_id:
+                flags &= ~PRIORITY  # what is left of the flag says: it depends on itself
+            start += 5
+        if not flags & END_HEADERS:
+            return self._begin_block(flags, stream_id, buf[start:end])
+        return self._block(stream_id, flags, buf[start:end])
+
+    def _begin_block(self, flags: int, stream_id: int, fragment: bytes) -> Verdict:
+        self._block_id = stream_id
+        self._block_flags = flags
+        self._fragments = [fragment]
+        self.block_since = self.now
+        self._expected = [self._wants_continuation] * KNOWN_FRAMES
+        self._expected[Frame.CONTINUATION] = self._continuation
+        return None
+
+    def _continuation(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        if stream_id != self._block_id:
+            return self._wants_continuation(flags, stream_id, buf, start, end)
+        if start == end:
+            self._empty.spend(self.now)
+        self._fragments.append(buf[start:end])
+        if len(self._fragments) > MAX_FRAGMENTS or sum(map(len, self._fragments)) > MAX_BLOCK:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block of too many frames or bytes")
+        if not flags & END_HEADERS:
+            return None
+        block = b"".join(self._fragments)
+        self._fragments = []
+        self._block_id = 0
+        self._expected = self._usual
+        verdict = self._block(stream_id, self._block_flags, block)
+        return headers(stream_id, block, bool(self._block_flags & END_STREAM)) if verdict is True else verdict
+
+    def _wants_continuation(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block was begun and something else came")
+
+    def _wants_settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")  # section 3.4
+
+    def _first_settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        if flags:
+            return self._wants_settings(flags, stream_id, buf, start, end)
+        self._expected = self._usual
+        return self._usual[Frame.SETTINGS](flags, stream_id, buf, start, end)
+
+    def _no_continuation(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without a header block begun")
+
+    def _no_push(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        # A client never may (section 8.4); for a backend we have switched it off (section 6.5.2).
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE")
+
+    @staticmethod
+    def unpadded(buf: bytes, start: int, end: int) -> tuple[int, int]:
+        """Where the payload without its padding starts and ends (sections 6.1 and 6.2)."""
+        if start == end:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a padded frame without a pad length")
+        pad = buf[start]
+        if start + 1 + pad > end:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "padding is longer than its frame")
+        return start + 1, end - pad
+
+    @staticmethod
+    def increment(stream_id: int, buf: bytes, start: int, end: int) -> int:
+        """What a WINDOW_UPDATE adds (section 6.9)."""
+        if end - start != 4:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE is not of 4 bytes")
+        increment = int.from_bytes(buf[start:end], "big") & MAX_STREAM_ID
+        if increment:
+            return increment
+        if stream_id:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "an increment of 0")
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "an increment of 0")

@@ -1,0 +1,252 @@
+"""Frames of the backend. Answers pass as they are; they are read for the log, and so that nothing malformed goes on.
+
+The backend's faults are not the client's: a stream's fault becomes 502, or RST_STREAM where the answer has begun, and a
+connection's fault ends the backend connection, which is the same as losing it (Relay).
+"""
+
+from mcproxy.l7.budgets import IDLE_TALK, TALK_FOR_WORK, Meter
+from mcproxy.l7.flow import hold
+from mcproxy.l7.frames import END_STREAM, PADDED, Frames, Handler, Verdict
+from mcproxy.l7.header_link import ANSWERS, TRAILERS, Outcome
+from mcproxy.l7.pair import Pair
+from mcproxy.l7.settings import Settings
+from mcproxy.l7.stream import Closed, Held, Stream, StreamEnd, StreamState
+from mcproxy.wire.fields import Answer
+from mcproxy.wire.http2 import (
+    MAX_STREAM_ID,
+    MAX_WINDOW,
+    ConnectionFault,
+    ErrorCode,
+    StreamFault,
+    headers,
+    parse_settings,
+    ping,
+    rst_stream,
+    window_update,
+)
+
+CLIENT_ENDED = StreamState.CLIENT_ENDED
+BACKEND_ENDED = StreamState.BACKEND_ENDED
+FINAL = 200  # the lowest status that ends an exchange (RFC 9110, section 15)
+NO_BODY = (204, 304)  # RFC 9110, section 6.4.1
+
+
+class FromBackend(Frames):
+    """The backend's side of a pair."""
+
+    def __init__(self, pair: Pair, settings: Settings, now: float) -> None:
+        super().__init__(now)
+        self.pair = pair
+        self.settings = settings
+        self._talk = Meter(IDLE_TALK, "frames without work", now)
+        self.meters.append(self._talk)
+
+    def _handlers(self) -> list[Handler]:
+        return [
+            self._data,
+            self._headers,
+            self._priority,
+            self._rst_stream,
+            self._settings,
+            self._no_push,
+            self._ping,
+            self._goaway,
+            self._window_update,
+            self._no_continuation,
+        ]
+
+    def _talks(self) -> None:
+        """One more frame that carries nothing."""
+        self._talk.spend(self.now, TALK_FOR_WORK * self.pair.work)
+
+    # Heads and trailers (section 8.1)
+
+    def _block(self, stream_id: int, flags: int, block: bytes) -> Verdict:
+        pair = self.pair
+        stream = pair.streams.get(stream_id)
+        if stream is None or stream.status:
+            return self._later_block(stream, stream_id, flags, block)
+        down = pair.down
+        outcome = down.read(block, ANSWERS)
+        answer = outcome.value
+        interim = answer is not None and answer.status < FINAL
+        if answer is None or (flags & END_STREAM and interim):
+            down.withheld(outcome)
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a malformed answer")
+        if not interim:
+            self._begin(stream, answer, flags, outcome)
+        if down.in_step:
+            return True
+        return self._reframed(stream_id, flags, down.passed(block, outcome))
+
+    def _begin(self, stream: Stream, answer: Answer, flags: int, outcome: Outcome[Answer]) -> None:
+        """The final head."""
+        if stream.request.method == b"HEAD" or answer.status in NO_BODY:
+            stream.down_left = 0
+        elif stream.request.method != b"CONNECT":
+            stream.down_left = answer.content_length
+        if flags & END_STREAM:
+            if stream.down_left > 0:
+                self.pair.down.withheld(outcome)
+                raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "content-length without a body")
+            stream.status = answer.status
+            self.pair.backend_ended(stream)
+        else:
+            stream.status = answer.status
+
+    def _later_block(self, stream: Stream | None, stream_id: int, flags: int, block: bytes) -> Verdict:
+        """Trailers, or the answer to a request that is no more."""
+        pair = self.pair
+        outcome = pair.down.read(block, TRAILERS)
+        if stream is None:
+            why = self._stray(stream_id, "HEADERS")
+            if why is Closed.RESET_BY_CLIENT:  # it will ignore it, and its table stays in step
+                return self._reframed(stream_id, flags, pair.down.passed(block, outcome))
+            pair.down.withheld(outcome)
+            return None
+        if outcome.fault or not flags & END_STREAM or stream.down_left > 0 or stream.state is BACKEND_ENDED:
+            pair.down.withheld(outcome)
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "trailers that are none, or an answer too short")
+        if stream.held:
+            pair.down.withheld(outcome)
+            hold(pair, stream, Held(outcome.encoded, last=True, trailers=True))
+            return None
+        pair.backend_ended(stream)
+        passed = pair.down.passed(block, outcome)
+        return True if passed is block else self._reframed(stream_id, flags, passed)
+
+    @staticmethod
+    def _reframed(stream_id: int, flags: int, block: bytes) -> bytes:
+        return headers(stream_id, block, bool(flags & END_STREAM))
+
+    def _stray(self, stream_id: int, what: str) -> Closed:
+        """A frame for no stream of ours: late, unless the client never opened it."""
+        why = self.pair.closed.why(stream_id)
+        if why in (Closed.IDLE, Closed.SKIPPED):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"{what} on a stream that is {why.value}")
+        return why
+
+    def _stream_fault(self, fault: StreamFault) -> bytes | None:
+        pair = self.pair
+        stream = pair.streams.get(fault.stream_id)
+        pair.to_backend.append(rst_stream(fault.stream_id, fault.code))
+        if stream is not None:
+            pair.fail(stream, 502, StreamEnd.BACKEND_FAULT)
+        return None
+
+    # Bodies
+
+    def _data(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        pair = self.pair
+        stream = pair.streams.get(stream_id)
+        size = end - start
+        if stream is None:
+            self._stray(stream_id, "DATA")
+            pair.credit_backend(size)
+            return None
+        if flags & PADDED:
+            start, end = self.unpadded(buf, start, end)
+        body = end - start
+        wrong = not stream.status or stream.state is BACKEND_ENDED
+        if body:
+            pair.work += 1
+            stream.bytes_down += body
+            if stream.down_left >= 0:
+                stream.down_left -= body
+                wrong = wrong or stream.down_left < 0
+        elif not flags & END_STREAM:
+            self._empty.spend(self.now)
+        if wrong or (flags & END_STREAM and stream.down_left > 0):
+            pair.credit_backend(size)
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "DATA out of place, or not of content-length")
+        if size > stream.down_window or size > pair.down_window or stream.held:
+            self._give_back(stream_id, size - body)
+            hold(pair, stream, Held(buf[start:end], bool(flags & END_STREAM)))
+            return None
+        stream.down_window -= size
+        pair.down_window -= size
+        if flags & END_STREAM:
+            if stream.state is CLIENT_ENDED:
+                pair.finish(stream)
+            else:
+                pair.backend_ended(stream)
+        return True
+
+    def _give_back(self, stream_id: int, padding: int) -> None:
+        """What waits goes on without its padding, so the client will never give that back."""
+        if padding:
+            self.pair.credit_backend(padding)
+            self.pair.to_backend.append(window_update(stream_id, padding))
+
+    # The rest of section 6
+
+    def _priority(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        self._talks()
+        return None
+
+    def _rst_stream(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        if end - start != 4:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM is not of 4 bytes")
+        pair = self.pair
+        stream = pair.streams.get(stream_id)
+        if stream is None:
+            self._stray(stream_id, "RST_STREAM")
+            return None
+        if stream.held and stream.held[-1].last:
+            return None  # it only says that the rest of the request isn't needed; what is held completes the answer
+        pair.closed.cut(stream_id)
+        complete = stream.state is BACKEND_ENDED
+        pair.finish(stream, StreamEnd.DONE if complete else StreamEnd.BACKEND_RESET)
+        return True
+
+    def _settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        if stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
+        self._talks()
+        if not flags:
+            self.settings.from_backend(parse_settings(buf[start:end]))
+        return None
+
+    def _ping(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        if stream_id or end - start != 8:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING on a stream, or not of 8 bytes")
+        self._talks()
+        if not flags:
+            self.pair.to_backend.append(ping(buf[start:end], ack=True))
+        return None
+
+    def _goaway(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        """Streams above the last one were not processed: the client may repeat them elsewhere (section 6.8)."""
+        if stream_id or end - start < 8:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream, or shorter than 8 bytes")
+        self._talks()
+        pair = self.pair
+        last_id = int.from_bytes(buf[start : start + 4], "big") & MAX_STREAM_ID
+        # Its debug data is for us, not for the client.
+        pair.goaway(last_id, int.from_bytes(buf[start + 4 : start + 8], "big"))
+        for stream in [stream for stream in pair.streams.values() if stream.id > last_id]:
+            pair.refuse(stream.id)
+            pair.finish(stream, StreamEnd.REFUSED)
+        return None
+
+    def _window_update(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        self._talks()
+        increment = self.increment(stream_id, buf, start, end)
+        pair = self.pair
+        if not stream_id:
+            pair.up_window += increment
+            if pair.up_window > MAX_WINDOW:
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
+            return True
+        stream = pair.streams.get(stream_id)
+        if stream is None:
+            self._stray(stream_id, "WINDOW_UPDATE")
+            return None
+        stream.up_window += increment
+        if stream.up_window > MAX_WINDOW:
+            raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window overflows")
+        return True
+
+    def _unknown(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        self._talks()
+        return None

@@ -1,0 +1,175 @@
+"""HTTP/2 frames: the constants of RFC 9113, our own frames as bytes, and SETTINGS as values.
+
+Frames of others are never built into objects: the relay cuts them by their 9-byte header (`HEADER`) and passes slices.
+What is here is what the relay says itself, and the two kinds of fault that RFC 9113, section 5.4 knows.
+"""
+
+import struct
+from enum import IntEnum, IntFlag
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # section 3.4
+HEADER_SIZE = 9
+# Section 4.1: length (24 bits, as 16 and 8), type, flags, reserved bit and stream identifier.
+HEADER = struct.Struct(">HBBBL")
+
+MAX_FRAME_SIZE = 16_384  # section 4.2: what everybody must take; also the most that we take ourselves
+MAX_WINDOW = 2**31 - 1  # section 6.9.1
+MAX_STREAM_ID = 2**31 - 1  # section 5.1.1
+DEFAULT_WINDOW = 65_535  # section 6.9.2
+DEFAULT_TABLE_SIZE = 4_096  # section 6.5.2
+
+
+class Frame(IntEnum):
+    """Frame types (section 6)."""
+
+    DATA = 0
+    HEADERS = 1
+    PRIORITY = 2
+    RST_STREAM = 3
+    SETTINGS = 4
+    PUSH_PROMISE = 5
+    PING = 6
+    GOAWAY = 7
+    WINDOW_UPDATE = 8
+    CONTINUATION = 9
+
+
+KNOWN_FRAMES = len(Frame)
+
+
+class Flag(IntFlag):
+    """Frame flags (section 6)."""
+
+    END_STREAM = 0x01  # DATA, HEADERS
+    ACK = 0x01  # SETTINGS, PING
+    END_HEADERS = 0x04
+    PADDED = 0x08
+    PRIORITY = 0x20
+
+
+class ErrorCode(IntEnum):
+    """Error codes (section 7)."""
+
+    NO_ERROR = 0x0
+    PROTOCOL_ERROR = 0x1
+    INTERNAL_ERROR = 0x2
+    FLOW_CONTROL_ERROR = 0x3
+    SETTINGS_TIMEOUT = 0x4
+    STREAM_CLOSED = 0x5
+    FRAME_SIZE_ERROR = 0x6
+    REFUSED_STREAM = 0x7
+    CANCEL = 0x8
+    COMPRESSION_ERROR = 0x9
+    CONNECT_ERROR = 0xA
+    ENHANCE_YOUR_CALM = 0xB
+    INADEQUATE_SECURITY = 0xC
+    HTTP_1_1_REQUIRED = 0xD
+
+
+class Setting(IntEnum):
+    """Settings (section 6.5.2; RFC 8441, section 3)."""
+
+    HEADER_TABLE_SIZE = 1
+    ENABLE_PUSH = 2
+    MAX_CONCURRENT_STREAMS = 3
+    INITIAL_WINDOW_SIZE = 4
+    MAX_FRAME_SIZE = 5
+    MAX_HEADER_LIST_SIZE = 6
+    ENABLE_CONNECT_PROTOCOL = 8
+
+
+class ConnectionFault(Exception):
+    """The peer broke a rule of the whole connection: GOAWAY with `code`, then close (section 5.4.1)."""
+
+    def __init__(self, code: ErrorCode, why: str) -> None:
+        super().__init__(code, why)
+        self.code = code
+        self.why = why  # for the debug data of GOAWAY and for the log; holds nothing of the other peer
+
+    def __str__(self) -> str:
+        return f"{self.code.name}: {self.why}"
+
+
+class StreamFault(Exception):
+    """The peer broke a rule of one stream: RST_STREAM with `code` (section 5.4.2)."""
+
+    def __init__(self, stream_id: int, code: ErrorCode, why: str) -> None:
+        super().__init__(stream_id, code, why)
+        self.stream_id = stream_id
+        self.code = code
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"stream {self.stream_id}: {self.code.name}: {self.why}"
+
+
+def frame_header(size: int, kind: int, flags: int, stream_id: int) -> bytes:
+    """The 9 bytes before a payload of `size` bytes."""
+    return HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream_id)
+
+
+def rst_stream(stream_id: int, code: int) -> bytes:
+    """RST_STREAM (section 6.4)."""
+    return frame_header(4, Frame.RST_STREAM, 0, stream_id) + code.to_bytes(4, "big")
+
+
+def goaway(last_id: int, code: int, debug: bytes = b"") -> bytes:
+    """GOAWAY (section 6.8); streams above `last_id` were not and will not be processed."""
+    payload = struct.pack(">LL", last_id, code) + debug
+    return frame_header(len(payload), Frame.GOAWAY, 0, 0) + payload
+
+
+def window_update(stream_id: int, increment: int) -> bytes:
+    """WINDOW_UPDATE (section 6.9); `increment` in bytes, 1 to 2**31-1."""
+    return frame_header(4, Frame.WINDOW_UPDATE, 0, stream_id) + increment.to_bytes(4, "big")
+
+
+def ping(payload: bytes, ack: bool = False) -> bytes:
+    """PING (section 6.7) with its 8 bytes."""
+    return frame_header(8, Frame.PING, Flag.ACK if ack else 0, 0) + payload
+
+
+def settings(pairs: list[tuple[int, int]]) -> bytes:
+    """SETTINGS (section 6.5)."""
+    payload = b"".join(struct.pack(">HL", key, value) for key, value in pairs)
+    return frame_header(len(payload), Frame.SETTINGS, 0, 0) + payload
+
+
+SETTINGS_ACK = frame_header(0, Frame.SETTINGS, Flag.ACK, 0)
+
+
+def data(stream_id: int, payload: bytes, end_stream: bool = False) -> bytes:
+    """One DATA frame (section 6.1); the payload fits into one frame."""
+    return frame_header(len(payload), Frame.DATA, Flag.END_STREAM if end_stream else 0, stream_id) + payload
+
+
+def headers(stream_id: int, block: bytes, end_stream: bool = False) -> bytes:
+    """HEADERS with its header block, in CONTINUATION frames (section 6.10) what doesn't fit into one frame."""
+    flags = Flag.END_STREAM if end_stream else 0
+    if len(block) <= MAX_FRAME_SIZE:
+        return frame_header(len(block), Frame.HEADERS, flags | Flag.END_HEADERS, stream_id) + block
+    out = [frame_header(MAX_FRAME_SIZE, Frame.HEADERS, flags, stream_id), block[:MAX_FRAME_SIZE]]
+    for start in range(MAX_FRAME_SIZE, len(block), MAX_FRAME_SIZE):
+        piece = block[start : start + MAX_FRAME_SIZE]
+        last = start + MAX_FRAME_SIZE >= len(block)
+        out.append(frame_header(len(piece), Frame.CONTINUATION, Flag.END_HEADERS if last else 0, stream_id))
+        out.append(piece)
+    return b"".join(out)
+
+
+def parse_settings(payload: bytes) -> list[tuple[int, int]]:
+    """The settings of one frame in their order, unknown ones included, values checked.
+
+    Raises ConnectionFault (sections 6.5 and 6.5.2; RFC 8441, section 3).
+    """
+    if len(payload) % 6:
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS is no multiple of 6 bytes")
+    pairs = list(struct.iter_unpack(">HL", payload))
+    for key, value in pairs:
+        if key in (Setting.ENABLE_PUSH, Setting.ENABLE_CONNECT_PROTOCOL) and value > 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"{Setting(key).name} is neither 0 nor 1")
+        if key == Setting.INITIAL_WINDOW_SIZE and value > MAX_WINDOW:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE exceeds 2**31-1")
+        if key == Setting.MAX_FRAME_SIZE and not 2**14 <= value < 2**24:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "MAX_FRAME_SIZE is not in 2**14..2**24-1")
+    return pairs

@@ -1,0 +1,169 @@
+import pytest
+from hpack import Decoder, Encoder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcproxy.wire.hpack_block import (
+    CLEAR_TABLE,
+    EMPTY,
+    CompressionFault,
+    Decoded,
+    Field,
+    NeverIndexed,
+    Table,
+    decode,
+    encode,
+    encode_integer,
+    literal,
+)
+
+NAMES = st.sampled_from([b":method", b":path", b"cookie", b"x-a", b"x-long-name", b"accept"])
+VALUES = st.one_of(st.sampled_from([b"GET", b"/", b"", b"1"]), st.binary(max_size=40))
+FIELDS = st.lists(st.tuples(NAMES, VALUES), max_size=8)
+
+
+def read(block: bytes, table: Table = EMPTY, allowed: int = 4096, max_list: int = 65_536, count: int = 100) -> Decoded:
+    return decode(block, table, allowed, max_list, count)
+
+
+# RFC 7541, appendix C: the three requests of C.3 (plain) and C.4 (Huffman), and the tables after each.
+C3 = [
+    "828684410f7777772e6578616d706c652e636f6d",
+    "828684be58086e6f2d6361636865",
+    "828785bf400a637573746f6d2d6b65790c637573746f6d2d76616c7565",
+]
+C4 = [
+    "828684418cf1e3c2e5f23a6ba0ab90f4ff",
+    "828684be5886a8eb10649cbf",
+    "828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf",
+]
+
+
+@pytest.mark.parametrize("blocks", [C3, C4])
+def test_the_examples_of_the_rfc(blocks: list[str]) -> None:
+    table = EMPTY
+    sizes = []
+    for block in blocks:
+        decoded = read(bytes.fromhex(block), table)
+        table = decoded.table
+        sizes.append(table.size)
+    assert sizes == [57, 110, 164]
+    assert decoded.fields[-1] == (b"custom-key", b"custom-value")
+    assert table.entries == (
+        (b"custom-key", b"custom-value"),
+        (b"cache-control", b"no-cache"),
+        (b":authority", b"www.example.com"),
+    )
+    assert repr(table) == "<Table 3 entries, 164 of 4096 bytes>"
+
+
+@given(st.lists(st.tuples(FIELDS, st.sampled_from([None, None, 0, 60, 200, 4096]), st.booleans()), max_size=12))
+def test_every_block_of_a_connection_reads_as_hpack_reads_it(
+    blocks: list[tuple[list[Field], int | None, bool]],
+) -> None:
+    encoder, reference, table = Encoder(), Decoder(), EMPTY
+    for fields, size, huffman in blocks:
+        if size is not None:
+            encoder.header_table_size = size
+        block = bytes(encoder.encode(fields, huffman=huffman))
+        expected = [(bytes(n), bytes(v)) for n, v in reference.decode(block, raw=True)]
+        decoded = read(block, table)
+        assert decoded.fields == expected == fields
+        after = decoded.table
+        changed = (after.entries, after.max_size) != (table.entries, table.max_size)
+        assert changed == (after is not table), "moved exactly where it is another table"
+        assert after.entries == tuple(reference.header_table.dynamic_entries)
+        assert after.size == sum(len(n) + len(v) + 32 for n, v in after.entries)
+        assert after.max_size == reference.header_table_size
+        table = after
+
+
+@given(st.lists(st.tuples(NAMES, VALUES, st.booleans()), max_size=10))
+def test_the_encoder_needs_and_changes_no_table(given_fields: list[tuple[bytes, bytes, bool]]) -> None:
+    fields = [NeverIndexed((n, v)) if never else (n, v) for n, v, never in given_fields]
+    block = encode(fields)
+    full = read(b"\x40\x01a\x01b").table
+    for table in (EMPTY, full):
+        decoded = read(block, table)
+        assert decoded.fields == fields
+        assert [type(field) for field in decoded.fields] == [type(field) for field in fields]
+        assert decoded.table is table
+    assert [(bytes(n), bytes(v)) for n, v in Decoder().decode(block, raw=True)] == fields
+
+
+@given(st.integers(0, 2**31), st.sampled_from([0x0F, 0x1F, 0x3F, 0x7F]))
+def test_integers_come_back(number: int, mask: int) -> None:
+    block = encode_integer(number, mask, 0)
+    if mask == 0x1F:
+        assert read(bytes((block[0] | 0x20,)) + block[1:], allowed=2**31).table.max_size == number
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_block_or_a_fault(data: bytes) -> None:
+    try:
+        decoded = read(data)
+    except CompressionFault:
+        return
+    assert [(bytes(n), bytes(v)) for n, v in Decoder().decode(data, raw=True)] == decoded.fields
+
+
+@pytest.mark.parametrize(
+    ("block", "why"),
+    [
+        (b"\x80", "index 0"),
+        (b"\xbe", "neither table"),
+        (b"\x7f\x07\x01a", "neither table"),
+        (b"\x40", "ends inside"),
+        (b"\x40\x01", "beyond the block"),
+        (b"\x00\x05ab", "beyond the block"),
+        (b"\xff\x80\x80\x80\x80\x80\x01", "too many bytes"),
+        (b"\x82\x20", "size update after"),
+        (b"\x3f\xe2\x1f", "4097 bytes"),
+        (b"\x00\x01a\x81\x00", "Huffman"),
+    ],
+)
+def test_what_is_no_block(block: bytes, why: str) -> None:
+    with pytest.raises(CompressionFault, match=why):
+        read(block)
+
+
+def test_a_literal_that_only_looks_like_one_that_indexes_moves_nothing() -> None:
+    decoded = read(literal(b"x-at", b"@@@@") + b"\x82")
+    assert decoded.table is EMPTY
+
+
+def test_an_entry_larger_than_the_table_empties_it() -> None:
+    small = read(b"\x3f\x45\x40\x01a\x01b").table
+    assert (len(small.entries), small.max_size) == (1, 100)
+    big = b"\x40\x01c\x64" + b"x" * 100
+    emptied = read(big, small).table
+    assert emptied.entries == ()
+    assert read(big, emptied).table is emptied, "nothing left to lose"
+
+
+def test_down_to_zero_and_back_with_an_empty_table_changes_nothing() -> None:
+    assert read(CLEAR_TABLE + b"\x3f\xe1\x1f\x82").table is EMPTY
+    one = read(b"\x40\x01a\x01b").table
+    assert read(CLEAR_TABLE + b"\x3f\xe1\x1f\x82", one).table.entries == ()
+
+
+def test_a_table_that_must_shrink_has_to_say_so() -> None:
+    with pytest.raises(CompressionFault, match="not reduced"):
+        read(b"\x82", EMPTY, allowed=0)
+    assert read(b"\x20\x82", EMPTY, allowed=0).table.max_size == 0
+
+
+def test_a_short_block_of_long_entries_keeps_little() -> None:
+    table = read(b"\x40\x01a\x7f\xa1\x1e" + b"x" * 4_000).table
+    bomb = read(b"\xbe" * 1_000, table, max_list=20_000)
+    assert bomb.oversized
+    assert len(bomb.fields) == 4
+    assert bomb.table is table
+    assert read(b"\x82" * 6, count=5).oversized
+    assert not read(b"\x82" * 5, count=5).oversized
+
+
+def test_what_may_never_be_indexed_stays_so() -> None:
+    decoded = read(b"\x1f\x08\x06secret\x0f\x11\x04none")
+    assert [type(field) is NeverIndexed for field in decoded.fields] == [True, False]
+    assert encode(decoded.fields)[:2] == b"\x1f\x08"
