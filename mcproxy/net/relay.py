@@ -34,8 +34,9 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, unsent
 
 BUFFER = 16384  # bytes a read; one TLS record at most, and below it the copy is cheaper than a pipe
-PIPE_SIZE = 1 << 20  # bytes; the most that an unprivileged pipe may hold (proc(5): pipe-max-size)
+PIPE_SIZE = 1 << 20  # bytes; the most that an unprivileged pipe may hold (proc(5), pipe-max-size)
 FAIR_SHARE = 4 << 20  # bytes that one direction may splice before others get their turn: about a millisecond
+MAX_PIPES = 256  # at once, or 256 MiB in the kernel where all sinks are slow; further bulk is copied, 16 KiB at a time
 SPARE_PIPES = 32  # kept for the next bulk, so that a bursty transfer does not make a pipe for every burst
 _MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
@@ -60,18 +61,22 @@ class Pipes:
         """Those above `max_descriptor` are for others."""
         self._max_descriptor = max_descriptor
         self._spare: list[tuple[int, int]] = []
+        self._open = 0
 
     def __repr__(self) -> str:
         return f"<Pipes spare={len(self._spare)}>"
 
     def take(self) -> tuple[int, int] | None:
-        """A pipe's reading and writing end; None where no descriptors are left, and copying has to do."""
+        """A pipe's reading and writing end; None where there are too many already, and copying has to do."""
         if self._spare:
             return self._spare.pop()
+        if self._open >= MAX_PIPES:
+            return None
         try:
             pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
+        self._open += 1
         if max(pipe) > self._max_descriptor:
             self.give(pipe, empty=False)
             return None
@@ -86,6 +91,7 @@ class Pipes:
         else:
             os.close(pipe[0])
             os.close(pipe[1])
+            self._open -= 1
 
     def close(self) -> None:
         """Close the spare ones."""

@@ -10,7 +10,7 @@ from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from mcproxy.net.raw import READ, IoWatcher, unsent
-from mcproxy.net.relay import BUFFER, FAIR_SHARE, PIPE_SIZE, SPARE_PIPES, Direction, Outcome, Pipes, Relay
+from mcproxy.net.relay import BUFFER, FAIR_SHARE, MAX_PIPES, PIPE_SIZE, SPARE_PIPES, Direction, Outcome, Pipes, Relay
 from tests.hub import HubThread
 from tests.net.pairs import Pair, no_more_descriptors, tcp_pair, unix_pair
 from tests.peers import DEADLINE, pattern, push, read_all, receive, reset, until
@@ -269,6 +269,18 @@ def test_no_more_pipes_are_kept_than_the_bound(nothing_left: None) -> None:
         pipes.give(pipe, empty=True)
     assert repr(pipes) == f"<Pipes spare={SPARE_PIPES}>"
     pipes.close()
+
+
+def test_there_are_no_more_pipes_than_the_bound(nothing_left: None) -> None:
+    pipes = Pipes()
+    taken = [pipes.take() for _ in range(MAX_PIPES)]
+    assert pipes.take() is None
+    for pipe in taken:
+        assert pipe
+        pipes.give(pipe, empty=False)
+    again = pipes.take()
+    assert again
+    pipes.give(again, empty=False)
 
 
 def test_without_descriptors_there_is_no_pipe(nothing_left: None) -> None:
