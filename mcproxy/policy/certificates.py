@@ -153,9 +153,9 @@ def coalescing(routes: Iterable[tuple[str, Certificate]]) -> Iterator[tuple[str,
                 hostname,
                 Finding(
                     False,
-                    f"{certificate.path}, the certificate of {hostname}, also covers {_listed(tuple(others))}: browsers will"
-                    " send their requests over one connection and be answered 421 first; give each route a certificate of"
-                    " its own",
+                    f"{certificate.path}, the certificate of {hostname}, also covers {_listed(tuple(others))}: browsers"
+                    " will send requests for all of them over one connection and be answered 421 first;"
+                    " give each route a certificate of its own",
                 ),
             )
 
