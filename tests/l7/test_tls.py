@@ -175,7 +175,7 @@ def test_an_end_right_behind_a_full_record_is_seen(authority: Authority, server:
         assert isinstance(sock, ssl.SSLSocket)
         sock.sendall(bytes(tls.RECORD))
         sock.setblocking(False)
-        with pytest.raises(ssl.SSLWantReadError):
+        with suppress(ssl.SSLError):  # it is sent; the answer may come now or later
             sock.unwrap()
         goes_on.wait(DEADLINE)
 
