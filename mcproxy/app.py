@@ -19,8 +19,10 @@ from gevent.event import Event
 from mcproxy import __version__
 from mcproxy import log as log_lines
 from mcproxy.config import Config, Problem
+from mcproxy.l7.contexts import Contexts
+from mcproxy.l7.terminate import PROTOCOLS, Terminator
 from mcproxy.log import Sink
-from mcproxy.model import Connection
+from mcproxy.model import Connection, Exchange
 from mcproxy.net.session import Shared, Timeouts
 from mcproxy.net.worker import Door, Worker
 from mcproxy.policy.geoip import GeoIP, GeoIPError
@@ -42,7 +44,9 @@ class App:
         self.config = config
         self._put_line = put_line
         self._line = log_lines.CONNECTION_LINE[config.log.format]
+        self._exchange_line = log_lines.EXCHANGE_LINE[config.log.format]
         table = Table.build(config.seed_listeners(), config.seed_rules())
+        self.contexts = Contexts(PROTOCOLS)
         self.worker = Worker(
             Shared(
                 live=Live(table),
@@ -50,6 +54,7 @@ class App:
                 timeouts=_timeouts(config),
                 ended=self._ended,
                 geoip=_open_geoip(config),
+                terminate=Terminator(self.contexts, self._exchanged),
             )
         )
         self.door = Door()
@@ -93,6 +98,10 @@ class App:
 
     def _ended(self, connection: Connection) -> None:
         self._put_line(self._line(connection))
+
+    def _exchanged(self, exchange: Exchange) -> None:
+        self.worker.shared.stats.route((exchange.listener, exchange.route)).answered(exchange)
+        self._put_line(self._exchange_line(exchange))
 
 
 def serve(config: Config) -> int:

@@ -57,6 +57,7 @@ class Stream:
         except BlockingIOError:
             return b""
         except OSError as error:
+            self.ended = True
             self._lose(error)
             return b""
         self.ended = not data
@@ -100,7 +101,7 @@ class Stream:
             return 0
 
     def _lose(self, error: Exception) -> None:
-        self.ended = True
+        """It is broken. What came before that can still be read: `ended` is for `receive` to find."""
         self.lost = _told(error)
         self.unsent = 0
         self.wants_write = False
@@ -159,13 +160,13 @@ class TLSStream(Stream):
 
     def _fail_to_read(self, error: OSError) -> None:
         """Tell a bare FIN from a reset: before CPython issue 115627 was solved, both were the same SSLEOFError."""
-        if isinstance(error, ssl.SSLEOFError):
-            with suppress(OSError):  # not TCP
-                if not self._told_end and is_reset(self.sock):
-                    self._lose(ConnectionResetError("connection reset by peer"))
-            self.ended = True
-        else:
+        self.ended = True
+        if not isinstance(error, ssl.SSLEOFError):
             self._lose(error)
+            return
+        with suppress(OSError):  # not TCP
+            if not self._told_end and is_reset(self.sock):
+                self._lose(ConnectionResetError("connection reset by peer"))
 
     def _send(self, data: bytes) -> int:
         view, done = memoryview(data), 0

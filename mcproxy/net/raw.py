@@ -53,7 +53,7 @@ def _tcp_state(sock: RawSocket) -> int:
 
 def is_reset(sock: RawSocket) -> bool:
     """Whether the peer has reset this TCP connection, which our side has not ended."""
-    return sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == _TCP_CLOSE
+    return _tcp_state(sock) == _TCP_CLOSE
 
 
 def unsent(sock: RawSocket) -> int:
