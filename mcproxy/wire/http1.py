@@ -128,10 +128,11 @@ class _Within(Enum):
 class Requests:
     """The bytes of one client connection, cut into messages."""
 
-    __slots__ = ("_buffer", "_left", "_searched", "_trailers", "_within")
+    __slots__ = ("_begun", "_buffer", "_left", "_searched", "_trailers", "_within")
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._begun = False  # whether a head has
         self._within = _Within.HEAD
         self._left = 0  # bytes of the body or the chunk
         self._searched = 0  # bytes of the buffer in which no head ends
@@ -154,8 +155,11 @@ class Requests:
 
     def next_head(self) -> Head | None:
         """The head of the next message; None: not all of it is there. Raises BadMessage."""
-        if self._searched == 0 and self._buffer.startswith(b"\r\n"):
-            self._buffer = self._buffer[2:]  # section 2.2: an empty line before the request line; one, not many
+        if not self._begun:
+            if self._buffer in (b"", b"\r"):
+                return None
+            self._begun = True
+            self._buffer = self._buffer.removeprefix(b"\r\n")  # section 2.2: an empty line before it; one, not many
         buffer = self._buffer
         start = max(0, self._searched - len(_END))
         end = buffer.find(_END, start)
@@ -168,7 +172,7 @@ class Requests:
         if end < 0:
             self._searched = len(buffer)
             return None
-        self._searched = 0
+        self._searched, self._begun = 0, False
         head = parse_head(buffer[:size])
         self._buffer = buffer[size:]
         self._begin(head)
