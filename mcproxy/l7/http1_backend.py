@@ -17,7 +17,7 @@ from hpack.exceptions import HPACKError
 from hyperframe.exceptions import HyperframeError
 
 from mcproxy.wire.hpack_block import Field
-from mcproxy.wire.http2 import HEADER, HEADER_SIZE, MAX_STREAM_ID, ErrorCode, Frame
+from mcproxy.wire.http2 import HEADER, HEADER_SIZE, MAX_FRAME_SIZE, MAX_STREAM_ID, ErrorCode, Frame
 
 WINDOW = 1 << 20  # bytes that the backend may send ahead: enough for 1 Gbit/s at 8 ms, few enough to hold
 MAX_GOAWAY = 4_096  # bytes with its debug data, which is for people
@@ -136,7 +136,11 @@ class BackendConnection:
                 break
             high, low, kind, _flags, _stream = HEADER.unpack_from(data, at)
             size = HEADER_SIZE + (high << 8 | low)
-            self.heard = self.heard or kind == Frame.SETTINGS
+            if size > HEADER_SIZE + MAX_FRAME_SIZE:  # h2 would first wait for all of it
+                raise ValueError(f"a frame of {size - HEADER_SIZE} bytes")
+            if not self.heard and kind != Frame.SETTINGS:
+                raise ValueError("no HTTP/2: it does not begin with SETTINGS")  # RFC 9113, section 3.4
+            self.heard = True
             if kind != Frame.GOAWAY:
                 out.append(data[at : at + size])
                 self._passing = max(0, at + size - len(data))

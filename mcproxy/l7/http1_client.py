@@ -119,10 +119,6 @@ class ClientSide:
         """A whole answer of our own. Returns the size of its body."""
         body = b"%d %b\n" % (status, phrase(status))
         fields = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
-        if self._h11.our_state is h11.ERROR:  # an answer of the backend's that h11 did not take: this one is the last
-            self._out.append(b"HTTP/1.1 %d %b\r\n%b: %b\r\n" % (status, phrase(status), *fields[0]))
-            self._out.append(b"content-length: 0\r\nconnection: close\r\n\r\n")
-            return 0
         if last:
             fields.append((b"connection", b"close"))
         self._send(h11.Response(status_code=status, headers=fields, reason=phrase(status)))
