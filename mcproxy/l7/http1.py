@@ -203,7 +203,7 @@ class Bridge(Course):
             else:
                 self._decode(exchange, raw)
         backend = self._backend
-        if backend is None or not exchange.stream or exchange.sent_end:
+        if self._exchange is not exchange or backend is None or not exchange.stream or exchange.sent_end:
             return
         while exchange.waiting:
             room = backend.room(exchange.stream)
@@ -224,6 +224,14 @@ class Bridge(Course):
             exchange.trailers = ending
         if exchange.request_ended is self._requests.in_message:
             raise BadMessage(400, "a body whose end is not clear")  # the two readers disagree
+        if exchange.answer_ended:
+            self._drop(exchange)
+
+    def _drop(self, exchange: Exchange) -> None:
+        """The answer is complete: nobody needs what the client still sends, but that it ends."""
+        exchange.drop()
+        if exchange.request_ended or exchange.leaves_much_unread:
+            self._finish(exchange, StreamEnd.DONE)
 
     # Answers
 
@@ -273,19 +281,21 @@ class Bridge(Course):
             self._tunnel = True
             exchange.status = 101
         else:
-            # A client that still waits for 100 will not send its body now, or will: either way, nobody can tell.
-            last = self._last or (exchange.expecting and not exchange.request_ended)
+            last = self._last or exchange.leaves_much_unread
             empty = ended and exchange.method != b"HEAD"
             exchange.status = self._client.head(fields, empty, last)
         exchange.answered = True
         exchange.keep_no_more()
 
     def _on_end(self, exchange: Exchange) -> None:
+        exchange.answer_ended = True
         if self._tunnel:
             self.closing = True
         else:
             self._client.end(exchange.answer_trailers)
-        exchange.answer_ended = True
+            if not exchange.request_ended and not exchange.leaves_much_unread:
+                self._let_go(exchange)  # what it still sends is read and dropped, so that another request can follow
+                return
         self._finish(exchange, StreamEnd.DONE)
 
     def _on_reset(self, exchange: Exchange, code: int) -> None:

@@ -128,13 +128,18 @@ class Course:
         self._exchange = None
         exchange.ended = self._now
         exchange.end = end
+        self._let_go(exchange)
+        self._record(exchange)
+        self._since = self._now
+        if self._last or not exchange.request_ended or not self._client.next_message():
+            self.closing = True
+
+    def _let_go(self, exchange: Exchange) -> None:
+        """Nothing more is to come or to go on its stream."""
         backend = self._backend
         if backend is not None and exchange.stream and not (exchange.answer_ended and exchange.sent_end):
             try:
                 backend.cancel(exchange.stream)
             except BackendFault:
                 self._backend = None
-        self._record(exchange)
-        self._since = self._now
-        if self._last or not exchange.request_ended or not self._client.next_message():
-            self.closing = True
+        exchange.sent_end = True

@@ -20,6 +20,7 @@ SETTINGS_SECONDS = 10.0  # for a backend's first SETTINGS, where a WebSocket has
 MAX_WAITING = 262_144  # bytes of a body that the backend has no room for; beyond, the client is not read
 MAX_PIPELINED = 65_536  # bytes of further requests that wait for this one; beyond, the client is not read
 MAX_REPLAY = 65_536  # bytes of a body kept for a second attempt; covers what forms and API calls send
+MAX_UNREAD = 262_144  # bytes of a body that are read for nothing after its answer; beyond, the connection ends
 MAX_INTERIM = 16  # 1xx heads of one answer; real ones send one or two
 ATTEMPTS = 2  # of one request
 
@@ -28,7 +29,7 @@ class Exchange:
     """A live request. Times are seconds of the clock that the bridge is given."""
 
     __slots__ = (
-        "_translated", "answer_ended", "answer_trailers", "answered", "attempts", "bytes_down", "bytes_up", "end",
+        "_translated", "answer_ended", "answer_trailers", "answered", "attempts", "bytes_down", "bytes_up", "dropped", "end",
         "ended", "expecting", "id", "interim", "method", "progress", "replay", "replay_bytes", "replayable", "request",
         "request_ended", "sent_end", "started", "status", "stream", "trailers", "waiting", "waiting_bytes",
     )  # fmt: skip
@@ -48,6 +49,7 @@ class Exchange:
         self.attempts = 0
         self.waiting: deque[bytes] = deque()  # of the body: decoded, not sent
         self.waiting_bytes = 0
+        self.dropped = 0  # of its bytes
         self.replay: list[bytes] = []  # of the body: sent, and kept for a second attempt
         self.replay_bytes = 0
         self.replayable = True
@@ -93,6 +95,20 @@ class Exchange:
     def has_more(self) -> bool:
         """Whether something follows its head on the backend's stream."""
         return bool(self.waiting or self.trailers) or self.is_websocket
+
+    @property
+    def leaves_much_unread(self) -> bool:
+        """Whether its client had better not send the rest of its body, where that is not wanted any more."""
+        if self.request_ended:
+            return False
+        # Whoever still waits for 100 may now send the body, or not: nobody can tell.
+        return self.expecting or max(self.request.content_length - self.bytes_up, self.dropped) > MAX_UNREAD
+
+    def drop(self) -> None:
+        """Forget what has come of the body."""
+        self.dropped += self.waiting_bytes
+        self.waiting.clear()
+        self.waiting_bytes = 0
 
     def is_slow(self, now: float) -> bool:
         """Whether the client takes too long over its body."""

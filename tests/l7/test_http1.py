@@ -241,14 +241,34 @@ def test_1xx_are_nothing_for_http_1_0_and_bounded() -> None:
     assert book.got().startswith(b"HTTP/1.1 502 ")
 
 
-def test_an_early_answer_ends_the_upload_and_the_connection() -> None:
+def test_an_early_answer_leaves_the_rest_of_the_body_unheard() -> None:
     book = Book()
     book.send(CHUNKED + b"3\r\nabc\r\n")
     book.do(book.backend.answer, 413, end=True)
-    assert book.got().startswith(b"HTTP/1.1 413 ")
+    assert book.got() == b"HTTP/1.1 413 Request Entity Too Large\r\ncontent-length: 0\r\n\r\n"
     assert book.backend.reset == [1]
+    book.send(b"3\r\ndef\r\n0\r\n\r\n" + GET)
+    assert book.backend.bodies == {1: b"abc"}
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got() == OK_EMPTY
+    assert (book.records[0].bytes_up, book.records[0].end) == (6, StreamEnd.DONE)
+
+
+def test_an_early_answer_to_a_long_body_ends_the_connection() -> None:
+    book = Book()
+    book.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % (bounds.MAX_UNREAD + 1))
+    book.do(book.backend.answer, 413, end=True)
+    assert b"connection: close" in book.got()
     assert book.closing()
     assert not book.failed()
+    book = Book()
+    book.send(CHUNKED)
+    book.do(book.backend.answer, 413, end=True)
+    chunk = bytes(65_536)
+    for _ in range(bounds.MAX_UNREAD // len(chunk) + 1):
+        assert not book.closing()
+        book.send(b"10000\r\n" + chunk + b"\r\n")
+    assert book.closing()
 
 
 def test_a_body_waits_for_the_backends_window_and_the_client_for_the_body() -> None:
