@@ -299,6 +299,8 @@ class Bridge(Course):
         self._finish(exchange, StreamEnd.DONE)
 
     def _on_reset(self, exchange: Exchange, code: int) -> None:
+        if exchange.answer_ended:
+            return  # it only says that the rest of the request is not needed (RFC 9113, section 8.1)
         exchange.answer_ended = exchange.sent_end = True  # nothing is left to cancel
         if code == ErrorCode.REFUSED_STREAM and self._again(exchange):
             return

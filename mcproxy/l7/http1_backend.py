@@ -11,7 +11,7 @@ soon as bytes are taken, because back-pressure is that nobody reads a backend wh
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, Event
-from h2.exceptions import H2Error
+from h2.exceptions import H2Error, StreamClosedError
 from h2.settings import SettingCodes, Settings
 from hpack.exceptions import HPACKError
 from hyperframe.exceptions import HyperframeError
@@ -98,6 +98,8 @@ class BackendConnection:
         """Nobody waits for this answer, or nobody sends the rest of this request. Raises BackendFault."""
         try:
             self._h2.reset_stream(stream, ErrorCode.CANCEL)
+        except StreamClosedError:
+            return  # the backend was first
         except H2Error as error:
             raise self._fault(error) from error
 

@@ -29,9 +29,9 @@ class Exchange:
     """A live request. Times are seconds of the clock that the bridge is given."""
 
     __slots__ = (
-        "_translated", "answer_ended", "answer_trailers", "answered", "attempts", "bytes_down", "bytes_up", "dropped", "end",
-        "ended", "expecting", "id", "interim", "method", "progress", "replay", "replay_bytes", "replayable", "request",
-        "request_ended", "sent_end", "started", "status", "stream", "trailers", "waiting", "waiting_bytes",
+        "_translated", "answer_ended", "answer_trailers", "answered", "attempts", "bytes_down", "bytes_up", "dropped",
+        "end", "ended", "expecting", "id", "interim", "method", "progress", "replay", "replay_bytes", "replayable",
+        "request", "request_ended", "sent_end", "started", "status", "stream", "trailers", "waiting", "waiting_bytes",
     )  # fmt: skip
 
     def __init__(self, number: int, method: bytes, request: Request, now: float) -> None:

@@ -247,6 +247,7 @@ def test_an_early_answer_leaves_the_rest_of_the_body_unheard() -> None:
     book.do(book.backend.answer, 413, end=True)
     assert book.got() == b"HTTP/1.1 413 Request Entity Too Large\r\ncontent-length: 0\r\n\r\n"
     assert book.backend.reset == [1]
+    book.do(book.backend.h2.reset_stream, 1)  # as RFC 9113, section 8.1 wants it
     book.send(b"3\r\ndef\r\n0\r\n\r\n" + GET)
     assert book.backend.bodies == {1: b"abc"}
     book.do(book.backend.answer, 200, end=True)
