@@ -30,6 +30,9 @@ TICKET_KEY_SECONDS = 86_400.0  # RFC 8446, 4.6.1 allows tickets of a week; a day
 SPARE_CONTEXTS = 256  # of routes that are gone, kept until there are as many again; about 100 KB each
 # Forward secrecy and authenticated encryption only, which is what RFC 9113, section 9.2.2 asks of TLS 1.2 with HTTP/2.
 CIPHERS_TLS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
+# HTTP knows by itself what is complete, so a FIN without close_notify is an end like any other; without the last one,
+# OpenSSL could not send any more either, and a client that half-closes would get no answer.
+_OPTIONS = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_IGNORE_UNEXPECTED_EOF
 
 RouteKey = tuple[str, str]  # a listener's address and a route's host name
 
@@ -128,7 +131,7 @@ def server_context(route: Route, protocols: list[str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS_TLS_1_2)
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_COMPRESSION
+    context.options |= _OPTIONS | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(protocols)
     context.sni_callback = _only(route.hostname)
     try:
@@ -164,7 +167,7 @@ def client_context(ca_path: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS_TLS_1_2)
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.options |= _OPTIONS
     context.set_alpn_protocols(["h2"])
     if ca_path:
         context.load_verify_locations(ca_path)

@@ -152,4 +152,4 @@ class Exchange:
         self.replay.clear()
         self.replay_bytes = 0
         self.stream = 0
-        self.sent_end = False
+        self.sent_end = self.answer_ended = False

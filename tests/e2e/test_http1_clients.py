@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,9 @@ def curl(running: Proxy, authority: Authority, *args: str) -> subprocess.Complet
 def client(running: Proxy, authority: Authority) -> http.client.HTTPSConnection:
     """Python's own, its socket connected by hand."""
     made = http.client.HTTPSConnection("one.test", timeout=DEADLINE)
-    made.sock = authority.client_context().wrap_socket(connect(running.port), server_hostname="one.test")
+    raw = connect(running.port)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # http.client sends head and body apart
+    made.sock = authority.client_context().wrap_socket(raw, server_hostname="one.test")
     return made
 
 

@@ -247,12 +247,24 @@ def test_an_early_answer_leaves_the_rest_of_the_body_unheard() -> None:
     book.do(book.backend.answer, 413, end=True)
     assert book.got() == b"HTTP/1.1 413 Request Entity Too Large\r\ncontent-length: 0\r\n\r\n"
     assert book.backend.reset == [1]
-    book.do(book.backend.h2.reset_stream, 1)  # as RFC 9113, section 8.1 wants it
     book.send(b"3\r\ndef\r\n0\r\n\r\n" + GET)
     assert book.backend.bodies == {1: b"abc"}
     book.do(book.backend.answer, 200, end=True)
     assert book.got() == OK_EMPTY
     assert (book.records[0].bytes_up, book.records[0].end) == (6, StreamEnd.DONE)
+
+
+def test_a_reset_behind_a_whole_answer_takes_nothing_from_it() -> None:
+    """RFC 9113, section 8.1: a server that needs no more of the request says so with RST_STREAM and NO_ERROR."""
+    book = Book()
+    book.send(POST + b"abc")
+    book.backend.answer(405, end=True)
+    book.do(book.backend.h2.reset_stream, 1)
+    assert book.got() == b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n"
+    book.send(b"de" + GET)
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got() == OK_EMPTY
+    assert len(book.backends) == 1
 
 
 def test_an_early_answer_to_a_long_body_ends_the_connection() -> None:

@@ -196,6 +196,8 @@ def test_a_bare_fin_is_an_end_and_a_reset_is_a_loss(authority: Authority, server
         stream = tls.accept(sock, server)
         assert receive(stream) == b"x"
         assert not stream.lost
+        send(stream, b"an answer still goes")
+        assert not stream.lost
         stream.close()
     with connected(client(authority, reset)) as sock:
         stream = tls.accept(sock, server)
