@@ -68,6 +68,8 @@ class Serving:
         self, sock: socket.socket, on_head: App | None, on_data: App | None, on_end: App | None, websockets: bool
     ) -> None:
         self.sock = sock
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a close may drop what Nagle holds back
         self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding="latin-1"))
         self.h2.initiate_connection()
         if websockets:
