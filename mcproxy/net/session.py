@@ -177,10 +177,7 @@ class Session:
             self._identify(listener)
             self._admit()
             self._read_hello()
-            if self._find_route(listener).mode is Mode.L7:
-                self.end = self._terminate()
-            else:
-                self._pass_on()
+            self.end = self._terminate() if self._find_route(listener).mode is Mode.L7 else self._pass_on()
         except Refused as refusal:
             self.reason, self.detail = refusal.reason, refusal.detail
         except Cut as cut:
@@ -257,7 +254,7 @@ class Session:
             raise Refused(Reason.INTERNAL_ERROR, "nothing here terminates TLS")
         return self.shared.terminate(self)
 
-    def _pass_on(self) -> None:
+    def _pass_on(self) -> End:
         """Dial the backend and relay until both sides have ended."""
         assert self.route is not None
         shared = self.shared
@@ -266,19 +263,18 @@ class Session:
         backend = dial(self.route.backend, self.proxy_header() + self._peeked)
         try:
             self.client.recv(len(self._peeked))  # the backend has it now
-            self._relay = Relay(
-                self.client, self.readable, backend, shared.pipes, self._half_closed, shared.crew.spawn
-            )
+            self._relay = Relay(self.client, self.readable, backend, shared.pipes, self._half_closed, shared.crew.spawn)
             self._relay.up.moved = len(self._peeked)
             self._peeked = b""
             self.phase = Phase.RELAYING
             self._wait_for_idleness(shared.timeouts.idle)
             self._relay.run()
-            self.end = self._flush(backend)
+            end = self._flush(backend)
         except BaseException:
             abort(backend)
             raise
         backend.close()
+        return end
 
     def proxy_header(self) -> bytes:
         """What the backend gets before anything else: a PROXY header if the route asks for it."""
