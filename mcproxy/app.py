@@ -21,8 +21,10 @@ from mcproxy import log as log_lines
 from mcproxy.admin.server import AdminError
 from mcproxy.config import Config, Problem
 from mcproxy.control import Control, HubPlane
+from mcproxy.l7.contexts import Contexts
+from mcproxy.l7.terminate import PROTOCOLS, Terminator
 from mcproxy.log import Sink
-from mcproxy.model import Connection, Route
+from mcproxy.model import Connection, Exchange, Route
 from mcproxy.net.session import Shared, Timeouts
 from mcproxy.net.worker import Door, Worker
 from mcproxy.policy.geoip import GeoIP, GeoIPError
@@ -45,6 +47,7 @@ class App:
         self.config = config
         self._put_line = put_line
         self._line = log_lines.CONNECTION_LINE[config.log.format]
+        self._exchange_line = log_lines.EXCHANGE_LINE[config.log.format]
         geoip = _open_geoip(config)
         try:
             self.control = Control(config)
@@ -53,12 +56,14 @@ class App:
         if self.control.table.firewall.countries and geoip is None:
             self.control.store.close()
             raise StartError("firewall.geoip_db: the database blocks countries, which nobody could tell without it")
+        self.contexts = Contexts(PROTOCOLS)
         shared = Shared(
             live=Live(self.control.table),
             limits=_limits(config),
             timeouts=_timeouts(config),
             ended=self._ended,
             geoip=geoip,
+            terminate=Terminator(self.contexts, self._exchanged),
         )
         self.worker = Worker(shared)
         self.door = Door()
@@ -110,6 +115,10 @@ class App:
     def _ended(self, connection: Connection) -> None:
         self._put_line(self._line(connection))
         self.plane.ended(connection)
+
+    def _exchanged(self, exchange: Exchange) -> None:
+        self.worker.shared.stats.route((exchange.listener, exchange.route)).answered(exchange)
+        self._put_line(self._exchange_line(exchange))
 
 
 def serve(config: Config) -> int:

@@ -18,12 +18,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
 
-from mcproxy.model import Connection
+from mcproxy.model import Connection, Exchange
 
 MAX_WAITING = 50_000  # lines, some 15 MB: several seconds of the fastest flood, before lines are dropped
 BATCH_DELAY = 0.05  # seconds between a line and its writing: one system call for many lines
 
 MAX_PROTOCOLS = 8  # that are shown: clients offer two or three, a hello has room for thousands
+MAX_SHOWN = 2048  # bytes of a path and the like: longer ones would make the log the target
 
 Format = Literal["text", "json"]
 
@@ -166,6 +167,57 @@ def connection_json(c: Connection) -> str:
 
 
 CONNECTION_LINE: dict[Format, Callable[[Connection], str]] = {"text": connection_text, "json": connection_json}
+
+
+def _shown(raw: bytes) -> str:
+    """What a client wrote, quoted, cut, in printable ASCII."""
+    text = raw[:MAX_SHOWN].decode("latin-1") + ("..." if len(raw) > MAX_SHOWN else "")
+    return json.dumps(text)
+
+
+def exchange_text(e: Exchange) -> str:
+    """One line: time, level, then key=value."""
+    host, port = e.client
+    client = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return (
+        f"{timestamp(e.started + e.duration)} info request id={e.connection} stream={e.stream} protocol={e.protocol} "
+        f"listener={e.listener} client={client} route={e.route} method={_shown(e.method)} "
+        f"authority={_shown(e.authority)} path={_shown(e.path)} status={e.status} end={json.dumps(e.end)} "
+        f"up={e.bytes_up} down={e.bytes_down} duration={e.duration:.3f}\n"
+    )
+
+
+def exchange_json(e: Exchange) -> str:
+    """One JSON object on one line, in ASCII; what a client wrote is read as Latin-1."""
+    host, port = e.client
+    return (
+        json.dumps(
+            {
+                "time": timestamp(e.started + e.duration),
+                "level": "info",
+                "event": "request",
+                "id": e.connection,
+                "stream": e.stream,
+                "protocol": e.protocol,
+                "listener": e.listener,
+                "client": host,
+                "client_port": port,
+                "route": e.route,
+                "method": e.method[:MAX_SHOWN].decode("latin-1"),
+                "authority": e.authority[:MAX_SHOWN].decode("latin-1"),
+                "path": e.path[:MAX_SHOWN].decode("latin-1"),
+                "status": e.status,
+                "end": e.end,
+                "bytes_up": e.bytes_up,
+                "bytes_down": e.bytes_down,
+                "duration": round(e.duration, 6),
+            }
+        )
+        + "\n"
+    )
+
+
+EXCHANGE_LINE: dict[Format, Callable[[Exchange], str]] = {"text": exchange_text, "json": exchange_json}
 
 
 class _Text(logging.Formatter):

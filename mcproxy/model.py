@@ -61,6 +61,9 @@ class Reason(StrEnum):
     BACKEND_REFUSED = "backend_refused"
     BACKEND_UNREACHABLE = "backend_unreachable"
     BACKEND_TIMEOUT = "backend_timeout"  # no connection in proxy.connect_timeout
+    # TLS at an l7 route
+    CERTIFICATE_UNUSABLE = "certificate_unusable"  # the route's certificate or key could not be loaded
+    TLS_FAILED = "tls_failed"  # the handshake did not succeed
     # neither side's fault
     SHUTDOWN = "shutdown"  # cut while draining, before its relay began
     KILLED = "killed"  # cut by an operator, before its relay began
@@ -88,6 +91,7 @@ class End(StrEnum):
     BACKEND_RESET = "backend_reset"
     IDLE_TIMEOUT = "idle_timeout"
     HALF_CLOSE_TIMEOUT = "half_close_timeout"
+    PROTOCOL_ERROR = "protocol_error"  # l7: the client broke a rule of TLS or HTTP
     SHUTDOWN = "shutdown"  # cut at proxy.shutdown_timeout
     KILLED = "killed"  # cut by an operator
     ERROR = "error"  # a bug of ours: the log has the traceback
@@ -180,3 +184,23 @@ class Connection(NamedTuple):
     def verdict(self) -> str:
         """Whether it reached its backend, in one word."""
         return "routed" if self.reason is Reason.OK else "refused"
+
+
+class Exchange(NamedTuple):
+    """What is known of a request and its answer once they have ended: a line of the access log."""
+
+    connection: int  # its id
+    stream: int  # HTTP/2's identifier; with HTTP/1.1 the how manieth request of the connection, from 1
+    protocol: str  # "h2" or "http/1.1", that of the client
+    started: float  # seconds since the epoch, when its head was complete
+    duration: float  # seconds
+    listener: str
+    client: tuple[str, int]
+    route: str
+    method: bytes  # these three as the client wrote them
+    authority: bytes
+    path: bytes
+    status: int  # of the final answer; 0: none was begun
+    bytes_up: int  # of bodies
+    bytes_down: int
+    end: str

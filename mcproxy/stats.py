@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from mcproxy.model import Connection, End, Reason
+from mcproxy.model import Connection, End, Exchange, Reason
 
 RouteKey = tuple[str, str]  # a listener's address and a route's host name
 
@@ -16,7 +16,7 @@ RouteKey = tuple[str, str]  # a listener's address and a route's host name
 class Tally:
     """What is counted of one listener or one route."""
 
-    __slots__ = ("bytes_down", "bytes_up", "ends", "open", "refused", "total")
+    __slots__ = ("answers", "bytes_down", "bytes_up", "ends", "open", "refused", "requests", "total")
 
     def __init__(self) -> None:
         self.total = 0  # connections that began
@@ -25,6 +25,8 @@ class Tally:
         self.bytes_down = 0
         self.refused: Counter[Reason] = Counter()
         self.ends: Counter[End] = Counter()
+        self.requests = 0  # l7: that have ended
+        self.answers: Counter[int] = Counter()  # by the first digit of their status; 0: none was begun
 
     def __repr__(self) -> str:
         return f"<Tally total={self.total} open={self.open} refused={self.refused.total()}>"
@@ -42,6 +44,11 @@ class Tally:
         self.ends[connection.end] += 1
         if connection.reason is not Reason.OK:
             self.refused[connection.reason] += 1
+
+    def answered(self, exchange: Exchange) -> None:
+        """Count a request that has ended."""
+        self.requests += 1
+        self.answers[exchange.status // 100] += 1
 
 
 class Stats:

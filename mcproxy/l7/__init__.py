@@ -1,4 +1,4 @@
-"""HTTP behind terminated TLS: the HTTP/2 frame relay.
+"""HTTP behind terminated TLS: the HTTP/2 frame relay and the HTTP/1.1 bridge.
 
-Only the session files touch sockets; the relay is bytes in, bytes out.
+Only `terminate`, `tls` and `drive` touch sockets; the relay and the bridge are bytes in, bytes out.
 """

@@ -19,7 +19,7 @@ READ, WRITE = 1, 2  # libev's EV_READ and EV_WRITE
 _LINGER_0 = struct.pack("ii", 1, 0)
 _TCP_ESTABLISHED, _TCP_CLOSE = 1, 7  # include/net/tcp_states.h
 
-__all__ = ["READ", "WRITE", "IoWatcher", "RawSocket", "abort", "is_established", "unsent"]
+__all__ = ["READ", "WRITE", "IoWatcher", "RawSocket", "abort", "is_established", "is_reset", "unsent"]
 
 
 class IoWatcher(Protocol):
@@ -49,6 +49,11 @@ def is_established(sock: RawSocket) -> bool:
 
 def _tcp_state(sock: RawSocket) -> int:
     return sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0]
+
+
+def is_reset(sock: RawSocket) -> bool:
+    """Whether the peer has reset this TCP connection, which our side has not ended."""
+    return _tcp_state(sock) == _TCP_CLOSE
 
 
 def unsent(sock: RawSocket) -> int:

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from gevent import sleep
 from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from mcproxy.model import Connection, End, Reason, Refused, Route
+from mcproxy.model import Connection, End, Mode, Reason, Refused, Route
 from mcproxy.net.crew import Crew
 from mcproxy.net.dial import dial
 from mcproxy.net.peek import peek
@@ -54,6 +54,7 @@ class Phase(StrEnum):
     RELAYING = "relaying"  # bytes pass both ways
     HALF_CLOSED = "half-closed"  # one side has ended, the other goes on
     FLUSHING = "flushing"  # one side was reset; the other one gets what came before
+    TERMINATING = "terminating"  # l7: TLS ends here, and what ends it keeps the deadlines
     ENDED = "ended"
 
 
@@ -79,6 +80,24 @@ class Timeouts:
     half_close: float
 
 
+class Carrier(Protocol):
+    """What moves an l7 session's bytes: set as `Session.carrier` by what `Shared.terminate` calls."""
+
+    @property
+    def bytes_up(self) -> int:
+        """Of plain HTTP, from client to backend."""
+
+    @property
+    def bytes_down(self) -> int:
+        """The other way."""
+
+    def overdue(self, now: float) -> float | None:
+        """As `Session.overdue`; it arms the sweeper with the session, and cuts that."""
+
+    def drain(self) -> None:
+        """Finish what is under way, take nothing new, end soon. Called on the hub; must not wait."""
+
+
 @dataclass(slots=True)
 class Shared:
     """What all sessions of a worker have in common."""
@@ -93,6 +112,8 @@ class Shared:
     pipes: Pipes = field(init=False)
     crew: Crew = field(default_factory=Crew)
     geoip: GeoIP | None = None
+    terminate: Callable[["Session"], End] | None = None  # runs an l7 session; net does not know who that is
+    draining: bool = False  # no more connections are accepted; l7 ones are to be brought to an end
     sessions: dict[int, "Session"] = field(default_factory=dict)  # the open ones, by id
     max_descriptor: int = field(
         default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS
@@ -110,23 +131,24 @@ class Session:
     """One client connection. All of it happens on the hub's thread."""
 
     __slots__ = (
-        "_admitted", "_client", "_entered", "_greenlet", "_moved", "_peeked", "_quiet_since", "_readable", "_relay",
-        "_shared", "_started", "_table", "_tally", "address", "deadline", "destination", "detail", "end", "hello", "id",
-        "listener", "packed", "phase", "reason", "route", "slot",
+        "_admitted", "_entered", "_greenlet", "_moved", "_peeked", "_quiet_since", "_relay", "_started", "_tally",
+        "address", "carrier", "client", "deadline", "destination", "detail", "end", "hello", "id", "listener", "packed",
+        "phase", "readable", "reason", "route", "shared", "slot", "table",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, listener: str, tally: Tally, client: RawSocket, peer: Endpoint) -> None:
         """`listener` is its address as configured, `peer` what accept() said."""
-        self._shared = shared
-        self._client = client
-        self._readable: IoWatcher = get_hub().loop.io(client.fileno(), READ)
+        self.shared = shared
+        self.client = client
+        self.readable: IoWatcher = get_hub().loop.io(client.fileno(), READ)
         self._started = time.monotonic()
-        self._table = shared.live.table  # this session's for good
+        self.table = shared.live.table  # this session's for good
         self._tally = tally
         self._entered = self._admitted = False
         self._greenlet: greenlet | None = None
         self._peeked = b""  # the ClientHello, still in the kernel too
         self._relay: Relay | None = None
+        self.carrier: Carrier | None = None
         self._moved = 0  # bytes delivered when the sweeper last looked
         self._quiet_since = 0.0  # when it first saw that number
         self.deadline = 0.0
@@ -150,19 +172,18 @@ class Session:
     def run(self) -> None:
         """The life of the connection."""
         self._greenlet = getcurrent()
-        self._shared.sessions[self.id] = self
+        self.shared.sessions[self.id] = self
         try:
             listener = self._enter()
             self._identify(listener)
             self._admit()
             self._read_hello()
-            self._find_route(listener)
-            self._pass_on()
+            self.end = self._terminate() if self._find_route(listener).mode is Mode.L7 else self._pass_on()
         except Refused as refusal:
             self.reason, self.detail = refusal.reason, refusal.detail
         except Cut as cut:
             self.end = cut.end
-            if self._relay is None:
+            if self._relay is None and self.carrier is None:
                 self.reason = _CUT_REASONS[cut.end]
         except Exception:
             log.exception("bug in %r", self)
@@ -173,11 +194,11 @@ class Session:
 
     def _enter(self) -> ListenerTable:
         """Take a place among all connections and those of the listener."""
-        shared = self._shared
+        shared = self.shared
         # The lowest free number tells how many are taken; and each session will have a backend's, too.
-        if max(self._client.fileno(), 2 * len(shared.sessions)) > shared.max_descriptor:
+        if max(self.client.fileno(), 2 * len(shared.sessions)) > shared.max_descriptor:
             raise Refused(Reason.DESCRIPTORS, "too few file descriptors left; raise the limit (ulimit -n)")
-        listener = self._table.listeners.get(self.listener)
+        listener = self.table.listeners.get(self.listener)
         if listener is None:
             raise Refused(Reason.ROUTE_UNKNOWN, "the listener was removed")
         if reason := shared.limits.enter(self.listener, listener.listener.max_connections):
@@ -195,16 +216,16 @@ class Session:
         if listener.trusted.find(self.packed) is None:
             raise Refused(Reason.PROXY_UNTRUSTED, f"{unpack(self.packed)} is not in trusted_proxies")
         header, _ = self._peek(proxy_protocol.parse, Reason.PROXY_MALFORMED)
-        self._client.recv(header.size)  # all of it is there: it was peeked at
+        self.client.recv(header.size)  # all of it is there: it was peeked at
         if header.source is not None:
             self.address, self.destination = header.source, header.destination
             self.packed = pack(self.address[0])
 
     def _admit(self) -> None:
         """Ask the firewall, then take a place among the connections of this client."""
-        if rule := self._table.firewall.match(self.packed, self._shared.country):
+        if rule := self.table.firewall.match(self.packed, self.shared.country):
             raise Refused(firewall.REASONS[rule.kind], rule.value)
-        if reason := self._shared.limits.admit(self.packed, time.monotonic()):
+        if reason := self.shared.limits.admit(self.packed, time.monotonic()):
             raise Refused(reason)
         self._admitted = True
 
@@ -218,26 +239,32 @@ class Session:
     def _peek(self, parse: Callable[[bytes], T | int], ended: Reason) -> tuple[T, bytes]:
         if self.phase is Phase.ACCEPTED:  # one deadline for the PROXY header and the hello together
             self.phase = Phase.PEEKING
-            self._shared.sweeper.arm(self, self._shared.timeouts.handshake)
-        return peek(self._client, self._readable, parse, ended)
+            self.shared.sweeper.arm(self, self.shared.timeouts.handshake)
+        return peek(self.client, self.readable, parse, ended)
 
-    def _find_route(self, listener: ListenerTable) -> None:
+    def _find_route(self, listener: ListenerTable) -> Route:
         assert self.hello is not None
-        self.route = routing.find(listener.routes, self.hello.server_name)
-        self._shared.stats.route((self.listener, self.route.hostname)).begin()
+        self.route = route = routing.find(listener.routes, self.hello.server_name)
+        self.shared.stats.route((self.listener, route.hostname)).begin()
+        return route
 
-    def _pass_on(self) -> None:
+    def _terminate(self) -> End:
+        """Hand an l7 route's connection over, its ClientHello still in the kernel."""
+        self.phase = Phase.TERMINATING
+        if self.shared.terminate is None:
+            raise Refused(Reason.INTERNAL_ERROR, "nothing here terminates TLS")
+        return self.shared.terminate(self)
+
+    def _pass_on(self) -> End:
         """Dial the backend and relay until both sides have ended."""
         assert self.route is not None
-        shared = self._shared
+        shared = self.shared
         self.phase = Phase.DIALLING
         shared.sweeper.arm(self, shared.timeouts.connect)
-        backend = dial(self.route.backend, self._proxy_header() + self._peeked)
+        backend = dial(self.route.backend, self.proxy_header() + self._peeked)
         try:
-            self._client.recv(len(self._peeked))  # the backend has it now
-            self._relay = Relay(
-                self._client, self._readable, backend, shared.pipes, self._half_closed, shared.crew.spawn
-            )
+            self.client.recv(len(self._peeked))  # the backend has it now
+            self._relay = Relay(self.client, self.readable, backend, shared.pipes, self._half_closed, shared.crew.spawn)
             self._relay.up.moved = len(self._peeked)
             self._peeked = b""
             self.phase = Phase.RELAYING
@@ -245,47 +272,51 @@ class Session:
                 shared.opened(self)
             self._wait_for_idleness(shared.timeouts.idle)
             self._relay.run()
-            self.end = self._flush(backend)
+            end = self._flush(backend)
         except BaseException:
             abort(backend)
             raise
         backend.close()
+        return end
 
-    def _proxy_header(self) -> bytes:
+    def proxy_header(self) -> bytes:
+        """What the backend gets before anything else: a PROXY header if the route asks for it."""
         assert self.route is not None
         assert self.hello is not None
         if not self.route.send_proxy_protocol:
             return b""
-        destination = self.destination or self._client.getsockname()[:2]
+        destination = self.destination or self.client.getsockname()[:2]
         # The backend will choose from what the client offers; what it wants most is the best that can be told.
         alpn = self.hello.alpn[0] if self.hello.alpn else b""
         return proxy_protocol.encode_v2(self.address, destination, authority=self.hello.server_name, alpn=alpn)
 
     def _half_closed(self) -> None:
         self.phase = Phase.HALF_CLOSED
-        self._wait_for_idleness(self._shared.timeouts.half_close)
+        self._wait_for_idleness(self.shared.timeouts.half_close)
 
     def _flush(self, backend: RawSocket) -> End:
         """After a reset, wait until the other side has what came before it; then reset that side too."""
         relay = self._relay
         if relay is None or relay.first_reset is None:
             return End.CLOSED
-        by_client = relay.first_reset is self._client
-        survivor = backend if by_client else self._client
+        by_client = relay.first_reset is self.client
+        survivor = backend if by_client else self.client
         self.phase = Phase.FLUSHING
-        self._wait_for_idleness(self._shared.timeouts.half_close)
+        self._wait_for_idleness(self.shared.timeouts.half_close)
         while unsent(survivor):
             sleep(FLUSH_CHECK)
         abort(backend)
         return End.CLIENT_RESET if by_client else End.BACKEND_RESET
 
     def _wait_for_idleness(self, limit: float) -> None:
-        self._quiet_since = self._shared.sweeper.now()
-        self._shared.sweeper.arm(self, limit / VISITS)
+        self._quiet_since = self.shared.sweeper.now()
+        self.shared.sweeper.arm(self, limit / VISITS)
 
     def overdue(self, now: float) -> float | None:
         """What the sweeper asks when the deadline has come: cut, or say when to ask again."""
-        timeouts = self._shared.timeouts
+        timeouts = self.shared.timeouts
+        if self.carrier is not None:
+            return self.carrier.overdue(now)
         if self.phase is Phase.PEEKING:
             self.cut(Refused(Reason.HANDSHAKE_TIMEOUT, f"no whole ClientHello in {timeouts.handshake:g} s"))
             return None
@@ -311,14 +342,14 @@ class Session:
 
     def _leave(self) -> None:
         """Close what is open, give back what was taken, and tell."""
-        shared = self._shared
+        shared = self.shared
         self.phase = Phase.ENDED
         self._greenlet = None  # it is another's next: who cuts too late must not hit that one
-        self._readable.close()
+        self.readable.close()
         if self.end is End.CLOSED:
-            self._client.close()
+            self.client.close()
         else:
-            abort(self._client)
+            abort(self.client)
         shared.sweeper.disarm(self)
         del shared.sessions[self.id]
         if self._admitted:
@@ -333,12 +364,16 @@ class Session:
 
     @property
     def bytes_up(self) -> int:
-        """Bytes from client to backend so far."""
+        """Bytes from client to backend so far; of an l7 session, after decryption."""
+        if self.carrier is not None:
+            return self.carrier.bytes_up
         return self._relay.up.moved if self._relay else 0
 
     @property
     def bytes_down(self) -> int:
-        """Bytes from backend to client so far."""
+        """Bytes from backend to client so far; of an l7 session, before encryption."""
+        if self.carrier is not None:
+            return self.carrier.bytes_down
         return self._relay.down.moved if self._relay else 0
 
     def connection(self) -> Connection:

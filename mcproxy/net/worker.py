@@ -134,6 +134,10 @@ class Worker:
         """Wait up to `timeout` seconds for the sessions to end, then cut those that are left. True: none was."""
         deadline = self.shared.sweeper.now() + timeout
         sleep(0)  # sessions that were accepted in this turn of the loop begin
+        self.shared.draining = True
+        for session in self.sessions():
+            if session.carrier is not None:
+                session.carrier.drain()
         while self.shared.sessions and self.shared.sweeper.now() < deadline:
             sleep(DRAIN_CHECK)
         left = self.sessions()

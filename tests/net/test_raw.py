@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mcproxy.net import raw
 from mcproxy.net.raw import abort, is_established, unsent
 from tests.peers import connect, is_reset, reset, until
 
@@ -64,3 +65,17 @@ def test_nothing_is_unsent_to_a_peer_that_is_gone(kind: str, pair: Pair) -> None
     reset(other)
     until(lambda: not unsent(one), "the reset to arrive")
     one.close()
+
+
+def test_a_reset_is_told_from_a_fin(pair: Pair) -> None:
+    client, accepted = pair
+    assert not raw.is_reset(accepted)
+    reset(client)
+    until(lambda: raw.is_reset(accepted), "the RST to arrive")
+
+
+def test_a_fin_is_no_reset(pair: Pair) -> None:
+    client, accepted = pair
+    client.shutdown(socket.SHUT_WR)
+    until(lambda: not is_established(accepted), "the FIN to arrive")
+    assert not raw.is_reset(accepted)

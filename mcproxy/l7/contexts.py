@@ -1,0 +1,176 @@
+"""TLS contexts: one for each l7 route towards its clients, one for each CA towards backends.
+
+**One context a route.** A session ticket or session id is good only in the context that issued it, because each has
+keys and a cache of its own. So no session resumes across routes, not even where two share a certificate (CVE-2025-23419
+is what happens otherwise: a session made under the name that asks for no client certificate resumed under the name that
+does). Python sets one and the same session id context everywhere, which therefore separates nothing; the keys do.
+Within its route a session resumes.
+
+**Built when first needed**, because most of 100,000 routes are not in use at any moment, and kept. `reload` reads the
+files again: what has not changed stays (and its tickets with it), what has is replaced for the connections to come, and
+what is broken leaves the old one in place and says why. A context's ticket keys don't change while it lives, so it is
+replaced after TICKET_KEY_SECONDS: whoever steals the keys can't read yesterday's recordings.
+
+Everything here happens on the hub's thread; reading a pair of files takes about a millisecond.
+"""
+
+import logging
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mcproxy.model import Reason, Refused, Route
+from mcproxy.policy.certificates import Certificate, Unusable, load
+from mcproxy.wire.name import InvalidName, normalise
+
+log = logging.getLogger(__name__)
+
+TICKET_KEY_SECONDS = 86_400.0  # RFC 8446, 4.6.1 allows tickets of a week; a day is what most sites keep their keys
+SPARE_CONTEXTS = 256  # of routes that are gone, kept until there are as many again; about 100 KB each
+# Forward secrecy and authenticated encryption only, which is what RFC 9113, section 9.2.2 asks of TLS 1.2 with HTTP/2.
+CIPHERS_TLS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
+# HTTP knows by itself what is complete, so a FIN without close_notify is an end like any other; without the last one,
+# OpenSSL could not send any more either, and a client that half-closes would get no answer.
+_OPTIONS = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_IGNORE_UNEXPECTED_EOF
+
+RouteKey = tuple[str, str]  # a listener's address and a route's host name
+
+
+@dataclass(slots=True)
+class _Entry:
+    route: Route
+    certificate: Certificate
+    context: ssl.SSLContext
+    built: float
+
+
+class Contexts:
+    """All TLS contexts of one worker."""
+
+    def __init__(self, protocols: tuple[str, ...], clock: Callable[[], float] = time.monotonic) -> None:
+        """`protocols` are those of ALPN, best first; `clock` gives seconds."""
+        self._protocols = list(protocols)
+        self._clock = clock
+        self._servers: dict[RouteKey, _Entry] = {}
+        self._clients: dict[str, ssl.SSLContext] = {}  # by CA file
+        self._prune_at = SPARE_CONTEXTS
+
+    def __repr__(self) -> str:
+        return f"<Contexts servers={len(self._servers)} clients={len(self._clients)}>"
+
+    def server(self, listener: str, route: Route) -> ssl.SSLContext:
+        """The context for a route's clients. Raises Refused with CERTIFICATE_UNUSABLE."""
+        key = (listener, route.hostname)
+        entry = self._servers.get(key)
+        if entry is None or not _same_files(entry.route, route):
+            try:
+                entry = self._servers[key] = self._build(route)
+            except Unusable as error:
+                raise Refused(Reason.CERTIFICATE_UNUSABLE, str(error)) from error
+        elif self._clock() - entry.built > TICKET_KEY_SECONDS:
+            self._renew(key, entry)
+            entry = self._servers[key]
+        return entry.context
+
+    def client(self, route: Route) -> ssl.SSLContext:
+        """The context for a route's backend. Raises Refused with CERTIFICATE_UNUSABLE where its CA can't be read."""
+        context = self._clients.get(route.backend_ca)
+        if context is None:
+            try:
+                context = self._clients[route.backend_ca] = client_context(route.backend_ca)
+            except OSError as error:
+                raise Refused(Reason.CERTIFICATE_UNUSABLE, f"{route.backend_ca}: {error.strerror}") from error
+        return context
+
+    def reload(self) -> list[str]:
+        """Read every file that is in use again. Returns what was wrong; what was there before stays in use then."""
+        problems = []
+        for key, entry in list(self._servers.items()):
+            try:
+                if load(entry.route.tls_cert, entry.route.tls_key).digest != entry.certificate.digest:
+                    self._servers[key] = self._build(entry.route)
+            except Unusable as error:
+                problems.append(f"{entry.route.hostname}: {error}; the certificate that was loaded stays in use")
+        for path in list(self._clients):
+            try:
+                self._clients[path] = client_context(path)
+            except OSError as error:
+                problems.append(f"{path or 'system CAs'}: {error.strerror}; the CAs that were loaded stay in use")
+        return problems
+
+    def certificates(self) -> Iterator[tuple[RouteKey, Certificate]]:
+        """What is in use, by route."""
+        for key, entry in list(self._servers.items()):
+            yield key, entry.certificate
+
+    def prune(self, is_kept: Callable[[RouteKey], bool]) -> None:
+        """Forget contexts of routes that are gone, if there may be many. Their connections go on."""
+        if len(self._servers) > self._prune_at:
+            self._servers = {key: entry for key, entry in self._servers.items() if is_kept(key)}
+            self._prune_at = SPARE_CONTEXTS + 2 * len(self._servers)
+
+    def _build(self, route: Route) -> _Entry:
+        certificate = load(route.tls_cert, route.tls_key)
+        return _Entry(route, certificate, server_context(route, self._protocols), self._clock())
+
+    def _renew(self, key: RouteKey, entry: _Entry) -> None:
+        try:
+            self._servers[key] = self._build(entry.route)
+        except Unusable as error:
+            log.error("%s: %s; the certificate that was loaded stays in use", entry.route.hostname, error)
+            entry.built = self._clock()  # not to try at every connection
+
+
+def _same_files(one: Route, other: Route) -> bool:
+    return (one.tls_cert, one.tls_key) == (other.tls_cert, other.tls_key)
+
+
+def server_context(route: Route, protocols: list[str]) -> ssl.SSLContext:
+    """A context for the clients of a route: its certificate, its name, TLS 1.2 and 1.3. Raises Unusable."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS_TLS_1_2)
+    context.options |= _OPTIONS | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols(protocols)
+    context.sni_callback = _only(route.hostname)
+    try:
+        context.load_cert_chain(route.tls_cert, route.tls_key, password=_no_password)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise Unusable(f"{route.tls_cert} and {route.tls_key} can't be used: {error}") from None
+    return context
+
+
+def _only(hostname: str) -> Callable[[ssl.SSLObject, str | None, ssl.SSLContext], int | None]:
+    """Ends a handshake for another name than the peeked one. They can't differ; if they do, nothing goes."""
+
+    def check(_connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
+        try:
+            if name is not None and normalise(name) == hostname:
+                return None
+        except InvalidName:
+            log.error("a handshake for %s named %a", hostname, name)
+        return int(ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME)
+
+    return check
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted")
+
+
+def client_context(ca_path: str) -> ssl.SSLContext:
+    """A context for backends: TLS 1.2 and 1.3, HTTP/2 only, verified by `ca_path`, or "" by the system's CAs.
+
+    Raises OSError where the file can't be read or holds no CA.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and name
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS_TLS_1_2)
+    context.options |= _OPTIONS
+    context.set_alpn_protocols(["h2"])
+    if ca_path:
+        context.load_verify_locations(ca_path)
+    else:
+        context.load_default_certs()
+    return context

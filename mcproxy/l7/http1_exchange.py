@@ -1,0 +1,155 @@
+"""One request of an HTTP/1.1 client and its answer, while they last; and every bound of the HTTP/1.1 side.
+
+What it shows of itself is what the HTTP/2 side's `Stream` shows, so that one access log serves both.
+"""
+
+from collections import deque
+
+from mcproxy.l7.http1_fields import Translated, Upgrade
+from mcproxy.l7.stream import StreamEnd
+from mcproxy.wire.fields import Request
+from mcproxy.wire.hpack_block import Field
+
+HEAD_SECONDS = 10.0  # from a head's first byte to its last: a client sends it in one breath
+KEEP_ALIVE_SECONDS = 75.0  # between two requests; longer than what clients use, so that they close first
+BODY_STALL_SECONDS = 60.0  # without a byte of a body that we are ready to take; as on the HTTP/2 side
+BODY_GRACE_SECONDS = 60.0  # after which a body of declared length has to come at MIN_BODY_RATE on average
+MIN_BODY_RATE = 100  # bytes a second; a modem did 30 times that
+EXPECT_SECONDS = 0.5  # for a backend's 100 or answer, before we invite the body ourselves: many never say 100
+SETTINGS_SECONDS = 10.0  # for a backend's first SETTINGS, where a WebSocket has to wait for them
+MAX_WAITING = 262_144  # bytes of a body that the backend has no room for; beyond, the client is not read
+MAX_PIPELINED = 65_536  # bytes of further requests that wait for this one; beyond, the client is not read
+MAX_REPLAY = 65_536  # bytes of a body kept for a second attempt; covers what forms and API calls send
+MAX_UNREAD = 262_144  # bytes of a body that are read for nothing after its answer; beyond, the connection ends
+MAX_INTERIM = 16  # 1xx heads of one answer; real ones send one or two
+ATTEMPTS = 2  # of one request
+
+
+class Exchange:
+    """A live request. Times are seconds of the clock that the bridge is given."""
+
+    __slots__ = (
+        "_translated", "answer_ended", "answer_trailers", "answered", "attempts", "bytes_down", "bytes_up", "dropped",
+        "end", "ended", "expecting", "id", "interim", "method", "progress", "replay", "replay_bytes", "replayable",
+        "request", "request_ended", "sent_end", "started", "status", "stream", "trailers", "waiting", "waiting_bytes",
+    )  # fmt: skip
+
+    def __init__(self, number: int, method: bytes, request: Request, now: float) -> None:
+        self.id = number  # of the connection's requests, from 1
+        self.method = method  # the client's; request.method is the backend's
+        self.request = request
+        self._translated: Translated | None = None  # until it is known to be a request
+        self.started = self.progress = now
+        self.ended = 0.0
+        self.status = 0  # of the final answer; 0: not begun
+        self.end = StreamEnd.DONE
+        self.bytes_up = 0  # of bodies
+        self.bytes_down = 0
+        self.stream = 0  # on the backend's connection; 0: none yet
+        self.attempts = 0
+        self.waiting: deque[bytes] = deque()  # of the body: decoded, not sent
+        self.waiting_bytes = 0
+        self.dropped = 0  # of its bytes
+        self.replay: list[bytes] = []  # of the body: sent, and kept for a second attempt
+        self.replay_bytes = 0
+        self.replayable = True
+        self.request_ended = False  # all of it has come
+        self.sent_end = False  # and gone
+        self.trailers: list[Field] = []
+        self.answered = False  # its final head has gone to the client
+        self.answer_ended = False
+        self.answer_trailers: list[Field] = []
+        self.interim = 0  # heads so far
+        self.expecting = False  # the client waits for 100
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.id} {self.method!r} {self.request.path!r} {self.status}>"
+
+    def accept(self, translated: Translated) -> None:
+        """It is a request."""
+        self._translated = translated
+        self.request = translated.request
+        self.expecting = translated.expects_continue
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """For the backend."""
+        return self._translated.fields if self._translated else ()
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether it is to become a tunnel."""
+        return self._translated is not None and self._translated.upgrade is Upgrade.WEBSOCKET
+
+    @property
+    def key(self) -> bytes:
+        """Sec-WebSocket-Key."""
+        return self._translated.key if self._translated else b""
+
+    @property
+    def takes_interim(self) -> bool:
+        """Whether the client knows 1xx (RFC 9110, section 15.2: HTTP/1.0 does not)."""
+        return self._translated is not None and self._translated.is_1_1
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something follows its head on the backend's stream."""
+        return bool(self.waiting or self.trailers) or self.is_websocket
+
+    @property
+    def leaves_much_unread(self) -> bool:
+        """Whether its client had better not send the rest of its body, where that is not wanted any more."""
+        if self.request_ended:
+            return False
+        # Whoever still waits for 100 may now send the body, or not: nobody can tell.
+        return self.expecting or max(self.request.content_length - self.bytes_up, self.dropped) > MAX_UNREAD
+
+    def drop(self) -> None:
+        """Forget what has come of the body."""
+        self.dropped += self.waiting_bytes
+        self.waiting.clear()
+        self.waiting_bytes = 0
+
+    def is_slow(self, now: float) -> bool:
+        """Whether the client takes too long over its body."""
+        if self.waiting_bytes:
+            self.progress = now  # it is the backend that doesn't take it
+            return False
+        age = now - self.started - BODY_GRACE_SECONDS
+        if self.request.content_length >= 0 and self.bytes_up < age * MIN_BODY_RATE:
+            return True
+        return now - self.progress > BODY_STALL_SECONDS
+
+    def wait(self, data: bytes) -> None:
+        """A piece of the body has come."""
+        self.waiting.append(data)
+        self.waiting_bytes += len(data)
+        self.bytes_up += len(data)
+
+    def next_piece(self, room: int) -> bytes:
+        """Take a piece of what waits, of at most `room` bytes, and keep a copy as long as that is allowed."""
+        piece = self.waiting.popleft()
+        if len(piece) > room:
+            self.waiting.appendleft(piece[room:])
+            piece = piece[:room]
+        self.waiting_bytes -= len(piece)
+        self.replay_bytes += len(piece)
+        if self.replayable and self.replay_bytes <= MAX_REPLAY:
+            self.replay.append(piece)
+        else:
+            self.keep_no_more()
+        return piece
+
+    def keep_no_more(self) -> None:
+        """There will be no second attempt."""
+        self.replayable = False
+        self.replay.clear()
+
+    def again(self) -> None:
+        """Back to where nothing has been sent."""
+        self.waiting.extendleft(reversed(self.replay))
+        self.waiting_bytes += self.replay_bytes
+        self.replay.clear()
+        self.replay_bytes = 0
+        self.stream = 0
+        self.sent_end = self.answer_ended = False

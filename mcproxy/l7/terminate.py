@@ -1,0 +1,129 @@
+"""The way into l7: TLS with the route's certificate, then HTTP by what ALPN agreed on.
+
+`Terminator` is what `Shared.terminate` is set to. The ClientHello is still in the kernel, so the handshake just starts;
+the deadline of the hello is that of the whole handshake. Whoever offers protocols in ALPN and none that we speak is
+refused before it (RFC 7301, section 3.2), so that TLS meant for another service never finds HTTP here; no ALPN at all
+is HTTP/1.1.
+"""
+
+import time
+from collections.abc import Callable
+
+from mcproxy.l7 import tls
+from mcproxy.l7.contexts import Contexts
+from mcproxy.l7.drive import Drive
+from mcproxy.l7.http1 import Bridge
+from mcproxy.l7.http1_exchange import Exchange as Http1Exchange
+from mcproxy.l7.tls import Lost, Stream
+from mcproxy.model import End, Exchange, Reason, Refused, Route
+from mcproxy.net.dial import dial
+from mcproxy.net.session import Session
+from mcproxy.wire.name import InvalidName, normalise
+
+PROTOCOLS = ("http/1.1", "http/1.0")  # of ALPN, best first
+_OFFERS = frozenset(protocol.encode() for protocol in PROTOCOLS)
+
+Record = Callable[[Exchange], None]
+
+
+class _Handshake:
+    """The session's carrier while TLS is being agreed on."""
+
+    bytes_up = bytes_down = 0
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def overdue(self, now: float) -> float | None:
+        """The time for the hello and the handshake is over."""
+        limit = self._session.shared.timeouts.handshake
+        self._session.cut(Refused(Reason.HANDSHAKE_TIMEOUT, f"no TLS handshake in {limit:g} s, at {now:.0f}"))
+        return None
+
+    def drain(self) -> None:
+        """The session looks at `Shared.draining` later."""
+
+
+class Terminator:
+    """Runs l7 sessions."""
+
+    def __init__(self, contexts: Contexts, record: Record) -> None:
+        """`record` is given every exchange when it has ended."""
+        self._contexts = contexts
+        self._record = record
+
+    def __repr__(self) -> str:
+        return f"<Terminator {self._contexts!r}>"
+
+    def __call__(self, session: Session) -> End:
+        """Run a session whose hello has been peeked at. Raises Refused where it does not get to HTTP."""
+        route, hello = session.route, session.hello
+        assert route is not None
+        assert hello is not None
+        if hello.alpn and not _OFFERS & frozenset(hello.alpn):
+            raise Refused(Reason.TLS_FAILED, "it offers no protocol that is spoken here")
+        context = self._contexts.server(session.listener, route)
+        session.carrier = _Handshake(session)
+        try:
+            stream = tls.accept(session.client, context)
+        except Lost as lost:
+            raise Refused(Reason.TLS_FAILED, str(lost)) from lost
+        session.client = stream.sock
+        return self._http1(session, stream, route)
+
+    def _http1(self, session: Session, stream: Stream, route: Route) -> End:
+        def record(exchange: Http1Exchange) -> None:
+            self._record(recorded(session, "http/1.1", exchange))
+
+        bridge = Bridge(route.hostname, session.address[0], _leads_to(route), record, time.monotonic())
+        session.carrier = drive = Drive(session, stream, bridge, self._dialler(session, route))
+        return drive.run()
+
+    def _dialler(self, session: Session, route: Route) -> Callable[[bytes], Stream]:
+        """How a session reaches its backend: the PROXY header before anything else, then TLS if the route wants it."""
+
+        def connect(first: bytes) -> Stream:
+            header = session.proxy_header()
+            if not route.backend_tls:
+                return Stream(dial(route.backend, header + first))
+            context = self._contexts.client(route)
+            stream = tls.connect(dial(route.backend, header), context, route.backend_server_name or route.hostname)
+            stream.put(first)
+            stream.flush()
+            return stream
+
+        return connect
+
+
+def _leads_to(route: Route) -> Callable[[bytes], bool]:
+    """Whether a host of a request leads to the same route (RFC 9110, section 7.4). Names match exactly."""
+
+    def leads_here(host: bytes) -> bool:
+        try:
+            return normalise(host.decode("ascii")) == route.hostname
+        except (InvalidName, UnicodeDecodeError):
+            return False
+
+    return leads_here
+
+
+def recorded(session: Session, protocol: str, exchange: Http1Exchange) -> Exchange:
+    """What the log says of an exchange that has just ended."""
+    duration = exchange.ended - exchange.started
+    return Exchange(
+        connection=session.id,
+        stream=exchange.id,
+        protocol=protocol,
+        started=time.time() - duration,
+        duration=duration,
+        listener=session.listener,
+        client=session.address,
+        route=session.route.hostname if session.route else "",
+        method=exchange.method,
+        authority=exchange.request.authority,
+        path=exchange.request.path,
+        status=exchange.status,
+        bytes_up=exchange.bytes_up,
+        bytes_down=exchange.bytes_down,
+        end=exchange.end.value,
+    )

@@ -1,0 +1,171 @@
+"""Certificates of l7 routes: what a chain and its key are good for, and until when.
+
+`load` reads the two files and says what is in them, or why they can't be used; `findings` judges what was loaded for a
+route and a moment. `mcproxy check`, the admin API, the start and every reload ask the same questions here, and each
+answer is a sentence that names the file and what to do.
+
+A certificate's names are its dNSName entries alone: clients have not looked at the common name for years (RFC 9525,
+appendix A). The clock is an argument.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtensionOID
+
+MAX_FILE_BYTES = 1 << 20  # a long chain takes some 10 KB; more is a wrong file
+WARN_SECONDS = 14 * 86_400.0  # before its end, a certificate is warned of: room for two weekly renewals
+MAX_NAMES_SHOWN = 5  # in a sentence; certificates have up to 100 names
+
+
+class Unusable(ValueError):
+    """The pair can't be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a route's pair of files holds. Times are seconds since the epoch."""
+
+    path: str
+    names: tuple[str, ...]  # in lower case; "*.example.org" covers one label
+    not_before: float
+    not_after: float
+    digest: str  # of both files: whether there is anything new in them
+
+    def covers(self, hostname: str) -> bool:
+        """Whether a client that asked for `hostname` (normalised) takes it (RFC 9525, section 6.3)."""
+        parent = hostname.partition(".")[2]
+        return hostname in self.names or bool(parent and f"*.{parent}" in self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something to be told about a route's certificate."""
+
+    problem: bool  # clients will refuse it; else it is a warning
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def load(chain_path: str, key_path: str) -> Certificate:
+    """Read a chain and its key, PEM both. Raises Unusable."""
+    chain_bytes, key_bytes = _read(chain_path), _read(key_path)
+    try:
+        leaf = x509.load_pem_x509_certificates(chain_bytes)[0]
+        names = _names(leaf)
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise Unusable(f"{chain_path} holds no certificate chain in PEM form: {_first_line(error)}") from None
+    key = _public_key(key_bytes, key_path)
+    if key != leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
+        raise Unusable(
+            f"{key_path} is not the key of {chain_path}, whose first certificate must be the server's own;"
+            " give the two files that were issued together"
+        )
+    return Certificate(
+        chain_path,
+        names,
+        leaf.not_valid_before_utc.timestamp(),
+        leaf.not_valid_after_utc.timestamp(),
+        hashlib.sha256(hashlib.sha256(chain_bytes).digest() + key_bytes).hexdigest(),
+    )
+
+
+def _read(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise Unusable(f"{path} can't be read: {error.strerror}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise Unusable(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB; is this the right file?")
+    return data
+
+
+def _names(leaf: x509.Certificate) -> tuple[str, ...]:
+    try:
+        extension = leaf.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
+    except x509.ExtensionNotFound:
+        return ()
+    assert isinstance(extension.value, x509.SubjectAlternativeName)
+    return tuple(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
+
+
+def _public_key(data: bytes, path: str) -> bytes:
+    try:
+        key = load_pem_private_key(data, password=None)
+    except TypeError:
+        raise Unusable(f"{path} is encrypted; store it without a passphrase, readable by mcproxy alone") from None
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise Unusable(f"{path} holds no private key in PEM form: {_first_line(error)}") from None
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Finding]:
+    """What is to be told about using `certificate` for `hostname` at `now` (seconds since the epoch)."""
+    path, end = certificate.path, certificate.not_after
+    if now >= end:
+        yield Finding(True, f"{path} expired on {_day(end)}; renew it and reload")
+    elif now < certificate.not_before:
+        yield Finding(
+            True, f"{path} is not valid before {_day(certificate.not_before)}; check its dates and this machine's clock"
+        )
+    elif end - now < WARN_SECONDS:
+        yield Finding(False, f"{path} expires on {_day(end)}, in {(end - now) / 86_400:.1f} days; renew it and reload")
+    if not certificate.covers(hostname):
+        yield Finding(
+            True, f"{path} is for {_listed(certificate.names)}, not for {hostname}; give one that names {hostname}"
+        )
+
+
+def coalescing(routes: Iterable[tuple[str, Certificate]]) -> Iterator[tuple[str, Finding]]:
+    """Which routes of one listener have a certificate that covers other routes' names too.
+
+    `routes` are host names with their certificates; each warning comes with the host name of the route that it is
+    about. A browser that has a connection to such a route sends requests for the other names over it (RFC 9113,
+    section 9.1.1), gets 421 for each, and needs a second attempt.
+    """
+    certificates = dict(routes)
+    children: dict[str, list[str]] = {}
+    for hostname in certificates:
+        children.setdefault(hostname.partition(".")[2], []).append(hostname)
+    for hostname, certificate in certificates.items():
+        others: dict[str, None] = {}
+        for name in certificate.names:
+            if name.startswith("*."):
+                others.update(dict.fromkeys(children.get(name[2:], ())))
+            elif name in certificates:
+                others[name] = None
+        others.pop(hostname, None)
+        if others:
+            yield (
+                hostname,
+                Finding(
+                    False,
+                    f"{certificate.path}, the certificate of {hostname}, also covers {_listed(tuple(others))}: browsers"
+                    " will send requests for all of them over one connection and be answered 421 first;"
+                    " give each route a certificate of its own",
+                ),
+            )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    if not names:
+        return "no host name at all"
+    more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
+    return ", ".join(names[:MAX_NAMES_SHOWN]) + more
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,246 @@
+"""HTTP/1.1 requests, strictly: where a head ends, what it says, and which bytes are its body's (RFC 9112).
+
+Two readers that find different ends of one message are what request smuggling lives on. So whatever RFC 9112 lets a
+lenient reader repair is refused here: a bare CR or LF, a folded line, a blank before the colon, Content-Length beside
+Transfer-Encoding or twice, any coding but chunked, a second Host. What passes is then read a second time by h11,
+message by message; neither sees a byte that the other does not count to the same message.
+
+`Requests` is given a connection's bytes and yields heads and the raw bytes of their bodies, chunked ones still chunked;
+it follows the chunks only to know where they end and that every line of them is well-formed. What it refuses raises
+`BadMessage`, with the status that answers it; the connection can't go on then.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from mcproxy.wire.hpack_block import Field
+
+MAX_TARGET = 16_384  # bytes; RFC 9112, section 3 asks for 8,000 at least
+MAX_HEAD = 65_536  # bytes; what the HTTP/2 side takes as a header list
+MAX_FIELDS = 256  # as on the HTTP/2 side; real requests have fewer than 60
+MAX_CHUNK_LINE = 1_024  # bytes of a chunk's size with its extensions, which nobody uses
+MAX_TRAILERS = 16_384  # bytes; a checksum or two
+NO_LENGTH = -1
+
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\"$-~]+) HTTP/([0-9])\.([0-9])").fullmatch
+_FIELD_LINE = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?)[ \t]*"
+).fullmatch
+_LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch  # an exabyte less one, within 64 bits
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t -~\x80-\xff]*)?").fullmatch
+_BARE_LF = re.compile(rb"(?:[^\r]|\A)\n").search
+_END = b"\r\n\r\n"
+_FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding"))
+
+
+class BadMessage(Exception):
+    """What the client sent is no request that can be served."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(status, why)
+        self.status = status
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request's head."""
+
+    raw: bytes  # as it came, with the empty line
+    method: bytes
+    target: bytes
+    minor: int  # of HTTP/1.0 or HTTP/1.1
+    fields: tuple[Field, ...]  # names in lower case
+    host: bytes | None  # None: HTTP/1.0 without one
+    length: int = NO_LENGTH  # of the body
+    chunked: bool = False
+
+    @property
+    def has_body(self) -> bool:
+        """Whether bytes of this message follow the head."""
+        return self.chunked or self.length > 0
+
+    def __repr__(self) -> str:
+        return f"<Head {self.method!r} {self.target!r} HTTP/1.{self.minor}>"
+
+
+def parse_head(raw: bytes) -> Head:
+    """Read a head that ends in an empty line, without any line before the request line. Raises BadMessage."""
+    request_line, *lines = raw[: -len(_END)].split(b"\r\n")
+    match = _REQUEST_LINE(request_line)
+    if match is None:
+        raise BadMessage(400, "the request line is none")
+    method, target, major, minor = match.groups()
+    if (major, minor) not in ((b"1", b"0"), (b"1", b"1")):
+        raise BadMessage(505, "neither HTTP/1.0 nor HTTP/1.1")
+    if len(target) > MAX_TARGET:
+        raise BadMessage(414, f"a target of {len(target)} bytes")
+    if len(lines) > MAX_FIELDS:
+        raise BadMessage(431, f"{len(lines)} fields")
+    fields = tuple(map(_field, lines))
+    framing = _framing(fields, minor == b"1")
+    return Head(raw, method, target, int(minor), fields, *framing)
+
+
+def _field(line: bytes) -> Field:
+    """Section 5: also refuses a folded line (5.2), a blank before the colon (5.1), controls, a bare CR (2.2)."""
+    match = _FIELD_LINE(line)
+    if match is None:
+        raise BadMessage(400, "a field line is none")
+    return match[1].lower(), match[2]
+
+
+def _framing(fields: tuple[Field, ...], is_1_1: bool) -> tuple[bytes | None, int, bool]:
+    """Host, Content-Length and whether the body is chunked (sections 3.2 and 6)."""
+    seen: dict[bytes, bytes] = {}
+    for name, value in fields:
+        if name in _FRAMING:
+            if name in seen:
+                raise BadMessage(400, f"{name.decode()} twice")
+            seen[name] = value
+    if is_1_1 and b"host" not in seen:
+        raise BadMessage(400, "no Host")
+    coding = seen.get(b"transfer-encoding")
+    length = seen.get(b"content-length")
+    if coding is not None:
+        if length is not None or not is_1_1:
+            raise BadMessage(400, "Transfer-Encoding beside Content-Length, or in HTTP/1.0")
+        if coding.lower() != b"chunked":
+            raise BadMessage(501, "a transfer coding other than chunked")
+    if length is not None and not _LENGTH(length):
+        raise BadMessage(400, "Content-Length is no number")
+    return seen.get(b"host"), NO_LENGTH if length is None else int(length), coding is not None
+
+
+class _Within(Enum):
+    """Where in a connection's bytes the next one belongs."""
+
+    HEAD = "head"
+    COUNTED = "counted"  # a body of Content-Length
+    CHUNK_LINE = "chunk line"
+    CHUNK = "chunk"
+    CHUNK_END = "chunk end"  # the CRLF after a chunk's data
+    TRAILERS = "trailers"
+    TUNNEL = "tunnel"  # HTTP is over: everything else is the tunnel's
+
+
+class Requests:
+    """The bytes of one client connection, cut into messages."""
+
+    __slots__ = ("_begun", "_buffer", "_left", "_searched", "_trailers", "_within")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._begun = False  # whether a head has
+        self._within = _Within.HEAD
+        self._left = 0  # bytes of the body or the chunk
+        self._searched = 0  # bytes of the buffer in which no head ends
+        self._trailers = 0  # bytes of this message's trailers so far
+
+    def __repr__(self) -> str:
+        return f"<Requests {self._within.value} waiting={len(self._buffer)}>"
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    @property
+    def in_message(self) -> bool:
+        """Whether a message has begun that is not complete."""
+        return self._within is not _Within.HEAD
+
+    def receive(self, data: bytes) -> None:
+        """Take what came."""
+        self._buffer = self._buffer + data if self._buffer else data
+
+    def next_head(self) -> Head | None:
+        """The head of the next message; None: not all of it is there. Raises BadMessage."""
+        if not self._begun:
+            if self._buffer in (b"", b"\r"):
+                return None
+            self._begun = True
+            self._buffer = self._buffer.removeprefix(b"\r\n")  # section 2.2: an empty line before it; one, not many
+        buffer = self._buffer
+        start = max(0, self._searched - len(_END))
+        end = buffer.find(_END, start)
+        size = end + len(_END) if end >= 0 else len(buffer)
+        if _BARE_LF(buffer, start, size):
+            raise BadMessage(400, "a bare LF")
+        if size > MAX_HEAD or (end < 0 and len(buffer) >= MAX_HEAD):
+            long_line = b"\r\n" not in buffer[: MAX_TARGET + 64]
+            raise BadMessage(414 if long_line else 431, f"a head of more than {MAX_HEAD} bytes")
+        if end < 0:
+            self._searched = len(buffer)
+            return None
+        self._searched, self._begun = 0, False
+        head = parse_head(buffer[:size])
+        self._buffer = buffer[size:]
+        self._begin(head)
+        return head
+
+    def _begin(self, head: Head) -> None:
+        if head.chunked:
+            self._within, self._trailers = _Within.CHUNK_LINE, 0
+        elif head.length > 0:
+            self._within, self._left = _Within.COUNTED, head.length
+
+    def next_body(self) -> bytes:
+        """What is there of the message's body, as it came; after it, `in_message` says whether more must come.
+
+        Raises BadMessage.
+        """
+        size = 0
+        while size < len(self._buffer) and self._within is not _Within.HEAD:
+            step = self._step(size)
+            if not step:
+                break
+            size += step
+        body, self._buffer = self._buffer[:size], self._buffer[size:]
+        return body
+
+    def tunnel(self) -> None:
+        """HTTP is over: from here on `next_body` yields whatever comes."""
+        self._within = _Within.TUNNEL
+
+    def _step(self, at: int) -> int:
+        """How many bytes from `at` on belong together; 0: not enough is there to tell."""
+        if self._within is _Within.TUNNEL:
+            return len(self._buffer) - at
+        if self._within in (_Within.COUNTED, _Within.CHUNK):
+            size = min(self._left, len(self._buffer) - at)
+            self._left -= size
+            if not self._left:
+                self._within = _Within.HEAD if self._within is _Within.COUNTED else _Within.CHUNK_END
+            return size
+        return self._line(at)
+
+    def _line(self, at: int) -> int:
+        """A line of the chunked coding (section 7.1), with its CRLF."""
+        limit = MAX_TRAILERS - self._trailers if self._within is _Within.TRAILERS else MAX_CHUNK_LINE
+        end = self._buffer.find(b"\n", at, at + limit)
+        if end < 0:
+            if len(self._buffer) - at >= limit:
+                raise BadMessage(431 if self._within is _Within.TRAILERS else 400, "a line that doesn't end")
+            return 0
+        if end == at or self._buffer[end - 1] != 0x0D:
+            raise BadMessage(400, "a bare LF")
+        line = self._buffer[at : end - 1]
+        if self._within is _Within.CHUNK_END:
+            if line:
+                raise BadMessage(400, "a chunk is longer than its size")
+            self._within = _Within.CHUNK_LINE
+        elif self._within is _Within.CHUNK_LINE:
+            self._chunk_line(line)
+        elif line:
+            _field(line)
+            self._trailers += end + 1 - at
+        else:
+            self._within = _Within.HEAD
+        return end + 1 - at
+
+    def _chunk_line(self, line: bytes) -> None:
+        match = _CHUNK_LINE(line)
+        if match is None:
+            raise BadMessage(400, "a chunk's size is none")
+        self._left = int(match[1], 16)
+        self._within = _Within.CHUNK if self._left else _Within.TRAILERS

@@ -1,0 +1,223 @@
+"""TLS contexts: what they allow, that sessions stay within their route, and that reloading never takes one away."""
+
+import shutil
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from mcproxy.l7.contexts import SPARE_CONTEXTS, TICKET_KEY_SECONDS, Contexts, client_context
+from mcproxy.model import Backend, Mode, Reason, Refused, Route
+from tests.peers import Authority
+
+LISTENER = "127.0.0.1:443"
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+def route(name: str, pair: tuple[Path, Path], **more: str) -> Route:
+    return Route(name, Backend("127.0.0.1", 1), Mode.L7, str(pair[0]), str(pair[1]), **more)  # type: ignore[arg-type]
+
+
+def shake(
+    server: ssl.SSLContext, client: ssl.SSLContext, name: str | None, session: ssl.SSLSession | None = None
+) -> ssl.SSLObject:
+    """A whole handshake in memory, and what the server sends after it; returns the client."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    serving = server.wrap_bio(to_server, to_client, server_side=True)
+    asking = client.wrap_bio(to_client, to_server, server_hostname=name, session=session)
+    waiting: list[ssl.SSLObject] = [asking, serving]
+    for _ in range(10):
+        for side in list(waiting):
+            try:
+                side.do_handshake()
+                waiting.remove(side)
+            except ssl.SSLWantReadError:
+                continue
+    assert not waiting
+    serving.write(b"hello")
+    assert asking.read() == b"hello"  # with it, a ticket of TLS 1.3
+    with pytest.raises(ssl.SSLWantReadError):
+        serving.unwrap()  # or OpenSSL would drop the session from its cache
+    return asking
+
+
+def client_of(authority: Authority, version: ssl.TLSVersion) -> ssl.SSLContext:
+    context = authority.client_context()
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    return tmp_path / "cert.pem", tmp_path / "cert.key"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_resumes_within_its_route(version: ssl.TLSVersion, authority: Authority) -> None:
+    contexts = Contexts(("h2", "http/1.1"))
+    one = route("one.test", authority.pair("one.test"))
+    context = client_of(authority, version)
+    first = shake(contexts.server(LISTENER, one), context, "one.test")
+    assert not first.session_reused
+    again = shake(contexts.server(LISTENER, one), context, "one.test", first.session)
+    assert again.session_reused
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("tickets", [True, False])
+def test_no_session_resumes_across_routes(
+    version: ssl.TLSVersion, tickets: bool, tmp_path: Path, authority: Authority
+) -> None:
+    """CVE-2025-23419: one certificate for both names; by ticket and by session id; another name, another listener."""
+    ca = trustme.CA()
+    shared = ca.issue_cert("one.test", "two.test")
+    shared.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    both = (tmp_path / "both.pem", tmp_path / "both.pem")
+    contexts = Contexts(("http/1.1",))
+    one, two = route("one.test", both), route("two.test", both)
+    context = client_of(authority, version)
+    ca.configure_trust(context)
+    if not tickets:
+        context.options |= ssl.OP_NO_TICKET
+    first = shake(contexts.server(LISTENER, one), context, "one.test")
+    assert not shake(contexts.server(LISTENER, two), context, "two.test", first.session).session_reused
+    other_listener = contexts.server("[::1]:443", one)
+    assert not shake(other_listener, context, "one.test", first.session).session_reused
+    assert shake(contexts.server(LISTENER, one), context, "one.test", first.session).session_reused
+
+
+@pytest.mark.parametrize("name", ["two.test", None])
+def test_another_name_than_the_routes_ends_the_handshake(name: str | None, authority: Authority) -> None:
+    server = Contexts(()).server(LISTENER, route("one.test", authority.pair("one.test")))
+    context = authority.client_context()
+    context.check_hostname = False
+    with pytest.raises(ssl.SSLError):
+        shake(server, context, name)
+
+
+@pytest.mark.parametrize("key", [trustme.KeyType.RSA, trustme.KeyType.ECDSA])
+def test_either_kind_of_key_and_only_good_ciphers(key: trustme.KeyType, tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.issue_cert("one.test", key_type=key).private_key_and_cert_chain_pem.write_to_path(tmp_path / "one.pem")
+    server = Contexts(("h2", "http/1.1")).server(LISTENER, route("one.test", (tmp_path / "one.pem",) * 2))
+    context = ssl.create_default_context()
+    ca.configure_trust(context)
+    context.set_alpn_protocols(["http/1.1", "h2"])
+    for version in VERSIONS:
+        context.minimum_version = context.maximum_version = version
+        assert shake(server, context, "ONE.test").selected_alpn_protocol() == "h2"
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+    for weak in ("AES128-GCM-SHA256", "ECDHE+AES+SHA256:!AESGCM"):  # no forward secrecy; no authenticated encryption
+        context.set_ciphers(weak)
+        with pytest.raises(ssl.SSLError):
+            shake(server, context, "one.test")
+
+
+def test_tls_1_1_is_refused(authority: Authority) -> None:
+    server = Contexts(()).server(LISTENER, route("one.test", authority.pair("one.test")))
+    assert server.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert server.options & ssl.OP_NO_RENEGOTIATION
+
+
+def copy(pair: tuple[Path, Path], to: tuple[Path, Path]) -> None:
+    for source, target in zip(pair, to, strict=True):
+        shutil.copy(source, target)
+
+
+def test_reloading_replaces_what_changed_and_nothing_else(authority: Authority, pair: tuple[Path, Path]) -> None:
+    copy(authority.pair("one.test"), pair)
+    contexts = Contexts(())
+    one = route("one.test", pair)
+    before = contexts.server(LISTENER, one)
+    assert contexts.reload() == []
+    assert contexts.server(LISTENER, one) is before
+    copy(authority.pair("two.test"), pair)
+    assert contexts.server(LISTENER, one) is before, "a file that changed counts from the reload on"
+    assert contexts.reload() == []
+    assert contexts.server(LISTENER, one) is not before
+    ((key, certificate),) = contexts.certificates()
+    assert key == (LISTENER, "one.test")
+    assert certificate.names == ("two.test",)
+
+
+@pytest.mark.parametrize("broken", ["", "junk"])
+def test_a_broken_file_keeps_the_old_certificate(broken: str, authority: Authority, pair: tuple[Path, Path]) -> None:
+    copy(authority.pair("one.test"), pair)
+    contexts = Contexts(())
+    one = route("one.test", pair)
+    before = contexts.server(LISTENER, one)
+    pair[0].write_text(broken)
+    (problem,) = contexts.reload()
+    assert problem.startswith(f"one.test: {pair[0]} holds no certificate chain in PEM form")
+    assert problem.endswith("stays in use")
+    assert contexts.server(LISTENER, one) is before
+
+
+def test_a_route_without_a_usable_certificate_is_refused(authority: Authority, pair: tuple[Path, Path]) -> None:
+    copy((authority.pair("one.test")[0], authority.pair("two.test")[1]), pair)
+    contexts = Contexts(())
+    with pytest.raises(Refused, match="is not the key of") as refused:
+        contexts.server(LISTENER, route("one.test", pair))
+    assert refused.value.reason is Reason.CERTIFICATE_UNUSABLE
+    copy(authority.pair("one.test"), pair)
+    assert contexts.server(LISTENER, route("one.test", pair)), "the next connection tries again"
+
+
+def test_a_route_with_other_files_gets_another_context(authority: Authority) -> None:
+    contexts = Contexts(())
+    before = contexts.server(LISTENER, route("one.test", authority.pair("one.test")))
+    assert contexts.server(LISTENER, route("one.test", authority.pair("two.test"))) is not before
+
+
+def test_ticket_keys_live_a_day(authority: Authority, pair: tuple[Path, Path]) -> None:
+    copy(authority.pair("one.test"), pair)
+    now = [1000.0]
+    contexts = Contexts((), clock=lambda: now[0])
+    one = route("one.test", pair)
+    first = contexts.server(LISTENER, one)
+    now[0] += TICKET_KEY_SECONDS + 1
+    second = contexts.server(LISTENER, one)
+    assert second is not first
+    pair[1].unlink()
+    now[0] += TICKET_KEY_SECONDS + 1
+    assert contexts.server(LISTENER, one) is second
+
+
+def test_contexts_of_routes_that_are_gone_are_forgotten(authority: Authority) -> None:
+    contexts = Contexts(())
+    pair = authority.pair("one.test")
+    for i in range(SPARE_CONTEXTS + 1):
+        contexts.server(LISTENER, route(f"n{i}.test", pair))
+    contexts.prune(lambda key: key[1] == "n7.test")
+    assert [key for key, _ in contexts.certificates()] == [(LISTENER, "n7.test")]
+
+
+def test_backends_are_verified_and_must_speak_h2(authority: Authority, tmp_path: Path) -> None:
+    contexts = Contexts(())
+    to_backend = contexts.client(Route("one.test", Backend("127.0.0.1", 1), backend_ca=str(authority.path)))
+    server = authority.server_context("b.test")
+    server.set_alpn_protocols(["http/1.1", "h2"])
+    assert shake(server, to_backend, "b.test").selected_alpn_protocol() == "h2"
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake(server, to_backend, "other.test")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake(server, client_context(""), "b.test")
+    with pytest.raises(Refused, match="No such file") as refused:
+        contexts.client(Route("one.test", Backend("127.0.0.1", 1), backend_ca=str(tmp_path / "absent")))
+    assert refused.value.reason is Reason.CERTIFICATE_UNUSABLE
+
+
+def test_a_broken_ca_keeps_the_old_one(authority: Authority, tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    shutil.copy(authority.path, ca)
+    contexts = Contexts(())
+    leads_there = Route("one.test", Backend("127.0.0.1", 1), backend_ca=str(ca))
+    before = contexts.client(leads_there)
+    ca.write_text("junk")
+    (problem,) = contexts.reload()
+    assert problem.startswith(str(ca))
+    assert contexts.client(leads_there) is before
+    shutil.copy(authority.path, ca)
+    assert contexts.reload() == []
+    assert contexts.client(leads_there) is not before

@@ -1,0 +1,154 @@
+"""Certificates of routes: what is wrong with them, in sentences."""
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from mcproxy.policy.certificates import Certificate, Unusable, coalescing, findings, load
+
+DAY = 86_400.0
+BORN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+DIES = dt.datetime(2026, 4, 1, tzinfo=dt.UTC)
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+Issue = Callable[..., tuple[str, str]]
+
+
+def write_pair(
+    folder: Path, names: tuple[str, ...], key: Key, encryption: KeySerializationEncryption
+) -> tuple[str, str]:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "common.test")])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
+        .not_valid_before(BORN).not_valid_after(DIES)
+    )  # fmt: skip
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False)
+    chain, key_path = folder / "chain.pem", folder / "key.pem"
+    chain.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    key_path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    return str(chain), str(key_path)
+
+
+@pytest.fixture
+def issue(tmp_path: Path) -> Issue:
+    def make(
+        *names: str, key: Key | None = None, encryption: KeySerializationEncryption | None = None
+    ) -> tuple[str, str]:
+        return write_pair(tmp_path, names, key or ec.generate_private_key(ec.SECP256R1()), encryption or NoEncryption())
+
+    return make
+
+
+def certificate(*names: str, path: str = "x.pem") -> Certificate:
+    return Certificate(path, names, BORN.timestamp(), DIES.timestamp(), "")
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
+def test_a_good_pair(kind: str, issue: Issue) -> None:
+    key: Key = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP256R1())
+    paths = issue("one.test", "*.TWO.test", key=key)
+    loaded = load(*paths)
+    assert loaded.names == ("one.test", "*.two.test")
+    assert (loaded.not_before, loaded.not_after) == (BORN.timestamp(), DIES.timestamp())
+    assert not list(findings(loaded, "one.test", BORN.timestamp()))
+    assert load(*paths).digest == loaded.digest
+
+
+def test_another_key_is_told(issue: Issue, tmp_path: Path) -> None:
+    _chain, key = issue("one.test")
+    Path(key).rename(tmp_path / "first.key")
+    other_chain, _ = issue("one.test")
+    with pytest.raises(Unusable, match=r"first\.key is not the key of .*chain\.pem"):
+        load(other_chain, str(tmp_path / "first.key"))
+
+
+def test_an_encrypted_key_is_told(issue: Issue) -> None:
+    with pytest.raises(Unusable, match=r"key\.pem is encrypted; store it without a passphrase"):
+        load(*issue("one.test", encryption=BestAvailableEncryption(b"secret")))
+
+
+def test_files_that_are_none(issue: Issue, tmp_path: Path) -> None:
+    chain, key = issue("one.test")
+    with pytest.raises(Unusable, match=r"absent\.pem can't be read: No such file"):
+        load(str(tmp_path / "absent.pem"), key)
+    junk = tmp_path / "junk.pem"
+    for content in (b"", b"junk", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
+        junk.write_bytes(content)
+        with pytest.raises(Unusable, match=r"junk\.pem holds no certificate chain"):
+            load(str(junk), key)
+        with pytest.raises(Unusable, match=r"junk\.pem holds no private key"):
+            load(chain, str(junk))
+    junk.write_bytes(bytes((1 << 20) + 1))
+    with pytest.raises(Unusable, match="larger than 1 MiB"):
+        load(str(junk), key)
+
+
+def test_the_common_name_is_no_name(issue: Issue) -> None:
+    loaded = load(*issue())
+    assert loaded.names == ()
+    (finding,) = findings(loaded, "common.test", BORN.timestamp())
+    assert finding.problem
+    assert "is for no host name at all, not for common.test" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("name", "covered"),
+    [
+        ("one.test", True), ("two.test", False), ("a.wild.test", True), ("a.b.wild.test", False), ("wild.test", False),
+        ("test", False), ("*.wild.test", True),
+    ],
+)  # fmt: skip
+def test_wildcards_cover_one_label(name: str, covered: bool) -> None:
+    assert certificate("one.test", "*.wild.test").covers(name) is covered
+
+
+@pytest.mark.parametrize(
+    ("at", "problem", "says"),
+    [
+        (DIES.timestamp(), True, "x.pem expired on 2026-04-01 00:00 UTC; renew it"),
+        (BORN.timestamp() - 1, True, "x.pem is not valid before 2026-01-01 00:00 UTC"),
+        (DIES.timestamp() - 13.5 * DAY, False, "x.pem expires on 2026-04-01 00:00 UTC, in 13.5 days"),
+    ],
+)
+def test_dates(at: float, problem: bool, says: str) -> None:
+    (finding,) = findings(certificate("one.test"), "one.test", at)
+    assert finding.problem is problem
+    assert str(finding).startswith(says)
+
+
+def test_fourteen_days_are_enough() -> None:
+    assert not list(findings(certificate("one.test"), "one.test", DIES.timestamp() - 14 * DAY))
+
+
+def test_certificates_that_cover_each_others_names() -> None:
+    routes = {
+        "a.test": certificate("a.test", "b.test", path="ab.pem"),
+        "b.test": certificate("b.test", path="b.pem"),
+        "c.wild.test": certificate("*.wild.test", path="wild.pem"),
+        "d.wild.test": certificate("*.wild.test", path="wild.pem"),
+        "e.f.wild.test": certificate("e.f.wild.test", path="e.pem"),
+    }
+    told = {hostname: str(finding) for hostname, finding in coalescing(routes.items())}
+    assert set(told) == {"a.test", "c.wild.test", "d.wild.test"}
+    assert told["a.test"].startswith("ab.pem, the certificate of a.test, also covers b.test: browsers")
+    assert "also covers d.wild.test:" in told["c.wild.test"]
+
+
+def test_many_names_are_not_all_listed() -> None:
+    names = tuple(f"n{i}.test" for i in range(8))
+    ((hostname, finding), *_) = coalescing((name, certificate(*names)) for name in names)
+    assert hostname == "n0.test"
+    assert "n1.test, n2.test, n3.test, n4.test, n5.test and 2 more" in str(finding)
