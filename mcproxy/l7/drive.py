@@ -1,8 +1,9 @@
 """One l7 session on its sockets: a single greenlet that reads both sides, lets a core judge, and sends what waits.
 
-A core is HTTP without sockets (`Core`: the bridge of http1.py). The greenlet waits for all that its core wants at once:
-four watchers switch straight to it, each saying what it is, and whatever happened is handled before it waits again. So
-there is nothing to lock and nobody to wake, and an answer to the client never waits behind a body for the backend.
+A core is HTTP without sockets (`Core`: the relay of relay.py, the bridge of http1.py). The greenlet waits for all that
+its core wants at once: four watchers switch straight to it, each saying what it is, and whatever happened is handled
+before it waits again. So there is nothing to lock and nobody to wake, and an answer to the client never waits behind a
+body for the backend.
 
 Back-pressure: a side is read only while what waits for the other is below MAX_UNSENT.
 
@@ -41,13 +42,20 @@ class Core(Protocol):
     """HTTP between a client and a backend, without sockets. Times are seconds of one monotonic clock."""
 
     wants_dial: bool  # a new backend connection, in place of the one that there is
-    closing: bool  # send what waits for the client, and end
     failed: bool  # with `closing`: by a RST
     fault: str  # what went wrong, for the log
 
     @property
+    def closing(self) -> bool:
+        """Send what waits for the client, and end."""
+
+    @property
     def wants_client(self) -> bool:
         """Whether to read the client."""
+
+    @property
+    def wants_backend(self) -> bool:
+        """Whether to read the backend."""
 
     @property
     def has_backend(self) -> bool:
@@ -168,6 +176,7 @@ class Drive:
         if self._session.shared.draining:
             core.drain(time.monotonic())
         try:
+            self._send()
             while not core.closing:
                 self._handle(self._wait())
                 self._send()
@@ -188,7 +197,7 @@ class Drive:
         client, backend = self._client, self._backend
         client.want(self._core.wants_client and (backend is None or backend.stream.unsent <= MAX_UNSENT))
         if backend is not None:
-            backend.want(client.stream.unsent <= MAX_UNSENT)
+            backend.want(self._core.wants_backend and client.stream.unsent <= MAX_UNSENT)
         return self._switch()
 
     def _switch(self) -> Event:

@@ -46,6 +46,11 @@ class Bridge(Course):
         return exchange.waiting_bytes <= bounds.MAX_WAITING and len(self._requests) <= bounds.MAX_PIPELINED
 
     @property
+    def wants_backend(self) -> bool:
+        """Whether the backend is to be read; how much waits for the client is the owner's to see."""
+        return True
+
+    @property
     def has_backend(self) -> bool:
         """Whether the backend connection is of use any more."""
         return self._backend is not None

@@ -11,16 +11,18 @@ from collections.abc import Callable
 
 from mcproxy.l7 import tls
 from mcproxy.l7.contexts import Contexts
-from mcproxy.l7.drive import Drive
+from mcproxy.l7.drive import Core, Drive
 from mcproxy.l7.http1 import Bridge
 from mcproxy.l7.http1_exchange import Exchange as Http1Exchange
+from mcproxy.l7.relay import Relay
+from mcproxy.l7.stream import Stream as Http2Exchange
 from mcproxy.l7.tls import Lost, Stream
 from mcproxy.model import End, Exchange, Reason, Refused, Route
 from mcproxy.net.dial import dial
 from mcproxy.net.session import Session
 from mcproxy.wire.name import InvalidName, normalise
 
-PROTOCOLS = ("http/1.1", "http/1.0")  # of ALPN, best first
+PROTOCOLS = ("h2", "http/1.1", "http/1.0")  # of ALPN, best first
 _OFFERS = frozenset(protocol.encode() for protocol in PROTOCOLS)
 
 Record = Callable[[Exchange], None]
@@ -42,6 +44,15 @@ class _Handshake:
 
     def drain(self) -> None:
         """The session looks at `Shared.draining` later."""
+
+
+class Http2Core(Relay):
+    """The HTTP/2 relay as `Drive` wants it."""
+
+    @property
+    def wants_backend(self) -> bool:
+        """What the relay holds for the client has a bound of its own, beside what is on its way."""
+        return not self.choked_by_client
 
 
 class Terminator:
@@ -69,15 +80,21 @@ class Terminator:
         except Lost as lost:
             raise Refused(Reason.TLS_FAILED, str(lost)) from lost
         session.client = stream.sock
-        return self._http1(session, stream, route)
-
-    def _http1(self, session: Session, stream: Stream, route: Route) -> End:
-        def record(exchange: Http1Exchange) -> None:
-            self._record(recorded(session, "http/1.1", exchange))
-
-        bridge = Bridge(route.hostname, session.address[0], _leads_to(route), record, time.monotonic())
-        session.carrier = drive = Drive(session, stream, bridge, self._dialler(session, route))
+        core = (self._http2 if stream.protocol == "h2" else self._http1)(session, route)
+        session.carrier = drive = Drive(session, stream, core, self._dialler(session, route))
         return drive.run()
+
+    def _http1(self, session: Session, route: Route) -> Core:
+        def record(exchange: Http1Exchange) -> None:
+            self._record(recorded(session, "http/1.1", exchange, exchange.method))
+
+        return Bridge(route.hostname, session.address[0], _leads_to(route), record, time.monotonic())
+
+    def _http2(self, session: Session, route: Route) -> Core:
+        def record(exchange: Http2Exchange) -> None:
+            self._record(recorded(session, "h2", exchange, exchange.request.method))
+
+        return Http2Core(route.hostname, session.address[0], _leads_to(route), record, time.monotonic())
 
     def _dialler(self, session: Session, route: Route) -> Callable[[bytes], Stream]:
         """How a session reaches its backend: the PROXY header before anything else, then TLS if the route wants it."""
@@ -107,8 +124,8 @@ def _leads_to(route: Route) -> Callable[[bytes], bool]:
     return leads_here
 
 
-def recorded(session: Session, protocol: str, exchange: Http1Exchange) -> Exchange:
-    """What the log says of an exchange that has just ended."""
+def recorded(session: Session, protocol: str, exchange: Http1Exchange | Http2Exchange, method: bytes) -> Exchange:
+    """What the log says of an exchange that has just ended; `method` is the client's."""
     duration = exchange.ended - exchange.started
     return Exchange(
         connection=session.id,
@@ -119,7 +136,7 @@ def recorded(session: Session, protocol: str, exchange: Http1Exchange) -> Exchan
         listener=session.listener,
         client=session.address,
         route=session.route.hostname if session.route else "",
-        method=exchange.method,
+        method=method,
         authority=exchange.request.authority,
         path=exchange.request.path,
         status=exchange.status,

@@ -66,8 +66,7 @@ class Cut(GreenletExit):
         self.end = end
 
 
-# How a cut is told where the relay has not begun.
-_CUT_REASONS = {End.SHUTDOWN: Reason.SHUTDOWN, End.KILLED: Reason.KILLED}
+_CUT_REASONS = {End.SHUTDOWN: Reason.SHUTDOWN, End.KILLED: Reason.KILLED}  # told where the relay has not begun
 
 
 @dataclass(frozen=True, slots=True)
