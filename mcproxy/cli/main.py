@@ -81,6 +81,10 @@ def check(given: Path | None) -> None:
     """Validate the configuration file and what it points to. Starts nothing."""
     path = find_config(given)
     config = load_checked(path)
+    from mcproxy.app import check_warnings  # noqa: PLC0415
+
+    for warning in check_warnings(config):
+        click.echo(f"{path}: warning: {warning}", err=True)
     routes = sum(len(listener.routes) for listener in config.listeners)
     click.echo(f"{path}: OK ({len(config.listeners)} listeners, {routes} routes)")
 

@@ -19,6 +19,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtensionOID
 
+from mcproxy.model import Mode, Route
+
 MAX_FILE_BYTES = 1 << 20  # a long chain takes some 10 KB; more is a wrong file
 WARN_SECONDS = 14 * 86_400.0  # before its end, a certificate is warned of: room for two weekly renewals
 MAX_NAMES_SHOWN = 5  # in a sentence; certificates have up to 100 names
@@ -127,6 +129,22 @@ def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Fi
         yield Finding(
             True, f"{path} is for {_listed(certificate.names)}, not for {hostname}; give one that names {hostname}"
         )
+
+
+def survey(routes: Iterable[Route], now: float) -> Iterator[tuple[str, Finding]]:
+    """Everything that is to be told about the certificates of one listener's routes, each with its host name."""
+    loaded: dict[str, Certificate] = {}
+    for route in routes:
+        if route.mode is not Mode.L7:
+            continue
+        try:
+            certificate = loaded[route.hostname] = load(route.tls_cert, route.tls_key)
+        except Unusable as error:
+            yield route.hostname, Finding(True, str(error))
+        else:
+            for finding in findings(certificate, route.hostname, now):
+                yield route.hostname, finding
+    yield from coalescing(loaded.items())
 
 
 def coalescing(routes: Iterable[tuple[str, Certificate]]) -> Iterator[tuple[str, Finding]]:
