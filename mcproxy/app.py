@@ -10,6 +10,7 @@ import logging
 import resource
 import signal
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -104,7 +105,8 @@ class App:
 
     def _survey(self) -> None:
         """Have the certificates looked at, in a native thread: there may be many."""
-        gevent.get_hub().threadpool.spawn(_log_certificates, self.worker.shared.live.table)
+        table = self.worker.shared.live.table
+        threading.Thread(target=_log_certificates, args=(table,), name="certificates", daemon=True).start()
 
     def stop(self) -> bool:
         """Accept nothing more, drain, let go of everything. True: every session ended by itself."""
