@@ -10,6 +10,8 @@ import logging
 import resource
 import signal
 import ssl
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -24,15 +26,19 @@ from mcproxy.control import Control, HubPlane
 from mcproxy.l7.contexts import Contexts
 from mcproxy.l7.terminate import PROTOCOLS, Terminator
 from mcproxy.log import Sink
-from mcproxy.model import Connection, Exchange, Route
+from mcproxy.model import Connection, Exchange
 from mcproxy.net.session import Shared, Timeouts
 from mcproxy.net.worker import Door, Worker
+from mcproxy.policy import certificates
 from mcproxy.policy.geoip import GeoIP, GeoIPError
 from mcproxy.policy.limits import Limits
 from mcproxy.store.errors import StoreError
 from mcproxy.table import Live
 
 log = logging.getLogger(__name__)
+
+
+SURVEY_SECONDS = 86_400.0  # between two looks at how long certificates are good for; they are warned of for 14 days
 
 
 class StartError(Exception):
@@ -67,8 +73,9 @@ class App:
         )
         self.worker = Worker(shared)
         self.door = Door()
-        self.plane = HubPlane(self.worker, self.door, config.firewall.geoip_db, _check_route)
+        self.plane = HubPlane(self.worker, self.door, config.firewall.geoip_db, self.contexts)
         shared.opened = self.plane.opened
+        self._daily = gevent.get_hub().loop.timer(0.0, SURVEY_SECONDS)  # the first time, when it is started
 
     def __repr__(self) -> str:
         return f"<App {self.worker}>"
@@ -85,10 +92,14 @@ class App:
             self.worker.stop_listening()
             self.control.close_at_once()
             raise StartError(_bind_failure(addr, error) if isinstance(error, OSError) else str(error)) from error
+        self._daily.start(self._survey)
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
 
     def reload(self) -> None:
-        """SIGHUP: open the GeoIP database anew; a broken one leaves the old one in place."""
+        """SIGHUP: read the certificates and the GeoIP database anew; what is broken leaves the old one in place."""
+        for problem in self.reload_certificates():
+            log.error("reload: %s", problem)
+        self._survey()
         shared = self.worker.shared
         try:
             fresh = _open_geoip(self.config)
@@ -100,8 +111,20 @@ class App:
             old.close()
         log.info("reloaded: %r", fresh)
 
+    def reload_certificates(self) -> list[str]:
+        """Read the files of all routes in use again; the next handshakes use them. Returns what was wrong."""
+        table = self.worker.shared.live.table
+        self.contexts.prune(lambda key: key[0] in table.listeners and key[1] in table.listeners[key[0]].routes)
+        return self.contexts.reload()
+
+    def _survey(self) -> None:
+        """Have the certificates looked at, in a native thread: there may be many."""
+        table = self.worker.shared.live.table
+        threading.Thread(target=_log_certificates, args=(table,), name="certificates", daemon=True).start()
+
     def stop(self) -> bool:
         """Accept nothing more, drain, let go of everything. True: every session ended by itself."""
+        self._daily.close()
         self.control.drain()
         self.worker.stop_listening()
         clean = self.worker.drain(self.config.proxy.shutdown_timeout)
@@ -119,6 +142,13 @@ class App:
     def _exchanged(self, exchange: Exchange) -> None:
         self.worker.shared.stats.route((exchange.listener, exchange.route)).answered(exchange)
         self._put_line(self._exchange_line(exchange))
+
+
+def _log_certificates(table: Table) -> None:
+    now = time.time()
+    for addr, listener in table.listeners.items():
+        for hostname, finding in certificates.survey(listener.routes.values(), now):
+            log.log(logging.ERROR if finding.problem else logging.WARNING, "%s on %s: %s", hostname, addr, finding)
 
 
 def serve(config: Config) -> int:
@@ -179,17 +209,22 @@ def check_seed_files(config: Config) -> Iterator[Problem]:
     for i, listener in enumerate(config.listeners):
         for j, route in enumerate(listener.routes):
             key = f"listeners[{i}].routes[{j}]"
-            yield from _check_pair(f"{key}.tls_cert", route.tls_cert, route.tls_key)
             yield from _check_ca(f"{key}.backend_ca", route.backend_ca)
+    yield from (problem for problem, serious in _check_certificates(config) if serious)
 
 
-def _check_route(route: Route) -> None:
-    """Raise ValueError "FIELD: what is wrong" where the files of a route can't be used."""
-    for problem in (
-        *_check_pair("tls_cert", route.tls_cert, route.tls_key),
-        *_check_ca("backend_ca", route.backend_ca),
-    ):
-        raise ValueError(str(problem))
+def check_warnings(config: Config) -> Iterator[Problem]:
+    """What `mcproxy check` tells of beside that: it works, but not as one would wish, or not for long."""
+    yield from (problem for problem, serious in _check_certificates(config) if not serious)
+
+
+def _check_certificates(config: Config) -> Iterator[tuple[Problem, bool]]:
+    """What is to be told about the l7 routes' certificates, and whether it keeps them from working."""
+    for i, section in enumerate(config.listeners):
+        places = {route.hostname: j for j, route in enumerate(section.routes)}
+        for hostname, finding in certificates.survey([route.route() for route in section.routes], time.time()):
+            key = f"listeners[{i}].routes[{places[hostname]}].tls_cert"
+            yield Problem(key, finding.message), finding.problem
 
 
 def _check_pair(key: str, certificate: str, private_key: str) -> Iterator[Problem]:

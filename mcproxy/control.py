@@ -6,6 +6,7 @@ through the hub's `Door`; what only looks reads from here: counters have one wri
 while the hub waits. So an operator who lists 100,000 connections costs the hub no turn of its own.
 """
 
+import itertools
 import logging
 import sys
 import threading
@@ -35,9 +36,11 @@ from mcproxy.admin.service import Service
 from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
 from mcproxy.config import Config
+from mcproxy.l7.contexts import Contexts, client_context
 from mcproxy.model import Connection, End, FirewallRule, Listener, Mode, Reason, Route
 from mcproxy.net.session import Cut, Session
 from mcproxy.net.worker import Door, Worker
+from mcproxy.policy import certificates
 from mcproxy.policy.firewall import Firewall
 from mcproxy.policy.geoip import GeoIP
 from mcproxy.stats import Tally
@@ -49,6 +52,9 @@ CUT_BATCH = 64  # sessions cut in one turn of the hub: each closes two sockets a
 # Seconds that a native thread may compute before the hub gets the interpreter. Python's own 5 ms would be added to each
 # wake-up of the hub while an operator lists routes; a switch costs some 10 us.
 SWITCH_INTERVAL = 0.0005
+# Routes of a listener whose certificates are looked at when one more comes, and when the status is asked for: what is
+# read once stays in memory, so that looking again costs two stat() calls a route.
+MAX_SURVEYED = 1000
 STOP_CHECK = 0.01  # seconds between two looks at whether the admin API has stopped
 
 T = TypeVar("T")
@@ -59,14 +65,14 @@ log = logging.getLogger(__name__)
 class HubPlane:
     """The worker, for native threads."""
 
-    def __init__(self, worker: Worker, door: Door, geoip_path: str, check_pair: Callable[[Route], None]) -> None:
-        """`check_pair` raises ValueError where a route's certificate can't be used."""
+    def __init__(self, worker: Worker, door: Door, geoip_path: str, contexts: Contexts) -> None:
+        """`contexts` are those of the l7 routes."""
         self.state = State.SERVING
         self._worker = worker
         self._shared = worker.shared
         self._door = door
         self._geoip_path = geoip_path
-        self._check_pair = check_pair
+        self._contexts = contexts
         self._sinks: tuple[Sink, ...] = ()  # replaced as a whole, so that the hub needs no lock
         self._subscribing = threading.Lock()
 
@@ -109,7 +115,7 @@ class HubPlane:
                 _listener_status(addr, tally, addr in accepting)
                 for addr, tally in list(self._shared.stats.listeners.items())
             ],
-            (),
+            self._certificates(),
             self._geoip_status(),
             logging.getLevelName(logging.getLogger("mcproxy").level).lower(),
         )
@@ -161,10 +167,21 @@ class HubPlane:
         """What the limits would say to this address."""
         return self._on_hub(self._shared.limits.would_admit, packed, time.monotonic())
 
-    def check_route(self, listener: str, route: Route) -> Sequence[str]:  # noqa: ARG002
-        """Judge a certificate. Raises ValueError."""
-        self._check_pair(route)
-        return ()
+    def check_route(self, listener: str, route: Route) -> Sequence[str]:
+        """Judge a certificate, and what it means to the listener's other routes. Raises ValueError."""
+        if route.backend_ca:
+            try:
+                client_context(route.backend_ca)
+            except OSError as error:
+                raise ValueError(f"backend_ca: {route.backend_ca}: {error}") from error
+        table = self._shared.live.table.listeners.get(listener)
+        routes = {**(table.routes if table else {}), route.hostname: route}
+        found = certificates.survey(routes.values() if len(routes) <= MAX_SURVEYED else [route], time.time())
+        concerning = [finding for hostname, finding in found if hostname == route.hostname]
+        for finding in concerning:
+            if finding.problem:
+                raise ValueError(f"tls_cert: {finding}")
+        return list(map(str, concerning))
 
     def reload_geoip(self) -> GeoipStatus:
         """Open the database here, where it stops nobody, and swap it there. Raises ValueError."""
@@ -180,8 +197,19 @@ class HubPlane:
             old.close()
 
     def reload_certificates(self) -> Sequence[CertificateStatus]:
-        """No route has one that is kept open."""
-        return ()
+        """Read the files of all routes in use again. Raises ValueError for those that are broken; the old ones stay."""
+        if problems := self._on_hub(self._contexts.reload):
+            raise ValueError("; ".join(problems))
+        return self._certificates()
+
+    def _certificates(self) -> list[CertificateStatus]:
+        """Of the first routes that have one; 0.0 is the expiry of one that can't be read."""
+        table = self._shared.live.table
+        routes = ((addr, route) for addr, each in table.listeners.items() for route in each.routes.values())
+        return [
+            CertificateStatus(addr, route.hostname, route.tls_cert, certificates.expiry(route))
+            for addr, route in itertools.islice(((a, r) for a, r in routes if r.mode is Mode.L7), MAX_SURVEYED)
+        ]
 
     def set_log_level(self, level: str) -> None:
         """Log from this level on."""

@@ -169,6 +169,7 @@ def connection_json(c: Connection) -> str:
 CONNECTION_LINE: dict[Format, Callable[[Connection], str]] = {"text": connection_text, "json": connection_json}
 
 
+@lru_cache(maxsize=1024)
 def _shown(raw: bytes) -> str:
     """What a client wrote, quoted, cut, in printable ASCII."""
     text = raw[:MAX_SHOWN].decode("latin-1") + ("..." if len(raw) > MAX_SHOWN else "")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from cryptography.hazmat.primitives import serialization
 
 from mcproxy import __version__, config
-from mcproxy.app import App, StartError, check_files, check_seed_files
+from mcproxy.app import App, StartError, check_files, check_seed_files, check_warnings
 from mcproxy.config import Config
 from mcproxy.model import Mode
 from mcproxy.policy.networks import pack
@@ -218,8 +219,8 @@ def test_a_check_finds_everything_at_once(parse: Parse, authority: Authority, tm
     assert "is empty" in problems["firewall.geoip_db"]
     assert "no CA certificate" in problems["grpc.client_ca"]
     assert "No such file" in problems["grpc.server_ca"]
-    assert "no certificate and key that match: KEY_VALUES_MISMATCH" in problems["listeners[1].routes[1].tls_cert"]
-    assert f"{tmp_path}/none.pem and {key} can't be used" in problems["listeners[1].routes[2].tls_cert"]
+    assert f"{other_key} is not the key of {certificate}" in problems["listeners[1].routes[1].tls_cert"]
+    assert f"{tmp_path}/none.pem can't be read: No such file" in problems["listeners[1].routes[2].tls_cert"]
 
 
 def test_a_key_with_a_passphrase_is_a_problem_and_asks_for_nothing(
@@ -235,3 +236,18 @@ def test_a_key_with_a_passphrase_is_a_problem_and_asks_for_nothing(
     (tmp_path / "encrypted.key").write_bytes(encrypted)
     document = {"listeners": [{"addr": ":1", "routes": [l7_route(certificate, "encrypted.key")]}]}
     assert "store it without a passphrase" in found(parse(document))["listeners[0].routes[0].tls_cert"]
+
+
+def test_a_certificate_for_another_name_is_a_problem(parse: Parse, authority: Authority) -> None:
+    document = {"listeners": [{"addr": ":1", "routes": [l7_route(*authority.pair("b.test"))]}]}
+    assert "is for b.test, not for a.test" in found(parse(document))["listeners[0].routes[0].tls_cert"]
+
+
+def test_certificates_that_cover_each_others_routes_are_warned_of(parse: Parse, tmp_path: Path) -> None:
+    trustme.CA().issue_cert("a.test", "b.test").private_key_and_cert_chain_pem.write_to_path(tmp_path / "ab.pem")
+    routes = [l7_route("ab.pem", "ab.pem"), l7_route("ab.pem", "ab.pem", hostname="b.test")]
+    parsed = parse({"listeners": [{"addr": ":1", "routes": routes}]})
+    assert found(parsed) == {}
+    warnings = {warning.key: warning.message for warning in check_warnings(parsed)}
+    assert set(warnings) == {"listeners[0].routes[0].tls_cert", "listeners[0].routes[1].tls_cert"}
+    assert "also covers b.test" in warnings["listeners[0].routes[0].tls_cert"]

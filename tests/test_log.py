@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import threading
 from typing import Any
 
@@ -11,8 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcproxy import log
-from mcproxy.log import Sink, connection_json, connection_text, protocol_names, timestamp
-from mcproxy.model import Backend, Connection, End, Reason
+from mcproxy.log import (
+    MAX_SHOWN,
+    Sink,
+    connection_json,
+    connection_text,
+    exchange_json,
+    exchange_text,
+    protocol_names,
+    timestamp,
+)
+from mcproxy.model import Backend, Connection, End, Exchange, Reason
 
 STARTED = 1_795_311_188.25  # 2026-11-22T01:33:08.250Z
 
@@ -68,6 +78,45 @@ def test_a_client_cannot_forge_a_line_or_a_field(alpn: list[bytes], detail: str)
     assert before_detail.count("=") == 16
     assert len(before_detail.split()) == 19
     assert json.loads(connection_json(connection))["detail"] == detail
+
+
+def answered(**changes: Any) -> Exchange:
+    """A request that was answered."""
+    return Exchange(
+        connection=7, stream=3, protocol="h2", started=STARTED, duration=1.5, listener=":443",
+        client=("192.0.2.1", 50000), route="a.test", method=b"GET", authority=b"a.test", path=b"/a?b", status=200,
+        bytes_up=1, bytes_down=2, end="done",
+    )._replace(**changes)  # fmt: skip
+
+
+def test_the_text_line_of_a_request() -> None:
+    assert exchange_text(answered()) == (
+        "2026-11-22T01:33:09.750Z info request id=7 stream=3 protocol=h2 listener=:443 client=192.0.2.1:50000 "
+        'route=a.test method="GET" authority="a.test" path="/a?b" status=200 end="done" up=1 down=2 duration=1.500\n'
+    )
+    assert "client=[2001:db8::1]:5 " in exchange_text(answered(client=("2001:db8::1", 5)))
+
+
+def test_the_json_line_of_a_request() -> None:
+    fields = json.loads(exchange_json(answered()))
+    assert (fields["event"], fields["path"], fields["status"], fields["id"]) == ("request", "/a?b", 200, 7)
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40), st.binary(max_size=40))
+def test_a_request_cannot_forge_a_line_or_a_field(method: bytes, authority: bytes, path: bytes) -> None:
+    exchange = answered(method=method, authority=authority, path=path)
+    line = exchange_text(exchange)
+    assert line.count("\n") == 1
+    assert line.isascii()
+    assert line[:-1].isprintable()
+    names = re.findall(r'(\w+)=(?:"(?:[^"\\]|\\.)*"|\S*)', line)
+    assert names == re.findall(r"(\w+)=", exchange_text(answered(path=b"/a")))
+    assert exchange_json(exchange).count("\n") == 1
+
+
+def test_long_paths_are_cut() -> None:
+    assert len(exchange_text(answered(path=b"/" * 60_000))) < MAX_SHOWN + 300
+    assert len(exchange_json(answered(path=b"/" * 60_000))) < MAX_SHOWN + 400
 
 
 def test_unknown_versions_and_protocols_are_shown_as_what_they_are() -> None:

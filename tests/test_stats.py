@@ -2,7 +2,7 @@
 
 from mcproxy.model import Connection, End, Reason
 from mcproxy.stats import Stats
-from tests.test_log import ended
+from tests.test_log import answered, ended
 
 
 def test_a_tally_counts_the_life_of_connections() -> None:
@@ -42,3 +42,11 @@ def test_connection_says_its_verdict_in_a_word() -> None:
     assert isinstance(ended(), Connection)
     assert ended().verdict == "routed"
     assert ended(reason=Reason.BACKEND_REFUSED).verdict == "refused"
+
+
+def test_answers_are_counted_by_their_first_digit() -> None:
+    tally = Stats().route((":443", "a.test"))
+    for status in (200, 204, 304, 502, 0):
+        tally.answered(answered(status=status))
+    assert tally.requests == 5
+    assert tally.answers == {2: 2, 3: 1, 5: 1, 0: 1}

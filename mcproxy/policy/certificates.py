@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
@@ -19,8 +20,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtensionOID
 
+from mcproxy.model import Mode, Route
+
 MAX_FILE_BYTES = 1 << 20  # a long chain takes some 10 KB; more is a wrong file
 WARN_SECONDS = 14 * 86_400.0  # before its end, a certificate is warned of: room for two weekly renewals
+MAX_KNOWN = 4096  # certificates that are kept in memory once read: a few KB each
 MAX_NAMES_SHOWN = 5  # in a sentence; certificates have up to 100 names
 
 
@@ -53,6 +57,32 @@ class Finding:
 
     def __str__(self) -> str:
         return self.message
+
+
+def expiry(route: Route) -> float:
+    """When a route's certificate ends, in seconds since the epoch; 0.0 where it can't be read."""
+    try:
+        return _known(route).not_after
+    except Unusable:
+        return 0.0
+
+
+def _known(route: Route) -> Certificate:
+    """A route's certificate, read again only if its files have changed. Raises Unusable."""
+    return _read_once(route.tls_cert, route.tls_key, _stamp(route.tls_cert), _stamp(route.tls_key))
+
+
+@lru_cache(maxsize=MAX_KNOWN)
+def _read_once(chain_path: str, key_path: str, *_stamps: tuple[int, int, int]) -> Certificate:
+    return load(chain_path, key_path)
+
+
+def _stamp(path: str) -> tuple[int, int, int]:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return (0, 0, 0)  # load() will say what is wrong
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def load(chain_path: str, key_path: str) -> Certificate:
@@ -127,6 +157,22 @@ def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Fi
         yield Finding(
             True, f"{path} is for {_listed(certificate.names)}, not for {hostname}; give one that names {hostname}"
         )
+
+
+def survey(routes: Iterable[Route], now: float) -> Iterator[tuple[str, Finding]]:
+    """Everything that is to be told about the certificates of one listener's routes, each with its host name."""
+    loaded: dict[str, Certificate] = {}
+    for route in routes:
+        if route.mode is not Mode.L7:
+            continue
+        try:
+            certificate = loaded[route.hostname] = _known(route)
+        except Unusable as error:
+            yield route.hostname, Finding(True, str(error))
+        else:
+            for finding in findings(certificate, route.hostname, now):
+                yield route.hostname, finding
+    yield from coalescing(loaded.items())
 
 
 def coalescing(routes: Iterable[tuple[str, Certificate]]) -> Iterator[tuple[str, Finding]]:

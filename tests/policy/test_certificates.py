@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from mcproxy.policy.certificates import Certificate, Unusable, coalescing, findings, load
+from mcproxy.model import Backend, Mode, Route
+from mcproxy.policy.certificates import Certificate, Unusable, coalescing, findings, load, survey
 
 DAY = 86_400.0
 BORN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -152,3 +153,21 @@ def test_many_names_are_not_all_listed() -> None:
     ((hostname, finding), *_) = coalescing((name, certificate(*names)) for name in names)
     assert hostname == "n0.test"
     assert "n1.test, n2.test, n3.test, n4.test, n5.test and 2 more" in str(finding)
+
+
+def test_a_survey_tells_everything_of_a_listener(issue: Issue, tmp_path: Path) -> None:
+    chain, key = issue("a.test", "b.test")
+    backend = Backend("127.0.0.1", 1)
+    routes = [
+        Route("a.test", backend, Mode.L7, chain, key),
+        Route("b.test", backend, Mode.L7, chain, key),
+        Route("c.test", backend, Mode.L7, str(tmp_path / "absent"), key),
+        Route("d.test", backend),
+    ]
+    told = list(survey(routes, DIES.timestamp()))
+    assert [(name, finding.problem) for name, finding in told] == [
+        ("a.test", True), ("b.test", True), ("c.test", True), ("a.test", False), ("b.test", False),
+    ]  # fmt: skip
+    assert "expired" in str(told[0][1])
+    assert "absent can't be read" in str(told[2][1])
+    assert "also covers b.test" in str(told[3][1])

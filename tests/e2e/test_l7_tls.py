@@ -1,0 +1,180 @@
+"""TLS of l7 routes over the wire: names, protocols, resumption, reloading, and TLS to the backend."""
+
+import contextlib
+import http.client
+import shutil
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.conftest import MakeBackend, MakeProxy
+from tests.l7.backends import h2, l7_listener, says
+from tests.peers import DEADLINE, Authority, client_hello, connect, is_reset, read_all
+from tests.peers import tls as in_tls
+from tests.proxy import Proxy
+
+GET = b"GET / HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n"
+
+
+def ask(running: Proxy, context: ssl.SSLContext, name: str, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+    """One request, its answer read; the closed socket still knows its session."""
+    with context.wrap_socket(connect(running.port), server_hostname=name, session=session) as client:
+        client.sendall(GET % name.encode())
+        assert f"{name} /".encode() in read_all(client)
+        client.last_session = client.session  # type: ignore[attr-defined]
+        client.was_reused = client.session_reused  # type: ignore[attr-defined]
+    return client
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_sessions_resume_within_a_route_and_not_across(
+    version: ssl.TLSVersion, backend: MakeBackend, authority: Authority, proxy: MakeProxy, tmp_path: Path
+) -> None:
+    ca = trustme.CA()
+    both = tmp_path / "both.pem"
+    ca.issue_cert("one.test", "two.test").private_key_and_cert_chain_pem.write_to_path(both)
+    routes = {name: backend(h2(says(name))).address for name in ("one.test", "two.test")}
+    listener = l7_listener(routes, authority)
+    for route in listener["routes"]:
+        route |= {"tls_cert": str(both), "tls_key": str(both)}
+    running = proxy({"listeners": [listener]})
+    context = ssl.create_default_context()
+    context.minimum_version = context.maximum_version = version
+    ca.configure_trust(context)
+    first = ask(running, context, "one.test").last_session  # type: ignore[attr-defined]
+    assert ask(running, context, "one.test", first).was_reused  # type: ignore[attr-defined]
+    assert not ask(running, context, "two.test", first).was_reused  # type: ignore[attr-defined]
+
+
+def test_protocols(backend: MakeBackend, authority: Authority, proxy: MakeProxy) -> None:
+    running = proxy({"listeners": [l7_listener({"one.test": backend(h2(says("one.test"))).address}, authority)]})
+    for offered, chosen in (
+        (["h2", "http/1.1"], "h2"), (["http/1.1", "h2"], "h2"), (["http/1.1"], "http/1.1"),
+        (["x", "http/1.1"], "http/1.1"), (["http/1.0"], "http/1.0"), ([], None),
+    ):  # fmt: skip
+        context = authority.client_context()
+        if offered:
+            context.set_alpn_protocols(offered)
+        with context.wrap_socket(connect(running.port), server_hostname="one.test") as client:
+            assert client.selected_alpn_protocol() == chosen
+    with connect(running.port) as foreign:
+        foreign.sendall(client_hello("one.test", alpn=("imap", "ftp")))
+        assert is_reset(foreign)
+    assert running.connection(reason="tls_failed")["verdict"] == "refused"
+
+
+def test_old_versions_are_refused(backend: MakeBackend, authority: Authority, proxy: MakeProxy) -> None:
+    running = proxy({"listeners": [l7_listener({"one.test": backend(h2(says("one.test"))).address}, authority)]})
+    context = authority.client_context()
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSVersion"):
+        context.minimum_version = ssl.TLSVersion.TLSv1
+    with pytest.warns(DeprecationWarning, match="TLSVersion"):
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises((ssl.SSLError, ConnectionResetError)), connect(running.port) as plain:
+        context.wrap_socket(plain, server_hostname="one.test")
+    assert running.connection(reason="tls_failed")["detail"] == '"unsupported protocol"'
+
+
+def test_a_client_that_trusts_another_authority_ends_the_handshake(
+    backend: MakeBackend, authority: Authority, proxy: MakeProxy
+) -> None:
+    running = proxy({"listeners": [l7_listener({"one.test": backend(h2(says("one.test"))).address}, authority)]})
+    context = ssl.create_default_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # with 1.3 the server is done by then
+    with pytest.raises(ssl.SSLCertVerificationError), connect(running.port) as plain:
+        context.wrap_socket(plain, server_hostname="one.test")
+    assert "unknown ca" in running.connection(reason="tls_failed")["detail"]
+
+
+def test_a_certificate_is_replaced_under_live_connections(
+    backend: MakeBackend, authority: Authority, proxy: MakeProxy, tmp_path: Path
+) -> None:
+    listener = l7_listener({"one.test": backend(h2(says("one.test"))).address}, authority)
+    chain, key = tmp_path / "one.pem", tmp_path / "one.key"
+    for source, target in zip(authority.pair("one.test"), (chain, key), strict=True):
+        shutil.copy(source, target)
+    listener["routes"][0] |= {"tls_cert": str(chain), "tls_key": str(key)}
+    running = proxy({"listeners": [listener]})
+    trusting = authority.client_context()
+    fresh = trustme.CA()
+    fresh.configure_trust(trusting)
+
+    def serial(client: ssl.SSLSocket) -> object:
+        certificate = client.getpeercert()
+        assert certificate
+        return certificate["serialNumber"]
+
+    made = http.client.HTTPSConnection("one.test", timeout=DEADLINE)
+    made.sock = live = trusting.wrap_socket(connect(running.port), server_hostname="one.test")
+    old = serial(live)
+    chain.write_text("junk")
+    running.call(running.app.reload)
+    with trusting.wrap_socket(connect(running.port), server_hostname="one.test") as client:
+        assert serial(client) == old, "a broken file keeps the old certificate"
+    issued = fresh.issue_cert("one.test")
+    issued.cert_chain_pems[0].write_to_path(chain)
+    issued.private_key_pem.write_to_path(key)
+    running.call(running.app.reload)
+    with trusting.wrap_socket(connect(running.port), server_hostname="one.test") as client:
+        assert serial(client) != old
+    made.request("GET", "/still")
+    assert made.getresponse().read() == b"one.test /still\n"
+    made.close()
+
+
+def test_a_route_whose_certificate_can_t_be_read_refuses_with_a_reset(
+    backend: MakeBackend, authority: Authority, proxy: MakeProxy, tmp_path: Path
+) -> None:
+    listener = l7_listener({"one.test": backend(h2(says("one.test"))).address}, authority)
+    listener["routes"][0]["tls_cert"] = str(tmp_path / "absent.pem")
+    running = proxy({"listeners": [listener]})
+    with connect(running.port) as client:
+        client.sendall(client_hello("one.test"))
+        assert is_reset(client)
+    assert "absent.pem" in running.connection(reason="certificate_unusable")["detail"]
+
+
+def backend_context(authority: Authority, name: str, protocols: list[str]) -> ssl.SSLContext:
+    context = authority.server_context(name)
+    context.set_alpn_protocols(protocols)
+    return context
+
+
+def test_tls_to_the_backend(backend: MakeBackend, authority: Authority, proxy: MakeProxy) -> None:
+    good = backend(in_tls(backend_context(authority, "inner.test", ["h2"]), h2(says("one.test")))).address
+    trusted = {"backend_tls": True, "backend_ca": str(authority.path), "backend_server_name": "inner.test"}
+    running = proxy({"listeners": [l7_listener({"one.test": good}, authority, **trusted)]})
+    ask(running, authority.client_context(), "one.test")
+    for more, says_why in (
+        ({"backend_server_name": "other.test"}, "Hostname mismatch"),
+        ({"backend_ca": ""}, "self-signed certificate in certificate chain|unable to get"),
+    ):
+        answer(
+            proxy({"listeners": [l7_listener({"one.test": good}, authority, **(trusted | more))]}), authority, says_why
+        )
+
+
+@pytest.mark.parametrize("protocols", [["http/1.1"], []])
+def test_a_backend_without_h2_in_alpn_is_502(
+    protocols: list[str], backend: MakeBackend, authority: Authority, proxy: MakeProxy
+) -> None:
+    def serve(sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            in_tls(backend_context(authority, "one.test", protocols), h2())(sock)
+
+    trusted = {"backend_tls": True, "backend_ca": str(authority.path)}
+    running = proxy({"listeners": [l7_listener({"one.test": backend(serve).address}, authority, **trusted)]})
+    answer(running, authority, "ALPN, not h2")
+
+
+def answer(running: Proxy, authority: Authority, why: str) -> None:
+    """A request is answered with 502, and the log says why."""
+    with authority.client_context().wrap_socket(connect(running.port), server_hostname="one.test") as client:
+        client.sendall(GET % b"one.test")
+        assert read_all(client).startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+    detail = running.connection(mode="l7")["detail"]
+    assert any(part in detail for part in why.split("|")), detail

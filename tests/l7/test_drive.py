@@ -1,0 +1,295 @@
+"""The drive, with a core that says what it was told: events, dialling, back-pressure, endings."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any, cast
+
+import gevent
+import pytest
+from gevent.hub import get_hub
+
+from mcproxy.l7.drive import MAX_UNSENT, Drive
+from mcproxy.l7.tls import Lost, Stream
+from mcproxy.model import End, Reason, Refused
+from mcproxy.net.raw import RawSocket
+from mcproxy.net.session import Cut, Session, Timeouts
+from mcproxy.net.sweep import Sweeper
+
+pytestmark = pytest.mark.usefixtures("hub", "nothing_left")
+
+
+@pytest.fixture(scope="module")
+def hub() -> None:
+    """Its descriptors are there before anything is counted."""
+    get_hub().join(timeout=0)
+
+
+class Telling:
+    """A core that keeps what it is told, and does what it is set to."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.wants_dial = self.closing = self.failed = self.hurried = False
+        self.wants_client = self.wants_backend = self.has_backend = True
+        self.fault = ""
+        self.to_client = self.to_backend = b""
+        self.react: Callable[[tuple[Any, ...]], None] = lambda _what: None
+
+    def _tell(self, *what: Any) -> None:
+        self.told.append(what)
+        self.react(what)
+
+    def receive_from_client(self, data: bytes, now: float) -> None:
+        self._tell("client", data)
+
+    def client_closed(self, now: float) -> None:
+        self._tell("client closed")
+
+    def client_lost(self, now: float) -> None:
+        self._tell("client lost")
+        self.closing = True
+
+    def receive_from_backend(self, data: bytes, now: float) -> None:
+        self._tell("backend", data)
+
+    def backend_closed(self, now: float) -> None:
+        self._tell("backend closed")
+
+    def backend_failed(self, status: int, why: str, now: float) -> None:
+        self._tell("backend failed", status, why)
+
+    def tick(self, now: float) -> None:
+        self._tell("tick")
+
+    def drain(self, now: float) -> None:
+        self._tell("drain")
+        self.closing = True
+
+    def take_for_client(self) -> bytes:
+        data, self.to_client = self.to_client, b""
+        return data
+
+    def take_for_backend(self) -> bytes:
+        data, self.to_backend = self.to_backend, b""
+        return data
+
+
+class StageSession:
+    """What the drive uses of a session."""
+
+    def __init__(self, sweeper: Sweeper, timeouts: Timeouts) -> None:
+        self.shared = SimpleNamespace(sweeper=sweeper, timeouts=timeouts, draining=False)
+        self.detail = ""
+        self.deadline = 0.0
+        self.slot = 0
+        self.drive: Drive | None = None
+        self.cut: Callable[[BaseException], None] = lambda _cause: None
+
+    def overdue(self, now: float) -> float | None:
+        assert self.drive is not None
+        return self.drive.overdue(now)
+
+
+class Stage:
+    """A drive in a greenlet, with the far ends of its sockets."""
+
+    def __init__(self, dial: Callable[[bytes], Stream] | None = None, **durations: float) -> None:
+        ours, self.client = socket.socketpair()
+        self.core = Telling()
+        self.backends: list[socket.socket] = []
+        self.first: list[bytes] = []
+        self.sweeper = Sweeper()
+        self.end: End | BaseException | None = None
+        timeouts = Timeouts(**{"handshake": 9.0, "connect": 9.0, "idle": 9.0, "half_close": 9.0, **durations})
+        self.session = StageSession(self.sweeper, timeouts)
+        self.session.cut = self._cut
+        self._stream = Stream(self._raw(ours))
+        self._dial = dial or self.connect
+        self._greenlet = gevent.spawn(self._run)
+        gevent.sleep(0)
+
+    @staticmethod
+    def _raw(sock: socket.socket) -> RawSocket:
+        raw = RawSocket(sock.family, sock.type, 0, sock.detach())
+        raw.setblocking(False)
+        return raw
+
+    def _run(self) -> None:
+        self.drive = Drive(cast("Session", self.session), self._stream, self.core, self._dial)
+        self.session.drive = self.drive
+        try:
+            self.end = self.drive.run()
+        except BaseException as error:  # noqa: BLE001 - looked at by the test
+            self.end = error
+        self.sweeper.disarm(self.session)
+        self._stream.close()
+
+    def _cut(self, cause: BaseException) -> None:
+        self._greenlet.throw(cause)
+
+    def connect(self, first: bytes) -> Stream:
+        ours, theirs = socket.socketpair()
+        self.backends.append(theirs)
+        self.first.append(first)
+        return Stream(self._raw(ours))
+
+    def until(self, what: Callable[[], object]) -> None:
+        with gevent.Timeout(9):
+            while not what():
+                gevent.sleep(0.001)
+
+    def close(self) -> None:
+        self._greenlet.kill()
+        self.sweeper.close()
+        for sock in (self.client, *self.backends):
+            sock.close()
+
+
+@pytest.fixture
+def stage() -> Iterator[Callable[..., Stage]]:
+    made: list[Stage] = []
+
+    def make(*args: Any, **options: Any) -> Stage:
+        made.append(Stage(*args, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_both_sides_are_read_and_written(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def react(what: tuple[Any, ...]) -> None:
+        if what == ("client", b"ask"):
+            on.core.wants_dial, on.core.to_backend = True, b"question"
+        elif what == ("backend", b"answer"):
+            on.core.to_client = b"told"
+
+    on.core.react = react
+    on.client.sendall(b"ask")
+    on.until(lambda: on.backends)
+    assert on.first == [b"question"]
+    on.backends[0].sendall(b"answer")
+    on.until(lambda: on.core.told[-1] == ("backend", b"answer"))
+    gevent.sleep(0)
+    assert on.client.recv(9) == b"told"
+    assert (on.drive.bytes_up, on.drive.bytes_down) == (3, 4)
+    assert "Telling" in repr(on.drive)
+    on.backends[0].close()
+    on.until(lambda: on.core.told[-1] == ("backend closed",))
+    on.core.react = lambda _what: setattr(on.core, "closing", True)
+    on.client.shutdown(socket.SHUT_WR)
+    on.until(lambda: on.end)
+    assert on.core.told[-1] == ("client closed",)
+    assert on.end is End.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (Refused(Reason.BACKEND_REFUSED, "no"), 502), (Lost("bad TLS"), 502), (Refused(Reason.BACKEND_TIMEOUT), 504),
+    ],
+)  # fmt: skip
+def test_a_dial_that_fails_is_told(failure: Exception, status: int, stage: Callable[..., Stage]) -> None:
+    def dial(_first: bytes) -> Stream:
+        raise failure
+
+    on = stage(dial)
+    on.core.react = lambda what: setattr(on.core, "wants_dial", what[0] == "client")
+    on.client.sendall(b"a")
+    on.until(lambda: on.core.told[-1:] == [("backend failed", status, str(failure))])
+
+
+def test_a_dial_that_takes_too_long_is_ended(stage: Callable[..., Stage]) -> None:
+    def dial(_first: bytes) -> Stream:
+        gevent.sleep(60)
+        raise AssertionError("not reached")
+
+    on = stage(dial, connect=0.1)
+    on.core.react = lambda what: setattr(on.core, "wants_dial", what[0] == "client")
+    on.client.sendall(b"a")
+    on.until(lambda: on.core.told[-1:] and on.core.told[-1][:2] == ("backend failed", 504))
+
+
+def test_a_backend_is_not_read_for_a_client_that_does_not_read(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def react(what: tuple[Any, ...]) -> None:
+        if what[0] == "client":
+            on.core.wants_dial = True
+        elif what[0] == "backend":
+            on.core.to_client += what[1]
+
+    on.core.react = react
+    on.client.sendall(b"a")
+    on.until(lambda: on.backends)
+    on.backends[0].setblocking(False)
+    poured = 0
+    held_up = 0
+    while held_up < 20:
+        try:
+            poured += on.backends[0].send(bytes(1 << 16))
+            held_up = 0
+        except BlockingIOError:
+            held_up += 1
+        gevent.sleep(0.001)
+    unsent = on._stream.unsent
+    assert MAX_UNSENT < unsent < MAX_UNSENT + (1 << 17)
+    on.client.setblocking(False)
+    got = [0]
+
+    def all_came() -> bool:
+        with suppress(BlockingIOError):
+            got[0] += len(on.client.recv(1 << 20))
+        return got[0] == poured
+
+    on.until(all_came)
+
+
+def test_ticks_idleness_and_draining(stage: Callable[..., Stage]) -> None:
+    on = stage(idle=1.5)
+    on.until(lambda: ("tick",) in on.core.told)
+    on.until(lambda: on.end)
+    assert isinstance(on.end, Cut)
+    assert on.end.end is End.IDLE_TIMEOUT
+    drained = stage()
+    drained.drive.drain()
+    drained.client.shutdown(socket.SHUT_WR)
+    drained.until(lambda: drained.end)
+    assert drained.end is End.CLOSED
+
+
+def test_a_client_has_a_while_to_end_after_us(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    on.core.to_client = b"bye"
+    on.drive.drain()
+    on.until(lambda: on.core.closing)
+    gevent.sleep(0.01)
+    assert on.end is None, "it lingers"
+    on.client.sendall(b"still talking")
+    gevent.sleep(0.01)
+    assert on.client.recv(9) == b"bye"
+    on.client.shutdown(socket.SHUT_WR)
+    on.until(lambda: on.end)
+    assert ("client", b"still talking") not in on.core.told
+
+
+def test_a_failed_core_and_a_lost_client(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def fail(_what: tuple[Any, ...]) -> None:
+        on.core.failed = on.core.closing = True
+
+    on.core.react = fail
+    on.client.sendall(b"a")
+    on.until(lambda: on.end)
+    assert on.end is End.BACKEND_RESET
+    lost = stage()
+    lost.client.close()
+    lost.core.react = lambda _what: setattr(lost.core, "to_client", b"x" * 100)
+    lost.until(lambda: lost.end)
+    assert lost.end is End.CLIENT_RESET
