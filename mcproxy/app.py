@@ -33,7 +33,7 @@ from mcproxy.policy import certificates
 from mcproxy.policy.geoip import GeoIP, GeoIPError
 from mcproxy.policy.limits import Limits
 from mcproxy.store.errors import StoreError
-from mcproxy.table import Live
+from mcproxy.table import Live, Table
 
 log = logging.getLogger(__name__)
 

@@ -91,7 +91,6 @@ class End(StrEnum):
     BACKEND_RESET = "backend_reset"
     IDLE_TIMEOUT = "idle_timeout"
     HALF_CLOSE_TIMEOUT = "half_close_timeout"
-    PROTOCOL_ERROR = "protocol_error"  # l7: the client broke a rule of TLS or HTTP
     SHUTDOWN = "shutdown"  # cut at proxy.shutdown_timeout
     KILLED = "killed"  # cut by an operator
     ERROR = "error"  # a bug of ours: the log has the traceback

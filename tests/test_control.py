@@ -12,6 +12,7 @@ from mcproxy import config
 from mcproxy.admin.plane import ConnectionEvent, DataPlane, EventKind, PlaneBusy, State
 from mcproxy.app import StartError
 from mcproxy.control import Control, HubPlane
+from mcproxy.l7.contexts import Contexts
 from mcproxy.model import Backend, Connection, End, FirewallRule, Listener, Mode, Reason, Route, RuleKind
 from mcproxy.net.worker import Worker
 from mcproxy.store.errors import NotOurs
@@ -113,7 +114,7 @@ def test_the_files_of_a_route_are_judged(proxy: MakeProxy, tmp_path: Path) -> No
 
 def test_a_hub_that_does_not_answer_is_busy(proxy: MakeProxy) -> None:
     worker: Worker = proxy({"listeners": [listener({})]}).app.worker
-    plane = HubPlane(worker, StuckDoor(), "", lambda _route: None)  # type: ignore[arg-type]
+    plane = HubPlane(worker, StuckDoor(), "", Contexts(()))  # type: ignore[arg-type]
     for call in (
         lambda: plane.bind_listener(Listener(":1")),
         lambda: plane.close_connection(1),

@@ -36,10 +36,10 @@ class _Handshake:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def overdue(self, now: float) -> float | None:
+    def overdue(self, now: float) -> float | None:  # noqa: ARG002 - the Carrier's
         """The time for the hello and the handshake is over."""
         limit = self._session.shared.timeouts.handshake
-        self._session.cut(Refused(Reason.HANDSHAKE_TIMEOUT, f"no TLS handshake in {limit:g} s, at {now:.0f}"))
+        self._session.cut(Refused(Reason.HANDSHAKE_TIMEOUT, f"no whole TLS handshake in {limit:g} s"))
         return None
 
     def drain(self) -> None:
