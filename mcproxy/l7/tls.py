@@ -146,8 +146,9 @@ class TLSStream(Stream):
                 data = self.sock.recv(RECORD)
                 records.append(data)
                 size += len(data)
+                if not data:
+                    self._end_of_reading()
                 if len(data) < RECORD:
-                    self.ended = not data
                     break
         except ssl.SSLWantReadError:
             pass  # that was all
@@ -159,11 +160,16 @@ class TLSStream(Stream):
         return records[0] if len(records) == 1 else b"".join(records)
 
     def _fail_to_read(self, error: OSError) -> None:
-        """Tell a bare FIN from a reset: before CPython issue 115627 was solved, both were the same SSLEOFError."""
-        self.ended = True
-        if not isinstance(error, ssl.SSLEOFError):
+        """Before CPython issue 115627 was solved, a reset was the same SSLEOFError as a bare FIN."""
+        if isinstance(error, ssl.SSLEOFError):
+            self._end_of_reading()
+        else:
+            self.ended = True
             self._lose(error)
-            return
+
+    def _end_of_reading(self) -> None:
+        """Tell an end from a reset, which OpenSSL may have met, and kept to itself, when it sent session tickets."""
+        self.ended = True
         with suppress(OSError):  # not TCP
             if not self._told_end and is_reset(self.sock):
                 self._lose(ConnectionResetError("connection reset by peer"))
