@@ -14,4 +14,7 @@ need nginx nginx-light libnginx-mod-stream
 need strace strace
 need nghttpd nghttp2-server
 need h2load nghttp2-client
+need setpriv util-linux
+need systemd-analyze systemd
+need promtool prometheus
 [ -z "$missing" ] || "$(dirname "$0")/../deploy/dev/apt-install.sh" $missing
