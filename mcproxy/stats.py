@@ -5,24 +5,69 @@ bounded by what is configured (listeners, routes, reasons), never by what client
 """
 
 import time
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from mcproxy.model import Connection, End, Exchange, Reason
 
 RouteKey = tuple[str, str]  # a listener's address and a route's host name
 
+# Upper bounds of buckets, in seconds. A connection lasts anything from a refusal's microseconds to days; a backend in
+# the same rack answers in less than a millisecond, and connect_timeout is some seconds; a healthy hub is never late by
+# more than a few milliseconds, and Python hands the interpreter to another thread every 5.
+DURATIONS = (0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0)
+DIALS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+
+class Distribution(NamedTuple):
+    """What a histogram held at one moment."""
+
+    bounds: Sequence[float]
+    counts: Sequence[int]  # one more than bounds: the last is what was above all of them
+    total: float  # the sum of what was observed
+
+
+class Histogram:
+    """Counts values by fixed buckets: a binary search and two additions, some 150 ns."""
+
+    __slots__ = ("_bounds", "_counts", "_total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """`bounds` rise; a value belongs to the first that is not below it."""
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._total = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Histogram count={sum(self._counts)} total={self._total:g}>"
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._total += value
+
+    def read(self) -> Distribution:
+        """What it holds now. Any thread may ask."""
+        return Distribution(self._bounds, tuple(self._counts), self._total)
+
 
 class Tally:
     """What is counted of one listener or one route."""
 
-    __slots__ = ("answers", "bytes_down", "bytes_up", "ends", "open", "refused", "requests", "total")
+    __slots__ = (
+        "answers", "bytes_down", "bytes_up", "dials", "durations", "ends", "open", "refused", "requests", "total",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.total = 0  # connections that began
         self.open = 0  # connections that have not ended yet
-        self.bytes_up = 0  # client to backend, of connections that have ended
+        self.bytes_up = 0  # client to backend
         self.bytes_down = 0
+        self.durations = Histogram(DURATIONS)  # of connections that have ended
+        self.dials = Histogram(DIALS)  # of connections that reached their backend: how long that took
         self.refused: Counter[Reason] = Counter()
         self.ends: Counter[End] = Counter()
         self.requests = 0  # l7: that have ended
@@ -39,6 +84,7 @@ class Tally:
     def end(self, connection: Connection) -> None:
         """Count what is known of a connection only when it has ended."""
         self.open -= 1
+        self.durations.observe(connection.duration)
         self.bytes_up += connection.bytes_up
         self.bytes_down += connection.bytes_down
         self.ends[connection.end] += 1
@@ -58,6 +104,7 @@ class Stats:
         self.started = time.time()  # seconds since the epoch
         self.listeners: dict[str, Tally] = {}
         self.routes: dict[RouteKey, Tally] = {}
+        self.lag = Histogram(LAGS)  # how late the hub is
 
     def __repr__(self) -> str:
         return f"<Stats listeners={len(self.listeners)} routes={len(self.routes)}>"

@@ -1,7 +1,7 @@
 """Counting: what is open, what has ended and how; what is gone is forgotten."""
 
 from mcproxy.model import Connection, End, Reason
-from mcproxy.stats import Stats
+from mcproxy.stats import DIALS, DURATIONS, LAGS, Histogram, Stats
 from tests.test_log import answered, ended
 
 
@@ -50,3 +50,27 @@ def test_answers_are_counted_by_their_first_digit() -> None:
         tally.answered(answered(status=status))
     assert tally.requests == 5
     assert tally.answers == {2: 2, 3: 1, 5: 1, 0: 1}
+
+
+def test_a_histogram_counts_by_bucket() -> None:
+    histogram = Histogram((0.1, 1.0))
+    for value in (0.0, 0.1, 0.11, 1.0, 1.5, 99.0):
+        histogram.observe(value)
+    found = histogram.read()
+    assert found.bounds == (0.1, 1.0)
+    assert found.counts == (2, 2, 2)
+    assert round(found.total, 6) == 101.71
+    assert repr(histogram) == "<Histogram count=6 total=101.71>"
+
+
+def test_buckets_rise() -> None:
+    for bounds in (DURATIONS, DIALS, LAGS):
+        assert list(bounds) == sorted(set(bounds))
+
+
+def test_a_tally_knows_how_long_its_connections_lasted() -> None:
+    tally = Stats().listener(":443")
+    tally.begin()
+    tally.end(ended(duration=0.7))
+    assert tally.durations.read().counts[DURATIONS.index(1.0)] == 1
+    assert not sum(tally.dials.read().counts)

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from socket import socket
 from typing import Any, TypeVar
 
 from gevent import sleep
@@ -63,9 +64,13 @@ class Door:
 class Worker:
     """Listens, and keeps track of what it started."""
 
-    def __init__(self, shared: Shared, reuse_port: bool = False) -> None:
+    def __init__(
+        self, shared: Shared, reuse_port: bool = False, given: Callable[[str], socket | None] = lambda _addr: None
+    ) -> None:
+        """`given` has the sockets that listen on an address already, by whatever means."""
         self.shared = shared
         self._reuse_port = reuse_port
+        self._given = given
         self._listeners: dict[str, Listener] = {}
 
     def __repr__(self) -> str:
@@ -85,7 +90,7 @@ class Worker:
         """Take an address, accepting nobody yet. Raises OSError where it can't be had."""
         if addr in self._listeners:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        self._listeners[addr] = Listener(addr, bind(addr, self._reuse_port), self.shared)
+        self._listeners[addr] = Listener(addr, self._given(addr) or bind(addr, self._reuse_port), self.shared)
 
     def start(self, addr: str) -> None:
         """Accept on an address that is bound."""

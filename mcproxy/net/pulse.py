@@ -1,0 +1,63 @@
+"""The hub's pulse: a timer that shows how late the hub is, and does what is due every now and then.
+
+Whatever keeps the hub from turning (a long computation, a native thread that holds the interpreter, a machine without
+CPU to spare) delays every connection by as much. A timer feels it too: how late it comes is the hub's lag. Jobs that
+run at an interval hang on the same timer, the service manager's watchdog among them, which a hub that is stuck no
+longer feeds.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gevent.hub import get_hub
+
+from mcproxy.stats import Histogram
+
+PERIOD = 0.25  # seconds: four samples of the lag a second, and an idle process hardly wakes
+
+
+@dataclass(slots=True)
+class _Job:
+    interval: float  # seconds
+    due: float
+    run: Callable[[], object]
+
+
+class Pulse:
+    """Beats from `start` to `close`, on the hub's thread."""
+
+    def __init__(self, lag: Histogram, clock: Callable[[], float] = time.monotonic) -> None:
+        """`lag` takes the seconds by which each beat was late."""
+        self._lag = lag
+        self._clock = clock
+        self._timer = get_hub().loop.timer(PERIOD)
+        self._expected = 0.0
+        self._jobs: list[_Job] = []
+
+    def __repr__(self) -> str:
+        return f"<Pulse jobs={len(self._jobs)}>"
+
+    def every(self, seconds: float, job: Callable[[], object]) -> None:
+        """Run `job` at the next beat and then at this interval, at most a `PERIOD` late. It must not wait or raise."""
+        self._jobs.append(_Job(seconds, 0.0, job))
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._expected = self._clock() + PERIOD
+        self._timer.start(self.beat, update=True)
+
+    def beat(self) -> None:
+        """One beat; the timer calls it, and is set anew."""
+        now = self._clock()
+        self._lag.observe(max(0.0, now - self._expected))
+        for job in self._jobs:
+            if now >= job.due:
+                job.due = now + job.interval
+                job.run()
+        self.start()
+
+    def close(self) -> None:
+        """Stop for good."""
+        self._timer.stop()
+        self._timer.close()
