@@ -27,13 +27,17 @@ from mcproxy.l7.contexts import Contexts
 from mcproxy.l7.terminate import PROTOCOLS, Terminator
 from mcproxy.log import Sink
 from mcproxy.model import Connection, Exchange
+from mcproxy.net.pulse import Pulse
 from mcproxy.net.session import Shared, Timeouts
 from mcproxy.net.worker import Door, Worker
+from mcproxy.notify import Inherited, Notifier
 from mcproxy.policy import certificates
 from mcproxy.policy.geoip import GeoIP, GeoIPError
 from mcproxy.policy.limits import Limits
 from mcproxy.store.errors import StoreError
 from mcproxy.table import Live, Table
+
+STATUS_INTERVAL = 10.0  # seconds between two status lines for the service manager
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +52,14 @@ class StartError(Exception):
 class App:
     """One process: a worker and what surrounds it. To be made and used on the hub's thread."""
 
-    def __init__(self, config: Config, put_line: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: Config, put_line: Callable[[str], None], notifier: Notifier | None = None,
+        inherited: Inherited | None = None,
+    ) -> None:  # fmt: skip
         """`put_line` takes the connections' log lines. Raises StartError."""
         self.config = config
+        self.notifier = notifier or Notifier()
+        self.inherited = inherited or Inherited()
         self._put_line = put_line
         self._line = log_lines.CONNECTION_LINE[config.log.format]
         self._exchange_line = log_lines.EXCHANGE_LINE[config.log.format]
@@ -71,7 +80,8 @@ class App:
             geoip=geoip,
             terminate=Terminator(self.contexts, self._exchanged),
         )
-        self.worker = Worker(shared)
+        self.worker = Worker(shared, given=self.inherited.take)
+        self.pulse = Pulse(shared.stats.lag)
         self.door = Door()
         self.plane = HubPlane(self.worker, self.door, config.firewall.geoip_db, self.contexts)
         shared.opened = self.plane.opened
@@ -94,9 +104,30 @@ class App:
             raise StartError(_bind_failure(addr, error) if isinstance(error, OSError) else str(error)) from error
         self._daily.start(self._survey)
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
+        for address in self.inherited.unclaimed(table.listeners):
+            log.warning("the service manager listens on %s, which no listener has: add one, or end the socket", address)
+        self._begin_telling()
+
+    def _begin_telling(self) -> None:
+        """Tell the service manager that we serve, from now on how it goes, and that the hub turns."""
+        self.pulse.every(STATUS_INTERVAL, lambda: self.notifier.status(f"{self.plane.state}: {self._summary()}"))
+        if self.notifier.interval:
+            self.pulse.every(self.notifier.interval, self.notifier.alive)
+        self.pulse.start()
+        self.notifier.ready()
+
+    def _summary(self) -> str:
+        shared = self.worker.shared
+        return f"{len(shared.sessions)} connections open, generation {shared.live.table.generation}"
 
     def reload(self) -> None:
-        """SIGHUP: read the certificates and the GeoIP database anew; what is broken leaves the old one in place."""
+        """SIGHUP, and tell the service manager when it begins and ends."""
+        self.notifier.reloading()
+        self._reload()
+        self.notifier.ready()
+
+    def _reload(self) -> None:
+        """Read the certificates and the GeoIP database anew; what is broken leaves the old one in place."""
         for problem in self.reload_certificates():
             log.error("reload: %s", problem)
         self._survey()
@@ -125,10 +156,14 @@ class App:
     def stop(self) -> bool:
         """Accept nothing more, drain, let go of everything. True: every session ended by itself."""
         self._daily.close()
+        self.notifier.stopping()
         self.control.drain()
         self.worker.stop_listening()
         clean = self.worker.drain(self.config.proxy.shutdown_timeout)
         self.control.close()
+        self.pulse.close()
+        self.inherited.close()
+        self.notifier.close()
         self.worker.release()
         if self.worker.shared.geoip is not None:
             self.worker.shared.geoip.close()
@@ -157,7 +192,7 @@ def serve(config: Config) -> int:
     sink = Sink()
     handler = log_lines.configure(sink, config.log.level, config.log.format)
     try:
-        app = App(config, sink.put)
+        app = App(config, sink.put, Notifier.from_environment(), Inherited.from_environment())
         app.start()
         _tune_collector()
         _wait_for_signal(app)

@@ -1,0 +1,147 @@
+"""What a service manager says to us and hears from us: sd_notify(3) and sd_listen_fds(3), without their library.
+
+Both are a few lines. State goes as one datagram of NAME=value lines to the socket in $NOTIFY_SOCKET. Listening sockets
+come as descriptors from 3 on, $LISTEN_FDS of them, and are matched to listeners by address, so their order and names
+don't matter. Whoever starts us in another way sets none of these variables, and everything here does nothing.
+
+An inherited socket outlives us: connections that come between two processes wait in its queue. What a listener gets is
+a duplicate, so that one that is removed and added again finds its address still there.
+"""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping, MutableMapping
+from ipaddress import ip_address
+
+from mcproxy.wire.address import split_host_port
+
+FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
+MAX_INHERITED = 1024  # sockets; more is a damaged environment
+FEEDS = 3  # in one watchdog interval: two may be lost before it strikes
+
+Bound = tuple[str, int]  # the address and port that a socket is bound to
+
+log = logging.getLogger(__name__)
+
+
+class Notifier:
+    """Tells the service manager what state we are in."""
+
+    def __init__(self, address: str = "", watchdog: float = 0.0) -> None:
+        """`address` is a path, or "@name" in the abstract namespace; "": nobody listens. `watchdog` is in seconds."""
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self.interval = watchdog / FEEDS  # seconds between two `alive`; 0: nobody waits for them
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Notifier":
+        """The one that the service manager described, if there is one."""
+        watched = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        microseconds = environ.get("WATCHDOG_USEC", "0") if watched else "0"
+        return cls(environ.get("NOTIFY_SOCKET", ""), int(microseconds) / 1e6 if microseconds.isdigit() else 0.0)
+
+    def __repr__(self) -> str:
+        return f"<Notifier {self._address or 'off'} interval={self.interval:g}>"
+
+    def ready(self) -> None:
+        """We serve: after the start, and after a reload."""
+        self._tell("READY=1")
+
+    def reloading(self) -> None:
+        """A reload has begun; `ready` ends it."""
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """We drain and end."""
+        self._tell("STOPPING=1")
+
+    def status(self, text: str) -> None:
+        """One line for `systemctl status`."""
+        self._tell(f"STATUS={text}")
+
+    def alive(self) -> None:
+        """Feed the watchdog."""
+        self._tell("WATCHDOG=1")
+
+    def close(self) -> None:
+        """Tell nothing more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _tell(self, *lines: str) -> None:
+        if self._socket is None:
+            return
+        try:
+            self._socket.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, self._address)
+        except OSError as error:  # a manager that is being restarted, or hangs: not a reason to serve nobody
+            log.debug("the service manager was not told %s: %s", lines[0], error.strerror)
+
+
+class Inherited:
+    """Listening sockets that were open before we were."""
+
+    def __init__(self, descriptors: range = range(0)) -> None:
+        """Take the descriptors over; what is no listening TCP socket is logged and left alone."""
+        self._sockets: dict[Bound, socket.socket] = {}
+        for descriptor in descriptors:
+            sock = _listening(descriptor)
+            if sock is None:
+                log.warning("descriptor %d from the service manager is no listening TCP socket", descriptor)
+            else:
+                self._sockets[sock.getsockname()[:2]] = sock
+
+    @classmethod
+    def from_environment(cls, environ: MutableMapping[str, str] = os.environ) -> "Inherited":
+        """Those that the service manager left for this process. The variables are gone afterwards."""
+        pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
+        environ.pop("LISTEN_FDNAMES", None)
+        if pid != str(os.getpid()) or not count.isdigit():
+            return cls()
+        return cls(range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + min(int(count), MAX_INHERITED)))
+
+    def __repr__(self) -> str:
+        return f"<Inherited {', '.join(f'{host}:{port}' for host, port in self._sockets) or 'none'}>"
+
+    def take(self, addr: str) -> socket.socket | None:
+        """A duplicate of the socket for this listener's address; None where there is none."""
+        for bound in _meant(addr):
+            if (sock := self._sockets.get(bound)) is not None:
+                taken = sock.dup()
+                taken.setblocking(False)
+                taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+                return taken
+        return None
+
+    def unclaimed(self, addrs: Mapping[str, object]) -> list[str]:
+        """The addresses of sockets that none of these listeners has: their clients wait for nobody."""
+        claimed = {bound for addr in addrs for bound in _meant(addr)}
+        return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                for host, port in self._sockets if (host, port) not in claimed]  # fmt: skip
+
+    def close(self) -> None:
+        """Let go of them; whoever left them still has them."""
+        for sock in self._sockets.values():
+            sock.close()
+        self._sockets.clear()
+
+
+def _meant(addr: str) -> list[Bound]:
+    host, port = split_host_port(addr)
+    return [(str(ip_address(host)), port)] if host else [("::", port), ("0.0.0.0", port)]
+
+
+def _listening(descriptor: int) -> socket.socket | None:
+    """The socket of a descriptor, if it is a listening TCP one."""
+    try:
+        os.set_inheritable(descriptor, False)
+        sock = socket.socket(fileno=descriptor)
+    except OSError:
+        return None
+    inet = sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM
+    if inet and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return sock
+    sock.detach()
+    return None
