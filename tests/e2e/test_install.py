@@ -1,0 +1,142 @@
+"""deploy/scripts/install.sh, as a new user would run it, into an empty tree.
+
+What it makes there runs; a second run changes nothing; what the operator wrote stays; --uninstall leaves his data.
+"""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.peers import connect, is_reset
+from tests.program import ROOT, Program, free_port
+
+INSTALL = ROOT / "deploy" / "scripts" / "install.sh"
+TIMEOUT = 300.0  # seconds; what it takes from the package index comes over a network
+
+
+def install(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    command = [str(INSTALL), "--python", sys.executable, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A machine's /, on which it was installed."""
+    root = tmp_path_factory.mktemp("machine")
+    (root / "etc").mkdir()
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+    done = install("--root", root)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+def modes(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file but Python's own, with its permissions and the time of its last change."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and "venv" not in path.parts:
+            status = path.stat()
+            found[str(path.relative_to(folder))] = (stat.S_IMODE(status.st_mode), status.st_mtime_ns)
+    return found
+
+
+def test_what_is_there(tree: Path) -> None:
+    found = {name: oct(mode) for name, (mode, _) in modes(tree).items() if not name.startswith("etc/group")}
+    units = {f"etc/systemd/system/{unit.name}" for unit in (ROOT / "deploy" / "systemd").iterdir()}
+    assert units <= set(found)
+    assert found["srv/mcproxy/mcproxy.toml"] == "0o640"
+    assert found["srv/mcproxy/bin/backup.sh"] == found["srv/mcproxy/bin/prune-backups.sh"] == "0o755"
+    for folder in ("data", "backups"):
+        assert stat.S_IMODE((tree / "srv/mcproxy" / folder).stat().st_mode) == 0o700
+    scripts = (tree / "srv/mcproxy/venv/bin/mcproxy").read_text()
+    assert scripts.startswith("#!/srv/mcproxy/venv/bin/python")
+    assert str(tree) not in scripts
+    if os.geteuid() == 0:
+        assert re.search(
+            r"^mcproxy:.*:/srv/mcproxy:/usr/sbin/nologin$", (tree / "etc/passwd").read_text(), re.MULTILINE
+        )
+        assert (tree / "srv/mcproxy/data").stat().st_uid != 0
+        assert (tree / "srv/mcproxy/venv/bin/mcproxy").stat().st_uid == 0
+
+
+def test_what_was_installed_runs(tree: Path, tmp_path: Path) -> None:
+    python, home = tree / "srv/mcproxy/venv/bin/python", tree / "srv/mcproxy"
+    port = free_port()
+    example = (home / "mcproxy.toml").read_text()
+    (tmp_path / "data").mkdir()
+    config = tmp_path / "mcproxy.toml"
+    config.write_text(example.replace(":443", f"127.0.0.1:{port}").replace("/run/mcproxy", str(tmp_path)))
+    alone = {"PATH": os.environ["PATH"]}  # this tree's code is not on its path
+    command: list[str | Path] = [python, "-I", "-m", "mcproxy"]
+    checked = subprocess.run(
+        [*command, "check", "-c", config], capture_output=True, text=True, env=alone, timeout=60, check=True
+    )
+    assert checked.stdout.endswith("OK (1 listeners, 0 routes)\n")
+    with Program(*command, "server", "-c", config, env=alone, cwd=tmp_path) as server:
+        server.line("started, generation")
+        with connect(port) as client:
+            client.sendall(b"no route for anybody yet")
+            assert is_reset(client)
+        server.process.terminate()
+        assert server.wait() == 0
+
+
+def test_a_second_run_changes_nothing_and_keeps_what_was_written(tree: Path) -> None:
+    config = tree / "srv/mcproxy/mcproxy.toml"
+    config.write_text(config.read_text() + "# mine\n")
+    before = modes(tree)
+    done = install("--root", tree)
+    assert done.returncode == 0, done.stderr
+    assert modes(tree) == before
+    assert [line for line in done.stdout.splitlines() if "made" in line or "wrote" in line or "added" in line] == []
+
+
+def test_a_unit_that_was_changed_is_put_right(tree: Path) -> None:
+    unit = tree / "etc/systemd/system/mcproxy.service"
+    was = unit.read_text()
+    unit.write_text("[Unit]\n")
+    done = install("--root", tree)
+    assert f"wrote {unit}" in done.stdout
+    assert unit.read_text() == was
+
+
+def test_uninstall_leaves_the_data(tmp_path: Path) -> None:
+    home = tmp_path / "opt/proxy"
+    for folder in ("venv/bin", "bin", "data", "backups"):
+        (home / folder).mkdir(parents=True)
+    for file in ("mcproxy.toml", "data/mcproxy.db", "backups/mcproxy-20260101T000000Z.db", "bin/backup.sh"):
+        (home / file).touch()
+    unit = tmp_path / "etc/systemd/system/mcproxy.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    done = install("--root", tmp_path, "--prefix", "/opt/proxy", "--uninstall")
+    assert done.returncode == 0, done.stderr
+    left = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
+    assert left == {"mcproxy.toml", "data/mcproxy.db", "backups/mcproxy-20260101T000000Z.db"}
+    assert not unit.exists()
+    again = install("--root", tmp_path, "--prefix", "/opt/proxy", "--uninstall")
+    assert again.returncode == 0
+    assert "removed" not in again.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--wrong"], ["--prefix"], ["--prefix", "relative"], ["--prefix", "/"], ["--prefix", "/a b"]]
+)
+def test_wrong_usage(arguments: list[str], tmp_path: Path) -> None:
+    done = install("--root", tmp_path, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(("install.sh: ", "Installs"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_scripts_are_sound() -> None:
+    scripts = [*ROOT.glob("deploy/**/*.sh"), *ROOT.glob("tests/*.sh")]
+    command = [Path(sys.executable).parent / "shellcheck", *scripts]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
