@@ -29,6 +29,11 @@ class Distribution(NamedTuple):
     counts: Sequence[int]  # one more than bounds: the last is what was above all of them
     total: float  # the sum of what was observed
 
+    @classmethod
+    def empty(cls, bounds: Sequence[float]) -> "Distribution":
+        """Before anything was observed."""
+        return cls(bounds, (0,) * (len(bounds) + 1), 0.0)
+
 
 class Histogram:
     """Counts values by fixed buckets: a binary search and two additions, some 150 ns."""

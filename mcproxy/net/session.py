@@ -260,7 +260,9 @@ class Session:
         shared = self.shared
         self.phase = Phase.DIALLING
         shared.sweeper.arm(self, shared.timeouts.connect)
+        began = time.monotonic()
         backend = dial(self.route.backend, self.proxy_header() + self._peeked)
+        self.count_dial(time.monotonic() - began)
         try:
             self.client.recv(len(self._peeked))  # the backend has it now
             self._relay = Relay(self.client, self.readable, backend, shared.pipes, self._half_closed, shared.crew.spawn)
@@ -277,6 +279,12 @@ class Session:
             raise
         backend.close()
         return end
+
+    def count_dial(self, seconds: float) -> None:
+        """Count how long connecting to the backend took."""
+        assert self.route is not None
+        self._tally.dials.observe(seconds)
+        self.shared.stats.route((self.listener, self.route.hostname)).dials.observe(seconds)
 
     def proxy_header(self) -> bytes:
         """What the backend gets before anything else: a PROXY header if the route asks for it."""

@@ -39,6 +39,7 @@ class Store:
 
     def __init__(self, path: Path, database: dataset.Database) -> None:
         self.path = path
+        self.failures = 0  # transactions that could not be done, ever
         self._database = database
 
     @classmethod
@@ -74,6 +75,7 @@ class Store:
                 with self._database as database:
                     yield database
             except BaseException:
+                self.failures += 1
                 self._forget_connection()
                 raise
 
