@@ -118,6 +118,7 @@ class HubPlane:
             self._certificates(),
             self._geoip_status(),
             logging.getLevelName(logging.getLogger("mcproxy").level).lower(),
+            lag=self._shared.stats.lag.read(),
         )
 
     def _geoip_status(self) -> GeoipStatus:
@@ -126,10 +127,7 @@ class HubPlane:
 
     def route_counters(self) -> Sequence[RouteCounters]:
         """Routes that have had a connection."""
-        return [
-            RouteCounters(addr, name, tally.open, tally.total, _sum(tally), tally.bytes_up, tally.bytes_down)
-            for (addr, name), tally in list(self._shared.stats.routes.items())
-        ]
+        return [_route_counters(*key, tally) for key, tally in list(self._shared.stats.routes.items())]
 
     def connections(self, after: int, limit: int) -> Sequence[ConnectionInfo]:
         """Live connections by id."""
@@ -256,9 +254,19 @@ def _sum(tally: Tally) -> int:
     return sum(list(tally.refused.values()))
 
 
+def _route_counters(addr: str, name: str, tally: Tally) -> RouteCounters:
+    return RouteCounters(
+        addr, name, tally.open, tally.total, _sum(tally), tally.bytes_up, tally.bytes_down,
+        dict(tally.requests), tally.durations.read(), tally.dials.read(),
+    )  # fmt: skip
+
+
 def _listener_status(addr: str, tally: Tally, accepting: bool) -> ListenerStatus:
     refused, ended = dict(tally.refused), dict(tally.ends)
-    return ListenerStatus(addr, accepting, tally.open, tally.total, refused, ended, tally.bytes_up, tally.bytes_down)
+    return ListenerStatus(
+        addr, accepting, tally.open, tally.total, refused, ended, tally.bytes_up, tally.bytes_down,
+        dict(tally.requests), tally.durations.read(), tally.dials.read(),
+    )  # fmt: skip
 
 
 def _info(connection: Connection, state: str) -> ConnectionInfo:

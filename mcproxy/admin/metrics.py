@@ -1,90 +1,182 @@
-"""The counters as Prometheus text.
+"""The counters for Prometheus: by listener and by route, never by what clients send.
 
-The format is 0.0.4 of https://prometheus.io/docs/instrumenting/exposition_formats/.
+prometheus_client writes the text (https://prometheus.io/docs/instrumenting/exposition_formats/), from a registry that
+is made for one answer: the numbers live where they are counted, and are read when they are asked for. Our names begin
+with mcproxy_, those of the process too, since node_exporter's textfile collector has a process_ of its own.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
 
 from mcproxy import __version__
 from mcproxy.admin.plane import ListenerStatus, PlaneStatus, RouteCounters
+from mcproxy.model import Reason, RuleKind
+from mcproxy.policy.firewall import REASONS
+from mcproxy.stats import Distribution
 from mcproxy.table import Table
 
 # Routes with series of their own, those with the most connections; the others together are hostname="(other)". A
-# scraper keeps every series that it ever saw: 100,000 of them are not worth their cost.
+# scraper keeps every series that it ever saw: 100,000 of them are not worth their cost. A histogram is 15 series.
 MAX_ROUTES = 1_000
-
-Sample = tuple[str, float]  # labels, value
-
-
-def render(status: PlaneStatus, routes: Sequence[RouteCounters], table: Table, watchers: int) -> str:
-    """All metrics."""
-    lines: list[str] = []
-    for name, kind, text, samples in (
-        *_server(status, table, watchers),
-        *_listeners(status.listeners),
-        *_routes(_shown(routes)),
-    ):
-        lines.append(f"# HELP mcproxy_{name} {text}")
-        lines.append(f"# TYPE mcproxy_{name} {kind}")
-        lines += [f"mcproxy_{name}{labels} {value:.17g}" for labels, value in samples]
-    return "\n".join(lines) + "\n"
+MAX_ROUTE_HISTOGRAMS = 100
 
 
-Family = tuple[str, str, str, list[Sample]]  # name, type, help
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What the control plane counts of itself."""
+
+    watchers: int = 0  # open streams of connection events
+    database_errors: int = 0
 
 
-def _labels(**labels: str) -> str:
-    inner = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
-    return f"{{{inner}}}"
+def render(status: PlaneStatus, routes: Sequence[RouteCounters], table: Table, own: Own) -> str:
+    """All metrics as text."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(status, routes, table, own))
+    ProcessCollector(namespace="mcproxy", registry=registry)
+    return generate_latest(registry).decode()
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+class _Families(Collector):
+    def __init__(self, status: PlaneStatus, routes: Sequence[RouteCounters], table: Table, own: Own) -> None:
+        self._status = status
+        self._routes = routes
+        self._table = table
+        self._own = own
+
+    def collect(self) -> Iterator[Metric]:
+        """What the registry asks for, once."""
+        yield from _server(self._status, self._table, self._own)
+        yield from _listeners(self._status.listeners)
+        yield from _listener_histograms(self._status.listeners)
+        shown = _shown(self._routes)
+        yield from _routes(shown)
+        yield from _route_histograms(shown[:MAX_ROUTE_HISTOGRAMS])
 
 
-def _server(status: PlaneStatus, table: Table, watchers: int) -> Iterator[Family]:
-    yield "info", "gauge", "The version that runs.", [(_labels(version=__version__), 1)]
-    yield "start_time_seconds", "gauge", "When it started, in seconds since the epoch.", [("", status.started_at)]
-    yield "draining", "gauge", "Whether it takes no more connections.", [("", status.state == "draining")]
-    yield "generation", "gauge", "The generation of the table in force.", [("", table.generation)]
+def _server(status: PlaneStatus, table: Table, own: Own) -> Iterator[Metric]:
+    yield InfoMetricFamily("mcproxy", "The version that runs.", {"version": __version__})
+    yield _gauge("start_time_seconds", "When it started, in seconds since the epoch.", status.started_at)
+    yield _gauge("draining", "Whether it takes no more connections.", status.state == "draining")
+    yield _gauge("generation", "The generation of the table in force.", table.generation)
     firewall = table.firewall
-    rules = {"ip": len(firewall.ips), "cidr": len(firewall.cidrs), "country": len(firewall.countries)}
-    counts = [(_labels(kind=kind), float(count)) for kind, count in rules.items()]
-    yield "firewall_rules", "gauge", "Firewall rules.", counts
-    yield "watchers", "gauge", "Open streams of connection events.", [("", watchers)]
+    rules = GaugeMetricFamily("mcproxy_firewall_rules", "Firewall rules.", labels=["kind"])
+    hits = CounterMetricFamily("mcproxy_firewall_hits", "Connections that a firewall rule refused.", labels=["kind"])
+    held = {
+        RuleKind.IP: len(firewall.ips),
+        RuleKind.CIDR: len(firewall.cidrs),
+        RuleKind.COUNTRY: len(firewall.countries),
+    }
+    for kind, count in held.items():
+        rules.add_metric([kind], count)
+        hits.add_metric([kind], sum(each.refused.get(REASONS[kind], 0) for each in status.listeners))
+    yield rules
+    yield hits
+    yield _gauge("watchers", "Open streams of connection events.", own.watchers)
+    yield CounterMetricFamily("mcproxy_database_errors", "Work on the database that failed.", own.database_errors)
+    yield CounterMetricFamily("mcproxy_log_lines_dropped", "Log lines that nobody read in time.", status.log_dropped)
+    text = "Log lines of refusals that were left out, being too many."
+    yield CounterMetricFamily("mcproxy_log_lines_left_out", text, status.log_left_out)
     if status.geoip.path:
         text = "When the GeoIP database was built, in seconds since the epoch."
-        yield "geoip_build_time_seconds", "gauge", text, [("", status.geoip.built_at)]
-    if status.certificates:
-        ends = [(_labels(listener=c.listener, hostname=c.hostname), c.not_after) for c in status.certificates]
-        yield "certificate_not_after_seconds", "gauge", "When the certificate ends, in seconds since the epoch.", ends
+        yield _gauge("geoip_build_time_seconds", text, status.geoip.built_at)
+    ends = _gauge("certificate_not_after_seconds", "When it ends, in seconds since the epoch.", None, _ROUTE)
+    for each in status.certificates:
+        ends.add_metric([each.listener, each.hostname], each.not_after)
+    yield ends
+    yield _histogram("hub_lag_seconds", "How late the hub was, four times a second.", [], [([], status.lag)])
 
 
-def _listeners(listeners: Iterable[ListenerStatus]) -> Iterator[Family]:
-    rows = [(each, {"listener": each.addr}) for each in listeners]
-    yield "connections", "gauge", "Open connections.", [(_labels(**at), each.connections) for each, at in rows]
-    total = [(_labels(**at), float(each.accepted)) for each, at in rows]
-    yield "connections_total", "counter", "Connections accepted.", total
-    refused = [(_labels(**at, reason=why), float(n)) for each, at in rows for why, n in each.refused.items()]
-    yield "refused_total", "counter", "Connections refused, by reason.", refused
-    ended = [(_labels(**at, end=how), float(n)) for each, at in rows for how, n in each.ended.items()]
-    yield "ended_total", "counter", "Connections ended, by how they did.", ended
-    received = [(_labels(**at, direction="received"), float(each.received)) for each, at in rows]
-    sent = [(_labels(**at, direction="sent"), float(each.sent)) for each, at in rows]
-    yield "bytes_total", "counter", "Bytes received from clients and sent to them.", received + sent
+_LISTENER = ["listener"]
+_ROUTE = ["listener", "hostname"]
 
 
-def _routes(routes: Sequence[RouteCounters]) -> Iterator[Family]:
-    rows = [(each, {"listener": each.listener, "hostname": each.hostname}) for each in routes]
-    now = [(_labels(**at), float(each.connections)) for each, at in rows]
-    yield "route_connections", "gauge", "Open connections of a route.", now
-    total = [(_labels(**at), float(each.accepted)) for each, at in rows]
-    yield "route_connections_total", "counter", "Connections that asked for a route.", total
-    refused = [(_labels(**at), float(each.refused)) for each, at in rows]
-    yield "route_refused_total", "counter", "Of these, connections that didn't reach the backend.", refused
-    received = [(_labels(**at, direction="received"), float(each.received)) for each, at in rows]
-    sent = [(_labels(**at, direction="sent"), float(each.sent)) for each, at in rows]
-    yield "route_bytes_total", "counter", "Bytes of a route received from clients and sent to them.", received + sent
+def _gauge(name: str, text: str, value: float | None, labels: Sequence[str] | None = None) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"mcproxy_{name}", text, value, labels)
+
+
+def _counter(name: str, text: str, labels: Sequence[str]) -> CounterMetricFamily:
+    return CounterMetricFamily(f"mcproxy_{name}", text, labels=labels)
+
+
+def _histogram(
+    name: str, text: str, labels: Sequence[str], rows: Iterable[tuple[Sequence[str], Distribution]]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(f"mcproxy_{name}", text, labels=labels)
+    for values, found in rows:
+        bounds = [*map(str, found.bounds), "+Inf"]
+        family.add_metric(values, list(zip(bounds, accumulate(found.counts), strict=True)), found.total)
+    return family
+
+
+def _listeners(listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
+    opened = _gauge("connections_open", "Open connections.", None, _LISTENER)
+    accepted = _counter("connections_accepted", "Connections accepted.", _LISTENER)
+    finished = _counter(
+        "connections_finished", "Connections that are over, by verdict and reason.", [*_LISTENER, "verdict", "reason"]
+    )
+    ended = _counter("connections_ended", "Connections that are over, by how they ended.", [*_LISTENER, "end"])
+    moved = _counter("bytes", "Bytes received from clients and sent to them.", [*_LISTENER, "direction"])
+    requests = _counter("requests", "Requests answered, by status class.", [*_LISTENER, "class"])
+    for each in listeners:
+        opened.add_metric([each.addr], each.connections)
+        accepted.add_metric([each.addr], each.accepted)
+        routed = sum(each.ended.values()) - sum(each.refused.values())
+        finished.add_metric([each.addr, "routed", Reason.OK], max(0, routed))
+        for reason, count in each.refused.items():
+            finished.add_metric([each.addr, "refused", reason], count)
+        for end, count in each.ended.items():
+            ended.add_metric([each.addr, end], count)
+        moved.add_metric([each.addr, "received"], each.received)
+        moved.add_metric([each.addr, "sent"], each.sent)
+        for status_class, count in each.requests.items():
+            requests.add_metric([each.addr, status_class], count)
+    yield from (opened, accepted, finished, ended, moved, requests)
+
+
+def _listener_histograms(listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
+    rows = [([each.addr], each) for each in listeners]
+    lasted = [(at, each.durations) for at, each in rows]
+    yield _histogram("connection_duration_seconds", "How long connections lasted.", _LISTENER, lasted)
+    dialled = [(at, each.dials) for at, each in rows]
+    yield _histogram("dial_duration_seconds", "How long connecting to backends took.", _LISTENER, dialled)
+
+
+def _routes(routes: Iterable[RouteCounters]) -> Iterator[Metric]:
+    opened = _gauge("route_connections_open", "Open connections of a route.", None, _ROUTE)
+    accepted = _counter("route_connections", "Connections that asked for a route.", _ROUTE)
+    refused = _counter("route_refused", "Of these, connections that didn't reach the backend.", _ROUTE)
+    moved = _counter("route_bytes", "Bytes received from a route's clients and sent to them.", [*_ROUTE, "direction"])
+    requests = _counter("route_requests", "Requests of a route answered, by status class.", [*_ROUTE, "class"])
+    for each in routes:
+        at = [each.listener, each.hostname]
+        opened.add_metric(at, each.connections)
+        accepted.add_metric(at, each.accepted)
+        refused.add_metric(at, each.refused)
+        moved.add_metric([*at, "received"], each.received)
+        moved.add_metric([*at, "sent"], each.sent)
+        for status_class, count in each.requests.items():
+            requests.add_metric([*at, status_class], count)
+    yield from (opened, accepted, refused, moved, requests)
+
+
+def _route_histograms(routes: Iterable[RouteCounters]) -> Iterator[Metric]:
+    rows = [([each.listener, each.hostname], each) for each in routes if each.listener]
+    lasted = [(at, each.durations) for at, each in rows]
+    yield _histogram("route_connection_duration_seconds", "How long connections of a route lasted.", _ROUTE, lasted)
+    dialled = [(at, each.dials) for at, each in rows]
+    yield _histogram("route_dial_duration_seconds", "How long connecting to a route's backend took.", _ROUTE, dialled)
 
 
 def _shown(routes: Sequence[RouteCounters]) -> list[RouteCounters]:

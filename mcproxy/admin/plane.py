@@ -15,7 +15,10 @@ from enum import StrEnum
 from typing import Protocol
 
 from mcproxy.model import End, FirewallRule, Listener, Mode, Reason, Route
+from mcproxy.stats import DIALS, DURATIONS, LAGS, Distribution
 from mcproxy.table import Table
+
+NO_DURATIONS, NO_DIALS, NO_LAGS = (Distribution.empty(bounds) for bounds in (DURATIONS, DIALS, LAGS))
 
 HUB_TIMEOUT = 5.0  # seconds that a native thread waits for the hub; the hub's own turns take milliseconds
 
@@ -43,6 +46,9 @@ class ListenerStatus:
     ended: Mapping[End, int] = field(default_factory=dict)
     received: int = 0  # bytes from clients
     sent: int = 0  # bytes to clients
+    requests: Mapping[str, int] = field(default_factory=dict)  # l7, by status class, such as "2xx"
+    durations: Distribution = NO_DURATIONS
+    dials: Distribution = NO_DIALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,9 @@ class RouteCounters:
     refused: int = 0  # of these, how many did not reach the backend
     received: int = 0
     sent: int = 0
+    requests: Mapping[str, int] = field(default_factory=dict)  # l7, by status class, such as "2xx"
+    durations: Distribution = NO_DURATIONS
+    dials: Distribution = NO_DIALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,9 @@ class PlaneStatus:
     certificates: Sequence[CertificateStatus] = ()
     geoip: GeoipStatus = GeoipStatus()
     log_level: str = "info"
+    log_dropped: int = 0  # lines, because nobody read them in time
+    log_left_out: int = 0  # lines, because there were too many of their kind
+    lag: Distribution = NO_LAGS  # how late the hub was
 
 
 @dataclass(frozen=True, slots=True)

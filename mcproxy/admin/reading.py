@@ -233,7 +233,8 @@ class Reading:
     ) -> pb.GetMetricsResponse:
         """Prometheus text."""
         status, routes = self.plane.status(), self.plane.route_counters()
-        return pb.GetMetricsResponse(text=metrics.render(status, routes, self.writer.live.table, len(self.watchers)))
+        own = metrics.Own(len(self.watchers), self.writer.store.failures)
+        return pb.GetMetricsResponse(text=metrics.render(status, routes, self.writer.live.table, own))
 
 
 def _after(token: str) -> listing.After | None:

@@ -1,4 +1,9 @@
-import re
+"""The metrics: Prometheus' own tools can read them, the numbers are there, and the series have a bound."""
+
+import subprocess
+import time
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from mcproxy import __version__
 from mcproxy.admin import metrics
@@ -11,67 +16,115 @@ from mcproxy.admin.plane import (
     State,
 )
 from mcproxy.model import End, Reason
+from mcproxy.stats import DIALS, DURATIONS, LAGS, Histogram
 from mcproxy.table import Table
 from tests.control_plane import RULES, SEED
 
+
+def observed(bounds: tuple[float, ...], *values: float) -> Histogram:
+    histogram = Histogram(bounds)
+    for value in values:
+        histogram.observe(value)
+    return histogram
+
+
+LISTENER = ListenerStatus(
+    ":443", True, 2, 10, {Reason.BLOCKED_IP: 3, Reason.ROUTE_UNKNOWN: 1}, {End.CLOSED: 5, End.REFUSED: 4}, 100, 2**53,
+    {"2xx": 7}, observed(DURATIONS, 0.01, 2.0).read(), observed(DIALS, 0.0007).read(),
+)  # fmt: skip
 STATUS = PlaneStatus(
     State.DRAINING,
     1000.5,
-    [ListenerStatus(":443", True, 2, 10, {Reason.BLOCKED_IP: 3}, {End.CLOSED: 5}, 100, 2**53 + 2)],
+    [LISTENER],
     [CertificateStatus(":443", "a.example.org", "/c.pem", 5000.0)],
     GeoipStatus("/geo.mmdb", 7.0),
+    log_dropped=8,
+    log_left_out=9,
+    lag=observed(LAGS, 0.003, 0.02).read(),
 )
 TABLE = Table.build(SEED, RULES, 42)
-_SAMPLE = re.compile(
-    r'mcproxy_[a-z_]+(\{[a-z]+="(?:[^"\\\n]|\\["\\n])*"(?:,[a-z]+="(?:[^"\\\n]|\\["\\n])*")*\})? [0-9.e+]+'
-)
 
 
-def rendered(*routes: RouteCounters) -> list[str]:
-    return metrics.render(STATUS, routes, TABLE, 1).splitlines()
+def rendered(*routes: RouteCounters) -> str:
+    return metrics.render(STATUS, routes, TABLE, metrics.Own(1, 2))
 
 
-def test_every_line_is_of_the_format() -> None:
-    lines = rendered(RouteCounters(":443", 'we"ird\\name\n', 1, 2, 0, 3, 4))
-    kinds: dict[str, str] = {}
-    for line in lines:
-        if line.startswith("# TYPE "):
-            _, _, name, kind = line.split()
-            assert name not in kinds, "each family once"
-            kinds[name] = kind
-        elif not line.startswith("# HELP "):
-            assert _SAMPLE.fullmatch(line), line
-            assert re.match(r"[a-z_]+", line)[0] in kinds, "after its type"  # type: ignore[index]
-    assert all(kind == "counter" for name, kind in kinds.items() if name.endswith("_total"))
+def samples(text: str) -> dict[str, float]:
+    """Each sample by its name and labels, as people write them."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+            key = f"{sample.name}{{{labels}}}" if labels else sample.name
+            assert key not in found, "each series once"
+            found[key] = sample.value
+    return found
+
+
+def test_promtool_finds_nothing_wrong() -> None:
+    text = rendered(RouteCounters(":443", 'we"ird\\name\n', 1, 2, 0, 3, 4))
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_the_numbers() -> None:
-    lines = rendered(RouteCounters(":443", "git.example.org", 1, 2, 1, 3, 4))
-    for line in (
-        f'mcproxy_info{{version="{__version__}"}} 1',
-        "mcproxy_start_time_seconds 1000.5",
-        "mcproxy_draining 1",
-        "mcproxy_generation 42",
-        'mcproxy_firewall_rules{kind="cidr"} 1',
-        "mcproxy_watchers 1",
-        "mcproxy_geoip_build_time_seconds 7",
-        'mcproxy_certificate_not_after_seconds{listener=":443",hostname="a.example.org"} 5000',
-        'mcproxy_connections{listener=":443"} 2',
-        'mcproxy_connections_total{listener=":443"} 10',
-        'mcproxy_refused_total{listener=":443",reason="blocked_ip"} 3',
-        'mcproxy_ended_total{listener=":443",end="closed"} 5',
-        'mcproxy_bytes_total{listener=":443",direction="sent"} 9007199254740994',
-        'mcproxy_route_connections_total{listener=":443",hostname="git.example.org"} 2',
-        'mcproxy_route_refused_total{listener=":443",hostname="git.example.org"} 1',
-    ):
-        assert line in lines
+    found = samples(rendered(RouteCounters(":443", "git.example.org", 1, 2, 1, 3, 4, {"5xx": 6})))
+    expected = {
+        f'mcproxy_info{{version="{__version__}"}}': 1,
+        "mcproxy_start_time_seconds": 1000.5,
+        "mcproxy_draining": 1,
+        "mcproxy_generation": 42,
+        'mcproxy_firewall_rules{kind="cidr"}': 1,
+        'mcproxy_firewall_rules{kind="country"}': 0,
+        'mcproxy_firewall_hits_total{kind="ip"}': 3,
+        'mcproxy_firewall_hits_total{kind="cidr"}': 0,
+        "mcproxy_watchers": 1,
+        "mcproxy_database_errors_total": 2,
+        "mcproxy_log_lines_dropped_total": 8,
+        "mcproxy_log_lines_left_out_total": 9,
+        "mcproxy_geoip_build_time_seconds": 7,
+        'mcproxy_certificate_not_after_seconds{hostname="a.example.org",listener=":443"}': 5000,
+        'mcproxy_hub_lag_seconds_bucket{le="0.0025"}': 0,
+        'mcproxy_hub_lag_seconds_bucket{le="0.005"}': 1,
+        'mcproxy_hub_lag_seconds_bucket{le="+Inf"}': 2,
+        "mcproxy_hub_lag_seconds_sum": 0.023,
+        'mcproxy_connections_open{listener=":443"}': 2,
+        'mcproxy_connections_accepted_total{listener=":443"}': 10,
+        'mcproxy_connections_finished_total{listener=":443",reason="blocked_ip",verdict="refused"}': 3,
+        'mcproxy_connections_finished_total{listener=":443",reason="ok",verdict="routed"}': 5,
+        'mcproxy_connections_ended_total{end="closed",listener=":443"}': 5,
+        'mcproxy_bytes_total{direction="sent",listener=":443"}': 2**53,
+        'mcproxy_requests_total{class="2xx",listener=":443"}': 7,
+        'mcproxy_connection_duration_seconds_bucket{le="0.025",listener=":443"}': 1,
+        'mcproxy_connection_duration_seconds_count{listener=":443"}': 2,
+        'mcproxy_dial_duration_seconds_bucket{le="0.001",listener=":443"}': 1,
+        'mcproxy_route_connections_open{hostname="git.example.org",listener=":443"}': 1,
+        'mcproxy_route_connections_total{hostname="git.example.org",listener=":443"}': 2,
+        'mcproxy_route_refused_total{hostname="git.example.org",listener=":443"}': 1,
+        'mcproxy_route_bytes_total{direction="received",hostname="git.example.org",listener=":443"}': 3,
+        'mcproxy_route_requests_total{class="5xx",hostname="git.example.org",listener=":443"}': 6,
+        'mcproxy_route_dial_duration_seconds_count{hostname="git.example.org",listener=":443"}': 0,
+    }
+    assert {key: found[key] for key in expected} == expected
+    assert found["mcproxy_process_open_fds"] > 0
+    assert found["mcproxy_process_max_fds"] > found["mcproxy_process_open_fds"]
 
 
 def test_series_have_a_bound_and_the_rest_is_summed_up() -> None:
     many = [RouteCounters(":443", f"h{i}.example.org", 1, i, 1, 2, 3) for i in range(metrics.MAX_ROUTES + 10)]
-    lines = [line for line in rendered(*many) if line.startswith("mcproxy_route_connections_total")]
-    assert len(lines) == metrics.MAX_ROUTES + 1
-    assert lines[0].startswith(
-        f'mcproxy_route_connections_total{{listener=":443",hostname="h{len(many) - 1}.example.org"}}'
-    )
-    assert lines[-1] == f'mcproxy_route_connections_total{{listener="",hostname="(other)"}} {sum(range(10))}'
+    found = samples(rendered(*many))
+    totals = {key: value for key, value in found.items() if key.startswith("mcproxy_route_connections_total")}
+    assert len(totals) == metrics.MAX_ROUTES + 1
+    assert f'mcproxy_route_connections_total{{hostname="h{len(many) - 1}.example.org",listener=":443"}}' in totals
+    assert totals['mcproxy_route_connections_total{hostname="(other)",listener=""}'] == sum(range(10))
+    counts = [key for key in found if key.startswith("mcproxy_route_dial_duration_seconds_count")]
+    assert len(counts) == metrics.MAX_ROUTE_HISTOGRAMS
+
+
+def test_the_largest_answer_is_affordable() -> None:
+    """Its 10,000 lines are made in a native thread, which takes the interpreter away from the hub."""
+    many = [RouteCounters(":443", f"h{i}.example.org", 1, i, 1, 2, 3, {"2xx": 1}) for i in range(metrics.MAX_ROUTES)]
+    began = time.thread_time()
+    text = rendered(*many)
+    assert time.thread_time() - began < 1.0
+    assert len(text) < 4 << 20, "what gRPC takes in one message"

@@ -152,7 +152,7 @@ def test_a_snapshot_is_made_beside_the_database(control: Control) -> None:
 
 def test_metrics(control: Control) -> None:
     text = call(control, "GetMetrics", pb.GetMetricsRequest()).text
-    assert "mcproxy_generation 1\n" in text
+    assert "mcproxy_generation 1.0\n" in text
 
 
 def test_watching_until_the_caller_ends_it(control: Control) -> None:

@@ -1,4 +1,4 @@
-"""deploy/scripts/backup.sh and prune-backups.sh: what is taken can be restored; no more is removed than was asked for."""
+"""backup.sh and prune-backups.sh: what is taken can be restored; no more is removed than was asked for."""
 
 import subprocess
 import sys

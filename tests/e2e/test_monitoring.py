@@ -1,0 +1,158 @@
+"""deploy/prometheus: promtool accepts the alerts, each fires when it should, and nothing asks for a metric that isn't.
+
+What is asked for is held against the metrics of the real program.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.admin.test_metrics import rendered
+from tests.conftest import MakeBackend
+from tests.e2e.test_service_manager import document, echoed
+from tests.peers import echo
+from tests.program import ROOT, Server, environment, free_port
+
+FOLDER = ROOT / "deploy" / "prometheus"
+ALERTS = FOLDER / "alerts.yml"
+DASHBOARD = FOLDER / "dashboard.json"
+
+
+def promtool(*arguments: str | Path) -> str:
+    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_promtool_accepts_the_alerts() -> None:
+    assert "SUCCESS: 10 rules found" in promtool("check", "rules", ALERTS)
+
+
+def finished(reason: str, verdict: str, values: str) -> dict[str, str]:
+    labels = f'instance="m", listener=":443", verdict="{verdict}", reason="{reason}"'
+    return {"series": f"mcproxy_connections_finished_total{{{labels}}}", "values": values}
+
+
+# What makes each fire within half an hour, a sample a minute.
+FIRING: dict[str, list[dict[str, str]]] = {
+    "MCProxyDown": [{"series": 'node_textfile_mtime_seconds{instance="m", file="/x/mcproxy.prom"}', "values": "0x30"}],
+    "MCProxyBackendDown": [finished("ok", "routed", "0+60x30"), finished("backend_refused", "refused", "0+6x30")],
+    "MCProxyClientsRefused": [finished("ok", "routed", "0+1x30"), finished("route_unknown", "refused", "0+60x30")],
+    "MCProxyBug": [finished("internal_error", "refused", "0x20 1x10")],
+    "MCProxyDescriptorsLow": [
+        {"series": 'mcproxy_process_open_fds{instance="m"}', "values": "90x30"},
+        {"series": 'mcproxy_process_max_fds{instance="m"}', "values": "100x30"},
+    ],
+    "MCProxyHubLate": [
+        {"series": 'mcproxy_hub_lag_seconds_bucket{instance="m", le="0.1"}', "values": "0+1x30"},
+        {"series": 'mcproxy_hub_lag_seconds_bucket{instance="m", le="0.5"}', "values": "0+10x30"},
+        {"series": 'mcproxy_hub_lag_seconds_bucket{instance="m", le="+Inf"}', "values": "0+10x30"},
+    ],
+    "MCProxyDatabaseErrors": [{"series": 'mcproxy_database_errors_total{instance="m"}', "values": "0x20 1x10"}],
+    "MCProxyLogLost": [{"series": 'mcproxy_log_lines_dropped_total{instance="m"}', "values": "0x20 1x10"}],
+    "MCProxyCertificateEnds": [
+        {"series": 'mcproxy_certificate_not_after_seconds{instance="m", hostname="a"}', "values": "86400x120"}
+    ],
+    "MCProxyGeoIPOld": [{"series": 'mcproxy_geoip_build_time_seconds{instance="m"}', "values": "-9000000x120"}],
+}
+HEALTHY = [
+    {"series": 'node_textfile_mtime_seconds{instance="m", file="/x/mcproxy.prom"}', "values": "0+60x120"},
+    finished("ok", "routed", "0+60x120"),
+    finished("backend_refused", "refused", "0+1x120"),
+    finished("route_unknown", "refused", "0+20x120"),
+    finished("internal_error", "refused", "7x120"),
+    {"series": 'mcproxy_process_open_fds{instance="m"}', "values": "50x120"},
+    {"series": 'mcproxy_process_max_fds{instance="m"}', "values": "100x120"},
+    {"series": 'mcproxy_hub_lag_seconds_bucket{instance="m", le="0.005"}', "values": "0+240x120"},
+    {"series": 'mcproxy_hub_lag_seconds_bucket{instance="m", le="+Inf"}', "values": "0+240x120"},
+    {"series": 'mcproxy_database_errors_total{instance="m"}', "values": "3x120"},
+    {"series": 'mcproxy_log_lines_dropped_total{instance="m"}', "values": "3x120"},
+    {"series": 'mcproxy_certificate_not_after_seconds{instance="m", hostname="a"}', "values": "2600000x120"},
+    {"series": 'mcproxy_geoip_build_time_seconds{instance="m"}', "values": "0x120"},
+]
+
+
+def asked(tmp_path: Path, series: list[dict[str, str]], query: str, samples: list[dict[str, Any]], at: str) -> None:
+    test = {
+        "interval": "1m",
+        "input_series": series,
+        "promql_expr_test": [{"expr": query, "eval_time": at, "exp_samples": samples}],
+    }
+    path = tmp_path / "test.yml"
+    path.write_text(json.dumps({"rule_files": [str(ALERTS)], "tests": [test]}))  # JSON is YAML
+    promtool("test", "rules", path)
+
+
+@pytest.mark.parametrize("alert", FIRING)
+def test_each_alert_fires(alert: str, tmp_path: Path) -> None:
+    hours = alert in {"MCProxyCertificateEnds", "MCProxyGeoIPOld"}
+    query = f'count(ALERTS{{alertname="{alert}", alertstate="firing"}})'
+    asked(tmp_path, FIRING[alert], query, [{"labels": "{}", "value": 1}], "119m" if hours else "25m")
+
+
+def test_every_alert_has_a_test() -> None:
+    assert set(re.findall(r"alert: (\w+)", ALERTS.read_text())) == set(FIRING)
+
+
+def test_a_healthy_server_wakes_nobody(tmp_path: Path) -> None:
+    asked(tmp_path, HEALTHY, 'count(ALERTS{alertstate="firing"})', [], "119m")
+
+
+def expressions() -> Iterator[str]:
+    dashboard = json.loads(DASHBOARD.read_text())
+    for panel in dashboard["panels"]:
+        yield from (target["expr"] for target in panel["targets"])
+    yield from (each["expr"] for each in dashboard["annotations"]["list"])
+    yield from (each["definition"] for each in dashboard["templating"]["list"] if each["type"] == "query")
+
+
+def test_the_dashboard_asks_what_prometheus_understands(tmp_path: Path) -> None:
+    questions = [each for each in expressions() if not each.startswith("label_values")]
+    assert len(questions) > 15
+    rules = [
+        {"record": f"panel:{i}", "expr": re.sub(r"\$__rate_interval", "5m", each)} for i, each in enumerate(questions)
+    ]
+    path = tmp_path / "rules.yml"
+    path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    assert f"SUCCESS: {len(rules)} rules found" in promtool("check", "rules", path)
+
+
+def test_panels_do_not_overlap() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert at["x"] + at["w"] <= 24
+        assert not cells & taken
+        taken |= cells
+
+
+def metric_names(text: str) -> set[str]:
+    return set(re.findall(r"^(\w+?)(?:\{| )", text, re.MULTILINE))
+
+
+def test_what_is_asked_for_exists(tmp_path: Path, backend: MakeBackend) -> None:
+    port = free_port()
+    config = {
+        **document(f"127.0.0.1:{port}", backend(echo).address), "grpc": {"addr": f"unix:{tmp_path}/admin.sock"},
+    }  # fmt: skip
+    with Server(tmp_path, config) as server:
+        echoed(port)
+        server.connections(1)
+        command: list[str | Path] = [sys.executable, "-m", "mcproxy", "metrics", "-c", tmp_path / "mcproxy.toml"]
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=True)
+    real = metric_names(done.stdout)
+    assert f'mcproxy_connections_accepted_total{{listener="127.0.0.1:{port}"}} 1.0' in done.stdout
+    assert re.search(
+        r'mcproxy_route_dial_duration_seconds_count\{hostname="a.test",listener="[^"]+"\} 1\.0', done.stdout
+    )
+    asked_for = set(re.findall(r"mcproxy_\w+", "\n".join([ALERTS.read_text(), *expressions()])))
+    made_up = metric_names(rendered())  # with certificates, a GeoIP database and requests, which this server has not
+    assert asked_for <= real | made_up
+    assert len(asked_for & real) > 12
