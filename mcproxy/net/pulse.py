@@ -31,7 +31,7 @@ class Pulse:
         """`lag` takes the seconds by which each beat was late."""
         self._lag = lag
         self._clock = clock
-        self._timer = get_hub().loop.timer(PERIOD)
+        self._timer = get_hub().loop.timer(PERIOD, PERIOD)
         self._expected = 0.0
         self._jobs: list[_Job] = []
 
@@ -43,9 +43,10 @@ class Pulse:
         self._jobs.append(_Job(seconds, 0.0, job))
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Begin to beat: the next one is a `PERIOD` away."""
         self._expected = self._clock() + PERIOD
-        self._timer.start(self.beat, update=True)
+        # `again` and not `start`: that goes on with what was left of a timer, which after a beat is nothing.
+        self._timer.again(self.beat, update=True)
 
     def beat(self) -> None:
         """One beat; the timer calls it, and is set anew."""

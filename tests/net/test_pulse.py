@@ -1,6 +1,7 @@
 """The pulse feels how late the hub is, and what hangs on it stops with the hub."""
 
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,24 @@ def test_jobs_run_at_their_interval(clock: Clock) -> None:
     pulse.close()
     assert len(often) == 41
     assert seldom == [100.0 + PERIOD, 110.0 + PERIOD]
+
+
+def test_it_beats_four_times_a_second_and_no_more() -> None:
+    hub = HubThread()
+    lag = Histogram(LAGS)
+
+    def begin() -> Pulse:
+        pulse = Pulse(lag)
+        pulse.start()
+        return pulse
+
+    began = time.monotonic()
+    pulse = hub.call(begin)
+    until(lambda: sum(lag.read().counts) >= 3, "three beats")
+    hub.call(pulse.close)
+    most = (time.monotonic() - began) / PERIOD * 1.1 + 1  # the loop's clock and ours are read at different moments
+    assert sum(lag.read().counts) <= most
+    hub.close()
 
 
 def test_a_hub_that_stands_still_feeds_no_watchdog(tmp_path: Path) -> None:
