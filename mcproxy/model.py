@@ -85,6 +85,7 @@ class Refused(Exception):
 class End(StrEnum):
     """How a connection ended."""
 
+    OPEN = "open"  # it has not: a line that is written of it every hour
     REFUSED = "refused"  # before the relay; the reason says why
     CLOSED = "closed"  # both sides sent FIN
     CLIENT_RESET = "client_reset"

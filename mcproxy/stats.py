@@ -86,12 +86,17 @@ class Tally:
         self.total += 1
         self.open += 1
 
-    def end(self, connection: Connection) -> None:
-        """Count what is known of a connection only when it has ended."""
+    def move(self, up: int, down: int) -> None:
+        """Count bytes of a connection that goes on."""
+        self.bytes_up += up
+        self.bytes_down += down
+
+    def end(self, connection: Connection, counted: tuple[int, int] = (0, 0)) -> None:
+        """Count what is known of a connection only when it has ended; `move` has `counted` these bytes already."""
         self.open -= 1
         self.durations.observe(connection.duration)
-        self.bytes_up += connection.bytes_up
-        self.bytes_down += connection.bytes_down
+        self.bytes_up += connection.bytes_up - counted[0]
+        self.bytes_down += connection.bytes_down - counted[1]
         self.ends[connection.end] += 1
         if connection.reason is not Reason.OK:
             self.refused[connection.reason] += 1
@@ -110,6 +115,7 @@ class Stats:
         self.listeners: dict[str, Tally] = {}
         self.routes: dict[RouteKey, Tally] = {}
         self.lag = Histogram(LAGS)  # how late the hub is
+        self.lines_left_out = 0  # of the log, being too many
 
     def __repr__(self) -> str:
         return f"<Stats listeners={len(self.listeners)} routes={len(self.routes)}>"

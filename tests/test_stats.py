@@ -74,3 +74,20 @@ def test_a_tally_knows_how_long_its_connections_lasted() -> None:
     tally.end(ended(duration=0.7))
     assert tally.durations.read().counts[DURATIONS.index(1.0)] == 1
     assert not sum(tally.dials.read().counts)
+
+
+def test_bytes_of_a_connection_that_lives_count_once() -> None:
+    tally = Stats().listener(":443")
+    tally.begin()
+    tally.move(7, 11)
+    tally.move(1, 0)
+    assert (tally.bytes_up, tally.bytes_down) == (8, 11)
+    tally.end(ended(bytes_up=10, bytes_down=20), (8, 11))
+    assert (tally.bytes_up, tally.bytes_down) == (10, 20)
+
+
+def test_requests_by_status_class() -> None:
+    tally = Stats().listener(":443")
+    for status in (200, 204, 404, 502):
+        tally.answer(status)
+    assert tally.requests == {"2xx": 2, "4xx": 1, "5xx": 1}

@@ -130,9 +130,9 @@ class Session:
     """One client connection. All of it happens on the hub's thread."""
 
     __slots__ = (
-        "_admitted", "_entered", "_greenlet", "_moved", "_peeked", "_quiet_since", "_relay", "_started", "_tally",
-        "address", "carrier", "client", "deadline", "destination", "detail", "end", "hello", "id", "listener", "packed",
-        "phase", "readable", "reason", "route", "shared", "slot", "table",
+        "_admitted", "_counted", "_entered", "_greenlet", "_moved", "_peeked", "_quiet_since", "_relay", "_started",
+        "_tally", "address", "carrier", "client", "deadline", "destination", "detail", "end", "hello", "id", "lines",
+        "listener", "packed", "phase", "readable", "reason", "route", "shared", "slot", "table",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, listener: str, tally: Tally, client: RawSocket, peer: Endpoint) -> None:
@@ -148,11 +148,13 @@ class Session:
         self._peeked = b""  # the ClientHello, still in the kernel too
         self._relay: Relay | None = None
         self.carrier: Carrier | None = None
+        self._counted = (0, 0)  # bytes up and down that the tallies have already
         self._moved = 0  # bytes delivered when the sweeper last looked
         self._quiet_since = 0.0  # when it first saw that number
         self.deadline = 0.0
         self.slot = 0
         self.id = next(_ids)
+        self.lines = 0  # that were written of it while it lives
         self.listener = listener
         self.address = peer  # the client's
         self.destination: Endpoint | None = None  # where the client connected to, if a PROXY header told
@@ -282,9 +284,8 @@ class Session:
 
     def count_dial(self, seconds: float) -> None:
         """Count how long connecting to the backend took."""
-        assert self.route is not None
-        self._tally.dials.observe(seconds)
-        self.shared.stats.route((self.listener, self.route.hostname)).dials.observe(seconds)
+        for tally in self._tallies():
+            tally.dials.observe(seconds)
 
     def proxy_header(self) -> bytes:
         """What the backend gets before anything else: a PROXY header if the route asks for it."""
@@ -364,10 +365,27 @@ class Session:
         if self._entered:
             shared.limits.leave(self.listener)
         connection = self.connection()
-        self._tally.end(connection)
-        if self.route is not None:
-            shared.stats.route((self.listener, self.route.hostname)).end(connection)
+        for tally in self._tallies():
+            tally.end(connection, self._counted)
         shared.ended(connection)
+
+    def _tallies(self) -> list[Tally]:
+        """Where it is counted."""
+        of_route = [self.shared.stats.route((self.listener, self.route.hostname))] if self.route else []
+        return [self._tally, *of_route]
+
+    def count_moved(self) -> None:
+        """Count the bytes so far, rather than at the end."""
+        up, down = self.bytes_up, self.bytes_down
+        if (up, down) != self._counted:
+            for tally in self._tallies():
+                tally.move(up - self._counted[0], down - self._counted[1])
+            self._counted = (up, down)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was accepted."""
+        return time.monotonic() - self._started
 
     @property
     def bytes_up(self) -> int:

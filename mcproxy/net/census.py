@@ -1,0 +1,53 @@
+"""The census: every open session is looked at now and then, a few at each beat of the pulse.
+
+What a session has moved is counted when it ends; of one that lives for hours the counters would hear in hours. So the
+census counts what it has moved so far, and has a line written of it every hour, which is also what is left of it in the
+log should the machine lose power.
+"""
+
+from collections.abc import Callable
+
+from mcproxy.model import Connection, End
+from mcproxy.net.pulse import PERIOD
+from mcproxy.net.session import Session
+
+ROUND = 15.0  # seconds for a look at all: as often as metrics are usually scraped
+LINE_INTERVAL = 3600.0  # seconds between two lines of one connection: 24 a day, where an idle one may live for weeks
+SLICE = 16  # sessions that are looked at in a beat at least, some 10 us
+
+
+class Census:
+    """Visits the sessions of a worker, on the hub's thread."""
+
+    def __init__(
+        self,
+        sessions: dict[int, Session],
+        write: Callable[[Connection], object],
+        line_interval: float = LINE_INTERVAL,
+    ) -> None:
+        """`write` gets each connection that lives, every `line_interval` seconds."""
+        self._sessions = sessions
+        self._write = write
+        self._line_interval = line_interval
+        self._ids: list[int] = []  # those to be visited in this round
+        self._slice = SLICE
+
+    def __repr__(self) -> str:
+        return f"<Census left={len(self._ids)}>"
+
+    def step(self) -> None:
+        """Visit the next few; what the pulse calls at each beat."""
+        if not self._ids:
+            self._ids = list(self._sessions)
+            self._slice = max(SLICE, int(len(self._ids) / (ROUND / PERIOD)) + 1)
+        batch, self._ids = self._ids[: self._slice], self._ids[self._slice :]
+        for number in batch:
+            if (session := self._sessions.get(number)) is not None:
+                self._visit(session)
+
+    def _visit(self, session: Session) -> None:
+        session.count_moved()
+        lines = int(session.age / self._line_interval)
+        if lines > session.lines:
+            session.lines = lines
+            self._write(session.connection()._replace(end=End.OPEN))

@@ -1,0 +1,74 @@
+"""The census counts what open sessions have moved, and writes a line of those that live long."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from mcproxy.model import Connection, End
+from mcproxy.net.census import SLICE, Census
+from tests.test_log import ended
+
+
+class Open:
+    """A session as the census sees it."""
+
+    def __init__(self, age: float = 0.0) -> None:
+        self.age = age
+        self.lines = 0
+        self.counted = 0
+
+    def count_moved(self) -> None:
+        self.counted += 1
+
+    def connection(self) -> Connection:
+        return ended(duration=self.age)
+
+
+@pytest.fixture
+def written() -> Iterator[list[Connection]]:
+    lines: list[Connection] = []
+    yield lines
+    assert all(line.end is End.OPEN for line in lines)
+
+
+def census_of(sessions: dict[int, Open], written: list[Connection]) -> Census:
+    return Census(sessions, written.append, 100.0)  # type: ignore[arg-type]
+
+
+def test_every_session_is_visited_once_a_round(written: list[Connection]) -> None:
+    sessions = {i: Open() for i in range(10 * SLICE)}
+    census = census_of(sessions, written)
+    for _ in range(10):
+        census.step()
+    assert {session.counted for session in sessions.values()} == {1}
+    census.step()
+    assert sum(session.counted for session in sessions.values()) == 11 * SLICE
+
+
+def test_a_round_takes_no_longer_for_many(written: list[Connection]) -> None:
+    sessions = {i: Open() for i in range(6000)}
+    census = census_of(sessions, written)
+    for _ in range(60):
+        census.step()
+    assert {session.counted for session in sessions.values()} == {1}
+
+
+def test_sessions_come_and_go_meanwhile(written: list[Connection]) -> None:
+    sessions = {i: Open() for i in range(2 * SLICE)}
+    census = census_of(sessions, written)
+    census.step()
+    for i in list(sessions):
+        del sessions[i]
+    census.step()
+    sessions[999] = Open()
+    census.step()
+    assert sessions[999].counted == 1
+
+
+def test_a_line_for_each_interval_that_it_lives(written: list[Connection]) -> None:
+    session = Open()
+    census = census_of({1: session}, written)
+    for age in (0.0, 99.0, 100.0, 101.0, 199.0, 205.0, 206.0):
+        session.age = age
+        census.step()
+    assert [line.duration for line in written] == [100.0, 205.0]
