@@ -23,10 +23,12 @@ from mcproxy import log as log_lines
 from mcproxy.admin.server import AdminError
 from mcproxy.config import Config, Problem
 from mcproxy.control import Control, HubPlane
+from mcproxy.journal import ConnectionLog
 from mcproxy.l7.contexts import Contexts
 from mcproxy.l7.terminate import PROTOCOLS, Terminator
 from mcproxy.log import Sink
 from mcproxy.model import Connection, Exchange
+from mcproxy.net.census import Census
 from mcproxy.net.pulse import Pulse
 from mcproxy.net.session import Shared, Timeouts
 from mcproxy.net.worker import Door, Worker
@@ -38,6 +40,7 @@ from mcproxy.store.errors import StoreError
 from mcproxy.table import Live, Table
 
 STATUS_INTERVAL = 10.0  # seconds between two status lines for the service manager
+REPORT_INTERVAL = 10.0  # seconds between two lines on what the log has left out
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +63,6 @@ class App:
         self.config = config
         self.notifier = notifier or Notifier()
         self.inherited = inherited or Inherited()
-        self._put_line = put_line
-        self._line = log_lines.CONNECTION_LINE[config.log.format]
-        self._exchange_line = log_lines.EXCHANGE_LINE[config.log.format]
         geoip = _open_geoip(config)
         try:
             self.control = Control(config)
@@ -82,6 +82,7 @@ class App:
         )
         self.worker = Worker(shared, given=self.inherited.take)
         self.pulse = Pulse(shared.stats.lag)
+        self.lines = ConnectionLog(put_line, config.log.format, shared.stats)
         self.door = Door()
         self.plane = HubPlane(self.worker, self.door, config.firewall.geoip_db, self.contexts)
         shared.opened = self.plane.opened
@@ -111,6 +112,8 @@ class App:
     def _begin_telling(self) -> None:
         """Tell the service manager that we serve, from now on how it goes, and that the hub turns."""
         self.pulse.every(STATUS_INTERVAL, lambda: self.notifier.status(f"{self.plane.state}: {self._summary()}"))
+        self.pulse.every(REPORT_INTERVAL, self.lines.report)
+        self.pulse.every(0.0, Census(self.worker.shared.sessions, self.lines.put).step)
         if self.notifier.interval:
             self.pulse.every(self.notifier.interval, self.notifier.alive)
         self.pulse.start()
@@ -161,6 +164,7 @@ class App:
         self.worker.stop_listening()
         clean = self.worker.drain(self.config.proxy.shutdown_timeout)
         self.control.close()
+        self.lines.report()
         self.pulse.close()
         self.inherited.close()
         self.notifier.close()
@@ -171,12 +175,12 @@ class App:
         return clean
 
     def _ended(self, connection: Connection) -> None:
-        self._put_line(self._line(connection))
+        self.lines.put(connection)
         self.plane.ended(connection)
 
     def _exchanged(self, exchange: Exchange) -> None:
         self.worker.shared.stats.route((exchange.listener, exchange.route)).answered(exchange)
-        self._put_line(self._exchange_line(exchange))
+        self.lines.put_exchange(exchange)
 
 
 def _log_certificates(table: Table) -> None:
@@ -193,6 +197,7 @@ def serve(config: Config) -> int:
     handler = log_lines.configure(sink, config.log.level, config.log.format)
     try:
         app = App(config, sink.put, Notifier.from_environment(), Inherited.from_environment())
+        app.plane.log_dropped = lambda: sink.dropped
         app.start()
         _tune_collector()
         _wait_for_signal(app)

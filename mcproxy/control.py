@@ -68,6 +68,7 @@ class HubPlane:
     def __init__(self, worker: Worker, door: Door, geoip_path: str, contexts: Contexts) -> None:
         """`contexts` are those of the l7 routes."""
         self.state = State.SERVING
+        self.log_dropped: Callable[[], int] = lambda: 0
         self._worker = worker
         self._shared = worker.shared
         self._door = door
@@ -118,6 +119,8 @@ class HubPlane:
             self._certificates(),
             self._geoip_status(),
             logging.getLevelName(logging.getLogger("mcproxy").level).lower(),
+            log_dropped=self.log_dropped(),
+            log_left_out=self._shared.stats.lines_left_out,
             lag=self._shared.stats.lag.read(),
         )
 

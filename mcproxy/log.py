@@ -47,6 +47,11 @@ class Sink:
     def __repr__(self) -> str:
         return f"<Sink waiting={len(self._lines)} dropped={self._dropped}>"
 
+    @property
+    def dropped(self) -> int:
+        """Lines that were read too slowly, ever."""
+        return self._dropped
+
     def put(self, line: str) -> None:
         """Queue a line, which ends in a newline. Never blocks; any thread may call it."""
         if len(self._lines) >= MAX_WAITING:

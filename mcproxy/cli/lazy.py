@@ -36,6 +36,7 @@ COMMANDS = {
     "explain": "mcproxy.cli.explain:explain",
     "firewall": "mcproxy.cli.firewall:firewall",
     "listeners": "mcproxy.cli.listeners:listeners",
+    "log-level": "mcproxy.cli.status:log_level",
     "metrics": "mcproxy.cli.status:metrics",
     "rollback": "mcproxy.cli.routes:rollback",
     "routes": "mcproxy.cli.routes:routes",

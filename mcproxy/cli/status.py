@@ -1,4 +1,4 @@
-"""`mcproxy status` and `mcproxy metrics`: how the server is."""
+"""`mcproxy status`, `mcproxy metrics` and `mcproxy log-level`: how the server is, and how much of it is told."""
 
 import time
 from pathlib import Path
@@ -99,6 +99,16 @@ def _routes(routes: list[pb.RouteCounters]) -> None:
     output.emit_table(columns, rows, "No route has had a connection yet.")
     if len(shown) < len(busiest):
         click.echo(f"and {len(busiest) - len(shown)} more")
+
+
+@click.command("log-level")
+@config_option
+@click.argument("level", type=click.Choice(["debug", "info", "warning", "error"]))
+def log_level(given: Path | None, level: str) -> None:
+    """Log from LEVEL on, until the server's next start; above info there is no line for a connection."""
+    with connected(given) as client:
+        client.call("SetLogLevel", pb.SetLogLevelRequest(level=level))
+    click.echo(f"logs from {level} on")
 
 
 @click.command()

@@ -62,3 +62,10 @@ def test_metrics(tmp_path: Path) -> None:
         assert text.startswith("# HELP mcproxy_info ")
         assert text.endswith("\n")
         assert not text.endswith("\n\n")
+
+
+def test_log_level(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        assert user.ok("log-level", "warning") == "logs from warning on\n"
+        assert control.plane.level == "warning"
+        assert "'loud' is not one of" in user.fails(2, "log-level", "loud")
