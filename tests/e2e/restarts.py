@@ -10,6 +10,7 @@ is refused or reset, or gets less, is a failure. The restarts are spread over th
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from itertools import count
@@ -97,7 +98,8 @@ def restart_under_load(folder: Path, restarts: int, connections: int) -> tuple[i
 def main() -> int:
     """Run it, tell, and return 1 where a client was failed."""
     folder, restarts, connections = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    done, failures, slowest = restart_under_load(folder, restarts, connections)
+    with tempfile.TemporaryDirectory(dir=folder) as fresh:  # a database of an earlier run names another port
+        done, failures, slowest = restart_under_load(Path(fresh), restarts, connections)
     print(f"{done} connections over {restarts} restarts, {len(failures)} failed, the slowest took {slowest:.2f} s")
     for failure in failures[:10]:
         print(failure, file=sys.stderr)
