@@ -6,10 +6,10 @@ reached, 1 where it says no.
 
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 # The C library prints its own lines about failed handshakes, on top of our one sentence; read when it is loaded.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -41,8 +41,12 @@ _REMEDIES = {
 class Client:
     """Calls methods of the service by name."""
 
-    def __init__(self, stub: Any, address: str, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, stub: Any, address: str, timeout: float = TIMEOUT, failed: Callable[[str, int], NoReturn] = fail
+    ) -> None:
+        """`failed` gets the sentence and the exit status of what goes wrong."""
         self._stub = stub
+        self._failed = failed
         self._address = address
         self._timeout = timeout
 
@@ -70,7 +74,7 @@ class Client:
         try:
             yield
         except grpc.RpcError as error:
-            fail(*self._failure(error))
+            self._failed(*self._failure(error))
 
     def _failure(self, error: Any) -> tuple[str, int]:
         details = error.details() or error.code().name
@@ -88,7 +92,7 @@ class Client:
 
 
 @contextmanager
-def connected(given: Path | None) -> Iterator[Client]:
+def connected(given: Path | None, failed: Callable[[str, int], NoReturn] = fail) -> Iterator[Client]:
     """The server of the configuration file that was given or found."""
     path = find_config(given)
     section = load_config(path).grpc
@@ -101,7 +105,7 @@ def connected(given: Path | None) -> Iterator[Client]:
     else:
         channel = grpc.secure_channel(target, _credentials(section), options=options)
     with channel:
-        yield Client(pb_grpc.ProxyAdminServiceStub(channel), section.addr)  # type: ignore[no-untyped-call]
+        yield Client(pb_grpc.ProxyAdminServiceStub(channel), section.addr, failed=failed)  # type: ignore[no-untyped-call]
 
 
 def _target(addr: str) -> str:

@@ -42,5 +42,6 @@ COMMANDS = {
     "routes": "mcproxy.cli.routes:routes",
     "snapshot": "mcproxy.cli.database:snapshot_command",
     "status": "mcproxy.cli.status:status",
+    "top": "mcproxy.cli.top:top",
     "watch": "mcproxy.cli.connections:watch",
 }
