@@ -1,0 +1,149 @@
+"""A machine for RUNBOOK.md: an installation of its own, and stand-ins for what is PID 1's business."""
+
+import fcntl
+import os
+import pty
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import termios
+from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.peers import DEADLINE, until
+from tests.policy.databases import located, write_database
+from tests.program import ROOT, free_port
+
+TIMEOUT = 300.0  # seconds for one command; install.sh needs the package index
+
+# systemctl and journalctl for one service: a process, its number and its output in files.
+SYSTEMCTL = """\
+#!/bin/sh
+state=@root@/state
+end() {
+	[ -e $state/pid ] || return 0
+	kill -TERM $(cat $state/pid)
+	tail --pid=$(cat $state/pid) -f /dev/null
+	rm $state/pid
+}
+begin() {
+	setsid mcproxy server >>$state/log 2>&1 </dev/null &
+	echo $! >$state/pid
+	until mcproxy status >/dev/null 2>&1; do sleep 0.1; done
+}
+reload() {
+	before=$(grep -c reload $state/log)
+	kill -HUP $(cat $state/pid)
+	until [ $(grep -c reload $state/log) -gt $before ]; do sleep 0.1; done
+}
+export MCPROXY=@root@/bin/mcproxy BACKUPS=@root@/srv/mcproxy/backups
+case "$*" in
+"start mcproxy-backup.service") @root@/srv/mcproxy/bin/backup.sh >>$state/log ;;
+"enable --now mcproxy mcproxy-backup.timer" | "start mcproxy") begin ;;
+"stop mcproxy") end ;;
+"restart mcproxy") end && begin ;;
+"reload mcproxy") reload ;;
+"status mcproxy") mcproxy status ;;
+*) echo "systemctl: $*?" >&2; exit 1 ;;
+esac
+"""
+JOURNALCTL = """\
+#!/bin/sh
+exec tail "$3" "$4" @root@/state/log
+"""
+SUDO = """\
+#!/bin/sh
+shift 2
+exec "$@"
+"""
+PROGRAM = """\
+#!/bin/sh
+exec @root@/srv/mcproxy/venv/bin/python -I -m mcproxy "$@"
+"""
+
+
+class Step(NamedTuple):
+    """A command of the page, and what it is to print."""
+
+    line: int
+    command: str
+    expected: str
+
+
+def steps() -> list[Step]:
+    """Every command, in order."""
+    found: list[Step] = []
+    shown = False
+    for number, line in enumerate((ROOT / "RUNBOOK.md").read_text().splitlines(), 1):
+        if line.startswith("```"):
+            shown = line == "```console"
+        elif shown and line.startswith("$ "):
+            found.append(Step(number, line[2:], ""))
+        elif shown:
+            found[-1] = found[-1]._replace(expected=f"{found[-1].expected}{line}\n")
+    return found
+
+
+class Machine:
+    """Where the commands run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.addr = f"127.0.0.1:{free_port()}"
+        for folder in ("bin", "etc", "state", "srv/mcproxy"):
+            (root / folder).mkdir(parents=True)
+        scripts = {"systemctl": SYSTEMCTL, "journalctl": JOURNALCTL, "sudo": SUDO, "mcproxy": PROGRAM}
+        for name, text in scripts.items():
+            (root / "bin" / name).write_text(text.replace("@root@", str(root)))
+            (root / "bin" / name).chmod(0o755)
+        # install.sh leaves a configuration alone that is there: one for this machine's ports and folders.
+        text = (ROOT / "deploy" / "mcproxy.toml").read_text().replace(":443", self.addr)
+        geoip = '\n[firewall]\ngeoip_db = "country.mmdb"\n'
+        (root / "srv/mcproxy/mcproxy.toml").write_text(text.replace("/run/mcproxy", str(root / "state")) + geoip)
+        write_database(root / "srv/mcproxy/country.mmdb", {"2001:db8:a::/48": located("AQ")})
+
+    def here(self, text: str) -> str:
+        """A command of the page in the words of this machine."""
+        text = text.replace("/srv/mcproxy", f"{self.root}/srv/mcproxy").replace(":443", self.addr)
+        return text.replace(
+            "deploy/scripts/install.sh", f"deploy/scripts/install.sh --root {self.root} --python {sys.executable}"
+        )
+
+    def run(self, command: str) -> str:
+        """What a shell on a terminal shows; no colours."""
+        controller, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+        path = f"{self.root}/bin:{os.environ['PATH']}"
+        config = str(self.root / "srv/mcproxy/mcproxy.toml")
+        env = {"PATH": path, "TERM": "xterm", "NO_COLOR": "1", "MCPROXY_CONFIG": config, "HOME": str(self.root)}
+        kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_", "http"))}
+        with subprocess.Popen(
+            ["sh", "-c", self.here(command)], env={**kept, **env}, cwd=ROOT, stdin=subprocess.DEVNULL,
+            stdout=terminal, stderr=terminal, start_new_session=True,
+        ) as process:  # fmt: skip
+            os.close(terminal)
+            output = b""
+            try:
+                while data := os.read(controller, 65536):
+                    output += data
+            except OSError:
+                os.close(controller)  # the last one that had the terminal has ended
+            process.wait(TIMEOUT)
+        text = re.sub(r"\x1b\[[0-9;]*m", "", output.decode().replace("\r\n", "\n"))
+        return text.replace(str(self.root), "").replace(self.addr, ":443")
+
+    def matches(self, step: Step, output: str) -> bool:
+        """Whether a command printed what the page says, blanks aside; "..." is anything, also nothing."""
+        expected = re.sub(r"^\.\.\.\n", "...", step.expected, flags=re.MULTILINE)
+        return OutputChecker().check_output(expected, output, ELLIPSIS | NORMALIZE_WHITESPACE)
+
+    def close(self) -> None:
+        """End what still runs."""
+        number = self.root / "state/pid"
+        if number.exists():
+            self.run("systemctl stop mcproxy")
+        until(lambda: not number.exists(), f"the server to end within {DEADLINE:g} s")
+        shutil.rmtree(self.root)

@@ -1,0 +1,33 @@
+"""RUNBOOK.md: every command in it runs, in its order, and prints what the page says; and every alert has its page."""
+
+import re
+from pathlib import Path
+
+from tests.e2e.runbook import Machine, steps
+from tests.program import ROOT
+
+
+def test_every_command_prints_what_the_page_says(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine")
+    failures = []
+    try:
+        for step in steps():
+            output = machine.run(step.command)
+            if not machine.matches(step, output):
+                failures.append(f"RUNBOOK.md:{step.line}: $ {step.command}\n{output}")
+    finally:
+        machine.close()
+    assert not failures, "\n".join(failures)
+
+
+def test_there_are_commands() -> None:
+    assert len(steps()) > 35
+    assert {"mcproxy", "systemctl", "journalctl"} <= {step.command.split()[0] for step in steps()}
+
+
+def test_every_alert_has_its_page() -> None:
+    pages = re.findall(r"^## (?:Incident: )?(.+)$", (ROOT / "RUNBOOK.md").read_text(), re.MULTILINE)
+    named = re.findall(r'RUNBOOK\.md, "(.+)"', (ROOT / "deploy/prometheus/alerts.yml").read_text())
+    assert len(named) == 10
+    for name in named:
+        assert any(page.lower().startswith(name.lower()) for page in pages), name
