@@ -260,15 +260,19 @@ def _sum(tally: Tally) -> int:
 def _route_counters(addr: str, name: str, tally: Tally) -> RouteCounters:
     return RouteCounters(
         addr, name, tally.open, tally.total, _sum(tally), tally.bytes_up, tally.bytes_down,
-        dict(tally.requests), tally.durations.read(), tally.dials.read(),
+        _requests(tally), tally.durations.read(), tally.dials.read(),
     )  # fmt: skip
+
+
+def _requests(tally: Tally) -> dict[str, int]:
+    return {f"{first}xx" if first else "none": count for first, count in dict(tally.answers).items()}
 
 
 def _listener_status(addr: str, tally: Tally, accepting: bool) -> ListenerStatus:
     refused, ended = dict(tally.refused), dict(tally.ends)
     return ListenerStatus(
         addr, accepting, tally.open, tally.total, refused, ended, tally.bytes_up, tally.bytes_down,
-        dict(tally.requests), tally.durations.read(), tally.dials.read(),
+        _requests(tally), tally.durations.read(), tally.dials.read(),
     )  # fmt: skip
 
 

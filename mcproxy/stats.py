@@ -107,6 +107,40 @@ class Tally:
         self.answers[exchange.status // 100] += 1
 
 
+class Account:
+    """What one connection is counted in: its listener's tally, and its route's as soon as it has one."""
+
+    __slots__ = ("_moved", "_tallies", "lines")
+
+    def __init__(self, tally: Tally) -> None:
+        """`tally` is the listener's, which has counted the beginning."""
+        self._tallies = [tally]
+        self._moved = (0, 0)  # bytes up and down that are counted already
+        self.lines = 0  # of the log, written while the connection lives
+
+    def enter(self, tally: Tally) -> None:
+        """Count it there too from now on."""
+        tally.begin()
+        self._tallies.append(tally)
+
+    def dialled(self, seconds: float) -> None:
+        """Count how long connecting to the backend took."""
+        for tally in self._tallies:
+            tally.dials.observe(seconds)
+
+    def moved(self, up: int, down: int) -> None:
+        """Count the bytes so far of a connection that goes on."""
+        if (up, down) != self._moved:
+            for tally in self._tallies:
+                tally.move(up - self._moved[0], down - self._moved[1])
+            self._moved = (up, down)
+
+    def end(self, connection: Connection) -> None:
+        """Count its end."""
+        for tally in self._tallies:
+            tally.end(connection, self._moved)
+
+
 class Stats:
     """All tallies of one worker."""
 

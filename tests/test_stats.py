@@ -1,7 +1,7 @@
 """Counting: what is open, what has ended and how; what is gone is forgotten."""
 
 from mcproxy.model import Connection, End, Reason
-from mcproxy.stats import DIALS, DURATIONS, LAGS, Histogram, Stats
+from mcproxy.stats import DIALS, DURATIONS, LAGS, Account, Histogram, Stats
 from tests.test_log import answered, ended
 
 
@@ -86,8 +86,16 @@ def test_bytes_of_a_connection_that_lives_count_once() -> None:
     assert (tally.bytes_up, tally.bytes_down) == (10, 20)
 
 
-def test_requests_by_status_class() -> None:
-    tally = Stats().listener(":443")
-    for status in (200, 204, 404, 502):
-        tally.answer(status)
-    assert tally.requests == {"2xx": 2, "4xx": 1, "5xx": 1}
+def test_an_account_counts_in_the_listener_and_from_then_on_in_the_route() -> None:
+    stats = Stats()
+    listener, route = stats.listener(":443"), stats.route((":443", "a.test"))
+    listener.begin()
+    account = Account(listener)
+    account.enter(route)
+    account.dialled(0.001)
+    account.moved(7, 11)
+    account.moved(7, 11)
+    account.end(ended(bytes_up=10, bytes_down=20))
+    for tally in (listener, route):
+        assert (tally.total, tally.open, tally.bytes_up, tally.bytes_down) == (1, 0, 10, 20)
+        assert sum(tally.dials.read().counts) == sum(tally.durations.read().counts) == 1

@@ -101,10 +101,13 @@ class Terminator:
 
         def connect(first: bytes) -> Stream:
             header = session.proxy_header()
+            began = time.monotonic()
+            backend = dial(route.backend, header if route.backend_tls else header + first)
+            session.account.dialled(time.monotonic() - began)
             if not route.backend_tls:
-                return Stream(dial(route.backend, header + first))
+                return Stream(backend)
             context = self._contexts.client(route)
-            stream = tls.connect(dial(route.backend, header), context, route.backend_server_name or route.hostname)
+            stream = tls.connect(backend, context, route.backend_server_name or route.hostname)
             stream.put(first)
             stream.flush()
             return stream

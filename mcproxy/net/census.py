@@ -5,6 +5,7 @@ census counts what it has moved so far, and has a line written of it every hour,
 log should the machine lose power.
 """
 
+import time
 from collections.abc import Callable
 
 from mcproxy.model import Connection, End
@@ -24,11 +25,13 @@ class Census:
         sessions: dict[int, Session],
         write: Callable[[Connection], object],
         line_interval: float = LINE_INTERVAL,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`write` gets each connection that lives, every `line_interval` seconds."""
         self._sessions = sessions
         self._write = write
         self._line_interval = line_interval
+        self._clock = clock
         self._ids: list[int] = []  # those to be visited in this round
         self._slice = SLICE
 
@@ -46,8 +49,8 @@ class Census:
                 self._visit(session)
 
     def _visit(self, session: Session) -> None:
-        session.count_moved()
-        lines = int(session.age / self._line_interval)
-        if lines > session.lines:
-            session.lines = lines
+        session.account.moved(session.bytes_up, session.bytes_down)
+        lines = int((self._clock() - session.began) / self._line_interval)
+        if lines > session.account.lines:
+            session.account.lines = lines
             self._write(session.connection()._replace(end=End.OPEN))

@@ -29,7 +29,7 @@ from mcproxy.policy import firewall, routing
 from mcproxy.policy.geoip import GeoIP
 from mcproxy.policy.limits import Limits
 from mcproxy.policy.networks import pack, unpack
-from mcproxy.stats import Stats, Tally
+from mcproxy.stats import Account, Stats, Tally
 from mcproxy.table import ListenerTable, Live
 from mcproxy.wire import hello, proxy_protocol
 
@@ -130,9 +130,9 @@ class Session:
     """One client connection. All of it happens on the hub's thread."""
 
     __slots__ = (
-        "_admitted", "_counted", "_entered", "_greenlet", "_moved", "_peeked", "_quiet_since", "_relay", "_started",
-        "_tally", "address", "carrier", "client", "deadline", "destination", "detail", "end", "hello", "id", "lines",
-        "listener", "packed", "phase", "readable", "reason", "route", "shared", "slot", "table",
+        "_admitted", "_entered", "_greenlet", "_moved", "_peeked", "_quiet_since", "_relay", "account", "address",
+        "began", "carrier", "client", "deadline", "destination", "detail", "end", "hello", "id", "listener", "packed",
+        "phase", "readable", "reason", "route", "shared", "slot", "table",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, listener: str, tally: Tally, client: RawSocket, peer: Endpoint) -> None:
@@ -140,21 +140,19 @@ class Session:
         self.shared = shared
         self.client = client
         self.readable: IoWatcher = get_hub().loop.io(client.fileno(), READ)
-        self._started = time.monotonic()
+        self.began = time.monotonic()
         self.table = shared.live.table  # this session's for good
-        self._tally = tally
+        self.account = Account(tally)
         self._entered = self._admitted = False
         self._greenlet: greenlet | None = None
         self._peeked = b""  # the ClientHello, still in the kernel too
         self._relay: Relay | None = None
         self.carrier: Carrier | None = None
-        self._counted = (0, 0)  # bytes up and down that the tallies have already
         self._moved = 0  # bytes delivered when the sweeper last looked
         self._quiet_since = 0.0  # when it first saw that number
         self.deadline = 0.0
         self.slot = 0
         self.id = next(_ids)
-        self.lines = 0  # that were written of it while it lives
         self.listener = listener
         self.address = peer  # the client's
         self.destination: Endpoint | None = None  # where the client connected to, if a PROXY header told
@@ -246,7 +244,7 @@ class Session:
     def _find_route(self, listener: ListenerTable) -> Route:
         assert self.hello is not None
         self.route = route = routing.find(listener.routes, self.hello.server_name)
-        self.shared.stats.route((self.listener, route.hostname)).begin()
+        self.account.enter(self.shared.stats.route((self.listener, route.hostname)))
         return route
 
     def _terminate(self) -> End:
@@ -264,7 +262,7 @@ class Session:
         shared.sweeper.arm(self, shared.timeouts.connect)
         began = time.monotonic()
         backend = dial(self.route.backend, self.proxy_header() + self._peeked)
-        self.count_dial(time.monotonic() - began)
+        self.account.dialled(time.monotonic() - began)
         try:
             self.client.recv(len(self._peeked))  # the backend has it now
             self._relay = Relay(self.client, self.readable, backend, shared.pipes, self._half_closed, shared.crew.spawn)
@@ -281,11 +279,6 @@ class Session:
             raise
         backend.close()
         return end
-
-    def count_dial(self, seconds: float) -> None:
-        """Count how long connecting to the backend took."""
-        for tally in self._tallies():
-            tally.dials.observe(seconds)
 
     def proxy_header(self) -> bytes:
         """What the backend gets before anything else: a PROXY header if the route asks for it."""
@@ -365,27 +358,8 @@ class Session:
         if self._entered:
             shared.limits.leave(self.listener)
         connection = self.connection()
-        for tally in self._tallies():
-            tally.end(connection, self._counted)
+        self.account.end(connection)
         shared.ended(connection)
-
-    def _tallies(self) -> list[Tally]:
-        """Where it is counted."""
-        of_route = [self.shared.stats.route((self.listener, self.route.hostname))] if self.route else []
-        return [self._tally, *of_route]
-
-    def count_moved(self) -> None:
-        """Count the bytes so far, rather than at the end."""
-        up, down = self.bytes_up, self.bytes_down
-        if (up, down) != self._counted:
-            for tally in self._tallies():
-                tally.move(up - self._counted[0], down - self._counted[1])
-            self._counted = (up, down)
-
-    @property
-    def age(self) -> float:
-        """Seconds since it was accepted."""
-        return time.monotonic() - self._started
 
     @property
     def bytes_up(self) -> int:
@@ -403,7 +377,7 @@ class Session:
 
     def connection(self) -> Connection:
         """What is known of the connection now."""
-        duration = time.monotonic() - self._started
+        duration = time.monotonic() - self.began
         route, seen = self.route, self.hello
         return Connection(
             id=self.id,

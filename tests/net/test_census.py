@@ -12,16 +12,27 @@ from tests.test_log import ended
 class Open:
     """A session as the census sees it."""
 
-    def __init__(self, age: float = 0.0) -> None:
-        self.age = age
+    def __init__(self, began: float = 0.0) -> None:
+        self.began = began
+        self.bytes_up, self.bytes_down = 1, 2
+        self.account = self
         self.lines = 0
         self.counted = 0
 
-    def count_moved(self) -> None:
+    def moved(self, up: int, down: int) -> None:
+        assert (up, down) == (self.bytes_up, self.bytes_down)
         self.counted += 1
 
     def connection(self) -> Connection:
-        return ended(duration=self.age)
+        return ended(duration=7.0)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def __call__(self) -> float:
+        return self.time
 
 
 @pytest.fixture
@@ -31,8 +42,8 @@ def written() -> Iterator[list[Connection]]:
     assert all(line.end is End.OPEN for line in lines)
 
 
-def census_of(sessions: dict[int, Open], written: list[Connection]) -> Census:
-    return Census(sessions, written.append, 100.0)  # type: ignore[arg-type]
+def census_of(sessions: dict[int, Open], written: list[Connection], clock: Clock | None = None) -> Census:
+    return Census(sessions, written.append, 100.0, clock or (lambda: 0.0))  # type: ignore[arg-type]
 
 
 def test_every_session_is_visited_once_a_round(written: list[Connection]) -> None:
@@ -66,9 +77,11 @@ def test_sessions_come_and_go_meanwhile(written: list[Connection]) -> None:
 
 
 def test_a_line_for_each_interval_that_it_lives(written: list[Connection]) -> None:
-    session = Open()
-    census = census_of({1: session}, written)
-    for age in (0.0, 99.0, 100.0, 101.0, 199.0, 205.0, 206.0):
-        session.age = age
+    clock = Clock()
+    census = census_of({1: Open(clock.time)}, written, clock)
+    counts = []
+    for age in (0.0, 99.0, 100.0, 101.0, 199.0, 205.0, 206.0, 999.0):
+        clock.time = 1000.0 + age
         census.step()
-    assert [line.duration for line in written] == [100.0, 205.0]
+        counts.append(len(written))
+    assert counts == [0, 0, 1, 1, 1, 2, 2, 3]
