@@ -207,7 +207,8 @@ def test_connections_are_seen_listed_and_cut(
         counters = call(admin, "ListRouteCounters", pb.ListRouteCountersRequest()).routes
         assert [(each.hostname, each.accepted, each.connections) for each in counters] == [(name, 1, 0)]
         text = call(admin, "GetMetrics", pb.GetMetricsRequest()).text
-        assert f'mcproxy_refused_total{{listener="{ADDR}",reason="route_unknown"}} 1\n' in text
+        labels = f'{{listener="{ADDR}",reason="route_unknown",verdict="refused"}}'
+        assert f"mcproxy_connections_finished_total{labels} 1.0\n" in text
 
 
 def test_an_explanation_is_what_happens(established: tuple[Proxy, str], authority: Authority, tmp_path: Path) -> None:
