@@ -13,6 +13,9 @@ nobody reads the client; the connect time-out bounds it.
 The end: what is left is sent, then close_notify and FIN, and then the client has LINGER seconds to end as well, for a
 close with unread bytes is a RST that would destroy an answer on its way (RFC 9112, section 9.6). An answer that broke
 off ends with a RST instead, as soon as what came of it has been delivered.
+
+An idle session is drained first, so that a client whose next request is on its way at that moment loses nothing (RFC
+9113, section 9.1), and cut if that is of no use either.
 """
 
 import time
@@ -32,6 +35,7 @@ from mcproxy.net.session import Cut, Session
 MAX_UNSENT = 262_144  # bytes that wait for a side before the other one is not read: two reads and their overhead
 TICK = 1.0  # seconds between two looks at the core's deadlines
 HURRY = 0.1  # the same, while the core is in a hurry
+FAREWELL = 5.0  # seconds without a byte for a session that was idle and has been asked to end; a drain takes two
 LINGER = 2.0  # seconds for the client to end after us: a few round trips to anywhere
 FLUSH_CHECK = 0.005  # seconds between two looks at what the client has not acknowledged yet
 
@@ -155,6 +159,7 @@ class Drive:
         self._hurried = False
         self._moved = -1
         self._quiet_since = 0.0
+        self._idle = False  # it was, and is to end
 
     def __repr__(self) -> str:
         return f"<Drive {self._state} {self._core!r} client={self._client.stream!r}>"
@@ -291,7 +296,7 @@ class Drive:
             return End.BACKEND_RESET
         client.end()
         self._linger()
-        return End.CLOSED
+        return End.IDLE_TIMEOUT if self._idle else End.CLOSED
 
     def _linger(self) -> None:
         client, session = self._client.stream, self._session
@@ -321,7 +326,10 @@ class Drive:
         moved = self._client.stream.received + self._client.stream.sent
         if moved != self._moved:
             self._moved, self._quiet_since = moved, now
-        elif now - self._quiet_since >= timeouts.idle:
+        elif not self._idle and now - self._quiet_since >= timeouts.idle:
+            self._idle, self._quiet_since = True, now
+            self._core.drain(time.monotonic())
+        elif self._idle and now - self._quiet_since >= FAREWELL:
             self._session.cut(Cut(End.IDLE_TIMEOUT))
             return None
         get_hub().loop.run_callback(self._wake)  # later: the session may end in it, and must not be armed again then

@@ -10,6 +10,7 @@ import gevent
 import pytest
 from gevent.hub import get_hub
 
+from mcproxy.l7 import drive
 from mcproxy.l7.drive import MAX_UNSENT, Drive
 from mcproxy.l7.tls import Lost, Stream
 from mcproxy.model import End, Reason, Refused
@@ -253,14 +254,28 @@ def test_a_backend_is_not_read_for_a_client_that_does_not_read(stage: Callable[.
 def test_ticks_idleness_and_draining(stage: Callable[..., Stage]) -> None:
     on = stage(idle=1.5)
     on.until(lambda: ("tick",) in on.core.told)
+    on.until(lambda: ("drain",) in on.core.told)
+    on.client.shutdown(socket.SHUT_WR)
     on.until(lambda: on.end)
-    assert isinstance(on.end, Cut)
-    assert on.end.end is End.IDLE_TIMEOUT
+    assert on.end is End.IDLE_TIMEOUT
     drained = stage()
     drained.drive.drain()
     drained.client.shutdown(socket.SHUT_WR)
     drained.until(lambda: drained.end)
     assert drained.end is End.CLOSED
+
+
+def test_an_idle_session_that_draining_does_not_end_is_cut(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drive, "FAREWELL", 0.1)
+    on = stage(idle=0.1)
+    on.core.react = lambda _what: setattr(on.core, "hurried", True)
+    monkeypatch.setattr(on.core, "drain", lambda _now: on.core._tell("drain"))
+    on.until(lambda: on.end)
+    assert on.core.told.count(("drain",)) == 1
+    assert isinstance(on.end, Cut)
+    assert on.end.end is End.IDLE_TIMEOUT
 
 
 def test_a_client_has_a_while_to_end_after_us(stage: Callable[..., Stage]) -> None:
