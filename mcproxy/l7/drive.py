@@ -5,7 +5,8 @@ its core wants at once: four watchers switch straight to it, each saying what it
 before it waits again. So there is nothing to lock and nobody to wake, and an answer to the client never waits behind a
 body for the backend.
 
-Back-pressure: a side is read only while what waits for the other is below MAX_UNSENT.
+Back-pressure: a side is read only while what waits for the other is below MAX_UNSENT, and what waits for itself below
+MAX_OWED: its own frames make us answer (PING, SETTINGS, 421), and it might never read that.
 
 A backend is dialled when the core asks for one, with the core's first bytes on their way at once. While that lasts
 nobody reads the client; the connect time-out bounds it.
@@ -33,6 +34,7 @@ from mcproxy.net.raw import READ, WRITE, IoWatcher
 from mcproxy.net.session import Cut, Session
 
 MAX_UNSENT = 262_144  # bytes that wait for a side before the other one is not read: two reads and their overhead
+MAX_OWED = 2 * MAX_UNSENT  # bytes that wait for a side before it is not read itself; more than the other's bulk makes
 TICK = 1.0  # seconds between two looks at the core's deadlines
 HURRY = 0.1  # the same, while the core is in a hurry
 FAREWELL = 5.0  # seconds without a byte for a session that was idle and has been asked to end; a drain takes two
@@ -200,9 +202,10 @@ class Drive:
     def _wait(self) -> Event:
         """Wait for whatever is wanted now."""
         client, backend = self._client, self._backend
-        client.want(self._core.wants_client and (backend is None or backend.stream.unsent <= MAX_UNSENT))
+        to_client, to_backend = client.stream.unsent, backend.stream.unsent if backend else 0
+        client.want(self._core.wants_client and to_backend <= MAX_UNSENT and to_client <= MAX_OWED)
         if backend is not None:
-            backend.want(self._core.wants_backend and client.stream.unsent <= MAX_UNSENT)
+            backend.want(self._core.wants_backend and to_client <= MAX_UNSENT and to_backend <= MAX_OWED)
         return self._switch()
 
     def _switch(self) -> Event:

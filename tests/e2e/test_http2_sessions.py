@@ -181,7 +181,7 @@ def test_a_client_that_does_not_read_stops_the_backend_not_the_proxy(rig: Rig, b
 
 
 def test_an_answer_beyond_the_client_s_windows_is_not_read(rig: Rig, backend: MakeBackend) -> None:
-    """The client reads all the time, so that nothing but MAX_HELD holds the backend back."""
+    """What its windows allow fits into the kernel's buffers: nothing but MAX_HELD holds the backend back."""
     pouring = Pouring()
     client = rig.client(rig.server(backend(pouring)))
     client.handshake()

@@ -11,7 +11,7 @@ import pytest
 from gevent.hub import get_hub
 
 from mcproxy.l7 import drive
-from mcproxy.l7.drive import MAX_UNSENT, Drive
+from mcproxy.l7.drive import MAX_OWED, MAX_UNSENT, Drive
 from mcproxy.l7.tls import Lost, Stream
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.raw import RawSocket
@@ -241,6 +241,35 @@ def test_a_backend_is_not_read_for_a_client_that_does_not_read(stage: Callable[.
     unsent = on._stream.unsent
     assert MAX_UNSENT < unsent < MAX_UNSENT + (1 << 17)
     on.client.setblocking(False)
+    got = [0]
+
+    def all_came() -> bool:
+        with suppress(BlockingIOError):
+            got[0] += len(on.client.recv(1 << 20))
+        return got[0] == poured
+
+    on.until(all_came)
+
+
+def test_a_client_that_does_not_read_what_its_own_bytes_cause_is_not_read(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def react(what: tuple[Any, ...]) -> None:
+        if what[0] == "client":
+            on.core.to_client += what[1]
+
+    on.core.react = react
+    on.client.setblocking(False)
+    poured = held_up = 0
+    while held_up < 20:
+        try:
+            poured += on.client.send(bytes(1 << 16))
+            held_up = 0
+        except BlockingIOError:
+            held_up += 1
+        gevent.sleep(0.001)
+        assert poured < 1 << 24
+    assert MAX_OWED < on._stream.unsent < MAX_OWED + (1 << 17)
     got = [0]
 
     def all_came() -> bool:
