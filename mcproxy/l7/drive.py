@@ -238,7 +238,6 @@ class Drive:
         core = self._core
         client = self._client.stream
         while core.wants_dial and not core.closing:
-            core.wants_dial = False
             self._connect()
         backend = self._backend
         if backend is not None:
@@ -253,6 +252,7 @@ class Drive:
     def _connect(self) -> None:
         """Make a new backend connection, in place of the one that there may be."""
         self._drop_backend()
+        self._core.wants_dial = False
         self._client.pause()
         self._client.stream.put(self._core.take_for_client())
         self._client.stream.flush()  # the end of the answer before, say

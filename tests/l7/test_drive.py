@@ -189,6 +189,22 @@ def test_both_sides_are_read_and_written(stage: Callable[..., Stage]) -> None:
     assert on.end is End.CLOSED
 
 
+def test_what_is_for_a_new_backend_does_not_go_to_the_one_before(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def react(what: tuple[Any, ...]) -> None:
+        if what[0] == "client":
+            on.core.wants_dial, on.core.to_backend = True, what[1]
+
+    on.core.react = react
+    on.client.sendall(b"one")
+    on.until(lambda: on.first == [b"one"])
+    on.client.sendall(b"two")
+    on.until(lambda: len(on.first) == 2)
+    assert on.first == [b"one", b"two"]
+    assert on.backends[0].recv(9) == b""
+
+
 @pytest.mark.parametrize(
     ("failure", "status"),
     [
