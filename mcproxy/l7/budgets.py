@@ -23,7 +23,6 @@ CACHE_BLOCK_BYTES = 2_048  # a larger block repeats too seldom for the memory it
 MAX_TABLE = 4_096  # bytes of a mirrored dynamic table: the default, which every peer takes
 
 # Bytes that wait -------------------------------------------------------------------------------------------------
-MAX_OWED = 1 << 18  # for a client that doesn't read what its own frames made us say (PING, SETTINGS, 4xx)
 MAX_HELD = 1 << 20  # DATA of a backend that overruns the client's windows; beyond it the backend is not read
 HELD_OVERHEAD = 128  # bytes that each piece of it counts for, whatever it holds
 BODY_STALL_SECONDS = 60.0  # a body of a declared length that makes no progress while its window is open

@@ -5,7 +5,8 @@ its core wants at once: four watchers switch straight to it, each saying what it
 before it waits again. So there is nothing to lock and nobody to wake, and an answer to the client never waits behind a
 body for the backend.
 
-Back-pressure: a side is read only while what waits for the other is below MAX_UNSENT.
+Back-pressure: a side is read only while what waits for the other is below MAX_UNSENT, and what waits for itself below
+MAX_OWED: its own frames make us answer (PING, SETTINGS, 421), and it might never read that.
 
 A backend is dialled when the core asks for one, with the core's first bytes on their way at once. While that lasts
 nobody reads the client; the connect time-out bounds it.
@@ -13,6 +14,9 @@ nobody reads the client; the connect time-out bounds it.
 The end: what is left is sent, then close_notify and FIN, and then the client has LINGER seconds to end as well, for a
 close with unread bytes is a RST that would destroy an answer on its way (RFC 9112, section 9.6). An answer that broke
 off ends with a RST instead, as soon as what came of it has been delivered.
+
+An idle session is drained first, so that a client whose next request is on its way at that moment loses nothing (RFC
+9113, section 9.1), and cut if that is of no use either.
 """
 
 import time
@@ -30,8 +34,10 @@ from mcproxy.net.raw import READ, WRITE, IoWatcher
 from mcproxy.net.session import Cut, Session
 
 MAX_UNSENT = 262_144  # bytes that wait for a side before the other one is not read: two reads and their overhead
+MAX_OWED = 2 * MAX_UNSENT  # bytes that wait for a side before it is not read itself; more than the other's bulk makes
 TICK = 1.0  # seconds between two looks at the core's deadlines
 HURRY = 0.1  # the same, while the core is in a hurry
+FAREWELL = 5.0  # seconds without a byte for a session that was idle and has been asked to end; a drain takes two
 LINGER = 2.0  # seconds for the client to end after us: a few round trips to anywhere
 FLUSH_CHECK = 0.005  # seconds between two looks at what the client has not acknowledged yet
 
@@ -155,6 +161,7 @@ class Drive:
         self._hurried = False
         self._moved = -1
         self._quiet_since = 0.0
+        self._idle = False  # it was, and is to end
 
     def __repr__(self) -> str:
         return f"<Drive {self._state} {self._core!r} client={self._client.stream!r}>"
@@ -195,9 +202,10 @@ class Drive:
     def _wait(self) -> Event:
         """Wait for whatever is wanted now."""
         client, backend = self._client, self._backend
-        client.want(self._core.wants_client and (backend is None or backend.stream.unsent <= MAX_UNSENT))
+        to_client, to_backend = client.stream.unsent, backend.stream.unsent if backend else 0
+        client.want(self._core.wants_client and to_backend <= MAX_UNSENT and to_client <= MAX_OWED)
         if backend is not None:
-            backend.want(self._core.wants_backend and client.stream.unsent <= MAX_UNSENT)
+            backend.want(self._core.wants_backend and to_client <= MAX_UNSENT and to_backend <= MAX_OWED)
         return self._switch()
 
     def _switch(self) -> Event:
@@ -230,7 +238,6 @@ class Drive:
         core = self._core
         client = self._client.stream
         while core.wants_dial and not core.closing:
-            core.wants_dial = False
             self._connect()
         backend = self._backend
         if backend is not None:
@@ -245,6 +252,7 @@ class Drive:
     def _connect(self) -> None:
         """Make a new backend connection, in place of the one that there may be."""
         self._drop_backend()
+        self._core.wants_dial = False
         self._client.pause()
         self._client.stream.put(self._core.take_for_client())
         self._client.stream.flush()  # the end of the answer before, say
@@ -291,7 +299,7 @@ class Drive:
             return End.BACKEND_RESET
         client.end()
         self._linger()
-        return End.CLOSED
+        return End.IDLE_TIMEOUT if self._idle else End.CLOSED
 
     def _linger(self) -> None:
         client, session = self._client.stream, self._session
@@ -321,7 +329,10 @@ class Drive:
         moved = self._client.stream.received + self._client.stream.sent
         if moved != self._moved:
             self._moved, self._quiet_since = moved, now
-        elif now - self._quiet_since >= timeouts.idle:
+        elif not self._idle and now - self._quiet_since >= timeouts.idle:
+            self._idle, self._quiet_since = True, now
+            self._core.drain(time.monotonic())
+        elif self._idle and now - self._quiet_since >= FAREWELL:
             self._session.cut(Cut(End.IDLE_TIMEOUT))
             return None
         get_hub().loop.run_callback(self._wake)  # later: the session may end in it, and must not be armed again then

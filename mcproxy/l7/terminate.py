@@ -20,6 +20,7 @@ from mcproxy.l7.tls import Lost, Stream
 from mcproxy.model import End, Exchange, Reason, Refused, Route
 from mcproxy.net.dial import dial
 from mcproxy.net.session import Session
+from mcproxy.wire import proxy_protocol
 from mcproxy.wire.name import InvalidName, normalise
 
 PROTOCOLS = ("h2", "http/1.1", "http/1.0")  # of ALPN, best first
@@ -81,7 +82,7 @@ class Terminator:
             raise Refused(Reason.TLS_FAILED, str(lost)) from lost
         session.client = stream.sock
         core = (self._http2 if stream.protocol == "h2" else self._http1)(session, route)
-        session.carrier = drive = Drive(session, stream, core, self._dialler(session, route))
+        session.carrier = drive = Drive(session, stream, core, self._dialler(session, route, stream.protocol))
         return drive.run()
 
     def _http1(self, session: Session, route: Route) -> Core:
@@ -96,11 +97,11 @@ class Terminator:
 
         return Http2Core(route.hostname, session.address[0], _leads_to(route), record, time.monotonic())
 
-    def _dialler(self, session: Session, route: Route) -> Callable[[bytes], Stream]:
+    def _dialler(self, session: Session, route: Route, protocol: str) -> Callable[[bytes], Stream]:
         """How a session reaches its backend: the PROXY header before anything else, then TLS if the route wants it."""
 
         def connect(first: bytes) -> Stream:
-            header = session.proxy_header()
+            header = _proxy_header(session, route, protocol)
             began = time.monotonic()
             backend = dial(route.backend, header if route.backend_tls else header + first)
             session.account.dialled(time.monotonic() - began)
@@ -113,6 +114,16 @@ class Terminator:
             return stream
 
         return connect
+
+
+def _proxy_header(session: Session, route: Route, protocol: str) -> bytes:
+    """What the backend gets before anything else, if the route asks for it; `protocol` is that of the client."""
+    if not route.send_proxy_protocol:
+        return b""
+    assert session.hello is not None
+    destination = session.destination or session.client.getsockname()[:2]
+    name = session.hello.server_name
+    return proxy_protocol.encode_v2(session.address, destination, authority=name, alpn=protocol.encode())
 
 
 def _leads_to(route: Route) -> Callable[[bytes], bool]:

@@ -103,7 +103,7 @@ def test_h2load_loses_nothing(served: Server, request: pytest.FixtureRequest, cl
     totals = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", done.stdout)
     assert totals is not None
     ends = [s.end for s in served.records]
-    assert set(ends) <= {StreamEnd.DONE, StreamEnd.REFUSED}
-    assert ends.count(StreamEnd.DONE) == int(totals[1])
+    assert set(ends) <= {StreamEnd.DONE.value, StreamEnd.REFUSED.value}
+    assert ends.count(StreamEnd.DONE.value) == int(totals[1])
     assert int(totals[1]) + int(totals[2]) == count
     assert int(totals[1]) >= (50 * clients if "nginx" in request.node.name else count)

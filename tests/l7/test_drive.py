@@ -10,7 +10,8 @@ import gevent
 import pytest
 from gevent.hub import get_hub
 
-from mcproxy.l7.drive import MAX_UNSENT, Drive
+from mcproxy.l7 import drive
+from mcproxy.l7.drive import MAX_OWED, MAX_UNSENT, Drive
 from mcproxy.l7.tls import Lost, Stream
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.raw import RawSocket
@@ -188,6 +189,22 @@ def test_both_sides_are_read_and_written(stage: Callable[..., Stage]) -> None:
     assert on.end is End.CLOSED
 
 
+def test_what_is_for_a_new_backend_does_not_go_to_the_one_before(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def react(what: tuple[Any, ...]) -> None:
+        if what[0] == "client":
+            on.core.wants_dial, on.core.to_backend = True, what[1]
+
+    on.core.react = react
+    on.client.sendall(b"one")
+    on.until(lambda: on.first == [b"one"])
+    on.client.sendall(b"two")
+    on.until(lambda: len(on.first) == 2)
+    assert on.first == [b"one", b"two"]
+    assert on.backends[0].recv(9) == b""
+
+
 @pytest.mark.parametrize(
     ("failure", "status"),
     [
@@ -250,17 +267,60 @@ def test_a_backend_is_not_read_for_a_client_that_does_not_read(stage: Callable[.
     on.until(all_came)
 
 
+def test_a_client_that_does_not_read_what_its_own_bytes_cause_is_not_read(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def react(what: tuple[Any, ...]) -> None:
+        if what[0] == "client":
+            on.core.to_client += what[1]
+
+    on.core.react = react
+    on.client.setblocking(False)
+    poured = held_up = 0
+    while held_up < 20:
+        try:
+            poured += on.client.send(bytes(1 << 16))
+            held_up = 0
+        except BlockingIOError:
+            held_up += 1
+        gevent.sleep(0.001)
+        assert poured < 1 << 24
+    assert MAX_OWED < on._stream.unsent < MAX_OWED + (1 << 17)
+    got = [0]
+
+    def all_came() -> bool:
+        with suppress(BlockingIOError):
+            got[0] += len(on.client.recv(1 << 20))
+        return got[0] == poured
+
+    on.until(all_came)
+
+
 def test_ticks_idleness_and_draining(stage: Callable[..., Stage]) -> None:
     on = stage(idle=1.5)
     on.until(lambda: ("tick",) in on.core.told)
+    on.until(lambda: ("drain",) in on.core.told)
+    on.client.shutdown(socket.SHUT_WR)
     on.until(lambda: on.end)
-    assert isinstance(on.end, Cut)
-    assert on.end.end is End.IDLE_TIMEOUT
+    assert on.end is End.IDLE_TIMEOUT
     drained = stage()
     drained.drive.drain()
     drained.client.shutdown(socket.SHUT_WR)
     drained.until(lambda: drained.end)
     assert drained.end is End.CLOSED
+
+
+def test_an_idle_session_that_draining_does_not_end_is_cut(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drive, "FAREWELL", 0.1)
+    on = stage(idle=0.1)
+    on.core.react = lambda _what: setattr(on.core, "hurried", True)
+    monkeypatch.setattr(on.core, "drain", lambda _now: on.core._tell("drain"))
+    on.until(lambda: on.end)
+    assert on.core.told.count(("drain",)) == 1
+    assert isinstance(on.end, Cut)
+    assert on.end.end is End.IDLE_TIMEOUT
 
 
 def test_a_client_has_a_while_to_end_after_us(stage: Callable[..., Stage]) -> None:
