@@ -7,7 +7,7 @@ import pytest
 
 from mcproxy.admin.changing import LEVELS
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import CertificateStatus, ConnectionInfo, GeoipStatus, PlaneBusy
+from mcproxy.admin.plane import CertificateStatus, ConnectionInfo, GeoipStatus, PlaneBusy, PlaneStopping
 from mcproxy.store import history
 from mcproxy.store.change import table_values
 from tests.control_plane import DEADLINE, Control, running
@@ -46,6 +46,12 @@ def test_listeners(control: Control) -> None:
     gone = call(control, "RemoveListener", pb.RemoveListenerRequest(addr=":8443"))
     assert (gone.generation, gone.removed_routes) == (5, 1)
     assert control.plane.accepting == {":443"}
+
+
+def test_no_listener_is_added_to_a_server_that_stops(control: Control) -> None:
+    control.plane.fail["bind_listener"] = PlaneStopping("the server is stopping")
+    request = pb.AddListenerRequest(listener=pb.Listener(addr=":8443"))
+    assert refused(control, "AddListener", request) == (grpc.StatusCode.UNAVAILABLE, "the server is stopping")
 
 
 def test_routes(control: Control) -> None:
