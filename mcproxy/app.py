@@ -4,7 +4,6 @@ The only file that knows everybody. `App` is what tests build too; `serve` is wh
 signals around it.
 """
 
-import errno
 import gc
 import logging
 import resource
@@ -19,6 +18,7 @@ import gevent
 
 from mcproxy import __version__
 from mcproxy import log as log_lines
+from mcproxy.admin.errors import bind_failure
 from mcproxy.admin.server import AdminError
 from mcproxy.config import Config, Problem
 from mcproxy.control import Control, HubPlane
@@ -102,7 +102,7 @@ class App:
             try:
                 self.worker.bind(addr)
             except OSError as error:
-                raise StartError(_bind_failure(addr, error)) from error
+                raise StartError(bind_failure(addr, error)) from error
         try:
             self.control.seed()
         except StoreError as error:
@@ -311,16 +311,6 @@ def _open_geoip(config: Config) -> GeoIP | None:
         return GeoIP.open(config.firewall.geoip_db)
     except GeoIPError as error:
         raise StartError(f"firewall.geoip_db: {error}") from error
-
-
-def _bind_failure(addr: str, error: OSError) -> str:
-    remedy = {
-        errno.EADDRINUSE: "another program listens there",
-        errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE",
-        errno.EADDRNOTAVAIL: "this machine has no such address",
-    }
-    hint = remedy.get(error.errno or 0)
-    return f"can't listen on {addr}: {hint or error.strerror}"
 
 
 def _tune_collector() -> None:

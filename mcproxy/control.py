@@ -112,14 +112,15 @@ class HubPlane:
             self._worker.publish(table)
 
     def status(self) -> PlaneStatus:
-        """What is going on."""
-        accepting = self._worker.accepting
+        """What is going on; a listener that is removed counts as long as it has a connection."""
+        accepting, listeners = self._worker.accepting, self._shared.live.table.listeners
         return PlaneStatus(
             self.state,
             self._shared.stats.started,
             [
                 _listener_status(addr, tally, addr in accepting)
                 for addr, tally in list(self._shared.stats.listeners.items())
+                if addr in listeners or tally.open
             ],
             self._certificates(),
             self._geoip_status(),
@@ -131,10 +132,12 @@ class HubPlane:
         return GeoipStatus(str(geoip.path), geoip.built_at) if geoip else GeoipStatus()
 
     def route_counters(self) -> Sequence[RouteCounters]:
-        """Routes that have had a connection."""
+        """Routes that have had a connection, and are there or have one still."""
+        listeners = self._shared.live.table.listeners
         return [
             RouteCounters(addr, name, tally.open, tally.total, _sum(tally), tally.bytes_up, tally.bytes_down)
             for (addr, name), tally in list(self._shared.stats.routes.items())
+            if tally.open or (addr in listeners and name in listeners[addr].routes)
         ]
 
     def connections(self, after: int, limit: int) -> Sequence[ConnectionInfo]:

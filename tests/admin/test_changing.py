@@ -85,6 +85,17 @@ def test_rules(control: Control) -> None:
     assert call(control, "RemoveFirewallRule", removal).generation == 4
 
 
+def test_a_rule_that_exists_still_kills(control: Control) -> None:
+    request = pb.AddFirewallRuleRequest(kind=pb.RULE_KIND_IP, value="192.0.2.1", ttl_seconds=60, kill=True)
+    answer = call(control, "AddFirewallRule", request)
+    assert (answer.generation, answer.killed, answer.rule.value, answer.rule.expires_at) == (1, 3, "192.0.2.1", 0.0)
+
+
+def test_the_same_route_again_is_no_new_generation(control: Control) -> None:
+    same = pb.Route(hostname="git.example.org", backend="127.0.0.1:3000")
+    assert call(control, "UpdateRoute", pb.UpdateRouteRequest(route=same)).generation == 1
+
+
 def test_a_country_needs_a_database(control: Control) -> None:
     control.plane.geoip = GeoipStatus()
     request = pb.AddFirewallRuleRequest(kind=pb.RULE_KIND_COUNTRY, value="DE")
@@ -148,7 +159,7 @@ def test_every_mutation_can_expect_a_generation(control: Control, method: str, r
 def test_an_address_in_use(control: Control) -> None:
     control.plane.fail["bind_listener"] = OSError(98, "Address already in use")
     code, words = refused(control, "AddListener", pb.AddListenerRequest(listener=pb.Listener(addr=":1")))
-    assert (code, words) == (grpc.StatusCode.FAILED_PRECONDITION, "can't listen on :1: Address already in use")
+    assert (code, words) == (grpc.StatusCode.FAILED_PRECONDITION, "can't listen on :1: another program listens there")
 
 
 def test_a_hub_that_does_not_answer(control: Control) -> None:
