@@ -4,7 +4,6 @@ The only file that knows everybody. `App` is what tests build too; `serve` is wh
 signals around it.
 """
 
-import errno
 import gc
 import logging
 import resource
@@ -16,10 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import gevent
-from gevent.event import Event
 
 from mcproxy import __version__
 from mcproxy import log as log_lines
+from mcproxy.admin.errors import bind_failure
 from mcproxy.admin.server import AdminError
 from mcproxy.config import Config, Problem
 from mcproxy.control import Control, HubPlane
@@ -46,6 +45,7 @@ log = logging.getLogger(__name__)
 
 
 SURVEY_SECONDS = 86_400.0  # between two looks at how long certificates are good for; they are warned of for 14 days
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class StartError(Exception):
@@ -93,16 +93,14 @@ class App:
 
     def start(self) -> None:
         """Open the listeners and the admin API. Raises StartError where one can't be; nothing is open then."""
-        table = self.worker.shared.live.table
-        addr = ""
+        table = self.control.table
         try:
-            for addr in table.listeners:
-                self.worker.open(addr)
+            self._listen(table)
             self.control.start(self.plane, self.worker)
-        except (OSError, AdminError) as error:
+        except (StartError, AdminError) as error:
             self.worker.stop_listening()
             self.control.close_at_once()
-            raise StartError(_bind_failure(addr, error) if isinstance(error, OSError) else str(error)) from error
+            raise StartError(str(error)) from error
         self._daily.start(self._survey)
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
         for address in self.inherited.unclaimed(table.listeners):
@@ -122,6 +120,23 @@ class App:
     def _summary(self) -> str:
         shared = self.worker.shared
         return f"{len(shared.sessions)} connections open, generation {shared.live.table.generation}"
+
+    def _listen(self, table: Table) -> None:
+        """Take every address, then make the seed durable, then accept. Raises StartError.
+
+        An address in the file that can't be had is corrected there, which is too late once the database is seeded.
+        """
+        for addr in table.listeners:
+            try:
+                self.worker.bind(addr)
+            except OSError as error:
+                raise StartError(bind_failure(addr, error)) from error
+        try:
+            self.control.seed()
+        except StoreError as error:
+            raise StartError(f"database.path: {error}") from error
+        for addr in table.listeners:
+            self.worker.start(addr)
 
     def reload(self) -> None:
         """SIGHUP, and tell the service manager when it begins and ends."""
@@ -192,38 +207,59 @@ def _log_certificates(table: Table) -> None:
 
 def serve(config: Config) -> int:
     """Run until told to stop. Returns the exit status: 0 drained clean, 1 not. Raises StartError."""
+    signals = _Signals()
     _raise_descriptor_limit()
     sink = Sink()
     handler = log_lines.configure(sink, config.log.level, config.log.format)
     try:
         app = App(config, sink.put, Notifier.from_environment(), Inherited.from_environment())
         app.plane.log_dropped = lambda: sink.dropped
-        app.start()
-        _tune_collector()
-        _wait_for_signal(app)
+        if signals.stop is None:
+            app.start()
+            _tune_collector()
+            signals.wait(app)
         return 0 if app.stop() else 1
     finally:
         logging.getLogger("mcproxy").removeHandler(handler)
         sink.close()
 
 
-def _wait_for_signal(app: App) -> None:
-    """Return when told to stop; from then on, the same signal again ends the process at once."""
-    stop = Event()
+class _Signals:
+    """What the system tells the process. Made before anything slow, so that no start is killed by a signal."""
 
-    def on_stop(number: int) -> None:
-        if stop.is_set():
-            log.warning("%s again: exiting at once", signal.Signals(number).name)
-            gevent.get_hub().loop.run_callback(_exit_now)
-        else:
-            log.info("%s: draining for up to %g s", signal.Signals(number).name, app.config.proxy.shutdown_timeout)
-            stop.set()
+    def __init__(self) -> None:
+        self.stop: signal.Signals | None = None  # the signal that told to stop
+        for number in _STOPPING:
+            signal.signal(number, self._note)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a start reads everything anyway
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        gevent.signal_handler(number, on_stop, number)
-    gevent.signal_handler(signal.SIGHUP, app.reload)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    stop.wait()
+    def _note(self, number: int, _frame: object) -> None:
+        if self.stop is not None:
+            raise SystemExit(1)
+        self.stop = signal.Signals(number)
+
+    def wait(self, app: App) -> None:
+        """Return when told to stop; from then on, such a signal again ends the process at once."""
+        hub = gevent.get_hub()
+        wake = hub.loop.async_()  # while it is waited for, the hub has something to live for, be there no listener
+
+        def on_stop(number: int) -> None:
+            if self.stop is not None:
+                log.warning("%s again: exiting at once", signal.Signals(number).name)
+                hub.loop.run_callback(_exit_now)
+            else:
+                self.stop = signal.Signals(number)
+                wake.send()
+
+        for number in _STOPPING:
+            gevent.signal_handler(number, on_stop, number)
+        gevent.signal_handler(signal.SIGHUP, app.reload)
+        if self.stop is None:
+            hub.wait(wake)
+        wake.close()
+        assert self.stop is not None
+        log.info("%s: draining for up to %g s", self.stop.name, app.config.proxy.shutdown_timeout)
 
 
 def _exit_now() -> None:
@@ -315,16 +351,6 @@ def _open_geoip(config: Config) -> GeoIP | None:
         return GeoIP.open(config.firewall.geoip_db)
     except GeoIPError as error:
         raise StartError(f"firewall.geoip_db: {error}") from error
-
-
-def _bind_failure(addr: str, error: OSError) -> str:
-    remedy = {
-        errno.EADDRINUSE: "another program listens there",
-        errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE",
-        errno.EADDRNOTAVAIL: "this machine has no such address",
-    }
-    hint = remedy.get(error.errno or 0)
-    return f"can't listen on {addr}: {hint or error.strerror}"
 
 
 def _tune_collector() -> None:

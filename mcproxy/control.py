@@ -27,6 +27,7 @@ from mcproxy.admin.plane import (
     ListenerStatus,
     PlaneBusy,
     PlaneStatus,
+    PlaneStopping,
     RouteCounters,
     Sink,
     State,
@@ -87,12 +88,17 @@ class HubPlane:
             raise PlaneBusy("the data path is too busy to answer; try again") from error
 
     def bind_listener(self, listener: Listener) -> None:
-        """Take the address. Raises OSError."""
-        self._on_hub(self._worker.bind, listener.addr)
+        """Take the address. Raises OSError, and PlaneStopping when the server no longer takes connections."""
+        self._on_hub(self._unless_draining, self._worker.bind, listener.addr)
 
     def start_listener(self, addr: str) -> None:
-        """Accept there."""
-        self._on_hub(self._worker.start, addr)
+        """Accept there. Raises PlaneStopping."""
+        self._on_hub(self._unless_draining, self._worker.start, addr)
+
+    def _unless_draining(self, function: Callable[[str], None], addr: str) -> None:
+        if self.state is not State.SERVING:
+            raise PlaneStopping("the server is stopping")
+        function(addr)
 
     def close_listener(self, addr: str) -> None:
         """Give the address up."""
@@ -107,14 +113,15 @@ class HubPlane:
             self._worker.publish(table)
 
     def status(self) -> PlaneStatus:
-        """What is going on."""
-        accepting = self._worker.accepting
+        """What is going on; a listener that is removed counts as long as it has a connection."""
+        accepting, listeners = self._worker.accepting, self._shared.live.table.listeners
         return PlaneStatus(
             self.state,
             self._shared.stats.started,
             [
                 _listener_status(addr, tally, addr in accepting)
                 for addr, tally in list(self._shared.stats.listeners.items())
+                if addr in listeners or tally.open
             ],
             self._certificates(),
             self._geoip_status(),
@@ -129,8 +136,13 @@ class HubPlane:
         return GeoipStatus(str(geoip.path), geoip.built_at) if geoip else GeoipStatus()
 
     def route_counters(self) -> Sequence[RouteCounters]:
-        """Routes that have had a connection."""
-        return [_route_counters(*key, tally) for key, tally in list(self._shared.stats.routes.items())]
+        """Routes that have had a connection, and are there or have one still."""
+        listeners = self._shared.live.table.listeners
+        return [
+            _route_counters(addr, name, tally)
+            for (addr, name), tally in list(self._shared.stats.routes.items())
+            if tally.open or (addr in listeners and name in listeners[addr].routes)
+        ]
 
     def connections(self, after: int, limit: int) -> Sequence[ConnectionInfo]:
         """Live connections by id."""
@@ -297,12 +309,13 @@ class Control:
     """Store, writer, expiry and admin API of one process."""
 
     def __init__(self, config: Config) -> None:
-        """Open the database and seed an empty one. Raises StoreError."""
+        """Open the database; `table` is what it holds, or what `seed` will make it hold. Raises StoreError."""
         self._config = config
         self.store = Store.open(Path(config.database.path))
         try:
-            self.store.seed(config.seed_listeners(), config.seed_rules(), time.time())
             self.table = self.store.load()
+            if self.table.generation == 0 and (config.listeners or any(config.seed_rules())):
+                self.table = Table.build(config.seed_listeners(), config.seed_rules(), 1)
         except BaseException:
             self.store.close()
             raise
@@ -312,6 +325,10 @@ class Control:
 
     def __repr__(self) -> str:
         return f"<Control {self.store} {self._server}>"
+
+    def seed(self) -> None:
+        """Make the seed durable, where the database has never been written to. Raises StoreError."""
+        self.store.seed(self._config.seed_listeners(), self._config.seed_rules(), time.time())
 
     def start(self, plane: HubPlane, worker: Worker) -> None:
         """Begin to change what `worker` does, over the admin API if there is one. Raises AdminError."""

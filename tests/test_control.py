@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from mcproxy import config
-from mcproxy.admin.plane import ConnectionEvent, DataPlane, EventKind, PlaneBusy, State
+from mcproxy.admin.plane import ConnectionEvent, DataPlane, EventKind, PlaneBusy, PlaneStopping, State
 from mcproxy.app import StartError
 from mcproxy.control import Control, HubPlane
 from mcproxy.l7.contexts import Contexts
 from mcproxy.model import Backend, Connection, End, FirewallRule, Listener, Mode, Reason, Route, RuleKind
 from mcproxy.net.worker import Worker
+from mcproxy.store.change import table_values
 from mcproxy.store.errors import NotOurs
 from mcproxy.store.store import Store
 from tests.conftest import MakeProxy, listener
@@ -40,6 +41,9 @@ class StuckDoor:
 def test_the_first_start_seeds_and_later_ones_load(tmp_path: Path) -> None:
     control = Control(parsed(tmp_path))
     assert (list(control.table.listeners), control.table.generation) == ([":443"], 1)
+    assert control.store.load().generation == 0, "it is not durable before its addresses are taken"
+    control.seed()
+    assert table_values(control.store.load()) == table_values(control.table)
     control.store.close()
     control = Control(parsed(tmp_path, listeners=[{"addr": ":1"}]))
     assert list(control.table.listeners) == [":443"], "the database is the truth"
@@ -51,7 +55,9 @@ def test_a_database_that_can_not_be_loaded_is_closed_again(tmp_path: Path) -> No
     with pytest.raises(NotOurs):
         Control(parsed(tmp_path))
     (tmp_path / "mcproxy.db").unlink()
-    Control(parsed(tmp_path)).store.close()
+    control = Control(parsed(tmp_path))
+    control.seed()
+    control.store.close()
     with closing(sqlite3.connect(tmp_path / "mcproxy.db")) as connection:
         connection.execute("UPDATE listeners SET trusted_proxies = 'nonsense'")
         connection.commit()
@@ -102,6 +108,18 @@ def test_a_listener_is_bound_before_it_accepts(proxy: MakeProxy) -> None:
     plane.close_listener("[::1]:0")
     plane.close_listener("[::1]:0")
     assert "[::1]:0" not in running.app.worker.addresses
+
+
+def test_a_server_that_stops_opens_nothing(proxy: MakeProxy) -> None:
+    running = proxy({"listeners": [listener({})]})
+    plane = running.app.plane
+    plane.bind_listener(Listener("[::1]:0"))
+    plane.state = State.DRAINING
+    with pytest.raises(PlaneStopping, match="the server is stopping"):
+        plane.bind_listener(Listener("127.0.0.2:0"))
+    with pytest.raises(PlaneStopping, match="the server is stopping"):
+        plane.start_listener("[::1]:0")
+    assert "127.0.0.2:0" not in running.app.worker.addresses
 
 
 def test_the_files_of_a_route_are_judged(proxy: MakeProxy, tmp_path: Path) -> None:

@@ -91,8 +91,9 @@ class Changing:
         ttl = convert.ttl(request.ttl_seconds)
         if rule.kind is RuleKind.COUNTRY and not self.plane.status().geoip.path:
             raise Unready("country rules need a GeoIP database: set firewall.geoip_db and restart")
-        outcome = self._mutate(context, "rule.add", mutations.add_rule(rule, ttl), request.expected_generation)
-        added = outcome.changes[0].new
+        decide = mutations.add_rule(rule, ttl, may_exist=request.kill)  # whom it matches is cut either way
+        outcome = self._mutate(context, "rule.add", decide, request.expected_generation)
+        added = outcome.changes[0].new if outcome.changes else rule
         assert isinstance(added, FirewallRule)
         killed = self.plane.kill_matching(added) if request.kill else 0
         return pb.AddFirewallRuleResponse(generation=outcome.generation, rule=convert.rule_out(added), killed=killed)

@@ -1,5 +1,6 @@
 """Why the admin API says no. Each message is one sentence for an operator; `STATUS` gives each its gRPC status."""
 
+import errno
 from collections.abc import Mapping
 from typing import Final
 
@@ -58,3 +59,14 @@ STATUS: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     StoreError: grpc.StatusCode.UNAVAILABLE,
     PlaneBusy: grpc.StatusCode.UNAVAILABLE,
 }
+
+
+def bind_failure(addr: str, error: OSError) -> str:
+    """Why an address can't be listened on, in the words of the start and of the admin API."""
+    remedy = {
+        errno.EADDRINUSE: "another program listens there",
+        errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE",
+        errno.EADDRNOTAVAIL: "this machine has no such address",
+    }
+    hint = remedy.get(error.errno or 0)
+    return f"can't listen on {addr}: {hint or error.strerror or error}"

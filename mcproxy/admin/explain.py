@@ -56,7 +56,7 @@ class _Refusal(Exception):
 
 
 def explain(table: Table, plane: Asked, listener: str, sni: str, packed: bytes) -> Explanation:
-    """What would happen to a connection to `listener` from `packed` that asks for `sni`."""
+    """What would happen to a connection to `listener`, one of the table's, from `packed` that asks for `sni`."""
     steps: list[Step] = []
     route = None
     reason = Reason.OK
@@ -84,10 +84,7 @@ def firewall_steps(table: Table, country: Callable[[bytes], str | None], packed:
 
 def _walk(table: Table, plane: Asked, addr: str, sni: str, packed: bytes) -> Iterator[Step | Route]:
     """In the order of the data path."""
-    compiled = table.listeners.get(addr)
-    if compiled is None:
-        known = ", ".join(table.listeners) or "none"
-        raise _Refusal(Step("listener", False, f"there is no listener {addr}; there are {known}"), Reason.ROUTE_UNKNOWN)
+    compiled = table.listeners[addr]
     settings = compiled.listener
     header = " behind the PROXY protocol" if settings.proxy_protocol else ""
     yield Step("listener", True, f"{addr}{header}, {len(compiled.routes)} routes, generation {table.generation}")

@@ -22,7 +22,7 @@ def put_listener(listener: Listener, *, exists: bool) -> Decision:
     def decide(table: Table, _now: float) -> list[Change]:
         if not exists and len(table.listeners) >= MAX_LISTENERS:
             raise TooMany(f"there are {MAX_LISTENERS} listeners, which is the limit: remove one first")
-        return [_put(table, listener_key(listener.addr), listener, exists=exists)]
+        return _put(table, listener_key(listener.addr), listener, exists=exists)
 
     return decide
 
@@ -45,7 +45,7 @@ def put_route(addr: str, route: Route, *, exists: bool) -> Decision:
         listener = only_listener(table, addr)
         if not exists and len(table.listeners[listener].routes) >= MAX_ROUTES:
             raise TooMany(f"{listener} has {MAX_ROUTES} routes, which is the limit: remove one first")
-        return [_put(table, route_key(listener, route.hostname), route, exists=exists)]
+        return _put(table, route_key(listener, route.hostname), route, exists=exists)
 
     return decide
 
@@ -55,8 +55,11 @@ def remove_route(addr: str, hostname: str) -> Decision:
     return lambda table, _now: [_remove(table, route_key(only_listener(table, addr), hostname))]
 
 
-def add_rule(rule: FirewallRule, ttl: float) -> Decision:
-    """Add a rule for `ttl` seconds, or for good where that is 0. A temporary one that exists takes the new end."""
+def add_rule(rule: FirewallRule, ttl: float, *, may_exist: bool = False) -> Decision:
+    """Add a rule for `ttl` seconds, or for good where that is 0. A temporary one that exists takes the new end.
+
+    A permanent one stays as it is, which is no refusal where it `may_exist`.
+    """
 
     def decide(table: Table, now: float) -> list[Change]:
         if len(table.firewall) >= MAX_RULES:
@@ -65,6 +68,8 @@ def add_rule(rule: FirewallRule, ttl: float) -> Decision:
         old = current(table, key)
         # A temporary rule never replaces a permanent one: the address would be free again when it ends.
         if isinstance(old, FirewallRule) and old.expires_at is None:
+            if may_exist:
+                return []
             raise AlreadyThere(f"the {key} exists, for good")
         return [Change(key, old, replace(rule, expires_at=now + ttl if ttl else None))]
 
@@ -103,13 +108,13 @@ def _known(table: Table) -> str:
     return (", ".join(shown) or "none") + (f" and {more} more" if more else "")
 
 
-def _put(table: Table, key: Key, value: Value, *, exists: bool) -> Change:
+def _put(table: Table, key: Key, value: Value, *, exists: bool) -> list[Change]:
     old = current(table, key)
     if old is not None and not exists:
         raise AlreadyThere(f"the {key} exists")
     if old is None and exists:
         raise NotThere(f"there is no {key}")
-    return Change(key, old, value)
+    return [] if old == value else [Change(key, old, value)]
 
 
 def _remove(table: Table, key: Key) -> Change:

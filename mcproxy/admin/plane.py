@@ -27,6 +27,10 @@ class PlaneBusy(Exception):
     """The hub didn't answer in `HUB_TIMEOUT`; whether it will still act is unknown."""
 
 
+class PlaneStopping(PlaneBusy):
+    """The server drains: it opens nothing any more."""
+
+
 class State(StrEnum):
     """What the whole server is doing."""
 
@@ -145,10 +149,10 @@ class DataPlane(Protocol):
     """The data plane, seen from a native thread. Every method may raise `PlaneBusy`."""
 
     def bind_listener(self, listener: Listener) -> None:
-        """Take the address, accepting nobody yet. Raises OSError where it can't be had."""
+        """Take the address, accepting nobody yet. Raises OSError where it can't be had, and PlaneStopping."""
 
     def start_listener(self, addr: str) -> None:
-        """Accept on a bound address. Raises OSError."""
+        """Accept on a bound address. Raises OSError, and PlaneStopping."""
 
     def close_listener(self, addr: str) -> None:
         """Give the address up; live connections go on. Does nothing where it isn't open."""

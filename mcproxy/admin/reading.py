@@ -140,7 +140,7 @@ class Reading:
     ) -> pb.ExplainResponse:
         """The decision on a connection, step by step."""
         table = self.writer.live.table
-        listener = convert.listen_address("listener", request.listener) or only_listener(table, "")
+        listener = only_listener(table, convert.listen_address("listener", request.listener))
         found = explain(table, self.plane, listener, request.sni, _packed(request.ip))
         return pb.ExplainResponse(
             steps=convert.steps_out(found.steps),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mcproxy.admin.errors import Busy, Overtaken, Unready
+from mcproxy.admin.errors import Busy, Overtaken, Unready, bind_failure
 from mcproxy.admin.mutations import Decision
 from mcproxy.admin.plane import DataPlane, PlaneBusy
 from mcproxy.model import FirewallRule, Listener
@@ -107,7 +107,7 @@ class Writer:
         try:
             self._plane.bind_listener(listener)
         except OSError as error:
-            raise Unready(f"can't listen on {listener.addr}: {error.strerror or error}") from error
+            raise Unready(bind_failure(listener.addr, error)) from error
 
     def _start(self, listener: Listener, changes: Sequence[Change]) -> None:
         try:

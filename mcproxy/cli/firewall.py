@@ -61,7 +61,7 @@ def add(given: Path | None, as_json: bool, ttl: float | None, kill: bool, kind: 
     request = pb.AddFirewallRuleRequest(kind=KINDS[kind], value=value, ttl_seconds=ttl or 0.0, kill=kill)
     with connected(given) as client:
         answer = client.call("AddFirewallRule", request)
-    until = f" until {output.moment(answer.rule.expires_at)}" if ttl else ""
+    until = f" until {output.moment(answer.rule.expires_at)}" if answer.rule.expires_at else ""
     cut = f", {answer.killed} connections cut" if kill else ""
     output.emit_done(answer, as_json, f"blocked {kind} {answer.rule.value}{until}{cut}")
 

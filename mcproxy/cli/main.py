@@ -1,5 +1,6 @@
 """The `mcproxy` command, with the two commands that need no running server. The others: lazy.py."""
 
+import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +24,7 @@ def main() -> None:
 def server(given: Path | None) -> None:
     """Run the proxy in the foreground."""
     path = find_config(given)
+    _end_clean_when_told()
     config = load_config(path)
     from mcproxy.app import StartError, check_files, serve  # noqa: PLC0415 - the other commands do without gevent
 
@@ -31,6 +33,13 @@ def server(given: Path | None) -> None:
         sys.exit(serve(config))
     except StartError as error:
         fail(f"mcproxy: {error}", FAILED)
+
+
+def _end_clean_when_told() -> None:
+    """Until `serve` has its own handlers; reading a long file and loading the libraries takes a while."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
 
 
 @main.command()

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 import dataset
-from sqlalchemy import Connection, event
+from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import DBAPIError
 
 from mcproxy.store.errors import Conflict, NotOurs, StoreError, Unavailable
@@ -30,6 +30,11 @@ POOL = 16  # connections: one for each native thread that may be in the database
 FILE_MODE = 0o600  # of a new database or snapshot: who may read it learns every backend's address
 
 CHANGED = "another process has changed it since this one loaded it; restart this one to see the change"
+
+_GONE = (
+    "the file was removed, replaced or emptied while mcproxy runs, so nothing can be changed: "
+    "put it back, or stop mcproxy, restore a snapshot and start"
+)
 
 # SQLite's result codes (https://www.sqlite.org/rescode.html) that an operator can do something about.
 _REMEDIES = {
@@ -51,7 +56,7 @@ def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> dataset.Database:
     if not path.exists():
         _create(path)
     database = dataset.connect(
-        f"sqlite:///{path}",
+        str(URL.create("sqlite", database=str(path))),  # which quotes "?" and "%"
         ensure_schema=False,
         row_type=dict,
         sqlite_wal_mode=False,  # set below, with the others
@@ -82,6 +87,28 @@ def _create(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, FILE_MODE))
     except OSError as error:
         raise Unavailable(f"the database {path} can't be created: {error.strerror}") from error
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Which file has this name now: device and inode. Raises Unavailable where there is none, or an empty one."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise Unavailable(f"database {path}: {_GONE} ({error.strerror})") from error
+    if not found.st_size:
+        raise Unavailable(f"database {path}: {_GONE} (it is empty)")
+    return found.st_dev, found.st_ino
+
+
+def refuse_moved(path: Path, opened: tuple[int, int]) -> None:
+    """Raise Unavailable where a commit of this process would be durable nowhere: its file isn't the one at `path`.
+
+    To be called in a transaction that has written: then there is a WAL file.
+    """
+    if identity(path) != opened:
+        raise Unavailable(f"database {path}: {_GONE} (it is another file)")
+    if not path.with_name(f"{path.name}-wal").exists():
+        raise Unavailable(f"database {path}: {_GONE} (its -wal file is missing)")
 
 
 @contextmanager

@@ -41,6 +41,7 @@ class Store:
         self.path = path
         self.failures = 0  # transactions that could not be done, ever
         self._database = database
+        self._opened: tuple[int, int] | None = None  # device and inode of the file that it writes to
 
     @classmethod
     def open(cls, path: Path, busy_timeout: float = sqlite.BUSY_TIMEOUT) -> "Store":
@@ -55,6 +56,7 @@ class Store:
             if found != schema.VERSION:
                 with store.transaction() as database:
                     schema.migrate(database.op, found)
+            store._opened = sqlite.identity(path)
         except BaseException:
             store.close()
             raise
@@ -123,6 +125,8 @@ class Store:
             for what in _WRITING:
                 self._insert(database, what, [change for change in changes if change.old is None])
                 self._update(database, what, [change for change in changes if change.old and change.new])
+            if self._opened is not None:
+                sqlite.refuse_moved(self.path, self._opened)
 
     def _remove(self, database: dataset.Database, what: What, changes: list[Change]) -> None:
         record = RECORDS[what]

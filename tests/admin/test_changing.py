@@ -7,7 +7,7 @@ import pytest
 
 from mcproxy.admin.changing import LEVELS
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import CertificateStatus, ConnectionInfo, GeoipStatus, PlaneBusy
+from mcproxy.admin.plane import CertificateStatus, ConnectionInfo, GeoipStatus, PlaneBusy, PlaneStopping
 from mcproxy.store import history
 from mcproxy.store.change import table_values
 from tests.control_plane import DEADLINE, Control, running
@@ -48,6 +48,12 @@ def test_listeners(control: Control) -> None:
     assert control.plane.accepting == {":443"}
 
 
+def test_no_listener_is_added_to_a_server_that_stops(control: Control) -> None:
+    control.plane.fail["bind_listener"] = PlaneStopping("the server is stopping")
+    request = pb.AddListenerRequest(listener=pb.Listener(addr=":8443"))
+    assert refused(control, "AddListener", request) == (grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+
+
 def test_routes(control: Control) -> None:
     assert call(control, "AddRoute", pb.AddRouteRequest(route=NEW)).generation == 2
     other = pb.Route(hostname="new.example.org", backend="unix:/run/a.sock")
@@ -77,6 +83,17 @@ def test_rules(control: Control) -> None:
     assert call(control, "AddFirewallRule", request).killed == 0
     removal = pb.RemoveFirewallRuleRequest(kind=pb.RULE_KIND_COUNTRY, value="DE")
     assert call(control, "RemoveFirewallRule", removal).generation == 4
+
+
+def test_a_rule_that_exists_still_kills(control: Control) -> None:
+    request = pb.AddFirewallRuleRequest(kind=pb.RULE_KIND_IP, value="192.0.2.1", ttl_seconds=60, kill=True)
+    answer = call(control, "AddFirewallRule", request)
+    assert (answer.generation, answer.killed, answer.rule.value, answer.rule.expires_at) == (1, 3, "192.0.2.1", 0.0)
+
+
+def test_the_same_route_again_is_no_new_generation(control: Control) -> None:
+    same = pb.Route(hostname="git.example.org", backend="127.0.0.1:3000")
+    assert call(control, "UpdateRoute", pb.UpdateRouteRequest(route=same)).generation == 1
 
 
 def test_a_country_needs_a_database(control: Control) -> None:
@@ -142,7 +159,7 @@ def test_every_mutation_can_expect_a_generation(control: Control, method: str, r
 def test_an_address_in_use(control: Control) -> None:
     control.plane.fail["bind_listener"] = OSError(98, "Address already in use")
     code, words = refused(control, "AddListener", pb.AddListenerRequest(listener=pb.Listener(addr=":1")))
-    assert (code, words) == (grpc.StatusCode.FAILED_PRECONDITION, "can't listen on :1: Address already in use")
+    assert (code, words) == (grpc.StatusCode.FAILED_PRECONDITION, "can't listen on :1: another program listens there")
 
 
 def test_a_hub_that_does_not_answer(control: Control) -> None:

@@ -30,3 +30,15 @@ def test_every_refusal_has_a_status() -> None:
 
 def test_a_bad_field_is_named_first() -> None:
     assert str(errors.InvalidField("ttl_seconds", "is negative")) == "ttl_seconds: is negative"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(98, "Address already in use (while attempting to bind)"), "another program listens there"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (OSError("odd"), "odd"),
+    ],
+)
+def test_an_address_that_can_not_be_had_has_the_words_of_the_start(error: OSError, words: str) -> None:
+    assert errors.bind_failure(":443", error) == f"can't listen on :443: {words}"

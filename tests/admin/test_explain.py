@@ -48,7 +48,6 @@ def test_an_l7_route_says_how_it_ends_tls() -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason", "last"),
     [
-        ({"listener": ":1"}, Reason.ROUTE_UNKNOWN, "listener: there is no listener :1; there are :443, :8443"),
         ({"enter": Reason.LIMIT_TOTAL}, Reason.LIMIT_TOTAL, "connection limits: limit_total in all and on :443"),
         ({"ip": "192.0.2.1"}, Reason.BLOCKED_IP, "firewall ip: 192.0.2.1 is blocked by 192.0.2.1"),
         ({"ip": "::ffff:192.0.2.1"}, Reason.BLOCKED_IP, "firewall ip: 192.0.2.1 is blocked by 192.0.2.1"),

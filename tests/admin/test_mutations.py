@@ -50,6 +50,15 @@ def test_a_permanent_rule_is_never_made_temporary() -> None:
         mutations.add_rule(RULES[0], 60.0)(TABLE, 0.0)
 
 
+def test_a_permanent_rule_may_exist_where_its_kill_is_what_counts() -> None:
+    assert mutations.add_rule(RULES[0], 60.0, may_exist=True)(TABLE, 0.0) == []
+
+
+def test_what_is_as_it_should_be_is_no_change() -> None:
+    assert mutations.put_route("", SEED[0][1][0], exists=True)(TABLE, 0.0) == []
+    assert mutations.put_listener(Listener(":443"), exists=True)(TABLE, 0.0) == []
+
+
 def test_only_ended_rules_that_are_still_the_same_end() -> None:
     ended, renewed, later = (FirewallRule(IP, f"192.0.2.{i}", 99.0 + i) for i in (10, 11, 12))
     table = Table.build(SEED, [ended, FirewallRule(IP, "192.0.2.11", 500.0), later], 1)

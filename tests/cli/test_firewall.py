@@ -20,6 +20,12 @@ def test_add_list_remove(tmp_path: Path) -> None:
         assert len(control.writer.live.table.firewall) == 3
 
 
+def test_a_rule_for_good_still_kills(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, _):
+        told = user.ok("firewall", "add", "ip", "192.0.2.1", "--ttl", "1h", "--kill")
+        assert told == "blocked ip 192.0.2.1, 3 connections cut (generation 1)\n"
+
+
 def test_what_the_firewall_would_say(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, _):
         assert user.ok("firewall", "test", "192.0.2.1").splitlines()[-1] == "blocked: blocked_ip"

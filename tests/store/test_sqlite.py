@@ -42,6 +42,23 @@ def test_the_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         Store.open(tmp_path / "no" / "a.db")
 
 
+def test_a_commit_needs_the_file_that_was_opened(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.db", tmp_path / "b.db"
+    path.write_bytes(b"x")
+    other.write_bytes(b"y")
+    opened = sqlite.identity(path)
+    with pytest.raises(Unavailable, match="-wal file is missing"):
+        sqlite.refuse_moved(path, opened)
+    (tmp_path / "a.db-wal").touch()
+    sqlite.refuse_moved(path, opened)
+    other.replace(path)
+    with pytest.raises(Unavailable, match="it is another file"):
+        sqlite.refuse_moved(path, opened)
+    path.write_bytes(b"")
+    with pytest.raises(Unavailable, match="it is empty"):
+        sqlite.refuse_moved(path, opened)
+
+
 def _error(name: str) -> sqlite3.OperationalError:
     error = sqlite3.OperationalError("its own words")
     error.sqlite_errorname = name

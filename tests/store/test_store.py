@@ -1,5 +1,5 @@
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -145,3 +145,50 @@ def test_read_table_needs_no_server_and_upgrades_nothing(tmp_path: Path) -> None
     with pytest.raises(Unavailable, match="next start of the server upgrades it"):
         read_table(path)
     assert path.read_bytes() == b""
+
+
+def test_a_path_may_have_any_character(tmp_path: Path) -> None:
+    folder = tmp_path / "50%41 #?mode=ro"
+    folder.mkdir()
+    path = folder / "a?b%2F.db"
+    with store_at(path) as store:
+        store.apply([added("new.example.org")], ORIGIN, 2)
+    assert read_table(path).generation == 2
+    assert [each.name for each in folder.iterdir()] == [path.name]
+    assert [each.name for each in tmp_path.iterdir()] == [folder.name]
+
+
+def _remove(path: Path) -> None:
+    path.rename(path.with_name("away.db"))
+
+
+def _replace(path: Path) -> None:
+    copy = path.with_name("copy.db")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _remove_wal(path: Path) -> None:
+    path.with_name(f"{path.name}-wal").unlink()
+
+
+@pytest.mark.parametrize("damage", [_remove, _replace, _empty, _remove_wal])
+def test_a_file_that_is_no_longer_there_takes_no_change(damage: Callable[[Path], None], tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        damage(store.path)
+        with pytest.raises(Unavailable, match=r"removed, replaced or emptied|damaged|disk"):
+            store.apply([added("new.example.org")], ORIGIN, 2)
+
+
+def test_a_file_that_is_put_back_takes_changes_again(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        _remove(store.path)
+        with pytest.raises(Unavailable, match=r"a\.db: the file was removed, .*put it back"):
+            store.apply([added("new.example.org")], ORIGIN, 2)
+        store.path.with_name("away.db").rename(store.path)
+        store.apply([added("new.example.org")], ORIGIN, 2)
+        assert "new.example.org" in names(store)

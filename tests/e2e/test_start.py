@@ -1,0 +1,99 @@
+"""The start of the real program: signals that come meanwhile, no listener at all, an address that can't be had."""
+
+import re
+import signal
+import socket
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.store.store import Store, read_table
+from tests.e2e.admin import grpc_section, stub
+from tests.peers import DEADLINE, client_hello, connect, is_reset, until
+from tests.program import Program, Server, environment, free_port, write_config
+
+
+def start(folder: Path, document: dict[str, Any]) -> Program:
+    return Program(
+        sys.executable, "-m", "mcproxy", "server", "-c", write_config(folder, document), env=environment()
+    )  # fmt: skip
+
+
+def ignores(program: Program, number: signal.Signals) -> bool:
+    found = re.search(r"SigIgn:\s*([0-9a-f]+)", Path(f"/proc/{program.process.pid}/status").read_text())
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
+
+
+def has_open(program: Program, name: str) -> bool:
+    links = Path(f"/proc/{program.process.pid}/fd").iterdir()
+    return any(link.readlink().name == name for link in links if link.is_symlink())
+
+
+def test_a_server_without_listeners_lives_and_takes_one(nothing_left: None, tmp_path: Path) -> None:
+    addr = f"127.0.0.1:{free_port()}"
+    with Server(tmp_path, {"grpc": grpc_section(tmp_path)}) as server:
+        with stub(tmp_path) as admin:
+            for _ in range(2):
+                request = pb.AddListenerRequest(listener=pb.Listener(addr=addr))
+                admin.AddListener(request, timeout=DEADLINE, wait_for_ready=True)
+                with connect(int(addr.rpartition(":")[2])) as client:
+                    client.sendall(client_hello("nobody.test"))
+                    assert is_reset(client)
+                admin.RemoveListener(pb.RemoveListenerRequest(addr=addr), timeout=DEADLINE)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert server.err == []
+
+
+def test_a_server_with_neither_listener_nor_admin_api_waits_for_its_end(nothing_left: None, tmp_path: Path) -> None:
+    with Server(tmp_path, {}) as server:
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert server.err == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_start_that_is_told_to_stop_ends_clean(number: signal.Signals, nothing_left: None, tmp_path: Path) -> None:
+    with start(tmp_path, {"listeners": [{"addr": f"127.0.0.1:{free_port()}"}]}) as program:
+        until(lambda: ignores(program, signal.SIGHUP), "the program to look after its signals")
+        program.signal(signal.SIGHUP)
+        program.signal(number)
+        assert program.wait() == 0
+        assert program.err == []
+
+
+def test_signals_while_the_database_is_waited_for(nothing_left: None, tmp_path: Path) -> None:
+    Store.open(tmp_path / "mcproxy.db").close()
+    document = {"listeners": [{"addr": f"127.0.0.1:{free_port()}"}]}
+    with closing(sqlite3.connect(tmp_path / "mcproxy.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with start(tmp_path, document) as program:
+            until(lambda: has_open(program, "mcproxy.db-wal"), "the program to open its database")
+            program.signal(signal.SIGHUP)
+            program.signal(signal.SIGTERM)
+            other.execute("ROLLBACK")
+            assert program.wait() == 0
+            assert program.err == []
+            assert program.out[-1].endswith(" info app: stopped\n")
+
+
+def test_a_seed_with_an_address_that_can_not_be_had_is_corrected_in_the_file(
+    nothing_left: None, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bad = {"listeners": [{"addr": f"127.0.0.1:{taken.getsockname()[1]}"}], "grpc": grpc_section(tmp_path)}
+        with start(tmp_path, bad) as program:
+            assert program.wait() == 1
+            assert "another program listens there" in program.err[0]
+    assert read_table(tmp_path / "mcproxy.db").generation == 0
+    good = f"127.0.0.1:{free_port()}"
+    with Server(tmp_path, {"listeners": [{"addr": good}]}) as server:
+        server.line("listening on", good)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    assert list(read_table(tmp_path / "mcproxy.db").listeners) == [good]
