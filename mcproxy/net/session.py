@@ -1,8 +1,7 @@
 """One client connection, from accept to its log line.
 
 `Session.run` is the whole story. The steps before the relay raise `Refused`, and then the client gets a RST and
-nothing else. A session that is cut from outside (a deadline, an operator, the end of draining) has an exception thrown
-into its greenlet wherever it waits.
+nothing else. A session that is cut (by a deadline, an operator, the end of draining) has an exception thrown into it.
 """
 
 import itertools
@@ -141,7 +140,7 @@ class Session:
         self.client = client
         self.readable: IoWatcher = get_hub().loop.io(client.fileno(), READ)
         self._started = time.monotonic()
-        self.table = shared.live.table  # this session's for good
+        self.table = shared.live.table  # until `_admit` takes the one that holds then, for good
         self._tally = tally
         self._entered = self._admitted = False
         self._greenlet: greenlet | None = None
@@ -175,7 +174,7 @@ class Session:
         try:
             listener = self._enter()
             self._identify(listener)
-            self._admit()
+            listener = self._admit(listener)
             self._read_hello()
             self.end = self._terminate() if self._find_route(listener).mode is Mode.L7 else self._pass_on()
         except Refused as refusal:
@@ -220,11 +219,16 @@ class Session:
             self.address, self.destination = header.source, header.destination
             self.packed = pack(self.address[0])
 
-    def _admit(self) -> None:
-        """Ask the firewall, then take a place among the connections of this client."""
+    def _admit(self, listener: ListenerTable) -> ListenerTable:
+        """Ask the firewall, then take a place among this client's connections. Returns the listener of today's table.
+
+        Taken anew: a PROXY header may be long in coming, and who cut a blocked client's sessions missed this one.
+        """
+        self.table = self.shared.live.table
         if rule := self.table.firewall.match(self.packed, self.shared.country):
             raise Refused(firewall.REASONS[rule.kind], rule.value)
         if reason := self.shared.limits.admit(self.packed, time.monotonic()):
+        return self.table.listeners.get(self.listener, listener)  # what a listener accepted outlives it
             raise Refused(reason)
         self._admitted = True
 

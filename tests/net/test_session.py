@@ -98,6 +98,34 @@ def test_the_record_of_a_connection_that_was_refused(bench: MakeBench) -> None:
     assert ended.versions == (0x0304, 0x0303)
 
 
+# --- which table holds ------------------------------------------------------------------------------------------------
+
+
+def test_a_rule_holds_for_who_is_known_only_now(bench: MakeBench, backend: MakeBackend) -> None:
+    """Whoever blocks a client is told that it is blocked while one of its connections waits behind a proxy's header."""
+    route = Route("a.test", parse_backend(backend(swallow).address))
+    behind = Listener(V4, proxy_protocol=True, trusted_proxies=("127.0.0.0/8",))
+    table = Table.build([(behind, [route])])
+    running = bench(table)
+    with running.client() as client:
+        running.reach(Phase.PEEKING)
+        running.hub.call(running.worker.publish, table.with_rule(FirewallRule(RuleKind.IP, "192.0.2.7")))
+        client.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 1024 443\r\n" + HELLO)
+        assert is_reset(client)
+    assert running.last().reason is Reason.BLOCKED_IP
+
+
+def test_a_connection_outlives_its_listener(bench: MakeBench, backend: MakeBackend) -> None:
+    route = Route("a.test", parse_backend(backend(swallow).address))
+    table = Table.build([(Listener(V4, proxy_protocol=True, trusted_proxies=("127.0.0.0/8",)), [route])])
+    running = bench(table)
+    with running.client() as client:
+        running.reach(Phase.PEEKING)
+        running.hub.call(running.worker.publish, table.without_listener(V4))
+        client.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 1024 443\r\n" + HELLO)
+        running.reach(Phase.RELAYING)
+
+
 # --- when it is overdue -----------------------------------------------------------------------------------------------
 
 
