@@ -234,7 +234,7 @@ class Session:
 
     def _read_hello(self) -> None:
         try:
-            self.hello, self._peeked = self._peek(hello.parse, Reason.HELLO_TRUNCATED)
+            self.hello, self._peeked = self._peek(hello.Reader().parse, Reason.HELLO_TRUNCATED)
         except hello.HelloRefused as refusal:
             self.hello = refusal.hello
             raise
