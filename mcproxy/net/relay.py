@@ -179,7 +179,7 @@ class Direction:
         return True
 
     def _bulk(self) -> Outcome | None:
-        """Splice until the source runs dry (then None) or a side ends."""
+        """Splice until the source runs dry or seems to end (then None: reading goes on) or a side fails."""
         if not (pipe := self._pipes.take()):
             return None
         source, filled, share = self._source.fileno(), 0, FAIR_SHARE
@@ -192,7 +192,7 @@ class Direction:
                 except OSError:
                     return Outcome.SOURCE_RESET
                 if not filled:
-                    return Outcome.FIN
+                    return None  # the end, or an urgent byte, before which splice stops (tcp(7)): reading will tell
                 share -= filled
                 filled = self._empty(pipe[0], filled)
                 if filled:
