@@ -27,17 +27,19 @@ from fcntl import F_SETPIPE_SZ, fcntl
 from os import splice
 from socket import SHUT_WR
 
-from gevent import spawn_raw
+from gevent import sleep, spawn_raw
 from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, unsent
+from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, pauses, unsent
 
 BUFFER = 16384  # bytes a read; one TLS record at most, and below it the copy is cheaper than a pipe
 PIPE_SIZE = 1 << 20  # bytes; the most that an unprivileged pipe may hold (proc(5), pipe-max-size)
 FAIR_SHARE = 4 << 20  # bytes that one direction may splice before others get their turn: about a millisecond
 MAX_PIPES = 256  # at once, or 256 MiB in the kernel where all sinks are slow; further bulk is copied, 16 KiB at a time
 SPARE_PIPES = 32  # kept for the next bulk, so that a bursty transfer does not make a pipe for every burst
+FLUSH_CHECK = 0.005  # seconds between the first two looks at what a side has not acknowledged yet
+MAX_FLUSH_CHECK = 0.1  # seconds between the later ones: who stalls a flush on purpose must not cost 200 looks a second
 _MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
@@ -320,3 +322,11 @@ class Relay:
             get_hub().loop.run_callback(other.stop)
         elif outcome is Outcome.SINK_RESET:
             self.first_reset = self.first_reset or sink
+
+
+def flush(survivor: RawSocket) -> None:
+    """Wait until a side has taken all that is queued for it, or is gone. The kernel tells nobody, so it is asked."""
+    for pause in pauses(FLUSH_CHECK, MAX_FLUSH_CHECK):
+        if not unsent(survivor):
+            return
+        sleep(pause)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from gevent import sleep
 from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -21,8 +20,8 @@ from mcproxy.model import Connection, End, Mode, Reason, Refused, Route
 from mcproxy.net.crew import Crew
 from mcproxy.net.dial import dial
 from mcproxy.net.peek import peek
-from mcproxy.net.raw import READ, IoWatcher, RawSocket, abort, unsent
-from mcproxy.net.relay import Pipes, Relay
+from mcproxy.net.raw import READ, IoWatcher, RawSocket, abort
+from mcproxy.net.relay import Pipes, Relay, flush
 from mcproxy.net.sweep import Sweeper
 from mcproxy.policy import firewall, routing
 from mcproxy.policy.geoip import GeoIP
@@ -38,7 +37,6 @@ Endpoint = tuple[str, int]  # address and port
 log = logging.getLogger(__name__)
 
 VISITS = 4  # how often an idle time-out is looked after: it strikes up to 1/VISITS late, never early
-FLUSH_CHECK = 0.005  # seconds between two looks at what a side has not acknowledged yet
 RESERVED_DESCRIPTORS = 64  # kept for the admin API, the database, the log and reloads when connections take the rest
 
 _ids = itertools.count(1)
@@ -228,9 +226,9 @@ class Session:
         if rule := self.table.firewall.match(self.packed, self.shared.country):
             raise Refused(firewall.REASONS[rule.kind], rule.value)
         if reason := self.shared.limits.admit(self.packed, time.monotonic()):
-        return self.table.listeners.get(self.listener, listener)  # what a listener accepted outlives it
             raise Refused(reason)
         self._admitted = True
+        return self.table.listeners.get(self.listener, listener)  # what a listener accepted outlives it
 
     def _read_hello(self) -> None:
         try:
@@ -303,11 +301,9 @@ class Session:
         if relay is None or relay.first_reset is None:
             return End.CLOSED
         by_client = relay.first_reset is self.client
-        survivor = backend if by_client else self.client
         self.phase = Phase.FLUSHING
         self._wait_for_idleness(self.shared.timeouts.half_close)
-        while unsent(survivor):
-            sleep(FLUSH_CHECK)
+        flush(backend if by_client else self.client)
         abort(backend)
         return End.CLIENT_RESET if by_client else End.BACKEND_RESET
 

@@ -2,15 +2,29 @@
 
 import itertools
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from mcproxy.net.raw import READ, IoWatcher, unsent
-from mcproxy.net.relay import BUFFER, FAIR_SHARE, MAX_PIPES, PIPE_SIZE, SPARE_PIPES, Outcome, Pipes, Relay
+from mcproxy.net.raw import READ, IoWatcher, RawSocket, unsent
+from mcproxy.net.relay import (
+    BUFFER,
+    FAIR_SHARE,
+    FLUSH_CHECK,
+    MAX_FLUSH_CHECK,
+    MAX_PIPES,
+    PIPE_SIZE,
+    SPARE_PIPES,
+    Outcome,
+    Pipes,
+    Relay,
+    flush,
+)
 from tests.hub import HubThread
 from tests.net.pairs import FAR_BUFFER, MOST, NEAR_BUFFER, MakePair, OneWay, no_more_descriptors, tcp_pair, unix_pair
 from tests.peers import DEADLINE, pattern, push, read_all, receive, reset, until
@@ -364,3 +378,29 @@ def test_a_bug_in_one_direction_ends_both_and_is_told(broken: str, between: Betw
     sender.sendall(bytes(2 * BUFFER))
     assert isinstance(done.exception(DEADLINE), TypeError)
     until(lambda: between.outcomes() == (Outcome.STOPPED, Outcome.STOPPED), "both to end")
+
+
+# --- flushing ---------------------------------------------------------------------------------------------------------
+
+
+class Watched(RawSocket):
+    """Counts how often it is asked about."""
+
+    looks = 0
+
+    def fileno(self) -> int:
+        self.looks += 1
+        return super().fileno()
+
+
+def test_a_flush_looks_ever_less_often_until_all_is_taken(hub: HubThread) -> None:
+    end, peer = unix_pair()
+    with peer, closing(Watched(end.family, end.type, end.proto, end.detach())) as survivor:
+        survivor.send(b"queued")
+        began = time.monotonic()
+        flushed = hub.spawn(flush, survivor)
+        until(lambda: survivor.looks >= 6, "six looks")
+        assert time.monotonic() - began >= sum(min(FLUSH_CHECK * 2**i, MAX_FLUSH_CHECK) for i in range(5))
+        assert not flushed.done()
+        assert receive(peer, 6) == b"queued"
+        flushed.result(DEADLINE)
