@@ -29,7 +29,7 @@ from mcproxy.log import Sink
 from mcproxy.model import Connection, Exchange
 from mcproxy.net.census import Census
 from mcproxy.net.pulse import Pulse
-from mcproxy.net.session import Shared, Timeouts
+from mcproxy.net.shared import Shared, Timeouts
 from mcproxy.net.worker import Door, Worker
 from mcproxy.notify import Inherited, Notifier
 from mcproxy.policy import certificates

@@ -28,10 +28,11 @@ from gevent import sleep
 from gevent.hub import get_hub
 
 from mcproxy.model import Backend, Reason, Refused
-from mcproxy.net.raw import WRITE, IoWatcher, RawSocket, abort
+from mcproxy.net.raw import WRITE, IoWatcher, RawSocket, abort, pauses
 
 MAX_ADDRESSES = 8  # of one name that are tried: enough for a rotating backend, few enough for the deadline
-FULL_BACKLOG_PAUSE = 0.01  # seconds; a UNIX socket says EAGAIN instead of queueing us, and nothing wakes us later
+# Seconds between two tries; a UNIX socket with a full backlog says EAGAIN instead of queueing us, and nothing wakes us.
+FULL_BACKLOG_PAUSE, MAX_FULL_BACKLOG_PAUSE = 0.01, 0.1
 # What the system says and what that means; all else is BACKEND_UNREACHABLE.
 _REASONS = {
     errno.ECONNREFUSED: Reason.BACKEND_REFUSED,
@@ -88,8 +89,11 @@ def _connect(sock: RawSocket, family: int, address: Any, first: bytes) -> None:
     """Connect and send; waits only where it must. Raises OSError."""
     if family != AF_UNIX:
         sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-    while (code := sock.connect_ex(address)) == errno.EAGAIN and family == AF_UNIX:
-        sleep(FULL_BACKLOG_PAUSE)
+    code = sock.connect_ex(address)
+    pause = pauses(FULL_BACKLOG_PAUSE, MAX_FULL_BACKLOG_PAUSE)
+    while code == errno.EAGAIN and family == AF_UNIX:
+        sleep(next(pause))
+        code = sock.connect_ex(address)
     if code not in (0, errno.EINPROGRESS):
         raise OSError(code, os.strerror(code))
     sent = _send(sock, first) if first else 0

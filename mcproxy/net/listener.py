@@ -14,7 +14,8 @@ from gevent.hub import get_hub
 from gevent.server import StreamServer
 
 from mcproxy.net.raw import RawSocket
-from mcproxy.net.session import Session, Shared
+from mcproxy.net.session import Session
+from mcproxy.net.shared import Shared
 from mcproxy.wire.address import split_host_port
 
 log = logging.getLogger(__name__)

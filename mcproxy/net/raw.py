@@ -7,7 +7,7 @@ families and types into enums at every accept, which together cost a third of a 
 import contextlib
 import fcntl
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from socket import AF_UNIX, IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_INFO
 from socket import SocketType as RawSocket
 from termios import TIOCOUTQ
@@ -19,7 +19,7 @@ READ, WRITE = 1, 2  # libev's EV_READ and EV_WRITE
 _LINGER_0 = struct.pack("ii", 1, 0)
 _TCP_ESTABLISHED, _TCP_CLOSE = 1, 7  # include/net/tcp_states.h
 
-__all__ = ["READ", "WRITE", "IoWatcher", "RawSocket", "abort", "is_established", "is_reset", "unsent"]
+__all__ = ["READ", "WRITE", "IoWatcher", "RawSocket", "abort", "is_established", "is_reset", "pauses", "unsent"]
 
 
 class IoWatcher(Protocol):
@@ -62,3 +62,10 @@ def unsent(sock: RawSocket) -> int:
     if waiting and sock.family != AF_UNIX and _tcp_state(sock) == _TCP_CLOSE:
         return 0  # it was reset: what the kernel still counts nobody will ever take
     return waiting
+
+
+def pauses(first: float, longest: float) -> Iterator[float]:
+    """Seconds to sleep between looks at what the kernel does not tell of: short ones at first, then twice as long."""
+    while True:
+        yield first
+        first = min(2 * first, longest)

@@ -19,25 +19,23 @@ the watcher switches it back. That is sound because nothing else ever switches a
 """
 
 import os
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
-from fcntl import F_SETPIPE_SZ, fcntl
 from os import splice
 from socket import SHUT_WR
 
-from gevent import spawn_raw
+from gevent import sleep, spawn_raw
 from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, unsent
+from mcproxy.net.pipes import PIPE_SIZE, Pipes
+from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, pauses, unsent
 
 BUFFER = 16384  # bytes a read; one TLS record at most, and below it the copy is cheaper than a pipe
-PIPE_SIZE = 1 << 20  # bytes; the most that an unprivileged pipe may hold (proc(5), pipe-max-size)
 FAIR_SHARE = 4 << 20  # bytes that one direction may splice before others get their turn: about a millisecond
-MAX_PIPES = 256  # at once, or 256 MiB in the kernel where all sinks are slow; further bulk is copied, 16 KiB at a time
-SPARE_PIPES = 32  # kept for the next bulk, so that a bursty transfer does not make a pipe for every burst
+FLUSH_CHECK = 0.005  # seconds between the first two looks at what a side has not acknowledged yet
+MAX_FLUSH_CHECK = 0.1  # seconds between the later ones: who stalls a flush on purpose must not cost 200 looks a second
 _MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
@@ -52,51 +50,6 @@ class Outcome(Enum):
 
 class Stopped(GreenletExit):
     """Thrown into a direction whose other side is gone."""
-
-
-class Pipes:
-    """Pipes for bulk, kept empty between two uses."""
-
-    def __init__(self, max_descriptor: int = sys.maxsize) -> None:
-        """Those above `max_descriptor` are for others."""
-        self._max_descriptor = max_descriptor
-        self._spare: list[tuple[int, int]] = []
-        self._open = 0
-
-    def __repr__(self) -> str:
-        return f"<Pipes spare={len(self._spare)}>"
-
-    def take(self) -> tuple[int, int] | None:
-        """A pipe's reading and writing end; None where there are too many already, and copying has to do."""
-        if self._spare:
-            return self._spare.pop()
-        if self._open >= MAX_PIPES:
-            return None
-        try:
-            pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None
-        self._open += 1
-        if max(pipe) > self._max_descriptor:
-            self.give(pipe, empty=False)
-            return None
-        with suppress(OSError):  # over pipe-user-pages-soft the kernel says EPERM: a small pipe works, only slower
-            fcntl(pipe[1], F_SETPIPE_SZ, PIPE_SIZE)
-        return pipe
-
-    def give(self, pipe: tuple[int, int], empty: bool) -> None:
-        """Take a pipe back; one with bytes left in it is closed."""
-        if empty and len(self._spare) < SPARE_PIPES:
-            self._spare.append(pipe)
-        else:
-            os.close(pipe[0])
-            os.close(pipe[1])
-            self._open -= 1
-
-    def close(self) -> None:
-        """Close the spare ones."""
-        while self._spare:
-            self.give(self._spare.pop(), empty=False)
 
 
 class Direction:
@@ -179,7 +132,7 @@ class Direction:
         return True
 
     def _bulk(self) -> Outcome | None:
-        """Splice until the source runs dry (then None) or a side ends."""
+        """Splice until the source runs dry or seems to end (then None: reading goes on) or a side fails."""
         if not (pipe := self._pipes.take()):
             return None
         source, filled, share = self._source.fileno(), 0, FAIR_SHARE
@@ -192,7 +145,7 @@ class Direction:
                 except OSError:
                     return Outcome.SOURCE_RESET
                 if not filled:
-                    return Outcome.FIN
+                    return None  # the end, or an urgent byte, before which splice stops (tcp(7)): reading will tell
                 share -= filled
                 filled = self._empty(pipe[0], filled)
                 if filled:
@@ -320,3 +273,11 @@ class Relay:
             get_hub().loop.run_callback(other.stop)
         elif outcome is Outcome.SINK_RESET:
             self.first_reset = self.first_reset or sink
+
+
+def flush(survivor: RawSocket) -> None:
+    """Wait until a side has taken all that is queued for it, or is gone. The kernel tells nobody, so it is asked."""
+    for pause in pauses(FLUSH_CHECK, MAX_FLUSH_CHECK):
+        if not unsent(survivor):
+            return
+        sleep(pause)

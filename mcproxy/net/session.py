@@ -1,36 +1,29 @@
 """One client connection, from accept to its log line.
 
 `Session.run` is the whole story. The steps before the relay raise `Refused`, and then the client gets a RST and
-nothing else. A session that is cut from outside (a deadline, an operator, the end of draining) has an exception thrown
-into its greenlet wherever it waits.
+nothing else. A session that is cut (by a deadline, an operator, the end of draining) has an exception thrown into it.
 """
 
 import itertools
 import logging
-import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from gevent import sleep
 from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from mcproxy.model import Connection, End, Mode, Reason, Refused, Route
-from mcproxy.net.crew import Crew
 from mcproxy.net.dial import dial
 from mcproxy.net.peek import peek
-from mcproxy.net.raw import READ, IoWatcher, RawSocket, abort, unsent
-from mcproxy.net.relay import Pipes, Relay
-from mcproxy.net.sweep import Sweeper
+from mcproxy.net.raw import READ, IoWatcher, RawSocket, abort
+from mcproxy.net.relay import Relay, flush
+from mcproxy.net.shared import Carrier, Shared
 from mcproxy.policy import firewall, routing
-from mcproxy.policy.geoip import GeoIP
-from mcproxy.policy.limits import Limits
 from mcproxy.policy.networks import pack, unpack
-from mcproxy.stats import Account, Stats, Tally
-from mcproxy.table import ListenerTable, Live
+from mcproxy.stats import Account, Tally
+from mcproxy.table import ListenerTable
 from mcproxy.wire import hello, proxy_protocol
 
 T = TypeVar("T")
@@ -39,8 +32,6 @@ Endpoint = tuple[str, int]  # address and port
 log = logging.getLogger(__name__)
 
 VISITS = 4  # how often an idle time-out is looked after: it strikes up to 1/VISITS late, never early
-FLUSH_CHECK = 0.005  # seconds between two looks at what a side has not acknowledged yet
-RESERVED_DESCRIPTORS = 64  # kept for the admin API, the database, the log and reloads when connections take the rest
 
 _ids = itertools.count(1)
 
@@ -69,63 +60,6 @@ class Cut(GreenletExit):
 _CUT_REASONS = {End.SHUTDOWN: Reason.SHUTDOWN, End.KILLED: Reason.KILLED}  # told where the relay has not begun
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """The [proxy] durations that sessions keep to, in seconds."""
-
-    handshake: float
-    connect: float
-    idle: float
-    half_close: float
-
-
-class Carrier(Protocol):
-    """What moves an l7 session's bytes: set as `Session.carrier` by what `Shared.terminate` calls."""
-
-    @property
-    def bytes_up(self) -> int:
-        """Of plain HTTP, from client to backend."""
-
-    @property
-    def bytes_down(self) -> int:
-        """The other way."""
-
-    def overdue(self, now: float) -> float | None:
-        """As `Session.overdue`; it arms the sweeper with the session, and cuts that."""
-
-    def drain(self) -> None:
-        """Finish what is under way, take nothing new, end soon. Called on the hub; must not wait."""
-
-
-@dataclass(slots=True)
-class Shared:
-    """What all sessions of a worker have in common."""
-
-    live: Live
-    limits: Limits
-    timeouts: Timeouts
-    ended: Callable[[Connection], None]  # told of every session that is over
-    opened: Callable[["Session"], None] | None = None  # told of every session that has reached its backend
-    sweeper: Sweeper = field(default_factory=Sweeper)
-    stats: Stats = field(default_factory=Stats)
-    pipes: Pipes = field(init=False)
-    crew: Crew = field(default_factory=Crew)
-    geoip: GeoIP | None = None
-    terminate: Callable[["Session"], End] | None = None  # runs an l7 session; net does not know who that is
-    draining: bool = False  # no more connections are accepted; l7 ones are to be brought to an end
-    sessions: dict[int, "Session"] = field(default_factory=dict)  # the open ones, by id
-    max_descriptor: int = field(
-        default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS
-    )
-
-    def __post_init__(self) -> None:
-        self.pipes = Pipes(self.max_descriptor)
-
-    def country(self, packed: bytes) -> str | None:
-        """Where an address is, if there is a database that knows."""
-        return self.geoip.country(packed) if self.geoip else None
-
-
 class Session:
     """One client connection. All of it happens on the hub's thread."""
 
@@ -141,7 +75,7 @@ class Session:
         self.client = client
         self.readable: IoWatcher = get_hub().loop.io(client.fileno(), READ)
         self.began = time.monotonic()
-        self.table = shared.live.table  # this session's for good
+        self.table = shared.live.table  # until `_admit` takes the one that holds then, for good
         self.account = Account(tally)
         self._entered = self._admitted = False
         self._greenlet: greenlet | None = None
@@ -175,7 +109,7 @@ class Session:
         try:
             listener = self._enter()
             self._identify(listener)
-            self._admit()
+            listener = self._admit(listener)
             self._read_hello()
             self.end = self._terminate() if self._find_route(listener).mode is Mode.L7 else self._pass_on()
         except Refused as refusal:
@@ -220,17 +154,22 @@ class Session:
             self.address, self.destination = header.source, header.destination
             self.packed = pack(self.address[0])
 
-    def _admit(self) -> None:
-        """Ask the firewall, then take a place among the connections of this client."""
+    def _admit(self, listener: ListenerTable) -> ListenerTable:
+        """Ask the firewall, then take a place among this client's connections. Returns the listener of today's table.
+
+        Taken anew: a PROXY header may be long in coming, and who cut a blocked client's sessions missed this one.
+        """
+        self.table = self.shared.live.table
         if rule := self.table.firewall.match(self.packed, self.shared.country):
             raise Refused(firewall.REASONS[rule.kind], rule.value)
         if reason := self.shared.limits.admit(self.packed, time.monotonic()):
             raise Refused(reason)
         self._admitted = True
+        return self.table.listeners.get(self.listener, listener)  # what a listener accepted outlives it
 
     def _read_hello(self) -> None:
         try:
-            self.hello, self._peeked = self._peek(hello.parse, Reason.HELLO_TRUNCATED)
+            self.hello, self._peeked = self._peek(hello.Reader().parse, Reason.HELLO_TRUNCATED)
         except hello.HelloRefused as refusal:
             self.hello = refusal.hello
             raise
@@ -301,11 +240,9 @@ class Session:
         if relay is None or relay.first_reset is None:
             return End.CLOSED
         by_client = relay.first_reset is self.client
-        survivor = backend if by_client else self.client
         self.phase = Phase.FLUSHING
         self._wait_for_idleness(self.shared.timeouts.half_close)
-        while unsent(survivor):
-            sleep(FLUSH_CHECK)
+        flush(backend if by_client else self.client)
         abort(backend)
         return End.CLIENT_RESET if by_client else End.BACKEND_RESET
 

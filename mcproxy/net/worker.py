@@ -17,7 +17,8 @@ from gevent.hub import get_hub
 
 from mcproxy.model import End
 from mcproxy.net.listener import Listener, bind
-from mcproxy.net.session import Cut, Session, Shared
+from mcproxy.net.session import Cut, Session
+from mcproxy.net.shared import Shared
 from mcproxy.table import Table
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """ClientHello: from the first bytes of a TLS connection to the name that it asks for.
 
-`parse` is given what MSG_PEEK showed so far, always from the start of the connection, and keeps no state between two
-calls. It answers in one of three ways:
+`Reader.parse` is given what MSG_PEEK showed so far, always from the start of the connection; `parse` is the same for a
+single look. They answer in one of three ways:
 
     Hello           the message is whole and sound; it has exactly one name, which is a host name
     int             so far nothing is wrong, but that many bytes in all are needed before anything more can be said
@@ -9,9 +9,9 @@ calls. It answers in one of three ways:
 
 There is no fourth: nothing that is broken, missing or doubtful ends in a Hello with an empty or half-read name.
 
-What arrives is three layers, and the file reads them from the outside in. `_message` joins the *records* (RFC 8446,
-5.1) into the *handshake message* (4.1.2); `_hello` walks over the message's vectors to its *extensions* (4.2), cut by
-`_extensions`; three readers know the contents of those that are of use here.
+What arrives is three layers, and the file reads them from the outside in. `Reader` walks over the *records* (RFC 8446,
+5.1), of which `_joined` makes the *handshake message* (4.1.2); `_hello` walks over the message's vectors to its
+*extensions* (4.2), cut by `_extensions`; three readers know the contents of those that are of use here.
 
 The bytes stay where they are: a position walks through `data`, and beside it goes the end of the vector that is being
 read. A slice of Python's that reaches too far is silently shorter, which here would be a wrong name, so every position
@@ -32,6 +32,11 @@ from mcproxy.wire.name import InvalidName, normalise
 MAX_HELLO_BYTES: Final = 65536
 MAX_FRAGMENT: Final = 16384  # RFC 8446, 5.1: a record's length must not exceed 2^14
 MAX_SESSION_ID: Final = 32  # RFC 8446, 4.1.2
+
+# What is kept of lists, which a connection holds while it lasts: a hello has room for 16,000 protocols, near a megabyte
+# of small objects. Clients offer two or three, and at most five versions (tests/wire/hellos.py).
+MAX_PROTOCOLS: Final = 32
+MAX_VERSIONS: Final = 16
 
 RECORD_HEADER: Final = 5  # type, version, length
 MESSAGE_HEADER: Final = 4  # type, length
@@ -66,8 +71,8 @@ class Hello:
     """What a ClientHello says, as far as it matters here."""
 
     server_name: str  # normalised (wire/name.py)
-    alpn: tuple[bytes, ...]  # offered protocols in the client's order, without GREASE
-    versions: tuple[int, ...]  # offered, as on the wire and in that order, without GREASE: 0x0304 is TLS 1.3
+    alpn: tuple[bytes, ...]  # the first MAX_PROTOCOLS offered, in the client's order, without GREASE
+    versions: tuple[int, ...]  # the first MAX_VERSIONS, likewise and as on the wire: 0x0304 is TLS 1.3
     ech: bool  # an encrypted inner hello is there too; `server_name` is the outer one, which routes
     size: int  # bytes on the wire up to the end of the hello's last record
 
@@ -90,21 +95,77 @@ def parse(data: bytes) -> Hello | int:
     The int is a number of bytes, greater than len(data) and at most MAX_HELLO_BYTES, below which the hello can't be
     complete. Bytes behind the hello's last record (0-RTT data) are not looked at. Raises HelloRefused.
     """
-    message = _message(data)
-    if isinstance(message, int):
-        return message
-    return _hello(*message)
+    message = _in_one_record(data)
+    return _hello(*message) if message else Reader().parse(data)
+
+
+class Reader:
+    """`parse` for a connection whose bytes come bit by bit: all looks together cost little more than the last one.
+
+    It remembers how far it has walked over the records, in a few numbers: who waits with half a hello holds no copy.
+    """
+
+    # Nearly every reader is asked once and never comes to set these.
+    _start = 0  # of what was not yet looked at for the message's header, in the last record
+    _end = 0  # of the last record whose header was there; may be beyond what is
+    _got = 0  # bytes of the message in the records up to that one
+    _header = b""  # what is known of the message's own, which may be split like everything else
+    _total = 0  # bytes of the message; 0 while its header is not there
+
+    def __repr__(self) -> str:
+        return f"<Reader end={self._end} got={self._got} total={self._total}>"
+
+    def parse(self, data: bytes) -> Hello | int:
+        """As the function, for the bytes of the call before and what has come behind them since."""
+        if message := _in_one_record(data):
+            return _hello(*message)
+        _refuse_other_protocols(data)
+        self._walk(data)
+        end, got, total = self._end, self._got, self._total
+        if total and got > total:
+            # RFC 5246, 7.4.1.2 and RFC 8446, 5.1: the client waits for an answer, or changes keys; neither lets
+            # another message share the hello's last record. BoringSSL holds every version to that, too.
+            raise _malformed(f"{got - total} bytes follow the hello in its record")
+        needed = _bytes_needed(end, (total or SMALLEST_MESSAGE) - got)
+        if needed > len(data):
+            return needed if data else 1  # the very first byte tells TLS from most of what is not
+        return _hello(_joined(data, end, self._header), 0, total, end)
+
+    def _walk(self, data: bytes) -> None:
+        """From where the last look ended over every record whose header is there now, up to the message's last one."""
+        have, end, got = len(data), self._end, self._got
+        total = self._total or self._announced(data)
+        while end + RECORD_HEADER <= have and not (total and got >= total):
+            kind, major, length = _record_header(data, end)
+            # RFC 8446, 5.1: handshake messages must not be interleaved with other record types, nor may their records
+            # be empty. The minor version is to be ignored: for compatibility's sake it lies.
+            if kind != HANDSHAKE or major != TLS_MAJOR or not 0 < length <= MAX_FRAGMENT:
+                raise _bad_record(kind, major, length)
+            self._start = end + RECORD_HEADER
+            self._end = end = self._start + length
+            got += length
+            total = total or self._announced(data)
+        self._got, self._total = got, total
+
+    def _announced(self, data: bytes) -> int:
+        """The length of the whole message with what the last record has of its header; 0 while that is not enough."""
+        at = self._start
+        self._start = min(self._end, len(data), at + MESSAGE_HEADER - len(self._header))
+        self._header += data[at : self._start]
+        return _announced_length(self._header) if len(self._header) == MESSAGE_HEADER else 0
 
 
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
-def _message(data: bytes) -> int | _Message:
-    """The handshake message out of its records, or the number of bytes needed."""
+def _in_one_record(data: bytes) -> _Message | None:
+    """The message if it is whole and in a single record, as nearly every one is at the first look.
+
+    What is asked here in one breath is what the long way below asks step by step; whoever doesn't pass goes that way
+    and is told what is wrong.
+    """
     have = len(data)
     if have >= RECORD_HEADER + MESSAGE_HEADER:
-        # Nearly every hello is one record and all there at the first look. What is asked here in one breath is what
-        # the long way below asks step by step; whoever doesn't pass goes that way and is told what is wrong.
         kind, major, length, message_header = _first_headers(data)
         if (
             message_header == CLIENT_HELLO << 24 | length - MESSAGE_HEADER
@@ -112,53 +173,28 @@ def _message(data: bytes) -> int | _Message:
             and (kind, major) == (HANDSHAKE, TLS_MAJOR)
         ):
             return data, RECORD_HEADER, RECORD_HEADER + length, RECORD_HEADER + length
-    _refuse_other_protocols(data)
-    return _joined(data)
+    return None
 
 
-def _joined(data: bytes) -> int | _Message:
-    """The same for a message in any number of records, of which any number may still be missing."""
-    fragments, got, total = _fragments(data)
-    end = fragments[-1][1] if fragments else 0
-    if total and got > total:
-        # RFC 5246, 7.4.1.2 and RFC 8446, 5.1: the client waits for an answer, or changes keys; neither lets another
-        # message share the hello's last record. BoringSSL holds every version to that, too.
-        raise _malformed(f"{got - total} bytes follow the hello in its record")
-    needed = _bytes_needed(end, (total or SMALLEST_MESSAGE) - got)
-    if needed > len(data):
-        return needed if data else 1  # the very first byte tells TLS from most of what is not
-    if len(fragments) == 1:
-        return data, RECORD_HEADER, end, end
-    return b"".join([data[start:end] for start, end in fragments]), 0, total, end
+def _joined(data: bytes, size: int, header: bytes) -> bytes:
+    """The message that begins with `header`, out of the records in `size` bytes.
 
-
-def _fragments(data: bytes) -> tuple[list[_Span], int, int]:
-    """Where the message's parts are, how many bytes they are, and how many it takes; 0 while its header is not there.
-
-    The last part may reach beyond `data`.
+    The walk that found the size may have taken many looks, and a client that plays with urgent bytes can make two of
+    them differ (tcp(7)). What is read is what the backend gets, so all of it is asked for once more.
     """
-    have = len(data)
-    fragments: list[_Span] = []
-    header = b""  # the message's own, which may be split like everything else
-    got = total = end = 0
-    while end + RECORD_HEADER <= have:
-        kind, major, length = _record_header(data, end)
-        # RFC 8446, 5.1: handshake messages must not be interleaved with other record types, nor may their records be
-        # empty. The minor version is to be ignored: for compatibility's sake it lies.
-        if kind != HANDSHAKE or major != TLS_MAJOR or not 0 < length <= MAX_FRAGMENT:
+    fragments = []
+    at = 0
+    while at + RECORD_HEADER <= size:
+        kind, major, length = _record_header(data, at)
+        if kind != HANDSHAKE or major != TLS_MAJOR or not length:
             raise _bad_record(kind, major, length)
-        start = end + RECORD_HEADER
-        end = start + length
-        got += length
-        fragments.append((start, end))
-        if not total:
-            header += data[start : min(end, start + MESSAGE_HEADER - len(header))]
-            if len(header) < MESSAGE_HEADER:
-                continue
-            total = _announced_length(header)
-        if got >= total:
-            break
-    return fragments, got, total
+        start = at + RECORD_HEADER
+        at = start + length
+        fragments.append(data[start:at])
+    message = b"".join(fragments)
+    if at != size or message[:MESSAGE_HEADER] != header or len(message) != _announced_length(header):
+        raise _malformed("the bytes changed while they were looked at")
+    return message
 
 
 def _refuse_other_protocols(data: bytes) -> None:
@@ -179,7 +215,7 @@ def _bad_record(kind: int, major: int, length: int) -> HelloRefused:
 
 
 def _announced_length(header: bytes) -> int:
-    """The length of the whole message, its header included (RFC 8446, 4)."""
+    """The length of the whole message, its header included (RFC 8446, 4). Raises HelloRefused."""
     total = MESSAGE_HEADER + int.from_bytes(header[1:], "big")
     if total < SMALLEST_MESSAGE:
         raise _malformed(f"a hello of {total} bytes")
@@ -305,14 +341,15 @@ def _protocols(message: bytes, at: int, end: int) -> tuple[bytes, ...]:
     if _end_of_uint16_vector(message, at, end, "list of protocols") != end or at + 2 == end:
         raise _malformed("the list of protocols doesn't fill its extension")
     at += 2
-    names = []
+    names: list[bytes] = []
     while at < end:
         start = at + 1
         at = start + message[at]
         if at == start or at > end:
             raise _malformed("a protocol name is empty or exceeds its list")
-        names.append(message[start:at])
-    return tuple([name for name in names if name not in GREASE_PROTOCOLS])
+        if len(names) < MAX_PROTOCOLS and (name := message[start:at]) not in GREASE_PROTOCOLS:
+            names.append(name)
+    return tuple(names)
 
 
 def _versions(message: bytes, at: int, end: int) -> tuple[int, ...]:
@@ -322,7 +359,8 @@ def _versions(message: bytes, at: int, end: int) -> tuple[int, ...]:
     count, odd = divmod(end - at - 1, 2)
     if odd or not count:
         raise _malformed(f"versions of {end - at - 1} bytes")
-    return tuple([v for v in unpack_from(f">{count}H", message, at + 1) if v not in GREASE_VERSIONS])
+    offered = unpack_from(f">{count}H", message, at + 1)
+    return tuple([version for version in offered if version not in GREASE_VERSIONS][:MAX_VERSIONS])
 
 
 def _malformed(detail: str) -> HelloRefused:

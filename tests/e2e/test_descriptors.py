@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.net.session import RESERVED_DESCRIPTORS
+from mcproxy.net.shared import RESERVED_DESCRIPTORS
 from tests.conftest import MakeBackend
 from tests.e2e.link import HELLO, NAME
 from tests.peers import BLOCK, connect, echo, pattern, push, receive, received, reset, until

@@ -16,7 +16,8 @@ import pytest
 from gevent.hub import get_hub
 
 from mcproxy.model import Reason
-from mcproxy.net.session import Phase, Shared
+from mcproxy.net.session import Phase
+from mcproxy.net.shared import Shared
 from mcproxy.policy.limits import Limits
 from tests.conftest import MakeProxy, listener
 from tests.hub import is_turned_away

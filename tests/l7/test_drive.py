@@ -15,7 +15,8 @@ from mcproxy.l7.drive import MAX_OWED, MAX_UNSENT, Drive
 from mcproxy.l7.tls import Lost, Stream
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.raw import RawSocket
-from mcproxy.net.session import Cut, Session, Timeouts
+from mcproxy.net.session import Cut, Session
+from mcproxy.net.shared import Timeouts
 from mcproxy.net.sweep import Sweeper
 
 pytestmark = pytest.mark.usefixtures("hub", "nothing_left")

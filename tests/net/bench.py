@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mcproxy.model import Connection, Listener, Route
-from mcproxy.net.session import Phase, Session, Shared, Timeouts
+from mcproxy.net.session import Phase, Session
+from mcproxy.net.shared import Shared, Timeouts
 from mcproxy.net.sweep import TICK, Sweeper
 from mcproxy.net.worker import Worker
 from mcproxy.policy.limits import Limits

@@ -10,7 +10,7 @@ import pytest
 from mcproxy.model import Connection, Reason
 from mcproxy.model import Listener as ListenerValue
 from mcproxy.net.listener import BACKLOG, Listener, bind
-from mcproxy.net.session import Shared, Timeouts
+from mcproxy.net.shared import Shared, Timeouts
 from mcproxy.net.worker import Worker
 from mcproxy.policy.limits import Limits
 from mcproxy.table import Live, Table

@@ -183,7 +183,7 @@ def one_byte_records() -> bytes:
 @pytest.mark.parametrize("data", [LARGEST, one_byte_records()], ids=["large records", "one-byte records"])
 def test_the_largest_hello_in_one_go(data: bytes, peeking: Peeking) -> None:
     assert hello.MAX_HELLO_BYTES - 100 < len(data) <= hello.MAX_HELLO_BYTES
-    found = peeking.start(hello.parse)
+    found = peeking.start(hello.Reader().parse)
     peeking.client.sendall(data)
     value, seen = found.result(DEADLINE)
     assert (value.server_name, value.size, seen) == ("a.test", len(data), data)
@@ -191,7 +191,7 @@ def test_the_largest_hello_in_one_go(data: bytes, peeking: Peeking) -> None:
 
 @pytest.mark.parametrize("data", [LARGEST, one_byte_records()], ids=["large records", "one-byte records"])
 def test_the_largest_hello_sent_byte_by_byte(data: bytes, peeking: Peeking) -> None:
-    found = peeking.start(hello.parse)
+    found = peeking.start(hello.Reader().parse)
     for i in range(len(data)):
         peeking.client.sendall(data[i : i + 1])
     value, seen = found.result(DEADLINE)

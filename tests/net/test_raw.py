@@ -2,11 +2,12 @@
 
 import socket
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 
 from mcproxy.net import raw
-from mcproxy.net.raw import abort, is_established, unsent
+from mcproxy.net.raw import abort, is_established, pauses, unsent
 from tests.peers import connect, is_reset, reset, until
 
 
@@ -79,3 +80,7 @@ def test_a_fin_is_no_reset(pair: Pair) -> None:
     client.shutdown(socket.SHUT_WR)
     until(lambda: not is_established(accepted), "the FIN to arrive")
     assert not raw.is_reset(accepted)
+
+
+def test_pauses_grow_up_to_the_longest() -> None:
+    assert list(islice(pauses(0.25, 1.5), 5)) == [0.25, 0.5, 1, 1.5, 1.5]

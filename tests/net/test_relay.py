@@ -2,66 +2,33 @@
 
 import itertools
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from mcproxy.net.raw import READ, IoWatcher, unsent
-from mcproxy.net.relay import BUFFER, FAIR_SHARE, MAX_PIPES, PIPE_SIZE, SPARE_PIPES, Direction, Outcome, Pipes, Relay
+from mcproxy.net.pipes import PIPE_SIZE, Pipes
+from mcproxy.net.raw import READ, IoWatcher, RawSocket, unsent
+from mcproxy.net.relay import (
+    BUFFER,
+    FAIR_SHARE,
+    FLUSH_CHECK,
+    MAX_FLUSH_CHECK,
+    Outcome,
+    Relay,
+    flush,
+)
 from tests.hub import HubThread
-from tests.net.pairs import Pair, no_more_descriptors, tcp_pair, unix_pair
+from tests.net.pairs import FAR_BUFFER, MOST, NEAR_BUFFER, MakePair, OneWay, no_more_descriptors, tcp_pair, unix_pair
 from tests.peers import DEADLINE, pattern, push, read_all, receive, reset, until
-
-MakePair = Callable[[], Pair]
 
 KINDS: dict[str, MakePair] = {"tcp": tcp_pair, "unix": unix_pair}
 EVERY_PATH = [pytest.param(KINDS[a], KINDS[b], id=f"{a} to {b}") for a, b in itertools.product(KINDS, repeat=2)]
-NEAR_BUFFER, FAR_BUFFER = 256 << 10, 32 << 10  # bytes, of which the kernel makes twice as much (socket(7))
-MOST = 64 << 20  # bytes that are offered to a path that must not take them all
 QUEUED = 96 << 10  # bytes that fit into what lies between two peers, even if nobody reads
-
-
-class OneWay:
-    """A direction on a hub: what `near` sends comes out at `far`."""
-
-    def __init__(self, hub: HubThread, near: MakePair = tcp_pair, far: MakePair = tcp_pair) -> None:
-        self.hub = hub
-        self.pipes = Pipes()
-        self.source, self.near = near()
-        self.sink, self.far = far()
-        self._readable: IoWatcher = hub.call(lambda: get_hub().loop.io(self.source.fileno(), READ))
-        self.direction = Direction(self.source, self._readable, self.sink, self.pipes)
-
-    def start(self) -> "Future[Outcome]":
-        return self.hub.spawn(self.direction.run)
-
-    def stop(self) -> None:
-        self.hub.call(self.direction.stop)
-
-    def stall(self) -> "tuple[Future[Outcome], int]":
-        """Start with a sink that takes less than is there already, so that what reads in bulk waits in the middle.
-
-        `far` does not read. Returns how much was taken, too.
-        """
-        for end in (self.near, self.source):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NEAR_BUFFER)
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NEAR_BUFFER)
-        for end in (self.sink, self.far):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, FAR_BUFFER)
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, FAR_BUFFER)
-        taken = push(self.near, bytes(BUFFER), most=MOST)
-        outcome = self.start()
-        return outcome, taken + push(self.near, bytes(BUFFER), most=MOST)
-
-    def close(self) -> None:
-        self.stop()
-        self.hub.call(self._readable.close)
-        for each in (self.source, self.sink, self.near, self.far):
-            each.close()
-        self.pipes.close()
 
 
 class Between:
@@ -207,6 +174,20 @@ def test_a_sink_that_goes_away_ends_it(
     assert repr(way.pipes) == "<Pipes spare=0>"  # one with bytes left in it must not be used again
 
 
+def test_an_urgent_byte_in_the_middle_of_bulk_is_not_the_end(one_way: Callable[..., OneWay]) -> None:
+    """With a FIN in the queue, splice stops at the mark as if that were the end of the stream."""
+    way, data = one_way(), pattern(QUEUED)
+    way.near.sendall(data[: QUEUED // 2])
+    way.near.send(b"!", socket.MSG_OOB)
+    way.near.sendall(data[QUEUED // 2 :])
+    way.near.shutdown(socket.SHUT_WR)
+    until(lambda: not unsent(way.near), "everything to arrive")
+    outcome = way.start()
+    assert receive(way.far, len(data)) == data
+    assert outcome.result(DEADLINE) is Outcome.FIN
+    assert way.direction.moved == len(data)
+
+
 # --- stopping a direction ---------------------------------------------------------------------------------------------
 
 
@@ -247,46 +228,6 @@ def test_stopping_what_has_ended_changes_nothing(one_way: Callable[..., OneWay])
 
 
 # --- pipes ------------------------------------------------------------------------------------------------------------
-
-
-def test_pipes_are_used_again_if_they_are_empty(nothing_left: None) -> None:
-    pipes = Pipes()
-    first, second = pipes.take(), pipes.take()
-    assert first
-    assert second
-    pipes.give(first, empty=True)
-    pipes.give(second, empty=False)
-    assert pipes.take() == first
-    pipes.give(first, empty=True)
-    pipes.close()
-
-
-def test_no_more_pipes_are_kept_than_the_bound(nothing_left: None) -> None:
-    pipes = Pipes()
-    taken = [pipes.take() for _ in range(SPARE_PIPES + 3)]
-    for pipe in taken:
-        assert pipe
-        pipes.give(pipe, empty=True)
-    assert repr(pipes) == f"<Pipes spare={SPARE_PIPES}>"
-    pipes.close()
-
-
-def test_there_are_no_more_pipes_than_the_bound(nothing_left: None) -> None:
-    pipes = Pipes()
-    taken = [pipes.take() for _ in range(MAX_PIPES)]
-    assert pipes.take() is None
-    for pipe in taken:
-        assert pipe
-        pipes.give(pipe, empty=False)
-    again = pipes.take()
-    assert again
-    pipes.give(again, empty=False)
-
-
-def test_without_descriptors_there_is_no_pipe(nothing_left: None) -> None:
-    pipes = Pipes()
-    with no_more_descriptors():
-        assert pipes.take() is None
 
 
 # --- both directions --------------------------------------------------------------------------------------------------
@@ -394,3 +335,29 @@ def test_a_bug_in_one_direction_ends_both_and_is_told(broken: str, between: Betw
     sender.sendall(bytes(2 * BUFFER))
     assert isinstance(done.exception(DEADLINE), TypeError)
     until(lambda: between.outcomes() == (Outcome.STOPPED, Outcome.STOPPED), "both to end")
+
+
+# --- flushing ---------------------------------------------------------------------------------------------------------
+
+
+class Watched(RawSocket):
+    """Counts how often it is asked about."""
+
+    looks = 0
+
+    def fileno(self) -> int:
+        self.looks += 1
+        return super().fileno()
+
+
+def test_a_flush_looks_ever_less_often_until_all_is_taken(hub: HubThread) -> None:
+    end, peer = unix_pair()
+    with peer, closing(Watched(end.family, end.type, end.proto, end.detach())) as survivor:
+        survivor.send(b"queued")
+        began = time.monotonic()
+        flushed = hub.spawn(flush, survivor)
+        until(lambda: survivor.looks >= 6, "six looks")
+        assert time.monotonic() - began >= sum(min(FLUSH_CHECK * 2**i, MAX_FLUSH_CHECK) for i in range(5))
+        assert not flushed.done()
+        assert receive(peer, 6) == b"queued"
+        flushed.result(DEADLINE)

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from mcproxy.model import Connection, End, FirewallRule, Listener, Mode, Reason, Route, RuleKind
+from mcproxy.net.raw import unsent
 from mcproxy.net.session import VISITS, Phase, Session
 from mcproxy.net.sweep import TICK, Overdue, Sweeper
 from mcproxy.policy.networks import Networks, pack
@@ -98,6 +99,34 @@ def test_the_record_of_a_connection_that_was_refused(bench: MakeBench) -> None:
     assert ended.versions == (0x0304, 0x0303)
 
 
+# --- which table holds ------------------------------------------------------------------------------------------------
+
+
+def test_a_rule_holds_for_who_is_known_only_now(bench: MakeBench, backend: MakeBackend) -> None:
+    """Whoever blocks a client is told that it is blocked while one of its connections waits behind a proxy's header."""
+    route = Route("a.test", parse_backend(backend(swallow).address))
+    behind = Listener(V4, proxy_protocol=True, trusted_proxies=("127.0.0.0/8",))
+    table = Table.build([(behind, [route])])
+    running = bench(table)
+    with running.client() as client:
+        running.reach(Phase.PEEKING)
+        running.hub.call(running.worker.publish, table.with_rule(FirewallRule(RuleKind.IP, "192.0.2.7")))
+        client.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 1024 443\r\n" + HELLO)
+        assert is_reset(client)
+    assert running.last().reason is Reason.BLOCKED_IP
+
+
+def test_a_connection_outlives_its_listener(bench: MakeBench, backend: MakeBackend) -> None:
+    route = Route("a.test", parse_backend(backend(swallow).address))
+    table = Table.build([(Listener(V4, proxy_protocol=True, trusted_proxies=("127.0.0.0/8",)), [route])])
+    running = bench(table)
+    with running.client() as client:
+        running.reach(Phase.PEEKING)
+        running.hub.call(running.worker.publish, table.without_listener(V4))
+        client.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 1024 443\r\n" + HELLO)
+        running.reach(Phase.RELAYING)
+
+
 # --- when it is overdue -----------------------------------------------------------------------------------------------
 
 
@@ -176,9 +205,11 @@ def test_who_is_half_closed_has_less_time(first: str, bench: MakeBench, backend:
         running.reach(Phase.RELAYING)
         until(lambda: server.connections, "the backend to accept")
         (client if first == "client" else server.connections[0]).shutdown(socket.SHUT_WR)
-        running.reach(Phase.HALF_CLOSED)
+        session = running.reach(Phase.HALF_CLOSED)
         if first == "backend":
             assert client.recv(1) == b""
+            # A FIN that is acknowledged is progress: let that be before the clock is wound.
+            until(lambda: not running.hub.call(unsent, session.client), "the FIN to be acknowledged")
         running.wind(TIMEOUTS.half_close - 1)
         running.reach(Phase.HALF_CLOSED)
         running.wind(1 + TIMEOUTS.half_close / VISITS + (VISITS + 1) * 2 * TICK)

@@ -4,6 +4,7 @@ import gc
 import random
 import ssl
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from mcproxy.model import Reason
 from mcproxy.wire import hello as under_test
-from mcproxy.wire.hello import MAX_HELLO_BYTES, Hello, HelloRefused, parse
+from mcproxy.wire.hello import MAX_HELLO_BYTES, MAX_PROTOCOLS, MAX_VERSIONS, Hello, HelloRefused, Reader, parse
 from tests.wire import hellos, reference
 from tests.wire.hellos import (
     CHROME,
@@ -43,10 +44,10 @@ def refusal(data: bytes) -> HelloRefused:
 
 def peeks(data: bytes) -> tuple[Hello, int]:
     """What comes of a client whose bytes arrive exactly as fast as they are asked for, and after how many looks."""
-    have, looks = 0, 0
+    have, looks, reader = 0, 0, Reader()
     while True:
         looks += 1
-        answer = parse(data[:have])
+        answer = reader.parse(data[:have])
         if isinstance(answer, Hello):
             return answer, looks
         assert have < answer <= len(data), "asks for what may never come"
@@ -114,6 +115,16 @@ def test_the_largest() -> None:
     assert refusal(too_large).reason is Reason.HELLO_OVERSIZED
 
 
+def test_long_lists_are_cut_and_all_of_them_is_checked() -> None:
+    names = [b"%04d" % i for i in range(3000)]
+    versions = supported_versions(0x0A0A, *range(0x0300, 0x0300 + 120))
+    read = parse(hello(A_TEST, alpn(b"\x0a\x0a", *names), versions))
+    assert isinstance(read, Hello)
+    assert read.alpn == tuple(names[:MAX_PROTOCOLS])
+    assert read.versions == tuple(range(0x0300, 0x0300 + MAX_VERSIONS))
+    assert refusal(hello(A_TEST, alpn(*names, b""), versions)).reason is Reason.HELLO_MALFORMED
+
+
 # --- every way to cut it ----------------------------------------------------------------------------------------------
 
 
@@ -167,6 +178,39 @@ def test_any_records_and_any_segments(cuts: set[int], stops: set[int]) -> None:
             assert isinstance(answer, Hello)
             assert answer == reference.read(data)
     assert peeks(data)[0].size == len(data)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([TINY, CHROME, *(data for data, _ in hellos.REFUSED.values() if len(data) < 2000)]),
+    st.sets(st.integers(1, 300), max_size=20),
+    st.lists(st.integers(0, 2500), min_size=1, max_size=20).map(sorted),
+)
+def test_looks_that_build_on_each_other_end_as_a_single_one(data: bytes, cuts: set[int], stops: list[int]) -> None:
+    def ask(parser: Callable[[bytes], Hello | int], seen: bytes) -> object:
+        try:
+            return parser(seen)
+        except HelloRefused as refused:
+            return refused.args
+
+    if data[5:6] == b"\1":
+        data = hellos.split(data[5:], cuts)
+    reader = Reader()
+    for have in stops:
+        answer = ask(reader.parse, data[:have])
+        assert answer == ask(parse, data[:have])
+        if not isinstance(answer, int):
+            break
+
+
+def test_bytes_that_change_between_two_looks_are_refused() -> None:
+    """Urgent bytes can do that; a name must never be put together from two versions of a hello."""
+    old, new = (hellos.split(hellos.message(server_name(name)), [20]) for name in (b"a.test", b"b.test"))
+    for changed in (hellos.split(new[5:25] + new[30:], [9, 20]), new[:25] + b"\x17" + new[26:]):
+        reader = Reader()
+        assert isinstance(reader.parse(old[:-1]), int)
+        with pytest.raises(HelloRefused, match=Reason.HELLO_MALFORMED):
+            reader.parse(changed)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -308,7 +352,7 @@ def test_any_extensions(extensions: list[bytes], session_id: bytes, suites: byte
 # --- what it costs ----------------------------------------------------------------------------------------------------
 
 
-def calls(data: bytes) -> int:
+def calls(data: bytes, ask: Callable[[bytes], object] = parse) -> int:
     """Functions entered, Python's and C's, while `data` is parsed."""
     count = 0
 
@@ -319,7 +363,7 @@ def calls(data: bytes) -> int:
     gc.disable()  # whose callbacks would be counted
     sys.setprofile(seen)
     try:
-        parse(data)
+        ask(data)
     finally:
         sys.setprofile(None)
         gc.enable()
@@ -340,7 +384,13 @@ def test_the_cost_of_extensions_and_records_is_linear() -> None:
     assert of_300 - of_200 == of_200 - of_100 <= 300
 
 
+def test_looking_often_costs_little_more_than_looking_once() -> None:
+    largest = hellos.message(A_TEST, extension(35, b"t" * (MAX_HELLO_BYTES // 6 - 100)))
+    data = hellos.split(largest, range(len(largest)))
+    assert calls(data, peeks) < 1.2 * calls(data)
+
+
 def test_a_hello_in_one_record_is_not_copied() -> None:
-    message = under_test._message(CHROME)
-    assert not isinstance(message, int)
+    message = under_test._in_one_record(CHROME)
+    assert message
     assert message[0] is CHROME
