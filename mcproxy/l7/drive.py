@@ -8,8 +8,9 @@ body for the backend.
 Back-pressure: a side is read only while what waits for the other is below MAX_UNSENT, and what waits for itself below
 MAX_OWED: its own frames make us answer (PING, SETTINGS, 421), and it might never read that.
 
-A backend is dialled when the core asks for one, with the core's first bytes on their way at once. While that lasts
-nobody reads the client; the connect time-out bounds it.
+A backend is dialled when the core asks for one, with the core's first bytes on their way at once. That takes a second
+greenlet for as long as it lasts (dialling.py), so that the client is read and answered meanwhile: a request for another
+host, a PING, a cancellation, the end.
 
 The end: what is left is sent, then close_notify and FIN, and then the client has LINGER seconds to end as well, for a
 close with unread bytes is a RST that would destroy an answer on its way (RFC 9112, section 9.6). An answer that broke
@@ -28,6 +29,7 @@ from gevent import sleep
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
+from mcproxy.l7.dialling import Dial, Dialling
 from mcproxy.l7.tls import Lost, Stream
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.raw import READ, WRITE, IoWatcher
@@ -40,8 +42,6 @@ HURRY = 0.1  # the same, while the core is in a hurry
 FAREWELL = 5.0  # seconds without a byte for a session that was idle and has been asked to end; a drain takes two
 LINGER = 2.0  # seconds for the client to end after us: a few round trips to anywhere
 FLUSH_CHECK = 0.005  # seconds between two looks at what the client has not acknowledged yet
-
-Dial = Callable[[bytes], Stream]  # connects and sends; raises Refused, Lost
 
 
 class Core(Protocol):
@@ -89,14 +89,13 @@ class Event(StrEnum):
     CLIENT = "client"  # it can be read
     BACKEND = "backend"
     WRITABLE = "writable"  # either
-    WOKEN = "woken"  # by the sweeper, or to drain
+    WOKEN = "woken"  # by the sweeper, the end of a dial, or to drain
 
 
 class State(StrEnum):
     """What the session waits for; decides what its deadline means."""
 
     OPEN = "open"
-    DIALLING = "dialling"
     LINGERING = "lingering"
 
 
@@ -137,10 +136,6 @@ class _Side:
         self.readable.want(read and not self.stream.ended)
         self.writable.want(self.stream.wants_write)
 
-    def pause(self) -> None:
-        self.readable.want(False)
-        self.writable.want(False)
-
     def close(self) -> None:
         self.readable.close()
         self.writable.close()
@@ -156,6 +151,7 @@ class Drive:
         self._greenlet: greenlet = getcurrent()
         self._client = _Side(client, Event.CLIENT, self._greenlet.switch)
         self._backend: _Side | None = None
+        self._dialling: Dialling | None = None
         self._waiting = False
         self._state = State.OPEN
         self._hurried = False
@@ -164,7 +160,7 @@ class Drive:
         self._idle = False  # it was, and is to end
 
     def __repr__(self) -> str:
-        return f"<Drive {self._state} {self._core!r} client={self._client.stream!r}>"
+        return f"<Drive {self._dialling or self._state} {self._core!r} client={self._client.stream!r}>"
 
     @property
     def bytes_up(self) -> int:
@@ -202,7 +198,8 @@ class Drive:
     def _wait(self) -> Event:
         """Wait for whatever is wanted now."""
         client, backend = self._client, self._backend
-        to_client, to_backend = client.stream.unsent, backend.stream.unsent if backend else 0
+        to_client = client.stream.unsent
+        to_backend = backend.stream.unsent if backend else self._dialling.unsent if self._dialling else 0
         client.want(self._core.wants_client and to_backend <= MAX_UNSENT and to_client <= MAX_OWED)
         if backend is not None:
             backend.want(self._core.wants_backend and to_client <= MAX_UNSENT and to_backend <= MAX_OWED)
@@ -218,6 +215,8 @@ class Drive:
 
     def _handle(self, event: Event) -> None:
         core, client = self._core, self._client.stream
+        if self._dialling is not None:
+            self._dialled(self._dialling)
         if event is Event.CLIENT:
             if data := client.receive():
                 core.receive_from_client(data, time.monotonic())
@@ -237,42 +236,49 @@ class Drive:
         """Send what waits for either side, over a new backend connection if that is asked for."""
         core = self._core
         client = self._client.stream
-        while core.wants_dial and not core.closing:
+        if core.wants_dial and not core.closing:
             self._connect()
-        backend = self._backend
-        if backend is not None:
-            if core.has_backend:
-                backend.stream.put(core.take_for_backend())
-                backend.stream.flush()  # one that is broken still has something to read, perhaps, and then its end
-            else:
-                self._drop_backend()
+        if not core.has_backend:
+            self._drop_backend()
+        elif self._dialling is not None:
+            self._dialling.put(core.take_for_backend())
+        elif self._backend is not None:
+            backend = self._backend.stream
+            backend.put(core.take_for_backend())
+            backend.flush()  # one that is broken still has something to read, perhaps, and then its end
         client.put(core.take_for_client())
         client.flush()
 
     def _connect(self) -> None:
-        """Make a new backend connection, in place of the one that there may be."""
+        """Begin to make a new backend connection, in place of the one that there may be."""
         self._drop_backend()
-        self._core.wants_dial = False
-        self._client.pause()
-        self._client.stream.put(self._core.take_for_client())
-        self._client.stream.flush()  # the end of the answer before, say
-        session = self._session
-        self._state = State.DIALLING
-        session.shared.sweeper.arm(session, session.shared.timeouts.connect)
-        try:
-            stream = self._dial(self._core.take_for_backend())
-        except (Refused, Lost) as failure:
+        core, shared = self._core, self._session.shared
+        core.wants_dial = False
+        deadline = shared.sweeper.now() + shared.timeouts.connect
+        self._dialling = Dialling(self._dial, core.take_for_backend(), deadline, self._wake)
+        shared.crew.spawn(self._dialling.run)
+        self._tick_later()
+
+    def _dialled(self, dialling: Dialling) -> None:
+        """Go on with what a dial has led to, if it has. Raises what was no failure to connect."""
+        failure = dialling.failure
+        if dialling.stream is not None:
+            self._dialling = None
+            self._backend = _Side(dialling.stream, Event.BACKEND, self._greenlet.switch)
+            dialling.stream.put(b"".join(dialling.waiting))
+        elif isinstance(failure, Refused | Lost):
+            self._dialling = None
             timed_out = isinstance(failure, Refused) and failure.reason is Reason.BACKEND_TIMEOUT
             self._core.backend_failed(504 if timed_out else 502, str(failure), time.monotonic())
-        else:
-            self._backend = _Side(stream, Event.BACKEND, self._greenlet.switch)
-        finally:
-            self._state = State.OPEN
-            self._tick_later()
+        elif failure is not None:
+            raise failure
 
     def _drop_backend(self) -> None:
         """Tell it what the core still has to tell, and close."""
         side, self._backend = self._backend, None
+        dialling, self._dialling = self._dialling, None
+        if dialling is not None:
+            dialling.abandon()
         if side is not None:
             if self._core.has_backend and not self._core.wants_dial:
                 side.stream.put(self._core.take_for_backend())
@@ -318,13 +324,12 @@ class Drive:
     def overdue(self, now: float) -> float | None:
         """Look at what may not take for ever."""
         timeouts = self._session.shared.timeouts
-        if self._state is State.DIALLING:
-            self._session.cut(Refused(Reason.BACKEND_TIMEOUT, f"no connection in {timeouts.connect:g} s"))
-            return None
         if self._state is State.LINGERING:
             self._state = State.OPEN
             get_hub().loop.run_callback(self._wake)
             return None
+        if self._dialling is not None and now >= self._dialling.deadline:
+            self._dialling.fail(Refused(Reason.BACKEND_TIMEOUT, f"no connection in {timeouts.connect:g} s"))
         self._core.tick(time.monotonic())
         moved = self._client.stream.received + self._client.stream.sent
         if moved != self._moved:
@@ -336,7 +341,7 @@ class Drive:
             self._session.cut(Cut(End.IDLE_TIMEOUT))
             return None
         get_hub().loop.run_callback(self._wake)  # later: the session may end in it, and must not be armed again then
-        return now + (HURRY if self._hurried else TICK)
+        return now + self._until_look(now)
 
     def drain(self) -> None:
         """Finish what is under way, and end."""
@@ -348,4 +353,11 @@ class Drive:
             self._greenlet.switch(Event.WOKEN)
 
     def _tick_later(self) -> None:
-        self._session.shared.sweeper.arm(self._session, HURRY if self._hurried else TICK)
+        sweeper = self._session.shared.sweeper
+        sweeper.arm(self._session, self._until_look(sweeper.now()))
+
+    def _until_look(self, now: float) -> float:
+        """Seconds until something may be overdue."""
+        usual = HURRY if self._hurried else TICK
+        dialling = self._dialling
+        return min(usual, dialling.deadline - now) if dialling is not None and dialling.deadline > now else usual

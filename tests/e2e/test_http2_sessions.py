@@ -98,6 +98,19 @@ def test_a_backend_that_does_not_answer_the_dial_is_504(rig: Rig, full: int) -> 
     assert status(client) == b"504"
 
 
+def test_the_client_is_answered_while_the_backend_is_dialled(rig: Rig, full: int) -> None:
+    server = rig.server(full)
+    client = rig.client(server)
+    client.send(PREFACE + http2.settings([]))
+    client.request(1, POST, end=False)
+    client.request(3, [*GET[:3], (":authority", "other.test")])
+    assert status(client) == b"421"
+    client.expect_ping()
+    assert "Dialling under way" in repr(server.proxy.sessions()[0].carrier)
+    client.close()
+    until(lambda: server.ends == [End.CLOSED.value], "the session to end with its client, long before the dial")
+
+
 def test_a_backend_that_vanishes_in_the_middle_is_no_clean_end(rig: Rig, backend: MakeBackend) -> None:
     def half(connection: socket.socket) -> None:
         machine = CarelessBackend(b"x" * 1000)
@@ -266,7 +279,7 @@ def test_cutting_while_the_backend_is_dialled(rig: Rig, full: int) -> None:
     client.send(PREFACE + http2.settings([]))
     until(server.proxy.sessions, "the session to begin")
     (session,) = server.proxy.sessions()
-    until(lambda: session.carrier is not None and "dialling" in repr(session.carrier), "the dial")
+    until(lambda: session.carrier is not None and "Dialling" in repr(session.carrier), "the dial")
     server.proxy.call(session.cut, Cut(End.KILLED))
     until(lambda: server.ends == [End.KILLED.value], "the session to end")
     assert client.wait() is None

@@ -8,12 +8,14 @@ from typing import Any, cast
 
 import gevent
 import pytest
+from gevent.event import Event
 from gevent.hub import get_hub
 
 from mcproxy.l7 import drive
 from mcproxy.l7.drive import MAX_OWED, MAX_UNSENT, Drive
 from mcproxy.l7.tls import Lost, Stream
 from mcproxy.model import End, Reason, Refused
+from mcproxy.net.crew import Crew
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.session import Cut, Session
 from mcproxy.net.shared import Timeouts
@@ -82,7 +84,7 @@ class StageSession:
     """What the drive uses of a session."""
 
     def __init__(self, sweeper: Sweeper, timeouts: Timeouts) -> None:
-        self.shared = SimpleNamespace(sweeper=sweeper, timeouts=timeouts, draining=False)
+        self.shared = SimpleNamespace(sweeper=sweeper, timeouts=timeouts, draining=False, crew=Crew())
         self.detail = ""
         self.deadline = 0.0
         self.slot = 0
@@ -145,6 +147,9 @@ class Stage:
     def close(self) -> None:
         self._greenlet.kill()
         self.sweeper.close()
+        gevent.sleep(0)  # a dial that was abandoned ends in it
+        self.session.shared.crew.close()
+        gevent.sleep(0)
         for sock in (self.client, *self.backends):
             sock.close()
 
@@ -231,6 +236,46 @@ def test_a_dial_that_takes_too_long_is_ended(stage: Callable[..., Stage]) -> Non
     on.core.react = lambda what: setattr(on.core, "wants_dial", what[0] == "client")
     on.client.sendall(b"a")
     on.until(lambda: on.core.told[-1:] and on.core.told[-1][:2] == ("backend failed", 504))
+
+
+def test_what_waits_for_a_dial_is_bounded(stage: Callable[..., Stage]) -> None:
+    gate = Event()
+
+    def dial(first: bytes) -> Stream:
+        gate.wait()
+        return on.connect(first)
+
+    on = stage(dial)
+
+    def react(what: tuple[Any, ...]) -> None:
+        if what[0] == "client":
+            on.core.wants_dial = len(on.core.told) == 1
+            on.core.to_backend += what[1]
+
+    on.core.react = react
+    on.client.setblocking(False)
+    poured = held_up = 0
+    while held_up < 20:
+        try:
+            poured += on.client.send(bytes(1 << 16))
+            held_up = 0
+        except BlockingIOError:
+            held_up += 1
+        gevent.sleep(0.001)
+        assert poured < 1 << 24
+    taken = on.drive.bytes_up
+    assert MAX_UNSENT < taken < MAX_UNSENT + (1 << 18)
+    gate.set()
+    on.until(lambda: on.backends)
+    on.backends[0].setblocking(False)
+    got = [len(on.first[0])]
+
+    def all_came() -> bool:
+        with suppress(BlockingIOError):
+            got[0] += len(on.backends[0].recv(1 << 20))
+        return got[0] == poured
+
+    on.until(all_came)
 
 
 def test_a_backend_is_not_read_for_a_client_that_does_not_read(stage: Callable[..., Stage]) -> None:
