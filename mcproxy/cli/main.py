@@ -48,9 +48,9 @@ def check(given: Path | None) -> None:
     """Validate the configuration file and what it points to. Starts nothing."""
     path = find_config(given)
     config = load_config(path)
-    from mcproxy.app import check_files, check_seed_files, check_warnings  # noqa: PLC0415
+    from mcproxy.app import check_files, check_places, check_seed_files, check_warnings  # noqa: PLC0415
 
-    fail_for(path, (*check_files(config), *check_seed_files(config)))
+    fail_for(path, (*check_files(config), *check_places(config), *check_seed_files(config)))
     for warning in check_warnings(config):
         click.echo(f"{path}: warning: {warning}", err=True)
     routes = sum(len(listener.routes) for listener in config.listeners)
