@@ -11,8 +11,11 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import mkdtemp
 
 import trustme
+
+from mcproxy.config import MAX_GRPC_PATH
 
 ROOT = Path(__file__).resolve().parents[2]
 SRV = ROOT / "srv"
@@ -38,6 +41,9 @@ addr = "127.0.0.1:{PORT}"
   hostname = "two.localhost"
   backend = "127.0.0.1:{BACKENDS["two.localhost"]}"
 
+[grpc]
+addr = "unix:{{socket}}"
+
 [proxy]
 shutdown_timeout = "2s"
 """
@@ -48,7 +54,7 @@ def create() -> None:
     SRV.mkdir(exist_ok=True)
     config = SRV / "mcproxy.toml"
     if not config.exists():
-        config.write_text(CONFIG)
+        config.write_text(CONFIG.replace("{socket}", admin_socket()))
     if (SRV / "ca.pem").exists():
         return
     authority = trustme.CA()
@@ -56,6 +62,11 @@ def create() -> None:
         issued = authority.issue_cert(name)
         issued.private_key_and_cert_chain_pem.write_to_path(str(SRV / f"{name}.pem"))
     authority.cert_pem.write_to_path(str(SRV / "ca.pem"))
+
+
+def admin_socket() -> str:
+    """Beside the configuration, or in a folder of its own where this tree lies too deep for a UNIX socket's path."""
+    return "admin.sock" if len(f"{SRV}/admin.sock".encode()) <= MAX_GRPC_PATH else f"{mkdtemp()}/admin.sock"
 
 
 def serve_backend(name: str, port: int) -> None:
@@ -87,6 +98,7 @@ def main() -> int:
     print(f"\nRoutes {', '.join(BACKENDS)} on port {PORT}. In another terminal:\n")
     for name in BACKENDS:
         print(f"  curl --cacert srv/ca.pem https://{name}:{PORT}/hello")
+    print("\n  .venv/bin/mcproxy status -c srv/mcproxy.toml")
     print("\nEach line below is one connection. Ctrl-C ends it.\n", flush=True)
     proxy = subprocess.Popen([sys.executable, "-m", "mcproxy", "server", "-c", SRV / "mcproxy.toml"], cwd=ROOT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the proxy too
