@@ -6,6 +6,7 @@ signals around it.
 
 import gc
 import logging
+import os
 import resource
 import signal
 import ssl
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import gevent
 
@@ -26,7 +28,7 @@ from mcproxy.journal import ConnectionLog
 from mcproxy.l7.contexts import Contexts
 from mcproxy.l7.terminate import PROTOCOLS, Terminator
 from mcproxy.log import Sink
-from mcproxy.model import Connection, Exchange
+from mcproxy.model import UNIX_PREFIX, Connection, Exchange
 from mcproxy.net.census import Census
 from mcproxy.net.pulse import Pulse
 from mcproxy.net.shared import Shared, Timeouts
@@ -45,6 +47,7 @@ log = logging.getLogger(__name__)
 
 
 SURVEY_SECONDS = 86_400.0  # between two looks at how long certificates are good for; they are warned of for 14 days
+ONE_PROCESS = "workers = {}: this version runs one process"
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -102,6 +105,8 @@ class App:
             self.control.close_at_once()
             raise StartError(str(error)) from error
         self._daily.start(self._survey)
+        if self.config.proxy.workers != 1:
+            log.warning("proxy.workers: %s", ONE_PROCESS.format(self.config.proxy.workers))
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
         for address in self.inherited.unclaimed(table.listeners):
             log.warning("the service manager listens on %s, which no listener has: add one, or end the socket", address)
@@ -280,6 +285,26 @@ def check_files(config: Config) -> Iterator[Problem]:
         yield from _check_ca("grpc.server_ca", config.grpc.server_ca)
 
 
+def check_places(config: Config) -> Iterator[Problem]:
+    """What would keep a start from making its database and its socket."""
+    database = Path(config.database.path)
+    if database.is_dir():
+        yield Problem("database.path", f"{database} is a folder; name a file in it")
+    else:
+        yield from _check_folder("database.path", database.parent)
+        if database.exists() and not os.access(database, os.R_OK | os.W_OK):
+            yield Problem("database.path", f"{database} can't be read and written by this user")
+    if config.grpc and config.grpc.addr.startswith(UNIX_PREFIX):
+        yield from _check_folder("grpc.addr", Path(config.grpc.addr.removeprefix(UNIX_PREFIX)).parent)
+
+
+def _check_folder(key: str, folder: Path) -> Iterator[Problem]:
+    if not folder.is_dir():
+        yield Problem(key, f"there is no folder {folder}: make it, for mcproxy's user to write in")
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        yield Problem(key, f"this user can't write in the folder {folder}")
+
+
 def check_seed_files(config: Config) -> Iterator[Problem]:
     """What is wrong with the files of the seed's routes, which matter until the database is seeded."""
     for i, listener in enumerate(config.listeners):
@@ -291,6 +316,8 @@ def check_seed_files(config: Config) -> Iterator[Problem]:
 
 def check_warnings(config: Config) -> Iterator[Problem]:
     """What `mcproxy check` tells of beside that: it works, but not as one would wish, or not for long."""
+    if config.proxy.workers != 1:
+        yield Problem("proxy.workers", ONE_PROCESS.format(config.proxy.workers))
     yield from (problem for problem, serious in _check_certificates(config) if not serious)
 
 

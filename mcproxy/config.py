@@ -24,11 +24,16 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from mcproxy.model import UNIX_PREFIX, FirewallRule, Listener, Mode, Route, RuleKind
-from mcproxy.policy import firewall, networks
+from mcproxy.policy import conflicts, firewall, networks
 from mcproxy.wire import address, name
 from mcproxy.wire.duration import parse_duration
 
 MAX_CONFIG_BYTES = 64 << 20  # 100,000 routes take some 15 MB; more is a wrong file
+MAX_COUNT = 2**31 - 1  # connections: no machine has more; it fits every column and message that carries it
+MIN_RATE, MAX_RATE = 0.001, 1e6  # connections a second: slower is a block, faster is no limit
+MAX_WORKERS = 1024  # processes; more than any machine has cores
+# Bytes of the admin socket's path: unix(7) has 107, of which its name before it is in place takes 10 (doorman.py).
+MAX_GRPC_PATH = address.MAX_UNIX_PATH - 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ def _canonical(parse: Callable[[str], object]) -> Callable[[str], str]:
 
 def _file(text: str, info: ValidationInfo) -> str:
     """An absolute path; relative ones start at the file's folder. "" stays "": not set."""
+    if "\0" in text:
+        raise ValueError("a path can't contain a NUL character")
     return str(Path(info.context["folder"], text)) if text and info.context else text
 
 
@@ -68,9 +75,18 @@ def _rule_value(kind: RuleKind) -> Callable[[str], str]:
     return lambda text: firewall.rule(kind, text).value
 
 
+def _socket(text: str, info: ValidationInfo) -> str:
+    """The same for "unix:PATH"; other addresses stay as they are."""
+    path = text.removeprefix(UNIX_PREFIX)
+    return UNIX_PREFIX + _file(path, info) if text.startswith(UNIX_PREFIX) and path else text
+
+
 def _grpc_address(text: str) -> str:
     if text.startswith(UNIX_PREFIX):
-        return UNIX_PREFIX + address.parse_unix(text)
+        path = address.parse_unix(text)
+        if len(path.encode()) > MAX_GRPC_PATH:
+            raise ValueError(f"the path of the admin API's socket is longer than {MAX_GRPC_PATH} bytes: {path}")
+        return UNIX_PREFIX + path
     host, port = address.split_host_port(text)
     if not host:
         raise ValueError(
@@ -80,24 +96,44 @@ def _grpc_address(text: str) -> str:
 
 
 def _workers(value: object) -> object:
-    if value == "auto" or (type(value) is int and value >= 1):
+    if value == "auto" or (type(value) is int and 1 <= value <= MAX_WORKERS):
         return value
-    raise ValueError('must be a number of processes, 1 or more, or "auto" for one a core')
+    raise ValueError(f'must be a number of processes, 1 to {MAX_WORKERS}, or "auto" for one a core')
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-PositiveDuration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+def _duration(value: object) -> float:
+    if not isinstance(value, str | int | float):
+        raise ValueError('is not a duration; write "500ms", "5s", "2m30s", "1h" or a number of seconds')
+    try:
+        return parse_duration(value)
+    except OverflowError:
+        raise ValueError("a duration can't be longer than ten years") from None
+
+
+def _rate(value: object) -> object:
+    """Before pydantic makes a float of it, which a number of a thousand digits can't become."""
+    if isinstance(value, int | float) and value and not MIN_RATE <= value <= MAX_RATE:
+        raise ValueError(f"must be 0 (no limit), or from {MIN_RATE:g} to {MAX_RATE:.0f} connections a second")
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(_duration)]
+PositiveDuration = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 File = Annotated[str, AfterValidator(_file)]
 Hostname = Annotated[str, AfterValidator(name.normalise)]
 ListenAddress = Annotated[str, AfterValidator(address.parse_listen)]
-BackendAddress = Annotated[str, AfterValidator(_canonical(address.parse_backend))]
-GrpcAddress = Annotated[str, AfterValidator(_grpc_address)]
+BackendAddress = Annotated[str, AfterValidator(_socket), AfterValidator(_canonical(address.parse_backend))]
+GrpcAddress = Annotated[str, AfterValidator(_socket), AfterValidator(_grpc_address)]
 Ip = Annotated[str, AfterValidator(_rule_value(RuleKind.IP))]
 Cidr = Annotated[str, AfterValidator(_rule_value(RuleKind.CIDR))]
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 Country = Annotated[str, AfterValidator(_rule_value(RuleKind.COUNTRY))]
 Network = Annotated[str, AfterValidator(networks.canonical_network)]
+
+
+def _only_work(keys: list[str]) -> str:
+    return f"{', '.join(keys)} only {'works' if len(keys) == 1 else 'work'}"
 
 
 class Section(BaseModel):
@@ -131,10 +167,10 @@ class RouteSection(Section):
             raise ValueError('mode = "l7" terminates TLS, so it needs tls_cert and tls_key')
         set_for_l7 = [key for key in ("tls_cert", "tls_key", "backend_tls") if getattr(self, key)]
         if self.mode is Mode.L4 and set_for_l7:
-            raise ValueError(f'{", ".join(set_for_l7)} only work with mode = "l7"; an l4 stream is never terminated')
+            raise ValueError(f'{_only_work(set_for_l7)} with mode = "l7"; an l4 stream is never terminated')
         set_for_tls = [key for key in ("backend_ca", "backend_server_name") if getattr(self, key)]
         if set_for_tls and not self.backend_tls:
-            raise ValueError(f"{', '.join(set_for_tls)} only work with backend_tls = true")
+            raise ValueError(f"{_only_work(set_for_tls)} with backend_tls = true")
         return self
 
     def route(self) -> Route:
@@ -195,7 +231,7 @@ class FirewallSection(Section):
     blocked_cidrs: tuple[Cidr, ...] = Field(default=(), strict=False)
     blocked_countries: tuple[Country, ...] = Field(default=(), strict=False)
     max_connections_per_ip: Count = 0
-    connection_rate_per_ip: Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)] = 0.0
+    connection_rate_per_ip: Annotated[float, BeforeValidator(_rate), Field(strict=False)] = 0.0
     connection_burst_per_ip: Count = 0
 
     @model_validator(mode="after")
@@ -265,32 +301,26 @@ def load(path: Path) -> Config:
         raise ConfigError(path, [Problem("", f"can't be read: {error.strerror}")]) from error
     except UnicodeDecodeError as error:
         raise ConfigError(path, [Problem("", f"is not UTF-8 at byte {error.start}")]) from error
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ConfigError(
+            path, [Problem("", "is not TOML for mcproxy: its arrays or tables are nested too deeply")]
+        ) from None
+    except ValueError as error:  # TOMLDecodeError is one; so is what int() says to a number of 5,000 digits
         raise ConfigError(path, [Problem("", f"is not TOML: {error}")]) from error
     return parse(document, path)
 
 
 def parse(document: dict[str, Any], path: Path) -> Config:
     """Check a document that was read from `path`. Raises ConfigError."""
+    problems = []
     try:
         config = Config.model_validate(document, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        raise ConfigError(path, [_problem(details) for details in error.errors(include_url=False)]) from None
-    if problems := list(_duplicates(config)):
+        problems = [_problem(details) for details in error.errors(include_url=False)]
+    problems += (Problem(key, message) for key, message in conflicts.find(document))
+    if problems:
         raise ConfigError(path, problems)
     return config
-
-
-def _duplicates(config: Config) -> Iterator[Problem]:
-    """What is there twice, so that nobody could say which of the two counts."""
-    addresses: dict[str, int] = {}
-    for i, listener in enumerate(config.listeners):
-        if (first := addresses.setdefault(listener.addr, i)) != i:
-            yield Problem(f"listeners[{i}].addr", f"{listener.addr} is also listeners[{first}]")
-        names: dict[str, int] = {}
-        for j, route in enumerate(listener.routes):
-            if (first := names.setdefault(route.hostname, j)) != j:
-                yield Problem(f"listeners[{i}].routes[{j}].hostname", f"{route.hostname} is also routes[{first}]")
 
 
 # What pydantic says, in an operator's words. {} is filled from the error's context.
@@ -308,6 +338,7 @@ _MESSAGES = {
     "literal_error": "must be {expected}",
     "greater_than": "must be more than {gt:g}",
     "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le}",
     "finite_number": "must be a finite number",
     "string_too_short": "must not be empty",
 }

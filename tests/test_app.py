@@ -11,7 +11,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from mcproxy import __version__, config
-from mcproxy.app import App, StartError, check_files, check_seed_files, check_warnings
+from mcproxy.app import App, StartError, check_files, check_places, check_seed_files, check_warnings
 from mcproxy.config import Config
 from mcproxy.model import Mode
 from mcproxy.policy.networks import pack
@@ -251,3 +251,30 @@ def test_certificates_that_cover_each_others_routes_are_warned_of(parse: Parse, 
     warnings = {warning.key: warning.message for warning in check_warnings(parsed)}
     assert set(warnings) == {"listeners[0].routes[0].tls_cert", "listeners[0].routes[1].tls_cert"}
     assert "also covers b.test" in warnings["listeners[0].routes[0].tls_cert"]
+
+
+def test_places_that_can_not_be_written_to_are_problems(parse: Parse, tmp_path: Path) -> None:
+    def told(path: str, addr: str) -> dict[str, str]:
+        checked = check_places(parse({"database": {"path": path}, "grpc": {"addr": addr}}))
+        return {problem.key: problem.message for problem in checked}
+
+    (tmp_path / "folder").mkdir()
+    assert told("folder/x.db", "unix:folder/a.sock") == {}
+    missing = f"there is no folder {tmp_path}/no: make it, for mcproxy's user to write in"
+    assert told("no/x.db", "unix:no/a.sock") == {"database.path": missing, "grpc.addr": missing}
+    assert "is a folder" in told("folder", "unix:a.sock")["database.path"]
+
+
+@pytest.mark.parametrize("workers", [4, "auto"])
+def test_workers_that_this_version_does_not_have_are_warned_of(
+    workers: int | str, hub: HubThread, parse: Parse
+) -> None:
+    parsed = parse({"proxy": {"workers": workers}})
+    assert list(map(str, check_warnings(parsed))) == [
+        f"proxy.workers: workers = {workers}: this version runs one process"
+    ]
+    with messages() as logged:
+        app = hub.call(App, parsed, lambda line: None)
+        hub.call(app.start)
+        stop(hub, app)
+    assert f"warning proxy.workers: workers = {workers}: this version runs one process" in logged

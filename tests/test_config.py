@@ -225,15 +225,30 @@ WRONG = [
     (MINIMAL + '[grpc]\ntls_cert = "a"', "grpc", "go together"),
     (MINIMAL + '[grpc]\naddr = "unix:/a"\nclient_key = "a"', "grpc", "go together"),
     (MINIMAL + '[grpc]\naddr = ":9090"', "grpc.addr", "name the host"),
-    (MINIMAL + '[grpc]\naddr = "unix:a.sock"', "grpc.addr", "absolute path"),
+    (MINIMAL + '[grpc]\naddr = "unix:"', "grpc.addr", "absolute path"),
+    (MINIMAL + f'[grpc]\naddr = "unix:/{"a" * 97}"', "grpc.addr", "longer than 97 bytes"),
+    (MINIMAL + '[grpc]\naddr = "unix:a\\u0000"', "grpc.addr", "NUL"),
+    ('[database]\npath = "a\\u0000"', "database.path", "NUL"),
+    (MINIMAL + f"[proxy]\nidle_timeout = {'9' * 400}", "proxy.idle_timeout", "longer than ten years"),
+    (MINIMAL + f"[proxy]\nidle_timeout = '{'9' * 400}s'", "proxy.idle_timeout", "infinite"),
+    (MINIMAL + "[proxy]\nidle_timeout = 2024-01-01", "proxy.idle_timeout", "is not a duration"),
+    (MINIMAL + "[proxy]\nidle_timeout = [1]", "proxy.idle_timeout", "is not a duration"),
+    (MINIMAL + f"[proxy]\nmax_connections = {2**31}", "proxy.max_connections", "must be at most 2147483647"),
+    (MINIMAL + f"[proxy]\nmax_connections = 0x{'f' * 5000}", "proxy.max_connections", "must be at most 2147483647"),
+    (MINIMAL + f"[proxy]\nworkers = {'9' * 400}", "proxy.workers", "1 to 1024"),
+    (MINIMAL + f"[proxy]\nmax_connections = {'9' * 5000}", "", "is not TOML"),
+    (MINIMAL + f"x = {'[' * 5000}", "", "nested too deeply"),
     (MINIMAL + '[firewall]\nblocked_ips = ["1.2.3"]', "firewall.blocked_ips[0]", "not an IP address"),
     (MINIMAL + '[firewall]\nblocked_ips = "192.0.2.1"', "firewall.blocked_ips", "must be an array"),
     (MINIMAL + '[firewall]\nblocked_cidrs = ["10.0.0.0/8", "10.0.0.1/8"]', "firewall.blocked_cidrs[1]", "10.0.0.0/8"),
     (MINIMAL + '[firewall]\ngeoip_db = "a"\nblocked_countries = ["UK"]', "firewall.blocked_countries[0]", "'GB'"),
     (MINIMAL + '[firewall]\nblocked_countries = ["DE"]', "firewall", "needs geoip_db"),
     (MINIMAL + "[firewall]\nconnection_burst_per_ip = 3", "firewall", "needs connection_rate_per_ip"),
-    (MINIMAL + "[firewall]\nconnection_rate_per_ip = -0.5", "firewall.connection_rate_per_ip", "at least 0"),
-    (MINIMAL + "[firewall]\nconnection_rate_per_ip = inf", "firewall.connection_rate_per_ip", "finite"),
+    (MINIMAL + "[firewall]\nconnection_rate_per_ip = -0.5", "firewall.connection_rate_per_ip", "must be 0"),
+    (MINIMAL + "[firewall]\nconnection_rate_per_ip = inf", "firewall.connection_rate_per_ip", "must be 0"),
+    (MINIMAL + "[firewall]\nconnection_rate_per_ip = nan", "firewall.connection_rate_per_ip", "must be 0"),
+    (MINIMAL + "[firewall]\nconnection_rate_per_ip = 1e-9", "firewall.connection_rate_per_ip", "from 0.001 to 1000000"),
+    (MINIMAL + f"[firewall]\nconnection_rate_per_ip = {'9' * 400}", "firewall.connection_rate_per_ip", "must be 0"),
     (MINIMAL + "[[listeners]]", "listeners[0].addr", "is required"),
     (MINIMAL + "[listeners]", "listeners", "must be an array"),
     (MINIMAL + '[[listeners]]\naddr = "example.org:443"', "listeners[0].addr", "not an IP address"),
@@ -249,8 +264,8 @@ WRONG = [
     (MINIMAL + ROUTE + "port = 1", "listeners[0].routes[0].port", "not a key that mcproxy knows"),
     (MINIMAL + ROUTE + 'mode = "l5"', "listeners[0].routes[0].mode", "'l4' or 'l7'"),
     (MINIMAL + ROUTE + 'mode = "l7"', "listeners[0].routes[0]", "needs tls_cert and tls_key"),
-    (MINIMAL + ROUTE + 'tls_cert = "a"', "listeners[0].routes[0]", "tls_cert only work"),
-    (MINIMAL + ROUTE + 'backend_ca = "a"', "listeners[0].routes[0]", "backend_ca only work"),
+    (MINIMAL + ROUTE + 'tls_cert = "a"', "listeners[0].routes[0]", "tls_cert only works with"),
+    (MINIMAL + ROUTE + 'backend_ca = "a"', "listeners[0].routes[0]", "backend_ca only works with"),
     (MINIMAL + ROUTE.replace("b.test:1", "b.test"), "listeners[0].routes[0].backend", "has no port"),
     (MINIMAL + ROUTE.replace("b.test:1", "b.test:0"), "listeners[0].routes[0].backend", "port 0"),
     (MINIMAL + ROUTE.replace("a.test", "*.test"), "listeners[0].routes[0].hostname", "contains '*'"),
@@ -312,7 +327,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
 def test_what_is_there_twice_is_told(tmp_path: Path) -> None:
     text = """
     [[listeners]]
-    addr = "[::0:1]:443"
+    addr = "[::0:1]:444"
     routes = [{hostname = "b\u00fccher.test", backend = "a:1"}, {hostname = "b.test", backend = "a:1"},
               {hostname = "XN--BCHER-KVA.test.", backend = "a:2"}]
     [[listeners]]
@@ -325,12 +340,19 @@ def test_what_is_there_twice_is_told(tmp_path: Path) -> None:
         ("listeners[0].routes[2].hostname", "xn--bcher-kva.test is also routes[0]"),
         ("listeners[2].addr", ":443 is also listeners[1]"),
     ]
+    told = {problem.key for problem in problems(tmp_path, "colour = 1\n" + MINIMAL + text)}
+    assert told == {"colour", "listeners[0].routes[2].hostname", "listeners[2].addr"}, (
+        "in one round with other problems"
+    )
 
 
-@pytest.mark.parametrize(("first", "second"), [("[::1]:443", "[0:0:0:0:0:0:0:1]:443"), (":443", ":0443")])
-def test_an_address_written_in_two_ways_is_one(first: str, second: str, tmp_path: Path) -> None:
-    (problem,) = problems(tmp_path, f'{MINIMAL}[[listeners]]\naddr = "{first}"\n[[listeners]]\naddr = "{second}"\n')
-    assert problem.key == "listeners[1].addr"
+def test_a_socket_is_relative_to_the_file_too(tmp_path: Path) -> None:
+    path = tmp_path / "mcproxy.toml"
+    path.write_text(MINIMAL + ROUTE.replace("b.test:1", "unix:run/b.sock") + '[grpc]\naddr = "unix:a.sock"')
+    config = load(path)
+    assert config.grpc
+    assert config.grpc.addr == f"unix:{tmp_path}/a.sock"
+    assert config.listeners[0].routes[0].backend == f"unix:{tmp_path}/run/b.sock"
 
 
 def test_a_file_that_is_not_toml(tmp_path: Path) -> None:

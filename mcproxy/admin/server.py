@@ -8,6 +8,7 @@ Handlers run in native threads of a bounded pool: `MAX_CALLS` calls at once, of 
 call beyond that is refused at once (RESOURCE_EXHAUSTED), it doesn't wait in a queue behind its own deadline.
 """
 
+import errno
 import logging
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,11 @@ IDLE = 10 * 60_000  # milliseconds after which a connection without calls is clo
 STOP_GRACE = 2.0  # seconds that calls have to end when the server stops
 
 SERVICE: Final = admin_pb2.DESCRIPTOR.services_by_name["ProxyAdminService"].full_name
+
+_REMEDIES = {
+    errno.ENOENT: ": make its folder, for mcproxy's user to write in",
+    errno.EACCES: ": let mcproxy's user write in its folder",
+}
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +113,8 @@ def _doorman(config: GrpcSection) -> Doorman | None:
     try:
         return Doorman(Path(config.addr.removeprefix(UNIX_PREFIX)))
     except OSError as error:
-        raise AdminError(f"grpc.addr: can't listen on {config.addr}: {error.strerror or error}") from error
+        remedy = _REMEDIES.get(error.errno or 0, "")
+        raise AdminError(f"grpc.addr: can't listen on {config.addr}: {error.strerror or error}{remedy}") from error
 
 
 def _server(pool: ThreadPoolExecutor, service: Service, health_service: health.HealthServicer) -> grpc.Server:

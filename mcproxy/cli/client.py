@@ -38,6 +38,19 @@ _REMEDIES = {
 }
 
 
+# Fields of requests, in the words of the commands.
+_FIELDS = {
+    "listener": "--listener",
+    "listener.addr": "ADDR",
+    "addr": "ADDR",
+    "hostname": "HOST",
+    "route.hostname": "HOST",
+    "route.backend": "BACKEND",
+    "route.backend_server_name": "--backend-server-name",
+    "value": "VALUE",
+}
+
+
 class Client:
     """Calls methods of the service by name."""
 
@@ -80,7 +93,10 @@ class Client:
         details = error.details() or error.code().name
         if any(key == REFUSED for key, _ in error.trailing_metadata() or ()):
             # What the server finds wrong with the input is wrong usage, as if click had found it.
-            return f"mcproxy: {details}", INVALID if error.code() is grpc.StatusCode.INVALID_ARGUMENT else FAILED
+            return (
+                f"mcproxy: {_typed(details)}",
+                INVALID if error.code() is grpc.StatusCode.INVALID_ARGUMENT else FAILED,
+            )
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"mcproxy: the server at {self._address} doesn't answer", UNREACHABLE
         if error.code() is grpc.StatusCode.UNAVAILABLE:
@@ -106,6 +122,12 @@ def connected(given: Path | None, failed: Callable[[str, int], NoReturn] = fail)
         channel = grpc.secure_channel(target, _credentials(section), options=options)
     with channel:
         yield Client(pb_grpc.ProxyAdminServiceStub(channel), section.addr, failed=failed)  # type: ignore[no-untyped-call]
+
+
+def _typed(details: str) -> str:
+    """The server's sentence, with the option or argument that was typed in place of the field."""
+    field, colon, problem = details.partition(": ")
+    return f"{_FIELDS.get(field, field)}{colon}{problem}"
 
 
 def _target(addr: str) -> str:

@@ -1,10 +1,17 @@
 """A click group whose commands are imported when they are used: `server` needs no rich, `routes` no gevent."""
 
+import errno
+import os
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 import click
+
+from mcproxy.cli.options import fail
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a broken pipe is click's own business
 
 
 class LazyGroup(click.Group):
@@ -27,6 +34,18 @@ class LazyGroup(click.Group):
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an output that can't be written is one sentence and a failure."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())  # what is left in the buffer is written when Python ends
+            os.close(nowhere)
+            fail(f"mcproxy: the output can't be written: {error.strerror}")
 
 
 # The clients of the admin API, and what opens the database file.

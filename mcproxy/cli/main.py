@@ -1,5 +1,6 @@
 """The `mcproxy` command, with the two commands that need no running server. The others: lazy.py."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ def server(given: Path | None) -> None:
     """Run the proxy in the foreground."""
     path = find_config(given)
     _end_clean_when_told()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before grpc is loaded: its own lines would mix with the log
     config = load_config(path)
     from mcproxy.app import StartError, check_files, serve  # noqa: PLC0415 - the other commands do without gevent
 
@@ -48,9 +50,9 @@ def check(given: Path | None) -> None:
     """Validate the configuration file and what it points to. Starts nothing."""
     path = find_config(given)
     config = load_config(path)
-    from mcproxy.app import check_files, check_seed_files, check_warnings  # noqa: PLC0415
+    from mcproxy.app import check_files, check_places, check_seed_files, check_warnings  # noqa: PLC0415
 
-    fail_for(path, (*check_files(config), *check_seed_files(config)))
+    fail_for(path, (*check_files(config), *check_places(config), *check_seed_files(config)))
     for warning in check_warnings(config):
         click.echo(f"{path}: warning: {warning}", err=True)
     routes = sum(len(listener.routes) for listener in config.listeners)

@@ -57,7 +57,7 @@ def test_what_is_written_in_another_way_becomes_canonical() -> None:
         (pb.Route(hostname="a.b"), "route.backend: .*HOST:PORT"),
         (pb.Route(hostname="a.b", backend="1.1.1.1:99999"), "route.backend: port 99999"),
         (pb.Route(hostname="a.b", backend="1.1.1.1:1", mode=pb.MODE_L7), "route: .*needs tls_cert and tls_key"),
-        (pb.Route(hostname="a.b", backend="1.1.1.1:1", backend_tls=True), "route: .*backend_tls only work"),
+        (pb.Route(hostname="a.b", backend="1.1.1.1:1", backend_tls=True), "route: .*backend_tls only works"),
         (pb.Route(hostname="a.b", backend="1.1.1.1:1", tls_cert="c.pem"), "route.tls_cert: .*absolute path"),
         (pb.Route(hostname="a.b", backend="1.1.1.1:1", mode=9), "route.mode"),  # type: ignore[arg-type]
     ],

@@ -141,6 +141,14 @@ def test_a_server_without_certificate_is_not_started(tmp_path: Path) -> None:
         AdminServer(section, control.service)
 
 
+def test_a_socket_without_a_folder(tmp_path: Path) -> None:
+    with (
+        pytest.raises(AdminError, match=r"No such file or directory: make its folder"),
+        running(tmp_path, GrpcSection(addr=f"unix:{tmp_path}/no/a.sock")),
+    ):
+        pass
+
+
 def test_an_address_in_use(tmp_path: Path, ours: trustme.CA) -> None:
     section = tls(tmp_path, ours, mutual=False)
     with running(tmp_path, section) as control:

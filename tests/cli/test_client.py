@@ -57,7 +57,8 @@ def test_what_the_server_refuses_is_no_matter_of_reaching_it(tmp_path: Path) -> 
 
 def test_bad_input_is_wrong_usage(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, _):
-        assert user.fails(2, "routes", "add", "a b", "127.0.0.1:1").startswith("mcproxy: route.hostname: ")
+        assert user.fails(2, "routes", "add", "a b", "127.0.0.1:1").startswith("mcproxy: HOST: ")
+        assert user.fails(2, "routes", "add", "a.b", "x", "--listener", "x").startswith("mcproxy: --listener: ")
 
 
 def section(folder: Path, control: Control, **files: object) -> Path:

@@ -27,4 +27,4 @@ def test_add_list_remove(tmp_path: Path) -> None:
 def test_an_address_in_use(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
         control.plane.fail["bind_listener"] = OSError(98, "Address already in use")
-        assert user.fails(1, "listeners", "add", ":1") == "mcproxy: can't listen on :1: Address already in use"
+        assert user.fails(1, "listeners", "add", ":1") == "mcproxy: can't listen on :1: another program listens there"

@@ -5,9 +5,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from mcproxy.admin.plane import CertificateStatus, RouteCounters
 from tests.cli.runner import shell
 from tests.control_plane import DEADLINE
+from tests.program import environment
 
 
 def test_status(tmp_path: Path) -> None:
@@ -69,3 +72,14 @@ def test_log_level(tmp_path: Path) -> None:
         assert user.ok("log-level", "warning") == "logs from warning on\n"
         assert control.plane.level == "warning"
         assert "'loud' is not one of" in user.fails(2, "log-level", "loud")
+
+
+@pytest.mark.parametrize("command", [("status",), ("status", "--json"), ("metrics",)])
+def test_an_output_that_can_not_be_written_is_one_sentence(tmp_path: Path, command: tuple[str, ...]) -> None:
+    with shell(tmp_path) as (user, _), Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mcproxy", *command, "-c", user.config],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE, check=False, env=environment(),
+        )  # fmt: skip
+    told = (done.returncode, done.stderr)
+    assert told == (1, "mcproxy: the output can't be written: No space left on device\n")

@@ -1,0 +1,58 @@
+"""What in a seed can't be true together: a name or an address that is there twice, a port that two listeners want.
+
+It looks at the document as it was read, not at what became of it, so that conflicts are told in one round with all
+else that is wrong. What does not parse conflicts with nothing; it is told elsewhere.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from mcproxy.wire import address
+from mcproxy.wire.name import normalise
+
+
+def find(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The key of each conflict, and what it is."""
+    by_port: dict[int, dict[str, int]] = {}
+    for i, listener in _tables(document, "listeners"):
+        if addr := _parsed(address.parse_listen, listener.get("addr")):
+            others = by_port.setdefault(address.split_host_port(addr)[1], {})
+            if addr in others:
+                yield f"listeners[{i}].addr", f"{addr} is also listeners[{others[addr]}]"
+            elif other := _clash(addr, others):
+                message = f"{addr} and {other} (listeners[{others[other]}]) can't both be listened on"
+                yield f"listeners[{i}].addr", message
+            others.setdefault(addr, i)
+        names: dict[str, int] = {}
+        for j, route in _tables(listener, "routes"):
+            hostname = _parsed(normalise, route.get("hostname"))
+            if hostname and (first := names.setdefault(hostname, j)) != j:
+                yield (f"listeners[{i}].routes[{j}].hostname", f"{hostname} is also routes[{first}]")
+
+
+def _tables(document: dict[str, Any], key: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    found = document.get(key)
+    for i, each in enumerate(found if isinstance(found, list | tuple) else ()):
+        if isinstance(each, dict):
+            yield i, each
+
+
+def _parsed(parse: Callable[[str], str], text: object) -> str:
+    try:
+        return parse(text) if isinstance(text, str) else ""
+    except ValueError:
+        return ""
+
+
+def _clash(addr: str, others: Mapping[str, int]) -> str | None:
+    """Which of the others, of the same port, the kernel would refuse beside it: an unspecified address takes all."""
+    host, port = address.split_host_port(addr)
+    if not port:
+        return None
+    if not host:
+        return next(iter(others), None)
+    ipv6 = ":" in host
+    if host in {"::", "0.0.0.0"}:
+        return next((other for other in others if other.startswith("[") == ipv6 or other.startswith(":")), None)
+    wider = (f":{port}", f"[::]:{port}" if ipv6 else f"0.0.0.0:{port}")
+    return next((other for other in wider if other in others), None)
