@@ -21,6 +21,7 @@ from typing import Literal
 from mcproxy.model import Connection, Exchange
 
 MAX_WAITING = 50_000  # lines, some 15 MB: several seconds of the fastest flood, before lines are dropped
+CLOSING_TIME = 1.0  # seconds for the last lines: a reader that has stalled must not keep the process from exiting
 BATCH_DELAY = 0.05  # seconds between a line and its writing: one system call for many lines
 
 MAX_PROTOCOLS = 8  # that are shown: clients offer two or three, a hello has room for thousands
@@ -36,6 +37,8 @@ class Sink:
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
+        self.formatter: logging.Formatter = _Text()  # of what the sink itself has to say; `configure` sets it
+        self._rest = memoryview(b"")  # of the batch that is being written
         self._lines: deque[str] = deque()  # its append and popleft are atomic
         self._dropped = 0  # ever
         self._reported = 0  # of these
@@ -57,10 +60,16 @@ class Sink:
             self._there_is_work.set()
 
     def close(self) -> None:
-        """Write what is queued and end the thread."""
+        """Write what is queued and end the thread.
+
+        Where the reader takes more than CLOSING_TIME, the rest counts as dropped; the thread ends with the process.
+        """
         self._closing.set()
         self._there_is_work.set()
-        self._thread.join()
+        self._thread.join(CLOSING_TIME)
+        if self._thread.is_alive():
+            self._dropped += len(self._lines) + bytes(self._rest).count(b"\n")
+            self._lines.clear()
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -74,15 +83,19 @@ class Sink:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if missing := self._dropped - self._reported:
             self._reported += missing
-            lines.append(f"{timestamp(time.time())} warning log: {missing} lines dropped: they were read too slowly\n")
-        rest = memoryview("".join(lines).encode("utf-8", "backslashreplace"))
-        while rest:
+            lines.append(self._told(missing))
+        self._rest = memoryview("".join(lines).encode("utf-8", "backslashreplace"))
+        while self._rest:
             try:
-                rest = rest[os.write(self._descriptor, rest) :]
+                self._rest = self._rest[os.write(self._descriptor, self._rest) :]
             except BlockingIOError:  # a descriptor that another program made non-blocking
-                self._closing.wait(BATCH_DELAY)
+                time.sleep(BATCH_DELAY)
             except OSError:
-                return  # nobody reads, so there is nobody to tell
+                self._rest = memoryview(b"")  # nobody reads, so there is nobody to tell
+
+    def _told(self, missing: int) -> str:
+        message = "%d lines dropped: they were read too slowly"
+        return self.formatter.format(logging.LogRecord(__name__, logging.WARNING, "", 0, message, (missing,), None))
 
 
 @lru_cache(maxsize=1)
@@ -249,9 +262,12 @@ class _Handler(logging.Handler):
 
 
 def configure(sink: Sink, level: str, style: Format) -> logging.Handler:
-    """Send the package's own messages to the sink. Returns the handler, for `logging.Logger.removeHandler`."""
+    """Send the package's own messages to the sink, which speaks like them from now on.
+
+    Returns the handler, for `logging.Logger.removeHandler`.
+    """
     handler = _Handler(sink)
-    handler.setFormatter(_Text() if style == "text" else _Json())
+    sink.formatter = handler.formatter = _Text() if style == "text" else _Json()
     logger = logging.getLogger("mcproxy")
     logger.setLevel(level.upper())
     logger.addHandler(handler)

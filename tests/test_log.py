@@ -23,6 +23,7 @@ from mcproxy.log import (
     timestamp,
 )
 from mcproxy.model import Backend, Connection, End, Exchange, Reason
+from tests.peers import DEADLINE
 
 STARTED = 1_795_311_188.25  # 2026-11-22T01:33:08.250Z
 
@@ -140,9 +141,11 @@ def test_a_sink_writes_every_line_in_order() -> None:
         assert [int(line) for line in lines] == list(range(1000))
 
 
-def test_a_sink_that_nobody_reads_drops_and_says_so() -> None:
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_sink_that_nobody_reads_drops_and_says_so(style: log.Format) -> None:
     reading, writing = os.pipe()
     sink = Sink(writing)
+    logging.getLogger("mcproxy").removeHandler(log.configure(sink, "info", style))
     total = log.MAX_WAITING + 1000  # the pipe holds 64 KiB, so the thread is stuck in its first batch
     for _ in range(total):
         sink.put("x" * 99 + "\n")
@@ -156,7 +159,10 @@ def test_a_sink_that_nobody_reads_drops_and_says_so() -> None:
         closing.start()
         written = lines.readlines()
         closing.join()
-    dropped = [int(line.split("log: ")[1].split()[0]) for line in written if not line.startswith("x")]
+    told = [line for line in written if not line.startswith("x")]
+    if style == "json":
+        told = ["log: " + json.loads(line)["message"] for line in told]
+    dropped = [int(line.split("log: ")[1].split()[0]) for line in told]
     assert dropped
     assert sum(dropped) + len(written) - len(dropped) == total
 
@@ -167,6 +173,29 @@ def test_a_sink_outlives_its_reader() -> None:
     sink = Sink(writing)
     sink.put("nobody reads this\n")
     sink.close()
+    os.close(writing)
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_sink_that_nobody_reads_does_not_keep_the_process_from_exiting(blocking: bool) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, blocking)
+    lines = 1000
+    sink = Sink(writing)
+    for _ in range(lines):
+        sink.put("x" * 999 + "\n")
+    closing = threading.Thread(target=sink.close, daemon=True)
+    closing.start()
+    closing.join(DEADLINE)
+    assert not closing.is_alive()
+    dropped = int(repr(sink).rpartition("=")[2][:-1])
+    os.set_blocking(reading, False)
+    pipe = len(os.read(reading, lines * 1000))
+    # A pipe that blocks is written in one call, which does not say how far it came.
+    assert dropped == lines if blocking else dropped == lines - pipe // 1000
+    os.close(reading)  # so that the thread ends
+    sink._thread.join(DEADLINE)
+    assert not sink._thread.is_alive()
     os.close(writing)
 
 
