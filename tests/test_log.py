@@ -81,6 +81,23 @@ def test_a_client_cannot_forge_a_line_or_a_field(alpn: list[bytes], detail: str)
     assert json.loads(connection_json(connection))["detail"] == detail
 
 
+@given(value=st.text(max_size=40))
+def test_what_is_configured_cannot_forge_a_line_or_a_field(value: str) -> None:
+    for line, plain in (
+        (connection_text(ended(listener=value, route=value, backend=Backend(path=value))), connection_text(ended())),
+        (exchange_text(answered(listener=value, route=value, end=value)), exchange_text(answered())),
+    ):
+        assert line.isascii()
+        assert line[:-1].isprintable()
+        names = re.findall(r'(?<= )(\w+)=(?:"(?:[^"\\]|\\.)*"|[^"\s]+)(?=\s)', line)
+        assert names == re.findall(r"(\w+)=", plain)
+
+
+def test_a_value_that_is_no_plain_word_is_quoted() -> None:
+    line = connection_text(ended(backend=Backend(path="/run/my app\x7f.sock")))
+    assert ' backend="unix:/run/my app\\u007f.sock" ' in line
+
+
 def answered(**changes: Any) -> Exchange:
     """A request that was answered."""
     return Exchange(
@@ -207,6 +224,7 @@ def test_messages_go_to_the_sink_a_traceback_too(style: log.Format) -> None:
     try:
         logger = logging.getLogger("mcproxy.net.session")
         logger.debug("not shown")
+        logger.warning("one\rof\x1b[A many\u2028 lines")
         try:
             raise RuntimeError("a bug")
         except RuntimeError:
@@ -218,11 +236,12 @@ def test_messages_go_to_the_sink_a_traceback_too(style: log.Format) -> None:
     with os.fdopen(reading) as lines:
         written = lines.read()
     if style == "json":
-        event = json.loads(written)
+        event = json.loads(written.splitlines()[1])
         assert event["level"] == "error"
         assert event["message"].startswith("in a session\nTraceback")
     else:
-        first, *rest = written.splitlines()
+        strange, first, *rest = written.splitlines()
+        assert strange.endswith(r" warning session: one\x0dof\x1b[A many\x2028 lines")
         assert first.endswith(" error session: in a session")
         assert all(line.startswith("  ") for line in rest)
         assert rest[-1] == "  RuntimeError: a bug"
