@@ -4,13 +4,14 @@ A line is formatted where it arises and handed to a `Sink`, whose native thread 
 terminal that was paused or a full pipe never stops the hub; when the sink is full, lines are dropped and the next
 batch says how many.
 
-Nothing that a client sends can forge a line or a field: host names have passed normalisation, protocol names and
-details are escaped to printable ASCII, and values with blanks are quoted.
+Nothing that a client sends or an operator configures can forge a line or a field: host names have passed normalisation,
+protocol names and details are escaped to printable ASCII, and values with more in them than a plain word are quoted.
 """
 
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -21,12 +22,17 @@ from typing import Literal
 from mcproxy.model import Connection, Exchange
 
 MAX_WAITING = 50_000  # lines, some 15 MB: several seconds of the fastest flood, before lines are dropped
+CLOSING_TIME = 1.0  # seconds for the last lines: a reader that has stalled must not keep the process from exiting
 BATCH_DELAY = 0.05  # seconds between a line and its writing: one system call for many lines
 
 MAX_PROTOCOLS = 8  # that are shown: clients offer two or three, a hello has room for thousands
 MAX_SHOWN = 2048  # bytes of a path and the like: longer ones would make the log the target
 
 Format = Literal["text", "json"]
+
+_PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII but the blank, quotation marks, "=" and the backslash
+# What moves a terminal's cursor or ends a line, but for the line feed, as it is shown in messages.
+_CONTROLS = {c: f"\\x{c:02x}" for c in (*range(10), *range(11, 32), *range(127, 160), 0x2028, 0x2029)}
 
 _VERSIONS = {0x0300: "ssl3", 0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
 
@@ -36,6 +42,8 @@ class Sink:
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
+        self.formatter: logging.Formatter = _Text()  # of what the sink itself has to say; `configure` sets it
+        self._rest = memoryview(b"")  # of the batch that is being written
         self._lines: deque[str] = deque()  # its append and popleft are atomic
         self._dropped = 0  # ever
         self._reported = 0  # of these
@@ -62,10 +70,16 @@ class Sink:
             self._there_is_work.set()
 
     def close(self) -> None:
-        """Write what is queued and end the thread."""
+        """Write what is queued and end the thread.
+
+        Where the reader takes more than CLOSING_TIME, the rest counts as dropped; the thread ends with the process.
+        """
         self._closing.set()
         self._there_is_work.set()
-        self._thread.join()
+        self._thread.join(CLOSING_TIME)
+        if self._thread.is_alive():
+            self._dropped += len(self._lines) + bytes(self._rest).count(b"\n")
+            self._lines.clear()
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -79,15 +93,19 @@ class Sink:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if missing := self._dropped - self._reported:
             self._reported += missing
-            lines.append(f"{timestamp(time.time())} warning log: {missing} lines dropped: they were read too slowly\n")
-        rest = memoryview("".join(lines).encode("utf-8", "backslashreplace"))
-        while rest:
+            lines.append(self._told(missing))
+        self._rest = memoryview("".join(lines).encode("utf-8", "backslashreplace"))
+        while self._rest:
             try:
-                rest = rest[os.write(self._descriptor, rest) :]
+                self._rest = self._rest[os.write(self._descriptor, self._rest) :]
             except BlockingIOError:  # a descriptor that another program made non-blocking
-                self._closing.wait(BATCH_DELAY)
+                time.sleep(BATCH_DELAY)
             except OSError:
-                return  # nobody reads, so there is nobody to tell
+                self._rest = memoryview(b"")  # nobody reads, so there is nobody to tell
+
+    def _told(self, missing: int) -> str:
+        message = "%d lines dropped: they were read too slowly"
+        return self.formatter.format(logging.LogRecord(__name__, logging.WARNING, "", 0, message, (missing,), None))
 
 
 @lru_cache(maxsize=1)
@@ -120,6 +138,17 @@ def _escaped(alpn: tuple[bytes, ...]) -> tuple[str, ...]:
     )
 
 
+def _quoted(text: str) -> str:
+    """In quotation marks, in printable ASCII."""
+    return json.dumps(text).replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
+
+
+@lru_cache(maxsize=1024)
+def _value(text: str) -> str:
+    """What was configured, quoted unless it is one plain word; "-" is nothing."""
+    return text if _PLAIN.fullmatch(text) else _quoted(text) if text else "-"
+
+
 def _joined(names: tuple[str, ...]) -> str:
     return ",".join(names) or "-"
 
@@ -128,10 +157,10 @@ def connection_text(c: Connection) -> str:
     """One line: time, level, then key=value; "-" is nothing."""
     host, port = c.client
     client = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    detail = f" detail={json.dumps(c.detail)}" if c.detail else ""
+    detail = f" detail={_quoted(c.detail)}" if c.detail else ""
     return (
-        f"{timestamp(c.started + c.duration)} info connection id={c.id} listener={c.listener} client={client} "
-        f"sni={c.sni or '-'} route={c.route or '-'} mode={c.mode or '-'} backend={c.backend or '-'} "
+        f"{timestamp(c.started + c.duration)} info connection id={c.id} listener={_value(c.listener)} client={client} "
+        f"sni={c.sni or '-'} route={_value(c.route)} mode={c.mode or '-'} backend={_value(str(c.backend or ''))} "
         f"verdict={c.verdict} reason={c.reason} end={c.end} up={c.bytes_up} down={c.bytes_down} "
         f"duration={c.duration:.3f} tls={_joined(version_names(c.versions))} alpn={_joined(protocol_names(c.alpn))} "
         f"ech={'yes' if c.ech else 'no'}{detail}\n"
@@ -178,7 +207,7 @@ CONNECTION_LINE: dict[Format, Callable[[Connection], str]] = {"text": connection
 def _shown(raw: bytes) -> str:
     """What a client wrote, quoted, cut, in printable ASCII."""
     text = raw[:MAX_SHOWN].decode("latin-1") + ("..." if len(raw) > MAX_SHOWN else "")
-    return json.dumps(text)
+    return _quoted(text)
 
 
 def exchange_text(e: Exchange) -> str:
@@ -187,8 +216,8 @@ def exchange_text(e: Exchange) -> str:
     client = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return (
         f"{timestamp(e.started + e.duration)} info request id={e.connection} stream={e.stream} protocol={e.protocol} "
-        f"listener={e.listener} client={client} route={e.route} method={_shown(e.method)} "
-        f"authority={_shown(e.authority)} path={_shown(e.path)} status={e.status} end={json.dumps(e.end)} "
+        f"listener={_value(e.listener)} client={client} route={_value(e.route)} method={_shown(e.method)} "
+        f"authority={_shown(e.authority)} path={_shown(e.path)} status={e.status} end={_quoted(e.end)} "
         f"up={e.bytes_up} down={e.bytes_down} duration={e.duration:.3f}\n"
     )
 
@@ -228,7 +257,8 @@ EXCHANGE_LINE: dict[Format, Callable[[Exchange], str]] = {"text": exchange_text,
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        message = super().format(record).replace("\n", "\n  ")  # a traceback's lines can't pass for lines of their own
+        message = super().format(record).translate(_CONTROLS)
+        message = message.replace("\n", "\n  ")  # a traceback's lines can't pass for lines of their own
         return f"{timestamp(record.created)} {record.levelname.lower()} {record.name.rpartition('.')[2]}: {message}\n"
 
 
@@ -254,9 +284,12 @@ class _Handler(logging.Handler):
 
 
 def configure(sink: Sink, level: str, style: Format) -> logging.Handler:
-    """Send the package's own messages to the sink. Returns the handler, for `logging.Logger.removeHandler`."""
+    """Send the package's own messages to the sink, which speaks like them from now on.
+
+    Returns the handler, for `logging.Logger.removeHandler`.
+    """
     handler = _Handler(sink)
-    handler.setFormatter(_Text() if style == "text" else _Json())
+    sink.formatter = handler.formatter = _Text() if style == "text" else _Json()
     logger = logging.getLogger("mcproxy")
     logger.setLevel(level.upper())
     logger.addHandler(handler)

@@ -23,6 +23,7 @@ from mcproxy.log import (
     timestamp,
 )
 from mcproxy.model import Backend, Connection, End, Exchange, Reason
+from tests.peers import DEADLINE
 
 STARTED = 1_795_311_188.25  # 2026-11-22T01:33:08.250Z
 
@@ -78,6 +79,23 @@ def test_a_client_cannot_forge_a_line_or_a_field(alpn: list[bytes], detail: str)
     assert before_detail.count("=") == 16
     assert len(before_detail.split()) == 19
     assert json.loads(connection_json(connection))["detail"] == detail
+
+
+@given(value=st.text(max_size=40))
+def test_what_is_configured_cannot_forge_a_line_or_a_field(value: str) -> None:
+    for line, plain in (
+        (connection_text(ended(listener=value, route=value, backend=Backend(path=value))), connection_text(ended())),
+        (exchange_text(answered(listener=value, route=value, end=value)), exchange_text(answered())),
+    ):
+        assert line.isascii()
+        assert line[:-1].isprintable()
+        names = re.findall(r'(?<= )(\w+)=(?:"(?:[^"\\]|\\.)*"|[^"\s]+)(?=\s)', line)
+        assert names == re.findall(r"(\w+)=", plain)
+
+
+def test_a_value_that_is_no_plain_word_is_quoted() -> None:
+    line = connection_text(ended(backend=Backend(path="/run/my app\x7f.sock")))
+    assert ' backend="unix:/run/my app\\u007f.sock" ' in line
 
 
 def answered(**changes: Any) -> Exchange:
@@ -140,9 +158,11 @@ def test_a_sink_writes_every_line_in_order() -> None:
         assert [int(line) for line in lines] == list(range(1000))
 
 
-def test_a_sink_that_nobody_reads_drops_and_says_so() -> None:
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_sink_that_nobody_reads_drops_and_says_so(style: log.Format) -> None:
     reading, writing = os.pipe()
     sink = Sink(writing)
+    logging.getLogger("mcproxy").removeHandler(log.configure(sink, "info", style))
     total = log.MAX_WAITING + 1000  # the pipe holds 64 KiB, so the thread is stuck in its first batch
     for _ in range(total):
         sink.put("x" * 99 + "\n")
@@ -156,7 +176,10 @@ def test_a_sink_that_nobody_reads_drops_and_says_so() -> None:
         closing.start()
         written = lines.readlines()
         closing.join()
-    dropped = [int(line.split("log: ")[1].split()[0]) for line in written if not line.startswith("x")]
+    told = [line for line in written if not line.startswith("x")]
+    if style == "json":
+        told = ["log: " + json.loads(line)["message"] for line in told]
+    dropped = [int(line.split("log: ")[1].split()[0]) for line in told]
     assert dropped
     assert sum(dropped) + len(written) - len(dropped) == total
 
@@ -170,6 +193,29 @@ def test_a_sink_outlives_its_reader() -> None:
     os.close(writing)
 
 
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_sink_that_nobody_reads_does_not_keep_the_process_from_exiting(blocking: bool) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, blocking)
+    lines = 1000
+    sink = Sink(writing)
+    for _ in range(lines):
+        sink.put("x" * 999 + "\n")
+    closing = threading.Thread(target=sink.close, daemon=True)
+    closing.start()
+    closing.join(DEADLINE)
+    assert not closing.is_alive()
+    dropped = int(repr(sink).rpartition("=")[2][:-1])
+    os.set_blocking(reading, False)
+    pipe = len(os.read(reading, lines * 1000))
+    # A pipe that blocks is written in one call, which does not say how far it came.
+    assert dropped == lines if blocking else dropped == lines - pipe // 1000
+    os.close(reading)  # so that the thread ends
+    sink._thread.join(DEADLINE)
+    assert not sink._thread.is_alive()
+    os.close(writing)
+
+
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_messages_go_to_the_sink_a_traceback_too(style: log.Format) -> None:
     reading, writing = os.pipe()
@@ -178,6 +224,7 @@ def test_messages_go_to_the_sink_a_traceback_too(style: log.Format) -> None:
     try:
         logger = logging.getLogger("mcproxy.net.session")
         logger.debug("not shown")
+        logger.warning("one\rof\x1b[A many\u2028 lines")
         try:
             raise RuntimeError("a bug")
         except RuntimeError:
@@ -189,11 +236,12 @@ def test_messages_go_to_the_sink_a_traceback_too(style: log.Format) -> None:
     with os.fdopen(reading) as lines:
         written = lines.read()
     if style == "json":
-        event = json.loads(written)
+        event = json.loads(written.splitlines()[1])
         assert event["level"] == "error"
         assert event["message"].startswith("in a session\nTraceback")
     else:
-        first, *rest = written.splitlines()
+        strange, first, *rest = written.splitlines()
+        assert strange.endswith(r" warning session: one\x0dof\x1b[A many\x2028 lines")
         assert first.endswith(" error session: in a session")
         assert all(line.startswith("  ") for line in rest)
         assert rest[-1] == "  RuntimeError: a bug"

@@ -1,8 +1,10 @@
 """Connecting to a backend, with the first bytes already on their way.
 
 On a local network the three-way handshake is often over before the next system call, so `dial` sends right after the
-non-blocking connect and waits only where the kernel says that it must. A name is resolved in gevent's thread pool at
-every dial, and its addresses are tried in the order in which the resolver gave them.
+non-blocking connect and waits only where the kernel says that it must. A name is resolved in gevent's thread pool when
+it is dialled, and its addresses are tried in the order in which the resolver gave them. Nothing is cached, but whoever
+needs a name that is being looked up waits for that answer: were the name's servers silent, a handful of dials would
+take every thread of the pool, and no other name could be resolved.
 
 Whatever goes wrong is Refused with the reason that fits. There is no deadline here: the session's covers it all.
 """
@@ -24,8 +26,9 @@ from socket import (
 )
 from typing import Any
 
-from gevent import sleep
-from gevent.hub import get_hub
+from gevent import sleep, spawn_raw
+from gevent.event import AsyncResult
+from gevent.hub import Hub, get_hub
 
 from mcproxy.model import Backend, Reason, Refused
 from mcproxy.net.raw import WRITE, IoWatcher, RawSocket, abort, pauses
@@ -45,6 +48,8 @@ _REASONS = {
 _TYPE = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
 
 Address = tuple[int, Any]  # family and what connect() takes
+
+_lookups: "dict[tuple[Hub, str], AsyncResult[list[Any]]]" = {}  # those under way, of which a name has one: no more than routes
 
 
 def dial(backend: Backend, first: bytes) -> RawSocket:
@@ -67,11 +72,32 @@ def addresses(backend: Backend) -> Iterator[Address]:
         yield backend.family, (backend.host, backend.port)
     else:
         try:
-            found = get_hub().resolver.getaddrinfo(backend.host, backend.port, AF_UNSPEC, SOCK_STREAM)
+            found = _look_up(backend.host)
         except gaierror as error:
             raise Refused(Reason.BACKEND_UNRESOLVED, f"{backend.host}: {error.strerror}") from error
         for family, _type, _protocol, _canonical, address in found[:MAX_ADDRESSES]:
-            yield family, address
+            yield family, (address[0], backend.port, *address[2:])
+
+
+def _look_up(host: str) -> list[Any]:
+    """What getaddrinfo() says, without a port. Raises gaierror."""
+    key = get_hub(), host
+    if key not in _lookups:
+        _lookups[key] = AsyncResult()
+        spawn_raw(_run_lookup, key)
+    found: list[Any] | None = _lookups[key].get()
+    return found or []
+
+
+def _run_lookup(key: tuple[Hub, str]) -> None:
+    """In a greenlet of its own, because each of those who wait may be cut."""
+    hub, host = key
+    try:
+        _lookups[key].set(hub.resolver.getaddrinfo(host, 0, AF_UNSPEC, SOCK_STREAM))
+    except Exception as error:  # noqa: BLE001 - all who wait get it
+        _lookups[key].set_exception(error)
+    finally:
+        del _lookups[key]
 
 
 def _connected(family: int, address: Any, first: bytes) -> RawSocket:

@@ -1,18 +1,24 @@
 """Addresses as operators write them: "HOST:PORT", "[::1]:443", ":443", "unix:/path".
 
-Raises ValueError with a sentence that says what to write instead. Names are not resolved here.
+Raises ValueError with a sentence that says what to write instead. Names are not resolved here. What passes is one
+printable word, or an absolute path of such characters and blanks: the log and a terminal show it as it is.
 """
 
+import re
 from ipaddress import ip_address
 
 from mcproxy.model import UNIX_PREFIX, Backend
 from mcproxy.wire.name import normalise
 
 MAX_UNIX_PATH = 107  # sockaddr_un.sun_path is 108 bytes with its closing NUL (unix(7))
+_SCOPE = re.compile(r"[A-Za-z0-9._-]+")  # RFC 4007, 11.2 leaves the zone id open; names of interfaces look like this
 
 
 def is_ip(host: str) -> bool:
-    """Whether this is a literal IPv4 or IPv6 address."""
+    """Whether this is a literal IPv4 or IPv6 address; the latter may have a scope, as in "fe80::1%eth0"."""
+    _, percent, scope = host.partition("%")
+    if percent and not _SCOPE.fullmatch(scope):
+        return False
     try:
         ip_address(host)
     except ValueError:
@@ -49,8 +55,8 @@ def parse_listen(text: str) -> str:
 def parse_unix(text: str) -> str:
     """The path of "unix:/path"."""
     path = text.removeprefix(UNIX_PREFIX)
-    if not path.startswith("/") or "\0" in path:
-        raise ValueError(f'{text!r}: write an absolute path, as in "unix:/run/app.sock"')
+    if not path.startswith("/") or not path.isprintable():
+        raise ValueError(f'{text!r}: write an absolute path of printable characters, as in "unix:/run/app.sock"')
     if len(path.encode()) > MAX_UNIX_PATH:
         raise ValueError(f"the socket's path is longer than {MAX_UNIX_PATH} bytes")
     return path

@@ -41,6 +41,8 @@ def test_listen_addresses_that_are_none(text: str, complaint: str) -> None:
         ("Git.Internal.:443", "git.internal:443"),
         ("bücher.example:443", "xn--bcher-kva.example:443"),
         ("unix:/run/app.sock", "unix:/run/app.sock"),
+        ("unix:/run/my app.sock", "unix:/run/my app.sock"),
+        ("[FE80::1%eth0.7]:443", "[fe80::1%eth0.7]:443"),
     ],
 )
 def test_backends(text: str, canonical: str) -> None:
@@ -57,6 +59,14 @@ def test_backends(text: str, canonical: str) -> None:
         ("unix:relative.sock", "absolute path"),
         ("unix:", "absolute path"),
         ("unix:/a\0b", "absolute path"),
+        ("unix:/a\nb", "printable"),
+        ("unix:/a\x1b[2Jb", "printable"),
+        ("unix:/a\u2028b", "printable"),
+        ("unix:/a\u00a0b", "printable"),  # a blank that is not seen to be another
+        ("unix:/a\udcffb", "printable"),
+        ("[fe80::1%eth0\nforged]:443", "not an IPv6"),
+        ("[fe80::1%eth 0]:443", "not an IPv6"),
+        ("[fe80::1%]:443", "not an IPv6"),
         ("unix:/" + "x" * MAX_UNIX_PATH, "longer than"),
     ],
 )
