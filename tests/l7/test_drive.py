@@ -26,8 +26,7 @@ pytestmark = pytest.mark.usefixtures("hub", "nothing_left")
 
 @pytest.fixture(scope="module")
 def hub() -> None:
-    """Its descriptors are there before anything is counted."""
-    get_hub().join(timeout=0)
+    get_hub().join(timeout=0)  # its descriptors are there before anything is counted
 
 
 class Telling:
