@@ -49,7 +49,8 @@ _TYPE = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
 
 Address = tuple[int, Any]  # family and what connect() takes
 
-_lookups: "dict[tuple[Hub, str], AsyncResult[list[Any]]]" = {}  # those under way, of which a name has one: no more than routes
+# The lookups under way; a name has one at most, so there are no more than routes.
+_lookups: "dict[tuple[Hub, str], AsyncResult[list[Any]]]" = {}
 
 
 def dial(backend: Backend, first: bytes) -> RawSocket:
