@@ -49,7 +49,7 @@ _TYPE = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
 
 Address = tuple[int, Any]  # family and what connect() takes
 
-_lookups: "dict[tuple[Hub, str], AsyncResult[list[Any]]]" = {}  # those under way, of which a name has one: no more than routes
+_lookups: "dict[tuple[Hub, str], AsyncResult[list[Any]]]" = {}  # under way: one a name, so no more than routes
 
 
 def dial(backend: Backend, first: bytes) -> RawSocket:
