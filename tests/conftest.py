@@ -1,6 +1,7 @@
 """What tests share: certificates, a proxy, and the proof that nothing is left behind."""
 
 import gc
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,13 @@ from tests.proxy import Proxy, live_greenlets, open_descriptors
 
 MakeProxy = Callable[..., Proxy]
 MakeBackend = Callable[..., Backend]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_reach_what_tests_start() -> None:
+    """A shell without job control starts what runs in the background with SIGINT ignored, which is inherited."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

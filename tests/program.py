@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -42,6 +44,22 @@ def environment(**changes: str) -> dict[str, str]:
     """What the program finds this tree with, wherever it is started."""
     kept = {name: value for name, value in os.environ.items() if name != "MCPROXY_CONFIG"}
     return {**kept, "PYTHONPATH": str(ROOT), **changes}
+
+
+@contextmanager
+def bounded(*command: str | Path, **options: Any) -> Iterator["subprocess.Popen[str]"]:
+    """A process with its output in pipes that is killed after DEADLINE, so that nobody reads or waits for ever."""
+    with subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    ) as process:
+        deadline = threading.Timer(DEADLINE, process.kill)
+        deadline.start()
+        try:
+            yield process
+        finally:
+            deadline.cancel()
+            deadline.join()
+            process.kill()
 
 
 class Program:

@@ -49,8 +49,7 @@ _TYPE = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
 
 Address = tuple[int, Any]  # family and what connect() takes
 
-# The lookups under way; a name has one at most, so there are no more than routes.
-_lookups: "dict[tuple[Hub, str], AsyncResult[list[Any]]]" = {}
+_lookups: "dict[tuple[Hub, str], AsyncResult[list[Any]]]" = {}  # under way: one a name, so no more than routes
 
 
 def dial(backend: Backend, first: bytes) -> RawSocket:

@@ -2,12 +2,14 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind
 from mcproxy.model import End, Mode, Reason
 from tests.cli.runner import shell
 from tests.control_plane import DEADLINE
+from tests.program import bounded
 
 INFO = ConnectionInfo(
     7, ":443", "192.0.2.9:5", 1.0, "relaying", "git.example.org", "git.example.org", "127.0.0.1:3000", Mode.L4, 1500, 20
@@ -36,13 +38,8 @@ def test_list_and_close(tmp_path: Path) -> None:
         assert user.fails(1, "connections", "close", 8) == "mcproxy: there is no connection 8: it may have ended"
 
 
-def watching(config: Path, *options: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "mcproxy", "watch", "-c", str(config), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def watching(config: Path, *options: str) -> AbstractContextManager["subprocess.Popen[str]"]:
+    return bounded(sys.executable, "-m", "mcproxy", "watch", "-c", config, *options)
 
 
 def test_watching_until_interrupted(tmp_path: Path) -> None:

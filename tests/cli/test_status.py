@@ -10,7 +10,7 @@ import pytest
 from mcproxy.admin.plane import CertificateStatus, RouteCounters
 from tests.cli.runner import shell
 from tests.control_plane import DEADLINE
-from tests.program import environment
+from tests.program import bounded, environment
 
 
 def test_status(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_as_json(tmp_path: Path) -> None:
 
 def test_again_and_again_until_interrupted(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, _):
-        command = [sys.executable, "-m", "mcproxy", "status", "--watch", "--json", "-c", str(user.config)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        command = (sys.executable, "-m", "mcproxy", "status", "--watch", "--json", "-c", user.config)
+        with bounded(*command) as process:
             assert process.stdout is not None
             for _ in range(2):
                 assert json.loads(process.stdout.readline())["generation"] == 1

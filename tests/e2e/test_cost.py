@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import MakeBackend
 from tests.peers import DEADLINE, Backend, client_hello, connect, echo, free_port, until
+from tests.program import bounded
 
 CONNECTIONS = 200
 MESSAGES = 500
@@ -39,9 +40,7 @@ def count(backend: MakeBackend, tmp_path: Path) -> Callable[[Callable[[int], Non
                 until(lambda: "started" in (tmp_path / "log").read_text(), "the server to start")
                 load(port)  # once before, so that what is made once is there
                 counts = tmp_path / "counts"
-                with subprocess.Popen(
-                    ["strace", "-c", "-f", "-o", counts, "-p", str(server.pid)], stderr=subprocess.PIPE
-                ) as strace:
+                with bounded("strace", "-c", "-f", "-o", counts, "-p", str(server.pid)) as strace:
                     assert strace.stderr is not None
                     strace.stderr.readline()  # "attached"
                     load(port)

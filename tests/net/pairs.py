@@ -104,3 +104,13 @@ class OneWay:
         for each in (self.source, self.sink, self.near, self.far):
             each.close()
         self.pipes.close()
+
+
+class Watched(RawSocket):
+    """Counts how often it is asked about."""
+
+    looks = 0
+
+    def fileno(self) -> int:
+        self.looks += 1
+        return super().fileno()

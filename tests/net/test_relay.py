@@ -12,7 +12,7 @@ from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from mcproxy.net.pipes import PIPE_SIZE, Pipes
-from mcproxy.net.raw import READ, IoWatcher, RawSocket, unsent
+from mcproxy.net.raw import READ, IoWatcher, unsent
 from mcproxy.net.relay import (
     BUFFER,
     FAIR_SHARE,
@@ -23,7 +23,17 @@ from mcproxy.net.relay import (
     flush,
 )
 from tests.hub import HubThread
-from tests.net.pairs import FAR_BUFFER, MOST, NEAR_BUFFER, MakePair, OneWay, no_more_descriptors, tcp_pair, unix_pair
+from tests.net.pairs import (
+    FAR_BUFFER,
+    MOST,
+    NEAR_BUFFER,
+    MakePair,
+    OneWay,
+    Watched,
+    no_more_descriptors,
+    tcp_pair,
+    unix_pair,
+)
 from tests.peers import DEADLINE, pattern, push, read_all, receive, reset, until
 
 KINDS: dict[str, MakePair] = {"tcp": tcp_pair, "unix": unix_pair}
@@ -338,16 +348,6 @@ def test_a_bug_in_one_direction_ends_both_and_is_told(broken: str, between: Betw
 
 
 # --- flushing ---------------------------------------------------------------------------------------------------------
-
-
-class Watched(RawSocket):
-    """Counts how often it is asked about."""
-
-    looks = 0
-
-    def fileno(self) -> int:
-        self.looks += 1
-        return super().fileno()
 
 
 def test_a_flush_looks_ever_less_often_until_all_is_taken(hub: HubThread) -> None:
