@@ -1,6 +1,6 @@
 """The README's picture of `mcproxy top`: the real program before two real backends, with clients of all kinds.
 
-    python deploy/dev/picture.py docs/top.svg
+    python deploy/dev/picture.py deploy/dev/top.svg
 
 Takes a minute. Nothing in the picture is made up but the clients, who live in 127.0.0.0/8.
 """
