@@ -4,6 +4,7 @@ Nothing is counted and nobody is dialled. Each step says whether the connection 
 last, as it is for a client.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -121,7 +122,9 @@ def _firewall(table: Table, country: Callable[[bytes], str | None], packed: byte
 
 
 def _until(rule: FirewallRule) -> str:
-    return "" if rule.expires_at is None else f" until {rule.expires_at:.0f} (seconds since the epoch)"
+    if rule.expires_at is None:
+        return ""
+    return f" until {time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime(rule.expires_at))}"
 
 
 def _name(sni: str) -> tuple[str, Step]:

@@ -55,7 +55,7 @@ def test_an_l7_route_says_how_it_ends_tls() -> None:
         (
             {"ip": "203.0.113.9"},
             Reason.BLOCKED_COUNTRY,
-            "firewall country: DE is blocked by DE until 5000 (seconds since the epoch)",
+            "firewall country: DE is blocked by DE until 1970-01-01 01:23:20Z",
         ),
         ({"admit": Reason.RATE_PER_IP}, Reason.RATE_PER_IP, "address limits: rate_per_ip for 203.0.113.1"),
         ({"sni": ""}, Reason.SNI_MISSING, "name: the client sends no server name"),
