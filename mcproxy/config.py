@@ -30,7 +30,7 @@ from mcproxy.wire.duration import parse_duration
 
 MAX_CONFIG_BYTES = 64 << 20  # 100,000 routes take some 15 MB; more is a wrong file
 MAX_COUNT = 2**31 - 1  # connections: no machine has more; it fits every column and message that carries it
-MIN_RATE, MAX_RATE = 0.001, 1e6  # connections a second: slower is a block, faster is no limit
+MIN_RATE, MAX_RATE = 1e-5, 1e6  # connections a second: slower than one a day is a block, faster is no limit
 MAX_WORKERS = 1024  # processes; more than any machine has cores
 # Bytes of the admin socket's path: unix(7) has 107, of which its name before it is in place takes 10 (doorman.py).
 MAX_GRPC_PATH = address.MAX_UNIX_PATH - 10
@@ -113,7 +113,7 @@ def _duration(value: object) -> float:
 def _rate(value: object) -> object:
     """Before pydantic makes a float of it, which a number of a thousand digits can't become."""
     if isinstance(value, int | float) and value and not MIN_RATE <= value <= MAX_RATE:
-        raise ValueError(f"must be 0 (no limit), or from {MIN_RATE:g} to {MAX_RATE:.0f} connections a second")
+        raise ValueError(f"must be 0 (no limit), or from {MIN_RATE:.5f} to {MAX_RATE:.0f} connections a second")
     return value
 
 
