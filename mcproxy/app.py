@@ -12,7 +12,7 @@ import signal
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from mcproxy.journal import ConnectionLog
 from mcproxy.l7.contexts import Contexts
 from mcproxy.l7.terminate import PROTOCOLS, Terminator
 from mcproxy.log import Sink
-from mcproxy.model import UNIX_PREFIX, Connection, Exchange
+from mcproxy.model import UNIX_PREFIX, Connection, Exchanges, Origin
 from mcproxy.net.census import Census
 from mcproxy.net.pulse import Pulse
 from mcproxy.net.shared import Shared, Timeouts
@@ -59,10 +59,10 @@ class App:
     """One process: a worker and what surrounds it. To be made and used on the hub's thread."""
 
     def __init__(
-        self, config: Config, put_line: Callable[[str], None], notifier: Notifier | None = None,
+        self, config: Config, put_lines: Callable[[Sequence[str]], None], notifier: Notifier | None = None,
         inherited: Inherited | None = None,
     ) -> None:  # fmt: skip
-        """`put_line` takes the connections' log lines. Raises StartError."""
+        """`put_lines` takes the log lines of connections and requests. Raises StartError."""
         self.config = config
         self.notifier = notifier or Notifier()
         self.inherited = inherited or Inherited()
@@ -81,11 +81,11 @@ class App:
             timeouts=_timeouts(config),
             ended=self._ended,
             geoip=geoip,
-            terminate=Terminator(self.contexts, self._exchanged),
+            terminate=Terminator(self.contexts, self._book),
         )
         self.worker = Worker(shared, given=self.inherited.take)
         self.pulse = Pulse(shared.stats.lag)
-        self.lines = ConnectionLog(put_line, config.log.format, shared.stats)
+        self.lines = ConnectionLog(put_lines, config.log.format, shared.stats)
         self.door = Door()
         self.plane = HubPlane(self.worker, self.door, config.firewall.geoip_db, self.contexts)
         shared.opened = self.plane.opened
@@ -198,9 +198,15 @@ class App:
         self.lines.put(connection)
         self.plane.ended(connection)
 
-    def _exchanged(self, exchange: Exchange) -> None:
-        self.worker.shared.stats.route((exchange.listener, exchange.route)).answered(exchange)
-        self.lines.put_exchange(exchange)
+    def _book(self, origin: Origin) -> Callable[[Exchanges], None]:
+        tally = self.worker.shared.stats.route((origin.listener, origin.route))
+        put_lines = self.lines.requests(origin)
+
+        def ended(exchanges: Exchanges) -> None:
+            tally.answered(exchanges)
+            put_lines(exchanges)
+
+        return ended
 
 
 def _log_certificates(table: Table) -> None:

@@ -5,11 +5,12 @@ what doesn't fit is counted, and told of in one line every now and then.
 """
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from mcproxy.log import CONNECTION_LINE, EXCHANGE_LINE, Format
-from mcproxy.model import Connection, Exchange, Reason
+from mcproxy.log import CONNECTION_LINE, REQUEST_LINES, Format
+from mcproxy.model import Connection, Exchanges, Origin, Reason
 from mcproxy.stats import Stats
 
 # Lines of refused connections, for each reason. Refusals cost their sender next to nothing, and 5,000 a second for a
@@ -27,10 +28,10 @@ class ConnectionLog:
     The lines are of level info: a higher level leaves them out, which is nobody's loss and counted nowhere.
     """
 
-    def __init__(self, put: Callable[[str], None], style: Format, stats: Stats) -> None:
+    def __init__(self, put: Callable[[Sequence[str]], None], style: Format, stats: Stats) -> None:
         self._put = put
         self._line = CONNECTION_LINE[style]
-        self._exchange_line = EXCHANGE_LINE[style]
+        self._request_lines = REQUEST_LINES[style]
         self._stats = stats
         self._package = logging.getLogger("mcproxy")
         self._tokens: dict[Reason, tuple[float, float]] = {}  # how many there were, and when
@@ -47,12 +48,17 @@ class ConnectionLog:
             self._left_out[connection.reason] += 1
             self._stats.lines_left_out += 1
             return
-        self._put(self._line(connection))
+        self._put((self._line(connection),))
 
-    def put_exchange(self, exchange: Exchange) -> None:
-        """Write the line of a request."""
-        if self._package.level <= logging.INFO:
-            self._put(self._exchange_line(exchange))
+    def requests(self, origin: Origin) -> Callable[[Exchanges], None]:
+        """What writes the lines of one connection's requests, as they end."""
+        lines, put, package, clock = self._request_lines(origin), self._put, self._package, time.time
+
+        def put_lines(exchanges: Exchanges) -> None:
+            if package.level <= logging.INFO:
+                put(lines(exchanges, clock()))
+
+        return put_lines
 
     def report(self) -> None:
         """Say what was left out since the last time."""

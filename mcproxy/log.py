@@ -15,11 +15,11 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal
 
-from mcproxy.model import Connection, Exchange
+from mcproxy.model import Connection, Exchange, Exchanges, Origin
 
 MAX_WAITING = 50_000  # lines, some 15 MB: several seconds of the fastest flood, before lines are dropped
 CLOSING_TIME = 1.0  # seconds for the last lines: a reader that has stalled must not keep the process from exiting
@@ -29,6 +29,9 @@ MAX_PROTOCOLS = 8  # that are shown: clients offer two or three, a hello has roo
 MAX_SHOWN = 2048  # bytes of a path and the like: longer ones would make the log the target
 
 Format = Literal["text", "json"]
+RequestLines = Callable[
+    [Exchanges, float], list[str]
+]  # exchanges that have just ended, and when: seconds since the epoch
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII but the blank, quotation marks, "=" and the backslash
 # What moves a terminal's cursor or ends a line, but for the line feed, as it is shown in messages.
@@ -44,7 +47,7 @@ class Sink:
         self._descriptor = descriptor
         self.formatter: logging.Formatter = _Text()  # of what the sink itself has to say; `configure` sets it
         self._rest = memoryview(b"")  # of the batch that is being written
-        self._lines: deque[str] = deque()  # its append and popleft are atomic
+        self._lines: deque[str] = deque()  # its extend and popleft are atomic
         self._dropped = 0  # ever
         self._reported = 0  # of these
         self._there_is_work = threading.Event()
@@ -60,12 +63,12 @@ class Sink:
         """Lines that were read too slowly, ever."""
         return self._dropped
 
-    def put(self, line: str) -> None:
-        """Queue a line, which ends in a newline. Never blocks; any thread may call it."""
+    def put(self, lines: Sequence[str]) -> None:
+        """Queue lines, each of which ends in a newline. Never blocks; any thread may call it."""
         if len(self._lines) >= MAX_WAITING:
-            self._dropped += 1
+            self._dropped += len(lines)
             return
-        self._lines.append(line)
+        self._lines.extend(lines)
         if not self._there_is_work.is_set():
             self._there_is_work.set()
 
@@ -210,49 +213,53 @@ def _shown(raw: bytes) -> str:
     return _quoted(text)
 
 
-def exchange_text(e: Exchange) -> str:
-    """One line: time, level, then key=value."""
-    host, port = e.client
+def requests_text(origin: Origin) -> RequestLines:
+    """One line for each: time, level, then key=value. All of one read end at one time, which is told once."""
+    host, port = origin.client
     client = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return (
-        f"{timestamp(e.started + e.duration)} info request id={e.connection} stream={e.stream} protocol={e.protocol} "
-        f"listener={_value(e.listener)} client={client} route={_value(e.route)} method={_shown(e.method)} "
-        f"authority={_shown(e.authority)} path={_shown(e.path)} status={e.status} end={_quoted(e.end)} "
-        f"up={e.bytes_up} down={e.bytes_down} duration={e.duration:.3f}\n"
-    )
+    first = f" info request id={origin.connection} stream="
+    second = f" protocol={origin.protocol} listener={_value(origin.listener)} client={client} "
+    second += f"route={_value(origin.route)} method="
+
+    def lines(exchanges: Exchanges, now: float) -> list[str]:
+        begin = timestamp(now) + first
+        return [
+            f"{begin}{e.id}{second}{_shown(e.method)} authority={_shown(e.request.authority)} "
+            f'path={_shown(e.request.path)} status={e.status} end="{e.end}" '
+            f"up={e.bytes_up} down={e.bytes_down} duration={e.ended - e.started:.3f}\n"
+            for e in exchanges
+        ]
+
+    return lines
 
 
-def exchange_json(e: Exchange) -> str:
-    """One JSON object on one line, in ASCII; what a client wrote is read as Latin-1."""
-    host, port = e.client
-    return (
-        json.dumps(
-            {
-                "time": timestamp(e.started + e.duration),
-                "level": "info",
-                "event": "request",
-                "id": e.connection,
-                "stream": e.stream,
-                "protocol": e.protocol,
-                "listener": e.listener,
-                "client": host,
-                "client_port": port,
-                "route": e.route,
-                "method": e.method[:MAX_SHOWN].decode("latin-1"),
-                "authority": e.authority[:MAX_SHOWN].decode("latin-1"),
-                "path": e.path[:MAX_SHOWN].decode("latin-1"),
-                "status": e.status,
-                "end": e.end,
-                "bytes_up": e.bytes_up,
-                "bytes_down": e.bytes_down,
-                "duration": round(e.duration, 6),
-            }
-        )
-        + "\n"
-    )
+def requests_json(origin: Origin) -> RequestLines:
+    """One JSON object on one line for each, in ASCII; what a client wrote is read as Latin-1."""
+    first: dict[str, object] = {"time": "", "level": "info", "event": "request", "id": origin.connection, "stream": 0}
+    host, port = origin.client
+    second: dict[str, object] = {
+        "protocol": origin.protocol, "listener": origin.listener, "client": host, "client_port": port,
+        "route": origin.route,
+    }  # fmt: skip
+
+    def fields(e: Exchange, at: str) -> dict[str, object]:
+        return {
+            **first, "time": at, "stream": e.id, **second,
+            "method": e.method[:MAX_SHOWN].decode("latin-1"),
+            "authority": e.request.authority[:MAX_SHOWN].decode("latin-1"),
+            "path": e.request.path[:MAX_SHOWN].decode("latin-1"),
+            "status": e.status, "end": e.end, "bytes_up": e.bytes_up, "bytes_down": e.bytes_down,
+            "duration": round(e.ended - e.started, 6),
+        }  # fmt: skip
+
+    def lines(exchanges: Exchanges, now: float) -> list[str]:
+        at = timestamp(now)
+        return [json.dumps(fields(e, at)) + "\n" for e in exchanges]
+
+    return lines
 
 
-EXCHANGE_LINE: dict[Format, Callable[[Exchange], str]] = {"text": exchange_text, "json": exchange_json}
+REQUEST_LINES: dict[Format, Callable[[Origin], RequestLines]] = {"text": requests_text, "json": requests_json}
 
 
 class _Text(logging.Formatter):
@@ -280,7 +287,7 @@ class _Handler(logging.Handler):
         self._sink = sink
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._sink.put(self.format(record))
+        self._sink.put((self.format(record),))
 
 
 def configure(sink: Sink, level: str, style: Format) -> logging.Handler:

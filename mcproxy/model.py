@@ -4,10 +4,11 @@ A changed route is a new `Route`; nothing here is ever mutated. The words in the
 metrics, the admin API and the tests.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from socket import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, AddressFamily, inet_pton
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 UNIX_PREFIX = "unix:"
 
@@ -186,21 +187,64 @@ class Connection(NamedTuple):
         return "routed" if self.reason is Reason.OK else "refused"
 
 
-class Exchange(NamedTuple):
-    """What is known of a request and its answer once they have ended: a line of the access log."""
+class Origin(NamedTuple):
+    """What all exchanges of one connection have in common."""
 
     connection: int  # its id
-    stream: int  # HTTP/2's identifier; with HTTP/1.1 the how manieth request of the connection, from 1
     protocol: str  # "h2" or "http/1.1", that of the client
-    started: float  # seconds since the epoch, when its head was complete
-    duration: float  # seconds
     listener: str
     client: tuple[str, int]
     route: str
-    method: bytes  # these three as the client wrote them
-    authority: bytes
-    path: bytes
-    status: int  # of the final answer; 0: none was begun
-    bytes_up: int  # of bodies
-    bytes_down: int
-    end: str
+
+
+class Target(Protocol):
+    """What a request asks for, as the client wrote it."""
+
+    @property
+    def authority(self) -> bytes: ...  # noqa: D102
+
+    @property
+    def path(self) -> bytes: ...  # noqa: D102
+
+
+class Exchange(Protocol):
+    """A request and its answer once they have ended: a line of the access log."""
+
+    @property
+    def id(self) -> int:
+        """HTTP/2's stream identifier; with HTTP/1.1 the how manieth request of the connection, from 1."""
+
+    @property
+    def method(self) -> bytes:
+        """As the client wrote it."""
+
+    @property
+    def request(self) -> Target:
+        """What was asked for."""
+
+    @property
+    def status(self) -> int:
+        """Of the final answer; 0: none was begun."""
+
+    @property
+    def bytes_up(self) -> int:
+        """Of the request's body."""
+
+    @property
+    def bytes_down(self) -> int:
+        """Of the answer's."""
+
+    @property
+    def started(self) -> float:
+        """When the request's head was complete: seconds of a monotonic clock."""
+
+    @property
+    def ended(self) -> float:
+        """When all was over: seconds of the same clock."""
+
+    @property
+    def end(self) -> str:
+        """How it ended: a word of ours, or two."""
+
+
+Exchanges = Sequence[Exchange]  # of one connection, in the order in which they ended

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from mcproxy.model import Connection, End, Exchange, Reason
+from mcproxy.model import Connection, End, Exchanges, Reason
 
 RouteKey = tuple[str, str]  # a listener's address and a route's host name
 
@@ -101,10 +101,12 @@ class Tally:
         if connection.reason is not Reason.OK:
             self.refused[connection.reason] += 1
 
-    def answered(self, exchange: Exchange) -> None:
-        """Count a request that has ended."""
-        self.requests += 1
-        self.answers[exchange.status // 100] += 1
+    def answered(self, exchanges: Exchanges) -> None:
+        """Count requests that have ended."""
+        self.requests += len(exchanges)
+        answers = self.answers
+        for exchange in exchanges:
+            answers[exchange.status // 100] += 1
 
 
 class Account:

@@ -45,7 +45,7 @@ class Proxy:
 
     def _run(self) -> None:
         try:
-            self.app = App(self.config, self.lines.append)
+            self.app = App(self.config, self.lines.extend)
             self.app.start()
             addresses = self.app.worker.addresses
             self.ports = [addresses[each.addr][1] for each in self.config.listeners]

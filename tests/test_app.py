@@ -49,7 +49,7 @@ def stop(hub: HubThread, app: App) -> bool:
 def test_it_serves_until_it_is_stopped(hub: HubThread, parse: Parse, backend: MakeBackend) -> None:
     lines: list[str] = []
     with messages() as logged:
-        app = hub.call(App, parse({"listeners": [listener({"a.test": backend(says("here")).address})]}), lines.append)
+        app = hub.call(App, parse({"listeners": [listener({"a.test": backend(says("here")).address})]}), lines.extend)
         hub.call(app.start)
         assert repr(app) == "<App <Worker listeners=1 sessions=0>>"
         with connect(app.worker.addresses["127.0.0.1:0"][1]) as client:

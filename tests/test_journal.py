@@ -10,7 +10,7 @@ from mcproxy import journal
 from mcproxy.journal import ConnectionLog
 from mcproxy.model import End, Reason
 from mcproxy.stats import Stats
-from tests.test_log import STARTED, answered, ended
+from tests.test_log import ORIGIN, STARTED, answered, ended
 
 
 def flood(lines: ConnectionLog, reason: Reason, count: int, at: float) -> None:
@@ -31,7 +31,7 @@ def chatty() -> Iterator[None]:
 def test_a_flood_of_refusals_is_cut_short_and_counted(chatty: None, caplog: pytest.LogCaptureFixture) -> None:
     written: list[str] = []
     stats = Stats()
-    lines = ConnectionLog(written.append, "text", stats)
+    lines = ConnectionLog(written.extend, "text", stats)
     flood(lines, Reason.HELLO_NOT_TLS, journal.REFUSALS_AT_ONCE + 300, STARTED)
     flood(lines, Reason.ROUTE_UNKNOWN, 10, STARTED)  # each reason has a measure of its own
     assert len(written) == journal.REFUSALS_AT_ONCE + 10
@@ -51,7 +51,7 @@ def test_a_flood_of_refusals_is_cut_short_and_counted(chatty: None, caplog: pyte
 
 def test_the_level_holds_for_lines_of_connections_too(chatty: None) -> None:
     written: list[str] = []
-    lines = ConnectionLog(written.append, "json", Stats())
+    lines = ConnectionLog(written.extend, "json", Stats())
     logging.getLogger("mcproxy").setLevel("WARNING")
     lines.put(ended())
     assert written == []
@@ -62,8 +62,8 @@ def test_the_level_holds_for_lines_of_connections_too(chatty: None) -> None:
 
 def test_the_level_holds_for_requests_too(chatty: None) -> None:
     written: list[str] = []
-    lines = ConnectionLog(written.append, "text", Stats())
-    lines.put_exchange(answered())
+    put = ConnectionLog(written.extend, "text", Stats()).requests(ORIGIN)
+    put([answered(), answered()])
     logging.getLogger("mcproxy").setLevel("ERROR")
-    lines.put_exchange(answered())
-    assert [" request " in line for line in written] == [True]
+    put([answered()])
+    assert [" request " in line for line in written] == [True, True]

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import threading
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -14,15 +15,17 @@ from hypothesis import strategies as st
 from mcproxy import log
 from mcproxy.log import (
     MAX_SHOWN,
+    REQUEST_LINES,
     Sink,
     connection_json,
     connection_text,
-    exchange_json,
-    exchange_text,
     protocol_names,
+    requests_json,
+    requests_text,
     timestamp,
 )
-from mcproxy.model import Backend, Connection, End, Exchange, Reason
+from mcproxy.model import Backend, Connection, End, Exchange, Origin, Reason
+from mcproxy.wire.fields import Request
 from tests.peers import DEADLINE
 
 STARTED = 1_795_311_188.25  # 2026-11-22T01:33:08.250Z
@@ -85,7 +88,7 @@ def test_a_client_cannot_forge_a_line_or_a_field(alpn: list[bytes], detail: str)
 def test_what_is_configured_cannot_forge_a_line_or_a_field(value: str) -> None:
     for line, plain in (
         (connection_text(ended(listener=value, route=value, backend=Backend(path=value))), connection_text(ended())),
-        (exchange_text(answered(listener=value, route=value, end=value)), exchange_text(answered())),
+        (text(answered(), ORIGIN._replace(listener=value, route=value)), text(answered())),
     ):
         assert line.isascii()
         assert line[:-1].isprintable()
@@ -98,43 +101,81 @@ def test_a_value_that_is_no_plain_word_is_quoted() -> None:
     assert ' backend="unix:/run/my app\\u007f.sock" ' in line
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A request that was answered; an `Exchange` for the log."""
+
+    id: int = 3
+    method: bytes = b"GET"
+    request: Request = field(default_factory=lambda: Request(b"GET", b"a.test", b"a.test", b"/a?b"))
+    status: int = 200
+    bytes_up: int = 1
+    bytes_down: int = 2
+    started: float = 100.0
+    ended: float = 101.5
+    end: str = "done"
+
+
+ORIGIN = Origin(connection=7, protocol="h2", listener=":443", client=("192.0.2.1", 50000), route="a.test")
+
+
 def answered(**changes: Any) -> Exchange:
-    """A request that was answered."""
-    return Exchange(
-        connection=7, stream=3, protocol="h2", started=STARTED, duration=1.5, listener=":443",
-        client=("192.0.2.1", 50000), route="a.test", method=b"GET", authority=b"a.test", path=b"/a?b", status=200,
-        bytes_up=1, bytes_down=2, end="done",
-    )._replace(**changes)  # fmt: skip
+    return Answered(**changes)
+
+
+def asked(method: bytes = b"GET", authority: bytes = b"a.test", path: bytes = b"/a?b") -> Exchange:
+    return Answered(method=method, request=Request(method, authority, b"a.test", path))
+
+
+def text(exchange: Exchange, origin: Origin = ORIGIN) -> str:
+    (line,) = requests_text(origin)([exchange], STARTED + 1.5)
+    return line
+
+
+def as_json(exchange: Exchange) -> str:
+    (line,) = requests_json(ORIGIN)([exchange], STARTED + 1.5)
+    return line
 
 
 def test_the_text_line_of_a_request() -> None:
-    assert exchange_text(answered()) == (
+    assert text(answered()) == (
         "2026-11-22T01:33:09.750Z info request id=7 stream=3 protocol=h2 listener=:443 client=192.0.2.1:50000 "
         'route=a.test method="GET" authority="a.test" path="/a?b" status=200 end="done" up=1 down=2 duration=1.500\n'
     )
-    assert "client=[2001:db8::1]:5 " in exchange_text(answered(client=("2001:db8::1", 5)))
+    assert "client=[2001:db8::1]:5 " in text(answered(), ORIGIN._replace(client=("2001:db8::1", 5)))
 
 
-def test_the_json_line_of_a_request() -> None:
-    fields = json.loads(exchange_json(answered()))
-    assert (fields["event"], fields["path"], fields["status"], fields["id"]) == ("request", "/a?b", 200, 7)
+def test_the_json_line_of_a_request_has_the_same_facts() -> None:
+    assert json.loads(as_json(answered())) == {
+        "time": "2026-11-22T01:33:09.750Z", "level": "info", "event": "request", "id": 7, "stream": 3,
+        "protocol": "h2", "listener": ":443", "client": "192.0.2.1", "client_port": 50000, "route": "a.test",
+        "method": "GET", "authority": "a.test", "path": "/a?b", "status": 200, "end": "done", "bytes_up": 1,
+        "bytes_down": 2, "duration": 1.5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_requests_that_end_together_have_a_line_each(style: log.Format) -> None:
+    lines = REQUEST_LINES[style](ORIGIN)([answered(id=number) for number in (1, 3, 5)], STARTED)
+    assert [re.findall(r'"?stream"?[=:] ?(\d)', line) for line in lines] == [["1"], ["3"], ["5"]]
+    assert all(line.endswith("\n") for line in lines)
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40), st.binary(max_size=40))
 def test_a_request_cannot_forge_a_line_or_a_field(method: bytes, authority: bytes, path: bytes) -> None:
-    exchange = answered(method=method, authority=authority, path=path)
-    line = exchange_text(exchange)
+    exchange = asked(method, authority, path)
+    line = text(exchange)
     assert line.count("\n") == 1
     assert line.isascii()
     assert line[:-1].isprintable()
     names = re.findall(r'(\w+)=(?:"(?:[^"\\]|\\.)*"|\S*)', line)
-    assert names == re.findall(r"(\w+)=", exchange_text(answered(path=b"/a")))
-    assert exchange_json(exchange).count("\n") == 1
+    assert names == re.findall(r"(\w+)=", text(asked(path=b"/a")))
+    assert as_json(exchange).count("\n") == 1
 
 
 def test_long_paths_are_cut() -> None:
-    assert len(exchange_text(answered(path=b"/" * 60_000))) < MAX_SHOWN + 300
-    assert len(exchange_json(answered(path=b"/" * 60_000))) < MAX_SHOWN + 400
+    assert len(text(asked(path=b"/" * 60_000))) < MAX_SHOWN + 300
+    assert len(as_json(asked(path=b"/" * 60_000))) < MAX_SHOWN + 400
 
 
 def test_unknown_versions_and_protocols_are_shown_as_what_they_are() -> None:
@@ -151,7 +192,7 @@ def test_a_sink_writes_every_line_in_order() -> None:
     reading, writing = os.pipe()
     sink = Sink(writing)
     for i in range(1000):
-        sink.put(f"{i}\n")
+        sink.put([f"{i}\n"])
     sink.close()
     os.close(writing)
     with os.fdopen(reading) as lines:
@@ -165,7 +206,7 @@ def test_a_sink_that_nobody_reads_drops_and_says_so(style: log.Format) -> None:
     logging.getLogger("mcproxy").removeHandler(log.configure(sink, "info", style))
     total = log.MAX_WAITING + 1000  # the pipe holds 64 KiB, so the thread is stuck in its first batch
     for _ in range(total):
-        sink.put("x" * 99 + "\n")
+        sink.put(["x" * 99 + "\n"])
     with os.fdopen(reading) as lines:
 
         def close() -> None:
@@ -188,7 +229,7 @@ def test_a_sink_outlives_its_reader() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     sink = Sink(writing)
-    sink.put("nobody reads this\n")
+    sink.put(["nobody reads this\n"])
     sink.close()
     os.close(writing)
 
@@ -200,7 +241,7 @@ def test_a_sink_that_nobody_reads_does_not_keep_the_process_from_exiting(blockin
     lines = 1000
     sink = Sink(writing)
     for _ in range(lines):
-        sink.put("x" * 999 + "\n")
+        sink.put(["x" * 999 + "\n"])
     closing = threading.Thread(target=sink.close, daemon=True)
     closing.start()
     closing.join(DEADLINE)

@@ -190,6 +190,8 @@ class Drive:
                     core.client_lost(time.monotonic())
             return self._finish()
         finally:
+            if not core.closing:  # cut, by the sweeper or an operator: what was under way is over, and has its line
+                core.client_lost(time.monotonic())
             self._client.close()
             self._drop_backend()
 

@@ -4,7 +4,7 @@ Here is which backend connection carries a request, whether it may be sent once 
 becomes of the client's connection afterwards.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mcproxy.l7.http1_backend import BackendConnection, BackendFault
 from mcproxy.l7.http1_client import ClientSide
@@ -17,7 +17,7 @@ from mcproxy.wire.http1 import BadMessage, Requests
 _NO_REQUEST = Request(b"", b"", b"", b"")  # of a message that could not be read: the log shows it empty
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110, section 9.2.1
 
-Record = Callable[[Exchange], None]
+Record = Callable[[Sequence[Exchange]], None]  # is given exchanges that have ended, each of them once; must not raise
 
 
 class Course:
@@ -129,7 +129,7 @@ class Course:
         exchange.ended = self._now
         exchange.end = end
         self._let_go(exchange)
-        self._record(exchange)
+        self._record((exchange,))
         self._since = self._now
         if self._last or not exchange.request_ended or not self._client.next_message():
             self.closing = True

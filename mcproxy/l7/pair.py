@@ -11,7 +11,7 @@ from enum import Enum
 from mcproxy.l7.answers import answer
 from mcproxy.l7.budgets import EARLY_STREAMS, HELD_OVERHEAD, RESETS, Meter
 from mcproxy.l7.header_link import HeaderLink
-from mcproxy.l7.stream import ClosedStreams, Record, Stream, StreamEnd, StreamState
+from mcproxy.l7.stream import ClosedStreams, Stream, StreamEnd, StreamState
 from mcproxy.wire.fields import Request
 from mcproxy.wire.http2 import (
     DEFAULT_WINDOW,
@@ -36,15 +36,13 @@ class BackendState(Enum):
 class Pair:
     """The shared state. Times are seconds of the clock that the relay is given; windows and lengths are bytes."""
 
-    def __init__(
-        self, host: bytes, suffix: bytes, leads_here: Callable[[bytes], bool], record: Record, now: float
-    ) -> None:
+    def __init__(self, host: bytes, suffix: bytes, leads_here: Callable[[bytes], bool], now: float) -> None:
         self.host = host  # the connection's name
         self.suffix = suffix  # our own fields, as literals
         self.leads_here = leads_here  # does this host lead to the connection's route?
-        self.record = record
         self.now = now
         self.streams: dict[int, Stream] = {}
+        self.ended: list[Stream] = []  # exchanges that are over and not recorded yet
         self.closed = ClosedStreams()
         self.to_client: list[bytes] = []
         self.to_backend: list[bytes] = []
@@ -73,7 +71,7 @@ class Pair:
     # The life of a stream
 
     def finish(self, stream: Stream, end: StreamEnd = DONE) -> None:
-        """The stream is over: forget it and record it. A cut one is for the caller to remember."""
+        """The stream is over: forget it, and have it recorded. A cut one is for the caller to remember."""
         del self.streams[stream.id]
         stream.state = StreamState.CLOSED
         stream.ended = self.now
@@ -84,7 +82,7 @@ class Pair:
             self.held_bytes -= sum(len(piece.payload) + HELD_OVERHEAD for piece in stream.held)
             self.credit_backend(sum(len(piece.payload) for piece in stream.held if not piece.trailers))
             stream.held = None
-        self.record(stream)
+        self.ended.append(stream)
 
     def renew(self, now: float) -> None:
         """Begin a new period: work of long ago pays for nothing now."""
@@ -124,7 +122,7 @@ class Pair:
         stream.status = status
         stream.ended = self.now
         stream.end = StreamEnd.ANSWERED
-        self.record(stream)
+        self.ended.append(stream)
 
     def refuse(self, stream_id: int) -> None:
         """Tell the client that it was not processed and may be repeated (section 8.7)."""

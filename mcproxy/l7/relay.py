@@ -75,7 +75,8 @@ class Relay:
         now: float,
     ) -> None:
         """`host` is the connection's name; `leads_here` says of another host whether it leads to the same route."""
-        self.pair = Pair(host.encode(), forwarded_fields(client_address), leads_here, record, now)
+        self.pair = Pair(host.encode(), forwarded_fields(client_address), leads_here, now)
+        self._record = record
         self._settings = Settings(self.pair)
         self._client = FromClient(self.pair, self._settings, now)
         self._backend = FromBackend(self.pair, self._settings, now)
@@ -184,6 +185,7 @@ class Relay:
         """Its connection has ended: nothing can be delivered any more."""
         self.pair.now = now
         self.pair.end(end=StreamEnd.CLIENT_GONE)
+        self._settle()
 
     def client_lost(self, now: float) -> None:
         """Its connection broke."""
@@ -216,6 +218,7 @@ class Relay:
         except ConnectionFault as fault:
             self.fault = str(fault)
             pair.end(fault.code, fault.why.encode())
+            self._settle()
             return
         if now - self._period_since >= PERIOD:
             self._period_since = now
@@ -245,8 +248,11 @@ class Relay:
         return self.pair.held_bytes > MAX_HELD
 
     def _settle(self) -> None:
-        """End the connection once it has nothing left to do."""
+        """Record what is over, and end the connection once it has nothing left to do."""
         pair = self.pair
+        if pair.ended:
+            self._record(pair.ended)
+            pair.ended = []
         if pair.to_client and not self._settings.announced:
             self._settings.announce_early()  # the server's preface comes first (section 3.4)
         if self._client.drained and pair.last_offered == MAX_STREAM_ID:

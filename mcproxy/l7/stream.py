@@ -1,9 +1,9 @@
 """One exchange: a stream in RFC 9113's sense (section 5.1), and its line in the access log once it has ended."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 from mcproxy.l7.budgets import REMEMBERED_RESETS
 from mcproxy.wire.fields import Request
@@ -20,7 +20,7 @@ class StreamState(Enum):
     CLOSED = "closed"
 
 
-class StreamEnd(Enum):
+class StreamEnd(StrEnum):
     """How an exchange ended; the words of the log and the counters."""
 
     DONE = "done"  # request and answer are complete
@@ -46,14 +46,10 @@ class Held:
 class Stream:
     """A live exchange."""
 
-    # Defaults are the class's: a new stream sets only what differs.
-    ended = 0.0
-    end = StreamEnd.DONE
-    status = 0  # of the final answer; 0 before it
-    down_left = -1  # bytes that the answer's body still lacks; below 0: no length was declared
-    bytes_up = 0  # of bodies, without padding
-    bytes_down = 0
-    held: deque[Held] | None = None  # what came beyond the client's window
+    __slots__ = (
+        "bytes_down", "bytes_up", "down_left", "down_window", "end", "ended", "held", "id", "progress", "request",
+        "started", "state", "status", "up_left", "up_window",
+    )  # fmt: skip
 
     def __init__(
         self, stream_id: int, state: StreamState, request: Request, now: float, up_window: int, down_window: int
@@ -65,13 +61,25 @@ class Stream:
         self.up_window = up_window  # bytes that the client may still send
         self.down_window = down_window  # bytes that the backend may still send
         self.up_left = request.content_length  # bytes that the body still lacks; below 0: no length was declared
+        self.down_left = -1  # the same of the answer's
         self.progress = now  # when the request's body last grew
+        self.status = 0  # of the final answer; 0 before it
+        self.bytes_up = 0  # of bodies, without padding
+        self.bytes_down = 0
+        self.held: deque[Held] | None = None  # what came beyond the client's window
+        self.ended = 0.0
+        self.end = StreamEnd.DONE
 
     def __repr__(self) -> str:
         return f"<Stream {self.id} {self.state.value} {self.request.method!r} {self.request.path!r} {self.status}>"
 
+    @property
+    def method(self) -> bytes:
+        """The request's, as the log wants it."""
+        return self.request.method
 
-Record = Callable[[Stream], None]  # is given every exchange once, when it has ended; must not raise
+
+Record = Callable[[Sequence[Stream]], None]  # is given exchanges that have ended, each of them once; must not raise
 
 
 class Closed(Enum):

@@ -13,11 +13,9 @@ from mcproxy.l7 import tls
 from mcproxy.l7.contexts import Contexts
 from mcproxy.l7.drive import Core, Drive
 from mcproxy.l7.http1 import Bridge
-from mcproxy.l7.http1_exchange import Exchange as Http1Exchange
 from mcproxy.l7.relay import Relay
-from mcproxy.l7.stream import Stream as Http2Exchange
 from mcproxy.l7.tls import Lost, Stream
-from mcproxy.model import End, Exchange, Reason, Refused, Route
+from mcproxy.model import End, Exchanges, Origin, Reason, Refused, Route
 from mcproxy.net.dial import dial
 from mcproxy.net.session import Session
 from mcproxy.wire import proxy_protocol
@@ -25,8 +23,6 @@ from mcproxy.wire.name import InvalidName, normalise
 
 PROTOCOLS = ("h2", "http/1.1", "http/1.0")  # of ALPN, best first
 _OFFERS = frozenset(protocol.encode() for protocol in PROTOCOLS)
-
-Record = Callable[[Exchange], None]
 
 
 class _Handshake:
@@ -59,10 +55,10 @@ class Http2Core(Relay):
 class Terminator:
     """Runs l7 sessions."""
 
-    def __init__(self, contexts: Contexts, record: Record) -> None:
-        """`record` is given every exchange when it has ended."""
+    def __init__(self, contexts: Contexts, book: Callable[[Origin], Callable[[Exchanges], None]]) -> None:
+        """`book` says what is to be given the exchanges of a connection as they end."""
         self._contexts = contexts
-        self._record = record
+        self._book = book
 
     def __repr__(self) -> str:
         return f"<Terminator {self._contexts!r}>"
@@ -81,21 +77,12 @@ class Terminator:
         except Lost as lost:
             raise Refused(Reason.TLS_FAILED, str(lost)) from lost
         session.client = stream.sock
-        core = (self._http2 if stream.protocol == "h2" else self._http1)(session, route)
+        core: Core = (Http2Core if stream.protocol == "h2" else Bridge)(
+            route.hostname, session.address[0], _leads_to(route), self._book(_origin(session, stream.protocol)),
+            time.monotonic(),
+        )  # fmt: skip
         session.carrier = drive = Drive(session, stream, core, self._dialler(session, route, stream.protocol))
         return drive.run()
-
-    def _http1(self, session: Session, route: Route) -> Core:
-        def record(exchange: Http1Exchange) -> None:
-            self._record(recorded(session, "http/1.1", exchange, exchange.method))
-
-        return Bridge(route.hostname, session.address[0], _leads_to(route), record, time.monotonic())
-
-    def _http2(self, session: Session, route: Route) -> Core:
-        def record(exchange: Http2Exchange) -> None:
-            self._record(recorded(session, "h2", exchange, exchange.request.method))
-
-        return Http2Core(route.hostname, session.address[0], _leads_to(route), record, time.monotonic())
 
     def _dialler(self, session: Session, route: Route, protocol: str) -> Callable[[bytes], Stream]:
         """How a session reaches its backend: the PROXY header before anything else, then TLS if the route wants it."""
@@ -138,23 +125,8 @@ def _leads_to(route: Route) -> Callable[[bytes], bool]:
     return leads_here
 
 
-def recorded(session: Session, protocol: str, exchange: Http1Exchange | Http2Exchange, method: bytes) -> Exchange:
-    """What the log says of an exchange that has just ended; `method` is the client's."""
-    duration = exchange.ended - exchange.started
-    return Exchange(
-        connection=session.id,
-        stream=exchange.id,
-        protocol=protocol,
-        started=time.time() - duration,
-        duration=duration,
-        listener=session.listener,
-        client=session.address,
-        route=session.route.hostname if session.route else "",
-        method=method,
-        authority=exchange.request.authority,
-        path=exchange.request.path,
-        status=exchange.status,
-        bytes_up=exchange.bytes_up,
-        bytes_down=exchange.bytes_down,
-        end=exchange.end.value,
-    )
+def _origin(session: Session, protocol: str) -> Origin:
+    """What all exchanges of a session have in common; `protocol` is what ALPN chose, if anything."""
+    assert session.route is not None
+    spoken = "h2" if protocol == "h2" else "http/1.1"
+    return Origin(session.id, spoken, session.listener, session.address, session.route.hostname)

@@ -26,7 +26,7 @@ class Book:
     ) -> None:
         self.records: list[Stream] = []
         self.now = 100.0
-        self.relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", self.records.append, self.now)
+        self.relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", self.records.extend, self.now)
         self.up, self.down = Cutter(), Cutter()
         self.client_encoder, self.backend_encoder = Encoder(), Encoder()
         self.client_decoder, self.backend_decoder = Decoder(), Decoder()

@@ -66,7 +66,7 @@ class Book:
         self.now = 1000.0
         self.records: list[Exchange] = []
         self.backends: list[MemoryBackend] = []
-        self.bridge = Bridge("one.test", "192.0.2.7", lambda host: host == b"one.test", self.records.append, self.now)
+        self.bridge = Bridge("one.test", "192.0.2.7", lambda host: host == b"one.test", self.records.extend, self.now)
         self._settings = settings
         self._reachable = reachable
         self._seen = b""

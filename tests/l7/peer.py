@@ -96,7 +96,7 @@ class MemoryClient:
 
     def __init__(self, backend: CarelessBackend | None = None) -> None:
         self.records: list[Stream] = []
-        self.relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", self.records.append, 0.0)
+        self.relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", self.records.extend, 0.0)
         self.backend = backend or CarelessBackend()
         self.cutter = Cutter()
         self.encoder = Encoder()

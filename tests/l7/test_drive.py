@@ -364,8 +364,8 @@ def test_an_idle_session_that_draining_does_not_end_is_cut(
     monkeypatch.setattr(on.core, "drain", lambda _now: on.core._tell("drain"))
     on.until(lambda: on.end)
     assert on.core.told.count(("drain",)) == 1
-    assert isinstance(on.end, Cut)
-    assert on.end.end is End.IDLE_TIMEOUT
+    assert isinstance(on.end, Cut) and on.end.end is End.IDLE_TIMEOUT  # noqa: PT018
+    assert on.core.told[-1] == ("client lost",), "what was under way is to have its line"
 
 
 def test_a_client_has_a_while_to_end_after_us(stage: Callable[..., Stage]) -> None:

@@ -22,7 +22,7 @@ def test_a_stream_is_recorded_once_whoever_ends_it_first() -> None:
     assert stream.state.value == "backend ended"
     pair.client_ended(stream)
     assert stream.state.value == "closed"
-    assert book.records == [stream]
+    assert pair.ended == [stream]
     assert not pair.streams
 
 

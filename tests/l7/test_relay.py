@@ -180,7 +180,7 @@ def test_mutated_bytes_never_break_the_relay(seed: int) -> None:
     backend = CarelessBackend()
     backend.greeted = True
     records: list[Stream] = []
-    book.relay.pair.record = records.append
+    book.relay._record = records.extend
     book.relay.receive_from_client(bytes(data), book.now)
     answers = bytearray(backend.receive(book.relay.take_for_backend()))
     if answers:
@@ -196,7 +196,7 @@ class Machines:
 
     def __init__(self) -> None:
         self.records: list[Stream] = []
-        self.relay = Relay(HOST, "192.0.2.1", lambda _: False, self.records.append, 0.0)
+        self.relay = Relay(HOST, "192.0.2.1", lambda _: False, self.records.extend, 0.0)
         self.client = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self.backend = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
         self.client.initiate_connection()
