@@ -6,17 +6,21 @@ connection's fault ends the backend connection, which is the same as losing it (
 
 from mcproxy.l7.budgets import IDLE_TALK, TALK_FOR_WORK, Meter
 from mcproxy.l7.flow import hold
-from mcproxy.l7.frames import END_STREAM, PADDED, Frames, Handler, Verdict
+from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, Frames, Handler, Verdict
 from mcproxy.l7.header_link import ANSWERS, TRAILERS, Outcome
 from mcproxy.l7.pair import Pair
 from mcproxy.l7.settings import Settings
 from mcproxy.l7.stream import Closed, Held, Stream, StreamEnd, StreamState
-from mcproxy.wire.fields import Answer
+from mcproxy.wire.fields import BODILESS, FINAL_STATUS, Answer
 from mcproxy.wire.http2 import (
+    HEADER,
+    HEADER_SIZE,
+    MAX_FRAME_SIZE,
     MAX_STREAM_ID,
     MAX_WINDOW,
     ConnectionFault,
     ErrorCode,
+    Frame,
     StreamFault,
     headers,
     parse_settings,
@@ -27,8 +31,9 @@ from mcproxy.wire.http2 import (
 
 CLIENT_ENDED = StreamState.CLIENT_ENDED
 BACKEND_ENDED = StreamState.BACKEND_ENDED
-FINAL = 200  # the lowest status that ends an exchange (RFC 9110, section 15)
-NO_BODY = (204, 304)  # RFC 9110, section 6.4.1
+HEADERS = int(Frame.HEADERS)
+DATA = int(Frame.DATA)
+ODD_METHODS = (b"HEAD", b"CONNECT")  # their answers' content-length doesn't say how much follows
 
 
 class FromBackend(Frames):
@@ -59,6 +64,50 @@ class FromBackend(Frames):
         """One more frame that carries nothing."""
         self._talk.spend(self.now, TALK_FOR_WORK * self.pair.work)
 
+    def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:
+        """A final head that the cache knows, with a body to follow; DATA that is declared and has a window."""
+        pair = self.pair
+        down, window = pair.down, pair.down_window
+        table = down.table
+        if not down.in_step or table.max_size > down.allowed:
+            return pos
+        stream_of, outcome_of, cut = pair.streams.get, ANSWERS.young.get, HEADER.unpack_from
+        while size - pos >= HEADER_SIZE:
+            high, low, kind, flags, stream_id = cut(buf, pos)
+            start = pos + HEADER_SIZE
+            end = start + (high << 8 | low)
+            stream = stream_of(stream_id)
+            if end > size or stream is None:
+                break
+            if kind == DATA and flags <= END_STREAM:
+                length, left = end - start, stream.down_left
+                if not 0 < length <= window or length > stream.down_window or length > MAX_FRAME_SIZE:
+                    break
+                if stream.held or not stream.status or stream.state is BACKEND_ENDED:
+                    break
+                if left >= 0:
+                    if length > left or (flags and length < left):
+                        break
+                    stream.down_left = left - length
+                window -= length
+                stream.down_window -= length
+                stream.bytes_down += length
+                pair.work += 1
+                if flags:
+                    pair.backend_ended(stream)
+            elif kind == HEADERS and flags == END_HEADERS:
+                outcome = outcome_of((table, buf[start:end]))
+                if outcome is None or outcome.usual is None or stream.status or stream.request.method in ODD_METHODS:
+                    break
+                stream.status = outcome.usual.status
+                stream.down_left = outcome.usual.content_length
+                down.table = table = outcome.table
+            else:
+                break
+            pos = end
+        pair.down_window = window
+        return pos
+
     # Heads and trailers (section 8.1)
 
     def _block(self, stream_id: int, flags: int, block: bytes) -> Verdict:
@@ -69,7 +118,7 @@ class FromBackend(Frames):
         down = pair.down
         outcome = down.read(block, ANSWERS)
         answer = outcome.value
-        interim = answer is not None and answer.status < FINAL
+        interim = answer is not None and answer.status < FINAL_STATUS
         if answer is None or (flags & END_STREAM and interim):
             down.withheld(outcome)
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a malformed answer")
@@ -81,7 +130,7 @@ class FromBackend(Frames):
 
     def _begin(self, stream: Stream, answer: Answer, flags: int, outcome: Outcome[Answer]) -> None:
         """The final head."""
-        if stream.request.method == b"HEAD" or answer.status in NO_BODY:
+        if stream.request.method == b"HEAD" or answer.status in BODILESS:
             stream.down_left = 0
         elif stream.request.method != b"CONNECT":
             stream.down_left = answer.content_length

@@ -6,7 +6,7 @@ from the client's own block with our fields behind it. Everything that can go wr
 
 from mcproxy.l7.budgets import IDLE_TALK, SETTINGS, TALK_FOR_WORK, Meter
 from mcproxy.l7.flow import release, release_all
-from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, WHOLE, Frames, Handler, Verdict
+from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, USUAL, WHOLE, Frames, Handler, Verdict
 from mcproxy.l7.header_link import REQUESTS, TRAILERS, Outcome, TooLarge
 from mcproxy.l7.pair import BackendState, Pair
 from mcproxy.l7.settings import Settings
@@ -14,6 +14,7 @@ from mcproxy.l7.stream import Closed, Stream, StreamEnd, StreamState
 from mcproxy.wire.fields import Malformed, Request
 from mcproxy.wire.http2 import (
     HEADER,
+    HEADER_SIZE,
     MAX_FRAME_SIZE,
     MAX_STREAM_ID,
     MAX_WINDOW,
@@ -69,6 +70,38 @@ class FromClient(Frames):
             self.pair.work = 0
 
     # Requests (section 8.3.1)
+
+    def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:
+        """Requests for the connection's own host, whose blocks the cache knows and whose turn it is."""
+        pair, up, closed = self.pair, self.pair.up, self.pair.closed
+        table, next_id, began = up.table, closed.last_id + 2, pos
+        if not up.in_step or table.max_size > up.allowed or not closed.last_id:
+            return pos
+        host, suffix, streams, now = pair.host, pair.suffix, pair.streams, self.now
+        more, up_window, down_window = len(suffix) - HEADER_SIZE, pair.up_initial, pair.down_initial
+        outcome_of, cut, room = REQUESTS.young.get, HEADER.unpack_from, pair.room - len(streams)
+        while size - pos >= HEADER_SIZE and room > 0:
+            high, low, kind, flags, stream_id = cut(buf, pos)
+            end = pos + HEADER_SIZE + (high << 8 | low)
+            if kind != HEADERS or stream_id != next_id or flags not in USUAL or end > size:
+                break
+            block = buf[pos + HEADER_SIZE : end]
+            outcome = outcome_of((table, block))
+            if outcome is None or outcome.usual is None or outcome.usual.host != host:
+                break
+            state = CLIENT_ENDED if flags & END_STREAM else OPEN
+            streams[next_id] = Stream(next_id, state, outcome.usual, now, up_window, down_window)
+            length = end - pos + more  # far below a frame's limit: large blocks aren't cached
+            out += (pack(length >> 8, length & 0xFF, HEADERS, flags, next_id), block, suffix)
+            table = outcome.table
+            next_id += 2
+            room -= 1
+            pos = end
+        if pos > began:
+            up.table = table
+            pair.work += (next_id - 2 - closed.last_id) // 2
+            closed.last_id = next_id - 2
+        return pos
 
     def _block(self, stream_id: int, flags: int, block: bytes) -> Verdict:
         pair = self.pair

@@ -22,6 +22,9 @@ from typing import Generic, TypeVar
 
 from mcproxy.l7.budgets import CACHE_BLOCK_BYTES, CACHE_BLOCKS, MAX_FIELDS, MAX_HEADER_LIST
 from mcproxy.wire.fields import (
+    BODILESS,
+    FINAL_STATUS,
+    Answer,
     BadRequest,
     Malformed,
     Request,
@@ -43,7 +46,7 @@ class TooLarge(Exception):
 class Outcome(Generic[T]):
     """What a block says, wherever it comes with these bytes after this table."""
 
-    __slots__ = ("_encoded", "fault", "fields", "moved", "plain", "simple", "table", "value")
+    __slots__ = ("_encoded", "fault", "fields", "moved", "plain", "simple", "table", "usual", "value")
 
     def __init__(self, fields: list[Field], before: Table, after: Table) -> None:
         self.fields = fields
@@ -53,6 +56,7 @@ class Outcome(Generic[T]):
         self.fault: Exception | None = None  # Malformed, BadRequest, TooLarge
         self.plain = True  # may pass as it is
         self.simple = False  # a request that is right whatever its flags and the connection are
+        self.usual: T | None = None  # `value`, where nothing about it needs a closer look: the express lane's
         self._encoded: bytes | None = None
 
     @property
@@ -104,6 +108,10 @@ class BlockCache(Generic[T]):
         if isinstance(outcome.value, Request):
             outcome.plain = not outcome.value.rewrite
             outcome.simple = not outcome.value.protocol and outcome.value.content_length <= 0
+            if outcome.simple and outcome.plain:
+                outcome.usual = outcome.value
+        elif isinstance(outcome.value, Answer) and outcome.value.status >= FINAL_STATUS:
+            outcome.usual = outcome.value if outcome.value.status not in BODILESS else None
         return outcome
 
 

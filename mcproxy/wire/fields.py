@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from mcproxy.wire.hpack_block import Field
 
 NO_LENGTH = -1
+FINAL_STATUS = 200  # the lowest that ends an exchange (RFC 9110, section 15)
+BODILESS = (204, 304)  # statuses whose answer has no body (RFC 9110, section 6.4.1)
 
 # RFC 9110, section 5.6.2 without upper case (RFC 9113, section 8.2.1).
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
