@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal
 
-from mcproxy.model import Connection, Exchange, Exchanges, Origin
+from mcproxy.model import Connection, Exchanges, Origin
 
 MAX_WAITING = 50_000  # lines, some 15 MB: several seconds of the fastest flood, before lines are dropped
 CLOSING_TIME = 1.0  # seconds for the last lines: a reader that has stalled must not keep the process from exiting
@@ -206,11 +206,21 @@ def connection_json(c: Connection) -> str:
 CONNECTION_LINE: dict[Format, Callable[[Connection], str]] = {"text": connection_text, "json": connection_json}
 
 
-@lru_cache(maxsize=1024)
 def _shown(raw: bytes) -> str:
     """What a client wrote, quoted, cut, in printable ASCII."""
     text = raw[:MAX_SHOWN].decode("latin-1") + ("..." if len(raw) > MAX_SHOWN else "")
     return _quoted(text)
+
+
+@lru_cache(maxsize=1024)
+def _asked_text(method: bytes, authority: bytes, path: bytes) -> str:
+    return f"method={_shown(method)} authority={_shown(authority)} path={_shown(path)}"
+
+
+@lru_cache(maxsize=1024)
+def _asked_json(method: bytes, authority: bytes, path: bytes) -> str:
+    words = {"method": method, "authority": authority, "path": path}
+    return json.dumps({key: raw[:MAX_SHOWN].decode("latin-1") for key, raw in words.items()})[1:-1]
 
 
 def requests_text(origin: Origin) -> RequestLines:
@@ -219,14 +229,13 @@ def requests_text(origin: Origin) -> RequestLines:
     client = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     first = f" info request id={origin.connection} stream="
     second = f" protocol={origin.protocol} listener={_value(origin.listener)} client={client} "
-    second += f"route={_value(origin.route)} method="
+    second += f"route={_value(origin.route)} "
 
     def lines(exchanges: Exchanges, now: float) -> list[str]:
         begin = timestamp(now) + first
         return [
-            f"{begin}{e.id}{second}{_shown(e.method)} authority={_shown(e.request.authority)} "
-            f'path={_shown(e.request.path)} status={e.status} end="{e.end}" '
-            f"up={e.bytes_up} down={e.bytes_down} duration={e.ended - e.started:.3f}\n"
+            f"{begin}{e.id}{second}{_asked_text(e.method, e.request.authority, e.request.path)} status={e.status} "
+            f'end="{e.end}" up={e.bytes_up} down={e.bytes_down} duration={e.ended - e.started:.3f}\n'
             for e in exchanges
         ]
 
@@ -235,26 +244,22 @@ def requests_text(origin: Origin) -> RequestLines:
 
 def requests_json(origin: Origin) -> RequestLines:
     """One JSON object on one line for each, in ASCII; what a client wrote is read as Latin-1."""
-    first: dict[str, object] = {"time": "", "level": "info", "event": "request", "id": origin.connection, "stream": 0}
     host, port = origin.client
-    second: dict[str, object] = {
+    first = f'", "level": "info", "event": "request", "id": {origin.connection}, "stream": '
+    second = {
         "protocol": origin.protocol, "listener": origin.listener, "client": host, "client_port": port,
         "route": origin.route,
     }  # fmt: skip
-
-    def fields(e: Exchange, at: str) -> dict[str, object]:
-        return {
-            **first, "time": at, "stream": e.id, **second,
-            "method": e.method[:MAX_SHOWN].decode("latin-1"),
-            "authority": e.request.authority[:MAX_SHOWN].decode("latin-1"),
-            "path": e.request.path[:MAX_SHOWN].decode("latin-1"),
-            "status": e.status, "end": e.end, "bytes_up": e.bytes_up, "bytes_down": e.bytes_down,
-            "duration": round(e.ended - e.started, 6),
-        }  # fmt: skip
+    middle = f", {json.dumps(second)[1:-1]}, "
 
     def lines(exchanges: Exchanges, now: float) -> list[str]:
-        at = timestamp(now)
-        return [json.dumps(fields(e, at)) + "\n" for e in exchanges]
+        begin = f'{{"time": "{timestamp(now)}{first}'
+        return [
+            f"{begin}{e.id}{middle}{_asked_json(e.method, e.request.authority, e.request.path)}, "
+            f'"status": {e.status}, "end": "{e.end}", "bytes_up": {e.bytes_up}, "bytes_down": {e.bytes_down}, '
+            f'"duration": {e.ended - e.started:.6f}}}\n'
+            for e in exchanges
+        ]
 
     return lines
 

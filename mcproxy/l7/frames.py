@@ -105,48 +105,43 @@ class Frames(ABC):
         pos = run = 0
         mark = len(out)  # where the run belongs: a handler may append to `out`, unless it lets the frame pass
         size = len(buf)
-        limit = MAX_FRAME_SIZE
         cut = HEADER.unpack_from
         replaced: list[bytes] = []
         try:
-            while size - pos >= HEADER_SIZE:
+            while True:
                 if self._expected is self._usual:
-                    start, pos = pos, self._express(buf, pos, size, replaced)
+                    begin, pos = pos, self._express(buf, pos, size, replaced)
                     if replaced:
-                        if run < start:
-                            out.insert(mark, buf[run:start])
-                        out += replaced
-                        replaced.clear()
-                        mark = len(out)
+                        mark = _lay(out, mark, buf[run:begin], replaced)
                         run = pos
-                    if size - pos < HEADER_SIZE:
-                        break
+                if size - pos < HEADER_SIZE:
+                    break
                 high, low, kind, flags, stream_id = cut(buf, pos)
                 start = pos + HEADER_SIZE
                 end = start + (high << 8 | low)
-                if end - start > limit:
+                if end - start > MAX_FRAME_SIZE:
                     raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than SETTINGS_MAX_FRAME_SIZE")
                 if end > size:
                     break
-                try:
-                    if kind < KNOWN_FRAMES and stream_id <= MAX_STREAM_ID and not flags & UNDEFINED_FLAGS[kind]:
-                        verdict = self._expected[kind](flags, stream_id, buf, start, end)
-                    else:
-                        verdict = self._unusual(kind, flags, stream_id, buf[start:end])
-                except StreamFault as fault:
-                    verdict = self._stream_fault(fault)
+                verdict = self._judge(kind, flags, stream_id, buf, start, end)
                 if verdict is not True:
-                    if run < pos:
-                        out.insert(mark, buf[run:pos])
                     if verdict:
-                        out.append(verdict)
-                    mark = len(out)
+                        replaced.append(verdict)
+                    mark = _lay(out, mark, buf[run:pos], replaced)
                     run = end
                 pos = end
         finally:
-            if run < pos:
-                out.insert(mark, buf[run:pos])
+            _lay(out, mark, buf[run:pos], replaced)
         self._tail = buf[pos:]
+
+    def _judge(self, kind: int, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        """One frame. Raises ConnectionFault."""
+        try:
+            if kind < KNOWN_FRAMES and stream_id <= MAX_STREAM_ID and not flags & UNDEFINED_FLAGS[kind]:
+                return self._expected[kind](flags, stream_id, buf, start, end)
+            return self._unusual(kind, flags, stream_id, buf[start:end])
+        except StreamFault as fault:
+            return self._stream_fault(fault)
 
     def _unusual(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Verdict:
         """A frame of an unknown type, or with bits set that have no meaning: those end here (section 4.1)."""
@@ -244,3 +239,13 @@ class Frames(ABC):
         if stream_id:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "an increment of 0")
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "an increment of 0")
+
+
+def _lay(out: list[bytes], mark: int, run: bytes, replaced: list[bytes]) -> int:
+    """Put a run of passed frames at `mark`, then what goes instead of those after it; the end is the next mark."""
+    if run:
+        out.insert(mark, run)
+    if replaced:
+        out += replaced
+        replaced.clear()
+    return len(out)

@@ -64,7 +64,7 @@ class FromBackend(Frames):
         """One more frame that carries nothing."""
         self._talk.spend(self.now, TALK_FOR_WORK * self.pair.work)
 
-    def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:
+    def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:  # noqa: C901 - calls are what it saves
         """A final head that the cache knows, with a body to follow; DATA that is declared and has a window."""
         pair = self.pair
         down, window = pair.down, pair.down_window

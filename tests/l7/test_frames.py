@@ -1,12 +1,19 @@
 """Cutting: what passes as one slice, in which order replaced frames leave, and what a frame may look like."""
 
+import random
+
 import pytest
+from hpack import Encoder
 
 from mcproxy.l7.frames import UNDEFINED_FLAGS, Frames
+from mcproxy.l7.from_backend import FromBackend
+from mcproxy.l7.from_client import FromClient
+from mcproxy.l7.relay import Relay
+from mcproxy.l7.stream import Stream
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag, Frame
 from tests.l7.book import OK, Book
-from tests.l7.peer import POST, frame
+from tests.l7.peer import GET, HOST, POST, frame
 
 
 def test_flags_that_mean_something_are_not_undefined() -> None:
@@ -76,3 +83,114 @@ def test_settings_with_ack_are_no_preface() -> None:
     book = Book(start=False)
     book.client(http2.PREFACE + http2.SETTINGS_ACK)
     assert book.take_down()[-1] == ("GOAWAY", 0, ErrorCode.PROTOCOL_ERROR)
+
+
+class SlowClient(FromClient):
+    def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:
+        return pos
+
+
+class SlowBackend(FromBackend):
+    def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:
+        return pos
+
+
+class Lane:
+    """A relay with or without its express lanes, and all that can be seen of it."""
+
+    def __init__(self, express: bool) -> None:
+        self.records: list[Stream] = []
+        self.relay = relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", self.records.extend, 0.0)
+        if not express:
+            relay._client = SlowClient(relay.pair, relay._settings, 0.0)
+            relay._backend = SlowBackend(relay.pair, relay._settings, 0.0)
+
+    def take(self, of_client: bool, data: bytes, now: float) -> tuple[object, ...]:
+        relay, pair = self.relay, self.relay.pair
+        (relay.receive_from_client if of_client else relay.receive_from_backend)(data, now)
+        return (
+            relay.take_for_backend(), relay.take_for_client(), relay.fault, repr(pair), pair.closed.last_id, pair.work,
+            pair.done, pair.up_window, pair.down_window, pair.up.table.entries, pair.down.table.entries,
+            [(s.id, s.state, s.status, s.up_window, s.down_window, s.down_left) for s in pair.streams.values()],
+            [(s.id, s.state, s.status, s.bytes_up, s.bytes_down, s.started, s.ended, s.end) for s in self.records],
+        )  # fmt: skip
+
+
+class Script:
+    """What a client and a backend say that keep to the rules, repeat themselves, and slip now and then."""
+
+    REQUESTS = (
+        GET, POST, [(":method", "HEAD"), *GET[1:]], [*POST, ("content-length", "9")], [*GET, ("te", "x")],
+        [*GET[:3], (":authority", "b.test")], [*GET[:3], (":authority", "other.test")],
+    )  # fmt: skip
+    HEADS = (OK, [*OK, ("content-length", "9")], [(":status", "204")], [(":status", "100")], [("grpc-status", "0")])
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.encoders = Encoder(), Encoder()
+        self.next_id = 1
+        self.unsent: dict[bool, list[int]] = {True: [], False: []}  # streams whose body the client, the backend owes
+        self.unanswered: list[int] = []
+
+    def read(self, of_client: bool) -> bytes:
+        """What one read yields."""
+        slip = self.dice.random()
+        data = b"".join(self.frame(of_client) for _ in range(self.dice.randrange(1, 9)))
+        if slip < 0.01:
+            at = self.dice.randrange(len(data))
+            data = data[:at] + self.dice.randbytes(1) + data[at + 1 :]
+        return data[:-1] if slip > 0.99 else data
+
+    def frame(self, of_client: bool) -> bytes:
+        dice, ends, unsent = self.dice, self.dice.random() < 0.5, self.unsent[of_client]
+        if dice.random() < 0.05:
+            stream_id = dice.choice((0, *self.unsent[True], *self.unsent[False], self.next_id))
+            return dice.choice((http2.window_update(stream_id, 99_999), http2.rst_stream(stream_id or 1, 8)))
+        if unsent and dice.random() < 0.6:
+            stream_id = dice.choice(unsent)
+            if ends:
+                unsent.remove(stream_id)
+            return http2.data(stream_id, bytes(dice.choice((0, 4, 9, 9, 9, 9, 9, 9, 2_000, 9_000))), ends)
+        if of_client:
+            stream_id, self.next_id = self.next_id, self.next_id + dice.choice((2, 2, 2, 2, 2, 2, 2, 2, 2, 4))
+            self.unanswered.append(stream_id)
+        elif self.unanswered:
+            stream_id = self.unanswered.pop(dice.randrange(len(self.unanswered)))
+        else:
+            return http2.ping(b"no news.")
+        if not ends:
+            unsent.append(stream_id)
+        fields = dice.choices(
+            self.REQUESTS if of_client else self.HEADS, (24, 12, 2, 1, 1, 1, 1)[: 7 if of_client else 5]
+        )
+        block = self.encoders[of_client].encode([*fields[0], ("x", str(dice.choice((0, 0, 0, dice.random()))))])
+        if dice.random() < 0.02:  # padded
+            return frame(Frame.HEADERS, ends | Flag.END_HEADERS | Flag.PADDED, stream_id, b"\x01" + block + b"\x00")
+        flags = ends | Flag.END_HEADERS | (dice.random() < 0.02) * 0x42  # which have no meaning
+        return frame(Frame.HEADERS, flags, stream_id, bytes(block))
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_the_express_lane_decides_nothing_otherwise(seed: int) -> None:
+    script, slow, fast = Script(seed), Lane(express=False), Lane(express=True)
+    greetings = [
+        (True, http2.PREFACE + http2.settings([(3, 100)])), (False, http2.settings([(3, 7)]) + http2.SETTINGS_ACK),
+        (True, http2.SETTINGS_ACK),
+    ]  # fmt: skip
+    for step in range(60):
+        of_client, data = greetings[step] if step < len(greetings) else (step % 2 == 1, script.read(step % 2 == 1))
+        expected = slow.take(of_client, data, float(step))  # which fills the cache that the lane needs
+        assert fast.take(of_client, data, float(step)) == expected
+
+
+def test_a_block_that_begins_like_a_known_one_waits_for_its_end() -> None:
+    book = Book()
+    for stream_id in (1, 3):
+        book.request(stream_id, GET, indexed=False)
+    known = book.block(book.client_encoder, GET, indexed=False)
+    longer = http2.headers(5, known + b"\x00\x01x\x011", end_stream=True)
+    book.drop()
+    book.client(longer[:-5])
+    assert book.take_up() == []
+    book.client(longer[-5:])
+    assert [seen[:2] for seen in book.take_up()] == [("HEADERS!", 5)]
