@@ -241,8 +241,12 @@ class FromBackend(Frames):
         if stream is None:
             self._stray(stream_id, "RST_STREAM")
             return None
-        if stream.held and stream.held[-1].last:
-            return None  # it only says that the rest of the request isn't needed; what is held completes the answer
+        held = stream.held and stream.held[-1].last
+        if held or (stream.state is BACKEND_ENDED and buf[start:end] == bytes(4)):
+            # It only says that the rest of the request isn't needed (section 8.1): the client is told by the next tick,
+            # for what it has sent before it could know is still to be judged. What is held completes the answer.
+            stream.unwanted = True
+            return None
         pair.closed.cut(stream_id)
         complete = stream.state is BACKEND_ENDED
         pair.finish(stream, StreamEnd.DONE if complete else StreamEnd.BACKEND_RESET)

@@ -179,6 +179,9 @@ class FromClient(Frames):
             pair.up.withheld(outcome)
             raise StreamFault(stream_id, code, "trailers that are none, or a body that is too short")
         pair.client_ended(stream)
+        if stream.unwanted:
+            pair.up.withheld(outcome)
+            return None
         return headers(stream_id, pair.up.passed(block, outcome), end_stream=True)
 
     def _stray(self, stream_id: int, what: str) -> Verdict:
@@ -204,7 +207,7 @@ class FromClient(Frames):
             pair.closed.cut(stream_id)
             return None
         pair.cut(stream, fault.code, StreamEnd.CLIENT_FAULT)
-        return rst_stream(stream_id, ErrorCode.CANCEL)
+        return None if stream.unwanted else rst_stream(stream_id, ErrorCode.CANCEL)
 
     # Bodies (section 6.1)
 
@@ -236,7 +239,12 @@ class FromClient(Frames):
                 return self._bad_data(stream_id, ErrorCode.PROTOCOL_ERROR, size, "the body is not of content-length")
         if flags & END_STREAM:
             pair.client_ended(stream)
-        return True
+        return self._dropped(size) if stream.unwanted else True
+
+    def _dropped(self, size: int) -> Verdict:
+        """The backend wants no more of this body."""
+        self.pair.credit_client(size)
+        return None
 
     def _bad_data(self, stream_id: int, code: ErrorCode, size: int, why: str) -> Verdict:
         self.pair.credit_client(size)
@@ -276,7 +284,7 @@ class FromClient(Frames):
             pair.spend_reset()
         pair.closed.reset_by_client(stream_id)
         pair.finish(stream, StreamEnd.CLIENT_RESET)
-        return True
+        return None if stream.unwanted else True
 
     def _settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         if stream_id:

@@ -102,6 +102,9 @@ class Pair:
 
     def fail(self, stream: Stream, status: int, end: StreamEnd) -> None:
         """The backend can't complete it: an answer of ours where none has begun, else never a clean end."""
+        if stream.unwanted and not stream.held:
+            self.cut(stream, ErrorCode.NO_ERROR, DONE)  # its answer is complete
+            return
         if stream.status:
             self.cut(stream, ErrorCode.INTERNAL_ERROR, end)
             return

@@ -108,8 +108,8 @@ class Relay:
 
     @property
     def hurried(self) -> bool:
-        """Whether a step of draining is due sooner than a second from now."""
-        return self._draining_since is not None
+        """Whether something is due sooner than a second from now: a step of draining, the server's preface."""
+        return self._draining_since is not None or not self._settings.announced
 
     # Bytes in
 
@@ -154,6 +154,7 @@ class Relay:
             self.fault = str(fault)
             self._lose_backend(502, StreamEnd.BACKEND_FAULT)
             pair.to_backend.append(goaway(0, fault.code, fault.why.encode()))
+        self._settings.acknowledge()
         self._settle()
 
     # What else happens
@@ -224,16 +225,18 @@ class Relay:
             self._period_since = now
             for side in (pair, self._client, self._backend):
                 side.renew(now)
-        self._cut_stalled(now)
+        self._cut_overdue(now)
         if self._draining_since is not None and now - self._draining_since >= GRACE_SECONDS:
             self._client.drained = True
         self._settle()
 
-    def _cut_stalled(self, now: float) -> None:
-        """A body of declared length that doesn't come, though it may."""
+    def _cut_overdue(self, now: float) -> None:
+        """A body that nobody wants any more, or that is of a declared length and doesn't come, though it may."""
         pair = self.pair
         for stream in list(pair.streams.values()):
-            if (
+            if stream.unwanted and stream.state is StreamState.BACKEND_ENDED:
+                pair.cut(stream, ErrorCode.NO_ERROR, StreamEnd.DONE)
+            elif (
                 stream.up_left > 0
                 and stream.state is StreamState.OPEN
                 and min(stream.up_window, pair.up_window) > 0

@@ -1,9 +1,11 @@
 """SETTINGS between three parties (RFC 9113, section 6.5).
 
-Relayed, because the other end is the one that acts on them: INITIAL_WINDOW_SIZE, HEADER_TABLE_SIZE (never more than the
-MAX_TABLE bytes that we mirror), MAX_HEADER_LIST_SIZE and MAX_CONCURRENT_STREAMS (never more than our own bounds), and
-from the backend ENABLE_CONNECT_PROTOCOL. Ours alone: MAX_FRAME_SIZE stays at its default for everyone, so that a frame
-for one side always fits the other; ENABLE_PUSH is off towards the backend. Unknown ones are for one hop and end here.
+Relayed, because the other end is the one that acts on them: INITIAL_WINDOW_SIZE, MAX_HEADER_LIST_SIZE and
+MAX_CONCURRENT_STREAMS (never more than our own bounds); the client's HEADER_TABLE_SIZE (never more than the MAX_TABLE
+bytes that we mirror); and from the backend ENABLE_CONNECT_PROTOCOL. Ours alone: MAX_FRAME_SIZE stays at its default for
+everyone, so that a frame for one side always fits the other; ENABLE_PUSH is off towards the backend. Unknown ones are
+for one hop and end here. A backend with a table smaller than the default gets its blocks from our own encoder, which
+uses none: not every client heeds a server's HEADER_TABLE_SIZE, and one that doesn't would be cut off for that.
 
 **The client's** are acknowledged as soon as the server's own have been sent, and are in force at once: a decrease that
 the backend hears of later may let DATA arrive that the client no longer has a window for, which is held here (flow.py);
@@ -52,7 +54,6 @@ class Settings:
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
         self._current: dict[int, int] = {  # what the client has been told, or assumes
-            Setting.HEADER_TABLE_SIZE: DEFAULT_TABLE_SIZE,
             Setting.INITIAL_WINDOW_SIZE: DEFAULT_WINDOW,
         }
         self._pending: deque[Announcement] = deque()
@@ -79,8 +80,7 @@ class Settings:
                 self._client_table(min(value, MAX_TABLE))
                 passed.append((key, min(value, MAX_TABLE)))
         self._acks_due += 1
-        if self.announced:
-            self._acknowledge()
+        self.acknowledge()
         if self._heard_client:
             return settings(passed) if passed else b""
         self._heard_client = True
@@ -102,9 +102,11 @@ class Settings:
             down.lose_step()  # blocks under the old size may be on their way
         down.allowed = size if down.in_step else max(size, down.allowed)
 
-    def _acknowledge(self) -> None:
-        self._pair.to_client.extend([SETTINGS_ACK] * self._acks_due)
-        self._acks_due = 0
+    def acknowledge(self) -> None:
+        """Acknowledge the client's, once the server's own have been sent."""
+        if self.announced and self._acks_due:
+            self._pair.to_client.extend([SETTINGS_ACK] * self._acks_due)
+            self._acks_due = 0
 
     def client_acknowledged(self) -> None:
         """The client has put our oldest announcement into force. Raises ConnectionFault."""
@@ -127,6 +129,8 @@ class Settings:
                 if value:  # RFC 8441, section 3: never taken back
                     self._pair.extended_connect = True
                     values[key] = value
+            elif key == Setting.HEADER_TABLE_SIZE and value < DEFAULT_TABLE_SIZE:
+                self._pair.up.lose_step()
             elif key in BOUNDS:
                 values[key] = min(value, BOUNDS[key])
         self._announce(values, of_backend=True)
@@ -157,7 +161,10 @@ class Settings:
         for key, value in changed.items():
             self._raise(key, value)
         self.announced = True
-        self._acknowledge()
+        if (
+            not of_backend
+        ):  # else when all of the backend's read is announced: then nothing follows what a client waits for
+            self.acknowledge()
 
     def _raise(self, key: int, value: int) -> None:
         """An increase: the client may act on it as soon as it reads it."""
@@ -166,8 +173,6 @@ class Settings:
             self._move_up_windows(value)
         elif key == Setting.MAX_CONCURRENT_STREAMS:
             pair.allow_streams(max(pair.max_streams, value))
-        elif key == Setting.HEADER_TABLE_SIZE:
-            pair.up.allowed = max(pair.up.allowed, value)
 
     def _lower(self, key: int, value: int) -> None:
         """A decrease: the client keeps to it from its acknowledgement on. A later announcement may have raised it."""
@@ -178,8 +183,6 @@ class Settings:
             self._move_up_windows(value)
         elif key == Setting.MAX_CONCURRENT_STREAMS:
             pair.allow_streams(value)
-        elif key == Setting.HEADER_TABLE_SIZE:
-            pair.up.allowed = value
 
     def _move_up_windows(self, value: int) -> None:
         pair = self._pair
@@ -195,7 +198,6 @@ class Settings:
 
 
 BOUNDS: dict[int, int] = {
-    Setting.HEADER_TABLE_SIZE: MAX_TABLE,
     Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
     Setting.INITIAL_WINDOW_SIZE: MAX_WINDOW,
     Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,

@@ -48,7 +48,7 @@ class Stream:
 
     __slots__ = (
         "bytes_down", "bytes_up", "down_left", "down_window", "end", "ended", "held", "id", "progress", "request",
-        "started", "state", "status", "up_left", "up_window",
+        "started", "state", "status", "unwanted", "up_left", "up_window",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class Stream:
         self.bytes_up = 0  # of bodies, without padding
         self.bytes_down = 0
         self.held: deque[Held] | None = None  # what came beyond the client's window
+        self.unwanted = False  # the backend has answered and reset it: what still comes is judged, and ends here
         self.ended = 0.0
         self.end = StreamEnd.DONE
 

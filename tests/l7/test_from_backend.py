@@ -133,7 +133,56 @@ def test_a_reset_after_the_whole_answer_is_no_failure() -> None:
     book = asked(POST, end=False)
     book.answer()
     book.backend(http2.rst_stream(1, ErrorCode.NO_ERROR))
+    book.tick(1)
     assert book.take_down() == [("HEADERS!", 1, OK), ("RST_STREAM", 1, 0)]
+    assert [s.end for s in book.records] == [StreamEnd.DONE]
+
+
+def unwanted() -> Book:
+    """A request of which the backend has answered all that it wants to see."""
+    book = asked([*POST, ("content-length", "9")], end=False)
+    book.answer()
+    book.backend(http2.rst_stream(1, ErrorCode.NO_ERROR))
+    assert book.take_down() == [("HEADERS!", 1, OK)]
+    book.drop()
+    return book
+
+
+def test_what_follows_an_early_answer_is_judged_and_goes_nowhere() -> None:
+    book = unwanted()
+    book.client(http2.data(1, b"more"))
+    assert book.take_down() == [("WINDOW_UPDATE", 0, 4)]
+    book.client(http2.data(1, b"too much"))
+    assert book.take_down() == [("WINDOW_UPDATE", 0, 8), ("RST_STREAM", 1, ErrorCode.PROTOCOL_ERROR)]
+    assert book.take_up() == [], "the backend has reset it"
+    assert [s.end for s in book.records] == [StreamEnd.CLIENT_FAULT]
+
+
+def test_a_request_that_ends_after_its_early_answer_is_done() -> None:
+    book = unwanted()
+    book.client(http2.data(1, b"123456789", end_stream=True))
+    other = unwanted()
+    other.client(http2.data(1, b"123456789"))
+    other.request(1, [("x-trailer", "1")])
+    for each in (book, other):
+        assert each.take_up() == []
+        assert [s.end for s in each.records] == [StreamEnd.DONE]
+        each.tick(1)
+        assert each.take_down() == [("WINDOW_UPDATE", 0, 9)]
+
+
+def test_a_request_that_is_cancelled_after_its_early_answer() -> None:
+    book = unwanted()
+    book.client(http2.rst_stream(1, ErrorCode.CANCEL))
+    assert (book.take_up(), book.take_down()) == ([], [])
+    assert [s.end for s in book.records] == [StreamEnd.CLIENT_RESET]
+
+
+def test_a_backend_that_goes_after_an_early_answer_has_failed_nobody() -> None:
+    book = unwanted()
+    book.relay.backend_closed(book.now)
+    book.collect()
+    assert book.take_down()[0] == ("RST_STREAM", 1, ErrorCode.NO_ERROR)
     assert [s.end for s in book.records] == [StreamEnd.DONE]
 
 

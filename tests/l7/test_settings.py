@@ -35,7 +35,9 @@ def test_the_servers_preface_waits_for_the_backends() -> None:
 
 def test_it_does_not_wait_for_long() -> None:
     book = greeted([])
+    before = book.relay.hurried
     book.tick(budgets.PREFACE_SECONDS)
+    assert (before, book.relay.hurried) == (True, False), "a client that waits for it had better not wait longer"
     early, ack = book.take_down()
     assert early[2] == {STREAMS: budgets.EARLY_STREAMS, LIST: budgets.MAX_HEADER_LIST}
     assert ack == ("SETTINGS", 1, {})
@@ -104,14 +106,25 @@ def test_fewer_streams_hold_when_acknowledged() -> None:
     assert book.take_up()[0][0] == "HEADERS!"
 
 
-def test_a_table_that_the_backend_wants_smaller() -> None:
-    book = Book(backend_settings=[(TABLE, 0)])
-    book.client_encoder.header_table_size = 0
-    book.request()
-    assert book.take_up() == [("HEADERS!", 1, [*GET, *OURS])]
-    other = Book(backend_settings=[(TABLE, 0)])
-    other.request()
-    assert other.take_down()[-1] == ("GOAWAY", 0, ErrorCode.COMPRESSION_ERROR)
+@pytest.mark.parametrize("size", [0, 100])
+def test_a_backend_with_a_smaller_table_gets_blocks_that_need_none(size: int) -> None:
+    book = greeted([])
+    book.backend(http2.settings([(TABLE, size), (STREAMS, 7)]) + http2.SETTINGS_ACK)
+    assert book.take_down()[0] == ("SETTINGS", 0, {STREAMS: 7, LIST: budgets.MAX_HEADER_LIST}), (
+        "the client hears nothing"
+    )
+    book.client(http2.SETTINGS_ACK)
+    book.drop()
+    book.backend_decoder.max_allowed_table_size = size
+    for stream_id in (1, 3):
+        book.request(stream_id)
+        assert book.take_up() == [("HEADERS!", stream_id, [*GET, *OURS])]
+
+
+def test_all_that_one_read_announces_comes_before_its_acknowledgement() -> None:
+    book = greeted([])
+    book.backend(http2.settings([(STREAMS, 7)]) + http2.settings([(CONNECT, 1)]))
+    assert [each[1] for each in book.take_down()] == [0, 0, 1]
 
 
 def test_a_table_that_the_client_wants_smaller_from_the_start() -> None:
