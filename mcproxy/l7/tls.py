@@ -64,6 +64,20 @@ class Stream:
         self.received += len(data)
         return data
 
+    def send(self, data: bytes) -> None:
+        """Send what goes, behind what waits; the rest waits. `wants_write` says to `flush` later."""
+        if self._queue:
+            self.put(data)
+            self.flush()
+            return
+        self.wants_write = False
+        if data and not self.lost:
+            sent = self._send(data)
+            self.sent += sent
+            if sent < len(data) and not self.lost:
+                self.put(data[sent:])
+                self.wants_write = True
+
     def put(self, data: bytes) -> None:
         """Queue bytes for `flush`; dropped where the connection is lost."""
         if data and not self.lost:
@@ -139,25 +153,32 @@ class TLSStream(Stream):
 
     def receive(self) -> bytes:
         """What there is, several records at once under load. b"" is nothing yet, or the end: see `ended`."""
-        records: list[bytes] = []
-        size = 0
-        try:
-            while size < READ_SIZE:
-                data = self.sock.recv(RECORD)
+        data = self._record()
+        if len(data) == RECORD:
+            records, size = [data], RECORD
+            while size < READ_SIZE and len(data) == RECORD:
+                data = self._record()
                 records.append(data)
                 size += len(data)
-                if not data:
-                    self._end_of_reading()
-                if len(data) < RECORD:
-                    break
+            data = b"".join(records)
+        self.received += len(data)
+        return data
+
+    def _record(self) -> bytes:
+        """Of one record; b"" is nothing yet, or the end."""
+        try:
+            data = self.sock.recv(RECORD)
         except ssl.SSLWantReadError:
-            pass  # that was all
+            return b""
         except ssl.SSLWantWriteError:
             self.wants_write = True
+            return b""
         except OSError as error:
             self._fail_to_read(error)
-        self.received += size
-        return records[0] if len(records) == 1 else b"".join(records)
+            return b""
+        if not data:
+            self._end_of_reading()
+        return data
 
     def _fail_to_read(self, error: OSError) -> None:
         """Before CPython issue 115627 was solved, a reset was the same SSLEOFError as a bare FIN."""
@@ -177,6 +198,8 @@ class TLSStream(Stream):
     def _send(self, data: bytes) -> int:
         view, done = memoryview(data), 0
         try:
+            if len(data) <= RECORD:
+                return self.sock.send(data)
             while done < len(view):  # OpenSSL takes one record at a time
                 done += self.sock.send(view[done : done + RECORD])
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
