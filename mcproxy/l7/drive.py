@@ -33,7 +33,7 @@ from greenlet import getcurrent, greenlet
 
 from mcproxy.l7.dialling import Dial, Dialling
 from mcproxy.l7.tls import Lost, Stream
-from mcproxy.model import End, Reason, Refused
+from mcproxy.model import End, Exchanges, Reason, Refused
 from mcproxy.net.raw import READ, WRITE, IoWatcher
 from mcproxy.net.session import Cut, Session
 
@@ -44,6 +44,9 @@ HURRY = 0.1  # the same, while the core is in a hurry
 FAREWELL = 5.0  # seconds without a byte for a session that was idle and has been asked to end; a drain takes two
 LINGER = 2.0  # seconds for the client to end after us: a few round trips to anywhere
 FLUSH_CHECK = 0.005  # seconds between two looks at what the client has not acknowledged yet
+
+
+Record = Callable[[Exchanges], None]
 
 
 class Core(Protocol):
@@ -71,7 +74,7 @@ class Core(Protocol):
 
     @property
     def hurried(self) -> bool:
-        """Whether to tick sooner, until it is not."""
+        """Whether to tick sooner."""
 
     def receive_from_client(self, data: bytes, now: float) -> None: ...  # noqa: D102 - as their names say
     def client_closed(self, now: float) -> None: ...  # noqa: D102
@@ -83,6 +86,8 @@ class Core(Protocol):
     def drain(self, now: float) -> None: ...  # noqa: D102
     def take_for_client(self) -> bytes: ...  # noqa: D102
     def take_for_backend(self) -> bytes: ...  # noqa: D102
+    def take_ended(self) -> Exchanges:
+        """The exchanges that are over, each once."""
 
 
 class Event(StrEnum):
@@ -139,8 +144,10 @@ class _Side:
 class Drive:
     """Runs a core on a session's sockets; to be made in the session's greenlet. It is the session's carrier."""
 
-    def __init__(self, session: Session, client: Stream, core: Core, dial: Dial) -> None:
+    def __init__(self, session: Session, client: Stream, core: Core, dial: Dial, record: Record) -> None:
+        """`record` is given the exchanges that have ended, and must not raise."""
         self._session = session
+        self._record = record
         self._core = core
         self._dial = dial
         self._greenlet: greenlet = getcurrent()
@@ -150,6 +157,7 @@ class Drive:
         self._dialling: Dialling | None = None
         self._waiting = False
         self._state = State.OPEN
+        self._hurried = False
         self._moved = -1
         self._quiet_since = 0.0
         self._idle = False  # it was, and is to end
@@ -181,6 +189,7 @@ class Drive:
         finally:
             if not core.closing:  # cut, by the sweeper or an operator: what was under way is over, and has its line
                 core.client_lost(time.monotonic())
+            self._record(core.take_ended())
             self._client.close()
             self._drop_backend()
 
@@ -199,14 +208,20 @@ class Drive:
             self._greenlet.switch(event)
 
     def _go_on(self) -> None:
-        """Send what waits, and watch for whatever is wanted now."""
+        """Send what waits, then do what that need not wait for, and watch for whatever is wanted now."""
+        core = self._core
         self._send()
+        if ended := core.take_ended():
+            self._record(ended)
+        if core.hurried is not self._hurried:
+            self._hurried = core.hurried
+            self._tick_later()
         client, backend = self._client, self._backend
         to_client = client.stream.unsent
         to_backend = backend.stream.unsent if backend else self._dialling.unsent if self._dialling else 0
-        client.want(self._core.wants_client and to_backend <= MAX_UNSENT and to_client <= MAX_OWED)
+        client.want(core.wants_client and to_backend <= MAX_UNSENT and to_client <= MAX_OWED)
         if backend is not None:
-            backend.want(self._core.wants_backend and to_client <= MAX_UNSENT and to_backend <= MAX_OWED)
+            backend.want(core.wants_backend and to_client <= MAX_UNSENT and to_backend <= MAX_OWED)
 
     def _switch(self) -> Event:
         """Wait, in the session's greenlet."""
@@ -351,7 +366,6 @@ class Drive:
     def drain(self) -> None:
         """Finish what is under way, and end."""
         self._core.drain(time.monotonic())
-        self._tick_later()
         get_hub().loop.run_callback(self._wake)
 
     def _wake(self) -> None:
@@ -364,6 +378,6 @@ class Drive:
 
     def _until_look(self, now: float) -> float:
         """Seconds until something may be overdue."""
-        usual = HURRY if self._core.hurried else TICK
+        usual = HURRY if self._hurried else TICK
         dialling = self._dialling
         return min(usual, dialling.deadline - now) if dialling is not None and dialling.deadline > now else usual

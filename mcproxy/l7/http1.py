@@ -68,6 +68,11 @@ class Bridge(Course):
         """What waits for the backend."""
         return self._backend.take() if self._backend else b""
 
+    def take_ended(self) -> list[Exchange]:
+        """Exchanges that are over, each once."""
+        ended, self._ended = self._ended, []
+        return ended
+
     # What the owner tells
 
     def receive_from_client(self, data: bytes, now: float) -> None:

@@ -4,7 +4,7 @@ Here is which backend connection carries a request, whether it may be sent once 
 becomes of the client's connection afterwards.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from mcproxy.l7.http1_backend import BackendConnection, BackendFault
 from mcproxy.l7.http1_client import ClientSide
@@ -17,16 +17,12 @@ from mcproxy.wire.http1 import BadMessage, Requests
 _NO_REQUEST = Request(b"", b"", b"", b"")  # of a message that could not be read: the log shows it empty
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110, section 9.2.1
 
-Record = Callable[[Sequence[Exchange]], None]  # is given exchanges that have ended, each of them once; must not raise
-
 
 class Course:
     """The state of one client connection, and what ends things in it."""
 
-    def __init__(
-        self, hostname: str, address: str, leads_here: Callable[[bytes], bool], record: Record, now: float
-    ) -> None:
-        """`leads_here` says of a host whether it leads to the connection's route; `record` gets every exchange."""
+    def __init__(self, hostname: str, address: str, leads_here: Callable[[bytes], bool], now: float) -> None:
+        """`leads_here` says of a host whether it leads to the connection's route."""
         raw = address.encode()
         self._hostname = hostname
         self._ours: tuple[Field, ...] = (
@@ -35,7 +31,7 @@ class Course:
             (b"x-real-ip", raw),
         )
         self._leads_here = leads_here
-        self._record = record
+        self._ended: list[Exchange] = []  # and not taken yet
         self._requests = Requests()
         self._client = ClientSide()
         self._backend: BackendConnection | None = None
@@ -124,12 +120,12 @@ class Course:
         self.closing = True
 
     def _finish(self, exchange: Exchange, end: StreamEnd) -> None:
-        """It is over: record it, and see whether there can be another."""
+        """It is over: have it recorded, and see whether there can be another."""
         self._exchange = None
         exchange.ended = self._now
         exchange.end = end
         self._let_go(exchange)
-        self._record((exchange,))
+        self._ended.append(exchange)
         self._since = self._now
         if self._last or not exchange.request_ended or not self._client.next_message():
             self.closing = True

@@ -25,9 +25,9 @@ each stream above it is refused, whether it had been passed or comes later. So a
 requests costs a client a repetition, never an answer. A backend that vanishes without that word may have processed
 anything: its streams get 502, or RST_STREAM where the answer has begun.
 
-The owner calls `receive_from_client` and `receive_from_backend` with what it reads, `tick` about once a second, and
-sends what `take_for_client` and `take_for_backend` return. While `choked_by_client` it doesn't read the backend. When
-`closing` is true it sends what is left and closes both connections.
+The owner calls `receive_from_client` and `receive_from_backend` with what it reads, `tick` about once a second, sends
+what `take_for_client` and `take_for_backend` return, and then records what `take_ended` does. While `choked_by_client`
+it doesn't read the backend. When `closing` is true it sends what is left and closes both connections.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ from mcproxy.l7.from_backend import FromBackend
 from mcproxy.l7.from_client import DRAIN_PING, FromClient
 from mcproxy.l7.pair import BackendState, Pair
 from mcproxy.l7.settings import Settings
-from mcproxy.l7.stream import Record, StreamEnd, StreamState
+from mcproxy.l7.stream import Stream, StreamEnd, StreamState
 from mcproxy.wire.hpack_block import literal
 from mcproxy.wire.http2 import (
     MAX_STREAM_ID,
@@ -71,12 +71,10 @@ class Relay:
         host: str,
         client_address: str,
         leads_here: Callable[[bytes], bool],
-        record: Record,
         now: float,
     ) -> None:
         """`host` is the connection's name; `leads_here` says of another host whether it leads to the same route."""
         self.pair = Pair(host.encode(), forwarded_fields(client_address), leads_here, now)
-        self._record = record
         self._settings = Settings(self.pair)
         self._client = FromClient(self.pair, self._settings, now)
         self._backend = FromBackend(self.pair, self._settings, now)
@@ -186,7 +184,6 @@ class Relay:
         """Its connection has ended: nothing can be delivered any more."""
         self.pair.now = now
         self.pair.end(end=StreamEnd.CLIENT_GONE)
-        self._settle()
 
     def client_lost(self, now: float) -> None:
         """Its connection broke."""
@@ -219,7 +216,6 @@ class Relay:
         except ConnectionFault as fault:
             self.fault = str(fault)
             pair.end(fault.code, fault.why.encode())
-            self._settle()
             return
         if now - self._period_since >= PERIOD:
             self._period_since = now
@@ -251,11 +247,8 @@ class Relay:
         return self.pair.held_bytes > MAX_HELD
 
     def _settle(self) -> None:
-        """Record what is over, and end the connection once it has nothing left to do."""
+        """End the connection once it has nothing left to do."""
         pair = self.pair
-        if pair.ended:
-            self._record(pair.ended)
-            pair.ended = []
         if pair.to_client and not self._settings.announced:
             self._settings.announce_early()  # the server's preface comes first (section 3.4)
         if self._client.drained and pair.last_offered == MAX_STREAM_ID:
@@ -273,6 +266,13 @@ class Relay:
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         return data
+
+    def take_ended(self) -> list[Stream]:
+        """Exchanges that are over, each once; their lines and counters are the caller's."""
+        ended = self.pair.ended
+        if ended:
+            self.pair.ended = []
+        return ended
 
     def take_for_backend(self) -> bytes:
         """What waits for the backend; the caller sends it."""

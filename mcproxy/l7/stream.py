@@ -1,7 +1,6 @@
 """One exchange: a stream in RFC 9113's sense (section 5.1), and its line in the access log once it has ended."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
@@ -78,9 +77,6 @@ class Stream:
     def method(self) -> bytes:
         """The request's, as the log wants it."""
         return self.request.method
-
-
-Record = Callable[[Sequence[Stream]], None]  # is given exchanges that have ended, each of them once; must not raise
 
 
 class Closed(Enum):

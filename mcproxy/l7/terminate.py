@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from mcproxy.l7 import tls
 from mcproxy.l7.contexts import Contexts
-from mcproxy.l7.drive import Core, Drive
+from mcproxy.l7.drive import Core, Drive, Record
 from mcproxy.l7.http1 import Bridge
 from mcproxy.l7.relay import Relay
 from mcproxy.l7.tls import Lost, Stream
-from mcproxy.model import End, Exchanges, Origin, Reason, Refused, Route
+from mcproxy.model import End, Origin, Reason, Refused, Route
 from mcproxy.net.dial import dial
 from mcproxy.net.session import Session
 from mcproxy.wire import proxy_protocol
@@ -55,7 +55,7 @@ class Http2Core(Relay):
 class Terminator:
     """Runs l7 sessions."""
 
-    def __init__(self, contexts: Contexts, book: Callable[[Origin], Callable[[Exchanges], None]]) -> None:
+    def __init__(self, contexts: Contexts, book: Callable[[Origin], Record]) -> None:
         """`book` says what is to be given the exchanges of a connection as they end."""
         self._contexts = contexts
         self._book = book
@@ -78,10 +78,10 @@ class Terminator:
             raise Refused(Reason.TLS_FAILED, str(lost)) from lost
         session.client = stream.sock
         core: Core = (Http2Core if stream.protocol == "h2" else Bridge)(
-            route.hostname, session.address[0], _leads_to(route), self._book(_origin(session, stream.protocol)),
-            time.monotonic(),
-        )  # fmt: skip
-        session.carrier = drive = Drive(session, stream, core, self._dialler(session, route, stream.protocol))
+            route.hostname, session.address[0], _leads_to(route), time.monotonic()
+        )
+        dial, record = self._dialler(session, route, stream.protocol), self._book(_origin(session, stream.protocol))
+        session.carrier = drive = Drive(session, stream, core, dial, record)
         return drive.run()
 
     def _dialler(self, session: Session, route: Route, protocol: str) -> Callable[[bytes], Stream]:

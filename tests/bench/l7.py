@@ -38,13 +38,16 @@ def mcproxy(folder: Path, port: int, backend: int, quiet: bool = False) -> list[
     return [sys.executable, "-m", "mcproxy", "server", "-c", f"{folder}/mcproxy.toml"]
 
 
-def haproxy(folder: Path, port: int, backend: int) -> list[str]:
+def haproxy(folder: Path, port: int, backend: int, quiet: bool = False) -> list[str]:
+    lines = "" if quiet else " log stdout format raw local0\n option httplog\n"
     both = (folder / "a.test.pem").read_text() + (folder / "a.test.key").read_text()
     (folder / "both.pem").write_text(both)
     (folder / "haproxy.cfg").write_text(
         "global\n nbthread 1\n tune.h2.max-concurrent-streams 1000\n"
-        "defaults\n mode http\n timeout client 1m\n timeout server 1m\n timeout connect 5s\n"
+        f"defaults\n mode http\n timeout client 1m\n timeout server 1m\n timeout connect 5s\n{lines}"
         f"frontend f\n bind 127.0.0.1:{port} ssl crt {folder}/both.pem alpn h2\n default_backend b\n"
+        " http-request set-header x-forwarded-for %[src]\n http-request set-header x-real-ip %[src]\n"
+        " http-request set-header x-forwarded-proto https\n"
         f"backend b\n server s 127.0.0.1:{backend} proto h2\n"
     )
     return ["haproxy", "-f", f"{folder}/haproxy.cfg"]

@@ -24,9 +24,9 @@ class Book:
         backend_settings: Iterable[tuple[int, int]] = (),
         start: bool = True,
     ) -> None:
-        self.records: list[Stream] = []
+        self._records: list[Stream] = []
         self.now = 100.0
-        self.relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", self.records.extend, self.now)
+        self.relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", self.now)
         self.up, self.down = Cutter(), Cutter()
         self.client_encoder, self.backend_encoder = Encoder(), Encoder()
         self.client_decoder, self.backend_decoder = Decoder(), Decoder()
@@ -38,6 +38,12 @@ class Book:
             self.backend(http2.settings(list(backend_settings)) + http2.SETTINGS_ACK)
             self.client(http2.SETTINGS_ACK)
             self.drop()
+
+    @property
+    def records(self) -> list[Stream]:
+        """All exchanges that have ended."""
+        self._records += self.relay.take_ended()
+        return self._records
 
     def drop(self) -> None:
         """Forget what was seen."""

@@ -64,12 +64,18 @@ class Book:
 
     def __init__(self, settings: dict[SettingCodes | int, int] | None = None, reachable: bool = True) -> None:
         self.now = 1000.0
-        self.records: list[Exchange] = []
+        self._records: list[Exchange] = []
         self.backends: list[MemoryBackend] = []
-        self.bridge = Bridge("one.test", "192.0.2.7", lambda host: host == b"one.test", self.records.extend, self.now)
+        self.bridge = Bridge("one.test", "192.0.2.7", lambda host: host == b"one.test", self.now)
         self._settings = settings
         self._reachable = reachable
         self._seen = b""
+
+    @property
+    def records(self) -> list[Exchange]:
+        """All exchanges that have ended."""
+        self._records += self.bridge.take_ended()
+        return self._records
 
     @property
     def backend(self) -> MemoryBackend:

@@ -95,13 +95,19 @@ class MemoryClient:
     """A raw client whose connection is a `Relay` in memory. `wait` never waits: all that will come has come."""
 
     def __init__(self, backend: CarelessBackend | None = None) -> None:
-        self.records: list[Stream] = []
-        self.relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", self.records.extend, 0.0)
+        self._records: list[Stream] = []
+        self.relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", 0.0)
         self.backend = backend or CarelessBackend()
         self.cutter = Cutter()
         self.encoder = Encoder()
         self.inbox: list[Seen] = []
         self.now = 0.0
+
+    @property
+    def records(self) -> list[Stream]:
+        """All exchanges that have ended."""
+        self._records += self.relay.take_ended()
+        return self._records
 
     # The transport
 

@@ -3,8 +3,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import gevent
 import pytest
@@ -12,14 +11,12 @@ from gevent.event import Event
 from gevent.hub import get_hub
 
 from mcproxy.l7 import drive
-from mcproxy.l7.drive import MAX_OWED, MAX_UNSENT, Drive
+from mcproxy.l7.drive import MAX_OWED, MAX_UNSENT
 from mcproxy.l7.tls import Lost, Stream
 from mcproxy.model import End, Reason, Refused
-from mcproxy.net.crew import Crew
-from mcproxy.net.raw import RawSocket
-from mcproxy.net.session import Cut, Session
-from mcproxy.net.shared import Timeouts
-from mcproxy.net.sweep import Sweeper
+from mcproxy.net.session import Cut
+from tests.l7.stage import Stage
+from tests.test_log import answered
 
 pytestmark = pytest.mark.usefixtures("hub", "nothing_left")
 
@@ -27,130 +24,6 @@ pytestmark = pytest.mark.usefixtures("hub", "nothing_left")
 @pytest.fixture(scope="module")
 def hub() -> None:
     get_hub().join(timeout=0)  # its descriptors are there before anything is counted
-
-
-class Telling:
-    """A core that keeps what it is told, and does what it is set to."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
-        self.wants_dial = self.closing = self.failed = self.hurried = False
-        self.wants_client = self.wants_backend = self.has_backend = True
-        self.fault = ""
-        self.to_client = self.to_backend = b""
-        self.react: Callable[[tuple[Any, ...]], None] = lambda _what: None
-
-    def _tell(self, *what: Any) -> None:
-        self.told.append(what)
-        self.react(what)
-
-    def receive_from_client(self, data: bytes, now: float) -> None:
-        self._tell("client", data)
-
-    def client_closed(self, now: float) -> None:
-        self._tell("client closed")
-
-    def client_lost(self, now: float) -> None:
-        self._tell("client lost")
-        self.closing = True
-
-    def receive_from_backend(self, data: bytes, now: float) -> None:
-        self._tell("backend", data)
-
-    def backend_closed(self, now: float) -> None:
-        self._tell("backend closed")
-
-    def backend_failed(self, status: int, why: str, now: float) -> None:
-        self._tell("backend failed", status, why)
-
-    def tick(self, now: float) -> None:
-        self._tell("tick")
-
-    def drain(self, now: float) -> None:
-        self._tell("drain")
-        self.closing = True
-
-    def take_for_client(self) -> bytes:
-        data, self.to_client = self.to_client, b""
-        return data
-
-    def take_for_backend(self) -> bytes:
-        data, self.to_backend = self.to_backend, b""
-        return data
-
-
-class StageSession:
-    """What the drive uses of a session."""
-
-    def __init__(self, sweeper: Sweeper, timeouts: Timeouts) -> None:
-        self.shared = SimpleNamespace(sweeper=sweeper, timeouts=timeouts, draining=False, crew=Crew())
-        self.detail = ""
-        self.deadline = 0.0
-        self.slot = 0
-        self.drive: Drive | None = None
-        self.cut: Callable[[BaseException], None] = lambda _cause: None
-
-    def overdue(self, now: float) -> float | None:
-        assert self.drive is not None
-        return self.drive.overdue(now)
-
-
-class Stage:
-    """A drive in a greenlet, with the far ends of its sockets."""
-
-    def __init__(self, dial: Callable[[bytes], Stream] | None = None, **durations: float) -> None:
-        ours, self.client = socket.socketpair()
-        self.core = Telling()
-        self.backends: list[socket.socket] = []
-        self.first: list[bytes] = []
-        self.sweeper = Sweeper()
-        self.end: End | BaseException | None = None
-        timeouts = Timeouts(**{"handshake": 9.0, "connect": 9.0, "idle": 9.0, "half_close": 9.0, **durations})
-        self.session = StageSession(self.sweeper, timeouts)
-        self.session.cut = self._cut
-        self._stream = Stream(self._raw(ours))
-        self._dial = dial or self.connect
-        self._greenlet = gevent.spawn(self._run)
-        gevent.sleep(0)
-
-    @staticmethod
-    def _raw(sock: socket.socket) -> RawSocket:
-        raw = RawSocket(sock.family, sock.type, 0, sock.detach())
-        raw.setblocking(False)
-        return raw
-
-    def _run(self) -> None:
-        self.drive = Drive(cast("Session", self.session), self._stream, self.core, self._dial)
-        self.session.drive = self.drive
-        try:
-            self.end = self.drive.run()
-        except BaseException as error:  # noqa: BLE001 - looked at by the test
-            self.end = error
-        self.sweeper.disarm(self.session)
-        self._stream.close()
-
-    def _cut(self, cause: BaseException) -> None:
-        self._greenlet.throw(cause)
-
-    def connect(self, first: bytes) -> Stream:
-        ours, theirs = socket.socketpair()
-        self.backends.append(theirs)
-        self.first.append(first)
-        return Stream(self._raw(ours))
-
-    def until(self, what: Callable[[], object]) -> None:
-        with gevent.Timeout(9):
-            while not what():
-                gevent.sleep(0.001)
-
-    def close(self) -> None:
-        self._greenlet.kill()
-        self.sweeper.close()
-        gevent.sleep(0)  # a dial that was abandoned ends in it
-        self.session.shared.crew.close()
-        gevent.sleep(0)
-        for sock in (self.client, *self.backends):
-            sock.close()
 
 
 @pytest.fixture
@@ -398,3 +271,48 @@ def test_a_failed_core_and_a_lost_client(stage: Callable[..., Stage]) -> None:
     lost.core.react = lambda _what: setattr(lost.core, "to_client", b"x" * 100)
     lost.until(lambda: lost.end)
     assert lost.end is End.CLIENT_RESET
+
+
+def test_a_bug_of_a_core_ends_its_own_session(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def fail(what: tuple[Any, ...]) -> None:
+        if what[0] == "client":
+            raise ZeroDivisionError
+
+    on.core.react = fail
+    on.client.sendall(b"a")
+    on.until(lambda: on.end)
+    assert isinstance(on.end, ZeroDivisionError)
+    assert on.core.told[-1] == ("client lost",)
+
+
+def test_a_client_that_talks_while_an_answer_that_broke_off_is_delivered(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def fail(_what: tuple[Any, ...]) -> None:
+        on.core.to_client = b"x" * 10_000
+        on.core.failed = on.core.closing = True
+
+    on.core.react = fail
+    on.client.sendall(b"a")
+    on.until(lambda: on.core.closing)
+    on.client.sendall(b"b")
+    gevent.sleep(0.01)
+    assert on.end is None
+    assert len(on.client.recv(20_000)) == 10_000
+    on.until(lambda: on.end)
+    assert on.end is End.BACKEND_RESET
+
+
+def test_exchanges_are_recorded_when_their_answers_have_gone(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def answer(_what: tuple[Any, ...]) -> None:
+        on.core.to_client, on.core.over = b"answer", [answered()]
+
+    on.core.react = answer
+    on.client.sendall(b"a")
+    on.until(lambda: on.ended)
+    assert on.client.recv(9) == b"answer"
+    assert on.ended == [answered()]

@@ -9,7 +9,6 @@ from mcproxy.l7.frames import UNDEFINED_FLAGS, Frames
 from mcproxy.l7.from_backend import FromBackend
 from mcproxy.l7.from_client import FromClient
 from mcproxy.l7.relay import Relay
-from mcproxy.l7.stream import Stream
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag, Frame
 from tests.l7.book import OK, Book
@@ -99,8 +98,7 @@ class Lane:
     """A relay with or without its express lanes, and all that can be seen of it."""
 
     def __init__(self, express: bool) -> None:
-        self.records: list[Stream] = []
-        self.relay = relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", self.records.extend, 0.0)
+        self.relay = relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", 0.0)
         if not express:
             relay._client = SlowClient(relay.pair, relay._settings, 0.0)
             relay._backend = SlowBackend(relay.pair, relay._settings, 0.0)
@@ -112,7 +110,7 @@ class Lane:
             relay.take_for_backend(), relay.take_for_client(), relay.fault, repr(pair), pair.closed.last_id, pair.work,
             pair.done, pair.up_window, pair.down_window, pair.up.table.entries, pair.down.table.entries,
             [(s.id, s.state, s.status, s.up_window, s.down_window, s.down_left) for s in pair.streams.values()],
-            [(s.id, s.state, s.status, s.bytes_up, s.bytes_down, s.started, s.ended, s.end) for s in self.records],
+            [(s.id, s.state, s.status, s.bytes_up, s.bytes_down, s.ended, s.end) for s in relay.take_ended()],
         )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from h2.events import DataReceived, RequestReceived, ResponseReceived, StreamEnd
 
 from mcproxy.l7 import budgets
 from mcproxy.l7.relay import Relay
-from mcproxy.l7.stream import Stream, StreamEnd
+from mcproxy.l7.stream import StreamEnd
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import MAX_STREAM_ID, PREFACE, ErrorCode
 from tests.l7.book import OK, OURS, Book
@@ -179,15 +179,13 @@ def test_mutated_bytes_never_break_the_relay(seed: int) -> None:
         data[dice.randrange(len(data))] = dice.randrange(256)
     backend = CarelessBackend()
     backend.greeted = True
-    records: list[Stream] = []
-    book.relay._record = records.extend
     book.relay.receive_from_client(bytes(data), book.now)
     answers = bytearray(backend.receive(book.relay.take_for_backend()))
     if answers:
         answers[dice.randrange(len(answers))] = dice.randrange(256)
     book.relay.receive_from_backend(bytes(answers), book.now)
     book.relay.client_closed(book.now)
-    assert len({s.id for s in records}) == len(records)
+    assert len({s.id for s in book.records}) == len(book.records)
     assert not book.relay.pair.streams
 
 
@@ -195,8 +193,7 @@ class Machines:
     """h2 as the client, the relay, h2 as the backend: bytes carried until nobody says anything."""
 
     def __init__(self) -> None:
-        self.records: list[Stream] = []
-        self.relay = Relay(HOST, "192.0.2.1", lambda _: False, self.records.extend, 0.0)
+        self.relay = Relay(HOST, "192.0.2.1", lambda _: False, 0.0)
         self.client = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self.backend = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
         self.client.initiate_connection()
@@ -271,5 +268,6 @@ def test_two_real_state_machines_agree_through_the_relay() -> None:
         assert machines.heads[stream_id] == [*GET, ("x-n", str(number)), *OURS]
         assert machines.got[stream_id] == b"%d" % stream_id * 60_000
         assert machines.uploads[stream_id] == 100
-    assert [s.status for s in machines.records].count(421) == 8
-    assert {s.end for s in machines.records} == {StreamEnd.DONE, StreamEnd.ANSWERED}
+    records = machines.relay.take_ended()
+    assert [s.status for s in records].count(421) == 8
+    assert {s.end for s in records} == {StreamEnd.DONE, StreamEnd.ANSWERED}
