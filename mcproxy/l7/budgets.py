@@ -22,7 +22,8 @@ CACHE_BLOCKS = 1_024  # outcomes of one generation; about 3 KB each, two generat
 CACHE_BLOCK_BYTES = 2_048  # a larger block repeats too seldom for the memory it takes
 MAX_TABLE = 4_096  # bytes of a mirrored dynamic table: the default, which every peer takes
 
-# Bytes that wait -------------------------------------------------------------------------------------------------
+# Bytes, read and waiting -----------------------------------------------------------------------------------------
+BULK_SIZE = 262_144  # one read of a side that sends in bulk: a fifth less CPU than with 64 KiB, and 0.3 ms a turn
 MAX_HELD = 1 << 20  # DATA of a backend that overruns the client's windows; beyond it the backend is not read
 HELD_OVERHEAD = 128  # bytes that each piece of it counts for, whatever it holds
 BODY_STALL_SECONDS = 60.0  # a body of a declared length that makes no progress while its window is open

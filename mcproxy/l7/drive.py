@@ -31,13 +31,14 @@ from gevent import sleep
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
+from mcproxy.l7.budgets import BULK_SIZE
 from mcproxy.l7.dialling import Dial, Dialling
 from mcproxy.l7.tls import Lost, Stream
 from mcproxy.model import End, Exchanges, Reason, Refused
 from mcproxy.net.raw import READ, WRITE, IoWatcher
 from mcproxy.net.session import Cut, Session
 
-MAX_UNSENT = 262_144  # bytes that wait for a side before the other one is not read: two reads and their overhead
+MAX_UNSENT = BULK_SIZE  # bytes that wait for a side before the other one is not read
 MAX_OWED = 2 * MAX_UNSENT  # bytes that wait for a side before it is not read itself; more than the other's bulk makes
 TICK = 1.0  # seconds between two looks at the core's deadlines
 HURRY = 0.1  # the same, while the core is in a hurry
@@ -84,6 +85,9 @@ class Core(Protocol):
     def backend_failed(self, status: int, why: str, now: float) -> None: ...  # noqa: D102
     def tick(self, now: float) -> None: ...  # noqa: D102
     def drain(self, now: float) -> None: ...  # noqa: D102
+    def bulk_read(self) -> int:
+        """How many bytes to read of a backend that sends in bulk."""
+
     def take_for_client(self) -> bytes: ...  # noqa: D102
     def take_for_backend(self) -> bytes: ...  # noqa: D102
     def take_ended(self) -> Exchanges:
@@ -237,7 +241,7 @@ class Drive:
         if self._dialling is not None:
             self._dialled(self._dialling)
         if event is CLIENT:
-            if data := client.receive():
+            if data := client.receive(BULK_SIZE) if client.flows else client.receive():
                 core.receive_from_client(data, time.monotonic())
             if client.lost:
                 core.client_lost(time.monotonic())
@@ -245,7 +249,7 @@ class Drive:
                 core.client_closed(time.monotonic())
         elif event is BACKEND and self._backend is not None:
             backend = self._backend.stream
-            if data := backend.receive():
+            if data := backend.receive(core.bulk_read()) if backend.flows else backend.receive():
                 core.receive_from_backend(data, time.monotonic())
             if backend.ended and not core.wants_dial:
                 self._drop_backend()

@@ -21,6 +21,7 @@ from h2 import events
 from h11 import LocalProtocolError
 
 from mcproxy.l7 import http1_exchange as bounds
+from mcproxy.l7.budgets import BULK_SIZE
 from mcproxy.l7.http1_backend import BackendConnection, BackendFault
 from mcproxy.l7.http1_course import Course
 from mcproxy.l7.http1_exchange import Exchange
@@ -67,6 +68,10 @@ class Bridge(Course):
     def take_for_backend(self) -> bytes:
         """What waits for the backend."""
         return self._backend.take() if self._backend else b""
+
+    def bulk_read(self) -> int:
+        """How many bytes to read of a backend that sends in bulk; its frames are taken apart anyway."""
+        return BULK_SIZE
 
     def take_ended(self) -> list[Exchange]:
         """Exchanges that are over, each once."""

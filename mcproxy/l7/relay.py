@@ -260,6 +260,10 @@ class Relay:
 
     # Bytes out
 
+    def bulk_read(self) -> int:
+        """How many bytes to read of a backend that sends in bulk."""
+        return self._backend.bulk_read()
+
     def take_for_client(self) -> bytes:
         """What waits for the client; the caller sends it."""
         out = self.pair.to_client

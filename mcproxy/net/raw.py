@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import struct
 from collections.abc import Callable, Iterator
-from socket import AF_UNIX, IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_INFO
+from socket import AF_UNIX, IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_CORK, TCP_INFO
 from socket import SocketType as RawSocket
 from termios import TIOCOUTQ
 from typing import Any, Protocol, TypeVarTuple
@@ -19,7 +19,18 @@ READ, WRITE = 1, 2  # libev's EV_READ and EV_WRITE
 _LINGER_0 = struct.pack("ii", 1, 0)
 _TCP_ESTABLISHED, _TCP_CLOSE = 1, 7  # include/net/tcp_states.h
 
-__all__ = ["READ", "WRITE", "IoWatcher", "RawSocket", "abort", "is_established", "is_reset", "pauses", "unsent"]
+__all__ = [
+    "READ",
+    "WRITE",
+    "IoWatcher",
+    "RawSocket",
+    "abort",
+    "corked",
+    "is_established",
+    "is_reset",
+    "pauses",
+    "unsent",
+]
 
 
 class IoWatcher(Protocol):
@@ -40,6 +51,18 @@ def abort(sock: RawSocket) -> None:
     with contextlib.suppress(OSError):  # a socket that was reset may refuse options; closing is what counts
         sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_0)
     sock.close()
+
+
+@contextlib.contextmanager
+def corked(sock: RawSocket) -> Iterator[None]:
+    """Have what is sent meanwhile leave in full packets, and the rest at the end (tcp(7): TCP_CORK)."""
+    with contextlib.suppress(OSError):  # not TCP, or gone
+        sock.setsockopt(IPPROTO_TCP, TCP_CORK, 1)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(IPPROTO_TCP, TCP_CORK, 0)
 
 
 def is_established(sock: RawSocket) -> bool:

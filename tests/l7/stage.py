@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import gevent
 
+from mcproxy.l7.budgets import BULK_SIZE
 from mcproxy.l7.drive import Drive
 from mcproxy.l7.tls import Stream
 from mcproxy.model import End, Exchange, Exchanges
@@ -58,6 +59,9 @@ class Telling:
     def drain(self, now: float) -> None:
         self._tell("drain")
         self.closing = True
+
+    def bulk_read(self) -> int:
+        return BULK_SIZE
 
     def take_ended(self) -> Exchanges:
         ended, self.over = self.over, []

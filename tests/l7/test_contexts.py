@@ -114,6 +114,16 @@ def test_either_kind_of_key_and_only_good_ciphers(key: trustme.KeyType, tmp_path
             shake(server, context, "one.test")
 
 
+def test_the_client_chooses_among_good_ciphers(authority: Authority) -> None:
+    server = Contexts(()).server(LISTENER, route("one.test", authority.pair("one.test")))
+    for wanted in ("CHACHA20", "AESGCM"):
+        context = client_of(authority, ssl.TLSVersion.TLSv1_2)
+        context.set_ciphers(f"ECDHE+{wanted}:ECDHE+CHACHA20:ECDHE+AESGCM")
+        chosen = shake(server, context, "one.test").cipher()
+        assert chosen is not None
+        assert wanted in chosen[0].replace("AES256-GCM", "AESGCM").replace("-POLY1305", "")
+
+
 def test_tls_1_1_is_refused(authority: Authority) -> None:
     server = Contexts(()).server(LISTENER, route("one.test", authority.pair("one.test")))
     assert server.minimum_version is ssl.TLSVersion.TLSv1_2

@@ -5,6 +5,7 @@ import random
 import pytest
 from hpack import Encoder
 
+from mcproxy.l7.budgets import BULK_SIZE
 from mcproxy.l7.frames import UNDEFINED_FLAGS, Frames
 from mcproxy.l7.from_backend import FromBackend
 from mcproxy.l7.from_client import FromClient
@@ -192,3 +193,23 @@ def test_a_block_that_begins_like_a_known_one_waits_for_its_end() -> None:
     assert book.take_up() == []
     book.client(longer[-5:])
     assert [seen[:2] for seen in book.take_up()] == [("HEADERS!", 5)]
+
+
+@pytest.mark.parametrize("size", [16_384, 8_192, 100])
+def test_bulk_is_read_up_to_the_end_of_a_frame(size: int) -> None:
+    book = Book()
+    book.request(1)
+    book.client(http2.window_update(0, 1 << 30) + http2.window_update(1, 1 << 30))
+    book.answer(1, end=False)
+    bulk = http2.data(1, bytes(size)) * (2 * BULK_SIZE // size)
+    first = 65_536
+    book.relay.receive_from_backend(bulk[:first], book.now)
+    ask = book.relay.bulk_read()
+    assert BULK_SIZE - size < ask < BULK_SIZE + size + 9
+    book.relay.receive_from_backend(bulk[first : first + ask], book.now)
+    book.relay.take_for_client()
+    after, ask = first + ask, book.relay.bulk_read()
+    whole = bulk[after : after + ask]
+    book.relay.receive_from_backend(whole, book.now)
+    (passed,) = book.relay.pair.to_client
+    assert passed is whole, "nothing was copied"

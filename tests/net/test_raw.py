@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 
 from mcproxy.net import raw
-from mcproxy.net.raw import abort, is_established, pauses, unsent
+from mcproxy.net.raw import abort, corked, is_established, pauses, unsent
 from tests.peers import connect, is_reset, reset, until
 
 
@@ -37,6 +37,19 @@ def test_abort_of_a_closed_socket_is_harmless(pair: Pair) -> None:
     accepted.close()
     abort(accepted)
     assert accepted.fileno() == -1
+
+
+def test_what_is_sent_corked_leaves_together(pair: Pair) -> None:
+    client, accepted = pair
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    accepted.setblocking(False)
+    with corked(client):
+        client.send(b"one ")
+        client.send(b"two")
+        with pytest.raises(BlockingIOError):
+            accepted.recv(9)
+    accepted.setblocking(True)
+    assert accepted.recv(9) == b"one two"
 
 
 def test_a_fin_ends_being_established(pair: Pair) -> None:
