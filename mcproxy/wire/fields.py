@@ -8,6 +8,8 @@ disagree: names are tokens, content-length appears once, `:path` holds no contro
 
 import re
 from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
 
 from mcproxy.wire.hpack_block import Field
 
@@ -33,6 +35,8 @@ CONNECTION_SPECIFIC = frozenset((b"connection", b"proxy-connection", b"keep-aliv
 _NOT_PASSED = re.compile(rb"x[-_]forwarded[-_].*|x[-_]real[-_]ip|forwarded|proxy[-_]authorization").fullmatch
 # What else a check must look at.
 _WATCHED = CONNECTION_SPECIFIC | {b"te", b"host", b"content-length", b"content-type"}
+
+CACHED_VALUE = 128  # bytes: longer values repeat less, and would make the cache large
 
 
 class Malformed(Exception):
@@ -69,7 +73,7 @@ class Answer:
 def check_request(fields: list[Field]) -> Request:
     """A request's head. Raises Malformed, BadRequest."""
     pseudo, rest = _split(fields, REQUEST_PSEUDO)
-    seen = _check_regular(rest)
+    seen, all_pass = _check_regular(rest)
     method = pseudo.get(b":method", b"")
     if not _METHOD(method):
         raise Malformed("no :method, or not a token")
@@ -87,14 +91,14 @@ def check_request(fields: list[Field]) -> Request:
         pseudo.get(b":protocol", b""),
         _content_length(seen),
         seen.get(b"content-type", b"").startswith(b"application/grpc"),
-        any(_NOT_PASSED(field[0]) for field in rest),
+        not all_pass,
     )
 
 
 def check_answer(fields: list[Field]) -> Answer:
     """An answer's head. Raises Malformed."""
     pseudo, rest = _split(fields, frozenset((b":status",)))
-    seen = _check_regular(rest)
+    seen, _ = _check_regular(rest)
     status = pseudo.get(b":status", b"")
     if not _STATUS(status) or status == b"101":  # 101: section 8.6
         raise Malformed("no :status, or not one of HTTP/2")
@@ -109,7 +113,7 @@ def check_trailers(fields: list[Field]) -> None:
 
 def without_not_passed(fields: list[Field]) -> list[Field]:
     """The fields that may go on to the backend."""
-    return [field for field in fields if not _NOT_PASSED(field[0])]
+    return [field for field in fields if _kind(field[0]) is not _Kind.NOT_PASSED]
 
 
 def _split(fields: list[Field], known: frozenset[bytes]) -> tuple[dict[bytes, bytes], list[Field]]:
@@ -120,29 +124,65 @@ def _split(fields: list[Field], known: frozenset[bytes]) -> tuple[dict[bytes, by
             return pseudo, fields[position:]
         if name not in known or name in pseudo:
             raise Malformed("an unknown or repeated pseudo-field")
-        if not _VALUE(value):
+        if not _is_value(value):
             raise Malformed("a forbidden character in a pseudo-field")
         pseudo[name] = value
     return pseudo, []
 
 
-def _check_regular(fields: list[Field]) -> dict[bytes, bytes]:
-    """Check all regular fields; return those that some rule is about."""
+class _Kind(Enum):
+    """What the name of a regular field says of it."""
+
+    ORDINARY = "ordinary"
+    WATCHED = "watched"  # some rule is about it
+    NOT_PASSED = "not passed"
+    MALFORMED = "malformed"  # also a pseudo-field after a regular one
+
+
+_ORDINARY, _MALFORMED = _Kind.ORDINARY, _Kind.MALFORMED
+
+
+@lru_cache(maxsize=1024)
+def _kind(name: bytes) -> _Kind:
+    if not _NAME(name):
+        return _Kind.MALFORMED
+    if name in _WATCHED:
+        return _Kind.WATCHED
+    return _Kind.NOT_PASSED if _NOT_PASSED(name) else _Kind.ORDINARY
+
+
+@lru_cache(maxsize=4096)
+def _is_known_value(value: bytes) -> bool:
+    return _VALUE(value) is not None
+
+
+def _is_value(value: bytes) -> bool:
+    return _is_known_value(value) if len(value) <= CACHED_VALUE else _VALUE(value) is not None
+
+
+def _check_regular(fields: list[Field]) -> tuple[dict[bytes, bytes], bool]:
+    """Check all regular fields; return those that some rule is about, and whether all may pass."""
     seen: dict[bytes, bytes] = {}
+    all_pass = True
     for name, value in fields:
-        if not _NAME(name):
-            raise Malformed("a field name that is no lower-case token")  # also a pseudo-field after a regular one
-        if not _VALUE(value):
+        kind = _kind(name)
+        if kind is _MALFORMED:
+            raise Malformed("a field name that is no lower-case token")
+        if not _is_value(value):
             raise Malformed("a forbidden character in a field value")
-        if name in _WATCHED:
-            if name in CONNECTION_SPECIFIC:
-                raise Malformed("a connection-specific field")
-            if name == b"te" and value.lower() != b"trailers":
-                raise Malformed("te says something else than trailers")
-            if name in seen and name in (b"host", b"content-length"):
-                raise Malformed("host or content-length twice")
-            seen[name] = value
-    return seen
+        if kind is _ORDINARY:
+            continue
+        if kind is _Kind.NOT_PASSED:
+            all_pass = False
+            continue
+        if name in CONNECTION_SPECIFIC:
+            raise Malformed("a connection-specific field")
+        if name == b"te" and value.lower() != b"trailers":
+            raise Malformed("te says something else than trailers")
+        if name in seen and name in (b"host", b"content-length"):
+            raise Malformed("host or content-length twice")
+        seen[name] = value
+    return seen, all_pass
 
 
 def _check_target(method: bytes, pseudo: dict[bytes, bytes]) -> None:

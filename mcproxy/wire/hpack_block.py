@@ -143,7 +143,10 @@ def _decode(block: bytes, editor: _Editor, allowed: int, max_list: int, max_coun
     pos = _size_updates(block, editor, allowed)
     while pos < len(block):
         first = block[pos]
-        if first & 0x80:  # indexed (6.1)
+        if 0x80 < first <= 0x80 | STATIC_COUNT:  # indexed (6.1), in the static table
+            field = STATIC[first - 0x81]
+            pos += 1
+        elif first & 0x80:  # indexed
             index, pos = _integer(block, pos, 0x7F)
             field = editor.lookup(index)
         elif first & 0x40:  # literal with incremental indexing (6.2.1)
