@@ -94,7 +94,7 @@ class FromBackend(Frames):
                 stream.bytes_down += length
                 pair.work += 1
                 if flags:
-                    pair.backend_ended(stream)
+                    pair.finish(stream) if stream.state is CLIENT_ENDED else pair.backend_ended(stream)
             elif kind == HEADERS and flags == END_HEADERS:
                 outcome = outcome_of((table, buf[start:end]))
                 if outcome is None or outcome.usual is None or stream.status or stream.request.method in ODD_METHODS:

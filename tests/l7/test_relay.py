@@ -1,6 +1,7 @@
 """The relay as its owner sees it: how connections begin, fail, drain and end. And real state machines on both sides."""
 
 import random
+import sys
 
 import pytest
 from h2.config import H2Configuration
@@ -187,6 +188,28 @@ def test_mutated_bytes_never_break_the_relay(seed: int) -> None:
     book.relay.client_closed(book.now)
     assert len({s.id for s in book.records}) == len(book.records)
     assert not book.relay.pair.streams
+
+
+def test_a_request_among_many_costs_few_calls() -> None:
+    """A guard against work that creeps into the path of all of them; time would depend on the machine."""
+    book = Book()
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    for first in (1, 21, 41):  # the tables move in the first, the caches learn in the second
+        ids = range(first, first + 20, 2)
+        asked = b"".join(http2.headers(i, book.block(book.client_encoder, GET), True) for i in ids)
+        told = [http2.headers(i, book.block(book.backend_encoder, OK)) + http2.data(i, b"x", True) for i in ids]
+        calls = 0
+        sys.setprofile(count)
+        book.relay.receive_from_client(asked, book.now)
+        book.relay.receive_from_backend(b"".join(told), book.now)
+        sys.setprofile(None)
+        assert len(book.relay.take_ended()) == 10
+    assert calls <= 35, "3 for each of the ten, and a few for the two reads"
 
 
 class Machines:
