@@ -143,6 +143,7 @@ class _Side:
     def close(self) -> None:
         self._readable.close()
         self._writable.close()
+        del self._on  # or the collector would have to find out that nobody needs the two
 
 
 class Drive:

@@ -18,6 +18,7 @@ decide otherwise.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 from mcproxy.l7.budgets import BULK_SIZE, EMPTY, MAX_BLOCK, MAX_FRAGMENTS, Meter
 from mcproxy.wire.http2 import (
@@ -36,7 +37,8 @@ from mcproxy.wire.http2 import (
 )
 
 Verdict = bool | bytes | None
-Handler = Callable[[int, int, bytes, int, int], Verdict]  # flags, stream identifier, buffer, payload's start and end
+# A method: flags, stream identifier, buffer, payload's start and end.
+Handler = Callable[[Any, int, int, bytes, int, int], Verdict]
 
 # Plain integers: an attribute of an enum costs three times as much to read.
 END_STREAM = int(Flag.END_STREAM)
@@ -53,6 +55,9 @@ UNDEFINED_FLAGS = (0xF6, 0xD2, 0xFF, 0xFF, 0xFE, 0xF3, 0xFE, 0xFF, 0xFF, 0xFB)
 class Frames(ABC):
     """The frames of one side."""
 
+    # By type. Functions of the class: methods bound to an object and kept in it would leave it to the collector.
+    usual: ClassVar[tuple[Handler, ...]]
+
     def __init__(self, now: float) -> None:
         self.now = now
         self._tail = b""  # of the last read: a frame that is not whole
@@ -63,13 +68,7 @@ class Frames(ABC):
         self.block_since = 0.0  # when that began
         self._empty = Meter(EMPTY, "empty frames", now)
         self.meters = [self._empty]
-        self._usual = self._handlers()
-        self._expected: list[Handler] = [self._wants_settings] * KNOWN_FRAMES
-        self._expected[Frame.SETTINGS] = self._first_settings
-
-    @abstractmethod
-    def _handlers(self) -> list[Handler]:
-        """One for each type, by its number."""
+        self._expected = _AT_FIRST
 
     @abstractmethod
     def _unknown(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
@@ -122,7 +121,7 @@ class Frames(ABC):
         replaced: list[bytes] = []
         try:
             while True:
-                if self._expected is self._usual:
+                if self._expected is self.usual:
                     begin, pos = pos, self._express(buf, pos, size, replaced)
                     if replaced:
                         mark = _lay(out, mark, buf[run:begin], replaced)
@@ -151,7 +150,7 @@ class Frames(ABC):
         """One frame. Raises ConnectionFault."""
         try:
             if kind < KNOWN_FRAMES and stream_id <= MAX_STREAM_ID and not flags & UNDEFINED_FLAGS[kind]:
-                return self._expected[kind](flags, stream_id, buf, start, end)
+                return self._expected[kind](self, flags, stream_id, buf, start, end)
             return self._unusual(kind, flags, stream_id, buf[start:end])
         except StreamFault as fault:
             return self._stream_fault(fault)
@@ -159,12 +158,12 @@ class Frames(ABC):
     def _unusual(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Verdict:
         """A frame of an unknown type, or with bits set that have no meaning: those end here (section 4.1)."""
         if kind >= KNOWN_FRAMES:
-            if self._expected is not self._usual:
-                self._expected[Frame.PUSH_PROMISE](flags, stream_id, payload, 0, len(payload))
+            if self._expected is not self.usual:
+                self._expected[Frame.PUSH_PROMISE](self, flags, stream_id, payload, 0, len(payload))
             return self._unknown(flags, stream_id, payload, 0, len(payload))
         flags &= ~UNDEFINED_FLAGS[kind]
         stream_id &= MAX_STREAM_ID
-        verdict = self._expected[kind](flags, stream_id, payload, 0, len(payload))
+        verdict = self._expected[kind](self, flags, stream_id, payload, 0, len(payload))
         return frame_header(len(payload), kind, flags, stream_id) + payload if verdict is True else verdict
 
     # Header blocks (sections 4.3, 6.2 and 6.10)
@@ -191,8 +190,7 @@ class Frames(ABC):
         self._block_flags = flags
         self._fragments = [fragment]
         self.block_since = self.now
-        self._expected = [self._wants_continuation] * KNOWN_FRAMES
-        self._expected[Frame.CONTINUATION] = self._continuation
+        self._expected = _IN_A_BLOCK
         return None
 
     def _continuation(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
@@ -208,7 +206,7 @@ class Frames(ABC):
         block = b"".join(self._fragments)
         self._fragments = []
         self._block_id = 0
-        self._expected = self._usual
+        self._expected = self.usual
         verdict = self._block(stream_id, self._block_flags, block)
         return headers(stream_id, block, bool(self._block_flags & END_STREAM)) if verdict is True else verdict
 
@@ -221,8 +219,8 @@ class Frames(ABC):
     def _first_settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         if flags:
             return self._wants_settings(flags, stream_id, buf, start, end)
-        self._expected = self._usual
-        return self._usual[Frame.SETTINGS](flags, stream_id, buf, start, end)
+        self._expected = self.usual
+        return self.usual[Frame.SETTINGS](self, flags, stream_id, buf, start, end)
 
     def _no_continuation(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without a header block begun")
@@ -252,6 +250,14 @@ class Frames(ABC):
         if stream_id:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "an increment of 0")
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "an increment of 0")
+
+
+_AT_FIRST: tuple[Handler, ...] = tuple(
+    Frames._first_settings if kind is Frame.SETTINGS else Frames._wants_settings for kind in Frame
+)
+_IN_A_BLOCK: tuple[Handler, ...] = tuple(
+    Frames._continuation if kind is Frame.CONTINUATION else Frames._wants_continuation for kind in Frame
+)
 
 
 def _lay(out: list[bytes], mark: int, run: bytes, replaced: list[bytes]) -> int:

@@ -6,7 +6,7 @@ connection's fault ends the backend connection, which is the same as losing it (
 
 from mcproxy.l7.budgets import IDLE_TALK, TALK_FOR_WORK, Meter
 from mcproxy.l7.flow import hold
-from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, Frames, Handler, Verdict
+from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, Frames, Verdict
 from mcproxy.l7.header_link import ANSWERS, TRAILERS, Outcome
 from mcproxy.l7.pair import Pair
 from mcproxy.l7.settings import Settings
@@ -45,20 +45,6 @@ class FromBackend(Frames):
         self.settings = settings
         self._talk = Meter(IDLE_TALK, "frames without work", now)
         self.meters.append(self._talk)
-
-    def _handlers(self) -> list[Handler]:
-        return [
-            self._data,
-            self._headers,
-            self._priority,
-            self._rst_stream,
-            self._settings,
-            self._no_push,
-            self._ping,
-            self._goaway,
-            self._window_update,
-            self._no_continuation,
-        ]
 
     def _talks(self) -> None:
         """One more frame that carries nothing."""
@@ -303,3 +289,8 @@ class FromBackend(Frames):
     def _unknown(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         self._talks()
         return None
+
+    usual = (
+        _data, Frames._headers, _priority, _rst_stream, _settings, Frames._no_push, _ping, _goaway, _window_update,
+        Frames._no_continuation,
+    )  # fmt: skip

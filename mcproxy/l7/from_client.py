@@ -6,7 +6,7 @@ from the client's own block with our fields behind it. Everything that can go wr
 
 from mcproxy.l7.budgets import IDLE_TALK, SETTINGS, TALK_FOR_WORK, Meter
 from mcproxy.l7.flow import release, release_all
-from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, USUAL, WHOLE, Frames, Handler, Verdict
+from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, USUAL, WHOLE, Frames, Verdict
 from mcproxy.l7.header_link import REQUESTS, TRAILERS, Outcome, TooLarge
 from mcproxy.l7.pair import BackendState, Pair
 from mcproxy.l7.settings import Settings
@@ -49,20 +49,6 @@ class FromClient(Frames):
         self.meters += [self._settings_meter, self._talk]
         self.leaving = False  # it has sent GOAWAY: once its streams are over, so is the connection
         self.drained = False  # our PING after the first GOAWAY of a drain has come back
-
-    def _handlers(self) -> list[Handler]:
-        return [
-            self._data,
-            self._headers,
-            self._priority,
-            self._rst_stream,
-            self._settings,
-            self._no_push,
-            self._ping,
-            self._goaway,
-            self._window_update,
-            self._no_continuation,
-        ]
 
     def _talks(self) -> None:
         """One more frame that asks for nothing."""
@@ -345,3 +331,8 @@ class FromClient(Frames):
     def _unknown(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         self._talks()
         return None
+
+    usual = (
+        _data, Frames._headers, _priority, _rst_stream, _settings, Frames._no_push, _ping, _goaway, _window_update,
+        Frames._no_continuation,
+    )  # fmt: skip

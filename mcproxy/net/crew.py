@@ -26,8 +26,13 @@ class Crew:
 
     def spawn(self, job: Callable[..., object], *args: Any) -> None:
         """Have `job` run in the loop's next turn."""
-        one = self._resting.pop() if self._resting else greenlet(self._work, self._hub)
-        self._hub.loop.run_callback(one.switch, job, args)
+        run = self._hub.loop.run_callback
+        if self._resting:
+            one = self._resting.pop()
+        else:
+            one = greenlet(self._work, self._hub)
+            run(one.switch)  # without the job: what a greenlet is begun with, it keeps for life
+        run(one.switch, job, args)
 
     def close(self) -> None:
         """Send the resting ones home; those at work go when they have done their job."""
@@ -36,12 +41,13 @@ class Crew:
             self._hub.loop.run_callback(one.throw)
         self._resting.clear()
 
-    def _work(self, job: Callable[..., object], args: tuple[Any, ...]) -> None:
+    def _work(self) -> None:
         me = greenlet.getcurrent()
         resting, switch = self._resting, self._hub.switch
         while True:
+            job, args = switch()
             job(*args)
+            del job, args  # or they would live as long as this one rests
             if len(resting) >= self._max_resting:
                 return
             resting.append(me)
-            job, args = switch()

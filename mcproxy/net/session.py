@@ -295,6 +295,7 @@ class Session:
         if self._entered:
             shared.limits.leave(self.listener)
         connection = self.connection()
+        self._relay = self.carrier = None  # they know the session: it would be left to the collector
         self.account.end(connection)
         shared.ended(connection)
 

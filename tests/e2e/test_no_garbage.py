@@ -1,0 +1,79 @@
+"""A session that has ended is gone at once: nothing of it waits for the cyclic collector, which would stop the hub."""
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from mcproxy.l7.drive import Drive
+from mcproxy.net.session import Session
+from mcproxy.wire.http2 import Frame
+from tests.conftest import MakeBackend, MakeProxy, listener
+from tests.l7.backends import h2, l7_listener, says
+from tests.l7.peer import HOST
+from tests.l7.serving import SocketClient
+from tests.peers import Authority, client_hello, connect, echo, read_all, until
+
+SESSIONS = 5
+Ask = Callable[[int, Authority], None]
+
+
+@pytest.fixture
+def uncollected() -> Iterator[Callable[[], list[Any]]]:
+    """Without a collector: the sessions that are still there, but those that earlier tests have kept."""
+
+    def alive() -> list[Any]:
+        return [each for each in gc.get_objects() if type(each) in (Session, Drive)]
+
+    gc.collect()
+    gc.disable()
+    before = set(map(id, kept := alive()))
+    yield lambda: [each for each in alive() if id(each) not in before]
+    gc.enable()
+    del kept
+
+
+def over_l4(port: int, _authority: Authority) -> None:
+    with connect(port) as client:
+        client.sendall(client_hello("plain.test"))
+        assert client.recv(65_536)
+
+
+def over_http2(port: int, authority: Authority) -> None:
+    client = SocketClient(port, authority)
+    client.handshake()
+    client.request()
+    assert client.find(Frame.HEADERS)
+    client.close()
+
+
+def over_http1(port: int, authority: Authority) -> None:
+    with authority.client_context().wrap_socket(connect(port), server_hostname=HOST) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+        assert read_all(client).startswith(b"HTTP/1.1 200")
+
+
+def unknown_name(port: int, _authority: Authority) -> None:
+    with connect(port) as client:
+        client.sendall(client_hello("nobody.test"))
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+
+
+def broken_off(port: int, authority: Authority) -> None:
+    with connect(port) as client:
+        client.sendall(client_hello(HOST)[:-1])
+
+
+@pytest.mark.parametrize("ask", [over_l4, over_http2, over_http1, unknown_name, broken_off])
+def test_what_has_ended_is_gone(
+    ask: Ask, proxy: MakeProxy, backend: MakeBackend, authority: Authority, uncollected: Callable[[], list[Any]]
+) -> None:
+    served = l7_listener({HOST: backend(h2(says("here"))).address}, authority)
+    served["routes"] += listener({"plain.test": backend(echo).address})["routes"]
+    running = proxy({"listeners": [served]})
+    for _ in range(SESSIONS):
+        ask(running.port, authority)
+    until(lambda: sum(" connection " in line for line in running.lines) == SESSIONS, "the sessions to end")
+    until(lambda: not uncollected(), "nothing of them to be left")
