@@ -12,6 +12,13 @@ MAX_STREAMS = 256  # at once; browsers use 100, and a backend that wants fewer h
 EARLY_STREAMS = 100  # announced while the backend has not spoken: RFC 9113, section 6.5.2 recommends no fewer
 REMEMBERED_RESETS = 1_024  # closed streams whose late frames are expected; two flights of MAX_STREAMS, and room
 
+# One turn of the hub ---------------------------------------------------------------------------------------------
+# Frames of one side that are judged before other sessions have their turn: 0.2 ms, so that a client that sends the
+# smallest frames there are, below all rates, costs its neighbours no more than that.
+TURN_FRAMES = 128
+FAULT_COST = 4  # frames that one counts for whose fault ends a stream
+EXPRESS_FRAMES = 4  # frames of an express lane count for one
+
 # Header blocks ---------------------------------------------------------------------------------------------------
 MAX_HEADER_LIST = 65_536  # bytes, decoded, 32 for each field; large cookies and tokens fit, see RFC 9113, 6.5.2
 MAX_FIELDS = 256  # real requests have fewer than 60

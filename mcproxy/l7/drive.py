@@ -1,6 +1,6 @@
 """One l7 session on its sockets: whatever happens on either side is read, judged by a core, and what waits is sent.
 
-A core is HTTP without sockets (`Core`: the relay of relay.py, the bridge of http1.py). Nothing here waits for anything
+A core is HTTP without sockets (core.py: the relay of relay.py, the bridge of http1.py). Nothing here waits for anything
 while the session lives: four watchers call `Drive._on`, each saying what it is, and whatever happened is handled before
 the next does. So there is nothing to lock and nobody to wake, and an answer to the client never waits behind a body for
 the backend. The session's greenlet waits for the end alone, which comes to it as a switch, or thrown where something
@@ -25,16 +25,16 @@ import sys
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Protocol
 
 from gevent import sleep
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
 from mcproxy.l7.budgets import BULK_SIZE
+from mcproxy.l7.core import Core, Record
 from mcproxy.l7.dialling import Dial, Dialling
 from mcproxy.l7.tls import Lost, Stream
-from mcproxy.model import End, Exchanges, Reason, Refused
+from mcproxy.model import End, Reason, Refused
 from mcproxy.net.raw import READ, WRITE, IoWatcher
 from mcproxy.net.session import Cut, Session
 
@@ -47,53 +47,6 @@ LINGER = 2.0  # seconds for the client to end after us: a few round trips to any
 FLUSH_CHECK = 0.005  # seconds between two looks at what the client has not acknowledged yet
 
 
-Record = Callable[[Exchanges], None]
-
-
-class Core(Protocol):
-    """HTTP between a client and a backend, without sockets. Times are seconds of one monotonic clock."""
-
-    wants_dial: bool  # a new backend connection, in place of the one that there is
-    failed: bool  # with `closing`: by a RST
-    fault: str  # what went wrong, for the log
-
-    @property
-    def closing(self) -> bool:
-        """Send what waits for the client, and end."""
-
-    @property
-    def wants_client(self) -> bool:
-        """Whether to read the client."""
-
-    @property
-    def wants_backend(self) -> bool:
-        """Whether to read the backend."""
-
-    @property
-    def has_backend(self) -> bool:
-        """Whether the backend's connection is to be kept."""
-
-    @property
-    def hurried(self) -> bool:
-        """Whether to tick sooner."""
-
-    def receive_from_client(self, data: bytes, now: float) -> None: ...  # noqa: D102 - as their names say
-    def client_closed(self, now: float) -> None: ...  # noqa: D102
-    def client_lost(self, now: float) -> None: ...  # noqa: D102
-    def receive_from_backend(self, data: bytes, now: float) -> None: ...  # noqa: D102
-    def backend_closed(self, now: float) -> None: ...  # noqa: D102
-    def backend_failed(self, status: int, why: str, now: float) -> None: ...  # noqa: D102
-    def tick(self, now: float) -> None: ...  # noqa: D102
-    def drain(self, now: float) -> None: ...  # noqa: D102
-    def bulk_read(self) -> int:
-        """How many bytes to read of a backend that sends in bulk."""
-
-    def take_for_client(self) -> bytes: ...  # noqa: D102
-    def take_for_backend(self) -> bytes: ...  # noqa: D102
-    def take_ended(self) -> Exchanges:
-        """The exchanges that are over, each once."""
-
-
 class Event(StrEnum):
     """What has happened."""
 
@@ -101,11 +54,13 @@ class Event(StrEnum):
     BACKEND = "backend"
     WRITABLE = "writable"  # either
     WOKEN = "woken"  # by the sweeper, the end of a dial, or to drain
+    TURN = "turn"  # others had theirs
 
 
 # Members of an enum cost three times as much to read as a global.
 CLIENT = Event.CLIENT
 BACKEND = Event.BACKEND
+TURN = Event.TURN
 
 
 class State(StrEnum):
@@ -160,6 +115,7 @@ class Drive:
         self._client = _Side(client, Event.CLIENT, self._on)
         self._backend: _Side | None = None
         self._dialling: Dialling | None = None
+        self._turn = self._hub.loop.timer(0.0)
         self._waiting = False
         self._state = State.OPEN
         self._hurried = False
@@ -195,6 +151,7 @@ class Drive:
             if not core.closing:  # cut, by the sweeper or an operator: what was under way is over, and has its line
                 core.client_lost(time.monotonic())
             self._record(core.take_ended())
+            self._turn.close()
             self._client.close()
             self._drop_backend()
 
@@ -227,6 +184,8 @@ class Drive:
         client.want(core.wants_client and to_backend <= MAX_UNSENT and to_client <= MAX_OWED)
         if backend is not None:
             backend.want(core.wants_backend and to_client <= MAX_UNSENT and to_backend <= MAX_OWED)
+        if core.wants_turn:
+            self._turn.start(self._on, TURN)
 
     def _switch(self) -> Event:
         """Wait, in the session's greenlet."""
@@ -255,6 +214,8 @@ class Drive:
             if backend.ended and not core.wants_dial:
                 self._drop_backend()
                 core.backend_closed(time.monotonic())
+        elif event is TURN:
+            core.go_on(time.monotonic())
 
     def _send(self) -> None:
         """Send what waits for either side, over a new backend connection if that is asked for."""

@@ -20,7 +20,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from mcproxy.l7.budgets import BULK_SIZE, EMPTY, MAX_BLOCK, MAX_FRAGMENTS, Meter
+from mcproxy.l7.budgets import (
+    BULK_SIZE,
+    EMPTY,
+    EXPRESS_FRAMES,
+    FAULT_COST,
+    MAX_BLOCK,
+    MAX_FRAGMENTS,
+    TURN_FRAMES,
+    Meter,
+)
 from mcproxy.wire.http2 import (
     HEADER,
     HEADER_SIZE,
@@ -69,6 +78,8 @@ class Frames(ABC):
         self._empty = Meter(EMPTY, "empty frames", now)
         self.meters = [self._empty]
         self._expected = _AT_FIRST
+        self._left = 0  # of TURN_FRAMES, in this turn
+        self.unjudged = False  # whole frames may be left, for the next turn
 
     @abstractmethod
     def _unknown(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
@@ -104,7 +115,8 @@ class Frames(ABC):
             high, low, *_ = HEADER.unpack_from(self._tail)
             self._span = HEADER_SIZE + (high << 8 | low)
             missing = self._span - len(self._tail)
-        return missing + BULK_SIZE // self._span * self._span
+        size = min(BULK_SIZE, EXPRESS_FRAMES * TURN_FRAMES * self._span)
+        return missing + size // self._span * self._span
 
     @property
     def in_block(self) -> bool:
@@ -112,9 +124,14 @@ class Frames(ABC):
         return self._block_id > 0
 
     def receive(self, data: bytes, out: list[bytes]) -> None:
-        """Take what was read; what passes is appended to `out`. Raises ConnectionFault, `out` being right so far."""
+        """Take what was read; what passes is appended to `out`. Raises ConnectionFault, `out` being right so far.
+
+        A turn judges TURN_FRAMES; if more have come, `unjudged` says so, and the next turn is `receive(b"", out)`.
+        """
         buf = self._tail + data if self._tail else data
         pos = run = 0
+        self._left = TURN_FRAMES
+        self.unjudged = False
         mark = len(out)  # where the run belongs: a handler may append to `out`, unless it lets the frame pass
         size = len(buf)
         cut = HEADER.unpack_from
@@ -126,7 +143,7 @@ class Frames(ABC):
                     if replaced:
                         mark = _lay(out, mark, buf[run:begin], replaced)
                         run = pos
-                if size - pos < HEADER_SIZE:
+                if size - pos < HEADER_SIZE or self._left <= 0:
                     break
                 high, low, kind, flags, stream_id = cut(buf, pos)
                 start = pos + HEADER_SIZE
@@ -135,6 +152,7 @@ class Frames(ABC):
                     raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than SETTINGS_MAX_FRAME_SIZE")
                 if end > size:
                     break
+                self._left -= 1
                 verdict = self._judge(kind, flags, stream_id, buf, start, end)
                 if verdict is not True:
                     if verdict:
@@ -145,6 +163,7 @@ class Frames(ABC):
         finally:
             _lay(out, mark, buf[run:pos], replaced)
         self._tail = buf[pos:]
+        self.unjudged = self._left <= 0
 
     def _judge(self, kind: int, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         """One frame. Raises ConnectionFault."""
@@ -153,6 +172,7 @@ class Frames(ABC):
                 return self._expected[kind](self, flags, stream_id, buf, start, end)
             return self._unusual(kind, flags, stream_id, buf[start:end])
         except StreamFault as fault:
+            self._left -= FAULT_COST
             return self._stream_fault(fault)
 
     def _unusual(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Verdict:

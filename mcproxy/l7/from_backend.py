@@ -4,7 +4,7 @@ The backend's faults are not the client's: a stream's fault becomes 502, or RST_
 connection's fault ends the backend connection, which is the same as losing it (Relay).
 """
 
-from mcproxy.l7.budgets import IDLE_TALK, TALK_FOR_WORK, Meter
+from mcproxy.l7.budgets import EXPRESS_FRAMES, IDLE_TALK, TALK_FOR_WORK, Meter
 from mcproxy.l7.flow import hold
 from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, Frames, Verdict
 from mcproxy.l7.header_link import ANSWERS, TRAILERS, Outcome
@@ -58,7 +58,8 @@ class FromBackend(Frames):
         if not down.in_step or table.max_size > down.allowed:
             return pos
         stream_of, outcome_of, cut = pair.streams.get, ANSWERS.young.get, HEADER.unpack_from
-        while size - pos >= HEADER_SIZE:
+        most = more = EXPRESS_FRAMES * self._left
+        while size - pos >= HEADER_SIZE and more > 0:
             high, low, kind, flags, stream_id = cut(buf, pos)
             start = pos + HEADER_SIZE
             end = start + (high << 8 | low)
@@ -90,8 +91,10 @@ class FromBackend(Frames):
                 down.table = table = outcome.table
             else:
                 break
+            more -= 1
             pos = end
         pair.down_window = window
+        self._left -= (most - more) // EXPRESS_FRAMES
         return pos
 
     # Heads and trailers (section 8.1)

@@ -69,6 +69,14 @@ class Bridge(Course):
         """What waits for the backend."""
         return self._backend.take() if self._backend else b""
 
+    @property
+    def wants_turn(self) -> bool:
+        """Whether there is more to do: never, for one request at a time is little."""
+        return False
+
+    def go_on(self, now: float) -> None:
+        """Do more: there is never any."""
+
     def bulk_read(self) -> int:
         """How many bytes to read of a backend that sends in bulk; its frames are taken apart anyway."""
         return BULK_SIZE

@@ -26,8 +26,9 @@ requests costs a client a repetition, never an answer. A backend that vanishes w
 anything: its streams get 502, or RST_STREAM where the answer has begun.
 
 The owner calls `receive_from_client` and `receive_from_backend` with what it reads, `tick` about once a second, sends
-what `take_for_client` and `take_for_backend` return, and then records what `take_ended` does. While `choked_by_client`
-it doesn't read the backend. When `closing` is true it sends what is left and closes both connections.
+what `take_for_client` and `take_for_backend` return, and then records what `take_ended` does. It reads a side while
+`wants_client` or `wants_backend` says so; where `wants_turn` does, it calls `go_on` once others have had their turn.
+When `closing` is true it sends what is left and closes both connections.
 """
 
 from collections.abc import Callable
@@ -97,7 +98,17 @@ class Relay:
     @property
     def wants_client(self) -> bool:
         """Whether to read the client."""
-        return not self.pair.closing
+        return not (self.pair.closing or self._client.unjudged)
+
+    @property
+    def wants_backend(self) -> bool:
+        """Whether to read the backend: not while it has sent far beyond the client's windows."""
+        return self.pair.held_bytes <= MAX_HELD and not self._backend.unjudged
+
+    @property
+    def wants_turn(self) -> bool:
+        """Whether frames that were read have still to be judged: see `go_on`."""
+        return (self._client.unjudged or (self._backend.unjudged and self.has_backend)) and not self.pair.closing
 
     @property
     def has_backend(self) -> bool:
@@ -120,7 +131,7 @@ class Relay:
         try:
             if not self._greeted:
                 data = self._greeting(data)
-            if data:
+            if data or self._client.unjudged:
                 self._client.receive(data, pair.to_backend)
         except ConnectionFault as fault:
             self.fault = str(fault)
@@ -157,6 +168,13 @@ class Relay:
 
     # What else happens
 
+    def go_on(self, now: float) -> None:
+        """Judge more of what was read: another turn."""
+        if self._client.unjudged:
+            self.receive_from_client(b"", now)
+        if self._backend.unjudged:
+            self.receive_from_backend(b"", now)
+
     def backend_failed(self, status: int, why: str, now: float) -> None:
         """It could not be reached: requests are answered with `status`, 502 or 504."""
         self.pair.now = now
@@ -166,6 +184,8 @@ class Relay:
 
     def backend_closed(self, now: float) -> None:
         """Its connection has ended, cleanly or not."""
+        while self._backend.unjudged and self.has_backend and not self.pair.closing:
+            self.receive_from_backend(b"", now)
         self.pair.now = now
         self._lose_backend(502, StreamEnd.BACKEND_GONE)
         self._settle()
@@ -240,11 +260,6 @@ class Relay:
             ):
                 pair.to_backend.append(rst_stream(stream.id, ErrorCode.CANCEL))
                 pair.cut(stream, ErrorCode.CANCEL, StreamEnd.CLIENT_FAULT)
-
-    @property
-    def choked_by_client(self) -> bool:
-        """The backend has sent far beyond the client's windows: don't read it until the client has opened them."""
-        return self.pair.held_bytes > MAX_HELD
 
     def _settle(self) -> None:
         """End the connection once it has nothing left to do."""

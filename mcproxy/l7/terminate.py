@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from mcproxy.l7 import tls
 from mcproxy.l7.contexts import Contexts
-from mcproxy.l7.drive import Core, Drive, Record
+from mcproxy.l7.core import Core, Record
+from mcproxy.l7.drive import Drive
 from mcproxy.l7.http1 import Bridge
 from mcproxy.l7.relay import Relay
 from mcproxy.l7.tls import Lost, Stream
@@ -43,15 +44,6 @@ class _Handshake:
         """The session looks at `Shared.draining` later."""
 
 
-class Http2Core(Relay):
-    """The HTTP/2 relay as `Drive` wants it."""
-
-    @property
-    def wants_backend(self) -> bool:
-        """What the relay holds for the client has a bound of its own, beside what is on its way."""
-        return not self.choked_by_client
-
-
 class Terminator:
     """Runs l7 sessions."""
 
@@ -77,7 +69,7 @@ class Terminator:
         except Lost as lost:
             raise Refused(Reason.TLS_FAILED, str(lost)) from lost
         session.client = stream.sock
-        core: Core = (Http2Core if stream.protocol == "h2" else Bridge)(
+        core: Core = (Relay if stream.protocol == "h2" else Bridge)(
             route.hostname, session.address[0], _leads_to(route), time.monotonic()
         )
         dial, record = self._dialler(session, route, stream.protocol), self._book(_origin(session, stream.protocol))

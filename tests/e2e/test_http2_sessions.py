@@ -283,3 +283,13 @@ def test_cutting_while_the_backend_is_dialled(rig: Rig, full: int) -> None:
     server.proxy.call(session.cut, Cut(End.KILLED))
     until(lambda: server.ends == [End.KILLED.value], "the session to end")
     assert client.wait() is None
+
+
+def test_the_smallest_frames_all_arrive_in_many_turns(rig: Rig, backend: MakeBackend) -> None:
+    server = rig.server(backend(careless()))
+    client = rig.client(server)
+    client.handshake()
+    client.request(1, POST, end=False)
+    count = 20_000
+    client.send(http2.data(1, b"x") * count + http2.data(1, b"", end_stream=True))
+    until(lambda: [(s.bytes_up, s.end) for s in server.records] == [(count, StreamEnd.DONE.value)], "its record")

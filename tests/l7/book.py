@@ -51,6 +51,8 @@ class Book:
         self.take_down()
 
     def collect(self) -> None:
+        while self.relay.wants_turn:
+            self.relay.go_on(self.now)
         data = self.relay.take_for_backend()
         if not self._greeted and data:
             assert data.startswith(PREFACE)

@@ -114,6 +114,8 @@ class MemoryClient:
     def send(self, data: bytes) -> None:
         self.relay.receive_from_client(data, self.now)
         while True:
+            while self.relay.wants_turn:
+                self.relay.go_on(self.now)
             up = self.relay.take_for_backend()
             self.inbox += self.cutter.feed(self.relay.take_for_client())
             if not up:

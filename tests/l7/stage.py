@@ -23,6 +23,7 @@ class Telling:
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
+        self.wants_turn = False
         self.wants_dial = self.closing = self.failed = self.hurried = False
         self.wants_client = self.wants_backend = self.has_backend = True
         self.fault = ""
@@ -59,6 +60,9 @@ class Telling:
     def drain(self, now: float) -> None:
         self._tell("drain")
         self.closing = True
+
+    def go_on(self, now: float) -> None:
+        self._tell("go on")
 
     def bulk_read(self) -> int:
         return BULK_SIZE

@@ -316,3 +316,21 @@ def test_exchanges_are_recorded_when_their_answers_have_gone(stage: Callable[...
     on.until(lambda: on.ended)
     assert on.client.recv(9) == b"answer"
     assert on.ended == [answered()]
+
+
+def test_what_a_core_leaves_is_done_in_turns_of_their_own(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def leave(_what: tuple[Any, ...]) -> None:
+        on.core.wants_turn = on.core.told.count(("go on",)) < 3
+
+    on.core.react = leave
+    on.client.sendall(b"a")
+    on.until(lambda: on.core.told.count(("go on",)) == 3)
+    on.client.sendall(b"b")
+    on.until(lambda: ("client", b"b") in on.core.told)
+    assert [what for what in on.core.told if what != ("tick",)] == [
+        ("client", b"a"),
+        *[("go on",)] * 3,
+        ("client", b"b"),
+    ]

@@ -5,15 +5,16 @@ import random
 import pytest
 from hpack import Encoder
 
-from mcproxy.l7.budgets import BULK_SIZE
+from mcproxy.l7.budgets import BULK_SIZE, FAULT_COST, TURN_FRAMES
 from mcproxy.l7.frames import UNDEFINED_FLAGS, Frames
 from mcproxy.l7.from_backend import FromBackend
 from mcproxy.l7.from_client import FromClient
 from mcproxy.l7.relay import Relay
+from mcproxy.l7.stream import StreamEnd
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag, Frame
 from tests.l7.book import OK, Book
-from tests.l7.peer import GET, HOST, POST, frame
+from tests.l7.peer import GET, HOST, POST, Cutter, frame
 
 
 def test_flags_that_mean_something_are_not_undefined() -> None:
@@ -204,12 +205,57 @@ def test_bulk_is_read_up_to_the_end_of_a_frame(size: int) -> None:
     bulk = http2.data(1, bytes(size)) * (2 * BULK_SIZE // size)
     first = 65_536
     book.relay.receive_from_backend(bulk[:first], book.now)
+    book.collect()
     ask = book.relay.bulk_read()
-    assert BULK_SIZE - size < ask < BULK_SIZE + size + 9
+    most = min(BULK_SIZE, 4 * TURN_FRAMES * (size + 9))
+    assert most - size - 9 < ask < most + size + 9
     book.relay.receive_from_backend(bulk[first : first + ask], book.now)
-    book.relay.take_for_client()
+    book.collect()
     after, ask = first + ask, book.relay.bulk_read()
     whole = bulk[after : after + ask]
     book.relay.receive_from_backend(whole, book.now)
     (passed,) = book.relay.pair.to_client
     assert passed is whole, "nothing was copied"
+
+
+def test_a_turn_is_bounded_whatever_comes() -> None:
+    book = Book()
+    book.request(1, POST, end=False)
+    book.drop()
+    tiny, count = http2.data(1, b"x"), 3 * TURN_FRAMES
+    book.relay.receive_from_client(tiny * count + tiny[:-1], book.now)
+    assert len(book.relay.take_for_backend()) == TURN_FRAMES * len(tiny)
+    turns = 1
+    while book.relay.wants_turn:
+        assert not book.relay.wants_client
+        book.relay.go_on(book.now)
+        turns += 1
+    assert turns == 4, "the last one finds a frame that is not whole"
+    assert book.relay.wants_client
+    book.relay.receive_from_client(tiny[-1:], book.now)
+    assert book.relay.pair.streams[1].bytes_up == count + 1
+
+
+def test_faults_of_streams_take_more_of_a_turn() -> None:
+    book = Book()
+    book.relay.receive_from_client(
+        b"".join(
+            http2.headers(i, book.block(book.client_encoder, [*GET, ("te", "x")]), True) for i in range(1, 401, 2)
+        ),
+        book.now,
+    )
+    assert len(Cutter().feed(book.relay.take_for_client())) == -(-TURN_FRAMES // (1 + FAULT_COST))
+
+
+def test_what_a_backend_sent_before_its_end_is_judged_before_it() -> None:
+    book = Book()
+    book.request(1)
+    book.drop()
+    tiny = http2.data(1, b"x")
+    book.answer(1, end=False)
+    book.relay.receive_from_backend(tiny * 20 * TURN_FRAMES + http2.data(1, b"", end_stream=True), book.now)
+    assert book.relay.wants_turn
+    assert not book.relay.wants_backend
+    book.relay.backend_closed(book.now)
+    assert [(s.end, s.bytes_down) for s in book.records] == [(StreamEnd.DONE, 20 * TURN_FRAMES)]
+    assert not book.relay.wants_turn

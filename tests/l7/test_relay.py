@@ -231,6 +231,8 @@ class Machines:
             up = self.client.data_to_send()
             if up:
                 self.relay.receive_from_client(up, 0.0)
+            while self.relay.wants_turn:
+                self.relay.go_on(0.0)
             for event in self.backend.receive_data(self.relay.take_for_backend()):
                 self.serve(event)
             for stream_id in list(self.bodies):
