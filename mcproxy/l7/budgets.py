@@ -25,7 +25,7 @@ MAX_FIELDS = 256  # real requests have fewer than 60
 MAX_BLOCK = 81_920  # bytes, encoded: MAX_HEADER_LIST as literals, and its overhead
 MAX_FRAGMENTS = 64  # frames of one block; five full ones hold MAX_BLOCK
 BLOCK_SECONDS = 10.0  # from HEADERS to END_HEADERS, which a client sends in one breath
-CACHE_BLOCKS = 1_024  # outcomes of one generation; about 3 KB each, two generations, three kinds
+CACHE_BLOCKS = 1_024  # outcomes of one generation; about 3 KB each, two generations, four kinds
 CACHE_BLOCK_BYTES = 2_048  # a larger block repeats too seldom for the memory it takes
 MAX_TABLE = 4_096  # bytes of a mirrored dynamic table: the default, which every peer takes
 

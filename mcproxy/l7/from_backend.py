@@ -7,7 +7,7 @@ connection's fault ends the backend connection, which is the same as losing it (
 from mcproxy.l7.budgets import EXPRESS_FRAMES, IDLE_TALK, TALK_FOR_WORK, Meter
 from mcproxy.l7.flow import hold
 from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, Frames, Verdict
-from mcproxy.l7.header_link import ANSWERS, TRAILERS, Outcome
+from mcproxy.l7.header_link import ANSWER_TRAILERS, ANSWERS, Outcome
 from mcproxy.l7.pair import Pair
 from mcproxy.l7.settings import Settings
 from mcproxy.l7.stream import Closed, Held, Stream, StreamEnd, StreamState
@@ -135,7 +135,7 @@ class FromBackend(Frames):
     def _later_block(self, stream: Stream | None, stream_id: int, flags: int, block: bytes) -> Verdict:
         """Trailers, or the answer to a request that is no more."""
         pair = self.pair
-        outcome = pair.down.read(block, TRAILERS)
+        outcome = pair.down.read(block, ANSWER_TRAILERS)
         if stream is None:
             why = self._stray(stream_id, "HEADERS")
             if why is Closed.RESET_BY_CLIENT:  # it will ignore it, and its table stays in step

@@ -7,7 +7,7 @@ from the client's own block with our fields behind it. Everything that can go wr
 from mcproxy.l7.budgets import IDLE_TALK, SETTINGS, TALK_FOR_WORK, Meter
 from mcproxy.l7.flow import release, release_all
 from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, USUAL, WHOLE, Frames, Verdict
-from mcproxy.l7.header_link import REQUESTS, TRAILERS, Outcome, TooLarge
+from mcproxy.l7.header_link import REQUEST_TRAILERS, REQUESTS, Outcome, TooLarge
 from mcproxy.l7.pair import BackendState, Pair
 from mcproxy.l7.settings import Settings
 from mcproxy.l7.stream import Closed, Stream, StreamEnd, StreamState
@@ -151,7 +151,7 @@ class FromClient(Frames):
         pair = self.pair
         if not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream of the server's")  # section 5.1.1
-        outcome = pair.up.read(block, TRAILERS)
+        outcome = pair.up.read(block, REQUEST_TRAILERS)
         stream = pair.streams.get(stream_id)
         if stream is None:
             pair.up.withheld(outcome)

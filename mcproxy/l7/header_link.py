@@ -28,9 +28,11 @@ from mcproxy.wire.fields import (
     BadRequest,
     Malformed,
     Request,
+    RequestTrailers,
     check_answer,
+    check_answer_trailers,
     check_request,
-    check_trailers,
+    check_request_trailers,
     without_not_passed,
 )
 from mcproxy.wire.hpack_block import CLEAR_TABLE, EMPTY, CompressionFault, Field, Table, decode, encode, encode_integer
@@ -52,7 +54,7 @@ class Outcome(Generic[T]):
         self.fields = fields
         self.table = after
         self.moved = after is not before  # the sender's table changed
-        self.value: T | None = None  # None where `fault` is not, and for trailers
+        self.value: T | None = None  # None where `fault` is not, and for an answer's trailers
         self.fault: Exception | None = None  # Malformed, BadRequest, TooLarge
         self.plain = True  # may pass as it is
         self.simple = False  # a request that is right whatever its flags and the connection are
@@ -105,8 +107,9 @@ class BlockCache(Generic[T]):
             outcome.value = self.check(decoded.fields)
         except (Malformed, BadRequest) as fault:
             outcome.fault = fault
-        if isinstance(outcome.value, Request):
+        if isinstance(outcome.value, Request | RequestTrailers):
             outcome.plain = not outcome.value.rewrite
+        if isinstance(outcome.value, Request):
             outcome.simple = not outcome.value.protocol and outcome.value.content_length <= 0
             if outcome.simple and outcome.plain:
                 outcome.usual = outcome.value
@@ -117,7 +120,8 @@ class BlockCache(Generic[T]):
 
 REQUESTS = BlockCache(check_request)
 ANSWERS = BlockCache(check_answer)
-TRAILERS = BlockCache(check_trailers)
+REQUEST_TRAILERS = BlockCache(check_request_trailers)
+ANSWER_TRAILERS = BlockCache(check_answer_trailers)
 
 
 class HeaderLink:

@@ -63,6 +63,13 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestTrailers:
+    """What ends a request's body."""
+
+    rewrite: bool = False  # has a field that is not passed
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The head of an answer, final or interim."""
 
@@ -105,8 +112,15 @@ def check_answer(fields: list[Field]) -> Answer:
     return Answer(int(status), _content_length(seen))
 
 
-def check_trailers(fields: list[Field]) -> None:
-    """Trailers (section 8.1). Raises Malformed."""
+def check_request_trailers(fields: list[Field]) -> RequestTrailers:
+    """A request's trailers (section 8.1). Raises Malformed."""
+    _, rest = _split(fields, frozenset())
+    _, all_pass = _check_regular(rest)
+    return RequestTrailers(not all_pass)
+
+
+def check_answer_trailers(fields: list[Field]) -> None:
+    """An answer's trailers (section 8.1). Raises Malformed."""
     _, rest = _split(fields, frozenset())
     _check_regular(rest)
 

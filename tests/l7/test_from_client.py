@@ -34,6 +34,16 @@ def test_the_clients_word_on_its_address_is_replaced() -> None:
     assert book.take_up() == [("HEADERS!", 7, [*GET, *OURS])]
 
 
+def test_the_clients_word_on_its_address_is_dropped_from_trailers() -> None:
+    book = Book()
+    for stream_id, indexed in ((1, False), (3, True), (5, True)):
+        book.request(stream_id, POST, end=False)
+        book.drop()
+        book.request(stream_id, [("x-sum", "1"), ("x-forwarded-for", "10.0.0.1")], indexed=indexed)
+        assert book.take_up() == [("HEADERS!", stream_id, [("x-sum", "1")])]
+    assert not book.relay.pair.up.in_step
+
+
 def test_bodies_and_trailers_pass_as_they_are() -> None:
     book = Book()
     book.request(1, POST, end=False)

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 
 from mcproxy.wire.fields import (
@@ -5,8 +7,9 @@ from mcproxy.wire.fields import (
     BadRequest,
     Malformed,
     check_answer,
+    check_answer_trailers,
     check_request,
-    check_trailers,
+    check_request_trailers,
     without_not_passed,
 )
 from mcproxy.wire.hpack_block import Field
@@ -174,10 +177,16 @@ def test_malformed_answers(fields: list[Field]) -> None:
         check_answer(fields)
 
 
-def test_trailers() -> None:
-    check_trailers([(b"grpc-status", b"0")])
-    check_trailers([])
+@pytest.mark.parametrize("check", [check_request_trailers, check_answer_trailers])
+def test_trailers(check: Callable[[list[Field]], object]) -> None:
+    check([(b"grpc-status", b"0")])
+    check([])
     with pytest.raises(Malformed):
-        check_trailers([(b":method", b"GET")])
+        check([(b":method", b"GET")])
     with pytest.raises(Malformed):
-        check_trailers([(b"x-a", b"1"), (b":status", b"200")])
+        check([(b"x-a", b"1"), (b":status", b"200")])
+
+
+def test_the_clients_word_on_where_it_is_goes_no_further_in_trailers() -> None:
+    assert check_request_trailers([(b"x-a", b"1"), (b"x-forwarded-for", b"1.2.3.4")]).rewrite
+    assert not check_request_trailers([(b"x-a", b"1")]).rewrite
