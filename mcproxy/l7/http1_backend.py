@@ -4,6 +4,10 @@ h2 closes its whole state machine when a GOAWAY comes, while RFC 9113, section 6
 finish. So GOAWAY frames are taken out of the stream before h2 sees it, and kept as what they say: this connection takes
 no further request, and requests above a number were not processed.
 
+h2 also expects of a 304 a body as long as its content-length, which is that of another answer (RFC 9110, section 8.6),
+and looks when DATA comes. So an empty DATA frame that ends an answer is given to it as trailers without a field. That a
+body has the length that was declared, h11 checks on its way to the client.
+
 Any fault that h2 finds ends this connection, never more: the next request gets another one. Windows are given back as
 soon as bytes are taken, because back-pressure is that nobody reads a backend whose client doesn't keep up.
 """
@@ -17,7 +21,7 @@ from hpack.exceptions import HPACKError
 from hyperframe.exceptions import HyperframeError
 
 from mcproxy.wire.hpack_block import Field
-from mcproxy.wire.http2 import HEADER, HEADER_SIZE, MAX_FRAME_SIZE, MAX_STREAM_ID, ErrorCode, Frame
+from mcproxy.wire.http2 import HEADER, HEADER_SIZE, MAX_FRAME_SIZE, MAX_STREAM_ID, ErrorCode, Flag, Frame, headers
 
 WINDOW = 1 << 20  # bytes that the backend may send ahead: enough for 1 Gbit/s at 8 ms, few enough to hold
 MAX_GOAWAY = 4_096  # bytes with its debug data, which is for people
@@ -110,7 +114,7 @@ class BackendConnection:
     def receive(self, data: bytes) -> list[Event]:
         """Take what came. Raises BackendFault."""
         try:
-            passed = self._without_goaway(data)
+            passed = self._for_h2(data)
             events: list[Event] = self._h2.receive_data(passed) if passed else []
             for event in events:
                 if isinstance(event, DataReceived) and event.flow_controlled_length:
@@ -123,8 +127,8 @@ class BackendConnection:
         self.accepts = False
         return BackendFault(f"{type(error).__name__}: {error}")
 
-    def _without_goaway(self, data: bytes) -> bytes:
-        """Keep GOAWAY frames back, and act on them."""
+    def _for_h2(self, data: bytes) -> bytes:
+        """Keep GOAWAY frames back, and act on them; make trailers of the empty DATA that ends an answer."""
         if not self._held and len(data) <= self._passing:
             self._passing -= len(data)
             return data
@@ -136,14 +140,16 @@ class BackendConnection:
             if len(data) - at < HEADER_SIZE:
                 self._held = data[at:]
                 break
-            high, low, kind, _flags, _stream = HEADER.unpack_from(data, at)
+            high, low, kind, flags, stream = HEADER.unpack_from(data, at)
             size = HEADER_SIZE + (high << 8 | low)
             if size > HEADER_SIZE + MAX_FRAME_SIZE:  # h2 would first wait for all of it
                 raise ValueError(f"a frame of {size - HEADER_SIZE} bytes")
             if not self.heard and kind != Frame.SETTINGS:
                 raise ValueError("no HTTP/2: it does not begin with SETTINGS")  # RFC 9113, section 3.4
             self.heard = True
-            if kind != Frame.GOAWAY:
+            if kind == Frame.DATA and size == HEADER_SIZE and flags & Flag.END_STREAM:
+                out.append(headers(stream & MAX_STREAM_ID, b"", end_stream=True))
+            elif kind != Frame.GOAWAY:
                 out.append(data[at : at + size])
                 self._passing = max(0, at + size - len(data))
             elif size > HEADER_SIZE + MAX_GOAWAY or size < HEADER_SIZE + 8:

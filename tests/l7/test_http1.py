@@ -132,6 +132,30 @@ def test_head_has_no_body_and_204_and_304_neither() -> None:
     assert not book.closing()
 
 
+def test_a_304_tells_the_length_that_another_answer_would_have() -> None:
+    book = Book()
+    for _ in range(2):
+        book.send(GET)
+        book.do(book.backend.answer, 304, [("content-length", "100")])
+        book.do(book.backend.data, b"", end=True)
+        assert book.got() == b"HTTP/1.1 304 Not Modified\r\ncontent-length: 100\r\n\r\n"
+    assert len(book.backends) == 1
+    assert not book.closing()
+
+
+@pytest.mark.parametrize("ends_in_data", [False, True])
+def test_a_body_shorter_than_was_declared_is_no_answer(ends_in_data: bool) -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, [("content-length", "3")])
+    book.do(book.backend.data, b"ab", end=not ends_in_data)
+    if ends_in_data:
+        book.do(book.backend.data, b"", end=True)
+    assert book.closing()
+    assert book.failed()
+    assert book.records[0].end is StreamEnd.BACKEND_GONE
+
+
 @pytest.mark.parametrize(
     ("raw", "status"),
     [

@@ -1,7 +1,7 @@
 """The HTTP/2 connection behind an HTTP/1.1 client: GOAWAY, windows, and backends that break rules."""
 
 import pytest
-from h2.events import DataReceived, ResponseReceived
+from h2.events import DataReceived, ResponseReceived, StreamEnded
 
 from mcproxy.l7.http1_backend import MAX_GOAWAY, BackendConnection, BackendFault
 from mcproxy.wire.http2 import MAX_STREAM_ID
@@ -77,6 +77,20 @@ def test_the_first_frame_is_settings() -> None:
         BackendConnection().receive(b"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + bytes(8))
     with pytest.raises(BackendFault):
         BackendConnection().receive(b"HTTP/1.1 505 HTTP Version Not Supported\r\n\r\n")
+
+
+@pytest.mark.parametrize("cut", range(12))
+def test_a_304_may_say_a_length_and_end_in_data(cut: int) -> None:
+    """The length is that of another answer (RFC 9110, section 8.6)."""
+    ours, theirs = connected()
+    ours.request(FIELDS, end=True)
+    theirs.receive(ours.take())
+    theirs.answer(304, [("content-length", "100")])
+    theirs.data(b"", end=True)
+    flow = theirs.h2.data_to_send()
+    events = ours.receive(flow[: len(flow) - cut]) + ours.receive(flow[len(flow) - cut :])
+    assert isinstance(events[-1], StreamEnded)
+    assert ours.accepts
 
 
 def test_the_window_is_given_back() -> None:
