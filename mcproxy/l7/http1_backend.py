@@ -27,7 +27,12 @@ WINDOW = 1 << 20  # bytes that the backend may send ahead: enough for 1 Gbit/s a
 MAX_GOAWAY = 4_096  # bytes with its debug data, which is for people
 MAX_HEADER_LIST = 65_536  # bytes of an answer's fields, as on the HTTP/2 side
 
-_CONFIG = H2Configuration(client_side=True, header_encoding=None, normalize_outbound_headers=False)
+_CONFIG = H2Configuration(
+    client_side=True,
+    header_encoding=None,
+    normalize_inbound_headers=False,  # it joins cookie fields, which mean nothing in an answer, and puts them last
+    normalize_outbound_headers=False,
+)
 _SETTINGS = {
     SettingCodes.ENABLE_PUSH: 0,
     SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,

@@ -93,6 +93,16 @@ def test_a_304_may_say_a_length_and_end_in_data(cut: int) -> None:
     assert ours.accepts
 
 
+def test_the_fields_of_an_answer_stay_as_they_are() -> None:
+    ours, theirs = connected()
+    ours.request(FIELDS, end=True)
+    theirs.receive(ours.take())
+    said = [("set-cookie", "a=1"), ("cookie", "b"), ("x-a", ""), ("set-cookie", "c=2"), ("cookie", "d")]
+    theirs.answer(200, said, end=True)
+    (head,) = (each for each in ours.receive(theirs.h2.data_to_send()) if isinstance(each, ResponseReceived))
+    assert head.headers[1:] == [(name.encode(), value.encode()) for name, value in said]
+
+
 def test_the_window_is_given_back() -> None:
     ours, theirs = connected()
     ours.request(FIELDS, end=True)
