@@ -1,0 +1,299 @@
+"""What one client's attack costs another client: the latency of small requests over HTTP/2, quiet and attacked.
+
+    python -m tests.bench.neighbours [--seconds 3] [--rounds 3] [--share 0.25] [--only NAME ...]
+
+The victim asks for 128 bytes, one request at a time, PAUSE after each answer, in phases that alternate: quiet,
+attacked, quiet, attacked ... The attacker is a process of its own that gets core 1 only while nobody else wants it;
+victim and nghttpd (the h2c backend; Debian: nghttp2-server) have that core, the proxy has core 0. An attacker that is
+thrown out comes again. It paces itself so that the proxy's main thread uses `share` of a core, the victim's requests
+included: what is measured is turns of the hub, not a want of CPU.
+
+Read the first two lines first: "nothing" is the noise, "polite" another's small requests that cost the proxy as much as
+an attack here. It often makes the victim faster, for a core that sleeps takes its time to wake. Cells: milliseconds
+quiet and attacked, and their ratio; in brackets the medians' ratios in single rounds. The mean tells what a median
+hides: a victim that waits asks less often. Shares of core 0: what the proxy used, and how long it waited for the core,
+which is others' doing: above 1 % the line is worth little. Last, the attacker's connections by their ends, as GOAWAY's
+code; "open" lasted, "closed" ended without GOAWAY.
+"""
+
+import argparse
+import multiprocessing
+import os
+import socket
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain, count, repeat
+from pathlib import Path
+from statistics import fmean, median
+
+from mcproxy.wire import http2
+from mcproxy.wire.hpack_block import encode, encode_integer, literal
+from mcproxy.wire.http2 import ErrorCode, Frame, Setting
+from tests.bench.l4 import cpu, running
+from tests.bench.l7 import BULK, mcproxy
+from tests.l7.peer import Seen, frame
+from tests.l7.serving import SocketClient
+from tests.peers import Authority, free_port
+
+PAUSE = 0.002  # seconds between two requests of the victim
+LEAD = 0.3  # seconds that an attack lasts before its phase, and that the proxy has to recover after it
+PATIENCE = 5.0  # seconds for anything that a peer has to do
+CREDIT = 0.005  # seconds of the proxy's CPU that an attacker may save up
+MAX_ATTEMPTS = 5_000  # of one attack, in one phase
+READ = 65_536  # bytes that the proxy takes in one turn
+IDS = range(1, 200, 2)  # of as many streams as nghttpd allows at once
+BLOCK = 81_000  # bytes of an encoded header block, just within mcproxy.l7.budgets.MAX_BLOCK
+
+
+class Over(Exception): ...
+
+
+class Client(SocketClient):
+    """A raw client. What it waits for raises OSError where the connection ends first; `end` says how."""
+
+    def __init__(self, port: int, authority: Authority) -> None:
+        super().__init__(port, authority)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.ids = count(1, 2)
+        self.end = "open"
+        self.handshake()
+        self.send(http2.window_update(0, 1 << 30))
+
+    def wait(self) -> Seen:
+        seen = super().wait()
+        if seen is None:
+            self.end = "closed" if self.end == "open" else self.end
+            raise ConnectionResetError
+        if seen.kind == Frame.GOAWAY:
+            self.end = ErrorCode(seen.code).name
+        return seen
+
+    def get(self) -> float:
+        """Seconds from a request to the end of its answer."""
+        began = time.perf_counter()
+        self.send(ask(next(self.ids), SMALL))
+        while not self.wait().ends:
+            pass
+        return time.perf_counter() - began
+
+
+def scheduled(pid: int) -> list[float]:
+    """Seconds that a process's main thread has run, and has waited for its core; cpu() is too coarse for a pace."""
+    return [int(each) / 1e9 for each in Path(f"/proc/{pid}/schedstat").read_text().split()[:2]]
+
+
+class Attacker:
+    """Connections of one attacking client, and their pace. What waits raises Over at the monotonic time `end`."""
+
+    def __init__(self, port: int, authority: Authority, proxy: int, share: float, end: float) -> None:
+        self.port, self.authority, self.proxy, self.share, self.end = port, authority, proxy, share, end
+        self.clients: list[Client] = []
+        self.ends: Counter[str] = Counter()
+        self.began, self.spent = time.monotonic(), scheduled(proxy)[0]
+
+    def wait(self, least: float = 0.0) -> None:
+        """Until the proxy has used no more than its share since it all began."""
+        time.sleep(min(least, max(0.0, self.end - time.monotonic())))
+        while (now := time.monotonic()) < self.end:
+            credit = self.share * (now - self.began) - (scheduled(self.proxy)[0] - self.spent)
+            if credit >= 0:
+                self.began += max(0.0, credit - CREDIT) / self.share
+                return
+            time.sleep(min(-credit / self.share, 0.05))
+        raise Over
+
+    def connect(self) -> Client:
+        self.wait()
+        self.clients.append(Client(self.port, self.authority))
+        return self.clients[-1]
+
+    def run(self, attack: "Attack", tell: Callable[[Counter[str]], object]) -> None:
+        """Again and again, at the lowest priority that there is; `tell` hears how the connections ended."""
+        os.nice(19)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        with suppress(Over):
+            for _ in range(MAX_ATTEMPTS):
+                try:
+                    attack(self)
+                except OSError:  # thrown out
+                    self.ends["not let in"] += not self.clients
+                finally:
+                    while self.clients:
+                        self.ends[self.clients[-1].end] += 1
+                        self.clients.pop().close()
+        tell(self.ends)
+
+
+Attack = Callable[[Attacker], None]
+
+
+def flood(bursts: Callable[[Iterator[int]], Iterable[bytes]], pause: float = 0.0) -> Attack:
+    """One connection; `bursts` is given the stream identifiers to use."""
+
+    def attack(attacker: Attacker) -> None:
+        client = attacker.connect()
+        for burst in bursts(client.ids):
+            attacker.wait(pause)
+            client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # all of it arrives in one flight
+            client.send(burst + http2.ping(b"and then"))
+            client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+            while client.wait().payload != b"and then":
+                pass  # the proxy is still at it
+
+    return attack
+
+
+def full(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """Bursts as large as a read."""
+    burst = b""
+    for each in frames:
+        burst += each
+        if len(burst) > READ - 128:
+            yield burst
+            burst = b""
+
+
+def fields(path: str, method: bytes = b"GET") -> bytes:
+    return encode([(b":method", method), (b":scheme", b"https"), (b":path", path.encode()), (b":authority", b"a.test")])
+
+
+def ask(stream_id: int, block: bytes) -> bytes:
+    return http2.headers(stream_id, block, end_stream=True)
+
+
+SMALL, BIG, POST = fields("/small"), fields("/big"), fields("/small", b"POST")
+ASKED = b"".join(ask(i, BIG) for i in IDS)
+POSTS, CRUMBS = b"".join(http2.headers(i, POST) for i in IDS), b"".join(http2.data(i, b"x") for i in IDS)
+BEGUN = frame(Frame.HEADERS, 1, 1, SMALL)  # and not ended
+NO_WINDOW = http2.settings([(Setting.INITIAL_WINDOW_SIZE, 0)])
+MANY_SETTINGS = 4 * http2.settings([(Setting.INITIAL_WINDOW_SIZE, i & 1) for i in range(http2.MAX_FRAME_SIZE // 6)])
+MANY_FIELDS = SMALL + b"\x90" * BLOCK  # accept-encoding: gzip, deflate
+HUFFMAN = SMALL + literal(b"x", b"")[:-1] + encode_integer(BLOCK, 0x7F, 0x80) + bytes(BLOCK)
+BOMB = SMALL + b"\x40\x01x" + encode_integer(3_900, 0x7F, 0) + bytes(3_900) + b"\xbe" * (BLOCK - 3_900)
+
+
+def fresh(stream_id: int) -> bytes:
+    """A request that no cache knows."""
+    return ask(stream_id, fields(f"/small?{time.monotonic_ns()}"))
+
+
+def unread(attacker: Attacker) -> None:  # much is asked for, with open windows
+    for _ in range(8):
+        attacker.connect().send(http2.settings([(Setting.INITIAL_WINDOW_SIZE, 1 << 30)]) + ASKED)
+    attacker.wait(0.2)
+
+
+def unfinished(attacker: Attacker) -> None:
+    """Header blocks that are begun and never completed."""
+    for _ in IDS:
+        attacker.connect().send(BEGUN)
+    attacker.wait(PATIENCE)
+
+
+ATTACKS: dict[str, Attack] = {
+    "nothing": lambda attacker: attacker.wait(PATIENCE),
+    "polite": flood(lambda ids: (ask(i, SMALL) for i in ids)),
+    "rapid reset": flood(lambda ids: full(fresh(i) + http2.rst_stream(i, ErrorCode.CANCEL) for i in ids)),
+    "made you reset": flood(lambda ids: full(fresh(i) + http2.window_update(i, 0) for i in ids)),
+    "streams": flood(lambda ids: full(chain([NO_WINDOW], (ask(i, BIG) for i in ids)))),
+    "ping": flood(lambda _: full(repeat(http2.ping(bytes(8))))),
+    "window update": flood(lambda _: full(repeat(http2.window_update(0, 1)))),
+    "settings": flood(lambda _: full(repeat(NO_WINDOW))),
+    "many settings": flood(lambda _: chain([NO_WINDOW + ASKED], repeat(MANY_SETTINGS))),
+    "empty data": flood(lambda ids: full(chain([http2.headers(next(ids), POST)], repeat(http2.data(1, b""))))),
+    "crumbs of data": flood(lambda ids: full(chain([http2.headers(next(ids), POST)], repeat(http2.data(1, b"x"))))),
+    "slow bodies": flood(lambda _: chain([POSTS], repeat(CRUMBS)), pause=0.05),
+    "empty continuation": flood(lambda _: full(chain([BEGUN], repeat(frame(Frame.CONTINUATION, 0, 1))))),
+    "continuation": flood(lambda _: full(chain([BEGUN], repeat(frame(Frame.CONTINUATION, 0, 1, bytes(1_000)))))),
+    "unfinished": unfinished,
+    "many fields": flood(lambda ids: (ask(i, MANY_FIELDS) for i in ids)),
+    "huffman": flood(lambda ids: (ask(i, HUFFMAN) for i in ids)),
+    "hpack bomb": flood(lambda ids: (ask(i, BOMB) for i in ids)),
+    "unread": unread,
+    "reconnect": flood(lambda _: [http2.data(0, b"")]),
+}
+FIGURES: dict[str, Callable[[list[float]], float]] = {
+    "median": median,
+    "mean": fmean,
+    "99 %": lambda all_: sorted(all_)[len(all_) * 99 // 100],
+    "worst": max,
+}
+Phase = tuple[list[float], list[float]]  # the victim's latencies; what the proxy used of its core, and waited for it
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[tuple[int, Authority, int]]:
+    """The proxy's port, who signed its certificate, its process id."""
+    port, target, authority = free_port(), free_port(), Authority(folder)
+    (folder / "small").write_bytes(bytes(128))
+    (folder / "big").write_bytes(bytes(BULK))
+    authority.pair("a.test")
+    command = ["taskset", "-c", "1", "nghttpd", "--no-tls", "--address=127.0.0.1", f"--htdocs={folder}", str(target)]
+    with running(command, target), running(mcproxy(folder, port, target), port) as proxy:
+        yield port, authority, proxy
+
+
+def measure(victim: Client, proxy: int, seconds: float) -> Phase:
+    latencies: list[float] = []
+    began, used, waited = time.monotonic(), cpu(proxy), scheduled(proxy)[1]
+    while (now := time.monotonic()) < began + seconds:
+        latencies.append(victim.get())
+        time.sleep(PAUSE)
+    return latencies, [(cpu(proxy) - used) / (now - began), (scheduled(proxy)[1] - waited) / (now - began)]
+
+
+@contextmanager
+def attacked(attack: Attack, attacker: Attacker, ends: Counter[str]) -> Iterator[None]:
+    """While an attack runs in a process of its own; adds to `ends`."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=attacker.run, args=(attack, theirs.send))
+    process.start()
+    try:
+        time.sleep(LEAD)
+        yield
+        ends.update(ours.recv() if ours.poll(2 * PATIENCE) else {"attacker hangs": 1})
+    finally:
+        process.kill()
+        process.join()
+        time.sleep(LEAD)
+
+
+def line(name: str, quiet: list[Phase], loud: list[Phase], ends: Counter[str]) -> str:
+    one, other = [list(chain.from_iterable(each for each, _ in phases)) for phases in (quiet, loud)]
+    rounds = [median(b) / median(a) for (a, _), (b, _) in zip(quiet, loud, strict=True)]
+    cells = [f"{name:18}"]
+    for what, figure in FIGURES.items():
+        a, b = figure(one) * 1e3, figure(other) * 1e3
+        cells.append(f"{what} {a:5.2f} {b:5.2f} x{b / a:5.2f}")
+    cells[1] += f" ({min(rounds):.2f}..{max(rounds):.2f})"
+    for i, what in enumerate(("proxy", "waited")):
+        cells.append(f"{what} {fmean(shares[i] for _, shares in quiet):5.1%} {fmean(s[i] for _, s in loud):5.1%}")
+    return "  ".join([*cells, f"{ends.total()}: " + ", ".join(f"{n} {end}" for end, n in ends.most_common() if n)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=3, help="of one phase")
+    parser.add_argument("--rounds", type=int, default=3, help="of a quiet and an attacked phase")
+    parser.add_argument("--share", type=float, default=0.25, help="of a core, for the proxy under attack")
+    parser.add_argument("--only", nargs="*", choices=ATTACKS, metavar="NAME", help=", ".join(ATTACKS))
+    options = parser.parse_args()
+    os.sched_setaffinity(0, {1})
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as (port, authority, proxy):
+        for name in options.only or ATTACKS:
+            quiet, loud, ends = list[Phase](), list[Phase](), Counter[str]()
+            victim = Client(port, authority)
+            for _ in range(options.rounds):
+                quiet.append(measure(victim, proxy, options.seconds))
+                end = time.monotonic() + LEAD + options.seconds
+                with attacked(ATTACKS[name], Attacker(port, authority, proxy, options.share, end), ends):
+                    loud.append(measure(victim, proxy, options.seconds))
+            victim.close()
+            print(line(name, quiet, loud, ends), flush=True)
+
+
+if __name__ == "__main__":
+    main()
