@@ -17,6 +17,7 @@ REMEMBERED_RESETS = 1_024  # closed streams whose late frames are expected; two 
 # smallest frames there are, below all rates, costs its neighbours no more than that.
 TURN_FRAMES = 128
 FAULT_COST = 4  # frames that one counts for whose fault ends a stream
+BYTES_OF_A_FRAME = 16  # of a header block that is decoded, each of its fields counting for one more
 EXPRESS_FRAMES = 4  # frames of an express lane count for one
 
 # Header blocks ---------------------------------------------------------------------------------------------------

@@ -106,6 +106,7 @@ class FromBackend(Frames):
             return self._later_block(stream, stream_id, flags, block)
         down = pair.down
         outcome = down.read(block, ANSWERS)
+        self._left -= down.cost
         answer = outcome.value
         interim = answer is not None and answer.status < FINAL_STATUS
         if answer is None or (flags & END_STREAM and interim):
@@ -136,6 +137,7 @@ class FromBackend(Frames):
         """Trailers, or the answer to a request that is no more."""
         pair = self.pair
         outcome = pair.down.read(block, ANSWER_TRAILERS)
+        self._left -= pair.down.cost
         if stream is None:
             why = self._stray(stream_id, "HEADERS")
             if why is Closed.RESET_BY_CLIENT:  # it will ignore it, and its table stays in step

@@ -96,6 +96,7 @@ class FromClient(Frames):
             return self._later_block(stream_id, flags, block)
         up = pair.up
         outcome = up.read(block, REQUESTS)
+        self._left -= up.cost
         if stream_id == closed.last_id + 2:
             closed.last_id = stream_id
         else:
@@ -141,6 +142,8 @@ class FromClient(Frames):
         if isinstance(refusal, ErrorCode):
             raise StreamFault(stream_id, refusal, "a request that can't be processed")
         pair.answer(stream_id, bool(flags & END_STREAM), refusal or 400, request)
+        if request is None:  # 431 or 400: it cost more than a reset does
+            pair.spend_reset()
         if pair.backend is GONE:
             pair.goaway(pair.closed.last_id, ErrorCode.NO_ERROR)  # the next connection dials anew
         return None
@@ -152,6 +155,7 @@ class FromClient(Frames):
         if not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream of the server's")  # section 5.1.1
         outcome = pair.up.read(block, REQUEST_TRAILERS)
+        self._left -= pair.up.cost
         stream = pair.streams.get(stream_id)
         if stream is None:
             pair.up.withheld(outcome)

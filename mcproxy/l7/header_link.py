@@ -20,7 +20,7 @@ becomes the old one, and what is used again moves back.
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from mcproxy.l7.budgets import CACHE_BLOCK_BYTES, CACHE_BLOCKS, MAX_FIELDS, MAX_HEADER_LIST
+from mcproxy.l7.budgets import BYTES_OF_A_FRAME, CACHE_BLOCK_BYTES, CACHE_BLOCKS, MAX_FIELDS, MAX_HEADER_LIST
 from mcproxy.wire.fields import (
     BODILESS,
     FINAL_STATUS,
@@ -35,7 +35,17 @@ from mcproxy.wire.fields import (
     check_request_trailers,
     without_not_passed,
 )
-from mcproxy.wire.hpack_block import CLEAR_TABLE, EMPTY, CompressionFault, Field, Table, decode, encode, encode_integer
+from mcproxy.wire.hpack_block import (
+    CLEAR_TABLE,
+    EMPTY,
+    CompressionFault,
+    Field,
+    HeaderBomb,
+    Table,
+    decode,
+    encode,
+    encode_integer,
+)
 from mcproxy.wire.http2 import DEFAULT_TABLE_SIZE, ConnectionFault, ErrorCode
 
 T = TypeVar("T")
@@ -48,7 +58,7 @@ class TooLarge(Exception):
 class Outcome(Generic[T]):
     """What a block says, wherever it comes with these bytes after this table."""
 
-    __slots__ = ("_encoded", "fault", "fields", "moved", "plain", "simple", "table", "usual", "value")
+    __slots__ = ("_encoded", "cost", "fault", "fields", "moved", "plain", "simple", "table", "usual", "value")
 
     def __init__(self, fields: list[Field], before: Table, after: Table) -> None:
         self.fields = fields
@@ -59,6 +69,7 @@ class Outcome(Generic[T]):
         self.plain = True  # may pass as it is
         self.simple = False  # a request that is right whatever its flags and the connection are
         self.usual: T | None = None  # `value`, where nothing about it needs a closer look: the express lane's
+        self.cost = 0  # of having decoded it, in frames of a turn: see `HeaderLink.read`
         self._encoded: bytes | None = None
 
     @property
@@ -99,7 +110,10 @@ class BlockCache(Generic[T]):
             decoded = decode(block, table, allowed, MAX_HEADER_LIST, MAX_FIELDS)
         except CompressionFault as fault:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, str(fault)) from None
+        except HeaderBomb:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header list without end") from None
         outcome: Outcome[T] = Outcome(decoded.fields, table, decoded.table)
+        outcome.cost = len(decoded.fields) + len(block) // BYTES_OF_A_FRAME
         if decoded.oversized:
             outcome.fault = TooLarge()
             return outcome
@@ -127,13 +141,14 @@ ANSWER_TRAILERS = BlockCache(check_answer_trailers)
 class HeaderLink:
     """The header blocks of one direction of one connection."""
 
-    __slots__ = ("_prefix", "allowed", "in_step", "table")
+    __slots__ = ("_prefix", "allowed", "cost", "in_step", "table")
 
     def __init__(self) -> None:
         self.table = EMPTY  # the sender's
         self.allowed = DEFAULT_TABLE_SIZE  # the largest table that the receiver lets the sender use
         self.in_step = True
         self._prefix = b""  # of the next block that we encode
+        self.cost = 0  # of what was read last, in frames of a turn: decoding is what takes long
 
     def __repr__(self) -> str:
         return f"<HeaderLink {'in step' if self.in_step else 'encoding anew'} {self.table!r}>"
@@ -142,8 +157,10 @@ class HeaderLink:
         """Read a whole block. Every block that arrives must come through here. Raises ConnectionFault."""
         table = self.table
         outcome = cache.young.get((table, block))
+        self.cost = 0
         if outcome is None or table.max_size > self.allowed:
             outcome = cache.read(block, table, self.allowed)
+            self.cost, outcome.cost = outcome.cost, 0
         if outcome.moved:
             self.table = outcome.table
         return outcome

@@ -70,15 +70,19 @@ class Settings:
     def from_client(self, pairs: list[tuple[int, int]]) -> bytes:
         """Put the client's into force and return what the backend is sent. Raises ConnectionFault."""
         passed: list[tuple[int, int]] = []
-        for key, value in pairs:
+        for key, value in dict(
+            pairs
+        ).items():  # the last one of each: a frame has room for 2,730, each a walk of streams
             if key == Setting.INITIAL_WINDOW_SIZE:
                 self._client_window(value)
                 passed.append((key, value))
             elif key == Setting.MAX_HEADER_LIST_SIZE:
                 passed.append((key, value))
             elif key == Setting.HEADER_TABLE_SIZE:
-                self._client_table(min(value, MAX_TABLE))
-                passed.append((key, min(value, MAX_TABLE)))
+                smallest = min(value for key, value in pairs if key == Setting.HEADER_TABLE_SIZE)
+                for size in sorted({smallest, value}):  # which has to be heeded, too (RFC 7541, section 4.2)
+                    self._client_table(min(size, MAX_TABLE))
+                    passed.append((key, min(size, MAX_TABLE)))
         self._acks_due += 1
         self.acknowledge()
         if self._heard_client:

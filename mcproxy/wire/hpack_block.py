@@ -26,6 +26,8 @@ MAX_INTEGER_BYTES = 5  # beyond the prefix: enough for 32 bits; section 5.1 lets
 HUFFMAN_CACHE = 2_048  # strings; names and values of requests repeat
 HUFFMAN_CACHEABLE = 128  # bytes; longer ones would make the cache big and repeat less
 
+BOMB = 4  # times as many fields as may be kept are decoded, to keep the table right; beyond, it is no mistake
+
 CLEAR_TABLE = b"\x20"  # a size update to 0 (section 6.3)
 
 Field = tuple[bytes, bytes]
@@ -33,6 +35,10 @@ Field = tuple[bytes, bytes]
 
 class CompressionFault(Exception):
     """The block is no header block: COMPRESSION_ERROR for the connection (RFC 9113, section 4.3)."""
+
+
+class HeaderBomb(Exception):
+    """Fields without end: a block of a few kilobytes can refer to the tables tens of thousands of times."""
 
 
 class NeverIndexed(tuple[bytes, bytes]):
@@ -126,7 +132,7 @@ def decode(block: bytes, table: Table, allowed: int, max_list: int, max_count: i
     """Decode one whole block against `table`.
 
     `allowed` is the largest table size that this decoder has announced; `max_list` (bytes, with 32 for each field) and
-    `max_count` (fields) bound what is kept. Raises CompressionFault.
+    `max_count` (fields) bound what is kept. Raises CompressionFault, and HeaderBomb far beyond `max_count`.
     """
     try:
         return _decode(block, _Editor(table), allowed, max_list, max_count)
@@ -139,7 +145,7 @@ def decode(block: bytes, table: Table, allowed: int, max_list: int, max_count: i
 def _decode(block: bytes, editor: _Editor, allowed: int, max_list: int, max_count: int) -> Decoded:
     fields: list[Field] = []
     oversized = False
-    total = 0
+    total = count = 0
     pos = _size_updates(block, editor, allowed)
     while pos < len(block):
         first = block[pos]
@@ -159,9 +165,12 @@ def _decode(block: bytes, editor: _Editor, allowed: int, max_list: int, max_coun
             name, value, pos = _literal(block, pos, 0x0F, editor)
             field = NeverIndexed((name, value)) if first & 0x10 else (name, value)
         total += len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
-        oversized = oversized or total > max_list or len(fields) == max_count
+        count += 1
+        oversized = oversized or total > max_list or count > max_count
         if not oversized:  # a short block may refer to a long entry often: keep nothing of that
             fields.append(field)
+        elif count > BOMB * max_count:
+            raise HeaderBomb
     return Decoded(fields, editor.after(), oversized)
 
 

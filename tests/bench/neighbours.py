@@ -232,7 +232,7 @@ def server(folder: Path) -> Iterator[tuple[int, Authority, int]]:
     (folder / "big").write_bytes(bytes(BULK))
     authority.pair("a.test")
     command = ["taskset", "-c", "1", "nghttpd", "--no-tls", "--address=127.0.0.1", f"--htdocs={folder}", str(target)]
-    with running(command, target), running(mcproxy(folder, port, target), port) as proxy:
+    with running(command, target), running(mcproxy(folder, port, target, quiet=False), port) as proxy:
         yield port, authority, proxy
 
 

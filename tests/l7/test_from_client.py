@@ -267,6 +267,22 @@ def test_work_of_long_ago_pays_for_no_flood() -> None:
     assert book.take_down()[-1][2] == CALM
 
 
+def test_requests_that_can_t_be_read_are_counted_like_resets() -> None:
+    book = Book()
+    fields = [*GET, *[("x", "1")] * budgets.MAX_FIELDS]
+    for number in range(budgets.RESETS):
+        book.request(2 * number + 1, fields)
+    assert {each[0] for each in book.take_down()} == {"HEADERS!"}
+    book.request(2 * budgets.RESETS + 1, fields)
+    assert book.take_down()[-1][::2] == ("GOAWAY", ErrorCode.ENHANCE_YOUR_CALM)
+
+
+def test_a_header_list_without_end_is_an_attack() -> None:
+    book = Book()
+    book.client(http2.headers(1, b"\x82" * (4 * budgets.MAX_FIELDS + 1)))
+    assert book.take_down()[-1] == ("GOAWAY", 0, ErrorCode.ENHANCE_YOUR_CALM)
+
+
 def test_a_block_of_many_frames_or_bytes_is_an_attack() -> None:
     many = Book()
     many.client(frame(Frame.HEADERS, 1, 1, b""))

@@ -33,6 +33,13 @@ def test_the_servers_preface_waits_for_the_backends() -> None:
     assert book.take_up() == [("SETTINGS", 1, {})]
 
 
+def test_of_a_setting_said_often_the_last_one_counts() -> None:
+    book = greeted([(WINDOW, 1), (TABLE, 100), (WINDOW, 70_000), (TABLE, 0), (LIST, 9), (TABLE, 50)])
+    assert [frame.payload for frame in book.to_backend] == [
+        http2.settings([(PUSH, 0), (WINDOW, 70_000), (TABLE, 0), (TABLE, 50), (LIST, 9)])[9:]
+    ]
+
+
 def test_it_does_not_wait_for_long() -> None:
     book = greeted([])
     before = book.relay.hurried

@@ -9,6 +9,7 @@ from mcproxy.wire.hpack_block import (
     CompressionFault,
     Decoded,
     Field,
+    HeaderBomb,
     NeverIndexed,
     Table,
     decode,
@@ -155,12 +156,18 @@ def test_a_table_that_must_shrink_has_to_say_so() -> None:
 
 def test_a_short_block_of_long_entries_keeps_little() -> None:
     table = read(b"\x40\x01a\x7f\xa1\x1e" + b"x" * 4_000).table
-    bomb = read(b"\xbe" * 1_000, table, max_list=20_000)
+    bomb = read(b"\xbe" * 300, table, max_list=20_000)
     assert bomb.oversized
     assert len(bomb.fields) == 4
     assert bomb.table is table
     assert read(b"\x82" * 6, count=5).oversized
     assert not read(b"\x82" * 5, count=5).oversized
+
+
+def test_far_more_fields_than_allowed_are_not_even_decoded() -> None:
+    assert read(b"\x82" * 20, count=5).oversized
+    with pytest.raises(HeaderBomb):
+        read(b"\x82" * 21, count=5)
 
 
 def test_what_may_never_be_indexed_stays_so() -> None:
