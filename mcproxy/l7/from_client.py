@@ -4,7 +4,7 @@ The frequent path is a request: HEADERS whose block the cache knows. It costs a 
 from the client's own block with our fields behind it. Everything that can go wrong is beside that path, not on it.
 """
 
-from mcproxy.l7.budgets import IDLE_TALK, SETTINGS, TALK_FOR_WORK, Meter
+from mcproxy.l7.budgets import IDLE_TALK, MAX_SETTINGS, SETTINGS, TALK_FOR_WORK, Meter
 from mcproxy.l7.flow import release, release_all
 from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, USUAL, WHOLE, Frames, Verdict
 from mcproxy.l7.header_link import REQUEST_TRAILERS, REQUESTS, Outcome, TooLarge
@@ -285,6 +285,8 @@ class FromClient(Frames):
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS with ACK is not empty")
             self.settings.client_acknowledged()
             return None
+        if end - start > MAX_SETTINGS * 6:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many settings in one frame")
         passed = self.settings.from_client(parse_settings(buf[start:end]))
         release_all(self.pair)
         return passed

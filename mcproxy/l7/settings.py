@@ -70,9 +70,7 @@ class Settings:
     def from_client(self, pairs: list[tuple[int, int]]) -> bytes:
         """Put the client's into force and return what the backend is sent. Raises ConnectionFault."""
         passed: list[tuple[int, int]] = []
-        for key, value in dict(
-            pairs
-        ).items():  # the last one of each: a frame has room for 2,730, each a walk of streams
+        for key, value in dict(pairs).items():  # the last one of each, for each may be a walk of all streams
             if key == Setting.INITIAL_WINDOW_SIZE:
                 self._client_window(value)
                 passed.append((key, value))

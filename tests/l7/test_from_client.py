@@ -277,6 +277,14 @@ def test_requests_that_can_t_be_read_are_counted_like_resets() -> None:
     assert book.take_down()[-1][::2] == ("GOAWAY", ErrorCode.ENHANCE_YOUR_CALM)
 
 
+def test_a_frame_of_very_many_settings_is_an_attack() -> None:
+    book = Book()
+    book.client(http2.settings([(4, 70_000)] * budgets.MAX_SETTINGS))
+    assert book.take_down() == [("SETTINGS", 1, {})]
+    book.client(http2.settings([(4, 70_000)] * (budgets.MAX_SETTINGS + 1)))
+    assert book.take_down()[-1] == ("GOAWAY", 0, ErrorCode.ENHANCE_YOUR_CALM)
+
+
 def test_a_header_list_without_end_is_an_attack() -> None:
     book = Book()
     book.client(http2.headers(1, b"\x82" * (4 * budgets.MAX_FIELDS + 1)))
