@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
 from gevent import sleep
 from gevent.hub import get_hub
@@ -35,7 +36,7 @@ from mcproxy.l7.core import Core, Record
 from mcproxy.l7.dialling import Dial, Dialling
 from mcproxy.l7.tls import Lost, Stream
 from mcproxy.model import End, Reason, Refused
-from mcproxy.net.raw import READ, WRITE, IoWatcher
+from mcproxy.net.raw import READ, WRITE, IoWatcher, pauses
 from mcproxy.net.session import Cut, Session
 
 MAX_UNSENT = BULK_SIZE  # bytes that wait for a side before the other one is not read
@@ -44,7 +45,8 @@ TICK = 1.0  # seconds between two looks at the core's deadlines
 HURRY = 0.1  # the same, while the core is in a hurry
 FAREWELL = 5.0  # seconds without a byte for a session that was idle and has been asked to end; a drain takes two
 LINGER = 2.0  # seconds for the client to end after us: a few round trips to anywhere
-FLUSH_CHECK = 0.005  # seconds between two looks at what the client has not acknowledged yet
+FLUSH_CHECK = 0.005  # seconds between the first two looks at what the client has not acknowledged yet
+FLUSH_LONGEST = 0.32  # and between the last ones
 
 
 class Event(StrEnum):
@@ -264,7 +266,7 @@ class Drive:
         if dialling is not None:
             dialling.abandon()
         if side is not None:
-            if self._core.has_backend and not self._core.wants_dial:
+            if not self._core.wants_dial:
                 side.stream.put(self._core.take_for_backend())
                 side.stream.flush()
             side.close()
@@ -286,8 +288,11 @@ class Drive:
             return End.CLIENT_RESET
         if core.failed:
             self._client.want(read=False)
-            while client.undelivered:
-                sleep(FLUSH_CHECK)
+            patience = time.monotonic() + self._session.shared.timeouts.half_close
+            for pause in pauses(FLUSH_CHECK, FLUSH_LONGEST):
+                if not client.undelivered or time.monotonic() > patience:
+                    break
+                sleep(pause)
             return End.BACKEND_RESET
         client.end()
         self._linger()
@@ -309,6 +314,17 @@ class Drive:
 
     def overdue(self, now: float) -> float | None:
         """Look at what may not take for ever."""
+        try:
+            return self._look(now)
+        except Exception:  # noqa: BLE001 - it is the session's, and not the sweeper's
+            self._hub.loop.run_callback(self._fail, *sys.exc_info())
+            return None
+
+    def _fail(self, *failure: Any) -> None:
+        if self._waiting:
+            self._greenlet.throw(*failure)
+
+    def _look(self, now: float) -> float | None:
         timeouts = self._session.shared.timeouts
         if self._state is State.LINGERING:
             self._state = State.OPEN
@@ -339,8 +355,11 @@ class Drive:
             self._on(Event.WOKEN)
 
     def _tick_later(self) -> None:
-        sweeper = self._session.shared.sweeper
-        sweeper.arm(self._session, self._until_look(sweeper.now()))
+        session, sweeper = self._session, self._session.shared.sweeper
+        now = sweeper.now()
+        seconds = self._until_look(now)
+        if not session.slot or session.deadline > now + seconds:  # what is due sooner stays so
+            sweeper.arm(session, seconds)
 
     def _until_look(self, now: float) -> float:
         """Seconds until something may be overdue."""

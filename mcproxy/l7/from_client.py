@@ -69,7 +69,7 @@ class FromClient(Frames):
         while size - pos >= HEADER_SIZE and room > 0:
             high, low, kind, flags, stream_id = cut(buf, pos)
             end = pos + HEADER_SIZE + (high << 8 | low)
-            if kind != HEADERS or stream_id != next_id or flags not in USUAL or end > size:
+            if kind != HEADERS or stream_id != next_id or next_id > MAX_STREAM_ID or flags not in USUAL or end > size:
                 break
             block = buf[pos + HEADER_SIZE : end]
             outcome = outcome_of((table, block))

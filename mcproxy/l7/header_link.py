@@ -20,7 +20,14 @@ becomes the old one, and what is used again moves back.
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from mcproxy.l7.budgets import BYTES_OF_A_FRAME, CACHE_BLOCK_BYTES, CACHE_BLOCKS, MAX_FIELDS, MAX_HEADER_LIST
+from mcproxy.l7.budgets import (
+    BYTES_OF_A_FRAME,
+    CACHE_BLOCK_BYTES,
+    CACHE_BLOCKS,
+    CACHE_FIELDS,
+    MAX_FIELDS,
+    MAX_HEADER_LIST,
+)
 from mcproxy.wire.fields import (
     BODILESS,
     FINAL_STATUS,
@@ -99,7 +106,8 @@ class BlockCache(Generic[T]):
         if outcome is None:
             outcome = self._judge(block, table, allowed)
         # A size update may be right for this connection's settings only.
-        if len(block) <= CACHE_BLOCK_BYTES and block and block[0] & 0xE0 != 0x20:
+        small = len(block) <= CACHE_BLOCK_BYTES and len(outcome.fields) <= CACHE_FIELDS
+        if small and block and block[0] & 0xE0 != 0x20:
             if len(self.young) >= self.capacity:
                 self.old, self.young = self.young, {}
             self.young[key] = outcome

@@ -27,7 +27,7 @@ from mcproxy.l7.http1_course import Course
 from mcproxy.l7.http1_exchange import Exchange
 from mcproxy.l7.http1_fields import Upgrade, accept_key, trailers, translate
 from mcproxy.l7.stream import StreamEnd
-from mcproxy.wire.fields import Request
+from mcproxy.wire.fields import Malformed, Request, check_answer
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http1 import BadMessage, Head
 from mcproxy.wire.http2 import ErrorCode
@@ -273,9 +273,9 @@ class Bridge(Course):
             exchange.bytes_down += len(event.data)
             (self._client.raw if self._tunnel else self._client.data)(bytes(event.data))
         elif isinstance(event, events.InformationalResponseReceived):
-            self._on_interim(exchange, _fields(event.headers))
+            self._on_interim(exchange, _checked(event.headers))
         elif isinstance(event, events.ResponseReceived):
-            self._on_head(exchange, _fields(event.headers), event.stream_ended is not None)
+            self._on_head(exchange, _checked(event.headers), event.stream_ended is not None)
         elif isinstance(event, events.TrailersReceived):
             exchange.answer_trailers = trailers(_fields(event.headers))
         elif isinstance(event, events.StreamEnded):
@@ -337,6 +337,16 @@ class Bridge(Course):
             return  # it is answered yet
         elif not self._again(exchange):
             self._fail(exchange, 502, StreamEnd.BACKEND_GONE, "the backend went away")
+
+
+def _checked(headers: object) -> list[Field]:
+    """The same, of an answer's head, which h2 does not judge in all. Raises BackendFault."""
+    fields = _fields(headers)
+    try:
+        check_answer(fields)
+    except Malformed as fault:
+        raise BackendFault(str(fault)) from fault
+    return fields
 
 
 def _fields(headers: object) -> list[Field]:

@@ -43,10 +43,11 @@ class ClientSide:
 
     def read_head(self, raw: bytes, has_body: bool) -> None:
         """Have h11 read a head; what it does not take is refused, whatever we think of it. Raises BadMessage."""
-        self._is_head = raw.startswith(b"HEAD ")
+        self._is_head = False
         self._h11.receive_data(raw)
         if not isinstance(self._next(), h11.Request):
             raise BadMessage(400, "not a request")
+        self._is_head = raw.startswith(b"HEAD ")
         if not has_body and not isinstance(self._next(), h11.EndOfMessage):
             raise BadMessage(400, "a body whose length is not clear")
 
@@ -132,6 +133,7 @@ class ClientSide:
         if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
             return False
         self._h11.start_next_cycle()
+        self._is_head = False
         return True
 
     def _send(self, event: h11.Event) -> None:

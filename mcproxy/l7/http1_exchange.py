@@ -29,9 +29,10 @@ class Exchange:
     """A live request. Times are seconds of the clock that the bridge is given."""
 
     __slots__ = (
-        "_translated", "answer_ended", "answer_trailers", "answered", "attempts", "bytes_down", "bytes_up", "dropped",
-        "end", "ended", "expecting", "id", "interim", "method", "progress", "replay", "replay_bytes", "replayable",
-        "request", "request_ended", "sent_end", "started", "status", "stream", "trailers", "waiting", "waiting_bytes",
+        "_translated", "answer_ended", "answer_trailers", "answered", "attempts", "bytes_down", "bytes_up", "dials",
+        "dropped", "end", "ended", "expecting", "id", "interim", "method", "progress", "replay", "replay_bytes",
+        "replayable", "request", "request_ended", "sent_end", "started", "status", "stream", "trailers", "waiting",
+        "waiting_bytes",
     )  # fmt: skip
 
     def __init__(self, number: int, method: bytes, request: Request, now: float) -> None:
@@ -47,6 +48,7 @@ class Exchange:
         self.bytes_down = 0
         self.stream = 0  # on the backend's connection; 0: none yet
         self.attempts = 0
+        self.dials = 0  # connections made for it, be it ever sent or not
         self.waiting: deque[bytes] = deque()  # of the body: decoded, not sent
         self.waiting_bytes = 0
         self.dropped = 0  # of its bytes

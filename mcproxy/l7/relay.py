@@ -295,6 +295,8 @@ class Relay:
 
     def take_for_backend(self) -> bytes:
         """What waits for the backend; the caller sends it."""
+        if not self._settings.heard_client:
+            return b""  # the preface comes first (section 3.4)
         out = self.pair.to_backend
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()

@@ -58,7 +58,7 @@ class Settings:
         }
         self._pending: deque[Announcement] = deque()
         self.announced = False  # the client has had the server's preface
-        self._heard_client = False
+        self.heard_client = False  # and so is there a preface for the backend
         self._acks_due = 0
         self.waiting_since = 0.0  # since when the client's first SETTINGS have waited for the backend's
 
@@ -83,11 +83,13 @@ class Settings:
                     passed.append((key, min(size, MAX_TABLE)))
         self._acks_due += 1
         self.acknowledge()
-        if self._heard_client:
+        if self.heard_client:
             return settings(passed) if passed else b""
-        self._heard_client = True
+        self.heard_client = True
         self.waiting_since = self._pair.now
-        return PREFACE + settings([(Setting.ENABLE_PUSH, 0), *passed])
+        # Before what may wait for the backend already, such as answers to its PING.
+        self._pair.to_backend.insert(0, PREFACE + settings([(Setting.ENABLE_PUSH, 0), *passed]))
+        return b""
 
     def _client_window(self, value: int) -> None:
         pair = self._pair

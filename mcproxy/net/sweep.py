@@ -10,6 +10,7 @@ idle) cost two set operations in all, and a relay that moves bytes never touches
 asked whether it has moved since (see `Session.overdue`).
 """
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -17,6 +18,8 @@ from typing import Protocol
 from gevent.hub import get_hub
 
 TICK = 0.05  # seconds; how late a deadline may strike, far below any sensible timeout
+
+log = logging.getLogger(__name__)
 
 
 class Overdue(Protocol):
@@ -78,7 +81,10 @@ class Sweeper:
         for slot in range(self._swept + 1, last + 1):
             for entry in self._slots.pop(slot, ()):
                 if entry.slot == slot:  # else disarmed or moved on account of an entry before it
-                    self._visit(entry, now)
+                    try:
+                        self._visit(entry, now)
+                    except Exception:  # the others in the slot still have their deadlines
+                        log.exception("bug in %r", entry)
         self._swept = last
         if not self._slots:
             self._ticking = False

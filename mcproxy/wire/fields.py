@@ -36,7 +36,7 @@ _NOT_PASSED = re.compile(rb"x[-_]forwarded[-_].*|x[-_]real[-_]ip|forwarded|proxy
 # What else a check must look at.
 _WATCHED = CONNECTION_SPECIFIC | {b"te", b"host", b"content-length", b"content-type"}
 
-CACHED_VALUE = 128  # bytes: longer values repeat less, and would make the cache large
+CACHED_VALUE = 128  # bytes: longer names and values repeat less, and would make the caches large
 
 
 class Malformed(Exception):
@@ -179,7 +179,7 @@ def _check_regular(fields: list[Field]) -> tuple[dict[bytes, bytes], bool]:
     seen: dict[bytes, bytes] = {}
     all_pass = True
     for name, value in fields:
-        kind = _kind(name)
+        kind = _kind(name) if len(name) <= CACHED_VALUE else _kind.__wrapped__(name)
         if kind is _MALFORMED:
             raise Malformed("a field name that is no lower-case token")
         if not _is_value(value):

@@ -6,9 +6,11 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, Event, RequestReceived, StreamEnded, StreamReset, TrailersReceived
 from h2.settings import SettingCodes
+from hpack import Encoder
 
 from mcproxy.l7.http1 import Bridge
 from mcproxy.l7.http1_exchange import Exchange
+from mcproxy.wire import http2
 
 HOST = b"Host: one.test\r\n"
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -24,6 +26,7 @@ class MemoryBackend:
         self.h2.initiate_connection()
         if settings:
             self.h2.update_settings(settings)
+        self.raw = b""  # to be sent beside h2
         self.gives_room = True  # for more of a body, as soon as some has come
         self.heads: list[tuple[int, Fields]] = []
         self.bodies: dict[int, bytes] = {}
@@ -51,6 +54,15 @@ class MemoryBackend:
 
     def answer(self, status: int = 200, fields: Fields | None = None, end: bool = False) -> None:
         self.h2.send_headers(self.heads[-1][0], [(":status", str(status)), *(fields or [])], end_stream=end)
+
+    def raw_head(self, fields: Fields) -> None:
+        """An answer's head that h2 would not send."""
+        block = bytes(Encoder().encode(fields))
+        self.raw += http2.headers(self.heads[-1][0], block)
+
+    def to_send(self) -> bytes:
+        raw, self.raw = self.raw, b""
+        return self.h2.data_to_send() + raw
 
     def data(self, data: bytes, end: bool = False) -> None:
         self.h2.send_data(self.heads[-1][0], data, end_stream=end)
@@ -99,7 +111,7 @@ class Book:
             up = bridge.take_for_backend()
             if up:
                 self.backend.receive(up)
-            down = self.backend.h2.data_to_send() if self.backends else b""
+            down = self.backend.to_send() if self.backends else b""
             if down and bridge.has_backend:
                 bridge.receive_from_backend(down, self.now)
             if not up and not down and not bridge.wants_dial:

@@ -334,3 +334,15 @@ def test_what_a_core_leaves_is_done_in_turns_of_their_own(stage: Callable[..., S
         *[("go on",)] * 3,
         ("client", b"b"),
     ]
+
+
+def test_a_bug_in_a_tick_ends_its_own_session(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def fail(what: tuple[Any, ...]) -> None:
+        if what == ("tick",):
+            raise ZeroDivisionError
+
+    on.core.react = fail
+    on.until(lambda: on.end)
+    assert isinstance(on.end, ZeroDivisionError)

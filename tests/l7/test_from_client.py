@@ -7,7 +7,7 @@ import pytest
 from mcproxy.l7 import budgets
 from mcproxy.l7.stream import StreamEnd
 from mcproxy.wire import http2
-from mcproxy.wire.http2 import ErrorCode, Frame, Setting
+from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode, Frame, Setting
 from tests.l7.book import OK, OURS, Book
 from tests.l7.peer import GET, POST, frame
 
@@ -320,3 +320,13 @@ def test_a_block_has_to_end_in_time() -> None:
     assert not book.relay.closing
     book.tick(2)
     assert book.take_down()[-1] == ("GOAWAY", 0, CALM)
+
+
+def test_identifiers_come_to_an_end() -> None:
+    """Two more than the last one has the reserved bit set, and would be stream 1 to the backend."""
+    book = Book()
+    for stream_id in (1, 3, MAX_STREAM_ID):
+        book.request(stream_id, indexed=False)
+    book.drop()
+    book.client(frame(Frame.HEADERS, 5, 1 << 31 | 1, book.block(book.client_encoder, GET, indexed=False)))
+    assert not [seen for seen in book.take_up() if seen[0].startswith("HEADERS")]

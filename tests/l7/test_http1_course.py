@@ -243,3 +243,43 @@ def test_other_upgrades_are_501_and_h2c_is_ignored() -> None:
     book.send(b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n")
     book.do(book.backend.answer, 200, end=True)
     assert book.got().startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+def test_a_message_that_is_none_behind_a_head_request_is_400(answers: int) -> None:
+    book = Book()
+    for _ in range(answers):
+        book.send(GET.replace(b"GET", b"HEAD"))
+        book.do(book.backend.answer, 200, [("content-length", "5")], end=True)
+    book.got()
+    book.send(b"BAD\r\n\r\n")
+    assert book.got().startswith(b"HTTP/1.1 400 ")
+    assert book.closing()
+
+
+def test_a_websocket_whose_backends_go_before_they_speak_is_502() -> None:
+    book = Book()
+    book.bridge.receive_from_client(UPGRADE, book.now)
+    dials = 0
+    while book.bridge.wants_dial:
+        dials += 1
+        book.bridge.wants_dial = False
+        book.bridge.backend_closed(book.now)
+    assert dials == bounds.ATTEMPTS
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+    assert [record.status for record in book.records] == [502]
+
+
+@pytest.mark.parametrize("status", ["abc", "", "1x", "2_00", "101"])
+def test_an_answer_whose_status_is_none_is_502(status: str) -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.raw_head, [(":status", status)])
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+
+
+def test_a_large_field_is_passed_as_it_is() -> None:
+    """Huffman codes, which hpack makes in pure Python, would hold up everybody for a third of a second."""
+    book = Book()
+    book.bridge.receive_from_client(GET[:-2] + b"X-Big: " + b"y" * 50_000 + b"\r\n\r\n", book.now)
+    assert b"y" * 15_000 in book.bridge.take_for_backend(), "in frames of 16 KiB"

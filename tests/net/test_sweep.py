@@ -137,3 +137,17 @@ def test_the_timer_runs_only_while_something_is_armed(clock: Clock, sweeper: Swe
     assert loop.activecnt == 1
     wind(clock, sweeper, 2)
     assert loop.activecnt == 0
+
+
+def test_a_bug_of_one_entry_costs_the_others_of_its_slot_nothing(
+    clock: Clock, sweeper: Sweeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    entries = [Entry() for _ in range(9)]
+    bad = entries[4]
+    bad.struck = None  # type: ignore[assignment]
+    for entry in entries:
+        sweeper.arm(entry, 1.0)
+    clock.time += 1.0 + 2 * TICK
+    sweeper.sweep()
+    assert [len(entry.struck) for entry in entries if entry is not bad] == [1] * 8
+    assert "bug in" in caplog.text

@@ -6,6 +6,8 @@ from mcproxy.wire.fields import (
     NO_LENGTH,
     BadRequest,
     Malformed,
+    _is_known_value,
+    _kind,
     check_answer,
     check_answer_trailers,
     check_request,
@@ -190,3 +192,12 @@ def test_trailers(check: Callable[[list[Field]], object]) -> None:
 def test_the_clients_word_on_where_it_is_goes_no_further_in_trailers() -> None:
     assert check_request_trailers([(b"x-a", b"1"), (b"x-forwarded-for", b"1.2.3.4")]).rewrite
     assert not check_request_trailers([(b"x-a", b"1")]).rewrite
+
+
+def test_long_names_and_values_are_judged_and_not_kept() -> None:
+    before = _kind.cache_info().currsize, _is_known_value.cache_info().currsize
+    check_request([*GET, (b"n" * 60_000, b"v" * 60_000)])
+    with pytest.raises(Malformed):
+        check_request([*GET, (b"N" * 60_000, b"v")])
+    assert _kind.cache_info().currsize == before[0]
+    assert _is_known_value.cache_info().currsize <= before[1] + 5  # those of GET, and "v"
