@@ -163,7 +163,7 @@ class App:
         old, shared.geoip = shared.geoip, fresh
         if old is not None:
             old.close()
-        log.info("reloaded: %r", fresh)
+        log.info("reloaded: %s", f"{fresh!r} and certificates" if fresh else "certificates")
 
     def reload_certificates(self) -> list[str]:
         """Read the files of all routes in use again; the next handshakes use them. Returns what was wrong."""

@@ -55,7 +55,9 @@ def _summary(answer: pb.GetStatusResponse) -> None:
         click.echo(f"GeoIP {answer.geoip.path}, built {output.moment(answer.geoip.built_at)}")
     for each in answer.certificates:
         left = each.not_after - time.time()
-        if left < SOON:
+        if not each.not_after:
+            click.echo(f"warning: the certificate of {each.hostname} ({each.path}) can't be read; the log says why")
+        elif left < SOON:
             when = f"ends in {output.span(left)}" if left > 0 else "has ended"
             click.echo(f"warning: the certificate of {each.hostname} ({each.path}) {when}")
 

@@ -8,8 +8,9 @@ Within its route a session resumes.
 
 **Built when first needed**, because most of 100,000 routes are not in use at any moment, and kept. `reload` reads the
 files again: what has not changed stays (and its tickets with it), what has is replaced for the connections to come, and
-what is broken leaves the old one in place and says why. A context's ticket keys don't change while it lives, so it is
-replaced after TICKET_KEY_SECONDS: whoever steals the keys can't read yesterday's recordings.
+what is broken, has expired or is for another name leaves the old one in place and says why. A context's ticket keys
+don't change while it lives, so it is replaced after TICKET_KEY_SECONDS: whoever steals the keys can't read yesterday's
+recordings.
 
 Everything here happens on the hub's thread; reading a pair of files takes about a millisecond.
 """
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mcproxy.model import Reason, Refused, Route
-from mcproxy.policy.certificates import Certificate, Unusable, load
+from mcproxy.policy.certificates import Certificate, Unusable, findings, load
 from mcproxy.wire.name import InvalidName, normalise
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class Contexts:
         for key, entry in list(self._servers.items()):
             try:
                 if load(entry.route.tls_cert, entry.route.tls_key).digest != entry.certificate.digest:
-                    self._servers[key] = self._build(entry.route)
+                    self._servers[key] = self._rebuild(entry)
             except Unusable as error:
                 problems.append(f"{entry.route.hostname}: {error}; the certificate that was loaded stays in use")
         for path in list(self._clients):
@@ -114,12 +115,25 @@ class Contexts:
         certificate = load(route.tls_cert, route.tls_key)
         return _Entry(route, certificate, server_context(route, self._protocols), self._clock())
 
+    def _rebuild(self, entry: _Entry) -> _Entry:
+        """From the files as they are now. Raises Unusable, also where clients took the old one and won't the new."""
+        fresh = load(entry.route.tls_cert, entry.route.tls_key)
+        if (problem := _problem(fresh, entry.route)) and not _problem(entry.certificate, entry.route):
+            raise Unusable(problem)
+        return self._build(entry.route)
+
     def _renew(self, key: RouteKey, entry: _Entry) -> None:
         try:
-            self._servers[key] = self._build(entry.route)
+            self._servers[key] = self._rebuild(entry)
         except Unusable as error:
             log.error("%s: %s; the certificate that was loaded stays in use", entry.route.hostname, error)
             entry.built = self._clock()  # not to try at every connection
+
+
+def _problem(certificate: Certificate, route: Route) -> str:
+    """Why clients of a route will refuse a certificate, if they will."""
+    found = findings(certificate, route.hostname, time.time())
+    return next((str(finding) for finding in found if finding.problem), "")
 
 
 def _same_files(one: Route, other: Route) -> bool:

@@ -46,6 +46,7 @@ class Core(Protocol):
     def receive_from_backend(self, data: bytes, now: float) -> None: ...  # noqa: D102
     def backend_closed(self, now: float) -> None: ...  # noqa: D102
     def backend_failed(self, status: int, why: str, now: float) -> None: ...  # noqa: D102
+    def cut(self, now: float) -> None: ...  # noqa: D102
     def tick(self, now: float) -> None: ...  # noqa: D102
     def drain(self, now: float) -> None: ...  # noqa: D102
     def bulk_read(self) -> int:

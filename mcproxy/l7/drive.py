@@ -151,7 +151,7 @@ class Drive:
             return self._finish()
         finally:
             if not core.closing:  # cut, by the sweeper or an operator: what was under way is over, and has its line
-                core.client_lost(time.monotonic())
+                core.cut(time.monotonic())
             self._record(core.take_ended())
             self._turn.close()
             self._client.close()

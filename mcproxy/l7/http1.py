@@ -109,10 +109,17 @@ class Bridge(Course):
 
     def client_lost(self, now: float) -> None:
         """The client's connection is broken."""
+        self._over(StreamEnd.CLIENT_GONE, now)
+
+    def cut(self, now: float) -> None:
+        """We end the client's connection where it stands."""
+        self._over(StreamEnd.CUT, now)
+
+    def _over(self, end: StreamEnd, now: float) -> None:
         self._now = now
         self.closing = True
         if self._exchange is not None:
-            self._finish(self._exchange, StreamEnd.CLIENT_GONE)
+            self._finish(self._exchange, end)
 
     def receive_from_backend(self, data: bytes, now: float) -> None:
         """Take what the backend sent."""

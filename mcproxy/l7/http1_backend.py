@@ -129,6 +129,8 @@ class BackendConnection:
 
     def receive(self, data: bytes) -> list[Event]:
         """Take what came. Raises BackendFault."""
+        if not self.heard and data.startswith(b"HTTP/1."):
+            raise BackendFault("it speaks HTTP/1, not HTTP/2")
         try:
             passed = self._for_h2(data)
             events: list[Event] = self._h2.receive_data(passed) if passed else []

@@ -158,6 +158,8 @@ class Relay:
             return
         pair.now = self._backend.now = now
         try:
+            if pair.backend is BackendState.DIALLING and data.startswith(b"HTTP/1."):
+                raise ConnectionFault(ErrorCode.HTTP_1_1_REQUIRED, "the backend speaks HTTP/1, not HTTP/2")
             self._backend.receive(data, pair.to_client)
         except ConnectionFault as fault:
             self.fault = str(fault)
@@ -208,6 +210,11 @@ class Relay:
     def client_lost(self, now: float) -> None:
         """Its connection broke."""
         self.client_closed(now)
+
+    def cut(self, now: float) -> None:
+        """We end the client's connection where it stands."""
+        self.pair.now = now
+        self.pair.end(end=StreamEnd.CUT)
 
     def drain(self, now: float) -> None:
         """Ask the client to come no more, in two steps (section 6.8); what is under way is finished."""

@@ -78,12 +78,17 @@ class Terminator:
 
     def _dialler(self, session: Session, route: Route, protocol: str) -> Callable[[bytes], Stream]:
         """How a session reaches its backend: the PROXY header before anything else, then TLS if the route wants it."""
+        told = False
 
         def connect(first: bytes) -> Stream:
+            nonlocal told
             header = _proxy_header(session, route, protocol)
             began = time.monotonic()
             backend = dial(route.backend, header if route.backend_tls else header + first)
             session.account.dialled(time.monotonic() - began)
+            if session.shared.opened is not None and not told:
+                told = True
+                session.shared.opened(session)
             if not route.backend_tls:
                 return Stream(backend)
             context = self._contexts.client(route)

@@ -45,6 +45,10 @@ class Telling:
         self._tell("client lost")
         self.closing = True
 
+    def cut(self, now: float) -> None:
+        self._tell("cut")
+        self.closing = True
+
     def receive_from_backend(self, data: bytes, now: float) -> None:
         self._tell("backend", data)
 

@@ -1,5 +1,6 @@
 """TLS contexts: what they allow, that sessions stay within their route, and that reloading never takes one away."""
 
+import datetime as dt
 import shutil
 import ssl
 from pathlib import Path
@@ -142,13 +143,15 @@ def test_reloading_replaces_what_changed_and_nothing_else(authority: Authority, 
     before = contexts.server(LISTENER, one)
     assert contexts.reload() == []
     assert contexts.server(LISTENER, one) is before
-    copy(authority.pair("two.test"), pair)
+    fresh = trustme.CA().issue_cert("one.test", "two.test")
+    fresh.cert_chain_pems[0].write_to_path(pair[0])
+    fresh.private_key_pem.write_to_path(pair[1])
     assert contexts.server(LISTENER, one) is before, "a file that changed counts from the reload on"
     assert contexts.reload() == []
     assert contexts.server(LISTENER, one) is not before
     ((key, certificate),) = contexts.certificates()
     assert key == (LISTENER, "one.test")
-    assert certificate.names == ("two.test",)
+    assert certificate.names == ("one.test", "two.test")
 
 
 @pytest.mark.parametrize("broken", ["", "junk"])
@@ -231,3 +234,24 @@ def test_a_broken_ca_keeps_the_old_one(authority: Authority, tmp_path: Path) -> 
     shutil.copy(authority.path, ca)
     assert contexts.reload() == []
     assert contexts.client(leads_there) is not before
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "says"), [(["other.test"], 9, "is for other.test"), (["one.test"], -1, "expired on")]
+)
+def test_a_certificate_that_clients_would_refuse_replaces_none_that_they_take(
+    names: list[str], days: int, says: str, authority: Authority, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    copy(authority.pair("one.test"), pair)
+    contexts = Contexts(())
+    before = contexts.server(LISTENER, route("one.test", pair))
+    now = dt.datetime.now(dt.UTC)
+    bad = trustme.CA().issue_cert(
+        *names, not_before=now - dt.timedelta(days=10), not_after=now + dt.timedelta(days=days)
+    )
+    bad.cert_chain_pems[0].write_to_path(pair[0])
+    bad.private_key_pem.write_to_path(pair[1])
+    (problem,) = contexts.reload()
+    assert says in problem
+    assert problem.endswith("stays in use")
+    assert contexts.server(LISTENER, route("one.test", pair)) is before

@@ -238,7 +238,7 @@ def test_an_idle_session_that_draining_does_not_end_is_cut(
     on.until(lambda: on.end)
     assert on.core.told.count(("drain",)) == 1
     assert isinstance(on.end, Cut) and on.end.end is End.IDLE_TIMEOUT  # noqa: PT018
-    assert on.core.told[-1] == ("client lost",), "what was under way is to have its line"
+    assert on.core.told[-1] == ("cut",), "what was under way is to have its line"
 
 
 def test_a_client_has_a_while_to_end_after_us(stage: Callable[..., Stage]) -> None:
@@ -284,7 +284,7 @@ def test_a_bug_of_a_core_ends_its_own_session(stage: Callable[..., Stage]) -> No
     on.client.sendall(b"a")
     on.until(lambda: on.end)
     assert isinstance(on.end, ZeroDivisionError)
-    assert on.core.told[-1] == ("client lost",)
+    assert on.core.told[-1] == ("cut",)
 
 
 def test_a_client_that_talks_while_an_answer_that_broke_off_is_delivered(stage: Callable[..., Stage]) -> None:

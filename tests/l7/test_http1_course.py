@@ -283,3 +283,21 @@ def test_a_large_field_is_passed_as_it_is() -> None:
     book = Book()
     book.bridge.receive_from_client(GET[:-2] + b"X-Big: " + b"y" * 50_000 + b"\r\n\r\n", book.now)
     assert b"y" * 15_000 in book.bridge.take_for_backend(), "in frames of 16 KiB"
+
+
+def test_a_backend_that_speaks_http_1_is_called_that() -> None:
+    book = Book()
+    book.bridge.receive_from_client(GET, book.now)
+    book.bridge.take_for_backend()
+    book.bridge.wants_dial = False
+    book.bridge.receive_from_backend(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
+    assert "it speaks HTTP/1, not HTTP/2" in book.bridge.fault
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+
+
+def test_a_request_under_way_when_we_cut_the_connection_says_so() -> None:
+    book = Book()
+    book.send(GET)
+    book.bridge.cut(book.now)
+    assert [record.end for record in book.records] == [StreamEnd.CUT]
+    assert book.closing()

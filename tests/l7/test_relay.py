@@ -132,6 +132,23 @@ def test_a_client_that_goes_leaves_a_record_of_each_exchange() -> None:
     assert "closing" in repr(book.relay)
 
 
+def test_what_was_under_way_when_we_cut_the_connection_says_so() -> None:
+    book = Book()
+    book.request(1)
+    book.relay.cut(book.now)
+    assert [s.end for s in book.records] == [StreamEnd.CUT]
+    assert book.relay.closing
+
+
+def test_a_backend_that_speaks_http_1_is_called_that() -> None:
+    book = Book(start=False)
+    book.client(PREFACE + http2.settings([]))
+    book.request(1)
+    book.backend(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    assert "the backend speaks HTTP/1, not HTTP/2" in book.relay.fault
+    assert [s.status for s in book.records] == [502]
+
+
 def test_a_preface_in_pieces() -> None:
     book = Book(start=False)
     for byte in PREFACE + http2.settings([]):
