@@ -48,6 +48,7 @@ class Core(Protocol):
     def backend_failed(self, status: int, why: str, now: float) -> None: ...  # noqa: D102
     def cut(self, now: float) -> None: ...  # noqa: D102
     def tick(self, now: float) -> None: ...  # noqa: D102
+    def give_up(self, now: float) -> None: ...  # noqa: D102
     def drain(self, now: float) -> None: ...  # noqa: D102
     def bulk_read(self) -> int:
         """How many bytes to read of a backend that sends in bulk."""

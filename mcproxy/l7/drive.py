@@ -18,7 +18,7 @@ close with unread bytes is a RST that would destroy an answer on its way (RFC 91
 off ends with a RST instead, as soon as what came of it has been delivered.
 
 An idle session is drained first, so that a client whose next request is on its way at that moment loses nothing (RFC
-9113, section 9.1), and cut if that is of no use either.
+9113, section 9.1), and cut if that is of no use either. What waits for an answer then gets 504.
 """
 
 import sys
@@ -338,7 +338,7 @@ class Drive:
             self._moved, self._quiet_since = moved, now
         elif not self._idle and now - self._quiet_since >= timeouts.idle:
             self._idle, self._quiet_since = True, now
-            self._core.drain(time.monotonic())
+            self._core.give_up(time.monotonic())
         elif self._idle and now - self._quiet_since >= FAREWELL:
             self._session.cut(Cut(End.IDLE_TIMEOUT))
             return None

@@ -151,6 +151,12 @@ class Bridge(Course):
             self._fail(self._exchange, status, StreamEnd.ANSWERED, why)
         self._advance()
 
+    def give_up(self, now: float) -> None:
+        """Nothing has moved for too long: a request without an answer gets 504, and there is no further one."""
+        self.drain(now)
+        if self._exchange is not None and not self._exchange.answered:
+            self._fail(self._exchange, 504, StreamEnd.ANSWERED, "the backend doesn't answer")
+
     def drain(self, now: float) -> None:
         """Take no further request; an answer that has not begun says so."""
         self._now = now

@@ -216,6 +216,16 @@ class Relay:
         self.pair.now = now
         self.pair.end(end=StreamEnd.CUT)
 
+    def give_up(self, now: float) -> None:
+        """Nothing has moved for too long: what has no answer yet gets 504, and the client is asked to go."""
+        pair = self.pair
+        pair.now = now
+        for stream in [each for each in pair.streams.values() if not each.status]:
+            pair.to_backend.append(rst_stream(stream.id, ErrorCode.CANCEL))
+            pair.fail(stream, 504, StreamEnd.ANSWERED)
+        self.drain(now)
+        self._settle()
+
     def drain(self, now: float) -> None:
         """Ask the client to come no more, in two steps (section 6.8); what is under way is finished."""
         if self._draining_since is None and not self.pair.closing:

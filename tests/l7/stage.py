@@ -61,6 +61,10 @@ class Telling:
     def tick(self, now: float) -> None:
         self._tell("tick")
 
+    def give_up(self, now: float) -> None:
+        self._tell("give up")
+        self.closing = True
+
     def drain(self, now: float) -> None:
         self._tell("drain")
         self.closing = True

@@ -217,7 +217,7 @@ def test_a_client_that_does_not_read_what_its_own_bytes_cause_is_not_read(stage:
 def test_ticks_idleness_and_draining(stage: Callable[..., Stage]) -> None:
     on = stage(idle=1.5)
     on.until(lambda: ("tick",) in on.core.told)
-    on.until(lambda: ("drain",) in on.core.told)
+    on.until(lambda: ("give up",) in on.core.told)
     on.client.shutdown(socket.SHUT_WR)
     on.until(lambda: on.end)
     assert on.end is End.IDLE_TIMEOUT
@@ -234,9 +234,9 @@ def test_an_idle_session_that_draining_does_not_end_is_cut(
     monkeypatch.setattr(drive, "FAREWELL", 0.1)
     on = stage(idle=0.1)
     on.core.react = lambda _what: setattr(on.core, "hurried", True)
-    monkeypatch.setattr(on.core, "drain", lambda _now: on.core._tell("drain"))
+    monkeypatch.setattr(on.core, "give_up", lambda _now: on.core._tell("give up"))
     on.until(lambda: on.end)
-    assert on.core.told.count(("drain",)) == 1
+    assert on.core.told.count(("give up",)) == 1
     assert isinstance(on.end, Cut) and on.end.end is End.IDLE_TIMEOUT  # noqa: PT018
     assert on.core.told[-1] == ("cut",), "what was under way is to have its line"
 

@@ -301,3 +301,17 @@ def test_a_request_under_way_when_we_cut_the_connection_says_so() -> None:
     book.bridge.cut(book.now)
     assert [record.end for record in book.records] == [StreamEnd.CUT]
     assert book.closing()
+
+
+def test_a_backend_that_never_answers_is_504() -> None:
+    book = Book()
+    book.send(GET)
+    book.bridge.give_up(book.now)
+    book.pump()
+    assert book.got().startswith(b"HTTP/1.1 504 ")
+    assert book.closing()
+    assert not book.failed()
+    assert book.backend.reset == [1]
+    idle = Book()
+    idle.bridge.give_up(idle.now)
+    assert idle.closing()

@@ -140,6 +140,24 @@ def test_what_was_under_way_when_we_cut_the_connection_says_so() -> None:
     assert book.relay.closing
 
 
+def test_a_backend_that_never_answers_is_504() -> None:
+    book = Book()
+    book.request(1)
+    book.request(3, POST, end=False)
+    book.answer(1, end=False)
+    book.drop()
+    book.relay.give_up(book.now)
+    book.collect()
+    assert book.take_up() == [("RST_STREAM", 3, ErrorCode.CANCEL)]
+    assert [seen[:2] for seen in book.take_down()[:3]] == [
+        ("HEADERS!", 3),
+        ("RST_STREAM", 3),
+        ("GOAWAY", MAX_STREAM_ID),
+    ]
+    assert [(s.id, s.status, s.end) for s in book.records] == [(3, 504, StreamEnd.ANSWERED)]
+    assert not book.relay.closing, "the answer that has begun may go on"
+
+
 def test_a_backend_that_speaks_http_1_is_called_that() -> None:
     book = Book(start=False)
     book.client(PREFACE + http2.settings([]))
