@@ -43,6 +43,7 @@ GRACE_SECONDS = 1.0  # between "no new streams, please" and "no new streams" of 
 # Rates: so many in each PERIOD -----------------------------------------------------------------------------------
 PERIOD = 10.0  # seconds; long enough that a burst of a real client averages out
 RESETS = 500  # streams ended early by the client or its faults, beyond one for each exchange that was completed
+TOO_LARGE = 20  # header lists answered 431, each of which may take 15 ms to decode; real clients learn from the first
 MAX_SETTINGS = 64  # in one frame, which has room for 2,730; real ones hold up to ten, GREASE included
 SETTINGS = 50  # each walks all streams; real clients send two or three in a connection's life
 EMPTY = 500  # DATA without a byte or an end, empty header fragments: they say nothing

@@ -4,7 +4,7 @@ The frequent path is a request: HEADERS whose block the cache knows. It costs a 
 from the client's own block with our fields behind it. Everything that can go wrong is beside that path, not on it.
 """
 
-from mcproxy.l7.budgets import IDLE_TALK, MAX_SETTINGS, SETTINGS, TALK_FOR_WORK, Meter
+from mcproxy.l7.budgets import IDLE_TALK, MAX_SETTINGS, SETTINGS, TALK_FOR_WORK, TOO_LARGE, Meter
 from mcproxy.l7.flow import release, release_all
 from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, USUAL, WHOLE, Frames, Verdict
 from mcproxy.l7.header_link import REQUEST_TRAILERS, REQUESTS, Outcome, TooLarge
@@ -34,6 +34,7 @@ CLIENT_ENDED = StreamState.CLIENT_ENDED
 GONE = BackendState.GONE
 HEADERS = int(Frame.HEADERS)
 pack = HEADER.pack
+TOO_LARGE_STATUS = 431  # RFC 6585, section 5
 DRAIN_PING = b"draining"  # the payload of the PING that goes with the first GOAWAY of a drain
 
 
@@ -46,7 +47,8 @@ class FromClient(Frames):
         self.settings = settings
         self._settings_meter = Meter(SETTINGS, "SETTINGS", now)
         self._talk = Meter(IDLE_TALK, "frames without work", now)
-        self.meters += [self._settings_meter, self._talk]
+        self._too_large = Meter(TOO_LARGE, "header lists too large", now)
+        self.meters += [self._settings_meter, self._talk, self._too_large]
         self.leaving = False  # it has sent GOAWAY: once its streams are over, so is the connection
         self.drained = False  # our PING after the first GOAWAY of a drain has come back
 
@@ -128,7 +130,7 @@ class FromClient(Frames):
         if flags & PRIORITY or isinstance(outcome.fault, Malformed):
             return ErrorCode.PROTOCOL_ERROR  # it depends on itself (RFC 7540, section 5.3.1), or section 8.1.1
         if request is None:
-            return 431 if isinstance(outcome.fault, TooLarge) else 400
+            return TOO_LARGE_STATUS if isinstance(outcome.fault, TooLarge) else 400
         if (request.protocol and not pair.extended_connect) or (request.content_length > 0 and flags & END_STREAM):
             return ErrorCode.PROTOCOL_ERROR
         if request.host != pair.host and not pair.leads_here(request.host):
@@ -144,6 +146,8 @@ class FromClient(Frames):
         pair.answer(stream_id, bool(flags & END_STREAM), refusal or 400, request)
         if request is None:  # 431 or 400: it cost more than a reset does
             pair.spend_reset()
+        if refusal == TOO_LARGE_STATUS:
+            self._too_large.spend(self.now)
         if pair.backend is GONE:
             pair.goaway(pair.closed.last_id, ErrorCode.NO_ERROR)  # the next connection dials anew
         return None

@@ -267,13 +267,16 @@ def test_work_of_long_ago_pays_for_no_flood() -> None:
     assert book.take_down()[-1][2] == CALM
 
 
-def test_requests_that_can_t_be_read_are_counted_like_resets() -> None:
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [(GET[:3], budgets.RESETS), ([*GET, *[("x", "1")] * budgets.MAX_FIELDS], budgets.TOO_LARGE)],
+)
+def test_requests_that_can_t_be_read_are_counted(fields: list[tuple[str, str]], most: int) -> None:
     book = Book()
-    fields = [*GET, *[("x", "1")] * budgets.MAX_FIELDS]
-    for number in range(budgets.RESETS):
+    for number in range(most):
         book.request(2 * number + 1, fields)
     assert {each[0] for each in book.take_down()} == {"HEADERS!"}
-    book.request(2 * budgets.RESETS + 1, fields)
+    book.request(2 * most + 1, fields)
     assert book.take_down()[-1][::2] == ("GOAWAY", ErrorCode.ENHANCE_YOUR_CALM)
 
 
