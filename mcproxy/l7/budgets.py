@@ -18,6 +18,7 @@ REMEMBERED_RESETS = 1_024  # closed streams whose late frames are expected; two 
 TURN_FRAMES = 128
 FAULT_COST = 4  # frames that one counts for whose fault ends a stream
 BYTES_OF_A_FRAME = 16  # of a header block that is decoded, each of its fields counting for one more
+LARGE_BLOCK = 4_096  # bytes of a header block; of a larger one, so many are unpacked in a turn
 EXPRESS_FRAMES = 4  # frames of an express lane count for one
 
 # Header blocks ---------------------------------------------------------------------------------------------------
@@ -43,7 +44,7 @@ GRACE_SECONDS = 1.0  # between "no new streams, please" and "no new streams" of 
 # Rates: so many in each PERIOD -----------------------------------------------------------------------------------
 PERIOD = 10.0  # seconds; long enough that a burst of a real client averages out
 RESETS = 500  # streams ended early by the client or its faults, beyond one for each exchange that was completed
-TOO_LARGE = 20  # header lists answered 431, each of which may take 15 ms to decode; real clients learn from the first
+TOO_LARGE = 20  # header lists answered 431, each of which may take 3 ms to decode; real clients learn from the first
 MAX_SETTINGS = 64  # in one frame, which has room for 2,730; real ones hold up to ten, GREASE included
 SETTINGS = 50  # each walks all streams; real clients send two or three in a connection's life
 EMPTY = 500  # DATA without a byte or an end, empty header fragments: they say nothing

@@ -8,7 +8,7 @@ object that was read is handed on. A subclass says what each type means, with on
 * None: nothing goes.
 
 A handler raises StreamFault or ConnectionFault where a rule is broken. Header blocks are collected here, from HEADERS
-and CONTINUATION, and given whole to `_block`.
+and CONTINUATION, and given whole to `_block`. A large block is unpacked first, a turn at a time (see header_link.py).
 
 Nearly all frames under load are of one or two forms, for which a handler's call costs as much as its work. So a
 subclass may also have an *express lane*: one loop that takes frames of just those forms as long as they come, and stops
@@ -17,7 +17,7 @@ decide otherwise.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
 from mcproxy.l7.budgets import (
@@ -25,11 +25,13 @@ from mcproxy.l7.budgets import (
     EMPTY,
     EXPRESS_FRAMES,
     FAULT_COST,
+    LARGE_BLOCK,
     MAX_BLOCK,
     MAX_FRAGMENTS,
     TURN_FRAMES,
     Meter,
 )
+from mcproxy.l7.header_link import unpacked
 from mcproxy.wire.http2 import (
     HEADER,
     HEADER_SIZE,
@@ -75,6 +77,7 @@ class Frames(ABC):
         self._block_flags = 0
         self._fragments: list[bytes] = []
         self.block_since = 0.0  # when that began
+        self._unpacking: Generator[None, None, bytes] | None = None  # a block that is whole, and large
         self._empty = Meter(EMPTY, "empty frames", now)
         self.meters = [self._empty]
         self._expected = _AT_FIRST
@@ -128,6 +131,10 @@ class Frames(ABC):
 
         A turn judges TURN_FRAMES; if more have come, `unjudged` says so, and the next turn is `receive(b"", out)`.
         """
+        if self._unpacking is not None:
+            self._tail += data
+            self._unpack(self._unpacking, out)
+            return
         buf = self._tail + data if self._tail else data
         pos = run = 0
         self._left = TURN_FRAMES
@@ -189,7 +196,7 @@ class Frames(ABC):
     # Header blocks (sections 4.3, 6.2 and 6.10)
 
     def _headers(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        if flags in USUAL and stream_id:
+        if flags in USUAL and stream_id and end - start <= LARGE_BLOCK:
             return self._block(stream_id, flags, buf[start:end])  # most are like this
         if not stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
@@ -201,17 +208,15 @@ class Frames(ABC):
             if int.from_bytes(buf[start : start + 4], "big") & MAX_STREAM_ID != stream_id:
                 flags &= ~PRIORITY  # what is left of the flag says: it depends on itself
             start += 5
-        if not flags & END_HEADERS:
-            return self._begin_block(flags, stream_id, buf[start:end])
-        return self._block(stream_id, flags, buf[start:end])
-
-    def _begin_block(self, flags: int, stream_id: int, fragment: bytes) -> Verdict:
+        block = buf[start:end]
+        if flags & END_HEADERS and len(block) <= LARGE_BLOCK:
+            return self._block(stream_id, flags, block)
         self._block_id = stream_id
         self._block_flags = flags
-        self._fragments = [fragment]
+        self._fragments = [block]
         self.block_since = self.now
         self._expected = _IN_A_BLOCK
-        return None
+        return self._whole_block() if flags & END_HEADERS else None
 
     def _continuation(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         if stream_id != self._block_id:
@@ -221,14 +226,38 @@ class Frames(ABC):
         self._fragments.append(buf[start:end])
         if len(self._fragments) > MAX_FRAGMENTS or sum(map(len, self._fragments)) > MAX_BLOCK:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block of too many frames or bytes")
-        if not flags & END_HEADERS:
-            return None
+        return self._whole_block() if flags & END_HEADERS else None
+
+    def _whole_block(self) -> Verdict:
+        """The fragments are complete: judge them, or begin to unpack them."""
         block = b"".join(self._fragments)
         self._fragments = []
-        self._block_id = 0
+        if len(block) <= LARGE_BLOCK:
+            return self._collected(block)
+        self._unpacking = unpacked(block)
+        self._left = 0
+        return None
+
+    def _unpack(self, unpacking: Generator[None, None, bytes], out: list[bytes]) -> None:
+        """A turn with a large block."""
+        self.unjudged = True
+        try:
+            next(unpacking)
+        except StopIteration as stop:
+            self._unpacking = None
+            try:
+                verdict = self._collected(stop.value)
+            except StreamFault as fault:
+                verdict = self._stream_fault(fault)
+            if verdict:
+                out.append(verdict)
+
+    def _collected(self, block: bytes) -> bytes | None:
+        """Judge a block that didn't come in one frame, or doesn't pass in the bytes that it came in."""
+        stream_id, self._block_id = self._block_id, 0
         self._expected = self.usual
         verdict = self._block(stream_id, self._block_flags, block)
-        return headers(stream_id, block, bool(self._block_flags & END_STREAM)) if verdict is True else verdict
+        return headers(stream_id, block, bool(self._block_flags & END_STREAM)) if verdict is True else verdict or None
 
     def _wants_continuation(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block was begun and something else came")

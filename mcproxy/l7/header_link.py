@@ -10,6 +10,10 @@ and no later SETTINGS_HEADER_TABLE_SIZE asks anything of us. (The table could be
 encoder of ours. It would save bytes on a link that is usually a loopback, and cost a second table to get wrong.)
 A block that has *not* moved the table may be refused or changed at any time without any such effect.
 
+The one change that never matters is how a string is coded. A large block's Huffman codes take milliseconds to undo, so
+`unpacked` does that a turn at a time, and what is read and passed is the block without them: the same fields, with the
+same effect on every table. Large blocks are never cached: they repeat too seldom.
+
 What a block says depends on nothing but the table before it and its bytes, so `BlockCache` keeps the outcome: fields,
 checked value, table after. It is shared by all connections of the process: in the steady state a request costs one
 look-up, on its first connection too. A client can learn from timing whether somebody sent exactly the same whole block
@@ -17,7 +21,7 @@ before it, from the same table; it can't learn a secret piece by piece. Two gene
 becomes the old one, and what is used again moves back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
 from mcproxy.l7.budgets import (
@@ -25,6 +29,7 @@ from mcproxy.l7.budgets import (
     CACHE_BLOCK_BYTES,
     CACHE_BLOCKS,
     CACHE_FIELDS,
+    LARGE_BLOCK,
     MAX_FIELDS,
     MAX_HEADER_LIST,
 )
@@ -52,6 +57,7 @@ from mcproxy.wire.hpack_block import (
     decode,
     encode,
     encode_integer,
+    without_huffman,
 )
 from mcproxy.wire.http2 import DEFAULT_TABLE_SIZE, ConnectionFault, ErrorCode
 
@@ -116,10 +122,8 @@ class BlockCache(Generic[T]):
     def _judge(self, block: bytes, table: Table, allowed: int) -> Outcome[T]:
         try:
             decoded = decode(block, table, allowed, MAX_HEADER_LIST, MAX_FIELDS)
-        except CompressionFault as fault:
-            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, str(fault)) from None
-        except HeaderBomb:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header list without end") from None
+        except (CompressionFault, HeaderBomb) as fault:
+            raise _as_connection_fault(fault) from None
         outcome: Outcome[T] = Outcome(decoded.fields, table, decoded.table)
         outcome.cost = len(decoded.fields) + len(block) // BYTES_OF_A_FRAME
         if decoded.oversized:
@@ -138,6 +142,20 @@ class BlockCache(Generic[T]):
         elif isinstance(outcome.value, Answer) and outcome.value.status >= FINAL_STATUS:
             outcome.usual = outcome.value if outcome.value.status not in BODILESS else None
         return outcome
+
+
+def _as_connection_fault(fault: CompressionFault | HeaderBomb) -> ConnectionFault:
+    if isinstance(fault, HeaderBomb):
+        return ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header list without end")
+    return ConnectionFault(ErrorCode.COMPRESSION_ERROR, str(fault))
+
+
+def unpacked(block: bytes) -> Generator[None, None, bytes]:
+    """A large block without its Huffman codes; yields when others should have their turn. Raises ConnectionFault."""
+    try:
+        return (yield from without_huffman(block, LARGE_BLOCK, MAX_FIELDS))
+    except (CompressionFault, HeaderBomb) as fault:
+        raise _as_connection_fault(fault) from None
 
 
 REQUESTS = BlockCache(check_request)

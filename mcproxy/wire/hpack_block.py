@@ -11,12 +11,12 @@ where the field was that). It neither reads nor writes anybody's dynamic table, 
 any history.
 """
 
+from collections.abc import Generator
 from functools import lru_cache
 
-from hpack.exceptions import HPACKDecodingError
-from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
+from mcproxy.wire import huffman
 from mcproxy.wire.http2 import DEFAULT_TABLE_SIZE
 
 STATIC: tuple[tuple[bytes, bytes], ...] = HeaderTable.STATIC_TABLE
@@ -26,6 +26,7 @@ MAX_INTEGER_BYTES = 5  # beyond the prefix: enough for 32 bits; section 5.1 lets
 HUFFMAN_CACHE = 2_048  # strings; names and values of requests repeat
 HUFFMAN_CACHEABLE = 128  # bytes; longer ones would make the cache big and repeat less
 
+FIELD_BYTES = 32  # of Huffman codes are undone in the time that any field takes
 BOMB = 4  # times as many fields as may be kept are decoded, to keep the table right; beyond, it is no mistake
 
 CLEAR_TABLE = b"\x20"  # a size update to 0 (section 6.3)
@@ -138,8 +139,8 @@ def decode(block: bytes, table: Table, allowed: int, max_list: int, max_count: i
         return _decode(block, _Editor(table), allowed, max_list, max_count)
     except IndexError:
         raise CompressionFault("the block ends inside a field") from None
-    except HPACKDecodingError as error:
-        raise CompressionFault(f"Huffman code: {error}") from None
+    except huffman.HuffmanFault as fault:
+        raise CompressionFault(f"Huffman code: {fault}") from None
 
 
 def _decode(block: bytes, editor: _Editor, allowed: int, max_list: int, max_count: int) -> Decoded:
@@ -214,20 +215,80 @@ def _integer(block: bytes, pos: int, mask: int) -> tuple[int, int]:
 
 def _string(block: bytes, pos: int) -> tuple[bytes, int]:
     """Section 5.2."""
-    huffman = block[pos] & 0x80
-    length, pos = _integer(block, pos, 0x7F)
-    end = pos + length
+    begin, end = _extent(block, pos)
+    raw = block[begin:end]
+    if not block[pos] & 0x80:
+        return raw, end
+    return (_huffman(raw) if end - begin <= HUFFMAN_CACHEABLE else huffman.decode(raw)), end
+
+
+def _extent(block: bytes, pos: int) -> tuple[int, int]:
+    """Where a string's bytes start and end."""
+    length, start = _integer(block, pos, 0x7F)
+    end = start + length
     if end > len(block):
         raise CompressionFault("a string ends beyond the block")
-    raw = block[pos:end]
-    if not huffman:
-        return raw, end
-    return (_huffman(raw) if length <= HUFFMAN_CACHEABLE else bytes(decode_huffman(raw))), end
+    return start, end
 
 
 @lru_cache(HUFFMAN_CACHE)
 def _huffman(raw: bytes) -> bytes:
-    return bytes(decode_huffman(raw))
+    return huffman.decode(raw)
+
+
+def without_huffman(block: bytes, step: int, max_count: int) -> Generator[None, None, bytes]:
+    """The same block with its Huffman codes undone: same fields, same effect on the table, and quick to decode.
+
+    Yields after every `step` bytes or so of codes, a field counting for FIELD_BYTES, so that others have their turn in
+    the middle of a large block. Raises as `decode` does, with which it shares `max_count`.
+    """
+    try:
+        return (yield from _without_huffman(block, step, max_count))
+    except IndexError:
+        raise CompressionFault("the block ends inside a field") from None
+    except huffman.HuffmanFault as fault:
+        raise CompressionFault(f"Huffman code: {fault}") from None
+
+
+def _without_huffman(block: bytes, step: int, max_count: int) -> Generator[None, None, bytes]:
+    out: list[bytes] = []
+    pos = kept = count = done = 0
+    while pos < len(block):
+        count += 1
+        if count > BOMB * max_count:
+            raise HeaderBomb
+        pos, strings = _strings(block, pos)
+        done += FIELD_BYTES
+        for _ in range(strings):
+            begin, end = _extent(block, pos)
+            if block[pos] & 0x80:
+                string = b""
+                for piece in huffman.decode_in_steps(block[begin:end], step):
+                    string += piece
+                    done += min(step, end - begin)
+                    begin += step
+                    if done >= step:
+                        done = 0
+                        yield
+                out += (block[kept:pos], encode_integer(len(string), 0x7F, 0), string)
+                kept = end
+            pos = end
+        if done >= step:
+            done = 0
+            yield
+    out.append(block[kept:])
+    return b"".join(out)
+
+
+def _strings(block: bytes, pos: int) -> tuple[int, int]:
+    """Where the strings of the field at `pos` begin, and how many it has."""
+    first = block[pos]
+    if first & 0x80:
+        return _integer(block, pos, 0x7F)[1], 0
+    if first & 0xE0 == 0x20:  # a size update
+        return _integer(block, pos, 0x1F)[1], 0
+    index, pos = _integer(block, pos, 0x3F if first & 0x40 else 0x0F)
+    return pos, 1 if index else 2
 
 
 def encode_integer(number: int, mask: int, first: int) -> bytes:

@@ -1,19 +1,21 @@
 """Cutting: what passes as one slice, in which order replaced frames leave, and what a frame may look like."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hpack import Encoder
 
-from mcproxy.l7.budgets import BULK_SIZE, FAULT_COST, TURN_FRAMES
+from mcproxy.l7.budgets import BULK_SIZE, FAULT_COST, LARGE_BLOCK, TURN_FRAMES
 from mcproxy.l7.frames import UNDEFINED_FLAGS, Frames
 from mcproxy.l7.from_backend import FromBackend
 from mcproxy.l7.from_client import FromClient
 from mcproxy.l7.relay import Relay
 from mcproxy.l7.stream import StreamEnd
 from mcproxy.wire import http2
+from mcproxy.wire.hpack_block import encode
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag, Frame
-from tests.l7.book import OK, Book
+from tests.l7.book import OK, OURS, Book
 from tests.l7.peer import GET, HOST, POST, Cutter, frame
 
 
@@ -261,6 +263,66 @@ def test_decoding_takes_of_a_turn() -> None:
         book.relay.go_on(book.now)
     assert seen[0] <= 2, "a block of 60 fields is worth half a turn"
     assert len(book.relay.pair.streams) == 20
+
+
+LARGE = ("x-large", "0" * 15_000)  # 9,375 bytes in Huffman codes, three turns
+
+
+def in_turns(book: Book) -> int:
+    """Let the relay go on to the end; how many turns that took."""
+    turns = 0
+    while book.relay.wants_turn:
+        book.relay.go_on(book.now)
+        turns += 1
+    return turns
+
+
+def pieces(stream_id: int, block: bytes) -> bytes:
+    """HEADERS and CONTINUATION."""
+    return frame(Frame.HEADERS, Flag.END_STREAM, stream_id, block[:3_000]) + frame(
+        Frame.CONTINUATION, Flag.END_HEADERS, stream_id, block[3_000:]
+    )
+
+
+@pytest.mark.parametrize("cut", [lambda i, block: http2.headers(i, block, True), pieces], ids=["one frame", "two"])
+def test_a_large_block_is_unpacked_in_turns_and_everything_keeps_its_place(cut: Callable[[int, bytes], bytes]) -> None:
+    book = Book()
+    first, large = book.block(book.client_encoder, GET), book.block(book.client_encoder, [*GET, LARGE])
+    assert len(large) > 2 * LARGE_BLOCK
+    book.relay.receive_from_client(
+        http2.headers(1, first, True) + cut(3, large) + http2.headers(5, first, True) + http2.ping(bytes(8)), book.now
+    )
+    assert not book.relay.wants_client
+    assert list(book.relay.pair.streams) == [1]
+    assert in_turns(book) == 4, "and one with what came after it"
+    book.collect()
+    assert [(each[1], each[2]) for each in book.take_up()] == [
+        (1, [*GET, *OURS]), (3, [*GET, LARGE, *OURS]), (5, [*GET, *OURS])
+    ]  # fmt: skip
+    assert book.take_down() == [("PING", 0, bytes(8))]
+    assert book.relay.wants_client
+
+
+def test_a_large_answer_is_unpacked_in_turns() -> None:
+    book = Book()
+    book.request(1)
+    book.drop()
+    fields = [*OK, LARGE]
+    block = book.block(book.backend_encoder, fields)
+    book.relay.receive_from_backend(http2.headers(1, block) + http2.data(1, b"x", end_stream=True), book.now)
+    assert in_turns(book) == 4
+    book.collect()
+    assert book.take_down() == [("HEADERS", 1, fields), ("DATA!", 1, b"x")]
+
+
+def test_what_is_wrong_with_a_large_block_is_said_as_of_any_other() -> None:
+    book = Book()
+    book.request(1, [*GET, LARGE, ("te", "x")])
+    assert book.take_down() == [("RST_STREAM", 1, ErrorCode.PROTOCOL_ERROR)]
+    book.request(3, [*GET, *[("x-large", "0" * 66_000)]], indexed=False)
+    assert book.take_down()[0][2] == [(":status", "431"), ("content-length", "0")]
+    book.client(http2.headers(5, encode([(b":method", b"GET")]) + b"\x00\x01a\xff\x81\x3f" + bytes(8_192), True))
+    assert book.take_down() == [("GOAWAY", 3, ErrorCode.COMPRESSION_ERROR)]
 
 
 def test_what_a_backend_sent_before_its_end_is_judged_before_it() -> None:

@@ -16,6 +16,7 @@ from mcproxy.wire.hpack_block import (
     encode,
     encode_integer,
     literal,
+    without_huffman,
 )
 
 NAMES = st.sampled_from([b":method", b":path", b"cookie", b"x-a", b"x-long-name", b"accept"])
@@ -25,6 +26,18 @@ FIELDS = st.lists(st.tuples(NAMES, VALUES), max_size=8)
 
 def read(block: bytes, table: Table = EMPTY, allowed: int = 4096, max_list: int = 65_536, count: int = 100) -> Decoded:
     return decode(block, table, allowed, max_list, count)
+
+
+def unpack(block: bytes, step: int = 4_096, count: int = 100) -> tuple[bytes, int]:
+    """A block without its Huffman codes, and how often others had their turn."""
+    turns = 0
+    unpacking = without_huffman(block, step, count)
+    while True:
+        try:
+            next(unpacking)
+        except StopIteration as stop:
+            return stop.value, turns
+        turns += 1
 
 
 # RFC 7541, appendix C: the three requests of C.3 (plain) and C.4 (Huffman), and the tables after each.
@@ -174,3 +187,62 @@ def test_what_may_never_be_indexed_stays_so() -> None:
     decoded = read(b"\x1f\x08\x06secret\x0f\x11\x04none")
     assert [type(field) is NeverIndexed for field in decoded.fields] == [True, False]
     assert encode(decoded.fields)[:2] == b"\x1f\x08"
+
+
+@given(
+    st.lists(st.tuples(NAMES, VALUES, st.booleans()), max_size=8), st.sampled_from([None, 0, 60]), st.integers(1, 200)
+)
+def test_without_its_huffman_codes_a_block_is_the_same(
+    fields: list[tuple[bytes, bytes, bool]], size: int | None, step: int
+) -> None:
+    encoder = Encoder()
+    if size is not None:
+        encoder.header_table_size = size
+    block = bytes(encoder.encode(fields, huffman=True))
+    plain, _ = unpack(block, step)
+    before, after = read(block), read(plain)
+    assert after.fields == before.fields
+    assert [type(each) for each in after.fields] == [type(each) for each in before.fields]
+    assert (after.table.entries, after.table.max_size) == (before.table.entries, before.table.max_size)
+    assert unpack(plain, step)[0] == plain
+
+
+@given(st.binary(max_size=60))
+def test_bytes_without_huffman_codes_are_what_they_were(data: bytes) -> None:
+    def outcome(block: bytes) -> object:
+        try:
+            decoded = read(block)
+        except CompressionFault:
+            return None
+        return decoded.fields, decoded.table.entries
+
+    try:
+        plain, _ = unpack(data)
+    except CompressionFault:
+        assert outcome(data) is None
+    else:
+        assert outcome(plain) == outcome(data)
+
+
+def test_long_codes_are_undone_a_step_at_a_time() -> None:
+    long = b"\x00\x01a" + encode_integer(10_000, 0x7F, 0x80) + bytes(10_000)
+    plain, turns = unpack(long, step=1_000)
+    assert plain == literal(b"a", b"0" * 16_000)
+    assert turns == 10
+    many = b"\x00\x01a\x81\x07" * 100
+    assert unpack(many, step=1_000) == (literal(b"a", b"0") * 100, 3)
+    assert unpack(many, step=100_000)[1] == 0
+
+
+def test_far_more_fields_than_allowed_are_not_unpacked() -> None:
+    assert unpack(b"\x82" * 20, count=5)[0] == b"\x82" * 20
+    with pytest.raises(HeaderBomb):
+        unpack(b"\x82" * 21, count=5)
+
+
+@pytest.mark.parametrize(
+    ("block", "why"), [(b"\x00\x01a\x81\x00", "Huffman"), (b"\x00\x85a", "beyond"), (b"\x40", "inside")]
+)
+def test_what_can_not_be_unpacked(block: bytes, why: str) -> None:
+    with pytest.raises(CompressionFault, match=why):
+        unpack(block)
