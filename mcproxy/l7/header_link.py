@@ -18,7 +18,8 @@ What a block says depends on nothing but the table before it and its bytes, so `
 checked value, table after. It is shared by all connections of the process: in the steady state a request costs one
 look-up, on its first connection too. A client can learn from timing whether somebody sent exactly the same whole block
 before it, from the same table; it can't learn a secret piece by piece. Two generations bound it: a full young one
-becomes the old one, and what is used again moves back.
+becomes the old one, and what is used again moves back. What the old one held then is given up one by one: a thousand
+outcomes at once take half a millisecond to free.
 """
 
 from collections.abc import Callable, Generator
@@ -101,6 +102,7 @@ class BlockCache(Generic[T]):
         self.capacity = capacity  # of a generation
         self.young: dict[tuple[Table, bytes], Outcome[T]] = {}
         self.old: dict[tuple[Table, bytes], Outcome[T]] = {}
+        self._dying: dict[tuple[Table, bytes], Outcome[T]] = {}  # as many as fit into `young`, at most
 
     def __repr__(self) -> str:
         return f"<BlockCache {self.check.__name__} {len(self.young)}+{len(self.old)} blocks>"
@@ -115,8 +117,10 @@ class BlockCache(Generic[T]):
         small = len(block) <= CACHE_BLOCK_BYTES and len(outcome.fields) <= CACHE_FIELDS
         if small and block and block[0] & 0xE0 != 0x20:
             if len(self.young) >= self.capacity:
-                self.old, self.young = self.young, {}
+                self._dying, self.old, self.young = self.old, self.young, {}
             self.young[key] = outcome
+            if self._dying:
+                self._dying.popitem()
         return outcome
 
     def _judge(self, block: bytes, table: Table, allowed: int) -> Outcome[T]:
