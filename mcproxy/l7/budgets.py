@@ -13,10 +13,11 @@ EARLY_STREAMS = 100  # announced while the backend has not spoken: RFC 9113, sec
 REMEMBERED_RESETS = 1_024  # closed streams whose late frames are expected; two flights of MAX_STREAMS, and room
 
 # One turn of the hub ---------------------------------------------------------------------------------------------
-# Frames of one side that are judged before other sessions have their turn: 0.2 ms, so that a client that sends the
-# smallest frames there are, below all rates, costs its neighbours no more than that.
-TURN_FRAMES = 128
-FAULT_COST = 4  # frames that one counts for whose fault ends a stream
+# Frames of one side that are judged before other sessions have their turn: 0.1 ms, so that a client that sends the
+# smallest frames there are, below all rates, costs its neighbours no more than that. What takes long counts for more
+# than one frame, by what was measured.
+TURN_FRAMES = 64
+EARLY_END_COST = 4  # frames that one counts for which ends a stream early, whose line is written too
 BYTES_OF_A_FRAME = 16  # of a header block that is decoded, each of its fields counting for one more
 LARGE_BLOCK = 4_096  # bytes of a header block; of a larger one, so many are unpacked in a turn
 EXPRESS_FRAMES = 4  # frames of an express lane count for one

@@ -22,9 +22,9 @@ from typing import Any, ClassVar
 
 from mcproxy.l7.budgets import (
     BULK_SIZE,
+    EARLY_END_COST,
     EMPTY,
     EXPRESS_FRAMES,
-    FAULT_COST,
     LARGE_BLOCK,
     MAX_BLOCK,
     MAX_FRAGMENTS,
@@ -179,7 +179,7 @@ class Frames(ABC):
                 return self._expected[kind](self, flags, stream_id, buf, start, end)
             return self._unusual(kind, flags, stream_id, buf[start:end])
         except StreamFault as fault:
-            self._left -= FAULT_COST
+            self._left -= EARLY_END_COST
             return self._stream_fault(fault)
 
     def _unusual(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Verdict:

@@ -4,7 +4,7 @@ The frequent path is a request: HEADERS whose block the cache knows. It costs a 
 from the client's own block with our fields behind it. Everything that can go wrong is beside that path, not on it.
 """
 
-from mcproxy.l7.budgets import IDLE_TALK, MAX_SETTINGS, SETTINGS, TALK_FOR_WORK, TOO_LARGE, Meter
+from mcproxy.l7.budgets import EARLY_END_COST, IDLE_TALK, MAX_SETTINGS, SETTINGS, TALK_FOR_WORK, TOO_LARGE, Meter
 from mcproxy.l7.flow import release, release_all
 from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, USUAL, WHOLE, Frames, Verdict
 from mcproxy.l7.header_link import REQUEST_TRAILERS, REQUESTS, Outcome, TooLarge
@@ -276,6 +276,7 @@ class FromClient(Frames):
             return None
         if stream.state is not StreamState.BACKEND_ENDED:
             pair.spend_reset()
+        self._left -= EARLY_END_COST
         pair.closed.reset_by_client(stream_id)
         pair.finish(stream, StreamEnd.CLIENT_RESET)
         return None if stream.unwanted else True

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from hpack import Encoder
 
-from mcproxy.l7.budgets import BULK_SIZE, FAULT_COST, LARGE_BLOCK, TURN_FRAMES
+from mcproxy.l7.budgets import BULK_SIZE, EARLY_END_COST, LARGE_BLOCK, TURN_FRAMES
 from mcproxy.l7.frames import UNDEFINED_FLAGS, Frames
 from mcproxy.l7.from_backend import FromBackend
 from mcproxy.l7.from_client import FromClient
@@ -246,8 +246,19 @@ def test_faults_of_streams_take_more_of_a_turn() -> None:
         ),
         book.now,
     )
-    most = -(-TURN_FRAMES // (1 + FAULT_COST))
+    most = -(-TURN_FRAMES // (1 + EARLY_END_COST))
     assert most // 2 < len(Cutter().feed(book.relay.take_for_client())) <= most
+
+
+def test_cancelled_requests_take_more_of_a_turn() -> None:
+    book = Book()
+    request = book.block(book.client_encoder, GET, indexed=False)
+    book.relay.receive_from_client(
+        b"".join(http2.headers(i, request, True) + http2.rst_stream(i, ErrorCode.CANCEL) for i in range(1, 401, 2)),
+        book.now,
+    )
+    most = -(-TURN_FRAMES // (1 + EARLY_END_COST))
+    assert most // 2 < len(book.records) <= most
 
 
 def test_decoding_takes_of_a_turn() -> None:
