@@ -47,6 +47,7 @@ FAREWELL = 5.0  # seconds without a byte for a session that was idle and has bee
 LINGER = 2.0  # seconds for the client to end after us: a few round trips to anywhere
 FLUSH_CHECK = 0.005  # seconds between the first two looks at what the client has not acknowledged yet
 FLUSH_LONGEST = 0.32  # and between the last ones
+LAST = -2  # libev's lowest priority: of all that has happened, this is handled last; the default is timers first
 
 
 class Event(StrEnum):
@@ -117,7 +118,7 @@ class Drive:
         self._client = _Side(client, Event.CLIENT, self._on)
         self._backend: _Side | None = None
         self._dialling: Dialling | None = None
-        self._turn = self._hub.loop.timer(0.0)
+        self._turn = self._hub.loop.timer(0.0, priority=LAST)
         self._waiting = False
         self._state = State.OPEN
         self._hurried = False

@@ -336,6 +336,34 @@ def test_what_a_core_leaves_is_done_in_turns_of_their_own(stage: Callable[..., S
     ]
 
 
+def test_others_have_their_turn_before_the_next_one(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    ours, theirs = socket.socketpair()
+    loop = gevent.get_hub().loop
+    other = loop.io(ours.fileno(), 1)
+
+    def go_on(what: tuple[Any, ...]) -> None:
+        on.core.wants_turn = len(on.core.told) < 4
+        if what == ("go on",):
+            theirs.send(b"x")
+
+    def served() -> None:
+        ours.recv(9)
+        on.core.told.append(("another",))
+
+    on.core.react = go_on
+    other.start(served)
+    try:
+        on.client.sendall(b"a")
+        on.until(lambda: on.core.told.count(("another",)) == 2)
+    finally:
+        other.close()
+        ours.close()
+        theirs.close()
+    told = [what for what in on.core.told if what != ("tick",)]
+    assert told[:5] == [("client", b"a"), ("go on",), ("another",), ("go on",), ("another",)]
+
+
 def test_a_bug_in_a_tick_ends_its_own_session(stage: Callable[..., Stage]) -> None:
     on = stage()
 
