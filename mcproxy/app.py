@@ -10,7 +10,6 @@ import os
 import resource
 import signal
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -38,6 +37,7 @@ from mcproxy.policy import certificates
 from mcproxy.policy.geoip import GeoIP, GeoIPError
 from mcproxy.policy.limits import Limits
 from mcproxy.store.errors import StoreError
+from mcproxy.surveyor import Surveyor
 from mcproxy.table import Live, Table
 
 STATUS_INTERVAL = 10.0  # seconds between two status lines for the service manager
@@ -89,6 +89,7 @@ class App:
         self.door = Door()
         self.plane = HubPlane(self.worker, self.door, config.firewall.geoip_db, self.contexts)
         shared.opened = self.plane.opened
+        self._surveyor = Surveyor()
         self._daily = gevent.get_hub().loop.timer(0.0, SURVEY_SECONDS)  # the first time, when it is started
 
     def __repr__(self) -> str:
@@ -172,9 +173,8 @@ class App:
         return self.contexts.reload()
 
     def _survey(self) -> None:
-        """Have the certificates looked at, in a native thread: there may be many."""
-        table = self.worker.shared.live.table
-        threading.Thread(target=_log_certificates, args=(table,), name="certificates", daemon=True).start()
+        """Have the certificates looked at."""
+        self._surveyor.begin(self.worker.shared.live.table)
 
     def stop(self) -> bool:
         """Accept nothing more, drain, let go of everything. True: every session ended by itself."""
@@ -207,13 +207,6 @@ class App:
             put_lines(exchanges)
 
         return ended
-
-
-def _log_certificates(table: Table) -> None:
-    now = time.time()
-    for addr, listener in table.listeners.items():
-        for hostname, finding in certificates.survey(listener.routes.values(), now):
-            log.log(logging.ERROR if finding.problem else logging.WARNING, "%s on %s: %s", hostname, addr, finding)
 
 
 def serve(config: Config) -> int:

@@ -181,7 +181,7 @@ class HubPlane:
         return self._on_hub(self._shared.limits.would_admit, packed, time.monotonic())
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
-        """Judge a certificate, and what it means to the listener's other routes. Raises ValueError."""
+        """Judge a route's files, and what the listener's certificates mean to each other then. Raises ValueError."""
         if route.backend_ca:
             try:
                 client_context(route.backend_ca)
@@ -189,12 +189,12 @@ class HubPlane:
                 raise ValueError(f"backend_ca: {route.backend_ca}: {error}") from error
         table = self._shared.live.table.listeners.get(listener)
         routes = {**(table.routes if table else {}), route.hostname: route}
-        found = certificates.survey(routes.values() if len(routes) <= MAX_SURVEYED else [route], time.time())
-        concerning = [finding for hostname, finding in found if hostname == route.hostname]
-        for finding in concerning:
+        judged = routes.values() if len(routes) <= MAX_SURVEYED else [route]
+        found = [finding for _, finding in certificates.survey(judged, time.time(), route.hostname)]
+        for finding in found:
             if finding.problem:
                 raise ValueError(f"tls_cert: {finding}")
-        return list(map(str, concerning))
+        return list(map(str, found))
 
     def reload_geoip(self) -> GeoipStatus:
         """Open the database here, where it stops nobody, and swap it there. Raises ValueError."""

@@ -64,6 +64,7 @@ class FakePlane:
     sinks: list[Sink] = field(default_factory=list)
     subscribed: threading.Event = field(default_factory=threading.Event)
     level: str = "info"
+    warnings: Sequence[str] = ("its certificate ends in 3 days",)
 
     def _called(self, name: str, *arguments: Any) -> None:
         self.calls.append((name, *arguments))
@@ -122,7 +123,7 @@ class FakePlane:
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         self._called("check_route", listener, route.hostname)
-        return ["its certificate ends in 3 days"]
+        return self.warnings
 
     def reload_geoip(self) -> GeoipStatus:
         self._called("reload_geoip")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from mcproxy import config
 from mcproxy.admin.plane import ConnectionEvent, DataPlane, EventKind, PlaneBusy, PlaneStopping, State
@@ -128,6 +129,24 @@ def test_the_files_of_a_route_are_judged(proxy: MakeProxy, tmp_path: Path) -> No
     route = Route("a.b", Backend("127.0.0.1", 1), Mode.L7, str(tmp_path / "c.pem"), str(tmp_path / "c.pem"))
     with pytest.raises(ValueError, match=r"^tls_cert: "):
         plane.check_route(":443", route)
+
+
+def test_a_route_is_told_of_certificates_that_cover_it_and_of_what_its_own_covers(
+    proxy: MakeProxy, tmp_path: Path
+) -> None:
+    pair = str(tmp_path / "ab.pem")
+    trustme.CA().issue_cert("a.test", "b.test").private_key_and_cert_chain_pem.write_to_path(pair)
+    a_route = {"hostname": "a.test", "backend": "127.0.0.1:1", "mode": "l7", "tls_cert": pair, "tls_key": pair}
+    running = proxy({"listeners": [{**listener({}), "routes": [a_route]}]})
+    (addr,) = running.app.worker.shared.live.table.listeners
+    (told,) = running.app.plane.check_route(addr, Route("b.test", Backend("127.0.0.1", 1)))
+    assert f"{pair}, the certificate of a.test, also covers b.test:" in told
+    both = running.app.plane.check_route(addr, Route("b.test", Backend("127.0.0.1", 1), Mode.L7, pair, pair))
+    assert sorted(each.partition(":")[0] for each in both) == [
+        f"{pair}, the certificate of a.test, also covers b.test",
+        f"{pair}, the certificate of b.test, also covers a.test",
+    ]
+    assert not running.app.plane.check_route(addr, Route("c.test", Backend("127.0.0.1", 1)))
 
 
 def test_a_hub_that_does_not_answer_is_busy(proxy: MakeProxy) -> None:

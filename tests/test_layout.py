@@ -15,6 +15,7 @@ RANKS = {
     "model": 0,
     "wire": 1, "policy": 1, "table": 1, "stats": 1, "log": 1,
     "notify": 2, "journal": 2, "net": 2, "l7": 2, "admin": 2, "store": 2, "config": 2,
+    "surveyor": 2,
     "control": 3, "app": 3,
     "cli": 4, "__main__": 5,
 }  # fmt: skip

@@ -11,7 +11,7 @@ from mcproxy.admin.mutations import Decision, only_listener
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import DataPlane
 from mcproxy.admin.writer import LOCK_WAIT, Outcome, Writer
-from mcproxy.model import FirewallRule, Mode, Route, RuleKind
+from mcproxy.model import FirewallRule, Route, RuleKind
 from mcproxy.store import history
 from mcproxy.store.change import Change
 from mcproxy.table import Table
@@ -68,8 +68,6 @@ class Changing:
     def _route(self, listener: str, message: pb.Route) -> tuple[str, Route, Sequence[str]]:
         addr = convert.listen_address("listener", listener)
         route = convert.route(message)
-        if route.mode is Mode.L4:
-            return addr, route, ()
         meant = only_listener(self.writer.live.table, addr)
         try:
             return meant, route, self.plane.check_route(meant, route)

@@ -185,7 +185,10 @@ class DataPlane(Protocol):
         """Ask the limits, without counting, what they would say to one connection more from a packed address."""
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
-        """Judge an l7 route's certificate. Returns warnings; raises ValueError "FIELD: what is wrong" to refuse it."""
+        """Judge a route's files and what certificates mean to other routes, an l4 route's name included.
+
+        Returns warnings; raises ValueError "FIELD: what is wrong" to refuse the route.
+        """
 
     def reload_geoip(self) -> GeoipStatus:
         """Reopen the GeoIP database. Raises ValueError where it is broken; the old one stays."""

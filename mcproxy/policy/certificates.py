@@ -9,7 +9,8 @@ appendix A). The clock is an argument.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -54,6 +55,7 @@ class Finding:
 
     problem: bool  # clients will refuse it; else it is a warning
     message: str
+    lasting: bool = False  # it holds until somebody changes something, so a log needs it once
 
     def __str__(self) -> str:
         return self.message
@@ -159,57 +161,88 @@ def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Fi
         )
 
 
-def survey(routes: Iterable[Route], now: float) -> Iterator[tuple[str, Finding]]:
-    """Everything that is to be told about the certificates of one listener's routes, each with its host name."""
+def survey(routes: Iterable[Route], now: float, about: str = "") -> Iterator[tuple[str, Finding]]:
+    """Everything that is to be told about the certificates of one listener's routes, each with its host name.
+
+    `about` is the host name of the one route that it is to be about; what other routes' certificates mean to that one
+    is told too.
+    """
     loaded: dict[str, Certificate] = {}
+    hostnames: list[str] = []
     for route in routes:
+        hostnames.append(route.hostname)
         if route.mode is not Mode.L7:
             continue
+        found: Iterable[Finding] = ()
         try:
             certificate = loaded[route.hostname] = _known(route)
+            found = findings(certificate, route.hostname, now)
         except Unusable as error:
-            yield route.hostname, Finding(True, str(error))
-        else:
-            for finding in findings(certificate, route.hostname, now):
+            found = (Finding(True, str(error)),)
+        if about in ("", route.hostname):
+            for finding in found:
                 yield route.hostname, finding
-    yield from coalescing(loaded.items())
+    yield from coalescing(loaded, hostnames, about)
 
 
-def coalescing(routes: Iterable[tuple[str, Certificate]]) -> Iterator[tuple[str, Finding]]:
-    """Which routes of one listener have a certificate that covers other routes' names too.
+def coalescing(
+    certificates: Mapping[str, Certificate], hostnames: Iterable[str], about: str = ""
+) -> Iterator[tuple[str, Finding]]:
+    """Which l7 routes of one listener have a certificate that covers other routes' names too.
 
-    `routes` are host names with their certificates; each warning comes with the host name of the route that it is
-    about. A browser that has a connection to such a route sends requests for the other names over it (RFC 9113,
+    `certificates` are those of the l7 routes by host name, `hostnames` those of all routes, l4 too; each warning comes
+    with the host name whose certificate it is. With `about`, only what is between that host name and the others, either
+    way. A browser that has an HTTP/2 connection to such a route sends requests for the other names over it (RFC 9113,
     section 9.1.1), gets 421 for each, and needs a second attempt.
     """
-    certificates = dict(routes)
-    children: dict[str, list[str]] = {}
-    for hostname in certificates:
-        children.setdefault(hostname.partition(".")[2], []).append(hostname)
+    names = _Names(hostnames)
     for hostname, certificate in certificates.items():
-        others: dict[str, None] = {}
-        for name in certificate.names:
-            if name.startswith("*."):
-                others.update(dict.fromkeys(children.get(name[2:], ())))
-            elif name in certificates:
-                others[name] = None
-        others.pop(hostname, None)
-        if others:
+        if about in ("", hostname):
+            others, count = names.covered(certificate, hostname)
+        else:
+            others, count = ((about,), 1) if certificate.covers(about) else ((), 0)
+        if count:
             yield (
                 hostname,
                 Finding(
                     False,
-                    f"{certificate.path}, the certificate of {hostname}, also covers {_listed(tuple(others))}: browsers"
-                    " will send requests for all of them over one connection and be answered 421 first;"
-                    " give each route a certificate of its own",
+                    f"{certificate.path}, the certificate of {hostname}, also covers {_listed(others, count)}: browsers"
+                    f" will send requests for {'it' if count == 1 else 'them'} over a connection to {hostname} and be"
+                    f" answered 421 first; give {hostname} a certificate of its own",
+                    lasting=True,
                 ),
             )
 
 
-def _listed(names: tuple[str, ...]) -> str:
+class _Names:
+    """The host names of a listener's routes, to be asked which of them a certificate covers."""
+
+    def __init__(self, hostnames: Iterable[str]) -> None:
+        self._children: dict[str, dict[str, None]] = {}  # by what follows the first label
+        for hostname in hostnames:
+            self._children.setdefault(hostname.partition(".")[2], {})[hostname] = None
+
+    def covered(self, certificate: Certificate, own: str) -> tuple[tuple[str, ...], int]:
+        """The first few names that a certificate covers but for its `own`, and how many there are.
+
+        It takes no longer where there are many: thousands of routes may share a wildcard.
+        """
+        wild = dict.fromkeys(name[2:] for name in certificate.names if name.startswith("*.") and len(name) > 2)
+        groups: list[Iterable[str]] = [self._children.get(parent, {}) for parent in wild]
+        parents = [(name, name.partition(".")[2]) for name in dict.fromkeys(certificate.names)]
+        single = [name for name, parent in parents if parent not in wild and name in self._children.get(parent, {})]
+        count = sum(len(self._children.get(parent, {})) for parent in wild) + len(single)
+        shown = (name for name in itertools.chain(*groups, single) if name != own)
+        known = own in self._children.get(own.partition(".")[2], {})
+        return tuple(itertools.islice(shown, MAX_NAMES_SHOWN)), count - (known and certificate.covers(own))
+
+
+def _listed(names: tuple[str, ...], count: int = 0) -> str:
+    """The first of `count` names, which are those that are given where it is 0."""
     if not names:
         return "no host name at all"
-    more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
+    left_out = max(count, len(names)) - MAX_NAMES_SHOWN
+    more = f" and {left_out} more" if left_out > 0 else ""
     return ", ".join(names[:MAX_NAMES_SHOWN]) + more
 
 

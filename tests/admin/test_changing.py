@@ -63,6 +63,13 @@ def test_routes(control: Control) -> None:
     assert call(control, "RemoveRoute", removal).generation == 4
 
 
+def test_an_l4_route_is_judged_for_what_certificates_mean_to_its_name(control: Control) -> None:
+    control.plane.warnings = ["/c.pem, the certificate of l7.example.org, also covers raw.example.org"]
+    l4 = pb.Route(hostname="raw.example.org", backend="127.0.0.1:9")
+    assert list(call(control, "AddRoute", pb.AddRouteRequest(route=l4)).warnings) == control.plane.warnings
+    assert ("check_route", ":443", "raw.example.org") in control.plane.calls
+
+
 def test_an_l7_route_is_judged_by_the_data_plane(control: Control) -> None:
     l7 = pb.Route(
         hostname="l7.example.org", backend="127.0.0.1:9", mode=pb.MODE_L7, tls_cert="/c.pem", tls_key="/k.pem"

@@ -142,15 +142,47 @@ def test_certificates_that_cover_each_others_names() -> None:
         "d.wild.test": certificate("*.wild.test", path="wild.pem"),
         "e.f.wild.test": certificate("e.f.wild.test", path="e.pem"),
     }
-    told = {hostname: str(finding) for hostname, finding in coalescing(routes.items())}
+    told = {hostname: str(finding) for hostname, finding in coalescing(routes, routes)}
     assert set(told) == {"a.test", "c.wild.test", "d.wild.test"}
     assert told["a.test"].startswith("ab.pem, the certificate of a.test, also covers b.test: browsers")
     assert "also covers d.wild.test:" in told["c.wild.test"]
 
 
+def test_both_directions_are_told_of_one_route_each_once_and_naming_both() -> None:
+    both = {"a.test": certificate("a.test", "b.test"), "b.test": certificate("b.test", "a.test", "c.test")}
+    for about in both:
+        told = {hostname: str(finding) for hostname, finding in coalescing(both, [*both, "c.test"], about)}
+        assert set(told) == {"a.test", "b.test"}
+        assert "the certificate of a.test, also covers b.test:" in told["a.test"]
+        assert "the certificate of b.test, also covers a.test" in told["b.test"]
+    assert "covers a.test, c.test:" in told["b.test"], "of the route itself, all that its certificate covers"
+    one_way = {**both, "b.test": certificate("b.test")}
+    assert [hostname for hostname, _ in coalescing(one_way, one_way, "b.test")] == ["a.test"]
+    assert not list(coalescing(one_way, [*one_way, "x.test"], "x.test")), "what is between others is not told"
+
+
+def test_an_l4_route_is_covered_too() -> None:
+    l7 = {"a.test": certificate("a.test", "*.wild.test", "raw.wild.test", "*.", path="a.pem")}
+    for about in ("", "a.test", "raw.wild.test"):
+        ((hostname, finding),) = coalescing(l7, ["a.test", "raw.wild.test", "deep.raw.wild.test"], about)
+        assert (hostname, finding.problem, finding.lasting) == ("a.test", False, True)
+        assert str(finding) == (
+            "a.pem, the certificate of a.test, also covers raw.wild.test: browsers will send requests for it over a"
+            " connection to a.test and be answered 421 first; give a.test a certificate of its own"
+        )
+
+
+def test_thousands_that_share_a_wildcard_are_told_of_quickly() -> None:
+    wild = certificate("*.wild.test")
+    names = [f"n{i}.wild.test" for i in range(5000)]
+    told = [str(finding) for _, finding in coalescing(dict.fromkeys(names, wild), names)]
+    assert len(told) == 5000
+    assert all(len(text) < 500 and " and 4994 more" in text for text in told)
+
+
 def test_many_names_are_not_all_listed() -> None:
     names = tuple(f"n{i}.test" for i in range(8))
-    ((hostname, finding), *_) = coalescing((name, certificate(*names)) for name in names)
+    ((hostname, finding), *_) = coalescing({name: certificate(*names) for name in names}, names)
     assert hostname == "n0.test"
     assert "n1.test, n2.test, n3.test, n4.test, n5.test and 2 more" in str(finding)
 
@@ -163,6 +195,7 @@ def test_a_survey_tells_everything_of_a_listener(issue: Issue, tmp_path: Path) -
         Route("b.test", backend, Mode.L7, chain, key),
         Route("c.test", backend, Mode.L7, str(tmp_path / "absent"), key),
         Route("d.test", backend),
+        Route("e.test", backend),
     ]
     told = list(survey(routes, DIES.timestamp()))
     assert [(name, finding.problem) for name, finding in told] == [

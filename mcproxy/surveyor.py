@@ -1,0 +1,44 @@
+"""Who looks at the files of all l7 routes, at the start, daily and at each reload, and logs what is to be told.
+
+In a native thread, because there may be many and each may have to be read. What is wrong, and what ends soon, is logged
+each time. What only follows from how the routes are made is logged once, and again only after it had ceased to be true.
+"""
+
+import logging
+import threading
+import time
+
+from mcproxy.policy import certificates
+from mcproxy.table import Table
+
+log = logging.getLogger(__name__)
+
+
+class Surveyor:
+    """Surveys one table after the other."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()  # a reload may come while the last one's files are being read
+        self._told: set[int] = set()  # hashes of what needs no repeating: one for each l7 route at most
+
+    def __repr__(self) -> str:
+        return f"<Surveyor told={len(self._told)}>"
+
+    def begin(self, table: Table) -> None:
+        """Survey in a thread of its own."""
+        threading.Thread(target=self.survey, args=(table,), name="certificates", daemon=True).start()
+
+    def survey(self, table: Table) -> None:
+        """Log what is to be told about the routes of all listeners."""
+        now = time.time()
+        lasting: set[int] = set()
+        with self._turn:
+            for addr, listener in table.listeners.items():
+                for hostname, finding in certificates.survey(listener.routes.values(), now):
+                    if finding.lasting:
+                        lasting.add(told := hash((addr, hostname, finding.message)))
+                        if told in self._told:
+                            continue
+                    level = logging.ERROR if finding.problem else logging.WARNING
+                    log.log(level, "%s on %s: %s", hostname, addr, finding)
+            self._told = lasting
