@@ -278,8 +278,8 @@ def check_files(config: Config) -> Iterator[Problem]:
         except GeoIPError as error:
             yield Problem("firewall.geoip_db", str(error))
     if config.grpc:
-        yield from _check_pair("grpc.tls_cert", config.grpc.tls_cert, config.grpc.tls_key)
-        yield from _check_pair("grpc.client_cert", config.grpc.client_cert, config.grpc.client_key)
+        yield from _check_pair("grpc.tls", config.grpc.tls_cert, config.grpc.tls_key)
+        yield from _check_pair("grpc.client", config.grpc.client_cert, config.grpc.client_key)
         yield from _check_ca("grpc.client_ca", config.grpc.client_ca)
         yield from _check_ca("grpc.server_ca", config.grpc.server_ca)
 
@@ -325,23 +325,17 @@ def _check_certificates(config: Config) -> Iterator[tuple[Problem, bool]]:
     for i, section in enumerate(config.listeners):
         places = {route.hostname: j for j, route in enumerate(section.routes)}
         for hostname, finding in certificates.survey([route.route() for route in section.routes], time.time()):
-            key = f"listeners[{i}].routes[{places[hostname]}].tls_cert"
+            key = f"listeners[{i}].routes[{places[hostname]}].{finding.key}"
             yield Problem(key, finding.message), finding.problem
 
 
-def _check_pair(key: str, certificate: str, private_key: str) -> Iterator[Problem]:
+def _check_pair(prefix: str, certificate: str, private_key: str) -> Iterator[Problem]:
     if not certificate:
         return
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key, password=_no_password)
-    except ssl.SSLError as error:
-        yield Problem(key, f"{certificate} and {private_key} are no certificate and key that match: {error.reason}")
-    except (OSError, ValueError) as error:
-        yield Problem(key, f"{certificate} and {private_key} can't be used: {error}")
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted; store it without a passphrase, readable by mcproxy alone")
+        certificates.tried(certificate, private_key)
+    except certificates.Unusable as error:
+        yield Problem(prefix + error.key.removeprefix("tls"), str(error))
 
 
 def _check_ca(key: str, path: str) -> Iterator[Problem]:

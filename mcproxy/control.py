@@ -193,7 +193,7 @@ class HubPlane:
         found = [finding for _, finding in certificates.survey(judged, time.time(), route.hostname)]
         for finding in found:
             if finding.problem:
-                raise ValueError(f"tls_cert: {finding}")
+                raise ValueError(f"{finding.key}: {finding}")
         return list(map(str, found))
 
     def reload_geoip(self) -> GeoipStatus:

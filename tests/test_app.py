@@ -212,14 +212,14 @@ def test_a_check_finds_everything_at_once(parse: Parse, authority: Authority, tm
         "grpc.client_ca",
         "grpc.server_ca",
         "listeners[1].routes[0].backend_ca",
-        "listeners[1].routes[1].tls_cert",
+        "listeners[1].routes[1].tls_key",
         "listeners[1].routes[2].tls_cert",
         "listeners[1].routes[2].backend_ca",
     }
     assert "is empty" in problems["firewall.geoip_db"]
     assert "no CA certificate" in problems["grpc.client_ca"]
     assert "No such file" in problems["grpc.server_ca"]
-    assert f"{other_key} is not the key of {certificate}" in problems["listeners[1].routes[1].tls_cert"]
+    assert f"{other_key} is not the key of {certificate}" in problems["listeners[1].routes[1].tls_key"]
     assert f"{tmp_path}/none.pem can't be read: No such file" in problems["listeners[1].routes[2].tls_cert"]
 
 
@@ -235,7 +235,7 @@ def test_a_key_with_a_passphrase_is_a_problem_and_asks_for_nothing(
     )
     (tmp_path / "encrypted.key").write_bytes(encrypted)
     document = {"listeners": [{"addr": ":1", "routes": [l7_route(certificate, "encrypted.key")]}]}
-    assert "store it without a passphrase" in found(parse(document))["listeners[0].routes[0].tls_cert"]
+    assert "store it without a passphrase" in found(parse(document))["listeners[0].routes[0].tls_key"]
 
 
 def test_a_certificate_for_another_name_is_a_problem(parse: Parse, authority: Authority) -> None:

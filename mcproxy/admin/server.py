@@ -10,7 +10,6 @@ call beyond that is refused at once (RESOURCE_EXHAUSTED), it doesn't wait in a q
 
 import errno
 import logging
-import ssl
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -26,6 +25,7 @@ from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.admin.service import Service
 from mcproxy.config import GrpcSection
 from mcproxy.model import UNIX_PREFIX
+from mcproxy.policy import certificates
 
 MAX_CALLS = 16 + MAX_STREAMS  # threads, and calls at once; the database has as many connections for those not streaming
 MAX_REQUEST = 64 << 10  # bytes; the longest sensible request is a route with four paths of 4 kB
@@ -163,10 +163,9 @@ class _Certificates:
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._config.tls_cert, self._config.tls_key)
-        except ssl.SSLError as error:
-            problem = f"{self._config.tls_cert} and {self._config.tls_key} are no certificate and key that match"
-            raise AdminError(f"grpc.tls_cert: {problem}: {error.reason}") from error
+            certificates.tried(self._config.tls_cert, self._config.tls_key)
+        except certificates.Unusable as error:
+            raise AdminError(f"grpc.{error.key}: {error}") from error
         key, certificate = (Path(file).read_bytes() for file in (self._config.tls_key, self._config.tls_cert))
         ca = Path(self._config.client_ca).read_bytes() if self._config.client_ca else None
         return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=ca)
@@ -176,11 +175,11 @@ def _credentials(config: GrpcSection) -> grpc.ServerCredentials:
     if not (config.tls_cert and config.tls_key):
         raise AdminError('grpc: a TCP address needs tls_cert and tls_key; or use "unix:/path"')
     try:
-        certificates = _Certificates(config)
+        pair = _Certificates(config)
     except OSError as error:
         raise AdminError(f"grpc: {error.filename} can't be read: {error.strerror}") from error
     return grpc.dynamic_ssl_server_credentials(
-        certificates.configuration,
-        certificates,  # type: ignore[arg-type]  # the stubs don't know that it may return None
+        pair.configuration,
+        pair,  # type: ignore[arg-type]  # the stubs don't know that it may return None
         require_client_authentication=bool(config.client_ca),
     )

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mcproxy.model import Reason, Refused, Route
-from mcproxy.policy.certificates import Certificate, Unusable, findings, load
+from mcproxy.policy.certificates import Certificate, Unusable, fill, findings, load
 from mcproxy.wire.name import InvalidName, normalise
 
 log = logging.getLogger(__name__)
@@ -150,10 +150,7 @@ def server_context(route: Route, protocols: list[str]) -> ssl.SSLContext:
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(protocols)
     context.sni_callback = _only(route.hostname)
-    try:
-        context.load_cert_chain(route.tls_cert, route.tls_key, password=_no_password)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise Unusable(f"{route.tls_cert} and {route.tls_key} can't be used: {error}") from None
+    fill(context, route.tls_cert, route.tls_key)
     return context
 
 
@@ -169,10 +166,6 @@ def _only(hostname: str) -> Callable[[ssl.SSLObject, str | None, ssl.SSLContext]
         return int(ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME)
 
     return check
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted")
 
 
 def client_context(ca_path: str) -> ssl.SSLContext:

@@ -8,8 +8,11 @@ A certificate's names are its dNSName entries alone: clients have not looked at 
 appendix A). The clock is an argument.
 """
 
+import errno
 import hashlib
 import itertools
+import re
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,9 +31,27 @@ WARN_SECONDS = 14 * 86_400.0  # before its end, a certificate is warned of: room
 MAX_KNOWN = 4096  # certificates that are kept in memory once read: a few KB each
 MAX_NAMES_SHOWN = 5  # in a sentence; certificates have up to 100 names
 
+_PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")  # RFC 7468, section 3
+_DER_SEQUENCE = b"\x30"  # what certificates and keys begin with in binary form (X.690, section 8.9)
+_REMEDIES = {
+    errno.ENOENT: "check its path",
+    errno.EACCES: "let the user that mcproxy runs as read it",
+}
+# What OpenSSL refuses at its security level, in its words.
+_TOO_WEAK = {
+    "EE_KEY_TOO_SMALL": "the certificate's key is too short to be safe; have one made for ECDSA or RSA of 2048 bits",
+    "CA_KEY_TOO_SMALL": "the key of a CA in the chain is too short to be safe; have it issued by another CA",
+    "CA_MD_TOO_WEAK": "the chain is signed with a hash that is no longer safe; have it issued anew, with SHA-256",
+}
+
 
 class Unusable(ValueError):
-    """The pair can't be used; the message says why and what to do."""
+    """The files can't be used; the message says why and what to do."""
+
+    def __init__(self, message: str, key: str = "tls_cert") -> None:
+        """`key` is that of the route which names the file."""
+        super().__init__(message)
+        self.key = key
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +76,7 @@ class Finding:
 
     problem: bool  # clients will refuse it; else it is a warning
     message: str
+    key: str = "tls_cert"  # of the route, which names the file
     lasting: bool = False  # it holds until somebody changes something, so a log needs it once
 
     def __str__(self) -> str:
@@ -76,30 +98,32 @@ def _known(route: Route) -> Certificate:
 
 @lru_cache(maxsize=MAX_KNOWN)
 def _read_once(chain_path: str, key_path: str, *_stamps: tuple[int, int, int]) -> Certificate:
-    return load(chain_path, key_path)
+    return tried(chain_path, key_path)
 
 
 def _stamp(path: str) -> tuple[int, int, int]:
     try:
         found = Path(path).stat()
     except OSError:
-        return (0, 0, 0)  # load() will say what is wrong
+        return (0, 0, 0)  # reading it will say what is wrong
     return (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def load(chain_path: str, key_path: str) -> Certificate:
     """Read a chain and its key, PEM both. Raises Unusable."""
-    chain_bytes, key_bytes = _read(chain_path), _read(key_path)
+    chain_bytes, key_bytes = _read(chain_path, "tls_cert"), _read(key_path, "tls_key")
     try:
         leaf = x509.load_pem_x509_certificates(chain_bytes)[0]
         names = _names(leaf)
-    except (ValueError, x509.DuplicateExtension) as error:
-        raise Unusable(f"{chain_path} holds no certificate chain in PEM form: {_first_line(error)}") from None
-    key = _public_key(key_bytes, key_path)
-    if key != leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
+        certified = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        why = _why_no_pem(chain_bytes, b"CERTIFICATE", error)
+        raise Unusable(f"{chain_path} holds no certificate chain in PEM form: {why}") from None
+    if _public_key(key_bytes, key_path) != certified:
         raise Unusable(
             f"{key_path} is not the key of {chain_path}, whose first certificate must be the server's own;"
-            " give the two files that were issued together"
+            " give the two files that were issued together",
+            "tls_key",
         )
     return Certificate(
         chain_path,
@@ -110,15 +134,53 @@ def load(chain_path: str, key_path: str) -> Certificate:
     )
 
 
-def _read(path: str) -> bytes:
+def tried(chain_path: str, key_path: str) -> Certificate:
+    """The same, and try whether TLS can be served with them. Raises Unusable."""
+    certificate = load(chain_path, key_path)
+    fill(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), chain_path, key_path)
+    return certificate
+
+
+def fill(context: ssl.SSLContext, chain_path: str, key_path: str) -> None:
+    """Have `context` show a chain. Raises Unusable, also for what `load` takes and OpenSSL thinks too weak."""
+    try:
+        context.load_cert_chain(chain_path, key_path, password=_no_password)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        said = str(getattr(error, "reason", None) or error)
+        why = _TOO_WEAK.get(said, "TLS can't be served with them; have them issued anew")
+        said = said.replace("_", " ").lower()
+        raise Unusable(f"{chain_path} and {key_path} can't be used: {why} (OpenSSL: {said})") from None
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted")
+
+
+def _read(path: str, key: str) -> bytes:
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise Unusable(f"{path} can't be read: {error.strerror}") from None
+        remedy = _REMEDIES.get(error.errno or 0, "give the path of a file")
+        raise Unusable(f"{path} can't be read: {error.strerror}; {remedy}", key) from None
     if len(data) > MAX_FILE_BYTES:
-        raise Unusable(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB; is this the right file?")
+        raise Unusable(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB; is this the right file?", key)
     return data
+
+
+def _why_no_pem(data: bytes, wanted: bytes, error: Exception) -> str:
+    """Why no PEM block of a kind, such as b"CERTIFICATE", could be read from a file, and what to do."""
+    if not data.strip():
+        return "it is empty; write it again"
+    kinds = _PEM_BLOCK.findall(data)
+    if any(kind.endswith(wanted) for kind in kinds):
+        said = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
+        return f"what it holds is damaged or of an unknown kind; copy it again from where it was issued ({said})"
+    if kinds:
+        return f"it holds a block {kinds[0].decode()} instead; is this the right file?"
+    if data.startswith(_DER_SEQUENCE):
+        return "it is binary (DER); convert it with openssl, or give the file that was issued as PEM"
+    return f"it has no line -----BEGIN {wanted.decode()}-----; is this the right file?"
 
 
 def _names(leaf: x509.Certificate) -> tuple[str, ...]:
@@ -134,14 +196,13 @@ def _public_key(data: bytes, path: str) -> bytes:
     try:
         key = load_pem_private_key(data, password=None)
     except TypeError:
-        raise Unusable(f"{path} is encrypted; store it without a passphrase, readable by mcproxy alone") from None
+        raise Unusable(
+            f"{path} is encrypted; store it without a passphrase, readable by mcproxy alone", "tls_key"
+        ) from None
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise Unusable(f"{path} holds no private key in PEM form: {_first_line(error)}") from None
+        why = _why_no_pem(data, b"PRIVATE KEY", error)
+        raise Unusable(f"{path} holds no private key in PEM form: {why}", "tls_key") from None
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Finding]:
@@ -178,7 +239,7 @@ def survey(routes: Iterable[Route], now: float, about: str = "") -> Iterator[tup
             certificate = loaded[route.hostname] = _known(route)
             found = findings(certificate, route.hostname, now)
         except Unusable as error:
-            found = (Finding(True, str(error)),)
+            found = (Finding(True, str(error), error.key),)
         if about in ("", route.hostname):
             for finding in found:
                 yield route.hostname, finding

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mcproxy.model import Backend, Mode, Route
-from mcproxy.policy.certificates import Certificate, Unusable, coalescing, findings, load, survey
+from mcproxy.policy.certificates import Certificate, Unusable, coalescing, findings, load, survey, tried
 
 DAY = 86_400.0
 BORN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -83,7 +83,7 @@ def test_an_encrypted_key_is_told(issue: Issue) -> None:
 
 def test_files_that_are_none(issue: Issue, tmp_path: Path) -> None:
     chain, key = issue("one.test")
-    with pytest.raises(Unusable, match=r"absent\.pem can't be read: No such file"):
+    with pytest.raises(Unusable, match=r"absent\.pem can't be read: No such file or directory; check its path"):
         load(str(tmp_path / "absent.pem"), key)
     junk = tmp_path / "junk.pem"
     for content in (b"", b"junk", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
@@ -95,6 +95,55 @@ def test_files_that_are_none(issue: Issue, tmp_path: Path) -> None:
     junk.write_bytes(bytes((1 << 20) + 1))
     with pytest.raises(Unusable, match="larger than 1 MiB"):
         load(str(junk), key)
+
+
+@pytest.mark.parametrize(
+    ("content", "certificate", "key"),
+    [
+        (b" \n", "it is empty; write it again", "it is empty; write it again"),
+        (b"junk", "it has no line -----BEGIN CERTIFICATE-----;", "it has no line -----BEGIN PRIVATE KEY-----;"),
+        (b"\x30\x82\x01\x02", "it is binary (DER); convert it", "it is binary (DER); convert it"),
+        (
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "what it holds is damaged or of an unknown kind; copy it again from where it was issued (error parsing",
+            "it holds a block CERTIFICATE instead; is this the right file?",
+        ),
+        (
+            b"-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n",
+            "it holds a block EC PRIVATE KEY instead; is this the right file?",
+            "what it holds is damaged or of an unknown kind; copy it again from where it was issued (",
+        ),
+        (
+            b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
+            "it holds a block CERTIFICATE REQUEST instead; is this the right file?",
+            "it holds a block CERTIFICATE REQUEST instead; is this the right file?",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_plainly(
+    content: bytes, certificate: str, key: str, issue: Issue, tmp_path: Path
+) -> None:
+    good_chain, good_key = issue("one.test")
+    junk = tmp_path / "junk.pem"
+    junk.write_bytes(content)
+    for pair, named, says in (
+        ((str(junk), good_key), "tls_cert", f"{junk} holds no certificate chain in PEM form: {certificate}"),
+        ((good_chain, str(junk)), "tls_key", f"{junk} holds no private key in PEM form: {key}"),
+    ):
+        with pytest.raises(Unusable) as caught:
+            load(*pair)
+        assert caught.value.key == named
+        assert str(caught.value).startswith(says)
+        assert "https://" not in str(caught.value)
+
+
+def test_a_key_that_openssl_thinks_too_short_is_told_before_anybody_connects(issue: Issue) -> None:
+    chain, key = issue("one.test", key=rsa.generate_private_key(65537, 1024))
+    assert load(chain, key).names == ("one.test",)
+    with pytest.raises(Unusable, match=r"key is too short to be safe; .* \(OpenSSL: ee key too small\)"):
+        tried(chain, key)
+    ((_, finding),) = survey([Route("one.test", Backend("127.0.0.1", 1), Mode.L7, chain, key)], BORN.timestamp())
+    assert finding.problem
 
 
 def test_the_common_name_is_no_name(issue: Issue) -> None:
