@@ -306,10 +306,6 @@ def _check_folder(key: str, folder: Path) -> Iterator[Problem]:
 
 def check_seed_files(config: Config) -> Iterator[Problem]:
     """What is wrong with the files of the seed's routes, which matter until the database is seeded."""
-    for i, listener in enumerate(config.listeners):
-        for j, route in enumerate(listener.routes):
-            key = f"listeners[{i}].routes[{j}]"
-            yield from _check_ca(f"{key}.backend_ca", route.backend_ca)
     yield from (problem for problem, serious in _check_certificates(config) if serious)
 
 
@@ -321,7 +317,7 @@ def check_warnings(config: Config) -> Iterator[Problem]:
 
 
 def _check_certificates(config: Config) -> Iterator[tuple[Problem, bool]]:
-    """What is to be told about the l7 routes' certificates, and whether it keeps them from working."""
+    """What is to be told about the l7 routes' files, and whether it keeps them from working."""
     for i, section in enumerate(config.listeners):
         places = {route.hostname: j for j, route in enumerate(section.routes)}
         for hostname, finding in certificates.survey([route.route() for route in section.routes], time.time()):
@@ -342,11 +338,9 @@ def _check_ca(key: str, path: str) -> Iterator[Problem]:
     if not path:
         return
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError:
-        yield Problem(key, f"{path} holds no CA certificate in PEM form")
-    except OSError as error:
-        yield Problem(key, f"{path} can't be read: {error.strerror}")
+        certificates.trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
+    except certificates.Unusable as error:
+        yield Problem(key, str(error))
 
 
 def _limits(config: Config) -> Limits:

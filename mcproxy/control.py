@@ -11,7 +11,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ from mcproxy.admin.plane import (
     PlaneStatus,
     PlaneStopping,
     RouteCounters,
+    RouteProblem,
     Sink,
     State,
 )
@@ -37,7 +38,7 @@ from mcproxy.admin.service import Service
 from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
 from mcproxy.config import Config
-from mcproxy.l7.contexts import Contexts, client_context
+from mcproxy.l7.contexts import Contexts
 from mcproxy.model import Connection, End, FirewallRule, Listener, Mode, Reason, Route
 from mcproxy.net.session import Cut, Session
 from mcproxy.net.worker import Door, Worker
@@ -182,11 +183,6 @@ class HubPlane:
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         """Judge a route's files, and what the listener's certificates mean to each other then. Raises ValueError."""
-        if route.backend_ca:
-            try:
-                client_context(route.backend_ca)
-            except OSError as error:
-                raise ValueError(f"backend_ca: {route.backend_ca}: {error}") from error
         table = self._shared.live.table.listeners.get(listener)
         routes = {**(table.routes if table else {}), route.hostname: route}
         judged = routes.values() if len(routes) <= MAX_SURVEYED else [route]
@@ -217,12 +213,26 @@ class HubPlane:
 
     def _certificates(self) -> list[CertificateStatus]:
         """Of the first routes that have one; 0.0 is the expiry of one that can't be read."""
-        table = self._shared.live.table
-        routes = ((addr, route) for addr, each in table.listeners.items() for route in each.routes.values())
         return [
             CertificateStatus(addr, route.hostname, route.tls_cert, certificates.expiry(route))
-            for addr, route in itertools.islice(((a, r) for a, r in routes if r.mode is Mode.L7), MAX_SURVEYED)
+            for addr, route in self._l7_routes()
         ]
+
+    def route_problems(self) -> Sequence[RouteProblem]:
+        """What is wrong with the files of the first l7 routes, as they are on disk."""
+        now = time.time()
+        return [
+            RouteProblem(addr, route.hostname, finding.key, finding.message)
+            for addr, route in self._l7_routes()
+            for finding in certificates.judge(route, now)
+            if finding.problem
+        ]
+
+    def _l7_routes(self) -> Iterator[tuple[str, Route]]:
+        """The first ones, each with its listener."""
+        table = self._shared.live.table
+        routes = ((addr, route) for addr, each in table.listeners.items() for route in each.routes.values())
+        return itertools.islice(((a, r) for a, r in routes if r.mode is Mode.L7), MAX_SURVEYED)
 
     def set_log_level(self, level: str) -> None:
         """Log from this level on."""

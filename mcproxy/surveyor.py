@@ -40,5 +40,5 @@ class Surveyor:
                         if told in self._told:
                             continue
                     level = logging.ERROR if finding.problem else logging.WARNING
-                    log.log(level, "%s on %s: %s", hostname, addr, finding)
+                    log.log(level, "%s on %s: %s: %s", hostname, addr, finding.key, finding)
             self._told = lasting

@@ -18,6 +18,7 @@ from mcproxy.admin.plane import (
     ListenerStatus,
     PlaneStatus,
     RouteCounters,
+    RouteProblem,
     Sink,
     State,
 )
@@ -64,6 +65,7 @@ class FakePlane:
     sinks: list[Sink] = field(default_factory=list)
     subscribed: threading.Event = field(default_factory=threading.Event)
     level: str = "info"
+    problems: Sequence[RouteProblem] = ()
     warnings: Sequence[str] = ("its certificate ends in 3 days",)
 
     def _called(self, name: str, *arguments: Any) -> None:
@@ -95,6 +97,9 @@ class FakePlane:
 
     def route_counters(self) -> Sequence[RouteCounters]:
         return self.counters
+
+    def route_problems(self) -> Sequence[RouteProblem]:
+        return self.problems
 
     def connections(self, after: int, limit: int) -> Sequence[ConnectionInfo]:
         return [each for each in self.open if each.id > after][:limit]

@@ -20,6 +20,7 @@ from mcproxy.store.change import table_values
 from mcproxy.store.errors import NotOurs
 from mcproxy.store.store import Store
 from tests.conftest import MakeProxy, listener
+from tests.peers import Authority
 
 CONNECTION = Connection(
     7, 1000.0, 2.5, ":443", ("2001:db8::1", 5), "a.b", (), (), False, "a.b", "l4", Backend("127.0.0.1", 1),
@@ -147,6 +148,27 @@ def test_a_route_is_told_of_certificates_that_cover_it_and_of_what_its_own_cover
         f"{pair}, the certificate of b.test, also covers a.test",
     ]
     assert not running.app.plane.check_route(addr, Route("c.test", Backend("127.0.0.1", 1)))
+
+
+def test_what_is_wrong_with_the_files_of_routes(proxy: MakeProxy, authority: Authority, tmp_path: Path) -> None:
+    certificate, key = map(str, authority.pair("a.test"))
+    files = {"backend": "127.0.0.1:1", "mode": "l7", "tls_cert": certificate, "tls_key": key}
+    routes = [
+        {**files, "hostname": "a.test"},
+        {**files, "hostname": "b.test"},
+        {**files, "hostname": "a.b.test", "tls_key": "absent", "backend_tls": True, "backend_ca": "absent"},
+    ]
+    plane = proxy({"listeners": [{**listener({}), "routes": routes}]}).app.plane
+    found = plane.route_problems()
+    assert [(each.hostname, each.key) for each in found] == [
+        ("b.test", "tls_cert"), ("a.b.test", "tls_key"), ("a.b.test", "backend_ca"),
+    ]  # fmt: skip
+    assert "absent can't be read: No such file or directory; check its path" in found[2].message
+    route = Route(
+        "a.test", Backend("127.0.0.1", 1), Mode.L7, certificate, key, backend_tls=True, backend_ca=str(tmp_path / "no")
+    )
+    with pytest.raises(ValueError, match=r"^backend_ca: .*no can't be read: No such file or directory; check its path"):
+        plane.check_route(":443", route)
 
 
 def test_a_hub_that_does_not_answer_is_busy(proxy: MakeProxy) -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from mcproxy.admin.errors import InvalidField
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import CertificateStatus, ConnectionEvent, ConnectionInfo, EventKind, GeoipStatus
+from mcproxy.admin.plane import CertificateStatus, ConnectionEvent, ConnectionInfo, EventKind, GeoipStatus, RouteProblem
 from mcproxy.admin.plane import ListenerStatus as PlaneListener
 from mcproxy.admin.plane import RouteCounters as PlaneRoute
 from mcproxy.config import ListenerSection, RouteSection
@@ -190,6 +190,14 @@ def certificates_out(values: Iterable[CertificateStatus]) -> list[pb.Certificate
     """The certificates' messages."""
     return [
         pb.CertificateStatus(listener=each.listener, hostname=each.hostname, path=each.path, not_after=each.not_after)
+        for each in values
+    ]
+
+
+def problems_out(values: Iterable[RouteProblem]) -> list[pb.RouteProblem]:
+    """The messages of what is wrong with routes' files."""
+    return [
+        pb.RouteProblem(listener=each.listener, hostname=each.hostname, key=each.key, message=each.message)
         for each in values
     ]
 

@@ -82,6 +82,16 @@ class CertificateStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteProblem:
+    """What is wrong with a file of an l7 route: its certificate, its key or the CA of its backend."""
+
+    listener: str
+    hostname: str
+    key: str  # of the route, which names the file
+    message: str  # with the file and what to do
+
+
+@dataclass(frozen=True, slots=True)
 class GeoipStatus:
     """The GeoIP database in use; no path: none."""
 
@@ -162,6 +172,9 @@ class DataPlane(Protocol):
 
     def route_counters(self) -> Sequence[RouteCounters]:
         """Return the counters of the routes that have had a connection."""
+
+    def route_problems(self) -> Sequence[RouteProblem]:
+        """Return what is wrong with the files of l7 routes, as they are on disk."""
 
     def connections(self, after: int, limit: int) -> Sequence[ConnectionInfo]:
         """Return at most `limit` live connections with an id above `after`, by id."""

@@ -53,13 +53,12 @@ def _summary(answer: pb.GetStatusResponse) -> None:
     click.echo(f"generation {answer.generation}, {answer.routes} routes, {answer.firewall_rules} firewall rules")
     if answer.geoip.path:
         click.echo(f"GeoIP {answer.geoip.path}, built {output.moment(answer.geoip.built_at)}")
+    for problem in answer.problems:
+        click.echo(f"warning: {problem.hostname} on {problem.listener}: {problem.key}: {output.clean(problem.message)}")
     for each in answer.certificates:
         left = each.not_after - time.time()
-        if not each.not_after:
-            click.echo(f"warning: the certificate of {each.hostname} ({each.path}) can't be read; the log says why")
-        elif left < SOON:
-            when = f"ends in {output.span(left)}" if left > 0 else "has ended"
-            click.echo(f"warning: the certificate of {each.hostname} ({each.path}) {when}")
+        if 0 < left < SOON:  # one that has ended, or that can't be read, is a problem
+            click.echo(f"warning: the certificate of {each.hostname} ({each.path}) ends in {output.span(left)}")
 
 
 def _listeners(answer: pb.GetStatusResponse) -> None:

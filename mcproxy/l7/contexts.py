@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mcproxy.model import Reason, Refused, Route
-from mcproxy.policy.certificates import Certificate, Unusable, fill, findings, load
+from mcproxy.policy.certificates import Certificate, Unusable, fill, findings, load, trust
 from mcproxy.wire.name import InvalidName, normalise
 
 log = logging.getLogger(__name__)
@@ -80,8 +80,8 @@ class Contexts:
         if context is None:
             try:
                 context = self._clients[route.backend_ca] = client_context(route.backend_ca)
-            except OSError as error:
-                raise Refused(Reason.CERTIFICATE_UNUSABLE, f"{route.backend_ca}: {error.strerror}") from error
+            except Unusable as error:
+                raise Refused(Reason.CERTIFICATE_UNUSABLE, f"backend_ca: {error}") from error
         return context
 
     def reload(self) -> list[str]:
@@ -96,8 +96,8 @@ class Contexts:
         for path in list(self._clients):
             try:
                 self._clients[path] = client_context(path)
-            except OSError as error:
-                problems.append(f"{path or 'system CAs'}: {error.strerror}; the CAs that were loaded stay in use")
+            except Unusable as error:
+                problems.append(f"backend_ca: {error}; the CAs that were loaded stay in use")
         return problems
 
     def certificates(self) -> Iterator[tuple[RouteKey, Certificate]]:
@@ -171,7 +171,7 @@ def _only(hostname: str) -> Callable[[ssl.SSLObject, str | None, ssl.SSLContext]
 def client_context(ca_path: str) -> ssl.SSLContext:
     """A context for backends: TLS 1.2 and 1.3, HTTP/2 only, verified by `ca_path`, or "" by the system's CAs.
 
-    Raises OSError where the file can't be read or holds no CA.
+    Raises Unusable where the file can't be read or holds no CA.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -179,7 +179,7 @@ def client_context(ca_path: str) -> ssl.SSLContext:
     context.options |= _OPTIONS
     context.set_alpn_protocols(["h2"])
     if ca_path:
-        context.load_verify_locations(ca_path)
+        trust(context, ca_path)
     else:
         context.load_default_certs()
     return context

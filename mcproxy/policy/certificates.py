@@ -1,8 +1,8 @@
-"""Certificates of l7 routes: what a chain and its key are good for, and until when.
+"""Certificates of l7 routes: what a chain and its key are good for, and until when; and the CAs of their backends.
 
 `load` reads the two files and says what is in them, or why they can't be used; `findings` judges what was loaded for a
-route and a moment. `mcproxy check`, the admin API, the start and every reload ask the same questions here, and each
-answer is a sentence that names the file and what to do.
+route and a moment; `judge` does both, and looks at the file of CAs. `mcproxy check`, the admin API, the start and every
+reload ask the same questions here, and each answer is a sentence that names the file and what to do.
 
 A certificate's names are its dNSName entries alone: clients have not looked at the common name for years (RFC 9525,
 appendix A). The clock is an argument.
@@ -14,6 +14,7 @@ import itertools
 import re
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -72,9 +73,9 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to be told about a route's certificate."""
+    """Something to be told about a route's files."""
 
-    problem: bool  # clients will refuse it; else it is a warning
+    problem: bool  # clients will refuse it, or every request will fail; else it is a warning
     message: str
     key: str = "tls_cert"  # of the route, which names the file
     lasting: bool = False  # it holds until somebody changes something, so a log needs it once
@@ -146,10 +147,28 @@ def fill(context: ssl.SSLContext, chain_path: str, key_path: str) -> None:
     try:
         context.load_cert_chain(chain_path, key_path, password=_no_password)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        said = str(getattr(error, "reason", None) or error)
-        why = _TOO_WEAK.get(said, "TLS can't be served with them; have them issued anew")
-        said = said.replace("_", " ").lower()
-        raise Unusable(f"{chain_path} and {key_path} can't be used: {why} (OpenSSL: {said})") from None
+        why = _TOO_WEAK.get(getattr(error, "reason", ""), "TLS can't be served with them; have them issued anew")
+        raise Unusable(f"{chain_path} and {key_path} can't be used: {why} (OpenSSL: {_said(error)})") from None
+
+
+def trust(context: ssl.SSLContext, ca_path: str) -> None:
+    """Have `context` verify by the CAs in a file. Raises Unusable."""
+    data = _read(ca_path, "backend_ca")
+    try:
+        context.load_verify_locations(ca_path)
+    except OSError as error:  # ssl.SSLError is one
+        why = _why_no_pem(data, b"CERTIFICATE", error)
+        raise Unusable(f"{ca_path} holds no CA certificate in PEM form: {why}", "backend_ca") from None
+
+
+@lru_cache(maxsize=MAX_KNOWN)
+def _ca_problem(path: str, _stamp: tuple[int, int, int]) -> str:
+    """Why a file of CAs can't be used; "" if it can."""
+    try:
+        trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
+    except Unusable as error:
+        return str(error)
+    return ""
 
 
 def _no_password() -> str:
@@ -174,13 +193,20 @@ def _why_no_pem(data: bytes, wanted: bytes, error: Exception) -> str:
         return "it is empty; write it again"
     kinds = _PEM_BLOCK.findall(data)
     if any(kind.endswith(wanted) for kind in kinds):
-        said = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
+        said = _said(error)
         return f"what it holds is damaged or of an unknown kind; copy it again from where it was issued ({said})"
     if kinds:
         return f"it holds a block {kinds[0].decode()} instead; is this the right file?"
     if data.startswith(_DER_SEQUENCE):
         return "it is binary (DER); convert it with openssl, or give the file that was issued as PEM"
     return f"it has no line -----BEGIN {wanted.decode()}-----; is this the right file?"
+
+
+def _said(error: Exception) -> str:
+    """What a library says, without its source lines and links."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.replace("_", " ").lower()
+    return (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
 
 
 def _names(leaf: x509.Certificate) -> tuple[str, ...]:
@@ -222,8 +248,20 @@ def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Fi
         )
 
 
+def judge(route: Route, now: float) -> Iterator[Finding]:
+    """What is to be told about the files of one route by themselves."""
+    if route.mode is not Mode.L7:
+        return
+    try:
+        yield from findings(_known(route), route.hostname, now)
+    except Unusable as error:
+        yield Finding(True, str(error), error.key)
+    if route.backend_ca and (problem := _ca_problem(route.backend_ca, _stamp(route.backend_ca))):
+        yield Finding(True, problem, "backend_ca")
+
+
 def survey(routes: Iterable[Route], now: float, about: str = "") -> Iterator[tuple[str, Finding]]:
-    """Everything that is to be told about the certificates of one listener's routes, each with its host name.
+    """Everything that is to be told about the files of one listener's routes, each with its host name.
 
     `about` is the host name of the one route that it is to be about; what other routes' certificates mean to that one
     is told too.
@@ -232,17 +270,12 @@ def survey(routes: Iterable[Route], now: float, about: str = "") -> Iterator[tup
     hostnames: list[str] = []
     for route in routes:
         hostnames.append(route.hostname)
-        if route.mode is not Mode.L7:
-            continue
-        found: Iterable[Finding] = ()
-        try:
-            certificate = loaded[route.hostname] = _known(route)
-            found = findings(certificate, route.hostname, now)
-        except Unusable as error:
-            found = (Finding(True, str(error), error.key),)
         if about in ("", route.hostname):
-            for finding in found:
+            for finding in judge(route, now):
                 yield route.hostname, finding
+        if route.mode is Mode.L7:
+            with suppress(Unusable):  # which has been told
+                loaded[route.hostname] = _known(route)
     yield from coalescing(loaded, hostnames, about)
 
 

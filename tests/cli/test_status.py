@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.admin.plane import CertificateStatus, RouteCounters
+from mcproxy.admin.plane import CertificateStatus, RouteCounters, RouteProblem
 from tests.cli.runner import shell
 from tests.control_plane import DEADLINE
 from tests.program import bounded, environment
@@ -24,14 +24,21 @@ def test_status(tmp_path: Path) -> None:
             CertificateStatus(":443", "old.example.org", "/o.pem", time.time() - 1),
             CertificateStatus(":443", "new.example.org", "/n.pem", time.time() + 86400 * 30),
         ]
+        control.plane.problems = [
+            RouteProblem(":443", "old.example.org", "tls_cert", "/o.pem expired on some day; renew it and reload"),
+            RouteProblem(":443", "l7.example.org", "backend_ca", "/ca.pem can't be read: No such file; check its path"),
+        ]
         lines = user.ok("status").splitlines()
         assert lines[0].startswith("serving, mcproxy 0.")
         assert lines[1] == "generation 1, 2 routes, 2 firewall rules"
         assert "GeoIP /geo.mmdb, built 1970-01-01 00:00:01Z" in lines
         warnings = [line for line in lines if line.startswith("warning")]
-        assert len(warnings) == 2
-        assert warnings[0].startswith("warning: the certificate of l7.example.org (/c.pem) ends in 3d")
-        assert warnings[1].endswith("has ended")
+        assert warnings[:2] == [
+            "warning: old.example.org on :443: tls_cert: /o.pem expired on some day; renew it and reload",
+            "warning: l7.example.org on :443: backend_ca: /ca.pem can't be read: No such file; check its path",
+        ]
+        assert warnings[2].startswith("warning: the certificate of l7.example.org (/c.pem) ends in 3d")
+        assert len(warnings) == 3
         assert ":443\taccepting\t2\t1\t5\t2\t10 B\t20 B" in lines
         assert lines[-2:] == [
             ":443\twww.example.org\t0\t7\t1\t0 B\t0 B",

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mcproxy.model import Backend, Mode, Route
-from mcproxy.policy.certificates import Certificate, Unusable, coalescing, findings, load, survey, tried
+from mcproxy.policy.certificates import Certificate, Unusable, coalescing, findings, judge, load, survey, tried
 
 DAY = 86_400.0
 BORN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -142,8 +142,43 @@ def test_a_key_that_openssl_thinks_too_short_is_told_before_anybody_connects(iss
     assert load(chain, key).names == ("one.test",)
     with pytest.raises(Unusable, match=r"key is too short to be safe; .* \(OpenSSL: ee key too small\)"):
         tried(chain, key)
-    ((_, finding),) = survey([Route("one.test", Backend("127.0.0.1", 1), Mode.L7, chain, key)], BORN.timestamp())
+    ((_, finding),) = survey([l7("one.test", (chain, key))], BORN.timestamp())
     assert finding.problem
+
+
+def l7(hostname: str, pair: tuple[str, str], **more: str) -> Route:
+    return Route(hostname, Backend("127.0.0.1", 1), Mode.L7, *pair, **more)  # type: ignore[arg-type]
+
+
+def test_the_file_of_a_backends_ca_is_judged_too(issue: Issue, tmp_path: Path) -> None:
+    pair = issue("a.test")
+    ca = tmp_path / "ca.pem"
+    route = l7("a.test", pair, backend_ca=str(ca))
+
+    def told() -> list[tuple[bool, str, str]]:
+        return [(finding.problem, finding.key, str(finding)) for finding in judge(route, BORN.timestamp())]
+
+    assert told() == [(True, "backend_ca", f"{ca} can't be read: No such file or directory; check its path")]
+    for content, says in (
+        (b"", "it is empty; write it again"),
+        (b"junk", "it has no line -----BEGIN CERTIFICATE-----; is this the right file?"),
+        (Path(pair[1]).read_bytes(), "it holds a block PRIVATE KEY instead; is this the right file?"),
+    ):
+        ca.write_bytes(content)
+        assert told() == [(True, "backend_ca", f"{ca} holds no CA certificate in PEM form: {says}")]
+    ca.write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    ((_, _, message),) = told()
+    assert "what it holds is damaged" in message
+    ca.write_bytes(Path(pair[0]).read_bytes())
+    assert told() == []
+    assert not list(judge(Route("a.test", Backend("127.0.0.1", 1)), BORN.timestamp())), "an l4 route has no files"
+
+
+def test_a_survey_tells_of_a_backends_ca_beside_the_certificate(issue: Issue, tmp_path: Path) -> None:
+    route = l7("a.test", issue("b.test"), backend_ca=str(tmp_path / "absent"))
+    assert [(name, finding.key) for name, finding in survey([route], BORN.timestamp())] == [
+        ("a.test", "tls_cert"), ("a.test", "backend_ca"),
+    ]  # fmt: skip
 
 
 def test_the_common_name_is_no_name(issue: Issue) -> None:

@@ -76,7 +76,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("state", "version", "pid", "started_at", "generation", "schema_version", "routes", "firewall_rules", "listeners", "certificates", "geoip", "log_level", "watchers")
+    __slots__ = ("state", "version", "pid", "started_at", "generation", "schema_version", "routes", "firewall_rules", "listeners", "certificates", "geoip", "log_level", "watchers", "problems")
     STATE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +90,7 @@ class GetStatusResponse(_message.Message):
     GEOIP_FIELD_NUMBER: _ClassVar[int]
     LOG_LEVEL_FIELD_NUMBER: _ClassVar[int]
     WATCHERS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
     state: str
     version: str
     pid: int
@@ -103,7 +104,8 @@ class GetStatusResponse(_message.Message):
     geoip: GeoipStatus
     log_level: str
     watchers: int
-    def __init__(self, state: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., generation: _Optional[int] = ..., schema_version: _Optional[int] = ..., routes: _Optional[int] = ..., firewall_rules: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ..., geoip: _Optional[_Union[GeoipStatus, _Mapping]] = ..., log_level: _Optional[str] = ..., watchers: _Optional[int] = ...) -> None: ...
+    problems: _containers.RepeatedCompositeFieldContainer[RouteProblem]
+    def __init__(self, state: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., generation: _Optional[int] = ..., schema_version: _Optional[int] = ..., routes: _Optional[int] = ..., firewall_rules: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ..., geoip: _Optional[_Union[GeoipStatus, _Mapping]] = ..., log_level: _Optional[str] = ..., watchers: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[RouteProblem, _Mapping]]] = ...) -> None: ...
 
 class ListenerStatus(_message.Message):
     __slots__ = ("addr", "accepting", "routes", "connections", "accepted", "refused", "refused_by_reason", "ended", "received_bytes", "sent_bytes")
@@ -154,6 +156,18 @@ class CertificateStatus(_message.Message):
     path: str
     not_after: float
     def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., path: _Optional[str] = ..., not_after: _Optional[float] = ...) -> None: ...
+
+class RouteProblem(_message.Message):
+    __slots__ = ("listener", "hostname", "key", "message")
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    listener: str
+    hostname: str
+    key: str
+    message: str
+    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., key: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class GeoipStatus(_message.Message):
     __slots__ = ("path", "built_at")
