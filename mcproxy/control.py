@@ -30,6 +30,7 @@ from mcproxy.admin.plane import (
     PlaneStopping,
     RouteCounters,
     RouteProblem,
+    Serving,
     Sink,
     State,
 )
@@ -180,6 +181,25 @@ class HubPlane:
     def would_admit(self, packed: bytes) -> Reason | None:
         """What the limits would say to this address."""
         return self._on_hub(self._shared.limits.would_admit, packed, time.monotonic())
+
+    def would_serve(self, listener: str, route: Route) -> Serving:
+        """What is loaded counts; what is not is read here."""
+        held = self._on_hub(self._contexts.held, listener, route)
+        trusted = self._on_hub(self._contexts.trusts, route.backend_ca)
+        failure = "" if trusted or not route.backend_ca else certificates.ca_problem(route.backend_ca)
+        notes = []
+        try:
+            served = certificates.known(route)
+        except certificates.Unusable as error:
+            if held is None:
+                return Serving(str(error))
+            notes.append(f"{error}; the certificate that was loaded stays in use")
+        else:
+            if held is not None and held.digest != served.digest:
+                notes.append(f"{route.tls_cert} or its key has changed since it was loaded; reload to use it")
+        found = certificates.findings(held or served, route.hostname, time.time())
+        notes += [f"clients will refuse it: {finding}" for finding in found if finding.problem]
+        return Serving("", notes, failure)
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         """Judge a route's files, and what the listener's certificates mean to each other then. Raises ValueError."""

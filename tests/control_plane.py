@@ -19,6 +19,7 @@ from mcproxy.admin.plane import (
     PlaneStatus,
     RouteCounters,
     RouteProblem,
+    Serving,
     Sink,
     State,
 )
@@ -66,6 +67,7 @@ class FakePlane:
     subscribed: threading.Event = field(default_factory=threading.Event)
     level: str = "info"
     problems: Sequence[RouteProblem] = ()
+    serving: Serving = field(default_factory=Serving)
     warnings: Sequence[str] = ("its certificate ends in 3 days",)
 
     def _called(self, name: str, *arguments: Any) -> None:
@@ -125,6 +127,10 @@ class FakePlane:
 
     def would_admit(self, packed: bytes) -> Reason | None:
         return self.admit
+
+    def would_serve(self, listener: str, route: Route) -> Serving:
+        self._called("would_serve", listener, route.hostname)
+        return self.serving
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         self._called("check_route", listener, route.hostname)

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from mcproxy import config
-from mcproxy.admin.plane import ConnectionEvent, DataPlane, EventKind, PlaneBusy, PlaneStopping, State
+from mcproxy.admin.plane import ConnectionEvent, DataPlane, EventKind, PlaneBusy, PlaneStopping, Serving, State
 from mcproxy.app import StartError
 from mcproxy.control import Control, HubPlane
 from mcproxy.l7.contexts import Contexts
@@ -169,6 +169,37 @@ def test_what_is_wrong_with_the_files_of_routes(proxy: MakeProxy, authority: Aut
     )
     with pytest.raises(ValueError, match=r"^backend_ca: .*no can't be read: No such file or directory; check its path"):
         plane.check_route(":443", route)
+
+
+def test_whether_a_route_would_be_served(proxy: MakeProxy, authority: Authority, tmp_path: Path) -> None:
+    app = proxy({"listeners": [listener({})]}).app
+    chain, key = tmp_path / "c.pem", tmp_path / "c.key"
+    route = Route("a.test", Backend("127.0.0.1", 1), Mode.L7, str(chain), str(key), True, str(tmp_path / "ca.pem"))
+
+    def issue(*names: str) -> None:
+        issued = trustme.CA().issue_cert(*names)
+        issued.cert_chain_pems[0].write_to_path(chain)
+        issued.private_key_pem.write_to_path(key)
+
+    assert "c.pem can't be read: No such file" in app.plane.would_serve(":443", route).refusal
+    issue("b.test")
+    serving = app.plane.would_serve(":443", route)
+    assert (serving.refusal, len(serving.notes)) == ("", 1)
+    assert serving.notes[0].startswith(f"clients will refuse it: {chain} is for b.test, not for a.test")
+    assert "ca.pem can't be read: No such file" in serving.failure
+    issue("a.test")
+    (tmp_path / "ca.pem").write_bytes(authority.path.read_bytes())
+    assert app.plane.would_serve(":443", route) == Serving("", [], "")
+    app.door.call(app.contexts.server, ":443", route)
+    app.door.call(app.contexts.client, route)
+    issue("a.test", "b.test")
+    (note,) = app.plane.would_serve(":443", route).notes
+    assert note == f"{chain} or its key has changed since it was loaded; reload to use it"
+    chain.unlink()
+    (tmp_path / "ca.pem").unlink()
+    serving = app.plane.would_serve(":443", route)
+    assert (serving.refusal, serving.failure) == ("", "")
+    assert serving.notes[0].endswith("check its path; the certificate that was loaded stays in use")
 
 
 def test_a_hub_that_does_not_answer_is_busy(proxy: MakeProxy) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from mcproxy.model import FirewallRule, Reason, Refused, Route
+from mcproxy.admin.plane import Serving
+from mcproxy.model import FirewallRule, Mode, Reason, Refused, Route
 from mcproxy.policy import firewall, routing
 from mcproxy.policy.networks import unpack
 from mcproxy.table import Table
@@ -27,6 +28,9 @@ class Asked(Protocol):
 
     def would_admit(self, packed: bytes) -> Reason | None:
         """Ask the limits of one address."""
+
+    def would_serve(self, listener: str, route: Route) -> Serving:
+        """Look at an l7 route's files and at what was loaded of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ def _walk(table: Table, plane: Asked, addr: str, sni: str, packed: bytes) -> Ite
     yield Step("route", True, f"{route.hostname} on {addr}")
     yield Step("backend", True, _backend(route))
     yield Step("mode", True, _mode(route))
+    if route.mode is Mode.L7:
+        yield from _files(route, plane.would_serve(addr, route))
     yield route
 
 
@@ -135,6 +141,17 @@ def _name(sni: str) -> tuple[str, Step]:
     except InvalidName as invalid:
         raise _Refusal(Step("name", False, str(invalid)), invalid.reason) from None
     return name, Step("name", True, name if name == sni else f"{sni} is taken as {name}")
+
+
+def _files(route: Route, serving: Serving) -> Iterator[Step]:
+    """Of an l7 route: without its certificate nobody gets in; without its backend's CA everybody gets 502."""
+    if serving.refusal:
+        raise _Refusal(Step("certificate", False, serving.refusal), Reason.CERTIFICATE_UNUSABLE)
+    yield Step("certificate", True, "; ".join(serving.notes) or f"{route.tls_cert} can be served")
+    if serving.failure:
+        yield Step("backend CA", True, f"requests will be answered 502: {serving.failure}")
+    elif route.backend_tls:
+        yield Step("backend CA", True, f"verified by {route.backend_ca or 'the CAs of this system'}")
 
 
 def _backend(route: Route) -> str:

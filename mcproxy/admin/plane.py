@@ -92,6 +92,15 @@ class RouteProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class Serving:
+    """What an l7 route's files, and what was loaded of them, come to at the next connection."""
+
+    refusal: str = ""  # why its client would be refused
+    notes: Sequence[str] = ()  # what is to be told of its certificate, if it would not
+    failure: str = ""  # why its requests would be answered 502
+
+
+@dataclass(frozen=True, slots=True)
 class GeoipStatus:
     """The GeoIP database in use; no path: none."""
 
@@ -196,6 +205,9 @@ class DataPlane(Protocol):
 
     def would_admit(self, packed: bytes) -> Reason | None:
         """Ask the limits, without counting, what they would say to one connection more from a packed address."""
+
+    def would_serve(self, listener: str, route: Route) -> Serving:
+        """Look whether an l7 route's certificate could be served, and its backend verified, at the next connection."""
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         """Judge a route's files and what certificates mean to other routes, an l4 route's name included.

@@ -100,6 +100,15 @@ class Contexts:
                 problems.append(f"backend_ca: {error}; the CAs that were loaded stay in use")
         return problems
 
+    def held(self, listener: str, route: Route) -> Certificate | None:
+        """The certificate that a route's clients get whatever its files are by now; None: they would be read first."""
+        entry = self._servers.get((listener, route.hostname))
+        return entry.certificate if entry is not None and _same_files(entry.route, route) else None
+
+    def trusts(self, ca_path: str) -> bool:
+        """Whether backends are verified by the CAs of this file whatever is in it by now."""
+        return ca_path in self._clients
+
     def certificates(self) -> Iterator[tuple[RouteKey, Certificate]]:
         """What is in use, by route."""
         for key, entry in list(self._servers.items()):

@@ -87,12 +87,12 @@ class Finding:
 def expiry(route: Route) -> float:
     """When a route's certificate ends, in seconds since the epoch; 0.0 where it can't be read."""
     try:
-        return _known(route).not_after
+        return known(route).not_after
     except Unusable:
         return 0.0
 
 
-def _known(route: Route) -> Certificate:
+def known(route: Route) -> Certificate:
     """A route's certificate, read again only if its files have changed. Raises Unusable."""
     return _read_once(route.tls_cert, route.tls_key, _stamp(route.tls_cert), _stamp(route.tls_key))
 
@@ -161,9 +161,13 @@ def trust(context: ssl.SSLContext, ca_path: str) -> None:
         raise Unusable(f"{ca_path} holds no CA certificate in PEM form: {why}", "backend_ca") from None
 
 
+def ca_problem(path: str) -> str:
+    """Why a file of CAs can't be used; "" if it can. It is read again only if it has changed."""
+    return _ca_problem_once(path, _stamp(path))
+
+
 @lru_cache(maxsize=MAX_KNOWN)
-def _ca_problem(path: str, _stamp: tuple[int, int, int]) -> str:
-    """Why a file of CAs can't be used; "" if it can."""
+def _ca_problem_once(path: str, _stamp: tuple[int, int, int]) -> str:
     try:
         trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
     except Unusable as error:
@@ -253,10 +257,10 @@ def judge(route: Route, now: float) -> Iterator[Finding]:
     if route.mode is not Mode.L7:
         return
     try:
-        yield from findings(_known(route), route.hostname, now)
+        yield from findings(known(route), route.hostname, now)
     except Unusable as error:
         yield Finding(True, str(error), error.key)
-    if route.backend_ca and (problem := _ca_problem(route.backend_ca, _stamp(route.backend_ca))):
+    if route.backend_ca and (problem := ca_problem(route.backend_ca)):
         yield Finding(True, problem, "backend_ca")
 
 
@@ -275,7 +279,7 @@ def survey(routes: Iterable[Route], now: float, about: str = "") -> Iterator[tup
                 yield route.hostname, finding
         if route.mode is Mode.L7:
             with suppress(Unusable):  # which has been told
-                loaded[route.hostname] = _known(route)
+                loaded[route.hostname] = known(route)
     yield from coalescing(loaded, hostnames, about)
 
 

@@ -1,6 +1,7 @@
 import pytest
 
 from mcproxy.admin.explain import explain, firewall_steps
+from mcproxy.admin.plane import Serving
 from mcproxy.model import Backend, FirewallRule, Listener, Mode, Reason, Route, RuleKind
 from mcproxy.policy.networks import pack
 from mcproxy.table import Table
@@ -39,9 +40,26 @@ def test_every_step_of_a_connection_that_is_routed() -> None:
 
 def test_an_l7_route_says_how_it_ends_tls() -> None:
     _, steps = asked("l7.example.org")
-    assert steps[-2:] == [
+    assert steps[-4:] == [
         "backend: unix:/run/a.sock, over TLS, with a PROXY v2 header",
         "mode: l7: TLS ends here, with /c.pem",
+        "certificate: /c.pem can be served",
+        "backend CA: verified by the CAs of this system",
+    ]
+
+
+def test_an_l7_route_whose_certificate_can_not_be_served_is_refused() -> None:
+    reason, steps = asked("l7.example.org", serving=Serving("/c.pem can't be read"))
+    assert reason is Reason.CERTIFICATE_UNUSABLE
+    assert steps[-1] == "certificate: /c.pem can't be read"
+
+
+def test_what_lets_clients_in_and_serves_them_badly_is_told() -> None:
+    reason, steps = asked("l7.example.org", serving=Serving("", ["/c.pem expired", "reload"], "/ca.pem is empty"))
+    assert reason is Reason.OK
+    assert steps[-2:] == [
+        "certificate: /c.pem expired; reload",
+        "backend CA: requests will be answered 502: /ca.pem is empty",
     ]
 
 

@@ -183,6 +183,23 @@ def test_a_route_with_other_files_gets_another_context(authority: Authority) -> 
     assert contexts.server(LISTENER, route("one.test", authority.pair("two.test"))) is not before
 
 
+def test_what_is_held_counts_whatever_the_files_are_by_now(authority: Authority, pair: tuple[Path, Path]) -> None:
+    copy(authority.pair("one.test"), pair)
+    contexts = Contexts(())
+    one = route("one.test", pair, backend_ca=str(authority.path))
+    assert contexts.held(LISTENER, one) is None
+    assert not contexts.trusts(one.backend_ca)
+    contexts.server(LISTENER, one)
+    contexts.client(one)
+    pair[0].unlink()
+    held = contexts.held(LISTENER, one)
+    assert held is not None
+    assert held.names == ("one.test",)
+    assert contexts.trusts(one.backend_ca)
+    assert contexts.held(LISTENER, route("one.test", authority.pair("two.test"))) is None, "it has other files"
+    assert contexts.held("[::1]:443", one) is None
+
+
 def test_ticket_keys_live_a_day(authority: Authority, pair: tuple[Path, Path]) -> None:
     copy(authority.pair("one.test"), pair)
     now = [1000.0]
