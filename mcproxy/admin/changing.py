@@ -72,7 +72,8 @@ class Changing:
         try:
             return meant, route, self.plane.check_route(meant, route)
         except ValueError as error:
-            raise InvalidField("route", error) from error
+            field, _, problem = str(error).partition(": ")
+            raise InvalidField(f"route.{field}", problem) from error
 
     def RemoveRoute(self, request: pb.RemoveRouteRequest, context: grpc.ServicerContext) -> pb.RemoveRouteResponse:
         """Remove a route."""

@@ -5,8 +5,9 @@ reached, 1 where it says no.
 """
 
 import os
+import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,9 +47,23 @@ _FIELDS = {
     "hostname": "HOST",
     "route.hostname": "HOST",
     "route.backend": "BACKEND",
-    "route.backend_server_name": "--backend-server-name",
     "value": "VALUE",
 }
+_MESSAGES = ("listener", "route")  # fields of requests that have fields themselves
+# What their sentences call by the keys of the configuration file, in the words of the commands. A key within a
+# path is none.
+_OPTIONS = (
+    (re.compile(r'\bmode = "(l[47])"'), r"--mode \1"),
+    (re.compile(r"\b(backend_tls|proxy_protocol) = true"), r"\1"),
+    (re.compile(r"(?<!\S)trusted_proxies(\.\d+)?(?=[\s,:;]|$)"), "--trusted-proxy"),
+    (
+        re.compile(
+            r"(?<!\S)(tls_cert|tls_key|backend_tls|backend_ca|backend_server_name|proxy_protocol|send_proxy_protocol"
+            r"|max_connections)(?=[\s,:;]|$)"
+        ),
+        lambda found: "--" + found[1].replace("_", "-"),
+    ),
+)
 
 
 class Client:
@@ -63,14 +78,17 @@ class Client:
         self._address = address
         self._timeout = timeout
 
-    def call(self, method: str, request: Any) -> Any:
-        """One call's answer, or the end of the program."""
-        with self._failing():
+    def call(self, method: str, request: Any, remedies: Mapping[str, str] | None = None) -> Any:
+        """One call's answer, or the end of the program.
+
+        `remedies` says, by how the server's sentence begins, what to add to it for whoever typed this command.
+        """
+        with self._failing(remedies or {}):
             return getattr(self._stub, method)(request, timeout=self._timeout)
 
     def stream(self, method: str, request: Any) -> Iterator[Any]:
         """A stream's messages, until the server ends it."""
-        with self._failing():
+        with self._failing({}):
             yield from getattr(self._stub, method)(request)
 
     def pages(self, method: str, request: Any, items: str) -> Iterator[Any]:
@@ -83,18 +101,19 @@ class Client:
             request.page_token = answer.next_page_token
 
     @contextmanager
-    def _failing(self) -> Iterator[None]:
+    def _failing(self, remedies: Mapping[str, str]) -> Iterator[None]:
         try:
             yield
         except grpc.RpcError as error:
-            self._failed(*self._failure(error))
+            self._failed(*self._failure(error, remedies))
 
-    def _failure(self, error: Any) -> tuple[str, int]:
+    def _failure(self, error: Any, remedies: Mapping[str, str]) -> tuple[str, int]:
         details = error.details() or error.code().name
         if any(key == REFUSED for key, _ in error.trailing_metadata() or ()):
             # What the server finds wrong with the input is wrong usage, as if click had found it.
+            remedy = next((f"; {remedy}" for start, remedy in remedies.items() if details.startswith(start)), "")
             return (
-                f"mcproxy: {_typed(details)}",
+                f"mcproxy: {_typed(details)}{remedy}",
                 INVALID if error.code() is grpc.StatusCode.INVALID_ARGUMENT else FAILED,
             )
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -125,9 +144,20 @@ def connected(given: Path | None, failed: Callable[[str, int], NoReturn] = fail)
 
 
 def _typed(details: str) -> str:
-    """The server's sentence, with the option or argument that was typed in place of the field."""
+    """The server's sentence, with the options and arguments that were typed in place of fields and keys."""
     field, colon, problem = details.partition(": ")
-    return f"{_FIELDS.get(field, field)}{colon}{problem}"
+    if field in _MESSAGES and (sentence := _with_options(problem)) != problem:
+        return sentence  # about how several of them go together
+    if field in _FIELDS:
+        return f"{_FIELDS[field]}{colon}{problem}"
+    message, _, key = field.partition(".")
+    return _with_options(f"{key}: {problem}") if message in _MESSAGES and key else details
+
+
+def _with_options(sentence: str) -> str:
+    for pattern, typed in _OPTIONS:
+        sentence = pattern.sub(typed, sentence)
+    return sentence
 
 
 def _target(addr: str) -> str:

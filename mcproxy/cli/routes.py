@@ -11,6 +11,7 @@ from mcproxy.cli import output
 from mcproxy.cli.client import connected
 from mcproxy.cli.options import config_option, json_option
 
+_SHOWN = ("tls_cert", "backend_tls", "backend_ca", "backend_server_name", "send_proxy_protocol")
 MODES = {"l4": pb.MODE_L4, "l7": pb.MODE_L7}
 
 listener_option = click.option(
@@ -50,8 +51,9 @@ def _mode(route: pb.Route) -> str:
 
 
 def _extras(route: pb.Route) -> str:
-    flags = [name for name in ("backend_tls", "send_proxy_protocol") if getattr(route, name)]
-    return " ".join([*flags, *([route.tls_cert] if route.tls_cert else [])]) or "-"
+    """What is set, in the words of the file; but for the key, which lies by its certificate."""
+    values = {name: getattr(route, name) for name in _SHOWN}
+    return " ".join(name if value is True else f"{name}={value}" for name, value in values.items() if value) or "-"
 
 
 @routes.command()
@@ -75,9 +77,11 @@ def add(
     route = pb.Route(hostname=host, backend=backend, **_fields(options))
     with connected(given) as client:
         if replace:
-            answer = client.call("UpdateRoute", pb.UpdateRouteRequest(listener=listener, route=route))
+            missing = {"there is no route": "leave out --replace to add it"}
+            answer = client.call("UpdateRoute", pb.UpdateRouteRequest(listener=listener, route=route), missing)
         else:
-            answer = client.call("AddRoute", pb.AddRouteRequest(listener=listener, route=route))
+            there = {"the route": "--replace replaces it"}
+            answer = client.call("AddRoute", pb.AddRouteRequest(listener=listener, route=route), there)
     output.emit_done(answer, as_json, f"{host} leads to {backend}")
 
 

@@ -78,7 +78,7 @@ def test_an_l7_route_is_judged_by_the_data_plane(control: Control) -> None:
     assert list(answer.warnings) == ["its certificate ends in 3 days"]
     control.plane.fail["check_route"] = ValueError("tls_cert: is for another name")
     code, words = refused(control, "UpdateRoute", pb.UpdateRouteRequest(route=l7))
-    assert (code, words) == (grpc.StatusCode.INVALID_ARGUMENT, "route: tls_cert: is for another name")
+    assert (code, words) == (grpc.StatusCode.INVALID_ARGUMENT, "route.tls_cert: is for another name")
 
 
 def test_rules(control: Control) -> None:

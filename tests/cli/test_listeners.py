@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from tests.cli.runner import shell
 
 
@@ -28,3 +30,16 @@ def test_an_address_in_use(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
         control.plane.fail["bind_listener"] = OSError(98, "Address already in use")
         assert user.fails(1, "listeners", "add", ":1") == "mcproxy: can't listen on :1: another program listens there"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--proxy-protocol",), "--proxy-protocol needs --trusted-proxy, or every connection would be refused"),
+        (("--trusted-proxy", "10.0.0.0/8"), "--trusted-proxy only work with --proxy-protocol"),
+        (("--proxy-protocol", "--trusted-proxy", "x"), "--trusted-proxy: "),
+    ],
+)
+def test_errors_name_the_options_that_were_typed(options: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, _):
+        assert user.fails(2, "listeners", "add", ":8443", *options).startswith(f"mcproxy: {told}")

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from tests.cli.runner import shell
 
 
@@ -8,7 +10,12 @@ def test_add_list_replace_remove(tmp_path: Path) -> None:
         assert user.ok("routes", "add", "a.example.org", "unix:/run/a.sock") == (
             "a.example.org leads to unix:/run/a.sock (generation 2)\n"
         )
-        assert "exists" in user.fails(1, "routes", "add", "a.example.org", "127.0.0.1:1")
+        assert user.fails(1, "routes", "add", "a.example.org", "127.0.0.1:1") == (
+            "mcproxy: the route a.example.org on :443 exists; --replace replaces it"
+        )
+        assert user.fails(1, "routes", "add", "b.example.org", "127.0.0.1:1", "--replace") == (
+            "mcproxy: there is no route b.example.org on :443; leave out --replace to add it"
+        )
         user.ok(
             "routes", "add", "a.example.org", "127.0.0.1:9", "--replace", "--send-proxy-protocol", "--listener", ":443"
         )
@@ -39,7 +46,33 @@ def test_an_l7_route_with_paths_as_seen_from_here(tmp_path: Path) -> None:
         route = control.writer.live.table.listeners[":443"].routes["l7.example.org"]
         assert (route.tls_cert, route.tls_key) == (str(Path("c.pem").absolute()), "/etc/k.pem")
         assert (route.backend_tls, route.backend_ca) == (True, str(Path("ca.pem").absolute()))
-        assert user.rows("routes", "list")[1][3:] == ["l7", f"backend_tls {Path('c.pem').absolute()}"]
+        assert user.rows("routes", "list")[1][3:] == [
+            "l7", f"tls_cert={Path('c.pem').absolute()} backend_tls backend_ca={Path('ca.pem').absolute()}",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--mode", "l7"), "--mode l7 terminates TLS, so it needs --tls-cert and --tls-key"),
+        (("--tls-cert", "x"), "--tls-cert only works with --mode l7; an l4 stream is never terminated"),
+        (("--backend-tls", "--tls-key", "k"), "--tls-key, --backend-tls only work with --mode l7; an l4 stream"),
+        (("--backend-ca", "x"), "--backend-ca only works with --backend-tls"),
+        (("--backend-server-name", "a b"), "--backend-server-name: "),
+    ],
+)
+def test_errors_name_the_options_that_were_typed(options: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, _):
+        assert user.fails(2, "routes", "add", "a.test", "127.0.0.1:1", *options).startswith(f"mcproxy: {told}")
+
+
+def test_an_error_about_a_file_names_its_option_and_leaves_its_path_alone(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        control.plane.fail["check_route"] = ValueError("tls_key: /etc/tls_key is not the key of tls_cert.pem")
+        options = ("--mode", "l7", "--tls-cert", "tls_cert.pem", "--tls-key", "/etc/tls_key")
+        assert user.fails(2, "routes", "add", "a.test", "127.0.0.1:1", *options) == (
+            "mcproxy: --tls-key: /etc/tls_key is not the key of tls_cert.pem"
+        )
 
 
 def test_history_and_rollback(tmp_path: Path) -> None:
