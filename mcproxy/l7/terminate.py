@@ -6,6 +6,7 @@ refused before it (RFC 7301, section 3.2), so that TLS meant for another service
 is HTTP/1.1.
 """
 
+import ssl
 import time
 from collections.abc import Callable
 
@@ -23,6 +24,18 @@ from mcproxy.wire import proxy_protocol
 from mcproxy.wire.name import InvalidName, normalise
 
 PROTOCOLS = ("h2", "http/1.1", "http/1.0")  # of ALPN, best first
+# What is wrong with a backend's certificate, by X509_V_ERR_* (x509_vfy.h).
+_UNKNOWN_CA = "is of no CA in {ca}; name the file of its CA in backend_ca"
+_CERTIFICATE_FAULTS = {
+    2: _UNKNOWN_CA,  # UNABLE_TO_GET_ISSUER_CERT
+    9: "is not valid yet; check its dates and this machine's clock",  # CERT_NOT_YET_VALID
+    10: "has expired, or one of its CAs has; renew it at the backend",  # CERT_HAS_EXPIRED
+    18: _UNKNOWN_CA,  # DEPTH_ZERO_SELF_SIGNED_CERT
+    19: _UNKNOWN_CA,  # SELF_SIGNED_CERT_IN_CHAIN
+    20: _UNKNOWN_CA,  # UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+    21: _UNKNOWN_CA,  # UNABLE_TO_VERIFY_LEAF_SIGNATURE
+    62: "is not for {name}; give a name that it has as backend_server_name",  # HOSTNAME_MISMATCH
+}
 _OFFERS = frozenset(protocol.encode() for protocol in PROTOCOLS)
 
 
@@ -92,12 +105,32 @@ class Terminator:
             if not route.backend_tls:
                 return Stream(backend)
             context = self._contexts.client(route)
-            stream = tls.connect(backend, context, route.backend_server_name or route.hostname)
+            try:
+                stream = tls.connect(backend, context, _name_of_backend(route))
+            except Lost as lost:
+                raise Lost(_backend_fault(lost, route)) from lost
             stream.put(first)
             stream.flush()
             return stream
 
         return connect
+
+
+def _name_of_backend(route: Route) -> str:
+    """What the backend is asked for, and what its certificate must be for."""
+    return route.backend_server_name or route.hostname
+
+
+def _backend_fault(lost: Lost, route: Route) -> str:
+    """Why there is no TLS with a route's backend, whose certificate is meant, and what to do."""
+    cause = lost.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        fault = _CERTIFICATE_FAULTS.get(cause.verify_code, "was not accepted; check backend_ca and backend_server_name")
+        fault = fault.format(name=_name_of_backend(route), ca=route.backend_ca or "this system's store")
+        return f"the backend's certificate {fault} ({cause.verify_message.rstrip('.')})"
+    if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+        return f"the backend speaks no TLS at {route.backend}; backend_tls = false is for h2c ({lost})"
+    return f"TLS with the backend: {lost}"
 
 
 def _proxy_header(session: Session, route: Route, protocol: str) -> bytes:

@@ -1,12 +1,15 @@
 """What the way into l7 decides by itself: which host leads to a route, and what its exchanges have in common."""
 
+import ssl
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from mcproxy.l7.contexts import Contexts
-from mcproxy.l7.terminate import Terminator, _leads_to, _origin
+from mcproxy.l7.terminate import Terminator, _backend_fault, _leads_to, _origin
+from mcproxy.l7.tls import Lost
 from mcproxy.model import Backend, Mode, Origin, Reason, Refused, Route
 from mcproxy.net.session import Session
 
@@ -44,6 +47,42 @@ def test_what_never_gets_to_a_handshake(alpn: tuple[bytes, ...], reason: Reason)
         terminator(session(alpn))
     assert refused.value.reason is reason
     assert repr(terminator) == "<Terminator <Contexts servers=0 clients=0>>"
+
+
+def lost(cause: Exception, told: str) -> Lost:
+    failure = Lost(told)
+    failure.__cause__ = cause
+    return failure
+
+
+def refused_certificate(code: int, message: str) -> Lost:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = code, message
+    return lost(error, f"certificate: {message}")
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "told"),
+    [
+        (62, "Hostname mismatch.",
+         "is not for one.test; give a name that it has as backend_server_name (Hostname mismatch)"),
+        (18, "self-signed certificate",
+         "is of no CA in this system's store; name the file of its CA in backend_ca (self-signed certificate)"),
+        (10, "certificate has expired",
+         "has expired, or one of its CAs has; renew it at the backend (certificate has expired)"),
+        (26, "unsuitable certificate purpose",
+         "was not accepted; check backend_ca and backend_server_name (unsuitable certificate purpose)"),
+    ],
+)  # fmt: skip
+def test_a_backends_certificate_is_called_that(code: int, message: str, told: str) -> None:
+    assert _backend_fault(refused_certificate(code, message), ROUTE) == f"the backend's certificate {told}"
+
+
+def test_what_else_keeps_tls_from_a_backend() -> None:
+    named = replace(ROUTE, backend_server_name="inner.test", backend_ca="/ca.pem")
+    assert "is not for inner.test;" in _backend_fault(refused_certificate(62, "x"), named)
+    assert "is of no CA in /ca.pem;" in _backend_fault(refused_certificate(20, "x"), named)
+    assert _backend_fault(lost(OSError("gone"), "gone"), named) == "TLS with the backend: gone"
 
 
 @pytest.mark.parametrize(
