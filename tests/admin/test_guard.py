@@ -1,9 +1,10 @@
 import logging
-import time
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -12,10 +13,11 @@ import pytest
 from mcproxy.admin.errors import NotThere
 from mcproxy.admin.guard import LONG, REFUSED, Guard, who
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import RouteCounters
 from mcproxy.store.errors import Unavailable
-from tests.control_plane import DEADLINE, running
+from tests.control_plane import DEADLINE
 from tests.peers import until
+
+LISTS = ("ListRouteCounters", "GetMetrics", "ListRoutes")
 
 
 class Behaviour:
@@ -133,23 +135,49 @@ def test_open_streams_have_a_bound_and_give_their_place_back(tmp_path: Path, beh
                 stream.cancel()
 
 
-def test_long_lists_are_made_one_at_a_time(tmp_path: Path) -> None:
-    with running(tmp_path) as control:
-        inside, most = [0], [0]
+class Turn:
+    """A lock that says who comes for it, before he waits."""
 
-        def route_counters() -> list[RouteCounters]:
-            inside[0] += 1
-            most[0] = max(most[0], inside[0])
-            time.sleep(0.01)  # long enough for another one to come, if it could
-            inside[0] -= 1
-            return []
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.came = threading.Semaphore(0)
 
-        control.plane.route_counters = route_counters  # type: ignore[method-assign]
-        calls = [control.stub.ListRouteCounters.future(pb.ListRouteCountersRequest()) for _ in range(5)]
-        calls += [control.stub.GetMetrics.future(pb.GetMetricsRequest()) for _ in range(5)]
+    def __enter__(self) -> None:
+        self.came.release()
+        self._lock.acquire()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._lock.release()
+
+
+def test_long_lists_are_made_one_at_a_time() -> None:
+    turn, entered, leave = Turn(), threading.Semaphore(0), threading.Event()
+    guard, inside = Guard(long_turn=turn), list[str]()
+    context = SimpleNamespace(is_active=lambda: True)
+
+    def call_of(name: str) -> Callable[[], Any]:
+        def behaviour(_request: bytes, _context: object) -> None:
+            inside.append(name)
+            entered.release()
+            assert name not in LISTS or leave.wait(DEADLINE)
+
+        details = SimpleNamespace(method=f"/mc_proxy.v1.ProxyAdminService/{name}")
+        handler = guard.intercept_service(lambda _: grpc.unary_unary_rpc_method_handler(behaviour), details)
+        return lambda: handler.unary_unary(b"", context)
+
+    with ThreadPoolExecutor(len(LISTS)) as pool:
+        calls = [pool.submit(call_of(name)) for name in LISTS]
+        try:
+            assert entered.acquire(timeout=DEADLINE)
+            assert all(turn.came.acquire(timeout=DEADLINE) for _ in LISTS), "all have come"
+            assert len(inside) == 1, "and one is let in"
+            call_of("GetStatus")()
+            assert inside[1:] == ["GetStatus"], "a short call takes no turn"
+        finally:
+            leave.set()
         for each in calls:
             each.result(timeout=DEADLINE)
-        assert most == [1]
+    assert sorted(inside) == sorted([*LISTS, "GetStatus"])
 
 
 def test_every_long_call_is_one_of_the_proto() -> None:
