@@ -203,9 +203,9 @@ class HubPlane:
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         """Judge a route's files, and what the listener's certificates mean to each other then. Raises ValueError."""
-        table = self._shared.live.table.listeners.get(listener)
-        routes = {**(table.routes if table else {}), route.hostname: route}
-        judged = routes.values() if len(routes) <= MAX_SURVEYED else [route]
+        compiled = self._shared.live.table.listeners.get(listener)
+        routes = compiled.routes if compiled else {}
+        judged = {**routes, route.hostname: route}.values() if len(routes) <= MAX_SURVEYED else [route]
         found = [finding for _, finding in certificates.survey(judged, time.time(), route.hostname)]
         for finding in found:
             if finding.problem:

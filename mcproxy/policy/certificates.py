@@ -293,7 +293,7 @@ def coalescing(
     way. A browser that has an HTTP/2 connection to such a route sends requests for the other names over it (RFC 9113,
     section 9.1.1), gets 421 for each, and needs a second attempt.
     """
-    names = _Names(hostnames)
+    names = _Names(hostnames if certificates else ())
     for hostname, certificate in certificates.items():
         if about in ("", hostname):
             others, count = names.covered(certificate, hostname)
