@@ -209,11 +209,13 @@ def digest(parts: Iterable[bytes]) -> str:
 
 def push(connection: socket.socket, block: bytes, most: int) -> int:
     """Send the block again and again until `most` bytes or, for QUIET, none are taken. Returns how many were."""
-    taken, stalled = 0, time.monotonic() + QUIET
+    taken, stalled, rest = 0, time.monotonic() + QUIET, block
     connection.setblocking(False)
     while taken < most and time.monotonic() < stalled:
         try:
-            taken += connection.send(block)
+            sent = connection.send(rest)
+            taken += sent
+            rest = rest[sent:] or block  # a block begun is completed: it may be a frame
         except BlockingIOError:
             time.sleep(QUIET / 20)
         else:
