@@ -125,6 +125,7 @@ class Drive:
         self._moved = -1
         self._quiet_since = 0.0
         self._idle = False  # it was, and is to end
+        self._left = False  # the client's end was what ended it
 
     def __repr__(self) -> str:
         return f"<Drive {self._dialling or self._state} {self._core!r} client={self._client.stream!r}>"
@@ -210,6 +211,7 @@ class Drive:
                 core.client_lost(time.monotonic())
             elif client.ended:
                 core.client_closed(time.monotonic())
+                self._left = core.closing
         elif event is BACKEND and self._backend is not None:
             backend = self._backend.stream
             if data := backend.receive(core.bulk_read()) if backend.flows else backend.receive():
@@ -294,7 +296,7 @@ class Drive:
                 if not client.undelivered or time.monotonic() > patience:
                     break
                 sleep(pause)
-            return End.BACKEND_RESET
+            return End.CLOSED if self._left else End.BACKEND_RESET
         client.end()
         self._linger()
         return End.IDLE_TIMEOUT if self._idle else End.CLOSED

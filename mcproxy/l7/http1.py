@@ -98,13 +98,11 @@ class Bridge(Course):
             self._advance()
 
     def client_closed(self, now: float) -> None:
-        """The client has ended its side: what it asked for in full is still answered."""
+        """The client has ended its side: it has left, but for a tunnel, which has two halves."""
         self._now = now
         self._client_ended = True
-        exchange = self._exchange
-        if exchange is not None and not exchange.request_ended:
-            self.failed = True
-            self._finish(exchange, StreamEnd.CLIENT_GONE)
+        if self._exchange is not None and not self._tunnel:
+            self._abandon(self._exchange)
         self._advance()
 
     def client_lost(self, now: float) -> None:

@@ -2,6 +2,12 @@
 
 Here is which backend connection carries a request, whether it may be sent once more, which answer is ours, and what
 becomes of the client's connection afterwards.
+
+**A client that ends its side while it waits** has left: what it asked for is cancelled. One that goes away and one that
+has asked its last look the same on the wire, and net/http and nginx take both for the first, because otherwise a long
+poll that nobody waits for runs on at the backend to its end. As net/http cancels the context of the connection, which
+all requests share, those that are pipelined behind are not begun. (There, bytes of the next request may hide the end
+for a while: a race that nobody can rely on.) An answer that is complete is delivered, whatever its request still lacks.
 """
 
 from collections.abc import Callable
@@ -121,6 +127,12 @@ class Course:
             exchange = self._exchange = Exchange(self._count, b"", _NO_REQUEST, self._now)
         self._fail(exchange, bad.status, StreamEnd.CLIENT_FAULT, bad.why)
         self.closing = True
+
+    def _abandon(self, exchange: Exchange) -> None:
+        """Its client has left."""
+        self.closing = True
+        self.failed = exchange.answered and not exchange.answer_ended
+        self._finish(exchange, StreamEnd.DONE if exchange.answer_ended else StreamEnd.CLIENT_GONE)
 
     def _finish(self, exchange: Exchange, end: StreamEnd) -> None:
         """It is over: have it recorded, and see whether there can be another."""

@@ -81,6 +81,21 @@ def test_a_conditional_request_gets_304(server: str, authority: Authority, proxy
     made.close()
 
 
+def test_openssl_whose_input_has_ended_gets_what_it_asked_for(
+    backend: MakeBackend, authority: Authority, proxy: MakeProxy
+) -> None:
+    """With -quiet it goes on after the end of its input, which it does not tell."""
+    running = proxy({"listeners": [l7_listener({"one.test": backend(h2(says("one"))).address}, authority)]})
+    last = b"GET /last HTTP/1.1\r\nHost: one.test\r\nConnection: close\r\n\r\n"
+    asking = subprocess.run(
+        ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{running.port}", "-servername", "one.test"],
+        input=b"GET /first HTTP/1.1\r\nHost: one.test\r\n\r\n" + last,
+        capture_output=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert b"one /first\n" in asking.stdout
+    assert asking.stdout.endswith(b"one /last\n")
+
+
 def test_uploads_of_both_kinds(backend: MakeBackend, authority: Authority, proxy: MakeProxy) -> None:
     hashes: list[tuple[str, str | None]] = []
 

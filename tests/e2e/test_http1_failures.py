@@ -3,7 +3,9 @@
 import contextlib
 import socket
 import ssl
+import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,71 @@ def test_a_client_that_goes_is_told_to_the_backend(
     reset(client)
     assert gone.wait(DEADLINE)
     assert running.connection(mode="l7")["end"] == "client_reset"
+    assert running.connection(protocol="http/1.1")["end"] == '"client gone"'
+
+
+def end_side(client: ssl.SSLSocket) -> None:
+    socket.socket.shutdown(client, socket.SHUT_WR)
+
+
+def say_goodbye(client: ssl.SSLSocket) -> None:
+    """close_notify, with the connection left open."""
+    client.setblocking(False)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.unwrap()
+
+
+@pytest.mark.parametrize("leave", [end_side, say_goodbye, ssl.SSLSocket.close])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_client_that_leaves_cancels_what_it_waits_for(
+    leave: Callable[[ssl.SSLSocket], None], begun: bool, backend: MakeBackend, authority: Authority, proxy: MakeProxy
+) -> None:
+    asked, cancelled = threading.Event(), threading.Event()
+
+    def on_head(seen: Seen) -> None:
+        if begun:
+            seen.head(200)
+            seen.data(b"some")
+        asked.set()
+
+    def on_end(seen: Seen) -> None:
+        if seen.reset:
+            cancelled.set()
+
+    running = proxy({"listeners": [l7_listener({"one.test": backend(h2(on_end, on_head)).address}, authority)]})
+    with tls(running, authority) as client:
+        client.sendall(GET)
+        assert asked.wait(DEADLINE)
+        if begun:
+            read_head(client)
+            assert client.recv(100)
+        leave(client)
+        assert cancelled.wait(DEADLINE)
+        line = running.connection(protocol="http/1.1")
+        assert (line["status"], line["end"]) == ("200" if begun else "0", '"client gone"')
+        # Session tickets that were not read make the kernel reset what is closed.
+        assert running.connection(mode="l7")["end"] in ("closed", "client_reset" if client.fileno() < 0 else "")
+
+
+def test_a_curl_that_is_interrupted_cancels_its_request(
+    backend: MakeBackend, authority: Authority, proxy: MakeProxy
+) -> None:
+    asked, cancelled = threading.Event(), threading.Event()
+
+    def on_end(seen: Seen) -> None:
+        (cancelled if seen.reset else asked).set()
+
+    running = proxy({"listeners": [l7_listener({"one.test": backend(h2(on_end)).address}, authority)]})
+    waiting = subprocess.Popen(
+        ["curl", "--silent", "--http1.1", "--noproxy", "*", "--cacert", str(authority.path),
+         "--connect-to", f"one.test:443:127.0.0.1:{running.port}", "https://one.test/"],
+    )  # fmt: skip
+    try:
+        assert asked.wait(DEADLINE)
+    finally:
+        waiting.terminate()
+        waiting.wait(DEADLINE)
+    assert cancelled.wait(DEADLINE)
     assert running.connection(protocol="http/1.1")["end"] == '"client gone"'
 
 

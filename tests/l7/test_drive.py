@@ -259,13 +259,18 @@ def test_a_client_has_a_while_to_end_after_us(stage: Callable[..., Stage]) -> No
 def test_a_failed_core_and_a_lost_client(stage: Callable[..., Stage]) -> None:
     on = stage()
 
-    def fail(_what: tuple[Any, ...]) -> None:
-        on.core.failed = on.core.closing = True
+    def fail_on(on: Stage, what: bool) -> None:
+        on.core.failed = on.core.closing = what
 
-    on.core.react = fail
+    on.core.react = lambda _what: fail_on(on, what=True)
     on.client.sendall(b"a")
     on.until(lambda: on.end)
     assert on.end is End.BACKEND_RESET
+    left = stage()
+    left.core.react = lambda what: fail_on(left, what == ("client closed",))
+    left.client.shutdown(socket.SHUT_WR)
+    left.until(lambda: left.end)
+    assert left.end is End.CLOSED, "its FIN was first"
     lost = stage()
     lost.client.close()
     lost.core.react = lambda _what: setattr(lost.core, "to_client", b"x" * 100)

@@ -198,6 +198,16 @@ def test_a_websocket_becomes_a_tunnel() -> None:
     assert (book.records[0].status, book.records[0].method, book.records[0].bytes_up) == (101, b"GET", 9)
 
 
+def test_a_client_that_leaves_before_it_has_its_tunnel_takes_its_request_along() -> None:
+    book = Book(WEBSOCKETS)
+    book.send(UPGRADE)
+    book.bridge.client_closed(book.now)
+    book.pump()
+    assert book.backend.reset == [1]
+    assert book.closing()
+    assert [record.end for record in book.records] == [StreamEnd.CLIENT_GONE]
+
+
 def test_a_tunnel_that_breaks_is_reset() -> None:
     book = Book(WEBSOCKETS)
     book.send(UPGRADE)
@@ -315,3 +325,46 @@ def test_a_backend_that_never_answers_is_504() -> None:
     idle = Book()
     idle.bridge.give_up(idle.now)
     assert idle.closing()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_client_that_ends_its_side_has_left(begun: bool) -> None:
+    book = Book()
+    book.send(GET + GET)
+    if begun:
+        book.do(book.backend.answer, 200, [("content-length", "2")])
+        book.do(book.backend.data, b"a")
+    book.bridge.client_closed(book.now)
+    book.pump()
+    assert book.closing()
+    assert book.failed() is begun, "what came of an answer is not to be taken for a whole one"
+    assert book.backend.reset == [1]
+    assert len(book.backend.heads) == 1, "the one that is pipelined behind is not begun"
+    assert [(record.status, record.end) for record in book.records] == [(200 * begun, StreamEnd.CLIENT_GONE)]
+
+
+def test_a_client_that_leaves_before_there_is_a_backend() -> None:
+    book = Book()
+    book.bridge.receive_from_client(GET, book.now)
+    book.bridge.client_closed(book.now)
+    assert book.closing()
+    assert [record.end for record in book.records] == [StreamEnd.CLIENT_GONE]
+
+
+def test_an_answer_that_is_complete_is_delivered_to_a_client_that_leaves() -> None:
+    book = Book()
+    book.send(POST + b"ab")
+    book.do(book.backend.answer, 413, end=True)
+    book.bridge.client_closed(book.now)
+    assert book.closing()
+    assert not book.failed()
+    assert book.got().startswith(b"HTTP/1.1 413 ")
+    assert [record.end for record in book.records] == [StreamEnd.DONE]
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    book.bridge.client_closed(book.now)
+    assert book.closing()
+    assert not book.failed()
+    assert book.got() == b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+    assert [record.end for record in book.records] == [StreamEnd.DONE]
