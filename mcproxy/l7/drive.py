@@ -90,13 +90,17 @@ class _Side:
     def want(self, read: bool) -> None:
         """Watch for bytes if `read`, and for room if the stream wants it."""
         stream = self.stream
-        read = read and not stream.ended
+        read = read and not (stream.ended or stream.blocked)
         if read is not self._reading:
             self._reading = read
             self._readable.start(self._on, self._event) if read else self._readable.stop()
         if stream.wants_write is not self._writing:
             self._writing = stream.wants_write
-            self._writable.start(self._on, Event.WRITABLE) if self._writing else self._writable.stop()
+            self._writable.start(self._has_room) if self._writing else self._writable.stop()
+
+    def _has_room(self) -> None:
+        self.stream.has_room()
+        self._on(Event.WRITABLE)
 
     def close(self) -> None:
         self._readable.close()

@@ -12,8 +12,14 @@ read-ahead is off.
 
 How endings look: a peer's close_notify and its bare FIN both set `ended`; HTTP knows by itself whether a message is
 complete. Everything else that breaks a connection, a fatal alert included, sets `lost` too, which says what it was.
-Nothing here raises once the handshake is done. Renegotiation is off, so writing never waits for reading; reading waits
-for writing only where TLS 1.3 answers a key update.
+Nothing here raises once the handshake is done. Renegotiation is off, so writing never waits for reading.
+
+Reading waits for writing where TLS 1.3 answers a KeyUpdate (RFC 8446, section 4.6.3). OpenSSL does that with the next
+write, behind a record that waits. While the answer does not fit into the socket nothing can be read, which `blocked`
+says, for the socket may well be readable. OpenSSL 3.0 does not survive a second one that asks for an answer before a
+record that waits has gone: SSL_read then begins with the answer to the first, over that record, and fails with "bad
+length" (what its issue 8677 left open). Nothing tells that read from others beforehand, so such a connection is lost.
+Clients that change keys by themselves do so once in many gigabytes; `openssl s_client` does on its user's command.
 """
 
 import ssl
@@ -36,14 +42,15 @@ class Lost(ConnectionError):
 class Stream:
     """One connection's bytes, not encrypted. The socket is the stream's to close."""
 
-    __slots__ = ("_queue", "ended", "flows", "lost", "received", "sent", "sock", "unsent", "wants_write")
+    __slots__ = ("_queue", "blocked", "ended", "flows", "lost", "received", "sent", "sock", "unsent", "wants_write")
 
     def __init__(self, sock: RawSocket) -> None:
         self.sock = sock
         self._queue: deque[bytes | memoryview] = deque()
         self.flows = False  # the last read was full: what comes is bulk
         self.unsent = 0  # bytes that wait here
-        self.wants_write = False  # flush (or receive) goes on when the socket is writable
+        self.wants_write = False  # flush (or receive) goes on when the socket is writable: see `has_room`
+        self.blocked = False  # and nothing can be received before
         self.ended = False  # nothing more will be received
         self.lost = ""  # what broke the connection: nothing more can be sent either
         self.received = 0  # bytes, ever
@@ -74,7 +81,7 @@ class Stream:
             self.put(data)
             self.flush()
             return
-        self.wants_write = False
+        self.wants_write = self.blocked
         if data and not self.lost:
             sent = self._send(data)
             self.sent += sent
@@ -89,10 +96,15 @@ class Stream:
             self._queue.append(data)
             self.unsent += len(data)
 
+    def has_room(self) -> None:
+        """The socket is writable: what waited for this can be tried again."""
+        self.blocked = False
+        self.wants_write = bool(self._queue)
+
     def flush(self) -> None:
         """Send what goes; `wants_write` says to come again."""
         queue = self._queue
-        self.wants_write = False
+        self.wants_write = self.blocked
         while queue:
             if len(queue) > 1:
                 data = b"".join(queue)
@@ -123,7 +135,7 @@ class Stream:
         """It is broken. What came before that can still be read: `ended` is for `receive` to find."""
         self.lost = _told(error)
         self.unsent = 0
-        self.wants_write = False
+        self.wants_write = self.blocked = False
         self._queue.clear()
 
     def end(self) -> None:
@@ -177,7 +189,7 @@ class TLSStream(Stream):
         except ssl.SSLWantReadError:
             return b""
         except ssl.SSLWantWriteError:
-            self.wants_write = True
+            self.wants_write = self.blocked = True
             return b""
         except OSError as error:
             self._fail_to_read(error)

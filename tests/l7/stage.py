@@ -107,7 +107,9 @@ class StageSession:
 class Stage:
     """A drive in a greenlet, with the far ends of its sockets."""
 
-    def __init__(self, dial: Callable[[bytes], Stream] | None = None, **durations: float) -> None:
+    def __init__(
+        self, dial: Callable[[bytes], Stream] | None = None, stream: type[Stream] = Stream, **durations: float
+    ) -> None:
         ours, self.client = socket.socketpair()
         self.core = Telling()
         self.ended: list[Exchange] = []
@@ -118,7 +120,7 @@ class Stage:
         timeouts = Timeouts(**{"handshake": 9.0, "connect": 9.0, "idle": 9.0, "half_close": 9.0, **durations})
         self.session = StageSession(self.sweeper, timeouts)
         self.session.cut = self._cut
-        self._stream = Stream(self._raw(ours))
+        self._stream = stream(self._raw(ours))
         self._dial = dial or self.connect
         self._greenlet = gevent.spawn(self._run)
         gevent.sleep(0)

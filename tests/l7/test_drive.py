@@ -12,7 +12,7 @@ from gevent.hub import get_hub
 
 from mcproxy.l7 import drive
 from mcproxy.l7.drive import MAX_OWED, MAX_UNSENT
-from mcproxy.l7.tls import Lost, Stream
+from mcproxy.l7.tls import READ_SIZE, Lost, Stream
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.session import Cut
 from tests.l7.stage import Stage
@@ -212,6 +212,39 @@ def test_a_client_that_does_not_read_what_its_own_bytes_cause_is_not_read(stage:
         return got[0] == poured
 
     on.until(all_came)
+
+
+def test_a_client_whose_next_bytes_wait_for_room_is_not_read_before(stage: Callable[..., Stage]) -> None:
+    """As where TLS has to answer a KeyUpdate. The socket stays readable meanwhile."""
+    reads = []
+
+    class Answering(Stream):
+        def receive(self, most: int = READ_SIZE) -> bytes:
+            reads.append(most)
+            if len(reads) > 1:
+                return super().receive(most)
+            self.wants_write = self.blocked = True
+            return b""
+
+    on = stage(stream=Answering)
+    with suppress(BlockingIOError):
+        while True:
+            on._stream.sock.send(bytes(1 << 16))
+    on.client.sendall(b"a")
+    on.until(lambda: reads)
+    for _ in range(100):
+        gevent.sleep(0)
+    assert len(reads) == 1
+    on.client.setblocking(False)
+
+    def heard() -> bool:
+        with suppress(BlockingIOError):
+            on.client.recv(1 << 20)
+        return ("client", b"a") in on.core.told
+
+    on.until(heard)
+    assert len(reads) == 2
+    assert not on._stream.wants_write
 
 
 def test_ticks_idleness_and_draining(stage: Callable[..., Stage]) -> None:

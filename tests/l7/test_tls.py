@@ -16,7 +16,8 @@ from mcproxy.l7.contexts import client_context, server_context
 from mcproxy.l7.tls import Lost, Stream, TLSStream
 from mcproxy.model import Backend, Mode, Route
 from mcproxy.net.raw import READ, WRITE, RawSocket
-from tests.peers import DEADLINE, Authority, reset
+from tests.l7.gate import Gate
+from tests.peers import DEADLINE, Authority, reset, until
 
 pytestmark = pytest.mark.usefixtures("hub", "nothing_left")
 Peer = Callable[[socket.socket], None]
@@ -224,6 +225,34 @@ def test_writing_to_a_client_that_has_gone_is_a_loss(authority: Authority, serve
             send(stream, bytes(1 << 16))
         assert receive(stream) == b"", "what came before can still be read, and then its end"
         stream.abort()
+
+
+@pytest.mark.parametrize("kind", [b"k", b"K"])  # K: with an answer, please
+def test_a_key_update_while_a_record_waits(kind: bytes, server: ssl.SSLContext) -> None:
+    gate = Gate()
+    with connected(gate) as sock:
+        stream = tls.accept(sock, server)
+        send(stream, b"\xff")
+        until(lambda: b"\xff" in b"".join(gate.got), "the first byte")  # s_client reads its input from now on
+        gate.open = False
+        sent = 1
+        while not stream.wants_write:
+            stream.send(bytes([255]) * tls.RECORD)
+            sent += tls.RECORD
+        gate.say(kind)
+        until(lambda: b"KEYUPDATE\n" in b"".join(gate.told), "s_client to take its command")
+        gate.records.release()  # for it has its update sent when it reads
+        wait(stream, READ)
+        assert stream.receive() == b""
+        assert not stream.lost
+        gate.open = True
+        send(stream, b"\xff")
+        gate.say(b"hello")
+        assert receive(stream, 6) == b"hello\n"
+        stream.end()
+        receive(stream)
+        stream.close()
+    assert b"".join(gate.got).count(b"\xff") == sent + 1
 
 
 def failure(sock: RawSocket, server: ssl.SSLContext) -> str:
