@@ -28,6 +28,7 @@ MAX_FIELDS = 256  # real requests have fewer than 60
 MAX_BLOCK = 81_920  # bytes, encoded: MAX_HEADER_LIST as literals, and its overhead
 MAX_FRAGMENTS = 64  # frames of one block; five full ones hold MAX_BLOCK
 BLOCK_SECONDS = 10.0  # from HEADERS to END_HEADERS, which a client sends in one breath
+MAX_INTERIM = 16  # 1xx heads of one answer, under no flow control; real ones send one or two
 CACHE_BLOCKS = 1_024  # outcomes of one generation; about 3 KB each, two generations, four kinds
 CACHE_BLOCK_BYTES = 2_048  # a larger block repeats too seldom for the memory it takes
 CACHE_FIELDS = 64  # the same holds for one of more fields, which may be a few bytes each

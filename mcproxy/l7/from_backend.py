@@ -4,7 +4,7 @@ The backend's faults are not the client's: a stream's fault becomes 502, or RST_
 connection's fault ends the backend connection, which is the same as losing it (Relay).
 """
 
-from mcproxy.l7.budgets import EXPRESS_FRAMES, IDLE_TALK, TALK_FOR_WORK, Meter
+from mcproxy.l7.budgets import EXPRESS_FRAMES, IDLE_TALK, MAX_INTERIM, TALK_FOR_WORK, Meter
 from mcproxy.l7.flow import hold
 from mcproxy.l7.frames import END_HEADERS, END_STREAM, PADDED, Frames, Verdict
 from mcproxy.l7.header_link import ANSWER_TRAILERS, ANSWERS, Outcome
@@ -114,6 +114,11 @@ class FromBackend(Frames):
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a malformed answer")
         if not interim:
             self._begin(stream, answer, flags, outcome)
+        elif stream.interim >= MAX_INTERIM:
+            down.withheld(outcome)
+            raise StreamFault(stream_id, ErrorCode.ENHANCE_YOUR_CALM, "too many interim answers")
+        else:
+            stream.interim += 1
         if down.in_step:
             return True
         return self._reframed(stream_id, flags, down.passed(block, outcome))

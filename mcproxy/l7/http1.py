@@ -21,7 +21,7 @@ from h2 import events
 from h11 import LocalProtocolError
 
 from mcproxy.l7 import http1_exchange as bounds
-from mcproxy.l7.budgets import BULK_SIZE
+from mcproxy.l7.budgets import BULK_SIZE, MAX_INTERIM
 from mcproxy.l7.http1_backend import BackendConnection, BackendFault
 from mcproxy.l7.http1_course import Course
 from mcproxy.l7.http1_exchange import Exchange
@@ -296,7 +296,7 @@ class Bridge(Course):
 
     def _on_interim(self, exchange: Exchange, fields: list[Field]) -> None:
         exchange.interim += 1
-        if exchange.interim > bounds.MAX_INTERIM:
+        if exchange.interim > MAX_INTERIM:
             raise BackendFault("too many interim answers")
         if fields[0][1] == b"100":
             self._invite(exchange)

@@ -21,7 +21,6 @@ MAX_WAITING = 262_144  # bytes of a body that the backend has no room for; beyon
 MAX_PIPELINED = 65_536  # bytes of further requests that wait for this one; beyond, the client is not read
 MAX_REPLAY = 65_536  # bytes of a body kept for a second attempt; covers what forms and API calls send
 MAX_UNREAD = 262_144  # bytes of a body that are read for nothing after its answer; beyond, the connection ends
-MAX_INTERIM = 16  # 1xx heads of one answer; real ones send one or two
 ATTEMPTS = 2  # of one request
 
 

@@ -47,8 +47,8 @@ class Stream:
     """A live exchange."""
 
     __slots__ = (
-        "bytes_down", "bytes_up", "down_left", "down_window", "end", "ended", "held", "id", "progress", "request",
-        "started", "state", "status", "unwanted", "up_left", "up_window",
+        "bytes_down", "bytes_up", "down_left", "down_window", "end", "ended", "held", "id", "interim", "progress",
+        "request", "started", "state", "status", "unwanted", "up_left", "up_window",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +64,7 @@ class Stream:
         self.down_left = -1  # the same of the answer's
         self.progress = now  # when the request's body last grew
         self.status = 0  # of the final answer; 0 before it
+        self.interim = 0  # heads before that
         self.bytes_up = 0  # of bodies, without padding
         self.bytes_down = 0
         self.held: deque[Held] | None = None  # what came beyond the client's window

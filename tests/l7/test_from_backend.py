@@ -2,6 +2,7 @@
 
 import pytest
 
+from mcproxy.l7.budgets import MAX_INTERIM
 from mcproxy.l7.stream import StreamEnd
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode, Frame
@@ -42,6 +43,22 @@ def test_interim_answers_and_trailers_pass() -> None:
         ("HEADERS!", 1, [("x-sum", "1")]),
     ]
     assert [s.status for s in book.records] == [200]
+
+
+def test_interim_answers_are_bounded() -> None:
+    """They are under no flow control; with a table out of step, a few bytes of them become 64 KiB."""
+    book = asked()
+    early = [(":status", "103"), ("x-a", "b")]
+    for _ in range(MAX_INTERIM):
+        book.answer(1, early, end=False)
+    assert book.take_down() == [("HEADERS", 1, early)] * MAX_INTERIM
+    book.answer(1, [*early, ("x-b", "c")], end=False)
+    assert book.take_down() == [("HEADERS!", 1, BAD_GATEWAY)]
+    assert book.take_up() == [("RST_STREAM", 1, ErrorCode.ENHANCE_YOUR_CALM)]
+    assert [s.end for s in book.records] == [StreamEnd.BACKEND_FAULT]
+    book.request(3)
+    book.answer(3, [*OK, ("x-b", "c")])
+    assert book.take_down() == [("HEADERS!", 3, [*OK, ("x-b", "c")])], "the client's table is not disturbed"
 
 
 def test_trailers_only_stays_so() -> None:

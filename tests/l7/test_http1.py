@@ -4,6 +4,7 @@ import pytest
 from h2.settings import SettingCodes
 
 from mcproxy.l7 import http1_exchange as bounds
+from mcproxy.l7.budgets import MAX_INTERIM
 from mcproxy.l7.stream import StreamEnd
 from tests.l7.http1_book import GET, HOST, POST, Book
 
@@ -259,7 +260,7 @@ def test_1xx_are_nothing_for_http_1_0_and_bounded() -> None:
     book.send(b"GET / HTTP/1.0\r\n\r\n")
     book.do(book.backend.answer, 103)
     assert book.got() == b""
-    for _ in range(bounds.MAX_INTERIM):
+    for _ in range(MAX_INTERIM):
         book.backend.answer(103)
     book.pump()
     assert book.got().startswith(b"HTTP/1.1 502 ")
