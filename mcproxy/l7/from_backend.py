@@ -145,7 +145,7 @@ class FromBackend(Frames):
         self._left -= pair.down.cost
         if stream is None:
             why = self._stray(stream_id, "HEADERS")
-            if why is Closed.RESET_BY_CLIENT:  # it will ignore it, and its table stays in step
+            if why is Closed.RESET_BY_CLIENT and pair.down.in_step:  # it will ignore it, and its table stays so
                 return self._reframed(stream_id, flags, pair.down.passed(block, outcome))
             pair.down.withheld(outcome)
             return None

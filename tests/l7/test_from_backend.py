@@ -203,6 +203,20 @@ def test_a_backend_that_goes_after_an_early_answer_has_failed_nobody() -> None:
     assert [s.end for s in book.records] == [StreamEnd.DONE]
 
 
+def test_an_answer_to_a_cancelled_request_is_dropped_where_the_tables_are_not_in_step() -> None:
+    """Nobody needs it, and encoding it anew may make much of little."""
+    book = asked()
+    book.answer(1, [*OK, ("X-Upper", "1")])  # withheld
+    book.request(3)
+    book.client(http2.rst_stream(3, ErrorCode.CANCEL))
+    book.drop()
+    book.answer(3, [*OK, ("x-a", "b")])
+    assert book.take_down() == []
+    book.request(5)
+    book.answer(5, [*OK, ("x-a", "b")])
+    assert book.take_down() == [("HEADERS!", 5, [*OK, ("x-a", "b")])]
+
+
 def test_an_answer_to_a_cancelled_request_keeps_the_tables_in_step() -> None:
     book = asked()
     book.client(http2.rst_stream(1, ErrorCode.CANCEL))
