@@ -25,7 +25,7 @@ from mcproxy.l7.budgets import BULK_SIZE, MAX_INTERIM
 from mcproxy.l7.http1_backend import BackendConnection, BackendFault
 from mcproxy.l7.http1_course import Course
 from mcproxy.l7.http1_exchange import Exchange
-from mcproxy.l7.http1_fields import Upgrade, accept_key, trailers, translate
+from mcproxy.l7.http1_fields import Upgrade, accept_key, answer_trailers, translate
 from mcproxy.l7.stream import StreamEnd
 from mcproxy.wire.fields import Malformed, Request, check_answer
 from mcproxy.wire.hpack_block import Field
@@ -288,7 +288,7 @@ class Bridge(Course):
         elif isinstance(event, events.ResponseReceived):
             self._on_head(exchange, _checked(event.headers), event.stream_ended is not None)
         elif isinstance(event, events.TrailersReceived):
-            exchange.answer_trailers = trailers(_fields(event.headers))
+            exchange.answer_trailers = answer_trailers(_fields(event.headers))
         elif isinstance(event, events.StreamEnded):
             self._on_end(exchange)
         elif isinstance(event, events.StreamReset):

@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 import h11
 
-from mcproxy.l7.http1_fields import answer_head, trailers
+from mcproxy.l7.http1_fields import answer_head, request_trailers
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http1 import BadMessage
 
@@ -60,7 +60,7 @@ class ClientSide:
             if isinstance(event, h11.Data):
                 pieces.append(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
-                return pieces, trailers(list(event.headers))
+                return pieces, request_trailers(list(event.headers))
             else:
                 return pieces, None
 

@@ -125,9 +125,14 @@ def accept_key(key: bytes) -> bytes:
     return base64.b64encode(hashlib.sha1(key + _WEBSOCKET_GUID, usedforsecurity=False).digest())
 
 
-def trailers(fields: list[Field]) -> list[Field]:
-    """Those trailers that may pass, either way."""
-    return without_not_passed([field for field in fields if field[0] not in _NOT_IN_TRAILERS and field[0][:1] != b":"])
+def request_trailers(fields: list[Field]) -> list[Field]:
+    """Those trailers that may pass to the backend: what is not the client's to claim in a head, is not here either."""
+    return without_not_passed(answer_trailers(fields))
+
+
+def answer_trailers(fields: list[Field]) -> list[Field]:
+    """Those trailers that may pass to the client."""
+    return [field for field in fields if field[0] not in _NOT_IN_TRAILERS and field[0][:1] != b":"]
 
 
 def answer_head(fields: list[Field]) -> tuple[int, list[Field]]:

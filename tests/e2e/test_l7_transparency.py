@@ -274,7 +274,7 @@ def exchanges(draw: st.DrawFn) -> tuple[Message, Message]:
     size = (length(sum(body)),) * (draw(st.booleans()) and status not in (204, 304))
     hints = fields_of(OWN | USUAL).map(lambda fields: ((b":status", b"103"), *fields))
     interim = draw(st.lists(hints, max_size=2).map(tuple))
-    answer = say(status, (*size, *draw(anything)), body=body, trailers=draw(fields_of(OWN)), interim=interim)
+    answer = say(status, (*size, *draw(anything)), body=body, trailers=draw(fields_of(OWN | CLAIMED)), interim=interim)
     return request, answer
 
 

@@ -76,8 +76,8 @@ def test_an_answer_of_unknown_length_is_chunked_and_keeps_its_trailers() -> None
     book.do(book.backend.answer, 200)
     book.do(book.backend.data, b"abc")
     assert book.got() == b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
-    book.do(book.backend.trail, [("x-sum", "1"), ("content-length", "7")])
-    assert book.got() == b"0\r\nx-sum: 1\r\n\r\n"
+    book.do(book.backend.trail, [("x-sum", "1"), ("content-length", "7"), ("x-forwarded-for", "a")])
+    assert book.got() == b"0\r\nx-sum: 1\r\nx-forwarded-for: a\r\n\r\n", "as over HTTP/2"
 
 
 def test_trailers_behind_a_counted_body_are_dropped() -> None:

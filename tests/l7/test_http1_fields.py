@@ -2,7 +2,15 @@
 
 import pytest
 
-from mcproxy.l7.http1_fields import Translated, Upgrade, accept_key, answer_head, trailers, translate
+from mcproxy.l7.http1_fields import (
+    Translated,
+    Upgrade,
+    accept_key,
+    answer_head,
+    answer_trailers,
+    request_trailers,
+    translate,
+)
 from mcproxy.wire.http1 import BadMessage, parse_head
 
 OURS = ((b"x-forwarded-for", b"192.0.2.7"),)
@@ -121,7 +129,9 @@ def test_trailers_can_t_change_the_message() -> None:
         (b"x-sum", b"1"), (b"content-length", b"1"), (b"host", b"a"), (b"transfer-encoding", b"a"),
         (b"authorization", b"a"), (b"x-forwarded-for", b"a"), (b"grpc-status", b"0"), (b"connection", b"a"),
     ]  # fmt: skip
-    assert trailers(given) == [(b"x-sum", b"1"), (b"grpc-status", b"0")]
+    assert request_trailers(given) == [(b"x-sum", b"1"), (b"grpc-status", b"0")]
+    claimed = (b"x-forwarded-for", b"a")
+    assert answer_trailers(given) == [(b"x-sum", b"1"), claimed, (b"grpc-status", b"0")], "a backend may say so"
 
 
 def test_answers_lose_what_is_the_hops() -> None:
