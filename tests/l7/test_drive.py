@@ -39,6 +39,35 @@ def stage() -> Iterator[Callable[..., Stage]]:
         each.close()
 
 
+def pour(sock: socket.socket) -> int:
+    """Send until nothing more is taken. Returns how many bytes were."""
+    sock.setblocking(False)
+    poured = held_up = 0
+    while held_up < 20:
+        try:
+            poured += sock.send(bytes(1 << 16))
+            held_up = 0
+        except BlockingIOError:
+            held_up += 1
+        gevent.sleep(0.001)
+        assert poured < 1 << 24
+    return poured
+
+
+def arrival(sock: socket.socket, count: int) -> Callable[[], bool]:
+    """Whether `count` bytes have come, which are read."""
+    sock.setblocking(False)
+    got = 0
+
+    def all_came() -> bool:
+        nonlocal got
+        with suppress(BlockingIOError):
+            got += len(sock.recv(1 << 20))
+        return got == count
+
+    return all_came
+
+
 def test_both_sides_are_read_and_written(stage: Callable[..., Stage]) -> None:
     on = stage()
 
@@ -125,29 +154,12 @@ def test_what_waits_for_a_dial_is_bounded(stage: Callable[..., Stage]) -> None:
             on.core.to_backend += what[1]
 
     on.core.react = react
-    on.client.setblocking(False)
-    poured = held_up = 0
-    while held_up < 20:
-        try:
-            poured += on.client.send(bytes(1 << 16))
-            held_up = 0
-        except BlockingIOError:
-            held_up += 1
-        gevent.sleep(0.001)
-        assert poured < 1 << 24
+    poured = pour(on.client)
     taken = on.drive.bytes_up
     assert MAX_UNSENT < taken < MAX_UNSENT + (1 << 18)
     gate.set()
     on.until(lambda: on.backends)
-    on.backends[0].setblocking(False)
-    got = [len(on.first[0])]
-
-    def all_came() -> bool:
-        with suppress(BlockingIOError):
-            got[0] += len(on.backends[0].recv(1 << 20))
-        return got[0] == poured
-
-    on.until(all_came)
+    on.until(arrival(on.backends[0], poured - len(on.first[0])))
 
 
 def test_a_backend_is_not_read_for_a_client_that_does_not_read(stage: Callable[..., Stage]) -> None:
@@ -162,27 +174,9 @@ def test_a_backend_is_not_read_for_a_client_that_does_not_read(stage: Callable[.
     on.core.react = react
     on.client.sendall(b"a")
     on.until(lambda: on.backends)
-    on.backends[0].setblocking(False)
-    poured = 0
-    held_up = 0
-    while held_up < 20:
-        try:
-            poured += on.backends[0].send(bytes(1 << 16))
-            held_up = 0
-        except BlockingIOError:
-            held_up += 1
-        gevent.sleep(0.001)
-    unsent = on._stream.unsent
-    assert MAX_UNSENT < unsent < MAX_UNSENT + (1 << 17)
-    on.client.setblocking(False)
-    got = [0]
-
-    def all_came() -> bool:
-        with suppress(BlockingIOError):
-            got[0] += len(on.client.recv(1 << 20))
-        return got[0] == poured
-
-    on.until(all_came)
+    poured = pour(on.backends[0])
+    assert MAX_UNSENT < on._stream.unsent < MAX_UNSENT + (1 << 17)
+    on.until(arrival(on.client, poured))
 
 
 def test_a_client_that_does_not_read_what_its_own_bytes_cause_is_not_read(stage: Callable[..., Stage]) -> None:
@@ -193,25 +187,9 @@ def test_a_client_that_does_not_read_what_its_own_bytes_cause_is_not_read(stage:
             on.core.to_client += what[1]
 
     on.core.react = react
-    on.client.setblocking(False)
-    poured = held_up = 0
-    while held_up < 20:
-        try:
-            poured += on.client.send(bytes(1 << 16))
-            held_up = 0
-        except BlockingIOError:
-            held_up += 1
-        gevent.sleep(0.001)
-        assert poured < 1 << 24
+    poured = pour(on.client)
     assert MAX_OWED < on._stream.unsent < MAX_OWED + (1 << 17)
-    got = [0]
-
-    def all_came() -> bool:
-        with suppress(BlockingIOError):
-            got[0] += len(on.client.recv(1 << 20))
-        return got[0] == poured
-
-    on.until(all_came)
+    on.until(arrival(on.client, poured))
 
 
 def test_a_client_whose_next_bytes_wait_for_room_is_not_read_before(stage: Callable[..., Stage]) -> None:
