@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from gevent.hub import get_hub
 
 from tests.peers import DEADLINE, Authority, Backend, until
 from tests.proxy import Proxy, live_greenlets, open_descriptors
@@ -50,6 +51,13 @@ def grpc_is_awake() -> Iterator[None]:
         yield
     server.stop(0).wait()
     pool.shutdown()
+
+
+@pytest.fixture(scope="module")  # tests of other modules may end theirs
+def main_hub() -> None:
+    """The main thread's hub has its descriptors before anything is counted."""
+    get_hub().loop.run_callback(get_hub().loop.now)
+    get_hub().join(timeout=0)
 
 
 @pytest.fixture

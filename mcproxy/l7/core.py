@@ -50,8 +50,8 @@ class Core(Protocol):
     def tick(self, now: float) -> None: ...  # noqa: D102
     def give_up(self, now: float) -> None: ...  # noqa: D102
     def drain(self, now: float) -> None: ...  # noqa: D102
-    def bulk_read(self) -> int:
-        """How many bytes to read of a backend that sends in bulk."""
+    def bulk_read(self, most: int) -> int:
+        """How many bytes to read of a backend that sends in bulk, if it may be some `most`."""
 
     def take_for_client(self) -> bytes: ...  # noqa: D102
     def take_for_backend(self) -> bytes: ...  # noqa: D102

@@ -6,6 +6,8 @@ the next does. So there is nothing to lock and nobody to wake, and an answer to 
 the backend. The session's greenlet waits for the end alone, which comes to it as a switch, or thrown where something
 failed; a switch to it and back for every event would cost another 0.8 us of the 20 that one takes.
 
+What takes long has a turn (net/turns.py): a read of a side that sends in bulk, and what a core has left over.
+
 Back-pressure: a side is read only while what waits for the other is below MAX_UNSENT, and what waits for itself below
 MAX_OWED: its own frames make us answer (PING, SETTINGS, 421), and it might never read that.
 
@@ -23,7 +25,7 @@ An idle session is drained first, so that a client whose next request is on its 
 
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
 from enum import StrEnum
 from typing import Any
 
@@ -31,33 +33,23 @@ from gevent import sleep
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
-from mcproxy.l7.budgets import BULK_SIZE
+from mcproxy.l7.budgets import BULK_SIZE, LONE_BULK
 from mcproxy.l7.core import Core, Record
 from mcproxy.l7.dialling import Dial, Dialling
+from mcproxy.l7.side import Event, Side
 from mcproxy.l7.tls import Lost, Stream
 from mcproxy.model import End, Reason, Refused
-from mcproxy.net.raw import READ, WRITE, IoWatcher, pauses
+from mcproxy.net.raw import pauses
 from mcproxy.net.session import Cut, Session
 
-MAX_UNSENT = BULK_SIZE  # bytes that wait for a side before the other one is not read
-MAX_OWED = 2 * MAX_UNSENT  # bytes that wait for a side before it is not read itself; more than the other's bulk makes
+MAX_UNSENT = 262_144  # bytes that wait for a side before the other one is not read
+MAX_OWED = 4 * MAX_UNSENT  # bytes that wait for a side before it is not read itself; more than the other's bulk makes
 TICK = 1.0  # seconds between two looks at the core's deadlines
 HURRY = 0.1  # the same, while the core is in a hurry
 FAREWELL = 5.0  # seconds without a byte for a session that was idle and has been asked to end; a drain takes two
 LINGER = 2.0  # seconds for the client to end after us: a few round trips to anywhere
 FLUSH_CHECK = 0.005  # seconds between the first two looks at what the client has not acknowledged yet
 FLUSH_LONGEST = 0.32  # and between the last ones
-LAST = -2  # libev's lowest priority: of all that has happened, this is handled last; the default is timers first
-
-
-class Event(StrEnum):
-    """What has happened."""
-
-    CLIENT = "client"  # it can be read
-    BACKEND = "backend"
-    WRITABLE = "writable"  # either
-    WOKEN = "woken"  # by the sweeper, the end of a dial, or to drain
-    TURN = "turn"  # others had theirs
 
 
 # Members of an enum cost three times as much to read as a global.
@@ -73,41 +65,6 @@ class State(StrEnum):
     LINGERING = "lingering"
 
 
-class _Side:
-    """A stream with its watchers, which are started and stopped as wanted."""
-
-    __slots__ = ("_event", "_on", "_readable", "_reading", "_writable", "_writing", "stream")
-
-    def __init__(self, stream: Stream, event: Event, on: Callable[[Event], object]) -> None:
-        self.stream = stream
-        io, descriptor = get_hub().loop.io, stream.sock.fileno()
-        self._readable: IoWatcher = io(descriptor, READ)
-        self._writable: IoWatcher = io(descriptor, WRITE)
-        self._reading = self._writing = False
-        self._event = event
-        self._on = on
-
-    def want(self, read: bool) -> None:
-        """Watch for bytes if `read`, and for room if the stream wants it."""
-        stream = self.stream
-        read = read and not (stream.ended or stream.blocked)
-        if read is not self._reading:
-            self._reading = read
-            self._readable.start(self._on, self._event) if read else self._readable.stop()
-        if stream.wants_write is not self._writing:
-            self._writing = stream.wants_write
-            self._writable.start(self._has_room) if self._writing else self._writable.stop()
-
-    def _has_room(self) -> None:
-        self.stream.has_room()
-        self._on(Event.WRITABLE)
-
-    def close(self) -> None:
-        self._readable.close()
-        self._writable.close()
-        del self._on  # or the collector would have to find out that nobody needs the two
-
-
 class Drive:
     """Runs a core on a session's sockets; to be made in the session's greenlet. It is the session's carrier."""
 
@@ -119,10 +76,12 @@ class Drive:
         self._dial = dial
         self._greenlet: greenlet = getcurrent()
         self._hub = get_hub()
-        self._client = _Side(client, Event.CLIENT, self._on)
-        self._backend: _Side | None = None
+        self._client = Side(client, CLIENT, self._on)
+        self._backend: Side | None = None
         self._dialling: Dialling | None = None
-        self._turn = self._hub.loop.timer(0.0, priority=LAST)
+        self._turns = session.shared.turns
+        self._due: deque[Event] = deque()  # what waits for a turn: TURN is the core's
+        self._asked = False  # for one
         self._waiting = False
         self._state = State.OPEN
         self._hurried = False
@@ -159,7 +118,8 @@ class Drive:
             if not core.closing:  # cut, by the sweeper or an operator: what was under way is over, and has its line
                 core.cut(time.monotonic())
             self._record(core.take_ended())
-            self._turn.close()
+            self._turns.forget(self._on_turn)
+            self._turns.heard(None)  # which is not to keep this alive
             self._client.close()
             self._drop_backend()
 
@@ -167,6 +127,8 @@ class Drive:
 
     def _on(self, event: Event) -> None:
         """On the hub: something has happened."""
+        if self._turns.last is not self:
+            self._turns.heard(self)
         if not self._core.closing:
             try:
                 self._handle(event)
@@ -186,14 +148,24 @@ class Drive:
         if core.hurried is not self._hurried:
             self._hurried = core.hurried
             self._tick_later()
-        client, backend = self._client, self._backend
+        client, backend, due = self._client, self._backend, self._due
         to_client = client.stream.unsent
         to_backend = backend.stream.unsent if backend else self._dialling.unsent if self._dialling else 0
-        client.want(core.wants_client and to_backend <= MAX_UNSENT and to_client <= MAX_OWED)
+        client.want(core.wants_client and to_backend <= MAX_UNSENT and to_client <= MAX_OWED and CLIENT not in due)
         if backend is not None:
-            backend.want(core.wants_backend and to_client <= MAX_UNSENT and to_backend <= MAX_OWED)
-        if core.wants_turn:
-            self._turn.start(self._on, TURN)
+            backend.want(
+                core.wants_backend and to_client <= MAX_UNSENT and to_backend <= MAX_OWED and BACKEND not in due
+            )
+        if core.wants_turn and TURN not in due:
+            due.append(TURN)
+        if due and not self._asked:
+            self._asked = True
+            self._turns.ask(self._on_turn)
+
+    def _on_turn(self) -> None:
+        self._asked = False
+        if not self._core.closing:
+            self._on(TURN)
 
     def _switch(self) -> Event:
         """Wait, in the session's greenlet."""
@@ -208,23 +180,43 @@ class Drive:
         core, client = self._core, self._client.stream
         if self._dialling is not None:
             self._dialled(self._dialling)
+        its_turn = event is TURN
+        if its_turn:
+            event = self._due.popleft()
+        elif (event is CLIENT and client.flows) or (event is BACKEND and self._backend and self._backend.stream.flows):
+            its_turn = self._turns.take()
+            if not its_turn:
+                self._due.append(event)
+                return
         if event is CLIENT:
-            if data := client.receive(BULK_SIZE) if client.flows else client.receive():
-                core.receive_from_client(data, time.monotonic())
-            if client.lost:
-                core.client_lost(time.monotonic())
-            elif client.ended:
-                core.client_closed(time.monotonic())
-                self._left = core.closing
+            self._read_client(its_turn)
         elif event is BACKEND and self._backend is not None:
-            backend = self._backend.stream
-            if data := backend.receive(core.bulk_read()) if backend.flows else backend.receive():
-                core.receive_from_backend(data, time.monotonic())
-            if backend.ended and not core.wants_dial:
-                self._drop_backend()
-                core.backend_closed(time.monotonic())
+            self._read_backend(self._backend.stream, its_turn)
         elif event is TURN:
             core.go_on(time.monotonic())
+
+    def _read_client(self, bulk: bool) -> None:
+        core, client = self._core, self._client.stream
+        sink = self._backend.stream if self._backend else None
+        if data := client.receive(self._bulk_size(sink)) if bulk else client.receive():
+            core.receive_from_client(data, time.monotonic())
+        if client.lost:
+            core.client_lost(time.monotonic())
+        elif client.ended:
+            core.client_closed(time.monotonic())
+            self._left = core.closing
+
+    def _read_backend(self, backend: Stream, bulk: bool) -> None:
+        core = self._core
+        if data := backend.receive(core.bulk_read(self._bulk_size(self._client.stream))) if bulk else backend.receive():
+            core.receive_from_backend(data, time.monotonic())
+        if backend.ended and not core.wants_dial:
+            self._drop_backend()
+            core.backend_closed(time.monotonic())
+
+    def _bulk_size(self, sink: Stream | None) -> int:
+        """Bytes of one read: many, where nobody waits meanwhile and the sink has taken what was read before."""
+        return LONE_BULK if sink is not None and not sink.unsent and self._turns.alone() else BULK_SIZE
 
     def _send(self) -> None:
         """Send what waits for either side, over a new backend connection if that is asked for."""
@@ -257,7 +249,7 @@ class Drive:
         failure = dialling.failure
         if dialling.stream is not None:
             self._dialling = None
-            self._backend = _Side(dialling.stream, Event.BACKEND, self._on)
+            self._backend = Side(dialling.stream, BACKEND, self._on)
             dialling.stream.put(b"".join(dialling.waiting))
         elif isinstance(failure, Refused | Lost):
             self._dialling = None

@@ -21,7 +21,6 @@ from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
 from mcproxy.l7.budgets import (
-    BULK_SIZE,
     EARLY_END_COST,
     EMPTY,
     EXPRESS_FRAMES,
@@ -108,17 +107,18 @@ class Frames(ABC):
         for meter in self.meters:
             meter.renew(now)
 
-    def bulk_read(self) -> int:
+    def bulk_read(self, most: int) -> int:
         """How many bytes to read next, where bulk flows, so that it ends where a frame does: then nothing is copied.
 
-        As far as one can tell: it takes all frames to be as long as the one that the last read ended in.
+        Some `most` of them. As far as one can tell: it takes all frames to be as long as the one that the last read
+        ended in.
         """
         missing = 0
         if len(self._tail) >= HEADER_SIZE:
             high, low, *_ = HEADER.unpack_from(self._tail)
             self._span = HEADER_SIZE + (high << 8 | low)
             missing = self._span - len(self._tail)
-        size = min(BULK_SIZE, EXPRESS_FRAMES * TURN_FRAMES * self._span)
+        size = min(most, EXPRESS_FRAMES * TURN_FRAMES * self._span)
         return missing + size // self._span * self._span
 
     @property

@@ -21,7 +21,7 @@ from h2 import events
 from h11 import LocalProtocolError
 
 from mcproxy.l7 import http1_exchange as bounds
-from mcproxy.l7.budgets import BULK_SIZE, MAX_INTERIM
+from mcproxy.l7.budgets import MAX_INTERIM
 from mcproxy.l7.http1_backend import BackendConnection, BackendFault
 from mcproxy.l7.http1_course import Course
 from mcproxy.l7.http1_exchange import Exchange
@@ -77,9 +77,9 @@ class Bridge(Course):
     def go_on(self, now: float) -> None:
         """Do more: there is never any."""
 
-    def bulk_read(self) -> int:
-        """How many bytes to read of a backend that sends in bulk; its frames are taken apart anyway."""
-        return BULK_SIZE
+    def bulk_read(self, most: int) -> int:
+        """How many bytes to read of a backend that sends in bulk: `most`, for its frames are taken apart anyway."""
+        return most
 
     def take_ended(self) -> list[Exchange]:
         """Exchanges that are over, each once."""

@@ -292,9 +292,9 @@ class Relay:
 
     # Bytes out
 
-    def bulk_read(self) -> int:
+    def bulk_read(self, most: int) -> int:
         """How many bytes to read of a backend that sends in bulk."""
-        return self._backend.bulk_read()
+        return self._backend.bulk_read(most)
 
     def take_for_client(self) -> bytes:
         """What waits for the client; the caller sends it."""

@@ -78,7 +78,7 @@ class Terminator:
         context = self._contexts.server(session.listener, route)
         session.carrier = _Handshake(session)
         try:
-            stream = tls.accept(session.client, context)
+            stream = tls.accept(session.client, context, session.shared.turns)
         except Lost as lost:
             raise Refused(Reason.TLS_FAILED, str(lost)) from lost
         session.client = stream.sock
@@ -106,7 +106,7 @@ class Terminator:
                 return Stream(backend)
             context = self._contexts.client(route)
             try:
-                stream = tls.connect(backend, context, _name_of_backend(route))
+                stream = tls.connect(backend, context, _name_of_backend(route), session.shared.turns)
             except Lost as lost:
                 raise Lost(_backend_fault(lost, route)) from lost
             stream.put(first)

@@ -30,6 +30,7 @@ from socket import SHUT_WR, socket
 from gevent.hub import get_hub
 
 from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, abort, corked, is_reset, unsent
+from mcproxy.net.turns import Turns
 
 RECORD = 16_384  # bytes of a full TLS record (RFC 8446, section 5.1)
 READ_SIZE = 65_536  # bytes for one wake-up
@@ -239,22 +240,22 @@ class TLSStream(Stream):
             socket.shutdown(self.sock, SHUT_WR)  # SSLSocket's own forgets the TLS, and reads ciphertext from then on
 
 
-def accept(sock: RawSocket, context: ssl.SSLContext) -> TLSStream:
+def accept(sock: RawSocket, context: ssl.SSLContext, turns: Turns) -> TLSStream:
     """The handshake with a client. Takes the socket over. Raises Lost, with the socket closed."""
-    return _shake_hands(sock, context, None)
+    return _shake_hands(sock, context, None, turns)
 
 
-def connect(sock: RawSocket, context: ssl.SSLContext, server_name: str) -> TLSStream:
+def connect(sock: RawSocket, context: ssl.SSLContext, server_name: str, turns: Turns) -> TLSStream:
     """The handshake with a backend, which must choose HTTP/2. Takes the socket over. Raises Lost, with it closed."""
-    stream = _shake_hands(sock, context, server_name)
+    stream = _shake_hands(sock, context, server_name, turns)
     if stream.protocol != "h2":
         stream.abort()
         raise Lost(f"it chose {stream.protocol or 'no protocol'} in ALPN, not h2")
     return stream
 
 
-def _shake_hands(sock: RawSocket, context: ssl.SSLContext, server_name: str | None) -> TLSStream:
-    """As the server where there is no `server_name`."""
+def _shake_hands(sock: RawSocket, context: ssl.SSLContext, server_name: str | None, turns: Turns) -> TLSStream:
+    """As the server where there is no `server_name`. Each step may take 0.5 ms, so it has a turn."""
     watchers: dict[int, IoWatcher] = {}
     wrapped: RawSocket = sock
     done = False
@@ -267,7 +268,7 @@ def _shake_hands(sock: RawSocket, context: ssl.SSLContext, server_name: str | No
             do_handshake_on_connect=False,
             suppress_ragged_eofs=False,
         )
-        while event := _step(tls):
+        while event := _step(tls, turns):
             if event not in watchers:
                 watchers[event] = get_hub().loop.io(tls.fileno(), event)
             get_hub().wait(watchers[event])
@@ -282,8 +283,9 @@ def _shake_hands(sock: RawSocket, context: ssl.SSLContext, server_name: str | No
             abort(wrapped)
 
 
-def _step(sock: ssl.SSLSocket) -> int:
+def _step(sock: ssl.SSLSocket, turns: Turns) -> int:
     """Go on with a handshake. Returns what to wait for; 0: done."""
+    turns.wait()
     try:
         sock.do_handshake()
     except ssl.SSLWantReadError:

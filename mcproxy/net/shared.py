@@ -9,6 +9,7 @@ from mcproxy.model import Connection, End
 from mcproxy.net.crew import Crew
 from mcproxy.net.pipes import Pipes
 from mcproxy.net.sweep import Sweeper
+from mcproxy.net.turns import Turns
 from mcproxy.policy.geoip import GeoIP
 from mcproxy.policy.limits import Limits
 from mcproxy.stats import Stats
@@ -58,6 +59,7 @@ class Shared:
     ended: Callable[[Connection], None]  # told of every session that is over
     opened: Callable[["Session"], None] | None = None  # told of every session that has reached its backend
     sweeper: Sweeper = field(default_factory=Sweeper)
+    turns: Turns = field(default_factory=Turns)
     stats: Stats = field(default_factory=Stats)
     pipes: Pipes = field(init=False)
     crew: Crew = field(default_factory=Crew)

@@ -157,6 +157,7 @@ class Worker:
     def release(self) -> None:
         """Let go of what is left when nothing runs any more."""
         self.shared.sweeper.close()
+        self.shared.turns.close()
         self.shared.pipes.close()
         self.shared.crew.close()
         sleep(0)  # in which the crew goes home

@@ -145,7 +145,7 @@ def test_system_calls_for_requests_that_go_together(count: Count, l7_route: str)
 
 
 def test_system_calls_for_bulk(count: Count, l7_route: str) -> None:
-    """A write for each record, and few small ones; reads of up to 256 KiB."""
+    """A write for each record, and few small ones; reads of 128 KiB at least."""
     bodies = 4
     calls = count(lambda port: h2load(port, "large", bodies, 1), l7_route)
     assert bodies * LARGE / 16_384 < calls["write"] <= 1.15 * bodies * LARGE / 16_384, calls

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import gevent
 
-from mcproxy.l7.budgets import BULK_SIZE
 from mcproxy.l7.drive import Drive
 from mcproxy.l7.tls import Stream
 from mcproxy.model import End, Exchange, Exchanges
@@ -16,6 +15,7 @@ from mcproxy.net.raw import RawSocket
 from mcproxy.net.session import Session
 from mcproxy.net.shared import Timeouts
 from mcproxy.net.sweep import Sweeper
+from mcproxy.net.turns import Turns
 
 
 class Telling:
@@ -23,6 +23,7 @@ class Telling:
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
+        self.bulk: list[int] = []  # how much it was to be of one read
         self.wants_turn = False
         self.wants_dial = self.closing = self.failed = self.hurried = False
         self.wants_client = self.wants_backend = self.has_backend = True
@@ -72,8 +73,9 @@ class Telling:
     def go_on(self, now: float) -> None:
         self._tell("go on")
 
-    def bulk_read(self) -> int:
-        return BULK_SIZE
+    def bulk_read(self, most: int) -> int:
+        self.bulk.append(most)
+        return most
 
     def take_ended(self) -> Exchanges:
         ended, self.over = self.over, []
@@ -92,7 +94,7 @@ class StageSession:
     """What the drive uses of a session."""
 
     def __init__(self, sweeper: Sweeper, timeouts: Timeouts) -> None:
-        self.shared = SimpleNamespace(sweeper=sweeper, timeouts=timeouts, draining=False, crew=Crew())
+        self.shared = SimpleNamespace(sweeper=sweeper, timeouts=timeouts, draining=False, crew=Crew(), turns=Turns())
         self.detail = ""
         self.deadline = 0.0
         self.slot = 0

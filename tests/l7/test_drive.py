@@ -3,6 +3,8 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import gevent
@@ -11,6 +13,7 @@ from gevent.event import Event
 from gevent.hub import get_hub
 
 from mcproxy.l7 import drive
+from mcproxy.l7.budgets import BULK_SIZE, LONE_BULK
 from mcproxy.l7.drive import MAX_OWED, MAX_UNSENT
 from mcproxy.l7.tls import READ_SIZE, Lost, Stream
 from mcproxy.model import End, Reason, Refused
@@ -18,12 +21,7 @@ from mcproxy.net.session import Cut
 from tests.l7.stage import Stage
 from tests.test_log import answered
 
-pytestmark = pytest.mark.usefixtures("hub", "nothing_left")
-
-
-@pytest.fixture(scope="module")
-def hub() -> None:
-    get_hub().join(timeout=0)  # its descriptors are there before anything is counted
+pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
 
 
 @pytest.fixture
@@ -352,32 +350,39 @@ def test_what_a_core_leaves_is_done_in_turns_of_their_own(stage: Callable[..., S
     ]
 
 
-def test_others_have_their_turn_before_the_next_one(stage: Callable[..., Stage]) -> None:
+def test_bulk_of_one_session_a_round(stage: Callable[..., Stage]) -> None:
+    both = [stage(), stage()]
+    both[1].drive._turns = both[0].drive._turns
+    reads: list[list[tuple[int, int]]] = [[], []]  # of each: the round, and how much
+    for on, seen in zip(both, reads, strict=True):
+        on.core.react = partial(lambda seen, what: seen.append((get_hub().loop.iteration, len(what[-1]))), seen)
+        on.client.setblocking(False)
+    poured = [0, 0]
+    while min(poured) < 4 << 20:
+        for i, on in enumerate(both):
+            with suppress(BlockingIOError):
+                poured[i] += on.client.send(bytes(1 << 17))
+        gevent.sleep(0)
+    both[0].until(lambda: [sum(size for _, size in seen) for seen in reads] == poured)
+    bulk = [{at for (_, before), (at, _) in pairwise(seen) if before >= READ_SIZE} for seen in reads]
+    assert min(map(len, bulk)) > 10
+    assert not bulk[0] & bulk[1]
+
+
+def test_who_is_alone_reads_more_at_once(stage: Callable[..., Stage]) -> None:
     on = stage()
-    ours, theirs = socket.socketpair()
-    loop = gevent.get_hub().loop
-    other = loop.io(ours.fileno(), 1)
-
-    def go_on(what: tuple[Any, ...]) -> None:
-        on.core.wants_turn = len(on.core.told) < 4
-        if what == ("go on",):
-            theirs.send(b"x")
-
-    def served() -> None:
-        ours.recv(9)
-        on.core.told.append(("another",))
-
-    on.core.react = go_on
-    other.start(served)
-    try:
-        on.client.sendall(b"a")
-        on.until(lambda: on.core.told.count(("another",)) == 2)
-    finally:
-        other.close()
-        ours.close()
-        theirs.close()
-    told = [what for what in on.core.told if what != ("tick",)]
-    assert told[:5] == [("client", b"a"), ("go on",), ("another",), ("go on",), ("another",)]
+    on.core.wants_dial = True
+    on.client.sendall(b"a")
+    on.until(lambda: on.backends)
+    on.backends[0].setblocking(False)
+    for alone, size in ((True, LONE_BULK), (False, BULK_SIZE)):
+        on.drive._turns.alone = partial(bool, alone)  # type: ignore[method-assign]
+        on.core.bulk.clear()
+        while len(on.core.bulk) < 3:
+            with suppress(BlockingIOError):
+                on.backends[0].send(bytes(1 << 17))
+            gevent.sleep(0)
+        assert set(on.core.bulk) == {size}
 
 
 def test_a_bug_in_a_tick_ends_its_own_session(stage: Callable[..., Stage]) -> None:

@@ -208,12 +208,12 @@ def test_bulk_is_read_up_to_the_end_of_a_frame(size: int) -> None:
     first = 65_536
     book.relay.receive_from_backend(bulk[:first], book.now)
     book.collect()
-    ask = book.relay.bulk_read()
+    ask = book.relay.bulk_read(BULK_SIZE)
     most = min(BULK_SIZE, 4 * TURN_FRAMES * (size + 9))
     assert most - size - 9 < ask < most + size + 9
     book.relay.receive_from_backend(bulk[first : first + ask], book.now)
     book.collect()
-    after, ask = first + ask, book.relay.bulk_read()
+    after, ask = first + ask, book.relay.bulk_read(BULK_SIZE)
     whole = bulk[after : after + ask]
     book.relay.receive_from_backend(whole, book.now)
     (passed,) = book.relay.pair.to_client

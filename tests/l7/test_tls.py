@@ -16,19 +16,13 @@ from mcproxy.l7.contexts import client_context, server_context
 from mcproxy.l7.tls import Lost, Stream, TLSStream
 from mcproxy.model import Backend, Mode, Route
 from mcproxy.net.raw import READ, WRITE, RawSocket
+from mcproxy.net.turns import Turns
 from tests.l7.gate import Gate
 from tests.peers import DEADLINE, Authority, reset, until
 
-pytestmark = pytest.mark.usefixtures("hub", "nothing_left")
+pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
 Peer = Callable[[socket.socket], None]
 BULK = 16 << 20
-
-
-@pytest.fixture(scope="module")
-def hub() -> None:
-    """Its descriptors are there before anything is counted."""
-    get_hub().loop.run_callback(get_hub().loop.now)
-    get_hub().join(timeout=0)
 
 
 @contextmanager
@@ -118,7 +112,7 @@ def echo_all(sock: socket.socket) -> None:
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_talk(version: ssl.TLSVersion, authority: Authority, server: ssl.SSLContext) -> None:
     with connected(client(authority, echo_all, version)) as sock:
-        stream = tls.accept(sock, server)
+        stream = tls.accept(sock, server, Turns())
         assert stream.protocol == "http/1.1"
         assert sock.fileno() == -1, "the socket is the stream's now"
         for i in range(20):
@@ -143,7 +137,7 @@ def test_bulk_out(authority: Authority, server: ssl.SSLContext) -> None:
         got.append(digest.hexdigest())
 
     with connected(client(authority, hash_all)) as sock:
-        stream = tls.accept(sock, server)
+        stream = tls.accept(sock, server, Turns())
         for start in range(0, BULK, 100_000):
             send(stream, data[start : start + 100_000])
         assert stream.sent == BULK
@@ -156,7 +150,7 @@ def test_bulk_out(authority: Authority, server: ssl.SSLContext) -> None:
 def test_bulk_in_is_read_many_records_at_once(authority: Authority, server: ssl.SSLContext) -> None:
     data = os.urandom(BULK)
     with connected(client(authority, lambda sock: sock.sendall(data))) as sock:
-        stream = tls.accept(sock, server)
+        stream = tls.accept(sock, server, Turns())
         reads = []
         while not stream.ended:
             if not (part := stream.receive()) and not stream.ended:
@@ -181,7 +175,7 @@ def test_an_end_right_behind_a_full_record_is_seen(authority: Authority, server:
         goes_on.wait(DEADLINE)
 
     with connected(client(authority, one_record)) as sock:
-        stream = tls.accept(sock, server)
+        stream = tls.accept(sock, server, Turns())
         assert len(receive(stream)) == tls.RECORD
         assert stream.ended
         assert not stream.lost
@@ -194,7 +188,7 @@ def test_a_bare_fin_is_an_end_and_a_reset_is_a_loss(authority: Authority, server
         sock.sendall(b"x")
 
     with connected(client(authority, fin)) as sock:
-        stream = tls.accept(sock, server)
+        stream = tls.accept(sock, server, Turns())
         assert receive(stream) == b"x"
         assert not stream.lost
         send(stream, b"an answer still goes")
@@ -202,7 +196,7 @@ def test_a_bare_fin_is_an_end_and_a_reset_is_a_loss(authority: Authority, server
         stream.close()
     for _ in range(20):  # the reset may come while OpenSSL sends its tickets, or later
         with connected(client(authority, reset)) as sock:
-            stream = tls.accept(sock, server)
+            stream = tls.accept(sock, server, Turns())
             assert receive(stream) == b""
             assert "reset" in stream.lost
             stream.put(b"never")
@@ -219,7 +213,7 @@ def test_writing_to_a_client_that_has_gone_is_a_loss(authority: Authority, serve
         gone.set()
 
     with connected(client(authority, leave)) as sock:
-        stream = tls.accept(sock, server)
+        stream = tls.accept(sock, server, Turns())
         assert gone.wait(DEADLINE)
         while not stream.lost:
             send(stream, bytes(1 << 16))
@@ -231,7 +225,7 @@ def test_writing_to_a_client_that_has_gone_is_a_loss(authority: Authority, serve
 def test_a_key_update_while_a_record_waits(kind: bytes, server: ssl.SSLContext) -> None:
     gate = Gate()
     with connected(gate) as sock:
-        stream = tls.accept(sock, server)
+        stream = tls.accept(sock, server, Turns())
         send(stream, b"\xff")
         until(lambda: b"\xff" in b"".join(gate.got), "the first byte")  # s_client reads its input from now on
         gate.open = False
@@ -257,7 +251,7 @@ def test_a_key_update_while_a_record_waits(kind: bytes, server: ssl.SSLContext) 
 
 def failure(sock: RawSocket, server: ssl.SSLContext) -> str:
     try:
-        stream = tls.accept(sock, server)
+        stream = tls.accept(sock, server, Turns())
     except Lost as error:
         assert sock.fileno() == -1
         return str(error)
@@ -302,7 +296,7 @@ def serving(authority: Authority, protocols: list[str]) -> Peer:
 def test_connecting_to_a_backend(authority: Authority) -> None:
     context = client_context(str(authority.path))
     with connected(serving(authority, ["h2"])) as sock:
-        stream = tls.connect(sock, context, "backend.test")
+        stream = tls.connect(sock, context, "backend.test", Turns())
         send(stream, b"ping")
         assert receive(stream, 4) == b"ping"
         stream.end()
@@ -313,7 +307,7 @@ def test_connecting_to_a_backend(authority: Authority) -> None:
         (["h2"], "other.test", "certificate: Hostname mismatch"),
     ):
         with connected(serving(authority, protocols)) as sock, pytest.raises(Lost, match=says):
-            tls.connect(sock, context, name)
+            tls.connect(sock, context, name, Turns())
 
 
 def test_a_stream_without_tls() -> None:
