@@ -39,7 +39,7 @@ from mcproxy.l7.dialling import Dial, Dialling
 from mcproxy.l7.side import Event, Side
 from mcproxy.l7.tls import Lost, Stream
 from mcproxy.model import End, Reason, Refused
-from mcproxy.net.raw import pauses
+from mcproxy.net.raw import pauses, reset_on_close
 from mcproxy.net.session import Cut, Session
 
 MAX_UNSENT = 262_144  # bytes that wait for a side before the other one is not read
@@ -203,8 +203,9 @@ class Drive:
         if client.lost:
             core.client_lost(time.monotonic())
         elif client.ended:
+            alive = not core.closing
             core.client_closed(time.monotonic())
-            self._left = core.closing
+            self._left = alive and core.closing
 
     def _read_backend(self, backend: Stream, bulk: bool) -> None:
         core = self._core
@@ -292,6 +293,7 @@ class Drive:
                 if not client.undelivered or time.monotonic() > patience:
                     break
                 sleep(pause)
+            reset_on_close(client.sock)
             return End.CLOSED if self._left else End.BACKEND_RESET
         client.end()
         self._linger()

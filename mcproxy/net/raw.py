@@ -29,6 +29,7 @@ __all__ = [
     "is_established",
     "is_reset",
     "pauses",
+    "reset_on_close",
     "unsent",
 ]
 
@@ -47,10 +48,15 @@ class IoWatcher(Protocol):
 
 
 def abort(sock: RawSocket) -> None:
-    """Close so that the peer gets a RST, whatever is unread or unsent (socket(7): SO_LINGER with a time of 0)."""
+    """Close so that the peer gets a RST, whatever is unread or unsent."""
+    reset_on_close(sock)
+    sock.close()
+
+
+def reset_on_close(sock: RawSocket) -> None:
+    """Have the peer get a RST when it is closed (socket(7): SO_LINGER with a time of 0)."""
     with contextlib.suppress(OSError):  # a socket that was reset may refuse options; closing is what counts
         sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_0)
-    sock.close()
 
 
 @contextlib.contextmanager

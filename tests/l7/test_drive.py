@@ -190,39 +190,6 @@ def test_a_client_that_does_not_read_what_its_own_bytes_cause_is_not_read(stage:
     on.until(arrival(on.client, poured))
 
 
-def test_a_client_whose_next_bytes_wait_for_room_is_not_read_before(stage: Callable[..., Stage]) -> None:
-    """As where TLS has to answer a KeyUpdate. The socket stays readable meanwhile."""
-    reads = []
-
-    class Answering(Stream):
-        def receive(self, most: int = READ_SIZE) -> bytes:
-            reads.append(most)
-            if len(reads) > 1:
-                return super().receive(most)
-            self.wants_write = self.blocked = True
-            return b""
-
-    on = stage(stream=Answering)
-    with suppress(BlockingIOError):
-        while True:
-            on._stream.sock.send(bytes(1 << 16))
-    on.client.sendall(b"a")
-    on.until(lambda: reads)
-    for _ in range(100):
-        gevent.sleep(0)
-    assert len(reads) == 1
-    on.client.setblocking(False)
-
-    def heard() -> bool:
-        with suppress(BlockingIOError):
-            on.client.recv(1 << 20)
-        return ("client", b"a") in on.core.told
-
-    on.until(heard)
-    assert len(reads) == 2
-    assert not on._stream.wants_write
-
-
 def test_ticks_idleness_and_draining(stage: Callable[..., Stage]) -> None:
     on = stage(idle=1.5)
     on.until(lambda: ("tick",) in on.core.told)
@@ -265,6 +232,15 @@ def test_a_client_has_a_while_to_end_after_us(stage: Callable[..., Stage]) -> No
     assert ("client", b"still talking") not in on.core.told
 
 
+class Ending(Stream):
+    """Whose end comes with its first bytes."""
+
+    def receive(self, most: int = READ_SIZE) -> bytes:
+        data = super().receive(most)
+        self.ended = True
+        return data
+
+
 def test_a_failed_core_and_a_lost_client(stage: Callable[..., Stage]) -> None:
     on = stage()
 
@@ -280,6 +256,11 @@ def test_a_failed_core_and_a_lost_client(stage: Callable[..., Stage]) -> None:
     left.client.shutdown(socket.SHUT_WR)
     left.until(lambda: left.end)
     assert left.end is End.CLOSED, "its FIN was first"
+    both = stage(stream=Ending)
+    both.core.react = lambda _what: fail_on(both, what=True)
+    both.client.sendall(b"a")
+    both.until(lambda: both.end)
+    assert both.end is End.BACKEND_RESET, "it had failed before the FIN was seen"
     lost = stage()
     lost.client.close()
     lost.core.react = lambda _what: setattr(lost.core, "to_client", b"x" * 100)
