@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from gevent import spawn_raw
+from gevent import sleep, spawn_raw
 from gevent.hub import get_hub
 
 from mcproxy.net.worker import Door
@@ -120,3 +120,10 @@ def messages() -> Iterator[list[str]]:
     finally:
         logger.removeHandler(keeper)
         logger.setLevel(level)
+
+
+def pass_rounds(count: int = 20) -> None:
+    """Let the hub of this thread have so many rounds: more than any test here has events that wait."""
+    end = get_hub().loop.iteration + count
+    while get_hub().loop.iteration < end:
+        sleep(0)

@@ -36,7 +36,7 @@ MAX_TABLE = 4_096  # bytes of a mirrored dynamic table: the default, which every
 
 # Bytes, read and waiting -----------------------------------------------------------------------------------------
 BULK_SIZE = 131_072  # one read of a side that sends in bulk: a fifth less CPU than with 64 KiB, and 0.15 ms a turn
-LONE_BULK = 524_288  # the same where nobody waits meanwhile: another tenth less
+LONE_BULK = 524_288  # the same of the only session there is, which delays nobody: another tenth less
 MAX_HELD = 1 << 20  # DATA of a backend that overruns the client's windows; beyond it the backend is not read
 HELD_OVERHEAD = 128  # bytes that each piece of it counts for, whatever it holds
 BODY_STALL_SECONDS = 60.0  # a body of a declared length that makes no progress while its window is open

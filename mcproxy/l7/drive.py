@@ -118,8 +118,8 @@ class Drive:
             if not core.closing:  # cut, by the sweeper or an operator: what was under way is over, and has its line
                 core.cut(time.monotonic())
             self._record(core.take_ended())
-            self._turns.forget(self._on_turn)
-            self._turns.heard(None)  # which is not to keep this alive
+            if self._asked:
+                self._turns.forget(self._on_turn)
             self._client.close()
             self._drop_backend()
 
@@ -127,8 +127,6 @@ class Drive:
 
     def _on(self, event: Event) -> None:
         """On the hub: something has happened."""
-        if self._turns.last is not self:
-            self._turns.heard(self)
         if not self._core.closing:
             try:
                 self._handle(event)
@@ -216,8 +214,9 @@ class Drive:
             core.backend_closed(time.monotonic())
 
     def _bulk_size(self, sink: Stream | None) -> int:
-        """Bytes of one read: many, where nobody waits meanwhile and the sink has taken what was read before."""
-        return LONE_BULK if sink is not None and not sink.unsent and self._turns.alone() else BULK_SIZE
+        """Bytes of one read: many, where there is nobody to wait and the sink has taken what was read before."""
+        alone = len(self._session.shared.sessions) == 1
+        return LONE_BULK if alone and sink is not None and not sink.unsent else BULK_SIZE
 
     def _send(self) -> None:
         """Send what waits for either side, over a new backend connection if that is asked for."""

@@ -94,7 +94,9 @@ class StageSession:
     """What the drive uses of a session."""
 
     def __init__(self, sweeper: Sweeper, timeouts: Timeouts) -> None:
-        self.shared = SimpleNamespace(sweeper=sweeper, timeouts=timeouts, draining=False, crew=Crew(), turns=Turns())
+        self.shared = SimpleNamespace(
+            sweeper=sweeper, timeouts=timeouts, draining=False, crew=Crew(), turns=Turns(), sessions=[1]
+        )
         self.detail = ""
         self.deadline = 0.0
         self.slot = 0

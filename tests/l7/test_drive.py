@@ -1,19 +1,15 @@
 """The drive, with a core that says what it was told: events, dialling, back-pressure, endings."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import gevent
 import pytest
 from gevent.event import Event
-from gevent.hub import get_hub
 
 from mcproxy.l7 import drive
-from mcproxy.l7.budgets import BULK_SIZE, LONE_BULK
 from mcproxy.l7.drive import MAX_OWED, MAX_UNSENT
 from mcproxy.l7.tls import READ_SIZE, Lost, Stream
 from mcproxy.model import End, Reason, Refused
@@ -22,19 +18,6 @@ from tests.l7.stage import Stage
 from tests.test_log import answered
 
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
-
-
-@pytest.fixture
-def stage() -> Iterator[Callable[..., Stage]]:
-    made: list[Stage] = []
-
-    def make(*args: Any, **options: Any) -> Stage:
-        made.append(Stage(*args, **options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
 
 
 def pour(sock: socket.socket) -> int:
@@ -329,41 +312,6 @@ def test_what_a_core_leaves_is_done_in_turns_of_their_own(stage: Callable[..., S
         *[("go on",)] * 3,
         ("client", b"b"),
     ]
-
-
-def test_bulk_of_one_session_a_round(stage: Callable[..., Stage]) -> None:
-    both = [stage(), stage()]
-    both[1].drive._turns = both[0].drive._turns
-    reads: list[list[tuple[int, int]]] = [[], []]  # of each: the round, and how much
-    for on, seen in zip(both, reads, strict=True):
-        on.core.react = partial(lambda seen, what: seen.append((get_hub().loop.iteration, len(what[-1]))), seen)
-        on.client.setblocking(False)
-    poured = [0, 0]
-    while min(poured) < 4 << 20:
-        for i, on in enumerate(both):
-            with suppress(BlockingIOError):
-                poured[i] += on.client.send(bytes(1 << 17))
-        gevent.sleep(0)
-    both[0].until(lambda: [sum(size for _, size in seen) for seen in reads] == poured)
-    bulk = [{at for (_, before), (at, _) in pairwise(seen) if before >= READ_SIZE} for seen in reads]
-    assert min(map(len, bulk)) > 10
-    assert not bulk[0] & bulk[1]
-
-
-def test_who_is_alone_reads_more_at_once(stage: Callable[..., Stage]) -> None:
-    on = stage()
-    on.core.wants_dial = True
-    on.client.sendall(b"a")
-    on.until(lambda: on.backends)
-    on.backends[0].setblocking(False)
-    for alone, size in ((True, LONE_BULK), (False, BULK_SIZE)):
-        on.drive._turns.alone = partial(bool, alone)  # type: ignore[method-assign]
-        on.core.bulk.clear()
-        while len(on.core.bulk) < 3:
-            with suppress(BlockingIOError):
-                on.backends[0].send(bytes(1 << 17))
-            gevent.sleep(0)
-        assert set(on.core.bulk) == {size}
 
 
 def test_a_bug_in_a_tick_ends_its_own_session(stage: Callable[..., Stage]) -> None:

@@ -6,8 +6,9 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
+import gevent
 import pytest
 from gevent.hub import get_hub
 
@@ -247,6 +248,30 @@ def test_a_key_update_while_a_record_waits(kind: bytes, server: ssl.SSLContext) 
         receive(stream)
         stream.close()
     assert b"".join(gate.got).count(b"\xff") == sent + 1
+
+
+def test_the_steps_of_handshakes_take_turns(
+    authority: Authority, server: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    step = ssl.SSLSocket.do_handshake
+
+    def noted(sock: ssl.SSLSocket, block: bool = False) -> None:
+        if sock.server_side:
+            steps.append(get_hub().loop.iteration)
+        step(sock, block)
+
+    monkeypatch.setattr(ssl.SSLSocket, "do_handshake", noted)
+    turns = Turns()
+    with ExitStack() as stack:
+        socks = [stack.enter_context(connected(client(authority, lambda _sock: None))) for _ in range(8)]
+        for accepting in [gevent.spawn(tls.accept, sock, server, turns) for sock in socks]:
+            stream = accepting.get(timeout=DEADLINE)
+            stream.end()
+            stream.close()
+    turns.close()
+    assert len(steps) > 8
+    assert len(set(steps)) == len(steps), "each in a round of its own"
 
 
 def failure(sock: RawSocket, server: ssl.SSLContext) -> str:

@@ -8,47 +8,57 @@ import pytest
 from gevent.hub import get_hub
 
 from mcproxy.net.raw import READ
-from mcproxy.net.turns import QUIET, Turns
+from mcproxy.net.turns import Turns
+from tests.hub import pass_rounds
 
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
+
+Seen = list[tuple[str, int]]  # what had its turn, and in which round
 
 
 @pytest.fixture
 def turns() -> Iterator[Turns]:
     turns = Turns()
     yield turns
+    assert repr(turns) == "<Turns sessions=0 newcomers=0>"
     turns.close()
 
 
-def rounds(seen: list[tuple[str, int]], what: str) -> Callable[[], None]:
+def noting(seen: Seen, what: str) -> Callable[[], None]:
     return lambda: seen.append((what, get_hub().loop.iteration))
+
+
+def names(seen: Seen) -> str:
+    """Who had a turn, in order; each in a round of its own."""
+    assert len({at for _, at in seen}) == len(seen)
+    return "".join(what for what, _ in seen)
 
 
 def test_one_goes_ahead_in_each_round(turns: Turns) -> None:
     assert turns.take()
     assert not turns.take()
-    gevent.sleep(0.001)
+    pass_rounds(1)
     assert turns.take()
 
 
 def test_the_others_queue_and_have_a_round_each(turns: Turns) -> None:
     assert turns.take()
-    seen: list[tuple[str, int]] = []
+    seen: Seen = []
     for what in "abc":
-        turns.ask(rounds(seen, what))
-    assert repr(turns) == "<Turns waiting=3>"
-    gevent.sleep(0.01)
-    assert [what for what, _ in seen] == ["a", "b", "c"]
-    assert len({at for _, at in seen}) == 3
+        turns.ask(noting(seen, what))
+    assert repr(turns) == "<Turns sessions=3 newcomers=0>"
+    pass_rounds()
+    assert names(seen) == "abc"
     assert turns.take()
 
 
 def test_nobody_goes_ahead_of_those_who_wait(turns: Turns) -> None:
-    seen: list[tuple[str, int]] = []
-    turns.ask(rounds(seen, "a"))
+    seen: Seen = []
+    turns.ask(noting(seen, "a"))
+    pass_rounds(0)
     assert not turns.take()
-    gevent.sleep(0.01)
-    assert [what for what, _ in seen] == ["a"]
+    pass_rounds()
+    assert names(seen) == "a"
 
 
 def test_what_is_short_comes_first(turns: Turns) -> None:
@@ -69,7 +79,7 @@ def test_what_is_short_comes_first(turns: Turns) -> None:
     watcher.start(serve)
     try:
         turns.ask(long)
-        gevent.sleep(0.01)
+        pass_rounds()
     finally:
         watcher.close()
         ours.close()
@@ -78,46 +88,47 @@ def test_what_is_short_comes_first(turns: Turns) -> None:
 
 
 def test_who_is_gone_is_not_called(turns: Turns) -> None:
-    seen: list[tuple[str, int]] = []
-    first, second = rounds(seen, "a"), rounds(seen, "b")
+    seen: Seen = []
+    first, second = noting(seen, "a"), noting(seen, "b")
     turns.ask(first)
     turns.ask(second)
     turns.forget(first)
-    turns.forget(first)
-    gevent.sleep(0.01)
-    assert [what for what, _ in seen] == ["b"]
+    pass_rounds()
     turns.ask(first)
     turns.forget(first)
-    gevent.sleep(0.01)
+    pass_rounds()
     turns.ask(first)
-    gevent.sleep(0.01)
-    assert [what for what, _ in seen] == ["b", "a"], "after a turn that nobody took"
+    pass_rounds()
+    assert names(seen) == "ba"
 
 
-def test_greenlets_wait_for_theirs(turns: Turns) -> None:
-    seen: list[tuple[str, int]] = []
+def test_newcomers_wait_in_their_greenlets(turns: Turns) -> None:
+    seen: Seen = []
 
-    def work(what: str) -> None:
+    def come(what: str) -> None:
         turns.wait()
-        rounds(seen, what)()
+        noting(seen, what)()
 
-    workers = [gevent.spawn(work, what) for what in "abcd"]
+    coming = [gevent.spawn(come, what) for what in "abcd"]
     gevent.sleep(0)
-    workers[2].kill()
-    gevent.joinall(workers)
-    assert [what for what, _ in seen] == ["a", "b", "d"]
-    assert len({at for _, at in seen}) == 3
-    assert repr(turns) == "<Turns waiting=0>"
+    coming[2].kill()
+    gevent.joinall(coming)
+    assert names(seen) == "abd"
 
 
-def test_alone_is_who_has_not_heard_of_others_for_a_while() -> None:
-    now = 100.0
-    turns = Turns(lambda: now)
-    turns.heard("a")
-    assert not turns.alone()
-    now += 2 * QUIET
-    assert turns.alone()
-    turns.heard("b")
-    assert turns.last == "b"
-    assert not turns.alone()
-    turns.close()
+def test_newcomers_and_sessions_take_turns(turns: Turns) -> None:
+    seen: Seen = []
+
+    def come(what: str) -> None:
+        turns.wait()
+        noting(seen, what)()
+
+    assert turns.take()
+    coming = [gevent.spawn(come, what) for what in "abcdef"]
+    gevent.sleep(0)
+    for what in "123":
+        turns.ask(noting(seen, what))
+    gevent.joinall(coming)
+    order = names(seen)
+    assert [each for each in order if each.isalpha()] == [*"abcdef"]
+    assert order.index("3") <= 6, "a session waits for one newcomer at most"
