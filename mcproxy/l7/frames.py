@@ -110,8 +110,8 @@ class Frames(ABC):
     def bulk_read(self, most: int) -> int:
         """How many bytes to read next, where bulk flows, so that it ends where a frame does: then nothing is copied.
 
-        Some `most` of them. As far as one can tell: it takes all frames to be as long as the one that the last read
-        ended in.
+        They are `most` of them, give or take a frame. As far as one can tell: all frames are taken to be as long as the
+        one that the last read ended in.
         """
         missing = 0
         if len(self._tail) >= HEADER_SIZE:
@@ -123,8 +123,8 @@ class Frames(ABC):
 
     @property
     def in_block(self) -> bool:
-        """Whether a header block is begun and not ended."""
-        return self._block_id > 0
+        """Whether a header block is begun and not ended: its end is the sender's to send."""
+        return self._block_id > 0 and self._unpacking is None
 
     def receive(self, data: bytes, out: list[bytes]) -> None:
         """Take what was read; what passes is appended to `out`. Raises ConnectionFault, `out` being right so far.
@@ -179,8 +179,11 @@ class Frames(ABC):
                 return self._expected[kind](self, flags, stream_id, buf, start, end)
             return self._unusual(kind, flags, stream_id, buf[start:end])
         except StreamFault as fault:
-            self._left -= EARLY_END_COST
-            return self._stream_fault(fault)
+            return self._ended_early(fault)
+
+    def _ended_early(self, fault: StreamFault) -> bytes | None:
+        self._left -= EARLY_END_COST
+        return self._stream_fault(fault)
 
     def _unusual(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Verdict:
         """A frame of an unknown type, or with bits set that have no meaning: those end here (section 4.1)."""
@@ -248,7 +251,7 @@ class Frames(ABC):
             try:
                 verdict = self._collected(stop.value)
             except StreamFault as fault:
-                verdict = self._stream_fault(fault)
+                verdict = self._ended_early(fault)
             if verdict:
                 out.append(verdict)
 

@@ -157,9 +157,11 @@ def _as_connection_fault(fault: CompressionFault | HeaderBomb) -> ConnectionFaul
 def unpacked(block: bytes) -> Generator[None, None, bytes]:
     """A large block without its Huffman codes; yields when others should have their turn. Raises ConnectionFault."""
     try:
-        return (yield from without_huffman(block, LARGE_BLOCK, MAX_FIELDS))
+        plain = yield from without_huffman(block, LARGE_BLOCK, MAX_FIELDS)
     except (CompressionFault, HeaderBomb) as fault:
         raise _as_connection_fault(fault) from None
+    yield  # to decode it takes long enough for a turn of its own
+    return plain
 
 
 REQUESTS = BlockCache(check_request)

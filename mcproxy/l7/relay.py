@@ -81,6 +81,7 @@ class Relay:
         self._backend = FromBackend(self.pair, self._settings, now)
         self._preface = b""  # what came of the client's, until it is whole
         self._greeted = False
+        self._backend_ended = False
         self._draining_since: float | None = None
         self._period_since = now  # of the budgets
         self.fault = ""  # what went wrong with a connection as a whole, for the log
@@ -176,6 +177,8 @@ class Relay:
             self.receive_from_client(b"", now)
         if self._backend.unjudged:
             self.receive_from_backend(b"", now)
+            if self._backend_ended:
+                self.backend_closed(now)
 
     def backend_failed(self, status: int, why: str, now: float) -> None:
         """It could not be reached: requests are answered with `status`, 502 or 504."""
@@ -185,12 +188,12 @@ class Relay:
         self._settle()
 
     def backend_closed(self, now: float) -> None:
-        """Its connection has ended, cleanly or not."""
-        while self._backend.unjudged and self.has_backend and not self.pair.closing:
-            self.receive_from_backend(b"", now)
-        self.pair.now = now
-        self._lose_backend(502, StreamEnd.BACKEND_GONE)
-        self._settle()
+        """Its connection has ended, cleanly or not. What it sent before is judged first, in turns if need be."""
+        self._backend_ended = True
+        if not self._backend.unjudged:
+            self.pair.now = now
+            self._lose_backend(502, StreamEnd.BACKEND_GONE)
+            self._settle()
 
     def _lose_backend(self, status: int, end: StreamEnd) -> None:
         pair = self.pair

@@ -27,7 +27,7 @@ HUFFMAN_CACHE = 2_048  # strings; names and values of requests repeat
 HUFFMAN_CACHEABLE = 128  # bytes; longer ones would make the cache big and repeat less
 
 FIELD_BYTES = 32  # of Huffman codes are undone in the time that any field takes
-BOMB = 4  # times as many fields as may be kept are decoded, to keep the table right; beyond, it is no mistake
+BOMB = 2  # times as many fields as may be kept are decoded, to keep the table right; beyond, it is no mistake
 
 CLEAR_TABLE = b"\x20"  # a size update to 0 (section 6.3)
 

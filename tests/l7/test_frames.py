@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from hpack import Encoder
 
-from mcproxy.l7.budgets import BULK_SIZE, EARLY_END_COST, LARGE_BLOCK, TURN_FRAMES
+from mcproxy.l7.budgets import BLOCK_SECONDS, BULK_SIZE, EARLY_END_COST, LARGE_BLOCK, TURN_FRAMES
 from mcproxy.l7.frames import UNDEFINED_FLAGS, Frames
 from mcproxy.l7.from_backend import FromBackend
 from mcproxy.l7.from_client import FromClient
@@ -305,13 +305,24 @@ def test_a_large_block_is_unpacked_in_turns_and_everything_keeps_its_place(cut: 
     )
     assert not book.relay.wants_client
     assert list(book.relay.pair.streams) == [1]
-    assert in_turns(book) == 4, "and one with what came after it"
+    assert in_turns(book) == 5, "three, one to judge it, one with what came after it"
     book.collect()
     assert [(each[1], each[2]) for each in book.take_up()] == [
         (1, [*GET, *OURS]), (3, [*GET, LARGE, *OURS]), (5, [*GET, *OURS])
     ]  # fmt: skip
     assert book.take_down() == [("PING", 0, bytes(8))]
     assert book.relay.wants_client
+
+
+def test_a_large_block_that_is_whole_is_not_waited_for() -> None:
+    book = Book()
+    book.relay.receive_from_client(http2.headers(1, book.block(book.client_encoder, [*GET, LARGE]), True), book.now)
+    assert book.relay.wants_turn
+    book.now += BLOCK_SECONDS + 1
+    book.relay.tick(book.now)
+    in_turns(book)
+    book.collect()
+    assert book.take_up() == [("HEADERS!", 1, [*GET, LARGE, *OURS])]
 
 
 def test_a_large_answer_is_unpacked_in_turns() -> None:
@@ -321,7 +332,7 @@ def test_a_large_answer_is_unpacked_in_turns() -> None:
     fields = [*OK, LARGE]
     block = book.block(book.backend_encoder, fields)
     book.relay.receive_from_backend(http2.headers(1, block) + http2.data(1, b"x", end_stream=True), book.now)
-    assert in_turns(book) == 4
+    assert in_turns(book) == 5
     book.collect()
     assert book.take_down() == [("HEADERS", 1, fields), ("DATA!", 1, b"x")]
 
@@ -346,5 +357,21 @@ def test_what_a_backend_sent_before_its_end_is_judged_before_it() -> None:
     assert book.relay.wants_turn
     assert not book.relay.wants_backend
     book.relay.backend_closed(book.now)
+    assert not book.records, "which is not all done at once"
+    assert in_turns(book) > 3
     assert [(s.end, s.bytes_down) for s in book.records] == [(StreamEnd.DONE, 20 * TURN_FRAMES)]
-    assert not book.relay.wants_turn
+    assert not book.relay.has_backend
+    book.request(3)
+    assert book.take_down()[-1][:2] == ("GOAWAY", 1)
+
+
+def test_what_a_backend_sent_before_its_end_may_be_wrong() -> None:
+    book = Book()
+    book.request(1)
+    book.answer(1, end=False)
+    book.drop()
+    book.relay.receive_from_backend(http2.data(1, b"x") * 20 * TURN_FRAMES + http2.data(0, b"x"), book.now)
+    book.relay.backend_closed(book.now)
+    in_turns(book)
+    assert [s.end for s in book.records] == [StreamEnd.BACKEND_FAULT]
+    assert not book.relay.has_backend
