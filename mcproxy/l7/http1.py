@@ -27,6 +27,7 @@ from mcproxy.l7.http1_course import Course
 from mcproxy.l7.http1_exchange import Exchange
 from mcproxy.l7.http1_fields import Upgrade, accept_key, answer_trailers, translate
 from mcproxy.l7.stream import StreamEnd
+from mcproxy.l7.tls import READ_SIZE
 from mcproxy.wire.fields import Malformed, Request, check_answer
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http1 import BadMessage, Head
@@ -49,7 +50,7 @@ class Bridge(Course):
     @property
     def wants_backend(self) -> bool:
         """Whether the backend is to be read; how much waits for the client is the owner's to see."""
-        return True
+        return not self.wants_turn
 
     @property
     def has_backend(self) -> bool:
@@ -71,15 +72,16 @@ class Bridge(Course):
 
     @property
     def wants_turn(self) -> bool:
-        """Whether there is more to do: never, for one request at a time is little."""
-        return False
+        """Whether the backend sent more frames at once than one turn is for."""
+        return self._backend is not None and self._backend.unread and not self.closing
 
     def go_on(self, now: float) -> None:
-        """Do more: there is never any."""
+        """Take the frames of another turn."""
+        self.receive_from_backend(b"", now)
 
     def bulk_read(self, most: int) -> int:
-        """How many bytes to read of a backend that sends in bulk: `most`, for its frames are taken apart anyway."""
-        return most
+        """How many bytes to read of a backend that sends in bulk: no more than a turn is for, for h2 copies it all."""
+        return min(most, READ_SIZE)
 
     def take_ended(self) -> list[Exchange]:
         """Exchanges that are over, each once."""
@@ -137,6 +139,8 @@ class Bridge(Course):
     def backend_closed(self, now: float) -> None:
         """The backend's connection has ended."""
         self._now = now
+        while self.wants_turn:
+            self.go_on(now)
         if self._backend is not None:
             self._lose("the backend closed its connection")
         self._advance()

@@ -23,6 +23,7 @@ from hpack import Encoder
 from hpack.exceptions import HPACKError
 from hyperframe.exceptions import HyperframeError
 
+from mcproxy.l7.http1_exchange import BACKEND_FRAMES
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import HEADER, HEADER_SIZE, MAX_FRAME_SIZE, MAX_STREAM_ID, ErrorCode, Flag, Frame, headers
 
@@ -63,7 +64,8 @@ class BackendConnection:
         self._h2.local_settings = Settings(client=True, initial_values=_SETTINGS)
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(WINDOW)
-        self._held = b""  # a frame's header that is not whole, or a GOAWAY that is not
+        self._held = b""  # a frame's header that is not whole, or a GOAWAY that is not; or all that is `unread`
+        self.unread = False  # more than one turn's frames came: `receive(b"")` goes on with them
         self._passing = 0  # bytes of the current frame that are h2's
         self.processed = MAX_STREAM_ID  # streams above it were not processed, says its GOAWAY
         self.accepts = True  # further requests
@@ -128,7 +130,7 @@ class BackendConnection:
         return bytes(self._h2.data_to_send())
 
     def receive(self, data: bytes) -> list[Event]:
-        """Take what came. Raises BackendFault."""
+        """Take what came, as far as one turn goes: see `unread`. Raises BackendFault."""
         if not self.heard and data.startswith(b"HTTP/1."):
             raise BackendFault("it speaks HTTP/1, not HTTP/2")
         try:
@@ -154,17 +156,13 @@ class BackendConnection:
         self._held = b""
         out, at = [data[: self._passing]], self._passing
         self._passing = 0
-        while at < len(data):
+        while at < len(data) and len(out) <= BACKEND_FRAMES:
             if len(data) - at < HEADER_SIZE:
                 self._held = data[at:]
                 break
             high, low, kind, flags, stream = HEADER.unpack_from(data, at)
             size = HEADER_SIZE + (high << 8 | low)
-            if size > HEADER_SIZE + MAX_FRAME_SIZE:  # h2 would first wait for all of it
-                raise ValueError(f"a frame of {size - HEADER_SIZE} bytes")
-            if not self.heard and kind != Frame.SETTINGS:
-                raise ValueError("no HTTP/2: it does not begin with SETTINGS")  # RFC 9113, section 3.4
-            self.heard = True
+            self._check(kind, size)
             if kind == Frame.DATA and size == HEADER_SIZE and flags & Flag.END_STREAM:
                 out.append(headers(stream & MAX_STREAM_ID, b"", end_stream=True))
             elif kind != Frame.GOAWAY:
@@ -178,7 +176,17 @@ class BackendConnection:
             else:
                 self._goaway(data[at + HEADER_SIZE : at + size])
             at += size
+        self.unread = at < len(data) and not self._held
+        if self.unread:
+            self._held = data[at:]
         return b"".join(out)
+
+    def _check(self, kind: int, size: int) -> None:
+        if size > HEADER_SIZE + MAX_FRAME_SIZE:  # h2 would first wait for all of it
+            raise ValueError(f"a frame of {size - HEADER_SIZE} bytes")
+        if not self.heard and kind != Frame.SETTINGS:
+            raise ValueError("no HTTP/2: it does not begin with SETTINGS")  # RFC 9113, section 3.4
+        self.heard = True
 
     def _goaway(self, payload: bytes) -> None:
         self.accepts = False

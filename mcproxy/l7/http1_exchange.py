@@ -22,6 +22,7 @@ MAX_PIPELINED = 65_536  # bytes of further requests that wait for this one; beyo
 MAX_REPLAY = 65_536  # bytes of a body kept for a second attempt; covers what forms and API calls send
 MAX_UNREAD = 262_144  # bytes of a body that are read for nothing after its answer; beyond, the connection ends
 ATTEMPTS = 2  # of one request
+BACKEND_FRAMES = 16  # of a backend, in one turn of the hub: 0.2 ms, for h2 takes up to 14 us for each
 
 
 class Exchange:

@@ -114,6 +114,8 @@ class Book:
             down = self.backend.to_send() if self.backends else b""
             if down and bridge.has_backend:
                 bridge.receive_from_backend(down, self.now)
+            while bridge.wants_turn:
+                bridge.go_on(self.now)
             if not up and not down and not bridge.wants_dial:
                 return
 

@@ -4,6 +4,7 @@ import pytest
 from h2.events import DataReceived, ResponseReceived, StreamEnded
 
 from mcproxy.l7.http1_backend import MAX_GOAWAY, BackendConnection, BackendFault
+from mcproxy.l7.http1_exchange import BACKEND_FRAMES
 from mcproxy.wire.http2 import MAX_STREAM_ID
 from tests.l7.http1_book import MemoryBackend
 
@@ -42,6 +43,21 @@ def test_goaway_does_not_end_what_it_covers() -> None:
         assert not ours.accepts
         assert ours.processed == stream
     assert "going away" in repr(ours)
+
+
+def test_many_frames_are_taken_in_turns() -> None:
+    ours, theirs = connected()
+    ours.request(FIELDS, end=True)
+    theirs.receive(ours.take())
+    theirs.answer(200)
+    for _ in range(3 * BACKEND_FRAMES - 1):
+        theirs.data(b"x")
+    flow = theirs.to_send()
+    got = [ours.receive(flow[:-1])]
+    while ours.unread:
+        got.append(ours.receive(b""))
+    got.append(ours.receive(flow[-1:]))
+    assert [len(events) for events in got] == [BACKEND_FRAMES, BACKEND_FRAMES, BACKEND_FRAMES - 1, 1]
 
 
 def test_a_last_stream_never_rises_again() -> None:

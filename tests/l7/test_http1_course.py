@@ -46,6 +46,20 @@ def test_a_backend_that_closes_before_an_answer_is_502() -> None:
     assert book.records[0].end is StreamEnd.BACKEND_GONE
 
 
+def test_what_a_backend_sent_before_it_closed_arrives_however_many_frames_it_is() -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, [("content-length", "100")])
+    for i in range(100):
+        book.backend.data(b"x", end=i == 99)
+    book.bridge.receive_from_backend(book.backend.to_send(), book.now)
+    assert book.bridge.wants_turn
+    assert not book.bridge.wants_backend
+    book.bridge.backend_closed(book.now)
+    assert book.got().endswith(b"x" * 100)
+    assert [record.end for record in book.records] == [StreamEnd.DONE]
+
+
 @pytest.mark.parametrize("length", [[], [("content-length", "100")]])
 def test_an_answer_that_breaks_off_has_no_clean_end(length: list[tuple[str, str]]) -> None:
     book = Book()
