@@ -26,6 +26,7 @@ CLOSING_TIME = 1.0  # seconds for the last lines: a reader that has stalled must
 BATCH_DELAY = 0.05  # seconds between a line and its writing: one system call for many lines
 
 MAX_PROTOCOLS = 8  # that are shown: clients offer two or three, a hello has room for thousands
+MAX_HOST = 300  # bytes of an authority that is worth remembering: the longest name, and a port
 MAX_SHOWN = 2048  # bytes of a path and the like: longer ones would make the log the target
 
 Format = Literal["text", "json"]
@@ -215,7 +216,12 @@ def _shown(raw: bytes) -> str:
     return _quoted(text)
 
 
-_often_shown = lru_cache(maxsize=256)(_shown)  # paths are many, methods and hosts few
+_often = lru_cache(maxsize=256)(_shown)
+
+
+def _often_shown(raw: bytes) -> str:
+    """The same of methods and hosts, which are few where paths are many; a long one is nobody's to keep."""
+    return _often(raw) if len(raw) < MAX_HOST else _shown(raw)
 
 
 @lru_cache(maxsize=1024)

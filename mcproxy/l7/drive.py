@@ -1,12 +1,13 @@
 """One l7 session on its sockets: whatever happens on either side is read, judged by a core, and what waits is sent.
 
 A core is HTTP without sockets (core.py: the relay of relay.py, the bridge of http1.py). Nothing here waits for anything
-while the session lives: four watchers call `Drive._on`, each saying what it is, and whatever happened is handled before
-the next does. So there is nothing to lock and nobody to wake, and an answer to the client never waits behind a body for
-the backend. The session's greenlet waits for the end alone, which comes to it as a switch, or thrown where something
-failed; a switch to it and back for every event would cost another 0.8 us of the 20 that one takes.
+while the session lives: four watchers (side.py) lead to `Drive._on`, each saying what it is, and whatever happened is
+handled before the next does. So there is nothing to lock and nobody to wake, and an answer to the client never waits
+behind a body for the backend. The session's greenlet waits for the end alone, which comes to it as a switch, or thrown
+where something failed; a switch to it and back for every event would cost another 0.8 us of the 20 that one takes.
 
-What takes long has a turn (net/turns.py): a read of a side that sends in bulk, and what a core has left over.
+What takes long waits for its turn (net/turns.py), `_due` until then: a read of a side that sends in bulk, and what a
+core has left over.
 
 Back-pressure: a side is read only while what waits for the other is below MAX_UNSENT, and what waits for itself below
 MAX_OWED: its own frames make us answer (PING, SETTINGS, 421), and it might never read that.

@@ -5,7 +5,8 @@ a byte of input leads it over one, two or no leaves to another. So there is a ro
 byte: what was passed, and the row to go on with. A byte of input costs one look-up, 0.03 us; to test bit after bit, or
 half a byte and its flags, costs five times as much, and a header block may have 80 KB.
 
-The rows come from the tree by doubling: steps of one bit, chained to two, to four, to eight.
+The rows come from the tree by doubling: steps of one bit, chained to two, to four, to eight. They take 12 MB and, once,
+35 ms.
 """
 
 from collections.abc import Iterator
