@@ -17,8 +17,8 @@ greenlet for as long as it lasts (dialling.py), so that the client is read and a
 host, a PING, a cancellation, the end.
 
 The end: what is left is sent, then close_notify and FIN, and then the client has LINGER seconds to end as well, for a
-close with unread bytes is a RST that would destroy an answer on its way (RFC 9112, section 9.6). An answer that broke
-off ends with a RST instead, as soon as what came of it has been delivered.
+close with unread bytes is a RST that would destroy an answer on its way (RFC 9112, section 9.6), and LINGER_LONGEST if
+it goes on sending. An answer that broke off ends with a RST instead, as soon as what came of it has been delivered.
 
 An idle session is drained first, so that a client whose next request is on its way at that moment loses nothing (RFC
 9113, section 9.1), and cut if that is of no use either. What waits for an answer then gets 504.
@@ -48,7 +48,8 @@ MAX_OWED = 4 * MAX_UNSENT  # bytes that wait for a side before it is not read it
 TICK = 1.0  # seconds between two looks at the core's deadlines
 HURRY = 0.1  # the same, while the core is in a hurry
 FAREWELL = 5.0  # seconds without a byte for a session that was idle and has been asked to end; a drain takes two
-LINGER = 2.0  # seconds for the client to end after us: a few round trips to anywhere
+LINGER = 2.0  # seconds without a byte for the client to end after us: a few round trips to anywhere
+LINGER_LONGEST = 10.0  # seconds, however much it still sends
 FLUSH_CHECK = 0.005  # seconds between the first two looks at what the client has not acknowledged yet
 FLUSH_LONGEST = 0.32  # and between the last ones
 
@@ -302,9 +303,11 @@ class Drive:
     def _linger(self) -> None:
         client, session = self._client.stream, self._session
         self._state = State.LINGERING
-        session.shared.sweeper.arm(session, LINGER)
+        sweeper = session.shared.sweeper
+        end = sweeper.now() + LINGER_LONGEST
         while not client.ended and self._state is State.LINGERING:
-            if self._wait_for_client(read=True) is Event.CLIENT:
+            sweeper.arm(session, max(0.0, min(LINGER, end - sweeper.now())))
+            if self._wait_for_client(read=True) is CLIENT:
                 client.receive()
 
     def _wait_for_client(self, read: bool) -> Event:

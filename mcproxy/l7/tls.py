@@ -171,6 +171,8 @@ class TLSStream(Stream):
 
     def receive(self, most: int = READ_SIZE) -> bytes:
         """The same, but for a record more; several at once under load."""
+        if self._told_end:
+            return self._drained()
         data = self._record()
         if len(data) == RECORD:
             records, size = [data], RECORD
@@ -182,6 +184,19 @@ class TLSStream(Stream):
         self.flows = len(data) >= READ_SIZE
         self.received += len(data)
         return data
+
+    def _drained(self) -> bytes:
+        """What comes after our close_notify is read, or the kernel would answer it with a RST, and is for nobody.
+
+        OpenSSL, which met it in the middle of shutting down, reads no further.
+        """
+        try:
+            self.ended = not socket.recv(self.sock, READ_SIZE)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.ended = True
+        return b""
 
     def _record(self) -> bytes:
         """Of one record; b"" is nothing yet, or the end."""
@@ -211,7 +226,7 @@ class TLSStream(Stream):
         """Tell an end from a reset, which OpenSSL may have met, and kept to itself, when it sent session tickets."""
         self.ended = True
         with suppress(OSError):  # not TCP
-            if not self._told_end and is_reset(self.sock):
+            if is_reset(self.sock):
                 self._lose(ConnectionResetError("connection reset by peer"))
 
     def _send(self, data: bytes | memoryview) -> int:

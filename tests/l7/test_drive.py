@@ -215,6 +215,23 @@ def test_a_client_has_a_while_to_end_after_us(stage: Callable[..., Stage]) -> No
     assert ("client", b"still talking") not in on.core.told
 
 
+def test_a_client_that_never_stops_sending_is_not_waited_for(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drive, "LINGER_LONGEST", 0.3)
+    on = stage()
+    on.client.setblocking(False)
+    on.drive.drain()
+
+    def over() -> bool:
+        with suppress(OSError):
+            on.client.send(b"x")
+        return on.end is not None
+
+    on.until(over)
+    assert on.end is End.CLOSED
+
+
 class Ending(Stream):
     """Whose end comes with its first bytes."""
 

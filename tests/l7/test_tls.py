@@ -250,6 +250,33 @@ def test_a_key_update_while_a_record_waits(kind: bytes, server: ssl.SSLContext) 
     assert b"".join(gate.got).count(b"\xff") == sent + 1
 
 
+def test_a_client_that_goes_on_sending_gets_what_came_before_the_end(
+    authority: Authority, server: ssl.SSLContext
+) -> None:
+    ended, seen = threading.Event(), list[bytes]()
+
+    def talk(sock: socket.socket) -> None:
+        sock.sendall(b"x" * 1_000)
+        assert ended.wait(DEADLINE)
+        for _ in range(100):
+            sock.sendall(b"y" * 10_000)  # a RST would make this fail, or destroy what is still to be read
+        while data := sock.recv(100):
+            seen.append(data)
+
+    with connected(client(authority, talk)) as sock:
+        stream = tls.accept(sock, server, Turns())
+        wait(stream, READ)  # these bytes are met by the close_notify
+        send(stream, b"answer")
+        stream.end()
+        ended.set()
+        while not stream.ended:
+            wait(stream, READ)
+            assert stream.receive() == b"", "nobody wants it any more"
+        assert not stream.lost
+        stream.close()
+    assert seen == [b"answer"]
+
+
 def test_the_steps_of_handshakes_take_turns(
     authority: Authority, server: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
