@@ -95,6 +95,7 @@ class End(StrEnum):
     HALF_CLOSE_TIMEOUT = "half_close_timeout"
     SHUTDOWN = "shutdown"  # cut at proxy.shutdown_timeout
     KILLED = "killed"  # cut by an operator
+    ABUSE = "abuse"  # l7: the client went past a budget, and was told so; the detail says which
     ERROR = "error"  # a bug of ours: the log has the traceback
 
 

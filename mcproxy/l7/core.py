@@ -13,6 +13,7 @@ class Core(Protocol):
 
     wants_dial: bool  # a new backend connection, in place of the one that there is
     failed: bool  # with `closing`: by a RST
+    abused: bool  # with `closing`: the client went past a budget
     fault: str  # what went wrong, for the log
 
     @property

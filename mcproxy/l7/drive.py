@@ -298,7 +298,7 @@ class Drive:
             return End.CLOSED if self._left else End.BACKEND_RESET
         client.end()
         self._linger()
-        return End.IDLE_TIMEOUT if self._idle else End.CLOSED
+        return End.ABUSE if core.abused else End.IDLE_TIMEOUT if self._idle else End.CLOSED
 
     def _linger(self) -> None:
         client, session = self._client.stream, self._session

@@ -51,6 +51,7 @@ class Course:
         self.wants_dial = False  # a new backend connection, please
         self.closing = False
         self.failed = False  # with `closing`: the client must not take this for a clean end
+        self.abused = False  # one request at a time is never too many
         self.fault = ""  # what went wrong last, for the log
 
     def __repr__(self) -> str:

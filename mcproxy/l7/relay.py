@@ -87,6 +87,7 @@ class Relay:
         self.fault = ""  # what went wrong with a connection as a whole, for the log
         self.wants_dial = True  # from the start: the backend's SETTINGS decide what the client is told
         self.failed = False  # HTTP/2 says how a connection ends; it never takes a RST
+        self.abused = False
 
     def __repr__(self) -> str:
         return f"<Relay {self.pair!r}{' closing' if self.closing else ''}>"
@@ -135,10 +136,15 @@ class Relay:
             if data or self._client.unjudged:
                 self._client.receive(data, pair.to_backend)
         except ConnectionFault as fault:
-            self.fault = str(fault)
             self._settings.announce_early()
-            pair.end(fault.code, fault.why.encode())
+            self._end_by(fault)
         self._settle()
+
+    def _end_by(self, fault: ConnectionFault) -> None:
+        """It is the client's."""
+        self.fault = str(fault)
+        self.abused = fault.code is ErrorCode.ENHANCE_YOUR_CALM
+        self.pair.end(fault.code, fault.why.encode())
 
     def _greeting(self, data: bytes) -> bytes:
         """Eat the client's preface (section 3.4); returns what follows it."""
@@ -160,7 +166,9 @@ class Relay:
         pair.now = self._backend.now = now
         try:
             if pair.backend is BackendState.DIALLING and data.startswith(b"HTTP/1."):
-                raise ConnectionFault(ErrorCode.HTTP_1_1_REQUIRED, "the backend speaks HTTP/1, not HTTP/2")
+                raise ConnectionFault(
+                    ErrorCode.HTTP_1_1_REQUIRED, "the backend speaks HTTP/1: an l7 route needs HTTP/2"
+                )
             self._backend.receive(data, pair.to_client)
         except ConnectionFault as fault:
             self.fault = str(fault)
@@ -192,6 +200,8 @@ class Relay:
         self._backend_ended = True
         if not self._backend.unjudged:
             self.pair.now = now
+            if self.pair.streams and not self.fault:
+                self.fault = "the backend closed its connection"
             self._lose_backend(502, StreamEnd.BACKEND_GONE)
             self._settle()
 
@@ -224,6 +234,7 @@ class Relay:
         pair = self.pair
         pair.now = now
         for stream in [each for each in pair.streams.values() if not each.status]:
+            self.fault = "the backend doesn't answer"
             pair.to_backend.append(rst_stream(stream.id, ErrorCode.CANCEL))
             pair.fail(stream, 504, StreamEnd.ANSWERED)
         self.drain(now)
@@ -254,8 +265,7 @@ class Relay:
             if self._backend.in_block and now - self._backend.block_since > BLOCK_SECONDS:
                 self._lose_backend(502, StreamEnd.BACKEND_FAULT)
         except ConnectionFault as fault:
-            self.fault = str(fault)
-            pair.end(fault.code, fault.why.encode())
+            self._end_by(fault)
             return
         if now - self._period_since >= PERIOD:
             self._period_since = now

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 VISITS = 4  # how often an idle time-out is looked after: it strikes up to 1/VISITS late, never early
 
+_DELIVERED = {End.CLOSED, End.ABUSE}  # what was sent has arrived, or had time to; all else ends with a RST
+
 _ids = itertools.count(1)
 
 
@@ -284,7 +286,7 @@ class Session:
         self.phase = Phase.ENDED
         self._greenlet = None  # it is another's next: who cuts too late must not hit that one
         self.readable.close()
-        if self.end is End.CLOSED:
+        if self.end in _DELIVERED:
             self.client.close()
         else:
             abort(self.client)

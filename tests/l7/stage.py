@@ -25,7 +25,7 @@ class Telling:
         self.told: list[tuple[Any, ...]] = []
         self.bulk: list[int] = []  # how much it was to be of one read
         self.wants_turn = False
-        self.wants_dial = self.closing = self.failed = self.hurried = False
+        self.wants_dial = self.closing = self.failed = self.abused = self.hurried = False
         self.wants_client = self.wants_backend = self.has_backend = True
         self.fault = ""
         self.to_client = self.to_backend = b""

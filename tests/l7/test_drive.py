@@ -232,6 +232,22 @@ def test_a_client_that_never_stops_sending_is_not_waited_for(
     assert on.end is End.CLOSED
 
 
+def test_a_client_that_went_too_far_is_told_and_its_line_says_so(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def end(_what: tuple[Any, ...]) -> None:
+        on.core.abused = on.core.closing = True
+        on.core.to_client = b"calm down"
+
+    on.core.react = end
+    on.client.sendall(b"a")
+    on.until(lambda: on.core.closing)
+    on.client.shutdown(socket.SHUT_WR)
+    on.until(lambda: on.end)
+    assert on.end is End.ABUSE
+    assert on.client.recv(20) == b"calm down"
+
+
 class Ending(Stream):
     """Whose end comes with its first bytes."""
 

@@ -230,6 +230,7 @@ def test_a_flood_ends_with_enhance_your_calm(send: Callable[[Book, int], None], 
     assert book.take_down()[-1][2] == CALM
     assert book.relay.closing
     assert book.relay.fault.startswith("ENHANCE_YOUR_CALM: too many")
+    assert book.relay.abused
 
 
 def test_cancelling_may_keep_pace_with_what_is_completed() -> None:

@@ -72,6 +72,7 @@ def test_a_backend_that_dies_in_the_middle() -> None:
     assert (":status", "502") in head[2]  # type: ignore[operator]
     assert away == ("GOAWAY", 5, ErrorCode.NO_ERROR)
     assert [s.end for s in book.records] == [StreamEnd.DONE, StreamEnd.BACKEND_GONE, StreamEnd.BACKEND_GONE]
+    assert book.relay.fault == "the backend closed its connection"
 
 
 def test_draining_finishes_what_is_under_way() -> None:
@@ -147,6 +148,7 @@ def test_a_backend_that_never_answers_is_504() -> None:
     book.answer(1, end=False)
     book.drop()
     book.relay.give_up(book.now)
+    assert book.relay.fault == "the backend doesn't answer"
     book.collect()
     assert book.take_up() == [("RST_STREAM", 3, ErrorCode.CANCEL)]
     assert [seen[:2] for seen in book.take_down()[:3]] == [
@@ -163,7 +165,7 @@ def test_a_backend_that_speaks_http_1_is_called_that() -> None:
     book.client(PREFACE + http2.settings([]))
     book.request(1)
     book.backend(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    assert "the backend speaks HTTP/1, not HTTP/2" in book.relay.fault
+    assert "the backend speaks HTTP/1: an l7 route needs HTTP/2" in book.relay.fault
     assert [s.status for s in book.records] == [502]
 
 
