@@ -43,14 +43,14 @@ class Bridge(Course):
     def wants_client(self) -> bool:
         """Whether the client is to be read."""
         exchange = self._exchange
-        if exchange is None:
-            return True
+        if exchange is None or self._requests.more:
+            return not self._requests.more
         return exchange.waiting_bytes <= bounds.MAX_WAITING and len(self._requests) <= bounds.MAX_PIPELINED
 
     @property
     def wants_backend(self) -> bool:
         """Whether the backend is to be read; how much waits for the client is the owner's to see."""
-        return not self.wants_turn
+        return not self._backend_waits
 
     @property
     def has_backend(self) -> bool:
@@ -72,12 +72,20 @@ class Bridge(Course):
 
     @property
     def wants_turn(self) -> bool:
-        """Whether the backend sent more frames at once than one turn is for."""
-        return self._backend is not None and self._backend.unread and not self.closing
+        """Whether either side sent more at once than one turn is for."""
+        return (self._requests.more or self._backend_waits) and not self.closing
+
+    @property
+    def _backend_waits(self) -> bool:
+        return self._backend is not None and self._backend.unread
 
     def go_on(self, now: float) -> None:
-        """Take the frames of another turn."""
-        self.receive_from_backend(b"", now)
+        """Take what another turn is for."""
+        if self._backend_waits:
+            self.receive_from_backend(b"", now)
+        else:
+            self._now = now
+            self._advance()
 
     def bulk_read(self, most: int) -> int:
         """How many bytes to read of a backend that sends in bulk: no more than a turn is for, for h2 copies it all."""
@@ -139,8 +147,8 @@ class Bridge(Course):
     def backend_closed(self, now: float) -> None:
         """The backend's connection has ended."""
         self._now = now
-        while self.wants_turn:
-            self.go_on(now)
+        while self._backend_waits and not self.closing:
+            self.receive_from_backend(b"", now)
         if self._backend is not None:
             self._lose("the backend closed its connection")
         self._advance()
@@ -190,7 +198,8 @@ class Bridge(Course):
     # Requests
 
     def _advance(self) -> None:
-        """Go on until something has to be waited for."""
+        """Go on until something has to be waited for, or others should have their turn."""
+        self._requests.renew()
         while not self.closing:
             try:
                 if not self._step():
@@ -208,7 +217,7 @@ class Bridge(Course):
             return self._exchange is not exchange
         head = self._requests.next_head()
         if head is None:
-            self.closing = self._client_ended
+            self.closing = self._client_ended and not self._requests.more
             return False
         self._begin(head)
         return True
@@ -254,8 +263,8 @@ class Bridge(Course):
 
     def _decode(self, exchange: Exchange, raw: bytes) -> None:
         pieces, ending = self._client.read_body(raw)
-        for piece in pieces:
-            exchange.wait(piece)
+        if pieces:
+            exchange.wait(b"".join(pieces))  # a frame for each small chunk would cost more than its bytes
         exchange.expecting = False  # it did not wait
         if ending is not None:
             exchange.request_ended = True

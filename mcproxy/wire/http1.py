@@ -21,6 +21,8 @@ MAX_HEAD = 65_536  # bytes; what the HTTP/2 side takes as a header list
 MAX_FIELDS = 256  # as on the HTTP/2 side; real requests have fewer than 60
 MAX_CHUNK_LINE = 1_024  # bytes of a chunk's size with its extensions, which nobody uses
 MAX_TRAILERS = 16_384  # bytes; a checksum or two
+ALLOWANCE = 48  # steps that may be taken at once; with what comes of them each takes some 4 us
+HEAD_STEPS = 16  # that a head counts for
 NO_LENGTH = -1
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\"$-~]+) HTTP/([0-9])\.([0-9])").fullmatch
@@ -128,9 +130,10 @@ class _Within(Enum):
 class Requests:
     """The bytes of one client connection, cut into messages."""
 
-    __slots__ = ("_begun", "_buffer", "_left", "_searched", "_trailers", "_within")
+    __slots__ = ("_allowance", "_begun", "_buffer", "_left", "_searched", "_trailers", "_within")
 
     def __init__(self) -> None:
+        self._allowance = ALLOWANCE
         self._buffer = b""
         self._begun = False  # whether a head has
         self._within = _Within.HEAD
@@ -149,12 +152,23 @@ class Requests:
         """Whether a message has begun that is not complete."""
         return self._within is not _Within.HEAD
 
+    @property
+    def more(self) -> bool:
+        """Whether there may be more than the allowance was for."""
+        return self._allowance <= 0 and len(self._buffer) > 0
+
+    def renew(self) -> None:
+        """Allow as much again: ALLOWANCE steps, one for each line or piece of a body, HEAD_STEPS for a head."""
+        self._allowance = ALLOWANCE
+
     def receive(self, data: bytes) -> None:
         """Take what came."""
         self._buffer = self._buffer + data if self._buffer else data
 
     def next_head(self) -> Head | None:
-        """The head of the next message; None: not all of it is there. Raises BadMessage."""
+        """The head of the next message; None: not all of it is there, or the allowance is spent. Raises BadMessage."""
+        if self._allowance <= 0:
+            return None
         if not self._begun:
             if self._buffer in (b"", b"\r"):
                 return None
@@ -173,6 +187,7 @@ class Requests:
             self._searched = len(buffer)
             return None
         self._searched, self._begun = 0, False
+        self._allowance -= HEAD_STEPS
         head = parse_head(buffer[:size])
         self._buffer = buffer[size:]
         self._begin(head)
@@ -187,10 +202,11 @@ class Requests:
     def next_body(self) -> bytes:
         """What is there of the message's body, as it came; after it, `in_message` says whether more must come.
 
-        Raises BadMessage.
+        No more than the allowance is for. Raises BadMessage.
         """
         size = 0
-        while size < len(self._buffer) and self._within is not _Within.HEAD:
+        while size < len(self._buffer) and self._within is not _Within.HEAD and self._allowance > 0:
+            self._allowance -= 1
             step = self._step(size)
             if not step:
                 break

@@ -4,7 +4,9 @@ import pytest
 from h11 import LocalProtocolError
 
 from mcproxy.l7.http1_client import ClientSide, phrase
-from mcproxy.wire.http1 import BadMessage
+from mcproxy.wire.http1 import ALLOWANCE, HEAD_STEPS, BadMessage
+from tests.l7.http1_book import HOST, Book
+from tests.l7.peer import Cutter
 
 GET = b"GET / HTTP/1.1\r\nHost: one.test\r\n\r\n"
 
@@ -74,3 +76,34 @@ def test_an_answer_longer_or_shorter_than_it_says_is_no_answer() -> None:
 
 def test_phrases() -> None:
     assert (phrase(200), phrase(799)) == (b"OK", b"")
+
+
+# In the bridge: what a client sends at once is taken in turns
+
+
+def test_pipelined_requests_of_our_own_answers_take_turns() -> None:
+    book = Book()
+    book.bridge.receive_from_client(b"GET / HTTP/1.1\r\nHost: other.test\r\n\r\n" * 20, book.now)
+    turns = [book.got().count(b" 421 ")]
+    while book.bridge.wants_turn:
+        assert not book.bridge.wants_client
+        book.bridge.go_on(book.now)
+        turns.append(book.got().count(b" 421 "))
+    assert sum(turns) == 20
+    assert max(turns) == ALLOWANCE // HEAD_STEPS
+    assert book.wants_client()
+
+
+def test_small_chunks_take_turns_and_share_frames() -> None:
+    book = Book()
+    book.send(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
+    book.bridge.receive_from_client(b"1\r\nx\r\n" * 200 + b"0\r\n\r\n", book.now)
+    turns, frames = 1, Cutter()
+    seen = frames.feed(book.bridge.take_for_backend())
+    while book.bridge.wants_turn:
+        book.bridge.go_on(book.now)
+        seen += frames.feed(book.bridge.take_for_backend())
+        turns += 1
+    assert b"".join(each.payload for each in seen) == b"x" * 200
+    assert turns == -(-600 // ALLOWANCE)
+    assert len(seen) <= turns + 1

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcproxy.wire.http1 import (
+    ALLOWANCE,
+    HEAD_STEPS,
     MAX_CHUNK_LINE,
     MAX_FIELDS,
     MAX_HEAD,
@@ -198,16 +200,35 @@ def read(pieces: list[bytes]) -> list[tuple[bytes, bytes]]:
     for piece in pieces:
         requests.receive(piece)
         while True:
+            requests.renew()
             if requests.in_message:
                 body = requests.next_body()
                 found[-1] = (found[-1][0], found[-1][1] + body)
-                if requests.in_message:
+                if requests.in_message and not requests.more:
                     break
             elif head := requests.next_head():
                 found.append((head.target, b""))
             else:
                 break
     return found
+
+
+def test_no_more_is_taken_at_once_than_is_allowed() -> None:
+    requests = Requests()
+    requests.receive(b"GET / HTTP/1.0\r\n\r\n" * 4)
+    heads = 0
+    while requests.next_head():
+        heads += 1
+    assert (heads, requests.more) == (ALLOWANCE // HEAD_STEPS, True)
+    requests.renew()
+    assert requests.next_head()
+    requests.receive(CHUNKED + b"1\r\nx\r\n" * 100)
+    requests.renew()
+    assert requests.next_head()
+    requests.renew()
+    assert requests.next_body() == b"1\r\nx\r\n" * (ALLOWANCE // 3), "a line, its chunk, and what ends it"
+    assert requests.more
+    assert requests.next_body() == b""
 
 
 def test_every_cut_reads_the_same() -> None:
