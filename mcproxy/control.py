@@ -55,8 +55,8 @@ CUT_BATCH = 64  # sessions cut in one turn of the hub: each closes two sockets a
 # Seconds that a native thread may compute before the hub gets the interpreter. Python's own 5 ms would be added to each
 # wake-up of the hub while an operator lists routes; a switch costs some 10 us.
 SWITCH_INTERVAL = 0.0005
-# Routes of a listener whose certificates are looked at when one more comes, and when the status is asked for: what is
-# read once stays in memory, so that looking again costs two stat() calls a route.
+# Routes of a listener whose files are looked at when one more comes, and when the status is asked for: what they hold
+# is remembered, so that looking again costs one stat() call a file: two a route, three with a CA.
 MAX_SURVEYED = 1000
 STOP_CHECK = 0.01  # seconds between two looks at whether the admin API has stopped
 
@@ -117,6 +117,7 @@ class HubPlane:
     def status(self) -> PlaneStatus:
         """What is going on; a listener that is removed counts as long as it has a connection."""
         accepting, listeners = self._worker.accepting, self._shared.live.table.listeners
+        on_disk, problems = self._files()
         return PlaneStatus(
             self.state,
             self._shared.stats.started,
@@ -125,12 +126,13 @@ class HubPlane:
                 for addr, tally in list(self._shared.stats.listeners.items())
                 if addr in listeners or tally.open
             ],
-            self._certificates(),
+            on_disk,
             self._geoip_status(),
             logging.getLevelName(logging.getLogger("mcproxy").level).lower(),
             log_dropped=self.log_dropped(),
             log_left_out=self._shared.stats.lines_left_out,
             lag=self._shared.stats.lag.read(),
+            problems=problems,
         )
 
     def _geoip_status(self) -> GeoipStatus:
@@ -187,17 +189,15 @@ class HubPlane:
         held = self._on_hub(self._contexts.held, listener, route)
         trusted = self._on_hub(self._contexts.trusts, route.backend_ca)
         failure = "" if trusted or not route.backend_ca else certificates.ca_problem(route.backend_ca)
-        notes = []
-        try:
-            served = certificates.known(route)
-        except certificates.Unusable as error:
+        notes, read = [], certificates.known(route)
+        if isinstance(read, certificates.Finding):
             if held is None:
-                return Serving(str(error))
-            notes.append(f"{error}; the certificate that was loaded stays in use")
-        else:
-            if held is not None and held.digest != served.digest:
-                notes.append(f"{route.tls_cert} or its key has changed since it was loaded; reload to use it")
-        found = certificates.findings(held or served, route.hostname, time.time())
+                return Serving(read.message)
+            notes.append(f"{read}; the certificate that was loaded stays in use")
+            read = held
+        elif held is not None and held.digest != read.digest:
+            notes.append(f"{route.tls_cert} or its key has changed since it was loaded; reload to use it")
+        found = certificates.findings(held or read, route.hostname, time.time())
         notes += [f"clients will refuse it: {finding}" for finding in found if finding.problem]
         return Serving("", notes, failure)
 
@@ -229,24 +229,19 @@ class HubPlane:
         """Read the files of all routes in use again. Raises ValueError for those that are broken; the old ones stay."""
         if problems := self._on_hub(self._contexts.reload):
             raise ValueError("; ".join(problems))
-        return self._certificates()
+        return self._files()[0]
 
-    def _certificates(self) -> list[CertificateStatus]:
-        """Of the first routes that have one; 0.0 is the expiry of one that can't be read."""
-        return [
-            CertificateStatus(addr, route.hostname, route.tls_cert, certificates.expiry(route))
-            for addr, route in self._l7_routes()
-        ]
-
-    def route_problems(self) -> Sequence[RouteProblem]:
-        """What is wrong with the files of the first l7 routes, as they are on disk."""
-        now = time.time()
-        return [
-            RouteProblem(addr, route.hostname, finding.key, finding.message)
-            for addr, route in self._l7_routes()
-            for finding in certificates.judge(route, now)
-            if finding.problem
-        ]
+    def _files(self) -> tuple[list[CertificateStatus], list[RouteProblem]]:
+        """Those of the first l7 routes, and what is wrong with them; 0.0 is the expiry of one that can't be used."""
+        now, found = time.time(), list[CertificateStatus]()
+        problems = list[RouteProblem]()
+        for addr, route in self._l7_routes():
+            read = certificates.known(route)
+            end = read.not_after if isinstance(read, certificates.Certificate) else 0.0
+            found.append(CertificateStatus(addr, route.hostname, route.tls_cert, end))
+            told = [each for each in certificates.judge(route, read, now) if each.problem]
+            problems += [RouteProblem(addr, route.hostname, each.key, each.message) for each in told]
+        return found, problems
 
     def _l7_routes(self) -> Iterator[tuple[str, Route]]:
         """The first ones, each with its listener."""

@@ -95,13 +95,12 @@ class FakePlane:
         listeners = [
             ListenerStatus(addr, True, 1, 5, {Reason.BLOCKED_IP: 2}, {}, 10, 20) for addr in sorted(self.accepting)
         ]
-        return PlaneStatus(self.state, 1000.0, listeners, self.certificates, self.geoip, self.level)
+        return PlaneStatus(
+            self.state, 1000.0, listeners, self.certificates, self.geoip, self.level, problems=self.problems
+        )
 
     def route_counters(self) -> Sequence[RouteCounters]:
         return self.counters
-
-    def route_problems(self) -> Sequence[RouteProblem]:
-        return self.problems
 
     def connections(self, after: int, limit: int) -> Sequence[ConnectionInfo]:
         return [each for each in self.open if each.id > after][:limit]

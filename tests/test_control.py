@@ -159,7 +159,9 @@ def test_what_is_wrong_with_the_files_of_routes(proxy: MakeProxy, authority: Aut
         {**files, "hostname": "a.b.test", "tls_key": "absent", "backend_tls": True, "backend_ca": "absent"},
     ]
     plane = proxy({"listeners": [{**listener({}), "routes": routes}]}).app.plane
-    found = plane.route_problems()
+    status = plane.status()
+    assert [each.not_after > 0 for each in status.certificates] == [True, True, False]
+    found = status.problems
     assert [(each.hostname, each.key) for each in found] == [
         ("b.test", "tls_cert"), ("a.b.test", "tls_key"), ("a.b.test", "backend_ca"),
     ]  # fmt: skip

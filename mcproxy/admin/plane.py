@@ -121,6 +121,7 @@ class PlaneStatus:
     log_dropped: int = 0  # lines, because nobody read them in time
     log_left_out: int = 0  # lines, because there were too many of their kind
     lag: Distribution = NO_LAGS  # how late the hub was
+    problems: Sequence[RouteProblem] = ()  # with the files of l7 routes, as they are on disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +182,6 @@ class DataPlane(Protocol):
 
     def route_counters(self) -> Sequence[RouteCounters]:
         """Return the counters of the routes that have had a connection."""
-
-    def route_problems(self) -> Sequence[RouteProblem]:
-        """Return what is wrong with the files of l7 routes, as they are on disk."""
 
     def connections(self, after: int, limit: int) -> Sequence[ConnectionInfo]:
         """Return at most `limit` live connections with an id above `after`, by id."""

@@ -54,7 +54,7 @@ class Reading:
             geoip=convert.geoip_out(status.geoip),
             log_level=status.log_level,
             watchers=len(self.watchers),
-            problems=convert.problems_out(self.plane.route_problems()),
+            problems=convert.problems_out(status.problems),
         )
 
     def ListRouteCounters(

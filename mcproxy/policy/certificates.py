@@ -1,8 +1,11 @@
 """Certificates of l7 routes: what a chain and its key are good for, and until when; and the CAs of their backends.
 
 `load` reads the two files and says what is in them, or why they can't be used; `findings` judges what was loaded for a
-route and a moment; `judge` does both, and looks at the file of CAs. `mcproxy check`, the admin API, the start and every
-reload ask the same questions here, and each answer is a sentence that names the file and what to do.
+route and a moment; `judge` looks at the file of CAs too. `mcproxy check`, the admin API, the start and every reload ask
+the same questions here, and each answer is a sentence that names the file and what to do.
+
+`known` and `ca_problem` remember what a file holds, be it good or bad, until its `_stamp` changes. That a file could
+not be read says nothing of what it holds, and ends without the file changing: that is asked again each time.
 
 A certificate's names are its dNSName entries alone: clients have not looked at the common name for years (RFC 9525,
 appendix A). The clock is an argument.
@@ -14,7 +17,6 @@ import itertools
 import re
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -31,6 +33,8 @@ MAX_FILE_BYTES = 1 << 20  # a long chain takes some 10 KB; more is a wrong file
 WARN_SECONDS = 14 * 86_400.0  # before its end, a certificate is warned of: room for two weekly renewals
 MAX_KNOWN = 4096  # certificates that are kept in memory once read: a few KB each
 MAX_NAMES_SHOWN = 5  # in a sentence; certificates have up to 100 names
+
+Stamp = tuple[int, int, int, int]
 
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")  # RFC 7468, section 3
 _DER_SEQUENCE = b"\x30"  # what certificates and keys begin with in binary form (X.690, section 8.9)
@@ -53,6 +57,10 @@ class Unusable(ValueError):
         """`key` is that of the route which names the file."""
         super().__init__(message)
         self.key = key
+
+
+class Unreadable(Unusable):
+    """A file could not be read, whatever is in it. It may be readable the next time without having changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,30 +92,32 @@ class Finding:
         return self.message
 
 
-def expiry(route: Route) -> float:
-    """When a route's certificate ends, in seconds since the epoch; 0.0 where it can't be read."""
+def known(route: Route) -> Certificate | Finding:
+    """A route's certificate, or why it can't be used. What was read is read again only if a file has changed."""
     try:
-        return known(route).not_after
-    except Unusable:
-        return 0.0
-
-
-def known(route: Route) -> Certificate:
-    """A route's certificate, read again only if its files have changed. Raises Unusable."""
-    return _read_once(route.tls_cert, route.tls_key, _stamp(route.tls_cert), _stamp(route.tls_key))
+        stamps = _stamp(route.tls_cert, "tls_cert"), _stamp(route.tls_key, "tls_key")
+        return _read_once(route.tls_cert, route.tls_key, *stamps)
+    except Unreadable as error:
+        return Finding(True, str(error), error.key)
 
 
 @lru_cache(maxsize=MAX_KNOWN)
-def _read_once(chain_path: str, key_path: str, *_stamps: tuple[int, int, int]) -> Certificate:
-    return tried(chain_path, key_path)
+def _read_once(chain_path: str, key_path: str, *_stamps: Stamp) -> Certificate | Finding:
+    try:
+        return tried(chain_path, key_path)
+    except Unreadable:
+        raise  # which is not remembered
+    except Unusable as error:
+        return Finding(True, str(error), error.key)
 
 
-def _stamp(path: str) -> tuple[int, int, int]:
+def _stamp(path: str, key: str) -> Stamp:
+    """What is different once a file has changed, its owner and mode included. Raises Unreadable."""
     try:
         found = Path(path).stat()
-    except OSError:
-        return (0, 0, 0)  # reading it will say what is wrong
-    return (found.st_mtime_ns, found.st_size, found.st_ino)
+    except OSError as error:
+        raise _unreadable(path, error, key) from None
+    return (found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def load(chain_path: str, key_path: str) -> Certificate:
@@ -146,9 +156,11 @@ def fill(context: ssl.SSLContext, chain_path: str, key_path: str) -> None:
     """Have `context` show a chain. Raises Unusable, also for what `load` takes and OpenSSL thinks too weak."""
     try:
         context.load_cert_chain(chain_path, key_path, password=_no_password)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+    except (ssl.SSLError, ValueError) as error:
         why = _TOO_WEAK.get(getattr(error, "reason", ""), "TLS can't be served with them; have them issued anew")
         raise Unusable(f"{chain_path} and {key_path} can't be used: {why} (OpenSSL: {_said(error)})") from None
+    except OSError as error:
+        raise _unreadable(f"{chain_path} or {key_path}", error, "tls_cert") from None
 
 
 def trust(context: ssl.SSLContext, ca_path: str) -> None:
@@ -156,20 +168,27 @@ def trust(context: ssl.SSLContext, ca_path: str) -> None:
     data = _read(ca_path, "backend_ca")
     try:
         context.load_verify_locations(ca_path)
-    except OSError as error:  # ssl.SSLError is one
+    except ssl.SSLError as error:
         why = _why_no_pem(data, b"CERTIFICATE", error)
         raise Unusable(f"{ca_path} holds no CA certificate in PEM form: {why}", "backend_ca") from None
+    except OSError as error:
+        raise _unreadable(ca_path, error, "backend_ca") from None
 
 
 def ca_problem(path: str) -> str:
-    """Why a file of CAs can't be used; "" if it can. It is read again only if it has changed."""
-    return _ca_problem_once(path, _stamp(path))
+    """Why a file of CAs can't be used; "" if it can. What was read is read again only if it has changed."""
+    try:
+        return _ca_problem_once(path, _stamp(path, "backend_ca"))
+    except Unreadable as error:
+        return str(error)
 
 
 @lru_cache(maxsize=MAX_KNOWN)
-def _ca_problem_once(path: str, _stamp: tuple[int, int, int]) -> str:
+def _ca_problem_once(path: str, _stamp: Stamp) -> str:
     try:
         trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
+    except Unreadable:
+        raise
     except Unusable as error:
         return str(error)
     return ""
@@ -184,11 +203,15 @@ def _read(path: str, key: str) -> bytes:
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "give the path of a file")
-        raise Unusable(f"{path} can't be read: {error.strerror}; {remedy}", key) from None
+        raise _unreadable(path, error, key) from None
     if len(data) > MAX_FILE_BYTES:
         raise Unusable(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB; is this the right file?", key)
     return data
+
+
+def _unreadable(what: str, error: OSError, key: str) -> Unreadable:
+    remedy = _REMEDIES.get(error.errno or 0, "give the path of a file")
+    return Unreadable(f"{what} can't be read: {error.strerror}; {remedy}", key)
 
 
 def _why_no_pem(data: bytes, wanted: bytes, error: Exception) -> str:
@@ -252,14 +275,12 @@ def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Fi
         )
 
 
-def judge(route: Route, now: float) -> Iterator[Finding]:
-    """What is to be told about the files of one route by themselves."""
-    if route.mode is not Mode.L7:
-        return
-    try:
-        yield from findings(known(route), route.hostname, now)
-    except Unusable as error:
-        yield Finding(True, str(error), error.key)
+def judge(route: Route, read: Certificate | Finding, now: float) -> Iterator[Finding]:
+    """What is to be told about the files of one l7 route by themselves; `read` is what is `known` of its pair."""
+    if isinstance(read, Finding):
+        yield read
+    else:
+        yield from findings(read, route.hostname, now)
     if route.backend_ca and (problem := ca_problem(route.backend_ca)):
         yield Finding(True, problem, "backend_ca")
 
@@ -274,12 +295,14 @@ def survey(routes: Iterable[Route], now: float, about: str = "") -> Iterator[tup
     hostnames: list[str] = []
     for route in routes:
         hostnames.append(route.hostname)
+        if route.mode is not Mode.L7:
+            continue
+        read = known(route)
+        if isinstance(read, Certificate):
+            loaded[route.hostname] = read
         if about in ("", route.hostname):
-            for finding in judge(route, now):
+            for finding in judge(route, read, now):
                 yield route.hostname, finding
-        if route.mode is Mode.L7:
-            with suppress(Unusable):  # which has been told
-                loaded[route.hostname] = known(route)
     yield from coalescing(loaded, hostnames, about)
 
 

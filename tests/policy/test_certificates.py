@@ -1,46 +1,40 @@
 """Certificates of routes: what is wrong with them, in sentences."""
 
-import datetime as dt
+import errno
+import os
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
-    Encoding,
     KeySerializationEncryption,
     NoEncryption,
-    PrivateFormat,
 )
 
 from mcproxy.model import Backend, Mode, Route
-from mcproxy.policy.certificates import Certificate, Unusable, coalescing, findings, judge, load, survey, tried
+from mcproxy.policy.certificates import (
+    Certificate,
+    Finding,
+    Unreadable,
+    Unusable,
+    ca_problem,
+    coalescing,
+    fill,
+    findings,
+    judge,
+    known,
+    load,
+    survey,
+    tried,
+    trust,
+)
+from tests.policy.pairs import BORN, DIES, Disk, Key, write_pair
 
 DAY = 86_400.0
-BORN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-DIES = dt.datetime(2026, 4, 1, tzinfo=dt.UTC)
-Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 Issue = Callable[..., tuple[str, str]]
-
-
-def write_pair(
-    folder: Path, names: tuple[str, ...], key: Key, encryption: KeySerializationEncryption
-) -> tuple[str, str]:
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "common.test")])
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
-        .not_valid_before(BORN).not_valid_after(DIES)
-    )  # fmt: skip
-    if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False)
-    chain, key_path = folder / "chain.pem", folder / "key.pem"
-    chain.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
-    key_path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
-    return str(chain), str(key_path)
 
 
 @pytest.fixture
@@ -156,7 +150,9 @@ def test_the_file_of_a_backends_ca_is_judged_too(issue: Issue, tmp_path: Path) -
     route = l7("a.test", pair, backend_ca=str(ca))
 
     def told() -> list[tuple[bool, str, str]]:
-        return [(finding.problem, finding.key, str(finding)) for finding in judge(route, BORN.timestamp())]
+        return [
+            (finding.problem, finding.key, str(finding)) for finding in judge(route, known(route), BORN.timestamp())
+        ]
 
     assert told() == [(True, "backend_ca", f"{ca} can't be read: No such file or directory; check its path")]
     for content, says in (
@@ -171,7 +167,91 @@ def test_the_file_of_a_backends_ca_is_judged_too(issue: Issue, tmp_path: Path) -
     assert "what it holds is damaged" in message
     ca.write_bytes(Path(pair[0]).read_bytes())
     assert told() == []
-    assert not list(judge(Route("a.test", Backend("127.0.0.1", 1)), BORN.timestamp())), "an l4 route has no files"
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+@pytest.mark.parametrize("bits", [1024, 2048])
+def test_files_that_have_not_changed_are_only_looked_at_be_they_good_or_bad(
+    bits: int, issue: Issue, tmp_path: Path, disk: Disk
+) -> None:
+    (tmp_path / "ca.pem").write_text("junk")
+    pair = issue("a.test", key=rsa.generate_private_key(65537, bits))
+    route = l7("a.test", pair, backend_ca=str(tmp_path / "ca.pem"))
+    first = list(survey([route], BORN.timestamp()))
+    assert [finding.key for _, finding in first] == (["tls_cert"] if bits == 1024 else []) + ["backend_ca"]
+    disk.calls.clear()
+    assert list(survey([route], BORN.timestamp())) == first
+    assert disk.calls == {("stat", "chain.pem"): 1, ("stat", "key.pem"): 1, ("stat", "ca.pem"): 1}
+
+
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [("stat", errno.EACCES), ("stat", errno.EIO), ("open", errno.EACCES), ("open", errno.EMFILE)],
+)
+def test_a_file_that_could_not_be_read_is_read_again(call: str, number: int, issue: Issue, disk: Disk) -> None:
+    chain, key = issue("a.test")
+    route = l7("a.test", (chain, key), backend_ca=chain)
+    disk.fails = {(call, chain): number, (call, key): number}
+    read = known(route)
+    assert isinstance(read, Finding)
+    assert (read.problem, read.key) == (True, "tls_cert")
+    assert read.message.startswith(f"{chain} can't be read: {os.strerror(number)}; ")
+    assert ca_problem(chain) == read.message
+    del disk.fails[call, chain]
+    read = known(route)
+    assert isinstance(read, Finding)
+    assert read.key == "tls_key"
+    disk.fails.clear()
+    assert isinstance(known(route), Certificate)
+    assert ca_problem(chain) == ""
+
+
+def test_a_file_that_is_gone_is_not_remembered_by_what_it_held(issue: Issue) -> None:
+    chain, key = issue("a.test")
+    route = l7("a.test", (chain, key))
+    assert isinstance(known(route), Certificate)
+    Path(chain).rename(chain + ".away")
+    assert isinstance(known(route), Finding)
+    assert "can't be read: No such file or directory; check its path" in ca_problem(chain)
+
+
+def test_a_file_rewritten_in_place_with_its_old_time_is_read_again(issue: Issue) -> None:
+    chain, key = issue("a.test")
+    good = Path(chain).read_bytes()
+    before = Path(chain).stat()
+    route = l7("a.test", (chain, key))
+
+    def write(content: bytes) -> None:
+        old = Path(chain).stat()
+        while Path(chain).stat().st_ctime_ns == old.st_ctime_ns:  # the kernel's clock for files ticks slowly
+            Path(chain).write_bytes(content)
+            os.utime(chain, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert (Path(chain).stat().st_mtime_ns, Path(chain).stat().st_size) == (before.st_mtime_ns, before.st_size)
+
+    write(b"#" * len(good))
+    assert isinstance(known(route), Finding)
+    assert "holds no CA certificate" in ca_problem(chain)
+    write(good)
+    assert isinstance(known(route), Certificate)
+    assert ca_problem(chain) == ""
+
+
+def test_openssl_may_fail_to_read_what_was_just_read(issue: Issue, tmp_path: Path) -> None:
+    class Busy:
+        def load_verify_locations(self, _path: str) -> None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    chain, key = issue("a.test")
+    with pytest.raises(Unreadable, match="Too many open files") as caught:
+        trust(Busy(), chain)  # type: ignore[arg-type]
+    assert caught.value.key == "backend_ca"
+    absent = str(tmp_path / "absent")
+    with pytest.raises(Unreadable, match=f"{absent} or {key} can't be read: No such file or directory; check its path"):
+        fill(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), absent, key)
 
 
 def test_a_survey_tells_of_a_backends_ca_beside_the_certificate(issue: Issue, tmp_path: Path) -> None:
