@@ -30,6 +30,7 @@ from mcproxy.admin.plane import (
     PlaneStopping,
     RouteCounters,
     RouteProblem,
+    RouteRefused,
     Serving,
     Sink,
     State,
@@ -202,14 +203,14 @@ class HubPlane:
         return Serving("", notes, failure)
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
-        """Judge a route's files, and what the listener's certificates mean to each other then. Raises ValueError."""
+        """Judge a route's files, and what the listener's certificates mean to each other then. Raises RouteRefused."""
         compiled = self._shared.live.table.listeners.get(listener)
         routes = compiled.routes if compiled else {}
         judged = {**routes, route.hostname: route}.values() if len(routes) <= MAX_SURVEYED else [route]
         found = [finding for _, finding in certificates.survey(judged, time.time(), route.hostname)]
         for finding in found:
             if finding.problem:
-                raise ValueError(f"{finding.key}: {finding}")
+                raise RouteRefused(finding.key, finding.message)
         return list(map(str, found))
 
     def reload_geoip(self) -> GeoipStatus:

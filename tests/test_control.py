@@ -10,7 +10,16 @@ import pytest
 import trustme
 
 from mcproxy import config
-from mcproxy.admin.plane import ConnectionEvent, DataPlane, EventKind, PlaneBusy, PlaneStopping, Serving, State
+from mcproxy.admin.plane import (
+    ConnectionEvent,
+    DataPlane,
+    EventKind,
+    PlaneBusy,
+    PlaneStopping,
+    RouteRefused,
+    Serving,
+    State,
+)
 from mcproxy.app import StartError
 from mcproxy.control import Control, HubPlane
 from mcproxy.l7.contexts import Contexts
@@ -128,8 +137,10 @@ def test_the_files_of_a_route_are_judged(proxy: MakeProxy, tmp_path: Path) -> No
     plane = proxy({"listeners": [listener({})]}).app.plane
     (tmp_path / "c.pem").write_text("nothing of use")
     route = Route("a.b", Backend("127.0.0.1", 1), Mode.L7, str(tmp_path / "c.pem"), str(tmp_path / "c.pem"))
-    with pytest.raises(ValueError, match=r"^tls_cert: "):
+    with pytest.raises(RouteRefused, match=r"c\.pem holds no certificate chain") as caught:
         plane.check_route(":443", route)
+    assert caught.value.key == "tls_cert"
+    assert caught.value.message.startswith(str(tmp_path / "c.pem"))
 
 
 def test_a_route_is_told_of_certificates_that_cover_it_and_of_what_its_own_covers(
@@ -169,7 +180,9 @@ def test_what_is_wrong_with_the_files_of_routes(proxy: MakeProxy, authority: Aut
     route = Route(
         "a.test", Backend("127.0.0.1", 1), Mode.L7, certificate, key, backend_tls=True, backend_ca=str(tmp_path / "no")
     )
-    with pytest.raises(ValueError, match=r"^backend_ca: .*no can't be read: No such file or directory; check its path"):
+    with pytest.raises(
+        RouteRefused, match=r"^backend_ca: .*no can't be read: No such file or directory; check its path"
+    ):
         plane.check_route(":443", route)
 
 

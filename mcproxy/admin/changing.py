@@ -9,7 +9,7 @@ from mcproxy.admin.errors import Busy, InvalidField, NotThere, Unready
 from mcproxy.admin.guard import who
 from mcproxy.admin.mutations import Decision, only_listener
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import DataPlane
+from mcproxy.admin.plane import DataPlane, RouteRefused
 from mcproxy.admin.writer import LOCK_WAIT, Outcome, Writer
 from mcproxy.model import FirewallRule, Route, RuleKind
 from mcproxy.store import history
@@ -71,9 +71,8 @@ class Changing:
         meant = only_listener(self.writer.live.table, addr)
         try:
             return meant, route, self.plane.check_route(meant, route)
-        except ValueError as error:
-            field, _, problem = str(error).partition(": ")
-            raise InvalidField(f"route.{field}", problem) from error
+        except RouteRefused as error:
+            raise InvalidField(f"route.{error.key}", error.message) from error
 
     def RemoveRoute(self, request: pb.RemoveRouteRequest, context: grpc.ServicerContext) -> pb.RemoveRouteResponse:
         """Remove a route."""

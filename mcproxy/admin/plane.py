@@ -31,6 +31,15 @@ class PlaneStopping(PlaneBusy):
     """The server drains: it opens nothing any more."""
 
 
+class RouteRefused(Exception):
+    """A route that must not be: `key` is that of its field, `message` says what is wrong and what to do."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}")
+        self.key = key
+        self.message = message
+
+
 class State(StrEnum):
     """What the whole server is doing."""
 
@@ -210,7 +219,7 @@ class DataPlane(Protocol):
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         """Judge a route's files and what certificates mean to other routes, an l4 route's name included.
 
-        Returns warnings; raises ValueError "FIELD: what is wrong" to refuse the route.
+        Returns warnings. Raises RouteRefused.
         """
 
     def reload_geoip(self) -> GeoipStatus:

@@ -7,7 +7,7 @@ import pytest
 
 from mcproxy.admin.changing import LEVELS
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import CertificateStatus, ConnectionInfo, GeoipStatus, PlaneBusy, PlaneStopping
+from mcproxy.admin.plane import CertificateStatus, ConnectionInfo, GeoipStatus, PlaneBusy, PlaneStopping, RouteRefused
 from mcproxy.store import history
 from mcproxy.store.change import table_values
 from tests.control_plane import DEADLINE, Control, running
@@ -76,9 +76,12 @@ def test_an_l7_route_is_judged_by_the_data_plane(control: Control) -> None:
     )
     answer = call(control, "AddRoute", pb.AddRouteRequest(route=l7))
     assert list(answer.warnings) == ["its certificate ends in 3 days"]
-    control.plane.fail["check_route"] = ValueError("tls_cert: is for another name")
+    control.plane.fail["check_route"] = RouteRefused("tls_cert", "c.pem: is for another name")
     code, words = refused(control, "UpdateRoute", pb.UpdateRouteRequest(route=l7))
-    assert (code, words) == (grpc.StatusCode.INVALID_ARGUMENT, "route.tls_cert: is for another name")
+    assert (code, words) == (grpc.StatusCode.INVALID_ARGUMENT, "route.tls_cert: c.pem: is for another name")
+    control.plane.fail["check_route"] = ValueError("nobody foresaw this: it names no field")
+    code, words = refused(control, "AddRoute", pb.AddRouteRequest(route=l7))
+    assert (code, words) == (grpc.StatusCode.INTERNAL, "a bug in mcproxy: its log has the details")
 
 
 def test_rules(control: Control) -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from mcproxy.admin.plane import RouteRefused
 from tests.cli.runner import shell
 
 
@@ -68,7 +69,7 @@ def test_errors_name_the_options_that_were_typed(options: tuple[str, ...], told:
 
 def test_an_error_about_a_file_names_its_option_and_leaves_its_path_alone(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
-        control.plane.fail["check_route"] = ValueError("tls_key: /etc/tls_key is not the key of tls_cert.pem")
+        control.plane.fail["check_route"] = RouteRefused("tls_key", "/etc/tls_key is not the key of tls_cert.pem")
         options = ("--mode", "l7", "--tls-cert", "tls_cert.pem", "--tls-key", "/etc/tls_key")
         assert user.fails(2, "routes", "add", "a.test", "127.0.0.1:1", *options) == (
             "mcproxy: --tls-key: /etc/tls_key is not the key of tls_cert.pem"
