@@ -13,12 +13,17 @@ from mcproxy.store.errors import Conflict, Exists, StoreError
 class Refusal(Exception):
     """The call is refused; nothing has changed."""
 
+    def __init__(self, message: str, about: str = "") -> None:
+        """`about` is what programs are told beside the message: a field's path, or the kind of value."""
+        super().__init__(message)
+        self.about = about
+
 
 class InvalidField(Refusal):
     """Bad input: "FIELD: what is wrong"."""
 
     def __init__(self, field: str, problem: object) -> None:
-        super().__init__(f"{field}: {problem}")
+        super().__init__(f"{field}: {problem}", field)
 
 
 class AlreadyThere(Refusal):

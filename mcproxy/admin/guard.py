@@ -13,12 +13,13 @@ from typing import Any, NoReturn
 import grpc
 
 from mcproxy.admin.doorman import peer_uid
-from mcproxy.admin.errors import STATUS, Busy, TooMany
+from mcproxy.admin.errors import STATUS, Busy, Refusal, TooMany
 
 MAX_STREAMS = 16  # of all kinds, watch, health and reflection; each takes a thread, of those that `server.py` has
 
 # In the trailing metadata of every refusal of ours: a client can tell our UNAVAILABLE from a server that isn't there.
 REFUSED = "mcproxy-refused"
+ABOUT = "mcproxy-about"  # beside it: the field's path, or the kind of value, that a refusal is about
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ class _Translated:
 
 def _refuse(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     code = next(code for kind, code in STATUS.items() if isinstance(error, kind))
-    context.set_trailing_metadata(((REFUSED, "1"),))
+    about = error.about if isinstance(error, Refusal) else ""
+    context.set_trailing_metadata(((REFUSED, "1"), (ABOUT, about)) if about else ((REFUSED, "1"),))
     context.abort(code, str(error))
     raise AssertionError("abort raises")

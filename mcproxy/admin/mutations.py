@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from mcproxy.admin.errors import AlreadyThere, InvalidField, NotThere, TooMany
 from mcproxy.model import FirewallRule, Listener, Route, RuleKind
-from mcproxy.store.change import Change, Key, Value, current, listener_key, route_key, rule_key
+from mcproxy.store.change import Change, Key, Value, What, current, listener_key, route_key, rule_key
 from mcproxy.table import Table
 
 MAX_LISTENERS = 1_000  # each is a descriptor or two, of the 1,024 that a process has where nobody raised the limit
@@ -70,7 +70,7 @@ def add_rule(rule: FirewallRule, ttl: float, *, may_exist: bool = False) -> Deci
         if isinstance(old, FirewallRule) and old.expires_at is None:
             if may_exist:
                 return []
-            raise AlreadyThere(f"the {key} exists, for good")
+            raise AlreadyThere(f"the {key} exists, for good", key.what)
         return [Change(key, old, replace(rule, expires_at=now + ttl if ttl else None))]
 
     return decide
@@ -95,7 +95,7 @@ def only_listener(table: Table, addr: str) -> str:
     """The listener that is meant; it needs no name where there is only one."""
     if addr:
         if addr not in table.listeners:
-            raise NotThere(f"there is no listener {addr}; there are {_known(table)}")
+            raise NotThere(f"there is no listener {addr}; there are {_known(table)}", What.LISTENER)
         return addr
     if len(table.listeners) != 1:
         raise InvalidField("listener", f"say which one: there are {_known(table)}")
@@ -111,14 +111,14 @@ def _known(table: Table) -> str:
 def _put(table: Table, key: Key, value: Value, *, exists: bool) -> list[Change]:
     old = current(table, key)
     if old is not None and not exists:
-        raise AlreadyThere(f"the {key} exists")
+        raise AlreadyThere(f"the {key} exists", key.what)
     if old is None and exists:
-        raise NotThere(f"there is no {key}")
+        raise NotThere(f"there is no {key}", key.what)
     return [] if old == value else [Change(key, old, value)]
 
 
 def _remove(table: Table, key: Key) -> Change:
     old = current(table, key)
     if old is None:
-        raise NotThere(f"there is no {key}")
+        raise NotThere(f"there is no {key}", key.what)
     return Change(key, old, None)

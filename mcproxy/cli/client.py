@@ -10,12 +10,14 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 # The C library prints its own lines about failed handshakes, on top of our one sentence; read when it is loaded.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
+from google.protobuf.message import Message
 
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.cli.options import FAILED, INVALID, UNREACHABLE, fail, find_config, load_config
@@ -24,7 +26,12 @@ from mcproxy.model import UNIX_PREFIX
 
 TIMEOUT = 15.0  # seconds for one call: longer than the server lets a change wait for others
 MAX_ANSWER = 16 << 20  # bytes; the longest answer is the metrics of 1,000 routes, about 1 MB
-REFUSED = "mcproxy-refused"  # in the trailing metadata of what the server itself refuses (admin/guard.py)
+# In the trailing metadata of what the server itself refuses (admin/guard.py), and what that is about. A server from
+# before the second shows its sentences as they are.
+REFUSED = "mcproxy-refused"
+ABOUT = "mcproxy-about"
+EXISTS = grpc.StatusCode.ALREADY_EXISTS
+MISSING = grpc.StatusCode.NOT_FOUND
 
 # What the library says when it can't connect, and what to do about it.
 _REMEDIES = {
@@ -39,31 +46,20 @@ _REMEDIES = {
 }
 
 
-# Fields of requests, in the words of the commands.
-_FIELDS = {
+# Fields of requests that are no option of that name, in the words of the commands.
+_TYPED = {
     "listener": "--listener",
     "listener.addr": "ADDR",
+    "listener.trusted_proxies": "--trusted-proxy",
     "addr": "ADDR",
     "hostname": "HOST",
     "route.hostname": "HOST",
     "route.backend": "BACKEND",
     "value": "VALUE",
 }
-_MESSAGES = ("listener", "route")  # fields of requests that have fields themselves
-# What their sentences call by the keys of the configuration file, in the words of the commands. A key within a
-# path is none.
-_OPTIONS = (
-    (re.compile(r'\bmode = "(l[47])"'), r"--mode \1"),
-    (re.compile(r"\b(backend_tls|proxy_protocol) = true"), r"\1"),
-    (re.compile(r"(?<!\S)trusted_proxies(\.\d+)?(?=[\s,:;]|$)"), "--trusted-proxy"),
-    (
-        re.compile(
-            r"(?<!\S)(tls_cert|tls_key|backend_tls|backend_ca|backend_server_name|proxy_protocol|send_proxy_protocol"
-            r"|max_connections)(?=[\s,:;]|$)"
-        ),
-        lambda found: "--" + found[1].replace("_", "-"),
-    ),
-)
+
+Remedies = Mapping[tuple[grpc.StatusCode, str], str]  # by the status of a refusal and what it is about
+_NO_REMEDIES: Remedies = MappingProxyType({})
 
 
 class Client:
@@ -78,17 +74,17 @@ class Client:
         self._address = address
         self._timeout = timeout
 
-    def call(self, method: str, request: Any, remedies: Mapping[str, str] | None = None) -> Any:
+    def call(self, method: str, request: Any, remedies: Remedies = _NO_REMEDIES) -> Any:
         """One call's answer, or the end of the program.
 
-        `remedies` says, by how the server's sentence begins, what to add to it for whoever typed this command.
+        `remedies` says what to add to the server's sentence for whoever typed this command.
         """
-        with self._failing(remedies or {}):
+        with self._failing(request, remedies):
             return getattr(self._stub, method)(request, timeout=self._timeout)
 
     def stream(self, method: str, request: Any) -> Iterator[Any]:
         """A stream's messages, until the server ends it."""
-        with self._failing({}):
+        with self._failing(request, {}):
             yield from getattr(self._stub, method)(request)
 
     def pages(self, method: str, request: Any, items: str) -> Iterator[Any]:
@@ -101,21 +97,22 @@ class Client:
             request.page_token = answer.next_page_token
 
     @contextmanager
-    def _failing(self, remedies: Mapping[str, str]) -> Iterator[None]:
+    def _failing(self, request: Message, remedies: Remedies) -> Iterator[None]:
         try:
             yield
         except grpc.RpcError as error:
-            self._failed(*self._failure(error, remedies))
+            self._failed(*self._failure(error, request, remedies))
 
-    def _failure(self, error: Any, remedies: Mapping[str, str]) -> tuple[str, int]:
+    def _failure(self, error: Any, request: Message, remedies: Remedies) -> tuple[str, int]:
         details = error.details() or error.code().name
-        if any(key == REFUSED for key, _ in error.trailing_metadata() or ()):
-            # What the server finds wrong with the input is wrong usage, as if click had found it.
-            remedy = next((f"; {remedy}" for start, remedy in remedies.items() if details.startswith(start)), "")
-            return (
-                f"mcproxy: {_typed(details)}{remedy}",
-                INVALID if error.code() is grpc.StatusCode.INVALID_ARGUMENT else FAILED,
-            )
+        told = dict(error.trailing_metadata() or ())
+        if REFUSED in told:
+            about = told.get(ABOUT, "")
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                # What the server finds wrong with the input is wrong usage, as if click had found it.
+                return f"mcproxy: {_typed(details, about, request)}", INVALID
+            remedy = remedies.get((error.code(), about))
+            return f"mcproxy: {details}; {remedy}" if remedy else f"mcproxy: {details}", FAILED
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"mcproxy: the server at {self._address} doesn't answer", UNREACHABLE
         if error.code() is grpc.StatusCode.UNAVAILABLE:
@@ -143,21 +140,31 @@ def connected(given: Path | None, failed: Callable[[str, int], NoReturn] = fail)
         yield Client(pb_grpc.ProxyAdminServiceStub(channel), section.addr, failed=failed)  # type: ignore[no-untyped-call]
 
 
-def _typed(details: str) -> str:
-    """The server's sentence, with the options and arguments that were typed in place of fields and keys."""
-    field, colon, problem = details.partition(": ")
-    if field in _MESSAGES and (sentence := _with_options(problem)) != problem:
-        return sentence  # about how several of them go together
-    if field in _FIELDS:
-        return f"{_FIELDS[field]}{colon}{problem}"
-    message, _, key = field.partition(".")
-    return _with_options(f"{key}: {problem}") if message in _MESSAGES and key else details
+def _typed(details: str, field: str, request: Message) -> str:
+    """The server's sentence about a field of the request, with what was typed in place of the field's name."""
+    problem = details.removeprefix(f"{field}: ")
+    whole = request.DESCRIPTOR.fields_by_name.get(field)
+    if whole is not None and whole.message_type is not None:
+        return _about_several(problem, field, [each.name for each in whole.message_type.fields])
+    return f"{_option(field)}: {problem}" if field else details
 
 
-def _with_options(sentence: str) -> str:
-    for pattern, typed in _OPTIONS:
-        sentence = pattern.sub(typed, sentence)
-    return sentence
+def _about_several(sentence: str, message: str, names: list[str]) -> str:
+    """A sentence about how fields of one message go together, which quotes no paths.
+
+    'mode = "l7" terminates TLS, so it needs tls_cert' is of --mode l7 and --tls-cert.
+    """
+    options = {name: option for name in names if (option := _option(f"{message}.{name}")).startswith("--")}
+    setting = re.compile(rf'\b({"|".join(options)})\b(?: = (?:true|"(\w+)"))?')
+    return setting.sub(lambda found: " ".join(filter(None, (options[found[1]], found[2]))), sentence)
+
+
+def _option(field: str) -> str:
+    """What was typed for a field; one of a list is meant with its number behind."""
+    message, _, name = field.partition(".")
+    name = name.partition(".")[0]
+    path = f"{message}.{name}" if name else message
+    return _TYPED.get(path) or ("--" + name.replace("_", "-") if name else field)
 
 
 def _target(addr: str) -> str:

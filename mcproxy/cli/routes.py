@@ -8,7 +8,7 @@ import click
 
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
-from mcproxy.cli.client import connected
+from mcproxy.cli.client import EXISTS, MISSING, connected
 from mcproxy.cli.options import config_option, json_option
 
 _SHOWN = ("tls_cert", "backend_tls", "backend_ca", "backend_server_name", "send_proxy_protocol")
@@ -77,10 +77,10 @@ def add(
     route = pb.Route(hostname=host, backend=backend, **_fields(options))
     with connected(given) as client:
         if replace:
-            missing = {"there is no route": "leave out --replace to add it"}
+            missing = {(MISSING, "route"): "leave out --replace to add it"}
             answer = client.call("UpdateRoute", pb.UpdateRouteRequest(listener=listener, route=route), missing)
         else:
-            there = {"the route": "--replace replaces it"}
+            there = {(EXISTS, "route"): "--replace replaces it"}
             answer = client.call("AddRoute", pb.AddRouteRequest(listener=listener, route=route), there)
     output.emit_done(answer, as_json, f"{host} leads to {backend}")
 

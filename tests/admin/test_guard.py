@@ -10,9 +10,10 @@ from typing import Any
 import grpc
 import pytest
 
-from mcproxy.admin.errors import NotThere
-from mcproxy.admin.guard import LONG, REFUSED, Guard, who
+from mcproxy.admin.errors import AlreadyThere, InvalidField, NotThere
+from mcproxy.admin.guard import ABOUT, LONG, REFUSED, Guard, who
 from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.store.change import What
 from mcproxy.store.errors import Unavailable
 from tests.control_plane import DEADLINE
 from tests.peers import until
@@ -79,6 +80,26 @@ def test_a_refusal_becomes_a_status_that_is_known_as_ours(
         answer: Any = caught.value
         assert (answer.code(), answer.details()) == (code, str(error))
         assert (REFUSED, "1") in [tuple(pair) for pair in answer.trailing_metadata()]
+
+
+@pytest.mark.parametrize(
+    ("error", "about"),
+    [
+        (InvalidField("route.tls_key", "is none"), "route.tls_key"),
+        (AlreadyThere("the route a.b exists", What.ROUTE), "route"),
+        (NotThere("there is no connection 5"), None),
+        (Unavailable("disk full"), None),
+    ],
+)
+def test_programs_are_told_what_a_refusal_is_about(
+    tmp_path: Path, behaviour: Behaviour, error: Exception, about: str | None
+) -> None:
+    behaviour.raising = error
+    with serving(tmp_path, behaviour) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            call(channel)
+        answer: Any = caught.value
+        assert dict(answer.trailing_metadata()).get(ABOUT) == about
 
 
 def test_a_bug_is_logged_and_tells_the_caller_nothing_of_the_inside(

@@ -1,11 +1,13 @@
 import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import grpc
 import pytest
 import trustme
 
-from mcproxy.admin.guard import REFUSED
+from mcproxy.admin.guard import ABOUT, REFUSED
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.cli import client
@@ -16,7 +18,49 @@ from tests.control_plane import Control, running
 
 
 def test_both_sides_mean_the_same_by_refused() -> None:
-    assert client.REFUSED == REFUSED
+    assert (client.REFUSED, client.ABOUT) == (REFUSED, ABOUT)
+
+
+class Refusal(grpc.RpcError):
+    """What a call ends with."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        self._code = code
+        self._details = details
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+    def trailing_metadata(self) -> Any:
+        return ((REFUSED, "1"),)
+
+
+@pytest.mark.parametrize(
+    ("code", "details"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, 'route: mode = "l7" terminates TLS, so it needs tls_cert and tls_key'),
+        (grpc.StatusCode.INVALID_ARGUMENT, "route.backend: has no port"),
+        (grpc.StatusCode.NOT_FOUND, "there is no route a.b on :443"),
+        (grpc.StatusCode.ALREADY_EXISTS, "the route a.b exists"),
+    ],
+)
+def test_the_sentences_of_a_server_that_does_not_tell_what_they_are_about_are_shown_as_they_are(
+    code: grpc.StatusCode, details: str
+) -> None:
+    def refuse(_request: object, timeout: float) -> None:
+        raise Refusal(code, details)
+
+    def failed(told: str, status: int) -> NoReturn:
+        assert (told, status) == (f"mcproxy: {details}", 2 if code is grpc.StatusCode.INVALID_ARGUMENT else 1)
+        raise SystemExit
+
+    caller = client.Client(SimpleNamespace(AddRoute=refuse), "", failed=failed)
+    remedies = {(client.EXISTS, "route"): "replace it", (client.MISSING, "route"): "add it"}
+    with pytest.raises(SystemExit):
+        caller.call("AddRoute", pb.AddRouteRequest(), remedies)
 
 
 def test_no_server(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ def test_add_list_replace_remove(tmp_path: Path) -> None:
         assert user.fails(1, "routes", "add", "b.example.org", "127.0.0.1:1", "--replace") == (
             "mcproxy: there is no route b.example.org on :443; leave out --replace to add it"
         )
+        assert user.fails(1, "routes", "add", "a.example.org", "127.0.0.1:1", "--replace", "--listener", ":1") == (
+            "mcproxy: there is no listener :1; there are :443"
+        )
         user.ok(
             "routes", "add", "a.example.org", "127.0.0.1:9", "--replace", "--send-proxy-protocol", "--listener", ":443"
         )
@@ -69,11 +72,10 @@ def test_errors_name_the_options_that_were_typed(options: tuple[str, ...], told:
 
 def test_an_error_about_a_file_names_its_option_and_leaves_its_path_alone(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
-        control.plane.fail["check_route"] = RouteRefused("tls_key", "/etc/tls_key is not the key of tls_cert.pem")
-        options = ("--mode", "l7", "--tls-cert", "tls_cert.pem", "--tls-key", "/etc/tls_key")
-        assert user.fails(2, "routes", "add", "a.test", "127.0.0.1:1", *options) == (
-            "mcproxy: --tls-key: /etc/tls_key is not the key of tls_cert.pem"
-        )
+        problem = "/etc/tls_key is not the key of backend_tls tls_cert"
+        control.plane.fail["check_route"] = RouteRefused("tls_key", problem)
+        options = ("--mode", "l7", "--tls-cert", "backend_tls tls_cert", "--tls-key", "/etc/tls_key")
+        assert user.fails(2, "routes", "add", "a.test", "127.0.0.1:1", *options) == (f"mcproxy: --tls-key: {problem}")
 
 
 def test_history_and_rollback(tmp_path: Path) -> None:
