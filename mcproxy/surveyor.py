@@ -1,7 +1,9 @@
 """Who looks at the files of all l7 routes, at the start, daily and at each reload, and logs what is to be told.
 
-In a native thread, because there may be many and each may have to be read. What is wrong, and what ends soon, is logged
-each time. What only follows from how the routes are made is logged once, and again only after it had ceased to be true.
+In a native thread, because there may be many and each may have to be read. One thread at a time, and a slot for the
+latest table: the last survey is of the last table, and one more sees to all reloads that come during another. What is
+wrong, and what ends soon, is logged each time. What only follows from how the routes are made is logged once, and again
+only after it had ceased to be true.
 """
 
 import logging
@@ -18,27 +20,45 @@ class Surveyor:
     """Surveys one table after the other."""
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()  # a reload may come while the last one's files are being read
+        self._changing = threading.Lock()  # of the two below; nobody surveys while he has it
+        self._waiting: Table | None = None  # the latest table that no survey has begun with
+        self._running = False
         self._told: set[int] = set()  # hashes of what needs no repeating: one for each l7 route at most
 
     def __repr__(self) -> str:
         return f"<Surveyor told={len(self._told)}>"
 
     def begin(self, table: Table) -> None:
-        """Survey in a thread of its own."""
-        threading.Thread(target=self.survey, args=(table,), name="certificates", daemon=True).start()
+        """Survey in a thread of its own, after the survey that is going on, if there is one."""
+        with self._changing:
+            self._waiting = table
+            if not self._running:
+                threading.Thread(target=self._run, name="certificates", daemon=True).start()
+                self._running = True
+
+    def _run(self) -> None:
+        while (table := self._next()) is not None:
+            try:
+                self.survey(table)
+            except Exception:
+                log.exception("bug in the survey of certificates")
+
+    def _next(self) -> Table | None:
+        with self._changing:
+            table, self._waiting = self._waiting, None
+            self._running = table is not None
+            return table
 
     def survey(self, table: Table) -> None:
         """Log what is to be told about the routes of all listeners."""
         now = time.time()
         lasting: set[int] = set()
-        with self._turn:
-            for addr, listener in table.listeners.items():
-                for hostname, finding in certificates.survey(listener.routes.values(), now):
-                    if finding.lasting:
-                        lasting.add(told := hash((addr, hostname, finding.message)))
-                        if told in self._told:
-                            continue
-                    level = logging.ERROR if finding.problem else logging.WARNING
-                    log.log(level, "%s on %s: %s: %s", hostname, addr, finding.key, finding)
-            self._told = lasting
+        for addr, listener in table.listeners.items():
+            for hostname, finding in certificates.survey(listener.routes.values(), now):
+                if finding.lasting:
+                    lasting.add(told := hash((addr, hostname, finding.message)))
+                    if told in self._told:
+                        continue
+                level = logging.ERROR if finding.problem else logging.WARNING
+                log.log(level, "%s on %s: %s: %s", hostname, addr, finding.key, finding)
+        self._told = lasting

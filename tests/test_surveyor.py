@@ -1,5 +1,9 @@
+import os
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import trustme
 
@@ -66,3 +70,46 @@ def test_it_takes_a_thread_of_its_own(tmp_path: Path) -> None:
     with messages() as logged:
         Surveyor().begin(table(l7(tmp_path / "absent.pem")))
         until(lambda: logged, "the survey's line")
+
+
+def threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == "certificates"]
+
+
+def test_tables_that_come_while_one_is_surveyed_wait_and_only_the_last_is_surveyed(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.pem"
+    os.mkfifo(pipe)
+    (tmp_path / "junk.pem").write_text("junk")
+    held: list[int] = []
+
+    def is_read() -> bool:
+        with suppress(OSError):  # ENXIO, while nobody reads
+            held.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(held)
+
+    def absent(hostname: str) -> Route:
+        return l7(tmp_path / "absent.pem", hostname)
+
+    until(lambda: not threads(), "the threads of others")
+    surveyor = Surveyor()
+    with messages() as logged:
+        surveyor.begin(table(replace(l7(tmp_path / "junk.pem", "first.test"), tls_cert=str(pipe))))
+        until(is_read, "the first survey")
+        for i in range(20):
+            surveyor.begin(table(absent(f"n{i}.test")))
+        assert len(threads()) == 1
+        os.close(held[0])
+        until(lambda: not threads(), "the end")
+        assert [line.split()[1] for line in logged] == ["first.test", "n19.test"]
+        surveyor.begin(table(absent("later.test")))
+        until(lambda: len(logged) == 3, "another survey")
+
+
+def test_a_survey_that_fails_is_not_the_last(tmp_path: Path) -> None:
+    surveyor = Surveyor()
+    with messages() as logged:
+        surveyor.begin(SimpleNamespace(listeners=None))  # type: ignore[arg-type]
+        until(lambda: not threads(), "the end")
+        assert "bug in the survey of certificates" in logged[0]
+        surveyor.begin(table(l7(tmp_path / "absent.pem")))
+        until(lambda: len(logged) == 2, "the next survey")
