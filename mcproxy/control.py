@@ -187,8 +187,7 @@ class HubPlane:
 
     def would_serve(self, listener: str, route: Route) -> Serving:
         """What is loaded counts; what is not is read here."""
-        held = self._on_hub(self._contexts.held, listener, route)
-        trusted = self._on_hub(self._contexts.trusts, route.backend_ca)
+        held, trusted = self._contexts.held(listener, route), self._contexts.trusts(route.backend_ca)
         failure = "" if trusted or not route.backend_ca else certificates.ca_problem(route.backend_ca)
         notes, read = [], certificates.known(route)
         if isinstance(read, certificates.Finding):

@@ -228,6 +228,10 @@ def test_a_hub_that_does_not_answer_is_busy(proxy: MakeProxy) -> None:
         with pytest.raises(PlaneBusy, match="try again"):
             call()
     assert plane.connections(0, 1) == [], "who only looks does not wait"
+    route = Route("a.test", Backend("127.0.0.1", 1), Mode.L7, "/absent", "/absent", True, "/absent")
+    assert (
+        plane.would_serve(":443", route).refusal == "/absent can't be read: No such file or directory; check its path"
+    )
 
 
 def test_who_subscribes_is_told_until_he_ends_it(proxy: MakeProxy) -> None:

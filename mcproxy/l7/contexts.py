@@ -12,7 +12,8 @@ what is broken, has expired or is for another name leaves the old one in place a
 don't change while it lives, so it is replaced after TICKET_KEY_SECONDS: whoever steals the keys can't read yesterday's
 recordings.
 
-Everything here happens on the hub's thread; reading a pair of files takes about a millisecond.
+Everything here happens on the hub's thread, but for `held` and `trusts`, which look something up once and may be asked
+by any thread; reading a pair of files takes about a millisecond.
 """
 
 import logging
