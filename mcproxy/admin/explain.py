@@ -1,7 +1,8 @@
 """The decision that the data path would take, step by step, taken by the very functions that it calls.
 
-Nothing is counted and nobody is dialled. Each step says whether the connection goes on; the first that doesn't is the
-last, as it is for a client.
+Nothing is counted and nobody is dialled. Each step says whether all is well so far. The first that refuses the
+connection is the last, as it is for a client; behind the route, a step may find that the connection is taken and its
+requests fail.
 """
 
 import time
@@ -38,7 +39,7 @@ class Step:
     """One step of the decision."""
 
     name: str
-    passed: bool  # whether the connection goes on
+    passed: bool  # False: the connection ends here, or it goes on and what it asks for fails
     detail: str
 
 
@@ -149,7 +150,7 @@ def _files(route: Route, serving: Serving) -> Iterator[Step]:
         raise _Refusal(Step("certificate", False, serving.refusal), Reason.CERTIFICATE_UNUSABLE)
     yield Step("certificate", True, "; ".join(serving.notes) or f"{route.tls_cert} can be served")
     if serving.failure:
-        yield Step("backend CA", True, f"requests will be answered 502: {serving.failure}")
+        yield Step("backend CA", False, f"requests will be answered 502: {serving.failure}")
     elif route.backend_tls:
         yield Step("backend CA", True, f"verified by {route.backend_ca or 'the CAs of this system'}")
 

@@ -23,6 +23,10 @@ def explain(given: Path | None, as_json: bool, listener: str, sni: str, ip: str)
     if as_json:
         output.emit_json(output.plain(answer))
         return
-    output.emit_steps(answer.steps)
-    routed = answer.HasField("route")
-    click.echo(f"routed to {answer.route.backend}" if routed else f"refused: {answer.reason}")
+    if not answer.HasField("route"):
+        output.emit_steps(answer.steps)
+        click.echo(f"refused: {answer.reason}")
+        return
+    output.emit_steps(answer.steps, "FAIL")
+    failed = [output.clean(step.detail) for step in answer.steps if not step.passed]
+    click.echo(f"taken, but {'; '.join(failed)}" if failed else f"routed to {answer.route.backend}")

@@ -122,9 +122,9 @@ def emit_done(answer: Any, as_json: bool, text: str) -> None:
         click.echo(f"warning: {clean(warning)}", err=True)
 
 
-def emit_steps(steps: Iterable[Any]) -> None:
-    """Print the steps of a decision, one a line."""
-    rows = [(each.name, "pass" if each.passed else "REFUSE", each.detail) for each in steps]
+def emit_steps(steps: Iterable[Any], otherwise: str = "REFUSE") -> None:
+    """Print the steps of a decision, one a line; those that don't pass do `otherwise`."""
+    rows = [(each.name, "pass" if each.passed else otherwise, each.detail) for each in steps]
     emit_table(("STEP", "OUTCOME", "DETAIL"), rows, "No steps.")
 
 

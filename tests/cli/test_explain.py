@@ -1,5 +1,6 @@
 from pathlib import Path
 
+from mcproxy.admin.plane import Serving
 from tests.cli.runner import shell
 
 
@@ -18,6 +19,24 @@ def test_a_decision_step_by_step(tmp_path: Path) -> None:
         ]
         found = user.json("explain", "--sni", "no.example.org", "--from", "203.0.113.1")
         assert (found["reason"], found["route"]) == ("route_unknown", None)
+
+
+def test_a_connection_that_is_taken_and_whose_requests_fail(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        control.plane.serving = Serving(failure="/ca.pem is empty; write it again")
+        l7 = ("--mode", "l7", "--tls-cert", "/c.pem", "--tls-key", "/k.pem")
+        user.ok("routes", "add", "l7.example.org", "127.0.0.1:9", *l7, "--backend-tls", "--backend-ca", "/ca.pem")
+        question = ("explain", "--sni", "l7.example.org", "--from", "203.0.113.1")
+        lines = user.ok(*question).splitlines()
+        assert [line.split("\t")[1] for line in lines[1:-2]] == ["pass"] * 11
+        assert lines[-2:] == [
+            "backend CA\tFAIL\trequests will be answered 502: /ca.pem is empty; write it again",
+            "taken, but requests will be answered 502: /ca.pem is empty; write it again",
+        ]
+        found = user.json(*question)
+        assert (found["reason"], found["steps"][-1]["passed"]) == ("ok", False)
+        control.plane.serving = Serving()
+        assert user.ok(*question).splitlines()[-1] == "routed to 127.0.0.1:9"
 
 
 def test_wrong_usage(tmp_path: Path) -> None:
