@@ -146,7 +146,7 @@ def load(chain_path: str, key_path: str) -> Certificate:
 
 
 def tried(chain_path: str, key_path: str) -> Certificate:
-    """The same, and try whether TLS can be served with them. Raises Unusable."""
+    """The same, and try whether TLS can be spoken with them. Raises Unusable."""
     certificate = load(chain_path, key_path)
     fill(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), chain_path, key_path)
     return certificate
@@ -157,7 +157,7 @@ def fill(context: ssl.SSLContext, chain_path: str, key_path: str) -> None:
     try:
         context.load_cert_chain(chain_path, key_path, password=_no_password)
     except (ssl.SSLError, ValueError) as error:
-        why = _TOO_WEAK.get(getattr(error, "reason", ""), "TLS can't be served with them; have them issued anew")
+        why = _TOO_WEAK.get(getattr(error, "reason", ""), "have them issued anew")
         raise Unusable(f"{chain_path} and {key_path} can't be used: {why} (OpenSSL: {_said(error)})") from None
     except OSError as error:
         raise _unreadable(f"{chain_path} or {key_path}", error, "tls_cert") from None

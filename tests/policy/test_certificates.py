@@ -140,6 +140,17 @@ def test_a_key_that_openssl_thinks_too_short_is_told_before_anybody_connects(iss
     assert finding.problem
 
 
+def test_what_openssl_does_not_take_is_told_of_servers_and_clients_alike(issue: Issue, tmp_path: Path) -> None:
+    chain, key = issue("one.test")
+    other = Path(key).rename(tmp_path / "other.key")
+    issue("one.test")
+    with pytest.raises(Unusable) as caught:
+        fill(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), chain, str(other))
+    says = "have them issued anew (OpenSSL: key values mismatch)"
+    assert str(caught.value) == f"{chain} and {other} can't be used: {says}"
+    assert not isinstance(caught.value, Unreadable)
+
+
 def l7(hostname: str, pair: tuple[str, str], **more: str) -> Route:
     return Route(hostname, Backend("127.0.0.1", 1), Mode.L7, *pair, **more)  # type: ignore[arg-type]
 
