@@ -59,10 +59,9 @@ def _printable(name: bytes | str) -> str:
 class Guard(grpc.ServerInterceptor):
     """Wraps every method's handler."""
 
-    def __init__(self, max_streams: int = MAX_STREAMS, long_turn: AbstractContextManager[Any] | None = None) -> None:
-        """`long_turn` is what a call of LONG has while it runs, a lock if nothing else is given."""
+    def __init__(self, max_streams: int = MAX_STREAMS) -> None:
         self._free_streams = threading.Semaphore(max_streams)
-        self._long_turn = long_turn or threading.Lock()
+        self._long_turn: AbstractContextManager[Any] = threading.Lock()  # a call of LONG has it while it runs
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """Wrap one call's handler."""

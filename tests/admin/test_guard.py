@@ -2,7 +2,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -157,23 +157,24 @@ def test_open_streams_have_a_bound_and_give_their_place_back(tmp_path: Path, beh
 
 
 class Turn:
-    """A lock that says who comes for it, before he waits."""
+    """Says who comes for a lock, before he waits."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, lock: AbstractContextManager[Any]) -> None:
+        self._lock = lock
         self.came = threading.Semaphore(0)
 
     def __enter__(self) -> None:
         self.came.release()
-        self._lock.acquire()
+        self._lock.__enter__()
 
     def __exit__(self, *_exception: object) -> None:
-        self._lock.release()
+        self._lock.__exit__(None, None, None)
 
 
 def test_long_lists_are_made_one_at_a_time() -> None:
-    turn, entered, leave = Turn(), threading.Semaphore(0), threading.Event()
-    guard, inside = Guard(long_turn=turn), list[str]()
+    guard, inside = Guard(), list[str]()
+    guard._long_turn = turn = Turn(guard._long_turn)  # the same lock, to see who comes
+    entered, leave = threading.Semaphore(0), threading.Event()
     context = SimpleNamespace(is_active=lambda: True)
 
     def call_of(name: str) -> Callable[[], Any]:
