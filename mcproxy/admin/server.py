@@ -156,10 +156,11 @@ class _Certificates:
         log.info("the admin API has read its certificate again")
         return fresh
 
-    def _stamp(self) -> list[tuple[int, int, int]]:
+    def _stamp(self) -> list[tuple[int, ...]]:
+        """What is different once a file has changed; the first is, too, where it has only become readable."""
         files = (self._config.tls_cert, self._config.tls_key, self._config.client_ca)
         found = [Path(file).stat() for file in files if file]
-        return [(each.st_mtime_ns, each.st_size, each.st_ino) for each in found]
+        return [(each.st_ctime_ns, each.st_mtime_ns, each.st_size, each.st_ino) for each in found]
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         try:

@@ -181,6 +181,17 @@ def test_certificates_that_can_not_be_used(tmp_path: Path, ours: trustme.CA, dam
         AdminServer(section, control.service)
 
 
+def test_certificates_are_read_again_when_no_more_than_their_mode_has_changed(tmp_path: Path, ours: trustme.CA) -> None:
+    section = tls(tmp_path, ours, mutual=False)
+    pair, key = server._Certificates(section), Path(section.tls_key)
+    assert pair() is None, "nothing has changed"
+    before = key.stat().st_ctime_ns
+    while key.stat().st_ctime_ns == before:  # the kernel's clock for files ticks slowly
+        key.chmod(0o640)
+    assert pair() is not None
+    assert pair() is None
+
+
 def test_connections_at_once_have_a_bound(tmp_path: Path, ours: trustme.CA) -> None:
     with running(tmp_path, tls(tmp_path, ours, mutual=False)) as control:
         host, _, port = control.server.address.rpartition(":")
