@@ -340,6 +340,9 @@ class Drive:
         moved = self._client.stream.received + self._client.stream.sent
         if moved != self._moved:
             self._moved, self._quiet_since = moved, now
+        elif self._client.stream.ended and now - self._quiet_since >= timeouts.half_close:  # half of a tunnel
+            self._session.cut(Cut(End.HALF_CLOSE_TIMEOUT))
+            return None
         elif not self._idle and now - self._quiet_since >= timeouts.idle:
             self._idle, self._quiet_since = True, now
             self._core.give_up(time.monotonic())

@@ -16,10 +16,14 @@ Nothing here raises once the handshake is done. Renegotiation is off, so writing
 
 Reading waits for writing where TLS 1.3 answers a KeyUpdate (RFC 8446, section 4.6.3). OpenSSL does that with the next
 write, behind a record that waits. While the answer does not fit into the socket nothing can be read, which `blocked`
-says, for the socket may well be readable. OpenSSL 3.0 does not survive a second one that asks for an answer before a
-record that waits has gone: SSL_read then begins with the answer to the first, over that record, and fails with "bad
-length" (what its issue 8677 left open). Nothing tells that read from others beforehand, so such a connection is lost.
-Clients that change keys by themselves do so once in many gigabytes; `openssl s_client` does on its user's command.
+says, for the socket may well be readable. Two things about KeyUpdate are OpenSSL's, and not to be helped from here:
+
+* It does not survive a second one before a record that waits has gone, where the first asked for an answer: SSL_read
+  then begins with that answer, over the record, and fails with "bad length" (what its issue 8677 left open). Nothing
+  tells that read from others beforehand, so such a connection is lost. Clients that change keys by themselves do so
+  once in many gigabytes; `openssl s_client` does on its user's command.
+* One SSL_read handles as many as there are before it returns (SSL_MODE_AUTO_RETRY, which Python sets and lets nobody
+  clear), 10 us each. Who sends nothing else, 3 MB a second, holds the hub for as long. The firewall ends that.
 """
 
 import ssl

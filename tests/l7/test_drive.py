@@ -200,6 +200,15 @@ def test_an_idle_session_that_draining_does_not_end_is_cut(
     assert on.core.told[-1] == ("cut",), "what was under way is to have its line"
 
 
+def test_half_a_tunnel_is_cut_when_nothing_comes_any_more(stage: Callable[..., Stage]) -> None:
+    on = stage(half_close=0.3, idle=9.0)
+    on.client.shutdown(socket.SHUT_WR)
+    on.until(lambda: ("client closed",) in on.core.told)
+    on.until(lambda: on.end)
+    assert isinstance(on.end, Cut)
+    assert on.end.end is End.HALF_CLOSE_TIMEOUT
+
+
 def test_a_client_has_a_while_to_end_after_us(stage: Callable[..., Stage]) -> None:
     on = stage()
     on.core.to_client = b"bye"
