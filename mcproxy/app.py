@@ -199,11 +199,11 @@ class App:
         self.plane.ended(connection)
 
     def _book(self, origin: Origin) -> Callable[[Exchanges], None]:
-        tally = self.worker.shared.stats.route((origin.listener, origin.route))
+        count = self.worker.shared.stats.requests(origin.listener, origin.route)
         put_lines = self.lines.requests(origin)
 
         def ended(exchanges: Exchanges) -> None:
-            tally.answered(exchanges)
+            count(exchanges)
             put_lines(exchanges)
 
         return ended

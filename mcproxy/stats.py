@@ -62,9 +62,7 @@ class Histogram:
 class Tally:
     """What is counted of one listener or one route."""
 
-    __slots__ = (
-        "answers", "bytes_down", "bytes_up", "dials", "durations", "ends", "open", "refused", "requests", "total",
-    )  # fmt: skip
+    __slots__ = ("answers", "bytes_down", "bytes_up", "dials", "durations", "ends", "open", "refused", "total")
 
     def __init__(self) -> None:
         self.total = 0  # connections that began
@@ -75,8 +73,7 @@ class Tally:
         self.dials = Histogram(DIALS)  # of connections that reached their backend: how long that took
         self.refused: Counter[Reason] = Counter()
         self.ends: Counter[End] = Counter()
-        self.requests = 0  # l7: that have ended
-        self.answers: Counter[int] = Counter()  # by the first digit of their status; 0: none was begun
+        self.answers: Counter[int] = Counter()  # l7: requests that have ended, by the first digit of their status, or 0
 
     def __repr__(self) -> str:
         return f"<Tally total={self.total} open={self.open} refused={self.refused.total()}>"
@@ -100,13 +97,6 @@ class Tally:
         self.ends[connection.end] += 1
         if connection.reason is not Reason.OK:
             self.refused[connection.reason] += 1
-
-    def answered(self, exchanges: Exchanges) -> None:
-        """Count requests that have ended."""
-        self.requests += len(exchanges)
-        answers = self.answers
-        for exchange in exchanges:
-            answers[exchange.status // 100] += 1
 
 
 class Account:
@@ -169,6 +159,18 @@ class Stats:
         if tally is None:
             tally = self.routes[key] = Tally()
         return tally
+
+    def requests(self, listener: str, route: str) -> Callable[[Exchanges], None]:
+        """What counts a connection's requests as they end, in both tallies in one pass: each request takes this way."""
+        of_listener, of_route = self.listener(listener).answers, self.route((listener, route)).answers
+
+        def count(exchanges: Exchanges) -> None:
+            for exchange in exchanges:
+                first_digit = exchange.status // 100
+                of_listener[first_digit] += 1
+                of_route[first_digit] += 1
+
+        return count
 
     def forget_routes(self, is_kept: Callable[[RouteKey], bool]) -> None:
         """Drop the tallies of routes that are gone and have no connection left."""

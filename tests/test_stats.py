@@ -44,12 +44,15 @@ def test_connection_says_its_verdict_in_a_word() -> None:
     assert ended(reason=Reason.BACKEND_REFUSED).verdict == "refused"
 
 
-def test_answers_are_counted_by_their_first_digit() -> None:
-    tally = Stats().route((":443", "a.test"))
-    tally.answered([answered(status=status) for status in (200, 204, 304)])
-    tally.answered([answered(status=status) for status in (502, 0)])
-    assert tally.requests == 5
-    assert tally.answers == {2: 2, 3: 1, 5: 1, 0: 1}
+def test_requests_are_counted_by_the_first_digit_of_their_status_for_the_listener_and_the_route() -> None:
+    stats = Stats()
+    count = stats.requests(":443", "a.test")
+    count([answered(status=status) for status in (200, 204, 304)])
+    count([answered(status=status) for status in (502, 0)])
+    stats.requests(":443", "b.test")([answered(status=200)])
+    assert stats.route((":443", "a.test")).answers == {2: 2, 3: 1, 5: 1, 0: 1}
+    assert stats.route((":443", "b.test")).answers == {2: 1}
+    assert stats.listener(":443").answers == {2: 3, 3: 1, 5: 1, 0: 1}
 
 
 def test_a_histogram_counts_by_bucket() -> None:

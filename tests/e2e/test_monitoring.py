@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 
+from mcproxy.admin.pb import admin_pb2 as pb
 from tests.admin.test_metrics import rendered
-from tests.conftest import MakeBackend
+from tests.conftest import MakeBackend, MakeProxy
+from tests.e2e.admin import grpc_section, stub
 from tests.e2e.test_service_manager import document, echoed
-from tests.peers import echo
+from tests.l7.backends import h2, l7_listener, says
+from tests.peers import DEADLINE, Authority, connect, echo, read_all, until
 from tests.program import ROOT, Server, environment, free_port
 
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -156,3 +159,24 @@ def test_what_is_asked_for_exists(tmp_path: Path, backend: MakeBackend) -> None:
     made_up = metric_names(rendered())  # with certificates, a GeoIP database and requests, which this server has not
     assert asked_for <= real | made_up
     assert len(asked_for & real) > 12
+
+
+def test_requests_are_counted_by_listener_and_by_route(
+    tmp_path: Path, backend: MakeBackend, authority: Authority, proxy: MakeProxy
+) -> None:
+    routes = {"up.test": backend(h2(says("up"))).address, "down.test": f"127.0.0.1:{free_port()}"}
+    running = proxy({"grpc": grpc_section(tmp_path), "listeners": [l7_listener(routes, authority)]})
+    for name in ("up.test", "down.test", "up.test"):
+        with authority.client_context().wrap_socket(connect(running.port), server_hostname=name) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % name.encode())
+            read_all(client)
+    until(lambda: sum(" request " in line for line in running.lines) == 3, "the requests to have ended")
+    with stub(tmp_path) as admin:
+        text = admin.GetMetrics(pb.GetMetricsRequest(), timeout=DEADLINE).text
+    counted = {line for line in text.splitlines() if re.match(r"mcproxy_(route_)?requests_total\{", line)}
+    assert counted == {
+        'mcproxy_requests_total{class="2xx",listener="127.0.0.1:0"} 2.0',
+        'mcproxy_requests_total{class="5xx",listener="127.0.0.1:0"} 1.0',
+        'mcproxy_route_requests_total{class="2xx",hostname="up.test",listener="127.0.0.1:0"} 2.0',
+        'mcproxy_route_requests_total{class="5xx",hostname="down.test",listener="127.0.0.1:0"} 1.0',
+    }
