@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.admin.plane import RouteCounters
 from tests.admin.test_metrics import rendered
 from tests.conftest import MakeBackend, MakeProxy
 from tests.e2e.admin import grpc_section, stub
@@ -34,7 +35,7 @@ def promtool(*arguments: str | Path) -> str:
 
 
 def test_promtool_accepts_the_alerts() -> None:
-    assert "SUCCESS: 10 rules found" in promtool("check", "rules", ALERTS)
+    assert "SUCCESS: 11 rules found" in promtool("check", "rules", ALERTS)
 
 
 def finished(reason: str, verdict: str, values: str) -> dict[str, str]:
@@ -42,10 +43,19 @@ def finished(reason: str, verdict: str, values: str) -> dict[str, str]:
     return {"series": f"mcproxy_connections_finished_total{{{labels}}}", "values": values}
 
 
+def requests(status_class: str, hostname: str, values: str) -> dict[str, str]:
+    labels = f'instance="m", listener=":443", hostname="{hostname}", class="{status_class}"'
+    return {"series": f"mcproxy_route_requests_total{{{labels}}}", "values": values}
+
+
 # What makes each fire within half an hour, a sample a minute.
 FIRING: dict[str, list[dict[str, str]]] = {
     "MCProxyDown": [{"series": 'node_textfile_mtime_seconds{instance="m", file="/x/mcproxy.prom"}', "values": "0x30"}],
     "MCProxyBackendDown": [finished("ok", "routed", "0+60x30"), finished("backend_refused", "refused", "0+6x30")],
+    "MCProxyRequestsFail": [
+        *(requests(*each, "0+60x30") for each in (("2xx", "a"), ("2xx", "b"), ("4xx", "c"))),
+        requests("5xx", "a", "0+6x30"),
+    ],
     "MCProxyClientsRefused": [finished("ok", "routed", "0+1x30"), finished("route_unknown", "refused", "0+60x30")],
     "MCProxyBug": [finished("internal_error", "refused", "0x20 1x10")],
     "MCProxyDescriptorsLow": [
@@ -70,6 +80,10 @@ HEALTHY = [
     finished("backend_refused", "refused", "0+1x120"),
     finished("route_unknown", "refused", "0+20x120"),
     finished("internal_error", "refused", "7x120"),
+    requests("2xx", "a", "0+60x120"),
+    requests("4xx", "a", "0+60x120"),
+    requests("5xx", "a", "0+5x120"),
+    requests("5xx", "idle", "7x120"),  # some time ago
     {"series": 'mcproxy_process_open_fds{instance="m"}', "values": "50x120"},
     {"series": 'mcproxy_process_max_fds{instance="m"}', "values": "100x120"},
     {"series": 'mcproxy_hub_lag_seconds_bucket{instance="m", le="0.005"}', "values": "0+240x120"},
@@ -156,7 +170,8 @@ def test_what_is_asked_for_exists(tmp_path: Path, backend: MakeBackend) -> None:
         r'mcproxy_route_dial_duration_seconds_count\{hostname="a.test",listener="[^"]+"\} 1\.0', done.stdout
     )
     asked_for = set(re.findall(r"mcproxy_\w+", "\n".join([ALERTS.read_text(), *expressions()])))
-    made_up = metric_names(rendered())  # with certificates, a GeoIP database and requests, which this server has not
+    route = RouteCounters(":443", "a.test", 1, 1, 0, 1, 1, {"5xx": 1})
+    made_up = metric_names(rendered(route))  # with certificates, GeoIP data and requests, which this server has not
     assert asked_for <= real | made_up
     assert len(asked_for & real) > 12
 
