@@ -141,7 +141,7 @@ def main() -> int:
     for name in (*BACKENDS, L7):
         print(f"  curl --cacert srv/ca.pem https://{name}:{PORT}/hello")
     print("\n  .venv/bin/mcproxy status -c srv/mcproxy.toml")
-    print("\nEach line below is one connection. Ctrl-C ends it.\n", flush=True)
+    print("\nEach line below is one connection, or one request of the last. Ctrl-C ends it.\n", flush=True)
     proxy = subprocess.Popen([sys.executable, "-m", "mcproxy", "server", "-c", SRV / "mcproxy.toml"], cwd=ROOT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the proxy too
     signal.signal(signal.SIGTERM, lambda *_: proxy.terminate())
