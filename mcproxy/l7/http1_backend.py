@@ -132,7 +132,7 @@ class BackendConnection:
     def receive(self, data: bytes) -> list[Event]:
         """Take what came, as far as one turn goes: see `unread`. Raises BackendFault."""
         if not self.heard and data.startswith(b"HTTP/1."):
-            raise BackendFault("it speaks HTTP/1, not HTTP/2")
+            raise BackendFault("it speaks HTTP/1, not HTTP/2; switch on h2c there, or let TLS end there and take l4")
         try:
             passed = self._for_h2(data)
             events: list[Event] = self._h2.receive_data(passed) if passed else []

@@ -130,6 +130,9 @@ def _backend_fault(lost: Lost, route: Route) -> str:
         return f"the backend's certificate {fault} ({cause.verify_message.rstrip('.')})"
     if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
         return f"the backend speaks no TLS at {route.backend}; backend_tls = false is for h2c ({lost})"
+    # It may choose nothing, or refuse with the alert of RFC 7301, section 3.2, for which Python has no reason code.
+    if cause is None or "no application protocol" in str(cause):
+        return f"the backend offers no HTTP/2 in ALPN at {route.backend}; switch it on there, or make the route l4"
     return f"TLS with the backend: {lost}"
 
 

@@ -28,6 +28,8 @@ def is_ip(host: str) -> bool:
 
 def split_host_port(text: str) -> tuple[str, int]:
     """Take "HOST:PORT" apart; the host may be empty, and an IPv6 address stands in brackets. Port 0 is allowed."""
+    if "://" in text:
+        raise ValueError(f'{text!r}: no scheme belongs there; write "HOST:PORT" alone')
     host, colon, port_text = text.rpartition(":")
     if not colon or not port_text.isascii() or not port_text.isdigit():
         raise ValueError(f'{text!r} has no port; write "HOST:PORT"')

@@ -64,6 +64,8 @@ def _defect(name: str, plain: str) -> InvalidName:
         return InvalidName(Reason.SNI_IP_LITERAL, f"{_shown(name)} is an IP address or has a port, not a host name")
     if not plain:
         what = "is empty"
+    elif "*" in plain:
+        what = "contains '*'; there are no wildcards, a route is for one name"
     elif foreign := _foreign_character(plain):
         what = f"contains {foreign.group()!a}"
     elif len(plain) > MAX_NAME_BYTES:

@@ -5,6 +5,7 @@ import http.client
 import shutil
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.conftest import MakeBackend, MakeProxy
 from tests.l7.backends import h2, l7_listener, says
 from tests.peers import DEADLINE, Authority, client_hello, connect, is_reset, read_all
 from tests.peers import tls as in_tls
+from tests.program import bounded, free_port
 from tests.proxy import Proxy
 
 GET = b"GET / HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n"
@@ -174,7 +176,20 @@ def test_a_backend_without_h2_in_alpn_is_502(
 
     trusted = {"backend_tls": True, "backend_ca": str(authority.path)}
     running = proxy({"listeners": [l7_listener({"one.test": backend(serve).address}, authority, **trusted)]})
-    answer(running, authority, "TLS with the backend: it chose no protocol in ALPN, not h2")
+    answer(running, authority, "the backend offers no HTTP/2 in ALPN at 127.0.0.1:")
+
+
+def test_a_backend_that_refuses_for_want_of_a_protocol_is_called_that(authority: Authority, proxy: MakeProxy) -> None:
+    """OpenSSL's own server sends the alert for it, which Python's can't."""
+    chain, key = authority.pair("one.test")
+    port = free_port()
+    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(chain), "-key", str(key)]
+    trusted = {"backend_tls": True, "backend_ca": str(authority.path)}
+    with bounded(*command, "-alpn", "http/1.1", stdin=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert any(line.startswith("ACCEPT") for line in server.stdout), "it listens"
+        running = proxy({"listeners": [l7_listener({"one.test": f"127.0.0.1:{port}"}, authority, **trusted)]})
+        answer(running, authority, f"the backend offers no HTTP/2 in ALPN at 127.0.0.1:{port}; switch it on there")
 
 
 def test_a_backend_that_speaks_no_tls_is_502(backend: MakeBackend, authority: Authority, proxy: MakeProxy) -> None:

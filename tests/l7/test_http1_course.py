@@ -315,7 +315,7 @@ def test_a_backend_that_speaks_http_1_is_called_that() -> None:
     book.bridge.take_for_backend()
     book.bridge.wants_dial = False
     book.bridge.receive_from_backend(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
-    assert "it speaks HTTP/1, not HTTP/2" in book.bridge.fault
+    assert "it speaks HTTP/1, not HTTP/2; switch on h2c there" in book.bridge.fault
     assert book.got().startswith(b"HTTP/1.1 502 ")
 
 
