@@ -152,7 +152,8 @@ class App:
 
     def _reload(self) -> None:
         """Read the certificates and the GeoIP database anew; what is broken leaves the old one in place."""
-        for problem in self.reload_certificates():
+        problems = self.reload_certificates()
+        for problem in problems:
             log.error("reload: %s", problem)
         self._survey()
         shared = self.worker.shared
@@ -164,7 +165,13 @@ class App:
         old, shared.geoip = shared.geoip, fresh
         if old is not None:
             old.close()
-        log.info("reloaded: %s", f"{fresh!r} and certificates" if fresh else "certificates")
+        what = f"{fresh!r} and certificates" if fresh else "certificates"
+        if problems:
+            log.warning(
+                "reloaded: %s, but for %d that can't be used: see the errors before this line", what, len(problems)
+            )
+        else:
+            log.info("reloaded: %s", what)
 
     def reload_certificates(self) -> list[str]:
         """Read the files of all routes in use again; the next handshakes use them. Returns what was wrong."""

@@ -1,6 +1,7 @@
 """The whole, put together: a start that fails leaves nothing open, a reload keeps what worked, a check finds what is
 wrong with the files that the configuration points to."""
 
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,6 +146,26 @@ def test_a_reload_without_a_database_is_harmless(hub: HubThread, parse: Parse) -
     app = hub.call(App, parse({}), lambda line: None)
     hub.call(app.reload)
     assert hub.call(app.worker.shared.country, pack("192.0.2.1")) is None
+    stop(hub, app)
+
+
+def test_a_reload_that_left_a_certificate_out_says_so_at_its_end(
+    hub: HubThread, parse: Parse, authority: Authority, tmp_path: Path
+) -> None:
+    chain, key = tmp_path / "a.pem", tmp_path / "a.key"
+    for source, target in zip(authority.pair("a.test"), (chain, key), strict=True):
+        shutil.copy(source, target)
+    app = hub.call(App, parse({"listeners": [{"addr": ":1", "routes": [l7_route(chain, key)]}]}), lambda line: None)
+    hub.call(app.contexts.server, ":1", app.worker.shared.live.table.listeners[":1"].routes["a.test"])
+    with messages() as logged:
+        hub.call(app.reload)
+    assert "info reloaded: certificates" in logged
+    chain.write_text("junk")
+    with messages() as logged:
+        hub.call(app.reload)
+    assert any(line.startswith("error reload: a.test: ") for line in logged)
+    assert "warning reloaded: certificates, but for 1 that can't be used: see the errors before this line" in logged
+    assert "info reloaded: certificates" not in logged
     stop(hub, app)
 
 
