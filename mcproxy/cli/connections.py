@@ -34,7 +34,7 @@ def list_(given: Path | None, as_json: bool) -> None:
             each.client,
             each.sni or "-",
             each.backend or "-",
-            each.state,
+            output.state(each.state),
             output.span(now - each.started_at),
             output.amount(each.received_bytes),
             output.amount(each.sent_bytes),

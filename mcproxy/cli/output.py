@@ -48,6 +48,11 @@ def word(enum: Any, number: int) -> str:
     return name.removeprefix(prefix).lower()
 
 
+def state(session: str) -> str:
+    """A session's state for a table: the server's word for one of l7, where TLS terminates, sounds like an end."""
+    return "proxying" if session == "terminating" else session
+
+
 def emit_json(value: Any) -> None:
     """Print a value; indented for people, on one line for pipes."""
     click.echo(json.dumps(value, indent=2 if on_terminal() else None, ensure_ascii=False))

@@ -282,7 +282,7 @@ class Top(App[None]):
         now = time.time()
         return [
             (str(each.id), (_right(each.id), each.client, output.clean(each.route or "-"), each.backend or "-",
-                            each.state, _right(output.span(now - each.started_at)),
+                            output.state(each.state), _right(output.span(now - each.started_at)),
                             _right(output.amount(each.received_bytes)), _right(output.amount(each.sent_bytes))))
             for each in self.board.connections
             if self._wanted(each.route)

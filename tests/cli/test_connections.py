@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind
@@ -34,6 +35,10 @@ def test_list_and_close(tmp_path: Path) -> None:
         assert (number, client, sni, backend) == ("7", "192.0.2.9:5", "git.example.org", "127.0.0.1:3000")
         assert (state, received, sent) == ("relaying", "1.5 kB", "20 B")
         assert user.json("connections", "list")[0]["mode"] == "l4"
+        control.plane.open = [replace(INFO, state="terminating")]
+        assert user.rows("connections", "list")[0][5] == "proxying"
+        assert user.json("connections", "list")[0]["state"] == "terminating", "as the admin API has it"
+        control.plane.open = [INFO]
         assert user.ok("connections", "close", 7) == "closed connection 7\n"
         assert user.fails(1, "connections", "close", 8) == "mcproxy: there is no connection 8: it may have ended"
 

@@ -9,6 +9,7 @@ import pytest
 
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
+from mcproxy.net.session import Phase
 from tests.cli.runner import write_config
 from tests.control_plane import running
 
@@ -22,6 +23,11 @@ def test_a_message_as_json() -> None:
     assert found["listeners"][0]["refused_by_reason"] == {"sni_missing": 3}
     assert found["geoip"] is None
     assert json.dumps(found)
+
+
+def test_a_session_of_l7_does_not_look_as_if_it_ended() -> None:
+    assert output.state(Phase.TERMINATING) == "proxying"
+    assert {output.state(each) for each in Phase if each is not Phase.TERMINATING} < set(Phase)
 
 
 def test_enums_and_json_in_the_words_of_the_commands() -> None:
