@@ -300,8 +300,14 @@ def check_places(config: Config) -> Iterator[Problem]:
         yield from _check_folder("database.path", database.parent)
         if database.exists() and not os.access(database, os.R_OK | os.W_OK):
             yield Problem("database.path", f"{database} can't be read and written by this user")
-    if config.grpc and config.grpc.addr.startswith(UNIX_PREFIX):
+    if config.grpc and config.grpc.addr.startswith(UNIX_PREFIX) and not _runtime_directory(config):
         yield from _check_folder("grpc.addr", Path(config.grpc.addr.removeprefix(UNIX_PREFIX)).parent)
+
+
+def _runtime_directory(config: Config) -> Path | None:
+    """The admin socket's folder, where it isn't there because systemd makes it at the start (RuntimeDirectory)."""
+    folder = Path(config.grpc.addr.removeprefix(UNIX_PREFIX)).parent if config.grpc else Path()
+    return folder if folder.parent == Path("/run") and not folder.exists() else None
 
 
 def _check_folder(key: str, folder: Path) -> Iterator[Problem]:
@@ -320,6 +326,8 @@ def check_warnings(config: Config) -> Iterator[Problem]:
     """What `mcproxy check` tells of beside that: it works, but not as one would wish, or not for long."""
     if config.proxy.workers != 1:
         yield Problem("proxy.workers", ONE_PROCESS.format(config.proxy.workers))
+    if folder := _runtime_directory(config):
+        yield Problem("grpc.addr", f"there is no {folder} yet; systemd makes it at the start, without it you have to")
     yield from (problem for problem, serious in _check_certificates(config) if not serious)
 
 

@@ -284,6 +284,16 @@ def test_places_that_can_not_be_written_to_are_problems(parse: Parse, tmp_path: 
     missing = f"there is no folder {tmp_path}/no: make it, for mcproxy's user to write in"
     assert told("no/x.db", "unix:no/a.sock") == {"database.path": missing, "grpc.addr": missing}
     assert "is a folder" in told("folder", "unix:a.sock")["database.path"]
+    deeper = "/run/mcproxy-never/deeper"
+    assert told("x.db", f"unix:{deeper}/a.sock")["grpc.addr"].startswith(f"there is no folder {deeper}:")
+
+
+def test_a_folder_that_systemd_makes_at_the_start_is_not_missing_before(parse: Parse) -> None:
+    parsed = parse({"grpc": {"addr": "unix:/run/mcproxy-never/admin.sock"}})
+    assert list(check_places(parsed)) == []
+    assert list(map(str, check_warnings(parsed))) == [
+        "grpc.addr: there is no /run/mcproxy-never yet; systemd makes it at the start, without it you have to"
+    ]
 
 
 @pytest.mark.parametrize("workers", [4, "auto"])
