@@ -5,6 +5,7 @@ is made for one answer: the numbers live where they are counted, and are read wh
 with mcproxy_, those of the process too, since node_exporter's textfile collector has a process_ of its own.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -192,6 +193,7 @@ def _shown(routes: Sequence[RouteCounters]) -> list[RouteCounters]:
                 refused=sum(each.refused for each in rest),
                 received=sum(each.received for each in rest),
                 sent=sum(each.sent for each in rest),
+                requests=sum((Counter(each.requests) for each in rest), Counter[str]()),
             )
         )
     return shown

@@ -111,12 +111,20 @@ def test_the_numbers() -> None:
 
 
 def test_series_have_a_bound_and_the_rest_is_summed_up() -> None:
-    many = [RouteCounters(":443", f"h{i}.example.org", 1, i, 1, 2, 3) for i in range(metrics.MAX_ROUTES + 10)]
+    many = [
+        RouteCounters(":443", f"h{i}.example.org", 1, i, 1, 2, 3, requests={"2xx": 2, "5xx": i % 2})
+        for i in range(metrics.MAX_ROUTES + 10)
+    ]
     found = samples(rendered(*many))
     totals = {key: value for key, value in found.items() if key.startswith("mcproxy_route_connections_total")}
     assert len(totals) == metrics.MAX_ROUTES + 1
     assert f'mcproxy_route_connections_total{{hostname="h{len(many) - 1}.example.org",listener=":443"}}' in totals
     assert totals['mcproxy_route_connections_total{hostname="(other)",listener=""}'] == sum(range(10))
+    others = {
+        each: found[f'mcproxy_route_requests_total{{class="{each}",hostname="(other)",listener=""}}']
+        for each in ("2xx", "5xx")
+    }
+    assert others == {"2xx": 20, "5xx": 5}
     counts = [key for key in found if key.startswith("mcproxy_route_dial_duration_seconds_count")]
     assert len(counts) == metrics.MAX_ROUTE_HISTOGRAMS
 
