@@ -206,6 +206,7 @@ class Drive:
             alive = not core.closing
             core.client_closed(time.monotonic())
             self._left = alive and core.closing
+            self._moved = -1  # what is said of half a connection counts from here
 
     def _read_backend(self, backend: Stream, bulk: bool) -> None:
         core = self._core

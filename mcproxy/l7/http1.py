@@ -22,13 +22,13 @@ from h11 import LocalProtocolError
 
 from mcproxy.l7 import http1_exchange as bounds
 from mcproxy.l7.budgets import MAX_INTERIM
-from mcproxy.l7.http1_backend import BackendConnection, BackendFault
+from mcproxy.l7.http1_backend import BackendConnection, BackendFault, checked_head, fields_of
 from mcproxy.l7.http1_course import Course
 from mcproxy.l7.http1_exchange import Exchange
 from mcproxy.l7.http1_fields import Upgrade, accept_key, answer_trailers, translate
 from mcproxy.l7.stream import StreamEnd
 from mcproxy.l7.tls import READ_SIZE
-from mcproxy.wire.fields import Malformed, Request, check_answer
+from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http1 import BadMessage, Head
 from mcproxy.wire.http2 import ErrorCode
@@ -81,8 +81,11 @@ class Bridge(Course):
 
     def go_on(self, now: float) -> None:
         """Take what another turn is for."""
-        if self._backend_waits:
+        backend = self._backend
+        if backend is not None and backend.unread:
             self.receive_from_backend(b"", now)
+            if self._backend is backend and backend.ended:
+                self.backend_closed(now)
         else:
             self._now = now
             self._advance()
@@ -145,11 +148,13 @@ class Bridge(Course):
         self._advance()
 
     def backend_closed(self, now: float) -> None:
-        """The backend's connection has ended."""
+        """The backend's connection has ended. What it sent before is taken first, in turns if need be."""
         self._now = now
-        while self._backend_waits and not self.closing:
-            self.receive_from_backend(b"", now)
-        if self._backend is not None:
+        backend = self._backend
+        if backend is not None and backend.unread:
+            backend.ended = True
+            return
+        if backend is not None:
             self._lose("the backend closed its connection")
         self._advance()
 
@@ -215,9 +220,11 @@ class Bridge(Course):
         if exchange is not None:
             self._upload(exchange)
             return self._exchange is not exchange
+        if self._client_ended:
+            self.closing = True  # whatever is pipelined still
+            return False
         head = self._requests.next_head()
         if head is None:
-            self.closing = self._client_ended and not self._requests.more
             return False
         self._begin(head)
         return True
@@ -240,26 +247,42 @@ class Bridge(Course):
 
     def _upload(self, exchange: Exchange) -> None:
         """Pass on what there is of the request's body, or of the tunnel. Raises BadMessage, BackendFault."""
+        while self._take_body(exchange) or exchange.waiting:
+            if not self._send_body(exchange):
+                return
+        backend = self._backend
+        if backend is None or not self._send_body(exchange):
+            return
+        if self._client_ended if exchange.is_websocket else exchange.request_ended:
+            exchange.sent_end = True
+            backend.end(exchange.stream, exchange.trailers)
+
+    def _take_body(self, exchange: Exchange) -> bool:
+        """Have as much wait as may; False: there is nothing to take."""
+        took = False
         while self._requests.in_message and exchange.waiting_bytes <= bounds.MAX_WAITING:
             raw = self._requests.next_body()
             if not raw:
                 break
+            took = True
             exchange.progress = self._now
             if self._tunnel:
                 exchange.wait(raw)
             else:
                 self._decode(exchange, raw)
+        return took
+
+    def _send_body(self, exchange: Exchange) -> bool:
+        """Send what waits; False: not all of it may go, or none any more."""
         backend = self._backend
         if self._exchange is not exchange or backend is None or not exchange.stream or exchange.sent_end:
-            return
+            return False
         while exchange.waiting:
             room = backend.room(exchange.stream)
             if room <= 0:
-                return
+                return False
             backend.send(exchange.stream, exchange.next_piece(room))
-        if self._client_ended if exchange.is_websocket else exchange.request_ended:
-            exchange.sent_end = True
-            backend.end(exchange.stream, exchange.trailers)
+        return True
 
     def _decode(self, exchange: Exchange, raw: bytes) -> None:
         pieces, ending = self._client.read_body(raw)
@@ -297,11 +320,11 @@ class Bridge(Course):
             exchange.bytes_down += len(event.data)
             (self._client.raw if self._tunnel else self._client.data)(bytes(event.data))
         elif isinstance(event, events.InformationalResponseReceived):
-            self._on_interim(exchange, _checked(event.headers))
+            self._on_interim(exchange, checked_head(event.headers))
         elif isinstance(event, events.ResponseReceived):
-            self._on_head(exchange, _checked(event.headers), event.stream_ended is not None)
+            self._on_head(exchange, checked_head(event.headers), event.stream_ended is not None)
         elif isinstance(event, events.TrailersReceived):
-            exchange.answer_trailers = answer_trailers(_fields(event.headers))
+            exchange.answer_trailers = answer_trailers(fields_of(event.headers))
         elif isinstance(event, events.StreamEnded):
             self._on_end(exchange)
         elif isinstance(event, events.StreamReset):
@@ -361,18 +384,3 @@ class Bridge(Course):
             return  # it is answered yet
         elif not self._again(exchange):
             self._fail(exchange, 502, StreamEnd.BACKEND_GONE, "the backend went away")
-
-
-def _checked(headers: object) -> list[Field]:
-    """The same, of an answer's head, which h2 does not judge in all. Raises BackendFault."""
-    fields = _fields(headers)
-    try:
-        check_answer(fields)
-    except Malformed as fault:
-        raise BackendFault(str(fault)) from fault
-    return fields
-
-
-def _fields(headers: object) -> list[Field]:
-    """What h2 has decoded, as bytes."""
-    return [(bytes(name), bytes(value)) for name, value in headers]  # type: ignore[attr-defined]

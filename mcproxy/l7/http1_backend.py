@@ -24,6 +24,7 @@ from hpack.exceptions import HPACKError
 from hyperframe.exceptions import HyperframeError
 
 from mcproxy.l7.http1_exchange import BACKEND_FRAMES
+from mcproxy.wire.fields import Malformed, check_answer
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import HEADER, HEADER_SIZE, MAX_FRAME_SIZE, MAX_STREAM_ID, ErrorCode, Flag, Frame, headers
 
@@ -65,6 +66,7 @@ class BackendConnection:
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(WINDOW)
         self._held = b""  # a frame's header that is not whole, or a GOAWAY that is not; or all that is `unread`
+        self.ended = False  # its connection; what is `unread` is the rest
         self.unread = False  # more than one turn's frames came: `receive(b"")` goes on with them
         self._passing = 0  # bytes of the current frame that are h2's
         self.processed = MAX_STREAM_ID  # streams above it were not processed, says its GOAWAY
@@ -191,3 +193,18 @@ class BackendConnection:
     def _goaway(self, payload: bytes) -> None:
         self.accepts = False
         self.processed = min(self.processed, int.from_bytes(payload[:4], "big") & MAX_STREAM_ID)
+
+
+def checked_head(headers: object) -> list[Field]:
+    """An answer's head as `fields_of` gives it, which h2 does not judge in all. Raises BackendFault."""
+    fields = fields_of(headers)
+    try:
+        check_answer(fields)
+    except Malformed as fault:
+        raise BackendFault(str(fault)) from fault
+    return fields
+
+
+def fields_of(headers: object) -> list[Field]:
+    """What h2 has decoded, as bytes."""
+    return [(bytes(name), bytes(value)) for name, value in headers]  # type: ignore[attr-defined]

@@ -60,7 +60,7 @@ class Course:
 
     def _dispatch(self, exchange: Exchange) -> None:
         """Send the request, over a new connection if there is none that takes it. Raises BackendFault."""
-        if self._backend is None or not self._backend.accepts:
+        if self._backend is None or not self._backend.accepts or self._backend.ended:
             if exchange.dials >= ATTEMPTS:
                 raise BackendFault("it takes no request")
             exchange.dials += 1

@@ -198,7 +198,9 @@ class Relay:
     def backend_closed(self, now: float) -> None:
         """Its connection has ended, cleanly or not. What it sent before is judged first, in turns if need be."""
         self._backend_ended = True
-        if not self._backend.unjudged:
+        if self._backend.unjudged:
+            self.pair.goaway(self.pair.closed.last_id, ErrorCode.NO_ERROR)  # what comes now was not processed
+        else:
             self.pair.now = now
             if self.pair.streams and not self.fault:
                 self.fault = "the backend closed its connection"

@@ -145,6 +145,9 @@ class Book:
     def hurried(self) -> bool:
         return self.bridge.hurried
 
+    def wants_turn(self) -> bool:
+        return self.bridge.wants_turn
+
     def wants_client(self) -> bool:
         return self.bridge.wants_client
 

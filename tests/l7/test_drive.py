@@ -209,6 +209,21 @@ def test_half_a_tunnel_is_cut_when_nothing_comes_any_more(stage: Callable[..., S
     assert on.end.end is End.HALF_CLOSE_TIMEOUT
 
 
+def test_the_quiet_before_half_a_tunnel_counts_for_nothing(stage: Callable[..., Stage]) -> None:
+    on = stage(half_close=60.0, idle=600.0)
+    cuts: list[BaseException] = []
+    on.session.cut = cuts.append
+    now = on.sweeper.now()
+    assert on.drive._look(now)
+    on.client.shutdown(socket.SHUT_WR)
+    on.until(lambda: ("client closed",) in on.core.told)
+    assert on.drive._look(now + 100.0)
+    assert on.drive._look(now + 150.0)
+    assert not cuts
+    assert on.drive._look(now + 160.0) is None
+    assert len(cuts) == 1
+
+
 def test_a_client_has_a_while_to_end_after_us(stage: Callable[..., Stage]) -> None:
     on = stage()
     on.core.to_client = b"bye"

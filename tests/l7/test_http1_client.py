@@ -107,3 +107,30 @@ def test_small_chunks_take_turns_and_share_frames() -> None:
     assert b"".join(each.payload for each in seen) == b"x" * 200
     assert turns == -(-600 // ALLOWANCE)
     assert len(seen) <= turns + 1
+
+
+def test_who_has_left_is_asked_for_nothing_more() -> None:
+    book = Book()
+    mine, other = (b"GET / HTTP/1.1\r\nHost: %s.test\r\n\r\n" % name for name in (b"one", b"other"))
+    book.bridge.receive_from_client(other * 20 + mine, book.now)
+    book.bridge.client_closed(book.now)
+    book.pump()
+    assert book.closing()
+    assert not book.backends, "its last request, which nobody waits for, was not begun"
+
+
+def test_a_window_that_opens_lets_all_of_a_body_go() -> None:
+    book = Book()
+    book.send(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
+    book.backend.gives_room = False
+    for _ in range(5):
+        book.send((b"3e8\r\n" + b"x" * 1_000 + b"\r\n") * 73)
+    book.send(b"0\r\n\r\n")
+    assert not book.backend.ended
+
+    def grant() -> None:
+        book.backend.h2.increment_flow_control_window(1 << 24)
+        book.backend.h2.increment_flow_control_window(1 << 24, 1)
+
+    book.do(grant)
+    assert book.backend.ended == [1], "and nothing waits for the next tick"
