@@ -43,8 +43,10 @@ class Bridge(Course):
     def wants_client(self) -> bool:
         """Whether the client is to be read."""
         exchange = self._exchange
-        if exchange is None or self._requests.more:
-            return not self._requests.more
+        if self._requests.more:
+            return False
+        if exchange is None:
+            return True
         return exchange.waiting_bytes <= bounds.MAX_WAITING and len(self._requests) <= bounds.MAX_PIPELINED
 
     @property

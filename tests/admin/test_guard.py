@@ -66,6 +66,14 @@ def call(channel: Any) -> Any:
     return channel.unary_unary("/t/one")(b"x", timeout=DEADLINE)
 
 
+def refused(tmp_path: Path, behaviour: Behaviour, error: Exception) -> Any:
+    """What a caller is told where the method raises."""
+    behaviour.raising = error
+    with serving(tmp_path, behaviour) as channel, pytest.raises(grpc.RpcError) as caught:
+        call(channel)
+    return caught.value
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [(NotThere("it is gone"), grpc.StatusCode.NOT_FOUND), (Unavailable("disk full"), grpc.StatusCode.UNAVAILABLE)],
@@ -73,13 +81,9 @@ def call(channel: Any) -> Any:
 def test_a_refusal_becomes_a_status_that_is_known_as_ours(
     tmp_path: Path, behaviour: Behaviour, error: Exception, code: grpc.StatusCode
 ) -> None:
-    behaviour.raising = error
-    with serving(tmp_path, behaviour) as channel:
-        with pytest.raises(grpc.RpcError) as caught:
-            call(channel)
-        answer: Any = caught.value
-        assert (answer.code(), answer.details()) == (code, str(error))
-        assert (REFUSED, "1") in [tuple(pair) for pair in answer.trailing_metadata()]
+    answer = refused(tmp_path, behaviour, error)
+    assert (answer.code(), answer.details()) == (code, str(error))
+    assert (REFUSED, "1") in [tuple(pair) for pair in answer.trailing_metadata()]
 
 
 @pytest.mark.parametrize(
@@ -94,12 +98,7 @@ def test_a_refusal_becomes_a_status_that_is_known_as_ours(
 def test_programs_are_told_what_a_refusal_is_about(
     tmp_path: Path, behaviour: Behaviour, error: Exception, about: str | None
 ) -> None:
-    behaviour.raising = error
-    with serving(tmp_path, behaviour) as channel:
-        with pytest.raises(grpc.RpcError) as caught:
-            call(channel)
-        answer: Any = caught.value
-        assert dict(answer.trailing_metadata()).get(ABOUT) == about
+    assert dict(refused(tmp_path, behaviour, error).trailing_metadata()).get(ABOUT) == about
 
 
 def test_a_bug_is_logged_and_tells_the_caller_nothing_of_the_inside(

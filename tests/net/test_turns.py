@@ -102,15 +102,21 @@ def test_who_is_gone_is_not_called(turns: Turns) -> None:
     assert names(seen) == "ba"
 
 
+def newcomers(turns: Turns, seen: Seen, what: str) -> list["gevent.Greenlet[..., None]"]:
+    """One for each letter, who has come and waits."""
+
+    def come(letter: str) -> None:
+        turns.wait()
+        noting(seen, letter)()
+
+    coming = [gevent.spawn(come, letter) for letter in what]
+    gevent.sleep(0)
+    return coming
+
+
 def test_newcomers_wait_in_their_greenlets(turns: Turns) -> None:
     seen: Seen = []
-
-    def come(what: str) -> None:
-        turns.wait()
-        noting(seen, what)()
-
-    coming = [gevent.spawn(come, what) for what in "abcd"]
-    gevent.sleep(0)
+    coming = newcomers(turns, seen, "abcd")
     coming[2].kill()
     gevent.joinall(coming)
     assert names(seen) == "abd"
@@ -118,14 +124,8 @@ def test_newcomers_wait_in_their_greenlets(turns: Turns) -> None:
 
 def test_newcomers_and_sessions_take_turns(turns: Turns) -> None:
     seen: Seen = []
-
-    def come(what: str) -> None:
-        turns.wait()
-        noting(seen, what)()
-
     assert turns.take()
-    coming = [gevent.spawn(come, what) for what in "abcdef"]
-    gevent.sleep(0)
+    coming = newcomers(turns, seen, "abcdef")
     for what in "123":
         turns.ask(noting(seen, what))
     gevent.joinall(coming)
