@@ -23,7 +23,7 @@ FORBIDDEN = {("admin", "net"), ("admin", "l7"), ("store", "net"), ("store", "l7"
 ONLY_PURE = {"wire": {"socket", "time", "logging", "gevent", "ssl", "select", "threading", "asyncio", "selectors"}}
 NOT_ON_THE_HUB = {"store": {"gevent"}, "admin": {"gevent"}}
 
-MAX_FILE_LINES = 400
+MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 60
 USUAL_FUNCTION_LINES = 30
 UNUSUAL_SHARE = 0.05  # of all functions may be longer than usual
@@ -115,7 +115,7 @@ def test_functions_are_short() -> None:
 def test_files_are_short() -> None:
     checked = [*sources(), *(ROOT / "tests").rglob("*.py")]
     assert not [str(path) for path in checked if len(path.read_text().splitlines()) > MAX_FILE_LINES]
-    assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 100
+    assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 150
 
 
 def test_tests_mirror_the_files() -> None:
