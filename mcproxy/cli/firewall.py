@@ -8,11 +8,44 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import connected
 from mcproxy.cli.options import config_option, json_option
+from mcproxy.wire.address import is_ip
 from mcproxy.wire.duration import parse_duration
 
 KINDS = {"ip": pb.RULE_KIND_IP, "cidr": pb.RULE_KIND_CIDR, "country": pb.RULE_KIND_COUNTRY}
 
-kind_argument = click.argument("kind", type=click.Choice(list(KINDS)))
+
+def _rule(_context: click.Context, _param: click.Parameter, words: tuple[str, ...]) -> tuple[str, str]:
+    """The kind and the value of a rule; the kind may be left out where the value shows it."""
+    match words:
+        case (kind, value) if kind in KINDS:
+            return kind, value
+        case (kind, _):
+            raise click.UsageError(f'"{kind}" is not a kind of rule; it is one of {", ".join(KINDS)}, or left out')
+        case (value,) if value not in KINDS:
+            return _kind(value), value
+        case _:
+            raise click.UsageError(f"give one VALUE, with its kind ({', '.join(KINDS)}) before it or without")
+
+
+def _kind(value: str) -> str:
+    if is_ip(value):
+        return "ip"
+    if "/" in value:
+        return "cidr"
+    if len(value) == 2 and value.isascii() and value.isalpha():
+        return "country"
+    raise click.UsageError(
+        f'"{value}" is not an address ("192.0.2.1"), a network ("192.0.2.0/24") or a country\'s two letters ("DE")'
+    )
+
+
+def _kinds(_context: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    return [kind for kind in KINDS if kind.startswith(begun)]
+
+
+rule_argument = click.argument(
+    "rule", nargs=-1, required=True, metavar=f"[{'|'.join(KINDS)}] VALUE", callback=_rule, shell_complete=_kinds
+)
 
 
 def _duration(_context: click.Context, _param: click.Parameter, value: str | None) -> float | None:
@@ -54,10 +87,10 @@ def list_(given: Path | None, as_json: bool) -> None:
 @json_option
 @click.option("--ttl", callback=_duration, metavar="DURATION", help='How long, such as "1h". Default: for good.')
 @click.option("--kill", is_flag=True, help="Cut the live connections that the rule matches.")
-@kind_argument
-@click.argument("value")
-def add(given: Path | None, as_json: bool, ttl: float | None, kill: bool, kind: str, value: str) -> None:
+@rule_argument
+def add(given: Path | None, as_json: bool, ttl: float | None, kill: bool, rule: tuple[str, str]) -> None:
     """Refuse connections from VALUE: an address, a network, or a country's two letters."""
+    kind, value = rule
     request = pb.AddFirewallRuleRequest(kind=KINDS[kind], value=value, ttl_seconds=ttl or 0.0, kill=kill)
     with connected(given) as client:
         answer = client.call("AddFirewallRule", request)
@@ -69,10 +102,10 @@ def add(given: Path | None, as_json: bool, ttl: float | None, kill: bool, kind: 
 @firewall.command()
 @config_option
 @json_option
-@kind_argument
-@click.argument("value")
-def remove(given: Path | None, as_json: bool, kind: str, value: str) -> None:
+@rule_argument
+def remove(given: Path | None, as_json: bool, rule: tuple[str, str]) -> None:
     """Remove the rule for VALUE."""
+    kind, value = rule
     with connected(given) as client:
         answer = client.call("RemoveFirewallRule", pb.RemoveFirewallRuleRequest(kind=KINDS[kind], value=value))
     output.emit_done(answer, as_json, f"no longer blocked: {kind} {value}")

@@ -20,6 +20,28 @@ def test_add_list_remove(tmp_path: Path) -> None:
         assert len(control.writer.live.table.firewall) == 3
 
 
+@pytest.mark.parametrize(
+    ("value", "kind", "canonical"),
+    [("203.0.113.9", "ip", "203.0.113.9"), ("2001:DB8::1", "ip", "2001:db8::1"), ("fr", "country", "FR"),
+     ("203.0.113.0/24", "cidr", "203.0.113.0/24"), ("2001:db8::/32", "cidr", "2001:db8::/32")],
+)  # fmt: skip
+def test_the_value_shows_its_kind(tmp_path: Path, value: str, kind: str, canonical: str) -> None:
+    with shell(tmp_path) as (user, _):
+        assert user.ok("firewall", "add", value) == f"blocked {kind} {canonical} (generation 2)\n"
+        assert user.ok("firewall", "remove", value) == f"no longer blocked: {kind} {value} (generation 3)\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["nonsense"], '"nonsense" is not an address'), (["cdir", "10.0.0.0/8"], '"cdir" is not a kind of rule'),
+     (["ip"], "give one VALUE"), (["ip", "192.0.2.1", "192.0.2.2"], "give one VALUE"), ([], "VALUE")],
+)  # fmt: skip
+def test_a_rule_that_is_not_one(tmp_path: Path, words: list[str], told: str) -> None:
+    with shell(tmp_path) as (user, _):
+        assert told in user.fails(2, "firewall", "add", *words)
+        assert told in user.fails(2, "firewall", "remove", *words)
+
+
 def test_a_rule_for_good_still_kills(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, _):
         told = user.ok("firewall", "add", "ip", "192.0.2.1", "--ttl", "1h", "--kill")
