@@ -6,14 +6,10 @@ signals around it.
 
 import gc
 import logging
-import os
 import resource
 import signal
-import ssl
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import gevent
 
@@ -21,23 +17,25 @@ from mcproxy import __version__
 from mcproxy import log as log_lines
 from mcproxy.admin.errors import bind_failure
 from mcproxy.admin.server import AdminError
-from mcproxy.config import Config, Problem
-from mcproxy.control import Control, HubPlane
+from mcproxy.certificates.contexts import Contexts
+from mcproxy.certificates.surveyor import Surveyor
+from mcproxy.check import ONE_PROCESS
+from mcproxy.config import Config
+from mcproxy.control import Control
+from mcproxy.desk import HubPlane
+from mcproxy.geoip import GeoIP, GeoIPError
 from mcproxy.journal import ConnectionLog
-from mcproxy.l7.contexts import Contexts
 from mcproxy.l7.terminate import PROTOCOLS, Terminator
 from mcproxy.log import Sink
-from mcproxy.model import UNIX_PREFIX, Connection, Exchanges, Origin
+from mcproxy.model import Connection, Exchanges, Origin
 from mcproxy.net.census import Census
+from mcproxy.net.door import Door
 from mcproxy.net.pulse import Pulse
 from mcproxy.net.shared import Shared, Timeouts
-from mcproxy.net.worker import Door, Worker
+from mcproxy.net.worker import Worker
 from mcproxy.notify import Inherited, Notifier
-from mcproxy.policy import certificates
-from mcproxy.policy.geoip import GeoIP, GeoIPError
 from mcproxy.policy.limits import Limits
 from mcproxy.store.errors import StoreError
-from mcproxy.surveyor import Surveyor
 from mcproxy.table import Live, Table
 
 STATUS_INTERVAL = 10.0  # seconds between two status lines for the service manager
@@ -47,7 +45,6 @@ log = logging.getLogger(__name__)
 
 
 SURVEY_SECONDS = 86_400.0  # between two looks at how long certificates are good for; they are warned of for 14 days
-ONE_PROCESS = "workers = {}: this version runs one process"
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -275,87 +272,6 @@ class _Signals:
 
 def _exit_now() -> None:
     raise SystemExit(1)
-
-
-def check_files(config: Config) -> Iterator[Problem]:
-    """What is wrong with the files that the configuration names, but for those of the seed's routes."""
-    if config.firewall.geoip_db:
-        try:
-            GeoIP.open(config.firewall.geoip_db).close()
-        except GeoIPError as error:
-            yield Problem("firewall.geoip_db", str(error))
-    if config.grpc:
-        yield from _check_pair("grpc.tls", config.grpc.tls_cert, config.grpc.tls_key)
-        yield from _check_pair("grpc.client", config.grpc.client_cert, config.grpc.client_key)
-        yield from _check_ca("grpc.client_ca", config.grpc.client_ca)
-        yield from _check_ca("grpc.server_ca", config.grpc.server_ca)
-
-
-def check_places(config: Config) -> Iterator[Problem]:
-    """What would keep a start from making its database and its socket."""
-    database = Path(config.database.path)
-    if database.is_dir():
-        yield Problem("database.path", f"{database} is a folder; name a file in it")
-    else:
-        yield from _check_folder("database.path", database.parent)
-        if database.exists() and not os.access(database, os.R_OK | os.W_OK):
-            yield Problem("database.path", f"{database} can't be read and written by this user")
-    if config.grpc and config.grpc.addr.startswith(UNIX_PREFIX) and not _runtime_directory(config):
-        yield from _check_folder("grpc.addr", Path(config.grpc.addr.removeprefix(UNIX_PREFIX)).parent)
-
-
-def _runtime_directory(config: Config) -> Path | None:
-    """The admin socket's folder, where it isn't there because systemd makes it at the start (RuntimeDirectory)."""
-    folder = Path(config.grpc.addr.removeprefix(UNIX_PREFIX)).parent if config.grpc else Path()
-    return folder if folder.parent == Path("/run") and not folder.exists() else None
-
-
-def _check_folder(key: str, folder: Path) -> Iterator[Problem]:
-    if not folder.is_dir():
-        yield Problem(key, f"there is no folder {folder}: make it, for mcproxy's user to write in")
-    elif not os.access(folder, os.W_OK | os.X_OK):
-        yield Problem(key, f"this user can't write in the folder {folder}")
-
-
-def check_seed_files(config: Config) -> Iterator[Problem]:
-    """What is wrong with the files of the seed's routes, which matter until the database is seeded."""
-    yield from (problem for problem, serious in _check_certificates(config) if serious)
-
-
-def check_warnings(config: Config) -> Iterator[Problem]:
-    """What `mcproxy check` tells of beside that: it works, but not as one would wish, or not for long."""
-    if config.proxy.workers != 1:
-        yield Problem("proxy.workers", ONE_PROCESS.format(config.proxy.workers))
-    if folder := _runtime_directory(config):
-        yield Problem("grpc.addr", f"there is no {folder} yet; systemd makes it at the start, without it you have to")
-    yield from (problem for problem, serious in _check_certificates(config) if not serious)
-
-
-def _check_certificates(config: Config) -> Iterator[tuple[Problem, bool]]:
-    """What is to be told about the l7 routes' files, and whether it keeps them from working."""
-    for i, section in enumerate(config.listeners):
-        places = {route.hostname: j for j, route in enumerate(section.routes)}
-        for hostname, finding in certificates.survey([route.route() for route in section.routes], time.time()):
-            key = f"listeners[{i}].routes[{places[hostname]}].{finding.key}"
-            yield Problem(key, finding.message), finding.problem
-
-
-def _check_pair(prefix: str, certificate: str, private_key: str) -> Iterator[Problem]:
-    if not certificate:
-        return
-    try:
-        certificates.tried(certificate, private_key)
-    except certificates.Unusable as error:
-        yield Problem(prefix + error.key.removeprefix("tls"), str(error))
-
-
-def _check_ca(key: str, path: str) -> Iterator[Problem]:
-    if not path:
-        return
-    try:
-        certificates.trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
-    except certificates.Unusable as error:
-        yield Problem(key, str(error))
 
 
 def _limits(config: Config) -> Limits:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from gevent import sleep, spawn_raw
 from gevent.hub import get_hub
 
-from mcproxy.net.worker import Door
+from mcproxy.net.door import Door
 from tests.peers import DEADLINE, is_reset
 
 T = TypeVar("T")

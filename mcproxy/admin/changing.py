@@ -11,9 +11,9 @@ from mcproxy.admin.mutations import Decision, only_listener
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import DataPlane, RouteRefused
 from mcproxy.admin.writer import LOCK_WAIT, Outcome, Writer
+from mcproxy.change import Change
 from mcproxy.model import FirewallRule, Route, RuleKind
 from mcproxy.store import history
-from mcproxy.store.change import Change
 from mcproxy.table import Table
 
 LEVELS = ("debug", "info", "warning", "error")

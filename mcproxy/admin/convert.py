@@ -11,10 +11,10 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import CertificateStatus, ConnectionEvent, ConnectionInfo, EventKind, GeoipStatus, RouteProblem
 from mcproxy.admin.plane import ListenerStatus as PlaneListener
 from mcproxy.admin.plane import RouteCounters as PlaneRoute
+from mcproxy.change import Key, What
 from mcproxy.config import ListenerSection, RouteSection
 from mcproxy.model import FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.policy import firewall
-from mcproxy.store.change import Key, What
 from mcproxy.store.history import Revision
 from mcproxy.wire import address, name
 

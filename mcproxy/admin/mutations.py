@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mcproxy.admin.errors import AlreadyThere, InvalidField, NotThere, TooMany
+from mcproxy.change import Change, Key, Value, What, current, listener_key, route_key, rule_key
 from mcproxy.model import FirewallRule, Listener, Route, RuleKind
-from mcproxy.store.change import Change, Key, Value, What, current, listener_key, route_key, rule_key
 from mcproxy.table import Table
 
 MAX_LISTENERS = 1_000  # each is a descriptor or two, of the 1,024 that a process has where nobody raised the limit

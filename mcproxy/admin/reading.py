@@ -15,10 +15,10 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import DataPlane
 from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
+from mcproxy.change import What
 from mcproxy.model import Reason
 from mcproxy.policy.networks import pack
 from mcproxy.store import history, listing, records, schema, snapshot
-from mcproxy.store.change import What
 from mcproxy.store.diff import Seed, differences
 
 MAX_DIFFERENCES = 1_000  # in one answer, some 500 kB

@@ -23,9 +23,9 @@ from mcproxy.admin.guard import MAX_STREAMS, Guard
 from mcproxy.admin.pb import admin_pb2
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.admin.service import Service
+from mcproxy.certificates import judge
 from mcproxy.config import GrpcSection
 from mcproxy.model import UNIX_PREFIX
-from mcproxy.policy import certificates
 
 MAX_CALLS = 16 + MAX_STREAMS  # threads, and calls at once; the database has as many connections for those not streaming
 MAX_REQUEST = 64 << 10  # bytes; the longest sensible request is a route with four paths of 4 kB
@@ -164,8 +164,8 @@ class _Certificates:
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         try:
-            certificates.tried(self._config.tls_cert, self._config.tls_key)
-        except certificates.Unusable as error:
+            judge.tried(self._config.tls_cert, self._config.tls_key)
+        except judge.Unusable as error:
             raise AdminError(f"grpc.{error.key}: {error}") from error
         key, certificate = (Path(file).read_bytes() for file in (self._config.tls_key, self._config.tls_cert))
         ca = Path(self._config.client_ca).read_bytes() if self._config.client_ca else None

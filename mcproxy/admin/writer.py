@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from mcproxy.admin.errors import Busy, Overtaken, Unready, bind_failure
 from mcproxy.admin.mutations import Decision
 from mcproxy.admin.plane import DataPlane, PlaneBusy
+from mcproxy.change import Change, Origin, next_table
 from mcproxy.model import FirewallRule, Listener
-from mcproxy.store.change import Change, Origin, next_table
 from mcproxy.store.store import Store
 from mcproxy.table import Live, Table
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
+from mcproxy.change import Value, What
 from mcproxy.cli import output
 from mcproxy.cli.options import config_option, fail, find_config, json_option, load_config
 from mcproxy.store import records, snapshot
-from mcproxy.store.change import Value, What
 from mcproxy.store.diff import Difference, differences
 from mcproxy.store.errors import StoreError
 from mcproxy.store.store import read_table

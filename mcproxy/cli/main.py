@@ -28,7 +28,8 @@ def server(given: Path | None) -> None:
     _end_clean_when_told()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before grpc is loaded: its own lines would mix with the log
     config = load_config(path)
-    from mcproxy.app import StartError, check_files, serve  # noqa: PLC0415 - the other commands do without gevent
+    from mcproxy.app import StartError, serve  # noqa: PLC0415 - the other commands do without gevent
+    from mcproxy.check import check_files  # noqa: PLC0415
 
     fail_for(path, check_files(config))
     try:
@@ -50,7 +51,7 @@ def check(given: Path | None) -> None:
     """Validate the configuration file and what it points to. Starts nothing."""
     path = find_config(given)
     config = load_config(path)
-    from mcproxy.app import check_files, check_places, check_seed_files, check_warnings  # noqa: PLC0415
+    from mcproxy.check import check_files, check_places, check_seed_files, check_warnings  # noqa: PLC0415
 
     fail_for(path, (*check_files(config), *check_places(config), *check_seed_files(config)))
     for warning in check_warnings(config):

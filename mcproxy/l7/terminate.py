@@ -10,8 +10,8 @@ import ssl
 import time
 from collections.abc import Callable
 
+from mcproxy.certificates.contexts import Contexts
 from mcproxy.l7 import tls
-from mcproxy.l7.contexts import Contexts
 from mcproxy.l7.core import Core, Record
 from mcproxy.l7.drive import Drive
 from mcproxy.l7.http1 import Bridge

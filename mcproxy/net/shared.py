@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from mcproxy.geoip import GeoIP
 from mcproxy.model import Connection, End
 from mcproxy.net.crew import Crew
 from mcproxy.net.pipes import Pipes
 from mcproxy.net.sweep import Sweeper
 from mcproxy.net.turns import Turns
-from mcproxy.policy.geoip import GeoIP
 from mcproxy.policy.limits import Limits
 from mcproxy.stats import Stats
 from mcproxy.table import Live

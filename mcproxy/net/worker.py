@@ -1,16 +1,13 @@
 """The data path of one process: its listeners, its sessions, and what they share.
 
-Everything here happens on the hub's thread. Whoever is on another thread goes through `Door`, the only one there is.
+Everything here happens on the hub's thread. Another thread goes through `net.door.Door`, its only way in.
 """
 
 import errno
 import logging
 import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from socket import socket
-from typing import Any, TypeVar
 
 from gevent import sleep
 from gevent.hub import get_hub
@@ -21,45 +18,11 @@ from mcproxy.net.session import Cut, Session
 from mcproxy.net.shared import Shared
 from mcproxy.table import Table
 
-T = TypeVar("T")
-
 log = logging.getLogger(__name__)
 
 SPARE_TALLIES = 1000  # tallies of routes that are gone, kept until there are as many again as routes
 CUT_GRACE = 2.0  # seconds for sessions that were cut to close what they hold
 DRAIN_CHECK = 0.05  # seconds between two looks at whether the last session has ended
-
-
-class Door:
-    """Calls from native threads to the hub's: the only way in (`run_callback_threadsafe`)."""
-
-    def __init__(self) -> None:
-        """To be made on the hub's thread."""
-        self._loop = get_hub().loop
-        self._thread = threading.get_ident()
-
-    def call(self, function: Callable[..., T], *args: Any, timeout: float = 5.0) -> T:
-        """Run `function` on the hub and return what it returns. It must not wait.
-
-        Raises what it raises, and TimeoutError where the hub did not get to it in `timeout` seconds.
-        """
-        if threading.get_ident() == self._thread:
-            return function(*args)
-        future: Future[T] = Future()
-
-        def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(function(*args))
-            except BaseException as error:  # noqa: BLE001 - whoever called gets it
-                future.set_exception(error)
-
-        self._loop.run_callback_threadsafe(run)
-        try:
-            return future.result(timeout)
-        finally:
-            future.cancel()
 
 
 class Worker:

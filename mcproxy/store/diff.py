@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mcproxy.change import Key, Value, table_values, values
 from mcproxy.model import FirewallRule
-from mcproxy.store.change import Key, Value, table_values, values
 from mcproxy.store.store import Pair
 from mcproxy.table import Table
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import and_, or_, select
 
+from mcproxy.change import Change, Key, Value, What, current
 from mcproxy.model import FirewallRule
-from mcproxy.store.change import Change, Key, Value, What, current
 from mcproxy.store.records import AUDIT, from_json
 from mcproxy.store.store import Store
 from mcproxy.table import Table

@@ -6,8 +6,8 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.sql.expression import Executable
 
+from mcproxy.change import What
 from mcproxy.model import FirewallRule, Listener, Route
-from mcproxy.store.change import What
 from mcproxy.store.records import AUDIT, RECORDS, ROUTES, RULES
 from mcproxy.store.store import Store
 

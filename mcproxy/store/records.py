@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from sqlalchemy import TableClause, column, table
 
+from mcproxy.change import Key, Value, What
 from mcproxy.model import FirewallRule, Listener, Mode, Route, RuleKind
-from mcproxy.store.change import Key, Value, What
 from mcproxy.wire.address import parse_backend
 
 Row = Mapping[str, Any]

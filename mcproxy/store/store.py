@@ -19,9 +19,9 @@ import dataset
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.sql.expression import Executable
 
+from mcproxy.change import Change, Origin, What, values
 from mcproxy.model import FirewallRule, Listener, Route
 from mcproxy.store import schema, sqlite
-from mcproxy.store.change import Change, Origin, What, values
 from mcproxy.store.errors import Conflict, Unavailable
 from mcproxy.store.records import AUDIT, RECORDS, ROUTES, RULES, to_json
 from mcproxy.table import Table

@@ -8,8 +8,8 @@ import pytest
 from mcproxy.admin.changing import LEVELS
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import CertificateStatus, ConnectionInfo, GeoipStatus, PlaneBusy, PlaneStopping, RouteRefused
+from mcproxy.change import table_values
 from mcproxy.store import history
-from mcproxy.store.change import table_values
 from tests.control_plane import DEADLINE, Control, running
 
 

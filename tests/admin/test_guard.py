@@ -13,7 +13,7 @@ import pytest
 from mcproxy.admin.errors import AlreadyThere, InvalidField, NotThere
 from mcproxy.admin.guard import ABOUT, LONG, REFUSED, Guard, who
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.store.change import What
+from mcproxy.change import What
 from mcproxy.store.errors import Unavailable
 from tests.control_plane import DEADLINE
 from tests.peers import until

@@ -3,8 +3,8 @@ import pytest
 from mcproxy.admin import mutations
 from mcproxy.admin.errors import AlreadyThere, InvalidField, NotThere, Refusal, TooMany
 from mcproxy.admin.mutations import Decision
+from mcproxy.change import next_table, table_values
 from mcproxy.model import FirewallRule, Listener, RuleKind
-from mcproxy.store.change import next_table, table_values
 from mcproxy.table import Table
 from tests.control_plane import RULES, SEED, route
 

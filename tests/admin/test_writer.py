@@ -11,9 +11,9 @@ from mcproxy.admin import mutations
 from mcproxy.admin.errors import AlreadyThere, Busy, Overtaken, Unready
 from mcproxy.admin.plane import PlaneBusy
 from mcproxy.admin.writer import Writer
+from mcproxy.change import Change, table_values
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history
-from mcproxy.store.change import Change, table_values
 from mcproxy.store.errors import Unavailable
 from mcproxy.store.store import Store
 from mcproxy.table import Table

@@ -16,9 +16,9 @@ from typing import IO
 
 from mcproxy.admin import mutations
 from mcproxy.admin.writer import Writer
+from mcproxy.change import Key, table_values
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history, sqlite
-from mcproxy.store.change import Key, table_values
 from mcproxy.store.records import to_json
 from mcproxy.store.store import Store
 from tests.control_plane import FakePlane, make_writer, route, store_at

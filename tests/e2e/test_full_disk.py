@@ -9,7 +9,7 @@ import pytest
 
 from mcproxy.admin import mutations
 from mcproxy.admin.writer import Writer
-from mcproxy.store.change import table_values
+from mcproxy.change import table_values
 from mcproxy.store.errors import Unavailable
 from mcproxy.store.store import Store
 from tests.control_plane import FakePlane, make_writer, route, store_at

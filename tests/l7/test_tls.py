@@ -12,8 +12,8 @@ import gevent
 import pytest
 from gevent.hub import get_hub
 
+from mcproxy.certificates.contexts import client_context, server_context
 from mcproxy.l7 import tls
-from mcproxy.l7.contexts import client_context, server_context
 from mcproxy.l7.tls import Lost, Stream, TLSStream
 from mcproxy.model import Backend, Mode, Route
 from mcproxy.net.raw import READ, WRITE, RawSocket

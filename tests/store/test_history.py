@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from mcproxy.change import Change, Origin, listener_key, next_table, route_key, rule_key, table_values
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history
-from mcproxy.store.change import Change, Origin, listener_key, next_table, route_key, rule_key, table_values
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 from tests.control_plane import SEED, route, store_at

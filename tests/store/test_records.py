@@ -1,7 +1,7 @@
 import pytest
 
+from mcproxy.change import Key, Value, What, listener_key, route_key, rule_key
 from mcproxy.model import Backend, FirewallRule, Listener, Mode, Route, RuleKind
-from mcproxy.store.change import Key, Value, What, listener_key, route_key, rule_key
 from mcproxy.store.records import RECORDS, from_json, to_json
 
 FULL = Route(

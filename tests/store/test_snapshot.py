@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mcproxy.change import Change, Origin, route_key, table_values
 from mcproxy.store import snapshot, sqlite
-from mcproxy.store.change import Change, Origin, route_key, table_values
 from mcproxy.store.errors import Exists, NotOurs, StoreError, Unavailable
 from mcproxy.store.store import Store, read_table
 from tests.control_plane import DEADLINE, route, store_at

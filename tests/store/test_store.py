@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mcproxy.change import Change, Origin, listener_key, route_key, rule_key, table_values
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import listing
-from mcproxy.store.change import Change, Origin, listener_key, route_key, rule_key, table_values
 from mcproxy.store.errors import Conflict, Unavailable
 from mcproxy.store.store import Store, read_table
 from mcproxy.table import Table

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import trustme
 
+from mcproxy.certificates.surveyor import Surveyor
 from mcproxy.model import Backend, Listener, Mode, Route
-from mcproxy.surveyor import Surveyor
 from mcproxy.table import Table
 from tests.hub import messages
 from tests.peers import until

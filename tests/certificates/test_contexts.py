@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from mcproxy.l7.contexts import SPARE_CONTEXTS, TICKET_KEY_SECONDS, Contexts, client_context
+from mcproxy.certificates.contexts import SPARE_CONTEXTS, TICKET_KEY_SECONDS, Contexts, client_context
 from mcproxy.model import Backend, Mode, Reason, Refused, Route
 from tests.peers import Authority
 

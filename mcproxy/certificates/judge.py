@@ -1,8 +1,8 @@
 """Certificates of l7 routes: what a chain and its key are good for, and until when; and the CAs of their backends.
 
 `load` reads the two files and says what is in them, or why they can't be used; `findings` judges what was loaded for a
-route and a moment; `judge` looks at the file of CAs too. `mcproxy check`, the admin API, the start and every reload ask
-the same questions here, and each answer is a sentence that names the file and what to do.
+route and a moment; `route_findings` looks at the file of CAs too. `mcproxy check`, the admin API, the start and every
+reload ask the same questions here, and each answer is a sentence that names the file and what to do.
 
 `known` and `ca_problem` remember what a file holds, be it good or bad, until its `_stamp` changes. That a file could
 not be read says nothing of what it holds, and ends without the file changing: that is asked again each time.
@@ -275,7 +275,7 @@ def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Fi
         )
 
 
-def judge(route: Route, read: Certificate | Finding, now: float) -> Iterator[Finding]:
+def route_findings(route: Route, read: Certificate | Finding, now: float) -> Iterator[Finding]:
     """What is to be told about the files of one l7 route by themselves; `read` is what is `known` of its pair."""
     if isinstance(read, Finding):
         yield read
@@ -301,7 +301,7 @@ def survey(routes: Iterable[Route], now: float, about: str = "") -> Iterator[tup
         if isinstance(read, Certificate):
             loaded[route.hostname] = read
         if about in ("", route.hostname):
-            for finding in judge(route, read, now):
+            for finding in route_findings(route, read, now):
                 yield route.hostname, finding
     yield from coalescing(loaded, hostnames, about)
 

@@ -22,8 +22,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from mcproxy.certificates.judge import Certificate, Unusable, fill, findings, load, trust
 from mcproxy.model import Reason, Refused, Route
-from mcproxy.policy.certificates import Certificate, Unusable, fill, findings, load, trust
 from mcproxy.wire.name import InvalidName, normalise
 
 log = logging.getLogger(__name__)

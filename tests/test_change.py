@@ -2,8 +2,7 @@ import pickle
 
 import pytest
 
-from mcproxy.model import FirewallRule, Listener, RuleKind
-from mcproxy.store.change import (
+from mcproxy.change import (
     FEW_RULES,
     Change,
     Key,
@@ -14,6 +13,7 @@ from mcproxy.store.change import (
     rule_key,
     table_values,
 )
+from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.table import Table
 from tests.control_plane import RULES, SEED, route
 

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 
-from mcproxy.policy import certificates
+from mcproxy.certificates import judge
 from mcproxy.table import Table
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Surveyor:
         now = time.time()
         lasting: set[int] = set()
         for addr, listener in table.listeners.items():
-            for hostname, finding in certificates.survey(listener.routes.values(), now):
+            for hostname, finding in judge.survey(listener.routes.values(), now):
                 if finding.lasting:
                     lasting.add(told := hash((addr, hostname, finding.message)))
                     if told in self._told:

@@ -12,8 +12,8 @@ from pathlib import Path
 import maxminddb
 import pytest
 
-from mcproxy.policy import geoip
-from mcproxy.policy.geoip import GeoIP, GeoIPError
+from mcproxy import geoip
+from mcproxy.geoip import GeoIP, GeoIPError
 from mcproxy.policy.networks import pack
 from tests.policy.databases import located, write_database
 

@@ -14,8 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
 )
 
-from mcproxy.model import Backend, Mode, Route
-from mcproxy.policy.certificates import (
+from mcproxy.certificates.judge import (
     Certificate,
     Finding,
     Unreadable,
@@ -24,14 +23,15 @@ from mcproxy.policy.certificates import (
     coalescing,
     fill,
     findings,
-    judge,
     known,
     load,
+    route_findings,
     survey,
     tried,
     trust,
 )
-from tests.policy.pairs import BORN, DIES, Disk, Key, write_pair
+from mcproxy.model import Backend, Mode, Route
+from tests.certificates.pairs import BORN, DIES, Disk, Key, write_pair
 
 DAY = 86_400.0
 Issue = Callable[..., tuple[str, str]]
@@ -162,7 +162,8 @@ def test_the_file_of_a_backends_ca_is_judged_too(issue: Issue, tmp_path: Path) -
 
     def told() -> list[tuple[bool, str, str]]:
         return [
-            (finding.problem, finding.key, str(finding)) for finding in judge(route, known(route), BORN.timestamp())
+            (finding.problem, finding.key, str(finding))
+            for finding in route_findings(route, known(route), BORN.timestamp())
         ]
 
     assert told() == [(True, "backend_ca", f"{ca} can't be read: No such file or directory; check its path")]

@@ -1,0 +1,42 @@
+"""The border between native threads and the hub: one door, and nothing else passes."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from gevent.hub import get_hub
+
+T = TypeVar("T")
+
+
+class Door:
+    """Calls from native threads to the hub's: the only way in (`run_callback_threadsafe`)."""
+
+    def __init__(self) -> None:
+        """To be made on the hub's thread."""
+        self._loop = get_hub().loop
+        self._thread = threading.get_ident()
+
+    def call(self, function: Callable[..., T], *args: Any, timeout: float = 5.0) -> T:
+        """Run `function` on the hub and return what it returns. It must not wait.
+
+        Raises what it raises, and TimeoutError where the hub did not get to it in `timeout` seconds.
+        """
+        if threading.get_ident() == self._thread:
+            return function(*args)
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function(*args))
+            except BaseException as error:  # noqa: BLE001 - whoever called gets it
+                future.set_exception(error)
+
+        self._loop.run_callback_threadsafe(run)
+        try:
+            return future.result(timeout)
+        finally:
+            future.cancel()

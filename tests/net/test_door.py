@@ -1,0 +1,40 @@
+"""The border between threads and the hub: what a call returns, raises, and when it gives up."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from gevent.hub import get_hub
+
+from tests.hub import HubThread, paused
+
+
+def test_a_call_runs_on_the_hubs_thread(hub: HubThread) -> None:
+    there = hub.call(threading.get_ident)
+    assert there != threading.get_ident()
+    assert hub.call(get_hub) is hub.call(get_hub)
+
+
+def test_a_call_returns_what_it_returns_and_raises_what_it_raises(hub: HubThread) -> None:
+    assert hub.door.call(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        hub.door.call(divmod, 7, 0)
+
+
+def test_from_the_hubs_own_thread_it_is_a_plain_call(hub: HubThread) -> None:
+    assert hub.call(lambda: hub.door.call(divmod, 7, 2)) == (3, 1)
+
+
+def test_a_hub_that_does_not_come_is_not_waited_for(hub: HubThread) -> None:
+    ran: list[int] = []
+    with paused(hub.door), pytest.raises(TimeoutError):
+        hub.door.call(ran.append, 1, timeout=0.05)
+    hub.call(int)
+    assert not ran, "who was told that it failed must not find it done later"
+
+
+def test_many_threads_may_call_at_once(hub: HubThread) -> None:
+    seen: list[int] = []
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda i: hub.call(seen.append, i), range(500))) == [None] * 500
+    assert sorted(seen) == list(range(500))
