@@ -19,8 +19,10 @@ MAX_NAME_BYTES = 253  # RFC 1035, 2.3.4: 255 octets on the wire, of which two ar
 MAX_LABEL_BYTES = 63  # RFC 1035, 2.3.4
 MAX_SHOWN = 80  # characters of a bad name in a message: enough to recognise it, too few to flood a log
 
-_LABEL = rf"(?!-)[a-z0-9_-]{{1,{MAX_LABEL_BYTES}}}+(?<!-)"
-_is_host_name = re.compile(rf"(?:{_LABEL}\.)*+(?![0-9]+\Z){_LABEL}").fullmatch
+# `re` is quick with a literal dot straight after the repetition, so the look-behind for a hyphen comes after the dot.
+# No possessive quantifiers, which would spare the backtracking: Python 3.11.0 to 3.11.4 match them wrongly (gh-106052).
+_LABEL = rf"[a-z0-9_][a-z0-9_-]{{0,{MAX_LABEL_BYTES - 1}}}"
+_is_host_name = re.compile(rf"(?:{_LABEL}\.(?<!-\.))*(?![0-9]+\Z){_LABEL}(?<!-)").fullmatch
 _foreign_character = re.compile(r"[^a-z0-9_.-]").search
 
 

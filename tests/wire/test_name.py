@@ -1,5 +1,8 @@
 """One form for every spelling of a name, and a reason for everything that is no name."""
 
+import itertools
+import string
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -124,3 +127,47 @@ LABELS = st.from_regex(r"[a-z0-9_]([a-z0-9_-]{0,20}[a-z0-9_])?", fullmatch=True)
 @given(st.lists(LABELS, min_size=1, max_size=8).filter(lambda labels: not labels[-1].isdigit()))
 def test_any_labels_make_a_name(labels: list[str]) -> None:
     assert normalise(".".join(labels).upper()) == ".".join(labels)
+
+
+def is_host_name(name: str) -> bool:
+    """The rule for ASCII in lower case, character by character: no regular expression decides here."""
+    if len(name) > MAX_NAME_BYTES:
+        return False
+    label, only_digits = "", True
+    for character in name + ".":
+        if character != ".":
+            if character not in string.ascii_lowercase + string.digits + "_-":
+                return False
+            label += character
+            continue
+        if not 0 < len(label) <= MAX_LABEL_BYTES or label[0] == "-" or label[-1] == "-":
+            return False
+        only_digits = all(each in string.digits for each in label)
+        label = ""
+    return not only_digits
+
+
+def is_normal(name: str) -> bool:
+    try:
+        return normalise(name) == name
+    except InvalidName:
+        return False
+
+
+def test_every_short_name_is_judged_by_the_rule() -> None:
+    """Possessive quantifiers, wrong in Python 3.11.0 to 3.11.4, had `a1` refused and `-a` pass there (gh-106052)."""
+    short = ("".join(letters) for size in range(7) for letters in itertools.product("a1-._", repeat=size))
+    assert not [name for name in short if is_normal(name) != is_host_name(name)]
+
+
+NEAR_LABELS = st.one_of(
+    st.text("a1-_", max_size=4),
+    st.text("z09-_", min_size=MAX_LABEL_BYTES - 2, max_size=MAX_LABEL_BYTES + 1),
+    st.text(string.printable, max_size=3).map(str.lower),
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(NEAR_LABELS, max_size=6).map(".".join))
+def test_any_name_is_judged_by_the_rule(name: str) -> None:
+    assert is_normal(name) == is_host_name(name)
