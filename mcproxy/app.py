@@ -27,7 +27,7 @@ from mcproxy.geoip import GeoIP, GeoIPError
 from mcproxy.journal import ConnectionLog
 from mcproxy.l7.terminate import PROTOCOLS, Terminator
 from mcproxy.log import Sink
-from mcproxy.model import Connection, Exchanges, Origin
+from mcproxy.model import Connection, Exchanges, Origin, counted
 from mcproxy.net.census import Census
 from mcproxy.net.door import Door
 from mcproxy.net.pulse import Pulse
@@ -122,7 +122,7 @@ class App:
 
     def _summary(self) -> str:
         shared = self.worker.shared
-        return f"{len(shared.sessions)} connections open, generation {shared.live.table.generation}"
+        return f"{counted(len(shared.sessions), 'connection')} open, generation {shared.live.table.generation}"
 
     def _listen(self, table: Table) -> None:
         """Take every address, then make the seed durable, then accept. Raises StartError.

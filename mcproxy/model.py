@@ -13,6 +13,11 @@ from typing import NamedTuple, Protocol
 UNIX_PREFIX = "unix:"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things in words: "1 route", "2 routes"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 class Mode(StrEnum):
     """What a route does with the connection."""
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcproxy.model import Backend, Reason, Refused
+from mcproxy.model import Backend, Reason, Refused, counted
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,7 @@ def test_refusal_names_its_reason_and_detail() -> None:
     assert str(Refused(Reason.HELLO_MALFORMED, "extension 10 exceeds its list")) == (
         "hello_malformed: extension 10 exceeds its list"
     )
+
+
+def test_one_thing_is_not_several() -> None:
+    assert [counted(count, "route") for count in (0, 1, 2)] == ["0 routes", "1 route", "2 routes"]

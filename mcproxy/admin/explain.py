@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mcproxy.admin.plane import Serving
-from mcproxy.model import FirewallRule, Mode, Reason, Refused, Route
+from mcproxy.model import FirewallRule, Mode, Reason, Refused, Route, counted
 from mcproxy.policy import firewall, routing
 from mcproxy.policy.networks import unpack
 from mcproxy.table import Table
@@ -93,7 +93,8 @@ def _walk(table: Table, plane: Asked, addr: str, sni: str, packed: bytes) -> Ite
     compiled = table.listeners[addr]
     settings = compiled.listener
     header = " behind the PROXY protocol" if settings.proxy_protocol else ""
-    yield Step("listener", True, f"{addr}{header}, {len(compiled.routes)} routes, generation {table.generation}")
+    routes = counted(len(compiled.routes), "route")
+    yield Step("listener", True, f"{addr}{header}, {routes}, generation {table.generation}")
     yield _limit("connection limits", plane.would_enter(addr, settings.max_connections), f"in all and on {addr}")
     yield from _firewall(table, plane.country, packed)
     yield _limit("address limits", plane.would_admit(packed), f"for {unpack(packed)}")

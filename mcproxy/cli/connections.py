@@ -8,7 +8,20 @@ import click
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import connected
+from mcproxy.cli.columns import Column
 from mcproxy.cli.options import config_option, json_option
+
+_COLUMNS = (
+    Column("ID"),
+    Column("LISTENER", rank=4),
+    Column("CLIENT", least=21),  # an IPv4 address is whole
+    Column("SNI"),
+    Column("BACKEND", rank=3),
+    Column("STATE"),
+    Column("AGE", rank=1),
+    Column("RECEIVED", rank=2),
+    Column("SENT", rank=2),
+)
 
 
 @click.group()
@@ -41,8 +54,7 @@ def list_(given: Path | None, as_json: bool) -> None:
         )
         for each in found
     ]
-    columns = ("ID", "LISTENER", "CLIENT", "SNI", "BACKEND", "STATE", "AGE", "RECEIVED", "SENT")
-    output.emit_table(columns, rows, "No connections.")
+    output.emit_table(_COLUMNS, rows, "No connections.")
 
 
 @connections.command()

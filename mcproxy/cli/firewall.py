@@ -8,6 +8,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import connected
 from mcproxy.cli.options import config_option, json_option
+from mcproxy.model import counted
 from mcproxy.wire.address import is_ip
 from mcproxy.wire.duration import parse_duration
 
@@ -95,7 +96,7 @@ def add(given: Path | None, as_json: bool, ttl: float | None, kill: bool, rule: 
     with connected(given) as client:
         answer = client.call("AddFirewallRule", request)
     until = f" until {output.moment(answer.rule.expires_at)}" if answer.rule.expires_at else ""
-    cut = f", {answer.killed} connections cut" if kill else ""
+    cut = f", {counted(answer.killed, 'connection')} cut" if kill else ""
     output.emit_done(answer, as_json, f"blocked {kind} {answer.rule.value}{until}{cut}")
 
 

@@ -8,6 +8,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import connected
 from mcproxy.cli.options import config_option, json_option
+from mcproxy.model import counted
 
 
 @click.group()
@@ -65,4 +66,4 @@ def remove(given: Path | None, as_json: bool, addr: str) -> None:
     """Stop listening on ADDR and remove its routes. Live connections go on."""
     with connected(given) as client:
         answer = client.call("RemoveListener", pb.RemoveListenerRequest(addr=addr))
-    output.emit_done(answer, as_json, f"removed listener {addr} with {answer.removed_routes} routes")
+    output.emit_done(answer, as_json, f"removed listener {addr} with {counted(answer.removed_routes, 'route')}")

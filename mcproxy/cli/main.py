@@ -12,6 +12,7 @@ from mcproxy import __version__
 from mcproxy.cli.lazy import COMMANDS, LazyGroup
 from mcproxy.cli.options import FAILED, INVALID, config_option, fail, find_config, load_config
 from mcproxy.config import ConfigError, Problem
+from mcproxy.model import counted
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,7 +58,7 @@ def check(given: Path | None) -> None:
     for warning in check_warnings(config):
         click.echo(f"{path}: warning: {warning}", err=True)
     routes = sum(len(listener.routes) for listener in config.listeners)
-    click.echo(f"{path}: OK ({len(config.listeners)} listeners, {routes} routes)")
+    click.echo(f"{path}: OK ({counted(len(config.listeners), 'listener')}, {counted(routes, 'route')})")
 
 
 def fail_for(path: Path, problems: Iterable[Problem]) -> None:

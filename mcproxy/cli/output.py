@@ -4,6 +4,8 @@ Whatever came from a client of the proxy passes `clean`: it can't move the curso
 """
 
 import json
+import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -11,6 +13,8 @@ from typing import Any
 
 import click
 from google.protobuf.message import Message
+
+from mcproxy.cli.columns import Column, lay_out
 
 Cell = str | int | float | bool
 
@@ -58,30 +62,23 @@ def emit_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2 if on_terminal() else None, ensure_ascii=False))
 
 
-def emit_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], empty: str) -> None:
-    """Print rows under their columns; numbers to the right. `empty` says, on a terminal, that there are none."""
+def emit_table(columns: Sequence[str | Column], rows: Iterable[Sequence[Cell]], empty: str) -> None:
+    """Print rows under their columns: all of them for a pipe, what fits on a terminal.
+
+    `empty` says, on a terminal, that there are no rows.
+    """
+    whole = [each if isinstance(each, Column) else Column(each) for each in columns]
     shown = [[clean(cell) for cell in row] for row in rows]
     if not on_terminal():
-        for line in ([column.lower() for column in columns], *shown):
-            click.echo("\t".join(line))
+        lines = [[column.name.lower() for column in whole], *shown]
+        click.echo("\n".join(map("\t".join, lines)))
     elif not shown:
         click.echo(empty)
     else:
-        _rich(columns, shown)
-
-
-def _rich(columns: Sequence[str], rows: list[list[str]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - only a terminal needs it, and it takes a while to load
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, column in enumerate(columns):
-        numeric = all(row[i].replace(".", "").isdigit() for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)
+        head, *rest = lay_out(whole, shown, shutil.get_terminal_size().columns)
+        if os.environ.get("TERM", "dumb") != "dumb":
+            head = click.style(head, bold=True)
+        click.echo("\n".join([head, *rest]))
 
 
 def clean(cell: Cell) -> str:
@@ -130,7 +127,7 @@ def emit_done(answer: Any, as_json: bool, text: str) -> None:
 def emit_steps(steps: Iterable[Any], otherwise: str = "REFUSE") -> None:
     """Print the steps of a decision, one a line; those that don't pass do `otherwise`."""
     rows = [(each.name, "pass" if each.passed else otherwise, each.detail) for each in steps]
-    emit_table(("STEP", "OUTCOME", "DETAIL"), rows, "No steps.")
+    emit_table(("STEP", "OUTCOME", Column("DETAIL", prose=True)), rows, "No steps.")
 
 
 def on_terminal() -> bool:

@@ -10,6 +10,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import EXISTS, MISSING, connected
 from mcproxy.cli.options import config_option, json_option
+from mcproxy.model import counted
 
 _SHOWN = ("tls_cert", "backend_tls", "backend_ca", "backend_server_name", "send_proxy_protocol")
 MODES = {"l4": pb.MODE_L4, "l7": pb.MODE_L7}
@@ -143,4 +144,4 @@ def rollback(given: Path | None, as_json: bool, generation: int) -> None:
     """Make listeners, routes and rules as they were at GENERATION. `routes history` shows generations."""
     with connected(given) as client:
         answer = client.call("Rollback", pb.RollbackRequest(generation=generation))
-    output.emit_done(answer, as_json, f"back at {generation}: {answer.changes} values changed")
+    output.emit_done(answer, as_json, f"back at {generation}: {counted(answer.changes, 'value')} changed")

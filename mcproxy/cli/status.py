@@ -1,6 +1,7 @@
 """`mcproxy status`, `mcproxy metrics` and `mcproxy log-level`: how the server is, and how much of it is told."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -8,10 +9,31 @@ import click
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import Client, connected
+from mcproxy.cli.columns import Column
 from mcproxy.cli.options import config_option, json_option
+from mcproxy.model import counted
 
 INTERVAL = 2.0  # seconds between two looks of --watch
 SHOWN_ROUTES = 20  # busiest routes on a terminal; --json and pipes have all of them
+_LISTENERS = (
+    Column("LISTENER"),
+    Column("STATE"),
+    Column("ROUTES", rank=2),
+    Column("OPEN"),
+    Column("TOTAL"),
+    Column("REFUSED"),
+    Column("RECEIVED", rank=1),
+    Column("SENT", rank=1),
+)
+_ROUTES = (
+    Column("LISTENER", rank=3, least=10),
+    Column("HOST", least=24),
+    Column("OPEN"),
+    Column("TOTAL"),
+    Column("REFUSED"),
+    Column("RECEIVED", rank=2),
+    Column("SENT", rank=1),
+)
 SOON = 14 * 86400  # seconds: certificates that end within two weeks are pointed out
 
 
@@ -50,7 +72,8 @@ def _show(client: Client, as_json: bool, again: bool) -> None:
 def _summary(answer: pb.GetStatusResponse) -> None:
     uptime = output.span(time.time() - answer.started_at)
     click.echo(f"{answer.state}, mcproxy {answer.version}, up {uptime}, pid {answer.pid}")
-    click.echo(f"generation {answer.generation}, {answer.routes} routes, {answer.firewall_rules} firewall rules")
+    routes, rules = counted(answer.routes, "route"), counted(answer.firewall_rules, "firewall rule")
+    click.echo(f"generation {answer.generation}, {routes}, {rules}")
     if answer.geoip.path:
         click.echo(f"GeoIP {answer.geoip.path}, built {output.moment(answer.geoip.built_at)}")
     for problem in answer.problems:
@@ -75,9 +98,7 @@ def _listeners(answer: pb.GetStatusResponse) -> None:
         )
         for each in answer.listeners
     ]
-    click.echo()
-    columns = ("LISTENER", "STATE", "ROUTES", "OPEN", "TOTAL", "REFUSED", "RECEIVED", "SENT")
-    output.emit_table(columns, rows, "No listeners.")
+    _section(_LISTENERS, rows, "No listeners.")
 
 
 def _routes(routes: list[pb.RouteCounters]) -> None:
@@ -95,11 +116,18 @@ def _routes(routes: list[pb.RouteCounters]) -> None:
         )
         for each in shown
     ]
-    click.echo()
-    columns = ("LISTENER", "HOST", "OPEN", "TOTAL", "REFUSED", "RECEIVED", "SENT")
-    output.emit_table(columns, rows, "No route has had a connection yet.")
+    _section(_ROUTES, rows, "No route has had a connection yet.")
     if len(shown) < len(busiest):
         click.echo(f"and {len(busiest) - len(shown)} more")
+
+
+def _section(columns: Sequence[Column], rows: Sequence[Sequence[output.Cell]], empty: str) -> None:
+    """A table under what was printed before, or why there is none: the head of an empty one says nothing here."""
+    click.echo()
+    if rows:
+        output.emit_table(columns, rows, empty)
+    else:
+        click.echo(empty)
 
 
 @click.command("log-level")

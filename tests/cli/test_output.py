@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.admin.plane import ConnectionInfo
 from mcproxy.cli import output
+from mcproxy.model import Mode
 from mcproxy.net.session import Phase
 from tests.cli.runner import write_config
 from tests.control_plane import running
@@ -74,14 +76,28 @@ def test_a_person_gets_an_aligned_table(tmp_path: Path) -> None:
         assert indented.count("\n") > 10
 
 
-def on_a_terminal(*arguments: str) -> str:
+def test_a_narrow_terminal_breaks_no_value(tmp_path: Path) -> None:
+    """States such as "half-closed" were folded into two lines at 80 columns."""
+    client = "[2001:db8:1234:5678:9abc:def0:1234:5678]:54321"
+    info = ConnectionInfo(123456, "127.0.0.1:8443", client, 1.0, "half-closed", "git.example.org", "git.example.org",
+                          "127.0.0.1:3000", Mode.L4, 1500, 20)  # fmt: skip
+    with running(tmp_path) as control:
+        control.plane.open = [info]
+        config = str(write_config(tmp_path, f'addr = "unix:{tmp_path}/admin.sock"'))
+        head, row = on_a_terminal("connections", "list", "-c", config, width=80).splitlines()
+        assert max(len(head), len(row)) <= 80
+        assert {"123456", "half-closed", "1.5"} < set(row.split())
+        assert "…" in row
+
+
+def on_a_terminal(*arguments: str, width: int = 120) -> str:
     """What a command prints on a terminal of its own."""
     ours, its = pty.openpty()
     try:
         subprocess.run(
             [sys.executable, "-m", "mcproxy", *arguments],
             stdout=its,
-            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "120", "TERM": "dumb"},
+            env={**os.environ, "NO_COLOR": "1", "COLUMNS": str(width), "TERM": "dumb"},
             timeout=60,
             check=True,
         )

@@ -46,6 +46,13 @@ def test_status(tmp_path: Path) -> None:
         ]
 
 
+def test_a_fresh_server_has_no_empty_table(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        assert user.ok("status").splitlines()[-1] == "No route has had a connection yet."
+        control.plane.accepting = set()
+        assert user.ok("status").splitlines()[-3:] == ["No listeners.", "", "No route has had a connection yet."]
+
+
 def test_as_json(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
         control.plane.counters = [RouteCounters(":443", "git.example.org", 1, 2)]

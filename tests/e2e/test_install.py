@@ -77,7 +77,7 @@ def test_what_was_installed_runs(tree: Path, tmp_path: Path) -> None:
     checked = subprocess.run(
         [*command, "check", "-c", config], capture_output=True, text=True, env=alone, timeout=60, check=True
     )
-    assert checked.stdout.endswith("OK (1 listeners, 0 routes)\n")
+    assert checked.stdout.endswith("OK (1 listener, 0 routes)\n")
     with Program(*command, "server", "-c", config, env=alone, cwd=tmp_path) as server:
         server.line("started, generation")
         with connect(port) as client:
