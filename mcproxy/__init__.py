@@ -9,7 +9,7 @@ The life of one connection, and the file that owns each step:
     route             policy/routing.py    the name, exactly, in the table that the session began with
     dial              net/dial.py          TCP or UNIX socket, PROXY header out where the route asks
     relay             net/relay.py         recv and send for talk, splice for bulk, until both sides have ended
-      or terminate    l7/terminate.py      an l7 route: TLS ends here, l7/drive.py proxies HTTP/2 or HTTP/1.1
+      or terminate    l7/terminate.py      an l7 route: TLS ends here, l7/sockets/drive.py proxies HTTP/2 or HTTP/1.1
     count and log     stats.py, log.py     one line a connection, the refused ones too
 
 Whatever goes wrong before the relay ends in `Refused`, which carries a `Reason`; the client gets a RST and nothing

@@ -5,9 +5,8 @@ metrics, the admin API and the tests.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from socket import AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, AddressFamily, inet_pton
 from typing import NamedTuple, Protocol
 
 UNIX_PREFIX = "unix:"
@@ -104,16 +103,6 @@ class End(StrEnum):
     ERROR = "error"  # a bug of ours: the log has the traceback
 
 
-def _family(host: str) -> AddressFamily:
-    for family in (AF_INET, AF_INET6):
-        try:
-            inet_pton(family, host)
-        except OSError:
-            continue
-        return family
-    return AF_UNSPEC
-
-
 @dataclass(frozen=True, slots=True)
 class Backend:
     """Where a route leads: "HOST:PORT", with `host` an IP address or a name, or "unix:/path"."""
@@ -121,10 +110,6 @@ class Backend:
     host: str = ""
     port: int = 0
     path: str = ""  # of a UNIX socket; then host and port are empty
-    family: AddressFamily = field(init=False, repr=False, compare=False)  # AF_UNSPEC: a name, resolved at connect time
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "family", AF_UNIX if self.path else _family(self.host))
 
     def __str__(self) -> str:
         if self.path:

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +24,17 @@ RANKS = {
 FORBIDDEN = {("admin", "net"), ("admin", "l7"), ("store", "net"), ("store", "l7"), ("net", "l7")}
 _NATIVE = {"time", "logging", "gevent", "ssl", "select", "threading", "asyncio", "selectors", "os", "pathlib"}
 _OUTSIDE = {*_NATIVE, "socket"}
-# `policy` and `model` take socket's constants and its text forms of addresses, and open nothing.
-ONLY_PURE = {"wire": _OUTSIDE, "table": _OUTSIDE, "change": _OUTSIDE, "policy": _NATIVE, "model": _NATIVE}
+# `policy` takes socket's constants and its text forms of addresses, and opens nothing.
+ONLY_PURE = {"wire": _OUTSIDE, "table": _OUTSIDE, "change": _OUTSIDE, "policy": _NATIVE, "model": _OUTSIDE}
 NOT_ON_THE_HUB = {"store": {"gevent"}, "admin": {"gevent"}}
+
+# Rooms of l7 that meet in core.py and bounds.py only; `terminate` joins them.
+L7_ROOMS = {"sockets", "relay", "bridge"}
+# What must not be loaded, however far away the import is, by these.
+WITHOUT_SOCKETS = ("mcproxy.l7.core", "mcproxy.l7.bounds", "mcproxy.l7.relay.relay", "mcproxy.l7.bridge.bridge")
+SOCKETS = {"gevent", "ssl", "socket", "selectors", "asyncio"}
+# Circles that are still to be opened; no further one may be added.
+KNOWN_CIRCLES = {frozenset(("mcproxy.net.session", "mcproxy.net.shared"))}
 
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 60
@@ -88,6 +98,58 @@ def test_no_circles_between_folders() -> None:
         return seen
 
     assert not [name for name in graph if name in reach(name)]
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def file_graph() -> dict[str, set[str]]:
+    """Which module imports which, for its types alone included."""
+    modules = {module(path) for path in sources()}
+    return {module(path): modules & set(imports(path)) - {module(path)} for path in sources()}
+
+
+def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """The modules that reach each other, by groups."""
+    reach: dict[str, set[str]] = {}
+    for start in graph:
+        todo, seen = [start], set[str]()
+        while todo:
+            fresh = graph[todo.pop()] - seen
+            seen |= fresh
+            todo += fresh
+        reach[start] = seen
+    return {frozenset(b for b in reach[a] if a in reach[b]) for a in graph if a in reach[a]}
+
+
+def test_no_circles_between_files() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == {frozenset("bc")}
+    assert circles(file_graph()) <= KNOWN_CIRCLES
+
+
+def room(name: str) -> str:
+    """Of a module of l7."""
+    return name.removeprefix("mcproxy.l7.").split(".")[0]
+
+
+def test_the_rooms_of_l7_are_apart() -> None:
+    bad = []
+    for source, targets in file_graph().items():
+        for target in targets:
+            if target.startswith("mcproxy.l7.") and source.startswith("mcproxy.l7.") and room(source) != room(target):
+                allowed = {"core", "bounds"} | (L7_ROOMS if room(source) == "terminate" else set())
+                if room(target) not in allowed:
+                    bad.append((source, target))
+    assert not bad
+
+
+@pytest.mark.parametrize("name", WITHOUT_SOCKETS)
+def test_http_loads_no_sockets(name: str) -> None:
+    """Looked at in a process of its own, because what is imported far away counts too."""
+    script = f"import sys, {name}; print(*sorted(m for m in sys.modules if m.split('.')[0] in {SOCKETS!r}))"
+    loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert loaded.stdout.split() == []
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -170,7 +232,11 @@ def test_files_are_short() -> None:
 
 
 def test_tests_mirror_the_files() -> None:
-    modules = {p.relative_to(PACKAGE) for p in sources() if not p.name.startswith("__")}
+    constants = {p for p in sources() if p.name == "bounds.py"}  # held by the tests of what they bound
+    assert not {
+        p for p in constants if any(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(p.read_text())))
+    }
+    modules = {p.relative_to(PACKAGE) for p in {*sources()} - constants if not p.name.startswith("__")}
     mirrored = {m.with_name(f"test_{m.name}") for m in modules}
     tests = ROOT / "tests"
     present = {p.relative_to(tests) for p in tests.rglob("test_*.py")}

@@ -1,4 +1,25 @@
-"""HTTP behind terminated TLS: the HTTP/2 frame relay and the HTTP/1.1 bridge.
+"""HTTP behind TLS that ends here.
 
-Only `terminate`, `tls` and `drive` touch sockets; the relay and the bridge are bytes in, bytes out.
+The life of a request, and where each step is:
+
+    the session has peeked at the ClientHello and found an l7 route
+      terminate.py       shakes hands with the route's certificate and lets ALPN choose a core:
+                         the relay for HTTP/2, the bridge for HTTP/1.1; hands both sockets to a drive
+      sockets/drive.py   reads the client, hands the bytes to the core, dials the backend when the core asks
+      relay/  bridge/    judge them as RFC 9113 or RFC 9112 asks; the request goes out in bytes for the backend
+      sockets/drive.py   sends those, reads the backend, hands its bytes to the core
+      relay/  bridge/    judge the answer; it goes out in bytes for the client
+      sockets/drive.py   sends those; gives the exchange, now over, to whoever keeps log and counters
+    and at the end of the connection, sent what is left, close_notify and FIN, or a RST where an answer broke off
+
+| room | what is in it | may import gevent, ssl, socket |
+| --- | --- | --- |
+| `terminate.py` | the way in | yes |
+| `sockets/` | both sides' sockets, TLS, time, back-pressure, whose turn it is | yes |
+| `core.py` | the contract between sockets and HTTP; how an exchange can end | no |
+| `bounds.py` | the bounds that both kinds of HTTP share | no |
+| `relay/` | HTTP/2 to HTTP/2, frame by frame | no |
+| `bridge/` | HTTP/1.1 to HTTP/2, exchange by exchange | no |
+
+`sockets/`, `relay/` and `bridge/` don't import each other: they meet in `core.py`, and `terminate.py` joins them.
 """

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 
 from mcproxy.certificates.contexts import Contexts
-from mcproxy.l7 import tls
+from mcproxy.l7.bridge.bridge import Bridge
 from mcproxy.l7.core import Core, Record
-from mcproxy.l7.drive import Drive
-from mcproxy.l7.http1 import Bridge
-from mcproxy.l7.relay import Relay
-from mcproxy.l7.tls import Lost, Stream
+from mcproxy.l7.relay.relay import Relay
+from mcproxy.l7.sockets import stream as streams
+from mcproxy.l7.sockets.drive import Drive
+from mcproxy.l7.sockets.stream import Lost, Stream
 from mcproxy.model import End, Origin, Reason, Refused, Route
 from mcproxy.net.dial import dial
 from mcproxy.net.session import Session
@@ -78,7 +78,7 @@ class Terminator:
         context = self._contexts.server(session.listener, route)
         session.carrier = _Handshake(session)
         try:
-            stream = tls.accept(session.client, context, session.shared.turns)
+            stream = streams.accept(session.client, context, session.shared.turns)
         except Lost as lost:
             raise Refused(Reason.TLS_FAILED, str(lost)) from lost
         session.client = stream.sock
@@ -106,7 +106,7 @@ class Terminator:
                 return Stream(backend)
             context = self._contexts.client(route)
             try:
-                stream = tls.connect(backend, context, _name_of_backend(route), session.shared.turns)
+                stream = streams.connect(backend, context, _name_of_backend(route), session.shared.turns)
             except Lost as lost:
                 raise Lost(_backend_fault(lost, route)) from lost
             stream.put(first)

@@ -12,7 +12,10 @@ Whatever goes wrong is Refused with the reason that fits. There is no deadline h
 import errno
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from socket import (
+    AF_INET,
+    AF_INET6,
     AF_UNIX,
     AF_UNSPEC,
     IPPROTO_TCP,
@@ -22,7 +25,9 @@ from socket import (
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_NODELAY,
+    AddressFamily,
     gaierror,
+    inet_pton,
 )
 from typing import Any
 
@@ -64,12 +69,24 @@ def dial(backend: Backend, first: bytes) -> RawSocket:
     raise failure or Refused(Reason.BACKEND_UNRESOLVED, f"{backend.host} has no address")
 
 
+@lru_cache(maxsize=1024)  # hosts; each dial asks
+def _family(host: str) -> AddressFamily:
+    """Of an IP address; AF_UNSPEC: it is a name, to be resolved."""
+    for family in (AF_INET, AF_INET6):
+        try:
+            inet_pton(family, host)
+        except OSError:
+            continue
+        return family
+    return AF_UNSPEC
+
+
 def addresses(backend: Backend) -> Iterator[Address]:
     """Where to connect to, best first; resolving a name takes place here. Raises Refused."""
-    if backend.family == AF_UNIX:
+    if backend.path:
         yield AF_UNIX, backend.path
-    elif backend.family != AF_UNSPEC:
-        yield backend.family, (backend.host, backend.port)
+    elif (family := _family(backend.host)) != AF_UNSPEC:
+        yield family, (backend.host, backend.port)
     else:
         try:
             found = _look_up(backend.host)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.l7.budgets import BULK_SIZE
+from mcproxy.l7.bounds import BULK_SIZE
 from tests.conftest import MakeBackend
 from tests.peers import DEADLINE, Authority, client_hello, connect, echo, free_port, until
 from tests.program import bounded

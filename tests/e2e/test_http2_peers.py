@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.l7.stream import StreamEnd
+from mcproxy.l7.core import StreamEnd
 from tests.l7.peer import HOST
 from tests.l7.serving import Server
 from tests.peers import Authority, until

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mcproxy.l7.stream import StreamEnd
+from mcproxy.l7.core import StreamEnd
 from mcproxy.model import End
 from mcproxy.net.session import Cut
 from mcproxy.wire import http2

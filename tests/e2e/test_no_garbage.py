@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcproxy.l7.drive import Drive
+from mcproxy.l7.sockets.drive import Drive
 from mcproxy.net.session import Session
 from mcproxy.wire.http2 import Frame
 from tests.conftest import MakeBackend, MakeProxy, listener

@@ -2,9 +2,9 @@
 
 import pytest
 
+from mcproxy.l7.bridge.bridge import Bridge
 from mcproxy.l7.core import Core
-from mcproxy.l7.http1 import Bridge
-from mcproxy.l7.relay import Relay
+from mcproxy.l7.relay.relay import Relay
 
 
 @pytest.mark.parametrize("kind", [Bridge, Relay])

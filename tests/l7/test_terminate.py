@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from mcproxy.certificates.contexts import Contexts
+from mcproxy.l7.sockets.stream import Lost
 from mcproxy.l7.terminate import Terminator, _backend_fault, _leads_to, _origin
-from mcproxy.l7.tls import Lost
 from mcproxy.model import Backend, Mode, Origin, Reason, Refused, Route
 from mcproxy.net.session import Session
 

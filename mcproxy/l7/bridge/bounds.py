@@ -1,0 +1,24 @@
+"""The bounds of the bridge, each with its reason; what both kinds of HTTP share is in l7/bounds.py."""
+
+# The client's time -----------------------------------------------------------------------------------------------
+HEAD_SECONDS = 10.0  # from a head's first byte to its last: a client sends it in one breath
+KEEP_ALIVE_SECONDS = 75.0  # between two requests; longer than what clients use, so that they close first
+BODY_GRACE_SECONDS = 60.0  # after which a body of declared length has to come at MIN_BODY_RATE on average
+MIN_BODY_RATE = 100  # bytes a second; a modem did 30 times that
+
+# The backend's time ----------------------------------------------------------------------------------------------
+EXPECT_SECONDS = 0.5  # for a backend's 100 or answer, before we invite the body ourselves: many never say 100
+SETTINGS_SECONDS = 10.0  # for a backend's first SETTINGS, where a WebSocket has to wait for them
+ATTEMPTS = 2  # of one request
+
+# Bytes -----------------------------------------------------------------------------------------------------------
+MAX_WAITING = 262_144  # bytes of a body that the backend has no room for; beyond, the client is not read
+MAX_PIPELINED = 65_536  # bytes of further requests that wait for this one; beyond, the client is not read
+MAX_REPLAY = 65_536  # bytes of a body kept for a second attempt; covers what forms and API calls send
+MAX_UNREAD = 262_144  # bytes of a body that are read for nothing after its answer; beyond, the connection ends
+MAX_EVENT = 1 << 17  # bytes of an incomplete event in h11; the bounds of wire/http1.py are lower, and strike first
+WINDOW = 1 << 20  # bytes that the backend may send ahead: enough for 1 Gbit/s at 8 ms, few enough to hold
+MAX_GOAWAY = 4_096  # bytes with its debug data, which is for people
+
+# One turn of the hub ---------------------------------------------------------------------------------------------
+BACKEND_FRAMES = 16  # of a backend: 0.2 ms, for h2 takes up to 14 us for each

@@ -1,0 +1,82 @@
+"""The bounds of the relay, each with its reason, and the meter that rates are held with.
+
+What both kinds of HTTP share is in l7/bounds.py.
+
+Each frame here is one that costs its sender next to nothing and us (or the backend) something: the attacks that have
+names are Rapid Reset (CVE-2023-44487), MadeYouReset (CVE-2025-8671), the floods of CVE-2019-9511 to 9518 and of
+CONTINUATION (CVE-2024-27316 and its kin), and HPACK bombs. Past a bound the client gets GOAWAY with ENHANCE_YOUR_CALM.
+"""
+
+from mcproxy.wire.http2 import ConnectionFault, ErrorCode
+
+# Streams ---------------------------------------------------------------------------------------------------------
+MAX_STREAMS = 256  # at once; browsers use 100, and a backend that wants fewer has its own number passed on
+EARLY_STREAMS = 100  # announced while the backend has not spoken: RFC 9113, section 6.5.2 recommends no fewer
+REMEMBERED_RESETS = 1_024  # closed streams whose late frames are expected; two flights of MAX_STREAMS, and room
+
+# One turn of the hub ---------------------------------------------------------------------------------------------
+# Frames of one side that are judged before other sessions have their turn: 0.1 ms, so that a client that sends the
+# smallest frames there are, below all rates, costs its neighbours no more than that. What takes long counts for more
+# than one frame, by what was measured.
+TURN_FRAMES = 64
+EARLY_END_COST = 4  # frames that one counts for which ends a stream early, whose line is written too
+BYTES_OF_A_FRAME = 16  # of a header block that is decoded, each of its fields counting for one more
+LARGE_BLOCK = 4_096  # bytes of a header block; of a larger one, so many are unpacked in a turn
+EXPRESS_FRAMES = 4  # frames of an express lane count for one
+
+# Header blocks ---------------------------------------------------------------------------------------------------
+MAX_BLOCK = 81_920  # bytes, encoded: MAX_HEADER_LIST as literals, and its overhead
+MAX_FRAGMENTS = 64  # frames of one block; five full ones hold MAX_BLOCK
+BLOCK_SECONDS = 10.0  # from HEADERS to END_HEADERS, which a client sends in one breath
+CACHE_BLOCKS = 1_024  # outcomes of one generation; about 3 KB each, two generations, four kinds
+CACHE_BLOCK_BYTES = 2_048  # a larger block repeats too seldom for the memory it takes
+CACHE_FIELDS = 64  # the same holds for one of more fields, which may be a few bytes each
+MAX_TABLE = 4_096  # bytes of a mirrored dynamic table: the default, which every peer takes
+
+# Bytes, read and waiting -----------------------------------------------------------------------------------------
+MAX_HELD = 1 << 20  # DATA of a backend that overruns the client's windows; beyond it the backend is not read
+HELD_OVERHEAD = 128  # bytes that each piece of it counts for, whatever it holds
+SETTINGS_SECONDS = 10.0  # for a SETTINGS acknowledgement, which needs one round trip (RFC 9113, section 6.5.3)
+PREFACE_SECONDS = 1.0  # how long the client's SETTINGS wait for the backend's; some clients wait for ours
+GRACE_SECONDS = 1.0  # between "no new streams, please" and "no new streams" of a drain (section 6.8)
+
+# Rates: so many in each PERIOD -----------------------------------------------------------------------------------
+PERIOD = 10.0  # seconds; long enough that a burst of a real client averages out
+RESETS = 500  # streams ended early by the client or its faults, beyond one for each exchange that was completed
+TOO_LARGE = 20  # header lists answered 431, each of which may take 3 ms to decode; real clients learn from the first
+MAX_SETTINGS = 64  # in one frame, which has room for 2,730; real ones hold up to ten, GREASE included
+SETTINGS = 50  # each walks all streams; real clients send two or three in a connection's life
+EMPTY = 500  # DATA without a byte or an end, empty header fragments: they say nothing
+IDLE_TALK = 2_000  # PING, WINDOW_UPDATE, PRIORITY, unknown frames, beyond TALK_FOR_WORK
+TALK_FOR_WORK = 10  # of them for each request and each DATA frame either way; grpc-go sends a PING a round trip
+
+
+class Meter:
+    """Counts one kind of frame in periods; a count past its limit is the client's fault."""
+
+    __slots__ = ("count", "limit", "since", "what")
+
+    def __init__(self, limit: int, what: str, now: float) -> None:
+        self.limit = limit
+        self.what = what
+        self.count = 0
+        self.since = now  # seconds, of the clock that the relay is given
+
+    def __repr__(self) -> str:
+        return f"<Meter {self.what} {self.count} of {self.limit}>"
+
+    def spend(self, now: float, allowance: int = 0) -> bool:
+        """Count one. True: a new period began. Raises ConnectionFault past the limit and `allowance`."""
+        self.count += 1
+        if self.count <= self.limit + allowance:
+            return False
+        if now - self.since < PERIOD:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"too many: {self.what}")
+        self.since = now
+        self.count = 1
+        return True
+
+    def renew(self, now: float) -> None:
+        """Begin a new period."""
+        self.since = now
+        self.count = 0

@@ -1,0 +1,322 @@
+"""Cutting a byte stream into frames, and deciding about each: pass it, replace it, or drop it.
+
+One pass over what was read. Contiguous frames that pass unchanged stay one slice; where all of a read passes, the very
+object that was read is handed on. A subclass says what each type means, with one handler each, which returns
+
+* True: the frame passes as it is;
+* bytes: these go to the other side instead of it;
+* None: nothing goes.
+
+A handler raises StreamFault or ConnectionFault where a rule is broken. Header blocks are collected here, from HEADERS
+and CONTINUATION, and given whole to `_block`. A large block is unpacked first, a turn at a time (see header_link.py).
+
+Nearly all frames under load are of one or two forms, for which a handler's call costs as much as its work. So a
+subclass may also have an *express lane*: one loop that takes frames of just those forms as long as they come, and stops
+in front of the first about which there is anything to say. It raises nothing and decides nothing that a handler would
+decide otherwise.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
+from typing import Any, ClassVar
+
+from mcproxy.l7.relay.budgets import (
+    EARLY_END_COST,
+    EMPTY,
+    EXPRESS_FRAMES,
+    LARGE_BLOCK,
+    MAX_BLOCK,
+    MAX_FRAGMENTS,
+    TURN_FRAMES,
+    Meter,
+)
+from mcproxy.l7.relay.header_link import unpacked
+from mcproxy.wire.http2 import (
+    HEADER,
+    HEADER_SIZE,
+    KNOWN_FRAMES,
+    MAX_FRAME_SIZE,
+    MAX_STREAM_ID,
+    ConnectionFault,
+    ErrorCode,
+    Flag,
+    Frame,
+    StreamFault,
+    frame_header,
+    headers,
+)
+
+Verdict = bool | bytes | None
+# A method: flags, stream identifier, buffer, payload's start and end.
+Handler = Callable[[Any, int, int, bytes, int, int], Verdict]
+
+# Plain integers: an attribute of an enum costs three times as much to read.
+END_STREAM = int(Flag.END_STREAM)
+END_HEADERS = int(Flag.END_HEADERS)
+PADDED = int(Flag.PADDED)
+PRIORITY = int(Flag.PRIORITY)
+WHOLE = END_STREAM | END_HEADERS
+USUAL = (END_HEADERS, WHOLE)
+
+# By type: flags without meaning are ignored, and left unset in what is sent on (section 4.1).
+UNDEFINED_FLAGS = (0xF6, 0xD2, 0xFF, 0xFF, 0xFE, 0xF3, 0xFE, 0xFF, 0xFF, 0xFB)
+
+
+class Frames(ABC):
+    """The frames of one side."""
+
+    # By type. Functions of the class: methods bound to an object and kept in it would leave it to the collector.
+    usual: ClassVar[tuple[Handler, ...]]
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self._tail = b""  # of the last read: a frame that is not whole
+        self._span = HEADER_SIZE + MAX_FRAME_SIZE  # how long frames are when bulk flows
+        self._block_id = 0  # the stream whose header block is being collected
+        self._block_flags = 0
+        self._fragments: list[bytes] = []
+        self.block_since = 0.0  # when that began
+        self._unpacking: Generator[None, None, bytes] | None = None  # a block that is whole, and large
+        self._empty = Meter(EMPTY, "empty frames", now)
+        self.meters = [self._empty]
+        self._expected = _AT_FIRST
+        self._left = 0  # of TURN_FRAMES, in this turn
+        self.unjudged = False  # whole frames may be left, for the next turn
+
+    @abstractmethod
+    def _unknown(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        """A frame of a type that RFC 9113 doesn't define: extensions are for one hop (section 5.5)."""
+
+    @abstractmethod
+    def _block(self, stream_id: int, flags: int, block: bytes) -> Verdict:
+        """A whole header block."""
+
+    @abstractmethod
+    def _stream_fault(self, fault: StreamFault) -> bytes | None:
+        """End the stream; returns what goes to the other side."""
+
+    @abstractmethod
+    def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:
+        """Take usual frames from `pos` on, and return where they end.
+
+        They pass as they are, unless `out` is appended to: then what is there goes to the other side instead of them.
+        """
+
+    def renew(self, now: float) -> None:
+        """Begin a new period of all meters."""
+        for meter in self.meters:
+            meter.renew(now)
+
+    def bulk_read(self, most: int) -> int:
+        """How many bytes to read next, where bulk flows, so that it ends where a frame does: then nothing is copied.
+
+        They are `most` of them, give or take a frame. As far as one can tell: all frames are taken to be as long as the
+        one that the last read ended in.
+        """
+        missing = 0
+        if len(self._tail) >= HEADER_SIZE:
+            high, low, *_ = HEADER.unpack_from(self._tail)
+            self._span = HEADER_SIZE + (high << 8 | low)
+            missing = self._span - len(self._tail)
+        size = min(most, EXPRESS_FRAMES * TURN_FRAMES * self._span)
+        return missing + size // self._span * self._span
+
+    @property
+    def in_block(self) -> bool:
+        """Whether a header block is begun and not ended: its end is the sender's to send."""
+        return self._block_id > 0 and self._unpacking is None
+
+    def receive(self, data: bytes, out: list[bytes]) -> None:
+        """Take what was read; what passes is appended to `out`. Raises ConnectionFault, `out` being right so far.
+
+        A turn judges TURN_FRAMES; if more have come, `unjudged` says so, and the next turn is `receive(b"", out)`.
+        """
+        if self._unpacking is not None:
+            self._tail += data
+            self._unpack(self._unpacking, out)
+            return
+        buf = self._tail + data if self._tail else data
+        pos = run = 0
+        self._left = TURN_FRAMES
+        self.unjudged = False
+        mark = len(out)  # where the run belongs: a handler may append to `out`, unless it lets the frame pass
+        size = len(buf)
+        cut = HEADER.unpack_from
+        replaced: list[bytes] = []
+        try:
+            while True:
+                if self._expected is self.usual:
+                    begin, pos = pos, self._express(buf, pos, size, replaced)
+                    if replaced:
+                        mark = _lay(out, mark, buf[run:begin], replaced)
+                        run = pos
+                if size - pos < HEADER_SIZE or self._left <= 0:
+                    break
+                high, low, kind, flags, stream_id = cut(buf, pos)
+                start = pos + HEADER_SIZE
+                end = start + (high << 8 | low)
+                if end - start > MAX_FRAME_SIZE:
+                    raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than SETTINGS_MAX_FRAME_SIZE")
+                if end > size:
+                    break
+                self._left -= 1
+                verdict = self._judge(kind, flags, stream_id, buf, start, end)
+                if verdict is not True:
+                    if verdict:
+                        replaced.append(verdict)
+                    mark = _lay(out, mark, buf[run:pos], replaced)
+                    run = end
+                pos = end
+        finally:
+            _lay(out, mark, buf[run:pos], replaced)
+        self._tail = buf[pos:]
+        self.unjudged = self._left <= 0
+
+    def _judge(self, kind: int, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        """One frame. Raises ConnectionFault."""
+        try:
+            if kind < KNOWN_FRAMES and stream_id <= MAX_STREAM_ID and not flags & UNDEFINED_FLAGS[kind]:
+                return self._expected[kind](self, flags, stream_id, buf, start, end)
+            return self._unusual(kind, flags, stream_id, buf[start:end])
+        except StreamFault as fault:
+            return self._ended_early(fault)
+
+    def _ended_early(self, fault: StreamFault) -> bytes | None:
+        self._left -= EARLY_END_COST
+        return self._stream_fault(fault)
+
+    def _unusual(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Verdict:
+        """A frame of an unknown type, or with bits set that have no meaning: those end here (section 4.1)."""
+        if kind >= KNOWN_FRAMES:
+            if self._expected is not self.usual:
+                self._expected[Frame.PUSH_PROMISE](self, flags, stream_id, payload, 0, len(payload))
+            return self._unknown(flags, stream_id, payload, 0, len(payload))
+        flags &= ~UNDEFINED_FLAGS[kind]
+        stream_id &= MAX_STREAM_ID
+        verdict = self._expected[kind](self, flags, stream_id, payload, 0, len(payload))
+        return frame_header(len(payload), kind, flags, stream_id) + payload if verdict is True else verdict
+
+    # Header blocks (sections 4.3, 6.2 and 6.10)
+
+    def _headers(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        if flags in USUAL and stream_id and end - start <= LARGE_BLOCK:
+            return self._block(stream_id, flags, buf[start:end])  # most are like this
+        if not stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
+        if flags & PADDED:
+            start, end = self.unpadded(buf, start, end)
+        if flags & PRIORITY:
+            if end - start < 5:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for its priority")
+            if int.from_bytes(buf[start : start + 4], "big") & MAX_STREAM_ID != stream_id:
+                flags &= ~PRIORITY  # what is left of the flag says: it depends on itself
+            start += 5
+        block = buf[start:end]
+        if flags & END_HEADERS and len(block) <= LARGE_BLOCK:
+            return self._block(stream_id, flags, block)
+        self._block_id = stream_id
+        self._block_flags = flags
+        self._fragments = [block]
+        self.block_since = self.now
+        self._expected = _IN_A_BLOCK
+        return self._whole_block() if flags & END_HEADERS else None
+
+    def _continuation(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        if stream_id != self._block_id:
+            return self._wants_continuation(flags, stream_id, buf, start, end)
+        if start == end:
+            self._empty.spend(self.now)
+        self._fragments.append(buf[start:end])
+        if len(self._fragments) > MAX_FRAGMENTS or sum(map(len, self._fragments)) > MAX_BLOCK:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block of too many frames or bytes")
+        return self._whole_block() if flags & END_HEADERS else None
+
+    def _whole_block(self) -> Verdict:
+        """The fragments are complete: judge them, or begin to unpack them."""
+        block = b"".join(self._fragments)
+        self._fragments = []
+        if len(block) <= LARGE_BLOCK:
+            return self._collected(block)
+        self._unpacking = unpacked(block)
+        self._left = 0
+        return None
+
+    def _unpack(self, unpacking: Generator[None, None, bytes], out: list[bytes]) -> None:
+        """A turn with a large block."""
+        self.unjudged = True
+        try:
+            next(unpacking)
+        except StopIteration as stop:
+            self._unpacking = None
+            try:
+                verdict = self._collected(stop.value)
+            except StreamFault as fault:
+                verdict = self._ended_early(fault)
+            if verdict:
+                out.append(verdict)
+
+    def _collected(self, block: bytes) -> bytes | None:
+        """Judge a block that didn't come in one frame, or doesn't pass in the bytes that it came in."""
+        stream_id, self._block_id = self._block_id, 0
+        self._expected = self.usual
+        verdict = self._block(stream_id, self._block_flags, block)
+        return headers(stream_id, block, bool(self._block_flags & END_STREAM)) if verdict is True else verdict or None
+
+    def _wants_continuation(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block was begun and something else came")
+
+    def _wants_settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")  # section 3.4
+
+    def _first_settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        if flags:
+            return self._wants_settings(flags, stream_id, buf, start, end)
+        self._expected = self.usual
+        return self.usual[Frame.SETTINGS](self, flags, stream_id, buf, start, end)
+
+    def _no_continuation(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without a header block begun")
+
+    def _no_push(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        # A client never may (section 8.4); for a backend we have switched it off (section 6.5.2).
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE")
+
+    @staticmethod
+    def unpadded(buf: bytes, start: int, end: int) -> tuple[int, int]:
+        """Where the payload without its padding starts and ends (sections 6.1 and 6.2)."""
+        if start == end:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a padded frame without a pad length")
+        pad = buf[start]
+        if start + 1 + pad > end:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "padding is longer than its frame")
+        return start + 1, end - pad
+
+    @staticmethod
+    def increment(stream_id: int, buf: bytes, start: int, end: int) -> int:
+        """What a WINDOW_UPDATE adds (section 6.9)."""
+        if end - start != 4:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE is not of 4 bytes")
+        increment = int.from_bytes(buf[start:end], "big") & MAX_STREAM_ID
+        if increment:
+            return increment
+        if stream_id:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "an increment of 0")
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "an increment of 0")
+
+
+_AT_FIRST: tuple[Handler, ...] = tuple(
+    Frames._first_settings if kind is Frame.SETTINGS else Frames._wants_settings for kind in Frame
+)
+_IN_A_BLOCK: tuple[Handler, ...] = tuple(
+    Frames._continuation if kind is Frame.CONTINUATION else Frames._wants_continuation for kind in Frame
+)
+
+
+def _lay(out: list[bytes], mark: int, run: bytes, replaced: list[bytes]) -> int:
+    """Put a run of passed frames at `mark`, then what goes instead of those after it; the end is the next mark."""
+    if run:
+        out.insert(mark, run)
+    if replaced:
+        out += replaced
+        replaced.clear()
+    return len(out)

@@ -1,0 +1,308 @@
+"""Frames of the backend. Answers pass as they are; they are read for the log, and so that nothing malformed goes on.
+
+The backend's faults are not the client's: a stream's fault becomes 502, or RST_STREAM where the answer has begun, and a
+connection's fault ends the backend connection, which is the same as losing it (Relay).
+"""
+
+from mcproxy.l7.bounds import MAX_INTERIM
+from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.relay.budgets import EXPRESS_FRAMES, IDLE_TALK, TALK_FOR_WORK, Meter
+from mcproxy.l7.relay.flow import hold
+from mcproxy.l7.relay.frames import END_HEADERS, END_STREAM, PADDED, Frames, Verdict
+from mcproxy.l7.relay.header_link import ANSWER_TRAILERS, ANSWERS, Outcome
+from mcproxy.l7.relay.pair import Pair
+from mcproxy.l7.relay.settings import Settings
+from mcproxy.l7.relay.stream import Closed, Held, Stream, StreamState
+from mcproxy.wire.fields import BODILESS, FINAL_STATUS, Answer
+from mcproxy.wire.http2 import (
+    HEADER,
+    HEADER_SIZE,
+    MAX_FRAME_SIZE,
+    MAX_STREAM_ID,
+    MAX_WINDOW,
+    ConnectionFault,
+    ErrorCode,
+    Frame,
+    StreamFault,
+    headers,
+    parse_settings,
+    ping,
+    rst_stream,
+    window_update,
+)
+
+CLIENT_ENDED = StreamState.CLIENT_ENDED
+BACKEND_ENDED = StreamState.BACKEND_ENDED
+HEADERS = int(Frame.HEADERS)
+DATA = int(Frame.DATA)
+ODD_METHODS = (b"HEAD", b"CONNECT")  # their answers' content-length doesn't say how much follows
+
+
+class FromBackend(Frames):
+    """The backend's side of a pair."""
+
+    def __init__(self, pair: Pair, settings: Settings, now: float) -> None:
+        super().__init__(now)
+        self.pair = pair
+        self.settings = settings
+        self._talk = Meter(IDLE_TALK, "frames without work", now)
+        self.meters.append(self._talk)
+
+    def _talks(self) -> None:
+        """One more frame that carries nothing."""
+        self._talk.spend(self.now, TALK_FOR_WORK * self.pair.work)
+
+    def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:  # noqa: C901 - calls are what it saves
+        """A final head that the cache knows, with a body to follow; DATA that is declared and has a window."""
+        pair = self.pair
+        down, window = pair.down, pair.down_window
+        table = down.table
+        if not down.in_step or table.max_size > down.allowed:
+            return pos
+        stream_of, outcome_of, cut = pair.streams.get, ANSWERS.young.get, HEADER.unpack_from
+        most = more = EXPRESS_FRAMES * self._left
+        while size - pos >= HEADER_SIZE and more > 0:
+            high, low, kind, flags, stream_id = cut(buf, pos)
+            start = pos + HEADER_SIZE
+            end = start + (high << 8 | low)
+            stream = stream_of(stream_id)
+            if end > size or stream is None:
+                break
+            if kind == DATA and flags <= END_STREAM:
+                length, left = end - start, stream.down_left
+                if not 0 < length <= window or length > stream.down_window or length > MAX_FRAME_SIZE:
+                    break
+                if stream.held or not stream.status or stream.state is BACKEND_ENDED:
+                    break
+                if left >= 0:
+                    if length > left or (flags and length < left):
+                        break
+                    stream.down_left = left - length
+                window -= length
+                stream.down_window -= length
+                stream.bytes_down += length
+                pair.work += 1
+                if flags:
+                    pair.finish(stream) if stream.state is CLIENT_ENDED else pair.backend_ended(stream)
+            elif kind == HEADERS and flags == END_HEADERS:
+                outcome = outcome_of((table, buf[start:end]))
+                if outcome is None or outcome.usual is None or stream.status or stream.request.method in ODD_METHODS:
+                    break
+                stream.status = outcome.usual.status
+                stream.down_left = outcome.usual.content_length
+                down.table = table = outcome.table
+            else:
+                break
+            more -= 1
+            pos = end
+        pair.down_window = window
+        self._left -= (most - more) // EXPRESS_FRAMES
+        return pos
+
+    # Heads and trailers (section 8.1)
+
+    def _block(self, stream_id: int, flags: int, block: bytes) -> Verdict:
+        pair = self.pair
+        stream = pair.streams.get(stream_id)
+        if stream is None or stream.status:
+            return self._later_block(stream, stream_id, flags, block)
+        down = pair.down
+        outcome = down.read(block, ANSWERS)
+        self._left -= down.cost
+        answer = outcome.value
+        interim = answer is not None and answer.status < FINAL_STATUS
+        if answer is None or (flags & END_STREAM and interim):
+            down.withheld(outcome)
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a malformed answer")
+        if not interim:
+            self._begin(stream, answer, flags, outcome)
+        elif stream.interim >= MAX_INTERIM:
+            down.withheld(outcome)
+            raise StreamFault(stream_id, ErrorCode.ENHANCE_YOUR_CALM, "too many interim answers")
+        else:
+            stream.interim += 1
+        if down.in_step:
+            return True
+        return self._reframed(stream_id, flags, down.passed(block, outcome))
+
+    def _begin(self, stream: Stream, answer: Answer, flags: int, outcome: Outcome[Answer]) -> None:
+        """The final head."""
+        if stream.request.method == b"HEAD" or answer.status in BODILESS:
+            stream.down_left = 0
+        elif stream.request.method != b"CONNECT":
+            stream.down_left = answer.content_length
+        if flags & END_STREAM:
+            if stream.down_left > 0:
+                self.pair.down.withheld(outcome)
+                raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "content-length without a body")
+            stream.status = answer.status
+            self.pair.backend_ended(stream)
+        else:
+            stream.status = answer.status
+
+    def _later_block(self, stream: Stream | None, stream_id: int, flags: int, block: bytes) -> Verdict:
+        """Trailers, or the answer to a request that is no more."""
+        pair = self.pair
+        outcome = pair.down.read(block, ANSWER_TRAILERS)
+        self._left -= pair.down.cost
+        if stream is None:
+            why = self._stray(stream_id, "HEADERS")
+            if why is Closed.RESET_BY_CLIENT and pair.down.in_step:  # it will ignore it, and its table stays so
+                return self._reframed(stream_id, flags, pair.down.passed(block, outcome))
+            pair.down.withheld(outcome)
+            return None
+        if outcome.fault or not flags & END_STREAM or stream.down_left > 0 or stream.state is BACKEND_ENDED:
+            pair.down.withheld(outcome)
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "trailers that are none, or an answer too short")
+        if stream.held:
+            pair.down.withheld(outcome)
+            hold(pair, stream, Held(outcome.encoded, last=True, trailers=True))
+            return None
+        pair.backend_ended(stream)
+        passed = pair.down.passed(block, outcome)
+        return True if passed is block else self._reframed(stream_id, flags, passed)
+
+    @staticmethod
+    def _reframed(stream_id: int, flags: int, block: bytes) -> bytes:
+        return headers(stream_id, block, bool(flags & END_STREAM))
+
+    def _stray(self, stream_id: int, what: str) -> Closed:
+        """A frame for no stream of ours: late, unless the client never opened it."""
+        why = self.pair.closed.why(stream_id)
+        if why in (Closed.IDLE, Closed.SKIPPED):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"{what} on a stream that is {why.value}")
+        return why
+
+    def _stream_fault(self, fault: StreamFault) -> bytes | None:
+        pair = self.pair
+        stream = pair.streams.get(fault.stream_id)
+        pair.to_backend.append(rst_stream(fault.stream_id, fault.code))
+        if stream is not None:
+            pair.fail(stream, 502, StreamEnd.BACKEND_FAULT)
+        return None
+
+    # Bodies
+
+    def _data(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        pair = self.pair
+        stream = pair.streams.get(stream_id)
+        size = end - start
+        if stream is None:
+            self._stray(stream_id, "DATA")
+            pair.credit_backend(size)
+            return None
+        if flags & PADDED:
+            start, end = self.unpadded(buf, start, end)
+        body = end - start
+        wrong = not stream.status or stream.state is BACKEND_ENDED
+        if body:
+            pair.work += 1
+            stream.bytes_down += body
+            if stream.down_left >= 0:
+                stream.down_left -= body
+                wrong = wrong or stream.down_left < 0
+        elif not flags & END_STREAM:
+            self._empty.spend(self.now)
+        if wrong or (flags & END_STREAM and stream.down_left > 0):
+            pair.credit_backend(size)
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "DATA out of place, or not of content-length")
+        if size > stream.down_window or size > pair.down_window or stream.held:
+            self._give_back(stream_id, size - body)
+            hold(pair, stream, Held(buf[start:end], bool(flags & END_STREAM)))
+            return None
+        stream.down_window -= size
+        pair.down_window -= size
+        if flags & END_STREAM:
+            if stream.state is CLIENT_ENDED:
+                pair.finish(stream)
+            else:
+                pair.backend_ended(stream)
+        return True
+
+    def _give_back(self, stream_id: int, padding: int) -> None:
+        """What waits goes on without its padding, so the client will never give that back."""
+        if padding:
+            self.pair.credit_backend(padding)
+            self.pair.to_backend.append(window_update(stream_id, padding))
+
+    # The rest of section 6
+
+    def _priority(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        self._talks()
+        return None
+
+    def _rst_stream(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        if end - start != 4:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM is not of 4 bytes")
+        pair = self.pair
+        stream = pair.streams.get(stream_id)
+        if stream is None:
+            self._stray(stream_id, "RST_STREAM")
+            return None
+        held = stream.held and stream.held[-1].last
+        if held or (stream.state is BACKEND_ENDED and buf[start:end] == bytes(4)):
+            # It only says that the rest of the request isn't needed (section 8.1): the client is told by the next tick,
+            # for what it has sent before it could know is still to be judged. What is held completes the answer.
+            stream.unwanted = True
+            return None
+        pair.closed.cut(stream_id)
+        complete = stream.state is BACKEND_ENDED
+        pair.finish(stream, StreamEnd.DONE if complete else StreamEnd.BACKEND_RESET)
+        return True
+
+    def _settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        if stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
+        self._talks()
+        if not flags:
+            self.settings.from_backend(parse_settings(buf[start:end]))
+        return None
+
+    def _ping(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        if stream_id or end - start != 8:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING on a stream, or not of 8 bytes")
+        self._talks()
+        if not flags:
+            self.pair.to_backend.append(ping(buf[start:end], ack=True))
+        return None
+
+    def _goaway(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        """Streams above the last one were not processed: the client may repeat them elsewhere (section 6.8)."""
+        if stream_id or end - start < 8:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream, or shorter than 8 bytes")
+        self._talks()
+        pair = self.pair
+        last_id = int.from_bytes(buf[start : start + 4], "big") & MAX_STREAM_ID
+        # Its debug data is for us, not for the client.
+        pair.goaway(last_id, int.from_bytes(buf[start + 4 : start + 8], "big"))
+        for stream in [stream for stream in pair.streams.values() if stream.id > last_id]:
+            pair.refuse(stream.id)
+            pair.finish(stream, StreamEnd.REFUSED)
+        return None
+
+    def _window_update(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        self._talks()
+        increment = self.increment(stream_id, buf, start, end)
+        pair = self.pair
+        if not stream_id:
+            pair.up_window += increment
+            if pair.up_window > MAX_WINDOW:
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
+            return True
+        stream = pair.streams.get(stream_id)
+        if stream is None:
+            self._stray(stream_id, "WINDOW_UPDATE")
+            return None
+        stream.up_window += increment
+        if stream.up_window > MAX_WINDOW:
+            raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window overflows")
+        return True
+
+    def _unknown(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
+        self._talks()
+        return None
+
+    usual = (
+        _data, Frames._headers, _priority, _rst_stream, _settings, Frames._no_push, _ping, _goaway, _window_update,
+        Frames._no_continuation,
+    )  # fmt: skip

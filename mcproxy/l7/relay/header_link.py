@@ -1,0 +1,226 @@
+"""One direction of header blocks through the relay: read, checked, and passed on as the sender encoded them.
+
+The relay keeps a mirror of the sender's dynamic table, reads each block against it, and passes the sender's own bytes,
+so that the receiver's table follows the sender's. That is *in step*. Appending literals without indexing keeps it so.
+
+A block that has moved the sender's table and is not passed as it is (refused, or a field of it dropped) breaks the step
+for good: the receiver's table can't follow any more. From then on every block is encoded anew by the stateless encoder,
+which uses no dynamic table; the first one says so to the receiver with a size update to 0, so that its memory is freed
+and no later SETTINGS_HEADER_TABLE_SIZE asks anything of us. (The table could be brought back to size and filled by an
+encoder of ours. It would save bytes on a link that is usually a loopback, and cost a second table to get wrong.)
+A block that has *not* moved the table may be refused or changed at any time without any such effect.
+
+The one change that never matters is how a string is coded. A large block's Huffman codes take milliseconds to undo, so
+`unpacked` does that a turn at a time, and what is read and passed is the block without them: the same fields, with the
+same effect on every table. Large blocks are never cached: they repeat too seldom.
+
+What a block says depends on nothing but the table before it and its bytes, so `BlockCache` keeps the outcome: fields,
+checked value, table after. It is shared by all connections of the process: in the steady state a request costs one
+look-up, on its first connection too. A client can learn from timing whether somebody sent exactly the same whole block
+before it, from the same table; it can't learn a secret piece by piece. Two generations bound it: a full young one
+becomes the old one, and what is used again moves back. What the old one held then is given up one by one: a thousand
+outcomes at once take half a millisecond to free.
+"""
+
+from collections.abc import Callable, Generator
+from typing import Generic, TypeVar
+
+from mcproxy.l7.bounds import MAX_FIELDS, MAX_HEADER_LIST
+from mcproxy.l7.relay.budgets import (
+    BYTES_OF_A_FRAME,
+    CACHE_BLOCK_BYTES,
+    CACHE_BLOCKS,
+    CACHE_FIELDS,
+    LARGE_BLOCK,
+)
+from mcproxy.wire.fields import (
+    BODILESS,
+    FINAL_STATUS,
+    Answer,
+    BadRequest,
+    Malformed,
+    Request,
+    RequestTrailers,
+    check_answer,
+    check_answer_trailers,
+    check_request,
+    check_request_trailers,
+    without_not_passed,
+)
+from mcproxy.wire.hpack_block import (
+    CLEAR_TABLE,
+    EMPTY,
+    CompressionFault,
+    Field,
+    HeaderBomb,
+    Table,
+    decode,
+    encode,
+    encode_integer,
+    without_huffman,
+)
+from mcproxy.wire.http2 import DEFAULT_TABLE_SIZE, ConnectionFault, ErrorCode
+
+T = TypeVar("T")
+
+
+class TooLarge(Exception):
+    """More fields, or larger ones, than MAX_FIELDS and MAX_HEADER_LIST allow: 431."""
+
+
+class Outcome(Generic[T]):
+    """What a block says, wherever it comes with these bytes after this table."""
+
+    __slots__ = ("_encoded", "cost", "fault", "fields", "moved", "plain", "simple", "table", "usual", "value")
+
+    def __init__(self, fields: list[Field], before: Table, after: Table) -> None:
+        self.fields = fields
+        self.table = after
+        self.moved = after is not before  # the sender's table changed
+        self.value: T | None = None  # None where `fault` is not, and for an answer's trailers
+        self.fault: Exception | None = None  # Malformed, BadRequest, TooLarge
+        self.plain = True  # may pass as it is
+        self.simple = False  # a request that is right whatever its flags and the connection are
+        self.usual: T | None = None  # `value`, where nothing about it needs a closer look: the express lane's
+        self.cost = 0  # of having decoded it, in frames of a turn: see `HeaderLink.read`
+        self._encoded: bytes | None = None
+
+    @property
+    def encoded(self) -> bytes:
+        """The fields that may pass, encoded without state."""
+        if self._encoded is None:
+            self._encoded = encode(self.fields if self.plain else without_not_passed(self.fields))
+        return self._encoded
+
+
+class BlockCache(Generic[T]):
+    """Outcomes by (table, block), of one kind of field section."""
+
+    def __init__(self, check: Callable[[list[Field]], T], capacity: int = CACHE_BLOCKS) -> None:
+        self.check = check
+        self.capacity = capacity  # of a generation
+        self.young: dict[tuple[Table, bytes], Outcome[T]] = {}
+        self.old: dict[tuple[Table, bytes], Outcome[T]] = {}
+        self._dying: dict[tuple[Table, bytes], Outcome[T]] = {}  # as many as fit into `young`, at most
+
+    def __repr__(self) -> str:
+        return f"<BlockCache {self.check.__name__} {len(self.young)}+{len(self.old)} blocks>"
+
+    def read(self, block: bytes, table: Table, allowed: int) -> Outcome[T]:
+        """The outcome of a block that is not in `young`. Raises ConnectionFault."""
+        key = (table, block)
+        outcome = self.old.get(key) if table.max_size <= allowed else None
+        if outcome is None:
+            outcome = self._judge(block, table, allowed)
+        # A size update may be right for this connection's settings only.
+        small = len(block) <= CACHE_BLOCK_BYTES and len(outcome.fields) <= CACHE_FIELDS
+        if small and block and block[0] & 0xE0 != 0x20:
+            if len(self.young) >= self.capacity:
+                self._dying, self.old, self.young = self.old, self.young, {}
+            self.young[key] = outcome
+            if self._dying:
+                self._dying.popitem()
+        return outcome
+
+    def _judge(self, block: bytes, table: Table, allowed: int) -> Outcome[T]:
+        try:
+            decoded = decode(block, table, allowed, MAX_HEADER_LIST, MAX_FIELDS)
+        except (CompressionFault, HeaderBomb) as fault:
+            raise _as_connection_fault(fault) from None
+        outcome: Outcome[T] = Outcome(decoded.fields, table, decoded.table)
+        outcome.cost = len(decoded.fields) + len(block) // BYTES_OF_A_FRAME
+        if decoded.oversized:
+            outcome.fault = TooLarge()
+            return outcome
+        try:
+            outcome.value = self.check(decoded.fields)
+        except (Malformed, BadRequest) as fault:
+            outcome.fault = fault
+        if isinstance(outcome.value, Request | RequestTrailers):
+            outcome.plain = not outcome.value.rewrite
+        if isinstance(outcome.value, Request):
+            outcome.simple = not outcome.value.protocol and outcome.value.content_length <= 0
+            if outcome.simple and outcome.plain:
+                outcome.usual = outcome.value
+        elif isinstance(outcome.value, Answer) and outcome.value.status >= FINAL_STATUS:
+            outcome.usual = outcome.value if outcome.value.status not in BODILESS else None
+        return outcome
+
+
+def _as_connection_fault(fault: CompressionFault | HeaderBomb) -> ConnectionFault:
+    if isinstance(fault, HeaderBomb):
+        return ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header list without end")
+    return ConnectionFault(ErrorCode.COMPRESSION_ERROR, str(fault))
+
+
+def unpacked(block: bytes) -> Generator[None, None, bytes]:
+    """A large block without its Huffman codes; yields when others should have their turn. Raises ConnectionFault."""
+    try:
+        plain = yield from without_huffman(block, LARGE_BLOCK, MAX_FIELDS)
+    except (CompressionFault, HeaderBomb) as fault:
+        raise _as_connection_fault(fault) from None
+    yield  # to decode it takes long enough for a turn of its own
+    return plain
+
+
+REQUESTS = BlockCache(check_request)
+ANSWERS = BlockCache(check_answer)
+REQUEST_TRAILERS = BlockCache(check_request_trailers)
+ANSWER_TRAILERS = BlockCache(check_answer_trailers)
+
+
+class HeaderLink:
+    """The header blocks of one direction of one connection."""
+
+    __slots__ = ("_prefix", "allowed", "cost", "in_step", "table")
+
+    def __init__(self) -> None:
+        self.table = EMPTY  # the sender's
+        self.allowed = DEFAULT_TABLE_SIZE  # the largest table that the receiver lets the sender use
+        self.in_step = True
+        self._prefix = b""  # of the next block that we encode
+        self.cost = 0  # of what was read last, in frames of a turn: decoding is what takes long
+
+    def __repr__(self) -> str:
+        return f"<HeaderLink {'in step' if self.in_step else 'encoding anew'} {self.table!r}>"
+
+    def read(self, block: bytes, cache: BlockCache[T]) -> Outcome[T]:
+        """Read a whole block. Every block that arrives must come through here. Raises ConnectionFault."""
+        table = self.table
+        outcome = cache.young.get((table, block))
+        self.cost = 0
+        if outcome is None or table.max_size > self.allowed:
+            outcome = cache.read(block, table, self.allowed)
+            self.cost, outcome.cost = outcome.cost, 0
+        if outcome.moved:
+            self.table = outcome.table
+        return outcome
+
+    def passed(self, block: bytes, outcome: Outcome[T]) -> bytes:
+        """The block for the receiver: `block` itself wherever that is right."""
+        if self.in_step and outcome.plain:
+            return block
+        self.withheld(outcome)
+        return self.prefix() + outcome.encoded
+
+    def prefix(self) -> bytes:
+        """What a block that we encode must begin with: a size update (RFC 7541, section 4.2), where one is due.
+
+        In step, one is due where the receiver has lowered its table and the sender's first block is still to come.
+        """
+        if self.in_step:
+            allowed = self.allowed
+            return encode_integer(allowed, 0x1F, 0x20) if allowed < self.table.max_size else b""
+        prefix, self._prefix = self._prefix, b""
+        return prefix
+
+    def withheld(self, outcome: Outcome[T]) -> None:
+        """The block was not passed as it was."""
+        if outcome.moved:
+            self.lose_step()
+
+    def lose_step(self) -> None:
+        """From here on, the receiver's table doesn't follow the sender's."""
+        if self.in_step:
+            self.in_step = False
+            self._prefix = CLEAR_TABLE

@@ -1,0 +1,124 @@
+"""One exchange: a stream in RFC 9113's sense (section 5.1), and its line in the access log once it has ended."""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+
+from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.relay.budgets import REMEMBERED_RESETS
+from mcproxy.wire.fields import Request
+
+REMEMBERED_GAPS = 16  # ranges of skipped identifiers; beyond, an old gap is reported as a closed stream
+
+
+class StreamState(Enum):
+    """Section 5.1, seen from the relay. An idle stream, and a closed one, have no `Stream`."""
+
+    OPEN = "open"  # both may send
+    CLIENT_ENDED = "client ended"  # the request is complete: half-closed (remote)
+    BACKEND_ENDED = "backend ended"  # the answer is complete, the request is not: half-closed (local)
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A piece of an answer that waits for the client's window: DATA, or trailers."""
+
+    payload: bytes  # of DATA, else the encoded trailers
+    last: bool  # END_STREAM
+    trailers: bool = False
+
+
+class Stream:
+    """A live exchange."""
+
+    __slots__ = (
+        "bytes_down", "bytes_up", "down_left", "down_window", "end", "ended", "held", "id", "interim", "progress",
+        "request", "started", "state", "status", "unwanted", "up_left", "up_window",
+    )  # fmt: skip
+
+    def __init__(
+        self, stream_id: int, state: StreamState, request: Request, now: float, up_window: int, down_window: int
+    ) -> None:
+        self.id = stream_id
+        self.state = state
+        self.request = request
+        self.started = now  # seconds, of the clock that the relay is given
+        self.up_window = up_window  # bytes that the client may still send
+        self.down_window = down_window  # bytes that the backend may still send
+        self.up_left = request.content_length  # bytes that the body still lacks; below 0: no length was declared
+        self.down_left = -1  # the same of the answer's
+        self.progress = now  # when the request's body last grew
+        self.status = 0  # of the final answer; 0 before it
+        self.interim = 0  # heads before that
+        self.bytes_up = 0  # of bodies, without padding
+        self.bytes_down = 0
+        self.held: deque[Held] | None = None  # what came beyond the client's window
+        self.unwanted = False  # the backend has answered and reset it: what still comes is judged, and ends here
+        self.ended = 0.0
+        self.end = StreamEnd.DONE
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.id} {self.state.value} {self.request.method!r} {self.request.path!r} {self.status}>"
+
+    @property
+    def method(self) -> bytes:
+        """The request's, as the log wants it."""
+        return self.request.method
+
+
+class Closed(Enum):
+    """Why a stream identifier has no `Stream`; decides what a frame for it means (section 5.1)."""
+
+    IDLE = "idle"  # not used yet
+    SKIPPED = "skipped"  # closed because a higher one was used first (section 5.1.1)
+    RESET_BY_CLIENT = "reset by the client"
+    CUT = "cut"  # reset by us or by the backend: late frames of the client are expected
+    ENDED = "ended"  # both sides ended it
+
+
+class ClosedStreams:
+    """What is remembered of identifiers that were used; bounded: the oldest is forgotten first, and counts as ENDED."""
+
+    __slots__ = ("_cut", "_gaps", "_reset", "last_id")
+
+    def __init__(self) -> None:
+        self.last_id = 0  # the highest that the client has used
+        self._reset: dict[int, None] = {}
+        self._cut: dict[int, None] = {}
+        self._gaps: deque[tuple[int, int]] = deque(maxlen=REMEMBERED_GAPS)
+
+    def __repr__(self) -> str:
+        return f"<ClosedStreams up to {self.last_id}, {len(self._reset)} reset, {len(self._cut)} cut>"
+
+    def use(self, stream_id: int) -> None:
+        """A new stream begins."""
+        if stream_id > self.last_id + 2:
+            self._gaps.append((self.last_id, stream_id))
+        self.last_id = stream_id
+
+    def reset_by_client(self, stream_id: int) -> None:
+        """The client cancelled it."""
+        self._remember(self._reset, stream_id)
+
+    def cut(self, stream_id: int) -> None:
+        """We or the backend ended it while the client may still be sending."""
+        self._remember(self._cut, stream_id)
+
+    def why(self, stream_id: int) -> Closed:
+        """Of an identifier without a stream."""
+        if stream_id > self.last_id or not stream_id & 1:
+            return Closed.IDLE
+        if stream_id in self._cut:
+            return Closed.CUT
+        if stream_id in self._reset:
+            return Closed.RESET_BY_CLIENT
+        if any(low < stream_id < high for low, high in self._gaps):
+            return Closed.SKIPPED
+        return Closed.ENDED
+
+    @staticmethod
+    def _remember(where: dict[int, None], stream_id: int) -> None:
+        if len(where) >= REMEMBERED_RESETS:
+            del where[next(iter(where))]
+        where[stream_id] = None

@@ -1,0 +1,95 @@
+"""A connection to a backend in the making, in a greenlet of its own, so that the session's can go on meanwhile.
+
+The greenlet is one of the crew's, and may be at another job when somebody gives this one up; so whatever is thrown into
+it goes through `_throw`, on the hub, which looks whether it is still at it. What the dial itself holds, it closes when
+something is thrown into it.
+"""
+
+from collections.abc import Callable
+
+from gevent.hub import get_hub
+from greenlet import getcurrent, greenlet
+
+from mcproxy.l7.sockets.stream import Stream
+
+Dial = Callable[[bytes], Stream]  # connects and sends; raises Refused, Lost
+
+
+class _Abandoned(Exception):
+    """Nobody needs the connection any more."""
+
+
+class Dialling:
+    """A connection in the making. It is over once it has a `stream` or a `failure`."""
+
+    __slots__ = (
+        "_cause",
+        "_dial",
+        "_first",
+        "_greenlet",
+        "_over",
+        "deadline",
+        "failure",
+        "stream",
+        "unsent",
+        "waiting",
+    )
+
+    def __init__(self, dial: Dial, first: bytes, deadline: float, over: Callable[[], object]) -> None:
+        """`first` is sent at once; `over` is called on the hub's thread, unless it is given up."""
+        self._dial = dial
+        self._first = first
+        self._over = over
+        self._greenlet: greenlet | None = None
+        self._cause: Exception | None = None
+        self.deadline = deadline  # on the sweeper's clock
+        self.stream: Stream | None = None
+        self.failure: Exception | None = None
+        self.waiting: list[bytes] = []  # what is to follow
+        self.unsent = 0  # bytes of it
+
+    def __repr__(self) -> str:
+        return f"<Dialling {self.failure or self.stream or 'under way'}>"
+
+    def put(self, data: bytes) -> None:
+        """To be sent once it is connected."""
+        if data:
+            self.waiting.append(data)
+            self.unsent += len(data)
+
+    def run(self) -> None:
+        """The greenlet's job; never raises."""
+        self._greenlet = getcurrent()
+        try:
+            if self._cause is not None:
+                raise self._cause
+            self.stream = self._dial(self._first)
+        except Exception as error:  # noqa: BLE001 - the session's greenlet looks at it
+            self.failure = error
+        finally:
+            self._greenlet = None  # it is another's next
+        if isinstance(self._cause, _Abandoned):
+            self._discard()
+        else:
+            get_hub().loop.run_callback(self._over)  # not from here: it may switch to the session, and never back
+
+    def fail(self, cause: Exception) -> None:
+        """It takes too long."""
+        if self._cause is None and self.stream is None and self.failure is None:
+            self._cause = cause
+            get_hub().loop.run_callback(self._throw)  # later: a throw from a greenlet would not come back to it
+
+    def abandon(self) -> None:
+        """Leave nothing of it."""
+        self._cause = _Abandoned()
+        self._discard()
+        get_hub().loop.run_callback(self._throw)
+
+    def _throw(self) -> None:
+        if self._greenlet is not None and self._cause is not None:
+            self._greenlet.throw(self._cause)
+
+    def _discard(self) -> None:
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.abort()

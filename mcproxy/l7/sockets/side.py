@@ -1,0 +1,59 @@
+"""One side of an l7 session: its stream, and the watchers that say when it can go on."""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+from gevent.hub import get_hub
+
+from mcproxy.l7.sockets.stream import Stream
+from mcproxy.net.raw import READ, WRITE, IoWatcher
+
+
+class Event(StrEnum):
+    """What has happened to a session."""
+
+    CLIENT = "client"  # it can be read
+    BACKEND = "backend"
+    WRITABLE = "writable"  # either
+    WOKEN = "woken"  # by the sweeper, the end of a dial, or to drain
+    TURN = "turn"  # to do something long
+
+
+class Side:
+    """A stream with its watchers, which are started and stopped as wanted."""
+
+    __slots__ = ("_event", "_on", "_readable", "_reading", "_writable", "_writing", "stream")
+
+    def __init__(self, stream: Stream, event: Event, on: Callable[[Event], object]) -> None:
+        """`on` is called, on the hub, with `event` where there is something to read, and with WRITABLE."""
+        self.stream = stream
+        io, descriptor = get_hub().loop.io, stream.sock.fileno()
+        self._readable: IoWatcher = io(descriptor, READ)
+        self._writable: IoWatcher = io(descriptor, WRITE)
+        self._reading = self._writing = False
+        self._event = event
+        self._on = on
+
+    def __repr__(self) -> str:
+        return f"<Side {self._event} {self.stream!r}>"
+
+    def want(self, read: bool) -> None:
+        """Watch for bytes if `read`, and for room if the stream wants it."""
+        stream = self.stream
+        read = read and not (stream.ended or stream.blocked)
+        if read is not self._reading:
+            self._reading = read
+            self._readable.start(self._on, self._event) if read else self._readable.stop()
+        if stream.wants_write is not self._writing:
+            self._writing = stream.wants_write
+            self._writable.start(self._has_room) if self._writing else self._writable.stop()
+
+    def _has_room(self) -> None:
+        self.stream.has_room()
+        self._on(Event.WRITABLE)
+
+    def close(self) -> None:
+        """Watch no more. The stream's socket is the owner's to close."""
+        self._readable.close()
+        self._writable.close()
+        del self._on  # or the collector would have to find out that nobody needs the two

@@ -1,0 +1,166 @@
+"""The HTTP/2 connection behind an HTTP/1.1 client: GOAWAY, windows, and backends that break rules."""
+
+import pytest
+from h2.events import DataReceived, ResponseReceived, StreamEnded
+
+from mcproxy.l7.bridge.backend_http2 import BackendConnection, BackendFault
+from mcproxy.l7.bridge.bounds import BACKEND_FRAMES, MAX_GOAWAY
+from mcproxy.wire.http2 import MAX_STREAM_ID
+from tests.l7.bridge.book import MemoryBackend
+
+FIELDS = ((b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"one.test"), (b":path", b"/"))
+
+
+def connected() -> tuple[BackendConnection, MemoryBackend]:
+    ours, theirs = BackendConnection(), MemoryBackend()
+    theirs.receive(ours.take())
+    ours.receive(theirs.h2.data_to_send())
+    theirs.receive(ours.take())
+    ours.receive(theirs.h2.data_to_send())
+    return ours, theirs
+
+
+def goaway(last: int, debug: bytes = b"") -> bytes:
+    size = 8 + len(debug)
+    return size.to_bytes(3, "big") + b"\x07\x00" + bytes(4) + last.to_bytes(4, "big") + bytes(4) + debug
+
+
+def test_goaway_does_not_end_what_it_covers() -> None:
+    """In every cut: the frame may come in pieces, between and behind others."""
+    template, theirs = connected()
+    stream = template.request(FIELDS, end=True)
+    theirs.receive(template.take())
+    theirs.answer(200)
+    theirs.data(b"a")
+    before = theirs.h2.data_to_send()
+    theirs.data(b"b", end=True)
+    flow = before + goaway(stream, b"bye") + theirs.h2.data_to_send() + goaway(stream)
+    for cut in range(len(flow) + 1):
+        ours, _ = connected()
+        assert ours.request(FIELDS, end=True) == stream
+        events = ours.receive(flow[:cut]) + ours.receive(flow[cut:])
+        assert b"".join(e.data for e in events if isinstance(e, DataReceived)) == b"ab"
+        assert not ours.accepts
+        assert ours.processed == stream
+    assert "going away" in repr(ours)
+
+
+def test_many_frames_are_taken_in_turns() -> None:
+    ours, theirs = connected()
+    ours.request(FIELDS, end=True)
+    theirs.receive(ours.take())
+    theirs.answer(200)
+    for _ in range(3 * BACKEND_FRAMES - 1):
+        theirs.data(b"x")
+    flow = theirs.to_send()
+    got = [ours.receive(flow[:-1])]
+    while ours.unread:
+        got.append(ours.receive(b""))
+    got.append(ours.receive(flow[-1:]))
+    assert [len(events) for events in got] == [BACKEND_FRAMES, BACKEND_FRAMES, BACKEND_FRAMES - 1, 1]
+
+
+def test_a_last_stream_never_rises_again() -> None:
+    ours, _ = connected()
+    ours.receive(goaway(MAX_STREAM_ID))
+    assert (ours.accepts, ours.processed) == (False, MAX_STREAM_ID)
+    ours.receive(goaway(3) + goaway(7))
+    assert ours.processed == 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"\x00\x00\x07" + goaway(0)[3:],
+        goaway(0, bytes(MAX_GOAWAY)),
+        b"\x00\x40\x01\x00\x00\x00\x00\x00\x01",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x00\x00\x01\x00\x00\x00\x00\x00\x05a",
+        b"\x00\x00\x01\x01\x04\x00\x00\x00\x01\x80",
+    ],
+)
+def test_what_breaks_http_2_ends_the_connection(wrong: bytes) -> None:
+    ours, theirs = connected()
+    ours.request(FIELDS, end=True)
+    theirs.receive(ours.take())
+    with pytest.raises(BackendFault):
+        ours.receive(wrong)
+    assert not ours.accepts
+
+
+def test_the_first_frame_is_settings() -> None:
+    with pytest.raises(BackendFault, match="does not begin with SETTINGS"):
+        BackendConnection().receive(b"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + bytes(8))
+    with pytest.raises(BackendFault):
+        BackendConnection().receive(b"HTTP/1.1 505 HTTP Version Not Supported\r\n\r\n")
+
+
+@pytest.mark.parametrize("cut", range(12))
+def test_a_304_may_say_a_length_and_end_in_data(cut: int) -> None:
+    """The length is that of another answer (RFC 9110, section 8.6)."""
+    ours, theirs = connected()
+    ours.request(FIELDS, end=True)
+    theirs.receive(ours.take())
+    theirs.answer(304, [("content-length", "100")])
+    theirs.data(b"", end=True)
+    flow = theirs.h2.data_to_send()
+    events = ours.receive(flow[: len(flow) - cut]) + ours.receive(flow[len(flow) - cut :])
+    assert isinstance(events[-1], StreamEnded)
+    assert ours.accepts
+
+
+def test_the_fields_of_an_answer_stay_as_they_are() -> None:
+    ours, theirs = connected()
+    ours.request(FIELDS, end=True)
+    theirs.receive(ours.take())
+    said = [("set-cookie", "a=1"), ("cookie", "b"), ("x-a", ""), ("set-cookie", "c=2"), ("cookie", "d")]
+    theirs.answer(200, said, end=True)
+    (head,) = (each for each in ours.receive(theirs.h2.data_to_send()) if isinstance(each, ResponseReceived))
+    assert head.headers[1:] == [(name.encode(), value.encode()) for name, value in said]
+
+
+def test_the_window_is_given_back() -> None:
+    ours, theirs = connected()
+    ours.request(FIELDS, end=True)
+    theirs.receive(ours.take())
+    theirs.answer(200)
+    received = 0
+    for _ in range(400):
+        theirs.data(bytes(16_000))
+        for event in ours.receive(theirs.h2.data_to_send()):
+            received += len(event.data) if isinstance(event, DataReceived) else 0
+        theirs.receive(ours.take())
+    assert received == 400 * 16_000
+
+
+def test_bodies_trailers_and_cancelling() -> None:
+    ours, theirs = connected()
+    stream = ours.request(FIELDS, end=False)
+    assert ours.room(stream) == 65_535
+    ours.send(stream, bytes(40_000))
+    ours.end(stream, [(b"x-sum", b"1")])
+    theirs.receive(ours.take())
+    assert len(theirs.bodies[stream]) == 40_000
+    assert theirs.trailers == [("x-sum", "1")]
+    theirs.answer(200, end=True)
+    assert any(isinstance(event, ResponseReceived) for event in ours.receive(theirs.h2.data_to_send()))
+    second = ours.request(FIELDS, end=False)
+    ours.end(second, [])
+    ours.cancel(second)
+    theirs.receive(ours.take())
+    assert theirs.reset == [second]
+    assert not ours.offers_websocket
+
+
+def test_what_can_t_be_sent_is_a_fault() -> None:
+    ours, _ = connected()
+    stream = ours.request(FIELDS, end=True)
+    for attempt in (
+        lambda: ours.send(stream, b"a"),
+        lambda: ours.room(99),
+        lambda: ours.end(stream, []),
+        lambda: ours.cancel(99),
+        lambda: ours.request(((b"connection", b"close"),), end=True),
+    ):
+        with pytest.raises(BackendFault):
+            attempt()

@@ -1,0 +1,390 @@
+"""How requests end when something goes wrong with their backend, which are sent again, and tunnels."""
+
+import pytest
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+
+from mcproxy.l7.bridge import bounds
+from mcproxy.l7.core import StreamEnd
+from tests.l7.bridge.book import GET, HOST, POST, Book
+
+CHUNKED = b"POST /c HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\n" + HOST + b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+WEBSOCKETS: dict[SettingCodes | int, int] = {SettingCodes.ENABLE_CONNECT_PROTOCOL: 1}
+
+
+def goaway(book: Book, last: int, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
+    """By hand: h2 would end its own state with it."""
+    frame = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + last.to_bytes(4, "big") + int(code).to_bytes(4, "big")
+    book.bridge.receive_from_backend(frame, book.now)
+    book.pump()
+
+
+def test_a_backend_that_can_t_be_reached_is_told_and_the_connection_goes_on() -> None:
+    book = Book(reachable=False)
+    book.send(GET)
+    assert book.got().startswith(b"HTTP/1.1 504 Gateway Timeout\r\ncontent-type: text/plain\r\n")
+    assert not book.closing()
+    assert book.bridge.fault == "no way"
+    book.send(GET.replace(b"GET", b"HEAD"))
+    assert book.got().endswith(b"\r\n\r\n"), "no body for HEAD"
+    book.send(POST)
+    assert b"connection: close" in book.got(), "its body will not be read"
+    assert book.closing()
+    assert [(record.status, record.end) for record in book.records] == [(504, StreamEnd.ANSWERED)] * 3
+
+
+def test_a_backend_that_closes_before_an_answer_is_502() -> None:
+    book = Book()
+    book.send(GET)
+    book.bridge.backend_closed(book.now)
+    assert book.got().startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+    assert not book.closing()
+    assert book.records[0].end is StreamEnd.BACKEND_GONE
+
+
+def test_what_a_backend_sent_before_it_closed_arrives_however_many_frames_it_is() -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, [("content-length", "100")])
+    for i in range(100):
+        book.backend.data(b"x", end=i == 99)
+    book.bridge.receive_from_backend(book.backend.to_send(), book.now)
+    assert not book.bridge.wants_backend
+    book.bridge.backend_closed(book.now)
+    assert book.wants_turn(), "it isn't taken all at once"
+    got = book.got()
+    while book.wants_turn():
+        book.bridge.go_on(book.now)
+        got += book.got()
+    assert got.endswith(b"x" * 100)
+    book.send(GET)
+    assert len(book.backends) == 2, "the connection has gone"
+    assert [record.end for record in book.records] == [StreamEnd.DONE]
+
+
+@pytest.mark.parametrize("length", [[], [("content-length", "100")]])
+def test_an_answer_that_breaks_off_has_no_clean_end(length: list[tuple[str, str]]) -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, length)
+    book.do(book.backend.data, b"abc")
+    book.bridge.backend_closed(book.now)
+    assert book.closing()
+    assert book.failed()
+    assert not book.got().endswith(b"0\r\n\r\n")
+    assert (book.records[0].status, book.records[0].end) == (200, StreamEnd.BACKEND_GONE)
+
+
+def test_an_answer_shorter_than_it_said_has_no_clean_end() -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, [("content-length", "100")])
+    book.do(book.backend.data, b"abc", end=True)
+    assert book.failed()
+
+
+def test_a_reset_stream_is_502_and_its_connection_goes_on() -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.h2.reset_stream, 1, ErrorCodes.INTERNAL_ERROR)
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got().startswith(b"HTTP/1.1 200 ")
+    assert len(book.backends) == 1
+
+
+def test_a_backend_that_breaks_http_is_502_and_replaced() -> None:
+    book = Book()
+    book.send(GET)
+    book.bridge.receive_from_backend(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+    assert not book.bridge.has_backend
+    book.send(GET)
+    assert len(book.backends) == 2
+
+
+def test_what_was_not_processed_is_sent_again() -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    book.send(POST + b"abc")
+    goaway(book, 1)
+    assert len(book.backends) == 2
+    assert book.backend.bodies == {1: b"abc"}
+    book.send(b"de")
+    assert book.backend.bodies == {1: b"abcde"}
+    book.do(book.backend.answer, 201, end=True)
+    assert book.got().startswith(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nHTTP/1.1 201 ")
+    assert [record.status for record in book.records] == [200, 201]
+
+
+def test_a_refused_stream_is_sent_again_once() -> None:
+    book = Book()
+    book.send(POST + b"abcde")
+    book.do(book.backend.h2.reset_stream, 1, ErrorCodes.REFUSED_STREAM)
+    assert len(book.backends) == 2
+    assert book.backend.bodies == {1: b"abcde"}
+    book.do(book.backend.h2.reset_stream, 1, ErrorCodes.REFUSED_STREAM)
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+    assert len(book.backends) == 2
+
+
+def test_a_body_too_long_to_keep_is_not_sent_again() -> None:
+    book = Book()
+    size = bounds.MAX_REPLAY + 1
+    book.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % size + bytes(size))
+    book.do(book.backend.h2.reset_stream, 1, ErrorCodes.REFUSED_STREAM)
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+
+
+def test_a_request_that_a_goaway_covers_is_answered_and_the_next_one_dials() -> None:
+    book = Book()
+    book.send(GET)
+    goaway(book, 1)
+    book.do(book.backend.answer, 200, [("content-length", "2")])
+    book.do(book.backend.data, b"hi", end=True)
+    assert book.got().endswith(b"hi")
+    book.send(GET)
+    assert len(book.backends) == 2
+    assert book.backend.heads[0][0] == 1
+
+
+def test_an_idle_connection_that_goes_away_is_let_go() -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    goaway(book, 1)
+    assert not book.bridge.has_backend
+    assert book.bridge.fault == ""
+    assert not book.closing()
+
+
+def test_a_safe_request_on_a_connection_that_was_used_is_sent_again() -> None:
+    """A backend may close an idle connection just as the next request is on its way."""
+    for method, again in ((b"GET", True), (b"HEAD", True), (b"POST", False), (b"DELETE", False)):
+        book = Book()
+        book.send(GET)
+        book.do(book.backend.answer, 200, end=True)
+        book.got()
+        book.send(method + b" / HTTP/1.1\r\n" + HOST + b"\r\n")
+        book.bridge.backend_closed(book.now)
+        book.pump()
+        assert (len(book.backends) == 2) is again
+        assert book.got().startswith(b"HTTP/1.1 502 ") is not again
+
+
+def test_pipelined_requests_go_on_after_a_failure() -> None:
+    book = Book()
+    book.send(GET + GET)
+    book.bridge.backend_closed(book.now)
+    book.pump()
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got().count(b"HTTP/1.1 ") == 2
+
+
+def test_a_websocket_becomes_a_tunnel() -> None:
+    book = Book(WEBSOCKETS)
+    book.send(UPGRADE + b"early")
+    fields = book.fields()
+    assert (fields[":method"], fields[":protocol"], fields[":path"]) == ("CONNECT", "websocket", "/ws")
+    assert fields["sec-websocket-version"] == "13"
+    assert "sec-websocket-key" not in fields
+    assert "upgrade" not in fields
+    book.do(book.backend.answer, 200, [("sec-websocket-protocol", "chat")])
+    got = book.got()
+    assert got.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+    assert b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in got  # RFC 6455, section 1.3
+    assert b"sec-websocket-protocol: chat\r\n" in got
+    assert book.backend.bodies == {1: b"early"}
+    book.send(b"\x81\x02hi")
+    assert book.backend.bodies == {1: b"early\x81\x02hi"}
+    book.do(book.backend.data, b"\x81\x02ho")
+    assert book.got() == b"\x81\x02ho"
+    book.wait(500)
+    assert not book.closing(), "how long it may be idle is the session's to say"
+    book.bridge.client_closed(book.now)
+    book.pump()
+    assert book.backend.ended == [1]
+    assert not book.closing()
+    book.do(book.backend.data, b"bye", end=True)
+    assert book.got() == b"bye"
+    assert book.closing()
+    assert not book.failed()
+    assert (book.records[0].status, book.records[0].method, book.records[0].bytes_up) == (101, b"GET", 9)
+
+
+def test_a_client_that_leaves_before_it_has_its_tunnel_takes_its_request_along() -> None:
+    book = Book(WEBSOCKETS)
+    book.send(UPGRADE)
+    book.bridge.client_closed(book.now)
+    book.pump()
+    assert book.backend.reset == [1]
+    assert book.closing()
+    assert [record.end for record in book.records] == [StreamEnd.CLIENT_GONE]
+
+
+def test_a_tunnel_that_breaks_is_reset() -> None:
+    book = Book(WEBSOCKETS)
+    book.send(UPGRADE)
+    book.do(book.backend.answer, 200)
+    book.do(book.backend.h2.reset_stream, 1)
+    assert book.closing()
+    assert book.failed()
+
+
+def test_a_websocket_that_is_declined_stays_http() -> None:
+    book = Book(WEBSOCKETS)
+    book.send(UPGRADE)
+    book.do(book.backend.answer, 403, [("content-length", "2")])
+    book.do(book.backend.data, b"no", end=True)
+    assert book.got() == b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno"
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got().startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_websocket_without_a_backend_for_it_is_501() -> None:
+    book = Book()
+    book.send(UPGRADE)
+    assert book.got().startswith(b"HTTP/1.1 501 Not Implemented\r\n")
+    assert not book.backend.heads
+    assert not book.closing()
+
+
+def test_a_backend_without_settings_keeps_no_websocket_waiting() -> None:
+    book = Book()
+    book.bridge.receive_from_client(UPGRADE, book.now)
+    assert book.bridge.wants_dial
+    book.bridge.wants_dial = False  # connected, and silent
+    book.now += bounds.SETTINGS_SECONDS + 1
+    book.bridge.tick(book.now)
+    assert book.got().startswith(b"HTTP/1.1 504 ")
+
+
+def test_other_upgrades_are_501_and_h2c_is_ignored() -> None:
+    book = Book()
+    book.send(b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: irc\r\n\r\n")
+    assert book.got().startswith(b"HTTP/1.1 501 ")
+    book.send(b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n")
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got().startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+def test_a_message_that_is_none_behind_a_head_request_is_400(answers: int) -> None:
+    book = Book()
+    for _ in range(answers):
+        book.send(GET.replace(b"GET", b"HEAD"))
+        book.do(book.backend.answer, 200, [("content-length", "5")], end=True)
+    book.got()
+    book.send(b"BAD\r\n\r\n")
+    assert book.got().startswith(b"HTTP/1.1 400 ")
+    assert book.closing()
+
+
+def test_a_websocket_whose_backends_go_before_they_speak_is_502() -> None:
+    book = Book()
+    book.bridge.receive_from_client(UPGRADE, book.now)
+    dials = 0
+    while book.bridge.wants_dial:
+        dials += 1
+        book.bridge.wants_dial = False
+        book.bridge.backend_closed(book.now)
+    assert dials == bounds.ATTEMPTS
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+    assert [record.status for record in book.records] == [502]
+
+
+@pytest.mark.parametrize("status", ["abc", "", "1x", "2_00", "101"])
+def test_an_answer_whose_status_is_none_is_502(status: str) -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.raw_head, [(":status", status)])
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+
+
+def test_a_large_field_is_passed_as_it_is() -> None:
+    """Huffman codes, which hpack makes in pure Python, would hold up everybody for a third of a second."""
+    book = Book()
+    book.bridge.receive_from_client(GET[:-2] + b"X-Big: " + b"y" * 50_000 + b"\r\n\r\n", book.now)
+    assert b"y" * 15_000 in book.bridge.take_for_backend(), "in frames of 16 KiB"
+
+
+def test_a_backend_that_speaks_http_1_is_called_that() -> None:
+    book = Book()
+    book.bridge.receive_from_client(GET, book.now)
+    book.bridge.take_for_backend()
+    book.bridge.wants_dial = False
+    book.bridge.receive_from_backend(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
+    assert "it speaks HTTP/1, not HTTP/2; switch on h2c there" in book.bridge.fault
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+
+
+def test_a_request_under_way_when_we_cut_the_connection_says_so() -> None:
+    book = Book()
+    book.send(GET)
+    book.bridge.cut(book.now)
+    assert [record.end for record in book.records] == [StreamEnd.CUT]
+    assert book.closing()
+
+
+def test_a_backend_that_never_answers_is_504() -> None:
+    book = Book()
+    book.send(GET)
+    book.bridge.give_up(book.now)
+    book.pump()
+    assert book.got().startswith(b"HTTP/1.1 504 ")
+    assert book.closing()
+    assert not book.failed()
+    assert book.backend.reset == [1]
+    idle = Book()
+    idle.bridge.give_up(idle.now)
+    assert idle.closing()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_client_that_ends_its_side_has_left(begun: bool) -> None:
+    book = Book()
+    book.send(GET + GET)
+    if begun:
+        book.do(book.backend.answer, 200, [("content-length", "2")])
+        book.do(book.backend.data, b"a")
+    book.bridge.client_closed(book.now)
+    book.pump()
+    assert book.closing()
+    assert book.failed() is begun, "what came of an answer is not to be taken for a whole one"
+    assert book.backend.reset == [1]
+    assert len(book.backend.heads) == 1, "the one that is pipelined behind is not begun"
+    assert [(record.status, record.end) for record in book.records] == [(200 * begun, StreamEnd.CLIENT_GONE)]
+
+
+def test_a_client_that_leaves_before_there_is_a_backend() -> None:
+    book = Book()
+    book.bridge.receive_from_client(GET, book.now)
+    book.bridge.client_closed(book.now)
+    assert book.closing()
+    assert [record.end for record in book.records] == [StreamEnd.CLIENT_GONE]
+
+
+def test_an_answer_that_is_complete_is_delivered_to_a_client_that_leaves() -> None:
+    book = Book()
+    book.send(POST + b"ab")
+    book.do(book.backend.answer, 413, end=True)
+    book.bridge.client_closed(book.now)
+    assert book.closing()
+    assert not book.failed()
+    assert book.got().startswith(b"HTTP/1.1 413 ")
+    assert [record.end for record in book.records] == [StreamEnd.DONE]
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    book.bridge.client_closed(book.now)
+    assert book.closing()
+    assert not book.failed()
+    assert book.got() == b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+    assert [record.end for record in book.records] == [StreamEnd.DONE]

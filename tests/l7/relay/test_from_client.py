@@ -1,0 +1,337 @@
+"""What the client sends, and what of it the backend gets. The conformance cases are in tests/e2e."""
+
+from collections.abc import Callable
+
+import pytest
+
+from mcproxy.l7 import bounds
+from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.relay import budgets
+from mcproxy.wire import http2
+from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode, Frame, Setting
+from tests.l7.peer import GET, POST, frame
+from tests.l7.relay.book import OK, OURS, Book
+
+CALM = ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_a_request_gets_our_fields_behind_its_own() -> None:
+    book = Book()
+    book.request()
+    book.request(3)
+    assert book.take_up() == [("HEADERS!", 1, [*GET, *OURS]), ("HEADERS!", 3, [*GET, *OURS])]
+    assert book.take_down() == []
+
+
+def test_the_clients_word_on_its_address_is_replaced() -> None:
+    book = Book()
+    for stream_id, indexed in ((1, False), (3, True), (5, True)):
+        book.request(
+            stream_id, [*GET, ("x-forwarded-for", "10.0.0.1"), ("forwarded", "for=x"), ("x-a", "1")], indexed=indexed
+        )
+        assert book.take_up() == [("HEADERS!", stream_id, [*GET, ("x-a", "1"), *OURS])]
+    assert not book.relay.pair.up.in_step
+    book.request(7)
+    assert book.take_up() == [("HEADERS!", 7, [*GET, *OURS])]
+
+
+def test_the_clients_word_on_its_address_is_dropped_from_trailers() -> None:
+    book = Book()
+    for stream_id, indexed in ((1, False), (3, True), (5, True)):
+        book.request(stream_id, POST, end=False)
+        book.drop()
+        book.request(stream_id, [("x-sum", "1"), ("x-forwarded-for", "10.0.0.1")], indexed=indexed)
+        assert book.take_up() == [("HEADERS!", stream_id, [("x-sum", "1")])]
+    assert not book.relay.pair.up.in_step
+
+
+def test_bodies_and_trailers_pass_as_they_are() -> None:
+    book = Book()
+    book.request(1, POST, end=False)
+    padded = frame(Frame.DATA, 8, 1, b"\x02padded\0\0")
+    book.client(http2.data(1, b"plain") + padded)
+    book.request(1, [("x-sum", "1")])
+    up = book.take_up()
+    assert [each[0] for each in up] == ["HEADERS", "DATA", "DATA", "HEADERS!"]
+    assert up[2][2] == b"\x02padded\0\0"
+    assert up[3][2] == [("x-sum", "1")]
+    book.answer()
+    assert [(s.bytes_up, s.end) for s in book.records] == [(11, StreamEnd.DONE)]
+
+
+def test_bits_without_meaning_end_here() -> None:
+    book = Book()
+    book.request(1, POST, end=False)
+    book.drop()
+    book.client(http2.frame_header(2, Frame.DATA, 0xF7, 1 | 1 << 31) + b"ab")
+    (seen,) = book.to_backend
+    assert (seen.flags, seen.stream_id, seen.payload) == (1, 1, b"ab")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ([*GET[:3], (":authority", "other.test")], "421"),
+        ([*GET[:3]], "400"),
+        ([*GET, ("host", "b.test")], "400"),
+        ([*GET, ("x-large", "x" * 70_000)], "431"),
+        ([*GET, *[("x-many", "x")] * 300], "431"),
+    ],
+)
+def test_answers_of_our_own(fields: list[tuple[str, str]], status: str) -> None:
+    book = Book()
+    book.request(1, fields)
+    assert book.take_up() == []
+    assert book.take_down() == [("HEADERS!", 1, [(":status", status), ("content-length", "0")])]
+    assert [(s.status, s.end) for s in book.records] == [(int(status), StreamEnd.ANSWERED)]
+    book.request(3)
+    book.answer(3)
+    assert book.take_up() == [("HEADERS!", 3, [*GET, *OURS])], "encoded anew, if that was needed"
+    assert book.take_down() == [("HEADERS!", 3, OK)]
+
+
+def test_another_name_of_the_same_route_is_served() -> None:
+    book = Book()
+    book.request(1, [*GET[:3], (":authority", "B.test")])
+    assert book.take_up()[0][0] == "HEADERS!"
+
+
+def test_an_answer_of_ours_stops_the_body_and_gives_its_window_back() -> None:
+    book = Book()
+    book.request(1, [*POST[:3], (":authority", "other.test")], end=False)
+    assert book.take_down()[-1] == ("RST_STREAM", 1, ErrorCode.NO_ERROR)
+    book.client(http2.data(1, b"x" * 1000))
+    assert book.take_down() == [("WINDOW_UPDATE", 0, 1000)]
+    assert book.take_up() == []
+
+
+def test_a_faulty_body_resets_the_stream_both_ways() -> None:
+    book = Book()
+    book.request(1, [*POST, ("content-length", "3")], end=False)
+    book.drop()
+    book.client(http2.data(1, b"12") + http2.data(1, b"34"))
+    assert book.take_up() == [("DATA", 1, b"12"), ("RST_STREAM", 1, ErrorCode.CANCEL)]
+    assert book.take_down() == [("WINDOW_UPDATE", 0, 2), ("RST_STREAM", 1, ErrorCode.PROTOCOL_ERROR)]
+    assert [s.end for s in book.records] == [StreamEnd.CLIENT_FAULT]
+
+
+def test_data_beyond_a_window_is_a_fault_of_its_stream_or_of_all() -> None:
+    book = Book(backend_settings=[(Setting.INITIAL_WINDOW_SIZE, 100)])
+    book.request(1, POST, end=False)
+    book.drop()
+    book.client(http2.data(1, b"x" * 101))
+    assert ("RST_STREAM", 1, ErrorCode.FLOW_CONTROL_ERROR) in book.take_down()
+    wide = Book(backend_settings=[(Setting.INITIAL_WINDOW_SIZE, 2**31 - 1)])
+    wide.request(1, POST, end=False)
+    for _ in range(4):
+        wide.client(http2.data(1, b"x" * 16_384))
+    assert wide.take_down()[-1] == ("GOAWAY", 1, ErrorCode.FLOW_CONTROL_ERROR)
+    assert wide.relay.closing
+
+
+def test_the_backends_window_updates_let_the_client_go_on() -> None:
+    book = Book()
+    book.request(1, POST, end=False)
+    for _ in range(3):
+        book.client(http2.data(1, b"x" * 16_384))
+        book.backend(http2.window_update(0, 16_384) + http2.window_update(1, 16_384))
+    assert not book.relay.closing
+    assert ("WINDOW_UPDATE", 1, 16_384) in book.take_down()
+
+
+def test_a_cancelled_request_is_cancelled_at_the_backend() -> None:
+    book = Book()
+    book.request()
+    book.drop()
+    book.client(http2.rst_stream(1, ErrorCode.CANCEL))
+    assert book.take_up() == [("RST_STREAM", 1, ErrorCode.CANCEL)]
+    assert [s.end for s in book.records] == [StreamEnd.CLIENT_RESET]
+
+
+def test_extended_connect_where_the_backend_offers_it() -> None:
+    fields = [(":method", "CONNECT"), *GET[1:], (":protocol", "websocket")]
+    book = Book(backend_settings=[(Setting.ENABLE_CONNECT_PROTOCOL, 1)])
+    book.request(1, fields, end=False)
+    assert book.take_up() == [("HEADERS", 1, [*fields, *OURS])]
+    book.answer(end=False)
+    book.client(http2.data(1, b"up"))
+    book.backend(http2.data(1, b"down"))
+    assert book.take_up() == [("DATA", 1, b"up")]
+    assert book.take_down()[-1] == ("DATA", 1, b"down")
+
+
+def test_a_block_too_long_for_one_frame_goes_on_in_several() -> None:
+    book = Book()
+    book.request(1, [*GET, ("x-long", "a" * 34_000)], indexed=False)  # two frames in Huffman codes
+    assert [seen.kind for seen in book.to_backend] == [Frame.HEADERS, Frame.CONTINUATION, Frame.CONTINUATION]
+
+
+def test_goaway_of_the_client_passes_and_ends_the_connection_with_its_last_stream() -> None:
+    book = Book()
+    book.request()
+    book.drop()
+    book.client(http2.goaway(0, ErrorCode.NO_ERROR, b"bye"))
+    assert book.take_up() == [("GOAWAY", 0, 0)]
+    assert not book.relay.closing
+    book.answer()
+    assert book.take_down() == [("HEADERS!", 1, OK), ("GOAWAY", 1, 0)]
+    assert book.relay.closing
+
+
+# Budgets: each as many as are allowed, and one more
+
+
+def flood(send: Callable[[Book, int], None], count: int) -> Book:
+    book = Book()
+    for number in range(count):
+        assert not book.relay.closing, number
+        send(book, number)
+    return book
+
+
+def reset(book: Book, number: int) -> None:
+    book.request(2 * number + 1)
+    book.client(http2.rst_stream(2 * number + 1, ErrorCode.CANCEL))
+
+
+def provoke(book: Book, number: int) -> None:
+    """MadeYouReset: the server resets on account of the client."""
+    book.request(2 * number + 1)
+    book.client(http2.window_update(2 * number + 1, 0))
+
+
+def malformed(book: Book, number: int) -> None:
+    book.request(2 * number + 1, [*GET, ("X-A", "1")])
+
+
+def empty(book: Book, number: int) -> None:
+    if not number:
+        book.request(1, POST, end=False)
+    book.client(http2.data(1, b""))
+
+
+@pytest.mark.parametrize(
+    ("send", "limit"),
+    [
+        (reset, budgets.RESETS),
+        (provoke, budgets.RESETS),
+        (malformed, budgets.RESETS),
+        (empty, budgets.EMPTY),
+        (lambda book, _: book.client(http2.settings([(4, 1)])), budgets.SETTINGS - 2),
+        (lambda book, _: book.client(http2.ping(b"12345678")), budgets.IDLE_TALK),
+        (lambda book, _: book.client(http2.window_update(0, 1)), budgets.IDLE_TALK),
+        (lambda book, _: book.client(frame(Frame.PRIORITY, 0, 1, b"\0\0\0\0\0")), budgets.IDLE_TALK),
+        (lambda book, _: book.client(frame(0xFA, 0, 0, b"")), budgets.IDLE_TALK),
+    ],
+    ids=["resets", "provoked resets", "malformed", "empty data", "settings", "ping", "window", "priority", "unknown"],
+)
+def test_a_flood_ends_with_enhance_your_calm(send: Callable[[Book, int], None], limit: int) -> None:
+    book = flood(send, limit)
+    send(book, limit)
+    assert book.take_down()[-1][2] == CALM
+    assert book.relay.closing
+    assert book.relay.fault.startswith("ENHANCE_YOUR_CALM: too many")
+    assert book.relay.abused
+
+
+def test_cancelling_may_keep_pace_with_what_is_completed() -> None:
+    """A busy gRPC client whose deadlines pass is no attacker."""
+
+    def work(book: Book, number: int) -> None:
+        book.request(4 * number + 1)
+        book.answer(4 * number + 1)
+        book.request(4 * number + 3)
+        book.client(http2.rst_stream(4 * number + 3, ErrorCode.CANCEL))
+
+    assert not flood(work, 3 * budgets.RESETS).relay.closing
+
+
+def test_ping_may_keep_pace_with_work() -> None:
+    def work(book: Book, number: int) -> None:
+        book.request(2 * number + 1)
+        book.answer(2 * number + 1)
+        for _ in range(4):
+            book.client(http2.ping(b"12345678"))
+
+    assert not flood(work, budgets.IDLE_TALK).relay.closing
+
+
+def test_work_of_long_ago_pays_for_no_flood() -> None:
+    book = Book()
+    for number in range(1_000):
+        book.request(2 * number + 1)
+        book.answer(2 * number + 1)
+    book.tick(budgets.PERIOD)
+    for _ in range(budgets.IDLE_TALK):
+        book.client(http2.ping(b"12345678"))
+    assert not book.relay.pair.closing
+    book.client(http2.ping(b"12345678"))
+    assert book.take_down()[-1][2] == CALM
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [(GET[:3], budgets.RESETS), ([*GET, *[("x", "1")] * bounds.MAX_FIELDS], budgets.TOO_LARGE)],
+)
+def test_requests_that_can_t_be_read_are_counted(fields: list[tuple[str, str]], most: int) -> None:
+    book = Book()
+    for number in range(most):
+        book.request(2 * number + 1, fields)
+    assert {each[0] for each in book.take_down()} == {"HEADERS!"}
+    book.request(2 * most + 1, fields)
+    assert book.take_down()[-1][::2] == ("GOAWAY", ErrorCode.ENHANCE_YOUR_CALM)
+
+
+def test_a_frame_of_very_many_settings_is_an_attack() -> None:
+    book = Book()
+    book.client(http2.settings([(4, 70_000)] * budgets.MAX_SETTINGS))
+    assert book.take_down() == [("SETTINGS", 1, {})]
+    book.client(http2.settings([(4, 70_000)] * (budgets.MAX_SETTINGS + 1)))
+    assert book.take_down()[-1] == ("GOAWAY", 0, ErrorCode.ENHANCE_YOUR_CALM)
+
+
+def test_a_header_list_without_end_is_an_attack() -> None:
+    book = Book()
+    book.client(http2.headers(1, b"\x82" * (4 * bounds.MAX_FIELDS + 1)))
+    assert book.take_down()[-1] == ("GOAWAY", 0, ErrorCode.ENHANCE_YOUR_CALM)
+
+
+def test_a_block_of_many_frames_or_bytes_is_an_attack() -> None:
+    many = Book()
+    many.client(frame(Frame.HEADERS, 1, 1, b""))
+    for _ in range(budgets.MAX_FRAGMENTS):
+        many.client(frame(Frame.CONTINUATION, 0, 1, b"\x82"))
+    assert many.take_down()[-1] == ("GOAWAY", 0, CALM)
+    long = Book()
+    long.client(frame(Frame.HEADERS, 1, 1, b"x" * 16_384))
+    for _ in range(budgets.MAX_BLOCK // 16_384):
+        long.client(frame(Frame.CONTINUATION, 0, 1, b"x" * 16_384))
+    assert long.take_down()[-1] == ("GOAWAY", 0, CALM)
+
+
+def test_a_block_of_the_backends_has_to_end_in_time_too() -> None:
+    book = Book()
+    book.request()
+    book.drop()
+    book.backend(frame(Frame.HEADERS, 1, 1, b"\x88"))
+    book.tick(budgets.BLOCK_SECONDS + 1)
+    assert [each[0] for each in book.take_down()] == ["HEADERS!", "GOAWAY"]
+
+
+def test_a_block_has_to_end_in_time() -> None:
+    book = Book()
+    book.client(frame(Frame.HEADERS, 1, 1, b"\x82"))
+    book.tick(budgets.BLOCK_SECONDS - 1)
+    assert not book.relay.closing
+    book.tick(2)
+    assert book.take_down()[-1] == ("GOAWAY", 0, CALM)
+
+
+def test_identifiers_come_to_an_end() -> None:
+    """Two more than the last one has the reserved bit set, and would be stream 1 to the backend."""
+    book = Book()
+    for stream_id in (1, 3, MAX_STREAM_ID):
+        book.request(stream_id, indexed=False)
+    book.drop()
+    book.client(frame(Frame.HEADERS, 5, 1 << 31 | 1, book.block(book.client_encoder, GET, indexed=False)))
+    assert not [seen for seen in book.take_up() if seen[0].startswith("HEADERS")]

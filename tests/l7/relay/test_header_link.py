@@ -1,0 +1,141 @@
+"""A block passed and a block encoded anew say the same, whatever came before."""
+
+import pytest
+from hpack import Decoder, Encoder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcproxy.l7.relay.header_link import REQUESTS, BlockCache, HeaderLink, TooLarge
+from mcproxy.wire.fields import Malformed, check_request, without_not_passed
+from mcproxy.wire.hpack_block import EMPTY, Field
+from mcproxy.wire.http2 import ConnectionFault, ErrorCode
+
+GET: list[Field] = [(b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"a.test")]
+EXTRA = st.sampled_from(
+    [
+        (b"x-a", b"1"),
+        (b"x-a", b"2"),
+        (b"cookie", b"c" * 300),
+        (b"x-forwarded-for", b"10.0.0.1"),
+        (b"forwarded", b"for=10.0.0.1"),
+        (b"X-Malformed", b"1"),
+        (b"user-agent", b"test"),
+    ]
+)
+STEP = st.tuples(st.lists(EXTRA, max_size=4), st.booleans(), st.sampled_from([None, None, 0, 100, 4096]), st.booleans())
+
+
+@given(st.lists(STEP, min_size=1, max_size=12))
+def test_the_backend_reads_what_the_client_said(steps: list[tuple[list[Field], bool, int | None, bool]]) -> None:
+    """Blocks that move the table or don't, size updates, fields to be dropped, blocks refused: in any order."""
+    encoder, backend, link = Encoder(), Decoder(), HeaderLink()
+    for extra, indexed, size, refused in steps:
+        if size is not None:
+            encoder.header_table_size = size
+        fields = [*GET, *extra]
+        block = bytes(encoder.encode([(n, v, not indexed) for n, v in fields]))
+        outcome = link.read(block, REQUESTS)
+        assert outcome.fields == fields
+        if refused or outcome.fault:
+            link.withheld(outcome)
+            continue
+        passed = link.passed(block, outcome)
+        assert passed == block or not (link.in_step and outcome.plain)
+        got = [(bytes(n), bytes(v)) for n, v in backend.decode(passed, raw=True)]
+        assert got == without_not_passed(fields)
+        if link.in_step:
+            assert tuple(backend.header_table.dynamic_entries) == link.table.entries
+        else:
+            assert not backend.header_table.dynamic_entries
+
+
+def block_of(fields: list[Field], indexed: bool) -> bytes:
+    return bytes(Encoder().encode([(n, v, not indexed) for n, v in fields]))
+
+
+def test_a_refused_block_that_moves_nothing_keeps_the_step() -> None:
+    link = HeaderLink()
+    link.withheld(link.read(block_of(GET, indexed=False), REQUESTS))
+    assert repr(link).startswith("<HeaderLink in step")
+    link.withheld(link.read(block_of(GET, indexed=True), REQUESTS))
+    assert repr(link).startswith("<HeaderLink encoding anew")
+
+
+def test_a_dropped_field_that_moves_nothing_keeps_the_step() -> None:
+    link = HeaderLink()
+    block = block_of([*GET, (b"forwarded", b"for=x")], indexed=False)
+    outcome = link.read(block, REQUESTS)
+    passed = link.passed(block, outcome)
+    assert link.in_step
+    assert [(bytes(n), bytes(v)) for n, v in Decoder().decode(passed, raw=True)] == GET
+
+
+def test_the_cache_serves_every_connection() -> None:
+    cache = BlockCache(check_request)
+    block = block_of(GET, indexed=True)
+    first, second = HeaderLink(), HeaderLink()
+    outcome = first.read(block, cache)
+    assert second.read(block, cache) is outcome
+    assert second.table is first.table
+    assert first.read(block, cache) is not outcome, "another table, another outcome"
+
+
+def test_the_cache_is_bounded_and_keeps_what_is_used() -> None:
+    cache = BlockCache(check_request, capacity=4)
+    often = block_of([*GET, (b"x-often", b"1")], indexed=False)
+    kept = HeaderLink().read(often, cache)
+    for number in range(40):
+        HeaderLink().read(block_of([*GET, (b"x-n", b"%d" % number)], indexed=False), cache)
+        assert HeaderLink().read(often, cache) is kept
+        assert len(cache.young) <= 4
+        assert len(cache.old) <= 4
+    assert repr(cache) == f"<BlockCache check_request {len(cache.young)}+{len(cache.old)} blocks>"
+
+
+def test_the_cache_gives_up_one_outcome_for_each_that_it_takes() -> None:
+    cache = BlockCache(check_request, capacity=8)
+    counts = []
+    for number in range(64):
+        cache.read(block_of([*GET, (b"x-n", b"%d" % number)], indexed=False), EMPTY, 4_096)
+        counts.append(len(cache.young) + len(cache.old) + len(cache._dying))
+    assert counts == [*range(1, 17), *[16] * 48], "two generations, to the last one"
+
+
+def test_a_size_update_is_judged_by_each_connections_settings() -> None:
+    cache = BlockCache(check_request)
+    block = b"\x3f\xe1\x1f" + block_of(GET, indexed=False)  # 4096
+    assert HeaderLink().read(block, cache).table is EMPTY
+    narrow = HeaderLink()
+    narrow.allowed = 0
+    with pytest.raises(ConnectionFault) as fault:
+        narrow.read(block, cache)
+    assert fault.value.code is ErrorCode.COMPRESSION_ERROR
+
+
+def test_a_table_above_what_is_allowed_is_not_served_from_the_cache() -> None:
+    cache = BlockCache(check_request)
+    block = block_of(GET, indexed=False)
+    HeaderLink().read(block, cache)
+    narrow = HeaderLink()
+    narrow.allowed = 0
+    with pytest.raises(ConnectionFault):
+        narrow.read(block, cache)
+
+
+def test_faults_are_outcomes() -> None:
+    malformed = HeaderLink().read(block_of([*GET, (b"X-A", b"1")], indexed=False), REQUESTS)
+    assert isinstance(malformed.fault, Malformed)
+    large = HeaderLink().read(block_of([*GET, (b"x-a", b"1" * 70_000)], indexed=False), REQUESTS)
+    assert isinstance(large.fault, TooLarge)
+    many = HeaderLink().read(block_of([*GET, *[(b"x-a", b"1")] * 300], indexed=False), REQUESTS)
+    assert isinstance(many.fault, TooLarge)
+
+
+def test_a_block_of_ours_says_a_size_update_that_is_due() -> None:
+    link = HeaderLink()
+    assert link.prefix() == b""
+    link.allowed = 100
+    assert link.prefix() == b"\x3f\x45"
+    link.lose_step()
+    assert link.prefix() == b"\x20"
+    assert link.prefix() == b"", "once"

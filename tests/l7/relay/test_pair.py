@@ -1,0 +1,48 @@
+from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.relay.pair import BackendState
+from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode
+from tests.l7.peer import POST
+from tests.l7.relay.book import Book
+
+
+def test_goaway_never_takes_back_a_refusal() -> None:
+    pair = Book().relay.pair
+    assert pair.last_offered == MAX_STREAM_ID
+    pair.goaway(9, ErrorCode.NO_ERROR)
+    pair.goaway(11, ErrorCode.NO_ERROR)
+    assert pair.last_offered == 9
+
+
+def test_a_stream_is_recorded_once_whoever_ends_it_first() -> None:
+    book = Book()
+    book.request(1, POST, end=False)
+    pair = book.relay.pair
+    stream = pair.streams[1]
+    pair.backend_ended(stream)
+    assert stream.state.value == "backend ended"
+    pair.client_ended(stream)
+    assert stream.state.value == "closed"
+    assert pair.ended == [stream]
+    assert not pair.streams
+
+
+def test_losing_the_backend_twice_says_so_once() -> None:
+    book = Book()
+    book.request(1)
+    pair = book.relay.pair
+    pair.lose_backend(502)
+    assert pair.backend is BackendState.GONE
+    said = len(pair.to_client)
+    pair.lose_backend(504, StreamEnd.ANSWERED)
+    assert len(pair.to_client) == said
+    assert pair.backend_status == 502
+    assert repr(pair) == "<Pair b'a.test' 0 streams, backend gone>"
+
+
+def test_the_end_is_said_once() -> None:
+    pair = Book().relay.pair
+    pair.end(ErrorCode.PROTOCOL_ERROR, b"why")
+    said = len(pair.to_client)
+    pair.end()
+    assert len(pair.to_client) == said
+    assert pair.closing

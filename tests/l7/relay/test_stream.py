@@ -1,0 +1,36 @@
+from mcproxy.l7.relay.budgets import REMEMBERED_RESETS
+from mcproxy.l7.relay.pair import NO_REQUEST
+from mcproxy.l7.relay.stream import Closed, ClosedStreams, Stream, StreamState
+
+
+def test_why_an_identifier_has_no_stream() -> None:
+    closed = ClosedStreams()
+    for used in (1, 3, 9):
+        closed.use(used)
+    closed.reset_by_client(3)
+    closed.cut(9)
+    assert closed.why(1) is Closed.ENDED
+    assert closed.why(3) is Closed.RESET_BY_CLIENT
+    assert closed.why(5) is closed.why(7) is Closed.SKIPPED
+    assert closed.why(9) is Closed.CUT
+    assert closed.why(11) is closed.why(2) is Closed.IDLE
+    closed.cut(3)
+    assert closed.why(3) is Closed.CUT, "the client has been told: its late frames are nothing new"
+    assert repr(closed) == "<ClosedStreams up to 9, 1 reset, 2 cut>"
+
+
+def test_memory_is_bounded() -> None:
+    closed = ClosedStreams()
+    for used in range(1, 4 * REMEMBERED_RESETS, 2):
+        closed.use(used)
+        closed.reset_by_client(used)
+        closed.cut(used)
+    assert closed.why(1) is Closed.ENDED, "forgotten"
+    assert closed.why(4 * REMEMBERED_RESETS - 1) is Closed.CUT
+    assert repr(closed).endswith(f"{REMEMBERED_RESETS} reset, {REMEMBERED_RESETS} cut>")
+
+
+def test_a_stream_shows_itself() -> None:
+    stream = Stream(5, StreamState.CLIENT_ENDED, NO_REQUEST, 1.0, 2, 3)
+    assert repr(stream) == "<Stream 5 client ended b'' b'' 0>"
+    assert (stream.up_window, stream.down_window, stream.up_left) == (2, 3, -1)

@@ -1,0 +1,21 @@
+"""What tests of l7 share."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.l7.sockets.stage import Stage
+
+
+@pytest.fixture
+def stage() -> Iterator[Callable[..., Stage]]:
+    made: list[Stage] = []
+
+    def make(*args: Any, **options: Any) -> Stage:
+        made.append(Stage(*args, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

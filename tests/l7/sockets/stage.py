@@ -1,0 +1,169 @@
+"""A drive on a stage: its core says what it was told, its sockets' far ends are the test's."""
+
+import socket
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import gevent
+
+from mcproxy.l7.sockets.drive import Drive
+from mcproxy.l7.sockets.stream import Stream
+from mcproxy.model import End, Exchange, Exchanges
+from mcproxy.net.crew import Crew
+from mcproxy.net.raw import RawSocket
+from mcproxy.net.session import Session
+from mcproxy.net.shared import Timeouts
+from mcproxy.net.sweep import Sweeper
+from mcproxy.net.turns import Turns
+
+
+class Telling:
+    """A core that keeps what it is told, and does what it is set to."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.bulk: list[int] = []  # how much it was to be of one read
+        self.wants_turn = False
+        self.wants_dial = self.closing = self.failed = self.abused = self.hurried = False
+        self.wants_client = self.wants_backend = self.has_backend = True
+        self.fault = ""
+        self.to_client = self.to_backend = b""
+        self.over: list[Exchange] = []
+        self.react: Callable[[tuple[Any, ...]], None] = lambda _what: None
+
+    def _tell(self, *what: Any) -> None:
+        self.told.append(what)
+        self.react(what)
+
+    def receive_from_client(self, data: bytes, now: float) -> None:
+        self._tell("client", data)
+
+    def client_closed(self, now: float) -> None:
+        self._tell("client closed")
+
+    def client_lost(self, now: float) -> None:
+        self._tell("client lost")
+        self.closing = True
+
+    def cut(self, now: float) -> None:
+        self._tell("cut")
+        self.closing = True
+
+    def receive_from_backend(self, data: bytes, now: float) -> None:
+        self._tell("backend", data)
+
+    def backend_closed(self, now: float) -> None:
+        self._tell("backend closed")
+
+    def backend_failed(self, status: int, why: str, now: float) -> None:
+        self._tell("backend failed", status, why)
+
+    def tick(self, now: float) -> None:
+        self._tell("tick")
+
+    def give_up(self, now: float) -> None:
+        self._tell("give up")
+        self.closing = True
+
+    def drain(self, now: float) -> None:
+        self._tell("drain")
+        self.closing = True
+
+    def go_on(self, now: float) -> None:
+        self._tell("go on")
+
+    def bulk_read(self, most: int) -> int:
+        self.bulk.append(most)
+        return most
+
+    def take_ended(self) -> Exchanges:
+        ended, self.over = self.over, []
+        return ended
+
+    def take_for_client(self) -> bytes:
+        data, self.to_client = self.to_client, b""
+        return data
+
+    def take_for_backend(self) -> bytes:
+        data, self.to_backend = self.to_backend, b""
+        return data
+
+
+class StageSession:
+    """What the drive uses of a session."""
+
+    def __init__(self, sweeper: Sweeper, timeouts: Timeouts) -> None:
+        self.shared = SimpleNamespace(
+            sweeper=sweeper, timeouts=timeouts, draining=False, crew=Crew(), turns=Turns(), sessions=[1]
+        )
+        self.detail = ""
+        self.deadline = 0.0
+        self.slot = 0
+        self.drive: Drive | None = None
+        self.cut: Callable[[BaseException], None] = lambda _cause: None
+
+    def overdue(self, now: float) -> float | None:
+        assert self.drive is not None
+        return self.drive.overdue(now)
+
+
+class Stage:
+    """A drive in a greenlet, with the far ends of its sockets."""
+
+    def __init__(
+        self, dial: Callable[[bytes], Stream] | None = None, stream: type[Stream] = Stream, **durations: float
+    ) -> None:
+        ours, self.client = socket.socketpair()
+        self.core = Telling()
+        self.ended: list[Exchange] = []
+        self.backends: list[socket.socket] = []
+        self.first: list[bytes] = []
+        self.sweeper = Sweeper()
+        self.end: End | BaseException | None = None
+        timeouts = Timeouts(**{"handshake": 9.0, "connect": 9.0, "idle": 9.0, "half_close": 9.0, **durations})
+        self.session = StageSession(self.sweeper, timeouts)
+        self.session.cut = self._cut
+        self._stream = stream(self._raw(ours))
+        self._dial = dial or self.connect
+        self._greenlet = gevent.spawn(self._run)
+        gevent.sleep(0)
+
+    @staticmethod
+    def _raw(sock: socket.socket) -> RawSocket:
+        raw = RawSocket(sock.family, sock.type, 0, sock.detach())
+        raw.setblocking(False)
+        return raw
+
+    def _run(self) -> None:
+        self.drive = Drive(cast("Session", self.session), self._stream, self.core, self._dial, self.ended.extend)
+        self.session.drive = self.drive
+        try:
+            self.end = self.drive.run()
+        except BaseException as error:  # noqa: BLE001 - looked at by the test
+            self.end = error
+        self.sweeper.disarm(self.session)
+        self._stream.close()
+
+    def _cut(self, cause: BaseException) -> None:
+        self._greenlet.throw(cause)
+
+    def connect(self, first: bytes) -> Stream:
+        ours, theirs = socket.socketpair()
+        self.backends.append(theirs)
+        self.first.append(first)
+        return Stream(self._raw(ours))
+
+    def until(self, what: Callable[[], object]) -> None:
+        with gevent.Timeout(9):
+            while not what():
+                gevent.sleep(0.001)
+
+    def close(self) -> None:
+        self._greenlet.kill()
+        self.sweeper.close()
+        gevent.sleep(0)  # a dial that was abandoned ends in it
+        self.session.shared.crew.close()
+        gevent.sleep(0)
+        for sock in (self.client, *self.backends):
+            sock.close()

@@ -1,0 +1,384 @@
+"""The drive, with a core that says what it was told: events, dialling, back-pressure, endings."""
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from mcproxy.l7.bounds import READ_SIZE
+from mcproxy.l7.sockets import drive
+from mcproxy.l7.sockets.drive import MAX_OWED, MAX_UNSENT
+from mcproxy.l7.sockets.stream import Lost, Stream
+from mcproxy.model import End, Reason, Refused
+from mcproxy.net.session import Cut
+from tests.l7.sockets.stage import Stage
+from tests.test_log import answered
+
+pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
+
+
+def pour(sock: socket.socket) -> int:
+    """Send until nothing more is taken. Returns how many bytes were."""
+    sock.setblocking(False)
+    poured = held_up = 0
+    while held_up < 20:
+        try:
+            poured += sock.send(bytes(1 << 16))
+            held_up = 0
+        except BlockingIOError:
+            held_up += 1
+        gevent.sleep(0.001)
+        assert poured < 1 << 24
+    return poured
+
+
+def arrival(sock: socket.socket, count: int) -> Callable[[], bool]:
+    """Whether `count` bytes have come, which are read."""
+    sock.setblocking(False)
+    got = 0
+
+    def all_came() -> bool:
+        nonlocal got
+        with suppress(BlockingIOError):
+            got += len(sock.recv(1 << 20))
+        return got == count
+
+    return all_came
+
+
+def test_both_sides_are_read_and_written(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def react(what: tuple[Any, ...]) -> None:
+        if what == ("client", b"ask"):
+            on.core.wants_dial, on.core.to_backend = True, b"question"
+        elif what == ("backend", b"answer"):
+            on.core.to_client = b"told"
+
+    on.core.react = react
+    on.client.sendall(b"ask")
+    on.until(lambda: on.backends)
+    assert on.first == [b"question"]
+    on.backends[0].sendall(b"answer")
+    on.until(lambda: on.core.told[-1] == ("backend", b"answer"))
+    gevent.sleep(0)
+    assert on.client.recv(9) == b"told"
+    assert (on.drive.bytes_up, on.drive.bytes_down) == (3, 4)
+    assert "Telling" in repr(on.drive)
+    on.backends[0].close()
+    on.until(lambda: on.core.told[-1] == ("backend closed",))
+    on.core.react = lambda _what: setattr(on.core, "closing", True)
+    on.client.shutdown(socket.SHUT_WR)
+    on.until(lambda: on.end)
+    assert on.core.told[-1] == ("client closed",)
+    assert on.end is End.CLOSED
+
+
+def test_what_is_for_a_new_backend_does_not_go_to_the_one_before(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def react(what: tuple[Any, ...]) -> None:
+        if what[0] == "client":
+            on.core.wants_dial, on.core.to_backend = True, what[1]
+
+    on.core.react = react
+    on.client.sendall(b"one")
+    on.until(lambda: on.first == [b"one"])
+    on.client.sendall(b"two")
+    on.until(lambda: len(on.first) == 2)
+    assert on.first == [b"one", b"two"]
+    assert on.backends[0].recv(9) == b""
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (Refused(Reason.BACKEND_REFUSED, "no"), 502), (Lost("bad TLS"), 502), (Refused(Reason.BACKEND_TIMEOUT), 504),
+    ],
+)  # fmt: skip
+def test_a_dial_that_fails_is_told(failure: Exception, status: int, stage: Callable[..., Stage]) -> None:
+    def dial(_first: bytes) -> Stream:
+        raise failure
+
+    on = stage(dial)
+    on.core.react = lambda what: setattr(on.core, "wants_dial", what[0] == "client")
+    on.client.sendall(b"a")
+    on.until(lambda: on.core.told[-1:] == [("backend failed", status, str(failure))])
+
+
+def test_a_dial_that_takes_too_long_is_ended(stage: Callable[..., Stage]) -> None:
+    def dial(_first: bytes) -> Stream:
+        gevent.sleep(60)
+        raise AssertionError("not reached")
+
+    on = stage(dial, connect=0.1)
+    on.core.react = lambda what: setattr(on.core, "wants_dial", what[0] == "client")
+    on.client.sendall(b"a")
+    on.until(lambda: on.core.told[-1:] and on.core.told[-1][:2] == ("backend failed", 504))
+
+
+def test_what_waits_for_a_dial_is_bounded(stage: Callable[..., Stage]) -> None:
+    gate = Event()
+
+    def dial(first: bytes) -> Stream:
+        gate.wait()
+        return on.connect(first)
+
+    on = stage(dial)
+
+    def react(what: tuple[Any, ...]) -> None:
+        if what[0] == "client":
+            on.core.wants_dial = len(on.core.told) == 1
+            on.core.to_backend += what[1]
+
+    on.core.react = react
+    poured = pour(on.client)
+    taken = on.drive.bytes_up
+    assert MAX_UNSENT < taken < MAX_UNSENT + (1 << 18)
+    gate.set()
+    on.until(lambda: on.backends)
+    on.until(arrival(on.backends[0], poured - len(on.first[0])))
+
+
+def test_a_backend_is_not_read_for_a_client_that_does_not_read(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def react(what: tuple[Any, ...]) -> None:
+        if what[0] == "client":
+            on.core.wants_dial = True
+        elif what[0] == "backend":
+            on.core.to_client += what[1]
+
+    on.core.react = react
+    on.client.sendall(b"a")
+    on.until(lambda: on.backends)
+    poured = pour(on.backends[0])
+    assert MAX_UNSENT < on._stream.unsent < MAX_UNSENT + (1 << 17)
+    on.until(arrival(on.client, poured))
+
+
+def test_a_client_that_does_not_read_what_its_own_bytes_cause_is_not_read(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def react(what: tuple[Any, ...]) -> None:
+        if what[0] == "client":
+            on.core.to_client += what[1]
+
+    on.core.react = react
+    poured = pour(on.client)
+    assert MAX_OWED < on._stream.unsent < MAX_OWED + (1 << 17)
+    on.until(arrival(on.client, poured))
+
+
+def test_ticks_idleness_and_draining(stage: Callable[..., Stage]) -> None:
+    on = stage(idle=1.5)
+    on.until(lambda: ("tick",) in on.core.told)
+    on.until(lambda: ("give up",) in on.core.told)
+    on.client.shutdown(socket.SHUT_WR)
+    on.until(lambda: on.end)
+    assert on.end is End.IDLE_TIMEOUT
+    drained = stage()
+    drained.drive.drain()
+    drained.client.shutdown(socket.SHUT_WR)
+    drained.until(lambda: drained.end)
+    assert drained.end is End.CLOSED
+
+
+def test_an_idle_session_that_draining_does_not_end_is_cut(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drive, "FAREWELL", 0.1)
+    on = stage(idle=0.1)
+    on.core.react = lambda _what: setattr(on.core, "hurried", True)
+    monkeypatch.setattr(on.core, "give_up", lambda _now: on.core._tell("give up"))
+    on.until(lambda: on.end)
+    assert on.core.told.count(("give up",)) == 1
+    assert isinstance(on.end, Cut) and on.end.end is End.IDLE_TIMEOUT  # noqa: PT018
+    assert on.core.told[-1] == ("cut",), "what was under way is to have its line"
+
+
+def test_half_a_tunnel_is_cut_when_nothing_comes_any_more(stage: Callable[..., Stage]) -> None:
+    on = stage(half_close=0.3, idle=9.0)
+    on.client.shutdown(socket.SHUT_WR)
+    on.until(lambda: ("client closed",) in on.core.told)
+    on.until(lambda: on.end)
+    assert isinstance(on.end, Cut)
+    assert on.end.end is End.HALF_CLOSE_TIMEOUT
+
+
+def test_the_quiet_before_half_a_tunnel_counts_for_nothing(stage: Callable[..., Stage]) -> None:
+    on = stage(half_close=60.0, idle=600.0)
+    cuts: list[BaseException] = []
+    on.session.cut = cuts.append
+    now = on.sweeper.now()
+    assert on.drive._look(now)
+    on.client.shutdown(socket.SHUT_WR)
+    on.until(lambda: ("client closed",) in on.core.told)
+    assert on.drive._look(now + 100.0)
+    assert on.drive._look(now + 150.0)
+    assert not cuts
+    assert on.drive._look(now + 160.0) is None
+    assert len(cuts) == 1
+
+
+def test_a_client_has_a_while_to_end_after_us(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    on.core.to_client = b"bye"
+    on.drive.drain()
+    on.until(lambda: on.core.closing)
+    gevent.sleep(0.01)
+    assert on.end is None, "it lingers"
+    on.client.sendall(b"still talking")
+    gevent.sleep(0.01)
+    assert on.client.recv(9) == b"bye"
+    on.client.shutdown(socket.SHUT_WR)
+    on.until(lambda: on.end)
+    assert ("client", b"still talking") not in on.core.told
+
+
+def test_a_client_that_never_stops_sending_is_not_waited_for(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drive, "LINGER_LONGEST", 0.3)
+    on = stage()
+    on.client.setblocking(False)
+    on.drive.drain()
+
+    def over() -> bool:
+        with suppress(OSError):
+            on.client.send(b"x")
+        return on.end is not None
+
+    on.until(over)
+    assert on.end is End.CLOSED
+
+
+def test_a_client_that_went_too_far_is_told_and_its_line_says_so(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def end(_what: tuple[Any, ...]) -> None:
+        on.core.abused = on.core.closing = True
+        on.core.to_client = b"calm down"
+
+    on.core.react = end
+    on.client.sendall(b"a")
+    on.until(lambda: on.core.closing)
+    on.client.shutdown(socket.SHUT_WR)
+    on.until(lambda: on.end)
+    assert on.end is End.ABUSE
+    assert on.client.recv(20) == b"calm down"
+
+
+class Ending(Stream):
+    """Whose end comes with its first bytes."""
+
+    def receive(self, most: int = READ_SIZE) -> bytes:
+        data = super().receive(most)
+        self.ended = True
+        return data
+
+
+def test_a_failed_core_and_a_lost_client(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def fail_on(on: Stage, what: bool) -> None:
+        on.core.failed = on.core.closing = what
+
+    on.core.react = lambda _what: fail_on(on, what=True)
+    on.client.sendall(b"a")
+    on.until(lambda: on.end)
+    assert on.end is End.BACKEND_RESET
+    left = stage()
+    left.core.react = lambda what: fail_on(left, what == ("client closed",))
+    left.client.shutdown(socket.SHUT_WR)
+    left.until(lambda: left.end)
+    assert left.end is End.CLOSED, "its FIN was first"
+    both = stage(stream=Ending)
+    both.core.react = lambda _what: fail_on(both, what=True)
+    both.client.sendall(b"a")
+    both.until(lambda: both.end)
+    assert both.end is End.BACKEND_RESET, "it had failed before the FIN was seen"
+    lost = stage()
+    lost.client.close()
+    lost.core.react = lambda _what: setattr(lost.core, "to_client", b"x" * 100)
+    lost.until(lambda: lost.end)
+    assert lost.end is End.CLIENT_RESET
+
+
+def test_a_bug_of_a_core_ends_its_own_session(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def fail(what: tuple[Any, ...]) -> None:
+        if what[0] == "client":
+            raise ZeroDivisionError
+
+    on.core.react = fail
+    on.client.sendall(b"a")
+    on.until(lambda: on.end)
+    assert isinstance(on.end, ZeroDivisionError)
+    assert on.core.told[-1] == ("cut",)
+
+
+def test_a_client_that_talks_while_an_answer_that_broke_off_is_delivered(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def fail(_what: tuple[Any, ...]) -> None:
+        on.core.to_client = b"x" * 10_000
+        on.core.failed = on.core.closing = True
+
+    on.core.react = fail
+    on.client.sendall(b"a")
+    on.until(lambda: on.core.closing)
+    on.client.sendall(b"b")
+    gevent.sleep(0.01)
+    assert on.end is None
+    assert len(on.client.recv(20_000)) == 10_000
+    on.until(lambda: on.end)
+    assert on.end is End.BACKEND_RESET
+
+
+def test_exchanges_are_recorded_when_their_answers_have_gone(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def answer(_what: tuple[Any, ...]) -> None:
+        on.core.to_client, on.core.over = b"answer", [answered()]
+
+    on.core.react = answer
+    on.client.sendall(b"a")
+    on.until(lambda: on.ended)
+    assert on.client.recv(9) == b"answer"
+    assert on.ended == [answered()]
+
+
+def test_what_a_core_leaves_is_done_in_turns_of_their_own(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def leave(_what: tuple[Any, ...]) -> None:
+        on.core.wants_turn = on.core.told.count(("go on",)) < 3
+
+    on.core.react = leave
+    on.client.sendall(b"a")
+    on.until(lambda: on.core.told.count(("go on",)) == 3)
+    on.client.sendall(b"b")
+    on.until(lambda: ("client", b"b") in on.core.told)
+    assert [what for what in on.core.told if what != ("tick",)] == [
+        ("client", b"a"),
+        *[("go on",)] * 3,
+        ("client", b"b"),
+    ]
+
+
+def test_a_bug_in_a_tick_ends_its_own_session(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def fail(what: tuple[Any, ...]) -> None:
+        if what == ("tick",):
+            raise ZeroDivisionError
+
+    on.core.react = fail
+    on.until(lambda: on.end)
+    assert isinstance(on.end, ZeroDivisionError)
