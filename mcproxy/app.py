@@ -97,7 +97,7 @@ class App:
         table = self.control.table
         try:
             self._listen(table)
-            self.control.start(self.plane, self.worker)
+            self.control.start(self.plane)
         except (StartError, AdminError) as error:
             self.worker.stop_listening()
             self.control.close_at_once()

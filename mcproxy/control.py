@@ -20,7 +20,6 @@ from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
 from mcproxy.config import Config
 from mcproxy.desk import HubPlane
-from mcproxy.net.worker import Worker
 from mcproxy.store.diff import Seed
 from mcproxy.store.store import Store
 from mcproxy.table import Table
@@ -56,10 +55,10 @@ class Control:
         """Make the seed durable, where the database has never been written to. Raises StoreError."""
         self.store.seed(self._config.seed_listeners(), self._config.seed_rules(), time.time())
 
-    def start(self, plane: HubPlane, worker: Worker) -> None:
-        """Begin to change what `worker` does, over the admin API if there is one. Raises AdminError."""
+    def start(self, plane: HubPlane) -> None:
+        """Begin to change what the data plane does, over the admin API if there is one. Raises AdminError."""
         self._plane = plane
-        writer = Writer(self.store, worker.shared.live, plane)
+        writer = Writer(self.store, self.table, plane)
         self._parts.append(Expiry(writer).close)
         if self._config.grpc is not None:
             sys.setswitchinterval(SWITCH_INTERVAL)

@@ -88,13 +88,12 @@ class HubPlane:
         """Give the address up."""
         self._on_hub(self._worker.close, addr)
 
-    def published(self, table: Table) -> None:
-        """Let the worker tidy up after a new table, which is in force already."""
-        self._on_hub(self._publish, table)
-
-    def _publish(self, table: Table) -> None:
-        if table.generation >= self._shared.live.table.generation:  # else it comes late, after another one
-            self._worker.publish(table)
+    def publish(self, table: Table) -> None:
+        """Put a table in force. A hub that is busy does so when it turns, in the order of the calls."""
+        try:
+            self._door.send(self._worker.publish, table)
+        except TimeoutError as error:
+            raise PlaneBusy("the data path is too busy to answer") from error
 
     def status(self) -> PlaneStatus:
         """What is going on; a listener that is removed counts as long as it has a connection."""

@@ -32,7 +32,7 @@ from mcproxy.model import Backend, FirewallRule, Listener, Reason, Route, RuleKi
 from mcproxy.policy.networks import unpack
 from mcproxy.store.diff import Seed
 from mcproxy.store.store import Pair, Store
-from mcproxy.table import Live, Table
+from mcproxy.table import Table
 
 DEADLINE = 10.0  # seconds that a test waits for what must come
 
@@ -50,7 +50,7 @@ RULES = [FirewallRule(RuleKind.IP, "192.0.2.1"), FirewallRule(RuleKind.CIDR, "19
 class FakePlane:
     """Remembers what it was asked; `fail` is raised by the method named."""
 
-    live: Live | None = None
+    live: Table | None = None
     fail: dict[str, Exception] = field(default_factory=dict)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     bound: set[str] = field(default_factory=set)
@@ -81,7 +81,7 @@ class FakePlane:
 
     def start_listener(self, addr: str) -> None:
         assert addr in self.bound
-        assert self.live is None or addr in self.live.table.listeners, "accepts before its table is published"
+        assert self.live is None or addr in self.live.listeners, "accepts before its table is published"
         self._called("start_listener", addr)
         self.accepting.add(addr)
 
@@ -111,12 +111,13 @@ class FakePlane:
 
     def kill_matching(self, rule: FirewallRule) -> int:
         assert self.live is not None
-        assert rule in set(self.live.table.firewall.rules()), "kills before the rule is in force"
+        assert rule in set(self.live.firewall.rules()), "kills before the rule is in force"
         self._called("kill_matching", rule)
         return 3
 
-    def published(self, table: Table) -> None:
-        self._called("published", table.generation)
+    def publish(self, table: Table) -> None:
+        self.live = table
+        self._called("publish", table.generation)
 
     def country(self, packed: bytes) -> str | None:
         return self.countries.get(unpack(packed))
@@ -177,11 +178,11 @@ class Control:
 
 def make_writer(store: Store, plane: FakePlane, clock: Callable[[], float] | None = None) -> Writer:
     """A writer on what the store holds; the listeners of its table are open."""
-    live = Live(store.load())
-    plane.live = live
-    plane.bound = set(live.table.listeners)
-    plane.accepting = set(live.table.listeners)
-    return Writer(store, live, plane, clock) if clock else Writer(store, live, plane)
+    table = store.load()
+    plane.live = table
+    plane.bound = set(table.listeners)
+    plane.accepting = set(table.listeners)
+    return Writer(store, table, plane, clock) if clock else Writer(store, table, plane)
 
 
 @contextmanager

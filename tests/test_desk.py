@@ -36,6 +36,8 @@ class StuckDoor:
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         raise TimeoutError
 
+    send = call
+
 
 def test_the_hub_is_what_admin_asks_for(proxy: MakeProxy) -> None:
     plane: DataPlane = proxy({"listeners": [listener({})]}).app.plane  # mypy compares the signatures

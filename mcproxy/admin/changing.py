@@ -68,7 +68,7 @@ class Changing:
     def _route(self, listener: str, message: pb.Route) -> tuple[str, Route, Sequence[str]]:
         addr = convert.listen_address("listener", listener)
         route = convert.route(message)
-        meant = only_listener(self.writer.live.table, addr)
+        meant = only_listener(self.writer.table, addr)
         try:
             return meant, route, self.plane.check_route(meant, route)
         except RouteRefused as error:

@@ -1,8 +1,8 @@
 """What the control plane asks of the data plane: an interface, and the values that cross it.
 
-The admin API runs in native threads and may not import net, l7 or gevent. app.py implements `DataPlane` and passes it
-in; each call goes to the hub by `hub.loop.run_callback_threadsafe`, waits there for at most `HUB_TIMEOUT` and returns
-plain frozen values. A hub that doesn't answer raises `PlaneBusy`, which callers of the API see as UNAVAILABLE.
+The admin API runs in native threads and may not import net, l7 or gevent. desk.py implements `DataPlane`, and app.py
+passes it in; each call goes through the hub's door (net/door.py), which has its own time limit, and returns plain
+frozen values. A hub that doesn't answer raises `PlaneBusy`, which callers of the API see as UNAVAILABLE.
 
 Opening a listener has two halves, so that a change is durable before it is visible and a failure leaves nothing
 behind: `bind_listener` takes the address before the commit and accepts nobody, `start_listener` accepts once the table
@@ -20,11 +20,9 @@ from mcproxy.table import Table
 
 NO_DURATIONS, NO_DIALS, NO_LAGS = (Distribution.empty(bounds) for bounds in (DURATIONS, DIALS, LAGS))
 
-HUB_TIMEOUT = 5.0  # seconds that a native thread waits for the hub; the hub's own turns take milliseconds
-
 
 class PlaneBusy(Exception):
-    """The hub didn't answer in `HUB_TIMEOUT`; whether it will still act is unknown."""
+    """The hub didn't answer in time, and will not act on what it was asked, a publication excepted."""
 
 
 class PlaneStopping(PlaneBusy):
@@ -201,8 +199,11 @@ class DataPlane(Protocol):
     def kill_matching(self, rule: FirewallRule) -> int:
         """Cut the live connections that the rule matches, and say how many."""
 
-    def published(self, table: Table) -> None:
-        """Learn of a new table. Returns when every later connection is decided by it, in every worker."""
+    def publish(self, table: Table) -> None:
+        """Put a table in force. Returns when every later connection is decided by it, in every worker.
+
+        Raises PlaneBusy where that takes long; the table still comes into force, and tables do so in their order.
+        """
 
     def country(self, packed: bytes) -> str | None:
         """Return the ISO 3166-1 code of a packed address; None where it has none or there is no GeoIP database."""

@@ -38,7 +38,7 @@ class Reading:
         context: grpc.ServicerContext,
     ) -> pb.GetStatusResponse:
         """Health, version, counters of each listener."""
-        status, table = self.plane.status(), self.writer.live.table
+        status, table = self.plane.status(), self.writer.table
         routes = {addr: len(compiled.routes) for addr, compiled in table.listeners.items()}
         return pb.GetStatusResponse(
             state=str(status.state),
@@ -97,7 +97,7 @@ class Reading:
         """Routes by listener and name."""
         listener = convert.listen_address("listener", request.listener)
         if listener:
-            only_listener(self.writer.live.table, listener)
+            only_listener(self.writer.table, listener)
         limit, after = paging.size(request.page_size), _after(request.page_token)
         page = listing.routes(self.writer.store, limit, after, listener)
         return pb.ListRoutesResponse(
@@ -126,7 +126,7 @@ class Reading:
     ) -> pb.TestFirewallResponse:
         """What the firewall says to an address."""
         packed = _packed(request.ip)
-        steps, reason = firewall_steps(self.writer.live.table, self.plane.country, packed)
+        steps, reason = firewall_steps(self.writer.table, self.plane.country, packed)
         return pb.TestFirewallResponse(
             blocked=reason is not Reason.OK,
             reason=str(reason),
@@ -140,7 +140,7 @@ class Reading:
         context: grpc.ServicerContext,
     ) -> pb.ExplainResponse:
         """The decision on a connection, step by step."""
-        table = self.writer.live.table
+        table = self.writer.table
         listener = only_listener(table, convert.listen_address("listener", request.listener))
         found = explain(table, self.plane, listener, request.sni, _packed(request.ip))
         return pb.ExplainResponse(
@@ -200,7 +200,7 @@ class Reading:
         context: grpc.ServicerContext,
     ) -> pb.GetDiffResponse:
         """The configuration file against the database."""
-        found = differences(self.read_seed(), self.writer.live.table)
+        found = differences(self.read_seed(), self.writer.table)
         return pb.GetDiffResponse(
             differences=[
                 pb.Difference(
@@ -235,7 +235,7 @@ class Reading:
         """Prometheus text."""
         status, routes = self.plane.status(), self.plane.route_counters()
         own = metrics.Own(len(self.watchers), self.writer.store.failures)
-        return pb.GetMetricsResponse(text=metrics.render(status, routes, self.writer.live.table, own))
+        return pb.GetMetricsResponse(text=metrics.render(status, routes, self.writer.table, own))
 
 
 def _after(token: str) -> listing.After | None:

@@ -22,7 +22,7 @@ from mcproxy.admin.plane import DataPlane, PlaneBusy
 from mcproxy.change import Change, Origin, next_table
 from mcproxy.model import FirewallRule, Listener
 from mcproxy.store.store import Store
-from mcproxy.table import Live, Table
+from mcproxy.table import Table
 
 LOCK_WAIT = 10.0  # seconds that a mutation waits for those before it, where the caller sets no shorter deadline
 
@@ -38,18 +38,19 @@ class Outcome:
 
 
 class Writer:
-    """Owns the store and the live table. `mutate` may be called from any native thread."""
+    """Owns the store and the table that the next mutation begins with. Any native thread may call `mutate`."""
 
-    def __init__(self, store: Store, live: Live, plane: DataPlane, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, table: Table, plane: DataPlane, clock: Callable[[], float] = time.time) -> None:
+        """`table` is what the store holds and the data plane begins with."""
         self.store = store
-        self.live = live
+        self.table = table  # what is durable; the data plane has it, or has it before whatever it does next
         self.clock = clock  # seconds since the epoch
         self.rules_changed = threading.Event()  # tells whoever ends temporary rules that there may be a nearer end
         self._plane = plane
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<Writer generation={self.live.table.generation} busy={self._lock.locked()}>"
+        return f"<Writer generation={self.table.generation} busy={self._lock.locked()}>"
 
     def mutate(self, who: str, action: str, decide: Decision, expected: int = 0, wait: float = LOCK_WAIT) -> Outcome:
         """Decide, commit, publish. `expected` is the generation that the caller has seen, 0 any.
@@ -64,7 +65,7 @@ class Writer:
             self._lock.release()
 
     def _mutate(self, who: str, action: str, decide: Decision, expected: int) -> Outcome:
-        table = self.live.table
+        table = self.table
         if expected and expected != table.generation:
             raise Overtaken(f"the generation is {table.generation}, not {expected}: look at the change and decide anew")
         now = self.clock()
@@ -85,11 +86,11 @@ class Writer:
         return Outcome(following.generation, changes)
 
     def _publish(self, following: Table) -> None:
-        self.live.table = following
+        self.table = following
         try:
-            self._plane.published(following)
+            self._plane.publish(following)
         except PlaneBusy:
-            log.warning("generation %d is in force, but the data plane was slow to say so", following.generation)
+            log.warning("generation %d is durable; the data plane is busy and takes it next", following.generation)
 
     @contextmanager
     def _bound(self, listeners: Sequence[Listener]) -> Iterator[None]:
@@ -117,7 +118,7 @@ class Writer:
             raise Unready(f"can't listen on {listener.addr}: {error}; the change is undone") from error
 
     def _undo(self, changes: Sequence[Change]) -> None:
-        table = self.live.table
+        table = self.table
         back = [Change(change.key, change.new, change.old) for change in changes]
         following = next_table(table, back, table.generation + 1)
         self.store.apply(back, Origin("undo", f"undo {table.generation}", self.clock()), following.generation)

@@ -9,6 +9,8 @@ from gevent.hub import get_hub
 
 T = TypeVar("T")
 
+HUB_TIMEOUT = 5.0  # seconds that a native thread waits for the hub, whose own turns take milliseconds
+
 
 class Door:
     """Calls from native threads to the hub's: the only way in (`run_callback_threadsafe`)."""
@@ -18,13 +20,23 @@ class Door:
         self._loop = get_hub().loop
         self._thread = threading.get_ident()
 
-    def call(self, function: Callable[..., T], *args: Any, timeout: float = 5.0) -> T:
+    def call(self, function: Callable[..., T], *args: Any, timeout: float = HUB_TIMEOUT) -> T:
         """Run `function` on the hub and return what it returns. It must not wait.
 
-        Raises what it raises, and TimeoutError where the hub did not get to it in `timeout` seconds.
+        Raises what it raises, and TimeoutError where the hub did not get to it in `timeout` seconds; then it never
+        runs.
         """
-        if threading.get_ident() == self._thread:
-            return function(*args)
+        future = self._put(function, args)
+        try:
+            return future.result(timeout)
+        finally:
+            future.cancel()
+
+    def send(self, function: Callable[..., T], *args: Any, timeout: float = HUB_TIMEOUT) -> T:
+        """The same, but it always runs, also after TimeoutError: once, and after all that was sent or called before."""
+        return self._put(function, args).result(timeout)
+
+    def _put(self, function: Callable[..., T], args: tuple[Any, ...]) -> Future[T]:
         future: Future[T] = Future()
 
         def run() -> None:
@@ -35,8 +47,8 @@ class Door:
             except BaseException as error:  # noqa: BLE001 - whoever called gets it
                 future.set_exception(error)
 
-        self._loop.run_callback_threadsafe(run)
-        try:
-            return future.result(timeout)
-        finally:
-            future.cancel()
+        if threading.get_ident() == self._thread:
+            run()
+        else:
+            self._loop.run_callback_threadsafe(run)
+        return future

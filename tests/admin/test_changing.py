@@ -25,10 +25,10 @@ def call(control: Control, method: str, request: Any) -> Any:
 
 def refused(control: Control, method: str, request: Any) -> tuple[grpc.StatusCode, str]:
     """How a call is refused; it changes nothing."""
-    before = control.writer.live.table
+    before = control.writer.table
     with pytest.raises(grpc.RpcError) as caught:
         call(control, method, request)
-    assert control.writer.live.table is before
+    assert control.writer.table is before
     answer: Any = caught.value
     return answer.code(), answer.details()
 
@@ -41,7 +41,7 @@ def test_listeners(control: Control) -> None:
     assert control.plane.accepting == {":443", ":8443"}
     changed = pb.Listener(addr=":8443", max_connections=5)
     assert call(control, "UpdateListener", pb.UpdateListenerRequest(listener=changed)).generation == 3
-    assert control.writer.live.table.listeners[":8443"].listener.max_connections == 5
+    assert control.writer.table.listeners[":8443"].listener.max_connections == 5
     call(control, "AddRoute", pb.AddRouteRequest(listener=":8443", route=NEW))
     gone = call(control, "RemoveListener", pb.RemoveListenerRequest(addr=":8443"))
     assert (gone.generation, gone.removed_routes) == (5, 1)
@@ -58,7 +58,7 @@ def test_routes(control: Control) -> None:
     assert call(control, "AddRoute", pb.AddRouteRequest(route=NEW)).generation == 2
     other = pb.Route(hostname="new.example.org", backend="unix:/run/a.sock")
     assert call(control, "UpdateRoute", pb.UpdateRouteRequest(route=other)).generation == 3
-    assert str(control.writer.live.table.listeners[":443"].routes["new.example.org"].backend) == "unix:/run/a.sock"
+    assert str(control.writer.table.listeners[":443"].routes["new.example.org"].backend) == "unix:/run/a.sock"
     removal = pb.RemoveRouteRequest(hostname="NEW.example.org.")
     assert call(control, "RemoveRoute", removal).generation == 4
 
@@ -179,16 +179,16 @@ def test_a_hub_that_does_not_answer(control: Control) -> None:
 
 
 def test_back_and_back_again(control: Control) -> None:
-    before = table_values(control.writer.live.table)
+    before = table_values(control.writer.table)
     call(control, "AddRoute", pb.AddRouteRequest(route=NEW))
     call(control, "AddListener", pb.AddListenerRequest(listener=pb.Listener(addr=":8443")))
-    after = table_values(control.writer.live.table)
+    after = table_values(control.writer.table)
     back = call(control, "Rollback", pb.RollbackRequest(generation=1))
     assert (back.generation, back.changes) == (4, 2)
-    assert table_values(control.writer.live.table) == before
+    assert table_values(control.writer.table) == before
     assert control.plane.accepting == {":443"}
     call(control, "Rollback", pb.RollbackRequest(generation=3))
-    assert table_values(control.writer.live.table) == after
+    assert table_values(control.writer.table) == after
     assert control.plane.accepting == {":443", ":8443"}
     assert {r.action for r in history.revisions(control.writer.store, 4)} == {"rollback 1", "rollback 3"}
 

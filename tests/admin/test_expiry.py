@@ -21,7 +21,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def blocked(writer: Writer) -> set[str]:
-    return {rule.value for rule in writer.live.table.firewall.rules()}
+    return {rule.value for rule in writer.table.firewall.rules()}
 
 
 def test_a_rule_ends_on_time_and_not_before(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_many_end_together(tmp_path: Path) -> None:
             wait_until(lambda: len(blocked(writer)) == len(RULES))
         finally:
             expiry.close()
-        assert writer.live.table.generation == 4, "three mutations of at most a thousand"
+        assert writer.table.generation == 4, "three mutations of at most a thousand"
 
 
 def test_a_refused_mutation_keeps_the_rule_and_the_thread(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_refused_mutation_keeps_the_rule_and_the_thread(tmp_path: Path) -> Non
 
     with store_at(tmp_path / "a.db", SEED, [FirewallRule(RuleKind.IP, "192.0.2.9", 1.0)]) as store:
         good = make_writer(store, FakePlane())
-        writer = Stubborn(store, good.live, FakePlane())
+        writer = Stubborn(store, good.table, FakePlane())
         expiry = Expiry(writer)
         try:
             wait_until(lambda: writer.refusals == 1)

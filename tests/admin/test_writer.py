@@ -31,7 +31,7 @@ class Setting:
 
     def unchanged(self) -> None:
         """Memory, disk and sockets are those of the seed."""
-        assert table_values(self.writer.live.table) == table_values(Table.build(SEED, RULES))
+        assert table_values(self.writer.table) == table_values(Table.build(SEED, RULES))
         assert table_values(self.store.load()) == table_values(Table.build(SEED, RULES))
         assert self.plane.bound == self.plane.accepting == {":443"}
 
@@ -46,19 +46,19 @@ def setting(tmp_path: Path) -> Iterator[Setting]:
 def test_durable_then_visible_then_known_to_the_data_plane(setting: Setting) -> None:
     outcome = setting.writer.mutate("uid:7", "route.add", mutations.put_route("", route("a.b"), exists=False))
     assert outcome.generation == 2
-    assert "a.b" in setting.writer.live.table.listeners[":443"].routes
-    assert table_values(setting.store.load()) == table_values(setting.writer.live.table)
-    assert setting.plane.calls == [("published", 2)]
+    assert "a.b" in setting.writer.table.listeners[":443"].routes
+    assert table_values(setting.store.load()) == table_values(setting.writer.table)
+    assert setting.plane.calls == [("publish", 2)]
     (revision,) = history.revisions(setting.store, 1)
     assert (revision.who, revision.action, revision.at) == ("uid:7", "route.add", 5000.0)
 
 
 def test_a_listener_is_bound_before_the_commit_and_accepts_after_it(setting: Setting) -> None:
     setting.writer.mutate("test", "listener.add", ADD)
-    assert [name for name, *_ in setting.plane.calls] == ["bind_listener", "published", "start_listener"]
+    assert [name for name, *_ in setting.plane.calls] == ["bind_listener", "publish", "start_listener"]
     setting.plane.calls.clear()
     setting.writer.mutate("test", "listener.remove", mutations.remove_listener(":8443"))
-    assert setting.plane.calls == [("published", 3), ("close_listener", ":8443")]
+    assert setting.plane.calls == [("publish", 3), ("close_listener", ":8443")]
 
 
 def test_an_address_that_can_not_be_bound_leaves_no_row(setting: Setting) -> None:
@@ -66,7 +66,7 @@ def test_an_address_that_can_not_be_bound_leaves_no_row(setting: Setting) -> Non
     with pytest.raises(Unready, match="can't listen on :8443: another program listens there"):
         setting.writer.mutate("test", "listener.add", ADD)
     setting.unchanged()
-    assert setting.writer.live.table.generation == setting.store.load().generation == 1
+    assert setting.writer.table.generation == setting.store.load().generation == 1
 
 
 def test_a_bind_that_nobody_answered_is_undone(setting: Setting) -> None:
@@ -82,7 +82,7 @@ def test_a_listener_that_does_not_accept_after_all_is_undone_by_a_mutation(setti
     with pytest.raises(Unready, match="the change is undone"):
         setting.writer.mutate("test", "listener.add", ADD)
     setting.unchanged()
-    assert setting.writer.live.table.generation == setting.store.load().generation == 3
+    assert setting.writer.table.generation == setting.store.load().generation == 3
     undone, done = history.revisions(setting.store, 2)
     assert (undone.who, undone.action, undone.new) == ("undo", "undo 2", None)
     assert undone.old == done.new
@@ -111,7 +111,7 @@ def test_a_mutation_that_expects_another_generation_is_aborted(setting: Setting)
     setting.writer.mutate("test", "route.add", mutations.put_route("", route("a.b"), exists=False), expected=1)
     with pytest.raises(Overtaken, match="the generation is 2, not 1"):
         setting.writer.mutate("test", "route.add", mutations.put_route("", route("c.d"), exists=False), expected=1)
-    assert "c.d" not in setting.writer.live.table.listeners[":443"].routes
+    assert "c.d" not in setting.writer.table.listeners[":443"].routes
 
 
 def test_a_decision_to_change_nothing_is_no_generation(setting: Setting) -> None:
@@ -146,10 +146,10 @@ def test_who_waits_too_long_for_others_is_told(setting: Setting) -> None:
 
 
 def test_a_data_plane_that_is_slow_to_learn_does_not_undo_what_is_durable(setting: Setting) -> None:
-    setting.plane.fail["published"] = PlaneBusy("the hub is busy")
+    setting.plane.fail["publish"] = PlaneBusy("the hub is busy")
     setting.plane.fail["close_listener"] = PlaneBusy("the hub is busy")
     setting.writer.mutate("test", "listener.remove", mutations.remove_listener(":443"))
-    assert not setting.writer.live.table.listeners
+    assert not setting.writer.table.listeners
 
 
 def test_whoever_ends_rules_is_told_of_new_ones(setting: Setting) -> None:
@@ -166,7 +166,7 @@ def test_readers_see_the_old_table_or_the_new_one(setting: Setting) -> None:
 
     def read() -> None:
         while not stop.is_set():
-            routes = setting.writer.live.table.listeners[":443"].routes
+            routes = setting.writer.table.listeners[":443"].routes
             backends = {str(routes[name].backend) for name in ("git.example.org", "www.example.org")}
             if len(backends) != 1:
                 mixed.append(backends)

@@ -70,7 +70,7 @@ def many_routes(folder: Path) -> None:
     names = (f"new{i}.example.org" for i in itertools.count())
     add = lambda: writer.mutate("bench", "route.add", mutations.put_route("", route(next(names)), exists=False))  # noqa: E731
     timed("one mutation, durable", add, 200)
-    routes = writer.live.table.listeners[":443"].routes
+    routes = writer.table.listeners[":443"].routes
     timed("one look-up", lambda: routing.find(routes, "h77777.example.org"), 100_000)
     timed("one snapshot, verified", lambda: snapshot.take(path, folder / "copy.db"))
     store.close()

@@ -17,7 +17,7 @@ def test_add_list_remove(tmp_path: Path) -> None:
         assert found["ip", "203.0.113.7"] == pytest.approx(time.time() + 3600, abs=60)
         assert ["cidr", "198.51.100.0/24", "-"] in user.rows("firewall", "list")
         assert user.ok("firewall", "remove", "country", "DE") == "no longer blocked: country DE (generation 4)\n"
-        assert len(control.writer.live.table.firewall) == 3
+        assert len(control.writer.table.firewall) == 3
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,4 @@ def test_what_the_firewall_would_say(tmp_path: Path) -> None:
 def test_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     with shell(tmp_path) as (user, control):
         assert user.fails(2, "firewall", *arguments)
-        assert control.writer.live.table.generation == 1
+        assert control.writer.table.generation == 1

@@ -27,7 +27,7 @@ def test_add_list_replace_remove(tmp_path: Path) -> None:
         (first, *_rest) = user.json("routes", "list", "--listener", ":443")
         assert (first["listener"], first["hostname"], first["mode"]) == (":443", "a.example.org", "l4")
         assert user.json("routes", "remove", "A.example.org") == {"generation": 4}
-        assert "a.example.org" not in control.writer.live.table.listeners[":443"].routes
+        assert "a.example.org" not in control.writer.table.listeners[":443"].routes
         assert "no route a.example.org" in user.fails(1, "routes", "remove", "a.example.org")
 
 
@@ -47,7 +47,7 @@ def test_an_l7_route_with_paths_as_seen_from_here(tmp_path: Path) -> None:
         result = user.run("routes", "add", "l7.example.org", "127.0.0.1:1", *options)
         assert result.exit_code == 0
         assert "warning: its certificate ends in 3 days" in result.stderr
-        route = control.writer.live.table.listeners[":443"].routes["l7.example.org"]
+        route = control.writer.table.listeners[":443"].routes["l7.example.org"]
         assert (route.tls_cert, route.tls_key) == (str(Path("c.pem").absolute()), "/etc/k.pem")
         assert (route.backend_tls, route.backend_ca) == (True, str(Path("ca.pem").absolute()))
         assert user.rows("routes", "list")[1][3:] == [

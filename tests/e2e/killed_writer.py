@@ -75,9 +75,9 @@ def _mutate(path: Path, life: int, acks: IO[str]) -> None:
 
 def _some(writer: Writer, name: str) -> list[mutations.Decision]:
     """A route, a rule, and a listener that comes, gets routes, and goes with all of them in one mutation."""
-    number = writer.live.table.generation
+    number = writer.table.generation
     rule = FirewallRule(RuleKind.IP, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-    there = ":9443" in writer.live.table.listeners
+    there = ":9443" in writer.table.listeners
     many = [mutations.put_route(":9443", route(f"r{i}.example.org"), exists=False) for i in range(3)]
     return [
         mutations.put_route(":443", route(f"r{name}.example.org"), exists=False),

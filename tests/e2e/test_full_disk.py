@@ -42,11 +42,11 @@ def no_room_for_pages(store: Store, more: int) -> Iterator[None]:
 def fill(writer: Writer) -> Unavailable:
     """Add routes until it fails; returns how it did. Memory is then as it was before that one."""
     for i in range(MAX_MUTATIONS):
-        before = writer.live.table
+        before = writer.table
         try:
             writer.mutate("test", "route.add", mutations.put_route("", route(f"r{i}.example.org"), exists=False))
         except Unavailable as error:
-            assert writer.live.table is before
+            assert writer.table is before
             return error
     raise AssertionError("there was always room")
 
@@ -55,8 +55,8 @@ def judge(path: Path, writer: Writer) -> None:
     """The next start finds what memory has."""
     with closing(Store.open(path)) as store:
         found = store.load()
-        assert table_values(found) == table_values(writer.live.table)
-        assert found.generation == writer.live.table.generation
+        assert table_values(found) == table_values(writer.table)
+        assert found.generation == writer.table.generation
 
 
 @pytest.mark.parametrize("cause", ["file size", "pages"])
@@ -68,7 +68,7 @@ def test_nothing_is_acknowledged_that_is_not_on_disk(tmp_path: Path, cause: str)
         with full:
             error = fill(writer)
             assert "disk" in str(error), "it says where to look"
-            assert table_values(store.load()) == table_values(writer.live.table), "it can still be read"
+            assert table_values(store.load()) == table_values(writer.table), "it can still be read"
             judge(path, writer)
         # There is room again: on it goes, without a restart.
         writer.mutate("test", "route.add", mutations.put_route("", route("after.example.org"), exists=False))

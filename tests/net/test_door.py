@@ -33,6 +33,16 @@ def test_a_hub_that_does_not_come_is_not_waited_for(hub: HubThread) -> None:
     assert not ran, "who was told that it failed must not find it done later"
 
 
+def test_what_is_sent_runs_later_and_in_its_order(hub: HubThread) -> None:
+    """A table that is durable must come into force, and an older one never after a newer one."""
+    ran: list[int] = []
+    with paused(hub.door):
+        for number in range(3):
+            with pytest.raises(TimeoutError):
+                hub.door.send(ran.append, number, timeout=0.01)
+    assert hub.call(lambda: list(ran)) == [0, 1, 2]
+
+
 def test_many_threads_may_call_at_once(hub: HubThread) -> None:
     seen: list[int] = []
     with ThreadPoolExecutor(8) as pool:
