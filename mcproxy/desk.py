@@ -178,8 +178,7 @@ class HubPlane:
         elif held is not None and held.digest != read.digest:
             notes.append(f"{route.tls_cert} or its key has changed since it was loaded; reload to use it")
         found = judge.findings(held or read, route.hostname, time.time())
-        notes += [f"clients will refuse it: {finding}" for finding in found if finding.problem]
-        return Serving("", notes, failure)
+        return Serving("", notes, [str(finding) for finding in found if finding.problem], failure)
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         """Judge a route's files, and what the listener's certificates mean to each other then. Raises RouteRefused."""

@@ -149,12 +149,12 @@ def test_whether_a_route_would_be_served(proxy: MakeProxy, authority: Authority,
     assert "c.pem can't be read: No such file" in app.plane.would_serve(":443", route).refusal
     issue("b.test")
     serving = app.plane.would_serve(":443", route)
-    assert (serving.refusal, len(serving.notes)) == ("", 1)
-    assert serving.notes[0].startswith(f"clients will refuse it: {chain} is for b.test, not for a.test")
+    assert (serving.refusal, serving.notes, len(serving.rejections)) == ("", [], 1)
+    assert serving.rejections[0].startswith(f"{chain} is for b.test, not for a.test")
     assert "ca.pem can't be read: No such file" in serving.failure
     issue("a.test")
     (tmp_path / "ca.pem").write_bytes(authority.path.read_bytes())
-    assert app.plane.would_serve(":443", route) == Serving("", [], "")
+    assert app.plane.would_serve(":443", route) == Serving("", [], [], "")
     app.door.call(app.contexts.server, ":443", route)
     app.door.call(app.contexts.client, route)
     issue("a.test", "b.test")

@@ -149,7 +149,9 @@ def _files(route: Route, serving: Serving) -> Iterator[Step]:
     """Of an l7 route: without its certificate nobody gets in; without its backend's CA everybody gets 502."""
     if serving.refusal:
         raise _Refusal(Step("certificate", False, serving.refusal), Reason.CERTIFICATE_UNUSABLE)
-    yield Step("certificate", True, "; ".join(serving.notes) or f"{route.tls_cert} can be served")
+    rejected = [f"clients will refuse it: {reason}" for reason in serving.rejections]
+    told = "; ".join([*serving.notes, *rejected])
+    yield Step("certificate", not rejected, told or f"{route.tls_cert} can be served")
     if serving.failure:
         yield Step("backend CA", False, f"requests will be answered 502: {serving.failure}")
     elif route.backend_tls:

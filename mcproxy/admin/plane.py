@@ -103,7 +103,8 @@ class Serving:
     """What an l7 route's files, and what was loaded of them, come to at the next connection."""
 
     refusal: str = ""  # why its client would be refused
-    notes: Sequence[str] = ()  # what is to be told of its certificate, if it would not
+    notes: Sequence[str] = ()  # what else should be known of its certificate
+    rejections: Sequence[str] = ()  # why clients will not accept its certificate
     failure: str = ""  # why its requests would be answered 502
 
 

@@ -1,5 +1,6 @@
-"""`mcproxy explain`: why a connection goes where it goes."""
+"""`mcproxy explain`: why a connection goes where it goes, and whether its client would be served."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -7,7 +8,7 @@ import click
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import connected
-from mcproxy.cli.options import config_option, json_option
+from mcproxy.cli.options import FAILED, config_option, json_option
 
 
 @click.command()
@@ -17,12 +18,21 @@ from mcproxy.cli.options import config_option, json_option
 @click.option("--sni", required=True, metavar="NAME", help="The server name that the client asks for.")
 @click.option("--from", "ip", required=True, metavar="IP", help="The client's address.")
 def explain(given: Path | None, as_json: bool, listener: str, sni: str, ip: str) -> None:
-    """Show the decision that a connection would meet, step by step. Nothing is dialled or counted."""
+    """Show the decision that a connection would meet, step by step. Nothing is dialled or counted.
+
+    Exit status 1 where the client would not be served: it would be refused, or its requests would fail.
+    """
     with connected(given) as client:
         answer = client.call("Explain", pb.ExplainRequest(listener=listener, sni=sni, ip=ip))
     if as_json:
         output.emit_json(output.plain(answer))
-        return
+    else:
+        _emit(answer)
+    if not all(step.passed for step in answer.steps):
+        sys.exit(FAILED)
+
+
+def _emit(answer: pb.ExplainResponse) -> None:
     if not answer.HasField("route"):
         output.emit_steps(answer.steps)
         click.echo(f"refused: {answer.reason}")

@@ -55,12 +55,23 @@ def test_an_l7_route_whose_certificate_can_not_be_served_is_refused() -> None:
 
 
 def test_what_lets_clients_in_and_serves_them_badly_is_told() -> None:
-    reason, steps = asked("l7.example.org", serving=Serving("", ["/c.pem expired", "reload"], "/ca.pem is empty"))
+    reason, steps = asked("l7.example.org", serving=Serving("", ["changed", "reload"], (), "/ca.pem is empty"))
     assert reason is Reason.OK
     assert steps[-2:] == [
-        "certificate: /c.pem expired; reload",
+        "certificate: changed; reload",
         "backend CA: requests will be answered 502: /ca.pem is empty",
     ]
+
+
+def test_a_certificate_that_clients_will_not_accept_does_not_pass() -> None:
+    fake = FakePlane(serving=Serving("", ["changed"], ["/c.pem expired", "/c.pem is for a.test"]))
+    found = explain(TABLE, fake, ":443", "l7.example.org", pack("203.0.113.1"))
+    assert found.reason is Reason.OK
+    (failed,) = [step for step in found.steps if not step.passed]
+    assert failed.name == "certificate"
+    assert failed.detail == (
+        "changed; clients will refuse it: /c.pem expired; clients will refuse it: /c.pem is for a.test"
+    )
 
 
 @pytest.mark.parametrize(

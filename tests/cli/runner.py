@@ -43,6 +43,13 @@ class Shell:
         assert result.exit_code == 0, result.output
         return result.stdout
 
+    def ends(self, status: int, *arguments: object) -> str:
+        """One command that answers and ends with this status; its standard output."""
+        result = self.run(*arguments)
+        assert result.exit_code == status, result.output
+        assert result.stderr == ""
+        return result.stdout
+
     def json(self, *arguments: object) -> Any:
         """One command with --json."""
         return json.loads(self.ok(*arguments, "--json"))

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 from mcproxy.admin.plane import Serving
@@ -12,12 +13,12 @@ def test_a_decision_step_by_step(tmp_path: Path) -> None:
         assert lines[0] == "step\toutcome\tdetail"
         assert [line.split("\t")[1] for line in lines[1:-1]] == ["pass"] * 10
         assert lines[-1] == "routed to 127.0.0.1:3000"
-        lines = user.ok("explain", "--sni", "git.example.org", "--from", "192.0.2.1").splitlines()
+        lines = user.ends(1, "explain", "--sni", "git.example.org", "--from", "192.0.2.1").splitlines()
         assert lines[-2:] == [
             "firewall ip\tREFUSE\t192.0.2.1 is blocked by 192.0.2.1",
             "refused: blocked_ip",
         ]
-        found = user.json("explain", "--sni", "no.example.org", "--from", "203.0.113.1")
+        found = json.loads(user.ends(1, "explain", "--sni", "no.example.org", "--from", "203.0.113.1", "--json"))
         assert (found["reason"], found["route"]) == ("route_unknown", None)
 
 
@@ -27,13 +28,13 @@ def test_a_connection_that_is_taken_and_whose_requests_fail(tmp_path: Path) -> N
         l7 = ("--mode", "l7", "--tls-cert", "/c.pem", "--tls-key", "/k.pem")
         user.ok("routes", "add", "l7.example.org", "127.0.0.1:9", *l7, "--backend-tls", "--backend-ca", "/ca.pem")
         question = ("explain", "--sni", "l7.example.org", "--from", "203.0.113.1")
-        lines = user.ok(*question).splitlines()
+        lines = user.ends(1, *question).splitlines()
         assert [line.split("\t")[1] for line in lines[1:-2]] == ["pass"] * 11
         assert lines[-2:] == [
             "backend CA\tFAIL\trequests will be answered 502: /ca.pem is empty; write it again",
             "taken, but requests will be answered 502: /ca.pem is empty; write it again",
         ]
-        found = user.json(*question)
+        found = json.loads(user.ends(1, *question, "--json"))
         assert (found["reason"], found["steps"][-1]["passed"]) == ("ok", False)
         control.plane.serving = Serving()
         assert user.ok(*question).splitlines()[-1] == "routed to 127.0.0.1:9"
