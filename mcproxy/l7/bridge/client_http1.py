@@ -1,23 +1,14 @@
 """The client's side of the bridge: h11 reads one message at a time and writes what answers it."""
 
-from http import HTTPStatus
-
 import h11
 
 from mcproxy.l7.bridge.bounds import MAX_EVENT
 from mcproxy.l7.bridge.translate import answer_head, request_trailers
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http1 import BadMessage
+from mcproxy.wire.phrases import phrase
 
 _NO_BODY = (204, 304)  # RFC 9110, section 6.4.1
-
-
-def phrase(status: int) -> bytes:
-    """What HTTP/1.1 says beside a status, for people."""
-    try:
-        return HTTPStatus(status).phrase.encode()
-    except ValueError:
-        return b""
 
 
 class ClientSide:

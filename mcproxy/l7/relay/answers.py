@@ -7,13 +7,14 @@ for it too.
 """
 
 from functools import cache
-from http import HTTPStatus
 
 from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import encode
 from mcproxy.wire.http2 import headers
+from mcproxy.wire.phrases import phrase
 
 GRPC_UNAVAILABLE = b"14"
+SERVER_ERROR = 500  # and above: RFC 9110, 15.6
 
 
 @cache
@@ -28,12 +29,12 @@ def _grpc(status: int) -> bytes:
             (b":status", b"200"),
             (b"content-type", b"application/grpc"),
             (b"grpc-status", GRPC_UNAVAILABLE),
-            (b"grpc-message", HTTPStatus(status).phrase.encode()),
+            (b"grpc-message", phrase(status)),
         ]
     )
 
 
 def answer(stream_id: int, status: int, request: Request | None, prefix: bytes = b"") -> bytes:
     """The frame of a whole answer; `prefix` is put before its header block (a size update)."""
-    grpc = request is not None and request.grpc and status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    grpc = request is not None and request.grpc and status >= SERVER_ERROR
     return headers(stream_id, prefix + (_grpc(status) if grpc else _plain(status)), end_stream=True)

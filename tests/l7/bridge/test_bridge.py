@@ -270,7 +270,7 @@ def test_an_early_answer_leaves_the_rest_of_the_body_unheard() -> None:
     book = Book()
     book.send(CHUNKED + b"3\r\nabc\r\n")
     book.do(book.backend.answer, 413, end=True)
-    assert book.got() == b"HTTP/1.1 413 Request Entity Too Large\r\ncontent-length: 0\r\n\r\n"
+    assert book.got() == b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n"
     assert book.backend.reset == [1]
     book.send(b"3\r\ndef\r\n0\r\n\r\n" + GET)
     assert book.backend.bodies == {1: b"abc"}

@@ -3,7 +3,7 @@
 import pytest
 from h11 import LocalProtocolError
 
-from mcproxy.l7.bridge.client_http1 import ClientSide, phrase
+from mcproxy.l7.bridge.client_http1 import ClientSide
 from mcproxy.wire.http1 import ALLOWANCE, HEAD_STEPS, BadMessage
 from tests.l7.bridge.book import HOST, Book
 from tests.l7.peer import Cutter
@@ -72,10 +72,6 @@ def test_an_answer_longer_or_shorter_than_it_says_is_no_answer() -> None:
     side.data(b"a")
     with pytest.raises(LocalProtocolError):
         side.end([])
-
-
-def test_phrases() -> None:
-    assert (phrase(200), phrase(799)) == (b"OK", b"")
 
 
 # In the bridge: what a client sends at once is taken in turns
