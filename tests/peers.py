@@ -19,6 +19,8 @@ BLOCK = 1 << 20  # bytes
 
 Handler = Callable[[socket.socket], None]
 
+_held: list[socket.socket] = []  # one for each test that asked for a port, some 100
+
 
 class Authority:
     """A certificate authority and what it has signed, on disk."""
@@ -147,11 +149,22 @@ def connect(port: int, host: str = "127.0.0.1") -> socket.socket:
     return socket.create_connection((host, port), timeout=DEADLINE)
 
 
-def free_port() -> int:
-    """A port that nobody listens on: the kernel hands out others before this one again."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-    return port
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on until the test does, whatever else runs on this machine.
+
+    It stays bound until this process ends, so the kernel gives it to nobody else; a server with SO_REUSEADDR, which all
+    set, can listen on it none the less, and until then a client is refused.
+    """
+    holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind((host, 0))
+    _held.append(holder)
+    return int(holder.getsockname()[1])
+
+
+def held_descriptors() -> set[str]:
+    """Those with which free ports are held."""
+    return {str(holder.fileno()) for holder in _held}
 
 
 def read_all(connection: socket.socket) -> bytes:

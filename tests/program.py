@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -32,12 +31,6 @@ def write_config(folder: Path, document: dict[str, Any]) -> Path:
     whole = {"database": {"path": "mcproxy.db"}, **document}
     path.write_text("".join(f"{key} = {toml(value)}\n" for key, value in whole.items()))
     return path
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
-        return int(sock.getsockname()[1])
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from greenlet import greenlet
 from mcproxy import config
 from mcproxy.app import App
 from mcproxy.net.session import Session
-from tests.peers import DEADLINE, until
+from tests.peers import DEADLINE, held_descriptors, until
 
 T = TypeVar("T")
 
@@ -73,14 +73,14 @@ class Proxy:
         """The open ones."""
         return self.call(self.app.worker.sessions)
 
-    def connection(self, **wanted: object) -> dict[str, str]:
-        """Wait for a log line with these fields; return all of its fields."""
+    def connection(self, skip: int = 0, **wanted: object) -> dict[str, str]:
+        """Wait for a log line with these fields, after the first `skip` lines; return all of its fields."""
         found: list[dict[str, str]] = []
 
         def look() -> bool:
             found[:] = [
                 fields
-                for fields in map(parse_line, list(self.lines))
+                for fields in map(parse_line, self.lines[skip:])
                 if all(fields.get(key) == str(value) for key, value in wanted.items())
             ]
             return bool(found)
@@ -112,14 +112,14 @@ def parse_line(line: str) -> dict[str, str]:
 
 
 def open_descriptors() -> dict[str, str]:
-    """What this process has open."""
-    found = {}
+    """What this process has open, but for the ports that it holds."""
+    found, held = {}, held_descriptors()
     for link in Path("/proc/self/fd").iterdir():
         try:
             found[link.name] = str(link.readlink())
         except FileNotFoundError:
             continue  # the listing's own
-    return found
+    return {number: what for number, what in found.items() if number not in held}
 
 
 def live_greenlets() -> list[greenlet]:

@@ -5,6 +5,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage or invalid configuration, 3 the ser
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,17 +19,17 @@ ENVIRONMENT = "MCPROXY_CONFIG"
 PLACES = ("./mcproxy.toml", "/srv/mcproxy/mcproxy.toml", "/etc/mcproxy/mcproxy.toml")
 
 
-def find_config(given: Path | None) -> Path:
+def find_config(given: Path | None, places: Sequence[str] = PLACES) -> Path:
     """The file to use: the one given, else the first of the environment's and the usual places that exists."""
     if given is not None:
         return given
     if named := os.environ.get(ENVIRONMENT):
         return Path(named)
-    for place in map(Path, PLACES):
+    for place in map(Path, places):
         if place.exists():
             return place
     raise click.UsageError(
-        f"no configuration found; give -c FILE, set {ENVIRONMENT}, or have one of {', '.join(PLACES)}"
+        f"no configuration found; give -c FILE, set {ENVIRONMENT}, or have one of {', '.join(places)}"
     )
 
 

@@ -15,6 +15,7 @@ from mcproxy.store.errors import Unavailable
 from tests.admin.test_server import Pair, tls
 from tests.cli.runner import Shell, shell, write_config
 from tests.control_plane import Control, running
+from tests.peers import free_port
 
 
 def test_both_sides_mean_the_same_by_refused() -> None:
@@ -67,9 +68,7 @@ def test_no_server(tmp_path: Path) -> None:
     nobody = Shell(write_config(tmp_path, f'addr = "unix:{tmp_path}/admin.sock"'))
     told = nobody.fails(3, "routes", "list")
     assert told == f"mcproxy: can't reach the server at unix:{tmp_path}/admin.sock: is `mcproxy server` running?"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     pair = Pair.of(trustme.CA(), tmp_path, "127.0.0.1")
     lines = f'addr = "127.0.0.1:{port}"\ntls_cert = "{pair.cert}"\ntls_key = "{pair.key}"'
     assert "is `mcproxy server` running?" in Shell(write_config(tmp_path, lines)).fails(3, "status")

@@ -27,13 +27,14 @@ def test_then_the_usual_places_in_their_order(elsewhere: Path) -> None:
     assert options.PLACES == ("./mcproxy.toml", "/srv/mcproxy/mcproxy.toml", "/etc/mcproxy/mcproxy.toml")
 
 
-@pytest.mark.usefixtures("elsewhere")
-def test_no_file_at_all_is_wrong_usage() -> None:
-    if any(Path(place).exists() for place in options.PLACES):
-        pytest.fail("this machine has a configuration in a usual place")
+def test_no_file_at_all_is_wrong_usage_and_says_where_it_was_looked_for(elsewhere: Path) -> None:
+    places = ("./mcproxy.toml", str(elsewhere / "srv.toml"), str(elsewhere / "etc.toml"))
     with pytest.raises(click.UsageError, match="give -c FILE, set MCPROXY_CONFIG") as caught:
-        find_config(None)
+        find_config(None, places)
     assert caught.value.exit_code == 2
+    assert caught.value.message.endswith(f"or have one of {', '.join(places)}")
+    Path(places[2]).touch()
+    assert find_config(None, places) == Path(places[2])
 
 
 def test_a_bad_file_ends_the_program_with_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

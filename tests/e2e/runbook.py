@@ -13,9 +13,9 @@ from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.peers import DEADLINE, until
+from tests.peers import DEADLINE, free_port, until
 from tests.policy.databases import located, write_database
-from tests.program import ROOT, free_port
+from tests.program import ROOT
 
 TIMEOUT = 300.0  # seconds for one command; install.sh needs the package index
 

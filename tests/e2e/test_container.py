@@ -21,8 +21,8 @@ import yaml
 from mcproxy import config
 from tests.conftest import MakeBackend
 from tests.e2e.test_service_manager import echoed
-from tests.peers import echo
-from tests.program import ROOT, Program, free_port
+from tests.peers import echo, free_port
+from tests.program import ROOT, Program
 
 DOCKER = ROOT / "deploy" / "docker"
 TIMEOUT = 300.0  # seconds; what is built comes from the package index

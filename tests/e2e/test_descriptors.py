@@ -18,8 +18,8 @@ import pytest
 from mcproxy.net.shared import RESERVED_DESCRIPTORS
 from tests.conftest import MakeBackend
 from tests.e2e.link import HELLO, NAME
-from tests.peers import BLOCK, connect, echo, pattern, push, receive, received, reset, until
-from tests.program import Program, environment, free_port, write_config
+from tests.peers import BLOCK, connect, echo, free_port, pattern, push, receive, received, reset, until
+from tests.program import Program, environment, write_config
 
 LIMIT = 200  # descriptors that the server may have
 CROWD = 150  # clients, for which that is too few: each takes two

@@ -14,8 +14,8 @@ from h2.exceptions import H2Error
 
 from mcproxy.net import raw
 from tests.conftest import MakeBackend, MakeProxy
-from tests.l7.backends import Seen, echo, free_port, h2, l7_listener, says
-from tests.peers import DEADLINE, Authority, connect, read_all, reset, until
+from tests.l7.backends import Seen, echo, h2, l7_listener, says
+from tests.peers import DEADLINE, Authority, connect, free_port, read_all, reset, until
 from tests.proxy import Proxy
 
 GET = b"GET / HTTP/1.1\r\nHost: one.test\r\n\r\n"

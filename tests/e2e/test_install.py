@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers import connect, is_reset
-from tests.program import ROOT, Program, free_port
+from tests.peers import connect, free_port, is_reset
+from tests.program import ROOT, Program
 
 INSTALL = ROOT / "deploy" / "scripts" / "install.sh"
 TIMEOUT = 300.0  # seconds; what it takes from the package index comes over a network

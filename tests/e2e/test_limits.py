@@ -16,7 +16,7 @@ from mcproxy.net.session import Phase
 from tests.conftest import MakeBackend, MakeProxy, listener
 from tests.e2e.verdicts import HELLO, routes, verdict
 from tests.hub import knock
-from tests.peers import DEADLINE, connect, is_reset, read_all, reset, until
+from tests.peers import DEADLINE, connect, free_port, is_reset, read_all, reset, until
 from tests.proxy import Proxy
 from tests.wire.hellos import hello, server_name
 
@@ -146,17 +146,29 @@ def test_a_refused_client_takes_no_place_and_no_token(backend: MakeBackend, prox
     assert (state.connections, state.by_listener) == (0, {})
 
 
-ALL = {
-    "proxy": {"max_connections": 1, "handshake_timeout": "100ms", "idle_timeout": "100ms"},
-    "firewall": {"max_connections_per_ip": 1},
-}
+def one_place(known: dict[str, str], **times: str) -> dict[str, Any]:
+    """A configuration with one place in all, on the listener and for an address."""
+    return {
+        "listeners": [listener(known, max_connections=1)],
+        "proxy": {"max_connections": 1, **times},
+        "firewall": {"max_connections_per_ip": 1},
+    }
 
 
-@pytest.mark.parametrize("ending", ["served", "fin", "reset", "late", "garbage", "unknown", "no backend", "idle"])
+def test_a_place_is_given_back_when_an_idle_connection_is_cut(backend: MakeBackend, proxy: MakeProxy) -> None:
+    running = proxy(one_place({"idle.test": backend(read_all).address}, idle_timeout="100ms"))
+    for done in range(2):
+        with knock(running.app.door, running.port, hello(server_name(b"idle.test"))) as client:
+            assert is_reset(client)
+        assert running.connection(done, end="idle_timeout")["reason"] == "ok"
+        until(lambda: not running.sessions(), "the session to end")
+
+
+@pytest.mark.parametrize("ending", ["served", "fin", "reset", "late", "garbage", "unknown", "no backend"])
 def test_places_are_given_back_however_a_connection_ends(ending: str, backend: MakeBackend, proxy: MakeProxy) -> None:
-    known: dict[str, Any] = {**routes(backend), "gone.test": "127.0.0.1:9", "idle.test": backend(read_all).address}
-    running = proxy({"listeners": [listener(known, max_connections=1)], **ALL})
-    name = {"unknown": b"unknown.test", "no backend": b"gone.test", "idle": b"idle.test"}.get(ending)
+    known = {**routes(backend), "gone.test": f"127.0.0.1:{free_port()}"}
+    running = proxy(one_place(known, handshake_timeout="100ms"))
+    name = {"unknown": b"unknown.test", "no backend": b"gone.test"}.get(ending)
     sends = hello(server_name(name)) if name else {"served": HELLO, "garbage": b"GET /"}.get(ending, b"")
     client = knock(running.app.door, running.port, sends)
     if ending == "served":

@@ -12,7 +12,7 @@ import pytest
 from mcproxy.admin.pb import admin_pb2 as pb
 from tests.conftest import MakeBackend, MakeProxy, listener
 from tests.e2e.admin import grpc_section, stub
-from tests.peers import DEADLINE, Authority, connect, echo, is_reset, read_all, says, tls, until
+from tests.peers import DEADLINE, Authority, connect, echo, free_port, is_reset, read_all, says, tls, until
 from tests.proxy import Proxy
 
 ADDR = "127.0.0.1:0"
@@ -125,9 +125,7 @@ def test_listeners_open_and_close_on_the_fly(
 ) -> None:
     repeats = backend(tls(authority.server_context("a.example.org"), echo))
     running = proxy({"listeners": [listener({})], "grpc": grpc_section(tmp_path)})
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     addr = f"127.0.0.1:{port}"
     with stub(tmp_path) as admin:
         call(admin, "AddListener", pb.AddListenerRequest(listener=pb.Listener(addr=addr)))

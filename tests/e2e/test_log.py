@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeBackend
-from tests.peers import Authority, client_hello, connect, is_reset, read_all, says, tls
-from tests.program import Server, free_port
+from tests.peers import Authority, client_hello, connect, free_port, is_reset, read_all, says, tls
+from tests.program import Server
 from tests.wire.hellos import alpn, hello, server_name, supported_versions
 
 HELLO = client_hello("A.test", alpn=("h2", "http/1.1"))

@@ -20,8 +20,8 @@ from tests.conftest import MakeBackend, MakeProxy
 from tests.e2e.admin import grpc_section, stub
 from tests.e2e.test_service_manager import document, echoed
 from tests.l7.backends import h2, l7_listener, says
-from tests.peers import DEADLINE, Authority, connect, echo, read_all, until
-from tests.program import ROOT, Server, environment, free_port
+from tests.peers import DEADLINE, Authority, connect, echo, free_port, read_all, until
+from tests.program import ROOT, Server, environment
 
 FOLDER = ROOT / "deploy" / "prometheus"
 ALERTS = FOLDER / "alerts.yml"

@@ -21,9 +21,8 @@ from mcproxy.net.shared import Shared
 from mcproxy.policy.limits import Limits
 from tests.conftest import MakeProxy, listener
 from tests.hub import is_turned_away
-from tests.peers import DEADLINE, client_hello, connect, is_reset, reset, until
+from tests.peers import DEADLINE, client_hello, connect, free_port, is_reset, reset, until
 from tests.policy.databases import located, write_database
-from tests.program import free_port
 from tests.proxy import Proxy
 from tests.wire.hellos import A_TEST, REFUSED, TINY, hello, split
 

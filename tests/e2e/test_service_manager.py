@@ -14,8 +14,8 @@ import pytest
 
 from tests.conftest import MakeBackend
 from tests.e2e.activation import Activated, Manager
-from tests.peers import connect, echo, is_reset
-from tests.program import Program, environment, free_port, write_config
+from tests.peers import connect, echo, free_port, is_reset
+from tests.program import Program, environment, write_config
 from tests.wire.hellos import TINY
 
 

@@ -3,6 +3,7 @@
 import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeBackend
-from tests.peers import DEADLINE, client_hello, connect, echo, is_reset, read_all, receive, says, until
+from tests.peers import DEADLINE, client_hello, connect, echo, free_port, is_reset, read_all, receive, says, until
 from tests.policy.databases import located, write_database
-from tests.program import Server, free_port
+from tests.program import Program, Server, environment, write_config
 from tests.proxy import parse_line
 
 HELLO = client_hello("a.test")
@@ -170,6 +171,18 @@ def test_sighup_opens_the_country_database_anew(run: Run, backend: MakeBackend, 
     assert reasons == ["ok", "blocked_country", "ok"]
     running.server.signal(signal.SIGTERM)
     assert running.server.wait() == 0
+
+
+def test_sighup_reloads_under_nohup_too(nothing_left: None, tmp_path: Path) -> None:
+    """There it is ignored from the start; a terminal that goes away must end nothing, which a reload doesn't."""
+    path = write_config(tmp_path, {"listeners": [{"addr": f"127.0.0.1:{free_port()}"}]})
+    command = ["nohup", sys.executable, "-m", "mcproxy", "server", "-c", str(path)]
+    with Program(*command, env=environment()) as program:
+        program.line("started, generation")
+        program.signal(signal.SIGHUP)
+        program.line("info app: reloaded")
+        program.signal(signal.SIGTERM)
+        assert program.wait() == 0
 
 
 def test_sigpipe_is_ignored(run: Run, backend: MakeBackend) -> None:

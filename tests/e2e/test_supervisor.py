@@ -18,8 +18,8 @@ import pytest
 
 from mcproxy import config
 from tests.conftest import MakeBackend
-from tests.peers import DEADLINE, Backend, until
-from tests.program import ROOT, environment, free_port, write_config
+from tests.peers import DEADLINE, Backend, free_port, until
+from tests.program import ROOT, environment, write_config
 
 FILE = ROOT / "etc" / "supervisor" / "conf.d" / "mcproxy.conf"
 HELLO_WAIT = "5s"
@@ -74,8 +74,12 @@ class Supervised:
         return int(found[1]) if found else 0
 
     def started(self) -> int:
-        """Wait until the proxy runs and listens; its process id."""
+        """Wait until the proxy runs and listens; its process id.
+
+        supervisord calls it RUNNING when it has not ended in `startsecs`, whether it listens by then or not.
+        """
         until(lambda: bool(self.pid()), "supervisord to call it RUNNING")
+        until(lambda: "started, generation" in self.log(), "the proxy to listen")
         return self.pid()
 
     def log(self) -> str:
@@ -123,9 +127,10 @@ def test_it_survives_kill_and_hands_signals_through(supervised: tuple[Supervised
     first = supervisor.started()
     os.kill(first, signal.SIGKILL)
     until(lambda: supervisor.pid() not in (0, first), "another process after kill -9")
+    until(lambda: supervisor.log().count("started, generation") == 2, "the other one to listen")
     socket.create_connection(("127.0.0.1", port), DEADLINE).close()
     assert "mcproxy: signalled" in supervisor.control("signal", "HUP", "mcproxy")
-    until(lambda: "reload" in supervisor.log(), "the proxy to reload")
+    until(lambda: "reloaded" in supervisor.log(), "the proxy to reload")
     assert supervisor.pid(), "SIGHUP ends nothing"
 
 

@@ -20,6 +20,7 @@ def verdict(
 
     Reason "ok" is one who reached the backend and heard all that it says; any other got a RST and not one byte.
     """
+    before = len(running.lines)  # an earlier client may have had the same port
     host = host or ("::1" if ":" in source else "127.0.0.1")
     with knock(running.app.door, port or running.port, sends, host, source) as sock:
         name = client or (f"[{source}]" if ":" in source else source) + f":{sock.getsockname()[1]}"
@@ -30,6 +31,6 @@ def verdict(
             reset = True
         else:
             reset = False
-    reason = running.connection(client=name)["reason"]
+    reason = running.connection(before, client=name)["reason"]
     assert (b"here\n" in heard, not heard and reset) == (reason == "ok", reason != "ok"), f"{reason}: {heard!r}"
     return reason

@@ -13,7 +13,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset, TrailersReceived
 from h2.settings import SettingCodes
 
-from tests.peers import DEADLINE, Authority, Handler, until
+from tests.peers import DEADLINE, Authority, Handler, free_port, until
 
 Fields = list[tuple[str, str]]
 
@@ -147,11 +147,6 @@ def l7_listener(routes: dict[str, str], authority: Authority, **more: Any) -> di
             }
         )  # fmt: skip
     return {"addr": "127.0.0.1:0", "routes": given}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 @contextlib.contextmanager
