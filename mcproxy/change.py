@@ -4,7 +4,7 @@ Adding has no old value, removing no new one. A mutation is some changes that go
 Undoing one is changing back; going back to a generation is undoing all that came after it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -111,6 +111,23 @@ def _current_rule(firewall: Firewall, kind: RuleKind, value: str) -> FirewallRul
             return firewall.cidrs.get(value)
         case RuleKind.COUNTRY:
             return firewall.countries.get(value)
+
+
+def towards(wanted: Mapping[Key, Value], table: Table, *, prune: bool) -> list[Change]:
+    """The changes after which a table holds the values that are wanted; none where it does already.
+
+    `prune` also removes what is not wanted, but for temporary rules: those end by themselves.
+    """
+    changes = [Change(key, old, new) for key, new in wanted.items() if (old := current(table, key)) != new]
+    if prune:
+        unwanted = (each for each in table_values(table).items() if each[0] not in wanted)
+        changes += [Change(key, old, None) for key, old in unwanted if not is_temporary(old)]
+    return changes
+
+
+def is_temporary(value: Value) -> bool:
+    """Whether it is a rule with an end."""
+    return isinstance(value, FirewallRule) and value.expires_at is not None
 
 
 def next_table(table: Table, changes: Iterable[Change], generation: int) -> Table:

@@ -1,21 +1,25 @@
 import pickle
 
 import pytest
+from hypothesis import given, settings
 
 from mcproxy.change import (
     FEW_RULES,
     Change,
     Key,
     current,
+    is_temporary,
     listener_key,
     next_table,
     route_key,
     rule_key,
     table_values,
+    towards,
 )
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.table import Table
 from tests.control_plane import RULES, SEED, route
+from tests.tables import tables
 
 TABLE = Table.build(SEED, RULES, 1)
 OTHER = Listener(":8443", max_connections=5)
@@ -90,3 +94,29 @@ def test_rules_come_and_go_alike_few_or_many_at_once(count: int) -> None:
 def test_a_route_without_its_listener_is_refused() -> None:
     with pytest.raises(ValueError, match="needs its listener"):
         next_table(TABLE, [Change(route_key(":1", "a.b"), None, route("a.b"))], 2)
+
+
+@settings(deadline=None)
+@given(tables(temporary=False), tables())
+def test_afterwards_a_table_is_the_one_that_is_wanted(wanted: Table, table: Table) -> None:
+    changes = towards(table_values(wanted), table, prune=True)
+    following = next_table(table, changes, table.generation + 1)
+    kept = {key: value for key, value in table_values(table).items() if is_temporary(value)}
+    assert table_values(following) == {**kept, **table_values(wanted)}
+    assert towards(table_values(wanted), following, prune=True) == []
+
+
+@settings(deadline=None)
+@given(tables(temporary=False), tables())
+def test_without_pruning_nothing_is_removed(wanted: Table, table: Table) -> None:
+    changes = towards(table_values(wanted), table, prune=False)
+    following = next_table(table, changes, table.generation + 1)
+    assert table_values(following) == {**table_values(table), **table_values(wanted)}
+    assert towards(table_values(wanted), following, prune=False) == []
+
+
+@settings(deadline=None)
+@given(tables())
+def test_a_table_is_changed_by_its_own_values_in_nothing(table: Table) -> None:
+    for prune in (True, False):
+        assert towards(table_values(table), table, prune=prune) == []

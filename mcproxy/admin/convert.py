@@ -11,10 +11,11 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import CertificateStatus, ConnectionEvent, ConnectionInfo, EventKind, GeoipStatus, RouteProblem
 from mcproxy.admin.plane import ListenerStatus as PlaneListener
 from mcproxy.admin.plane import RouteCounters as PlaneRoute
-from mcproxy.change import Key, What
+from mcproxy.change import Change, Key, What
 from mcproxy.config import ListenerSection, RouteSection
 from mcproxy.model import FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.policy import firewall
+from mcproxy.store import records
 from mcproxy.store.history import Revision
 from mcproxy.wire import address, name
 
@@ -140,6 +141,13 @@ def rule_out(value: FirewallRule) -> pb.FirewallRule:
 def key_out(key: Key) -> list[str]:
     """A key as the API shows it: an address; a listener and a name; a kind and a value."""
     return [key.name] if key.what is What.LISTENER else [key.scope, key.name]
+
+
+def change_out(value: Change) -> pb.Change:
+    """A change's message."""
+    what = value.key.what
+    old, new = records.to_json(what, value.old) or "", records.to_json(what, value.new) or ""
+    return pb.Change(what=str(what), key=key_out(value.key), old_json=old, new_json=new)
 
 
 def revision_out(value: Revision) -> pb.Revision:

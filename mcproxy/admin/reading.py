@@ -18,7 +18,7 @@ from mcproxy.admin.writer import Writer
 from mcproxy.change import What
 from mcproxy.model import Reason
 from mcproxy.policy.networks import pack
-from mcproxy.store import history, listing, records, schema, snapshot
+from mcproxy.store import history, listing, schema, snapshot
 from mcproxy.store.diff import Seed, differences
 
 MAX_DIFFERENCES = 1_000  # in one answer, some 500 kB
@@ -202,16 +202,7 @@ class Reading:
         """The configuration file against the database."""
         found = differences(self.read_seed(), self.writer.table)
         return pb.GetDiffResponse(
-            differences=[
-                pb.Difference(
-                    what=str(each.key.what),
-                    key=convert.key_out(each.key),
-                    file_json=records.to_json(each.key.what, each.file) or "",
-                    database_json=records.to_json(each.key.what, each.database) or "",
-                )
-                for each in found[:MAX_DIFFERENCES]
-            ],
-            truncated=len(found) > MAX_DIFFERENCES,
+            changes=map(convert.change_out, found[:MAX_DIFFERENCES]), truncated=len(found) > MAX_DIFFERENCES
         )
 
     def CreateSnapshot(

@@ -1,16 +1,17 @@
 """`mcproxy snapshot` and `mcproxy diff`: they open the database file itself, so they work with the server down."""
 
-import json
+import sys
 import time
 from pathlib import Path
 
 import click
 
-from mcproxy.change import Value, What
-from mcproxy.cli import output
-from mcproxy.cli.options import config_option, fail, find_config, json_option, load_config
+from mcproxy.change import Change
+from mcproxy.cli import output, plan
+from mcproxy.cli.options import FAILED, config_option, fail, find_config, json_option, load_config
+from mcproxy.cli.plan import Shown
 from mcproxy.store import records, snapshot
-from mcproxy.store.diff import Difference, differences
+from mcproxy.store.diff import differences
 from mcproxy.store.errors import StoreError
 from mcproxy.store.store import read_table
 
@@ -37,45 +38,30 @@ def snapshot_command(given: Path | None, as_json: bool, target: Path | None) -> 
 @config_option
 @json_option
 def diff(given: Path | None, as_json: bool) -> None:
-    """Show what the configuration file says against what the database holds."""
+    """Show what the configuration file says against what the database holds.
+
+    The output is what `mcproxy apply FILE --prune` would do: + is only in the file, - only in the database, ~ differs,
+    with the value in the database and the one in the file. Ends with 1 where there is a difference.
+    """
     path = find_config(given)
     config = load_config(path)
     try:
         table = read_table(Path(config.database.path))
     except StoreError as error:
         fail(f"mcproxy: {error}")
-    found = differences((config.seed_listeners(), config.seed_rules()), table)
+    found = [_shown(each) for each in differences((config.seed_listeners(), config.seed_rules()), table)]
     if as_json:
-        output.emit_json([_plain(each) for each in found])
-    elif not found:
-        click.echo(f"{path} and the database agree (generation {table.generation})")
-    else:
+        output.emit_json(plan.as_json(found))
+    elif found:
         for each in found:
-            click.echo(_line(each))
+            click.echo(each)
+        click.echo(f"{plan.summary(found)}: {path} against the database (generation {table.generation})")
+    else:
+        click.echo(f"{path} and the database agree (generation {table.generation})")
+    sys.exit(FAILED if found else 0)
 
 
-def _plain(difference: Difference) -> dict[str, object]:
-    what = difference.key.what
-    return {
-        "what": str(what),
-        "scope": difference.key.scope,
-        "name": difference.key.name,
-        "file": _fields(what, difference.file),
-        "database": _fields(what, difference.database),
-    }
-
-
-def _fields(what: What, value: Value | None) -> dict[str, object] | None:
-    return None if value is None else dict(records.RECORDS[what].fields(value))
-
-
-def _line(difference: Difference) -> str:
-    file = _fields(difference.key.what, difference.file)
-    database = _fields(difference.key.what, difference.database)
-    if file is None:
-        return f"only in the database: {difference.key}"
-    if database is None:
-        return f"only in the file: {difference.key}"
-    changed = [f"{k} is {json.dumps(v)} in the file, {json.dumps(database[k])} in the database"
-               for k, v in file.items() if database[k] != v]  # fmt: skip
-    return f"differs: {difference.key}: {'; '.join(changed)}"
+def _shown(change: Change) -> Shown:
+    fields = records.RECORDS[change.key.what].fields
+    old, new = (None if value is None else fields(value) for value in (change.old, change.new))
+    return Shown(change.key, old, new)

@@ -1,9 +1,8 @@
 """What the configuration file says against what the database holds: the seed may have moved on, on either side."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from mcproxy.change import Key, Value, table_values, values
+from mcproxy.change import Change, towards, values
 from mcproxy.model import FirewallRule
 from mcproxy.store.store import Pair
 from mcproxy.table import Table
@@ -11,17 +10,10 @@ from mcproxy.table import Table
 Seed = tuple[Iterable[Pair], Iterable[FirewallRule]]
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One key under which file and database don't hold the same; None: nothing."""
+def differences(seed: Seed, table: Table) -> list[Change]:
+    """What would have to change in the database to make it say what the file says, in order.
 
-    key: Key
-    file: Value | None
-    database: Value | None
-
-
-def differences(seed: Seed, table: Table) -> list[Difference]:
-    """Every key that differs, in order. Temporary rules count: the file doesn't know them."""
-    wanted, present = values(*seed), table_values(table)
-    keys = sorted({*wanted, *present}, key=lambda key: (key.what, key.scope, key.name))
-    return [Difference(key, wanted.get(key), present.get(key)) for key in keys if wanted.get(key) != present.get(key)]
+    Temporary rules that are not in the file don't count: no file has them.
+    """
+    changes = towards(values(*seed), table, prune=True)
+    return sorted(changes, key=lambda change: (change.key.what, change.key.scope, change.key.name))

@@ -130,7 +130,7 @@ def test_revisions_name_the_user(control: Control) -> None:
 def test_the_file_against_the_database(tmp_path: Path) -> None:
     with running(tmp_path, read_seed=lambda: (SEED, [])) as control:
         answer = call(control, "GetDiff", pb.GetDiffRequest())
-        assert [(each.what, list(each.key), each.file_json) for each in answer.differences] == [
+        assert [(each.what, list(each.key), each.new_json) for each in answer.changes] == [
             ("rule", ["cidr", "198.51.100.0/24"], ""),
             ("rule", ["ip", "192.0.2.1"], ""),
         ]
@@ -141,7 +141,7 @@ def test_a_long_answer_is_cut_and_says_so(tmp_path: Path) -> None:
     many = [(Listener(":443"), [route(f"r{i}.example.org") for i in range(1500)])]
     with running(tmp_path, read_seed=lambda: (many, [])) as control:
         answer = call(control, "GetDiff", pb.GetDiffRequest())
-        assert (len(answer.differences), answer.truncated) == (1000, True)
+        assert (len(answer.changes), answer.truncated) == (1000, True)
 
 
 def test_a_snapshot_is_made_beside_the_database(control: Control) -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 from mcproxy.store.store import read_table
@@ -46,12 +47,25 @@ def test_how_file_and_database_differ(tmp_path: Path) -> None:
         user.ok("routes", "add", "new.example.org", "127.0.0.1:1")
         user.ok("routes", "add", "git.example.org", "127.0.0.1:9", "--replace")
         user.ok("routes", "remove", "www.example.org")
-        values = 'backend is "127.0.0.1:3000" in the file, "127.0.0.1:9" in the database'
-        assert user.ok("diff").splitlines() == [
-            f"differs: route git.example.org on :443: {values}",
-            "only in the database: route new.example.org on :443",
-            "only in the file: route www.example.org on :443",
+        told = user.run("diff")
+        assert told.stdout.splitlines() == [
+            "~ route git.example.org on :443: backend 127.0.0.1:9 -> 127.0.0.1:3000",
+            "- route new.example.org on :443",
+            "+ route www.example.org on :443: backend=127.0.0.1:3001, mode=l4",
+            f"1 to add, 1 to change, 1 to remove: {tmp_path}/mcproxy.toml against the database (generation 4)",
         ]
-        first = user.json("diff")[0]
-        assert (first["what"], first["scope"], first["name"]) == ("route", ":443", "git.example.org")
-        assert (first["file"]["backend"], first["database"]["backend"]) == ("127.0.0.1:3000", "127.0.0.1:9")
+        assert told.exit_code == 1
+        as_json = user.run("diff", "--json")
+        first = json.loads(as_json.stdout)[0]
+        assert (first["change"], first["what"], first["scope"], first["name"]) == (
+            "change", "route", ":443", "git.example.org"
+        )  # fmt: skip
+        assert (first["old"]["backend"], first["new"]["backend"]) == ("127.0.0.1:9", "127.0.0.1:3000")
+        assert as_json.exit_code == 1
+
+
+def test_a_temporary_rule_is_no_difference(tmp_path: Path) -> None:
+    """No file can have one, so a ban for an hour would keep the two from ever agreeing."""
+    with shell(tmp_path) as (user, _):
+        user.ok("firewall", "add", "192.0.2.9", "--ttl", "1h")
+        assert "agree" in user.ok("diff")

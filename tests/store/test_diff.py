@@ -11,11 +11,10 @@ def test_the_same_is_no_difference() -> None:
 def test_each_way_of_differing() -> None:
     present = Table.build(
         [(Listener(":443", max_connections=1), [route("git.example.org", "127.0.0.1:9"), route("new.example.org")])],
-        [RULES[0], FirewallRule(RuleKind.COUNTRY, "DE", 5.0)],
+        [RULES[0], FirewallRule(RuleKind.COUNTRY, "DE"), FirewallRule(RuleKind.IP, "192.0.2.9", 5.0)],
     )
     found = {
-        str(each.key): (each.file is not None, each.database is not None)
-        for each in differences((SEED, RULES), present)
+        str(each.key): (each.new is not None, each.old is not None) for each in differences((SEED, RULES), present)
     }
     assert found == {
         "listener :443": (True, True),

@@ -616,24 +616,24 @@ class GetDiffRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetDiffResponse(_message.Message):
-    __slots__ = ("differences", "truncated")
-    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("changes", "truncated")
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
-    differences: _containers.RepeatedCompositeFieldContainer[Difference]
+    changes: _containers.RepeatedCompositeFieldContainer[Change]
     truncated: bool
-    def __init__(self, differences: _Optional[_Iterable[_Union[Difference, _Mapping]]] = ..., truncated: _Optional[bool] = ...) -> None: ...
+    def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., truncated: _Optional[bool] = ...) -> None: ...
 
-class Difference(_message.Message):
-    __slots__ = ("what", "key", "file_json", "database_json")
+class Change(_message.Message):
+    __slots__ = ("what", "key", "old_json", "new_json")
     WHAT_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
-    FILE_JSON_FIELD_NUMBER: _ClassVar[int]
-    DATABASE_JSON_FIELD_NUMBER: _ClassVar[int]
+    OLD_JSON_FIELD_NUMBER: _ClassVar[int]
+    NEW_JSON_FIELD_NUMBER: _ClassVar[int]
     what: str
     key: _containers.RepeatedScalarFieldContainer[str]
-    file_json: str
-    database_json: str
-    def __init__(self, what: _Optional[str] = ..., key: _Optional[_Iterable[str]] = ..., file_json: _Optional[str] = ..., database_json: _Optional[str] = ...) -> None: ...
+    old_json: str
+    new_json: str
+    def __init__(self, what: _Optional[str] = ..., key: _Optional[_Iterable[str]] = ..., old_json: _Optional[str] = ..., new_json: _Optional[str] = ...) -> None: ...
 
 class CreateSnapshotRequest(_message.Message):
     __slots__ = ("file_name",)

@@ -1,0 +1,84 @@
+"""How changes are shown: + what is added, ~ what is changed, field by field, - what is removed.
+
++ route new.example.org on :443: backend=127.0.0.1:3002, mode=l4
+~ route git.example.org on :443: backend 127.0.0.1:3000 -> 127.0.0.1:3005
+- firewall rule ip 192.0.2.7
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mcproxy.change import Key, What
+from mcproxy.cli import output
+
+Fields = Mapping[str, Any]  # of a value, as the audit has them
+
+_IDENTITY = frozenset({"addr", "hostname", "kind", "value"})  # fields that the key has already
+
+
+class Shown(NamedTuple):
+    """One change, to be shown."""
+
+    key: Key
+    old: Fields | None  # None: it is added
+    new: Fields | None  # None: it is removed
+
+    @property
+    def sign(self) -> str:
+        """What happens, in one character."""
+        if self.old is None:
+            return "+"
+        return "-" if self.new is None else "~"
+
+    def __str__(self) -> str:
+        details = ", ".join(self._details())
+        return output.clean(f"{self.sign} {self.key}{': ' if details else ''}{details}")
+
+    def _details(self) -> list[str]:
+        if self.new is None:
+            return []
+        if self.old is None:
+            return [
+                f"{name}={_text(name, value)}" for name, value in self.new.items() if value and name not in _IDENTITY
+            ]
+        changed = ((name, self.old.get(name), value) for name, value in self.new.items())
+        return [f"{name} {_text(name, old)} -> {_text(name, new)}" for name, old, new in changed if old != new]
+
+
+def key_of(what: str, parts: Sequence[str]) -> Key:
+    """The key that the API shows as an address, as a listener and a name, or as a kind and a value."""
+    *scope, name = parts
+    return Key(What(what), "".join(scope), name)
+
+
+def summary(changes: Sequence[Shown]) -> str:
+    """How many there are of each kind."""
+    counts = [(sum(each.sign == sign for each in changes), verb) for sign, verb in _VERBS.items()]
+    return ", ".join(f"{count} to {verb}" for count, verb in counts if count)
+
+
+def as_json(changes: Sequence[Shown]) -> list[dict[str, object]]:
+    """The changes for programs."""
+    return [
+        {
+            "change": _VERBS[each.sign],
+            "what": str(each.key.what),
+            "scope": each.key.scope,
+            "name": each.key.name,
+            "old": each.old,
+            "new": each.new,
+        }
+        for each in changes
+    ]
+
+
+_VERBS = {"+": "add", "~": "change", "-": "remove"}
+
+
+def _text(name: str, value: Any) -> str:
+    """A field's value as the file has it; without quotes where that can't be misread."""
+    if name == "expires_at":
+        return f"until {output.moment(value)}" if value else "for good"
+    plain = isinstance(value, str) and value.isprintable() and not set(value) & set(' ,"')
+    return value if plain and value else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,44 @@
+from mcproxy.change import listener_key, route_key, rule_key
+from mcproxy.cli import plan
+from mcproxy.cli.plan import Shown
+
+OLD = {"hostname": "a.b", "backend": "127.0.0.1:1", "mode": "l4", "tls_cert": "", "send_proxy_protocol": False}
+
+
+def test_each_kind_of_change_has_its_line() -> None:
+    key = route_key(":443", "a.b")
+    new = {**OLD, "mode": "l7", "tls_cert": "/etc/my certs/a.pem", "send_proxy_protocol": True}
+    assert str(Shown(key, None, OLD)) == "+ route a.b on :443: backend=127.0.0.1:1, mode=l4"
+    assert str(Shown(key, OLD, None)) == "- route a.b on :443"
+    changed = 'mode l4 -> l7, tls_cert "" -> "/etc/my certs/a.pem", send_proxy_protocol false -> true'
+    assert str(Shown(key, OLD, new)) == f"~ route a.b on :443: {changed}"
+
+
+def test_a_value_that_is_all_in_its_key_needs_no_more() -> None:
+    new = {"addr": ":443", "proxy_protocol": False, "trusted_proxies": "", "max_connections": 0}
+    assert str(Shown(listener_key(":443"), None, new)) == "+ listener :443"
+
+
+def test_the_end_of_a_rule() -> None:
+    old, new = ({"kind": "ip", "value": "192.0.2.1", "expires_at": end} for end in (1_000_000_000.0, None))
+    line = str(Shown(rule_key("ip", "192.0.2.1"), old, new))
+    assert line == "~ firewall rule ip 192.0.2.1: expires_at until 2001-09-09 01:46:40Z -> for good"
+
+
+def test_a_line_is_one_line() -> None:
+    new = {**OLD, "backend": "unix:/tmp/a\n- listener :443\x1b[2J"}
+    line = str(Shown(route_key(":443", "a.b"), None, new))
+    assert "\n" not in line
+    assert "\x1b" not in line
+
+
+def test_keys_of_the_api() -> None:
+    for key in (listener_key(":443"), route_key(":443", "a.b"), rule_key("ip", "192.0.2.1")):
+        parts = [key.name] if key.what == "listener" else [key.scope, key.name]
+        assert plan.key_of(str(key.what), parts) == key
+
+
+def test_the_summary_counts_what_there_is() -> None:
+    key = route_key(":443", "a.b")
+    changes = [Shown(key, None, OLD), Shown(key, None, OLD), Shown(key, OLD, None)]
+    assert plan.summary(changes) == "2 to add, 1 to remove"
