@@ -18,9 +18,8 @@ from mcproxy.l7.sockets import stream as streams
 from mcproxy.l7.sockets.drive import Drive
 from mcproxy.l7.sockets.stream import Lost, Stream
 from mcproxy.model import End, Origin, Reason, Refused, Route
-from mcproxy.net.dial import dial
+from mcproxy.net.reach import reach
 from mcproxy.net.session import Session
-from mcproxy.wire import proxy_protocol
 from mcproxy.wire.name import InvalidName, normalise
 
 PROTOCOLS = ("h2", "http/1.1", "http/1.0")  # of ALPN, best first
@@ -91,17 +90,10 @@ class Terminator:
 
     def _dialler(self, session: Session, route: Route, protocol: str) -> Callable[[bytes], Stream]:
         """How a session reaches its backend: the PROXY header before anything else, then TLS if the route wants it."""
-        told = False
+        arrival, alpn = session.arrival(), protocol.encode()
 
         def connect(first: bytes) -> Stream:
-            nonlocal told
-            header = _proxy_header(session, route, protocol)
-            began = time.monotonic()
-            backend = dial(route.backend, header if route.backend_tls else header + first)
-            session.account.dialled(time.monotonic() - began)
-            if session.shared.opened is not None and not told:
-                told = True
-                session.shared.opened(session)
+            backend = reach(arrival, alpn, b"" if route.backend_tls else first, session.reached)
             if not route.backend_tls:
                 return Stream(backend)
             context = self._contexts.client(route)
@@ -134,16 +126,6 @@ def _backend_fault(lost: Lost, route: Route) -> str:
     if cause is None or "no application protocol" in str(cause):
         return f"the backend offers no HTTP/2 in ALPN at {route.backend}; switch it on there, or make the route l4"
     return f"TLS with the backend: {lost}"
-
-
-def _proxy_header(session: Session, route: Route, protocol: str) -> bytes:
-    """What the backend gets before anything else, if the route asks for it; `protocol` is that of the client."""
-    if not route.send_proxy_protocol:
-        return b""
-    assert session.hello is not None
-    destination = session.destination or session.client.getsockname()[:2]
-    name = session.hello.server_name
-    return proxy_protocol.encode_v2(session.address, destination, authority=name, alpn=protocol.encode())
 
 
 def _leads_to(route: Route) -> Callable[[bytes], bool]:

@@ -14,10 +14,10 @@ from typing import TypeVar
 from gevent.hub import get_hub
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from mcproxy.model import Connection, End, Mode, Reason, Refused, Route
-from mcproxy.net.dial import dial
+from mcproxy.model import Backend, Connection, End, Mode, Reason, Refused, Route
 from mcproxy.net.peek import peek
 from mcproxy.net.raw import READ, IoWatcher, RawSocket, abort
+from mcproxy.net.reach import Arrival, Endpoint, reach
 from mcproxy.net.relay import Relay, flush
 from mcproxy.net.shared import Carrier, Shared
 from mcproxy.policy import firewall, routing
@@ -27,7 +27,6 @@ from mcproxy.table import ListenerTable
 from mcproxy.wire import hello, proxy_protocol
 
 T = TypeVar("T")
-Endpoint = tuple[str, int]  # address and port
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +65,9 @@ class Session:
     """One client connection. All of it happens on the hub's thread."""
 
     __slots__ = (
-        "_admitted", "_entered", "_greenlet", "_moved", "_peeked", "_quiet_since", "_relay", "account", "address",
-        "began", "carrier", "client", "deadline", "destination", "detail", "end", "hello", "id", "listener", "packed",
-        "phase", "readable", "reason", "route", "shared", "slot", "table",
+        "_admitted", "_entered", "_greenlet", "_moved", "_peeked", "_quiet_since", "_reached", "_relay", "account",
+        "address", "backend", "began", "carrier", "client", "deadline", "destination", "detail", "end", "hello", "id",
+        "listener", "packed", "phase", "readable", "reason", "route", "shared", "slot", "table",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, listener: str, tally: Tally, client: RawSocket, peer: Endpoint) -> None:
@@ -95,6 +94,8 @@ class Session:
         self.packed = b""  # the client's address, for the policies
         self.hello: hello.Hello | None = None
         self.route: Route | None = None
+        self.backend: Backend | None = None  # the route's, then the one that was reached
+        self._reached = False
         self.phase = Phase.ACCEPTED
         self.end = End.REFUSED
         self.reason = Reason.OK
@@ -185,6 +186,7 @@ class Session:
     def _find_route(self, listener: ListenerTable) -> Route:
         assert self.hello is not None
         self.route = route = routing.find(listener.routes, self.hello.server_name)
+        self.backend = route.backend
         self.account.enter(self.shared.stats.route((self.listener, route.hostname)))
         return route
 
@@ -197,21 +199,18 @@ class Session:
 
     def _pass_on(self) -> End:
         """Dial the backend and relay until both sides have ended."""
-        assert self.route is not None
+        assert self.hello is not None
         shared = self.shared
         self.phase = Phase.DIALLING
         shared.sweeper.arm(self, shared.timeouts.connect)
-        began = time.monotonic()
-        backend = dial(self.route.backend, self.proxy_header() + self._peeked)
-        self.account.dialled(time.monotonic() - began)
+        # The backend will choose from what the client offers; what it wants most is the best guess.
+        alpn = self.hello.alpn[0] if self.hello.alpn else b""
+        backend = reach(self.arrival(), alpn, self._peeked, self.reached)
         try:
             self.client.recv(len(self._peeked))  # the backend has it now
             self._relay = Relay(self.client, self.readable, backend, shared.pipes, self._half_closed, shared.crew.spawn)
             self._relay.up.moved = len(self._peeked)
             self._peeked = b""
-            self.phase = Phase.RELAYING
-            if shared.opened is not None:
-                shared.opened(self)
             self._wait_for_idleness(shared.timeouts.idle)
             self._relay.run()
             end = self._flush(backend)
@@ -221,16 +220,24 @@ class Session:
         backend.close()
         return end
 
-    def proxy_header(self) -> bytes:
-        """What the backend gets before anything else: a PROXY header if the route asks for it."""
+    def arrival(self) -> Arrival:
+        """What is handed on of the connection: to the way to its backend, and to l7."""
         assert self.route is not None
         assert self.hello is not None
-        if not self.route.send_proxy_protocol:
-            return b""
-        destination = self.destination or self.client.getsockname()[:2]
-        # The backend will choose from what the client offers; what it wants most is the best that can be told.
-        alpn = self.hello.alpn[0] if self.hello.alpn else b""
-        return proxy_protocol.encode_v2(self.address, destination, authority=self.hello.server_name, alpn=alpn)
+        destination = self.destination
+        if self.route.send_proxy_protocol and destination is None:
+            destination = self.client.getsockname()[:2]
+        return Arrival(self.id, self.listener, self.address, destination, self.hello, self.route)
+
+    def reached(self, backend: Backend, took: float) -> None:
+        """Count a dial that succeeded, in seconds; the first one opens the connection for those who watch."""
+        self.account.dialled(took)
+        self.backend = backend
+        if self.phase is Phase.DIALLING:
+            self.phase = Phase.RELAYING
+        if not self._reached and self.shared.opened is not None:
+            self.shared.opened(self)
+        self._reached = True
 
     def _half_closed(self) -> None:
         self.phase = Phase.HALF_CLOSED
@@ -331,7 +338,7 @@ class Session:
             ech=seen.ech if seen else False,
             route=route.hostname if route else "",
             mode=route.mode if route else "",
-            backend=route.backend if route else None,
+            backend=self.backend,
             reason=self.reason,
             detail=self.detail,
             bytes_up=self.bytes_up,

@@ -1,0 +1,48 @@
+"""The way to a backend, for l4 and l7 alike: a PROXY header where the route asks for one, the dial, and its time."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mcproxy.model import Backend, Route
+from mcproxy.net.dial import dial
+from mcproxy.net.raw import RawSocket
+from mcproxy.wire import proxy_protocol
+from mcproxy.wire.hello import Hello
+
+Endpoint = tuple[str, int]  # address and port
+
+
+class Arrival(NamedTuple):
+    """A client connection that has a route: what the session hands on, and nobody changes."""
+
+    id: int
+    listener: str  # its address as configured
+    client: Endpoint  # from the PROXY header where the listener takes one
+    destination: Endpoint | None  # where the client connected to; known where a PROXY header is to say so
+    hello: Hello
+    route: Route
+
+
+Reached = Callable[[Backend, float], None]  # told which backend was reached, and how many seconds that took
+
+
+def reach(arrival: Arrival, alpn: bytes, first: bytes, reached: Reached) -> RawSocket:
+    """Connect to the route's backend and send `first`, which may be empty.
+
+    `alpn` is what a PROXY header is to say of the client's protocol. Raises Refused.
+    """
+    backend = arrival.route.backend
+    began = time.monotonic()
+    sock = dial(backend, proxy_header(arrival, alpn) + first)
+    reached(backend, time.monotonic() - began)
+    return sock
+
+
+def proxy_header(arrival: Arrival, alpn: bytes) -> bytes:
+    """What the backend gets before anything else; empty unless the route asks for it."""
+    if not arrival.route.send_proxy_protocol:
+        return b""
+    assert arrival.destination is not None
+    name = arrival.hello.server_name
+    return proxy_protocol.encode_v2(arrival.client, arrival.destination, authority=name, alpn=alpn)
