@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from mcproxy.admin.plane import (
+    EVERYTHING,
     CertificateStatus,
     ConnectionEvent,
     ConnectionInfo,
@@ -24,6 +25,7 @@ from mcproxy.admin.plane import (
     RouteCounters,
     RouteProblem,
     RouteRefused,
+    Selection,
     Serving,
     Sink,
     State,
@@ -129,29 +131,30 @@ class HubPlane:
             if tally.open or (addr in listeners and name in listeners[addr].routes)
         ]
 
-    def connections(self, after: int, limit: int) -> Sequence[ConnectionInfo]:
+    def connections(self, after: int, limit: int, selection: Selection = EVERYTHING) -> Sequence[ConnectionInfo]:
         """Live connections by id."""
         sessions = self._shared.sessions
-        wanted = sorted(number for number in list(sessions) if number > after)[:limit]
-        return [_info(session.connection(), session.phase) for number in wanted if (session := sessions.get(number))]
+        later = sorted(number for number in list(sessions) if number > after)
+        found = (_info(session.connection(), session.phase) for n in later if (session := sessions.get(n)))
+        return list(itertools.islice(filter(selection.takes, found), limit))
 
-    def close_connection(self, connection_id: int) -> bool:
-        """Cut one."""
-        return self._on_hub(self._cut, [connection_id]) == 1
+    def close_connections(self, ids: Sequence[int]) -> Sequence[int]:
+        """Cut these, in batches."""
+        batches = [ids[i : i + CUT_BATCH] for i in range(0, len(ids), CUT_BATCH)]
+        return [number for batch in batches for number in self._on_hub(self._cut, batch)]
 
     def kill_matching(self, rule: FirewallRule) -> int:
         """Cut those that the rule matches; whom it matches is found out here, in batches they are cut there."""
         firewall = Firewall.compile([rule])
         sessions = list(self._shared.sessions.values())
         matched = [s.id for s in sessions if s.packed and firewall.match(s.packed, self._shared.country)]
-        batches = [matched[i : i + CUT_BATCH] for i in range(0, len(matched), CUT_BATCH)]
-        return sum(self._on_hub(self._cut, batch) for batch in batches)
+        return len(self.close_connections(matched))
 
-    def _cut(self, ids: Sequence[int]) -> int:
+    def _cut(self, ids: Sequence[int]) -> list[int]:
         found = [session for number in ids if (session := self._shared.sessions.get(number)) is not None]
         for session in found:
             session.cut(Cut(End.KILLED))
-        return len(found)
+        return [session.id for session in found]
 
     def country(self, packed: bytes) -> str | None:
         """Where an address is."""

@@ -12,6 +12,7 @@ import grpc
 from mcproxy.admin.expiry import Expiry
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.admin.plane import (
+    EVERYTHING,
     CertificateStatus,
     ConnectionInfo,
     GeoipStatus,
@@ -19,6 +20,7 @@ from mcproxy.admin.plane import (
     PlaneStatus,
     RouteCounters,
     RouteProblem,
+    Selection,
     Serving,
     Sink,
     State,
@@ -102,12 +104,12 @@ class FakePlane:
     def route_counters(self) -> Sequence[RouteCounters]:
         return self.counters
 
-    def connections(self, after: int, limit: int) -> Sequence[ConnectionInfo]:
-        return [each for each in self.open if each.id > after][:limit]
+    def connections(self, after: int, limit: int, selection: Selection = EVERYTHING) -> Sequence[ConnectionInfo]:
+        return [each for each in self.open if each.id > after and selection.takes(each)][:limit]
 
-    def close_connection(self, connection_id: int) -> bool:
-        self._called("close_connection", connection_id)
-        return any(each.id == connection_id for each in self.open)
+    def close_connections(self, ids: Sequence[int]) -> Sequence[int]:
+        self._called("close_connections", *ids)
+        return [each.id for each in self.open if each.id in ids]
 
     def kill_matching(self, rule: FirewallRule) -> int:
         assert self.live is not None

@@ -50,7 +50,7 @@ def test_the_hub_is_what_admin_asks_for(proxy: MakeProxy) -> None:
     assert plane.country(b"\x7f\0\0\1") is None
     assert plane.would_enter(":443", 0) is None
     assert plane.would_admit(b"\x7f\0\0\1") is None
-    assert not plane.close_connection(1)
+    assert plane.close_connections([1]) == []
     assert plane.kill_matching(FirewallRule(RuleKind.IP, "127.0.0.1")) == 0
     with pytest.raises(ValueError, match="there is no firewall"):
         plane.reload_geoip()
@@ -172,7 +172,7 @@ def test_a_hub_that_does_not_answer_is_busy(proxy: MakeProxy) -> None:
     plane = HubPlane(worker, StuckDoor(), "", Contexts(()))  # type: ignore[arg-type]
     for call in (
         lambda: plane.bind_listener(Listener(":1")),
-        lambda: plane.close_connection(1),
+        lambda: plane.close_connections([1]),
         lambda: plane.would_admit(b"\0" * 4),
     ):
         with pytest.raises(PlaneBusy, match="try again"):

@@ -17,6 +17,7 @@ from mcproxy.store import history
 from mcproxy.table import Table
 
 LEVELS = ("debug", "info", "warning", "error")
+MAX_CLOSED = 1_000  # connections that one call cuts: some 50 ms of the hub, in turns of 3 ms
 
 
 class Changing:
@@ -124,9 +125,20 @@ class Changing:
         context: grpc.ServicerContext,
     ) -> pb.CloseConnectionResponse:
         """Cut a connection."""
-        if not self.plane.close_connection(request.id):
+        if not self.plane.close_connections([request.id]):
             raise NotThere(f"there is no connection {request.id}: it may have ended")
         return pb.CloseConnectionResponse()
+
+    def CloseConnections(
+        self,
+        request: pb.CloseConnectionsRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.CloseConnectionsResponse:
+        """Cut several connections."""
+        if len(request.ids) > MAX_CLOSED:
+            raise InvalidField("ids", f"must be at most {MAX_CLOSED} in one call")
+        closed = set(self.plane.close_connections(list(dict.fromkeys(request.ids))))
+        return pb.CloseConnectionsResponse(missing=[number for number in request.ids if number not in closed])
 
     def SetLogLevel(
         self,

@@ -8,13 +8,22 @@ from pydantic import ValidationError
 
 from mcproxy.admin.errors import InvalidField
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import CertificateStatus, ConnectionEvent, ConnectionInfo, EventKind, GeoipStatus, RouteProblem
+from mcproxy.admin.plane import (
+    CertificateStatus,
+    ConnectionEvent,
+    ConnectionInfo,
+    EventKind,
+    GeoipStatus,
+    RouteProblem,
+    Selection,
+)
 from mcproxy.admin.plane import ListenerStatus as PlaneListener
 from mcproxy.admin.plane import RouteCounters as PlaneRoute
 from mcproxy.change import Change, Key, What
 from mcproxy.config import ListenerSection, RouteSection
 from mcproxy.model import FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.policy import firewall
+from mcproxy.policy.networks import Networks
 from mcproxy.store import records
 from mcproxy.store.history import Revision
 from mcproxy.wire import address, name
@@ -90,6 +99,16 @@ def ttl(seconds: float) -> float:
     if not 0 <= seconds <= MAX_TTL:
         raise InvalidField("ttl_seconds", f"must be from 0 (for good) to {MAX_TTL:.0f} (ten years)")
     return seconds
+
+
+def selection(message: pb.ConnectionFilter, refused: bool = False) -> Selection:
+    """Which connections are meant. Raises InvalidField."""
+    route = hostname("filter.route", message.route) if message.route else ""
+    try:
+        clients = Networks.of([message.client]) if message.client else None
+    except ValueError as error:
+        raise InvalidField("filter.client", error) from None
+    return Selection(listen_address("filter.listener", message.listener), route, clients, refused)
 
 
 def listen_address(field: str, text: str) -> str:
@@ -191,6 +210,7 @@ def route_counters_out(value: PlaneRoute) -> pb.RouteCounters:
         refused=value.refused,
         received_bytes=value.received,
         sent_bytes=value.sent,
+        requests=value.requests,
     )
 
 

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from mcproxy.model import End, FirewallRule, Listener, Mode, Reason, Route
+from mcproxy.policy.networks import Networks, pack
 from mcproxy.stats import DIALS, DURATIONS, LAGS, Distribution
 from mcproxy.table import Table
 
@@ -170,6 +171,35 @@ class ConnectionEvent:
     duration: float = 0.0  # seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which connections a list or a stream is about: those that match every field that is given."""
+
+    listener: str = ""
+    route: str = ""  # normalised
+    clients: Networks | None = None
+    refused: bool = False  # of events: those of refused connections
+
+    def takes(self, connection: ConnectionInfo) -> bool:
+        """Whether a connection is meant; one without a route counts by the name that it asked for."""
+        if self.listener and connection.listener != self.listener:
+            return False
+        if self.route and (connection.route or connection.sni) != self.route:
+            return False
+        return self.clients is None or self.clients.find(_address(connection.client)) is not None
+
+    def takes_event(self, event: ConnectionEvent) -> bool:
+        """Whether an event is of a connection that is meant."""
+        return (not self.refused or event.kind is EventKind.REFUSED) and self.takes(event.connection)
+
+
+def _address(client: str) -> bytes:
+    """The packed address in "IP:PORT"."""
+    return pack(client.rpartition(":")[0].strip("[]"))
+
+
+EVERYTHING = Selection()
+
 Sink = Callable[[ConnectionEvent], None]
 
 
@@ -191,11 +221,11 @@ class DataPlane(Protocol):
     def route_counters(self) -> Sequence[RouteCounters]:
         """Return the counters of the routes that have had a connection."""
 
-    def connections(self, after: int, limit: int) -> Sequence[ConnectionInfo]:
+    def connections(self, after: int, limit: int, selection: Selection = EVERYTHING) -> Sequence[ConnectionInfo]:
         """Return at most `limit` live connections with an id above `after`, by id."""
 
-    def close_connection(self, connection_id: int) -> bool:
-        """Cut a connection with a RST. False where there is none of this id."""
+    def close_connections(self, ids: Sequence[int]) -> Sequence[int]:
+        """Cut connections with a RST. Returns the ids of those that were there."""
 
     def kill_matching(self, rule: FirewallRule) -> int:
         """Cut the live connections that the rule matches, and say how many."""

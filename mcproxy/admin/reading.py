@@ -12,7 +12,7 @@ from mcproxy.admin.errors import InvalidField
 from mcproxy.admin.explain import explain, firewall_steps
 from mcproxy.admin.mutations import only_listener
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import DataPlane
+from mcproxy.admin.plane import DataPlane, Selection
 from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
 from mcproxy.change import What
@@ -158,7 +158,7 @@ class Reading:
         """Live connections, oldest first."""
         limit = paging.size(request.page_size)
         (after,) = paging.numbers(request.page_token, 1) or (0,)
-        found = self.plane.connections(after, limit + 1)
+        found = self.plane.connections(after, limit + 1, self._selection(request.filter))
         following = [found[limit - 1].id] if len(found) > limit else None
         return pb.ListConnectionsResponse(
             connections=map(convert.connection_out, found[:limit]), next_page_token=paging.token(following)
@@ -170,7 +170,8 @@ class Reading:
         context: grpc.ServicerContext,
     ) -> Iterator[pb.WatchConnectionsResponse]:
         """Connection events as they come."""
-        for batch in self.watchers.watch(context):
+        selection = self._selection(request.filter, request.refused)
+        for batch in self.watchers.watch(context, selection.takes_event):
             yield pb.WatchConnectionsResponse(events=map(convert.event_out, batch))
 
     def ListRevisions(
@@ -227,6 +228,14 @@ class Reading:
         status, routes = self.plane.status(), self.plane.route_counters()
         own = metrics.Own(len(self.watchers), self.writer.store.failures)
         return pb.GetMetricsResponse(text=metrics.render(status, routes, self.writer.table, own))
+
+    def _selection(self, message: pb.ConnectionFilter, refused: bool = False) -> Selection:
+        """Which connections are meant. Their listener may have been removed while they live; other ones are typos."""
+        found, table = convert.selection(message, refused), self.writer.table
+        is_gone = found.listener and found.listener not in table.listeners
+        if is_gone and not self.plane.connections(0, 1, Selection(found.listener)):
+            only_listener(table, found.listener)
+        return found
 
 
 def _after(token: str) -> listing.After | None:

@@ -8,12 +8,12 @@ cancelled after `GRACE` by the one thread that sees to that.
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 
 from mcproxy.admin.errors import TooMany
-from mcproxy.admin.plane import ConnectionEvent, DataPlane
+from mcproxy.admin.plane import EVERYTHING, ConnectionEvent, DataPlane
 
 MAX_WATCHERS = 8  # each costs the hub a call for every event
 QUEUE = 4_096  # events waiting for one reader: 1.5 MB, or half a second of the fastest flood
@@ -24,10 +24,17 @@ GRACE = 2.0  # seconds that a dropped reader has to learn it
 class Watcher:
     """One reader's queue; called on the hub."""
 
-    __slots__ = ("_events", "_late", "context", "dropped", "ended")
+    __slots__ = ("_events", "_is_wanted", "_late", "context", "dropped", "ended")
 
-    def __init__(self, context: grpc.ServicerContext, late: "queue.SimpleQueue[Watcher | None]") -> None:
+    def __init__(
+        self,
+        context: grpc.ServicerContext,
+        late: "queue.SimpleQueue[Watcher | None]",
+        is_wanted: Callable[[ConnectionEvent], bool],
+    ) -> None:
+        """`is_wanted` is asked on the hub, so that a flood of other events fills no queue."""
         self.context = context
+        self._is_wanted = is_wanted
         self.dropped = False
         self.ended = threading.Event()
         self._events: queue.SimpleQueue[ConnectionEvent | None] = queue.SimpleQueue()
@@ -43,7 +50,7 @@ class Watcher:
 
     def __call__(self, event: ConnectionEvent) -> None:
         """Take an event. Never blocks."""
-        if self.dropped:
+        if self.dropped or not self._is_wanted(event):
             return
         if self._events.qsize() >= QUEUE:
             self.dropped = True
@@ -95,9 +102,11 @@ class Watchers:
         self._late.put(None)
         self._thread.join()
 
-    def watch(self, context: grpc.ServicerContext) -> Iterator[list[ConnectionEvent]]:
-        """Batches of events until the call ends. Raises TooMany."""
-        watcher = Watcher(context, self._late)
+    def watch(
+        self, context: grpc.ServicerContext, is_wanted: Callable[[ConnectionEvent], bool] = EVERYTHING.takes_event
+    ) -> Iterator[list[ConnectionEvent]]:
+        """Batches of events that are wanted, until the call ends. Raises TooMany."""
+        watcher = Watcher(context, self._late, is_wanted)
         with self._lock:
             if len(self._open) >= MAX_WATCHERS:
                 raise TooMany(f"{MAX_WATCHERS} are watching, which is the limit: end one first")

@@ -1,7 +1,11 @@
 """`mcproxy connections` and `mcproxy watch`: what passes through the proxy now."""
 
+import functools
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -9,7 +13,9 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import connected
 from mcproxy.cli.columns import Column
-from mcproxy.cli.options import config_option, json_option
+from mcproxy.cli.options import FAILED, config_option, json_option
+
+MAX_CLOSED = 1_000  # connections in one call, as many as the server takes
 
 _COLUMNS = (
     Column("ID"),
@@ -29,13 +35,30 @@ def connections() -> None:
     """Live connections."""
 
 
+def _filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say which connections it is about, as `wanted`."""
+
+    @functools.wraps(command)
+    def with_filter(*, route: str, client: str, listener: str, **rest: Any) -> None:
+        command(wanted=pb.ConnectionFilter(listener=listener, route=route, client=client), **rest)
+
+    for option in (
+        click.option("--listener", default="", metavar="ADDR", help="Only this listener's."),
+        click.option("--client", default="", metavar="IP|CIDR", help="Only from this address or network."),
+        click.option("--route", default="", metavar="HOST", help="Only of this route, or that asked for this name."),
+    ):
+        with_filter = option(with_filter)
+    return with_filter
+
+
 @connections.command("list")
 @config_option
 @json_option
-def list_(given: Path | None, as_json: bool) -> None:
+@_filtered
+def list_(given: Path | None, as_json: bool, wanted: pb.ConnectionFilter) -> None:
     """List the live connections, oldest first."""
     with connected(given) as client:
-        found = list(client.pages("ListConnections", pb.ListConnectionsRequest(), "connections"))
+        found = list(client.pages("ListConnections", pb.ListConnectionsRequest(filter=wanted), "connections"))
     if as_json:
         output.emit_json([output.plain(each) for each in found])
         return
@@ -59,22 +82,34 @@ def list_(given: Path | None, as_json: bool) -> None:
 
 @connections.command()
 @config_option
-@click.argument("id", type=click.IntRange(0, 2**64 - 1))
-def close(given: Path | None, id: int) -> None:  # noqa: A002 - the argument's name in the help
-    """Cut the connection ID with a RST."""
+@click.argument("ids", type=click.IntRange(0, 2**64 - 1), nargs=-1, required=True, metavar="ID...")
+def close(given: Path | None, ids: tuple[int, ...]) -> None:
+    """Close the connections ID with a RST. Exit status 1 if one of them was not there."""
+    missing: set[int] = set()
     with connected(given) as client:
-        client.call("CloseConnection", pb.CloseConnectionRequest(id=id))
-    click.echo(f"closed connection {id}")
+        for start in range(0, len(ids), MAX_CLOSED):
+            request = pb.CloseConnectionsRequest(ids=ids[start : start + MAX_CLOSED])
+            missing.update(client.call("CloseConnections", request).missing)
+    for number in dict.fromkeys(ids):
+        if number in missing:
+            click.echo(f"mcproxy: there is no connection {number}: it may have ended", err=True)
+        else:
+            click.echo(f"closed connection {number}")
+    if missing:
+        sys.exit(FAILED)
 
 
 @click.command()
 @config_option
 @json_option
-def watch(given: Path | None, as_json: bool) -> None:
+@_filtered
+@click.option("--refused", is_flag=True, help="Only refused connections.")
+def watch(given: Path | None, as_json: bool, refused: bool, wanted: pb.ConnectionFilter) -> None:
     """Show connections as they open, end and are refused, until interrupted."""
+    request = pb.WatchConnectionsRequest(filter=wanted, refused=refused)
     try:
         with connected(given) as client:
-            for answer in client.stream("WatchConnections", pb.WatchConnectionsRequest()):
+            for answer in client.stream("WatchConnections", request):
                 for event in answer.events:
                     click.echo(output.one_line(event) if as_json else _line(event))
     except KeyboardInterrupt:

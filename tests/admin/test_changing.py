@@ -205,7 +205,18 @@ def test_a_call_whose_deadline_has_passed_changes_nothing(control: Control) -> N
 def test_connections_can_be_cut(control: Control) -> None:
     control.plane.open = [ConnectionInfo(5, ":443", "192.0.2.1:5", 0.0, "relaying")]
     call(control, "CloseConnection", pb.CloseConnectionRequest(id=5))
-    assert ("close_connection", 5) in control.plane.calls
+    assert ("close_connections", 5) in control.plane.calls
+    code, words = refused(control, "CloseConnection", pb.CloseConnectionRequest(id=6))
+    assert (code, words) == (grpc.StatusCode.NOT_FOUND, "there is no connection 6: it may have ended")
+
+
+def test_several_connections_are_cut_at_once(control: Control) -> None:
+    control.plane.open = [ConnectionInfo(i, ":443", "192.0.2.1:5", 0.0, "relaying") for i in (5, 6)]
+    answer = call(control, "CloseConnections", pb.CloseConnectionsRequest(ids=[9, 5, 8, 5, 6]))
+    assert list(answer.missing) == [9, 8]
+    assert control.plane.calls[-1] == ("close_connections", 9, 5, 8, 6)
+    code, words = refused(control, "CloseConnections", pb.CloseConnectionsRequest(ids=range(1001)))
+    assert (code, words) == (grpc.StatusCode.INVALID_ARGUMENT, "ids: must be at most 1000 in one call")
 
 
 @pytest.mark.parametrize("level", LEVELS)

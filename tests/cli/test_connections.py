@@ -43,6 +43,35 @@ def test_list_and_close(tmp_path: Path) -> None:
         assert user.fails(1, "connections", "close", 8) == "mcproxy: there is no connection 8: it may have ended"
 
 
+def test_closing_names_those_that_are_not_there(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        control.plane.open = [replace(INFO, id=number) for number in (7, 9)]
+        result = user.run("connections", "close", 7, 8, 9, 10)
+        assert result.exit_code == 1
+        assert result.stdout == "closed connection 7\nclosed connection 9\n"
+        assert result.stderr == "".join(
+            f"mcproxy: there is no connection {number}: it may have ended\n" for number in (8, 10)
+        )
+        many = range(11, 2500)
+        control.plane.open = [replace(INFO, id=number) for number in many]
+        assert user.ok("connections", "close", *many).count("closed") == len(many), "more than one call takes"
+        assert "Missing argument" in user.fails(2, "connections", "close")
+
+
+def test_lists_are_filtered(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        control.plane.open = [INFO, replace(INFO, id=8, client="192.0.3.9:5", route="", sni="x.example.org")]
+
+        def ids(*options: str) -> list[int]:
+            return [each["id"] for each in user.json("connections", "list", *options)]
+
+        assert ids() == [7, 8]
+        assert ids("--route", "git.example.org") == [7]
+        assert ids("--route", "x.example.org", "--client", "192.0.3.0/24", "--listener", ":443") == [8]
+        assert "--client: '192.0.2' is not an IP" in user.fails(2, "connections", "list", "--client", "192.0.2")
+        assert "there is no listener :1;" in user.fails(1, "connections", "list", "--listener", ":1")
+
+
 def watching(config: Path, *options: str) -> AbstractContextManager["subprocess.Popen[str]"]:
     return bounded(sys.executable, "-m", "mcproxy", "watch", "-c", config, *options)
 
@@ -62,6 +91,17 @@ def test_watching_until_interrupted(tmp_path: Path) -> None:
         assert process.wait(DEADLINE) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+def test_watching_refusals_of_one_network(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control), watching(user.config, "--refused", "--client", "192.0.2.0/24") as process:
+        assert control.plane.subscribed.wait(DEADLINE)
+        other = replace(EVENTS[1], connection=replace(INFO, client="198.51.100.1:5"))
+        for event in (EVENTS[0], other, EVENTS[1]):
+            control.plane.sinks[0](event)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("00:00:02 refused  #7 192.0.2.9:5 ")
 
 
 def test_watching_as_json_until_the_server_ends_it(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_it_cuts(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control), feeding(user.config) as feed:
         control.plane.open = [LIVE]
         feed.cut(7)
-        assert ("close_connection", 7) in control.plane.calls
+        assert ("close_connections", 7) in control.plane.calls
         with pytest.raises(Lost, match="8"):
             feed.cut(8)
 

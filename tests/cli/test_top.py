@@ -119,10 +119,10 @@ def test_a_connection_is_cut(running: tuple[Shell, Control]) -> None:
 
     async def script(screen: Top, pilot: Pilot[None]) -> None:
         await pilot.press("k")
-        assert not [call for call in control.plane.calls if call[0] == "close_connection"], "no connection is chosen"
+        assert not [call for call in control.plane.calls if call[0] == "close_connections"], "no connection is chosen"
         screen.query_one("#connections").focus()
         await pilot.press("down", "k")
-        await until(pilot, lambda: ("close_connection", 9) in control.plane.calls)
+        await until(pilot, lambda: ("close_connections", 9) in control.plane.calls)
         control.plane.open = OPEN[:1]
         await until(pilot, lambda: column(screen, "connections") == ["7"])
 

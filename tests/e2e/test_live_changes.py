@@ -202,7 +202,10 @@ def test_connections_are_seen_listed_and_cut(
         with authority.client_context().wrap_socket(connect(running.port), server_hostname=name) as client:
             opened = next(events)
             assert (opened.kind, opened.connection.sni) == (pb.ConnectionEvent.KIND_OPENED, name)
-            (live,) = call(admin, "ListConnections", pb.ListConnectionsRequest()).connections
+            wanted = pb.ListConnectionsRequest(filter=pb.ConnectionFilter(route=name, client="127.0.0.0/8"))
+            (live,) = call(admin, "ListConnections", wanted).connections
+            wanted.filter.client = "192.0.2.1"
+            assert not call(admin, "ListConnections", wanted).connections
             assert (live.id, live.route, live.state) == (opened.connection.id, name, "relaying")
             call(admin, "CloseConnection", pb.CloseConnectionRequest(id=live.id))
             assert was_reset(client)

@@ -194,7 +194,14 @@ class ListRouteCountersResponse(_message.Message):
     def __init__(self, routes: _Optional[_Iterable[_Union[RouteCounters, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RouteCounters(_message.Message):
-    __slots__ = ("listener", "hostname", "connections", "accepted", "refused", "received_bytes", "sent_bytes")
+    __slots__ = ("listener", "hostname", "connections", "accepted", "refused", "received_bytes", "sent_bytes", "requests")
+    class RequestsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +209,7 @@ class RouteCounters(_message.Message):
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
     SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
     listener: str
     hostname: str
     connections: int
@@ -209,7 +217,8 @@ class RouteCounters(_message.Message):
     refused: int
     received_bytes: int
     sent_bytes: int
-    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ...) -> None: ...
+    requests: _containers.ScalarMap[str, int]
+    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., requests: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class ListListenersRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -429,13 +438,25 @@ class TestFirewallResponse(_message.Message):
     steps: _containers.RepeatedCompositeFieldContainer[Step]
     def __init__(self, blocked: _Optional[bool] = ..., reason: _Optional[str] = ..., country: _Optional[str] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ...) -> None: ...
 
+class ConnectionFilter(_message.Message):
+    __slots__ = ("listener", "route", "client")
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    listener: str
+    route: str
+    client: str
+    def __init__(self, listener: _Optional[str] = ..., route: _Optional[str] = ..., client: _Optional[str] = ...) -> None: ...
+
 class ListConnectionsRequest(_message.Message):
-    __slots__ = ("page_size", "page_token")
+    __slots__ = ("page_size", "page_token", "filter")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    filter: ConnectionFilter
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[_Union[ConnectionFilter, _Mapping]] = ...) -> None: ...
 
 class ListConnectionsResponse(_message.Message):
     __slots__ = ("connections", "next_page_token")
@@ -481,9 +502,25 @@ class CloseConnectionResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class CloseConnectionsRequest(_message.Message):
+    __slots__ = ("ids",)
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class CloseConnectionsResponse(_message.Message):
+    __slots__ = ("missing",)
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    missing: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, missing: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class WatchConnectionsRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("filter", "refused")
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    filter: ConnectionFilter
+    refused: bool
+    def __init__(self, filter: _Optional[_Union[ConnectionFilter, _Mapping]] = ..., refused: _Optional[bool] = ...) -> None: ...
 
 class WatchConnectionsResponse(_message.Message):
     __slots__ = ("events",)

@@ -115,6 +115,11 @@ class ProxyAdminServiceStub:
                 request_serializer=mc__proxy_dot_v1_dot_admin__pb2.CloseConnectionRequest.SerializeToString,
                 response_deserializer=mc__proxy_dot_v1_dot_admin__pb2.CloseConnectionResponse.FromString,
                 _registered_method=True)
+        self.CloseConnections = channel.unary_unary(
+                '/mc_proxy.v1.ProxyAdminService/CloseConnections',
+                request_serializer=mc__proxy_dot_v1_dot_admin__pb2.CloseConnectionsRequest.SerializeToString,
+                response_deserializer=mc__proxy_dot_v1_dot_admin__pb2.CloseConnectionsResponse.FromString,
+                _registered_method=True)
         self.WatchConnections = channel.unary_stream(
                 '/mc_proxy.v1.ProxyAdminService/WatchConnections',
                 request_serializer=mc__proxy_dot_v1_dot_admin__pb2.WatchConnectionsRequest.SerializeToString,
@@ -275,6 +280,13 @@ class ProxyAdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CloseConnections(self, request, context):
+        """Cuts several at once, and names those that were not there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchConnections(self, request, context):
         """Connections as they open, end and are refused. A reader that falls behind is dropped with RESOURCE_EXHAUSTED.
         """
@@ -426,6 +438,11 @@ def add_ProxyAdminServiceServicer_to_server(servicer, server):
                     servicer.CloseConnection,
                     request_deserializer=mc__proxy_dot_v1_dot_admin__pb2.CloseConnectionRequest.FromString,
                     response_serializer=mc__proxy_dot_v1_dot_admin__pb2.CloseConnectionResponse.SerializeToString,
+            ),
+            'CloseConnections': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseConnections,
+                    request_deserializer=mc__proxy_dot_v1_dot_admin__pb2.CloseConnectionsRequest.FromString,
+                    response_serializer=mc__proxy_dot_v1_dot_admin__pb2.CloseConnectionsResponse.SerializeToString,
             ),
             'WatchConnections': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchConnections,
@@ -911,6 +928,33 @@ class ProxyAdminService:
             '/mc_proxy.v1.ProxyAdminService/CloseConnection',
             mc__proxy_dot_v1_dot_admin__pb2.CloseConnectionRequest.SerializeToString,
             mc__proxy_dot_v1_dot_admin__pb2.CloseConnectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseConnections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mc_proxy.v1.ProxyAdminService/CloseConnections',
+            mc__proxy_dot_v1_dot_admin__pb2.CloseConnectionsRequest.SerializeToString,
+            mc__proxy_dot_v1_dot_admin__pb2.CloseConnectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
