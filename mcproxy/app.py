@@ -93,15 +93,17 @@ class App:
         return f"<App {self.worker}>"
 
     def start(self) -> None:
-        """Open the listeners and the admin API. Raises StartError where one can't be; nothing is open then."""
+        """Open the listeners and the admin API. Raises StartError where one can't be opened; nothing is open then."""
         table = self.control.table
         try:
-            self._listen(table)
-            self.control.start(self.plane)
+            self._prepare(table)
         except (StartError, AdminError) as error:
             self.worker.stop_listening()
             self.control.close_at_once()
             raise StartError(str(error)) from error
+        for addr in table.listeners:
+            self.worker.start(addr)
+        self.control.open()
         self._daily.start(self._survey)
         if self.config.proxy.workers != 1:
             log.warning("proxy.workers: %s", ONE_PROCESS.format(self.config.proxy.workers))
@@ -124,22 +126,21 @@ class App:
         shared = self.worker.shared
         return f"{counted(len(shared.sessions), 'connection')} open, generation {shared.live.table.generation}"
 
-    def _listen(self, table: Table) -> None:
-        """Take every address, then make the seed durable, then accept. Raises StartError.
+    def _prepare(self, table: Table) -> None:
+        """Take every address, the admin API's too, then make the seed durable. Raises StartError and AdminError.
 
-        An address in the file that can't be had is corrected there, which is too late once the database is seeded.
+        The seed comes after all that can fail: once the database is seeded, a correction in the file changes nothing.
         """
         for addr in table.listeners:
             try:
                 self.worker.bind(addr)
             except OSError as error:
                 raise StartError(bind_failure(addr, error)) from error
+        self.control.prepare(self.plane)
         try:
             self.control.seed()
         except StoreError as error:
             raise StartError(f"database.path: {error}") from error
-        for addr in table.listeners:
-            self.worker.start(addr)
 
     def reload(self) -> None:
         """SIGHUP, and tell the service manager when it begins and ends."""

@@ -1,7 +1,8 @@
 """The control plane of a running process: the database, the one writer, the admin API.
 
-`Control` opens the database first of all, because its table is what the data path begins with, and joins the rest when
-the listeners are open.
+`Control` opens the database first of all, because its table is what the data path begins with. Once the listeners have
+their addresses it takes the admin API's, then makes the seed durable, and answers last: a start that fails leaves the
+database unseeded, so that a corrected file still counts.
 """
 
 import sys
@@ -21,6 +22,7 @@ from mcproxy.admin.writer import Writer
 from mcproxy.config import Config
 from mcproxy.desk import HubPlane
 from mcproxy.store.diff import Seed
+from mcproxy.store.errors import Conflict
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 
@@ -39,7 +41,8 @@ class Control:
         self.store = Store.open(Path(config.database.path))
         try:
             self.table = self.store.load()
-            if self.table.generation == 0 and (config.listeners or any(config.seed_rules())):
+            self._unseeded = self.table.generation == 0 and bool(config.listeners or any(config.seed_rules()))
+            if self._unseeded:
                 self.table = Table.build(config.seed_listeners(), config.seed_rules(), 1)
         except BaseException:
             self.store.close()
@@ -47,25 +50,34 @@ class Control:
         self._parts: list[Callable[[], None]] = [self.store.close]  # what to close, last one first
         self._plane: HubPlane | None = None
         self._server: AdminServer | None = None
+        self._writer: Writer | None = None
 
     def __repr__(self) -> str:
         return f"<Control {self.store} {self._server}>"
 
-    def seed(self) -> None:
-        """Make the seed durable, where the database has never been written to. Raises StoreError."""
-        self.store.seed(self._config.seed_listeners(), self._config.seed_rules(), time.time())
-
-    def start(self, plane: HubPlane) -> None:
-        """Begin to change what the data plane does, over the admin API if there is one. Raises AdminError."""
+    def prepare(self, plane: HubPlane) -> None:
+        """Take the admin API's address, if there is one, and answer nobody yet. Raises AdminError."""
         self._plane = plane
-        writer = Writer(self.store, self.table, plane)
-        self._parts.append(Expiry(writer).close)
+        self._writer = Writer(self.store, self.table, plane)
         if self._config.grpc is not None:
             sys.setswitchinterval(SWITCH_INTERVAL)
             watchers = Watchers(plane)
             self._parts.append(watchers.close)
-            self._server = AdminServer(self._config.grpc, Service(writer, plane, watchers, self._read_seed))
+            self._server = AdminServer(self._config.grpc, Service(self._writer, plane, watchers, self._read_seed))
             self._parts[-1] = self._server.close  # which closes the watchers
+
+    def seed(self) -> None:
+        """Make the seed durable, where the database has never been written to. Raises StoreError."""
+        config = self._config
+        if self._unseeded and not self.store.seed(config.seed_listeners(), config.seed_rules(), time.time()):
+            raise Conflict(f"database {self.store.path}: another process has seeded it meanwhile; start again")
+
+    def open(self) -> None:
+        """Begin to change what the data plane does: rules end when they are due, and the admin API answers."""
+        assert self._writer is not None, "prepare comes first"
+        self._parts.append(Expiry(self._writer).close)
+        if self._server is not None:
+            self._server.open()
 
     def _read_seed(self) -> Seed:
         return self._config.seed_listeners(), self._config.seed_rules()

@@ -213,6 +213,7 @@ def running(
         watchers = Watchers(plane)
         service = Service(writer, plane, watchers, read_seed)
         server = AdminServer(config, service)
+        server.open()
         expiry = Expiry(writer)
         channel = grpc.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)])
         stub = pb_grpc.ProxyAdminServiceStub(channel)  # type: ignore[no-untyped-call]

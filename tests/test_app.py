@@ -3,6 +3,7 @@
 import shutil
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from mcproxy import __version__, config
 from mcproxy.app import App, StartError
 from mcproxy.check import check_warnings
 from mcproxy.config import Config
+from mcproxy.model import Listener
 from mcproxy.policy.networks import pack
+from mcproxy.store.store import Store
 from tests.conftest import MakeBackend, listener
 from tests.hub import HubThread, messages
 from tests.peers import DEADLINE, Authority, client_hello, connect, is_reset, read_all, says
@@ -103,6 +106,18 @@ def test_a_geoip_database_that_cannot_be_used_stops_the_start(
     document = {"listeners": [listener({})], "firewall": {"geoip_db": "geo.mmdb"}}
     with pytest.raises(StartError, match=rf"^firewall\.geoip_db: {path} "):
         hub.call(App, parse(document), lambda line: None)
+
+
+def test_a_seed_that_can_not_be_made_durable_opens_nothing(hub: HubThread, parse: Parse, tmp_path: Path) -> None:
+    document = {"listeners": [listener({})], "grpc": {"addr": f"unix:{tmp_path}/admin.sock"}}
+    app = hub.call(App, parse(document), lambda line: None)
+    with closing(Store.open(tmp_path / "x.db")) as other:
+        other.seed([(Listener("127.0.0.1:1"), [])], [], 1.0)
+    with pytest.raises(StartError, match=r"database\.path: .* another process has seeded it meanwhile"):
+        hub.call(app.start)
+    assert app.worker.addresses == {}
+    assert not (tmp_path / "admin.sock").exists()
+    assert stop(hub, app) is True
 
 
 # --- reload -----------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from mcproxy import config
 from mcproxy.app import StartError
 from mcproxy.change import table_values
 from mcproxy.control import Control
-from mcproxy.model import Backend, Connection, End, FirewallRule, Reason, RuleKind
-from mcproxy.store.errors import NotOurs
+from mcproxy.model import Backend, Connection, End, FirewallRule, Listener, Reason, RuleKind
+from mcproxy.store.errors import Conflict, NotOurs
 from mcproxy.store.store import Store
 from tests.conftest import MakeProxy, listener
 
@@ -44,6 +44,16 @@ def test_the_first_start_seeds_and_later_ones_load(tmp_path: Path) -> None:
     control.store.close()
     control = Control(parsed(tmp_path, listeners=[{"addr": ":1"}]))
     assert list(control.table.listeners) == [":443"], "the database is the truth"
+    control.store.close()
+
+
+def test_a_database_that_another_process_seeds_meanwhile_stops_the_start(tmp_path: Path) -> None:
+    """Else this one would serve what no database holds."""
+    control = Control(parsed(tmp_path))
+    with closing(Store.open(tmp_path / "mcproxy.db")) as other:
+        other.seed([(Listener(":1"), [])], [], 1.0)
+    with pytest.raises(Conflict, match="another process has seeded it meanwhile"):
+        control.seed()
     control.store.close()
 
 

@@ -46,6 +46,10 @@ class Unready(Refusal):
     """Something outside doesn't allow it: an address in use, no GeoIP database, a broken file."""
 
 
+class Starting(Refusal):
+    """The server has not finished its start."""
+
+
 class Busy(Refusal):
     """Other mutations took all the time that the caller has."""
 
@@ -58,6 +62,7 @@ STATUS: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     Overtaken: grpc.StatusCode.ABORTED,
     TooMany: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unready: grpc.StatusCode.FAILED_PRECONDITION,
+    Starting: grpc.StatusCode.UNAVAILABLE,
     Busy: grpc.StatusCode.DEADLINE_EXCEEDED,
     Exists: grpc.StatusCode.ALREADY_EXISTS,
     Conflict: grpc.StatusCode.ABORTED,

@@ -1,4 +1,4 @@
-"""What holds for every call: its deadline, the bound on open streams, and one way of saying no.
+"""What holds for every call: the start is over, its deadline, the bound on open streams, and one way of saying no.
 
 The service raises what went wrong; here it becomes a gRPC status. What nobody foresaw is a bug of ours: the log has its
 traceback, the caller an INTERNAL that says so, and nothing of the server's insides.
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import grpc
 
 from mcproxy.admin.doorman import peer_uid
-from mcproxy.admin.errors import STATUS, Busy, Refusal, TooMany
+from mcproxy.admin.errors import STATUS, Busy, Refusal, Starting, TooMany
 
 MAX_STREAMS = 16  # of all kinds, watch, health and reflection; each takes a thread, of those that `server.py` has
 
@@ -57,11 +57,20 @@ def _printable(name: bytes | str) -> str:
 
 
 class Guard(grpc.ServerInterceptor):
-    """Wraps every method's handler."""
+    """Wraps every method's handler. Refuses every call until `open`."""
 
     def __init__(self, max_streams: int = MAX_STREAMS) -> None:
+        self._is_open = False
         self._free_streams = threading.Semaphore(max_streams)
         self._long_turn: AbstractContextManager[Any] = threading.Lock()  # a call of LONG has it while it runs
+
+    def open(self) -> None:
+        """Let calls through from now on."""
+        self._is_open = True
+
+    def _refuse_early(self) -> None:
+        if not self._is_open:
+            raise Starting("the server is starting: try again")
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """Wrap one call's handler."""
@@ -75,7 +84,7 @@ class Guard(grpc.ServerInterceptor):
         }
         if handler.unary_unary:
             turn = self._long_turn if method in LONG else nullcontext()
-            return grpc.unary_unary_rpc_method_handler(_answering(handler.unary_unary, method, turn), **coding)
+            return grpc.unary_unary_rpc_method_handler(self._answering(handler.unary_unary, method, turn), **coding)
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(self._streaming(handler.unary_stream, method), **coding)
         if handler.stream_stream:
@@ -91,21 +100,22 @@ class Guard(grpc.ServerInterceptor):
                 self._free_streams.release()
                 return
             with _Translated(context, method):
+                self._refuse_early()
                 yield from behaviour(request, context)
 
         return stream
 
+    def _answering(
+        self, behaviour: Callable[[Any, Any], Any], method: str, turn: AbstractContextManager[Any]
+    ) -> Callable[[Any, Any], Any]:
+        def answer(request: Any, context: grpc.ServicerContext) -> Any:
+            with turn, _Translated(context, method):
+                self._refuse_early()
+                if not context.is_active():
+                    raise Busy("the deadline passed before the call began: try again")
+                return behaviour(request, context)
 
-def _answering(
-    behaviour: Callable[[Any, Any], Any], method: str, turn: AbstractContextManager[Any]
-) -> Callable[[Any, Any], Any]:
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
-        with turn, _Translated(context, method):
-            if not context.is_active():
-                raise Busy("the deadline passed before the call began: try again")
-            return behaviour(request, context)
-
-    return answer
+        return answer
 
 
 class _Translated:

@@ -4,6 +4,9 @@ Over TCP there is TLS or nothing. With `client_ca` a client must show a certific
 reach the address may do everything, so it should be a loopback one. On a UNIX socket the file's permissions guard it
 (doorman.py). Certificates are read again when gRPC needs them and their files have changed.
 
+Making the server takes its address, reads its certificates and starts its threads; it answers nobody before `open`. So
+all that can fail has worked when the database is seeded, and no change comes before the seed.
+
 Handlers run in native threads of a bounded pool: `MAX_CALLS` calls at once, of which `MAX_STREAMS` may be streams. A
 call beyond that is refused at once (RESOURCE_EXHAUSTED), it doesn't wait in a queue behind its own deadline.
 """
@@ -51,17 +54,18 @@ class AdminError(Exception):
 
 
 class AdminServer:
-    """A running server. `close` ends it."""
+    """A server. `open` lets it answer, `close` ends it."""
 
     def __init__(self, config: GrpcSection, service: Service) -> None:
-        """Listen and serve. Raises AdminError."""
+        """Listen, and answer nobody yet. Raises AdminError."""
         self.address = config.addr  # with the port that was chosen, where the configuration says 0
         self._service = service
         self._closed = False
         self._doorman = _doorman(config)
         self._health = health.HealthServicer(experimental_non_blocking=False)
         self._pool = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="admin")
-        self._server = _server(self._pool, service, self._health)
+        self._guard = Guard()
+        self._server = _server(self._pool, service, self._health, self._guard)
         try:
             self._listen(config)
             self._server.start()
@@ -71,14 +75,18 @@ class AdminServer:
             if self._doorman is not None:
                 self._doorman.close()
             raise
+
+    def __repr__(self) -> str:
+        return f"<AdminServer {self.address}>"
+
+    def open(self) -> None:
+        """Answer from now on."""
+        self._guard.open()
         if self._doorman is not None:
             self._doorman.start()
         for name in ("", SERVICE):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         log.info("admin API on %s", self.address)
-
-    def __repr__(self) -> str:
-        return f"<AdminServer {self.address}>"
 
     def drain(self) -> None:
         """Say that the proxy takes no more connections: NOT_SERVING. Calls are still answered."""
@@ -117,7 +125,9 @@ def _doorman(config: GrpcSection) -> Doorman | None:
         raise AdminError(f"grpc.addr: can't listen on {config.addr}: {error.strerror or error}{remedy}") from error
 
 
-def _server(pool: ThreadPoolExecutor, service: Service, health_service: health.HealthServicer) -> grpc.Server:
+def _server(
+    pool: ThreadPoolExecutor, service: Service, health_service: health.HealthServicer, guard: Guard
+) -> grpc.Server:
     options = [
         ("grpc.max_receive_message_length", MAX_REQUEST),
         ("grpc.max_metadata_size", MAX_METADATA),
@@ -127,7 +137,7 @@ def _server(pool: ThreadPoolExecutor, service: Service, health_service: health.H
         ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
         ("grpc.so_reuseport", 0),  # a second server on the same address is a mistake, and fails
     ]
-    server = grpc.server(pool, interceptors=[Guard()], options=options, maximum_concurrent_rpcs=MAX_CALLS)
+    server = grpc.server(pool, interceptors=[guard], options=options, maximum_concurrent_rpcs=MAX_CALLS)
     pb_grpc.add_ProxyAdminServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)

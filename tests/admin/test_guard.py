@@ -45,10 +45,16 @@ def behaviour() -> Behaviour:
     return Behaviour()
 
 
+def answering(max_streams: int = 2) -> Guard:
+    guard = Guard(max_streams)
+    guard.open()
+    return guard
+
+
 @contextmanager
-def serving(folder: Path, behaviour: Behaviour, max_streams: int = 2) -> Iterator[Any]:
+def serving(folder: Path, behaviour: Behaviour, guard: Guard | None = None) -> Iterator[Any]:
     pool = ThreadPoolExecutor(8)
-    server = grpc.server(pool, interceptors=[Guard(max_streams)])
+    server = grpc.server(pool, interceptors=[guard or answering()])
     handlers: dict[str, Any] = {
         "one": grpc.unary_unary_rpc_method_handler(behaviour.one),
         "many": grpc.unary_stream_rpc_method_handler(behaviour.many),
@@ -64,6 +70,21 @@ def serving(folder: Path, behaviour: Behaviour, max_streams: int = 2) -> Iterato
 
 def call(channel: Any) -> Any:
     return channel.unary_unary("/t/one")(b"x", timeout=DEADLINE)
+
+
+def test_nobody_is_answered_before_the_start_is_over(tmp_path: Path, behaviour: Behaviour) -> None:
+    guard = Guard()
+    with serving(tmp_path, behaviour, guard) as channel:
+        for early in (lambda: call(channel), lambda: list(channel.unary_stream("/t/many")(b"x", timeout=DEADLINE))):
+            with pytest.raises(grpc.RpcError) as caught:
+                early()
+            answer: Any = caught.value
+            assert (answer.code(), answer.details()) == (
+                grpc.StatusCode.UNAVAILABLE,
+                "the server is starting: try again",
+            )
+        guard.open()
+        assert call(channel) == b"x"
 
 
 def refused(tmp_path: Path, behaviour: Behaviour, error: Exception) -> Any:
@@ -143,7 +164,7 @@ def opened(channel: Any) -> Any:
 
 
 def test_open_streams_have_a_bound_and_give_their_place_back(tmp_path: Path, behaviour: Behaviour) -> None:
-    with serving(tmp_path, behaviour, max_streams=2) as channel:
+    with serving(tmp_path, behaviour) as channel:
         for _ in range(10):
             streams = [opened(channel), opened(channel)]
             with pytest.raises(grpc.RpcError) as caught:
@@ -171,7 +192,7 @@ class Turn:
 
 
 def test_long_lists_are_made_one_at_a_time() -> None:
-    guard, inside = Guard(), list[str]()
+    guard, inside = answering(), list[str]()
     guard._long_turn = turn = Turn(guard._long_turn)  # the same lock, to see who comes
     entered, leave = threading.Semaphore(0), threading.Event()
     context = SimpleNamespace(is_active=lambda: True)

@@ -68,6 +68,18 @@ def client(control: Control, authority: trustme.CA, pair: Pair | None = None) ->
         yield pb_grpc.ProxyAdminServiceStub(channel)  # type: ignore[no-untyped-call]
 
 
+@contextmanager
+def channel_to(address: str, authority: trustme.CA) -> Iterator[Any]:
+    """A stub for a UNIX socket, or over TLS."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with (
+        grpc.insecure_channel(address, options=options)
+        if address.startswith("unix:")
+        else grpc.secure_channel(address, grpc.ssl_channel_credentials(authority.cert_pem.bytes()), options=options)
+    ) as channel:
+        yield pb_grpc.ProxyAdminServiceStub(channel)  # type: ignore[no-untyped-call]
+
+
 def status(stub: Any, timeout: float = DEADLINE) -> Any:
     return stub.GetStatus(pb.GetStatusRequest(), timeout=timeout)
 
@@ -139,6 +151,27 @@ def test_a_server_without_certificate_is_not_started(tmp_path: Path) -> None:
     section = GrpcSection.model_construct(addr="127.0.0.1:0", tls_cert="", tls_key="", client_ca="")
     with running(tmp_path) as control, pytest.raises(AdminError, match="needs tls_cert and tls_key"):
         AdminServer(section, control.service)
+
+
+@pytest.mark.parametrize("unix", [True, False])
+def test_an_address_is_taken_before_it_answers(tmp_path: Path, ours: trustme.CA, unix: bool) -> None:
+    """So that no change comes before the seed, and an address that is in use is found out before it."""
+    section = GrpcSection(addr=f"unix:{tmp_path}/early.sock") if unix else tls(tmp_path, ours, mutual=False)
+    with running(tmp_path) as control:
+        early = AdminServer(section, control.service)
+        try:
+            with pytest.raises(AdminError, match="can't listen on"):
+                AdminServer(section.model_copy(update={"addr": early.address}), control.service)
+            with channel_to(early.address, ours) as channel:
+                assert refusal(lambda: status(channel, SHORT)) in {
+                    grpc.StatusCode.UNAVAILABLE,
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                }
+            early.open()
+            with channel_to(early.address, ours) as channel:
+                assert status(channel).generation == 1
+        finally:
+            early.close()
 
 
 def test_a_socket_without_a_folder(tmp_path: Path) -> None:

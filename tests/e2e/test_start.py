@@ -1,8 +1,7 @@
-"""The start of the real program: signals that come meanwhile, no listener at all, an address that can't be had."""
+"""The start of the real program: signals that come meanwhile, no listener at all."""
 
 import re
 import signal
-import socket
 import sqlite3
 import sys
 from contextlib import closing, suppress
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.store.store import Store, read_table
+from mcproxy.store.store import Store
 from tests.e2e.admin import grpc_section, stub
 from tests.peers import DEADLINE, client_hello, connect, free_port, is_reset, until
 from tests.program import Program, Server, environment, write_config
@@ -84,20 +83,3 @@ def test_signals_while_the_database_is_waited_for(nothing_left: None, tmp_path: 
             assert program.wait() == 0
             assert program.err == []
             assert program.out[-1].endswith(" info app: stopped\n")
-
-
-def test_a_seed_with_an_address_that_can_not_be_had_is_corrected_in_the_file(
-    nothing_left: None, tmp_path: Path
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        bad = {"listeners": [{"addr": f"127.0.0.1:{taken.getsockname()[1]}"}], "grpc": grpc_section(tmp_path)}
-        with start(tmp_path, bad) as program:
-            assert program.wait() == 1
-            assert "another program listens there" in program.err[0]
-    assert read_table(tmp_path / "mcproxy.db").generation == 0
-    good = f"127.0.0.1:{free_port()}"
-    with Server(tmp_path, {"listeners": [{"addr": good}]}) as server:
-        server.line("listening on", good)
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0
-    assert list(read_table(tmp_path / "mcproxy.db").listeners) == [good]
