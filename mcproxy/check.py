@@ -71,8 +71,9 @@ def check_warnings(config: Config) -> Iterator[Problem]:
 def _check_certificates(config: Config) -> Iterator[tuple[Problem, bool]]:
     """What is to be told about the l7 routes' files, and whether it keeps them from working."""
     for i, section in enumerate(config.listeners):
-        places = {route.hostname: j for j, route in enumerate(section.routes)}
-        for hostname, finding in judge.survey([route.route() for route in section.routes], time.time()):
+        routes = [each.route() for each in section.routes]
+        places = {route.hostname: j for j, route in enumerate(routes)}
+        for hostname, finding in judge.survey(routes, time.time()):
             key = f"listeners[{i}].routes[{places[hostname]}].{finding.key}"
             yield Problem(key, finding.message), finding.problem
 

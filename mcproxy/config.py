@@ -6,10 +6,10 @@ made absolute here, relative to the file's folder, so that nobody else needs to 
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,12 +19,15 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    create_model,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
-from mcproxy.model import UNIX_PREFIX, FirewallRule, Listener, Mode, Route, RuleKind
+from mcproxy import settings
+from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, UNIX_PREFIX, FirewallRule, Listener, Route, RuleKind
 from mcproxy.policy import conflicts, firewall, networks
+from mcproxy.settings import Kind
 from mcproxy.wire import address, name
 from mcproxy.wire.duration import parse_duration
 
@@ -132,10 +135,6 @@ Country = Annotated[str, AfterValidator(_rule_value(RuleKind.COUNTRY))]
 Network = Annotated[str, AfterValidator(networks.canonical_network)]
 
 
-def _only_work(keys: list[str]) -> str:
-    return f"{', '.join(keys)} only {'works' if len(keys) == 1 else 'work'}"
-
-
 class Section(BaseModel):
     """A table of the file: unknown keys are errors, nothing is coerced, nothing changes afterwards."""
 
@@ -148,57 +147,63 @@ class DatabaseSection(Section):
     path: Annotated[str, Field(min_length=1), AfterValidator(_file)]
 
 
-class RouteSection(Section):
-    """[[listeners.routes]]."""
+# What is checked of a key, by the kind of its field; of a word, its type says it.
+_KEYS: dict[Kind, Any] = {
+    Kind.HOSTNAME: Hostname,
+    Kind.LISTEN: ListenAddress,
+    Kind.BACKEND: BackendAddress,
+    Kind.FILE: File,
+    Kind.SWITCH: bool,
+    Kind.COUNT: Count,
+    Kind.NETWORKS: Annotated[tuple[Network, ...], Field(strict=False)],
+}
 
-    hostname: Hostname
-    backend: BackendAddress
-    mode: Annotated[Mode, Field(strict=False)] = Mode.L4
-    tls_cert: File = ""
-    tls_key: File = ""
-    backend_tls: bool = False
-    backend_ca: File = ""
-    backend_server_name: Annotated[str, AfterValidator(lambda text: text and name.normalise(text))] = ""
-    send_proxy_protocol: bool = False
+
+class Declared(Section):
+    """A table whose keys are declared fields."""
+
+    declared: ClassVar[Sequence[settings.Field]]
 
     @model_validator(mode="after")
-    def _keys_fit_the_mode(self) -> "RouteSection":
-        if self.mode is Mode.L7 and not (self.tls_cert and self.tls_key):
-            raise ValueError('mode = "l7" terminates TLS, so it needs tls_cert and tls_key')
-        set_for_l7 = [key for key in ("tls_cert", "tls_key", "backend_tls") if getattr(self, key)]
-        if self.mode is Mode.L4 and set_for_l7:
-            raise ValueError(f'{_only_work(set_for_l7)} with mode = "l7"; an l4 stream is never terminated')
-        set_for_tls = [key for key in ("backend_ca", "backend_server_name") if getattr(self, key)]
-        if set_for_tls and not self.backend_tls:
-            raise ValueError(f"{_only_work(set_for_tls)} with backend_tls = true")
+    def _fit_together(self) -> "Declared":
+        if problem := settings.misfit(self.declared, self.__dict__):
+            raise ValueError(problem)
         return self
+
+    def fields(self) -> dict[str, Any]:
+        """What the file says of each."""
+        return {field.name: getattr(self, field.name) for field in self.declared}
+
+
+def _keys_of(declared: Sequence[settings.Field]) -> Any:
+    """A base class with these fields as keys."""
+    keys: dict[str, Any] = {}
+    for field in declared:
+        key = _KEYS.get(field.kind, Annotated[field.type, Field(strict=False)])
+        if field.kind is Kind.HOSTNAME and field.default == "":
+            key = Annotated[str, AfterValidator(lambda text: text and name.normalise(text))]
+        keys[field.name] = (key, field.default if field.has_default else ...)
+    made = create_model("Keys", __base__=Declared, **keys)
+    made.declared = declared
+    return made
+
+
+class RouteSection(_keys_of(ROUTE_FIELDS)):  # type: ignore[misc]  # mypy can't know its keys
+    """[[listeners.routes]]."""
 
     def route(self) -> Route:
         """The value that the table holds."""
-        fields = self.model_dump()
-        return Route(**{**fields, "backend": address.parse_backend(self.backend)})
+        return Route(**{**self.fields(), "backend": address.parse_backend(self.backend)})
 
 
-class ListenerSection(Section):
+class ListenerSection(_keys_of(LISTENER_FIELDS)):  # type: ignore[misc]
     """[[listeners]]."""
 
-    addr: ListenAddress
-    proxy_protocol: bool = False
-    trusted_proxies: tuple[Network, ...] = Field(default=(), strict=False)
-    max_connections: Count = 0
     routes: tuple[RouteSection, ...] = Field(default=(), strict=False)
-
-    @model_validator(mode="after")
-    def _proxies_are_named(self) -> "ListenerSection":
-        if self.proxy_protocol and not self.trusted_proxies:
-            raise ValueError("proxy_protocol = true needs trusted_proxies, or every connection would be refused")
-        if self.trusted_proxies and not self.proxy_protocol:
-            raise ValueError("trusted_proxies only work with proxy_protocol = true")
-        return self
 
     def listener(self) -> Listener:
         """The value that the table holds."""
-        return Listener(self.addr, self.proxy_protocol, self.trusted_proxies, self.max_connections)
+        return Listener(**self.fields())
 
 
 class GrpcSection(Section):

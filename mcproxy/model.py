@@ -7,7 +7,9 @@ metrics, the admin API and the tests.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Annotated, Final, NamedTuple, Protocol
+
+from mcproxy.settings import Field, Kind, Needs, Setting, fields_of
 
 UNIX_PREFIX = "unix:"
 
@@ -117,29 +119,39 @@ class Backend:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+_L7 = Needs("mode", Mode.L7, "terminates TLS, so it needs {}", "an l4 stream is never terminated")
+_BACKEND_TLS = Needs("backend_tls", True)
+_PROXIED = Needs("proxy_protocol", True, "needs {}, or every connection would be refused")
+_TRUSTED = Setting(Kind.NETWORKS, "a network to trust; repeatable", _PROXIED, required=True, option="trusted-proxy")
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What happens to connections that ask for `hostname`, which is normalised (wire/name.py)."""
+    """What happens to connections that ask for `hostname`."""
 
-    hostname: str
-    backend: Backend
-    mode: Mode = Mode.L4
-    tls_cert: str = ""
-    tls_key: str = ""
-    backend_tls: bool = False
-    backend_ca: str = ""
-    backend_server_name: str = ""
-    send_proxy_protocol: bool = False
+    hostname: Annotated[str, Setting(Kind.HOSTNAME, "the server name that clients ask for")]
+    backend: Annotated[Backend, Setting(Kind.BACKEND, 'where it leads: "HOST:PORT" or "unix:/path"')]
+    mode: Annotated[Mode, Setting(Kind.WORD, "pass the raw stream (l4) or terminate TLS (l7)")] = Mode.L4
+    tls_cert: Annotated[str, Setting(Kind.FILE, "certificate chain, PEM", _L7, required=True)] = ""
+    tls_key: Annotated[str, Setting(Kind.FILE, "its key, PEM", _L7, required=True, listed=False)] = ""
+    backend_tls: Annotated[bool, Setting(Kind.SWITCH, "HTTP/2 over TLS to the backend instead of h2c", _L7)] = False
+    backend_ca: Annotated[str, Setting(Kind.FILE, "CA to verify the backend with", _BACKEND_TLS)] = ""
+    backend_server_name: Annotated[str, Setting(Kind.HOSTNAME, "name to ask for, if not HOST", _BACKEND_TLS)] = ""
+    send_proxy_protocol: Annotated[bool, Setting(Kind.SWITCH, "send a PROXY v2 header to the backend")] = False
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
     """An address that clients connect to; `addr` as it was configured is its identity."""
 
-    addr: str
-    proxy_protocol: bool = False
-    trusted_proxies: tuple[str, ...] = ()
-    max_connections: int = 0  # 0: no limit of its own
+    addr: Annotated[str, Setting(Kind.LISTEN, 'where to listen: "HOST:PORT", or ":443" for every address')]
+    proxy_protocol: Annotated[bool, Setting(Kind.SWITCH, "require a PROXY header, from trusted proxies only")] = False
+    trusted_proxies: Annotated[tuple[str, ...], _TRUSTED] = ()
+    max_connections: Annotated[int, Setting(Kind.COUNT, "connections open at once; 0: no limit of its own")] = 0
+
+
+ROUTE_FIELDS: Final[tuple[Field, ...]] = fields_of(Route)
+LISTENER_FIELDS: Final[tuple[Field, ...]] = fields_of(Listener)
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,7 +254,7 @@ WRONG = [
     (MINIMAL + '[[listeners]]\naddr = "example.org:443"', "listeners[0].addr", "not an IP address"),
     (MINIMAL + '[[listeners]]\naddr = "443"', "listeners[0].addr", "has no port"),
     (MINIMAL + LISTENER + "proxy_protocol = true", "listeners[0]", "needs trusted_proxies"),
-    (MINIMAL + LISTENER + 'trusted_proxies = ["::/0"]', "listeners[0]", "only work with proxy_protocol"),
+    (MINIMAL + LISTENER + 'trusted_proxies = ["::/0"]', "listeners[0]", "only works with proxy_protocol"),
     (
         MINIMAL + LISTENER + 'proxy_protocol = true\ntrusted_proxies = ["all"]',
         "listeners[0].trusted_proxies[0]",

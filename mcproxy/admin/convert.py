@@ -1,9 +1,11 @@
 """Messages <-> values. What comes in is checked by the very rules of the configuration file, and named by its field."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from enum import StrEnum
 from pathlib import PurePath
 from typing import Any
 
+from google.protobuf.message import Message
 from pydantic import ValidationError
 
 from mcproxy.admin.errors import InvalidField
@@ -21,17 +23,16 @@ from mcproxy.admin.plane import ListenerStatus as PlaneListener
 from mcproxy.admin.plane import RouteCounters as PlaneRoute
 from mcproxy.change import Change, Key, What
 from mcproxy.config import ListenerSection, RouteSection
-from mcproxy.model import FirewallRule, Listener, Mode, Route, RuleKind
+from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.policy import firewall
 from mcproxy.policy.networks import Networks
+from mcproxy.settings import Field, Kind, proto_name
 from mcproxy.store import records
 from mcproxy.store.history import Revision
 from mcproxy.wire import address, name
 
 MAX_TTL = 10 * 365 * 86400.0  # seconds: a rule for longer than ten years is one for good
 
-_MODES = {pb.MODE_UNSPECIFIED: Mode.L4, pb.MODE_L4: Mode.L4, pb.MODE_L7: Mode.L7}
-_MODES_OUT = {Mode.L4: pb.MODE_L4, Mode.L7: pb.MODE_L7}
 _KINDS = {pb.RULE_KIND_IP: RuleKind.IP, pb.RULE_KIND_CIDR: RuleKind.CIDR, pb.RULE_KIND_COUNTRY: RuleKind.COUNTRY}
 _KINDS_OUT = {kind: number for number, kind in _KINDS.items()}
 _EVENTS = {
@@ -39,7 +40,16 @@ _EVENTS = {
     EventKind.CLOSED: pb.ConnectionEvent.KIND_CLOSED,
     EventKind.REFUSED: pb.ConnectionEvent.KIND_REFUSED,
 }
-_FILES = ("tls_cert", "tls_key", "backend_ca")
+
+
+def _numbers(words: type[StrEnum]) -> dict[Any, Any]:
+    values = pb.DESCRIPTOR.enum_types_by_name[words.__name__].values_by_name
+    return {word: values[proto_name(word)].number for word in words}
+
+
+_WORDS = {field.type for field in (*ROUTE_FIELDS, *LISTENER_FIELDS) if field.kind is Kind.WORD}
+_WORDS_OUT = {words: _numbers(words) for words in _WORDS}
+_WORDS_IN = {words: {number: word for word, number in _WORDS_OUT[words].items()} for words in _WORDS}
 
 
 def _invalid(field: str, error: ValidationError) -> InvalidField:
@@ -50,38 +60,60 @@ def _invalid(field: str, error: ValidationError) -> InvalidField:
 
 def listener(message: pb.Listener) -> Listener:
     """A listener to be. Raises InvalidField."""
+    fields = _fields_in("listener", message, LISTENER_FIELDS)
     try:
-        return ListenerSection(
-            addr=message.addr,
-            proxy_protocol=message.proxy_protocol,
-            trusted_proxies=tuple(message.trusted_proxies),
-            max_connections=message.max_connections,
-        ).listener()
+        value: Listener = ListenerSection.model_validate(fields).listener()
     except ValidationError as error:
         raise _invalid("listener", error) from None
+    return value
 
 
 def route(message: pb.Route) -> Route:
     """A route to be. Raises InvalidField."""
-    if message.mode not in _MODES:
-        raise InvalidField("route.mode", "is none that this server knows")
-    for field in _FILES:
-        if (path := getattr(message, field)) and not PurePath(path).is_absolute():
-            raise InvalidField(f"route.{field}", f"{path!r} must be an absolute path on the server's machine")
+    fields = _fields_in("route", message, ROUTE_FIELDS)
     try:
-        return RouteSection(
-            hostname=message.hostname,
-            backend=message.backend,
-            mode=_MODES[message.mode],
-            tls_cert=message.tls_cert,
-            tls_key=message.tls_key,
-            backend_tls=message.backend_tls,
-            backend_ca=message.backend_ca,
-            backend_server_name=message.backend_server_name,
-            send_proxy_protocol=message.send_proxy_protocol,
-        ).route()
+        value: Route = RouteSection.model_validate(fields).route()
     except ValidationError as error:
         raise _invalid("route", error) from None
+    return value
+
+
+def _fields_in(name: str, message: Message, declared: Iterable[Field]) -> dict[str, Any]:
+    """The keys of the configuration file that say what a message says. Raises InvalidField."""
+    return {field.name: _in(f"{name}.{field.name}", getattr(message, field.name), field) for field in declared}
+
+
+def _in(path: str, value: Any, field: Field) -> Any:
+    if not value and field.has_default:
+        return field.default
+    match field.kind:
+        case Kind.WORD:
+            if value not in _WORDS_IN[field.type]:
+                raise InvalidField(path, "is not a value that this server knows")
+            return _WORDS_IN[field.type][value]
+        case Kind.FILE if not PurePath(value).is_absolute():
+            raise InvalidField(path, f"{value!r} must be an absolute path on the server's machine")
+        case Kind.NETWORKS:
+            return tuple(value)
+    return value
+
+
+def _out(field: Field) -> Callable[[Any], Any] | None:
+    match field.kind:
+        case Kind.BACKEND:
+            return str
+        case Kind.WORD:
+            return _WORDS_OUT[field.type].__getitem__
+    return None
+
+
+# How each field's value becomes a message's, where it isn't the same: a list has 100,000 routes.
+_ROUTE_OUT = [(field.name, _out(field)) for field in ROUTE_FIELDS]
+_LISTENER_OUT = [(field.name, _out(field)) for field in LISTENER_FIELDS]
+
+
+def _fields_out(value: Listener | Route, fields: Iterable[tuple[str, Callable[[Any], Any] | None]]) -> dict[str, Any]:
+    return {name: out(getattr(value, name)) if out else getattr(value, name) for name, out in fields}
 
 
 def rule(kind: pb.RuleKind, value: str) -> FirewallRule:
@@ -129,27 +161,12 @@ def hostname(field: str, text: str) -> str:
 
 def listener_out(value: Listener) -> pb.Listener:
     """A listener's message."""
-    return pb.Listener(
-        addr=value.addr,
-        proxy_protocol=value.proxy_protocol,
-        trusted_proxies=value.trusted_proxies,
-        max_connections=value.max_connections,
-    )
+    return pb.Listener(**_fields_out(value, _LISTENER_OUT))
 
 
 def route_out(value: Route) -> pb.Route:
     """A route's message."""
-    return pb.Route(
-        hostname=value.hostname,
-        backend=str(value.backend),
-        mode=_MODES_OUT[value.mode],
-        tls_cert=value.tls_cert,
-        tls_key=value.tls_key,
-        backend_tls=value.backend_tls,
-        backend_ca=value.backend_ca,
-        backend_server_name=value.backend_server_name,
-        send_proxy_protocol=value.send_proxy_protocol,
-    )
+    return pb.Route(**_fields_out(value, _ROUTE_OUT))
 
 
 def rule_out(value: FirewallRule) -> pb.FirewallRule:
@@ -244,7 +261,7 @@ def connection_out(value: ConnectionInfo) -> pb.Connection:
         sni=value.sni,
         route=value.route,
         backend=value.backend,
-        mode=_MODES_OUT[value.mode] if value.mode else pb.MODE_UNSPECIFIED,
+        mode=_WORDS_OUT[Mode][value.mode] if value.mode else pb.MODE_UNSPECIFIED,
         state=value.state,
         started_at=value.started_at,
         received_bytes=value.received,

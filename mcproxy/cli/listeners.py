@@ -1,14 +1,15 @@
 """`mcproxy listeners`: the addresses that clients connect to."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.cli import output
+from mcproxy.cli import output, settings
 from mcproxy.cli.client import connected
 from mcproxy.cli.options import config_option, json_option
-from mcproxy.model import counted
+from mcproxy.model import LISTENER_FIELDS, counted
 
 
 @click.group()
@@ -37,22 +38,11 @@ def list_(given: Path | None, as_json: bool) -> None:
 @listeners.command()
 @config_option
 @json_option
-@click.option("--proxy-protocol", is_flag=True, help="Require a PROXY header, from trusted proxies only.")
-@click.option("--trusted-proxy", multiple=True, metavar="CIDR", help="A network of proxies to trust; repeatable.")
-@click.option("--max-connections", type=click.IntRange(0, 2**32 - 1), default=0, help="0: no limit of its own.")
+@settings.options(LISTENER_FIELDS)
 @click.argument("addr")
-def add(
-    given: Path | None,
-    as_json: bool,
-    proxy_protocol: bool,
-    trusted_proxy: tuple[str, ...],
-    max_connections: int,
-    addr: str,
-) -> None:
+def add(given: Path | None, as_json: bool, addr: str, **options: Any) -> None:
     """Listen on ADDR ("HOST:PORT", or ":443" for every address) from now on."""
-    listener = pb.Listener(
-        addr=addr, proxy_protocol=proxy_protocol, trusted_proxies=trusted_proxy, max_connections=max_connections
-    )
+    listener = pb.Listener(addr=addr, **settings.for_message(LISTENER_FIELDS, options))
     with connected(given) as client:
         answer = client.call("AddListener", pb.AddListenerRequest(listener=listener))
     output.emit_done(answer, as_json, f"listening on {addr}")

@@ -7,13 +7,12 @@ from typing import Any
 import click
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.cli import output
+from mcproxy.cli import output, settings
 from mcproxy.cli.client import EXISTS, MISSING, connected
 from mcproxy.cli.options import config_option, json_option
-from mcproxy.model import counted
+from mcproxy.model import ROUTE_FIELDS, counted
 
-_SHOWN = ("tls_cert", "backend_tls", "backend_ca", "backend_server_name", "send_proxy_protocol")
-MODES = {"l4": pb.MODE_L4, "l7": pb.MODE_L7}
+_COLUMNS = ("hostname", "backend", "mode")  # of a list, for themselves; the others share one
 
 listener_option = click.option(
     "--listener", default="", metavar="ADDR", help="The listener; may be left out where there is only one."
@@ -37,7 +36,7 @@ def list_(given: Path | None, as_json: bool, listener: str) -> None:
         output.emit_json([{"listener": each.listener, **output.plain(each.route)} for each in found])
         return
     rows = [
-        (each.listener, each.route.hostname, each.route.backend, _mode(each.route), _extras(each.route))
+        (each.listener, each.route.hostname, each.route.backend, _mode(each.route), _others(each.route))
         for each in found
     ]
     output.emit_table(
@@ -51,23 +50,15 @@ def _mode(route: pb.Route) -> str:
     return output.word(pb.Mode.DESCRIPTOR, route.mode)
 
 
-def _extras(route: pb.Route) -> str:
-    """What is set, in the words of the file; but for the key, which lies by its certificate."""
-    values = {name: getattr(route, name) for name in _SHOWN}
-    return " ".join(name if value is True else f"{name}={value}" for name, value in values.items() if value) or "-"
+def _others(route: pb.Route) -> str:
+    return settings.shown(ROUTE_FIELDS, route, _COLUMNS)
 
 
 @routes.command()
 @config_option
 @json_option
 @listener_option
-@click.option("--mode", type=click.Choice(list(MODES)), default="l4", show_default=True)
-@click.option("--tls-cert", type=click.Path(path_type=Path), help="l7: certificate chain, PEM.")
-@click.option("--tls-key", type=click.Path(path_type=Path), help="l7: its key, PEM.")
-@click.option("--backend-tls", is_flag=True, help="l7: HTTP/2 over TLS to the backend instead of h2c.")
-@click.option("--backend-ca", type=click.Path(path_type=Path), help="CA to verify the backend with.")
-@click.option("--backend-server-name", default="", help="Name to ask the backend for. Default: HOST.")
-@click.option("--send-proxy-protocol", is_flag=True, help="Send a PROXY v2 header to the backend.")
+@settings.options(ROUTE_FIELDS)
 @click.option("--replace", is_flag=True, help="Replace the route of this name, in one step.")
 @click.argument("host")
 @click.argument("backend")
@@ -75,7 +66,7 @@ def add(
     given: Path | None, as_json: bool, listener: str, replace: bool, host: str, backend: str, **options: Any
 ) -> None:
     """Lead connections for HOST to BACKEND ("HOST:PORT" or "unix:/path")."""
-    route = pb.Route(hostname=host, backend=backend, **_fields(options))
+    route = pb.Route(hostname=host, backend=backend, **settings.for_message(ROUTE_FIELDS, options))
     with connected(given) as client:
         if replace:
             missing = {(MISSING, "route"): "leave out --replace to add it"}
@@ -84,12 +75,6 @@ def add(
             there = {(EXISTS, "route"): "--replace replaces it"}
             answer = client.call("AddRoute", pb.AddRouteRequest(listener=listener, route=route), there)
     output.emit_done(answer, as_json, f"{host} leads to {backend}")
-
-
-def _fields(options: dict[str, Any]) -> dict[str, Any]:
-    """The message's fields. A path is meant from here, and the server may stand elsewhere."""
-    fields = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in options.items()}
-    return {**fields, "mode": MODES[options["mode"]]}
 
 
 @routes.command()

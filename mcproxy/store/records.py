@@ -12,55 +12,33 @@ from typing import Any, Final
 from sqlalchemy import TableClause, column, table
 
 from mcproxy.change import Key, Value, What
-from mcproxy.model import FirewallRule, Listener, Mode, Route, RuleKind
+from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, FirewallRule, Listener, Route, RuleKind
+from mcproxy.settings import Field, Kind, fields_of
 from mcproxy.wire.address import parse_backend
 
 Row = Mapping[str, Any]
 
-
-def _listener_fields(value: Value) -> dict[str, Any]:
-    assert isinstance(value, Listener)
-    return {
-        "addr": value.addr,
-        "proxy_protocol": value.proxy_protocol,
-        "trusted_proxies": " ".join(value.trusted_proxies),
-        "max_connections": value.max_connections,
-    }
+# How a value of a kind is written where SQL and JSON have no type for it, and read back.
+_TO_ROW: Final[Mapping[Kind, Callable[[Any], Any]]] = {Kind.BACKEND: str, Kind.WORD: str, Kind.NETWORKS: " ".join}
 
 
-def _listener(row: Row) -> Listener:
-    return Listener(
-        row["addr"], bool(row["proxy_protocol"]), tuple(row["trusted_proxies"].split()), row["max_connections"]
-    )
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
-def _route_fields(value: Value) -> dict[str, Any]:
-    assert isinstance(value, Route)
-    return {
-        "hostname": value.hostname,
-        "backend": str(value.backend),
-        "mode": str(value.mode),
-        "tls_cert": value.tls_cert,
-        "tls_key": value.tls_key,
-        "backend_tls": value.backend_tls,
-        "backend_ca": value.backend_ca,
-        "backend_server_name": value.backend_server_name,
-        "send_proxy_protocol": value.send_proxy_protocol,
-    }
+def _reading(field: Field) -> Callable[[Any], Any]:
+    match field.kind:
+        case Kind.BACKEND:
+            return parse_backend
+        case Kind.WORD | Kind.SWITCH:  # SQLite has a boolean as a number
+            return field.type
+        case Kind.NETWORKS:
+            return _networks
+    return _as_it_is
 
 
-def _route(row: Row) -> Route:
-    return Route(
-        row["hostname"],
-        parse_backend(row["backend"]),
-        Mode(row["mode"]),
-        row["tls_cert"],
-        row["tls_key"],
-        bool(row["backend_tls"]),
-        row["backend_ca"],
-        row["backend_server_name"],
-        bool(row["send_proxy_protocol"]),
-    )
+def _networks(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
 
 def _rule_fields(value: Value) -> dict[str, Any]:
@@ -72,6 +50,22 @@ def _rule(row: Row) -> FirewallRule:
     return FirewallRule(RuleKind(row["kind"]), row["value"], row["expires_at"])
 
 
+def _declared(table: TableClause, scope: str, declaring: type[Listener] | type[Route]) -> "Record":
+    """The record of a value whose fields are declared; the first one names it."""
+    fields = fields_of(declaring)
+    writing = {field.name: _TO_ROW.get(field.kind, _as_it_is) for field in fields}
+    reading = [(field.name, _reading(field)) for field in fields]
+
+    def to_row(value: Value) -> dict[str, Any]:
+        return {name: write(getattr(value, name)) for name, write in writing.items()}
+
+    def from_row(row: Row) -> Value:
+        return declaring(*[read(row[name]) for name, read in reading])
+
+    unset = {field.name: writing[field.name](field.default) for field in fields if field.has_default}
+    return Record(table, scope, fields[0].name, to_row, from_row, unset)
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """How one kind of value is stored."""
@@ -81,6 +75,7 @@ class Record:
     name: str  # the column of `Key.name`
     fields: Callable[[Value], dict[str, Any]]
     value: Callable[[Row], Value]
+    unset: Row  # the defaults, for JSON that was written before a field was there
 
     def key(self, key: Key) -> dict[str, str]:
         """The primary key's columns."""
@@ -95,27 +90,15 @@ def _table(name: str, *columns: str) -> TableClause:
     return table(name, *map(column, columns))
 
 
-LISTENERS: Final = _table("listeners", "addr", "proxy_protocol", "trusted_proxies", "max_connections")
-ROUTES: Final = _table(
-    "routes",
-    "listener",
-    "hostname",
-    "backend",
-    "mode",
-    "tls_cert",
-    "tls_key",
-    "backend_tls",
-    "backend_ca",
-    "backend_server_name",
-    "send_proxy_protocol",
-)
+LISTENERS: Final = _table("listeners", *(field.name for field in LISTENER_FIELDS))
+ROUTES: Final = _table("routes", "listener", *(field.name for field in ROUTE_FIELDS))
 RULES: Final = _table("firewall_rules", "kind", "value", "expires_at")
 AUDIT: Final = _table("audit", "generation", "sequence", "at", "who", "action", "what", "scope", "name", "old", "new")
 
 RECORDS: Final[Mapping[What, Record]] = {
-    What.LISTENER: Record(LISTENERS, "", "addr", _listener_fields, _listener),
-    What.ROUTE: Record(ROUTES, "listener", "hostname", _route_fields, _route),
-    What.RULE: Record(RULES, "kind", "value", _rule_fields, _rule),
+    What.LISTENER: _declared(LISTENERS, "", Listener),
+    What.ROUTE: _declared(ROUTES, "listener", Route),
+    What.RULE: Record(RULES, "kind", "value", _rule_fields, _rule, {}),
 }
 
 
@@ -125,5 +108,8 @@ def to_json(what: What, value: Value | None) -> str | None:
 
 
 def from_json(what: What, text: str | None) -> Value | None:
-    """The value that `to_json` wrote."""
-    return None if text is None else RECORDS[what].value(json.loads(text))
+    """The value that `to_json` wrote, or a version that knew fewer fields did."""
+    if text is None:
+        return None
+    record = RECORDS[what]
+    return record.value({**record.unset, **json.loads(text)})

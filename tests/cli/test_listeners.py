@@ -36,7 +36,7 @@ def test_an_address_in_use(tmp_path: Path) -> None:
     ("options", "told"),
     [
         (("--proxy-protocol",), "--proxy-protocol needs --trusted-proxy, or every connection would be refused"),
-        (("--trusted-proxy", "10.0.0.0/8"), "--trusted-proxy only work with --proxy-protocol"),
+        (("--trusted-proxy", "10.0.0.0/8"), "--trusted-proxy only works with --proxy-protocol"),
         (("--proxy-protocol", "--trusted-proxy", "x"), "--trusted-proxy: "),
     ],
 )

@@ -30,3 +30,9 @@ def test_a_row_and_its_json_give_the_value_back(key: Key, value: Value) -> None:
 def test_nothing_is_nothing(what: What) -> None:
     assert to_json(what, None) is None
     assert from_json(what, None) is None
+
+
+def test_the_audit_of_a_version_with_fewer_fields_has_the_defaults() -> None:
+    """Or a rollback past an upgrade that brought a field would fail."""
+    old = '{"hostname":"b.example.org","backend":"[::1]:80","mode":"l4"}'
+    assert from_json(What.ROUTE, old) == Route("b.example.org", Backend("::1", 80))

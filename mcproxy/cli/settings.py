@@ -1,0 +1,73 @@
+"""The options of the commands for declared fields (settings.py), and how lists show what is set."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from google.protobuf.message import Message
+
+from mcproxy.config import MAX_COUNT
+from mcproxy.settings import Field, Kind, proto_name
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def options(declared: Iterable[Field]) -> Callable[[F], F]:
+    """An option for each of the fields that have a default; it is passed on under the field's name."""
+
+    def decorate(command: F) -> F:
+        for field in reversed([each for each in declared if each.has_default]):
+            command = click.option(f"--{field.option}", field.name, help=_help(field), **_form(field))(command)
+        return command
+
+    return decorate
+
+
+def _form(field: Field) -> dict[str, Any]:
+    match field.kind:
+        case Kind.SWITCH:
+            return {"is_flag": True}
+        case Kind.WORD:
+            words = click.Choice([word.value for word in field.type])
+            return {"type": words, "default": str(field.default), "show_default": True}
+        case Kind.FILE:
+            return {"type": click.Path(path_type=Path)}
+        case Kind.COUNT:
+            return {"type": click.IntRange(0, MAX_COUNT), "default": field.default, "show_default": True}
+        case Kind.NETWORKS:
+            return {"multiple": True, "metavar": "CIDR"}
+    return {"metavar": "NAME"}
+
+
+def _help(field: Field) -> str:
+    text = f"{field.setting.help}."
+    if (needs := field.setting.needs) is None:
+        return text[0].upper() + text[1:]
+    option = needs.name.replace("_", "-")
+    return f"With --{option}: {text}" if needs.value is True else f"With --{option} {needs.value}: {text}"
+
+
+def for_message(declared: Iterable[Field], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a message has for what was given. A path is meant from here, and the server may stand elsewhere."""
+    fields = {field.name: field for field in declared}
+    return {name: _sent(fields[name], value) for name, value in given.items() if value is not None}
+
+
+def _sent(field: Field, value: Any) -> Any:
+    match field.kind:
+        case Kind.WORD:
+            return proto_name(field.type(value))
+        case Kind.FILE:
+            return str(value.absolute())
+    return value
+
+
+def shown(declared: Iterable[Field], message: Message, columns: Iterable[str]) -> str:
+    """What is set, in the words of the file, but for what has a column of its own."""
+    texts = []
+    for field in declared:
+        value = getattr(message, field.name)
+        if value and field.setting.listed and field.name not in columns:
+            texts.append(field.name if value is True else f"{field.name}={value}")
+    return " ".join(texts) or "-"

@@ -1,0 +1,114 @@
+"""How the fields of a route and of a listener are declared: once, in model.py, each as one line.
+
+A field carries a `Setting` beside its type and its default. Everything else that has to know the fields reads them from
+there: the rows and the audit (store/records.py), the messages of the admin API (admin/convert.py), the keys of the
+configuration file with their checks (config.py), the options of the commands (cli/settings.py). Migrations, the proto
+and the example file are written by hand; tests/test_settings.py holds them to the declarations.
+
+A new field is a line in model.py, a migration, a line of the proto and its use. How a kind of value is written in each
+of those places is said there, once for the kind.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from enum import StrEnum
+from typing import Any, get_args
+
+
+class Kind(StrEnum):
+    """What sort of value a field has: what is valid, and how it is written in SQL, JSON, protobuf, TOML and options."""
+
+    HOSTNAME = "hostname"  # normalised (wire/name.py); "" where it has that default
+    LISTEN = "listen"  # an address to listen on, in canonical form
+    BACKEND = "backend"  # a model.Backend; elsewhere its text
+    WORD = "word"  # a member of a StrEnum
+    FILE = "file"  # an absolute path; "" for none
+    SWITCH = "switch"  # a bool, with the default false: the proto can't tell false from nothing said
+    COUNT = "count"  # an int, 0 to config.MAX_COUNT
+    NETWORKS = "networks"  # a tuple of CIDRs in canonical form
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The value of one field without which others mean nothing."""
+
+    name: str
+    value: StrEnum | bool
+    demands: str = "needs {}"  # what the value asks of the fields that it requires
+    otherwise: str = ""  # why they mean nothing without it
+
+    def __str__(self) -> str:
+        return f"{self.name} = true" if self.value is True else f'{self.name} = "{self.value}"'
+
+    def met(self, values: Mapping[str, Any]) -> bool:
+        """Whether these values have it."""
+        return bool(values[self.name] == self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known of a field beside its name, its type and its default."""
+
+    kind: Kind
+    help: str  # as it follows a colon: without a full stop
+    needs: Needs | None = None
+    required: bool = False  # must be set where `needs` is met
+    option: str = ""  # of the commands, where it isn't the name with dashes
+    listed: bool = True  # `list` shows it, where it isn't the default
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One declared field."""
+
+    name: str
+    type: type[Any]
+    default: Any  # MISSING where it has none
+    setting: Setting
+
+    @property
+    def kind(self) -> Kind:
+        """What sort of value it has."""
+        return self.setting.kind
+
+    @property
+    def has_default(self) -> bool:
+        """Whether it may be left out."""
+        return self.default is not MISSING
+
+    @property
+    def option(self) -> str:
+        """The option of the commands, without its dashes in front."""
+        return self.setting.option or self.name.replace("_", "-")
+
+
+def fields_of(declaring: type[Any]) -> tuple[Field, ...]:
+    """The declared fields of a dataclass, in order."""
+    found = []
+    for each in fields(declaring):
+        of, setting = get_args(each.type)
+        found.append(Field(each.name, of, each.default, setting))
+    return tuple(found)
+
+
+def proto_name(word: StrEnum) -> str:
+    """The name that the proto has for a word: MODE_L7 for "l7" of Mode."""
+    prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", type(word).__name__)
+    return f"{prefix}_{re.sub('[^a-z0-9]', '_', word)}".upper()
+
+
+def misfit(declared: Sequence[Field], values: Mapping[str, Any]) -> str:
+    """What is wrong with the fields together: one that is required is not set, or one that means nothing is; or ""."""
+    for needs in dict.fromkeys(each.setting.needs for each in declared):
+        if needs is None:
+            continue
+        depending = [each for each in declared if each.setting.needs == needs]
+        if needs.met(values):
+            required = [each.name for each in depending if each.setting.required]
+            if not all(values[name] for name in required):
+                return f"{needs} {needs.demands.format(' and '.join(required))}"
+        elif idle := [each.name for each in depending if values[each.name] != each.default]:
+            only = f"{', '.join(idle)} only {'works' if len(idle) == 1 else 'work'} with {needs}"
+            return f"{only}; {needs.otherwise}" if needs.otherwise else only
+    return ""

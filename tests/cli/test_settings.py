@@ -1,0 +1,64 @@
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.cli import settings
+from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS
+
+
+def given(*arguments: str, declared: Any = ROUTE_FIELDS) -> dict[str, Any]:
+    """What a command with the fields' options is called with."""
+    taken: dict[str, Any] = {}
+
+    @click.command()
+    @settings.options(declared)
+    def command(**options: Any) -> None:
+        taken.update(options)
+
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 0, result.output
+    return taken
+
+
+def test_every_field_with_a_default_is_an_option() -> None:
+    assert list(given()) == [
+        "mode", "tls_cert", "tls_key", "backend_tls", "backend_ca", "backend_server_name", "send_proxy_protocol",
+    ]  # fmt: skip
+    assert list(given(declared=LISTENER_FIELDS)) == ["proxy_protocol", "trusted_proxies", "max_connections"]
+
+
+def test_a_message_has_what_was_given() -> None:
+    options = given("--mode", "l7", "--tls-cert", "c.pem", "--backend-tls", "--backend-server-name", "b.test")
+    route = pb.Route(**settings.for_message(ROUTE_FIELDS, options))
+    assert route == pb.Route(
+        mode=pb.MODE_L7, tls_cert=f"{Path.cwd()}/c.pem", backend_tls=True, backend_server_name="b.test"
+    )
+    listener = given("--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::/0", declared=LISTENER_FIELDS)
+    assert settings.for_message(LISTENER_FIELDS, listener)["trusted_proxies"] == ("10.0.0.0/8", "::/0")
+
+
+@pytest.mark.parametrize(
+    ("route", "text"),
+    [
+        (pb.Route(hostname="a.test", backend="b:1", mode=pb.MODE_L7), "-"),
+        (pb.Route(tls_cert="/c", tls_key="/k", backend_tls=True), "tls_cert=/c backend_tls"),
+    ],
+)
+def test_what_is_set_is_shown(route: pb.Route, text: str) -> None:
+    assert settings.shown(ROUTE_FIELDS, route, ("hostname", "backend", "mode")) == text
+
+
+def test_the_help_says_what_a_field_needs() -> None:
+    @click.command()
+    @settings.options(ROUTE_FIELDS)
+    def command() -> None:
+        pass
+
+    text = " ".join(CliRunner().invoke(command, ["--help"]).output.split())
+    assert "--tls-key PATH With --mode l7: its key, PEM." in text
+    assert "--backend-ca PATH With --backend-tls: CA to verify" in text
+    assert "--send-proxy-protocol Send a PROXY v2 header to the backend." in text
