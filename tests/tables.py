@@ -1,7 +1,8 @@
-"""Tables of every shape, for properties: what holds of any of them."""
+"""Tables of every shape, for properties: what holds of any of them; and tables with one value more or less."""
 
 from hypothesis import strategies as st
 
+from mcproxy.change import Change, Key, Value, current, listener_key, next_table, route_key, rule_key
 from mcproxy.model import Backend, FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.store.store import Pair
 from mcproxy.table import Table
@@ -52,3 +53,19 @@ def tables(draw: st.DrawFn, *, temporary: bool = True) -> Table:
     """A table; its rules are all for good unless some may be `temporary`."""
     rules = [*draw(RULES), *(draw(st.lists(_ENDING, max_size=2)) if temporary else ())]
     return Table.build(draw(PAIRS), rules, draw(st.integers(1, 1000)))
+
+
+def with_value(table: Table, value: Value, addr: str = "") -> Table:
+    """The next table, with this value added or replaced; `addr` is the listener of a route."""
+    if isinstance(value, Listener):
+        key = listener_key(value.addr)
+    elif isinstance(value, Route):
+        key = route_key(addr, value.hostname)
+    else:
+        key = rule_key(value.kind, value.value)
+    return next_table(table, [Change(key, current(table, key), value)], table.generation + 1)
+
+
+def without(table: Table, key: Key) -> Table:
+    """The next table, without the value of this key."""
+    return next_table(table, [Change(key, current(table, key), None)], table.generation + 1)

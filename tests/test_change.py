@@ -1,4 +1,5 @@
 import pickle
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -19,10 +20,19 @@ from mcproxy.change import (
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.table import Table
 from tests.control_plane import RULES, SEED, route
-from tests.tables import tables
+from tests.tables import tables, with_value, without
 
 TABLE = Table.build(SEED, RULES, 1)
 OTHER = Listener(":8443", max_connections=5)
+
+
+PUBLIC = Listener(":443", max_connections=5)
+BEHIND = Listener("[::1]:8443", proxy_protocol=True, trusted_proxies=("10.0.0.0/8", "192.0.2.1"))
+A, B, C = route("a.example"), route("b.example"), route("c.example")
+IP = FirewallRule(RuleKind.IP, "192.0.2.66")
+CIDR = FirewallRule(RuleKind.CIDR, "198.51.100.0/24", 99.5)
+COUNTRY = FirewallRule(RuleKind.COUNTRY, "DE")
+VALUES = [(PUBLIC, [A, B]), (BEHIND, [C])]
 
 
 def rules(count: int) -> list[Change]:
@@ -91,9 +101,65 @@ def test_rules_come_and_go_alike_few_or_many_at_once(count: int) -> None:
     assert table_values(back) == table_values(TABLE)
 
 
+def test_values_that_can_not_be_compiled_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"listener :1: .*host bits"):
+        with_value(TABLE, Listener(":1", trusted_proxies=("10.0.0.1/8",)))
+    with pytest.raises(ValueError, match="firewall rule ip 'x'"):
+        next_table(TABLE, [Change(rule_key("ip", "x"), None, FirewallRule(RuleKind.IP, "x"))], 2)
+
+
 def test_a_route_without_its_listener_is_refused() -> None:
     with pytest.raises(ValueError, match="needs its listener"):
         next_table(TABLE, [Change(route_key(":1", "a.b"), None, route("a.b"))], 2)
+
+
+CHANGES: list[tuple[Callable[[Table], Table], Table]] = [
+    (lambda table: with_value(table, Listener(":1")),
+     Table.build([(PUBLIC, [A, B]), (BEHIND, [C]), (Listener(":1"), [])], [IP, CIDR, COUNTRY], 8)),
+    (lambda table: with_value(table, Listener(":443")),
+     Table.build([(Listener(":443"), [A, B]), (BEHIND, [C])], [IP, CIDR, COUNTRY], 8)),
+    (lambda table: without(table, listener_key(":443")), Table.build([(BEHIND, [C])], [IP, CIDR, COUNTRY], 8)),
+    (lambda table: with_value(table, C, ":443"),
+     Table.build([(PUBLIC, [A, B, C]), (BEHIND, [C])], [IP, CIDR, COUNTRY], 8)),
+    (lambda table: with_value(table, route("a.example", "127.0.0.1:4"), ":443"),
+     Table.build([(PUBLIC, [route("a.example", "127.0.0.1:4"), B]), (BEHIND, [C])], [IP, CIDR, COUNTRY], 8)),
+    (lambda table: without(table, route_key(":443", "a.example")),
+     Table.build([(PUBLIC, [B]), (BEHIND, [C])], [IP, CIDR, COUNTRY], 8)),
+    (lambda table: with_value(table, FirewallRule(RuleKind.IP, "2001:db8::1")),
+     Table.build([(PUBLIC, [A, B]), (BEHIND, [C])], [IP, FirewallRule(RuleKind.IP, "2001:db8::1"), CIDR, COUNTRY], 8)),
+    (lambda table: with_value(table, FirewallRule(RuleKind.CIDR, "198.51.100.0/24", 120.0)),
+     Table.build([(PUBLIC, [A, B]), (BEHIND, [C])], [IP, FirewallRule(RuleKind.CIDR, CIDR.value, 120.0), COUNTRY], 8)),
+    (lambda table: without(table, rule_key(RuleKind.COUNTRY, "DE")),
+     Table.build([(PUBLIC, [A, B]), (BEHIND, [C])], [IP, CIDR], 8)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "expected"), CHANGES)
+def test_a_change_makes_the_next_table_and_leaves_the_old_one(
+    change: Callable[[Table], Table], expected: Table
+) -> None:
+    table = Table.build(VALUES, [IP, CIDR, COUNTRY], 7)
+    assert change(table) == expected
+    assert table == Table.build(VALUES, [IP, CIDR, COUNTRY], 7)
+
+
+@pytest.mark.parametrize(("change", "expected"), CHANGES)
+def test_a_changed_table_survives_pickling(change: Callable[[Table], Table], expected: Table) -> None:
+    assert pickle.loads(pickle.dumps(change(Table.build(VALUES, [IP, CIDR, COUNTRY], 7)))) == expected
+
+
+def test_what_did_not_change_is_shared() -> None:
+    before = Table.build(VALUES, [IP, CIDR, COUNTRY], 7)
+    after = with_value(before, C, ":443")
+    assert after.firewall is before.firewall
+    assert after.listeners["[::1]:8443"] is before.listeners["[::1]:8443"]
+    assert after.listeners[":443"].trusted is before.listeners[":443"].trusted
+    assert after.listeners[":443"].routes["a.example"] is A
+    assert without(before, listener_key(":443")).listeners["[::1]:8443"] is before.listeners["[::1]:8443"]
+    ruled = with_value(before, FirewallRule(RuleKind.IP, "2001:db8::1"))
+    assert ruled.listeners == before.listeners
+    assert ruled.firewall.networks is before.firewall.networks
+    assert ruled.firewall.countries is before.firewall.countries
 
 
 @settings(deadline=None)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mcproxy.change import rule_key
 from mcproxy.model import FirewallRule, Reason, RuleKind
 from mcproxy.net.session import Phase
 from tests.conftest import MakeBackend, MakeProxy, listener
@@ -15,6 +16,7 @@ from tests.e2e.verdicts import HELLO, routes, verdict
 from tests.hub import messages
 from tests.peers import client_hello, connect, read_all, until
 from tests.policy.databases import located, write_database
+from tests.tables import with_value, without
 
 GARBAGE = b"GET / HTTP/1.1\r\n\r\n"
 
@@ -129,11 +131,11 @@ def test_a_new_rule_is_for_those_who_come_after_it(backend: MakeBackend, proxy: 
     live = running.app.worker.shared.live
     with connect(running.port) as client:
         until(lambda: [each.phase for each in running.sessions()] == [Phase.PEEKING], "the session")
-        running.call(running.app.worker.publish, live.table.with_rule(FirewallRule(RuleKind.IP, "127.0.0.1")))
+        running.call(running.app.worker.publish, with_value(live.table, FirewallRule(RuleKind.IP, "127.0.0.1")))
         assert verdict(running) == Reason.BLOCKED_IP
         client.sendall(HELLO)
         assert b"here" in read_all(client)
-    running.call(running.app.worker.publish, live.table.without_rule(RuleKind.IP, "127.0.0.1"))
+    running.call(running.app.worker.publish, without(live.table, rule_key(RuleKind.IP, "127.0.0.1")))
     assert verdict(running) == Reason.OK
 
 

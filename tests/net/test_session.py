@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from mcproxy.change import listener_key
 from mcproxy.model import Connection, End, FirewallRule, Listener, Mode, Reason, Route, RuleKind
 from mcproxy.net.raw import unsent
 from mcproxy.net.session import VISITS, Phase, Session
@@ -23,6 +24,7 @@ from tests.conftest import MakeBackend
 from tests.hub import is_turned_away, messages
 from tests.net.bench import HELLO, TIMEOUTS, V4, MakeBench, swallow, table_for
 from tests.peers import DEADLINE, client_hello, echo, is_reset, read_all, receive, reset, until
+from tests.tables import with_value, without
 
 
 @pytest.fixture
@@ -110,7 +112,7 @@ def test_a_rule_holds_for_who_is_known_only_now(bench: MakeBench, backend: MakeB
     running = bench(table)
     with running.client() as client:
         running.reach(Phase.PEEKING)
-        running.hub.call(running.worker.publish, table.with_rule(FirewallRule(RuleKind.IP, "192.0.2.7")))
+        running.hub.call(running.worker.publish, with_value(table, FirewallRule(RuleKind.IP, "192.0.2.7")))
         client.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 1024 443\r\n" + HELLO)
         assert is_reset(client)
     assert running.last().reason is Reason.BLOCKED_IP
@@ -122,7 +124,7 @@ def test_a_connection_outlives_its_listener(bench: MakeBench, backend: MakeBacke
     running = bench(table)
     with running.client() as client:
         running.reach(Phase.PEEKING)
-        running.hub.call(running.worker.publish, table.without_listener(V4))
+        running.hub.call(running.worker.publish, without(table, listener_key(V4)))
         client.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 1024 443\r\n" + HELLO)
         running.reach(Phase.RELAYING)
 
@@ -307,7 +309,7 @@ def assert_bug_was_told(logged: list[str], ended: Connection) -> None:
 
 
 def test_a_bug_in_a_policy_ends_that_session_only(bench: MakeBench, backend: MakeBackend) -> None:
-    table = table_for(backend(echo).address).with_rule(FirewallRule(RuleKind.COUNTRY, "XX"))
+    table = with_value(table_for(backend(echo).address), FirewallRule(RuleKind.COUNTRY, "XX"))
     running = bench(table, geoip=BrokenGeoIP())
     with messages() as logged, running.client(HELLO) as other:
         running.reach(Phase.RELAYING)

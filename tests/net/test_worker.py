@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from mcproxy.change import listener_key
 from mcproxy.model import End, FirewallRule, Listener, Reason, RuleKind
 from mcproxy.net.session import Phase
 from mcproxy.net.worker import SPARE_TALLIES
@@ -11,6 +12,7 @@ from tests.conftest import MakeBackend
 from tests.hub import is_turned_away, messages
 from tests.net.bench import HELLO, NOWHERE, V4, V6, MakeBench, swallow, table_for
 from tests.peers import DEADLINE, connect, is_reset, read_all, says
+from tests.tables import with_value, without
 
 # --- listeners --------------------------------------------------------------------------------------------------------
 
@@ -39,7 +41,7 @@ def test_sessions_of_a_listener_that_was_closed_go_on(bench: MakeBench, backend:
     with connect(running.open()) as client:
         running.reach(Phase.PEEKING)
         running.hub.call(running.worker.close, V4)
-        running.hub.call(running.worker.publish, running.worker.shared.live.table.without_listener(V4))
+        running.hub.call(running.worker.publish, without(running.worker.shared.live.table, listener_key(V4)))
         client.sendall(HELLO)
         assert b"here" in read_all(client)
     assert running.last().end is End.CLOSED
@@ -48,7 +50,7 @@ def test_sessions_of_a_listener_that_was_closed_go_on(bench: MakeBench, backend:
 def test_an_address_that_cannot_be_bound_changes_nothing(bench: MakeBench) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         addr = f"127.0.0.1:{other.getsockname()[1]}"
-        running = bench(NOWHERE.with_listener(Listener(addr)))
+        running = bench(with_value(NOWHERE, Listener(addr)))
         with pytest.raises(OSError, match="in use"):
             running.hub.call(running.worker.open, addr)
     assert running.worker.addresses == {}
@@ -72,7 +74,7 @@ def test_a_rule_refuses_from_the_next_connection_on(bench: MakeBench) -> None:
     port = running.open()
     with connect(port):
         running.reach(Phase.PEEKING)
-        running.hub.call(running.worker.publish, NOWHERE.with_rule(FirewallRule(RuleKind.IP, "127.0.0.1")))
+        running.hub.call(running.worker.publish, with_value(NOWHERE, FirewallRule(RuleKind.IP, "127.0.0.1")))
         assert is_turned_away(running.hub.door, port)
         running.reach(Phase.PEEKING)
     running.last()
@@ -82,7 +84,7 @@ def test_a_rule_refuses_from_the_next_connection_on(bench: MakeBench) -> None:
 def test_a_client_of_a_listener_that_is_in_no_table_is_refused(bench: MakeBench) -> None:
     running = bench(NOWHERE)
     port = running.open()
-    running.hub.call(running.worker.publish, NOWHERE.without_listener(V4))
+    running.hub.call(running.worker.publish, without(NOWHERE, listener_key(V4)))
     assert is_turned_away(running.hub.door, port)
     ended = running.last()
     assert (ended.reason, ended.detail) == (Reason.ROUTE_UNKNOWN, "the listener was removed")
