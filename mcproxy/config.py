@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from mcproxy import settings
-from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, UNIX_PREFIX, FirewallRule, Listener, Route, RuleKind
+from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, UNIX_PREFIX, FirewallRule, Listener, Route, RuleKind, host_port
 from mcproxy.policy import conflicts, firewall, networks
 from mcproxy.settings import Kind
 from mcproxy.wire import address, name
@@ -95,7 +95,7 @@ def _grpc_address(text: str) -> str:
         raise ValueError(
             'name the host, as in "127.0.0.1:9090": the admin API should not listen everywhere by accident'
         )
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host_port(host, port)
 
 
 def _workers(value: object) -> object:

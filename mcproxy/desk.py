@@ -33,7 +33,7 @@ from mcproxy.admin.plane import (
 from mcproxy.certificates import judge
 from mcproxy.certificates.contexts import Contexts
 from mcproxy.geoip import GeoIP
-from mcproxy.model import Connection, End, FirewallRule, Listener, Mode, Reason, Route
+from mcproxy.model import Connection, End, FirewallRule, Listener, Mode, Reason, Route, host_port
 from mcproxy.net.door import Door
 from mcproxy.net.session import Cut, Session
 from mcproxy.net.worker import Worker
@@ -300,7 +300,7 @@ def _info(connection: Connection, state: str) -> ConnectionInfo:
     return ConnectionInfo(
         connection.id,
         connection.listener,
-        f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        host_port(host, port),
         connection.started,
         str(state),
         connection.sni,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal
 
-from mcproxy.model import Connection, Exchanges, Origin
+from mcproxy.model import Connection, Exchanges, Origin, host_port
 
 MAX_WAITING = 50_000  # lines, some 15 MB: several seconds of the fastest flood, before lines are dropped
 CLOSING_TIME = 1.0  # seconds for the last lines: a reader that has stalled must not keep the process from exiting
@@ -163,7 +163,7 @@ def _joined(names: tuple[str, ...]) -> str:
 def connection_text(c: Connection) -> str:
     """One line: time, level, then key=value; "-" is nothing."""
     host, port = c.client
-    client = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    client = host_port(host, port)
     detail = f" detail={_quoted(c.detail)}" if c.detail else ""
     return (
         f"{timestamp(c.started + c.duration)} info connection id={c.id} listener={_value(c.listener)} client={client} "
@@ -238,7 +238,7 @@ def _asked_json(method: bytes, authority: bytes, path: bytes) -> str:
 def requests_text(origin: Origin) -> RequestLines:
     """One line for each: time, level, then key=value. All of one read end at one time, which is told once."""
     host, port = origin.client
-    client = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    client = host_port(host, port)
     first = f" info request id={origin.connection} stream="
     second = f" protocol={origin.protocol} listener={_value(origin.listener)} client={client} "
     second += f"route={_value(origin.route)} "

@@ -105,6 +105,11 @@ class End(StrEnum):
     ERROR = "error"  # a bug of ours: the log has the traceback
 
 
+def host_port(host: str, port: int) -> str:
+    """An endpoint as people write it, IPv6 addresses in brackets (RFC 3986, section 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """Where a route leads: "HOST:PORT", with `host` an IP address or a name, or "unix:/path"."""
@@ -116,7 +121,7 @@ class Backend:
     def __str__(self) -> str:
         if self.path:
             return UNIX_PREFIX + self.path
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 _L7 = Needs("mode", Mode.L7, "terminates TLS, so it needs {}", "an l4 stream is never terminated")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, MutableMapping
 from ipaddress import ip_address
 
+from mcproxy.model import host_port
 from mcproxy.wire.address import split_host_port
 
 FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
@@ -118,7 +119,7 @@ class Inherited:
     def unclaimed(self, addrs: Mapping[str, object]) -> list[str]:
         """The addresses of sockets that none of these listeners has: their clients wait for nobody."""
         claimed = {bound for addr in addrs for bound in _meant(addr)}
-        return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return [host_port(host, port)
                 for host, port in self._sockets if (host, port) not in claimed]  # fmt: skip
 
     def close(self) -> None:

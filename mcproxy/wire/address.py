@@ -7,7 +7,7 @@ printable word, or an absolute path of such characters and blanks: the log and a
 import re
 from ipaddress import ip_address
 
-from mcproxy.model import UNIX_PREFIX, Backend
+from mcproxy.model import UNIX_PREFIX, Backend, host_port
 from mcproxy.wire.name import normalise
 
 MAX_UNIX_PATH = 107  # sockaddr_un.sun_path is 108 bytes with its closing NUL (unix(7))
@@ -51,7 +51,7 @@ def parse_listen(text: str) -> str:
     if host and not is_ip(host):
         raise ValueError(f'{host!r} is not an IP address; write one, or ":{port}" for every address')
     host = host and str(ip_address(host))
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host_port(host, port)
 
 
 def parse_unix(text: str) -> str:
