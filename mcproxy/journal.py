@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from mcproxy.log import CONNECTION_LINE, REQUEST_LINES, Format
+from mcproxy.lines import CONNECTION_LINE, REQUEST_LINES, Format
 from mcproxy.model import Connection, Exchanges, Origin, Reason
 from mcproxy.stats import Stats
 

@@ -10,7 +10,7 @@ from mcproxy import journal
 from mcproxy.journal import ConnectionLog
 from mcproxy.model import End, Reason
 from mcproxy.stats import Stats
-from tests.test_log import ORIGIN, STARTED, answered, ended
+from tests.test_lines import ORIGIN, STARTED, answered, ended
 
 
 def flood(lines: ConnectionLog, reason: Reason, count: int, at: float) -> None:

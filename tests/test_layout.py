@@ -16,7 +16,7 @@ GENERATED = PACKAGE / "admin" / "pb"
 # A folder may import those of a lower rank, and of its own rank where that closes no circle.
 RANKS = {
     "model": 0, "settings": 0,
-    "wire": 1, "policy": 1, "table": 1, "change": 1, "stats": 1, "log": 1,
+    "wire": 1, "policy": 1, "table": 1, "change": 1, "stats": 1, "lines": 1, "log": 1,
     "geoip": 2, "certificates": 2, "notify": 2, "journal": 2, "net": 2, "l7": 2, "admin": 2, "store": 2, "config": 2,
     "check": 3, "desk": 3, "control": 3, "app": 3,
     "cli": 4, "__main__": 5,
@@ -25,7 +25,15 @@ FORBIDDEN = {("admin", "net"), ("admin", "l7"), ("store", "net"), ("store", "l7"
 _NATIVE = {"time", "logging", "gevent", "ssl", "select", "threading", "asyncio", "selectors", "os", "pathlib"}
 _OUTSIDE = {*_NATIVE, "socket"}
 # `policy` takes socket's constants and its text forms of addresses, and opens nothing.
-ONLY_PURE = {"wire": _OUTSIDE, "table": _OUTSIDE, "change": _OUTSIDE, "policy": _NATIVE, "model": _OUTSIDE}
+ONLY_PURE = {
+    "wire": _OUTSIDE,
+    "table": _OUTSIDE,
+    "change": _OUTSIDE,
+    "lines": _OUTSIDE - {"time"},
+    "policy": _NATIVE,
+    "model": _OUTSIDE,
+}
+ONLY_PURE["lines"] = _OUTSIDE - {"time"}  # which formats a moment that it is given
 NOT_ON_THE_HUB = {"store": {"gevent"}, "admin": {"gevent"}}
 
 # Rooms of l7 that meet in core.py and bounds.py only; `terminate` joins them.

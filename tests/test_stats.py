@@ -2,7 +2,7 @@
 
 from mcproxy.model import Connection, End, Reason
 from mcproxy.stats import DIALS, DURATIONS, LAGS, Account, Histogram, Stats
-from tests.test_log import answered, ended
+from tests.test_lines import answered, ended
 
 
 def test_a_tally_counts_the_life_of_connections() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from mcproxy.model import Connection, End
 from mcproxy.net.census import SLICE, Census
-from tests.test_log import ended
+from tests.test_lines import ended
 
 
 class Open:

@@ -16,7 +16,7 @@ from mcproxy.l7.sockets.stream import Lost, Stream
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.session import Cut
 from tests.l7.sockets.stage import Stage
-from tests.test_log import answered
+from tests.test_lines import answered
 
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
 
