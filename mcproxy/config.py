@@ -5,7 +5,6 @@ made absolute here, relative to the file's folder, so that nobody else needs to 
 """
 
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +24,15 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from mcproxy import settings
+from mcproxy.document import NotADocument, read_document
 from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, UNIX_PREFIX, FirewallRule, Listener, Route, RuleKind, host_port
 from mcproxy.policy import conflicts, firewall, networks
 from mcproxy.settings import Kind
 from mcproxy.wire import address, name
 from mcproxy.wire.duration import parse_duration
 
-MAX_CONFIG_BYTES = 64 << 20  # 100,000 routes take some 15 MB; more is a wrong file
+DEFAULT_GRPC_ADDRESS = "127.0.0.1:9090"
+_EXAMPLE_ADDR = 'addr = "proxy.example.org:9090"'
 MAX_COUNT = 2**31 - 1  # connections: no machine has more; it fits every column and message that carries it
 MIN_RATE, MAX_RATE = 1e-5, 1e6  # connections a second: slower than one a day is a block, faster is no limit
 MAX_WORKERS = 1024  # processes; more than any machine has cores
@@ -84,7 +85,8 @@ def _socket(text: str, info: ValidationInfo) -> str:
     return UNIX_PREFIX + _file(path, info) if text.startswith(UNIX_PREFIX) and path else text
 
 
-def _grpc_address(text: str) -> str:
+def api_address(text: str) -> str:
+    """Check the address of an admin API and return it in canonical form. Raises ValueError."""
     if text.startswith(UNIX_PREFIX):
         path = address.parse_unix(text)
         if len(path.encode()) > MAX_GRPC_PATH:
@@ -127,7 +129,7 @@ File = Annotated[str, AfterValidator(_file)]
 Hostname = Annotated[str, AfterValidator(name.normalise)]
 ListenAddress = Annotated[str, AfterValidator(address.parse_listen)]
 BackendAddress = Annotated[str, AfterValidator(_socket), AfterValidator(_canonical(address.parse_backend))]
-GrpcAddress = Annotated[str, AfterValidator(_socket), AfterValidator(_grpc_address)]
+GrpcAddress = Annotated[str, AfterValidator(_socket), AfterValidator(api_address)]
 Ip = Annotated[str, AfterValidator(_rule_value(RuleKind.IP))]
 Cidr = Annotated[str, AfterValidator(_rule_value(RuleKind.CIDR))]
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
@@ -206,23 +208,40 @@ class ListenerSection(_keys_of(LISTENER_FIELDS)):  # type: ignore[misc]
         return Listener(**self.fields())
 
 
-class GrpcSection(Section):
-    """[grpc]; left out, there is no admin API."""
+class ApiSection(Section):
+    """What the commands need of [grpc]: where the server is, and how both sides show who they are.
 
-    addr: GrpcAddress = "127.0.0.1:9090"
-    tls_cert: File = ""
-    tls_key: File = ""
-    client_ca: File = ""
+    Other keys are the server's business and are passed over here, whatever they are.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    addr: GrpcAddress = ""  # not set
     client_cert: File = ""
     client_key: File = ""
     server_ca: File = ""
 
     @model_validator(mode="after")
+    def _pairs_are_whole(self) -> "ApiSection":
+        if bool(self.client_cert) != bool(self.client_key):
+            raise ValueError("client_cert and client_key go together")
+        return self
+
+
+class GrpcSection(ApiSection):
+    """[grpc]; left out, there is no admin API."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    addr: GrpcAddress = DEFAULT_GRPC_ADDRESS
+    tls_cert: File = ""
+    tls_key: File = ""
+    client_ca: File = ""
+
+    @model_validator(mode="after")
     def _tcp_is_encrypted(self) -> "GrpcSection":
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("tls_cert and tls_key go together")
-        if bool(self.client_cert) != bool(self.client_key):
-            raise ValueError("client_cert and client_key go together")
         if not self.addr.startswith(UNIX_PREFIX) and not self.tls_cert:
             raise ValueError('a TCP address needs tls_cert and tls_key; or use "unix:/path"')
         return self
@@ -295,24 +314,34 @@ class Config(Section):
 
 def load(path: Path) -> Config:
     """Read and check the file. Raises ConfigError with every problem; opens no other file."""
+    return parse(_document(path), path)
+
+
+def load_api(path: Path) -> ApiSection | None:
+    """What the commands need of the file, None where it has no [grpc]. Nothing else in the file is looked at.
+
+    Raises ConfigError where the file isn't TOML, or where what the commands need is wrong.
+    """
+    table = _document(path).get("grpc")
+    if table is None:
+        return None
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(
-                path, [Problem("", f"is larger than {MAX_CONFIG_BYTES >> 20} MiB; is this the right file?")]
-            )
-        text = path.read_bytes().decode()
-        document = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(path, [Problem("", f"can't be read: {error.strerror}")]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(path, [Problem("", f"is not UTF-8 at byte {error.start}")]) from error
-    except RecursionError:
-        raise ConfigError(
-            path, [Problem("", "is not TOML for mcproxy: its arrays or tables are nested too deeply")]
-        ) from None
-    except ValueError as error:  # TOMLDecodeError is one; so is what int() says to a number of 5,000 digits
-        raise ConfigError(path, [Problem("", f"is not TOML: {error}")]) from error
-    return parse(document, path)
+        section = ApiSection.model_validate(table, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        problems = [_problem(details, "grpc") for details in error.errors(include_url=False)]
+        raise ConfigError(path, problems) from None
+    if section.addr:
+        return section
+    if "tls_cert" in table:  # it is the server's own file
+        return section.model_copy(update={"addr": DEFAULT_GRPC_ADDRESS})
+    raise ConfigError(path, [Problem("grpc.addr", f"is required; write the server's, as in {_EXAMPLE_ADDR}")])
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return read_document(path)
+    except NotADocument as error:
+        raise ConfigError(path, [Problem("", str(error))]) from error
 
 
 def parse(document: dict[str, Any], path: Path) -> Config:
@@ -349,7 +378,7 @@ _MESSAGES = {
 }
 
 
-def _problem(details: ErrorDetails) -> Problem:
+def _problem(details: ErrorDetails, *table: str) -> Problem:
     context = details.get("ctx", {})
     if details["type"] == "value_error":
         message = str(context["error"])
@@ -357,7 +386,7 @@ def _problem(details: ErrorDetails) -> Problem:
         message = template.format(**context)
     else:
         message = details["msg"]
-    return Problem(_key(details["loc"]), message)
+    return Problem(_key((*table, *details["loc"])), message)
 
 
 def _key(location: tuple[int | str, ...]) -> str:

@@ -35,7 +35,7 @@ def write_config(folder: Path, document: dict[str, Any]) -> Path:
 
 def environment(**changes: str) -> dict[str, str]:
     """What the program finds this tree with, wherever it is started."""
-    kept = {name: value for name, value in os.environ.items() if name != "MCPROXY_CONFIG"}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MCPROXY_")}
     return {**kept, "PYTHONPATH": str(ROOT), **changes}
 
 

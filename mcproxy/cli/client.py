@@ -1,4 +1,4 @@
-"""The connection to a running server, as [grpc] of its configuration file describes it.
+"""The connection to a running server, and what its answers mean for whoever typed a command.
 
 What goes wrong ends the program with one sentence and the exit status of the contract: 3 where the server can't be
 reached, 1 where it says no.
@@ -20,9 +20,8 @@ import grpc
 from google.protobuf.message import Message
 
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
-from mcproxy.cli.options import FAILED, INVALID, UNREACHABLE, fail, find_config, load_config
-from mcproxy.config import GrpcSection
-from mcproxy.model import UNIX_PREFIX
+from mcproxy.cli.options import FAILED, INVALID, UNREACHABLE, fail
+from mcproxy.cli.target import Sourced, Target, find_target
 
 TIMEOUT = 15.0  # seconds for one call: longer than the server lets a change wait for others
 MAX_ANSWER = 16 << 20  # bytes; the longest answer is the metrics of 1,000 routes, about 1 MB
@@ -33,17 +32,31 @@ ABOUT = "mcproxy-about"
 EXISTS = grpc.StatusCode.ALREADY_EXISTS
 MISSING = grpc.StatusCode.NOT_FOUND
 
-# What the library says when it can't connect, and what to do about it.
+# What the library says when it can't connect, and what to do about it; {addr} and so on are where that is set.
 _REMEDIES = {
     "Connection refused": "is `mcproxy server` running?",
     "No such file": "is `mcproxy server` running?",
     "Permission denied": "the socket belongs to another user: run this as root or as that user",
-    "CERTIFICATE_VERIFY_FAILED": "its certificate is not of the CA in grpc.server_ca",
-    "Hostname Verification": "its certificate is not for the name or address in grpc.addr",
-    "CERTIFICATE_REQUIRED": "it wants a certificate: set grpc.client_cert and grpc.client_key",
-    "alert": "it doesn't accept the certificate in grpc.client_cert",
-    "Socket closed": "it closed the connection: check grpc.client_cert, and that this is the address of the admin API",
+    "hostname lookup error": "its host has no address that could be found: check {addr}",
+    "No route to host": "there is no way to its address: check {addr}, and the network",
+    "Network is unreachable": "there is no way to its address: check {addr}, and the network",
+    "WRONG_VERSION_NUMBER": "it doesn't speak TLS: check that {addr} is the address of the admin API",
+    "has expired": "its certificate has expired: renew it there",
+    "not yet valid": "its certificate is not valid yet: check the clock here and there",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not of the CA in {ca}",
+    "Hostname Verification": "its certificate is not for the name or address in {addr}",
+    "CERTIFICATE_REQUIRED": "it wants a certificate: set {cert} and {key}",
+    "alert": "it doesn't accept the certificate in {cert}",
+    "Socket closed": "it closed the connection: check {cert}, and that {addr} is the address of the admin API",
 }
+# The same where no CA, or no certificate of our own, is set.
+_WITHOUT_CA = {"CERTIFICATE_VERIFY_FAILED": "its certificate is not of a CA that this machine trusts: set {ca}"}
+_WITHOUT_CERT = {
+    "alert": "it wants a certificate: set {cert} and {key}",
+    "Socket closed": "it closed the connection: if it wants a certificate, set {cert} and {key};"
+    " check that {addr} is the address of the admin API",
+}
+_UNUSABLE = "Failed to create security handshaker"  # of the files that we gave to the library
 
 
 # Fields of requests that are no option of that name, in the words of the commands.
@@ -66,12 +79,12 @@ class Client:
     """Calls methods of the service by name."""
 
     def __init__(
-        self, stub: Any, address: str, timeout: float = TIMEOUT, failed: Callable[[str, int], NoReturn] = fail
+        self, stub: Any, target: Target, timeout: float = TIMEOUT, failed: Callable[[str, int], NoReturn] = fail
     ) -> None:
         """`failed` gets the sentence and the exit status of what goes wrong."""
         self._stub = stub
         self._failed = failed
-        self._address = address
+        self._target = target
         self._timeout = timeout
 
     def call(self, method: str, request: Any, remedies: Remedies = _NO_REMEDIES) -> Any:
@@ -114,10 +127,9 @@ class Client:
             remedy = remedies.get((error.code(), about))
             return f"mcproxy: {details}; {remedy}" if remedy else f"mcproxy: {details}", FAILED
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return f"mcproxy: the server at {self._address} doesn't answer", UNREACHABLE
+            return f"mcproxy: the server at {self._target.addr.value} doesn't answer", UNREACHABLE
         if error.code() is grpc.StatusCode.UNAVAILABLE:
-            remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in details), details)
-            return f"mcproxy: can't reach the server at {self._address}: {remedy}", UNREACHABLE
+            return _unreachable(self._target, details)
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return "mcproxy: the server is too old for this command; upgrade it", FAILED
         return f"mcproxy: {details}", FAILED
@@ -125,19 +137,16 @@ class Client:
 
 @contextmanager
 def connected(given: Path | None, failed: Callable[[str, int], NoReturn] = fail) -> Iterator[Client]:
-    """The server of the configuration file that was given or found."""
-    path = find_config(given)
-    section = load_config(path).grpc
-    if section is None:
-        fail(f"mcproxy: {path} has no [grpc], so its server has no admin API; add it and restart the server", INVALID)
-    target = _target(section.addr)
+    """The server that the options, the environment or the configuration file name (target.py)."""
+    target = find_target(given)
+    address = _here(target.addr.value)
     options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", MAX_ANSWER)]
-    if target.startswith(UNIX_PREFIX):
-        channel = grpc.insecure_channel(target, options=options)
+    if target.unix:
+        channel = grpc.insecure_channel(address, options=options)
     else:
-        channel = grpc.secure_channel(target, _credentials(section), options=options)
+        channel = grpc.secure_channel(address, _credentials(target), options=options)
     with channel:
-        yield Client(pb_grpc.ProxyAdminServiceStub(channel), section.addr, failed=failed)  # type: ignore[no-untyped-call]
+        yield Client(pb_grpc.ProxyAdminServiceStub(channel), target, failed=failed)  # type: ignore[no-untyped-call]
 
 
 def _typed(details: str, field: str, request: Message) -> str:
@@ -167,19 +176,47 @@ def _option(field: str) -> str:
     return _TYPED.get(path) or ("--" + name.replace("_", "-") if name else field)
 
 
-def _target(addr: str) -> str:
+def _here(addr: str) -> str:
     """Where to connect: a server that listens everywhere is here too."""
     host, _, port = addr.rpartition(":")
     return {"0.0.0.0": f"127.0.0.1:{port}", "[::]": f"[::1]:{port}"}.get(host, addr)
 
 
-def _credentials(section: GrpcSection) -> grpc.ChannelCredentials:
+def _credentials(target: Target) -> grpc.ChannelCredentials:
+    # Without a CA of its own, that of the system: gRPC would take the one that it brings along.
+    ca = target.ca if target.ca.value else Sourced(ssl.get_default_verify_paths().cafile or "", "the system")
+    contents: list[bytes | None] = []
+    problems: list[str] = []
+    for file in (ca, target.key, target.cert):
+        try:
+            contents.append(Path(file.value).read_bytes() if file.value else None)
+        except OSError as error:
+            problems.append(f"mcproxy: {file.source}: {file.value} can't be read: {error.strerror}")
+    if problems:
+        fail("\n".join(problems), INVALID)
+    return grpc.ssl_channel_credentials(*contents)
+
+
+def _unreachable(target: Target, details: str) -> tuple[str, int]:
+    """What to say, and the exit status, where the library gives these details of why it couldn't connect."""
+    if _UNUSABLE in details:
+        return f"mcproxy: {_unusable(target)}", INVALID
+    remedies = {**_REMEDIES, **({} if target.ca.value else _WITHOUT_CA), **({} if target.cert.value else _WITHOUT_CERT)}
+    sources = {name: getattr(target, name).source for name in ("addr", "ca", "cert", "key")}
+    remedy = next((remedy.format(**sources) for sign, remedy in remedies.items() if sign in details), details)
+    return f"mcproxy: can't reach the server at {target.addr.value}: {remedy}", UNREACHABLE
+
+
+def _unusable(target: Target) -> str:
+    """Which of the files can't be used for TLS, and why."""
+    from mcproxy.certificates import judge  # noqa: PLC0415 - it takes 70 ms to load, for a failure alone
+
     try:
-        # Without a CA of its own, that of the system: gRPC would take the one that it brings along.
-        ca = section.server_ca or ssl.get_default_verify_paths().cafile
-        roots = Path(ca).read_bytes() if ca else None
-        key = Path(section.client_key).read_bytes() if section.client_key else None
-        chain = Path(section.client_cert).read_bytes() if section.client_cert else None
-    except OSError as error:
-        fail(f"mcproxy: {error.filename} of [grpc] can't be read: {error.strerror}", INVALID)
-    return grpc.ssl_channel_credentials(roots, key, chain)
+        if target.ca.value:
+            judge.trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), target.ca.value)
+        if target.cert.value:
+            judge.tried(target.cert.value, target.key.value)
+    except judge.Unusable as error:
+        file = {"backend_ca": target.ca, "tls_key": target.key}.get(error.key, target.cert)
+        return f"{file.source}: {error}"
+    return f"{target.ca.source}, {target.cert.source} or {target.key.source} can't be used for TLS"

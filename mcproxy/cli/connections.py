@@ -13,7 +13,8 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import connected
 from mcproxy.cli.columns import Column
-from mcproxy.cli.options import FAILED, config_option, json_option
+from mcproxy.cli.options import FAILED, json_option
+from mcproxy.cli.target import target_options
 
 MAX_CLOSED = 1_000  # connections in one call, as many as the server takes
 
@@ -52,7 +53,7 @@ def _filtered(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @connections.command("list")
-@config_option
+@target_options
 @json_option
 @_filtered
 def list_(given: Path | None, as_json: bool, wanted: pb.ConnectionFilter) -> None:
@@ -81,7 +82,7 @@ def list_(given: Path | None, as_json: bool, wanted: pb.ConnectionFilter) -> Non
 
 
 @connections.command()
-@config_option
+@target_options
 @click.argument("ids", type=click.IntRange(0, 2**64 - 1), nargs=-1, required=True, metavar="ID...")
 def close(given: Path | None, ids: tuple[int, ...]) -> None:
     """Close the connections ID with a RST. Exit status 1 if one of them was not there."""
@@ -100,7 +101,7 @@ def close(given: Path | None, ids: tuple[int, ...]) -> None:
 
 
 @click.command()
-@config_option
+@target_options
 @json_option
 @_filtered
 @click.option("--refused", is_flag=True, help="Only refused connections.")

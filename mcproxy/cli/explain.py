@@ -8,11 +8,12 @@ import click
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import connected
-from mcproxy.cli.options import FAILED, config_option, json_option
+from mcproxy.cli.options import FAILED, json_option
+from mcproxy.cli.target import target_options
 
 
 @click.command()
-@config_option
+@target_options
 @json_option
 @click.option("--listener", default="", metavar="ADDR", help="May be left out where there is only one.")
 @click.option("--sni", required=True, metavar="NAME", help="The server name that the client asks for.")

@@ -7,7 +7,8 @@ import click
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import connected
-from mcproxy.cli.options import config_option, json_option
+from mcproxy.cli.options import json_option
+from mcproxy.cli.target import target_options
 from mcproxy.model import counted
 from mcproxy.wire.address import is_ip
 from mcproxy.wire.duration import parse_duration
@@ -68,7 +69,7 @@ def firewall() -> None:
 
 
 @firewall.command("list")
-@config_option
+@target_options
 @json_option
 def list_(given: Path | None, as_json: bool) -> None:
     """List the rules."""
@@ -84,7 +85,7 @@ def list_(given: Path | None, as_json: bool) -> None:
 
 
 @firewall.command()
-@config_option
+@target_options
 @json_option
 @click.option("--ttl", callback=_duration, metavar="DURATION", help='How long, such as "1h". Default: for good.')
 @click.option("--kill", is_flag=True, help="Cut the live connections that the rule matches.")
@@ -101,7 +102,7 @@ def add(given: Path | None, as_json: bool, ttl: float | None, kill: bool, rule: 
 
 
 @firewall.command()
-@config_option
+@target_options
 @json_option
 @rule_argument
 def remove(given: Path | None, as_json: bool, rule: tuple[str, str]) -> None:
@@ -113,7 +114,7 @@ def remove(given: Path | None, as_json: bool, rule: tuple[str, str]) -> None:
 
 
 @firewall.command()
-@config_option
+@target_options
 @json_option
 @click.argument("ip")
 def test(given: Path | None, as_json: bool, ip: str) -> None:

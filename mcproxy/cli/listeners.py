@@ -8,7 +8,8 @@ import click
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output, settings
 from mcproxy.cli.client import connected
-from mcproxy.cli.options import config_option, json_option
+from mcproxy.cli.options import json_option
+from mcproxy.cli.target import target_options
 from mcproxy.model import LISTENER_FIELDS, counted
 
 
@@ -18,7 +19,7 @@ def listeners() -> None:
 
 
 @listeners.command("list")
-@config_option
+@target_options
 @json_option
 def list_(given: Path | None, as_json: bool) -> None:
     """List the listeners."""
@@ -36,7 +37,7 @@ def list_(given: Path | None, as_json: bool) -> None:
 
 
 @listeners.command()
-@config_option
+@target_options
 @json_option
 @settings.options(LISTENER_FIELDS)
 @click.argument("addr")
@@ -49,7 +50,7 @@ def add(given: Path | None, as_json: bool, addr: str, **options: Any) -> None:
 
 
 @listeners.command()
-@config_option
+@target_options
 @json_option
 @click.argument("addr")
 def remove(given: Path | None, as_json: bool, addr: str) -> None:

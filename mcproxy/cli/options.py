@@ -19,8 +19,11 @@ ENVIRONMENT = "MCPROXY_CONFIG"
 PLACES = ("./mcproxy.toml", "/srv/mcproxy/mcproxy.toml", "/etc/mcproxy/mcproxy.toml")
 
 
-def find_config(given: Path | None, places: Sequence[str] = PLACES) -> Path:
-    """The file to use: the one given, else the first of the environment's and the usual places that exists."""
+def find_config(given: Path | None, places: Sequence[str] = PLACES, elsewhere: str = "") -> Path:
+    """The file to use: the one given, else the first of the environment's and the usual places that exists.
+
+    `elsewhere` is what to do, beside naming one, where there is none.
+    """
     if given is not None:
         return given
     if named := os.environ.get(ENVIRONMENT):
@@ -28,9 +31,8 @@ def find_config(given: Path | None, places: Sequence[str] = PLACES) -> Path:
     for place in map(Path, places):
         if place.exists():
             return place
-    raise click.UsageError(
-        f"no configuration found; give -c FILE, set {ENVIRONMENT}, or have one of {', '.join(places)}"
-    )
+    remedies = f"give -c FILE, set {ENVIRONMENT}, or have one of {', '.join(places)}"
+    raise click.UsageError(f"no configuration found; {remedies}" + (f"; {elsewhere}" if elsewhere else ""))
 
 
 def load_config(path: Path) -> Config:

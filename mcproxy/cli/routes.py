@@ -9,7 +9,8 @@ import click
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output, settings
 from mcproxy.cli.client import EXISTS, MISSING, connected
-from mcproxy.cli.options import config_option, json_option
+from mcproxy.cli.options import json_option
+from mcproxy.cli.target import target_options
 from mcproxy.model import ROUTE_FIELDS, counted
 
 _COLUMNS = ("hostname", "backend", "mode")  # of a list, for themselves; the others share one
@@ -25,7 +26,7 @@ def routes() -> None:
 
 
 @routes.command("list")
-@config_option
+@target_options
 @json_option
 @click.option("--listener", default="", metavar="ADDR", help="Only this listener's.")
 def list_(given: Path | None, as_json: bool, listener: str) -> None:
@@ -55,7 +56,7 @@ def _others(route: pb.Route) -> str:
 
 
 @routes.command()
-@config_option
+@target_options
 @json_option
 @listener_option
 @settings.options(ROUTE_FIELDS)
@@ -78,7 +79,7 @@ def add(
 
 
 @routes.command()
-@config_option
+@target_options
 @json_option
 @listener_option
 @click.argument("host")
@@ -90,7 +91,7 @@ def remove(given: Path | None, as_json: bool, listener: str, host: str) -> None:
 
 
 @routes.command()
-@config_option
+@target_options
 @json_option
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, newest first.")
 @click.option("--everything", is_flag=True, help="Also listeners and firewall rules.")
@@ -122,7 +123,7 @@ def _difference(revision: pb.Revision) -> str:
 
 
 @click.command()
-@config_option
+@target_options
 @json_option
 @click.argument("generation", type=click.IntRange(0))
 def rollback(given: Path | None, as_json: bool, generation: int) -> None:

@@ -10,7 +10,8 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import Client, connected
 from mcproxy.cli.columns import Column
-from mcproxy.cli.options import config_option, json_option
+from mcproxy.cli.options import json_option
+from mcproxy.cli.target import target_options
 from mcproxy.model import counted
 
 INTERVAL = 2.0  # seconds between two looks of --watch
@@ -38,7 +39,7 @@ SOON = 14 * 86400  # seconds: certificates that end within two weeks are pointed
 
 
 @click.command()
-@config_option
+@target_options
 @json_option
 @click.option("--watch", "again", is_flag=True, help=f"Look again every {INTERVAL:g} seconds, until interrupted.")
 def status(given: Path | None, as_json: bool, again: bool) -> None:
@@ -131,7 +132,7 @@ def _section(columns: Sequence[Column], rows: Sequence[Sequence[output.Cell]], e
 
 
 @click.command("log-level")
-@config_option
+@target_options
 @click.argument("level", type=click.Choice(["debug", "info", "warning", "error"]))
 def log_level(given: Path | None, level: str) -> None:
     """Log from LEVEL on, until the server's next start; above info there is no line for a connection."""
@@ -141,7 +142,7 @@ def log_level(given: Path | None, level: str) -> None:
 
 
 @click.command()
-@config_option
+@target_options
 def metrics(given: Path | None) -> None:
     """Print Prometheus text, for node_exporter's textfile collector."""
     with connected(given) as client:

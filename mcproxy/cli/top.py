@@ -20,7 +20,7 @@ from mcproxy.cli import output
 from mcproxy.cli.board import Board, Traffic, blocks
 from mcproxy.cli.client import connected
 from mcproxy.cli.feed import Feed, Lost, Sample, lose
-from mcproxy.cli.options import config_option
+from mcproxy.cli.target import target_options
 
 REDRAW = 0.5  # seconds between two looks at the news
 SHOWN = 100  # rows of a table: more than fit on any screen
@@ -326,7 +326,7 @@ class Top(App[None]):
 
 
 @click.command()
-@config_option
+@target_options
 def top(given: Path | None) -> None:
     """Show the server live on the whole terminal: rates, routes, refusals, clients, connections."""
     feed = Feed(lambda: connected(given, lose))

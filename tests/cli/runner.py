@@ -27,6 +27,16 @@ blocked_cidrs = ["198.51.100.0/24"]
 """
 
 
+# Variables that the machine of these tests may have set.
+FOREIGN = ("MCPROXY_CONFIG", "MCPROXY_SERVER", "MCPROXY_CA", "MCPROXY_CERT", "MCPROXY_KEY")
+
+
+def typed(*arguments: object, **environment: object) -> Result:
+    """One command with these arguments alone, and with these variables of ours alone."""
+    variables: dict[str, str | None] = {**dict.fromkeys(FOREIGN), **{k: str(v) for k, v in environment.items()}}
+    return CliRunner().invoke(main, [*map(str, arguments)], env=variables)
+
+
 @dataclass
 class Shell:
     """Somebody at a shell."""
@@ -35,7 +45,7 @@ class Shell:
 
     def run(self, *arguments: object) -> Result:
         """One command, however it ends."""
-        return CliRunner().invoke(main, [*map(str, arguments), "-c", str(self.config)])
+        return typed(*arguments, "-c", self.config)
 
     def ok(self, *arguments: object) -> str:
         """One command that does what it should; its standard output."""

@@ -1,3 +1,4 @@
+import datetime as dt
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +12,18 @@ from mcproxy.admin.guard import ABOUT, REFUSED
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.cli import client
+from mcproxy.cli.target import Sourced, Target
+from mcproxy.config import GrpcSection
 from mcproxy.store.errors import Unavailable
 from tests.admin.test_server import Pair, tls
-from tests.cli.runner import Shell, shell, write_config
+from tests.cli.runner import Shell, shell, typed, write_config
 from tests.control_plane import Control, running
 from tests.peers import free_port
+
+
+def target(addr: str) -> Target:
+    nothing = Sourced("", "")
+    return Target(Sourced(addr, "grpc.addr"), nothing, nothing, nothing)
 
 
 def test_both_sides_mean_the_same_by_refused() -> None:
@@ -58,7 +66,7 @@ def test_the_sentences_of_a_server_that_does_not_tell_what_they_are_about_are_sh
         assert (told, status) == (f"mcproxy: {details}", 2 if code is grpc.StatusCode.INVALID_ARGUMENT else 1)
         raise SystemExit
 
-    caller = client.Client(SimpleNamespace(AddRoute=refuse), "", failed=failed)
+    caller = client.Client(SimpleNamespace(AddRoute=refuse), target(""), failed=failed)
     remedies = {(client.EXISTS, "route"): "replace it", (client.MISSING, "route"): "add it"}
     with pytest.raises(SystemExit):
         caller.call("AddRoute", pb.AddRouteRequest(), remedies)
@@ -87,7 +95,7 @@ def test_a_server_that_does_not_answer(tmp_path: Path, capsys: pytest.CaptureFix
         silent.listen()
         stub = pb_grpc.ProxyAdminServiceStub(channel)  # type: ignore[no-untyped-call]
         with pytest.raises(SystemExit) as caught:
-            client.Client(stub, address, timeout=0.1).call("GetStatus", pb.GetStatusRequest())
+            client.Client(stub, target(address), timeout=0.1).call("GetStatus", pb.GetStatusRequest())
     assert caught.value.code == 3
     assert capsys.readouterr().err == f"mcproxy: the server at {address} doesn't answer\n"
 
@@ -132,7 +140,7 @@ def test_over_tls_with_a_certificate_of_our_own(tmp_path: Path) -> None:
         assert "grpc.client_cert" in evil.fails(3, "status")
 
         lost = Shell(section(tmp_path, control, server_ca=tmp_path / "no.pem"))
-        assert "no.pem of [grpc] can't be read" in lost.fails(2, "status")
+        assert "grpc.server_ca: /" in lost.fails(2, "status")
 
 
 @pytest.mark.parametrize(
@@ -145,4 +153,32 @@ def test_over_tls_with_a_certificate_of_our_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_server_that_listens_everywhere_is_here_too(configured: str, target: str) -> None:
-    assert client._target(configured) == target
+    assert client._here(configured) == target
+
+
+def test_a_certificate_that_has_expired(tmp_path: Path) -> None:
+    ours = trustme.CA()
+    past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    pair = Pair.of(ours, tmp_path, "127.0.0.1", not_before=past, not_after=past + dt.timedelta(days=1))
+    (tmp_path / "ca.pem").write_bytes(ours.cert_pem.bytes())
+    api = GrpcSection(addr="127.0.0.1:0", tls_cert=str(pair.cert), tls_key=str(pair.key))
+    with running(tmp_path, api) as control:
+        result = typed("status", "--server", control.server.address, "--ca", tmp_path / "ca.pem")
+    assert result.exit_code == 3
+    assert "its certificate has expired: renew it there" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("details", "remedy"),
+    [
+        ("connect failed: Permission denied", "the socket belongs to another user: run this as root or as that user"),
+        ("connect failed: No route to host", "there is no way to its address: check --server, and the network"),
+        ("OPENSSL_internal:WRONG_VERSION_NUMBER", "it doesn't speak TLS: check that --server is the address of"),
+        ("something new", "something new"),
+    ],
+)
+def test_why_a_server_cannot_be_reached(details: str, remedy: str) -> None:
+    asked = Target(Sourced("a.test:1", "--server"), *[Sourced("", f"--{name}") for name in ("ca", "cert", "key")])
+    sentence, status = client._unreachable(asked, details)
+    assert sentence.startswith(f"mcproxy: can't reach the server at a.test:1: {remedy}")
+    assert status == 3

@@ -1,0 +1,94 @@
+"""A TOML file as a document, or the sentence that says why it isn't one, with its line and what to do.
+
+tomllib finds the place; the words are ours, because its own speak of namespaces and quote as Python does.
+"""
+
+import codecs
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 64 << 20  # 100,000 routes take some 15 MB; more is a wrong file
+MAX_SHOWN_LINE = 80  # characters of the line that is at fault
+
+# How tomllib's messages begin, and what we say in their place.
+_REMEDIES = {
+    "Cannot declare": "this table stands in the file twice; put its keys under one header",
+    "Cannot overwrite": "this is set twice; remove one of the two",
+    "Cannot mutate": "this table is complete already; put all of its keys in one place",
+    "Cannot redefine": "this table is complete already; put all of its keys in one place",
+    "Duplicate inline": "a key stands twice in this table; remove one of the two",
+    "Expected '='": "a line is KEY = VALUE; the = is missing",
+    "Expected newline": "something follows the value; text stands in quotes, and a comment begins with #",
+    "Expected ']'": "the header of this table isn't closed; end it with ]",
+    "Expected ']]'": "the header of this table isn't closed; end it with ]]",
+    'Expected \'"""\'': 'the string isn\'t closed; end it with """',
+    'Expected "\'"': "the string isn't closed; end it with '",
+    "Expected \"'''\"": "the string isn't closed; end it with '''",
+    "Invalid initial": "the name of a key or table is missing here, or it has a character that must stand in quotes",
+    "Invalid statement": "write KEY = VALUE, [TABLE] or # and a comment",
+    "Invalid date": "there is no such date; text stands in quotes",
+    "Invalid value": 'no value can be read here; text stands in quotes, as in KEY = "TEXT"',
+    "Invalid hex": "after \\x, \\u or \\U hexadecimal digits must follow; a backslash itself is written \\\\",
+    "Escaped character": "there is no such character; a backslash itself is written \\\\",
+    "Unescaped": "a backslash must be doubled in \"...\"; or put the text in single quotes: '...'",
+    "Unclosed array": "the array isn't closed; separate its values with commas and end it with ]",
+    "Unclosed inline": "the table isn't closed; separate its keys with commas and end it with }",
+    "Unterminated": "the string isn't closed; end it with \"",
+    "Illegal character '\\n'": "the string isn't closed on its line; end it with \"",
+    "Illegal character": "this holds a control character; remove it, or write it as an escape such as \\t",
+    "Found invalid": "this holds a control character; remove it",
+}
+_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)")
+_CURLED = re.compile("[\u201c\u201d\u2018\u2019\u201e\u00ab\u00bb]")
+
+
+class NotADocument(Exception):
+    """The file can't be read as TOML; the message says why and what to do."""
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The document in a file. Raises NotADocument; opens no other file."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise NotADocument(f"is larger than {MAX_BYTES >> 20} MiB; is this the right file?")
+        text = _text(path.read_bytes())
+    except OSError as error:
+        raise NotADocument(f"can't be read: {error.strerror}") from error
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise NotADocument("is not TOML for mcproxy: its arrays or tables are nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError is one; so is what int() says to a number of 5,000 digits
+        raise NotADocument(_explained(str(error), text)) from error
+
+
+def _text(data: bytes) -> str:
+    """UTF-8, with or without the mark that editors of Windows put before it. Raises NotADocument."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
+        raise NotADocument("is UTF-16, as some editors of Windows write it; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise NotADocument(f"line {line}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+
+
+def _explained(said: str, text: str) -> str:
+    """What tomllib says about a text, in our words and with the line that is at fault."""
+    place = _PLACE.search(said)
+    if place is None:
+        return f"is not TOML: {said}"
+    lines = text.splitlines()
+    number = int(place[1]) if place[1] else len(lines)
+    line = lines[number - 1].strip() if number <= len(lines) else ""
+    at = f"line {number}, column {place[2]}" if place[1] else f"line {number}, at the end of the file"
+    shown = line[:MAX_SHOWN_LINE] + ("..." if len(line) > MAX_SHOWN_LINE else "")
+    return f"{at}: is not TOML: {_remedy(said[: place.start()], line)}" + (f": {shown}" if shown else "")
+
+
+def _remedy(said: str, line: str) -> str:
+    if _CURLED.search(line):
+        return 'these quotes are curled; write straight ones: "'
+    return next((remedy for begin, remedy in _REMEDIES.items() if said.startswith(begin)), said)

@@ -1,0 +1,19 @@
+"""How a message quotes what somebody wrote, and names the known word that was probably meant."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+MAX_SHOWN = 80  # characters of a bad text in a message: enough to recognise it, too few to flood a log
+
+
+def quoted(text: str) -> str:
+    """`text` in double quotes, cut, and with everything escaped that isn't printable: it can't forge a line."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:MAX_SHOWN])
+    return f'"{shown}"' + ("..." if len(text) > MAX_SHOWN else "")
+
+
+def meant(text: str, known: Iterable[str]) -> str:
+    """The known word that is nearest to `text`; "" where none is near."""
+    by_lower = {each.lower(): each for each in known}
+    nearest = get_close_matches(text.lower()[:MAX_SHOWN], by_lower, n=1)
+    return by_lower[nearest[0]] if nearest else ""

@@ -1,0 +1,27 @@
+import pytest
+
+from mcproxy.words import MAX_SHOWN, meant, quoted
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", '""'),
+        ("it's", '"it\'s"'),
+        ("bücher", '"bücher"'),
+        ("a\nlevel=info", r'"a\nlevel=info"'),
+        ("\x1b[31m", r'"\x1b[31m"'),
+        ("\u202e\ud800", r'"\u202e\ud800"'),
+        ("x" * 81, '"' + "x" * MAX_SHOWN + '"...'),
+    ],
+)
+def test_a_text_is_quoted_as_people_do(text: str, shown: str) -> None:
+    assert quoted(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("word", "known"),
+    [("lvel", "level"), ("Level", "level"), ("fromat", "format"), ("colour", ""), ("", ""), ("x" * 10_000, "")],
+)
+def test_the_word_that_was_meant(word: str, known: str) -> None:
+    assert meant(word, ["level", "format"]) == known
