@@ -8,7 +8,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from mcproxy.admin.plane import (
@@ -39,7 +39,7 @@ from mcproxy.net.session import Cut, Session
 from mcproxy.net.worker import Worker
 from mcproxy.policy.firewall import Firewall
 from mcproxy.stats import Tally
-from mcproxy.table import Table
+from mcproxy.table import ListenerTable, Table
 
 CUT_BATCH = 64  # sessions cut in one turn of the hub: each closes two sockets and writes a line, some 50 us
 # Routes of a listener whose files are looked at when one more comes, and when the status is asked for: what they hold
@@ -194,6 +194,20 @@ class HubPlane:
                 raise RouteRefused(finding.key, finding.message)
         return list(map(str, found))
 
+    def check_routes(
+        self, before: Table, after: Table, changed: Sequence[tuple[str, str]]
+    ) -> tuple[Sequence[RouteProblem], Sequence[str]]:
+        """Judge the files of the first `MAX_SURVEYED` changed routes. What would be told of `before` too, is not."""
+        problems, warnings, now = list[RouteProblem](), dict[str, None](), time.time()
+        for addr, names in _by_listener(changed[:MAX_SURVEYED]).items():
+            told = {str(finding) for _, finding in _surveyed(before.listeners.get(addr), names, now)}
+            for hostname, finding in _surveyed(after.listeners[addr], names, now):
+                if not finding.problem:
+                    warnings.update({str(finding): None} if str(finding) not in told else {})
+                elif hostname in names:
+                    problems.append(RouteProblem(addr, hostname, finding.key, finding.message))
+        return problems, list(warnings)
+
     def reload_geoip(self) -> GeoipStatus:
         """Open the database here, where it stops nobody, and swap it there. Raises ValueError."""
         if not self._geoip_path:
@@ -270,6 +284,22 @@ class HubPlane:
     def _tell(self, event: ConnectionEvent) -> None:
         for sink in self._sinks:
             sink(event)
+
+
+def _by_listener(routes: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for addr, hostname in routes:
+        found.setdefault(addr, set()).add(hostname)
+    return found
+
+
+def _surveyed(
+    compiled: ListenerTable | None, names: Collection[str], now: float
+) -> Iterator[tuple[str, judge.Finding]]:
+    """What is found of a listener's routes; of those of these names only, where it has too many."""
+    routes = compiled.routes if compiled else {}
+    few = len(routes) <= MAX_SURVEYED
+    return judge.survey(routes.values() if few else [routes[name] for name in names if name in routes], now)
 
 
 def _sum(tally: Tally) -> int:

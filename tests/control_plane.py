@@ -138,6 +138,12 @@ class FakePlane:
         self._called("check_route", listener, route.hostname)
         return self.warnings
 
+    def check_routes(
+        self, before: Table, after: Table, changed: Sequence[tuple[str, str]]
+    ) -> tuple[Sequence[RouteProblem], Sequence[str]]:
+        self._called("check_routes", before.generation, after.generation, *changed)
+        return self.problems, self.warnings
+
     def reload_geoip(self) -> GeoipStatus:
         self._called("reload_geoip")
         return self.geoip

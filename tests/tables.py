@@ -12,7 +12,7 @@ _PATHS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0
 _NAMES = st.sampled_from([f"{name}.example.org" for name in ("git", "www", "a--b", "xn--bcher-kva")])
 _BACKENDS = st.one_of(
     st.builds(Backend, st.sampled_from(["127.0.0.1", "::1", "backend.example"]), st.integers(1, 65535)),
-    st.builds(Backend, path=_PATHS),
+    st.builds(Backend, path=_PATHS.filter(str.isprintable)),
 )
 _L4 = st.builds(Route, _NAMES, _BACKENDS, send_proxy_protocol=st.booleans())
 _L7 = st.builds(Route, _NAMES, _BACKENDS, st.just(Mode.L7), _PATHS, _PATHS)

@@ -21,6 +21,7 @@ from mcproxy.certificates.contexts import Contexts
 from mcproxy.desk import HubPlane
 from mcproxy.model import Backend, Connection, End, FirewallRule, Listener, Mode, Reason, Route, RuleKind
 from mcproxy.net.worker import Worker
+from mcproxy.table import Table
 from tests.conftest import MakeProxy, listener
 from tests.peers import Authority
 
@@ -109,6 +110,27 @@ def test_a_route_is_told_of_certificates_that_cover_it_and_of_what_its_own_cover
         f"{pair}, the certificate of b.test, also covers a.test",
     ]
     assert not running.app.plane.check_route(addr, Route("c.test", Backend("127.0.0.1", 1)))
+
+
+def test_of_many_routes_only_what_is_new_is_told(proxy: MakeProxy, tmp_path: Path) -> None:
+    pair, broken = str(tmp_path / "ab.pem"), str(tmp_path / "broken.pem")
+    trustme.CA().issue_cert("a.test", "b.test").private_key_and_cert_chain_pem.write_to_path(pair)
+    (tmp_path / "broken.pem").write_text("nothing of use")
+    plane = proxy({"listeners": [listener({})]}).app.plane
+
+    def l7(hostname: str, path: str = pair) -> Route:
+        return Route(hostname, Backend("127.0.0.1", 1), Mode.L7, path, path)
+
+    old = [l7("a.test"), l7("old.test", broken)]
+    before = Table.build([(Listener(":443"), old)])
+    after = Table.build([(Listener(":443"), [*old, l7("b.test")]), (Listener(":444"), [l7("x.test", broken)])])
+    problems, warnings = plane.check_routes(before, after, [(":443", "b.test"), (":444", "x.test")])
+    assert [(each.listener, each.hostname, each.key) for each in problems] == [(":444", "x.test", "tls_cert")]
+    assert sorted(each.partition(":")[0] for each in warnings) == [
+        f"{pair}, the certificate of a.test, also covers b.test",
+        f"{pair}, the certificate of b.test, also covers a.test",
+    ]
+    assert plane.check_routes(after, after, [(":443", "b.test")]) == ([], [])
 
 
 def test_what_is_wrong_with_the_files_of_routes(proxy: MakeProxy, authority: Authority, tmp_path: Path) -> None:

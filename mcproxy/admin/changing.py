@@ -16,6 +16,7 @@ from mcproxy.model import FirewallRule, Route, RuleKind
 from mcproxy.store import history
 from mcproxy.table import Table
 
+NO_GEOIP = "country rules need a GeoIP database: set firewall.geoip_db and restart"
 LEVELS = ("debug", "info", "warning", "error")
 MAX_CLOSED = 1_000  # connections that one call cuts: some 50 ms of the hub, in turns of 3 ms
 
@@ -89,7 +90,7 @@ class Changing:
         rule = convert.rule(request.kind, request.value)
         ttl = convert.ttl(request.ttl_seconds)
         if rule.kind is RuleKind.COUNTRY and not self.plane.status().geoip.path:
-            raise Unready("country rules need a GeoIP database: set firewall.geoip_db and restart")
+            raise Unready(NO_GEOIP)
         decide = mutations.add_rule(rule, ttl, may_exist=request.kill)  # whom it matches is cut either way
         outcome = self._mutate(context, "rule.add", decide, request.expected_generation)
         added = outcome.changes[0].new if outcome.changes else rule

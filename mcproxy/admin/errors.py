@@ -1,13 +1,15 @@
 """Why the admin API says no. Each message is one sentence for an operator; `STATUS` gives each its gRPC status."""
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import grpc
 
 from mcproxy.admin.plane import PlaneBusy
 from mcproxy.store.errors import Conflict, Exists, StoreError
+
+MAX_DETAILS = 3_000  # bytes of problems in one answer: gRPC's clients refuse trailers of more than 8 kB, coded
 
 
 class Refusal(Exception):
@@ -24,6 +26,21 @@ class InvalidField(Refusal):
 
     def __init__(self, field: str, problem: object) -> None:
         super().__init__(f"{field}: {problem}", field)
+        self.problem = str(problem)
+
+
+class InvalidFields(Refusal):
+    """Several fields are invalid: a line for each."""
+
+    def __init__(self, problems: Sequence[InvalidField]) -> None:
+        shown, size = list[str](), 0
+        for problem in map(str, problems):
+            size += len(problem.encode()) + 1
+            if shown and size > MAX_DETAILS:
+                shown.append(f"and {len(problems) - len(shown)} more")
+                break
+            shown.append(problem)
+        super().__init__("\n".join(shown))
 
 
 class AlreadyThere(Refusal):
@@ -57,6 +74,7 @@ class Busy(Refusal):
 # The first kind that an exception is of counts.
 STATUS: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     InvalidField: grpc.StatusCode.INVALID_ARGUMENT,
+    InvalidFields: grpc.StatusCode.INVALID_ARGUMENT,
     AlreadyThere: grpc.StatusCode.ALREADY_EXISTS,
     NotThere: grpc.StatusCode.NOT_FOUND,
     Overtaken: grpc.StatusCode.ABORTED,

@@ -24,11 +24,12 @@ ABOUT = "mcproxy-about"  # beside it: the field's path, or the kind of value, th
 log = logging.getLogger(__name__)
 
 
-# Calls that make long lists: one runs at a time. Each takes milliseconds of Python, and the hub shares the interpreter
-# with them: it waits for its turn once behind one of them, and many times over behind eight.
+# Calls that make long lists: one runs at a time, of a stream one answer. Each takes milliseconds of Python, and the hub
+# shares the interpreter with them: it waits for its turn once behind one of them, and many times over behind eight.
 LONG = frozenset(
     f"/mc_proxy.v1.ProxyAdminService/{name}"
     for name in (
+        "Export",
         "GetDiff",
         "GetMetrics",
         "ListConnections",
@@ -101,7 +102,8 @@ class Guard(grpc.ServerInterceptor):
                 return
             with _Translated(context, method):
                 self._refuse_early()
-                yield from behaviour(request, context)
+                answers = behaviour(request, context)
+                yield from _in_turns(answers, self._long_turn) if method in LONG else answers
 
         return stream
 
@@ -116,6 +118,16 @@ class Guard(grpc.ServerInterceptor):
                 return behaviour(request, context)
 
         return answer
+
+
+def _in_turns(answers: Iterator[Any], turn: AbstractContextManager[Any]) -> Iterator[Any]:
+    """Make each answer in a turn; a caller that is slow to take one holds up nobody."""
+    while True:
+        with turn:
+            answer = next(answers, None)
+        if answer is None:
+            return
+        yield answer
 
 
 class _Translated:

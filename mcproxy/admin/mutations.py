@@ -1,11 +1,13 @@
 """What each mutation changes, decided against the table that is in force: values in, changes or a refusal out."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from mcproxy.admin.errors import AlreadyThere, InvalidField, NotThere, TooMany
-from mcproxy.change import Change, Key, Value, What, current, listener_key, route_key, rule_key
+from mcproxy.admin.errors import AlreadyThere, InvalidField, InvalidFields, NotThere, TooMany
+from mcproxy.change import Change, Key, Value, What, current, listener_key, route_key, rule_key, towards
 from mcproxy.model import FirewallRule, Listener, Route, RuleKind
+from mcproxy.policy.conflicts import clash
 from mcproxy.table import Table
 
 MAX_LISTENERS = 1_000  # each is a descriptor or two, of the 1,024 that a process has where nobody raised the limit
@@ -89,6 +91,57 @@ def end_rules(rules: Sequence[FirewallRule]) -> Decision:
         return [Change(key, rule, None) for key, rule in keys if current(table, key) == rule]
 
     return decide
+
+
+def apply(wanted: Mapping[Key, Value], places: Mapping[Key, str], *, prune: bool) -> Decision:
+    """Make everything as it is wanted; `places` has where each value is in the request, for what is refused."""
+
+    def decide(table: Table, _now: float) -> list[Change]:
+        if prune and table.listeners and not any(key.what is What.LISTENER for key in wanted):
+            raise InvalidField("options.prune", "would close every address, since the request has no listener")
+        changes = towards(wanted, table, prune=prune)
+        problems = list(_clashes(changes, table, places))
+        if problems:
+            raise InvalidFields(problems)
+        _refuse_too_many(changes, table)
+        return changes
+
+    return decide
+
+
+def _clashes(changes: Sequence[Change], table: Table, places: Mapping[Key, str]) -> Iterator[InvalidField]:
+    """Added listeners whose address the kernel refuses beside another's.
+
+    Also where that other one is to be removed: it is closed after the commit, when the new ones are bound already.
+    """
+    added = [change.key for change in changes if isinstance(change.new, Listener) and change.old is None]
+    by_port: dict[str, list[str]] = {}
+    for addr in [*table.listeners, *(key.name for key in added)]:
+        by_port.setdefault(addr.rpartition(":")[2], []).append(addr)
+    for key in added:
+        others = [addr for addr in by_port[key.name.rpartition(":")[2]] if addr != key.name]
+        if other := clash(key.name, others):
+            remedy = "remove that one first" if other in table.listeners else "remove one of them"
+            yield InvalidField(f"{places[key]}.addr", f"{key.name} and {other} can't both be listened on; {remedy}")
+
+
+def _refuse_too_many(changes: Sequence[Change], table: Table) -> None:
+    """Raise TooMany where there would be more of a kind than may be."""
+    grown = Counter[tuple[What, str]]()
+    for change in changes:
+        scope = change.key.scope if change.key.what is What.ROUTE else ""
+        grown[change.key.what, scope] += (change.new is not None) - (change.old is not None)
+    for (what, scope), growth in grown.items():
+        match what:
+            case What.LISTENER:
+                present, most, kind = len(table.listeners), MAX_LISTENERS, "listeners"
+            case What.ROUTE:
+                routes = table.listeners[scope].routes if scope in table.listeners else ()
+                present, most, kind = len(routes), MAX_ROUTES, f"routes on {scope}"
+            case What.RULE:
+                present, most, kind = len(table.firewall), MAX_RULES, "firewall rules"
+        if growth > 0 and present + growth > most:
+            raise TooMany(f"there would be {present + growth} {kind}; the limit is {most}")
 
 
 def only_listener(table: Table, addr: str) -> str:

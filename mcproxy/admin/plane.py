@@ -254,6 +254,14 @@ class DataPlane(Protocol):
         Returns warnings. Raises RouteRefused.
         """
 
+    def check_routes(
+        self, before: Table, after: Table, changed: Sequence[tuple[str, str]]
+    ) -> tuple[Sequence[RouteProblem], Sequence[str]]:
+        """Judge the files of changed routes, each a listener and a host name, as `check_route` does for one.
+
+        Returns what forbids a change, and the warnings that `after` has and `before` has not.
+        """
+
     def reload_geoip(self) -> GeoipStatus:
         """Reopen the GeoIP database. Raises ValueError where it is broken; the old one stays."""
 

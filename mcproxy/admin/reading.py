@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 
 from mcproxy import __version__
-from mcproxy.admin import convert, metrics, paging
+from mcproxy.admin import bulk, convert, metrics, paging
 from mcproxy.admin.errors import InvalidField
 from mcproxy.admin.explain import explain, firewall_steps
 from mcproxy.admin.mutations import only_listener
@@ -173,6 +173,12 @@ class Reading:
         selection = self._selection(request.filter, request.refused)
         for batch in self.watchers.watch(context, selection.takes_event):
             yield pb.WatchConnectionsResponse(events=map(convert.event_out, batch))
+
+    def Export(self, request: pb.ExportRequest, context: grpc.ServicerContext) -> Iterator[pb.ExportResponse]:
+        """Everything of the table in force."""
+        table = self.writer.table
+        for values in bulk.exported(table):
+            yield pb.ExportResponse(generation=table.generation, values=values)
 
     def ListRevisions(
         self,

@@ -1,8 +1,9 @@
 """The service: every call of proto/mc_proxy/v1/admin.proto, put together from those that look and those that change."""
 
+import threading
 from collections.abc import Callable
 
-from mcproxy.admin.changing import Changing
+from mcproxy.admin.applying import Applying
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.admin.plane import DataPlane
 from mcproxy.admin.reading import Reading
@@ -11,7 +12,7 @@ from mcproxy.admin.writer import Writer
 from mcproxy.store.diff import Seed
 
 
-class Service(Reading, Changing, pb_grpc.ProxyAdminServiceServicer):
+class Service(Reading, Applying, pb_grpc.ProxyAdminServiceServicer):
     """What gRPC calls, in its own native threads."""
 
     def __init__(self, writer: Writer, plane: DataPlane, watchers: Watchers, read_seed: Callable[[], Seed]) -> None:
@@ -20,6 +21,7 @@ class Service(Reading, Changing, pb_grpc.ProxyAdminServiceServicer):
         self.plane = plane
         self.watchers = watchers
         self.read_seed = read_seed
+        self.one_apply = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Service {self.writer}>"

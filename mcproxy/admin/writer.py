@@ -64,10 +64,15 @@ class Writer:
         finally:
             self._lock.release()
 
+    def plan(self, decide: Decision, expected: int = 0) -> Outcome:
+        """Decide, and leave everything as it is: the generation in force, and what would change. Raises Refusal."""
+        table = self.table
+        _refuse_overtaken(table, expected)
+        return Outcome(table.generation, decide(table, self.clock()))
+
     def _mutate(self, who: str, action: str, decide: Decision, expected: int) -> Outcome:
         table = self.table
-        if expected and expected != table.generation:
-            raise Overtaken(f"the generation is {table.generation}, not {expected}: look at the change and decide anew")
+        _refuse_overtaken(table, expected)
         now = self.clock()
         changes = decide(table, now)
         if not changes:
@@ -131,6 +136,11 @@ class Writer:
             self._plane.close_listener(addr)
         except PlaneBusy:
             log.warning("the hub was too busy to close %s; it takes no connection any more", addr)
+
+
+def _refuse_overtaken(table: Table, expected: int) -> None:
+    if expected and expected != table.generation:
+        raise Overtaken(f"the generation is {table.generation}, not {expected}: look at the change and decide again")
 
 
 def _opened(changes: Sequence[Change]) -> list[Listener]:

@@ -4,7 +4,7 @@ It looks at the document as it was read, not at what became of it, so that confl
 else that is wrong. What does not parse conflicts with nothing; it is told elsewhere.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from mcproxy.wire import address
@@ -19,7 +19,7 @@ def find(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
             others = by_port.setdefault(address.split_host_port(addr)[1], {})
             if addr in others:
                 yield f"listeners[{i}].addr", f"{addr} is also listeners[{others[addr]}]"
-            elif other := _clash(addr, others):
+            elif other := clash(addr, others):
                 message = f"{addr} and {other} (listeners[{others[other]}]) can't both be listened on"
                 yield f"listeners[{i}].addr", message
             others.setdefault(addr, i)
@@ -44,7 +44,7 @@ def _parsed(parse: Callable[[str], str], text: object) -> str:
         return ""
 
 
-def _clash(addr: str, others: Mapping[str, int]) -> str | None:
+def clash(addr: str, others: Collection[str]) -> str | None:
     """Which of the others, of the same port, the kernel would refuse beside it: an unspecified address takes all."""
     host, port = address.split_host_port(addr)
     if not port:

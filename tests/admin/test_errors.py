@@ -42,3 +42,12 @@ def test_a_bad_field_is_named_first() -> None:
 )
 def test_an_address_that_can_not_be_had_has_the_words_of_the_start(error: OSError, words: str) -> None:
     assert errors.bind_failure(":443", error) == f"can't listen on :443: {words}"
+
+
+def test_many_problems_are_a_line_each_and_have_a_bound() -> None:
+    few = [errors.InvalidField(f"routes[{i}].backend", "has no port") for i in range(3)]
+    assert str(errors.InvalidFields(few)).splitlines() == [str(each) for each in few]
+    many = str(errors.InvalidFields(few * 100))
+    assert len(many) < errors.MAX_DETAILS + 100
+    assert many.endswith(" more")
+    assert len(many.splitlines()) - 1 + int(many.split()[-2]) == 300

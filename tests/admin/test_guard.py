@@ -222,6 +222,24 @@ def test_long_lists_are_made_one_at_a_time() -> None:
     assert sorted(inside) == sorted([*LISTS, "GetStatus"])
 
 
+def test_a_long_stream_has_a_turn_for_each_answer_and_none_between() -> None:
+    guard, turns = Guard(), list[bool]()
+    guard.open()
+    lock = threading.Lock()
+    guard._long_turn = lock
+
+    def export(_request: bytes, _context: object) -> Iterator[bytes]:
+        for _ in range(3):
+            turns.append(lock.locked())
+            yield b"x"
+
+    details = SimpleNamespace(method="/mc_proxy.v1.ProxyAdminService/Export")
+    handler = guard.intercept_service(lambda _: grpc.unary_stream_rpc_method_handler(export), details)
+    between = [lock.locked() for _ in handler.unary_stream(b"", SimpleNamespace(add_callback=lambda _: True))]
+    assert turns == [True] * 3
+    assert between == [False] * 3
+
+
 def test_every_long_call_is_one_of_the_proto() -> None:
     methods = pb.DESCRIPTOR.services_by_name["ProxyAdminService"].methods_by_name
     names = {f"/mc_proxy.v1.ProxyAdminService/{name}" for name in methods}

@@ -242,3 +242,13 @@ def _taken(watcher: Any) -> bool:
     while watcher.waiting and time.monotonic() < end:
         time.sleep(0.005)
     return not watcher.waiting
+
+
+def test_everything_is_exported_of_one_generation(control: Control) -> None:
+    parts = list(control.stub.Export(pb.ExportRequest(), timeout=DEADLINE))
+    assert {each.generation for each in parts} == {1}
+    assert [each.addr for part in parts for each in part.values.listeners] == [":443"]
+    assert [each.route.hostname for part in parts for each in part.values.routes] == [
+        "git.example.org", "www.example.org"
+    ]  # fmt: skip
+    assert [each.value for part in parts for each in part.values.rules] == ["192.0.2.1", "198.51.100.0/24"]

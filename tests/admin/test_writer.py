@@ -53,6 +53,14 @@ def test_durable_then_visible_then_known_to_the_data_plane(setting: Setting) -> 
     assert (revision.who, revision.action, revision.at) == ("uid:7", "route.add", 5000.0)
 
 
+def test_a_plan_changes_nothing(setting: Setting) -> None:
+    planned = setting.writer.plan(ADD, expected=1)
+    assert (planned.generation, [str(each.key) for each in planned.changes]) == (1, ["listener :8443"])
+    with pytest.raises(Overtaken, match="the generation is 1, not 2"):
+        setting.writer.plan(ADD, expected=2)
+    setting.unchanged()
+
+
 def test_a_listener_is_bound_before_the_commit_and_accepts_after_it(setting: Setting) -> None:
     setting.writer.mutate("test", "listener.add", ADD)
     assert [name for name, *_ in setting.plane.calls] == ["bind_listener", "publish", "start_listener"]

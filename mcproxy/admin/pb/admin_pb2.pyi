@@ -588,6 +588,60 @@ class Step(_message.Message):
     detail: str
     def __init__(self, name: _Optional[str] = ..., passed: _Optional[bool] = ..., detail: _Optional[str] = ...) -> None: ...
 
+class Values(_message.Message):
+    __slots__ = ("listeners", "routes", "rules")
+    LISTENERS_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    listeners: _containers.RepeatedCompositeFieldContainer[Listener]
+    routes: _containers.RepeatedCompositeFieldContainer[ListedRoute]
+    rules: _containers.RepeatedCompositeFieldContainer[FirewallRule]
+    def __init__(self, listeners: _Optional[_Iterable[_Union[Listener, _Mapping]]] = ..., routes: _Optional[_Iterable[_Union[ListedRoute, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[FirewallRule, _Mapping]]] = ...) -> None: ...
+
+class ExportRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ExportResponse(_message.Message):
+    __slots__ = ("generation", "values")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    values: Values
+    def __init__(self, generation: _Optional[int] = ..., values: _Optional[_Union[Values, _Mapping]] = ...) -> None: ...
+
+class ApplyRequest(_message.Message):
+    __slots__ = ("options", "values")
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    options: ApplyOptions
+    values: Values
+    def __init__(self, options: _Optional[_Union[ApplyOptions, _Mapping]] = ..., values: _Optional[_Union[Values, _Mapping]] = ...) -> None: ...
+
+class ApplyOptions(_message.Message):
+    __slots__ = ("values", "dry_run", "prune", "expected_generation")
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    PRUNE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    values: int
+    dry_run: bool
+    prune: bool
+    expected_generation: int
+    def __init__(self, values: _Optional[int] = ..., dry_run: _Optional[bool] = ..., prune: _Optional[bool] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+
+class ApplyResponse(_message.Message):
+    __slots__ = ("generation", "total", "warnings", "changes")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    total: int
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    changes: _containers.RepeatedCompositeFieldContainer[Change]
+    def __init__(self, generation: _Optional[int] = ..., total: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ...) -> None: ...
+
 class ListRevisionsRequest(_message.Message):
     __slots__ = ("what", "listener", "name", "page_size", "page_token")
     WHAT_FIELD_NUMBER: _ClassVar[int]

@@ -130,6 +130,16 @@ class ProxyAdminServiceStub:
                 request_serializer=mc__proxy_dot_v1_dot_admin__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.Export = channel.unary_stream(
+                '/mc_proxy.v1.ProxyAdminService/Export',
+                request_serializer=mc__proxy_dot_v1_dot_admin__pb2.ExportRequest.SerializeToString,
+                response_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ExportResponse.FromString,
+                _registered_method=True)
+        self.Apply = channel.stream_stream(
+                '/mc_proxy.v1.ProxyAdminService/Apply',
+                request_serializer=mc__proxy_dot_v1_dot_admin__pb2.ApplyRequest.SerializeToString,
+                response_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ApplyResponse.FromString,
+                _registered_method=True)
         self.ListRevisions = channel.unary_unary(
                 '/mc_proxy.v1.ProxyAdminService/ListRevisions',
                 request_serializer=mc__proxy_dot_v1_dot_admin__pb2.ListRevisionsRequest.SerializeToString,
@@ -301,6 +311,21 @@ class ProxyAdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Export(self, request, context):
+        """Every listener, route and rule of one generation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Apply(self, request_iterator, context):
+        """Makes listeners, routes and permanent rules what the request says, all in one mutation; applying the same again
+        changes nothing. FAILED_PRECONDITION where an address can't be bound: nothing has changed then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRevisions(self, request, context):
         """The revisions, newest first.
         """
@@ -453,6 +478,16 @@ def add_ProxyAdminServiceServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ExplainRequest.FromString,
                     response_serializer=mc__proxy_dot_v1_dot_admin__pb2.ExplainResponse.SerializeToString,
+            ),
+            'Export': grpc.unary_stream_rpc_method_handler(
+                    servicer.Export,
+                    request_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ExportRequest.FromString,
+                    response_serializer=mc__proxy_dot_v1_dot_admin__pb2.ExportResponse.SerializeToString,
+            ),
+            'Apply': grpc.stream_stream_rpc_method_handler(
+                    servicer.Apply,
+                    request_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ApplyRequest.FromString,
+                    response_serializer=mc__proxy_dot_v1_dot_admin__pb2.ApplyResponse.SerializeToString,
             ),
             'ListRevisions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRevisions,
@@ -1009,6 +1044,60 @@ class ProxyAdminService:
             '/mc_proxy.v1.ProxyAdminService/Explain',
             mc__proxy_dot_v1_dot_admin__pb2.ExplainRequest.SerializeToString,
             mc__proxy_dot_v1_dot_admin__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mc_proxy.v1.ProxyAdminService/Export',
+            mc__proxy_dot_v1_dot_admin__pb2.ExportRequest.SerializeToString,
+            mc__proxy_dot_v1_dot_admin__pb2.ExportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Apply(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/mc_proxy.v1.ProxyAdminService/Apply',
+            mc__proxy_dot_v1_dot_admin__pb2.ApplyRequest.SerializeToString,
+            mc__proxy_dot_v1_dot_admin__pb2.ApplyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,89 @@
+"""Apply: listeners, routes and rules become what a request says, in one mutation.
+
+What can be refused is looked at before the writer's turn: what the request says of itself, then the files of the routes
+that are new or changed. Then the decision is made once more, on the table that is in force at that moment.
+"""
+
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+
+import grpc
+
+from mcproxy.admin import bulk, convert, mutations
+from mcproxy.admin.changing import NO_GEOIP, Changing
+from mcproxy.admin.errors import InvalidField, InvalidFields, TooMany, Unready
+from mcproxy.admin.paging import PAGE
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.admin.writer import Outcome
+from mcproxy.change import Change, What, next_table, route_key
+from mcproxy.model import FirewallRule, Route, RuleKind
+
+RECEIVING = 60.0  # seconds for all messages of a request to come: another apply has to wait for them
+MAX_WARNINGS = 50  # in one answer; one more says how many there are beside
+
+
+class Applying(Changing):
+    """Part of the service."""
+
+    one_apply: threading.Lock  # held by the one that is received and decided on: each may take 250 MB
+
+    def Apply(self, requests: Iterator[pb.ApplyRequest], context: grpc.ServicerContext) -> Iterator[pb.ApplyResponse]:
+        """Make everything what the request says."""
+        if not self.one_apply.acquire(blocking=False):
+            raise TooMany("another apply is under way: try again when it has ended")
+        try:
+            request = self._received(requests, context)
+            outcome, warnings = self._apply(request, context)
+        finally:
+            self.one_apply.release()
+        changes, generation, total = iter(outcome.changes), outcome.generation, len(outcome.changes)
+        yield pb.ApplyResponse(
+            generation=generation, total=total, warnings=warnings, changes=map(convert.change_out, _page(changes))
+        )
+        while page := _page(changes):
+            yield pb.ApplyResponse(generation=generation, total=total, changes=map(convert.change_out, page))
+
+    def _received(self, requests: Iterator[pb.ApplyRequest], context: grpc.ServicerContext) -> bulk.Request:
+        too_slow = threading.Timer(RECEIVING, context.cancel)
+        too_slow.start()
+        try:
+            return bulk.received(requests)
+        finally:
+            too_slow.cancel()
+
+    def _apply(self, request: bulk.Request, context: grpc.ServicerContext) -> tuple[Outcome, Sequence[str]]:
+        options = request.options
+        decide = mutations.apply(request.values, request.places, prune=options.prune)
+        planned = self.writer.plan(decide, options.expected_generation)
+        if any(_is_country(change) for change in planned.changes) and not self.plane.status().geoip.path:
+            raise Unready(NO_GEOIP)
+        warnings = self._judged(request, planned.changes)
+        if options.dry_run or not planned.changes:
+            return planned, warnings
+        return self._mutate(context, "apply", decide, options.expected_generation), warnings
+
+    def _judged(self, request: bulk.Request, changes: Sequence[Change]) -> Sequence[str]:
+        """Judge the files of the routes that are new or changed. Returns warnings. Raises InvalidFields."""
+        before = self.writer.table
+        after = next_table(before, [each for each in changes if each.key.what is not What.RULE], before.generation + 1)
+        changed = [each.key for each in changes if isinstance(each.new, Route)]
+        problems, warnings = self.plane.check_routes(before, after, [(key.scope, key.name) for key in changed])
+        if problems:
+            places = [request.places[route_key(each.listener, each.hostname)] for each in problems]
+            raise InvalidFields(
+                [
+                    InvalidField(f"{place}.{each.key}", each.message)
+                    for place, each in zip(places, problems, strict=True)
+                ]
+            )
+        more = len(warnings) - MAX_WARNINGS
+        return [*warnings[:MAX_WARNINGS], f"and {more} more warnings"] if more > 0 else warnings
+
+
+def _is_country(change: Change) -> bool:
+    return isinstance(change.new, FirewallRule) and change.new.kind is RuleKind.COUNTRY
+
+
+def _page(changes: Iterator[Change]) -> list[Change]:
+    return list(itertools.islice(changes, PAGE))
