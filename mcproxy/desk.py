@@ -38,7 +38,6 @@ from mcproxy.net.door import Door
 from mcproxy.net.session import Cut, Session
 from mcproxy.net.worker import Worker
 from mcproxy.policy.firewall import Firewall
-from mcproxy.stats import Tally
 from mcproxy.table import ListenerTable, Table
 
 CUT_BATCH = 64  # sessions cut in one turn of the hub: each closes two sockets and writes a line, some 50 us
@@ -105,7 +104,7 @@ class HubPlane:
             self.state,
             self._shared.stats.started,
             [
-                _listener_status(addr, tally, addr in accepting)
+                ListenerStatus(addr, addr in accepting, tally.read())
                 for addr, tally in list(self._shared.stats.listeners.items())
                 if addr in listeners or tally.open
             ],
@@ -126,7 +125,7 @@ class HubPlane:
         """Routes that have had a connection, and are there or have one still."""
         listeners = self._shared.live.table.listeners
         return [
-            _route_counters(addr, name, tally)
+            RouteCounters(addr, name, tally.read())
             for (addr, name), tally in list(self._shared.stats.routes.items())
             if tally.open or (addr in listeners and name in listeners[addr].routes)
         ]
@@ -300,29 +299,6 @@ def _surveyed(
     routes = compiled.routes if compiled else {}
     few = len(routes) <= MAX_SURVEYED
     return judge.survey(routes.values() if few else [routes[name] for name in names if name in routes], now)
-
-
-def _sum(tally: Tally) -> int:
-    return sum(list(tally.refused.values()))
-
-
-def _route_counters(addr: str, name: str, tally: Tally) -> RouteCounters:
-    return RouteCounters(
-        addr, name, tally.open, tally.total, _sum(tally), tally.bytes_up, tally.bytes_down,
-        _requests(tally), tally.durations.read(), tally.dials.read(),
-    )  # fmt: skip
-
-
-def _requests(tally: Tally) -> dict[str, int]:
-    return {f"{first}xx" if first else "none": count for first, count in dict(tally.answers).items()}
-
-
-def _listener_status(addr: str, tally: Tally, accepting: bool) -> ListenerStatus:
-    refused, ended = dict(tally.refused), dict(tally.ends)
-    return ListenerStatus(
-        addr, accepting, tally.open, tally.total, refused, ended, tally.bytes_up, tally.bytes_down,
-        _requests(tally), tally.durations.read(), tally.dials.read(),
-    )  # fmt: skip
 
 
 def _info(connection: Connection, state: str) -> ConnectionInfo:

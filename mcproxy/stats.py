@@ -7,7 +7,8 @@ bounded by what is configured (listeners, routes, reasons), never by what client
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mcproxy.model import Connection, End, Exchanges, Reason
@@ -33,6 +34,42 @@ class Distribution(NamedTuple):
     def empty(cls, bounds: Sequence[float]) -> "Distribution":
         """Before anything was observed."""
         return cls(bounds, (0,) * (len(bounds) + 1), 0.0)
+
+    def plus(self, other: "Distribution") -> "Distribution":
+        """What both observed; they have the same bounds."""
+        counts = tuple(mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True))
+        return Distribution(self.bounds, counts, self.total + other.total)
+
+
+NO_DURATIONS, NO_DIALS, NO_LAGS = (Distribution.empty(bounds) for bounds in (DURATIONS, DIALS, LAGS))
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What was counted of a listener or a route up to one moment. Those of several add up."""
+
+    connections: int = 0  # open at that moment
+    accepted: int = 0
+    refused: Mapping[Reason, int] = field(default_factory=dict)
+    ended: Mapping[End, int] = field(default_factory=dict)
+    received: int = 0  # bytes from clients
+    sent: int = 0  # bytes to clients
+    requests: Mapping[str, int] = field(default_factory=dict)  # l7, by status class, such as "2xx"; "none": no answer
+    durations: Distribution = NO_DURATIONS
+    dials: Distribution = NO_DIALS
+
+    def __add__(self, other: "Counters") -> "Counters":
+        return Counters(
+            self.connections + other.connections,
+            self.accepted + other.accepted,
+            Counter(self.refused) + Counter(other.refused),
+            Counter(self.ended) + Counter(other.ended),
+            self.received + other.received,
+            self.sent + other.sent,
+            Counter(self.requests) + Counter(other.requests),
+            self.durations.plus(other.durations),
+            self.dials.plus(other.dials),
+        )
 
 
 class Histogram:
@@ -77,6 +114,21 @@ class Tally:
 
     def __repr__(self) -> str:
         return f"<Tally total={self.total} open={self.open} refused={self.refused.total()}>"
+
+    def read(self) -> Counters:
+        """What it holds now. Any thread may ask."""
+        answers = dict(self.answers)
+        return Counters(
+            self.open,
+            self.total,
+            dict(self.refused),
+            dict(self.ends),
+            self.bytes_up,
+            self.bytes_down,
+            {f"{first}xx" if first else "none": count for first, count in answers.items()},
+            self.durations.read(),
+            self.dials.read(),
+        )
 
     def begin(self) -> None:
         """Count a connection that has just come."""

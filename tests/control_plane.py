@@ -1,7 +1,7 @@
 """A control plane with a data plane that only remembers: for the tests of admin and cli."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from mcproxy.admin.writer import Writer
 from mcproxy.config import GrpcSection
 from mcproxy.model import Backend, FirewallRule, Listener, Reason, Route, RuleKind
 from mcproxy.policy.networks import unpack
+from mcproxy.stats import Counters
 from mcproxy.store.diff import Seed
 from mcproxy.store.store import Pair, Store
 from mcproxy.table import Table
@@ -46,6 +47,15 @@ def route(hostname: str, backend: str = "127.0.0.1:3000") -> Route:
 
 SEED: list[Pair] = [(Listener(":443"), [route("git.example.org"), route("www.example.org", "127.0.0.1:3001")])]
 RULES = [FirewallRule(RuleKind.IP, "192.0.2.1"), FirewallRule(RuleKind.CIDR, "198.51.100.0/24")]
+
+
+def counted(
+    connections: int, accepted: int, refused: int = 0, received: int = 0, sent: int = 0,
+    requests: Mapping[str, int] | None = None,
+) -> Counters:  # fmt: skip
+    """Counters of a route."""
+    refusals = {Reason.ROUTE_UNKNOWN: refused} if refused else {}
+    return Counters(connections, accepted, refusals, {}, received, sent, requests or {})
 
 
 @dataclass
@@ -95,7 +105,8 @@ class FakePlane:
     def status(self) -> PlaneStatus:
         self._called("status")
         listeners = [
-            ListenerStatus(addr, True, 1, 5, {Reason.BLOCKED_IP: 2}, {}, 10, 20) for addr in sorted(self.accepting)
+            ListenerStatus(addr, True, Counters(1, 5, {Reason.BLOCKED_IP: 2}, {}, 10, 20))
+            for addr in sorted(self.accepting)
         ]
         return PlaneStatus(
             self.state, 1000.0, listeners, self.certificates, self.geoip, self.level, problems=self.problems

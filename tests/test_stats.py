@@ -1,7 +1,7 @@
 """Counting: what is open, what has ended and how; what is gone is forgotten."""
 
 from mcproxy.model import Connection, End, Reason
-from mcproxy.stats import DIALS, DURATIONS, LAGS, Account, Histogram, Stats
+from mcproxy.stats import DIALS, DURATIONS, LAGS, Account, Counters, Histogram, Stats
 from tests.test_lines import answered, ended
 
 
@@ -16,6 +16,29 @@ def test_a_tally_counts_the_life_of_connections() -> None:
     assert tally.refused == {Reason.SNI_MISSING: 1}
     assert tally.ends == {End.CLOSED: 1, End.REFUSED: 1}
     assert repr(tally) == "<Tally total=3 open=1 refused=1>"
+
+
+def test_what_was_counted_adds_up_and_stays_as_it_was() -> None:
+    """Counters of several workers, or of the routes that have no series of their own, are shown as one."""
+    stats = Stats()
+    first, second = stats.listener(":443"), stats.listener(":444")
+    for tally in (first, second, second):
+        tally.begin()
+    first.end(ended(duration=0.7, bytes_up=10, bytes_down=20))
+    second.end(ended(duration=0.001, reason=Reason.SNI_MISSING, end=End.REFUSED, bytes_up=1, bytes_down=2))
+    second.dials.observe(0.01)
+    stats.requests(":443", "a.test")([answered(status=200), answered(status=0)])
+    before = first.read()
+    both = sum((each.read() for each in (first, second)), Counters())
+    assert (both.connections, both.accepted, both.received, both.sent) == (1, 3, 11, 22)
+    assert both.refused == {Reason.SNI_MISSING: 1}
+    assert both.ended == {End.CLOSED: 1, End.REFUSED: 1}
+    assert both.requests == {"2xx": 1, "none": 1}
+    assert (sum(both.durations.counts), round(both.durations.total, 6)) == (2, 0.701)
+    assert sum(both.dials.counts) == 1
+    first.begin()
+    assert before.accepted == 1
+    assert first.read().accepted == 2
 
 
 def test_the_same_key_has_the_same_tally() -> None:

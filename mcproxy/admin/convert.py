@@ -203,31 +203,33 @@ def revision_out(value: Revision) -> pb.Revision:
 
 def listener_status_out(value: PlaneListener, routes: int) -> pb.ListenerStatus:
     """A listener's counters."""
+    counted = value.counters
     return pb.ListenerStatus(
         addr=value.addr,
         accepting=value.accepting,
         routes=routes,
-        connections=value.connections,
-        accepted=value.accepted,
-        refused=sum(value.refused.values()),
-        refused_by_reason={str(reason): count for reason, count in value.refused.items()},
-        ended={str(end): count for end, count in value.ended.items()},
-        received_bytes=value.received,
-        sent_bytes=value.sent,
+        connections=counted.connections,
+        accepted=counted.accepted,
+        refused=sum(counted.refused.values()),
+        refused_by_reason={str(reason): count for reason, count in counted.refused.items()},
+        ended={str(end): count for end, count in counted.ended.items()},
+        received_bytes=counted.received,
+        sent_bytes=counted.sent,
     )
 
 
 def route_counters_out(value: PlaneRoute) -> pb.RouteCounters:
     """A route's counters."""
+    counted = value.counters
     return pb.RouteCounters(
         listener=value.listener,
         hostname=value.hostname,
-        connections=value.connections,
-        accepted=value.accepted,
-        refused=value.refused,
-        received_bytes=value.received,
-        sent_bytes=value.sent,
-        requests=value.requests,
+        connections=counted.connections,
+        accepted=counted.accepted,
+        refused=sum(counted.refused.values()),
+        received_bytes=counted.received,
+        sent_bytes=counted.sent,
+        requests=counted.requests,
     )
 
 

@@ -5,7 +5,6 @@ is made for one answer: the numbers live where they are counted, and are read wh
 with mcproxy_, those of the process too, since node_exporter's textfile collector has a process_ of its own.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -24,7 +23,7 @@ from mcproxy import __version__
 from mcproxy.admin.plane import ListenerStatus, PlaneStatus, RouteCounters
 from mcproxy.model import Reason, RuleKind
 from mcproxy.policy.firewall import REASONS
-from mcproxy.stats import Distribution
+from mcproxy.stats import Counters, Distribution
 from mcproxy.table import Table
 
 # Routes with series of their own, those with the most connections; the others together are hostname="(other)". A
@@ -81,7 +80,7 @@ def _server(status: PlaneStatus, table: Table, own: Own) -> Iterator[Metric]:
     }
     for kind, count in held.items():
         rules.add_metric([kind], count)
-        hits.add_metric([kind], sum(each.refused.get(REASONS[kind], 0) for each in status.listeners))
+        hits.add_metric([kind], sum(each.counters.refused.get(REASONS[kind], 0) for each in status.listeners))
     yield rules
     yield hits
     yield _gauge("watchers", "Open streams of connection events.", own.watchers)
@@ -131,26 +130,26 @@ def _listeners(listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
     moved = _counter("bytes", "Bytes received from clients and sent to them.", [*_LISTENER, "direction"])
     requests = _counter("requests", "Requests answered, by status class.", [*_LISTENER, "class"])
     for each in listeners:
-        opened.add_metric([each.addr], each.connections)
-        accepted.add_metric([each.addr], each.accepted)
-        routed = sum(each.ended.values()) - sum(each.refused.values())
+        opened.add_metric([each.addr], each.counters.connections)
+        accepted.add_metric([each.addr], each.counters.accepted)
+        routed = sum(each.counters.ended.values()) - sum(each.counters.refused.values())
         finished.add_metric([each.addr, "routed", Reason.OK], max(0, routed))
-        for reason, count in each.refused.items():
+        for reason, count in each.counters.refused.items():
             finished.add_metric([each.addr, "refused", reason], count)
-        for end, count in each.ended.items():
+        for end, count in each.counters.ended.items():
             ended.add_metric([each.addr, end], count)
-        moved.add_metric([each.addr, "received"], each.received)
-        moved.add_metric([each.addr, "sent"], each.sent)
-        for status_class, count in each.requests.items():
+        moved.add_metric([each.addr, "received"], each.counters.received)
+        moved.add_metric([each.addr, "sent"], each.counters.sent)
+        for status_class, count in each.counters.requests.items():
             requests.add_metric([each.addr, status_class], count)
     yield from (opened, accepted, finished, ended, moved, requests)
 
 
 def _listener_histograms(listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
     rows = [([each.addr], each) for each in listeners]
-    lasted = [(at, each.durations) for at, each in rows]
+    lasted = [(at, each.counters.durations) for at, each in rows]
     yield _histogram("connection_duration_seconds", "How long connections lasted.", _LISTENER, lasted)
-    dialled = [(at, each.dials) for at, each in rows]
+    dialled = [(at, each.counters.dials) for at, each in rows]
     yield _histogram("dial_duration_seconds", "How long connecting to backends took.", _LISTENER, dialled)
 
 
@@ -162,38 +161,27 @@ def _routes(routes: Iterable[RouteCounters]) -> Iterator[Metric]:
     requests = _counter("route_requests", "Requests of a route answered, by status class.", [*_ROUTE, "class"])
     for each in routes:
         at = [each.listener, each.hostname]
-        opened.add_metric(at, each.connections)
-        accepted.add_metric(at, each.accepted)
-        refused.add_metric(at, each.refused)
-        moved.add_metric([*at, "received"], each.received)
-        moved.add_metric([*at, "sent"], each.sent)
-        for status_class, count in each.requests.items():
+        opened.add_metric(at, each.counters.connections)
+        accepted.add_metric(at, each.counters.accepted)
+        refused.add_metric(at, sum(each.counters.refused.values()))
+        moved.add_metric([*at, "received"], each.counters.received)
+        moved.add_metric([*at, "sent"], each.counters.sent)
+        for status_class, count in each.counters.requests.items():
             requests.add_metric([*at, status_class], count)
     yield from (opened, accepted, refused, moved, requests)
 
 
 def _route_histograms(routes: Iterable[RouteCounters]) -> Iterator[Metric]:
     rows = [([each.listener, each.hostname], each) for each in routes if each.listener]
-    lasted = [(at, each.durations) for at, each in rows]
+    lasted = [(at, each.counters.durations) for at, each in rows]
     yield _histogram("route_connection_duration_seconds", "How long connections of a route lasted.", _ROUTE, lasted)
-    dialled = [(at, each.dials) for at, each in rows]
+    dialled = [(at, each.counters.dials) for at, each in rows]
     yield _histogram("route_dial_duration_seconds", "How long connecting to a route's backend took.", _ROUTE, dialled)
 
 
 def _shown(routes: Sequence[RouteCounters]) -> list[RouteCounters]:
-    busiest = sorted(routes, key=lambda each: (-each.accepted, each.listener, each.hostname))
+    busiest = sorted(routes, key=lambda each: (-each.counters.accepted, each.listener, each.hostname))
     shown, rest = busiest[:MAX_ROUTES], busiest[MAX_ROUTES:]
     if rest:
-        shown.append(
-            RouteCounters(
-                listener="",
-                hostname="(other)",
-                connections=sum(each.connections for each in rest),
-                accepted=sum(each.accepted for each in rest),
-                refused=sum(each.refused for each in rest),
-                received=sum(each.received for each in rest),
-                sent=sum(each.sent for each in rest),
-                requests=sum((Counter(each.requests) for each in rest), Counter[str]()),
-            )
-        )
+        shown.append(RouteCounters("", "(other)", sum((each.counters for each in rest), Counters())))
     return shown

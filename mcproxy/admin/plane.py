@@ -9,17 +9,17 @@ behind: `bind_listener` takes the address before the commit and accepts nobody, 
 that names the listener is published. `close_listener` ends either.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from mcproxy.model import End, FirewallRule, Listener, Mode, Reason, Route
 from mcproxy.policy.networks import Networks, pack
-from mcproxy.stats import DIALS, DURATIONS, LAGS, Distribution
+from mcproxy.stats import NO_LAGS, Counters, Distribution
 from mcproxy.table import Table
 
-NO_DURATIONS, NO_DIALS, NO_LAGS = (Distribution.empty(bounds) for bounds in (DURATIONS, DIALS, LAGS))
+NOTHING_COUNTED = Counters()
 
 
 class PlaneBusy(Exception):
@@ -48,35 +48,20 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ListenerStatus:
-    """Counters of one listener since the start, and what is open now."""
+    """One listener since the start."""
 
     addr: str
     accepting: bool = True
-    connections: int = 0  # open now
-    accepted: int = 0
-    refused: Mapping[Reason, int] = field(default_factory=dict)
-    ended: Mapping[End, int] = field(default_factory=dict)
-    received: int = 0  # bytes from clients
-    sent: int = 0  # bytes to clients
-    requests: Mapping[str, int] = field(default_factory=dict)  # l7, by status class, such as "2xx"
-    durations: Distribution = NO_DURATIONS
-    dials: Distribution = NO_DIALS
+    counters: Counters = NOTHING_COUNTED
 
 
 @dataclass(frozen=True, slots=True)
 class RouteCounters:
-    """Counters of one route since the start, and what is open now."""
+    """One route since the start: connections that asked for it, and those of them that were refused."""
 
     listener: str
     hostname: str
-    connections: int = 0  # open now
-    accepted: int = 0  # connections that asked for it
-    refused: int = 0  # of these, how many did not reach the backend
-    received: int = 0
-    sent: int = 0
-    requests: Mapping[str, int] = field(default_factory=dict)  # l7, by status class, such as "2xx"
-    durations: Distribution = NO_DURATIONS
-    dials: Distribution = NO_DIALS
+    counters: Counters = NOTHING_COUNTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from mcproxy.admin.plane import (
     State,
 )
 from mcproxy.model import End, Reason
-from mcproxy.stats import DIALS, DURATIONS, LAGS, Histogram
+from mcproxy.stats import DIALS, DURATIONS, LAGS, Counters, Histogram
 from mcproxy.table import Table
-from tests.control_plane import RULES, SEED
+from tests.control_plane import RULES, SEED, counted
 
 
 def observed(bounds: tuple[float, ...], *values: float) -> Histogram:
@@ -29,8 +29,10 @@ def observed(bounds: tuple[float, ...], *values: float) -> Histogram:
 
 
 LISTENER = ListenerStatus(
-    ":443", True, 2, 10, {Reason.BLOCKED_IP: 3, Reason.ROUTE_UNKNOWN: 1}, {End.CLOSED: 5, End.REFUSED: 4}, 100, 2**53,
-    {"2xx": 7}, observed(DURATIONS, 0.01, 2.0).read(), observed(DIALS, 0.0007).read(),
+    ":443", True, Counters(
+        2, 10, {Reason.BLOCKED_IP: 3, Reason.ROUTE_UNKNOWN: 1}, {End.CLOSED: 5, End.REFUSED: 4}, 100, 2**53,
+        {"2xx": 7}, observed(DURATIONS, 0.01, 2.0).read(), observed(DIALS, 0.0007).read(),
+    ),
 )  # fmt: skip
 STATUS = PlaneStatus(
     State.DRAINING,
@@ -62,13 +64,13 @@ def samples(text: str) -> dict[str, float]:
 
 
 def test_promtool_finds_nothing_wrong() -> None:
-    text = rendered(RouteCounters(":443", 'we"ird\\name\n', 1, 2, 0, 3, 4))
+    text = rendered(RouteCounters(":443", 'we"ird\\name\n', counted(1, 2, 0, 3, 4)))
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_the_numbers() -> None:
-    found = samples(rendered(RouteCounters(":443", "git.example.org", 1, 2, 1, 3, 4, {"5xx": 6})))
+    found = samples(rendered(RouteCounters(":443", "git.example.org", counted(1, 2, 1, 3, 4, {"5xx": 6}))))
     expected = {
         f'mcproxy_info{{version="{__version__}"}}': 1,
         "mcproxy_start_time_seconds": 1000.5,
@@ -112,7 +114,7 @@ def test_the_numbers() -> None:
 
 def test_series_have_a_bound_and_the_rest_is_summed_up() -> None:
     many = [
-        RouteCounters(":443", f"h{i}.example.org", 1, i, 1, 2, 3, requests={"2xx": 2, "5xx": i % 2})
+        RouteCounters(":443", f"h{i}.example.org", counted(1, i, 1, 2, 3, requests={"2xx": 2, "5xx": i % 2}))
         for i in range(metrics.MAX_ROUTES + 10)
     ]
     found = samples(rendered(*many))
@@ -131,7 +133,10 @@ def test_series_have_a_bound_and_the_rest_is_summed_up() -> None:
 
 def test_the_largest_answer_is_affordable() -> None:
     """Its 10,000 lines are made in a native thread, which takes the interpreter away from the hub."""
-    many = [RouteCounters(":443", f"h{i}.example.org", 1, i, 1, 2, 3, {"2xx": 1}) for i in range(metrics.MAX_ROUTES)]
+    many = [
+        RouteCounters(":443", f"h{i}.example.org", counted(1, i, 1, 2, 3, {"2xx": 1}))
+        for i in range(metrics.MAX_ROUTES)
+    ]
     began = time.thread_time()
     text = rendered(*many)
     assert time.thread_time() - began < 1.0

@@ -14,7 +14,7 @@ from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind, Rout
 from mcproxy.admin.watching import BATCH, QUEUE
 from mcproxy.model import Listener
 from mcproxy.store.store import read_table
-from tests.control_plane import DEADLINE, SEED, Control, route, running
+from tests.control_plane import DEADLINE, SEED, Control, counted, route, running
 from tests.peers import until
 
 
@@ -55,7 +55,7 @@ def test_status(control: Control) -> None:
 
 
 def test_counters_of_a_route_have_its_requests_by_status(control: Control) -> None:
-    control.plane.counters = [RouteCounters(":443", "git.example.org", requests={"2xx": 3, "none": 1})]
+    control.plane.counters = [RouteCounters(":443", "git.example.org", counted(0, 0, requests={"2xx": 3, "none": 1}))]
     (counters,) = call(control, "ListRouteCounters", pb.ListRouteCountersRequest()).routes
     assert dict(counters.requests) == {"2xx": 3, "none": 1}
 

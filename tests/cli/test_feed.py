@@ -13,7 +13,7 @@ from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind, Rout
 from mcproxy.cli.client import connected
 from mcproxy.cli.feed import Feed, Lost, News, Sample, lose
 from tests.cli.runner import shell, write_config
-from tests.control_plane import DEADLINE, Control
+from tests.control_plane import DEADLINE, Control, counted
 
 T = TypeVar("T", bound=News)
 INTERVAL = 0.05  # seconds
@@ -48,7 +48,7 @@ def tell(control: Control, kind: EventKind) -> None:
 
 def test_it_samples_and_watches(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
-        control.plane.counters = [RouteCounters(":443", "git.example.org", 1, 2)]
+        control.plane.counters = [RouteCounters(":443", "git.example.org", counted(1, 2))]
         control.plane.open = [LIVE]
         with feeding(user.config) as feed:
             first = wait_for(feed, Sample)

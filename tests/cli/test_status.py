@@ -9,15 +9,15 @@ import pytest
 
 from mcproxy.admin.plane import CertificateStatus, RouteCounters, RouteProblem
 from tests.cli.runner import shell
-from tests.control_plane import DEADLINE
+from tests.control_plane import DEADLINE, counted
 from tests.program import bounded, environment
 
 
 def test_status(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
         control.plane.counters = [
-            RouteCounters(":443", "git.example.org", 1, 2, 0, 1500, 4),
-            RouteCounters(":443", "www.example.org", 0, 7, 1, 0, 0),
+            RouteCounters(":443", "git.example.org", counted(1, 2, 0, 1500, 4)),
+            RouteCounters(":443", "www.example.org", counted(0, 7, 1, 0, 0)),
         ]
         control.plane.certificates = [
             CertificateStatus(":443", "l7.example.org", "/c.pem", time.time() + 86400 * 3 + 60),
@@ -55,7 +55,7 @@ def test_a_fresh_server_has_no_empty_table(tmp_path: Path) -> None:
 
 def test_as_json(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
-        control.plane.counters = [RouteCounters(":443", "git.example.org", 1, 2)]
+        control.plane.counters = [RouteCounters(":443", "git.example.org", counted(1, 2))]
         found = user.json("status")
         assert (found["state"], found["generation"], found["listeners"][0]["addr"]) == ("serving", 1, ":443")
         assert found["route_counters"][0]["accepted"] == 2

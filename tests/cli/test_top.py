@@ -17,13 +17,13 @@ from mcproxy.cli.main import main
 from mcproxy.cli.top import Top
 from mcproxy.model import Reason
 from tests.cli.runner import Shell, shell
-from tests.control_plane import DEADLINE, Control
+from tests.control_plane import DEADLINE, Control, counted
 
 Script = Callable[[Top, Pilot[None]], Awaitable[None]]
 GIT = "git.example.org"
 ROUTES = [
-    RouteCounters(":443", "git.example.org", 1, 20, 0, 1000, 10),
-    RouteCounters(":443", "www.example.org", 5, 10, 3, 2_000_000, 4),
+    RouteCounters(":443", "git.example.org", counted(1, 20, 0, 1000, 10)),
+    RouteCounters(":443", "www.example.org", counted(5, 10, 3, 2_000_000, 4)),
 ]
 OPEN = [
     ConnectionInfo(

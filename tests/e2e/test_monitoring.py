@@ -17,6 +17,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import RouteCounters
 from tests.admin.test_metrics import rendered
 from tests.conftest import MakeBackend, MakeProxy
+from tests.control_plane import counted
 from tests.e2e.admin import grpc_section, stub
 from tests.e2e.test_service_manager import document, echoed
 from tests.l7.backends import h2, l7_listener, says
@@ -170,7 +171,7 @@ def test_what_is_asked_for_exists(tmp_path: Path, backend: MakeBackend) -> None:
         r'mcproxy_route_dial_duration_seconds_count\{hostname="a.test",listener="[^"]+"\} 1\.0', done.stdout
     )
     asked_for = set(re.findall(r"mcproxy_\w+", "\n".join([ALERTS.read_text(), *expressions()])))
-    route = RouteCounters(":443", "a.test", 1, 1, 0, 1, 1, {"5xx": 1})
+    route = RouteCounters(":443", "a.test", counted(1, 1, 0, 1, 1, {"5xx": 1}))
     made_up = metric_names(rendered(route))  # with certificates, GeoIP data and requests, which this server has not
     assert asked_for <= real | made_up
     assert len(asked_for & real) > 12
