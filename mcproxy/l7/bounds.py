@@ -5,8 +5,16 @@ Those of one kind alone are in relay/budgets.py and bridge/bounds.py.
 
 # Reads -----------------------------------------------------------------------------------------------------------
 READ_SIZE = 65_536  # bytes for one wake-up
-BULK_SIZE = 131_072  # one read of a side that sends in bulk: a fifth less CPU than with 64 KiB, and 0.15 ms a turn
+BULK_SIZE = 131_072  # one read of a side that sends in bulk: a fifth less CPU than with 64 KiB, and 0.15 ms to send
 LONE_BULK = 524_288  # the same of the only session there is, which delays nobody: another tenth less
+
+MAX_PENDING = 65_536  # bytes read and not taken: requests behind the one that is under way; beyond, no more is read
+
+# One turn --------------------------------------------------------------------------------------------------------
+# Microseconds of judging before other sessions have their turn, as measured on one core: short enough that a client
+# that sends the most expensive bytes there are costs its neighbours next to nothing, and long beside the 5 us that
+# another turn costs.
+TURN = 128
 
 # Heads -----------------------------------------------------------------------------------------------------------
 MAX_HEADER_LIST = 65_536  # bytes, decoded, 32 for each field; large cookies and tokens fit, see RFC 9113, 6.5.2

@@ -3,10 +3,16 @@
 A core is the HTTP between one client connection and its backend. It has no socket and no clock: it is given bytes and
 the time, and asked for bytes. Nothing here raises but by a defect.
 
+Bytes that were read wait in one place, with the drive, until the core has taken them. A core is offered all of them at
+once, says how many it took, and leaves the rest for one of two reasons. Either the turn is over: then it is offered the
+rest when the session has its next turn. Or it can't use them yet, such as a request behind the one that is under way:
+then it is offered them after whatever happens next. An end is delivered behind the bytes that came before it, and never
+while some that can be used wait for a turn.
+
 The order of a core's life, from its side:
 
     made                the client's first bytes are still to come; `wants_dial` may be true at once
-    receive_*, tick, go_on, drain, give_up, backend_*
+    receive_*, tick, drain, give_up, backend_*
                         in any order, until `closing` is true; after each of them the drive asks everything again:
                         it takes and sends what is for either side, takes the exchanges that are over, dials, and reads
                         a side again only where `wants_client` or `wants_backend` allows it
@@ -20,6 +26,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
 
+from mcproxy.l7.bounds import TURN
 from mcproxy.model import Exchanges
 
 Record = Callable[[Exchanges], None]  # is given exchanges that have ended, each of them once; must not raise
@@ -38,6 +45,27 @@ class StreamEnd(StrEnum):
     BACKEND_RESET = "backend reset"
     BACKEND_FAULT = "backend fault"
     BACKEND_GONE = "backend gone"
+
+
+class Turn:
+    """How much may be done before other sessions have their turn, in microseconds as measured."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int = TURN) -> None:
+        self.left = left
+
+    def __repr__(self) -> str:
+        return f"<Turn {self.left} us left>"
+
+    @property
+    def over(self) -> bool:
+        """Whether to stop."""
+        return self.left <= 0
+
+    def spend(self, cost: int) -> None:
+        """Something was done that takes `cost` microseconds."""
+        self.left -= cost
 
 
 class Core(Protocol):
@@ -68,27 +96,23 @@ class Core(Protocol):
     def hurried(self) -> bool:
         """Whether `tick` is needed ten times a second; once a second is usual."""
 
-    @property
-    def wants_turn(self) -> bool:
-        """Whether bytes that were received are still to be judged: call `go_on` once other sessions had their turn."""
+    def receive_from_client(self, data: bytes, turn: Turn, now: float) -> int:
+        """Take what the client sent and was not taken yet; returns how many bytes that is. The turn isn't over yet.
 
-    def go_on(self, now: float) -> None:
-        """Judge more of what was received. Only while `wants_turn`."""
-
-    def receive_from_client(self, data: bytes, now: float) -> None:
-        """Take what the client sent. Only while `wants_client`, and never after `client_closed` or `client_lost`."""
+        Never after `client_closed` or `client_lost`.
+        """
 
     def client_closed(self, now: float) -> None:
-        """The client has ended its side; what it sent before has been received. Once. Only a tunnel lives on."""
+        """The client has ended its side, and sent nothing more that could be used. Once. Only a tunnel lives on."""
 
     def client_lost(self, now: float) -> None:
         """The client's connection broke, at any time: nothing can be sent any more. `closing` follows."""
 
-    def receive_from_backend(self, data: bytes, now: float) -> None:
-        """Take what the backend sent. Follows a dial that succeeded."""
+    def receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:
+        """The same for the backend. Follows a dial that succeeded."""
 
     def backend_closed(self, now: float) -> None:
-        """The backend's connection is over, however that came; what it sent before has been received.
+        """The backend's connection is over, however that came; all that it sent has been taken.
 
         Once for each connection. `wants_dial` may follow: a request may go again, over another connection.
         """

@@ -5,9 +5,9 @@ lenient reader repair is refused here: a bare CR or LF, a folded line, a blank b
 Transfer-Encoding or twice, any coding but chunked, a second Host. What passes is then read a second time by h11,
 message by message; neither sees a byte that the other does not count to the same message.
 
-`Requests` is given a connection's bytes and yields heads and the raw bytes of their bodies, chunked ones still chunked;
-it follows the chunks only to know where they end and that every line of them is well-formed. What it refuses raises
-`BadMessage`, with the status that answers it; the connection can't go on then.
+`Requests` is shown what a connection has sent and was not taken yet, and finds in it the next head, or the raw bytes of
+the body, chunked ones still chunked; it follows the chunks only to know where they end and that every line of them is
+well-formed. What it refuses raises `BadMessage`, with the status that answers it; the connection can't go on then.
 """
 
 import re
@@ -21,8 +21,6 @@ MAX_HEAD = 65_536  # bytes; what the HTTP/2 side takes as a header list
 MAX_FIELDS = 256  # as on the HTTP/2 side; real requests have fewer than 60
 MAX_CHUNK_LINE = 1_024  # bytes of a chunk's size with its extensions, which nobody uses
 MAX_TRAILERS = 16_384  # bytes; a checksum or two
-ALLOWANCE = 48  # steps that may be taken at once; with what comes of them each takes some 4 us
-HEAD_STEPS = 16  # that a head counts for
 NO_LENGTH = -1
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\"$-~]+) HTTP/([0-9])\.([0-9])").fullmatch
@@ -128,70 +126,45 @@ class _Within(Enum):
 
 
 class Requests:
-    """The bytes of one client connection, cut into messages."""
+    """Where in the messages of one client connection its bytes belong. Keeps none of them."""
 
-    __slots__ = ("_allowance", "_begun", "_buffer", "_left", "_searched", "_trailers", "_within")
+    __slots__ = ("_left", "_searched", "_trailers", "_within")
 
     def __init__(self) -> None:
-        self._allowance = ALLOWANCE
-        self._buffer = b""
-        self._begun = False  # whether a head has
         self._within = _Within.HEAD
         self._left = 0  # bytes of the body or the chunk
-        self._searched = 0  # bytes of the buffer in which no head ends
+        self._searched = 0  # bytes in which no head ends
         self._trailers = 0  # bytes of this message's trailers so far
 
     def __repr__(self) -> str:
-        return f"<Requests {self._within.value} waiting={len(self._buffer)}>"
-
-    def __len__(self) -> int:
-        return len(self._buffer)
+        return f"<Requests {self._within.value}>"
 
     @property
     def in_message(self) -> bool:
         """Whether a message has begun that is not complete."""
         return self._within is not _Within.HEAD
 
-    @property
-    def more(self) -> bool:
-        """Whether there may be more than the allowance was for."""
-        return self._allowance <= 0 and len(self._buffer) > 0
+    def next_head(self, data: bytes) -> tuple[Head, int] | None:
+        """The head that `data` begins with, and how many bytes it takes; None: not all of it is there.
 
-    def renew(self) -> None:
-        """Allow as much again: ALLOWANCE steps, one for each line or piece of a body, HEAD_STEPS for a head."""
-        self._allowance = ALLOWANCE
-
-    def receive(self, data: bytes) -> None:
-        """Take what came."""
-        self._buffer = self._buffer + data if self._buffer else data
-
-    def next_head(self) -> Head | None:
-        """The head of the next message; None: not all of it is there, or the allowance is spent. Raises BadMessage."""
-        if self._allowance <= 0:
-            return None
-        if not self._begun:
-            if self._buffer in (b"", b"\r"):
-                return None
-            self._begun = True
-            self._buffer = self._buffer.removeprefix(b"\r\n")  # section 2.2: an empty line before it; one, not many
-        buffer = self._buffer
-        start = max(0, self._searched - len(_END))
-        end = buffer.find(_END, start)
-        size = end + len(_END) if end >= 0 else len(buffer)
-        if _BARE_LF(buffer, start, size):
+        Then it is to be called with the same bytes and more behind them. Raises BadMessage.
+        """
+        begin = 2 if data.startswith(b"\r\n") else 0  # section 2.2: an empty line before it; one, not many
+        start = max(begin, self._searched - len(_END))
+        end = data.find(_END, start)
+        size = end + len(_END) if end >= 0 else len(data)
+        if _BARE_LF(data, max(0, start - 1), size):
             raise BadMessage(400, "a bare LF")
-        if size > MAX_HEAD or (end < 0 and len(buffer) >= MAX_HEAD):
-            long_line = b"\r\n" not in buffer[: MAX_TARGET + 64]
+        if size - begin > MAX_HEAD or (end < 0 and size - begin >= MAX_HEAD):
+            long_line = b"\r\n" not in data[begin : begin + MAX_TARGET + 64]
             raise BadMessage(414 if long_line else 431, f"a head of more than {MAX_HEAD} bytes")
         if end < 0:
-            self._searched = len(buffer)
+            self._searched = size
             return None
-        self._searched, self._begun = 0, False
-        self._allowance -= HEAD_STEPS
-        head = parse_head(buffer[:size])
-        self._buffer = buffer[size:]
+        self._searched = 0
+        head = parse_head(data[begin:size])
         self._begin(head)
-        return head
+        return head, size
 
     def _begin(self, head: Head) -> None:
         if head.chunked:
@@ -199,48 +172,47 @@ class Requests:
         elif head.length > 0:
             self._within, self._left = _Within.COUNTED, head.length
 
-    def next_body(self) -> bytes:
-        """What is there of the message's body, as it came; after it, `in_message` says whether more must come.
+    def next_body(self, data: bytes, most: int) -> tuple[int, int]:
+        """How many bytes of `data` are the message's body; after them, `in_message` says whether more must come.
 
-        No more than the allowance is for. Raises BadMessage.
+        Takes at most `most` steps, one for each line or piece, and returns how many they were, too. Raises BadMessage.
         """
-        size = 0
-        while size < len(self._buffer) and self._within is not _Within.HEAD and self._allowance > 0:
-            self._allowance -= 1
-            step = self._step(size)
+        size = steps = 0
+        while size < len(data) and self._within is not _Within.HEAD and steps < most:
+            steps += 1
+            step = self._step(data, size)
             if not step:
                 break
             size += step
-        body, self._buffer = self._buffer[:size], self._buffer[size:]
-        return body
+        return size, steps
 
     def tunnel(self) -> None:
-        """HTTP is over: from here on `next_body` yields whatever comes."""
+        """HTTP is over: from here on `next_body` takes whatever comes."""
         self._within = _Within.TUNNEL
 
-    def _step(self, at: int) -> int:
+    def _step(self, data: bytes, at: int) -> int:
         """How many bytes from `at` on belong together; 0: not enough is there to tell."""
         if self._within is _Within.TUNNEL:
-            return len(self._buffer) - at
+            return len(data) - at
         if self._within in (_Within.COUNTED, _Within.CHUNK):
-            size = min(self._left, len(self._buffer) - at)
+            size = min(self._left, len(data) - at)
             self._left -= size
             if not self._left:
                 self._within = _Within.HEAD if self._within is _Within.COUNTED else _Within.CHUNK_END
             return size
-        return self._line(at)
+        return self._line(data, at)
 
-    def _line(self, at: int) -> int:
+    def _line(self, data: bytes, at: int) -> int:
         """A line of the chunked coding (section 7.1), with its CRLF."""
         limit = MAX_TRAILERS - self._trailers if self._within is _Within.TRAILERS else MAX_CHUNK_LINE
-        end = self._buffer.find(b"\n", at, at + limit)
+        end = data.find(b"\n", at, at + limit)
         if end < 0:
-            if len(self._buffer) - at >= limit:
+            if len(data) - at >= limit:
                 raise BadMessage(431 if self._within is _Within.TRAILERS else 400, "a line that doesn't end")
             return 0
-        if end == at or self._buffer[end - 1] != 0x0D:
+        if end == at or data[end - 1] != 0x0D:
             raise BadMessage(400, "a bare LF")
-        line = self._buffer[at : end - 1]
+        line = data[at : end - 1]
         if self._within is _Within.CHUNK_END:
             if line:
                 raise BadMessage(400, "a chunk is longer than its size")

@@ -9,6 +9,7 @@ from mcproxy.l7.relay.relay import Relay
 from mcproxy.l7.relay.stream import Stream
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import HEADER, PREFACE, ErrorCode, Frame
+from tests.l7.inbox import Inbox
 
 HOST = "a.test"
 GET = [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", f"{HOST}:443")]
@@ -97,6 +98,8 @@ class MemoryClient:
     def __init__(self, backend: CarelessBackend | None = None) -> None:
         self._records: list[Stream] = []
         self.relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", 0.0)
+        self._from_client = Inbox(self.relay.receive_from_client)
+        self._from_backend = Inbox(self.relay.receive_from_backend)
         self.backend = backend or CarelessBackend()
         self.cutter = Cutter()
         self.encoder = Encoder()
@@ -112,15 +115,13 @@ class MemoryClient:
     # The transport
 
     def send(self, data: bytes) -> None:
-        self.relay.receive_from_client(data, self.now)
+        self._from_client.in_turns(data, self.now)
         while True:
-            while self.relay.wants_turn:
-                self.relay.go_on(self.now)
             up = self.relay.take_for_backend()
             self.inbox += self.cutter.feed(self.relay.take_for_client())
             if not up:
                 return
-            self.relay.receive_from_backend(self.backend.receive(up), self.now)
+            self._from_backend.in_turns(self.backend.receive(up), self.now)
 
     def wait(self) -> Seen | None:
         """The next frame; None: the connection was closed, or nothing more comes."""

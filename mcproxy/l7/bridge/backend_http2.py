@@ -24,7 +24,8 @@ from hpack.exceptions import HPACKError
 from hyperframe.exceptions import HyperframeError
 
 from mcproxy.l7.bounds import MAX_HEADER_LIST
-from mcproxy.l7.bridge.bounds import BACKEND_FRAMES, MAX_GOAWAY, WINDOW
+from mcproxy.l7.bridge.bounds import FRAME_COST, MAX_GOAWAY, WINDOW
+from mcproxy.l7.core import Turn
 from mcproxy.wire.fields import Malformed, check_answer
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import HEADER, HEADER_SIZE, MAX_FRAME_SIZE, MAX_STREAM_ID, ErrorCode, Flag, Frame, headers
@@ -62,9 +63,7 @@ class BackendConnection:
         self._h2.local_settings = Settings(client=True, initial_values=_SETTINGS)
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(WINDOW)
-        self._held = b""  # a frame's header that is not whole, or a GOAWAY that is not; or all that is `unread`
-        self.ended = False  # its connection; what is `unread` is the rest
-        self.unread = False  # more than one turn's frames came: `receive(b"")` goes on with them
+        self._held = b""  # a frame's header that is not whole, or a GOAWAY that is not
         self._passing = 0  # bytes of the current frame that are h2's
         self.processed = MAX_STREAM_ID  # streams above it were not processed, says its GOAWAY
         self.accepts = True  # further requests
@@ -128,39 +127,43 @@ class BackendConnection:
         """What is to be sent."""
         return bytes(self._h2.data_to_send())
 
-    def receive(self, data: bytes) -> list[Event]:
-        """Take what came, as far as one turn goes: see `unread`. Raises BackendFault."""
+    def receive(self, data: bytes, turn: Turn) -> tuple[list[Event], int]:
+        """Judge what came, as far as the turn goes. Returns how many bytes were taken, too. Raises BackendFault."""
         if not self.heard and data.startswith(b"HTTP/1."):
             raise BackendFault("it speaks HTTP/1, not HTTP/2; switch on h2c there, or let TLS end there and take l4")
         try:
-            passed = self._for_h2(data)
+            passed, taken = self._for_h2(data, turn)
             events: list[Event] = self._h2.receive_data(passed) if passed else []
             for event in events:
                 if isinstance(event, DataReceived) and event.flow_controlled_length:
                     self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         except (H2Error, HPACKError, HyperframeError, ValueError) as error:
             raise self._fault(error) from error
-        return events
+        return events, taken
 
     def _fault(self, error: Exception) -> BackendFault:
         self.accepts = False
         return BackendFault(f"{type(error).__name__}: {error}")
 
-    def _for_h2(self, data: bytes) -> bytes:
-        """Keep GOAWAY frames back, and act on them; make trailers of the empty DATA that ends an answer."""
+    def _for_h2(self, data: bytes, turn: Turn) -> tuple[bytes, int]:
+        """Keep GOAWAY frames back, and act on them; make trailers of the empty DATA that ends an answer.
+
+        Returns what h2 gets, and how many bytes were taken.
+        """
         if not self._held and len(data) <= self._passing:
             self._passing -= len(data)
-            return data
-        data = self._held + data
-        self._held = b""
+            return data, len(data)
+        held, self._held = self._held, b""
+        data = held + data
         out, at = [data[: self._passing]], self._passing
         self._passing = 0
-        while at < len(data) and len(out) <= BACKEND_FRAMES:
+        while at < len(data) and not turn.over:
             if len(data) - at < HEADER_SIZE:
                 self._held = data[at:]
                 break
             high, low, kind, flags, stream = HEADER.unpack_from(data, at)
             size = HEADER_SIZE + (high << 8 | low)
+            turn.spend(FRAME_COST)
             self._check(kind, size)
             if kind == Frame.DATA and size == HEADER_SIZE and flags & Flag.END_STREAM:
                 out.append(headers(stream & MAX_STREAM_ID, b"", end_stream=True))
@@ -175,10 +178,8 @@ class BackendConnection:
             else:
                 self._goaway(data[at + HEADER_SIZE : at + size])
             at += size
-        self.unread = at < len(data) and not self._held
-        if self.unread:
-            self._held = data[at:]
-        return b"".join(out)
+        taken = len(data) if self._held else min(at, len(data))
+        return b"".join(out), taken - len(held)
 
     def _check(self, kind: int, size: int) -> None:
         if size > HEADER_SIZE + MAX_FRAME_SIZE:  # h2 would first wait for all of it

@@ -2,7 +2,7 @@
 
 A client's messages are cut and checked by wire/http1.py, read and written by h11, translated by translate.py, and
 carried by a BackendConnection of backend_http2.py; here is what happens when. One request is under way at a time; those
-that are pipelined behind it wait. Both bodies stream: no part of a message waits for the rest of it.
+that are pipelined behind it are not taken yet. Both bodies stream: no part of a message waits for the rest of it.
 
 **What a client can rely on.** An answer that breaks off is never taken for a whole one: its connection is reset
 (`failed`), and no last chunk is sent. A request that a backend did not process (GOAWAY, REFUSED_STREAM) is sent once
@@ -12,9 +12,7 @@ time is over.
 
 **100-continue** is the backend's to say (RFC 9110, section 10.1.1); where it says nothing, we do after EXPECT_SECONDS.
 
-The owner (drive.py) calls `receive_from_client`, `receive_from_backend` and so on with what it reads, `tick` about once
-a second, and sends what `take_for_client` and `take_for_backend` return. Where `wants_dial` is set, it lets go of the
-backend connection that it has and makes a new one. When `closing` is true it sends what is left and ends.
+What the owner does, and when, core.py says.
 """
 
 from h2 import events
@@ -26,7 +24,7 @@ from mcproxy.l7.bridge.backend_http2 import BackendConnection, BackendFault, che
 from mcproxy.l7.bridge.course import Course
 from mcproxy.l7.bridge.exchange import Exchange
 from mcproxy.l7.bridge.translate import Upgrade, accept_key, answer_trailers, translate
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import StreamEnd, Turn
 from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http1 import BadMessage, Head
@@ -41,17 +39,12 @@ class Bridge(Course):
     @property
     def wants_client(self) -> bool:
         """Whether the client is to be read."""
-        exchange = self._exchange
-        if self._requests.more:
-            return False
-        if exchange is None:
-            return True
-        return exchange.waiting_bytes <= bounds.MAX_WAITING and len(self._requests) <= bounds.MAX_PIPELINED
+        return self._exchange is None or self._exchange.waiting_bytes <= bounds.MAX_WAITING
 
     @property
     def wants_backend(self) -> bool:
-        """Whether the backend is to be read; how much waits for the client is the owner's to see."""
-        return not self._backend_waits
+        """Always; how much waits for the client is the owner's to see."""
+        return True
 
     @property
     def has_backend(self) -> bool:
@@ -71,26 +64,6 @@ class Bridge(Course):
         """What waits for the backend."""
         return self._backend.take() if self._backend else b""
 
-    @property
-    def wants_turn(self) -> bool:
-        """Whether either side sent more at once than one turn is for."""
-        return (self._requests.more or self._backend_waits) and not self.closing
-
-    @property
-    def _backend_waits(self) -> bool:
-        return self._backend is not None and self._backend.unread
-
-    def go_on(self, now: float) -> None:
-        """Take what another turn is for."""
-        backend = self._backend
-        if backend is not None and backend.unread:
-            self.receive_from_backend(b"", now)
-            if self._backend is backend and backend.ended:
-                self.backend_closed(now)
-        else:
-            self._now = now
-            self._advance()
-
     def bulk_read(self, most: int) -> int:
         """How many bytes to read of a backend that sends in bulk: no more than a turn is for, for h2 copies it all."""
         return min(most, READ_SIZE)
@@ -102,22 +75,34 @@ class Bridge(Course):
 
     # What the owner tells
 
-    def receive_from_client(self, data: bytes, now: float) -> None:
-        """Take what the client sent."""
+    def receive_from_client(self, data: bytes, turn: Turn, now: float) -> int:
+        """Take what the client sent, up to the end of the request that is under way."""
         self._now = now
-        if self._exchange is None and not len(self._requests):
+        if self._exchange is None and not self._head_begun:
             self._since = now
-        if not self.closing:
-            self._requests.receive(data)
-            self._advance()
+        taken = 0
+        try:
+            while taken < len(data) and not (turn.over or self.closing):
+                size = self._take(data[taken:] if taken else data, turn)
+                if not size:
+                    break
+                taken += size
+                self._pass_on()
+        except BadMessage as bad:
+            self._refuse(bad)
+        self._head_begun = self._exchange is None and taken < len(data)
+        return taken
 
     def client_closed(self, now: float) -> None:
         """The client has ended its side: it has left, but for a tunnel, which has two halves."""
         self._now = now
         self._client_ended = True
-        if self._exchange is not None and not self._tunnel:
+        if self._tunnel:
+            self._pass_on()
+        elif self._exchange is not None:
             self._abandon(self._exchange)
-        self._advance()
+        else:
+            self.closing = True
 
     def client_lost(self, now: float) -> None:
         """The client's connection is broken."""
@@ -133,31 +118,30 @@ class Bridge(Course):
         if self._exchange is not None:
             self._finish(self._exchange, end)
 
-    def receive_from_backend(self, data: bytes, now: float) -> None:
+    def receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:
         """Take what the backend sent."""
         self._now = now
         backend = self._backend
+        taken = len(data)
         if backend is None or self.closing:
-            return
+            return taken
         try:
-            for event in backend.receive(data):
+            events, taken = backend.receive(data, turn)
+            for event in events:
                 self._on_event(event)
         except (BackendFault, LocalProtocolError) as fault:
             self._lose(f"the backend broke HTTP: {fault}")
         if not backend.accepts and self._backend is backend:
             self._on_goaway(backend)
-        self._advance()
+        self._pass_on()
+        return taken
 
     def backend_closed(self, now: float) -> None:
-        """The backend's connection has ended. What it sent before is taken first, in turns if need be."""
+        """The backend's connection has ended."""
         self._now = now
-        backend = self._backend
-        if backend is not None and backend.unread:
-            backend.ended = True
-            return
-        if backend is not None:
+        if self._backend is not None:
             self._lose("the backend closed its connection")
-        self._advance()
+        self._pass_on()
 
     def backend_failed(self, status: int, why: str, now: float) -> None:
         """It could not be reached."""
@@ -165,7 +149,6 @@ class Bridge(Course):
         self._backend = None
         if self._exchange is not None:
             self._fail(self._exchange, status, StreamEnd.ANSWERED, why)
-        self._advance()
 
     def give_up(self, now: float) -> None:
         """Nothing has moved for too long: a request without an answer gets 504, and there is no further one."""
@@ -177,7 +160,7 @@ class Bridge(Course):
         """Take no further request; an answer that has not begun says so."""
         self._now = now
         self._last = True
-        if self._exchange is None and not len(self._requests):
+        if self._exchange is None and not self._head_begun:
             self.closing = True
 
     def tick(self, now: float) -> None:
@@ -187,7 +170,7 @@ class Bridge(Course):
         if self.closing or self._tunnel:
             return
         if exchange is None:
-            if len(self._requests) and now - self._since > bounds.HEAD_SECONDS:
+            if self._head_begun and now - self._since > bounds.HEAD_SECONDS:
                 self._refuse(BadMessage(408, "a head that doesn't end"))
             elif now - self._since > bounds.KEEP_ALIVE_SECONDS:
                 self.closing = True
@@ -199,36 +182,21 @@ class Bridge(Course):
             self._fail(exchange, 408, StreamEnd.CLIENT_FAULT, "a body that doesn't come")
         elif not exchange.stream and now - exchange.started > bounds.SETTINGS_SECONDS:
             self._fail(exchange, 504, StreamEnd.ANSWERED, "the backend sent no SETTINGS")
-        self._advance()
 
     # Requests
 
-    def _advance(self) -> None:
-        """Go on until something has to be waited for, or others should have their turn."""
-        self._requests.renew()
-        while not self.closing:
-            try:
-                if not self._step():
-                    return
-            except BadMessage as bad:
-                self._refuse(bad)
-            except BackendFault as fault:
-                self._lose(str(fault))
-
-    def _step(self) -> bool:
-        """False: something has to be waited for. Raises BadMessage, BackendFault."""
+    def _take(self, data: bytes, turn: Turn) -> int:
+        """Take a head, or a piece of the body; 0: something has to be waited for. Raises BadMessage."""
         exchange = self._exchange
         if exchange is not None:
-            self._upload(exchange)
-            return self._exchange is not exchange
-        if self._client_ended:
-            self.closing = True  # whatever is pipelined still
-            return False
-        head = self._requests.next_head()
-        if head is None:
-            return False
+            return self._take_body(exchange, data, turn)
+        found = self._requests.next_head(data)
+        if found is None:
+            return 0
+        turn.spend(bounds.HEAD_COST)
+        head, size = found
         self._begin(head)
-        return True
+        return size
 
     def _begin(self, head: Head) -> None:
         self._count += 1
@@ -244,39 +212,46 @@ class Bridge(Course):
         elif translated.upgrade is Upgrade.UNKNOWN:
             self._answer(exchange, 501, StreamEnd.ANSWERED)
         else:
-            self._dispatch(exchange)
+            try:
+                self._dispatch(exchange)
+            except BackendFault as fault:
+                self._lose(str(fault))
+
+    def _pass_on(self) -> None:
+        """Pass on what there is of the request's body, or of the tunnel, over another connection if need be."""
+        while (exchange := self._exchange) is not None:
+            try:
+                self._upload(exchange)
+            except BackendFault as fault:
+                self._lose(str(fault))
+            else:
+                return
 
     def _upload(self, exchange: Exchange) -> None:
-        """Pass on what there is of the request's body, or of the tunnel. Raises BadMessage, BackendFault."""
-        while self._take_body(exchange) or exchange.waiting:
-            if not self._send_body(exchange):
-                return
+        """Raises BackendFault."""
         backend = self._backend
-        if backend is None or not self._send_body(exchange):
+        if backend is None or not self._send_body(exchange, backend):
             return
         if self._client_ended if exchange.is_websocket else exchange.request_ended:
             exchange.sent_end = True
             backend.end(exchange.stream, exchange.trailers)
 
-    def _take_body(self, exchange: Exchange) -> bool:
-        """Have as much wait as may; False: there is nothing to take."""
-        took = False
-        while self._requests.in_message and exchange.waiting_bytes <= bounds.MAX_WAITING:
-            raw = self._requests.next_body()
-            if not raw:
-                break
-            took = True
+    def _take_body(self, exchange: Exchange, data: bytes, turn: Turn) -> int:
+        """What is offered of a tunnel is taken whole: its end may be behind it."""
+        if not self._requests.in_message or (exchange.waiting_bytes > bounds.MAX_WAITING and not self._tunnel):
+            return 0
+        size, steps = self._requests.next_body(data, -(-turn.left // bounds.STEP_COST))
+        turn.spend(steps * bounds.STEP_COST)
+        if size:
             exchange.progress = self._now
-            if self._tunnel:
-                exchange.wait(raw)
-            else:
-                self._decode(exchange, raw)
-        return took
+            raw = data[:size]
+            exchange.wait(raw) if self._tunnel else self._decode(exchange, raw)
+        return size
 
-    def _send_body(self, exchange: Exchange) -> bool:
+    @staticmethod
+    def _send_body(exchange: Exchange, backend: BackendConnection) -> bool:
         """Send what waits; False: not all of it may go, or none any more."""
-        backend = self._backend
-        if self._exchange is not exchange or backend is None or not exchange.stream or exchange.sent_end:
+        if not exchange.stream or exchange.sent_end:
             return False
         while exchange.waiting:
             room = backend.room(exchange.stream)

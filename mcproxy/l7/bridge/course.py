@@ -46,6 +46,7 @@ class Course:
         self._count = 0
         self._now = now
         self._since = now  # when it became idle, or the next head began
+        self._head_begun = False  # some of the next head has come
         self._tunnel = False
         self._last = False  # no further request, by our own choice
         self._client_ended = False
@@ -61,7 +62,7 @@ class Course:
 
     def _dispatch(self, exchange: Exchange) -> None:
         """Send the request, over a new connection if there is none that takes it. Raises BackendFault."""
-        if self._backend is None or not self._backend.accepts or self._backend.ended:
+        if self._backend is None or not self._backend.accepts:
             if exchange.dials >= ATTEMPTS:
                 raise BackendFault("it takes no request")
             exchange.dials += 1

@@ -14,15 +14,13 @@ MAX_STREAMS = 256  # at once; browsers use 100, and a backend that wants fewer h
 EARLY_STREAMS = 100  # announced while the backend has not spoken: RFC 9113, section 6.5.2 recommends no fewer
 REMEMBERED_RESETS = 1_024  # closed streams whose late frames are expected; two flights of MAX_STREAMS, and room
 
-# One turn of the hub ---------------------------------------------------------------------------------------------
-# Frames of one side that are judged before other sessions have their turn: 0.1 ms, so that a client that sends the
-# smallest frames there are, below all rates, costs its neighbours no more than that. What takes long counts for more
-# than one frame, by what was measured.
-TURN_FRAMES = 64
-EARLY_END_COST = 4  # frames that one counts for which ends a stream early, whose line is written too
-BYTES_OF_A_FRAME = 16  # of a header block that is decoded, each of its fields counting for one more
-LARGE_BLOCK = 4_096  # bytes of a header block; of a larger one, so many are unpacked in a turn
-EXPRESS_FRAMES = 4  # frames of an express lane count for one
+# What a turn is spent on: microseconds, as measured ----------------------------------------------------------------
+FRAME_COST = 2  # to judge one that is small, and to send what it leads to
+EXPRESS_FRAMES = 2  # of an express lane in one microsecond
+EARLY_END_COST = 8  # of a frame that ends a stream early: a line is written, too
+FIELD_COST = 2  # of each field of a header block that is decoded
+BYTES_DECODED = 8  # of such a block, in one microsecond
+LARGE_BLOCK = 4_096  # bytes of a header block; of a larger one, so many are unpacked in a turn of its own
 
 # Header blocks ---------------------------------------------------------------------------------------------------
 MAX_BLOCK = 81_920  # bytes, encoded: MAX_HEADER_LIST as literals, and its overhead

@@ -8,7 +8,11 @@ object that was read is handed on. A subclass says what each type means, with on
 * None: nothing goes.
 
 A handler raises StreamFault or ConnectionFault where a rule is broken. Header blocks are collected here, from HEADERS
-and CONTINUATION, and given whole to `_block`. A large block is unpacked first, a turn at a time (see header_link.py).
+and CONTINUATION, and given whole to `_block`. A large block is unpacked first, a turn at a time (see header_link.py);
+the frame that completes it is taken when that is done.
+
+A frame is taken whole, or not at all. The beginning of one is kept until its end comes; where the turn is over, what
+is left stays with whoever read it, and is offered again.
 
 Nearly all frames under load are of one or two forms, for which a handler's call costs as much as its work. So a
 subclass may also have an *express lane*: one loop that takes frames of just those forms as long as they come, and stops
@@ -20,14 +24,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
+from mcproxy.l7.bounds import TURN
+from mcproxy.l7.core import Turn
 from mcproxy.l7.relay.budgets import (
     EARLY_END_COST,
     EMPTY,
     EXPRESS_FRAMES,
+    FRAME_COST,
     LARGE_BLOCK,
     MAX_BLOCK,
     MAX_FRAGMENTS,
-    TURN_FRAMES,
     Meter,
 )
 from mcproxy.l7.relay.header_link import unpacked
@@ -80,8 +86,7 @@ class Frames(ABC):
         self._empty = Meter(EMPTY, "empty frames", now)
         self.meters = [self._empty]
         self._expected = _AT_FIRST
-        self._left = 0  # of TURN_FRAMES, in this turn
-        self.unjudged = False  # whole frames may be left, for the next turn
+        self.turn = Turn()  # the one that is spent now
 
     @abstractmethod
     def _unknown(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
@@ -118,7 +123,7 @@ class Frames(ABC):
             high, low, *_ = HEADER.unpack_from(self._tail)
             self._span = HEADER_SIZE + (high << 8 | low)
             missing = self._span - len(self._tail)
-        size = min(most, EXPRESS_FRAMES * TURN_FRAMES * self._span)
+        size = min(most, EXPRESS_FRAMES * TURN * self._span)
         return missing + size // self._span * self._span
 
     @property
@@ -126,19 +131,15 @@ class Frames(ABC):
         """Whether a header block is begun and not ended: its end is the sender's to send."""
         return self._block_id > 0 and self._unpacking is None
 
-    def receive(self, data: bytes, out: list[bytes]) -> None:
-        """Take what was read; what passes is appended to `out`. Raises ConnectionFault, `out` being right so far.
+    def receive(self, data: bytes, turn: Turn, out: list[bytes]) -> int:  # noqa: C901 - calls are what it saves
+        """Judge what was read, as far as the turn goes; what passes is appended to `out`. Returns the bytes taken.
 
-        A turn judges TURN_FRAMES; if more have come, `unjudged` says so, and the next turn is `receive(b"", out)`.
+        Raises ConnectionFault, `out` being right so far.
         """
-        if self._unpacking is not None:
-            self._tail += data
-            self._unpack(self._unpacking, out)
-            return
-        buf = self._tail + data if self._tail else data
+        tail = self._tail
+        buf = tail + data if tail else data
         pos = run = 0
-        self._left = TURN_FRAMES
-        self.unjudged = False
+        self.turn = turn
         mark = len(out)  # where the run belongs: a handler may append to `out`, unless it lets the frame pass
         size = len(buf)
         cut = HEADER.unpack_from
@@ -150,7 +151,7 @@ class Frames(ABC):
                     if replaced:
                         mark = _lay(out, mark, buf[run:begin], replaced)
                         run = pos
-                if size - pos < HEADER_SIZE or self._left <= 0:
+                if size - pos < HEADER_SIZE or turn.left <= 0:
                     break
                 high, low, kind, flags, stream_id = cut(buf, pos)
                 start = pos + HEADER_SIZE
@@ -159,8 +160,10 @@ class Frames(ABC):
                     raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than SETTINGS_MAX_FRAME_SIZE")
                 if end > size:
                     break
-                self._left -= 1
+                turn.left -= FRAME_COST
                 verdict = self._judge(kind, flags, stream_id, buf, start, end)
+                if self._unpacking is not None:
+                    break
                 if verdict is not True:
                     if verdict:
                         replaced.append(verdict)
@@ -169,11 +172,16 @@ class Frames(ABC):
                 pos = end
         finally:
             _lay(out, mark, buf[run:pos], replaced)
-        self._tail = buf[pos:]
-        self.unjudged = self._left <= 0
+        if turn.left > 0:
+            self._tail = buf[pos:]
+            return len(data)
+        self._tail = tail[pos:]
+        return max(0, pos - len(tail))
 
     def _judge(self, kind: int, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         """One frame. Raises ConnectionFault."""
+        if self._unpacking is not None:
+            return self._unpack(self._unpacking)
         try:
             if kind < KNOWN_FRAMES and stream_id <= MAX_STREAM_ID and not flags & UNDEFINED_FLAGS[kind]:
                 return self._expected[kind](self, flags, stream_id, buf, start, end)
@@ -182,7 +190,7 @@ class Frames(ABC):
             return self._ended_early(fault)
 
     def _ended_early(self, fault: StreamFault) -> bytes | None:
-        self._left -= EARLY_END_COST
+        self.turn.left -= EARLY_END_COST
         return self._stream_fault(fault)
 
     def _unusual(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Verdict:
@@ -238,22 +246,21 @@ class Frames(ABC):
         if len(block) <= LARGE_BLOCK:
             return self._collected(block)
         self._unpacking = unpacked(block)
-        self._left = 0
+        self.turn.left = 0
         return None
 
-    def _unpack(self, unpacking: Generator[None, None, bytes], out: list[bytes]) -> None:
-        """A turn with a large block."""
-        self.unjudged = True
+    def _unpack(self, unpacking: Generator[None, None, bytes]) -> Verdict:
+        """Unpack more of a large block; the verdict is meant only when that is done."""
         try:
             next(unpacking)
         except StopIteration as stop:
             self._unpacking = None
             try:
-                verdict = self._collected(stop.value)
+                return self._collected(stop.value)
             except StreamFault as fault:
-                verdict = self._ended_early(fault)
-            if verdict:
-                out.append(verdict)
+                return self._ended_early(fault)
+        self.turn.left = 0
+        return None
 
     def _collected(self, block: bytes) -> bytes | None:
         """Judge a block that didn't come in one frame, or doesn't pass in the bytes that it came in."""

@@ -60,7 +60,7 @@ class FromBackend(Frames):
         if not down.in_step or table.max_size > down.allowed:
             return pos
         stream_of, outcome_of, cut = pair.streams.get, ANSWERS.young.get, HEADER.unpack_from
-        most = more = EXPRESS_FRAMES * self._left
+        most = more = EXPRESS_FRAMES * self.turn.left
         while size - pos >= HEADER_SIZE and more > 0:
             high, low, kind, flags, stream_id = cut(buf, pos)
             start = pos + HEADER_SIZE
@@ -96,7 +96,7 @@ class FromBackend(Frames):
             more -= 1
             pos = end
         pair.down_window = window
-        self._left -= (most - more) // EXPRESS_FRAMES
+        self.turn.left -= (most - more) // EXPRESS_FRAMES
         return pos
 
     # Heads and trailers (section 8.1)
@@ -107,8 +107,7 @@ class FromBackend(Frames):
         if stream is None or stream.status:
             return self._later_block(stream, stream_id, flags, block)
         down = pair.down
-        outcome = down.read(block, ANSWERS)
-        self._left -= down.cost
+        outcome = down.read(block, ANSWERS, self.turn)
         answer = outcome.value
         interim = answer is not None and answer.status < FINAL_STATUS
         if answer is None or (flags & END_STREAM and interim):
@@ -143,8 +142,7 @@ class FromBackend(Frames):
     def _later_block(self, stream: Stream | None, stream_id: int, flags: int, block: bytes) -> Verdict:
         """Trailers, or the answer to a request that is no more."""
         pair = self.pair
-        outcome = pair.down.read(block, ANSWER_TRAILERS)
-        self._left -= pair.down.cost
+        outcome = pair.down.read(block, ANSWER_TRAILERS, self.turn)
         if stream is None:
             why = self._stray(stream_id, "HEADERS")
             if why is Closed.RESET_BY_CLIENT and pair.down.in_step:  # it will ignore it, and its table stays so

@@ -98,8 +98,7 @@ class FromClient(Frames):
         if stream_id <= closed.last_id or not stream_id & 1:
             return self._later_block(stream_id, flags, block)
         up = pair.up
-        outcome = up.read(block, REQUESTS)
-        self._left -= up.cost
+        outcome = up.read(block, REQUESTS, self.turn)
         if stream_id == closed.last_id + 2:
             closed.last_id = stream_id
         else:
@@ -159,8 +158,7 @@ class FromClient(Frames):
         pair = self.pair
         if not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream of the server's")  # section 5.1.1
-        outcome = pair.up.read(block, REQUEST_TRAILERS)
-        self._left -= pair.up.cost
+        outcome = pair.up.read(block, REQUEST_TRAILERS, self.turn)
         stream = pair.streams.get(stream_id)
         if stream is None:
             pair.up.withheld(outcome)
@@ -277,7 +275,7 @@ class FromClient(Frames):
             return None
         if stream.state is not StreamState.BACKEND_ENDED:
             pair.spend_reset()
-        self._left -= EARLY_END_COST
+        self.turn.left -= EARLY_END_COST
         pair.closed.reset_by_client(stream_id)
         pair.finish(stream, StreamEnd.CLIENT_RESET)
         return None if stream.unwanted else True

@@ -26,11 +26,13 @@ from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
 from mcproxy.l7.bounds import MAX_FIELDS, MAX_HEADER_LIST
+from mcproxy.l7.core import Turn
 from mcproxy.l7.relay.budgets import (
-    BYTES_OF_A_FRAME,
+    BYTES_DECODED,
     CACHE_BLOCK_BYTES,
     CACHE_BLOCKS,
     CACHE_FIELDS,
+    FIELD_COST,
     LARGE_BLOCK,
 )
 from mcproxy.wire.fields import (
@@ -71,7 +73,7 @@ class TooLarge(Exception):
 class Outcome(Generic[T]):
     """What a block says, wherever it comes with these bytes after this table."""
 
-    __slots__ = ("_encoded", "cost", "fault", "fields", "moved", "plain", "simple", "table", "usual", "value")
+    __slots__ = ("_encoded", "fault", "fields", "moved", "plain", "simple", "table", "usual", "value")
 
     def __init__(self, fields: list[Field], before: Table, after: Table) -> None:
         self.fields = fields
@@ -82,7 +84,6 @@ class Outcome(Generic[T]):
         self.plain = True  # may pass as it is
         self.simple = False  # a request that is right whatever its flags and the connection are
         self.usual: T | None = None  # `value`, where nothing about it needs a closer look: the express lane's
-        self.cost = 0  # of having decoded it, in frames of a turn: see `HeaderLink.read`
         self._encoded: bytes | None = None
 
     @property
@@ -106,12 +107,13 @@ class BlockCache(Generic[T]):
     def __repr__(self) -> str:
         return f"<BlockCache {self.check.__name__} {len(self.young)}+{len(self.old)} blocks>"
 
-    def read(self, block: bytes, table: Table, allowed: int) -> Outcome[T]:
-        """The outcome of a block that is not in `young`. Raises ConnectionFault."""
+    def read(self, block: bytes, table: Table, allowed: int, turn: Turn) -> Outcome[T]:
+        """The outcome of a block that is not in `young`; to decode it is what takes long. Raises ConnectionFault."""
         key = (table, block)
         outcome = self.old.get(key) if table.max_size <= allowed else None
         if outcome is None:
             outcome = self._judge(block, table, allowed)
+            turn.left -= FIELD_COST * len(outcome.fields) + len(block) // BYTES_DECODED
         # A size update may be right for this connection's settings only.
         small = len(block) <= CACHE_BLOCK_BYTES and len(outcome.fields) <= CACHE_FIELDS
         if small and block and block[0] & 0xE0 != 0x20:
@@ -128,7 +130,6 @@ class BlockCache(Generic[T]):
         except (CompressionFault, HeaderBomb) as fault:
             raise _as_connection_fault(fault) from None
         outcome: Outcome[T] = Outcome(decoded.fields, table, decoded.table)
-        outcome.cost = len(decoded.fields) + len(block) // BYTES_OF_A_FRAME
         if decoded.oversized:
             outcome.fault = TooLarge()
             return outcome
@@ -172,26 +173,23 @@ ANSWER_TRAILERS = BlockCache(check_answer_trailers)
 class HeaderLink:
     """The header blocks of one direction of one connection."""
 
-    __slots__ = ("_prefix", "allowed", "cost", "in_step", "table")
+    __slots__ = ("_prefix", "allowed", "in_step", "table")
 
     def __init__(self) -> None:
         self.table = EMPTY  # the sender's
         self.allowed = DEFAULT_TABLE_SIZE  # the largest table that the receiver lets the sender use
         self.in_step = True
         self._prefix = b""  # of the next block that we encode
-        self.cost = 0  # of what was read last, in frames of a turn: decoding is what takes long
 
     def __repr__(self) -> str:
         return f"<HeaderLink {'in step' if self.in_step else 'encoding anew'} {self.table!r}>"
 
-    def read(self, block: bytes, cache: BlockCache[T]) -> Outcome[T]:
+    def read(self, block: bytes, cache: BlockCache[T], turn: Turn) -> Outcome[T]:
         """Read a whole block. Every block that arrives must come through here. Raises ConnectionFault."""
         table = self.table
         outcome = cache.young.get((table, block))
-        self.cost = 0
         if outcome is None or table.max_size > self.allowed:
-            outcome = cache.read(block, table, self.allowed)
-            self.cost, outcome.cost = outcome.cost, 0
+            outcome = cache.read(block, table, self.allowed, turn)
         if outcome.moved:
             self.table = outcome.table
         return outcome

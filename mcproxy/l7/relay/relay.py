@@ -14,16 +14,13 @@ each stream above it is refused, whether it had been passed or comes later. So a
 requests costs a client a repetition, never an answer. A backend that vanishes without that word may have processed
 anything: its streams get 502, or RST_STREAM where the answer has begun.
 
-The owner calls `receive_from_client` and `receive_from_backend` with what it reads, `tick` about once a second, sends
-what `take_for_client` and `take_for_backend` return, and then records what `take_ended` does. It reads a side while
-`wants_client` or `wants_backend` says so; where `wants_turn` does, it calls `go_on` once others have had their turn.
-When `closing` is true it sends what is left and closes both connections.
+What the owner does, and when, core.py says.
 """
 
 from collections.abc import Callable
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import StreamEnd, Turn
 from mcproxy.l7.relay.budgets import (
     BLOCK_SECONDS,
     GRACE_SECONDS,
@@ -71,7 +68,6 @@ class Relay:
         self._backend = FromBackend(self.pair, self._settings, now)
         self._preface = b""  # what came of the client's, until it is whole
         self._greeted = False
-        self._backend_ended = False
         self._draining_since: float | None = None
         self._period_since = now  # of the budgets
         self.fault = ""  # what went wrong with a connection as a whole, for the log
@@ -90,17 +86,12 @@ class Relay:
     @property
     def wants_client(self) -> bool:
         """Whether to read the client."""
-        return not (self.pair.closing or self._client.unjudged)
+        return not self.pair.closing
 
     @property
     def wants_backend(self) -> bool:
         """Whether to read the backend: not while it has sent far beyond the client's windows."""
-        return self.pair.held_bytes <= MAX_HELD and not self._backend.unjudged
-
-    @property
-    def wants_turn(self) -> bool:
-        """Whether frames that were read have still to be judged: see `go_on`."""
-        return (self._client.unjudged or (self._backend.unjudged and self.has_backend)) and not self.pair.closing
+        return self.pair.held_bytes <= MAX_HELD
 
     @property
     def has_backend(self) -> bool:
@@ -114,21 +105,23 @@ class Relay:
 
     # Bytes in
 
-    def receive_from_client(self, data: bytes, now: float) -> None:
+    def receive_from_client(self, data: bytes, turn: Turn, now: float) -> int:
         """Take what the client sent. A fault of the client's ends the connection: `closing`, `fault`."""
         pair = self.pair
+        taken = len(data)
         if pair.closing:
-            return
+            return taken
         pair.now = self._client.now = now
         try:
             if not self._greeted:
                 data = self._greeting(data)
-            if data or self._client.unjudged:
-                self._client.receive(data, pair.to_backend)
+            if data:
+                taken -= len(data) - self._client.receive(data, turn, pair.to_backend)
         except ConnectionFault as fault:
             self._settings.announce_early()
             self._end_by(fault)
         self._settle()
+        return taken
 
     def _end_by(self, fault: ConnectionFault) -> None:
         """It is the client's."""
@@ -148,35 +141,28 @@ class Relay:
         self._greeted = True
         return data[len(PREFACE) :]
 
-    def receive_from_backend(self, data: bytes, now: float) -> None:
+    def receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:
         """Take what the backend sent. A fault of the backend's loses it, and nothing else."""
         pair = self.pair
+        taken = len(data)
         if pair.closing or pair.backend is BackendState.GONE:
-            return
+            return taken
         pair.now = self._backend.now = now
         try:
             if pair.backend is BackendState.DIALLING and data.startswith(b"HTTP/1."):
                 raise ConnectionFault(
                     ErrorCode.HTTP_1_1_REQUIRED, "the backend speaks HTTP/1: an l7 route needs HTTP/2"
                 )
-            self._backend.receive(data, pair.to_client)
+            taken = self._backend.receive(data, turn, pair.to_client)
         except ConnectionFault as fault:
             self.fault = str(fault)
             self._lose_backend(502, StreamEnd.BACKEND_FAULT)
             pair.to_backend.append(goaway(0, fault.code, fault.why.encode()))
         self._settings.acknowledge()
         self._settle()
+        return taken
 
     # What else happens
-
-    def go_on(self, now: float) -> None:
-        """Judge more of what was read: another turn."""
-        if self._client.unjudged:
-            self.receive_from_client(b"", now)
-        if self._backend.unjudged:
-            self.receive_from_backend(b"", now)
-            if self._backend_ended:
-                self.backend_closed(now)
 
     def backend_failed(self, status: int, why: str, now: float) -> None:
         """It could not be reached: requests are answered with `status`, 502 or 504."""
@@ -186,16 +172,12 @@ class Relay:
         self._settle()
 
     def backend_closed(self, now: float) -> None:
-        """Its connection has ended, cleanly or not. What it sent before is judged first, in turns if need be."""
-        self._backend_ended = True
-        if self._backend.unjudged:
-            self.pair.goaway(self.pair.closed.last_id, ErrorCode.NO_ERROR)  # what comes now was not processed
-        else:
-            self.pair.now = now
-            if self.pair.streams and not self.fault:
-                self.fault = "the backend closed its connection"
-            self._lose_backend(502, StreamEnd.BACKEND_GONE)
-            self._settle()
+        """Its connection has ended, cleanly or not; all that it sent before has been judged."""
+        self.pair.now = now
+        if self.pair.streams and not self.fault:
+            self.fault = "the backend closed its connection"
+        self._lose_backend(502, StreamEnd.BACKEND_GONE)
+        self._settle()
 
     def _lose_backend(self, status: int, end: StreamEnd) -> None:
         pair = self.pair

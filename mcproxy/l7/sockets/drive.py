@@ -6,8 +6,8 @@ handled before the next does. So there is nothing to lock and nobody to wake, an
 behind a body for the backend. The session's greenlet waits for the end alone, which comes to it as a switch, or thrown
 where something failed; a switch to it and back for every event would cost another 0.8 us of the 20 that one takes.
 
-What takes long waits for its turn (net/turns.py), `_due` until then: a read of a side that sends in bulk, and what a
-core has left over.
+What takes long waits for its turn (net/turns.py): a read of a side that sends in bulk, and bytes that the core did not
+get to. A side's bytes wait in one place, `Side.pending`, until the core has taken them, and its end waits behind them.
 
 Back-pressure: a side is read only while what waits for the other is below MAX_UNSENT, and what waits for itself below
 MAX_OWED: its own frames make us answer (PING, SETTINGS, 421), and it might never read that.
@@ -27,6 +27,7 @@ An idle session is drained first, so that a client whose next request is on its 
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -34,8 +35,8 @@ from gevent import sleep
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
-from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK
-from mcproxy.l7.core import Core, Record
+from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, MAX_PENDING, TURN
+from mcproxy.l7.core import Core, Record, Turn
 from mcproxy.l7.sockets.dialling import Dial, Dialling
 from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.l7.sockets.stream import Lost, Stream
@@ -57,7 +58,7 @@ FLUSH_LONGEST = 0.32  # and between the last ones
 # Members of an enum cost three times as much to read as a global.
 CLIENT = Event.CLIENT
 BACKEND = Event.BACKEND
-TURN = Event.TURN
+ITS_TURN = Event.TURN
 
 
 class State(StrEnum):
@@ -82,7 +83,8 @@ class Drive:
         self._backend: Side | None = None
         self._dialling: Dialling | None = None
         self._turns = session.shared.turns
-        self._due: deque[Event] = deque()  # what waits for a turn: TURN is the core's
+        self._turn = Turn()
+        self._due: deque[Event] = deque()  # sides to be read or heard when the turn has come
         self._asked = False  # for one
         self._waiting = False
         self._state = State.OPEN
@@ -131,7 +133,8 @@ class Drive:
         """On the hub: something has happened."""
         if not self._core.closing:
             try:
-                self._handle(event)
+                self._turn.left = TURN
+                self._read(event)
                 self._go_on()
             except BaseException:  # noqa: BLE001 - it is the session's
                 self._greenlet.throw(*sys.exc_info())
@@ -139,25 +142,63 @@ class Drive:
         if self._core.closing:
             self._greenlet.switch(event)
 
+    def _read(self, event: Event) -> None:
+        """Read the side that can be read, if it is that; but bulk when it has its turn."""
+        if self._dialling is not None:
+            self._dialled(self._dialling)
+        its_turn = event is ITS_TURN
+        if its_turn:
+            event = self._due.popleft()
+        side = self._client if event is CLIENT else self._backend if event is BACKEND else None
+        if side is None:
+            return
+        if side.stream.flows and not its_turn:
+            its_turn = self._turns.take()
+            if not its_turn:
+                self._due.append(event)
+                return
+        if its_turn and side.halted:
+            side.halted = False  # and what is pending is offered once more
+        elif its_turn:
+            side.read(self._bulk_size(event))
+        else:
+            side.read()
+
     def _go_on(self) -> None:
-        """Send what waits, then do what that need not wait for, and watch for whatever is wanted now."""
+        """Have the core take what is pending, send what waits, and watch for whatever is wanted now."""
         core = self._core
+        client, backend = self._client, self._backend
+        if backend is not None and (backend.pending or backend.end_due):
+            self._hear_backend(backend)
+        # A backend whose end is known is heard first: a request that came between would go to one that has gone.
+        if (client.pending or client.end_due) and not (backend is not None and backend.end_due):
+            self._hear_client()
         self._send()
         if ended := core.take_ended():
             self._record(ended)
         if core.hurried is not self._hurried:
             self._hurried = core.hurried
             self._tick_later()
-        client, backend, due = self._client, self._backend, self._due
+        self._watch()
+
+    def _watch(self) -> None:
+        """Watch for what is wanted now, and ask for a turn where one is due."""
+        core, due = self._core, self._due
+        client, backend = self._client, self._backend
         to_client = client.stream.unsent
         to_backend = backend.stream.unsent if backend else self._dialling.unsent if self._dialling else 0
-        client.want(core.wants_client and to_backend <= MAX_UNSENT and to_client <= MAX_OWED and CLIENT not in due)
+        client.want(
+            core.wants_client
+            and to_backend <= MAX_UNSENT
+            and to_client <= MAX_OWED
+            and CLIENT not in due
+            and len(client.pending) <= MAX_PENDING
+            and not (backend is not None and backend.end_due)
+        )
         if backend is not None:
             backend.want(
                 core.wants_backend and to_client <= MAX_UNSENT and to_backend <= MAX_OWED and BACKEND not in due
             )
-        if core.wants_turn and TURN not in due:
-            due.append(TURN)
         if due and not self._asked:
             self._asked = True
             self._turns.ask(self._on_turn)
@@ -165,7 +206,7 @@ class Drive:
     def _on_turn(self) -> None:
         self._asked = False
         if not self._core.closing:
-            self._on(TURN)
+            self._on(ITS_TURN)
 
     def _switch(self) -> Event:
         """Wait, in the session's greenlet."""
@@ -176,50 +217,43 @@ class Drive:
             self._waiting = False  # the greenlet is another session's next
         return event
 
-    def _handle(self, event: Event) -> None:
-        core, client = self._core, self._client.stream
-        if self._dialling is not None:
-            self._dialled(self._dialling)
-        its_turn = event is TURN
-        if its_turn:
-            event = self._due.popleft()
-        elif (event is CLIENT and client.flows) or (event is BACKEND and self._backend and self._backend.stream.flows):
-            its_turn = self._turns.take()
-            if not its_turn:
-                self._due.append(event)
-                return
-        if event is CLIENT:
-            self._read_client(its_turn)
-        elif event is BACKEND and self._backend is not None:
-            self._read_backend(self._backend.stream, its_turn)
-        elif event is TURN:
-            core.go_on(time.monotonic())
-
-    def _read_client(self, bulk: bool) -> None:
-        core, client = self._core, self._client.stream
-        sink = self._backend.stream if self._backend else None
-        if data := client.receive(self._bulk_size(sink)) if bulk else client.receive():
-            core.receive_from_client(data, time.monotonic())
-        if client.lost:
-            core.client_lost(time.monotonic())
-        elif client.ended:
-            alive = not core.closing
-            core.client_closed(time.monotonic())
-            self._left = alive and core.closing
+    def _hear_client(self) -> None:
+        core, side = self._core, self._client
+        now = time.monotonic()
+        waits = side.pending and not self._offer(side, core.receive_from_client, now)
+        if side.end_due and not (waits or core.closing or side.stream.lost):
+            side.end_due = False
+            core.client_closed(now)
+            self._left = core.closing
             self._moved = -1  # what is said of half a connection counts from here
 
-    def _read_backend(self, backend: Stream, bulk: bool) -> None:
+    def _hear_backend(self, side: Side) -> None:
         core = self._core
-        if data := backend.receive(core.bulk_read(self._bulk_size(self._client.stream))) if bulk else backend.receive():
-            core.receive_from_backend(data, time.monotonic())
-        if backend.ended and not core.wants_dial:
+        now = time.monotonic()
+        waits = side.pending and not self._offer(side, core.receive_from_backend, now)
+        if side.end_due and not (waits or core.closing or core.wants_dial):
+            side.end_due = False
             self._drop_backend()
-            core.backend_closed(time.monotonic())
+            core.backend_closed(now)
 
-    def _bulk_size(self, sink: Stream | None) -> int:
+    def _offer(self, side: Side, receive: Callable[[bytes, Turn, float], int], now: float) -> bool:
+        """Have the core take what is pending. False: the rest waits for a turn."""
+        turn = self._turn
+        if not side.halted and turn.left > 0:
+            side.taken(receive(side.pending, turn, now))
+            if turn.left > 0 or not side.pending:
+                return True
+        if not side.halted:
+            side.halted = True
+            self._due.append(side.event)
+        return False
+
+    def _bulk_size(self, event: Event) -> int:
         """Bytes of one read: many, where there is nobody to wait and the sink has taken what was read before."""
+        sink = self._client if event is BACKEND else self._backend
         alone = len(self._session.shared.sessions) == 1
-        return LONE_BULK if alone and sink is not None and not sink.unsent else BULK_SIZE
+        size = LONE_BULK if alone and sink is not None and not sink.stream.unsent else BULK_SIZE
+        return self._core.bulk_read(size) if event is BACKEND else size
 
     def _send(self) -> None:
         """Send what waits for either side, over a new backend connection if that is asked for."""

@@ -1,10 +1,11 @@
-"""One side of an l7 session: its stream, and the watchers that say when it can go on."""
+"""One side of an l7 session: its stream, the watchers that say when it can go on, and what was read and not taken."""
 
 from collections.abc import Callable
 from enum import StrEnum
 
 from gevent.hub import get_hub
 
+from mcproxy.l7.bounds import READ_SIZE
 from mcproxy.l7.sockets.stream import Stream
 from mcproxy.net.raw import READ, WRITE, IoWatcher
 
@@ -22,7 +23,9 @@ class Event(StrEnum):
 class Side:
     """A stream with its watchers, which are started and stopped as wanted."""
 
-    __slots__ = ("_event", "_on", "_readable", "_reading", "_writable", "_writing", "stream")
+    __slots__ = (
+        "_on", "_readable", "_reading", "_writable", "_writing", "end_due", "event", "halted", "pending", "stream",
+    )  # fmt: skip
 
     def __init__(self, stream: Stream, event: Event, on: Callable[[Event], object]) -> None:
         """`on` is called, on the hub, with `event` where there is something to read, and with WRITABLE."""
@@ -31,11 +34,14 @@ class Side:
         self._readable: IoWatcher = io(descriptor, READ)
         self._writable: IoWatcher = io(descriptor, WRITE)
         self._reading = self._writing = False
-        self._event = event
         self._on = on
+        self.event = event  # says which side it is
+        self.pending = b""  # has been read, and not been taken
+        self.end_due = False  # the end has been read, and not been delivered
+        self.halted = False  # the turn was over before all was taken
 
     def __repr__(self) -> str:
-        return f"<Side {self._event} {self.stream!r}>"
+        return f"<Side {self.event} {self.stream!r} pending={len(self.pending)}>"
 
     def want(self, read: bool) -> None:
         """Watch for bytes if `read`, and for room if the stream wants it."""
@@ -43,10 +49,21 @@ class Side:
         read = read and not (stream.ended or stream.blocked)
         if read is not self._reading:
             self._reading = read
-            self._readable.start(self._on, self._event) if read else self._readable.stop()
+            self._readable.start(self._on, self.event) if read else self._readable.stop()
         if stream.wants_write is not self._writing:
             self._writing = stream.wants_write
             self._writable.start(self._has_room) if self._writing else self._writable.stop()
+
+    def read(self, most: int = READ_SIZE) -> None:
+        """Read what there is, about `most` bytes, behind what is pending."""
+        data = self.stream.receive(most)
+        if data:
+            self.pending = self.pending + data if self.pending else data
+        self.end_due = self.stream.ended
+
+    def taken(self, size: int) -> None:
+        """So many bytes of what is pending were taken."""
+        self.pending = self.pending[size:]
 
     def _has_room(self) -> None:
         self.stream.has_room()

@@ -11,6 +11,7 @@ from hpack import Encoder
 from mcproxy.l7.bridge.bridge import Bridge
 from mcproxy.l7.bridge.exchange import Exchange
 from mcproxy.wire import http2
+from tests.l7.inbox import Inbox
 
 HOST = b"Host: one.test\r\n"
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -79,6 +80,8 @@ class Book:
         self._records: list[Exchange] = []
         self.backends: list[MemoryBackend] = []
         self.bridge = Bridge("one.test", "192.0.2.7", lambda host: host == b"one.test", self.now)
+        self.from_client = Inbox(self.bridge.receive_from_client)
+        self.from_backend = Inbox(self.bridge.receive_from_backend)
         self._settings = settings
         self._reachable = reachable
         self._seen = b""
@@ -95,7 +98,7 @@ class Book:
 
     def send(self, data: bytes) -> None:
         """The client sends."""
-        self.bridge.receive_from_client(data, self.now)
+        self.from_client.in_turns(data, self.now)
         self.pump()
 
     def pump(self) -> None:
@@ -113,9 +116,8 @@ class Book:
                 self.backend.receive(up)
             down = self.backend.to_send() if self.backends else b""
             if down and bridge.has_backend:
-                bridge.receive_from_backend(down, self.now)
-            while bridge.wants_turn:
-                bridge.go_on(self.now)
+                self.from_backend.in_turns(down, self.now)
+            self.from_client.in_turns(b"", self.now)
             if not up and not down and not bridge.wants_dial:
                 return
 
@@ -144,9 +146,6 @@ class Book:
 
     def hurried(self) -> bool:
         return self.bridge.hurried
-
-    def wants_turn(self) -> bool:
-        return self.bridge.wants_turn
 
     def wants_client(self) -> bool:
         return self.bridge.wants_client

@@ -1,22 +1,34 @@
 """The HTTP/2 connection behind an HTTP/1.1 client: GOAWAY, windows, and backends that break rules."""
 
 import pytest
-from h2.events import DataReceived, ResponseReceived, StreamEnded
+from h2.events import DataReceived, Event, ResponseReceived, StreamEnded
 
+from mcproxy.l7.bounds import TURN
 from mcproxy.l7.bridge.backend_http2 import BackendConnection, BackendFault
-from mcproxy.l7.bridge.bounds import BACKEND_FRAMES, MAX_GOAWAY
+from mcproxy.l7.bridge.bounds import FRAME_COST, MAX_GOAWAY
+from mcproxy.l7.core import Turn
 from mcproxy.wire.http2 import MAX_STREAM_ID
 from tests.l7.bridge.book import MemoryBackend
 
 FIELDS = ((b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"one.test"), (b":path", b"/"))
 
 
+def taken(ours: BackendConnection, data: bytes) -> list[Event]:
+    """What it makes of it, in as many turns as it takes."""
+    found: list[Event] = []
+    while data:
+        events, size = ours.receive(data, Turn())
+        found += events
+        data = data[size:]
+    return found
+
+
 def connected() -> tuple[BackendConnection, MemoryBackend]:
     ours, theirs = BackendConnection(), MemoryBackend()
     theirs.receive(ours.take())
-    ours.receive(theirs.h2.data_to_send())
+    taken(ours, theirs.h2.data_to_send())
     theirs.receive(ours.take())
-    ours.receive(theirs.h2.data_to_send())
+    taken(ours, theirs.h2.data_to_send())
     return ours, theirs
 
 
@@ -38,7 +50,7 @@ def test_goaway_does_not_end_what_it_covers() -> None:
     for cut in range(len(flow) + 1):
         ours, _ = connected()
         assert ours.request(FIELDS, end=True) == stream
-        events = ours.receive(flow[:cut]) + ours.receive(flow[cut:])
+        events = taken(ours, flow[:cut]) + taken(ours, flow[cut:])
         assert b"".join(e.data for e in events if isinstance(e, DataReceived)) == b"ab"
         assert not ours.accepts
         assert ours.processed == stream
@@ -50,21 +62,24 @@ def test_many_frames_are_taken_in_turns() -> None:
     ours.request(FIELDS, end=True)
     theirs.receive(ours.take())
     theirs.answer(200)
-    for _ in range(3 * BACKEND_FRAMES - 1):
+    most = -(-TURN // FRAME_COST)
+    for _ in range(3 * most - 1):
         theirs.data(b"x")
     flow = theirs.to_send()
-    got = [ours.receive(flow[:-1])]
-    while ours.unread:
-        got.append(ours.receive(b""))
-    got.append(ours.receive(flow[-1:]))
-    assert [len(events) for events in got] == [BACKEND_FRAMES, BACKEND_FRAMES, BACKEND_FRAMES - 1, 1]
+    flow, last, got = flow[:-1], flow[-1:], []
+    while flow:
+        events, size = ours.receive(flow, Turn())
+        flow = flow[size:]
+        got.append(len(events))
+    assert got == [most, most, most - 1]
+    assert len(taken(ours, last)) == 1
 
 
 def test_a_last_stream_never_rises_again() -> None:
     ours, _ = connected()
-    ours.receive(goaway(MAX_STREAM_ID))
+    taken(ours, goaway(MAX_STREAM_ID))
     assert (ours.accepts, ours.processed) == (False, MAX_STREAM_ID)
-    ours.receive(goaway(3) + goaway(7))
+    taken(ours, goaway(3) + goaway(7))
     assert ours.processed == 3
 
 
@@ -84,15 +99,15 @@ def test_what_breaks_http_2_ends_the_connection(wrong: bytes) -> None:
     ours.request(FIELDS, end=True)
     theirs.receive(ours.take())
     with pytest.raises(BackendFault):
-        ours.receive(wrong)
+        taken(ours, wrong)
     assert not ours.accepts
 
 
 def test_the_first_frame_is_settings() -> None:
     with pytest.raises(BackendFault, match="does not begin with SETTINGS"):
-        BackendConnection().receive(b"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + bytes(8))
+        taken(BackendConnection(), b"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + bytes(8))
     with pytest.raises(BackendFault):
-        BackendConnection().receive(b"HTTP/1.1 505 HTTP Version Not Supported\r\n\r\n")
+        taken(BackendConnection(), b"HTTP/1.1 505 HTTP Version Not Supported\r\n\r\n")
 
 
 @pytest.mark.parametrize("cut", range(12))
@@ -104,7 +119,7 @@ def test_a_304_may_say_a_length_and_end_in_data(cut: int) -> None:
     theirs.answer(304, [("content-length", "100")])
     theirs.data(b"", end=True)
     flow = theirs.h2.data_to_send()
-    events = ours.receive(flow[: len(flow) - cut]) + ours.receive(flow[len(flow) - cut :])
+    events = taken(ours, flow[: len(flow) - cut]) + taken(ours, flow[len(flow) - cut :])
     assert isinstance(events[-1], StreamEnded)
     assert ours.accepts
 
@@ -115,7 +130,7 @@ def test_the_fields_of_an_answer_stay_as_they_are() -> None:
     theirs.receive(ours.take())
     said = [("set-cookie", "a=1"), ("cookie", "b"), ("x-a", ""), ("set-cookie", "c=2"), ("cookie", "d")]
     theirs.answer(200, said, end=True)
-    (head,) = (each for each in ours.receive(theirs.h2.data_to_send()) if isinstance(each, ResponseReceived))
+    (head,) = (each for each in taken(ours, theirs.h2.data_to_send()) if isinstance(each, ResponseReceived))
     assert head.headers[1:] == [(name.encode(), value.encode()) for name, value in said]
 
 
@@ -127,7 +142,7 @@ def test_the_window_is_given_back() -> None:
     received = 0
     for _ in range(400):
         theirs.data(bytes(16_000))
-        for event in ours.receive(theirs.h2.data_to_send()):
+        for event in taken(ours, theirs.h2.data_to_send()):
             received += len(event.data) if isinstance(event, DataReceived) else 0
         theirs.receive(ours.take())
     assert received == 400 * 16_000
@@ -143,7 +158,7 @@ def test_bodies_trailers_and_cancelling() -> None:
     assert len(theirs.bodies[stream]) == 40_000
     assert theirs.trailers == [("x-sum", "1")]
     theirs.answer(200, end=True)
-    assert any(isinstance(event, ResponseReceived) for event in ours.receive(theirs.h2.data_to_send()))
+    assert any(isinstance(event, ResponseReceived) for event in taken(ours, theirs.h2.data_to_send()))
     second = ours.request(FIELDS, end=False)
     ours.end(second, [])
     ours.cancel(second)

@@ -3,8 +3,10 @@
 import pytest
 from h11 import LocalProtocolError
 
+from mcproxy.l7.bounds import TURN
+from mcproxy.l7.bridge.bounds import HEAD_COST, STEP_COST
 from mcproxy.l7.bridge.client_http1 import ClientSide
-from mcproxy.wire.http1 import ALLOWANCE, HEAD_STEPS, BadMessage
+from mcproxy.wire.http1 import BadMessage
 from tests.l7.bridge.book import HOST, Book
 from tests.l7.peer import Cutter
 
@@ -79,36 +81,35 @@ def test_an_answer_longer_or_shorter_than_it_says_is_no_answer() -> None:
 
 def test_pipelined_requests_of_our_own_answers_take_turns() -> None:
     book = Book()
-    book.bridge.receive_from_client(b"GET / HTTP/1.1\r\nHost: other.test\r\n\r\n" * 20, book.now)
+    more = book.from_client.one_turn(b"GET / HTTP/1.1\r\nHost: other.test\r\n\r\n" * 20, book.now)
     turns = [book.got().count(b" 421 ")]
-    while book.bridge.wants_turn:
-        assert not book.bridge.wants_client
-        book.bridge.go_on(book.now)
+    while more:
+        more = book.from_client.one_turn(b"", book.now)
         turns.append(book.got().count(b" 421 "))
     assert sum(turns) == 20
-    assert max(turns) == ALLOWANCE // HEAD_STEPS
+    assert max(turns) == -(-TURN // HEAD_COST)
     assert book.wants_client()
 
 
 def test_small_chunks_take_turns_and_share_frames() -> None:
     book = Book()
     book.send(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
-    book.bridge.receive_from_client(b"1\r\nx\r\n" * 200 + b"0\r\n\r\n", book.now)
+    more = book.from_client.one_turn(b"1\r\nx\r\n" * 200 + b"0\r\n\r\n", book.now)
     turns, frames = 1, Cutter()
     seen = frames.feed(book.bridge.take_for_backend())
-    while book.bridge.wants_turn:
-        book.bridge.go_on(book.now)
+    while more:
+        more = book.from_client.one_turn(b"", book.now)
         seen += frames.feed(book.bridge.take_for_backend())
         turns += 1
     assert b"".join(each.payload for each in seen) == b"x" * 200
-    assert turns == -(-600 // ALLOWANCE)
+    assert turns == -(-602 // -(-TURN // STEP_COST))
     assert len(seen) <= turns + 1
 
 
 def test_who_has_left_is_asked_for_nothing_more() -> None:
     book = Book()
     mine, other = (b"GET / HTTP/1.1\r\nHost: %s.test\r\n\r\n" % name for name in (b"one", b"other"))
-    book.bridge.receive_from_client(other * 20 + mine, book.now)
+    book.from_client.one_turn(other * 20 + mine, book.now)
     book.bridge.client_closed(book.now)
     book.pump()
     assert book.closing()

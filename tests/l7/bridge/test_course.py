@@ -19,7 +19,7 @@ WEBSOCKETS: dict[SettingCodes | int, int] = {SettingCodes.ENABLE_CONNECT_PROTOCO
 def goaway(book: Book, last: int, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
     """By hand: h2 would end its own state with it."""
     frame = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + last.to_bytes(4, "big") + int(code).to_bytes(4, "big")
-    book.bridge.receive_from_backend(frame, book.now)
+    book.from_backend.one_turn(frame, book.now)
     book.pump()
 
 
@@ -44,26 +44,6 @@ def test_a_backend_that_closes_before_an_answer_is_502() -> None:
     assert book.got().startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
     assert not book.closing()
     assert book.records[0].end is StreamEnd.BACKEND_GONE
-
-
-def test_what_a_backend_sent_before_it_closed_arrives_however_many_frames_it_is() -> None:
-    book = Book()
-    book.send(GET)
-    book.do(book.backend.answer, 200, [("content-length", "100")])
-    for i in range(100):
-        book.backend.data(b"x", end=i == 99)
-    book.bridge.receive_from_backend(book.backend.to_send(), book.now)
-    assert not book.bridge.wants_backend
-    book.bridge.backend_closed(book.now)
-    assert book.wants_turn(), "it isn't taken all at once"
-    got = book.got()
-    while book.wants_turn():
-        book.bridge.go_on(book.now)
-        got += book.got()
-    assert got.endswith(b"x" * 100)
-    book.send(GET)
-    assert len(book.backends) == 2, "the connection has gone"
-    assert [record.end for record in book.records] == [StreamEnd.DONE]
 
 
 @pytest.mark.parametrize("length", [[], [("content-length", "100")]])
@@ -101,7 +81,7 @@ def test_a_reset_stream_is_502_and_its_connection_goes_on() -> None:
 def test_a_backend_that_breaks_http_is_502_and_replaced() -> None:
     book = Book()
     book.send(GET)
-    book.bridge.receive_from_backend(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
+    book.from_backend.one_turn(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
     assert book.got().startswith(b"HTTP/1.1 502 ")
     assert not book.bridge.has_backend
     book.send(GET)
@@ -258,7 +238,7 @@ def test_a_websocket_without_a_backend_for_it_is_501() -> None:
 
 def test_a_backend_without_settings_keeps_no_websocket_waiting() -> None:
     book = Book()
-    book.bridge.receive_from_client(UPGRADE, book.now)
+    book.from_client.one_turn(UPGRADE, book.now)
     assert book.bridge.wants_dial
     book.bridge.wants_dial = False  # connected, and silent
     book.now += bounds.SETTINGS_SECONDS + 1
@@ -289,7 +269,7 @@ def test_a_message_that_is_none_behind_a_head_request_is_400(answers: int) -> No
 
 def test_a_websocket_whose_backends_go_before_they_speak_is_502() -> None:
     book = Book()
-    book.bridge.receive_from_client(UPGRADE, book.now)
+    book.from_client.one_turn(UPGRADE, book.now)
     dials = 0
     while book.bridge.wants_dial:
         dials += 1
@@ -311,16 +291,16 @@ def test_an_answer_whose_status_is_none_is_502(status: str) -> None:
 def test_a_large_field_is_passed_as_it_is() -> None:
     """Huffman codes, which hpack makes in pure Python, would hold up everybody for a third of a second."""
     book = Book()
-    book.bridge.receive_from_client(GET[:-2] + b"X-Big: " + b"y" * 50_000 + b"\r\n\r\n", book.now)
+    book.from_client.one_turn(GET[:-2] + b"X-Big: " + b"y" * 50_000 + b"\r\n\r\n", book.now)
     assert b"y" * 15_000 in book.bridge.take_for_backend(), "in frames of 16 KiB"
 
 
 def test_a_backend_that_speaks_http_1_is_called_that() -> None:
     book = Book()
-    book.bridge.receive_from_client(GET, book.now)
+    book.from_client.one_turn(GET, book.now)
     book.bridge.take_for_backend()
     book.bridge.wants_dial = False
-    book.bridge.receive_from_backend(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
+    book.from_backend.one_turn(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
     assert "it speaks HTTP/1, not HTTP/2; switch on h2c there" in book.bridge.fault
     assert book.got().startswith(b"HTTP/1.1 502 ")
 
@@ -365,7 +345,7 @@ def test_a_client_that_ends_its_side_has_left(begun: bool) -> None:
 
 def test_a_client_that_leaves_before_there_is_a_backend() -> None:
     book = Book()
-    book.bridge.receive_from_client(GET, book.now)
+    book.from_client.one_turn(GET, book.now)
     book.bridge.client_closed(book.now)
     assert book.closing()
     assert [record.end for record in book.records] == [StreamEnd.CLIENT_GONE]

@@ -8,6 +8,7 @@ from mcproxy.l7.relay.relay import Relay
 from mcproxy.l7.relay.stream import Stream
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import PREFACE, Frame
+from tests.l7.inbox import Inbox
 from tests.l7.peer import GET, HOST, Cutter, Seen
 
 OURS = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https"), ("x-real-ip", "192.0.2.1")]
@@ -27,6 +28,10 @@ class Book:
         self._records: list[Stream] = []
         self.now = 100.0
         self.relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", self.now)
+        self.from_client, self.from_backend = (
+            Inbox(self.relay.receive_from_client),
+            Inbox(self.relay.receive_from_backend),
+        )
         self.up, self.down = Cutter(), Cutter()
         self.client_encoder, self.backend_encoder = Encoder(), Encoder()
         self.client_decoder, self.backend_decoder = Decoder(), Decoder()
@@ -51,8 +56,6 @@ class Book:
         self.take_down()
 
     def collect(self) -> None:
-        while self.relay.wants_turn:
-            self.relay.go_on(self.now)
         data = self.relay.take_for_backend()
         if not self._greeted and data:
             assert data.startswith(PREFACE)
@@ -61,11 +64,11 @@ class Book:
         self.to_client += self.down.feed(self.relay.take_for_client())
 
     def client(self, data: bytes) -> None:
-        self.relay.receive_from_client(data, self.now)
+        self.from_client.in_turns(data, self.now)
         self.collect()
 
     def backend(self, data: bytes) -> None:
-        self.relay.receive_from_backend(data, self.now)
+        self.from_backend.in_turns(data, self.now)
         self.collect()
 
     def tick(self, seconds: float) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 import pytest
 from hpack import Encoder
 
-from mcproxy.l7.bounds import BULK_SIZE
-from mcproxy.l7.core import StreamEnd
-from mcproxy.l7.relay.budgets import BLOCK_SECONDS, EARLY_END_COST, LARGE_BLOCK, TURN_FRAMES
+from mcproxy.l7.bounds import BULK_SIZE, TURN
+from mcproxy.l7.relay.budgets import BLOCK_SECONDS, EARLY_END_COST, EXPRESS_FRAMES, FRAME_COST, LARGE_BLOCK
 from mcproxy.l7.relay.frames import UNDEFINED_FLAGS, Frames
 from mcproxy.l7.relay.from_backend import FromBackend
 from mcproxy.l7.relay.from_client import FromClient
@@ -16,6 +15,7 @@ from mcproxy.l7.relay.relay import Relay
 from mcproxy.wire import http2
 from mcproxy.wire.hpack_block import encode
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag, Frame
+from tests.l7.inbox import Inbox
 from tests.l7.peer import GET, HOST, POST, Cutter, frame
 from tests.l7.relay.book import OK, OURS, Book
 
@@ -52,7 +52,7 @@ def test_a_run_stays_one_slice_and_keeps_its_place() -> None:
     book.request(1, POST, end=False)
     book.drop()
     parts = [http2.data(1, b"a"), http2.data(1, b"b"), frame(0xEE), http2.data(1, b"c", end_stream=True)]
-    book.relay.receive_from_client(b"".join(parts), book.now)
+    book.from_client.one_turn(b"".join(parts), book.now)
     assert book.relay.pair.to_backend == [parts[0] + parts[1], parts[3]]
 
 
@@ -110,7 +110,7 @@ class Lane:
 
     def take(self, of_client: bool, data: bytes, now: float) -> tuple[object, ...]:
         relay, pair = self.relay, self.relay.pair
-        (relay.receive_from_client if of_client else relay.receive_from_backend)(data, now)
+        Inbox(relay.receive_from_client if of_client else relay.receive_from_backend).in_turns(data, now)
         return (
             relay.take_for_backend(), relay.take_for_client(), relay.fault, repr(pair), pair.closed.last_id, pair.work,
             pair.done, pair.up_window, pair.down_window, pair.up.table.entries, pair.down.table.entries,
@@ -207,16 +207,16 @@ def test_bulk_is_read_up_to_the_end_of_a_frame(size: int) -> None:
     book.answer(1, end=False)
     bulk = http2.data(1, bytes(size)) * (2 * BULK_SIZE // size)
     first = 65_536
-    book.relay.receive_from_backend(bulk[:first], book.now)
+    book.from_backend.in_turns(bulk[:first], book.now)
     book.collect()
     ask = book.relay.bulk_read(BULK_SIZE)
-    most = min(BULK_SIZE, 4 * TURN_FRAMES * (size + 9))
+    most = min(BULK_SIZE, EXPRESS_FRAMES * TURN * (size + 9))
     assert most - size - 9 < ask < most + size + 9
-    book.relay.receive_from_backend(bulk[first : first + ask], book.now)
+    book.from_backend.in_turns(bulk[first : first + ask], book.now)
     book.collect()
     after, ask = first + ask, book.relay.bulk_read(BULK_SIZE)
     whole = bulk[after : after + ask]
-    book.relay.receive_from_backend(whole, book.now)
+    book.from_backend.one_turn(whole, book.now)
     (passed,) = book.relay.pair.to_client
     assert passed is whole, "nothing was copied"
 
@@ -225,40 +225,35 @@ def test_a_turn_is_bounded_whatever_comes() -> None:
     book = Book()
     book.request(1, POST, end=False)
     book.drop()
-    tiny, count = http2.data(1, b"x"), 3 * TURN_FRAMES
-    book.relay.receive_from_client(tiny * count + tiny[:-1], book.now)
-    assert len(book.relay.take_for_backend()) == TURN_FRAMES * len(tiny)
-    turns = 1
-    while book.relay.wants_turn:
-        assert not book.relay.wants_client
-        book.relay.go_on(book.now)
-        turns += 1
-    assert turns == 4, "the last one finds a frame that is not whole"
-    assert book.relay.wants_client
-    book.relay.receive_from_client(tiny[-1:], book.now)
+    tiny, count = http2.data(1, b"x"), 3 * FRAMES
+    assert book.from_client.one_turn(tiny * count + tiny[:-1], book.now)
+    assert len(book.relay.take_for_backend()) == FRAMES * len(tiny)
+    assert book.from_client.in_turns(b"", book.now) == 3, "the last one finds a frame that is not whole"
+    assert not book.from_client.pending
+    book.from_client.one_turn(tiny[-1:], book.now)
     assert book.relay.pair.streams[1].bytes_up == count + 1
 
 
 def test_faults_of_streams_take_more_of_a_turn() -> None:
     book = Book()
-    book.relay.receive_from_client(
+    book.from_client.one_turn(
         b"".join(
             http2.headers(i, book.block(book.client_encoder, [*GET, ("te", "x")]), True) for i in range(1, 401, 2)
         ),
         book.now,
     )
-    most = -(-TURN_FRAMES // (1 + EARLY_END_COST))
+    most = -(-TURN // (FRAME_COST + EARLY_END_COST))
     assert most // 2 < len(Cutter().feed(book.relay.take_for_client())) <= most
 
 
 def test_cancelled_requests_take_more_of_a_turn() -> None:
     book = Book()
     request = book.block(book.client_encoder, GET, indexed=False)
-    book.relay.receive_from_client(
+    book.from_client.one_turn(
         b"".join(http2.headers(i, request, True) + http2.rst_stream(i, ErrorCode.CANCEL) for i in range(1, 401, 2)),
         book.now,
     )
-    most = -(-TURN_FRAMES // (1 + EARLY_END_COST))
+    most = -(-TURN // (FRAME_COST + EARLY_END_COST))
     assert most // 2 < len(book.records) <= most
 
 
@@ -268,25 +263,14 @@ def test_decoding_takes_of_a_turn() -> None:
     blocks = [
         http2.headers(i, book.block(book.client_encoder, [*GET, *fields[i:]], indexed=False)) for i in range(1, 41, 2)
     ]
-    seen = []
-    book.relay.receive_from_client(b"".join(blocks), book.now)
-    while book.relay.wants_turn:
-        seen.append(len(book.relay.pair.streams))
-        book.relay.go_on(book.now)
-    assert seen[0] <= 2, "a block of 60 fields is worth half a turn"
+    book.from_client.one_turn(b"".join(blocks), book.now)
+    assert len(book.relay.pair.streams) <= 2, "a block of 60 fields is worth half a turn"
+    book.from_client.in_turns(b"", book.now)
     assert len(book.relay.pair.streams) == 20
 
 
+FRAMES = TURN // FRAME_COST  # small ones, of a turn
 LARGE = ("x-large", "0" * 15_000)  # 9,375 bytes in Huffman codes, three turns
-
-
-def in_turns(book: Book) -> int:
-    """Let the relay go on to the end; how many turns that took."""
-    turns = 0
-    while book.relay.wants_turn:
-        book.relay.go_on(book.now)
-        turns += 1
-    return turns
 
 
 def pieces(stream_id: int, block: bytes) -> bytes:
@@ -301,27 +285,24 @@ def test_a_large_block_is_unpacked_in_turns_and_everything_keeps_its_place(cut: 
     book = Book()
     first, large = book.block(book.client_encoder, GET), book.block(book.client_encoder, [*GET, LARGE])
     assert len(large) > 2 * LARGE_BLOCK
-    book.relay.receive_from_client(
+    book.from_client.one_turn(
         http2.headers(1, first, True) + cut(3, large) + http2.headers(5, first, True) + http2.ping(bytes(8)), book.now
     )
-    assert not book.relay.wants_client
     assert list(book.relay.pair.streams) == [1]
-    assert in_turns(book) == 5, "three, one to judge it, one with what came after it"
+    assert book.from_client.in_turns(b"", book.now) == 5, "three, one to judge it, one with what came after it"
     book.collect()
     assert [(each[1], each[2]) for each in book.take_up()] == [
         (1, [*GET, *OURS]), (3, [*GET, LARGE, *OURS]), (5, [*GET, *OURS])
     ]  # fmt: skip
     assert book.take_down() == [("PING", 0, bytes(8))]
-    assert book.relay.wants_client
 
 
 def test_a_large_block_that_is_whole_is_not_waited_for() -> None:
     book = Book()
-    book.relay.receive_from_client(http2.headers(1, book.block(book.client_encoder, [*GET, LARGE]), True), book.now)
-    assert book.relay.wants_turn
+    assert book.from_client.one_turn(http2.headers(1, book.block(book.client_encoder, [*GET, LARGE]), True), book.now)
     book.now += BLOCK_SECONDS + 1
     book.relay.tick(book.now)
-    in_turns(book)
+    book.from_client.in_turns(b"", book.now)
     book.collect()
     assert book.take_up() == [("HEADERS!", 1, [*GET, LARGE, *OURS])]
 
@@ -332,8 +313,8 @@ def test_a_large_answer_is_unpacked_in_turns() -> None:
     book.drop()
     fields = [*OK, LARGE]
     block = book.block(book.backend_encoder, fields)
-    book.relay.receive_from_backend(http2.headers(1, block) + http2.data(1, b"x", end_stream=True), book.now)
-    assert in_turns(book) == 5
+    flow = http2.headers(1, block) + http2.data(1, b"x", end_stream=True)
+    assert book.from_backend.in_turns(flow, book.now) == 1 + 5
     book.collect()
     assert book.take_down() == [("HEADERS", 1, fields), ("DATA!", 1, b"x")]
 
@@ -346,34 +327,3 @@ def test_what_is_wrong_with_a_large_block_is_said_as_of_any_other() -> None:
     assert book.take_down()[0][2] == [(":status", "431"), ("content-length", "0")]
     book.client(http2.headers(5, encode([(b":method", b"GET")]) + b"\x00\x01a\xff\x81\x3f" + bytes(8_192), True))
     assert book.take_down() == [("GOAWAY", 3, ErrorCode.COMPRESSION_ERROR)]
-
-
-def test_what_a_backend_sent_before_its_end_is_judged_before_it() -> None:
-    book = Book()
-    book.request(1)
-    book.drop()
-    tiny = http2.data(1, b"x")
-    book.answer(1, end=False)
-    book.relay.receive_from_backend(tiny * 20 * TURN_FRAMES + http2.data(1, b"", end_stream=True), book.now)
-    assert book.relay.wants_turn
-    assert not book.relay.wants_backend
-    book.relay.backend_closed(book.now)
-    assert not book.records, "which is not all done at once"
-    book.relay.receive_from_client(http2.headers(3, book.block(book.client_encoder, GET), True), book.now)
-    assert in_turns(book) > 3
-    assert [(s.end, s.bytes_down) for s in book.records] == [(StreamEnd.DONE, 20 * TURN_FRAMES)]
-    assert not book.relay.has_backend
-    book.collect()
-    assert ("RST_STREAM", 3, ErrorCode.REFUSED_STREAM) in book.take_down(), "it was not processed, and may be repeated"
-
-
-def test_what_a_backend_sent_before_its_end_may_be_wrong() -> None:
-    book = Book()
-    book.request(1)
-    book.answer(1, end=False)
-    book.drop()
-    book.relay.receive_from_backend(http2.data(1, b"x") * 20 * TURN_FRAMES + http2.data(0, b"x"), book.now)
-    book.relay.backend_closed(book.now)
-    in_turns(book)
-    assert [s.end for s in book.records] == [StreamEnd.BACKEND_FAULT]
-    assert not book.relay.has_backend

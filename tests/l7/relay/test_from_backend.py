@@ -32,7 +32,7 @@ def failed_alone(book: Book, field: tuple[str, str]) -> None:
 def test_a_whole_read_passes_as_the_object_that_was_read() -> None:
     book = asked()
     data = http2.headers(1, book.block(book.backend_encoder, OK)) + http2.data(1, b"x" * 100, end_stream=True)
-    book.relay.receive_from_backend(data, book.now)
+    book.from_backend.one_turn(data, book.now)
     assert book.relay.pair.to_client == [data]
     (stream,) = book.records
     assert (stream.status, stream.bytes_down, stream.end) == (200, 100, StreamEnd.DONE)

@@ -5,6 +5,7 @@ from hpack import Decoder, Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcproxy.l7.core import Turn
 from mcproxy.l7.relay.header_link import REQUESTS, BlockCache, HeaderLink, TooLarge
 from mcproxy.wire.fields import Malformed, check_request, without_not_passed
 from mcproxy.wire.hpack_block import EMPTY, Field
@@ -34,7 +35,7 @@ def test_the_backend_reads_what_the_client_said(steps: list[tuple[list[Field], b
             encoder.header_table_size = size
         fields = [*GET, *extra]
         block = bytes(encoder.encode([(n, v, not indexed) for n, v in fields]))
-        outcome = link.read(block, REQUESTS)
+        outcome = link.read(block, REQUESTS, Turn())
         assert outcome.fields == fields
         if refused or outcome.fault:
             link.withheld(outcome)
@@ -55,16 +56,16 @@ def block_of(fields: list[Field], indexed: bool) -> bytes:
 
 def test_a_refused_block_that_moves_nothing_keeps_the_step() -> None:
     link = HeaderLink()
-    link.withheld(link.read(block_of(GET, indexed=False), REQUESTS))
+    link.withheld(link.read(block_of(GET, indexed=False), REQUESTS, Turn()))
     assert repr(link).startswith("<HeaderLink in step")
-    link.withheld(link.read(block_of(GET, indexed=True), REQUESTS))
+    link.withheld(link.read(block_of(GET, indexed=True), REQUESTS, Turn()))
     assert repr(link).startswith("<HeaderLink encoding anew")
 
 
 def test_a_dropped_field_that_moves_nothing_keeps_the_step() -> None:
     link = HeaderLink()
     block = block_of([*GET, (b"forwarded", b"for=x")], indexed=False)
-    outcome = link.read(block, REQUESTS)
+    outcome = link.read(block, REQUESTS, Turn())
     passed = link.passed(block, outcome)
     assert link.in_step
     assert [(bytes(n), bytes(v)) for n, v in Decoder().decode(passed, raw=True)] == GET
@@ -74,19 +75,19 @@ def test_the_cache_serves_every_connection() -> None:
     cache = BlockCache(check_request)
     block = block_of(GET, indexed=True)
     first, second = HeaderLink(), HeaderLink()
-    outcome = first.read(block, cache)
-    assert second.read(block, cache) is outcome
+    outcome = first.read(block, cache, Turn())
+    assert second.read(block, cache, Turn()) is outcome
     assert second.table is first.table
-    assert first.read(block, cache) is not outcome, "another table, another outcome"
+    assert first.read(block, cache, Turn()) is not outcome, "another table, another outcome"
 
 
 def test_the_cache_is_bounded_and_keeps_what_is_used() -> None:
     cache = BlockCache(check_request, capacity=4)
     often = block_of([*GET, (b"x-often", b"1")], indexed=False)
-    kept = HeaderLink().read(often, cache)
+    kept = HeaderLink().read(often, cache, Turn())
     for number in range(40):
-        HeaderLink().read(block_of([*GET, (b"x-n", b"%d" % number)], indexed=False), cache)
-        assert HeaderLink().read(often, cache) is kept
+        HeaderLink().read(block_of([*GET, (b"x-n", b"%d" % number)], indexed=False), cache, Turn())
+        assert HeaderLink().read(often, cache, Turn()) is kept
         assert len(cache.young) <= 4
         assert len(cache.old) <= 4
     assert repr(cache) == f"<BlockCache check_request {len(cache.young)}+{len(cache.old)} blocks>"
@@ -96,7 +97,7 @@ def test_the_cache_gives_up_one_outcome_for_each_that_it_takes() -> None:
     cache = BlockCache(check_request, capacity=8)
     counts = []
     for number in range(64):
-        cache.read(block_of([*GET, (b"x-n", b"%d" % number)], indexed=False), EMPTY, 4_096)
+        cache.read(block_of([*GET, (b"x-n", b"%d" % number)], indexed=False), EMPTY, 4_096, Turn())
         counts.append(len(cache.young) + len(cache.old) + len(cache._dying))
     assert counts == [*range(1, 17), *[16] * 48], "two generations, to the last one"
 
@@ -104,30 +105,30 @@ def test_the_cache_gives_up_one_outcome_for_each_that_it_takes() -> None:
 def test_a_size_update_is_judged_by_each_connections_settings() -> None:
     cache = BlockCache(check_request)
     block = b"\x3f\xe1\x1f" + block_of(GET, indexed=False)  # 4096
-    assert HeaderLink().read(block, cache).table is EMPTY
+    assert HeaderLink().read(block, cache, Turn()).table is EMPTY
     narrow = HeaderLink()
     narrow.allowed = 0
     with pytest.raises(ConnectionFault) as fault:
-        narrow.read(block, cache)
+        narrow.read(block, cache, Turn())
     assert fault.value.code is ErrorCode.COMPRESSION_ERROR
 
 
 def test_a_table_above_what_is_allowed_is_not_served_from_the_cache() -> None:
     cache = BlockCache(check_request)
     block = block_of(GET, indexed=False)
-    HeaderLink().read(block, cache)
+    HeaderLink().read(block, cache, Turn())
     narrow = HeaderLink()
     narrow.allowed = 0
     with pytest.raises(ConnectionFault):
-        narrow.read(block, cache)
+        narrow.read(block, cache, Turn())
 
 
 def test_faults_are_outcomes() -> None:
-    malformed = HeaderLink().read(block_of([*GET, (b"X-A", b"1")], indexed=False), REQUESTS)
+    malformed = HeaderLink().read(block_of([*GET, (b"X-A", b"1")], indexed=False), REQUESTS, Turn())
     assert isinstance(malformed.fault, Malformed)
-    large = HeaderLink().read(block_of([*GET, (b"x-a", b"1" * 70_000)], indexed=False), REQUESTS)
+    large = HeaderLink().read(block_of([*GET, (b"x-a", b"1" * 70_000)], indexed=False), REQUESTS, Turn())
     assert isinstance(large.fault, TooLarge)
-    many = HeaderLink().read(block_of([*GET, *[(b"x-a", b"1")] * 300], indexed=False), REQUESTS)
+    many = HeaderLink().read(block_of([*GET, *[(b"x-a", b"1")] * 300], indexed=False), REQUESTS, Turn())
     assert isinstance(many.fault, TooLarge)
 
 

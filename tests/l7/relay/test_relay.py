@@ -9,11 +9,12 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, ResponseReceived, StreamEnded
 
 from mcproxy.l7 import bounds
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import StreamEnd, Turn
 from mcproxy.l7.relay import budgets
 from mcproxy.l7.relay.relay import Relay
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import MAX_STREAM_ID, PREFACE, ErrorCode
+from tests.l7.inbox import Inbox
 from tests.l7.peer import GET, HOST, POST, CarelessBackend
 from tests.l7.relay.book import OK, OURS, Book
 
@@ -218,11 +219,11 @@ def test_mutated_bytes_never_break_the_relay(seed: int) -> None:
         data[dice.randrange(len(data))] = dice.randrange(256)
     backend = CarelessBackend()
     backend.greeted = True
-    book.relay.receive_from_client(bytes(data), book.now)
+    book.from_client.one_turn(bytes(data), book.now)
     answers = bytearray(backend.receive(book.relay.take_for_backend()))
     if answers:
         answers[dice.randrange(len(answers))] = dice.randrange(256)
-    book.relay.receive_from_backend(bytes(answers), book.now)
+    book.from_backend.one_turn(bytes(answers), book.now)
     book.relay.client_closed(book.now)
     assert len({s.id for s in book.records}) == len(book.records)
     assert not book.relay.pair.streams
@@ -243,8 +244,8 @@ def test_a_request_among_many_costs_few_calls() -> None:
         told = [http2.headers(i, book.block(book.backend_encoder, OK)) + http2.data(i, b"x", True) for i in ids]
         calls = 0
         sys.setprofile(count)
-        book.relay.receive_from_client(asked, book.now)
-        book.relay.receive_from_backend(b"".join(told), book.now)
+        book.relay.receive_from_client(asked, Turn(), book.now)
+        book.relay.receive_from_backend(b"".join(told), Turn(), book.now)
         sys.setprofile(None)
         assert len(book.relay.take_ended()) == 10
     assert calls <= 35, "3 for each of the ten, and a few for the two reads"
@@ -255,6 +256,8 @@ class Machines:
 
     def __init__(self) -> None:
         self.relay = Relay(HOST, "192.0.2.1", lambda _: False, 0.0)
+        self.from_client = Inbox(self.relay.receive_from_client)
+        self.from_backend = Inbox(self.relay.receive_from_backend)
         self.client = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self.backend = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
         self.client.initiate_connection()
@@ -268,16 +271,14 @@ class Machines:
         while True:
             up = self.client.data_to_send()
             if up:
-                self.relay.receive_from_client(up, 0.0)
-            while self.relay.wants_turn:
-                self.relay.go_on(0.0)
+                self.from_client.in_turns(up, 0.0)
             for event in self.backend.receive_data(self.relay.take_for_backend()):
                 self.serve(event)
             for stream_id in list(self.bodies):
                 self.send(self.backend, stream_id)
             down = self.backend.data_to_send()
             if down:
-                self.relay.receive_from_backend(down, 0.0)
+                self.from_backend.in_turns(down, 0.0)
             answers = self.relay.take_for_client()
             for event in self.client.receive_data(answers):
                 self.take(event)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import gevent
 
+from mcproxy.l7.core import Turn
 from mcproxy.l7.sockets.drive import Drive
 from mcproxy.l7.sockets.stream import Stream
 from mcproxy.model import End, Exchange, Exchanges
@@ -24,7 +25,7 @@ class Telling:
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.bulk: list[int] = []  # how much it was to be of one read
-        self.wants_turn = False
+        self.take: Callable[[bytes, Turn], int] = lambda data, _turn: len(data)
         self.wants_dial = self.closing = self.failed = self.abused = self.hurried = False
         self.wants_client = self.wants_backend = self.has_backend = True
         self.fault = ""
@@ -32,12 +33,23 @@ class Telling:
         self.over: list[Exchange] = []
         self.react: Callable[[tuple[Any, ...]], None] = lambda _what: None
 
+    @property
+    def seen(self) -> list[tuple[Any, ...]]:
+        """What it was told, but for the time."""
+        return [what for what in self.told if what != ("tick",)]
+
     def _tell(self, *what: Any) -> None:
         self.told.append(what)
         self.react(what)
 
-    def receive_from_client(self, data: bytes, now: float) -> None:
-        self._tell("client", data)
+    def receive_from_client(self, data: bytes, turn: Turn, now: float) -> int:
+        return self._receive("client", data, turn)
+
+    def _receive(self, side: str, data: bytes, turn: Turn) -> int:
+        taken = self.take(data, turn)
+        if taken:
+            self._tell(side, data[:taken])
+        return taken
 
     def client_closed(self, now: float) -> None:
         self._tell("client closed")
@@ -50,8 +62,8 @@ class Telling:
         self._tell("cut")
         self.closing = True
 
-    def receive_from_backend(self, data: bytes, now: float) -> None:
-        self._tell("backend", data)
+    def receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:
+        return self._receive("backend", data, turn)
 
     def backend_closed(self, now: float) -> None:
         self._tell("backend closed")
@@ -70,9 +82,6 @@ class Telling:
         self._tell("drain")
         self.closing = True
 
-    def go_on(self, now: float) -> None:
-        self._tell("go on")
-
     def bulk_read(self, most: int) -> int:
         self.bulk.append(most)
         return most
@@ -90,12 +99,29 @@ class Telling:
         return data
 
 
+class Later(Turns):
+    """Nobody goes ahead, and whose turn it is says the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Callable[[], object]] = []
+
+    def take(self) -> bool:
+        return False
+
+    def ask(self, on_turn: Callable[[], object]) -> None:
+        self.asked.append(on_turn)
+
+    def forget(self, on_turn: Callable[[], object]) -> None:
+        self.asked.remove(on_turn)
+
+
 class StageSession:
     """What the drive uses of a session."""
 
-    def __init__(self, sweeper: Sweeper, timeouts: Timeouts) -> None:
+    def __init__(self, sweeper: Sweeper, timeouts: Timeouts, turns: Turns) -> None:
         self.shared = SimpleNamespace(
-            sweeper=sweeper, timeouts=timeouts, draining=False, crew=Crew(), turns=Turns(), sessions=[1]
+            sweeper=sweeper, timeouts=timeouts, draining=False, crew=Crew(), turns=turns, sessions=[1]
         )
         self.detail = ""
         self.deadline = 0.0
@@ -112,7 +138,11 @@ class Stage:
     """A drive in a greenlet, with the far ends of its sockets."""
 
     def __init__(
-        self, dial: Callable[[bytes], Stream] | None = None, stream: type[Stream] = Stream, **durations: float
+        self,
+        dial: Callable[[bytes], Stream] | None = None,
+        stream: type[Stream] = Stream,
+        turns: Turns | None = None,
+        **durations: float,
     ) -> None:
         ours, self.client = socket.socketpair()
         self.core = Telling()
@@ -122,7 +152,7 @@ class Stage:
         self.sweeper = Sweeper()
         self.end: End | BaseException | None = None
         timeouts = Timeouts(**{"handshake": 9.0, "connect": 9.0, "idle": 9.0, "half_close": 9.0, **durations})
-        self.session = StageSession(self.sweeper, timeouts)
+        self.session = StageSession(self.sweeper, timeouts, turns or Turns())
         self.session.cut = self._cut
         self._stream = stream(self._raw(ours))
         self._dial = dial or self.connect
@@ -148,11 +178,11 @@ class Stage:
     def _cut(self, cause: BaseException) -> None:
         self._greenlet.throw(cause)
 
-    def connect(self, first: bytes) -> Stream:
+    def connect(self, first: bytes, stream: type[Stream] = Stream) -> Stream:
         ours, theirs = socket.socketpair()
         self.backends.append(theirs)
         self.first.append(first)
-        return Stream(self._raw(ours))
+        return stream(self._raw(ours))
 
     def until(self, what: Callable[[], object]) -> None:
         with gevent.Timeout(9):

@@ -17,7 +17,7 @@ from mcproxy.l7.sockets.stream import Stream
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.turns import Turns
 from tests.hub import pass_rounds
-from tests.l7.sockets.stage import Stage
+from tests.l7.sockets.stage import Later, Stage
 
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
 
@@ -72,7 +72,7 @@ def test_it_tells_of_bytes_as_long_as_they_are_wanted(watched: Watched) -> None:
         watched.side.want(read=True)
         assert watched.hear() == [Event.BACKEND]
     assert watched.hear() == []
-    assert repr(watched.side) == "<Side backend <Stream open received=0 sent=0>>"
+    assert repr(watched.side) == "<Side backend <Stream open received=0 sent=0> pending=0>"
 
 
 def test_a_stream_that_has_ended_or_is_blocked_is_not_read(watched: Watched) -> None:
@@ -101,8 +101,8 @@ def test_it_tells_of_room_where_the_stream_wants_it(watched: Watched) -> None:
 
 
 def test_bulk_of_one_session_a_round(stage: Callable[..., Stage]) -> None:
-    both = [stage(), stage()]
-    both[1].drive._turns = both[0].drive._turns
+    turns = Turns()
+    both = [stage(turns=turns), stage(turns=turns)]
     reads: list[list[tuple[int, int]]] = [[], []]  # of each: the round, and how much
     for on, seen in zip(both, reads, strict=True):
         on.core.react = partial(lambda seen, what: seen.append((get_hub().loop.iteration, len(what[-1]))), seen)
@@ -119,31 +119,14 @@ def test_bulk_of_one_session_a_round(stage: Callable[..., Stage]) -> None:
     assert not bulk[0] & bulk[1]
 
 
-class Later(Turns):
-    """Nobody goes ahead, and whose turn it is says the test."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[Callable[[], object]] = []
-
-    def take(self) -> bool:
-        return False
-
-    def ask(self, on_turn: Callable[[], object]) -> None:
-        self.asked.append(on_turn)
-
-    def forget(self, on_turn: Callable[[], object]) -> None:
-        self.asked.remove(on_turn)
-
-
 @pytest.mark.parametrize("side", [Event.CLIENT, Event.BACKEND])
 def test_a_side_that_waits_for_its_turn_is_not_watched(side: Event, stage: Callable[..., Stage]) -> None:
-    on = stage()
+    turns = Later()
+    on = stage(turns=turns)
     on.core.wants_dial = True
     on.client.sendall(b"a")
     on.until(lambda: on.backends)
     far = on.client if side is Event.CLIENT else on.backends[0]
-    on.drive._turns = turns = Later()
     far.sendall(bytes(READ_SIZE))  # bulk
     on.until(lambda: len(on.core.told[-1][-1]) == READ_SIZE)
     far.sendall(b"b")
