@@ -11,12 +11,16 @@ from typing import Any
 import grpc
 import pytest
 from gevent.hub import get_hub
+from hypothesis import settings
 
 from tests.peers import DEADLINE, Authority, Backend, until
 from tests.proxy import Proxy, live_greenlets, open_descriptors
 
 MakeProxy = Callable[..., Proxy]
 MakeBackend = Callable[..., Backend]
+
+settings.register_profile("any machine", deadline=None)  # however slow or loaded it is
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)
