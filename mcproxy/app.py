@@ -19,6 +19,7 @@ from mcproxy.admin.errors import bind_failure
 from mcproxy.admin.server import AdminError
 from mcproxy.certificates.contexts import Contexts
 from mcproxy.certificates.surveyor import Surveyor
+from mcproxy.change import listener_key
 from mcproxy.check import ONE_PROCESS
 from mcproxy.config import Config
 from mcproxy.control import Control
@@ -108,6 +109,11 @@ class App:
         if self.config.proxy.workers != 1:
             log.warning("proxy.workers: %s", ONE_PROCESS.format(self.config.proxy.workers))
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
+        if found := self.control.file.differing(table):
+            log.info(
+                "the configuration file's listeners, routes and rules differ from the database in %s; "
+                "the database is in force: mcproxy diff", counted(found, "value")
+            )  # fmt: skip
         for address in self.inherited.unclaimed(table.listeners):
             log.warning("the service manager listens on %s, which no listener has: add one, or end the socket", address)
         self._begin_telling()
@@ -135,12 +141,22 @@ class App:
             try:
                 self.worker.bind(addr)
             except OSError as error:
-                raise StartError(bind_failure(addr, error)) from error
+                raise StartError(bind_failure(addr, error) + self._if_not_in_file(addr)) from error
         self.control.prepare(self.plane)
         try:
             self.control.seed()
         except StoreError as error:
             raise StartError(f"database.path: {error}") from error
+
+    def _if_not_in_file(self, addr: str) -> str:
+        """What to add to an error about a listener that no change of the file corrects."""
+        if self.control.file.names(listener_key(addr)):
+            return ""
+        database = self.config.database.path
+        return (
+            f"; the listener is in the database {database}, not in the configuration file: make the address available, "
+            "or move the database away to start from the file"
+        )
 
     def reload(self) -> None:
         """SIGHUP, and tell the service manager when it begins and ends."""

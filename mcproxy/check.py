@@ -9,7 +9,10 @@ from pathlib import Path
 from mcproxy.certificates import judge
 from mcproxy.config import Config, Problem
 from mcproxy.geoip import GeoIP, GeoIPError
-from mcproxy.model import UNIX_PREFIX
+from mcproxy.model import UNIX_PREFIX, counted
+from mcproxy.store.diff import FileSeed
+from mcproxy.store.errors import StoreError
+from mcproxy.store.store import read_table
 
 ONE_PROCESS = "workers = {}: this version runs one process"
 
@@ -66,6 +69,19 @@ def check_warnings(config: Config) -> Iterator[Problem]:
     if folder := _runtime_directory(config):
         yield Problem("grpc.addr", f"there is no {folder} yet; systemd makes it at the start, without it you have to")
     yield from (problem for problem, serious in _check_certificates(config) if not serious)
+    yield from _check_seed(config)
+
+
+def _check_seed(config: Config) -> Iterator[Problem]:
+    """Whether the file's listeners, routes and rules are what the database has."""
+    try:
+        table = read_table(Path(config.database.path))
+    except (StoreError, ValueError):
+        return  # there is none yet, or none that could be compared
+    file = FileSeed((config.seed_listeners(table), config.seed_rules()))
+    if table.generation and (found := file.differing(table)):
+        differs = f"the listeners, routes and rules differ from the database in {counted(found, 'value')}"
+        yield Problem("", f"{differs}; the database is in force: mcproxy diff")
 
 
 def _check_certificates(config: Config) -> Iterator[tuple[Problem, bool]]:

@@ -21,7 +21,7 @@ from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
 from mcproxy.config import Config
 from mcproxy.desk import HubPlane
-from mcproxy.store.diff import Seed
+from mcproxy.store.diff import FileSeed
 from mcproxy.store.errors import Conflict
 from mcproxy.store.store import Store
 from mcproxy.table import Table
@@ -41,9 +41,10 @@ class Control:
         self.store = Store.open(Path(config.database.path))
         try:
             self.table = self.store.load()
-            self._unseeded = self.table.generation == 0 and bool(config.listeners or any(config.seed_rules()))
+            self.file = FileSeed((config.seed_listeners(self.table), config.seed_rules()))
+            self._unseeded = self.table.generation == 0 and bool(self.file)
             if self._unseeded:
-                self.table = Table.build(config.seed_listeners(), config.seed_rules(), 1)
+                self.table = Table.build(*self.file.seed(), 1)
         except BaseException:
             self.store.close()
             raise
@@ -63,13 +64,12 @@ class Control:
             sys.setswitchinterval(SWITCH_INTERVAL)
             watchers = Watchers(plane)
             self._parts.append(watchers.close)
-            self._server = AdminServer(self._config.grpc, Service(self._writer, plane, watchers, self._read_seed))
+            self._server = AdminServer(self._config.grpc, Service(self._writer, plane, watchers, self.file))
             self._parts[-1] = self._server.close  # which closes the watchers
 
     def seed(self) -> None:
         """Make the seed durable, where the database has never been written to. Raises StoreError."""
-        config = self._config
-        if self._unseeded and not self.store.seed(config.seed_listeners(), config.seed_rules(), time.time()):
+        if self._unseeded and not self.store.seed(*self.file.seed(), time.time()):
             raise Conflict(f"database {self.store.path}: another process has seeded it meanwhile; start again")
 
     def open(self) -> None:
@@ -78,9 +78,6 @@ class Control:
         self._parts.append(Expiry(self._writer).close)
         if self._server is not None:
             self._server.open()
-
-    def _read_seed(self) -> Seed:
-        return self._config.seed_listeners(), self._config.seed_rules()
 
     def drain(self) -> None:
         """Tell whoever asks that no more connections are taken."""

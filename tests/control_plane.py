@@ -33,7 +33,7 @@ from mcproxy.config import GrpcSection
 from mcproxy.model import Backend, FirewallRule, Listener, Reason, Route, RuleKind
 from mcproxy.policy.networks import unpack
 from mcproxy.stats import Counters
-from mcproxy.store.diff import Seed
+from mcproxy.store.diff import FileSeed
 from mcproxy.store.store import Pair, Store
 from mcproxy.table import Table
 
@@ -220,7 +220,7 @@ def running(
     folder: Path,
     config: GrpcSection | None = None,
     seed: Sequence[Pair] = SEED,
-    read_seed: Callable[[], Seed] = lambda: (SEED, RULES),
+    file: FileSeed | None = None,
 ) -> Iterator[Control]:
     """A control plane on a UNIX socket, or as configured; then the channel is the caller's business."""
     config = config or GrpcSection(addr=f"unix:{folder}/admin.sock")
@@ -228,7 +228,7 @@ def running(
         plane = FakePlane()
         writer = make_writer(store, plane)
         watchers = Watchers(plane)
-        service = Service(writer, plane, watchers, read_seed)
+        service = Service(writer, plane, watchers, file or FileSeed((SEED, RULES)))
         server = AdminServer(config, service)
         server.open()
         expiry = Expiry(writer)

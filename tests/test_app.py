@@ -120,6 +120,41 @@ def test_a_seed_that_can_not_be_made_durable_opens_nothing(hub: HubThread, parse
     assert stop(hub, app) is True
 
 
+def test_a_start_says_whether_the_file_is_what_the_database_has(hub: HubThread, parse: Parse) -> None:
+    """Else an operator changes the file, restarts, and wonders."""
+
+    def told(document: Document) -> list[str]:
+        with messages() as logged:
+            app = hub.call(App, parse(document), lambda line: None)
+            hub.call(app.start)
+            stop(hub, app)
+        return [line for line in logged if "differ" in line]
+
+    document = {"listeners": [listener({"a.test": "127.0.0.1:1"})]}
+    assert told(document) == []
+    assert told(document) == [], "the second start finds what the first has made"
+    differ = "the configuration file's listeners, routes and rules differ from the database in 2 values"
+    assert told({"listeners": [listener({"b.test": "127.0.0.1:1"})]}) == [
+        f"info {differ}; the database is in force: mcproxy diff"
+    ]
+    assert told({}) == [], "a file without any doesn't mean to say anything"
+
+
+def test_a_listener_that_only_the_database_has_can_not_be_mended_in_the_file(
+    hub: HubThread, parse: Parse, tmp_path: Path
+) -> None:
+    with closing(Store.open(tmp_path / "x.db")) as store:
+        store.seed([(Listener("192.0.2.1:443"), [])], [], 1.0)
+    app = hub.call(App, parse({"listeners": [listener({})]}), lambda line: None)
+    with pytest.raises(StartError) as caught:
+        hub.call(app.start)
+    assert str(caught.value) == (
+        "can't listen on 192.0.2.1:443: this machine has no such address; the listener is in the database "
+        f"{tmp_path}/x.db, not in the configuration file: make the address available, or move the database away to "
+        "start from the file"
+    )
+
+
 # --- reload -----------------------------------------------------------------------------------------------------------
 
 

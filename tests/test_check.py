@@ -1,6 +1,7 @@
 """What a check finds in the files that the configuration points to, and where it will write."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from cryptography.hazmat.primitives import serialization
 from mcproxy import config
 from mcproxy.check import check_files, check_places, check_seed_files, check_warnings
 from mcproxy.config import Config
-from mcproxy.model import Mode
+from mcproxy.model import FirewallRule, Listener, Mode, RuleKind
+from mcproxy.store.store import Store
 from tests.peers import Authority
 from tests.policy.databases import located, write_database
 
@@ -149,3 +151,18 @@ def test_a_folder_that_systemd_makes_at_the_start_is_not_missing_before(parse: P
     assert list(map(str, check_warnings(parsed))) == [
         "grpc.addr: there is no /run/mcproxy-never yet; systemd makes it at the start, without it you have to"
     ]
+
+
+def test_a_file_that_is_not_what_the_database_has_is_warned_of(parse: Parse, tmp_path: Path) -> None:
+    parsed = parse({"listeners": [{"addr": ":443"}], "firewall": {"blocked_ips": ["192.0.2.1"]}})
+    assert list(check_warnings(parsed)) == [], "there is no database yet"
+    assert not (tmp_path / "x.db").exists()
+    with closing(Store.open(tmp_path / "x.db")) as store:
+        assert list(check_warnings(parsed)) == [], "it will be seeded"
+        store.seed([(Listener(":8443"), [])], [FirewallRule(RuleKind.IP, "192.0.2.1")], 1.0)
+    differs = "the listeners, routes and rules differ from the database in 2 values"
+    assert list(map(str, check_warnings(parsed))) == [f"{differs}; the database is in force: mcproxy diff"]
+    same = parse({"listeners": [{"addr": ":8443"}], "firewall": {"blocked_ips": ["192.0.2.1"]}})
+    assert list(check_warnings(same)) == []
+    (tmp_path / "x.db").write_bytes(b"junk" * 1000)
+    assert list(check_warnings(parsed)) == [], "what can't be read can't be compared"

@@ -1,11 +1,14 @@
 """The configuration file: every key becomes the value it stands for; whatever is wrong is told at once, by its key."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mcproxy.config import Config, ConfigError, Problem, load, load_api
-from mcproxy.model import Backend, FirewallRule, Listener, Mode, Route, RuleKind
+from mcproxy.model import ROUTE_FIELDS, Backend, FirewallRule, Listener, Mode, Route, RuleKind
+from mcproxy.table import Table
 
 MINIMAL = '[database]\npath = "x.db"\n'
 
@@ -424,3 +427,37 @@ def test_what_is_wrong_for_the_commands(tmp_path: Path, text: str, told: str) ->
     with pytest.raises(ConfigError) as caught:
         load_api(tmp_path / "mcproxy.toml")
     assert str(caught.value).startswith(f"{tmp_path}/mcproxy.toml: {told}")
+
+
+def changed(route: Route, field: str) -> Route:
+    changes: Any = {field: _other(getattr(route, field))}
+    return replace(route, **changes)
+
+
+def _other(value: object) -> object:
+    """Another value of the same type."""
+    match value:
+        case bool():
+            return not value
+        case Mode():
+            return next(mode for mode in Mode if mode is not value)
+        case Backend():
+            return Backend("192.0.2.9", 9)
+        case str():
+            return value + "x"
+    raise TypeError(value)
+
+
+def test_routes_that_a_table_has_alike_are_its_own(tmp_path: Path) -> None:
+    """Comparing 100,000 routes with those of the database costs a start a tenth of a second then, not three."""
+    loaded = read(tmp_path, COMPLETE)
+    written = [route for _, routes in loaded.seed_listeners() for route in routes]
+
+    def shared_with(routes: list[Route]) -> list[Route]:
+        held = Table.build([(Listener(":443"), routes[:2]), (Listener("[::1]:8443"), routes[2:])])
+        return [route for _, found in loaded.seed_listeners(held) for route in found]
+
+    assert all(found is held for found, held in zip(shared_with(written), written, strict=True))
+    for field in ROUTE_FIELDS[1:]:
+        others = [changed(route, field.name) for route in written]
+        assert shared_with(others) == written, f"a route with another {field.name} is another route"

@@ -7,6 +7,7 @@ from typing import Final
 import grpc
 
 from mcproxy.admin.plane import PlaneBusy
+from mcproxy.change import Key
 from mcproxy.store.errors import Conflict, Exists, StoreError
 
 MAX_DETAILS = 3_000  # bytes of problems in one answer: gRPC's clients refuse trailers of more than 8 kB, coded
@@ -49,6 +50,11 @@ class AlreadyThere(Refusal):
 
 class NotThere(Refusal):
     """What is asked for isn't there."""
+
+    def __init__(self, message: str, key: Key | None = None) -> None:
+        """`key` is the listener's, the route's or the rule's, where it is one of these."""
+        super().__init__(message, key.what if key else "")
+        self.key = key
 
 
 class Overtaken(Refusal):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mcproxy.admin.plane import Serving
+from mcproxy.change import Key, route_key
 from mcproxy.model import FirewallRule, Mode, Reason, Refused, Route, counted
 from mcproxy.policy import firewall, routing
 from mcproxy.policy.networks import unpack
@@ -61,13 +62,18 @@ class _Refusal(Exception):
         self.reason = reason
 
 
-def explain(table: Table, plane: Asked, listener: str, sni: str, packed: bytes) -> Explanation:
-    """What would happen to a connection to `listener`, one of the table's, from `packed` that asks for `sni`."""
+def explain(
+    table: Table, plane: Asked, listener: str, sni: str, packed: bytes, hint: Callable[[Key], str] = lambda _: ""
+) -> Explanation:
+    """What would happen to a connection to `listener`, one of the table's, from `packed` that asks for `sni`.
+
+    `hint` is what is to be added where there is no such route.
+    """
     steps: list[Step] = []
     route = None
     reason = Reason.OK
     try:
-        for outcome in _walk(table, plane, listener, sni, packed):
+        for outcome in _walk(table, plane, listener, sni, packed, hint):
             if isinstance(outcome, Route):
                 route = outcome
             else:
@@ -88,7 +94,9 @@ def firewall_steps(table: Table, country: Callable[[bytes], str | None], packed:
     return steps, Reason.OK
 
 
-def _walk(table: Table, plane: Asked, addr: str, sni: str, packed: bytes) -> Iterator[Step | Route]:
+def _walk(
+    table: Table, plane: Asked, addr: str, sni: str, packed: bytes, hint: Callable[[Key], str]
+) -> Iterator[Step | Route]:
     """In the order of the data path."""
     compiled = table.listeners[addr]
     settings = compiled.listener
@@ -103,7 +111,7 @@ def _walk(table: Table, plane: Asked, addr: str, sni: str, packed: bytes) -> Ite
     try:
         route = routing.find(compiled.routes, name)
     except Refused as refused:
-        raise _Refusal(Step("route", False, refused.detail), refused.reason) from None
+        raise _Refusal(Step("route", False, refused.detail + hint(route_key(addr, name))), refused.reason) from None
     yield Step("route", True, f"{route.hostname} on {addr}")
     yield Step("backend", True, _backend(route))
     yield Step("mode", True, _mode(route))

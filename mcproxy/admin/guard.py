@@ -60,7 +60,9 @@ def _printable(name: bytes | str) -> str:
 class Guard(grpc.ServerInterceptor):
     """Wraps every method's handler. Refuses every call until `open`."""
 
-    def __init__(self, max_streams: int = MAX_STREAMS) -> None:
+    def __init__(self, max_streams: int = MAX_STREAMS, hint: Callable[[Exception], str] = lambda _: "") -> None:
+        """`hint` is what is to be added to the message of an exception."""
+        self._hint = hint
         self._is_open = False
         self._free_streams = threading.Semaphore(max_streams)
         self._long_turn: AbstractContextManager[Any] = threading.Lock()  # a call of LONG has it while it runs
@@ -95,12 +97,12 @@ class Guard(grpc.ServerInterceptor):
     def _streaming(self, behaviour: Callable[..., Iterator[Any]], method: str) -> Callable[..., Iterator[Any]]:
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             if not self._free_streams.acquire(blocking=False):
-                _refuse(context, TooMany("too many streams are open: end one first"))
+                _refuse(context, TooMany("too many streams are open: end one first"), "")
             # At the call's end, however it ends; a generator that is never resumed would not get there.
             if not context.add_callback(self._free_streams.release):
                 self._free_streams.release()
                 return
-            with _Translated(context, method):
+            with _Translated(context, method, self._hint):
                 self._refuse_early()
                 answers = behaviour(request, context)
                 yield from _in_turns(answers, self._long_turn) if method in LONG else answers
@@ -111,7 +113,7 @@ class Guard(grpc.ServerInterceptor):
         self, behaviour: Callable[[Any, Any], Any], method: str, turn: AbstractContextManager[Any]
     ) -> Callable[[Any, Any], Any]:
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
-            with turn, _Translated(context, method):
+            with turn, _Translated(context, method, self._hint):
                 self._refuse_early()
                 if not context.is_active():
                     raise Busy("the deadline passed before the call began: try again")
@@ -133,11 +135,12 @@ def _in_turns(answers: Iterator[Any], turn: AbstractContextManager[Any]) -> Iter
 class _Translated:
     """Turns exceptions into statuses. A context manager by hand: it is entered for every call."""
 
-    __slots__ = ("_context", "_method")
+    __slots__ = ("_context", "_hint", "_method")
 
-    def __init__(self, context: grpc.ServicerContext, method: str) -> None:
+    def __init__(self, context: grpc.ServicerContext, method: str, hint: Callable[[Exception], str]) -> None:
         self._context = context
         self._method = method
+        self._hint = hint
 
     def __enter__(self) -> None:
         pass
@@ -146,14 +149,14 @@ class _Translated:
         if error is None or not isinstance(error, Exception):
             return
         if isinstance(error, tuple(STATUS)):
-            _refuse(self._context, error)
+            _refuse(self._context, error, self._hint(error))
         log.error("bug in %s", self._method, exc_info=error)
         self._context.abort(grpc.StatusCode.INTERNAL, "a bug in mcproxy: its log has the details")
 
 
-def _refuse(context: grpc.ServicerContext, error: Exception) -> NoReturn:
+def _refuse(context: grpc.ServicerContext, error: Exception, hint: str) -> NoReturn:
     code = next(code for kind, code in STATUS.items() if isinstance(error, kind))
     about = error.about if isinstance(error, Refusal) else ""
     context.set_trailing_metadata(((REFUSED, "1"), (ABOUT, about)) if about else ((REFUSED, "1"),))
-    context.abort(code, str(error))
+    context.abort(code, f"{error}{hint}")
     raise AssertionError("abort raises")

@@ -148,7 +148,7 @@ def only_listener(table: Table, addr: str) -> str:
     """The listener that is meant; it needs no name where there is only one."""
     if addr:
         if addr not in table.listeners:
-            raise NotThere(f"there is no listener {addr}; there are {_known(table)}", What.LISTENER)
+            raise NotThere(f"there is no listener {addr}; there are {_known(table)}", listener_key(addr))
         return addr
     if len(table.listeners) != 1:
         raise InvalidField("listener", f"say which one: there are {_known(table)}")
@@ -166,12 +166,12 @@ def _put(table: Table, key: Key, value: Value, *, exists: bool) -> list[Change]:
     if old is not None and not exists:
         raise AlreadyThere(f"the {key} exists", key.what)
     if old is None and exists:
-        raise NotThere(f"there is no {key}", key.what)
+        raise NotThere(f"there is no {key}", key)
     return [] if old == value else [Change(key, old, value)]
 
 
 def _remove(table: Table, key: Key) -> Change:
     old = current(table, key)
     if old is None:
-        raise NotThere(f"there is no {key}", key.what)
+        raise NotThere(f"there is no {key}", key)
     return Change(key, old, None)

@@ -1,7 +1,7 @@
 """The calls that only look."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -19,7 +19,7 @@ from mcproxy.change import What
 from mcproxy.model import Reason
 from mcproxy.policy.networks import pack
 from mcproxy.store import history, listing, schema, snapshot
-from mcproxy.store.diff import Seed, differences
+from mcproxy.store.diff import FileSeed, differences
 
 MAX_DIFFERENCES = 1_000  # in one answer, some 500 kB
 
@@ -30,7 +30,7 @@ class Reading:
     writer: Writer
     plane: DataPlane
     watchers: Watchers
-    read_seed: Callable[[], Seed]
+    file: FileSeed
 
     def GetStatus(
         self,
@@ -55,6 +55,7 @@ class Reading:
             log_level=status.log_level,
             watchers=len(self.watchers),
             problems=convert.problems_out(status.problems),
+            file_differences=self.file.differing(table),
         )
 
     def ListRouteCounters(
@@ -142,7 +143,7 @@ class Reading:
         """The decision on a connection, step by step."""
         table = self.writer.table
         listener = only_listener(table, convert.listen_address("listener", request.listener))
-        found = explain(table, self.plane, listener, request.sni, _packed(request.ip))
+        found = explain(table, self.plane, listener, request.sni, _packed(request.ip), self.file.hint)
         return pb.ExplainResponse(
             steps=convert.steps_out(found.steps),
             reason=str(found.reason),
@@ -207,7 +208,7 @@ class Reading:
         context: grpc.ServicerContext,
     ) -> pb.GetDiffResponse:
         """The configuration file against the database."""
-        found = differences(self.read_seed(), self.writer.table)
+        found = differences(self.file.seed(), self.writer.table)
         return pb.GetDiffResponse(
             changes=map(convert.change_out, found[:MAX_DIFFERENCES]), truncated=len(found) > MAX_DIFFERENCES
         )

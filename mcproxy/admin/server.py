@@ -64,7 +64,7 @@ class AdminServer:
         self._doorman = _doorman(config)
         self._health = health.HealthServicer(experimental_non_blocking=False)
         self._pool = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="admin")
-        self._guard = Guard()
+        self._guard = Guard(hint=service.hint)
         self._server = _server(self._pool, service, self._health, self._guard)
         try:
             self._listen(config)

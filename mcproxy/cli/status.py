@@ -75,6 +75,11 @@ def _summary(answer: pb.GetStatusResponse) -> None:
     click.echo(f"{answer.state}, mcproxy {answer.version}, up {uptime}, pid {answer.pid}")
     routes, rules = counted(answer.routes, "route"), counted(answer.firewall_rules, "firewall rule")
     click.echo(f"generation {answer.generation}, {routes}, {rules}")
+    if answer.file_differences:
+        values = counted(answer.file_differences, "value")
+        click.echo(
+            f"the configuration file differs from the database in {values}; the database is in force: mcproxy diff"
+        )
     if answer.geoip.path:
         click.echo(f"GeoIP {answer.geoip.path}, built {output.moment(answer.geoip.built_at)}")
     for problem in answer.problems:

@@ -13,6 +13,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind, RouteCounters
 from mcproxy.admin.watching import BATCH, QUEUE
 from mcproxy.model import Listener
+from mcproxy.store.diff import FileSeed
 from mcproxy.store.store import read_table
 from tests.control_plane import DEADLINE, SEED, Control, counted, route, running
 from tests.peers import until
@@ -169,7 +170,7 @@ def test_revisions_name_the_user(control: Control) -> None:
 
 
 def test_the_file_against_the_database(tmp_path: Path) -> None:
-    with running(tmp_path, read_seed=lambda: (SEED, [])) as control:
+    with running(tmp_path, file=FileSeed((SEED, []))) as control:
         answer = call(control, "GetDiff", pb.GetDiffRequest())
         assert [(each.what, list(each.key), each.new_json) for each in answer.changes] == [
             ("rule", ["cidr", "198.51.100.0/24"], ""),
@@ -178,9 +179,40 @@ def test_the_file_against_the_database(tmp_path: Path) -> None:
         assert not answer.truncated
 
 
+def test_something_that_only_the_file_has_is_said_to_be_there(tmp_path: Path) -> None:
+    """Else an operator looks at the file, sees it there, and wonders."""
+    file = FileSeed(([(Listener(":443"), [route("new.example.org")]), (Listener(":8443"), [])], []))
+    hint = "; the configuration file has it, but the database is in force: see mcproxy diff"
+    with running(tmp_path, file=file) as control:
+        asked: list[tuple[str, Any]] = [
+            ("RemoveRoute", pb.RemoveRouteRequest(hostname="new.example.org")),
+            ("RemoveListener", pb.RemoveListenerRequest(addr=":8443")),
+            ("ListRoutes", pb.ListRoutesRequest(listener=":8443")),
+            ("RemoveRoute", pb.RemoveRouteRequest(hostname="other.example.org")),
+        ]
+        told = []
+        for method, request in asked:
+            with pytest.raises(grpc.RpcError) as caught:
+                call(control, method, request)
+            refusal: Any = caught.value
+            assert refusal.code() is grpc.StatusCode.NOT_FOUND
+            told.append(refusal.details().endswith(hint))
+        assert told == [True, True, True, False]
+        explained = call(control, "Explain", pb.ExplainRequest(sni="New.example.org", ip="192.0.2.7"))
+        assert explained.steps[-1].detail == f"no route for 'new.example.org' on this listener{hint}"
+
+
+def test_the_status_says_how_far_the_file_is_from_the_database(tmp_path: Path) -> None:
+    with running(tmp_path) as control:
+        assert call(control, "GetStatus", pb.GetStatusRequest()).file_differences == 0
+        request = pb.AddRouteRequest(route=pb.Route(hostname="a.b", backend="127.0.0.1:1"))
+        call(control, "AddRoute", request)
+        assert call(control, "GetStatus", pb.GetStatusRequest()).file_differences == 1
+
+
 def test_a_long_answer_is_cut_and_says_so(tmp_path: Path) -> None:
     many = [(Listener(":443"), [route(f"r{i}.example.org") for i in range(1500)])]
-    with running(tmp_path, read_seed=lambda: (many, [])) as control:
+    with running(tmp_path, file=FileSeed((many, []))) as control:
         answer = call(control, "GetDiff", pb.GetDiffRequest())
         assert (len(answer.changes), answer.truncated) == (1000, True)
 

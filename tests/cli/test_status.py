@@ -46,6 +46,16 @@ def test_status(tmp_path: Path) -> None:
         ]
 
 
+def test_a_file_that_differs_from_the_database_is_pointed_out(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, _):
+        assert "differs" not in user.ok("status")
+        user.ok("routes", "add", "new.example.org", "127.0.0.1:1")
+        assert user.ok("status").splitlines()[2] == (
+            "the configuration file differs from the database in 1 value; the database is in force: mcproxy diff"
+        )
+        assert user.json("status")["file_differences"] == 1
+
+
 def test_a_fresh_server_has_no_empty_table(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
         assert user.ok("status").splitlines()[-1] == "No route has had a connection yet."
