@@ -215,6 +215,7 @@ def listener_status_out(value: PlaneListener, routes: int) -> pb.ListenerStatus:
         ended={str(end): count for end, count in counted.ended.items()},
         received_bytes=counted.received,
         sent_bytes=counted.sent,
+        requests=counted.requests,
     )
 
 
@@ -230,6 +231,7 @@ def route_counters_out(value: PlaneRoute) -> pb.RouteCounters:
         received_bytes=counted.received,
         sent_bytes=counted.sent,
         requests=counted.requests,
+        refused_by_reason={str(reason): count for reason, count in counted.refused.items()},
     )
 
 

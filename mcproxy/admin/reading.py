@@ -100,7 +100,7 @@ class Reading:
         if listener:
             only_listener(self.writer.table, listener)
         limit, after = paging.size(request.page_size), _after(request.page_token)
-        page = listing.routes(self.writer.store, limit, after, listener)
+        page = listing.routes(self.writer.store, limit, after, listener, request.prefix)
         return pb.ListRoutesResponse(
             routes=[pb.ListedRoute(listener=addr, route=convert.route_out(route)) for addr, route in page.items],
             next_page_token=paging.token(page.following),
@@ -113,7 +113,8 @@ class Reading:
         context: grpc.ServicerContext,
     ) -> pb.ListFirewallRulesResponse:
         """Rules by kind and value."""
-        page = listing.rules(self.writer.store, paging.size(request.page_size), _after(request.page_token))
+        limit, after = paging.size(request.page_size), _after(request.page_token)
+        page = listing.rules(self.writer.store, limit, after, request.prefix)
         return pb.ListFirewallRulesResponse(
             rules=map(convert.rule_out, page.items),
             next_page_token=paging.token(page.following),

@@ -5,9 +5,9 @@ bound, for it looks at a server under attack too.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from mcproxy.admin.pb import admin_pb2 as pb
 
@@ -16,6 +16,10 @@ BYTES_WINDOW = 15  # samples that a rate of bytes is taken over: the server coun
 CLIENTS_WINDOW = 60.0  # seconds for which a client is remembered after an event
 MAX_EVENTS = 50_000  # that are remembered, some 10 MB; in a flood the window is shorter
 MAX_REFUSALS = 200  # newest ones that are kept
+
+SPEED_WINDOW = 5  # samples that a connection's speed is taken over
+
+K = TypeVar("K")
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -56,11 +60,20 @@ def _bytes_meter() -> Meter:
     return Meter(BYTES_WINDOW)
 
 
+CLASSES = ("2xx", "3xx", "4xx", "5xx")  # of an answer's status
+
+
 @dataclass(slots=True)
 class Traffic:
-    """What passes through a route, or all of them."""
+    """What passes through a route or a listener, or all of them."""
 
     open: int = 0
+    total: int = 0  # connections since the server's start
+    refusals: int = 0  # of these
+    moved: tuple[int, int] = (0, 0)  # bytes from clients and to clients since the server's start
+    reasons: Counter[str] = field(default_factory=Counter)  # of the refusals
+    answers: Counter[str] = field(default_factory=Counter)  # of l7: how many, by the class of their status
+    answering: dict[str, Meter] = field(default_factory=dict)  # the same as rates
     accepted: Meter = field(default_factory=Meter)
     refused: Meter = field(default_factory=Meter)
     received: Meter = field(default_factory=_bytes_meter)
@@ -69,28 +82,46 @@ class Traffic:
     def feed(self, at: float, counters: Sequence[Any]) -> None:
         """Take the sum of these counters: of routes, or of listeners."""
         self.open = sum(each.connections for each in counters)
-        self.accepted.feed(at, sum(each.accepted for each in counters))
-        self.refused.feed(at, sum(each.refused for each in counters))
-        self.received.feed(at, sum(each.received_bytes for each in counters))
-        self.sent.feed(at, sum(each.sent_bytes for each in counters))
+        self.total = sum(each.accepted for each in counters)
+        self.refusals = sum(each.refused for each in counters)
+        self.moved = sum(each.received_bytes for each in counters), sum(each.sent_bytes for each in counters)
+        self.accepted.feed(at, self.total)
+        self.refused.feed(at, self.refusals)
+        self.received.feed(at, self.moved[0])
+        self.sent.feed(at, self.moved[1])
+        self.answers, self.reasons = Counter(), Counter()
+        for each in counters:
+            self.answers.update(each.requests)
+            self.reasons.update(each.refused_by_reason)
+        for status, count in self.answers.items():
+            self.answering.setdefault(status, Meter()).feed(at, count)
+
+
+def _fed(old: Mapping[K, Traffic], at: float, counters: Mapping[K, Any]) -> dict[K, Traffic]:
+    """The traffic of everything that has counters now."""
+    found = {key: old.get(key) or Traffic() for key in counters}
+    for key, traffic in found.items():
+        traffic.feed(at, [counters[key]])
+    return found
 
 
 @dataclass(slots=True)
 class ClientRow:
-    """One client's last minute."""
+    """One client: what is open, and its last minute."""
 
     address: str
+    open: int = 0
     ended: int = 0
     refused: int = 0
     moved: int = 0  # bytes, of connections that have ended
+    reasons: Counter[str] = field(default_factory=Counter)  # of its refusals
 
 
 @dataclass(frozen=True, slots=True)
 class _Event:
     at: float
     client: str
-    route: str
-    refused: bool
+    reason: str  # of a refusal; "" for others
     moved: int
 
 
@@ -101,9 +132,11 @@ class Board:
         self.status = pb.GetStatusResponse()
         self.total = Traffic()
         self.routes: dict[tuple[str, str], Traffic] = {}
+        self.listeners: dict[str, Traffic] = {}
         self.reasons: dict[str, Meter] = {}
         self.refused_by_reason: Counter[str] = Counter()
         self.connections: list[pb.Connection] = []
+        self.speeds: dict[int, Meter] = {}  # of connections by id: bytes a second, both ways
         self.refusals: deque[pb.ConnectionEvent] = deque(maxlen=MAX_REFUSALS)  # newest first
         self._events: deque[_Event] = deque(maxlen=MAX_EVENTS)
 
@@ -116,12 +149,13 @@ class Board:
     ) -> None:  # fmt: skip
         """Take what the server says at a moment, in seconds."""
         self.status = status
-        self.connections = list(connections)
         self.total.feed(at, status.listeners)
-        keys = {(each.listener, each.hostname): each for each in routes}
-        self.routes = {key: self.routes.get(key) or Traffic() for key in keys}
-        for key, traffic in self.routes.items():
-            traffic.feed(at, [keys[key]])
+        self.routes = _fed(self.routes, at, {(each.listener, each.hostname): each for each in routes})
+        self.listeners = _fed(self.listeners, at, {each.addr: each for each in status.listeners})
+        self.connections = list(connections)
+        self.speeds = {each.id: self.speeds.get(each.id) or Meter(SPEED_WINDOW) for each in connections}
+        for each in connections:
+            self.speeds[each.id].feed(at, each.received_bytes + each.sent_bytes)
         self.refused_by_reason = Counter()
         for listener in status.listeners:
             self.refused_by_reason.update(listener.refused_by_reason)
@@ -135,21 +169,28 @@ class Board:
         refused = event.kind == pb.ConnectionEvent.KIND_REFUSED
         if refused:
             self.refusals.appendleft(event)
-        connection = event.connection
-        address = connection.client.rpartition(":")[0]
-        moved = connection.received_bytes + connection.sent_bytes
-        self._events.append(_Event(event.at, address, connection.route, refused, moved))
+        moved = event.connection.received_bytes + event.connection.sent_bytes
+        client = address(event.connection.client)
+        self._events.append(_Event(event.at, client, event.reason if refused else "", moved))
 
-    def clients(self, now: float, route: str = "") -> list[ClientRow]:
-        """Who had connections that ended in the last minute, by address; of routes with this in their name."""
+    def clients(self, now: float) -> list[ClientRow]:
+        """Who is connected, or had connections that ended in the last minute, by address."""
         while self._events and self._events[0].at < now - CLIENTS_WINDOW:
             self._events.popleft()
         rows: dict[str, ClientRow] = {}
+        for connection in self.connections:
+            client = address(connection.client)
+            rows.setdefault(client, ClientRow(client)).open += 1
         for event in self._events:
-            if route not in event.route:
-                continue
             row = rows.setdefault(event.client, ClientRow(event.client))
             row.ended += 1
-            row.refused += event.refused
             row.moved += event.moved
+            if event.reason:
+                row.refused += 1
+                row.reasons[event.reason] += 1
         return list(rows.values())
+
+
+def address(client: str) -> str:
+    """The address in "IP:PORT"."""
+    return client.rpartition(":")[0].strip("[]")

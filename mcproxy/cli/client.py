@@ -24,6 +24,7 @@ from mcproxy.cli.options import FAILED, INVALID, UNREACHABLE, fail
 from mcproxy.cli.target import Sourced, Target, find_target
 
 TIMEOUT = 15.0  # seconds for one call: longer than the server lets a change wait for others
+MAX_BACKOFF = 1_000  # milliseconds between two tries to connect: gRPC's own become two minutes, while somebody watches
 MAX_ANSWER = 16 << 20  # bytes; the longest answer is the metrics of 1,000 routes, about 1 MB
 # In the trailing metadata of what the server itself refuses (admin/guard.py), and what that is about. A server from
 # before the second shows its sentences as they are.
@@ -140,7 +141,11 @@ def connected(given: Path | None, failed: Callable[[str, int], NoReturn] = fail)
     """The server that the options, the environment or the configuration file name (target.py)."""
     target = find_target(given)
     address = _here(target.addr.value)
-    options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", MAX_ANSWER)]
+    options = [
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.max_receive_message_length", MAX_ANSWER),
+        ("grpc.max_reconnect_backoff_ms", MAX_BACKOFF),
+    ]
     if target.unix:
         channel = grpc.insecure_channel(address, options=options)
     else:

@@ -14,7 +14,8 @@ from rich.cells import cell_len, set_cell_size
 
 GAP = 2  # characters between two columns
 LEAST = 16  # characters that a column of names keeps, unless it says something else
-_NUMBER = re.compile(r"-|\d+(\.\d+)?( [kMGT]?B)?|(\d+[dhms]){1,2}")  # a count, an amount or a length of time
+# A count, an amount, a speed or a length of time.
+_NUMBER = re.compile(r"-|\d+(\.\d+)?[kMG]?( [kMGT]?B(/s)?)?|(\d+[dhms]){1,2}")
 
 
 class Column(NamedTuple):
@@ -24,48 +25,69 @@ class Column(NamedTuple):
     rank: int = 0  # the highest is left out first; 0 never
     least: int = LEAST  # characters that its values may be elided to
     prose: bool = False  # its values are sentences, which wrap
+    usual: int = 0  # characters that are kept for its values, so that a live table doesn't shift
 
 
-class _Fit(NamedTuple):
-    """A column with its place in the rows and its widths in characters."""
+class Fit(NamedTuple):
+    """A column that is shown: its place in the rows, its width in characters, and whether it has numbers alone."""
 
     place: int
+    width: int
+    numeric: bool
+    prose: bool
+
+
+class _Measured(NamedTuple):
+    place: int
     column: Column
-    natural: int
+    natural: int  # characters that the longest value takes
     least: int
     numeric: bool
+    empty: bool  # no row has a value
 
 
 def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """The head and the rows as lines of at most `width` characters, where that is possible."""
-    shown = _chosen([_measured(i, column, [row[i] for row in rows]) for i, column in enumerate(columns)], width)
-    widths = _widths(shown, width)
-    lines = [_line([fit.column.name for fit in shown], shown, widths)]
+    fits = fit(columns, rows, width)
+    lines = [_line([columns[each.place].name for each in fits], fits)]
     for row in rows:
-        cells = [_cut(row[fit.place], fit, size) for fit, size in zip(shown, widths, strict=True)]
-        lines.extend(_line(each, shown, widths) for each in zip_longest(*cells, fillvalue=""))
+        cells = [_wrapped(row[each.place], each.width) if each.prose else [row[each.place]] for each in fits]
+        lines.extend(_line(line, fits) for line in zip_longest(*cells, fillvalue=""))
     return lines
 
 
-def _measured(place: int, column: Column, cells: Sequence[str]) -> _Fit:
-    natural = max(map(cell_len, [column.name, *cells]))
+def fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[Fit]:
+    """The columns that fit into `width` characters, with `GAP` between them."""
+    measured = [_measured(i, column, [row[i] for row in rows]) for i, column in enumerate(columns)]
+    shown = _chosen(measured, width)
+    widths = _widths(shown, width)
+    return [Fit(each.place, size, each.numeric, each.column.prose) for each, size in zip(shown, widths, strict=True)]
+
+
+def elided(text: str, width: int) -> str:
+    """The text, or its beginning with an ellipsis."""
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+
+
+def _measured(place: int, column: Column, cells: Sequence[str]) -> _Measured:
+    natural = max(column.usual, *map(cell_len, [column.name, *cells]))
     numeric = all(_NUMBER.fullmatch(cell) for cell in cells)
     least = natural if numeric else min(natural, max(column.least, len(column.name)))
-    return _Fit(place, column, natural, least, numeric)
+    return _Measured(place, column, natural, least, numeric, all(cell == "-" for cell in cells))
 
 
-def _chosen(fits: list[_Fit], width: int) -> list[_Fit]:
-    """Those that fit when all are as narrow as may be."""
+def _chosen(fits: list[_Measured], width: int) -> list[_Measured]:
+    """Those that fit when all are as narrow as may be; an empty one is the least important."""
     shown = list(fits)
-    while _total([fit.least for fit in shown]) > width:
-        least_important = max(shown, key=lambda fit: (fit.column.rank, fit.place))
+    while _total([each.least for each in shown]) > width:
+        least_important = max(shown, key=lambda each: (each.column.rank > 0, each.empty, each.column.rank, each.place))
         if not least_important.column.rank:
             return shown
         shown.remove(least_important)
     return shown
 
 
-def _widths(fits: Sequence[_Fit], width: int) -> list[int]:
+def _widths(fits: Sequence[_Measured], width: int) -> list[int]:
     """Natural widths, of which sentences and then the widest names give what is too much."""
     widths = [fit.natural for fit in fits]
     while _total(widths) > width:
@@ -80,18 +102,15 @@ def _total(widths: Sequence[int]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
 
 
-def _cut(text: str, fit: _Fit, width: int) -> list[str]:
-    """A cell's lines."""
-    if cell_len(text) <= width:
-        return [text]
-    if fit.column.prose:
-        return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
-    return [set_cell_size(text, width - 1).rstrip() + "…"]
+def _wrapped(text: str, width: int) -> list[str]:
+    """A sentence's lines; a word that is longer than a line stays whole."""
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
-def _line(cells: Sequence[str], fits: Sequence[_Fit], widths: Sequence[int]) -> str:
+def _line(cells: Sequence[str], fits: Sequence[Fit]) -> str:
     padded = []
-    for text, fit, width in zip(cells, fits, widths, strict=True):
-        blank = " " * (width - cell_len(text))
-        padded.append(blank + text if fit.numeric else text + blank)
+    for cell, each in zip(cells, fits, strict=True):
+        text = cell if each.prose else elided(cell, each.width)
+        blank = " " * (each.width - cell_len(text))
+        padded.append(blank + text if each.numeric else text + blank)
     return (" " * GAP).join(padded).rstrip()

@@ -71,9 +71,21 @@ class Feed:
             if thread.is_alive():
                 thread.join()
 
-    def cut(self, number: int) -> None:
-        """Cut one connection. Raises Lost, also where there is none of this number."""
+    def close_connection(self, number: int) -> None:
+        """Close one connection. Raises Lost, also where there is none of this number."""
         self._client.call("CloseConnection", pb.CloseConnectionRequest(id=number))
+
+    def block(self, address: str, seconds: float, kill: bool) -> pb.AddFirewallRuleResponse:
+        """Refuse connections from an address, for so long or (0) for good. Raises Lost, also for what is refused."""
+        request = pb.AddFirewallRuleRequest(kind=pb.RULE_KIND_IP, value=address, ttl_seconds=seconds, kill=kill)
+        answer: pb.AddFirewallRuleResponse = self._client.call("AddFirewallRule", request)
+        return answer
+
+    def route(self, listener: str, hostname: str) -> pb.Route | None:
+        """A route as it is configured now; None where it is gone. Raises Lost."""
+        request = pb.ListRoutesRequest(listener=listener, prefix=hostname, page_size=1)
+        found = [each.route for each in self._client.call("ListRoutes", request).routes]
+        return found[0] if found and found[0].hostname == hostname else None
 
     def _repeat(self, ask: Callable[[], None]) -> None:
         while not self._closing.is_set():

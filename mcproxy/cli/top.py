@@ -1,62 +1,43 @@
 """`mcproxy top`: the server, live, on the whole terminal.
 
-Above, rates of the last minute; below, routes, refusals by reason, clients, and then the newest refusals and the open
-connections. The screen asks nobody: it draws what the feed has put on the board.
+Above, rates of the last minute; below, panels (panels.py): one at a time on a usual terminal, all of them on a large
+one. The screen asks nobody: it draws what the feed has put on the board.
 """
 
+import asyncio
 import queue
+import sys
 import time
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
+from textual.events import Resize
 from textual.widgets import DataTable, Footer, Input, Sparkline, Static
 
-from mcproxy.cli import output
-from mcproxy.cli.board import Board, Traffic, blocks
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.cli import dialogs, output
+from mcproxy.cli.board import Board, blocks
 from mcproxy.cli.client import connected
+from mcproxy.cli.columns import GAP, Fit, elided, fit
 from mcproxy.cli.feed import Feed, Lost, Sample, lose
+from mcproxy.cli.options import INVALID, fail
+from mcproxy.cli.panels import PANELS, Details, View, rate, speed
 from mcproxy.cli.target import target_options
+from mcproxy.model import counted
 
 REDRAW = 0.5  # seconds between two looks at the news
-SHOWN = 100  # rows of a table: more than fit on any screen
-SPARK = 16  # characters of a sparkline in a table, a second each
-
-Row = tuple[str | Text, ...]
+SHOWN = 200  # rows of a table: more than anybody scrolls through
+WIDE = (120, 32)  # columns and lines from which on all panels are shown
+SPARK = 10  # characters of a line of blocks in the line of rates, a second each
 
 GAUGES = {"accepted": "connections/s", "refused": "refused/s", "received": "received/s", "sent": "sent/s"}
-TITLES = {
-    "routes": "Routes",
-    "reasons": "Refusals by reason",
-    "clients": "Busiest clients, last minute",
-    "refusals": "Newest refusals",
-    "connections": "Open connections, oldest first",
-}
-
-# What routes may be sorted by; clients go by what is nearest to it.
-SORTS = ("connections", "refusals", "bytes", "open", "name")
-
-
-def _right(value: object) -> Text:
-    return Text(str(value), justify="right")
-
-
-def _rate(value: float) -> Text:
-    return _right(f"{value:.1f}" if 0 < value < 10 else f"{value:.0f}")
-
-
-def _speed(value: float) -> Text:
-    return _right(f"{output.amount(int(value))}/s")
-
-
-def _warned(text: Text, bad: bool) -> Text:
-    if bad:
-        text.stylize("bold red")
-    return text
+ROWS = (("routes", "reasons"), ("clients", "refusals"), ("connections", "listeners"))  # of a large terminal
 
 
 class Gauge(Vertical):
@@ -84,9 +65,12 @@ class Top(App[None]):
 
     TITLE = "mcproxy top"
     ENABLE_COMMAND_PALETTE = False
-    CSS = """
+    CSS = (
+        dialogs.CSS
+        + """
     Screen { layout: vertical; }
-    #head { height: 1; padding: 0 1; background: $primary-background; }
+    #head { height: 1; padding: 0 1; background: $primary-background; text-wrap: nowrap; text-overflow: ellipsis; }
+    #rates, #tabs { height: 1; padding: 0 1; }
     #gauges { height: 4; }
     .gauge { padding: 0 1; width: 1fr; }
     .gauge Sparkline { height: 2; }
@@ -94,65 +78,74 @@ class Top(App[None]):
     #refused Sparkline > .sparkline--min-color { color: $error-darken-2; }
     .row { height: 1fr; }
     DataTable { border: round $primary-background; border-title-color: $text; width: 1fr; height: 100%;
-                scrollbar-size: 1 1; }
+                scrollbar-size: 1 1; overflow-x: hidden; }
     DataTable > .datatable--cursor { background: $surface; color: $text; text-style: none; }
     DataTable:focus { border: round $accent; }
     DataTable:focus > .datatable--cursor { background: $primary; }
-    #routes { width: 2fr; }
-    #filter { display: none; height: 3; }
+    #routes, #connections { width: 2fr; }
+    #filter { display: none; height: 1; border: none; }
     #filter.shown { display: block; }
+    .-wide #rates, .-wide #tabs { display: none; }
+    .-narrow #gauges, .-narrow .row, .-narrow .row DataTable { display: none; }
+    .-narrow .row.current, .-narrow .row DataTable.current { display: block; }
+    .-narrow DataTable, .-narrow DataTable:focus { border: none; }
     """
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("q", "quit", "Quit"),
+        ("question_mark", "help", "Help"),
+        ("slash", "filter", "Filter"),
         ("s", "sort", "Sort"),
-        ("f", "filter", "Filter by route"),
-        ("k", "cut", "Cut the connection"),
+        ("r", "reverse", "Reverse"),
+        ("b", "block", "Block"),
+        ("k", "close_connection", "Close"),
         ("p", "pause", "Pause"),
-        ("tab", "focus_next", "Next table"),
+        ("q,ctrl+c", "quit", "Quit"),
     ]
-    COLUMNS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "routes": ("ROUTE", "CONN/S", "LAST SECONDS", "OPEN", "REFUSED/S", "RECEIVED", "SENT", "LISTENER"),
-        "reasons": ("REFUSED FOR", "/S", "LAST SECONDS", "TOTAL"),
-        "clients": ("CLIENT", "ENDED", "REFUSED", "MOVED"),
-        "refusals": ("REFUSED AT", "CLIENT", "SNI", "REASON"),
-        "connections": ("ID", "CLIENT", "ROUTE", "BACKEND", "STATE", "AGE", "RECEIVED", "SENT"),
-    }
 
     def __init__(self, feed: Feed) -> None:
         super().__init__()
         self.board = Board()
+        self.views: dict[str, View[Any]] = {name: View(panel) for name, panel in PANELS.items()}
+        self.current = next(iter(PANELS))
         self._feed = feed
-        self._sort = 0
-        self._route = ""  # shown alone
-        self._paused = False
+        self._is_paused = False
         self._notice = "asking the server"
         # Kept, and not looked up for each drawing: the last one may come while the screen is being taken apart.
-        self._line = Static(id="head")
-        self._tables: dict[str, DataTable[str | Text]] = {
-            name: DataTable(id=name, cursor_type="row") for name in TITLES
-        }
+        self._head, self._rates, self._tabs = (Static(id=name) for name in ("head", "rates", "tabs"))
+        self._filter = Input(placeholder="a part of any value; empty for all; Enter", id="filter")
+        self._tables = {name: DataTable[Text](id=name, cursor_type="row") for name in PANELS}
+        self._rows = {names: Horizontal(*(self._tables[name] for name in names), classes="row") for names in ROWS}
         self._gauges = {name: Gauge(title, name) for name, title in GAUGES.items()}
+        self._laid_out: dict[str, list[tuple[str, Fit]]] = {}  # the columns that a table has now
 
     def compose(self) -> ComposeResult:
         """The screen's parts, from top to bottom."""
-        yield self._line
+        yield self._head
+        yield self._rates
+        yield self._tabs
         yield Horizontal(*self._gauges.values(), id="gauges")
-        yield Input(placeholder="part of a route's name; empty for all; Enter", id="filter")
-        for names in (("routes", "reasons"), ("clients", "refusals"), ("connections",)):
-            yield Horizontal(*(self._tables[name] for name in names), classes="row")
-        yield Footer()
+        yield from self._rows.values()
+        yield self._filter
+        yield Footer(compact=True)
 
     def on_mount(self) -> None:
         """Begin."""
-        for name, columns in self.COLUMNS.items():
-            table = self._tables[name]
-            table.border_title = TITLES[name]
-            for column in columns:
-                table.add_column(column)
-        self._tables["routes"].focus()
+        for i, name in enumerate(PANELS, 1):
+            self.bind(str(i), f"panel('{name}')", show=False)
+        self._adapt(self.size.width, self.size.height)
+        self.action_panel(self.current)
         self._feed.start()
         self.set_interval(REDRAW, self.refresh_board)
-        self.draw()
+
+    def on_resize(self, event: Resize) -> None:
+        """Show all panels, or one."""
+        self._adapt(event.size.width, event.size.height)
+        self.call_after_refresh(self.draw)
+
+    def _adapt(self, width: int, height: int) -> None:
+        is_wide = width >= WIDE[0] and height >= WIDE[1]
+        self.set_class(is_wide, "-wide")
+        self.set_class(not is_wide, "-narrow")
 
     def refresh_board(self) -> None:
         """Put the news on the board, and draw it where there was any."""
@@ -167,41 +160,95 @@ class Top(App[None]):
                 self.board.sample(news.at, news.status, news.routes, news.connections)
                 self._notice = ""
             elif isinstance(news, Lost):
-                self._notice = str(news)
+                self._notice = f"reconnecting: {news}"
             else:
                 self.board.happened(news)
-        if changed and not self._paused:
+        if changed and not self._is_paused:
             self.draw()
 
+    # --- drawing ------------------------------------------------------------------------------------------------------
+
     def draw(self) -> None:
-        """Draw everything."""
+        """Draw everything that is shown."""
         total = self.board.total
-        self._gauge("accepted", _rate(total.accepted.rate).plain, list(total.accepted.rates))
-        self._gauge("refused", _rate(total.refused.rate).plain, list(total.refused.rates))
-        self._gauge("received", output.amount(int(total.received.rate)), list(total.received.rates))
-        self._gauge("sent", output.amount(int(total.sent.rate)), list(total.sent.rates))
-        self._fill("routes", self._routes())
-        self._fill("reasons", self._reasons())
-        self._fill("clients", self._clients())
-        self._fill("refusals", self._refusals())
-        self._fill("connections", self._connections())
-        self._line.update(self._head())
+        for name, text, meter in (
+            ("accepted", rate(total.accepted.rate), total.accepted),
+            ("refused", rate(total.refused.rate), total.refused),
+            ("received", output.amount(int(total.received.rate)), total.received),
+            ("sent", output.amount(int(total.sent.rate)), total.sent),
+        ):
+            self._gauges[name].show(text, list(meter.rates))
+        self._head.update(self._heading())
+        self._rates.update(self._rate_line())
+        self._tabs.update(self._tab_line())
+        for name in PANELS if self.has_class("-wide") else (self.current,):
+            self._fill(name)
 
-    def _gauge(self, name: str, value: str, rates: list[float]) -> None:
-        self._gauges[name].show(value, rates)
+    def _heading(self) -> Text:
+        status = self.board.status
+        if self._notice:
+            return Text(self._notice, "bold red" if status.version else "bold", no_wrap=True, overflow="ellipsis")
+        parts = [
+            status.state, f"mcproxy {status.version}", f"up {output.span(time.time() - status.started_at)}",
+            f"{self.board.total.open} open", counted(status.routes, "route"), f"generation {status.generation}",
+        ]  # fmt: skip
+        return Text.assemble(*(("PAUSED  ", "bold yellow"),) * self._is_paused, "  ".join(parts))
 
-    def _fill(self, name: str, rows: list[tuple[str, Row]]) -> None:
+    def _rate_line(self) -> Text:
+        total = self.board.total
+        return Text.assemble(
+            (rate(total.accepted.rate), "bold"), " conn/s ", (blocks(total.accepted.rates, SPARK), "green"),
+            ("  " + rate(total.refused.rate), "bold"), " refused/s ", (blocks(total.refused.rates, SPARK), "red"),
+            ("  " + speed(total.received.rate), "bold"), " in", ("  " + speed(total.sent.rate), "bold"), " out",
+        )  # fmt: skip
+
+    def _tab_line(self) -> Text:
+        line = Text(no_wrap=True)
+        for i, (name, view) in enumerate(self.views.items(), 1):
+            mark = "/" if view.filter else ""
+            line.append(f" {i} {view.panel.title}{mark} ", "reverse" if name == self.current else "")
+        return line
+
+    def _fill(self, name: str) -> None:
         """Replace a table's rows; the cursor stays on the row that it is on, wherever that goes."""
-        table = self._tables[name]
-        selected = self._selected(name)
-        scrolled = table.scroll_y
-        table.clear()
-        for key, row in rows[:SHOWN]:
-            table.add_row(*row, key=key)
-        keys = [key for key, _ in rows[:SHOWN]]
+        view, table = self.views[name], self._tables[name]
+        selected, scrolled = self._selected(name), table.scroll_y
+        found = view.rows(self.board, time.time())
+        shown, fields = found[:SHOWN], view.panel.fields
+        texts = [[each.text(row) for each in fields] for row in shown]
+        columns = view.columns()
+        width = table.content_size.width or self.size.width  # of one that was hidden until now
+        fits = fit(columns, texts, width - table.scrollbar_size_vertical - GAP)
+        self._set_columns(name, [(columns[each.place].name, each) for each in fits])
+        for row, cells in zip(shown, texts, strict=True):
+            drawn = []
+            for each in fits:
+                style = "bold red" if fields[each.place].is_alarming(row) else ""
+                drawn.append(_aligned(elided(cells[each.place], each.width), each, style))
+            table.add_row(*drawn, key=view.panel.key(row))
+        keys = list(map(view.panel.key, shown))
         if selected in keys:
             table.move_cursor(row=keys.index(selected), scroll=False)
         table.scroll_to(y=scrolled, animate=False)
+        table.border_title = self._title(name, len(shown), len(found))
+
+    def _set_columns(self, name: str, columns: list[tuple[str, Fit]]) -> None:
+        """Empty a table, and give it these columns."""
+        table = self._tables[name]
+        if self._laid_out.get(name) == columns:
+            table.clear()
+            return
+        self._laid_out[name] = columns
+        table.clear(columns=True)
+        for head, each in columns:
+            table.add_column(_aligned(head, each), width=each.width)
+
+    def _title(self, name: str, shown: int, found: int) -> str:
+        view = self.views[name]
+        count = f" {shown} of {found}" if shown < found else f" {found}"
+        return f"{view.panel.title}{count}" + (f" with {view.filter!r}" if view.filter else "")
+
+    # --- rows ---------------------------------------------------------------------------------------------------------
 
     def _selected(self, name: str) -> str | None:
         table = self._tables[name]
@@ -209,126 +256,183 @@ class Top(App[None]):
             return None
         return table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
 
-    def _head(self) -> Text:
-        status = self.board.status
-        if self._notice:
-            return Text(self._notice, "bold red" if status.version else "bold")
-        parts = [
-            status.state, f"mcproxy {status.version}", f"up {output.span(time.time() - status.started_at)}",
-            f"{self.board.total.open} open", f"{status.routes} routes", f"generation {status.generation}",
-            f"sorted by {SORTS[self._sort]}",
-        ]  # fmt: skip
-        head = Text("  ".join(parts))
-        if self._route:
-            head.append(f"  only *{self._route}*", "bold yellow")
-        if self._paused:
-            head.append("  PAUSED", "bold yellow")
-        return head
+    def _row(self) -> Any:
+        """What the cursor is on, in the current panel; None where that is nothing."""
+        key = self._selected(self.current)
+        return None if key is None else self.views[self.current].find(self.board, time.time(), key)
 
-    def _wanted(self, route: str) -> bool:
-        return self._route in route
+    def action_panel(self, name: str) -> None:
+        """Go to a panel."""
+        self._tables[name].focus()
+        self._enter(name)
 
-    def _routes(self) -> list[tuple[str, Row]]:
-        found = [(key, traffic) for key, traffic in self.board.routes.items() if self._wanted(key[1])]
-        found.sort(key=lambda item: (self._weight(item[1]), item[0]))
-        return [
-            (
-                "\t".join(key),
-                (
-                    key[1], _rate(each.accepted.rate), blocks(each.accepted.rates, SPARK), _right(each.open),
-                    _warned(_rate(each.refused.rate), each.refused.rate > 0), _speed(each.received.rate),
-                    _speed(each.sent.rate), key[0],
-                ),
-            )
-            for key, each in found
-        ]  # fmt: skip
+    def on_descendant_focus(self) -> None:
+        """The panel that has the focus is the current one."""
+        if isinstance(self.focused, DataTable) and self.focused.id != self.current:
+            self._enter(str(self.focused.id))
 
-    def _weight(self, traffic: Traffic) -> float:
-        return {
-            "connections": -sum(traffic.accepted.rates),
-            "refusals": -sum(traffic.refused.rates),
-            "bytes": -(traffic.received.rate + traffic.sent.rate),
-            "open": -float(traffic.open),
-            "name": 0.0,
-        }[SORTS[self._sort]]
+    def _enter(self, name: str) -> None:
+        self.current = name
+        for each, table in self._tables.items():
+            table.set_class(each == name, "current")
+        for names, row in self._rows.items():
+            row.set_class(name in names, "current")
+        self.draw()
+        self.call_after_refresh(self.draw)  # once its size is known
 
-    def _reasons(self) -> list[tuple[str, Row]]:
-        meters = sorted(self.board.reasons.items(), key=lambda item: (-sum(item[1].rates), item[0]))
-        return [
-            (reason, (reason, _warned(_rate(meter.rate), meter.rate > 0), blocks(meter.rates, SPARK),
-                      _right(self.board.refused_by_reason[reason])))
-            for reason, meter in meters
-        ]  # fmt: skip
+    def action_focus_next(self) -> None:
+        """Go to the next panel."""
+        self._step(1)
 
-    def _clients(self) -> list[tuple[str, Row]]:
-        rows = self.board.clients(time.time(), self._route)
-        by = SORTS[self._sort]
-        rows.sort(key=lambda row: -(row.refused if by == "refusals" else row.moved if by == "bytes" else row.ended))
-        return [
-            (row.address, (row.address, _right(row.ended), _warned(_right(row.refused), row.refused > 0),
-                           _right(output.amount(row.moved))))
-            for row in rows
-        ]  # fmt: skip
+    def action_focus_previous(self) -> None:
+        """Go to the panel before."""
+        self._step(-1)
 
-    def _refusals(self) -> list[tuple[str, Row]]:
-        return [
-            (str(event.connection.id), (time.strftime("%H:%M:%SZ", time.gmtime(event.at)), event.connection.client,
-                                        output.clean(event.connection.sni or "-"), Text(event.reason, "red")))
-            for event in self.board.refusals
-            if self._wanted(event.connection.route)
-        ]  # fmt: skip
+    def _step(self, by: int) -> None:
+        names = list(PANELS)
+        self.action_panel(names[(names.index(self.current) + by) % len(names)])
 
-    def _connections(self) -> list[tuple[str, Row]]:
-        now = time.time()
-        return [
-            (str(each.id), (_right(each.id), each.client, output.clean(each.route or "-"), each.backend or "-",
-                            output.state(each.state), _right(output.span(now - each.started_at)),
-                            _right(output.amount(each.received_bytes)), _right(output.amount(each.sent_bytes))))
-            for each in self.board.connections
-            if self._wanted(each.route)
-        ]  # fmt: skip
+    # --- order and filter ---------------------------------------------------------------------------------------------
 
     def action_sort(self) -> None:
-        """Sort by the next thing."""
-        self._sort = (self._sort + 1) % len(SORTS)
+        """Sort by the next column."""
+        self.views[self.current].sort_next()
+        self.draw()
+
+    def action_reverse(self) -> None:
+        """Turn the order round."""
+        view = self.views[self.current]
+        view.is_reversed = not view.is_reversed
         self.draw()
 
     def action_pause(self) -> None:
         """Stand still, to read; what happens meanwhile is drawn afterwards."""
-        self._paused = not self._paused
+        self._is_paused = not self._is_paused
         self.draw()
 
     def action_filter(self) -> None:
-        """Ask for a part of a route's name."""
-        asking = self.query_one("#filter", Input)
-        asking.add_class("shown")
-        asking.focus()
+        """Ask what the rows of the panel must contain."""
+        self._filter.value = self.views[self.current].filter
+        self._filter.add_class("shown")
+        self._filter.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Show the routes that contain it alone."""
-        self._route = event.value.strip().lower()
-        event.input.remove_class("shown")
-        self._tables["routes"].focus()
-        self.draw()
+        """Show the rows that contain it alone."""
+        if event.input is self._filter:
+            self.views[self.current].filter = event.value.strip().lower()
+            self._filter.remove_class("shown")
+            self.action_panel(self.current)
 
-    def action_cut(self) -> None:
-        """Cut the connection that the cursor is on, which must be in the table of connections."""
-        selected = self._selected("connections")
-        if selected is None or not self._tables["connections"].has_focus:
-            self.notify("go to a connection first, with Tab and the arrows", severity="warning")
+    # --- dialogs ------------------------------------------------------------------------------------------------------
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.push_screen(dialogs.Help())
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        """Show all fields of the row."""
+        view, key = self.views[self.current], event.row_key.value
+        row = None if key is None else view.find(self.board, time.time(), key)
+        if key is None or row is None:
             return
+
+        def details() -> Details | None:
+            found = view.find(self.board, time.time(), key)
+            return None if found is None else view.panel.details(found)
+
+        def do(what: str | None) -> None:
+            if what == "block":
+                self._ask_to_block(view.panel.client(row))
+            elif what == "close":
+                self._ask_to_close(view.panel.connection(row))
+
+        offers = "b: block  " * bool(view.panel.client(row)) + "k: close  " * bool(view.panel.connection(row))
+        zoom = dialogs.Zoom(view.panel.title, details, offers, REDRAW)
+        self.push_screen(zoom, do)
+        if self.current == "routes":
+            self.run_worker(self._look_up(zoom, row.listener, row.hostname))
+
+    async def _look_up(self, zoom: dialogs.Zoom, listener: str, hostname: str) -> None:
+        """Show how a route is configured, too."""
         try:
-            self._feed.cut(int(selected))
+            route = await asyncio.to_thread(self._feed.route, listener, hostname)
+        except Lost as lost:
+            zoom.add([("configured", str(lost))])
+        else:
+            fields = output.plain(route) if route else {"configured": "it is removed"}
+            fields.pop("hostname", None)
+            zoom.add([(name.replace("_", " "), _written(value)) for name, value in fields.items()])
+
+    def action_block(self) -> None:
+        """Block the client of the row."""
+        row = self._row()
+        self._ask_to_block("" if row is None else self.views[self.current].panel.client(row))
+
+    def _ask_to_block(self, address: str) -> None:
+        if not address:
+            self.notify("go to a connection, a refusal or a client first", severity="warning")
+            return
+
+        def do(wanted: dialogs.Blocking | None) -> None:
+            if wanted is not None:
+                self.run_worker(self._do(self._block(address, wanted)))
+
+        self.push_screen(dialogs.Block(address), do)
+
+    async def _block(self, address: str, wanted: dialogs.Blocking) -> str:
+        answer: pb.AddFirewallRuleResponse = await asyncio.to_thread(
+            self._feed.block, address, wanted.seconds, wanted.kill
+        )
+        until = f" until {output.moment(answer.rule.expires_at)}" if answer.rule.expires_at else " for good"
+        closed = f", {counted(answer.killed, 'connection')} closed" if wanted.kill else ""
+        return f"{address} is blocked{until}{closed}; `mcproxy firewall remove {address}` lets it in again"
+
+    def action_close_connection(self) -> None:
+        """Close the connection of the row."""
+        row = self._row()
+        self._ask_to_close(0 if row is None else self.views[self.current].panel.connection(row))
+
+    def _ask_to_close(self, number: int) -> None:
+        if not number:
+            self.notify("go to a connection first", severity="warning")
+            return
+
+        def do(is_meant: bool | None) -> None:
+            if is_meant:
+                self.run_worker(self._do(self._close(number)))
+
+        self.push_screen(dialogs.Confirm(f"Close connection {number}?"), do)
+
+    async def _close(self, number: int) -> str:
+        await asyncio.to_thread(self._feed.close_connection, number)
+        return f"connection {number} is closed"
+
+    async def _do(self, action: Awaitable[str]) -> None:
+        """Say what has become of it."""
+        try:
+            self.notify(await action)
         except Lost as lost:
             self.notify(str(lost), severity="error")
-        else:
-            self.notify(f"connection {selected} is cut")
+
+
+def _aligned(text: str, column: Fit, style: str = "") -> Text:
+    """A cell or a head, to the right where there are numbers."""
+    return Text(text, style, justify="right" if column.numeric else "left", no_wrap=True)
+
+
+def _written(value: Any) -> str:
+    """A field's value; "" for one that is not set."""
+    return ("yes" if value is True else str(value)) if value else ""
 
 
 @click.command()
 @target_options
 def top(given: Path | None) -> None:
-    """Show the server live on the whole terminal: rates, routes, refusals, clients, connections."""
+    """Show the server live on the whole terminal: routes, connections, listeners, refusals, clients. `?` lists keys."""
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        fail("mcproxy: top needs a terminal; use `mcproxy watch` or `mcproxy status --json` instead", INVALID)
+    with connected(given) as client:
+        client.call("GetStatus", pb.GetStatusRequest())  # a server that isn't there ends the program here
     feed = Feed(lambda: connected(given, lose))
     try:
         Top(feed).run()

@@ -36,11 +36,18 @@ def listeners(store: Store, limit: int, after: After | None = None) -> Page[List
     return _page([("", each.addr, each) for each in items if isinstance(each, Listener)], limit, generation)
 
 
-def routes(store: Store, limit: int, after: After | None = None, listener: str = "") -> Page[tuple[str, Route]]:
-    """Listeners' addresses and routes, by both; of one listener, or of all where it is empty. Raises StoreError."""
+def routes(
+    store: Store, limit: int, after: After | None = None, listener: str = "", prefix: str = ""
+) -> Page[tuple[str, Route]]:
+    """Listeners' addresses and routes, by both; of one listener, or of all where it is empty. Raises StoreError.
+
+    `prefix` is what their host names begin with.
+    """
     query = select(ROUTES).order_by(ROUTES.c.listener, ROUTES.c.hostname).limit(limit + 1)
     if listener:
         query = query.where(ROUTES.c.listener == listener)
+    if prefix:
+        query = query.where(ROUTES.c.hostname.startswith(prefix, autoescape=True))
     if after is not None:
         query = query.where(_beyond(ROUTES.c.listener, ROUTES.c.hostname, after))
     found, generation = _read(store, query)
@@ -50,9 +57,11 @@ def routes(store: Store, limit: int, after: After | None = None, listener: str =
     )
 
 
-def rules(store: Store, limit: int, after: After | None = None) -> Page[FirewallRule]:
-    """Firewall rules by kind and value. Raises StoreError."""
+def rules(store: Store, limit: int, after: After | None = None, prefix: str = "") -> Page[FirewallRule]:
+    """Firewall rules by kind and value, of which the values begin with `prefix`. Raises StoreError."""
     query = select(RULES).order_by(RULES.c.kind, RULES.c.value).limit(limit + 1)
+    if prefix:
+        query = query.where(RULES.c.value.startswith(prefix, autoescape=True))
     if after is not None:
         query = query.where(_beyond(RULES.c.kind, RULES.c.value, after))
     found, generation = _read(store, query)

@@ -55,10 +55,12 @@ def test_status(control: Control) -> None:
     assert dict(listener.refused_by_reason) == {"blocked_ip": 2}
 
 
-def test_counters_of_a_route_have_its_requests_by_status(control: Control) -> None:
-    control.plane.counters = [RouteCounters(":443", "git.example.org", counted(0, 0, requests={"2xx": 3, "none": 1}))]
-    (counters,) = call(control, "ListRouteCounters", pb.ListRouteCountersRequest()).routes
-    assert dict(counters.requests) == {"2xx": 3, "none": 1}
+def test_counters_of_a_route_have_its_requests_by_status_and_refusals_by_reason(control: Control) -> None:
+    counters = counted(0, 5, refused=2, requests={"2xx": 3, "none": 1})
+    control.plane.counters = [RouteCounters(":443", "git.example.org", counters)]
+    (found,) = call(control, "ListRouteCounters", pb.ListRouteCountersRequest()).routes
+    assert dict(found.requests) == {"2xx": 3, "none": 1}
+    assert dict(found.refused_by_reason) == {"route_unknown": found.refused}
 
 
 def test_lists_come_in_pages(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ def status(accepted: int, refused: dict[str, int] | None = None, sent: int = 0) 
     return pb.GetStatusResponse(state="serving", listeners=[listener, pb.ListenerStatus(addr=":8443", accepted=5)])
 
 
-def route(hostname: str, accepted: int) -> pb.RouteCounters:
-    return pb.RouteCounters(listener=":443", hostname=hostname, accepted=accepted, connections=1)
+def route(hostname: str, accepted: int, **answers: int) -> pb.RouteCounters:
+    return pb.RouteCounters(listener=":443", hostname=hostname, accepted=accepted, connections=1, requests=answers)
 
 
 def event(kind: "pb.ConnectionEvent.Kind", at: float, client: str, route: str = "a.test") -> pb.ConnectionEvent:
@@ -71,20 +71,44 @@ def test_samples_become_traffic() -> None:
     assert found.refused_by_reason == {"route_unknown": 4, "blocked_ip": 2}
     assert found.reasons["route_unknown"].rate == 0
     assert [each.id for each in found.connections] == [7]
+    assert {addr: each.accepted.rate for addr, each in found.listeners.items()} == {":443": 20, ":8443": 0}
     assert repr(found) == "<Board routes=1 events=0>"
 
 
-def test_clients_are_those_of_the_last_minute() -> None:
+def test_answers_by_class_of_status() -> None:
+    found = Board()
+    for at, count in ((1.0, 1), (3.0, 7)):
+        found.sample(at, status(10), [route("a.test", 10, **{"2xx": 5, "5xx": count})], [])
+    traffic = found.routes[(":443", "a.test")]
+    assert traffic.answers == {"2xx": 5, "5xx": 7}
+    assert {name: meter.rate for name, meter in traffic.answering.items()} == {"2xx": 0, "5xx": 3}
+    assert (traffic.total, traffic.open, traffic.refusals) == (10, 1, 0)
+
+
+def test_the_speed_of_a_connection_is_forgotten_with_it() -> None:
+    found = Board()
+    for at in range(9):
+        live = pb.Connection(id=7, received_bytes=100 * at, sent_bytes=900 * at)
+        found.sample(float(at), status(1), [], [live, pb.Connection(id=8)])
+    assert {number: meter.rate for number, meter in found.speeds.items()} == {7: 1000, 8: 0}
+    found.sample(9.0, status(1), [], [pb.Connection(id=8)])
+    assert list(found.speeds) == [8]
+
+
+def test_clients_are_those_of_the_last_minute_and_those_that_are_connected() -> None:
     found = Board()
     found.happened(event(CLOSED, 100.0, "192.0.2.1:5"))
     found.happened(event(OPENED, 150.0, "192.0.2.9:5"))
     found.happened(event(CLOSED, 150.0, "[2001:db8::1]:7"))
-    found.happened(event(REFUSED, 155.0, "[2001:db8::1]:8", route=""))
-    rows = {row.address: (row.ended, row.refused, row.moved) for row in found.clients(160.0)}
-    assert rows == {"192.0.2.1": (1, 0, 30), "[2001:db8::1]": (2, 1, 60)}
-    assert [row.ended for row in found.clients(160.0, "a.te")] == [1, 1]
-    assert [row.address for row in found.clients(161.0)] == ["[2001:db8::1]"]
+    found.happened(event(REFUSED, 155.0, "[2001:db8::1]:8"))
+    rows = {row.address: (row.open, row.ended, row.refused, row.moved) for row in found.clients(160.0)}
+    assert rows == {"192.0.2.1": (0, 1, 0, 30), "2001:db8::1": (0, 2, 1, 60)}
+    (there, gone) = sorted(found.clients(160.0), key=lambda row: -row.refused)
+    assert (there.reasons, gone.reasons) == ({"ok": 1}, {})
+    assert [row.address for row in found.clients(161.0)] == ["2001:db8::1"]
     assert [each.connection.client for each in found.refusals] == ["[2001:db8::1]:8"]
+    found.sample(1.0, status(1), [], [pb.Connection(id=i, client=f"192.0.2.1:{i}") for i in (7, 8)])
+    assert {row.address: row.open for row in found.clients(161.0)} == {"192.0.2.1": 2, "2001:db8::1": 0}
 
 
 def test_a_flood_has_a_bound() -> None:

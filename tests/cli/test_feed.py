@@ -63,10 +63,32 @@ def test_it_samples_and_watches(tmp_path: Path) -> None:
 def test_it_cuts(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control), feeding(user.config) as feed:
         control.plane.open = [LIVE]
-        feed.cut(7)
+        feed.close_connection(7)
         assert ("close_connections", 7) in control.plane.calls
         with pytest.raises(Lost, match="8"):
-            feed.cut(8)
+            feed.close_connection(8)
+
+
+def test_it_blocks_a_client(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control), feeding(user.config) as feed:
+        answer = feed.block("2001:db8::1", 60.0, kill=True)
+        assert (answer.rule.value, answer.killed) == ("2001:db8::1", 3)
+        assert answer.rule.expires_at > 0
+        feed.block("192.0.2.7", 0.0, kill=False)
+        assert user.rows("firewall", "list")[-1] != []
+        assert [call[1].value for call in control.plane.calls if call[0] == "kill_matching"] == ["2001:db8::1"]
+        with pytest.raises(Lost, match="exists, for good"):
+            feed.block("192.0.2.7", 60.0, kill=False)
+
+
+def test_it_looks_up_how_a_route_is_configured(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, _), feeding(user.config) as feed:
+        found = feed.route(":443", "www.example.org")
+        assert found is not None
+        assert found.backend == "127.0.0.1:3001"
+        assert feed.route(":443", "www.example") is None
+        with pytest.raises(Lost, match="no listener :1"):
+            feed.route(":1", "www.example.org")
 
 
 def test_a_server_that_is_not_there_is_asked_again(tmp_path: Path) -> None:

@@ -48,6 +48,15 @@ def test_routes_of_one_listener(tmp_path: Path) -> None:
         ]
 
 
+def test_what_begins_with_a_prefix(tmp_path: Path) -> None:
+    seed = [(listener, [*routes, route("under-score.example.org")]) for listener, routes in SEED[:1]]
+    with store_at(tmp_path / "a.db", seed, RULES) as store:
+        for prefix, count in (("", 6), ("a.ex", 1), ("under-score.example.org", 1), ("u%", 0), ("under_", 0)):
+            assert len(listing.routes(store, 10, prefix=prefix).items) == count, prefix
+        assert [each.value for each in listing.rules(store, 10, prefix="D").items] == ["DE"]
+        assert len(listing.rules(store, 10, ("ip", "192.0.2.4"), "192.0.2.").items) == 2
+
+
 def test_ended_rules_come_longest_overdue_first(tmp_path: Path) -> None:
     with store_at(tmp_path / "a.db", SEED, RULES) as store:
         assert [rule.value for rule in listing.ended_rules(store, 103.0, 10)] == [f"192.0.2.{i}" for i in range(4)]

@@ -110,7 +110,7 @@ class GetStatusResponse(_message.Message):
     def __init__(self, state: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., generation: _Optional[int] = ..., schema_version: _Optional[int] = ..., routes: _Optional[int] = ..., firewall_rules: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ..., geoip: _Optional[_Union[GeoipStatus, _Mapping]] = ..., log_level: _Optional[str] = ..., watchers: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[RouteProblem, _Mapping]]] = ..., file_differences: _Optional[int] = ...) -> None: ...
 
 class ListenerStatus(_message.Message):
-    __slots__ = ("addr", "accepting", "routes", "connections", "accepted", "refused", "refused_by_reason", "ended", "received_bytes", "sent_bytes")
+    __slots__ = ("addr", "accepting", "routes", "connections", "accepted", "refused", "refused_by_reason", "ended", "received_bytes", "sent_bytes", "requests")
     class RefusedByReasonEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -119,6 +119,13 @@ class ListenerStatus(_message.Message):
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     class EndedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class RequestsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -135,6 +142,7 @@ class ListenerStatus(_message.Message):
     ENDED_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
     SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
     addr: str
     accepting: bool
     routes: int
@@ -145,7 +153,8 @@ class ListenerStatus(_message.Message):
     ended: _containers.ScalarMap[str, int]
     received_bytes: int
     sent_bytes: int
-    def __init__(self, addr: _Optional[str] = ..., accepting: _Optional[bool] = ..., routes: _Optional[int] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., ended: _Optional[_Mapping[str, int]] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ...) -> None: ...
+    requests: _containers.ScalarMap[str, int]
+    def __init__(self, addr: _Optional[str] = ..., accepting: _Optional[bool] = ..., routes: _Optional[int] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., ended: _Optional[_Mapping[str, int]] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., requests: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class CertificateStatus(_message.Message):
     __slots__ = ("listener", "hostname", "path", "not_after")
@@ -196,8 +205,15 @@ class ListRouteCountersResponse(_message.Message):
     def __init__(self, routes: _Optional[_Iterable[_Union[RouteCounters, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RouteCounters(_message.Message):
-    __slots__ = ("listener", "hostname", "connections", "accepted", "refused", "received_bytes", "sent_bytes", "requests")
+    __slots__ = ("listener", "hostname", "connections", "accepted", "refused", "received_bytes", "sent_bytes", "requests", "refused_by_reason")
     class RequestsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class RefusedByReasonEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -212,6 +228,7 @@ class RouteCounters(_message.Message):
     RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
     SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_BY_REASON_FIELD_NUMBER: _ClassVar[int]
     listener: str
     hostname: str
     connections: int
@@ -220,7 +237,8 @@ class RouteCounters(_message.Message):
     received_bytes: int
     sent_bytes: int
     requests: _containers.ScalarMap[str, int]
-    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., requests: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    refused_by_reason: _containers.ScalarMap[str, int]
+    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., requests: _Optional[_Mapping[str, int]] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class ListListenersRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -285,14 +303,16 @@ class RemoveListenerResponse(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., removed_routes: _Optional[int] = ...) -> None: ...
 
 class ListRoutesRequest(_message.Message):
-    __slots__ = ("listener", "page_size", "page_token")
+    __slots__ = ("listener", "page_size", "page_token", "prefix")
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
     listener: str
     page_size: int
     page_token: str
-    def __init__(self, listener: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    prefix: str
+    def __init__(self, listener: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., prefix: _Optional[str] = ...) -> None: ...
 
 class ListRoutesResponse(_message.Message):
     __slots__ = ("routes", "next_page_token", "generation")
@@ -365,12 +385,14 @@ class RemoveRouteResponse(_message.Message):
     def __init__(self, generation: _Optional[int] = ...) -> None: ...
 
 class ListFirewallRulesRequest(_message.Message):
-    __slots__ = ("page_size", "page_token")
+    __slots__ = ("page_size", "page_token", "prefix")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    prefix: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., prefix: _Optional[str] = ...) -> None: ...
 
 class ListFirewallRulesResponse(_message.Message):
     __slots__ = ("rules", "next_page_token", "generation")
