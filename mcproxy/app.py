@@ -1,4 +1,4 @@
-"""The composition root: builds the parts, connects them, starts, reloads, drains and stops them.
+"""The composition root: builds the parts, connects them, starts, drains and stops them.
 
 The only file that knows everybody. `App` is what tests build too; `serve` is what `mcproxy server` runs: an `App` with
 signals around it.
@@ -10,6 +10,7 @@ import resource
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import gevent
 
@@ -32,10 +33,11 @@ from mcproxy.model import Connection, Exchanges, Origin, counted
 from mcproxy.net.census import Census
 from mcproxy.net.door import Door
 from mcproxy.net.pulse import Pulse
-from mcproxy.net.shared import Shared, Timeouts
+from mcproxy.net.shared import Shared
 from mcproxy.net.worker import Worker
 from mcproxy.notify import Inherited, Notifier
 from mcproxy.policy.limits import Limits
+from mcproxy.reload.reloader import Parts, Reloader, limits, timeouts
 from mcproxy.store.errors import StoreError
 from mcproxy.table import Live, Table
 
@@ -58,10 +60,12 @@ class App:
 
     def __init__(
         self, config: Config, put_lines: Callable[[Sequence[str]], None], notifier: Notifier | None = None,
-        inherited: Inherited | None = None,
+        inherited: Inherited | None = None, path: Path | None = None,
     ) -> None:  # fmt: skip
-        """`put_lines` takes the log lines of connections and requests. Raises StartError."""
-        self.config = config
+        """`put_lines` takes the log lines of connections and requests; `path` is the file to reload `config` from.
+
+        Raises StartError.
+        """
         self.notifier = notifier or Notifier()
         self.inherited = inherited or Inherited()
         geoip = _open_geoip(config)
@@ -75,8 +79,8 @@ class App:
         self.contexts = Contexts(PROTOCOLS)
         shared = Shared(
             live=Live(self.control.table),
-            limits=_limits(config),
-            timeouts=_timeouts(config),
+            limits=Limits(*limits(config)),
+            timeouts=timeouts(config),
             ended=self._ended,
             geoip=geoip,
             terminate=Terminator(self.contexts, self._book),
@@ -85,13 +89,22 @@ class App:
         self.pulse = Pulse(shared.stats.lag)
         self.lines = ConnectionLog(put_lines, config.log.format, shared.stats)
         self.door = Door()
-        self.plane = HubPlane(self.worker, self.door, config.firewall.geoip_db, self.contexts)
-        shared.opened = self.plane.opened
         self._surveyor = Surveyor()
+        parts = Parts(
+            self.worker, self.contexts, self.lines, self.door, self.notifier, self.control.take, self._survey
+        )  # fmt: skip
+        self.reloader = Reloader(config, path, parts)
+        self.plane = HubPlane(self.worker, self.door, self.reloader, self.contexts)
+        shared.opened = self.plane.opened
         self._daily = gevent.get_hub().loop.timer(0.0, SURVEY_SECONDS)  # the first time, when it is started
 
     def __repr__(self) -> str:
         return f"<App {self.worker}>"
+
+    @property
+    def config(self) -> Config:
+        """As it was last read and accepted."""
+        return self.reloader.config
 
     def start(self) -> None:
         """Open the listeners and the admin API. Raises StartError where one can't be opened; nothing is open then."""
@@ -158,41 +171,6 @@ class App:
             "or move the database away to start from the file"
         )
 
-    def reload(self) -> None:
-        """SIGHUP, and tell the service manager when it begins and ends."""
-        self.notifier.reloading()
-        self._reload()
-        self.notifier.ready()
-
-    def _reload(self) -> None:
-        """Read the certificates and the GeoIP database anew; what is broken leaves the old one in place."""
-        problems = self.reload_certificates()
-        for problem in problems:
-            log.error("reload: %s", problem)
-        self._survey()
-        shared = self.worker.shared
-        try:
-            fresh = _open_geoip(self.config)
-        except StartError as error:
-            log.error("reload: %s; the database that was open stays", error)
-            return
-        old, shared.geoip = shared.geoip, fresh
-        if old is not None:
-            old.close()
-        what = f"{fresh!r} and certificates" if fresh else "certificates"
-        if problems:
-            log.warning(
-                "reloaded: %s, but for %d that can't be used: see the errors before this line", what, len(problems)
-            )
-        else:
-            log.info("reloaded: %s", what)
-
-    def reload_certificates(self) -> list[str]:
-        """Read the files of all routes in use again; the next handshakes use them. Returns what was wrong."""
-        table = self.worker.shared.live.table
-        self.contexts.prune(lambda key: key[0] in table.listeners and key[1] in table.listeners[key[0]].routes)
-        return self.contexts.reload()
-
     def _survey(self) -> None:
         """Have the certificates looked at."""
         self._surveyor.begin(self.worker.shared.live.table)
@@ -200,11 +178,13 @@ class App:
     def stop(self) -> bool:
         """Accept nothing more, drain, let go of everything. True: every session ended by itself."""
         self._daily.close()
+        self.reloader.close()
         self.notifier.stopping()
         self.control.drain()
         self.worker.stop_listening()
         clean = self.worker.drain(self.config.proxy.shutdown_timeout)
         self.control.close()
+        self.reloader.wait()
         self.lines.report()
         self.pulse.close()
         self.inherited.close()
@@ -230,14 +210,17 @@ class App:
         return ended
 
 
-def serve(config: Config) -> int:
-    """Run until told to stop. Returns the exit status: 0 drained clean, 1 not. Raises StartError."""
+def serve(config: Config, path: Path) -> int:
+    """Run until told to stop; `config` was read from `path`. Returns the exit status: 0 drained clean, 1 not.
+
+    Raises StartError.
+    """
     signals = _Signals()
     _raise_descriptor_limit()
     sink = Sink()
     handler = log_lines.configure(sink, config.log.level, config.log.format)
     try:
-        app = App(config, sink.put, Notifier.from_environment(), Inherited.from_environment())
+        app = App(config, sink.put, Notifier.from_environment(), Inherited.from_environment(), path)
         app.plane.log_dropped = lambda: sink.dropped
         if signals.stop is None:
             app.start()
@@ -256,7 +239,6 @@ class _Signals:
         self.stop: signal.Signals | None = None  # the signal that told to stop
         for number in _STOPPING:
             signal.signal(number, self._note)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a start reads everything anyway
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
     def _note(self, number: int, _frame: object) -> None:
@@ -279,7 +261,8 @@ class _Signals:
 
         for number in _STOPPING:
             gevent.signal_handler(number, on_stop, number)
-        gevent.signal_handler(signal.SIGHUP, app.reload)
+        gevent.signal_handler(signal.SIGHUP, app.reloader.begin)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came during the start has waited
         if self.stop is None:
             hub.wait(wake)
         wake.close()
@@ -289,21 +272,6 @@ class _Signals:
 
 def _exit_now() -> None:
     raise SystemExit(1)
-
-
-def _limits(config: Config) -> Limits:
-    firewall = config.firewall
-    return Limits(
-        config.proxy.max_connections,
-        firewall.max_connections_per_ip,
-        firewall.connection_rate_per_ip,
-        firewall.connection_burst_per_ip,
-    )
-
-
-def _timeouts(config: Config) -> Timeouts:
-    proxy = config.proxy
-    return Timeouts(proxy.handshake_timeout, proxy.connect_timeout, proxy.idle_timeout, proxy.half_close_timeout)
 
 
 def _open_geoip(config: Config) -> GeoIP | None:

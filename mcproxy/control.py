@@ -79,6 +79,16 @@ class Control:
         if self._server is not None:
             self._server.open()
 
+    def take(self, config: Config) -> None:
+        """Learn that the file was read again: what it says against the database, and the admin API's certificates.
+
+        Raises AdminError; the certificates stay then.
+        """
+        table = self._writer.table if self._writer is not None else self.table
+        self.file.read((config.seed_listeners(table), config.seed_rules()))
+        if self._server is not None and config.grpc is not None:
+            self._server.reload(config.grpc)
+
     def drain(self) -> None:
         """Tell whoever asks that no more connections are taken."""
         if self._plane is not None:

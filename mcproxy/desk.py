@@ -22,6 +22,7 @@ from mcproxy.admin.plane import (
     PlaneBusy,
     PlaneStatus,
     PlaneStopping,
+    ReloadReport,
     RouteCounters,
     RouteProblem,
     RouteRefused,
@@ -32,12 +33,12 @@ from mcproxy.admin.plane import (
 )
 from mcproxy.certificates import judge
 from mcproxy.certificates.contexts import Contexts
-from mcproxy.geoip import GeoIP
 from mcproxy.model import Connection, End, FirewallRule, Listener, Mode, Reason, Route, host_port
 from mcproxy.net.door import Door
 from mcproxy.net.session import Cut, Session
 from mcproxy.net.worker import Worker
 from mcproxy.policy.firewall import Firewall
+from mcproxy.reload.reloader import Reloader
 from mcproxy.table import ListenerTable, Table
 
 CUT_BATCH = 64  # sessions cut in one turn of the hub: each closes two sockets and writes a line, some 50 us
@@ -51,14 +52,14 @@ T = TypeVar("T")
 class HubPlane:
     """The worker, for native threads."""
 
-    def __init__(self, worker: Worker, door: Door, geoip_path: str, contexts: Contexts) -> None:
+    def __init__(self, worker: Worker, door: Door, reloader: Reloader, contexts: Contexts) -> None:
         """`contexts` are those of the l7 routes."""
         self.state = State.SERVING
         self.log_dropped: Callable[[], int] = lambda: 0
         self._worker = worker
         self._shared = worker.shared
         self._door = door
-        self._geoip_path = geoip_path
+        self._reloader = reloader
         self._contexts = contexts
         self._sinks: tuple[Sink, ...] = ()  # replaced as a whole, so that the hub needs no lock
         self._subscribing = threading.Lock()
@@ -207,23 +208,18 @@ class HubPlane:
                     problems.append(RouteProblem(addr, hostname, finding.key, finding.message))
         return problems, list(warnings)
 
+    def reload(self) -> ReloadReport:
+        """As SIGHUP does. Raises PlaneBusy."""
+        return self._reloader.reload()
+
     def reload_geoip(self) -> GeoipStatus:
-        """Open the database here, where it stops nobody, and swap it there. Raises ValueError."""
-        if not self._geoip_path:
-            raise ValueError("there is no firewall.geoip_db to open")
-        fresh = GeoIP.open(self._geoip_path)
-        self._on_hub(self._swap_geoip, fresh)
+        """Raises ValueError, PlaneBusy."""
+        self._reloader.reload_geoip()
         return self._geoip_status()
 
-    def _swap_geoip(self, fresh: GeoIP) -> None:
-        old, self._shared.geoip = self._shared.geoip, fresh
-        if old is not None:
-            old.close()
-
     def reload_certificates(self) -> Sequence[CertificateStatus]:
-        """Read the files of all routes in use again. Raises ValueError for those that are broken; the old ones stay."""
-        if problems := self._on_hub(self._contexts.reload):
-            raise ValueError("; ".join(problems))
+        """Raises ValueError for those that are broken, whose old ones stay, and PlaneBusy."""
+        self._reloader.reload_certificates()
         return self._files()[0]
 
     def _files(self) -> tuple[list[CertificateStatus], list[RouteProblem]]:

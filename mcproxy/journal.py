@@ -30,15 +30,19 @@ class ConnectionLog:
 
     def __init__(self, put: Callable[[Sequence[str]], None], style: Format, stats: Stats) -> None:
         self._put = put
-        self._line = CONNECTION_LINE[style]
-        self._request_lines = REQUEST_LINES[style]
         self._stats = stats
+        self.write_as(style)
         self._package = logging.getLogger("mcproxy")
         self._tokens: dict[Reason, tuple[float, float]] = {}  # how many there were, and when
         self._left_out: Counter[Reason] = Counter()  # since the last report
 
     def __repr__(self) -> str:
         return f"<ConnectionLog left_out={self._stats.lines_left_out}>"
+
+    def write_as(self, style: Format) -> None:
+        """Write lines in this format from now on, those of requests on open connections too."""
+        self._line = CONNECTION_LINE[style]
+        self._request_lines = REQUEST_LINES[style]
 
     def put(self, connection: Connection) -> None:
         """Write its line, if it is one of those that are written."""
@@ -52,9 +56,14 @@ class ConnectionLog:
 
     def requests(self, origin: Origin) -> Callable[[Exchanges], None]:
         """What writes the lines of one connection's requests, as they end."""
-        lines, put, package, clock = self._request_lines(origin), self._put, self._package, time.time
+        made = self._request_lines
+        lines, put, package, clock = made(origin), self._put, self._package, time.time
 
         def put_lines(exchanges: Exchanges) -> None:
+            nonlocal made, lines
+            if made is not self._request_lines:
+                made = self._request_lines
+                lines = made(origin)
             if package.level <= logging.INFO:
                 put(lines(exchanges, clock()))
 

@@ -118,6 +118,9 @@ class _Handler(logging.Handler):
         super().__init__()
         self._sink = sink
 
+    def write_as(self, style: Format) -> None:
+        self._sink.formatter = self.formatter = _Text() if style == "text" else _Json()
+
     def emit(self, record: logging.LogRecord) -> None:
         self._sink.put((self.format(record),))
 
@@ -128,9 +131,16 @@ def configure(sink: Sink, level: str, style: Format) -> logging.Handler:
     Returns the handler, for `logging.Logger.removeHandler`.
     """
     handler = _Handler(sink)
-    sink.formatter = handler.formatter = _Text() if style == "text" else _Json()
+    handler.write_as(style)
     logger = logging.getLogger("mcproxy")
     logger.setLevel(level.upper())
     logger.addHandler(handler)
     logger.propagate = False
     return handler
+
+
+def write_as(style: Format) -> None:
+    """Write the package's own messages, and what its sink says, in this format from now on."""
+    for handler in logging.getLogger("mcproxy").handlers:
+        if isinstance(handler, _Handler):
+            handler.write_as(style)

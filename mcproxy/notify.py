@@ -73,10 +73,11 @@ class Notifier:
             self._socket = None
 
     def _tell(self, *lines: str) -> None:
-        if self._socket is None:
+        sock = self._socket  # a reload tells from its thread, and may be the last to do so
+        if sock is None:
             return
         try:
-            self._socket.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, self._address)
+            sock.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, self._address)
         except OSError as error:  # a manager that is being restarted, or hangs: not a reason to serve nobody
             log.debug("the service manager was not told %s: %s", lines[0], error.strerror)
 

@@ -18,6 +18,7 @@ from mcproxy.admin.plane import (
     GeoipStatus,
     ListenerStatus,
     PlaneStatus,
+    ReloadReport,
     RouteCounters,
     RouteProblem,
     Selection,
@@ -79,6 +80,7 @@ class FakePlane:
     subscribed: threading.Event = field(default_factory=threading.Event)
     level: str = "info"
     problems: Sequence[RouteProblem] = ()
+    reloaded: ReloadReport = field(default_factory=lambda: ReloadReport(1.0))
     serving: Serving = field(default_factory=Serving)
     warnings: Sequence[str] = ("its certificate ends in 3 days",)
 
@@ -154,6 +156,10 @@ class FakePlane:
     ) -> tuple[Sequence[RouteProblem], Sequence[str]]:
         self._called("check_routes", before.generation, after.generation, *changed)
         return self.problems, self.warnings
+
+    def reload(self) -> ReloadReport:
+        self._called("reload")
+        return self.reloaded
 
     def reload_geoip(self) -> GeoipStatus:
         self._called("reload_geoip")

@@ -1,6 +1,5 @@
-"""The whole, put together: a start that fails leaves nothing open, a reload keeps what worked."""
+"""The whole, put together: a start that fails leaves nothing open."""
 
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -14,12 +13,10 @@ from mcproxy.app import App, StartError
 from mcproxy.check import check_warnings
 from mcproxy.config import Config
 from mcproxy.model import Listener
-from mcproxy.policy.networks import pack
 from mcproxy.store.store import Store
 from tests.conftest import MakeBackend, listener
 from tests.hub import HubThread, messages
-from tests.peers import DEADLINE, Authority, client_hello, connect, is_reset, read_all, says
-from tests.policy.databases import located, write_database
+from tests.peers import DEADLINE, client_hello, connect, is_reset, read_all, says
 
 Document = dict[str, Any]
 
@@ -153,70 +150,6 @@ def test_a_listener_that_only_the_database_has_can_not_be_mended_in_the_file(
         f"{tmp_path}/x.db, not in the configuration file: make the address available, or move the database away to "
         "start from the file"
     )
-
-
-# --- reload -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_reload_takes_a_new_database_and_keeps_the_old_for_a_broken_one(
-    hub: HubThread, parse: Parse, tmp_path: Path
-) -> None:
-    path = tmp_path / "geo.mmdb"
-    write_database(path, {"192.0.2.0/24": located("DE")})
-    app = hub.call(App, parse({"firewall": {"geoip_db": str(path)}}), lambda line: None)
-
-    def country() -> str | None:
-        return hub.call(app.worker.shared.country, pack("192.0.2.1"))
-
-    assert country() == "DE"
-    path.write_bytes(path.read_bytes()[:-40])
-    assert country() == "DE", "what is open does not depend on the file"
-    with messages() as logged:
-        hub.call(app.reload)
-    assert country() == "DE"
-    (line,) = logged
-    assert line.startswith(f"error reload: firewall.geoip_db: {path} ")
-    assert line.endswith("; the database that was open stays")
-    path.unlink()
-    with messages() as logged:
-        hub.call(app.reload)
-    assert "does not exist" in logged[0]
-    assert country() == "DE"
-    write_database(path, {"192.0.2.0/24": located("FR")})
-    with messages() as logged:
-        hub.call(app.reload)
-    assert country() == "FR"
-    assert logged[0].startswith(f"info reloaded: <GeoIP {path} ")
-    stop(hub, app)
-    assert country() is None
-
-
-def test_a_reload_without_a_database_is_harmless(hub: HubThread, parse: Parse) -> None:
-    app = hub.call(App, parse({}), lambda line: None)
-    hub.call(app.reload)
-    assert hub.call(app.worker.shared.country, pack("192.0.2.1")) is None
-    stop(hub, app)
-
-
-def test_a_reload_that_left_a_certificate_out_says_so_at_its_end(
-    hub: HubThread, parse: Parse, authority: Authority, tmp_path: Path
-) -> None:
-    chain, key = tmp_path / "a.pem", tmp_path / "a.key"
-    for source, target in zip(authority.pair("a.test"), (chain, key), strict=True):
-        shutil.copy(source, target)
-    routes = [L7 | {"tls_cert": str(chain), "tls_key": str(key)}]
-    app = hub.call(App, parse({"listeners": [{"addr": ":1", "routes": routes}]}), lambda line: None)
-    hub.call(app.contexts.server, ":1", app.worker.shared.live.table.listeners[":1"].routes["a.test"])
-    with messages() as logged:
-        hub.call(app.reload)
-    assert "info reloaded: certificates" in logged
-    chain.write_text("junk")
-    with messages() as logged:
-        hub.call(app.reload)
-    assert any(line.startswith("error reload: a.test: ") for line in logged)
-    assert "warning reloaded: certificates, but for 1 that can't be used: see the errors before this line" in logged
-    assert "info reloaded: certificates" not in logged
-    stop(hub, app)
 
 
 @pytest.mark.parametrize("workers", [4, "auto"])

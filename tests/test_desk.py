@@ -20,7 +20,6 @@ from mcproxy.admin.plane import (
 from mcproxy.certificates.contexts import Contexts
 from mcproxy.desk import HubPlane
 from mcproxy.model import Backend, Connection, End, FirewallRule, Listener, Mode, Reason, Route, RuleKind
-from mcproxy.net.worker import Worker
 from mcproxy.table import Table
 from tests.conftest import MakeProxy, listener
 from tests.peers import Authority
@@ -190,8 +189,8 @@ def test_whether_a_route_would_be_served(proxy: MakeProxy, authority: Authority,
 
 
 def test_a_hub_that_does_not_answer_is_busy(proxy: MakeProxy) -> None:
-    worker: Worker = proxy({"listeners": [listener({})]}).app.worker
-    plane = HubPlane(worker, StuckDoor(), "", Contexts(()))  # type: ignore[arg-type]
+    app = proxy({"listeners": [listener({})]}).app
+    plane = HubPlane(app.worker, StuckDoor(), app.reloader, Contexts(()))  # type: ignore[arg-type]
     for call in (
         lambda: plane.bind_listener(Listener(":1")),
         lambda: plane.close_connections([1]),

@@ -67,3 +67,17 @@ def test_the_level_holds_for_requests_too(chatty: None) -> None:
     logging.getLogger("mcproxy").setLevel("ERROR")
     put([answered()])
     assert [" request " in line for line in written] == [True, True]
+
+
+def test_another_format_holds_for_open_connections_too(chatty: None) -> None:
+    written: list[str] = []
+    lines = ConnectionLog(written.extend, "text", Stats())
+    put = lines.requests(ORIGIN)
+    put([answered()])
+    lines.write_as("json")
+    put([answered()])
+    lines.put(ended())
+    lines.write_as("text")
+    put([answered()])
+    assert [line.startswith("{") for line in written] == [False, True, True, False]
+    assert json.loads(written[1])["event"] == "request"

@@ -146,11 +146,18 @@ class Changing:
         request: pb.SetLogLevelRequest,
         context: grpc.ServicerContext,
     ) -> pb.SetLogLevelResponse:
-        """Set the log level until the next start."""
+        """Set the log level until the next start or a reload that finds another one."""
         if request.level not in LEVELS:
             raise InvalidField("level", f"must be one of {', '.join(LEVELS)}")
         self.plane.set_log_level(request.level)
         return pb.SetLogLevelResponse()
+
+    def Reload(self, request: pb.ReloadRequest, context: grpc.ServicerContext) -> pb.ReloadResponse:
+        """Read everything again."""
+        report = self.plane.reload()
+        if report.refused:
+            raise Unready(f"{report.refused}, nothing has changed: {'; '.join(report.problems)}")
+        return convert.reload_out(report)
 
     def ReloadGeoip(
         self,

@@ -1,6 +1,6 @@
 """Messages <-> values. What comes in is checked by the very rules of the configuration file, and named by its field."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from pathlib import PurePath
 from typing import Any
@@ -16,6 +16,8 @@ from mcproxy.admin.plane import (
     ConnectionInfo,
     EventKind,
     GeoipStatus,
+    KeyChange,
+    ReloadReport,
     RouteProblem,
     Selection,
 )
@@ -249,6 +251,20 @@ def problems_out(values: Iterable[RouteProblem]) -> list[pb.RouteProblem]:
         pb.RouteProblem(listener=each.listener, hostname=each.hostname, key=each.key, message=each.message)
         for each in values
     ]
+
+
+def reload_out(report: ReloadReport) -> pb.ReloadResponse:
+    """What a reload came to."""
+
+    def changes(found: Sequence[KeyChange]) -> list[pb.KeyChange]:
+        return [pb.KeyChange(key=each.key, old=each.old, new=each.new) for each in found]
+
+    return pb.ReloadResponse(
+        applied=changes(report.applied),
+        needs_restart=changes(report.waiting),
+        seed=report.seed,
+        problems=report.problems,
+    )
 
 
 def geoip_out(value: GeoipStatus) -> pb.GeoipStatus:

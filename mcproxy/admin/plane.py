@@ -103,6 +103,30 @@ class GeoipStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyChange:
+    """A key of the configuration file whose value is no longer the one in force, both as a person writes them."""
+
+    key: str
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return f"{self.key} from {self.old} to {self.new}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadReport:
+    """What a reload came to."""
+
+    at: float  # seconds since the epoch
+    refused: str = ""  # why nothing was changed; the problems say more
+    problems: Sequence[str] = ()  # with the file, or else with what was kept instead
+    applied: Sequence[KeyChange] = ()
+    waiting: Sequence[KeyChange] = ()  # for a restart
+    seed: Sequence[str] = ()  # keys that differ from the file as it was, and are not read again
+
+
+@dataclass(frozen=True, slots=True)
 class PlaneStatus:
     """The data plane at one glance."""
 
@@ -247,6 +271,9 @@ class DataPlane(Protocol):
         Returns what forbids a change, and the warnings that `after` has and `before` has not.
         """
 
+    def reload(self) -> ReloadReport:
+        """Read the configuration file, all certificates and the GeoIP database again."""
+
     def reload_geoip(self) -> GeoipStatus:
         """Reopen the GeoIP database. Raises ValueError where it is broken; the old one stays."""
 
@@ -254,7 +281,7 @@ class DataPlane(Protocol):
         """Read all certificates again. Raises ValueError where one is broken; the old one stays."""
 
     def set_log_level(self, level: str) -> None:
-        """Log from this level on, until the next start."""
+        """Log from this level on, until the next start, or until a reload finds another one in the file."""
 
     def subscribe(self, sink: Sink) -> Callable[[], None]:
         """Call `sink` on the hub for each event, until the returned function is called. `sink` never blocks."""

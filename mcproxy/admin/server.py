@@ -13,7 +13,9 @@ call beyond that is refused at once (RESOURCE_EXHAUSTED), it doesn't wait in a q
 
 import errno
 import logging
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +48,8 @@ _REMEDIES = {
     errno.EACCES: ": let mcproxy's user write in its folder",
 }
 
+_Stamp = list[tuple[int, ...]]
+
 log = logging.getLogger(__name__)
 
 
@@ -58,6 +62,8 @@ class AdminServer:
 
     def __init__(self, config: GrpcSection, service: Service) -> None:
         """Listen, and answer nobody yet. Raises AdminError."""
+        self._configured = config.addr
+        self._certificates: _Certificates | None = None  # over TCP
         self.address = config.addr  # with the port that was chosen, where the configuration says 0
         self._service = service
         self._closed = False
@@ -92,6 +98,11 @@ class AdminServer:
         """Say that the proxy takes no more connections: NOT_SERVING. Calls are still answered."""
         self._health.enter_graceful_shutdown()
 
+    def reload(self, config: GrpcSection) -> None:
+        """Use the certificates that are configured now, if it is this address still. Raises AdminError."""
+        if self._certificates is not None and config.addr == self._configured:
+            self._certificates.use(config)
+
     def close(self) -> None:
         """Let the calls end, then stop; streams end at once. A second time does nothing."""
         if self._closed:
@@ -108,8 +119,9 @@ class AdminServer:
         if self._doorman is not None:
             self._server.add_insecure_port(f"{UNIX_PREFIX}{self._doorman.inner}")
             return
+        self._certificates = _certificates(config)
         try:
-            port = self._server.add_secure_port(config.addr, _credentials(config))
+            port = self._server.add_secure_port(config.addr, _credentials(self._certificates, config))
         except RuntimeError as error:
             raise AdminError(f"grpc.addr: can't listen on {config.addr}: is something else there?") from error
         self.address = f"{config.addr.rpartition(':')[0]}:{port}"
@@ -148,49 +160,75 @@ class _Certificates:
     """Reads the files again when one has changed; what is broken is logged, and the old ones stay."""
 
     def __init__(self, config: GrpcSection) -> None:
+        """Raises OSError and AdminError."""
         self._config = config
-        self._seen = self._stamp()
-        self.configuration = self._read()
+        self._seen: _Stamp | None = _stamp(config)
+        self.configuration = _read(config)
+
+    def use(self, config: GrpcSection) -> None:
+        """Use the files that are named there, whether they have changed or not. Raises AdminError.
+
+        Whether clients must show a certificate is for ever what it was at the start.
+        """
+        if bool(config.client_ca) != bool(self._config.client_ca):
+            config = config.model_copy(update={"client_ca": self._config.client_ca})
+        with _reading():
+            _read(config)
+        self._config, self._seen = config, None
 
     def __call__(self) -> grpc.ServerCertificateConfiguration | None:
         """What gRPC asks before each handshake; None: use what you have."""
         try:
-            stamp = self._stamp()
+            config = self._config
+            stamp = _stamp(config)
             if stamp == self._seen:
                 return None
             self._seen = stamp
-            fresh = self._read()
+            fresh = _read(config)
         except (OSError, AdminError) as error:
             log.error("the admin API keeps its old certificate: %s", error)
             return None
         log.info("the admin API has read its certificate again")
         return fresh
 
-    def _stamp(self) -> list[tuple[int, ...]]:
-        """What is different once a file has changed; the first is, too, where it has only become readable."""
-        files = (self._config.tls_cert, self._config.tls_key, self._config.client_ca)
-        found = [Path(file).stat() for file in files if file]
-        return [(each.st_ctime_ns, each.st_mtime_ns, each.st_size, each.st_ino) for each in found]
 
-    def _read(self) -> grpc.ServerCertificateConfiguration:
-        try:
-            judge.tried(self._config.tls_cert, self._config.tls_key)
-        except judge.Unusable as error:
-            raise AdminError(f"grpc.{error.key}: {error}") from error
-        key, certificate = (Path(file).read_bytes() for file in (self._config.tls_key, self._config.tls_cert))
-        ca = Path(self._config.client_ca).read_bytes() if self._config.client_ca else None
-        return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=ca)
+def _stamp(config: GrpcSection) -> _Stamp:
+    """What is different once a file has changed; the first is, too, where it has only become readable."""
+    files = (config.tls_cert, config.tls_key, config.client_ca)
+    found = [Path(file).stat() for file in files if file]
+    return [(each.st_ctime_ns, each.st_mtime_ns, each.st_size, each.st_ino) for each in found]
 
 
-def _credentials(config: GrpcSection) -> grpc.ServerCredentials:
+def _read(config: GrpcSection) -> grpc.ServerCertificateConfiguration:
+    try:
+        judge.tried(config.tls_cert, config.tls_key)
+    except judge.Unusable as error:
+        raise AdminError(f"grpc.{error.key}: {error}") from error
+    if config.client_ca and (problem := judge.ca_problem(config.client_ca)):
+        raise AdminError(f"grpc.client_ca: {problem}")
+    key, certificate = (Path(file).read_bytes() for file in (config.tls_key, config.tls_cert))
+    ca = Path(config.client_ca).read_bytes() if config.client_ca else None
+    return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=ca)
+
+
+def _certificates(config: GrpcSection) -> _Certificates:
     if not (config.tls_cert and config.tls_key):
         raise AdminError('grpc: a TCP address needs tls_cert and tls_key; or use "unix:/path"')
+    with _reading():
+        return _Certificates(config)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
     try:
-        pair = _Certificates(config)
+        yield
     except OSError as error:
         raise AdminError(f"grpc: {error.filename} can't be read: {error.strerror}") from error
+
+
+def _credentials(certificates: _Certificates, config: GrpcSection) -> grpc.ServerCredentials:
     return grpc.dynamic_ssl_server_credentials(
-        pair.configuration,
-        pair,  # type: ignore[arg-type]  # the stubs don't know that it may return None
+        certificates.configuration,
+        certificates,  # type: ignore[arg-type]  # the stubs don't know that it may return None
         require_client_authentication=bool(config.client_ca),
     )

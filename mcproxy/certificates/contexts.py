@@ -6,20 +6,20 @@ is what happens otherwise: a session made under the name that asks for no client
 does). Python sets one and the same session id context everywhere, which therefore separates nothing; the keys do.
 Within its route a session resumes.
 
-**Built when first needed**, because most of 100,000 routes are not in use at any moment, and kept. `reload` reads the
-files again: what has not changed stays (and its tickets with it), what has is replaced for the connections to come, and
-what is broken, has expired or is for another name leaves the old one in place and says why. A context's ticket keys
-don't change while it lives, so it is replaced after TICKET_KEY_SECONDS: whoever steals the keys can't read yesterday's
-recordings.
+**Built when first needed**, because most of 100,000 routes are not in use at any moment, and kept. `read_again` reads
+the files again: what has not changed stays (and its tickets with it), what has is replaced by `take` for the
+connections to come, and what is broken, has expired or is for another name leaves the old one in place and says why. A
+context's ticket keys don't change while it lives, so it is replaced after TICKET_KEY_SECONDS: whoever steals the keys
+can't read yesterday's recordings.
 
 Everything here happens on the hub's thread, but for `held` and `trusts`, which look something up once and may be asked
-by any thread; reading a pair of files takes about a millisecond.
+by any thread, and `read_again`, which reads files and changes nothing; a pair of files takes about a millisecond.
 """
 
 import logging
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mcproxy.certificates.judge import Certificate, Unusable, fill, findings, load, trust
@@ -45,6 +45,16 @@ class _Entry:
     certificate: Certificate
     context: ssl.SSLContext
     built: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What the files in use hold by now."""
+
+    read: int  # certificates that were read, unchanged ones too
+    servers: Mapping[RouteKey, tuple[_Entry, _Entry]]  # what was in use, and what is to take its place
+    clients: Mapping[str, ssl.SSLContext]
+    problems: Sequence[str]  # what was wrong; there the old one stays in use
 
 
 class Contexts:
@@ -85,21 +95,31 @@ class Contexts:
                 raise Refused(Reason.CERTIFICATE_UNUSABLE, f"backend_ca: {error}") from error
         return context
 
-    def reload(self) -> list[str]:
-        """Read every file that is in use again. Returns what was wrong; what was there before stays in use then."""
+    def read_again(self) -> "Fresh":
+        """Read every file that is in use again. Any thread may do this; `take` puts what came of it to use."""
+        servers: dict[RouteKey, tuple[_Entry, _Entry]] = {}
+        clients: dict[str, ssl.SSLContext] = {}
         problems = []
-        for key, entry in list(self._servers.items()):
+        entries = list(self._servers.items())
+        for key, entry in entries:
             try:
                 if load(entry.route.tls_cert, entry.route.tls_key).digest != entry.certificate.digest:
-                    self._servers[key] = self._rebuild(entry)
+                    servers[key] = entry, self._rebuild(entry)
             except Unusable as error:
                 problems.append(f"{entry.route.hostname}: {error}; the certificate that was loaded stays in use")
         for path in list(self._clients):
             try:
-                self._clients[path] = client_context(path)
+                clients[path] = client_context(path)
             except Unusable as error:
                 problems.append(f"backend_ca: {error}; the CAs that were loaded stay in use")
-        return problems
+        return Fresh(len(entries), servers, clients, problems)
+
+    def take(self, fresh: "Fresh") -> None:
+        """Use what `read_again` has read, but for routes whose context has been replaced or forgotten since."""
+        for key, (old, new) in fresh.servers.items():
+            if self._servers.get(key) is old:
+                self._servers[key] = new
+        self._clients.update((path, context) for path, context in fresh.clients.items() if path in self._clients)
 
     def held(self, listener: str, route: Route) -> Certificate | None:
         """The certificate that a route's clients get whatever its files are by now; None: they would be read first."""

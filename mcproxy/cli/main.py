@@ -34,14 +34,18 @@ def server(given: Path | None) -> None:
 
     fail_for(path, check_files(config))
     try:
-        sys.exit(serve(config))
+        sys.exit(serve(config, path))
     except StartError as error:
         fail(f"mcproxy: {error}", FAILED)
 
 
 def _end_clean_when_told() -> None:
-    """Until `serve` has its own handlers; reading a long file and loading the libraries takes a while."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    """Until `serve` has its own handlers; reading a long file and loading the libraries takes a while.
+
+    SIGHUP waits until the server can answer it: the file may have changed after it was read.
+    """
+    signal.signal(signal.SIGHUP, lambda *_: None)  # one that is ignored, as under nohup, would not wait
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
 

@@ -140,7 +140,10 @@ def _section(columns: Sequence[Column], rows: Sequence[Sequence[output.Cell]], e
 @target_options
 @click.argument("level", type=click.Choice(["debug", "info", "warning", "error"]))
 def log_level(given: Path | None, level: str) -> None:
-    """Log from LEVEL on, until the server's next start; above info there is no line for a connection."""
+    """Log from LEVEL on; above info there is no line for a connection.
+
+    It holds until the next start, or until a reload finds another level in the file.
+    """
     with connected(given) as client:
         client.call("SetLogLevel", pb.SetLogLevelRequest(level=level))
     click.echo(f"logs from {level} on")

@@ -65,8 +65,8 @@ class Session:
     """One client connection. All of it happens on the hub's thread."""
 
     __slots__ = (
-        "_admitted", "_entered", "_greenlet", "_moved", "_peeked", "_quiet_since", "_reached", "_relay", "account",
-        "address", "backend", "began", "carrier", "client", "deadline", "destination", "detail", "end", "hello", "id",
+        "_entered", "_greenlet", "_moved", "_peeked", "_quiet_since", "_reached", "_relay", "account", "address",
+        "admitted", "backend", "began", "carrier", "client", "deadline", "destination", "detail", "end", "hello", "id",
         "listener", "packed", "phase", "readable", "reason", "route", "shared", "slot", "table",
     )  # fmt: skip
 
@@ -78,7 +78,8 @@ class Session:
         self.began = time.monotonic()
         self.table = shared.live.table  # until `_admit` takes the one that holds then, for good
         self.account = Account(tally)
-        self._entered = self._admitted = False
+        self._entered = False
+        self.admitted = False  # has a place among its client's connections
         self._greenlet: greenlet | None = None
         self._peeked = b""  # the ClientHello, still in the kernel too
         self._relay: Relay | None = None
@@ -167,7 +168,7 @@ class Session:
             raise Refused(firewall.REASONS[rule.kind], rule.value)
         if reason := self.shared.limits.admit(self.packed, time.monotonic()):
             raise Refused(reason)
-        self._admitted = True
+        self.admitted = True
         return self.table.listeners.get(self.listener, listener)  # what a listener accepted outlives it
 
     def _read_hello(self) -> None:
@@ -299,7 +300,7 @@ class Session:
             abort(self.client)
         shared.sweeper.disarm(self)
         del shared.sessions[self.id]
-        if self._admitted:
+        if self.admitted:
             shared.limits.release(self.packed)
         if self._entered:
             shared.limits.leave(self.listener)

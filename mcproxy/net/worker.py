@@ -86,6 +86,11 @@ class Worker:
         if len(stats.routes) > SPARE_TALLIES + 2 * sum(len(listener.routes) for listener in table.listeners.values()):
             stats.forget_routes(lambda key: key[0] in table.listeners and key[1] in table.listeners[key[0]].routes)
 
+    def limit(self, max_connections: int, max_per_ip: int, rate: float, burst: int) -> None:
+        """Apply other limits from now on (see `Limits`). No open session is cut."""
+        admitted = (session.packed for session in self.shared.sessions.values() if session.admitted)
+        self.shared.limits.change(max_connections, max_per_ip, rate, burst, admitted)
+
     def sessions(self) -> list[Session]:
         """The open ones."""
         return list(self.shared.sessions.values())

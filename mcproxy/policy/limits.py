@@ -18,6 +18,7 @@ most addresses.
 The clock is an argument, seconds of any clock that only goes forward.
 """
 
+from collections.abc import Iterable
 from math import inf
 
 from mcproxy.model import Reason
@@ -49,12 +50,16 @@ class Limits:
     ) -> None:
         """`rate` is connections a second, `burst` how many may come at once (0: as the rate; at least 1)."""
         self.max_connections = max_connections
-        self.max_per_ip = max_per_ip
-        self.rate = rate
-        self.burst = max(1.0, burst or rate)
         self.max_tracked = max_tracked
         self.connections = 0
         self.by_listener: dict[str, int] = {}  # those with connections only
+        self._limit_clients(max_per_ip, rate, burst)
+
+    def _limit_clients(self, max_per_ip: int, rate: float, burst: float) -> None:
+        """Begin to count each client's connections and tokens, from none and from full buckets."""
+        self.max_per_ip = max_per_ip
+        self.rate = rate
+        self.burst = max(1.0, burst or rate)
         self._counts_clients = bool(max_per_ip or rate)
         self._interval = 1 / rate if rate else 0.0  # seconds that a token takes
         self._horizon = (self.burst + _EARLY) * self._interval  # how far ahead `full_at` may lie
@@ -62,6 +67,21 @@ class Limits:
         self._clients: dict[bytes, _Client] = {}
         self._slots: dict[int, list[bytes]] = {}  # slot i: those to be full from i * width up to (i + 1) * width
         self._next_due = inf  # when the earliest slot has passed
+
+    def change(
+        self, max_connections: int, max_per_ip: int, rate: float, burst: float, admitted: Iterable[bytes]
+    ) -> None:
+        """Apply other limits from now on. No connection that has a place loses it.
+
+        `admitted` has the address of each connection that `admit` let in and `release` has not given back. They are
+        counted again, because without a limit they were not; where a limit for addresses changes, buckets are full.
+        """
+        self.max_connections = max_connections
+        if (max_per_ip, rate, max(1.0, burst or rate)) == (self.max_per_ip, self.rate, self.burst):
+            return
+        self._limit_clients(max_per_ip, rate, burst)
+        for packed in admitted if max_per_ip else ():
+            self._clients.setdefault(packed[:8], _Client()).connections += 1
 
     @property
     def tracked(self) -> int:

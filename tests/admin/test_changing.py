@@ -7,7 +7,16 @@ import pytest
 
 from mcproxy.admin.changing import LEVELS
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import CertificateStatus, ConnectionInfo, GeoipStatus, PlaneBusy, PlaneStopping, RouteRefused
+from mcproxy.admin.plane import (
+    CertificateStatus,
+    ConnectionInfo,
+    GeoipStatus,
+    KeyChange,
+    PlaneBusy,
+    PlaneStopping,
+    ReloadReport,
+    RouteRefused,
+)
 from mcproxy.change import table_values
 from mcproxy.store import history
 from tests.control_plane import DEADLINE, Control, running
@@ -223,6 +232,19 @@ def test_several_connections_are_cut_at_once(control: Control) -> None:
 def test_the_log_level(control: Control, level: str) -> None:
     call(control, "SetLogLevel", pb.SetLogLevelRequest(level=level))
     assert control.plane.level == level
+
+
+def test_a_reload_says_what_it_did(control: Control) -> None:
+    change, waits = KeyChange("log.level", "info", "debug"), KeyChange("proxy.workers", "1", "4")
+    control.plane.reloaded = ReloadReport(1.0, "", ["a.test: broken"], [change], [waits], ["listeners"])
+    answer = call(control, "Reload", pb.ReloadRequest())
+    assert [(each.key, each.old, each.new) for each in answer.applied] == [("log.level", "info", "debug")]
+    assert [each.key for each in answer.needs_restart] == ["proxy.workers"]
+    assert (list(answer.seed), list(answer.problems)) == (["listeners"], ["a.test: broken"])
+    control.plane.reloaded = ReloadReport(1.0, "/etc/m.toml has 2 problems", ["log.level: x", "proxy.y: z"])
+    code, words = refused(control, "Reload", pb.ReloadRequest())
+    assert code is grpc.StatusCode.FAILED_PRECONDITION
+    assert words == "/etc/m.toml has 2 problems, nothing has changed: log.level: x; proxy.y: z"
 
 
 def test_reloads(control: Control) -> None:

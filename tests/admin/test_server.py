@@ -225,6 +225,37 @@ def test_certificates_are_read_again_when_no_more_than_their_mode_has_changed(tm
     assert pair() is None
 
 
+def test_other_certificates_are_used_from_the_next_handshake_on(tmp_path: Path, ours: trustme.CA) -> None:
+    section = tls(tmp_path, ours, mutual=True)
+    theirs, folder = trustme.CA(), tmp_path / "theirs"
+    folder.mkdir()
+    other = tls(folder, theirs, mutual=True).model_copy(update={"addr": section.addr})
+    with running(tmp_path, section) as control:
+        with client(control, ours, Pair.of(ours, tmp_path, common_name="alice")) as stub:
+            assert status(stub).generation == 1
+            control.server.reload(other)
+            assert status(stub).generation == 1, "a connection that is open stays"
+        with client(control, theirs, Pair.of(theirs, tmp_path, common_name="bob")) as stub:
+            assert status(stub).generation == 1
+        with client(control, theirs, Pair.of(ours, tmp_path, common_name="carol")) as stub:
+            assert refusal(lambda: status(stub, SHORT)) is grpc.StatusCode.UNAVAILABLE
+        control.server.reload(other.model_copy(update={"client_ca": ""}))
+        with client(control, theirs) as stub:
+            assert refusal(lambda: status(stub, SHORT)) is grpc.StatusCode.UNAVAILABLE, "it stays mutual"
+
+
+@pytest.mark.parametrize("key", ["tls_cert", "tls_key", "client_ca"])
+def test_certificates_that_can_not_be_used_replace_none(tmp_path: Path, ours: trustme.CA, key: str) -> None:
+    section = tls(tmp_path, ours, mutual=True)
+    (tmp_path / "junk.pem").write_text("junk")
+    with running(tmp_path, section) as control:
+        for name in ("junk.pem", "absent.pem"):
+            with pytest.raises(AdminError, match=rf"^grpc\.{key}: .*{name} "):
+                control.server.reload(section.model_copy(update={key: str(tmp_path / name)}))
+        with client(control, ours, Pair.of(ours, tmp_path, common_name="alice")) as stub:
+            assert status(stub).generation == 1
+
+
 def test_connections_at_once_have_a_bound(tmp_path: Path, ours: trustme.CA) -> None:
     with running(tmp_path, tls(tmp_path, ours, mutual=False)) as control:
         host, _, port = control.server.address.rpartition(":")

@@ -35,9 +35,9 @@ begin() {
 	until mcproxy status >/dev/null 2>&1; do sleep 0.1; done
 }
 reload() {
-	before=$(grep -c reload $state/log)
+	before=$(grep -c reloaded $state/log)
 	kill -HUP $(cat $state/pid)
-	until [ $(grep -c reload $state/log) -gt $before ]; do sleep 0.1; done
+	until [ $(grep -c reloaded $state/log) -gt $before ]; do sleep 0.1; done
 }
 export MCPROXY=@root@/bin/mcproxy BACKUPS=@root@/srv/mcproxy/backups
 case "$*" in

@@ -149,13 +149,13 @@ def test_a_reload_opens_the_database_anew_and_keeps_it_where_the_new_one_is_brok
     for content in broken:
         geoip_db.write_bytes(content)
         with messages() as logged:
-            running.call(running.app.reload)
+            running.app.reloader.reload()
         assert "stays" in logged[0]
         assert verdict(running, "127.1.0.1") == Reason.BLOCKED_COUNTRY
         assert verdict(running, "127.2.0.1") == Reason.OK
     write_database(geoip_db, {"127.2.0.0/16": located("XX")})
     assert verdict(running, "127.1.0.1") == Reason.BLOCKED_COUNTRY, "before the reload"
-    running.call(running.app.reload)
+    running.app.reloader.reload()
     assert verdict(running, "127.1.0.1") == Reason.OK
     assert verdict(running, "127.2.0.1") == Reason.BLOCKED_COUNTRY
 

@@ -114,13 +114,13 @@ def test_a_certificate_is_replaced_under_live_connections(
     made.sock = live = trusting.wrap_socket(connect(running.port), server_hostname="one.test")
     old = serial(live)
     chain.write_text("junk")
-    running.call(running.app.reload)
+    running.app.reloader.reload()
     with trusting.wrap_socket(connect(running.port), server_hostname="one.test") as client:
         assert serial(client) == old, "a broken file keeps the old certificate"
     issued = fresh.issue_cert("one.test")
     issued.cert_chain_pems[0].write_to_path(chain)
     issued.private_key_pem.write_to_path(key)
-    running.call(running.app.reload)
+    running.app.reloader.reload()
     with trusting.wrap_socket(connect(running.port), server_hostname="one.test") as client:
         assert serial(client) != old
     made.request("GET", "/still")

@@ -158,11 +158,11 @@ def test_sighup_opens_the_country_database_anew(run: Run, backend: MakeBackend, 
         assert len(receive(client, 1 << 20)) == 1 << 20
         path.write_bytes(b"broken")
         running.server.signal(signal.SIGHUP)
-        running.server.line("error app: reload: firewall.geoip_db:", "the database that was open stays")
+        running.server.line("error reload: firewall.geoip_db:", "the database that was open stays")
         assert running.is_served()
         write_database(path, {"127.0.0.0/8": located("XX")})
         running.server.signal(signal.SIGHUP)
-        running.server.line("info app: reloaded: <GeoIP")
+        running.server.line("info reload: reloaded", "GeoIP database of")
         with pytest.raises(ConnectionResetError):
             running.is_served()
         answer.go_on.set()
@@ -180,7 +180,7 @@ def test_sighup_reloads_under_nohup_too(nothing_left: None, tmp_path: Path) -> N
     with Program(*command, env=environment()) as program:
         program.line("started, generation")
         program.signal(signal.SIGHUP)
-        program.line("info app: reloaded")
+        program.line("info reload: reloaded")
         program.signal(signal.SIGTERM)
         assert program.wait() == 0
 

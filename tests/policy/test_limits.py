@@ -266,6 +266,53 @@ def test_the_table_outsizes_one_ipv6_network() -> None:
     assert module.MAX_TRACKED > 2 ** (64 - 48)
 
 
+# Limits that change while connections are open.
+
+
+def test_other_limits_keep_the_places_that_are_taken() -> None:
+    limits = Limits(1, 0, 0, 0)
+    assert limits.enter("a", 0) is None
+    assert limits.admit(A, 0.0) is None
+    limits.change(2, 1, 0, 0, [A])
+    assert limits.enter("a", 0) is None
+    assert limits.admit(A, 0.0) is Reason.LIMIT_PER_IP, "the one that was there before the limit counts"
+    limits.release(A)
+    assert limits.admit(A, 0.0) is None
+    limits.change(1, 1, 0, 0, ())
+    assert limits.enter("a", 0) is Reason.LIMIT_TOTAL
+    assert limits.admit(A, 0.0) is Reason.LIMIT_PER_IP, "nothing is counted again where that limit stays"
+    limits.change(1, 0, 0, 0, [A])
+    limits.release(A)
+    assert limits.tracked == 0
+
+
+def test_another_rate_begins_with_full_buckets() -> None:
+    limits = Limits(0, 0, rate=1, burst=1)
+    assert [limits.admit(A, 0.0), limits.admit(A, 0.0)] == [None, Reason.RATE_PER_IP]
+    limits.change(0, 0, 1, 1, ())
+    assert limits.admit(A, 0.0) is Reason.RATE_PER_IP, "which this is not"
+    limits.change(0, 0, 2, 2, ())
+    assert [limits.admit(A, 0.0) for _ in range(3)] == [None, None, Reason.RATE_PER_IP]
+    assert limits.admit(A, 0.5) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from("earlc"), st.integers(0, 5), st.integers(0, 3)), max_size=120))
+def test_whatever_changes_what_is_held_is_counted(calls: list[tuple[str, int, int]]) -> None:
+    """A session that gives back what was never counted would be a KeyError in the middle of its end."""
+    limits, now, held = Limits(0, 0, 0, 0), 0.0, list[bytes]()
+    for call, number, quarters in calls:
+        now += quarters / 4
+        packed = address(number)
+        if call == "a" and limits.admit(packed, now) is None:
+            held.append(packed)
+        elif call == "r" and held:
+            limits.release(held.pop())
+        elif call == "c":
+            limits.change(0, number % 3, quarters % 2, 0, held)
+        counted = {key: client.connections for key, client in limits._clients.items() if client.connections}
+        assert counted == ({key: held.count(key) for key in held} if limits.max_per_ip else {})
+
+
 # What explain asks is what the data path does.
 
 

@@ -786,6 +786,32 @@ class SetLogLevelResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class ReloadRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReloadResponse(_message.Message):
+    __slots__ = ("applied", "needs_restart", "seed", "problems")
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_RESTART_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    applied: _containers.RepeatedCompositeFieldContainer[KeyChange]
+    needs_restart: _containers.RepeatedCompositeFieldContainer[KeyChange]
+    seed: _containers.RepeatedScalarFieldContainer[str]
+    problems: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, applied: _Optional[_Iterable[_Union[KeyChange, _Mapping]]] = ..., needs_restart: _Optional[_Iterable[_Union[KeyChange, _Mapping]]] = ..., seed: _Optional[_Iterable[str]] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class KeyChange(_message.Message):
+    __slots__ = ("key", "old", "new")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    OLD_FIELD_NUMBER: _ClassVar[int]
+    NEW_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    old: str
+    new: str
+    def __init__(self, key: _Optional[str] = ..., old: _Optional[str] = ..., new: _Optional[str] = ...) -> None: ...
+
 class ReloadGeoipRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

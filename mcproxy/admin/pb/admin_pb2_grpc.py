@@ -170,6 +170,11 @@ class ProxyAdminServiceStub:
                 request_serializer=mc__proxy_dot_v1_dot_admin__pb2.SetLogLevelRequest.SerializeToString,
                 response_deserializer=mc__proxy_dot_v1_dot_admin__pb2.SetLogLevelResponse.FromString,
                 _registered_method=True)
+        self.Reload = channel.unary_unary(
+                '/mc_proxy.v1.ProxyAdminService/Reload',
+                request_serializer=mc__proxy_dot_v1_dot_admin__pb2.ReloadRequest.SerializeToString,
+                response_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ReloadResponse.FromString,
+                _registered_method=True)
         self.ReloadGeoip = channel.unary_unary(
                 '/mc_proxy.v1.ProxyAdminService/ReloadGeoip',
                 request_serializer=mc__proxy_dot_v1_dot_admin__pb2.ReloadGeoipRequest.SerializeToString,
@@ -367,6 +372,14 @@ class ProxyAdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reload(self, request, context):
+        """Reads the configuration file, the GeoIP database and every certificate again, as SIGHUP does. FAILED_PRECONDITION
+        where the configuration file is invalid: nothing has changed then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReloadGeoip(self, request, context):
         """Reopens the GeoIP database. FAILED_PRECONDITION where the new one is broken: the old one stays.
         """
@@ -518,6 +531,11 @@ def add_ProxyAdminServiceServicer_to_server(servicer, server):
                     servicer.SetLogLevel,
                     request_deserializer=mc__proxy_dot_v1_dot_admin__pb2.SetLogLevelRequest.FromString,
                     response_serializer=mc__proxy_dot_v1_dot_admin__pb2.SetLogLevelResponse.SerializeToString,
+            ),
+            'Reload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reload,
+                    request_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ReloadRequest.FromString,
+                    response_serializer=mc__proxy_dot_v1_dot_admin__pb2.ReloadResponse.SerializeToString,
             ),
             'ReloadGeoip': grpc.unary_unary_rpc_method_handler(
                     servicer.ReloadGeoip,
@@ -1260,6 +1278,33 @@ class ProxyAdminService:
             '/mc_proxy.v1.ProxyAdminService/SetLogLevel',
             mc__proxy_dot_v1_dot_admin__pb2.SetLogLevelRequest.SerializeToString,
             mc__proxy_dot_v1_dot_admin__pb2.SetLogLevelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mc_proxy.v1.ProxyAdminService/Reload',
+            mc__proxy_dot_v1_dot_admin__pb2.ReloadRequest.SerializeToString,
+            mc__proxy_dot_v1_dot_admin__pb2.ReloadResponse.FromString,
             options,
             channel_credentials,
             insecure,

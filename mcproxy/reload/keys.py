@@ -1,0 +1,100 @@
+"""Which keys of the configuration a reload can apply, and in which of them two files differ.
+
+A key that no list here has needs a restart. So a key that is new in `config.py` is reported as waiting until somebody
+makes a reload apply it; it is never dropped in silence.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mcproxy.admin.plane import KeyChange
+from mcproxy.config import Config, Section
+from mcproxy.wire.duration import format_duration
+
+APPLIED = frozenset(
+    {
+        "log.level", "log.format",
+        "proxy.connect_timeout", "proxy.handshake_timeout", "proxy.idle_timeout", "proxy.half_close_timeout",
+        "proxy.shutdown_timeout", "proxy.max_connections",
+        "firewall.geoip_db", "firewall.max_connections_per_ip", "firewall.connection_rate_per_ip",
+        "firewall.connection_burst_per_ip",
+        "grpc.tls_cert", "grpc.tls_key", "grpc.client_ca",
+    }
+)  # fmt: skip
+# Read once, by the first start: they fill an empty database.
+SEED = frozenset({"listeners", "firewall.blocked_ips", "firewall.blocked_cidrs", "firewall.blocked_countries"})
+# Read by the commands, each time that one runs.
+OF_COMMANDS = frozenset({"grpc.client_cert", "grpc.client_key", "grpc.server_ca"})
+
+_ABSENT = object()
+
+Values = Mapping[str, object]  # by key path, as in "proxy.idle_timeout"; a table that is left out has its own key
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a reload does about the keys that differ from what is in force."""
+
+    applied: tuple[KeyChange, ...]
+    waiting: tuple[KeyChange, ...]  # for a restart
+    seed: tuple[str, ...]  # keys that are not read again
+
+
+def values(config: Config) -> dict[str, object]:
+    """Every key of a configuration with its value."""
+    found: dict[str, object] = {}
+    for name in Config.model_fields:
+        value = getattr(config, name)
+        if isinstance(value, Section):
+            found |= {f"{name}.{key}": getattr(value, key) for key in type(value).model_fields}
+        else:
+            found[name] = value
+    return found
+
+
+def plan(in_force: Values, wanted: Values) -> Plan:
+    """How to get from what is in force to what the file says."""
+    different = _differences(in_force, wanted)
+    pinned = "grpc.addr" in different or "grpc" in different  # the certificates are those of the new address
+    applied, waiting, seed = [], [], []
+    for key in different:
+        old, new = in_force.get(key, _ABSENT), wanted.get(key, _ABSENT)
+        if key in SEED:
+            seed.append(key)
+        elif key in APPLIED and not (pinned and key.startswith("grpc.")) and not _turns_mtls(key, old, new):
+            applied.append(_change(key, old, new))
+        elif key not in OF_COMMANDS:
+            waiting.append(_change(key, old, new))
+    return Plan(tuple(applied), tuple(waiting), tuple(seed))
+
+
+def after(in_force: Values, wanted: Values, taken: Iterable[str]) -> dict[str, object]:
+    """What is in force once these keys have been taken from the file."""
+    return {**in_force, **{key: wanted[key] for key in taken}}
+
+
+def _differences(old: Values, new: Values) -> list[str]:
+    """Keys that differ, in the order of the file; a table that only one has counts as one key."""
+    lone = tuple(f"{key}." for key in {**old, **new} if "." not in key and (key in old) != (key in new))
+    keys = [key for key in {**old, **new} if not key.startswith(lone)]
+    return [key for key in keys if old.get(key, _ABSENT) != new.get(key, _ABSENT)]
+
+
+def _turns_mtls(key: str, old: object, new: object) -> bool:
+    """Whether clients would have to show a certificate from now on, or no longer: gRPC fixes that at its start."""
+    return key == "grpc.client_ca" and bool(old) != bool(new)
+
+
+def _change(key: str, old: object, new: object) -> KeyChange:
+    return KeyChange(key, _shown(key, old), _shown(key, new))
+
+
+def _shown(key: str, value: Any) -> str:
+    if value in (None, _ABSENT):
+        return "no table" if value is None else "a table"
+    if key.endswith("_timeout"):
+        return format_duration(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return '""' if value == "" else str(value)

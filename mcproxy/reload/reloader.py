@@ -1,0 +1,293 @@
+"""One reload with two triggers: SIGHUP (`begin`, on the hub) and the admin API (`reload`, in its threads).
+
+    read the file -> open what it points to -> swap everything in one step on the hub -> the admin API's certificates
+
+All reading takes place in a native thread, one reload at a time. A configuration file that is invalid is refused whole.
+A file that it points to and that can't be used, a certificate or the GeoIP database, leaves what was loaded before in
+use, and nothing else: the renewal of one certificate must not wait for another.
+
+Sessions look up time-outs when they need them. So new ones hold for each session that begins, and for an open one from
+the next time that its deadline is looked at, which is within a quarter of the old time-out.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from gevent import sleep
+
+from mcproxy import config as configuration
+from mcproxy import log as log_lines
+from mcproxy.admin.plane import PlaneBusy, PlaneStopping, ReloadReport
+from mcproxy.admin.server import AdminError
+from mcproxy.certificates import contexts
+from mcproxy.certificates.contexts import Contexts
+from mcproxy.config import Config, ConfigError
+from mcproxy.geoip import GeoIP, GeoIPError
+from mcproxy.journal import ConnectionLog
+from mcproxy.model import counted
+from mcproxy.net.door import Door
+from mcproxy.net.shared import Timeouts
+from mcproxy.net.worker import Worker
+from mcproxy.notify import Notifier
+from mcproxy.reload import keys
+
+CLOSE_WAIT = 2.0  # seconds that the end waits for a reload that is reading; a disk that hangs must not stop it
+CLOSE_CHECK = 0.01  # seconds between two looks at whether it has ended
+
+T = TypeVar("T")
+
+_GEOIP = "firewall.geoip_db"
+
+log = logging.getLogger(__package__)
+
+
+def timeouts(config: Config) -> Timeouts:
+    """The durations that sessions keep to."""
+    proxy = config.proxy
+    return Timeouts(proxy.handshake_timeout, proxy.connect_timeout, proxy.idle_timeout, proxy.half_close_timeout)
+
+
+def limits(config: Config) -> tuple[int, int, float, int]:
+    """What `Limits` takes: connections in all, of one address, new ones of it a second, and at once."""
+    firewall = config.firewall
+    return (
+        config.proxy.max_connections,
+        firewall.max_connections_per_ip,
+        firewall.connection_rate_per_ip,
+        firewall.connection_burst_per_ip,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a reload changes, and what it tells."""
+
+    worker: Worker
+    contexts: Contexts
+    lines: ConnectionLog
+    door: Door
+    notifier: Notifier
+    control: Callable[[Config], None]  # takes the new file; raises AdminError, and keeps its certificates then
+    survey: Callable[[], None]  # begins to look at all certificates
+
+
+@dataclass(slots=True)
+class _Fresh:
+    """What was read, and what could not be."""
+
+    config: Config
+    plan: keys.Plan
+    certificates: contexts.Fresh
+    geoip: GeoIP | None
+    problems: list[str] = field(default_factory=list)
+    kept: set[str] = field(default_factory=set)  # keys that differ and whose old value stays, for a problem
+
+
+class _Refused(Exception):
+    """Nothing may be changed; the text says why."""
+
+
+class Reloader:
+    """Reads again what can change while the server runs."""
+
+    def __init__(self, config: Config, path: Path | None, parts: Parts) -> None:
+        """`path` is the configuration's file; None: there is none, so its values stay what they are."""
+        self.config = config  # as it was last read and accepted
+        self._in_force = keys.values(config)
+        self._path = path
+        self._parts = parts
+        self._reloading = threading.Lock()
+        self._changing = threading.Lock()  # of the three below
+        self._wanted = self._running = False  # a reload by `begin`, and the thread for it
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Reloader {self._path} running={self._running} closed={self._closed}>"
+
+    def begin(self) -> None:
+        """Reload in a thread of its own; after the reload that is going on, if there is one. To be called on the hub.
+
+        However many times it is called meanwhile, one reload follows, which sees all that was changed before the calls.
+        """
+        with self._changing:
+            if self._closed:
+                log.info("not reloaded: the server is stopping")
+                return
+            self._wanted = True
+            if not self._running:
+                self._running = True
+                self._parts.notifier.reloading()
+                threading.Thread(target=self._run, name="reload", daemon=True).start()
+
+    def _run(self) -> None:
+        while self._next():
+            try:
+                self.reload()
+            except Exception:
+                log.exception("bug in a reload")
+
+    def _next(self) -> bool:
+        with self._changing:
+            self._running, self._wanted = self._wanted and not self._closed, False
+            if not self._running and not self._closed:
+                self._parts.notifier.ready()
+            return self._running
+
+    def close(self) -> None:
+        """Begin no reload any more, and let the one that is reading change nothing."""
+        self._closed = True
+
+    def wait(self) -> None:
+        """After `close`: wait, for a bounded time, until no reload by `begin` is going on. To be called on the hub."""
+        end = time.monotonic() + CLOSE_WAIT
+        while self._running and time.monotonic() < end:
+            sleep(CLOSE_CHECK)
+
+    def reload(self) -> ReloadReport:
+        """Read everything again, put it in force, and log what came of it. To be called in a native thread.
+
+        Raises PlaneBusy and PlaneStopping: then nothing has changed.
+        """
+        with self._reloading:
+            try:
+                report, besides = self._reload()
+            except ConfigError as error:
+                report, besides = _refusal(list(map(str, error.problems)), error.path), []
+            except _Refused as error:
+                report, besides = _refusal([str(error)], self._path), []
+            _log(report, besides, self._path)
+        self._parts.survey()
+        return report
+
+    def reload_geoip(self) -> None:
+        """Open the GeoIP database again. Raises ValueError where there is none or it is broken, PlaneBusy."""
+        path = self.config.firewall.geoip_db
+        if not path:
+            raise ValueError("there is no firewall.geoip_db to open")
+        with self._reloading:
+            self._on_hub(self._swap_geoip, GeoIP.open(path))
+
+    def reload_certificates(self) -> None:
+        """Read the files of all routes in use again. Raises ValueError for those that are broken, PlaneBusy."""
+        with self._reloading:
+            fresh = self._parts.contexts.read_again()
+            self._on_hub(self._swap_certificates, fresh)
+        if fresh.problems:
+            raise ValueError("; ".join(fresh.problems))
+
+    def _reload(self) -> tuple[ReloadReport, list[str]]:
+        """The report, and what else the log should have. Raises ConfigError and _Refused."""
+        config = configuration.load(self._path) if self._path is not None else self.config
+        fresh = self._read(config)
+        self._on_hub(self._swap, fresh)
+        try:
+            self._parts.control(config)
+        except AdminError as error:
+            fresh.problems.append(f"{error}; the admin API keeps its old certificate")
+            fresh.kept.update(change.key for change in fresh.plan.applied if change.key.startswith("grpc."))
+        applied = [change for change in fresh.plan.applied if change.key not in fresh.kept]
+        self.config = config
+        taken = [change.key for change in applied]
+        self._in_force = keys.after(self._in_force, keys.values(config), [*taken, *fresh.plan.seed])
+        report = ReloadReport(time.time(), "", fresh.problems, applied, fresh.plan.waiting, fresh.plan.seed)
+        return report, _besides(fresh)
+
+    def _read(self, config: Config) -> _Fresh:
+        """Do everything that takes a look at the disk."""
+        plan = keys.plan(self._in_force, keys.values(config))
+        certificates = self._parts.contexts.read_again()
+        fresh = _Fresh(config, plan, certificates, None, list(certificates.problems))
+        if config.firewall.geoip_db:
+            try:
+                fresh.geoip = GeoIP.open(config.firewall.geoip_db)
+            except GeoIPError as error:
+                fresh.problems.append(f"{_GEOIP}: {error}; the database that was open stays")
+                fresh.kept.add(_GEOIP)
+        return fresh
+
+    def _on_hub(self, function: Callable[[T], None], fresh: T) -> None:
+        try:
+            self._parts.door.call(function, fresh)
+        except TimeoutError as error:
+            raise PlaneBusy("the data path is too busy to answer; try again") from error
+
+    def _swap(self, fresh: _Fresh) -> None:
+        """On the hub: take all of it, in one step. Raises _Refused and PlaneStopping before the first change."""
+        parts, shared = self._parts, self._parts.worker.shared
+        if self._closed:
+            raise PlaneStopping("the server is stopping")
+        if fresh.geoip is None and _GEOIP not in fresh.kept and shared.live.table.firewall.countries:
+            raise _Refused(f"{_GEOIP}: the database has country rules, which need one: remove them first")
+        shared.timeouts = timeouts(fresh.config)
+        parts.worker.limit(*limits(fresh.config))
+        if _GEOIP not in fresh.kept:
+            self._swap_geoip(fresh.geoip)
+        self._swap_certificates(fresh.certificates)
+        parts.lines.write_as(fresh.config.log.format)
+        log_lines.write_as(fresh.config.log.format)
+
+    def _swap_geoip(self, fresh: GeoIP | None) -> None:
+        shared = self._parts.worker.shared
+        old, shared.geoip = shared.geoip, fresh
+        if old is not None:
+            old.close()
+
+    def _swap_certificates(self, fresh: contexts.Fresh) -> None:
+        listeners = self._parts.worker.shared.live.table.listeners
+        self._parts.contexts.take(fresh)
+        self._parts.contexts.prune(lambda key: key[0] in listeners and key[1] in listeners[key[0]].routes)
+
+
+def _refusal(problems: Sequence[str], path: Path | None) -> ReloadReport:
+    whole = f"{path or 'the configuration'} has {counted(len(problems), 'problem')}"
+    return ReloadReport(time.time(), whole, problems)
+
+
+def _besides(fresh: _Fresh) -> list[str]:
+    """What else was read, for the log."""
+    found = []
+    if fresh.certificates.read:
+        new = len(fresh.certificates.servers)
+        found.append(f"{new} of {counted(fresh.certificates.read, 'certificate')} in use changed")
+    if fresh.geoip is not None:
+        found.append(f"GeoIP database of {time.strftime('%Y-%m-%d', time.gmtime(fresh.geoip.built_at))}")
+    return found
+
+
+def _log(report: ReloadReport, besides: Sequence[str], path: Path | None) -> None:
+    """Say what came of it, and then keep to a new level: a reload that makes the log quieter is in it too."""
+    logger = logging.getLogger("mcproxy")
+    new = next((change.new for change in report.applied if change.key == "log.level"), "")
+    level = logging.getLevelNamesMapping()[new.upper()] if new else logger.level
+    logger.setLevel(min(level, logger.level))
+    for severity, text in lines(report, besides, path):
+        log.log(severity, "%s", text)
+    logger.setLevel(level)
+
+
+def lines(report: ReloadReport, besides: Sequence[str], path: Path | None) -> Iterator[tuple[int, str]]:
+    """What the log says about a reload: each problem, each key that was not applied, and one line on the whole."""
+    file = f"{path}: " if path is not None and report.refused else ""
+    for problem in report.problems:
+        yield logging.ERROR, f"{file}{problem}"
+    if report.refused:
+        yield logging.ERROR, f"not reloaded: {report.refused}; nothing has changed"
+        return
+    for change in report.waiting:
+        yield logging.WARNING, f"{change}: restart mcproxy to change that"
+    if report.seed:
+        yield (
+            logging.WARNING,
+            (f"{', '.join(report.seed)}: only read into an empty database; `mcproxy diff` shows what differs"),
+        )
+    changes = ", ".join(map(str, report.applied)) or "no key has changed"
+    summary = f"reloaded {path or 'the files in use'}: {'; '.join([changes, *besides])}"
+    if report.problems:
+        yield logging.WARNING, f"{summary}; but {counted(len(report.problems), 'problem')}: see the errors before this"
+    else:
+        yield logging.INFO, summary
