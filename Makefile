@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help all build test lint types proto proto-lint fmt devserver clean
+.PHONY: help all build test test-pure lint types proto proto-lint fmt devserver clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -16,7 +16,10 @@ build: $(VENV)/.installed ## source archive and wheel, into dist/
 
 test: $(VENV)/.installed ## install what the tests need and run the whole suite
 	@tests/install-peers.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup
+
+test-pure: $(VENV)/.installed ## the tests without sockets and files under each other Python found, or PYTHONS="..."
+	$(BIN)/python tests/pure.py $(PYTHONS)
 
 lint: $(VENV)/.installed ## style and formatting
 	$(BIN)/ruff check .
@@ -40,7 +43,7 @@ devserver: $(VENV)/.installed ## run the proxy in front of two small backends, a
 	$(BIN)/python deploy/dev/devserver.py
 
 clean: ## remove everything that these commands made, srv/ included
-	rm -rf $(VENV) build dist srv *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-pure build dist srv *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Debian's python3 comes without ensurepip; python3-venv brings it.

@@ -38,8 +38,6 @@ from mcproxy.store.diff import FileSeed
 from mcproxy.store.store import Pair, Store
 from mcproxy.table import Table
 
-DEADLINE = 10.0  # seconds that a test waits for what must come
-
 
 def route(hostname: str, backend: str = "127.0.0.1:3000") -> Route:
     host, _, port = backend.rpartition(":")

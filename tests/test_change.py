@@ -2,7 +2,7 @@ import pickle
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from mcproxy.change import (
     FEW_RULES,
@@ -162,7 +162,6 @@ def test_what_did_not_change_is_shared() -> None:
     assert ruled.firewall.countries is before.firewall.countries
 
 
-@settings(deadline=None)
 @given(tables(temporary=False), tables())
 def test_afterwards_a_table_is_the_one_that_is_wanted(wanted: Table, table: Table) -> None:
     changes = towards(table_values(wanted), table, prune=True)
@@ -172,7 +171,6 @@ def test_afterwards_a_table_is_the_one_that_is_wanted(wanted: Table, table: Tabl
     assert towards(table_values(wanted), following, prune=True) == []
 
 
-@settings(deadline=None)
 @given(tables(temporary=False), tables())
 def test_without_pruning_nothing_is_removed(wanted: Table, table: Table) -> None:
     changes = towards(table_values(wanted), table, prune=False)
@@ -181,7 +179,6 @@ def test_without_pruning_nothing_is_removed(wanted: Table, table: Table) -> None
     assert towards(table_values(wanted), following, prune=False) == []
 
 
-@settings(deadline=None)
 @given(tables())
 def test_a_table_is_changed_by_its_own_values_in_nothing(table: Table) -> None:
     for prune in (True, False):

@@ -17,8 +17,8 @@ from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history
 from mcproxy.table import Table
 from tests.admin.requests import request
-from tests.control_plane import DEADLINE, RULES, SEED, Control, route, running
-from tests.peers import until
+from tests.control_plane import RULES, SEED, Control, route, running
+from tests.peers import DEADLINE, until
 
 
 @pytest.fixture

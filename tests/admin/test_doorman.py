@@ -9,8 +9,7 @@ import pytest
 
 from mcproxy.admin import doorman
 from mcproxy.admin.doorman import Doorman, peer_uid
-from tests.control_plane import DEADLINE
-from tests.peers import until
+from tests.peers import DEADLINE, until
 
 
 @contextmanager

@@ -15,8 +15,7 @@ from mcproxy.admin.guard import ABOUT, LONG, REFUSED, Guard, who
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.change import What
 from mcproxy.store.errors import Unavailable
-from tests.control_plane import DEADLINE
-from tests.peers import until
+from tests.peers import DEADLINE, until
 
 LISTS = ("ListRouteCounters", "GetMetrics", "ListRoutes")
 

@@ -15,8 +15,8 @@ from mcproxy.admin.watching import BATCH, QUEUE
 from mcproxy.model import Listener
 from mcproxy.store.diff import FileSeed
 from mcproxy.store.store import read_table
-from tests.control_plane import DEADLINE, SEED, Control, counted, route, running
-from tests.peers import until
+from tests.control_plane import SEED, Control, counted, route, running
+from tests.peers import DEADLINE, until
 
 
 @pytest.fixture

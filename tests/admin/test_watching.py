@@ -8,8 +8,8 @@ from mcproxy.admin import watching
 from mcproxy.admin.errors import TooMany
 from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind
 from mcproxy.admin.watching import Watchers
-from tests.control_plane import DEADLINE, FakePlane
-from tests.peers import until
+from tests.control_plane import FakePlane
+from tests.peers import DEADLINE, until
 
 
 class Call:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind
 from mcproxy.model import End, Mode, Reason
 from tests.cli.runner import shell
-from tests.control_plane import DEADLINE
+from tests.peers import DEADLINE
 from tests.program import bounded
 
 INFO = ConnectionInfo(

@@ -13,7 +13,8 @@ from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind, Rout
 from mcproxy.cli.client import connected
 from mcproxy.cli.feed import Feed, Lost, News, Sample, lose
 from tests.cli.runner import shell, write_config
-from tests.control_plane import DEADLINE, Control, counted
+from tests.control_plane import Control, counted
+from tests.peers import DEADLINE
 
 T = TypeVar("T", bound=News)
 INTERVAL = 0.05  # seconds

@@ -9,7 +9,8 @@ import pytest
 
 from mcproxy.admin.plane import CertificateStatus, RouteCounters, RouteProblem
 from tests.cli.runner import shell
-from tests.control_plane import DEADLINE, counted
+from tests.control_plane import counted
+from tests.peers import DEADLINE
 from tests.program import bounded, environment
 
 

@@ -24,7 +24,8 @@ from mcproxy.cli.panels import PANELS
 from mcproxy.cli.top import Top
 from mcproxy.model import Reason
 from tests.cli.runner import Shell, shell, write_config
-from tests.control_plane import DEADLINE, Control, counted
+from tests.control_plane import Control, counted
+from tests.peers import DEADLINE
 from tests.program import bounded, environment
 
 Script = Callable[[Top, Pilot[None]], Awaitable[None]]

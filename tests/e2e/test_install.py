@@ -16,6 +16,7 @@ from tests.peers import connect, free_port, is_reset
 from tests.program import ROOT, Program
 
 INSTALL = ROOT / "deploy" / "scripts" / "install.sh"
+pytestmark = pytest.mark.xdist_group("install")  # it is installed once, for all of them
 TIMEOUT = 300.0  # seconds; what it takes from the package index comes over a network
 
 

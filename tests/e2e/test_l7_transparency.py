@@ -282,7 +282,7 @@ def test_made_up_messages(rig: Rig) -> None:
     rig.start()
     number = itertools.count()
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.lists(exchanges(), min_size=1, max_size=3), st.sampled_from([{}, NARROW, WIDE]), st.booleans())
     def check(made: list[tuple[Message, Message]], of_client: Settings, in_pieces: bool) -> None:
         """On connections of their own: what one example broke is not the next one's."""

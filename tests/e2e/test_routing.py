@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tests.conftest import MakeBackend, MakeProxy, listener
-from tests.peers import Authority, client_hello, connect, echo, read_all, says, tls
+from tests.peers import DEADLINE, Authority, client_hello, connect, echo, read_all, says, tls
 
 NAMES = ("one.test", "two.test", "three.test")
 
@@ -34,7 +34,7 @@ def test_curl_reaches_each_name(authority: Authority, backend: MakeBackend, prox
         where = ["--connect-to", f"{name}:443:127.0.0.1:{running.port}", f"https://{name}/"]
         done = subprocess.run(
             ["curl", "--silent", "--show-error", "--noproxy", "*", "--cacert", authority.path, *where],
-            capture_output=True, text=True, timeout=20, check=True,
+            capture_output=True, text=True, timeout=DEADLINE, check=True,
         )  # fmt: skip
         assert done.stdout == f"{name}\n"
 
@@ -48,7 +48,7 @@ def test_openssl_sees_the_backends_own_certificate(
     done = subprocess.run(
         ["openssl", "s_client", "-connect", f"127.0.0.1:{running.port}", "-servername", "two.test", version,
          "-verify_hostname", "two.test", "-verify_return_error", "-CAfile", authority.path, "-quiet"],
-        input="GET / HTTP/1.0\r\n\r\n", capture_output=True, text=True, timeout=20, check=False,
+        input="GET / HTTP/1.0\r\n\r\n", capture_output=True, text=True, timeout=DEADLINE, check=False,
     )  # fmt: skip
     assert done.stdout.endswith("two.test\n"), done.stderr
 

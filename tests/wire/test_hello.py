@@ -165,7 +165,6 @@ def test_one_byte_a_record_takes_few_looks() -> None:
     assert peeks(hellos.split(largest, range(len(largest))))[1] <= 60
 
 
-@settings(deadline=None)
 @given(cuts=st.sets(st.integers(1, len(CHROME) - 6), max_size=40), stops=st.sets(st.integers(0, len(CHROME) * 2)))
 def test_any_records_and_any_segments(cuts: set[int], stops: set[int]) -> None:
     data = hellos.split(CHROME[5:], cuts)
@@ -180,7 +179,6 @@ def test_any_records_and_any_segments(cuts: set[int], stops: set[int]) -> None:
     assert peeks(data)[0].size == len(data)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from([TINY, CHROME, *(data for data, _ in hellos.REFUSED.values() if len(data) < 2000)]),
     st.sets(st.integers(1, 300), max_size=20),
@@ -327,7 +325,7 @@ def test_openssl_is_never_told_another_name() -> None:
     assert both > 100
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=200), st.sampled_from([0, 1, 2, 3, 5, 6, 9, 11, 43, 44, 48, 50, 52, 54]))
 def test_any_bytes_behind_a_sound_beginning(tail: bytes, kept: int) -> None:
     agree(TINY[:kept] + tail)
@@ -343,7 +341,7 @@ EXTENSIONS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(EXTENSIONS, max_size=8), st.binary(max_size=40), st.binary(max_size=9), st.binary(max_size=3))
 def test_any_extensions(extensions: list[bytes], session_id: bytes, suites: bytes, methods: bytes) -> None:
     agree(record(hellos.message(*extensions, session_id=session_id, suites=suites, methods=methods)))

@@ -104,7 +104,6 @@ def test_a_long_name_is_cut_in_the_message() -> None:
     assert str(caught.value) == "'" + "a" * 80 + "' has a label of 80 octets, more than 63"
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_is_a_stable_name_or_invalid(text: str) -> None:
     try:
@@ -123,7 +122,6 @@ def test_any_text_is_a_stable_name_or_invalid(text: str) -> None:
 LABELS = st.from_regex(r"[a-z0-9_]([a-z0-9_-]{0,20}[a-z0-9_])?", fullmatch=True)
 
 
-@settings(deadline=None)
 @given(st.lists(LABELS, min_size=1, max_size=8).filter(lambda labels: not labels[-1].isdigit()))
 def test_any_labels_make_a_name(labels: list[str]) -> None:
     assert normalise(".".join(labels).upper()) == ".".join(labels)
@@ -167,7 +165,7 @@ NEAR_LABELS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.lists(NEAR_LABELS, max_size=6).map(".".join))
 def test_any_name_is_judged_by_the_rule(name: str) -> None:
     assert is_normal(name) == is_host_name(name)

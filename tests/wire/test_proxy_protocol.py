@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcproxy.model import Reason, Refused
@@ -215,7 +215,6 @@ def test_a_changed_byte_never_passes_the_checksum() -> None:
         assert at == data.index(tlv(3, data[-4:])), answer
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from([b"", b"PROXY ", b"PROXY TCP4 ", b"PROXY TCP6 ", SIGNATURE + b"\x21"]))
 def test_any_bytes_are_a_header_a_number_or_a_refusal(tail: bytes, beginning: bytes) -> None:
     data = beginning + tail
@@ -296,7 +295,6 @@ HOSTS = st.ip_addresses()
 PORTS = st.integers(0, 0xFFFF)
 
 
-@settings(deadline=None)
 @given(HOSTS, PORTS, HOSTS, PORTS, st.text(max_size=63), st.binary(max_size=255))
 def test_what_is_written_can_be_read(
     source: IPv4Address | IPv6Address,
