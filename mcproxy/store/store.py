@@ -145,13 +145,18 @@ class Store:
 
     def _update(self, database: dataset.Database, what: What, changes: list[Change]) -> None:
         record = RECORDS[what]
-        for change in changes:
-            if change.key.what is what and change.new:
-                row, key = record.row(change.key, change.new), record.key(change.key)
-                clauses = [record.table.c[name] == bindparam(f"key_{name}") for name in key]
-                others = {name: value for name, value in row.items() if name not in key}
-                statement = record.table.update().where(*clauses).values({name: bindparam(name) for name in others})
-                self._expect(1, _write(database, statement, [{**others, **_prefixed(key)}]))
+        keyed = [
+            (record.row(change.key, change.new), record.key(change.key))
+            for change in changes
+            if change.key.what is what and change.new
+        ]
+        if keyed:
+            row, key = keyed[0]
+            others = [name for name in row if name not in key]
+            clauses = [record.table.c[name] == bindparam(f"key_{name}") for name in key]
+            statement = record.table.update().where(*clauses).values({name: bindparam(name) for name in others})
+            rows = [{name: row[name] for name in others} | _prefixed(key) for row, key in keyed]
+            self._expect(len(rows), _write(database, statement, rows))
 
     def _expect(self, expected: int, changed: int) -> None:
         if changed != expected:
