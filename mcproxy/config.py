@@ -26,7 +26,17 @@ from pydantic_core import ErrorDetails
 
 from mcproxy import settings
 from mcproxy.document import NotADocument, read_document
-from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, UNIX_PREFIX, FirewallRule, Listener, Route, RuleKind, host_port
+from mcproxy.model import (
+    BLOCKED_LISTS,
+    LISTENER_FIELDS,
+    ROUTE_FIELDS,
+    UNIX_PREFIX,
+    FirewallRule,
+    Listener,
+    Route,
+    RuleKind,
+    host_port,
+)
 from mcproxy.policy import conflicts, firewall, networks
 from mcproxy.settings import Kind
 from mcproxy.table import Table
@@ -74,7 +84,9 @@ def _file(text: str, info: ValidationInfo) -> str:
     """An absolute path; relative ones start at the file's folder. "" stays "": not set."""
     if "\0" in text:
         raise ValueError("a path can't contain a NUL character")
-    return str(Path(info.context["folder"], text)) if text and info.context else text
+    if not text or not info.context or Path(text).is_absolute():
+        return text
+    return str(Path(info.context["folder"], text))
 
 
 def _rule_value(kind: RuleKind) -> Callable[[str], str]:
@@ -313,13 +325,11 @@ class Config(Section):
 
     def seed_rules(self) -> Iterator[FirewallRule]:
         """Every firewall rule."""
-        lists = {
-            RuleKind.IP: self.firewall.blocked_ips,
-            RuleKind.CIDR: self.firewall.blocked_cidrs,
-            RuleKind.COUNTRY: self.firewall.blocked_countries,
-        }
-        for kind, values in lists.items():
-            yield from (FirewallRule(kind, value) for value in values)
+        for kind, key in BLOCKED_LISTS.items():
+            yield from (FirewallRule(kind, value) for value in getattr(self.firewall, key))
+
+
+_SEED = frozenset({"listeners", *BLOCKED_LISTS.values()})  # the keys of what the database holds
 
 
 def load(path: Path) -> Config:
@@ -345,6 +355,23 @@ def load_api(path: Path) -> ApiSection | None:
     if "tls_cert" in table:  # it is the server's own file
         return section.model_copy(update={"addr": DEFAULT_GRPC_ADDRESS})
     raise ConfigError(path, [Problem("grpc.addr", f"is required; write the server's, as in {_EXAMPLE_ADDR}")])
+
+
+def load_seed(path: Path) -> tuple[list[tuple[Listener, list[Route]]], list[FirewallRule]]:
+    """The listeners with their routes, and the rules of a file that need not have anything else.
+
+    Other tables and keys are not looked at, but for those that no configuration file has: a misspelt [[listeners]]
+    would be taken for a file without any. Raises ConfigError with every problem.
+    """
+    document = _document(path)
+    seed = {key: value for key, value in document.items() if key in _SEED or key not in Config.model_fields}
+    rules = document.get("firewall", {})
+    if isinstance(rules, dict):
+        rules = {key: rules[key] for key in rules if key in _SEED or key not in FirewallSection.model_fields}
+        rules["geoip_db"] = path.name  # the server knows whether it has one
+    seed["firewall"] = rules
+    config = parse({**seed, "database": {"path": path.name}}, path)
+    return list(config.seed_listeners()), list(config.seed_rules())
 
 
 def _document(path: Path) -> dict[str, Any]:

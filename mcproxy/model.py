@@ -4,9 +4,10 @@ A changed route is a new `Route`; nothing here is ever mutated. The words in the
 metrics, the admin API and the tests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, Final, NamedTuple, Protocol
 
 from mcproxy.settings import Field, Kind, Needs, Setting, fields_of
@@ -32,6 +33,12 @@ class RuleKind(StrEnum):
     IP = "ip"
     CIDR = "cidr"
     COUNTRY = "country"
+
+
+# The list that each kind's permanent rules have in [firewall] of a file.
+BLOCKED_LISTS: Final[Mapping[RuleKind, str]] = MappingProxyType(
+    {RuleKind.IP: "blocked_ips", RuleKind.CIDR: "blocked_cidrs", RuleKind.COUNTRY: "blocked_countries"}
+)
 
 
 class Reason(StrEnum):

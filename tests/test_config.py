@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcproxy.config import Config, ConfigError, Problem, load, load_api
+from mcproxy.config import Config, ConfigError, Problem, load, load_api, load_seed
 from mcproxy.model import ROUTE_FIELDS, Backend, FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.table import Table
 
@@ -461,3 +461,51 @@ def test_routes_that_a_table_has_alike_are_its_own(tmp_path: Path) -> None:
     for field in ROUTE_FIELDS[1:]:
         others = [changed(route, field.name) for route in written]
         assert shared_with(others) == written, f"a route with another {field.name} is another route"
+
+
+SEED = """
+[[listeners]]
+addr = ":443"
+  [[listeners.routes]]
+  hostname = "git.example.org"
+  backend = "127.0.0.1:3000"
+[firewall]
+blocked_ips = ["192.0.2.7"]
+blocked_countries = ["aq"]
+"""
+
+
+@pytest.mark.parametrize("others", ["", '[log]\nlevel = "none"\n[database]\nnowhere = 1\n[proxy]\nx = 2\n'])
+def test_a_seed_is_read_by_itself(tmp_path: Path, others: str) -> None:
+    path = tmp_path / "seed.toml"
+    path.write_text(f"{SEED}connection_rate_per_ip = []\n{others}")
+    listeners, rules = load_seed(path)
+    assert listeners == [(Listener(":443"), [Route("git.example.org", Backend("127.0.0.1", 3000))])]
+    assert rules == [FirewallRule(RuleKind.IP, "192.0.2.7"), FirewallRule(RuleKind.COUNTRY, "AQ")]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("listener = []", "listener"),
+        ("blocked_ips = []", "blocked_ips"),
+        ("firewall = 3", "firewall"),
+        ("[firewall]\nblocked_ip = []", "firewall.blocked_ip"),
+        ('[[listeners]]\naddr = ":443"\n[[listeners]]\naddr = "127.0.0.1:443"', "listeners[1].addr"),
+    ],
+)
+def test_a_seed_that_is_wrong_is_no_empty_one(tmp_path: Path, text: str, key: str) -> None:
+    path = tmp_path / "seed.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_seed(path)
+    assert [problem.key for problem in caught.value.problems] == [key]
+
+
+def test_an_absolute_path_is_taken_as_it_is(tmp_path: Path) -> None:
+    """What was exported has the paths of the database, which the API takes as they are written."""
+    path = tmp_path / "seed.toml"
+    l7 = 'mode = "l7"\ntls_cert = "/etc//a.pem"\ntls_key = "/etc/./a.key"\n'
+    path.write_text(SEED.replace("[firewall]", f"{l7}[firewall]"))
+    ((_, (route,)),), _ = load_seed(path)
+    assert (route.tls_cert, route.tls_key) == ("/etc//a.pem", "/etc/./a.key")

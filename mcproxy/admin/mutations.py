@@ -98,7 +98,7 @@ def apply(wanted: Mapping[Key, Value], places: Mapping[Key, str], *, prune: bool
 
     def decide(table: Table, _now: float) -> list[Change]:
         if prune and table.listeners and not any(key.what is What.LISTENER for key in wanted):
-            raise InvalidField("options.prune", "would close every address, since the request has no listener")
+            raise InvalidField("options.prune", "would remove every listener: keep at least one")
         changes = towards(wanted, table, prune=prune)
         problems = list(_clashes(changes, table, places))
         if problems:

@@ -32,6 +32,7 @@ REFUSED = "mcproxy-refused"
 ABOUT = "mcproxy-about"
 EXISTS = grpc.StatusCode.ALREADY_EXISTS
 MISSING = grpc.StatusCode.NOT_FOUND
+UNREADY = grpc.StatusCode.FAILED_PRECONDITION
 
 # What the library says when it can't connect, and what to do about it; {addr} and so on are where that is set.
 _REMEDIES = {
@@ -74,6 +75,7 @@ _TYPED = {
 
 Remedies = Mapping[tuple[grpc.StatusCode, str], str]  # by the status of a refusal and what it is about
 _NO_REMEDIES: Remedies = MappingProxyType({})
+Places = Callable[[str, str], str]  # a sentence of the server and the field that it is about, in the user's words
 
 
 class Client:
@@ -93,13 +95,20 @@ class Client:
 
         `remedies` says what to add to the server's sentence for whoever typed this command.
         """
-        with self._failing(request, remedies):
+        with self._failing(_typed(request), remedies):
             return getattr(self._stub, method)(request, timeout=self._timeout)
 
     def stream(self, method: str, request: Any) -> Iterator[Any]:
         """A stream's messages, until the server ends it."""
-        with self._failing(request, {}):
+        with self._failing(_typed(request)):
             yield from getattr(self._stub, method)(request)
+
+    def transfer(
+        self, method: str, requests: Iterator[Any], timeout: float, places: Places, remedies: Remedies = _NO_REMEDIES
+    ) -> Iterator[Any]:
+        """The answers to a stream of requests that has an end; `places` is as for `_failing`."""
+        with self._failing(places, remedies):
+            yield from getattr(self._stub, method)(requests, timeout=timeout)
 
     def pages(self, method: str, request: Any, items: str) -> Iterator[Any]:
         """All items of a list, page by page as they are taken."""
@@ -111,20 +120,21 @@ class Client:
             request.page_token = answer.next_page_token
 
     @contextmanager
-    def _failing(self, request: Message, remedies: Remedies) -> Iterator[None]:
+    def _failing(self, places: Places, remedies: Remedies = _NO_REMEDIES) -> Iterator[None]:
+        """End the program where a call fails; `places` makes what the server says of a field what was typed."""
         try:
             yield
         except grpc.RpcError as error:
-            self._failed(*self._failure(error, request, remedies))
+            self._failed(*self._failure(error, places, remedies))
 
-    def _failure(self, error: Any, request: Message, remedies: Remedies) -> tuple[str, int]:
+    def _failure(self, error: Any, places: Places, remedies: Remedies) -> tuple[str, int]:
         details = error.details() or error.code().name
         told = dict(error.trailing_metadata() or ())
         if REFUSED in told:
             about = told.get(ABOUT, "")
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 # What the server finds wrong with the input is wrong usage, as if click had found it.
-                return f"mcproxy: {_typed(details, about, request)}", INVALID
+                return places(details, about), INVALID
             remedy = remedies.get((error.code(), about))
             return f"mcproxy: {details}; {remedy}" if remedy else f"mcproxy: {details}", FAILED
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -154,13 +164,19 @@ def connected(given: Path | None, failed: Callable[[str, int], NoReturn] = fail)
         yield Client(pb_grpc.ProxyAdminServiceStub(channel), target, failed=failed)  # type: ignore[no-untyped-call]
 
 
-def _typed(details: str, field: str, request: Message) -> str:
+def _typed(request: Message) -> Places:
     """The server's sentence about a field of the request, with what was typed in place of the field's name."""
-    problem = details.removeprefix(f"{field}: ")
-    whole = request.DESCRIPTOR.fields_by_name.get(field)
-    if whole is not None and whole.message_type is not None:
-        return _about_several(problem, field, [each.name for each in whole.message_type.fields])
-    return f"{_option(field)}: {problem}" if field else details
+
+    def of_field(details: str, field: str) -> str:
+        problem = details.removeprefix(f"{field}: ")
+        whole = request.DESCRIPTOR.fields_by_name.get(field)
+        if whole is not None and whole.message_type is not None:
+            sentence = _about_several(problem, field, [each.name for each in whole.message_type.fields])
+        else:
+            sentence = f"{_option(field)}: {problem}" if field else details
+        return f"mcproxy: {sentence}"
+
+    return of_field
 
 
 def _about_several(sentence: str, message: str, names: list[str]) -> str:

@@ -50,9 +50,11 @@ class LazyGroup(click.Group):
 
 # The clients of the admin API, and what opens the database file.
 COMMANDS = {
+    "apply": "mcproxy.cli.apply:apply",
     "connections": "mcproxy.cli.connections:connections",
     "diff": "mcproxy.cli.database:diff",
     "explain": "mcproxy.cli.explain:explain",
+    "export": "mcproxy.cli.export:export",
     "firewall": "mcproxy.cli.firewall:firewall",
     "listeners": "mcproxy.cli.listeners:listeners",
     "log-level": "mcproxy.cli.status:log_level",

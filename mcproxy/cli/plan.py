@@ -52,10 +52,10 @@ def key_of(what: str, parts: Sequence[str]) -> Key:
     return Key(What(what), "".join(scope), name)
 
 
-def summary(changes: Sequence[Shown]) -> str:
-    """How many there are of each kind."""
+def summary(changes: Sequence[Shown], *, done: bool = False) -> str:
+    """How many there are of each kind, to be made or `done`."""
     counts = [(sum(each.sign == sign for each in changes), verb) for sign, verb in _VERBS.items()]
-    return ", ".join(f"{count} to {verb}" for count, verb in counts if count)
+    return ", ".join(f"{count} {_DONE[verb]}" if done else f"{count} to {verb}" for count, verb in counts if count)
 
 
 def as_json(changes: Sequence[Shown]) -> list[dict[str, object]]:
@@ -74,6 +74,7 @@ def as_json(changes: Sequence[Shown]) -> list[dict[str, object]]:
 
 
 _VERBS = {"+": "add", "~": "change", "-": "remove"}
+_DONE = {"add": "added", "change": "changed", "remove": "removed"}
 
 
 def _text(name: str, value: Any) -> str:

@@ -63,6 +63,20 @@ def _sent(field: Field, value: Any) -> Any:
     return value
 
 
+def of_value(declared: Iterable[Field], value: Any) -> dict[str, Any]:
+    """What a message has for a value of model.py."""
+    return {field.name: _message_value(field, getattr(value, field.name)) for field in declared}
+
+
+def _message_value(field: Field, value: Any) -> Any:
+    match field.kind:
+        case Kind.WORD:
+            return proto_name(value)
+        case Kind.BACKEND:
+            return str(value)
+    return value
+
+
 def shown(declared: Iterable[Field], message: Message, columns: Iterable[str]) -> str:
     """What is set, in the words of the file, but for what has a column of its own."""
     texts = []

@@ -114,7 +114,7 @@ def test_the_last_listener_is_not_pruned(control: Control) -> None:
     """A file that is empty by mistake would take every service away."""
     code, words = refused(control, whole(), prune=True)
     assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert words == "options.prune: would close every address, since the request has no listener"
+    assert words == "options.prune: would remove every listener: keep at least one"
 
 
 @pytest.mark.parametrize("prune", [False, True])

@@ -1,0 +1,154 @@
+"""`mcproxy apply FILE`: the listeners, routes and rules of a file become the database's."""
+
+import itertools
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.cli import output, plan
+from mcproxy.cli.client import UNREADY, Client, connected
+from mcproxy.cli.options import FAILED, INVALID, fail, json_option
+from mcproxy.cli.plan import Shown
+from mcproxy.cli.settings import of_value
+from mcproxy.cli.target import target_options
+from mcproxy.config import ConfigError, load_seed
+from mcproxy.model import BLOCKED_LISTS, LISTENER_FIELDS, ROUTE_FIELDS, RuleKind, counted
+from mcproxy.settings import proto_name
+
+TIMEOUT = 300.0  # seconds for a whole transfer
+BATCH = 32 << 10  # bytes of values in one message: half of what the server takes
+_PLACE = re.compile(r"^(?:listeners|routes|rules)\[\d+\]", re.MULTILINE)
+_REMEDIES = {(UNREADY, ""): "nothing has changed"}
+
+
+@click.command()
+@target_options
+@json_option
+@click.option("--dry-run", is_flag=True, help="Only print what would change; end with 1 if something would.")
+@click.option("--prune", is_flag=True, help="Also remove what the file lacks, but for temporary rules.")
+@click.option("--yes", is_flag=True, help="Remove without asking.")
+@click.option("--expect", type=click.IntRange(0), default=0, metavar="GENERATION", help="Fail if another is in force.")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def apply(given: Path | None, as_json: bool, dry_run: bool, prune: bool, yes: bool, expect: int, file: Path) -> None:
+    """Make the listeners, routes and rules of FILE the database's, all in one step or nothing at all.
+
+    FILE is what `mcproxy export` prints, or a whole configuration file: its other tables are not looked at. Relative
+    paths are relative to FILE. Applying a file again changes nothing.
+
+    Without --prune, what the file lacks stays. With it, that is removed: a listener with all of its routes, whose
+    address is closed while open connections go on. Temporary rules stay, and never is the last listener removed.
+    """
+    sending = _read(file)
+    options = pb.ApplyOptions(values=len(sending.values), dry_run=dry_run, prune=prune, expected_generation=expect)
+    with connected(given) as client:
+        if prune and not (yes or dry_run):
+            options.expected_generation = _agreed(client, sending, options)
+        answer = _send(client, sending, options)
+    _print(answer, as_json, dry_run)
+    sys.exit(FAILED if dry_run and answer.changes else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What is sent of a file."""
+
+    file: Path
+    values: list[pb.Values]  # of one value each, in the order of the file
+    places: dict[str, str]  # in the request, as in "routes[17]", and in the file
+
+    def messages(self, options: pb.ApplyOptions) -> Iterator[pb.ApplyRequest]:
+        """The request, in as many messages as it takes."""
+        yield pb.ApplyRequest(options=options)
+        batch, size = pb.Values(), 0
+        for value in self.values:
+            more = value.ByteSize()
+            if size and size + more > BATCH:
+                yield pb.ApplyRequest(values=batch)
+                batch, size = pb.Values(), 0
+            batch.MergeFrom(value)
+            size += more
+        yield pb.ApplyRequest(values=batch)
+
+    def in_file(self, details: str, about: str) -> str:
+        """The server's sentences, a line for each problem, with the places of the file."""
+        if about.startswith("options."):
+            return f"mcproxy: --{details.removeprefix('options.')}"
+        return _PLACE.sub(lambda found: f"{self.file}: {self.places[found[0]]}", details)
+
+
+def _read(file: Path) -> Sending:
+    try:
+        listeners, rules = load_seed(file)
+    except ConfigError as error:
+        fail(str(error), INVALID)
+    sent = [pb.Values(listeners=[pb.Listener(**of_value(LISTENER_FIELDS, each))]) for each, _ in listeners]
+    places = {f"listeners[{i}]": f"listeners[{i}]" for i in range(len(listeners))}
+    number = itertools.count()
+    for i, (listener, routes) in enumerate(listeners):
+        for j, route in enumerate(routes):
+            message = pb.ListedRoute(listener=listener.addr, route=pb.Route(**of_value(ROUTE_FIELDS, route)))
+            sent.append(pb.Values(routes=[message]))
+            places[f"routes[{next(number)}]"] = f"listeners[{i}].routes[{j}]"
+    numbers = {kind: itertools.count() for kind in RuleKind}
+    for i, rule in enumerate(rules):
+        sent.append(pb.Values(rules=[pb.FirewallRule(kind=proto_name(rule.kind), value=rule.value)]))
+        places[f"rules[{i}]"] = f"firewall.{BLOCKED_LISTS[rule.kind]}[{next(numbers[rule.kind])}]"
+    return Sending(file, sent, places)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server says has changed, or would."""
+
+    generation: int
+    warnings: list[str]
+    changes: list[Shown]
+
+
+def _send(client: Client, sending: Sending, options: pb.ApplyOptions) -> Answer:
+    parts = list(client.transfer("Apply", sending.messages(options), TIMEOUT, sending.in_file, _REMEDIES))
+    changes = [_shown(each) for part in parts for each in part.changes]
+    changes.sort(key=lambda each: (each.key.what, each.key.scope, each.key.name))
+    return Answer(parts[0].generation, [warning for part in parts for warning in part.warnings], changes)
+
+
+def _agreed(client: Client, sending: Sending, options: pb.ApplyOptions) -> int:
+    """The generation on which what would be removed has been agreed to; or the end of the program."""
+    question = pb.ApplyOptions()
+    question.MergeFrom(options)
+    question.dry_run = True
+    planned = _send(client, sending, question)
+    removed = [str(each) for each in planned.changes if each.new is None]
+    if removed:
+        if not sys.stdin.isatty():
+            fail(
+                f"mcproxy: {counted(len(removed), 'value')} would be removed: look with --dry-run, then add --yes",
+                INVALID,
+            )
+        click.echo("\n".join(removed), err=True)
+        click.confirm(f"Remove {counted(len(removed), 'value')}?", abort=True, err=True)
+    return planned.generation
+
+
+def _shown(change: pb.Change) -> Shown:
+    old, new = (json.loads(text) if text else None for text in (change.old_json, change.new_json))
+    return Shown(plan.key_of(change.what, change.key), old, new)
+
+
+def _print(answer: Answer, as_json: bool, dry_run: bool) -> None:
+    if as_json:
+        changes = plan.as_json(answer.changes)
+        output.emit_json({"generation": answer.generation, "warnings": answer.warnings, "changes": changes})
+        return
+    if answer.changes:
+        click.echo("\n".join(map(str, answer.changes)))
+    counts = plan.summary(answer.changes, done=not dry_run) if answer.changes else "nothing to change"
+    click.echo(f"{counts} (generation {answer.generation})")
+    for warning in answer.warnings:
+        click.echo(f"warning: {output.clean(warning)}", err=True)

@@ -1,0 +1,97 @@
+"""`mcproxy export`: the database's listeners, routes and permanent rules as a TOML file that `mcproxy apply` takes.
+
+The file is for git: it is sorted, has one value on each line, leaves out what is at its default, and holds nothing that
+changes by itself but a comment for each temporary rule.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from google.protobuf.message import Message
+
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.cli import output
+from mcproxy.cli.client import connected
+from mcproxy.cli.options import fail
+from mcproxy.cli.target import target_options
+from mcproxy.model import BLOCKED_LISTS, LISTENER_FIELDS, ROUTE_FIELDS, counted
+from mcproxy.settings import Field
+
+HEAD = "# Listeners, routes and permanent firewall rules of mcproxy. `mcproxy apply FILE` makes them the database's."
+
+
+@click.command()
+@target_options
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+def export(given: Path | None, target: Path | None) -> None:
+    """Print the database's listeners, routes and rules as a file that `mcproxy apply` takes.
+
+    All of it is of one generation. Temporary rules are comments: they end by themselves.
+    """
+    whole, generation = pb.Values(), 0
+    with connected(given) as client:
+        for part in client.stream("Export", pb.ExportRequest()):
+            whole.MergeFrom(part.values)
+            generation = part.generation
+    text = document(whole)
+    if target is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"mcproxy: {target} can't be written: {error.strerror}")
+    count = len(whole.listeners) + len(whole.routes) + len(whole.rules)
+    click.echo(f"{target}: {counted(count, 'value')} of generation {generation}")
+
+
+def document(whole: pb.Values) -> str:
+    """The file with these values."""
+    routes: dict[str, list[pb.Route]] = {}
+    for each in whole.routes:
+        routes.setdefault(each.listener, []).append(each.route)
+    lines = [HEAD]
+    for listener in sorted(whole.listeners, key=lambda each: each.addr):
+        lines += ["", "[[listeners]]", *_keys(listener, LISTENER_FIELDS)]
+        for route in sorted(routes.get(listener.addr, ()), key=lambda each: each.hostname):
+            lines += ["", "  [[listeners.routes]]", *(f"  {line}" for line in _keys(route, ROUTE_FIELDS))]
+    return "\n".join([*lines, *_rules(whole.rules), ""])
+
+
+def _keys(message: Message, declared: Iterable[Field]) -> Iterator[str]:
+    """A line for each key that isn't at its default; in the words of the file."""
+    values = output.plain(message)
+    for field in declared:
+        value = values[field.name]
+        if not field.has_default or (tuple(value) if isinstance(value, list) else value) != field.default:
+            yield f"{field.name} = {_value(value)}"
+
+
+def _rules(messages: Iterable[pb.FirewallRule]) -> Iterator[str]:
+    rules = sorted(map(output.plain, messages), key=lambda each: str(each["value"]))
+    if any(not each["expires_at"] for each in rules):
+        yield from ("", "[firewall]")
+    for kind, key in BLOCKED_LISTS.items():
+        if values := [each["value"] for each in rules if each["kind"] == kind and not each["expires_at"]]:
+            yield from (f"{key} = [", *(f"  {_text(value)}," for value in values), "]")
+    if temporary := [each for each in rules if each["expires_at"]]:
+        yield from ("", "# Temporary rules, which are not applied:")
+        yield from (
+            f"#   {each['kind']} {each['value']} until {output.moment(each['expires_at'])}" for each in temporary
+        )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    return json.dumps(value)  # true, false, numbers
+
+
+def _text(text: str) -> str:
+    """A basic string (TOML 1.0): JSON's, but that DEL must be escaped too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

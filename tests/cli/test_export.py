@@ -1,0 +1,113 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcproxy.admin import bulk
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.change import is_temporary, table_values, values
+from mcproxy.cli.export import HEAD, document
+from mcproxy.config import load_seed
+from mcproxy.model import Backend, FirewallRule, Listener, Mode, Route, RuleKind
+from mcproxy.table import Table
+from tests.cli.runner import shell
+from tests.control_plane import route
+from tests.tables import tables
+
+
+def exported(table: Table) -> str:
+    whole = pb.Values()
+    for part in bulk.exported(table):
+        whole.MergeFrom(part)
+    return document(whole)
+
+
+@settings(deadline=None)
+@given(table=tables())
+def test_the_file_says_what_the_table_says(table: Table, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("export") / "exported.toml"
+    path.write_text(exported(table), encoding="utf-8")
+    permanent = {key: value for key, value in table_values(table).items() if not is_temporary(value)}
+    assert values(*load_seed(path)) == permanent
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
+def test_every_text_is_escaped_as_toml_has_it(text: str) -> None:
+    listener = pb.Listener(addr=text, trusted_proxies=[text])
+    found = tomllib.loads(document(pb.Values(listeners=[listener])))["listeners"][0]
+    assert (found["addr"], found["trusted_proxies"]) == (text, [text])
+
+
+WHOLE = Table.build(
+    [
+        (Listener(":8443", max_connections=5), []),
+        (
+            Listener(":443", True, ("192.0.2.0/24", "198.51.100.0/24")),
+            [
+                route("www.example.org"),
+                Route("api.example.org", Backend("127.0.0.1", 8080), Mode.L7, "/etc/a.pem", "/etc/a.key"),
+            ],
+        ),
+    ],
+    [
+        FirewallRule(RuleKind.COUNTRY, "AQ"),
+        FirewallRule(RuleKind.IP, "192.0.2.9"),
+        FirewallRule(RuleKind.IP, "192.0.2.7", 1_000_000_000.0),
+        FirewallRule(RuleKind.IP, "192.0.2.1"),
+    ],
+    7,
+)
+FILE = f"""\
+{HEAD}
+
+[[listeners]]
+addr = ":443"
+proxy_protocol = true
+trusted_proxies = ["192.0.2.0/24", "198.51.100.0/24"]
+
+  [[listeners.routes]]
+  hostname = "api.example.org"
+  backend = "127.0.0.1:8080"
+  mode = "l7"
+  tls_cert = "/etc/a.pem"
+  tls_key = "/etc/a.key"
+
+  [[listeners.routes]]
+  hostname = "www.example.org"
+  backend = "127.0.0.1:3000"
+
+[[listeners]]
+addr = ":8443"
+max_connections = 5
+
+[firewall]
+blocked_ips = [
+  "192.0.2.1",
+  "192.0.2.9",
+]
+blocked_countries = [
+  "AQ",
+]
+
+# Temporary rules, which are not applied:
+#   ip 192.0.2.7 until 2001-09-09 01:46:40Z
+"""
+
+
+def test_it_is_sorted_and_leaves_out_defaults() -> None:
+    assert exported(WHOLE) == FILE
+
+
+def test_nothing_is_a_file_too() -> None:
+    assert exported(Table()) == f"{HEAD}\n"
+
+
+def test_to_standard_output_or_to_a_file(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, _):
+        printed = user.ok("export")
+        assert tomllib.loads(printed)["listeners"][0]["routes"][0]["hostname"] == "git.example.org"
+        assert user.ok("export", "-o", tmp_path / "a.toml") == f"{tmp_path}/a.toml: 5 values of generation 1\n"
+        assert (tmp_path / "a.toml").read_text() == printed
+        assert "no/a.toml can't be written: No such file" in user.fails(1, "export", "-o", tmp_path / "no" / "a.toml")
