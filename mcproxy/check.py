@@ -14,6 +14,7 @@ from mcproxy.store.diff import FileSeed
 from mcproxy.store.errors import StoreError
 from mcproxy.store.store import read_table
 
+BESIDE = "put the socket beside the database, where mcproxy's user may write"
 ONE_PROCESS = "workers = {}: this version runs one process"
 
 
@@ -67,7 +68,9 @@ def check_warnings(config: Config) -> Iterator[Problem]:
     if config.proxy.workers != 1:
         yield Problem("proxy.workers", ONE_PROCESS.format(config.proxy.workers))
     if folder := _runtime_directory(config):
-        yield Problem("grpc.addr", f"there is no {folder} yet; systemd makes it at the start, without it you have to")
+        yield Problem(
+            "grpc.addr", f"there is no {folder} yet: systemd makes it at the start; without systemd, {BESIDE}"
+        )
     yield from (problem for problem, serious in _check_certificates(config) if not serious)
     yield from _check_seed(config)
 

@@ -171,6 +171,9 @@ fi
 if [ -n "$supervisor" ]; then
 	put 0644 "$source/etc/supervisor/conf.d/mcproxy.conf" "$programs/mcproxy.conf"
 	next="supervisorctl update"
+	if grep -q '^addr *= *"unix:/run/' "$home/mcproxy.toml"; then
+		say "$home/mcproxy.toml: only systemd makes folders below /run at every boot: change [grpc] addr to \"unix:data/admin.sock\""
+	fi
 else
 	for unit in "$source"/deploy/systemd/* "$source"/deploy/prometheus/mcproxy-metrics.*; do
 		put 0644 "$unit" "$units/$(basename "$unit")"

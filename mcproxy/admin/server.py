@@ -44,7 +44,7 @@ STOP_GRACE = 2.0  # seconds that calls have to end when the server stops
 SERVICE: Final = admin_pb2.DESCRIPTOR.services_by_name["ProxyAdminService"].full_name
 
 _REMEDIES = {
-    errno.ENOENT: ": make its folder, for mcproxy's user to write in",
+    errno.ENOENT: ": make its folder, for mcproxy's user to write in, or put the socket beside the database",
     errno.EACCES: ": let mcproxy's user write in its folder",
 }
 

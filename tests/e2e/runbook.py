@@ -102,7 +102,7 @@ class Machine:
         # install.sh leaves a configuration alone that is there: one for this machine's ports and folders.
         text = (ROOT / "deploy" / "mcproxy.toml").read_text().replace(":443", self.addr)
         geoip = '\n[firewall]\ngeoip_db = "country.mmdb"\n'
-        (root / "srv/mcproxy/mcproxy.toml").write_text(text.replace("/run/mcproxy", str(root / "state")) + geoip)
+        (root / "srv/mcproxy/mcproxy.toml").write_text(text + geoip)
         write_database(root / "srv/mcproxy/country.mmdb", {"2001:db8:a::/48": located("AQ")})
 
     def here(self, text: str) -> str:

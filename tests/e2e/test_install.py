@@ -72,7 +72,7 @@ def test_what_was_installed_runs(tree: Path, tmp_path: Path) -> None:
     example = (home / "mcproxy.toml").read_text()
     (tmp_path / "data").mkdir()
     config = tmp_path / "mcproxy.toml"
-    config.write_text(example.replace(":443", f"127.0.0.1:{port}").replace("/run/mcproxy", str(tmp_path)))
+    config.write_text(example.replace(":443", f"127.0.0.1:{port}"))
     alone = {"PATH": os.environ["PATH"]}  # this tree's code is not on its path
     command: list[str | Path] = [python, "-I", "-m", "mcproxy"]
     checked = subprocess.run(
@@ -86,6 +86,73 @@ def test_what_was_installed_runs(tree: Path, tmp_path: Path) -> None:
             assert is_reset(client)
         server.process.terminate()
         assert server.wait() == 0
+
+
+NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+
+# Boots a machine whose files are those of a tree, twice. /run is empty, and nobody but supervisord does anything there.
+BOOT_TWICE = """
+mount --bind {tree}/srv /srv
+for each in etc/passwd etc/group var/log; do mount --bind {tree}/$each /$each; done
+for boot in 1 2; do
+	mount -t tmpfs tmpfs /run
+	{supervisord} -c {main}
+	tries=0
+	until /srv/mcproxy/venv/bin/mcproxy status; do
+		tries=$((tries + 1))
+		[ $tries -lt 100 ] || {{ cat /var/log/mcproxy.log; exit 1; }}
+		sleep 0.1
+	done
+	stat -c 'owner %U' /srv/mcproxy/data/admin.sock
+	pid=$(cat /run/supervisord.pid)
+	kill -TERM $pid
+	while kill -0 $pid 2>/dev/null; do sleep 0.1; done
+	umount /run
+done
+"""
+SUPERVISORD = """
+[supervisord]
+logfile=/var/log/supervisord.log
+pidfile=/run/supervisord.pid
+[include]
+files = {tree}/etc/supervisor/conf.d/*.conf
+"""
+
+
+def reachable(scratch: Path) -> str:
+    """Commands that let every user run this interpreter, where it is in a home that only its owner may enter."""
+    closed = [each for each in Path(sys.base_prefix).parents if not each.stat().st_mode & stat.S_IXOTH]
+    if not closed:
+        return ""
+    kept = [each for each in {sys.base_prefix, sys.prefix} if Path(each).is_relative_to(closed[-1])]
+    lines = [f"mkdir -p {scratch}{each}; mount --bind {each} {scratch}{each}" for each in kept]
+    lines.append(f"mount -t tmpfs -o mode=755 tmpfs {closed[-1]}")
+    lines += [f"mkdir -p {each}; mount --bind {scratch}{each} {each}" for each in kept]
+    return "\n".join(lines)
+
+
+def test_it_runs_under_supervisord_after_every_boot(tree: Path, tmp_path: Path) -> None:
+    """As shipped it crash-looped: each boot cleared the admin socket's folder below /run, and nobody made it."""
+    if os.geteuid() != 0 or subprocess.run([*NAMESPACES, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs root, and namespaces")
+    config = tree / "srv/mcproxy/mcproxy.toml"
+    shipped = config.read_text()
+    config.write_text(shipped.replace("unix:data/admin.sock", "unix:/run/mcproxy/admin.sock"))
+    done = install("--root", tree, "--supervisor")
+    assert done.returncode == 0, done.stderr
+    assert "only systemd makes folders below /run" in done.stdout, "of a configuration that was shipped once"
+    config.write_text(shipped)
+    (tree / "var/log").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "supervisord.conf").write_text(SUPERVISORD.format(tree=tree))
+    script = BOOT_TWICE.format(
+        tree=tree, main=tmp_path / "supervisord.conf", supervisord=f"{sys.executable} -m supervisor.supervisord"
+    )
+    command = [*NAMESPACES, "sh", "-euc", f"{reachable(tmp_path)}\n{script}"]
+    booted = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert booted.returncode == 0, booted.stdout + booted.stderr
+    lines = booted.stdout.splitlines()
+    assert [line.partition(",")[0] for line in lines if line.startswith("serving")] == ["serving", "serving"]
+    assert [line for line in lines if line.startswith("owner")] == ["owner mcproxy", "owner mcproxy"]
 
 
 def test_a_second_run_changes_nothing_and_keeps_what_was_written(tree: Path) -> None:

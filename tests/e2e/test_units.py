@@ -65,6 +65,15 @@ def test_it_has_time_to_drain_and_is_not_root() -> None:
     assert found["AmbientCapabilities"] == found["CapabilityBoundingSet"] == "CAP_NET_BIND_SERVICE"
 
 
+def test_database_and_admin_socket_are_where_it_may_write() -> None:
+    shipped = config.load(ROOT / "deploy" / "mcproxy.toml")
+    (writable,) = dict(settings(SERVICE))["ReadWritePaths"].split()
+    home = dict(settings(SERVICE))["WorkingDirectory"]
+    assert shipped.grpc is not None
+    for path in (shipped.database.path, shipped.grpc.addr.removeprefix("unix:")):
+        assert Path(home, Path(path).relative_to(ROOT / "deploy")).parent == Path(writable)
+
+
 def expanded(group: str) -> set[str]:
     """The system calls of a group of systemd's, and of the groups in it."""
     calls = set()
