@@ -2,12 +2,11 @@
 
 Two readers that find different ends of one message are what request smuggling lives on. So whatever RFC 9112 lets a
 lenient reader repair is refused here: a bare CR or LF, a folded line, a blank before the colon, Content-Length beside
-Transfer-Encoding or twice, any coding but chunked, a second Host. What passes is then read a second time by h11,
-message by message; neither sees a byte that the other does not count to the same message.
+Transfer-Encoding or twice, any coding but chunked, a second Host. And this is the only reader of HTTP/1.1 requests: h11
+is lenient where RFC 9112 allows that, so a check of ours would have to come before it, and be the second reader.
 
-`Requests` is shown what a connection has sent and was not taken yet, and finds in it the next head, or the raw bytes of
-the body, chunked ones still chunked; it follows the chunks only to know where they end and that every line of them is
-well-formed. What it refuses raises `BadMessage`, with the status that answers it; the connection can't go on then.
+`Requests` is shown what a connection has sent and was not taken yet, and finds in it the next head, or more of a body.
+What it refuses raises `BadMessage`, with the status that answers it; the connection can't go on then.
 """
 
 import re
@@ -47,7 +46,6 @@ class BadMessage(Exception):
 class Head:
     """A request's head."""
 
-    raw: bytes  # as it came, with the empty line
     method: bytes
     target: bytes
     minor: int  # of HTTP/1.0 or HTTP/1.1
@@ -60,6 +58,15 @@ class Head:
     def has_body(self) -> bool:
         """Whether bytes of this message follow the head."""
         return self.chunked or self.length > 0
+
+    def tokens(self, wanted: bytes) -> frozenset[bytes]:
+        """The comma-separated members of a field, in lower case, without parameters."""
+        return frozenset(
+            token.partition(b";")[0].strip(b" \t").lower()
+            for name, value in self.fields
+            if name == wanted
+            for token in value.split(b",")
+        )
 
     def __repr__(self) -> str:
         return f"<Head {self.method!r} {self.target!r} HTTP/1.{self.minor}>"
@@ -80,7 +87,7 @@ def parse_head(raw: bytes) -> Head:
         raise BadMessage(431, f"{len(lines)} fields")
     fields = tuple(map(_field, lines))
     framing = _framing(fields, minor == b"1")
-    return Head(raw, method, target, int(minor), fields, *framing)
+    return Head(method, target, int(minor), fields, *framing)
 
 
 def _field(line: bytes) -> Field:
@@ -125,16 +132,20 @@ class _Within(Enum):
     TUNNEL = "tunnel"  # HTTP is over: everything else is the tunnel's
 
 
+_BODY = frozenset((_Within.COUNTED, _Within.CHUNK, _Within.TUNNEL))
+
+
 class Requests:
     """Where in the messages of one client connection its bytes belong. Keeps none of them."""
 
-    __slots__ = ("_left", "_searched", "_trailers", "_within")
+    __slots__ = ("_left", "_searched", "_trailers", "_within", "trailers")
 
     def __init__(self) -> None:
         self._within = _Within.HEAD
         self._left = 0  # bytes of the body or the chunk
         self._searched = 0  # bytes in which no head ends
         self._trailers = 0  # bytes of this message's trailers so far
+        self.trailers: list[Field] = []  # of this message
 
     def __repr__(self) -> str:
         return f"<Requests {self._within.value}>"
@@ -167,22 +178,27 @@ class Requests:
         return head, size
 
     def _begin(self, head: Head) -> None:
+        self.trailers = []
         if head.chunked:
             self._within, self._trailers = _Within.CHUNK_LINE, 0
         elif head.length > 0:
             self._within, self._left = _Within.COUNTED, head.length
 
-    def next_body(self, data: bytes, most: int) -> tuple[int, int]:
-        """How many bytes of `data` are the message's body; after them, `in_message` says whether more must come.
+    def next_body(self, data: bytes, most: int, body: list[bytes]) -> tuple[int, int]:
+        """Append what is there of the message's body; after it, `in_message` says whether more must come.
 
-        Takes at most `most` steps, one for each line or piece, and returns how many they were, too. Raises BadMessage.
+        Takes at most `most` steps, one for each line or piece. Returns how many bytes of `data` and how many steps it
+        took. Raises BadMessage.
         """
         size = steps = 0
         while size < len(data) and self._within is not _Within.HEAD and steps < most:
             steps += 1
+            within = self._within
             step = self._step(data, size)
             if not step:
                 break
+            if within in _BODY:
+                body.append(data[size : size + step])
             size += step
         return size, steps
 
@@ -220,7 +236,7 @@ class Requests:
         elif self._within is _Within.CHUNK_LINE:
             self._chunk_line(line)
         elif line:
-            _field(line)
+            self.trailers.append(_field(line))
             self._trailers += end + 1 - at
         else:
             self._within = _Within.HEAD

@@ -48,7 +48,6 @@ def test_a_head() -> None:
     assert (head.method, head.target, head.minor, head.host) == (b"GET", b"/a?b=%20", 1, b"one.test:8443")
     assert head.fields[1:] == ((b"x-empty", b""), (b"x-blanks", b"a \t b"), (b"x-obs", b"\xff"))
     assert not head.has_body
-    assert head.raw == raw
     assert repr(head) == "<Head b'GET' b'/a?b=%20' HTTP/1.1>"
 
 
@@ -159,7 +158,10 @@ def test_chunks_are_followed_to_their_end() -> None:
     assert head.chunked
     assert head.length == NO_LENGTH
     assert "chunk line" in repr(requests)
-    assert requests.next_body(GOOD_BODY + b"GET", 99)[0] == len(GOOD_BODY)
+    body: list[bytes] = []
+    assert requests.next_body(GOOD_BODY + b"GET", 99, body)[0] == len(GOOD_BODY)
+    assert body == [b"abc", b"0123456789", b"z"]
+    assert requests.trailers == [(b"x-sum", b"1")]
     assert not requests.in_message
 
 
@@ -190,15 +192,17 @@ STREAM = (
 
 
 def read(pieces: list[bytes]) -> list[tuple[bytes, bytes]]:
-    """Targets and raw bodies."""
+    """Targets and bodies, with their trailers."""
     requests, data = Requests(), b""
     found: list[tuple[bytes, bytes]] = []
     for piece in pieces:
         data += piece
         while data:
             if requests.in_message:
-                size, _ = requests.next_body(data, 1)
-                found[-1] = (found[-1][0], found[-1][1] + data[:size])
+                body: list[bytes] = []
+                size, _ = requests.next_body(data, 1, body)
+                ending = b"" if requests.in_message else repr(requests.trailers).encode()
+                found[-1] = (found[-1][0], found[-1][1] + b"".join(body) + ending)
             elif (head := requests.next_head(data)) is not None:
                 found.append((head[0].target, b""))
                 size = head[1]
@@ -214,15 +218,16 @@ def test_no_more_is_taken_at_once_than_is_allowed() -> None:
     requests = Requests()
     assert requests.next_head(CHUNKED)
     body = b"1\r\nx\r\n" * 100
-    assert requests.next_body(body, 48) == (16 * 6, 48), "a line, its chunk, and what ends it"
-    assert requests.next_body(body[96:], 999) == (84 * 6, 84 * 3)
-    assert requests.next_body(b"1", 999) == (0, 1), "that is not a whole line"
+    assert requests.next_body(body, 48, []) == (16 * 6, 48), "a line, its chunk, and what ends it"
+    assert requests.next_body(body[96:], 999, []) == (84 * 6, 84 * 3)
+    assert requests.next_body(b"1", 999, []) == (0, 1), "that is not a whole line"
 
 
 def test_every_cut_reads_the_same() -> None:
     whole = read([STREAM])
     assert [target for target, _ in whole] == [b"/1", b"/2", b"/", b"/4", b"/5"]
-    assert whole[1][1] == b"abcde"
+    assert whole[1][1] == b"abcde[]"
+    assert whole[2][1] == b"abc0123456789z[(b'x-sum', b'1')]"
     for at in range(1, len(STREAM)):
         assert read([STREAM[:at], STREAM[at:]]) == whole
     assert read([STREAM[i : i + 1] for i in range(len(STREAM))]) == whole
@@ -247,6 +252,8 @@ def test_a_tunnel_takes_everything() -> None:
     requests = Requests()
     assert requests.next_head(b"GET / HTTP/1.1\r\n" + HOST + b"\r\nrest")
     requests.tunnel()
-    assert requests.next_body(b"rest", 1) == (4, 1)
+    found: list[bytes] = []
+    assert requests.next_body(b"rest", 1, found) == (4, 1)
     assert requests.in_message
-    assert requests.next_body(b"\r\n\x00", 1) == (3, 1)
+    assert requests.next_body(b"\r\n\x00", 1, found) == (3, 1)
+    assert found == [b"rest", b"\r\n\x00"]

@@ -15,11 +15,10 @@ ATTEMPTS = 2  # of one request
 MAX_WAITING = 262_144  # bytes of a body that the backend has no room for; beyond, the client is not read
 MAX_REPLAY = 65_536  # bytes of a body kept for a second attempt; covers what forms and API calls send
 MAX_UNREAD = 262_144  # bytes of a body that are read for nothing after its answer; beyond, the connection ends
-MAX_EVENT = 1 << 17  # bytes of an incomplete event in h11; the bounds of wire/http1.py are lower, and strike first
 WINDOW = 1 << 20  # bytes that the backend may send ahead: enough for 1 Gbit/s at 8 ms, few enough to hold
 MAX_GOAWAY = 4_096  # bytes with its debug data, which is for people
 
 # What a turn is spent on: microseconds, as measured ----------------------------------------------------------------
-HEAD_COST = 100  # of a request: to read it, to begin it, and to end it
-STEP_COST = 6  # of a line or a piece of its body
+HEAD_COST = 80  # of a request: to read it, to begin it, and to end it
+STEP_COST = 3  # of a line or a piece of its body
 FRAME_COST = 14  # of a frame of the backend, in h2

@@ -1,6 +1,6 @@
 """The HTTP/1.1 bridge: bytes of an HTTP/1.1 client in, bytes for its HTTP/2 backend out, and back. No socket, no clock.
 
-A client's messages are cut and checked by wire/http1.py, read and written by h11, translated by translate.py, and
+A client's requests are read by wire/http1.py, translated by translate.py, and answered by way of h11; they are
 carried by a BackendConnection of backend_http2.py; here is what happens when. One request is under way at a time; those
 that are pipelined behind it are not taken yet. Both bodies stream: no part of a message waits for the rest of it.
 
@@ -23,7 +23,7 @@ from mcproxy.l7.bridge import bounds
 from mcproxy.l7.bridge.backend_http2 import BackendConnection, BackendFault, checked_head, fields_of
 from mcproxy.l7.bridge.course import Course
 from mcproxy.l7.bridge.exchange import Exchange
-from mcproxy.l7.bridge.translate import Upgrade, accept_key, answer_trailers, translate
+from mcproxy.l7.bridge.translate import Upgrade, accept_key, answer_trailers, request_trailers, translate
 from mcproxy.l7.core import StreamEnd, Turn
 from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import Field
@@ -203,7 +203,7 @@ class Bridge(Course):
         self._exchange = exchange = Exchange(
             self._count, head.method, Request(head.method, head.host or b"", b"", head.target), self._now
         )
-        self._client.read_head(head.raw, head.has_body)
+        self._client.begin(head)
         exchange.request_ended = not head.has_body
         translated = translate(head, self._hostname, self._ours)
         exchange.accept(translated)
@@ -238,14 +238,22 @@ class Bridge(Course):
 
     def _take_body(self, exchange: Exchange, data: bytes, turn: Turn) -> int:
         """What is offered of a tunnel is taken whole: its end may be behind it."""
-        if not self._requests.in_message or (exchange.waiting_bytes > bounds.MAX_WAITING and not self._tunnel):
+        requests = self._requests
+        if not requests.in_message or (exchange.waiting_bytes > bounds.MAX_WAITING and not self._tunnel):
             return 0
-        size, steps = self._requests.next_body(data, -(-turn.left // bounds.STEP_COST))
+        body: list[bytes] = []
+        size, steps = requests.next_body(data, -(-turn.left // bounds.STEP_COST), body)
         turn.spend(steps * bounds.STEP_COST)
+        if body:
+            exchange.wait(b"".join(body))  # a frame for each small chunk would cost more than its bytes
         if size:
             exchange.progress = self._now
-            raw = data[:size]
-            exchange.wait(raw) if self._tunnel else self._decode(exchange, raw)
+            exchange.expecting = False  # it did not wait
+        if not self._requests.in_message:
+            exchange.request_ended = True
+            exchange.trailers = request_trailers(self._requests.trailers)
+        if exchange.answer_ended:
+            self._drop(exchange)
         return size
 
     @staticmethod
@@ -259,19 +267,6 @@ class Bridge(Course):
                 return False
             backend.send(exchange.stream, exchange.next_piece(room))
         return True
-
-    def _decode(self, exchange: Exchange, raw: bytes) -> None:
-        pieces, ending = self._client.read_body(raw)
-        if pieces:
-            exchange.wait(b"".join(pieces))  # a frame for each small chunk would cost more than its bytes
-        exchange.expecting = False  # it did not wait
-        if ending is not None:
-            exchange.request_ended = True
-            exchange.trailers = ending
-        if exchange.request_ended is self._requests.in_message:
-            raise BadMessage(400, "a body whose end is not clear")  # the two readers disagree
-        if exchange.answer_ended:
-            self._drop(exchange)
 
     def _drop(self, exchange: Exchange) -> None:
         """The answer is complete: nobody needs what the client still sends, but that it ends."""

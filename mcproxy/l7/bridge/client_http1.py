@@ -1,21 +1,24 @@
-"""The client's side of the bridge: h11 reads one message at a time and writes what answers it."""
+"""What answers an HTTP/1.1 client, written by h11.
+
+h11 knows requests by a head of ours alone, because wire/http1.py is the only reader (see there). That head has what
+decides how an answer is framed: the method, the version, and whether the connection goes on.
+"""
 
 import h11
 
-from mcproxy.l7.bridge.bounds import MAX_EVENT
-from mcproxy.l7.bridge.translate import answer_head, request_trailers
+from mcproxy.l7.bridge.translate import answer_head
 from mcproxy.wire.hpack_block import Field
-from mcproxy.wire.http1 import BadMessage
+from mcproxy.wire.http1 import Head
 from mcproxy.wire.phrases import phrase
 
 _NO_BODY = (204, 304)  # RFC 9110, section 6.4.1
 
 
 class ClientSide:
-    """What is read of messages, and what is written in answer. Raises h11.LocalProtocolError for bad answers."""
+    """What is written in answer to one message at a time. Raises h11.LocalProtocolError for bad answers."""
 
     def __init__(self) -> None:
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_EVENT)
+        self._h11 = h11.Connection(h11.SERVER)
         self._out: list[bytes] = []
         self._is_head = False  # the request asks for a head only
         self._chunked = False  # the answer's body, so that trailers can follow
@@ -30,36 +33,20 @@ class ClientSide:
         out.clear()
         return data
 
-    # Reading
-
-    def read_head(self, raw: bytes, has_body: bool) -> None:
-        """Have h11 read a head; what it does not take is refused, whatever we think of it. Raises BadMessage."""
-        self._is_head = False
-        self._h11.receive_data(raw)
-        if not isinstance(self._next(), h11.Request):
-            raise BadMessage(400, "not a request")
-        self._is_head = raw.startswith(b"HEAD ")
-        if not has_body and not isinstance(self._next(), h11.EndOfMessage):
-            raise BadMessage(400, "a body whose length is not clear")
-
-    def read_body(self, raw: bytes) -> tuple[list[bytes], list[Field] | None]:
-        """Pieces of the body, and the trailers where this was the end of the message. Raises BadMessage."""
-        self._h11.receive_data(raw)
-        pieces = []
-        while True:
-            event = self._next()
-            if isinstance(event, h11.Data):
-                pieces.append(bytes(event.data))
-            elif isinstance(event, h11.EndOfMessage):
-                return pieces, request_trailers(list(event.headers))
-            else:
-                return pieces, None
-
-    def _next(self) -> object:
-        try:
-            return self._h11.next_event()
-        except h11.RemoteProtocolError as error:
-            raise BadMessage(400, str(error)) from error
+    def begin(self, head: Head) -> None:
+        """Tell h11 of a request what decides how its answer is written: by a head of our own, without a body."""
+        self._is_head = head.method == b"HEAD"
+        self._h11.receive_data(
+            b"%b / HTTP/1.%d\r\nHost: -\r\n%b%b\r\n"
+            % (
+                b"HEAD" if self._is_head else b"GET",
+                head.minor,
+                b"Connection: close\r\n" if b"close" in head.tokens(b"connection") else b"",
+                b"Upgrade: websocket\r\n" if head.tokens(b"upgrade") else b"",
+            )
+        )
+        self._h11.next_event()  # the request
+        self._h11.next_event()  # its end
 
     # Writing
 

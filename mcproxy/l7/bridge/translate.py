@@ -49,7 +49,7 @@ class Translated:
 def translate(head: Head, hostname: str, ours: tuple[Field, ...]) -> Translated:
     """The HTTP/2 form of a request. `hostname` stands in for the Host that HTTP/1.0 may lack. Raises BadMessage."""
     authority, path = _target(head, hostname.encode())
-    connection = _tokens(head, b"connection")
+    connection = head.tokens(b"connection")
     upgrade = _upgrade(head, connection)
     websocket = upgrade is Upgrade.WEBSOCKET
     fields: list[Field] = [
@@ -62,7 +62,7 @@ def translate(head: Head, hostname: str, ours: tuple[Field, ...]) -> Translated:
         fields.append((b":protocol", b"websocket"))  # RFC 8441, section 4
     dropped = _HOP_BY_HOP | connection | {b"host", b"sec-websocket-key" if websocket else b"host"}
     fields += [field for field in head.fields if field[0] not in dropped]
-    if b"trailers" in _tokens(head, b"te"):
+    if b"trailers" in head.tokens(b"te"):
         fields.append((b"te", b"trailers"))  # gRPC insists on it
     try:
         request = check_request(fields)
@@ -70,7 +70,7 @@ def translate(head: Head, hostname: str, ours: tuple[Field, ...]) -> Translated:
         raise BadMessage(400, str(error)) from None
     passed = tuple(without_not_passed(fields)) if request.rewrite else tuple(fields)
     key = next((value for name, value in head.fields if name == b"sec-websocket-key"), b"")
-    expects = head.minor == 1 and head.has_body and b"100-continue" in _tokens(head, b"expect")
+    expects = head.minor == 1 and head.has_body and b"100-continue" in head.tokens(b"expect")
     return Translated(request, passed + ours, upgrade, key, expects, head.minor == 1)
 
 
@@ -95,18 +95,8 @@ def _target(head: Head, hostname: bytes) -> tuple[bytes, bytes]:
     return authority, path if path.startswith(b"/") else b"/" + path
 
 
-def _tokens(head: Head, wanted: bytes) -> frozenset[bytes]:
-    """The comma-separated members of a field, in lower case, without parameters."""
-    return frozenset(
-        token.partition(b";")[0].strip(b" \t").lower()
-        for name, value in head.fields
-        if name == wanted
-        for token in value.split(b",")
-    )
-
-
 def _upgrade(head: Head, connection: frozenset[bytes]) -> Upgrade:
-    wanted = _tokens(head, b"upgrade")
+    wanted = head.tokens(b"upgrade")
     if b"upgrade" not in connection or not wanted or head.minor == 0:
         return Upgrade.NONE
     if wanted == {b"websocket"}:
