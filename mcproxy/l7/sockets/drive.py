@@ -159,20 +159,22 @@ class Drive:
                 return
         if its_turn and side.halted:
             side.halted = False  # and what is pending is offered once more
-        elif its_turn:
-            side.read(self._bulk_size(event))
-        else:
-            side.read()
+            return
+        stream = side.stream
+        data = stream.receive(self._bulk_size(event)) if its_turn else stream.receive()
+        if data:
+            side.pending = side.pending + data if side.pending else data
+        side.end_due = stream.ended
 
     def _go_on(self) -> None:
         """Have the core take what is pending, send what waits, and watch for whatever is wanted now."""
         core = self._core
         client, backend = self._client, self._backend
         if backend is not None and (backend.pending or backend.end_due):
-            self._hear_backend(backend)
+            self._hear(backend, core.receive_from_backend, self._backend_ended)
         # A backend whose end is known is heard first: a request that came between would go to one that has gone.
         if (client.pending or client.end_due) and not (backend is not None and backend.end_due):
-            self._hear_client()
+            self._hear(client, core.receive_from_client, self._client_ended)
         self._send()
         if ended := core.take_ended():
             self._record(ended)
@@ -217,36 +219,34 @@ class Drive:
             self._waiting = False  # the greenlet is another session's next
         return event
 
-    def _hear_client(self) -> None:
-        core, side = self._core, self._client
+    def _hear(self, side: Side, receive: Callable[[bytes, Turn, float], int], ended: Callable[[float], object]) -> None:
+        """Have the core take what is pending, then the end that is behind it, unless the rest waits for a turn."""
         now = time.monotonic()
-        waits = side.pending and not self._offer(side, core.receive_from_client, now)
-        if side.end_due and not (waits or core.closing or side.stream.lost):
-            side.end_due = False
+        turn, data = self._turn, side.pending
+        if data:
+            if not side.halted and turn.left > 0:
+                taken = receive(data, turn, now)
+                side.pending = data = data[taken:]
+            if data and turn.left <= 0 and not side.halted:
+                side.halted = True
+                self._due.append(side.event)
+            if side.halted:
+                return
+        if side.end_due and not self._core.closing:
+            ended(now)
+
+    def _client_ended(self, now: float) -> None:
+        client, core = self._client, self._core
+        client.end_due = False
+        if not client.stream.lost:
             core.client_closed(now)
             self._left = core.closing
             self._moved = -1  # what is said of half a connection counts from here
 
-    def _hear_backend(self, side: Side) -> None:
-        core = self._core
-        now = time.monotonic()
-        waits = side.pending and not self._offer(side, core.receive_from_backend, now)
-        if side.end_due and not (waits or core.closing or core.wants_dial):
-            side.end_due = False
+    def _backend_ended(self, now: float) -> None:
+        if not self._core.wants_dial:  # else it makes way for another one anyway
             self._drop_backend()
-            core.backend_closed(now)
-
-    def _offer(self, side: Side, receive: Callable[[bytes, Turn, float], int], now: float) -> bool:
-        """Have the core take what is pending. False: the rest waits for a turn."""
-        turn = self._turn
-        if not side.halted and turn.left > 0:
-            side.taken(receive(side.pending, turn, now))
-            if turn.left > 0 or not side.pending:
-                return True
-        if not side.halted:
-            side.halted = True
-            self._due.append(side.event)
-        return False
+            self._core.backend_closed(now)
 
     def _bulk_size(self, event: Event) -> int:
         """Bytes of one read: many, where there is nobody to wait and the sink has taken what was read before."""

@@ -5,7 +5,6 @@ from enum import StrEnum
 
 from gevent.hub import get_hub
 
-from mcproxy.l7.bounds import READ_SIZE
 from mcproxy.l7.sockets.stream import Stream
 from mcproxy.net.raw import READ, WRITE, IoWatcher
 
@@ -53,17 +52,6 @@ class Side:
         if stream.wants_write is not self._writing:
             self._writing = stream.wants_write
             self._writable.start(self._has_room) if self._writing else self._writable.stop()
-
-    def read(self, most: int = READ_SIZE) -> None:
-        """Read what there is, about `most` bytes, behind what is pending."""
-        data = self.stream.receive(most)
-        if data:
-            self.pending = self.pending + data if self.pending else data
-        self.end_due = self.stream.ended
-
-    def taken(self, size: int) -> None:
-        """So many bytes of what is pending were taken."""
-        self.pending = self.pending[size:]
 
     def _has_room(self) -> None:
         self.stream.has_room()
