@@ -4,7 +4,6 @@ pydantic checks types, forbids unknown keys and collects the problems; the words
 made absolute here, relative to the file's folder, so that nobody else needs to know where the file was.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -22,9 +21,8 @@ from pydantic import (
     create_model,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
-from mcproxy import settings
+from mcproxy import diagnosis, settings
 from mcproxy.document import NotADocument, read_document
 from mcproxy.model import (
     BLOCKED_LISTS,
@@ -83,7 +81,7 @@ def _canonical(parse: Callable[[str], object]) -> Callable[[str], str]:
 def _file(text: str, info: ValidationInfo) -> str:
     """An absolute path; relative ones start at the file's folder. "" stays "": not set."""
     if "\0" in text:
-        raise ValueError("a path can't contain a NUL character")
+        raise ValueError("a path can't contain a NUL character; remove it")
     if not text or not info.context or Path(text).is_absolute():
         return text
     return str(Path(info.context["folder"], text))
@@ -104,7 +102,9 @@ def api_address(text: str) -> str:
     if text.startswith(UNIX_PREFIX):
         path = address.parse_unix(text)
         if len(path.encode()) > MAX_GRPC_PATH:
-            raise ValueError(f"the path of the admin API's socket is longer than {MAX_GRPC_PATH} bytes: {path}")
+            raise ValueError(
+                f"the path of the admin API's socket is longer than {MAX_GRPC_PATH} bytes; give a shorter one: {path}"
+            )
         return UNIX_PREFIX + path
     host, port = address.split_host_port(text)
     if not host:
@@ -117,7 +117,8 @@ def api_address(text: str) -> str:
 def _workers(value: object) -> object:
     if value == "auto" or (type(value) is int and 1 <= value <= MAX_WORKERS):
         return value
-    raise ValueError(f'must be a number of processes, 1 to {MAX_WORKERS}, or "auto" for one a core')
+    quotes = ", without quotes" if isinstance(value, str) and value.isdecimal() else ""
+    raise ValueError(f'must be a number of processes, 1 to {MAX_WORKERS}{quotes}, or "auto" for one a core')
 
 
 def _duration(value: object) -> float:
@@ -131,7 +132,7 @@ def _duration(value: object) -> float:
 
 def _rate(value: object) -> object:
     """Before pydantic makes a float of it, which a number of a thousand digits can't become."""
-    if isinstance(value, int | float) and value and not MIN_RATE <= value <= MAX_RATE:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value and not MIN_RATE <= value <= MAX_RATE:
         raise ValueError(f"must be 0 (no limit), or from {MIN_RATE:.5f} to {MAX_RATE:.0f} connections a second")
     return value
 
@@ -245,7 +246,7 @@ class ApiSection(Section):
     @model_validator(mode="after")
     def _pairs_are_whole(self) -> "ApiSection":
         if bool(self.client_cert) != bool(self.client_key):
-            raise ValueError("client_cert and client_key go together")
+            raise ValueError("client_cert and client_key go together; set both or none")
         return self
 
 
@@ -262,9 +263,9 @@ class GrpcSection(ApiSection):
     @model_validator(mode="after")
     def _tcp_is_encrypted(self) -> "GrpcSection":
         if bool(self.tls_cert) != bool(self.tls_key):
-            raise ValueError("tls_cert and tls_key go together")
+            raise ValueError("tls_cert and tls_key go together; set both or none")
         if not self.addr.startswith(UNIX_PREFIX) and not self.tls_cert:
-            raise ValueError('a TCP address needs tls_cert and tls_key; or use "unix:/path"')
+            raise ValueError('a TCP address needs tls_cert and tls_key; set them, or write addr = "unix:/path"')
         return self
 
 
@@ -276,7 +277,7 @@ class FirewallSection(Section):
     blocked_cidrs: tuple[Cidr, ...] = Field(default=(), strict=False)
     blocked_countries: tuple[Country, ...] = Field(default=(), strict=False)
     max_connections_per_ip: Count = 0
-    connection_rate_per_ip: Annotated[float, BeforeValidator(_rate), Field(strict=False)] = 0.0
+    connection_rate_per_ip: Annotated[float, BeforeValidator(_rate)] = 0.0
     connection_burst_per_ip: Count = 0
 
     @model_validator(mode="after")
@@ -284,7 +285,7 @@ class FirewallSection(Section):
         if self.blocked_countries and not self.geoip_db:
             raise ValueError("blocked_countries needs geoip_db, a MaxMind database with country data")
         if self.connection_burst_per_ip and not self.connection_rate_per_ip:
-            raise ValueError("connection_burst_per_ip needs connection_rate_per_ip")
+            raise ValueError("connection_burst_per_ip needs connection_rate_per_ip; set that too, or neither")
         return self
 
 
@@ -348,8 +349,7 @@ def load_api(path: Path) -> ApiSection | None:
     try:
         section = ApiSection.model_validate(table, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        problems = [_problem(details, "grpc") for details in error.errors(include_url=False)]
-        raise ConfigError(path, problems) from None
+        raise ConfigError(path, [Problem(*each) for each in diagnosis.problems(error, Config, ("grpc",))]) from None
     if section.addr:
         return section
     if "tls_cert" in table:  # it is the server's own file
@@ -383,54 +383,12 @@ def _document(path: Path) -> dict[str, Any]:
 
 def parse(document: dict[str, Any], path: Path) -> Config:
     """Check a document that was read from `path`. Raises ConfigError."""
-    problems = []
+    problems: list[Problem] = []
     try:
         config = Config.model_validate(document, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        problems = [_problem(details) for details in error.errors(include_url=False)]
+        problems += (Problem(*each) for each in diagnosis.problems(error, Config))
     problems += (Problem(key, message) for key, message in conflicts.find(document))
     if problems:
         raise ConfigError(path, problems)
     return config
-
-
-# What pydantic says, in an operator's words. {} is filled from the error's context.
-_MESSAGES = {
-    "missing": "is required",
-    "extra_forbidden": "is not a key that mcproxy knows; check its spelling and its table",
-    "string_type": "must be a string",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "tuple_type": "must be an array",
-    "model_type": "must be a table",
-    "model_attributes_type": "must be a table",
-    "enum": "must be {expected}",
-    "literal_error": "must be {expected}",
-    "greater_than": "must be more than {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "less_than_equal": "must be at most {le}",
-    "finite_number": "must be a finite number",
-    "string_too_short": "must not be empty",
-}
-
-
-def _problem(details: ErrorDetails, *table: str) -> Problem:
-    context = details.get("ctx", {})
-    if details["type"] == "value_error":
-        message = str(context["error"])
-    elif template := _MESSAGES.get(details["type"]):
-        message = template.format(**context)
-    else:
-        message = details["msg"]
-    return Problem(_key((*table, *details["loc"])), message)
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    key = ""
-    for part in location:
-        if isinstance(part, int):
-            key += f"[{part}]"
-        elif re.fullmatch(r"[A-Za-z0-9_-]+", part) or not key:
-            key += f".{part}" if key else part
-    return key

@@ -5,6 +5,9 @@ from difflib import get_close_matches
 
 MAX_SHOWN = 80  # characters of a bad text in a message: enough to recognise it, too few to flood a log
 
+# How much of two words must be the same: as difflib and click have it, and for a word out of many.
+NEAR, VERY_NEAR = 0.6, 0.8
+
 
 def quoted(text: str) -> str:
     """`text` in double quotes, cut, and with everything escaped that isn't printable: it can't forge a line."""
@@ -12,8 +15,8 @@ def quoted(text: str) -> str:
     return f'"{shown}"' + ("..." if len(text) > MAX_SHOWN else "")
 
 
-def meant(text: str, known: Iterable[str]) -> str:
+def meant(text: str, known: Iterable[str], nearness: float = NEAR) -> str:
     """The known word that is nearest to `text`; "" where none is near."""
     by_lower = {each.lower(): each for each in known}
-    nearest = get_close_matches(text.lower()[:MAX_SHOWN], by_lower, n=1)
+    nearest = get_close_matches(text.lower()[:MAX_SHOWN], by_lower, n=1, cutoff=nearness)
     return by_lower[nearest[0]] if nearest else ""

@@ -46,9 +46,9 @@ def test_build() -> None:
 
 def test_bad_values_are_refused() -> None:
     bad = Listener(":1", trusted_proxies=("10.0.0.1/8",))
-    with pytest.raises(ValueError, match=r"listener :1: 10\.0\.0\.1/8 has host bits set"):
+    with pytest.raises(ValueError, match=r'listener :1: "10\.0\.0\.1/8" has host bits set'):
         Table.build([(bad, [])])
-    with pytest.raises(ValueError, match="firewall rule ip 'x'"):
+    with pytest.raises(ValueError, match='firewall rule ip: "x"'):
         Table.build([], [FirewallRule(RuleKind.IP, "x")])
 
 

@@ -6,8 +6,9 @@ from pathlib import PurePath
 from typing import Any
 
 from google.protobuf.message import Message
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from mcproxy import diagnosis
 from mcproxy.admin.errors import InvalidField
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import (
@@ -32,6 +33,7 @@ from mcproxy.settings import Field, Kind, proto_name
 from mcproxy.store import records
 from mcproxy.store.history import Revision
 from mcproxy.wire import address, name
+from mcproxy.words import quoted
 
 MAX_TTL = 10 * 365 * 86400.0  # seconds: a rule for longer than ten years is one for good
 
@@ -54,10 +56,10 @@ _WORDS_OUT = {words: _numbers(words) for words in _WORDS}
 _WORDS_IN = {words: {number: word for word, number in _WORDS_OUT[words].items()} for words in _WORDS}
 
 
-def _invalid(field: str, error: ValidationError) -> InvalidField:
+def _invalid(field: str, section: type[BaseModel], error: ValidationError) -> InvalidField:
     first = error.errors(include_url=False)[0]
-    path = ".".join([field, *map(str, first["loc"])])
-    return InvalidField(path, first.get("ctx", {}).get("error") or first["msg"])
+    _, message = next(diagnosis.problems(error, section))
+    return InvalidField(".".join([field, *map(str, first["loc"])]), message)
 
 
 def listener(message: pb.Listener) -> Listener:
@@ -66,7 +68,7 @@ def listener(message: pb.Listener) -> Listener:
     try:
         value: Listener = ListenerSection.model_validate(fields).listener()
     except ValidationError as error:
-        raise _invalid("listener", error) from None
+        raise _invalid("listener", ListenerSection, error) from None
     return value
 
 
@@ -76,7 +78,7 @@ def route(message: pb.Route) -> Route:
     try:
         value: Route = RouteSection.model_validate(fields).route()
     except ValidationError as error:
-        raise _invalid("route", error) from None
+        raise _invalid("route", RouteSection, error) from None
     return value
 
 
@@ -94,7 +96,7 @@ def _in(path: str, value: Any, field: Field) -> Any:
                 raise InvalidField(path, "is not a value that this server knows")
             return _WORDS_IN[field.type][value]
         case Kind.FILE if not PurePath(value).is_absolute():
-            raise InvalidField(path, f"{value!r} must be an absolute path on the server's machine")
+            raise InvalidField(path, f"{quoted(value)} must be an absolute path on the server's machine")
         case Kind.NETWORKS:
             return tuple(value)
     return value

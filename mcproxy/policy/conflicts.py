@@ -10,6 +10,8 @@ from typing import Any
 from mcproxy.wire import address
 from mcproxy.wire.name import normalise
 
+_REMEDY = "remove one of the two"
+
 
 def find(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The key of each conflict, and what it is."""
@@ -18,16 +20,16 @@ def find(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if addr := _parsed(address.parse_listen, listener.get("addr")):
             others = by_port.setdefault(address.split_host_port(addr)[1], {})
             if addr in others:
-                yield f"listeners[{i}].addr", f"{addr} is also listeners[{others[addr]}]"
+                yield f"listeners[{i}].addr", f"{addr} is also listeners[{others[addr]}]; {_REMEDY}"
             elif other := clash(addr, others):
-                message = f"{addr} and {other} (listeners[{others[other]}]) can't both be listened on"
-                yield f"listeners[{i}].addr", message
+                both = f"{addr} and {other} (listeners[{others[other]}])"
+                yield f"listeners[{i}].addr", f"{both} can't both be listened on; {_REMEDY}"
             others.setdefault(addr, i)
         names: dict[str, int] = {}
         for j, route in _tables(listener, "routes"):
             hostname = _parsed(normalise, route.get("hostname"))
             if hostname and (first := names.setdefault(hostname, j)) != j:
-                yield (f"listeners[{i}].routes[{j}].hostname", f"{hostname} is also routes[{first}]")
+                yield f"listeners[{i}].routes[{j}].hostname", f"{hostname} is also routes[{first}]; {_REMEDY}"
 
 
 def _tables(document: dict[str, Any], key: str) -> Iterator[tuple[int, dict[str, Any]]]:

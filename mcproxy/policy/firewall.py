@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from mcproxy.model import FirewallRule, Reason, RuleKind
 from mcproxy.policy.networks import Networks, canonical_ip, canonical_network, pack, unpack
+from mcproxy.words import quoted
 
 K = TypeVar("K")
 CountryOf = Callable[[bytes], str | None]  # a packed address to an ISO 3166-1 alpha-2 code, where it is known
@@ -40,9 +41,11 @@ def canonical_country(text: str) -> str:
     """The ISO 3166-1 alpha-2 code in capitals. Raises ValueError where the text doesn't have that form."""
     code = text.upper()
     if not (len(text) == 2 and text.isascii() and text.isalpha()):
-        raise ValueError(f'{text!r} is not a country code; give the two letters of ISO 3166-1, such as "DE"')
+        raise ValueError(f'{quoted(text)} is not a country code; write the two letters of ISO 3166-1, such as "DE"')
     if code in _MISTAKEN_COUNTRIES:
-        raise ValueError(f"{text!r} is not assigned in ISO 3166-1; did you mean {_MISTAKEN_COUNTRIES[code]!r}?")
+        raise ValueError(
+            f"{quoted(text)} is not assigned in ISO 3166-1; did you mean {quoted(_MISTAKEN_COUNTRIES[code])}?"
+        )
     return code
 
 
@@ -60,7 +63,7 @@ def _checked(given: FirewallRule) -> FirewallRule:
     try:
         value = _CANONICAL[given.kind](given.value)
     except ValueError as error:
-        raise ValueError(f"firewall rule {given.kind} {given.value!r}: {error}") from None
+        raise ValueError(f"firewall rule {given.kind}: {error}") from None
     return given if value == given.value else replace(given, value=value)
 
 

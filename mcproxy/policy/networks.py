@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
+from mcproxy.words import quoted
+
 _V4_BYTES = 4
 _V6_BYTES = 16
 _MAPPED = bytes(10) + b"\xff\xff"  # what an IPv4-mapped address begins with
@@ -53,9 +55,20 @@ def _parse(text: str) -> bytes:
             return inet_pton(AF_INET6, text.partition("%")[0])
         return inet_pton(AF_INET, text)
     except (OSError, ValueError):
-        raise ValueError(
-            f'{text!r} is not an IP address; write it as "192.0.2.1" or "2001:db8::1", in full and without a port'
-        ) from None
+        raise ValueError(f"{quoted(text)} is not an IP address; {_address_remedy(text)}") from None
+
+
+def _address_remedy(text: str) -> str:
+    """What to write in place of a text that is not an address alone."""
+    if "/" in text:
+        return "it is a network: write one address of it, or use a rule of the kind cidr"
+    bare = text.strip()
+    for candidate in (bare, bare.strip("[]"), bare.rpartition(":")[0].strip("[]")):  # blanks, brackets, a port
+        try:
+            return f"write {quoted(unpack(inet_pton(AF_INET6 if ':' in candidate else AF_INET, candidate)))}"
+        except (OSError, ValueError):
+            continue
+    return 'write it as "192.0.2.1" or "2001:db8::1", in full and without a port'
 
 
 # A network as a key: its first address, its prefix length as one byte, its last address. Sorted, outer ones come before
@@ -64,7 +77,10 @@ def _parse(text: str) -> bytes:
 
 def _key(text: str) -> bytes:
     address, slash, length = text.partition("/")
-    first = _parse(address)
+    try:
+        first = _parse(address)
+    except ValueError:
+        raise ValueError(f'{quoted(text)} is not a network; write it as "192.0.2.0/24" or "2001:db8::/32"') from None
     prefix = _prefix(text, length, len(first) * 8) if slash else len(first) * 8
     if prefix >= _MAPPED_BITS and first.startswith(_MAPPED):
         first, prefix = first[12:], prefix - _MAPPED_BITS
@@ -73,14 +89,27 @@ def _key(text: str) -> bytes:
     number = int.from_bytes(first, "big")
     if number & host:
         meant = unpack((number & ~host).to_bytes(size, "big"))
-        raise ValueError(f"{text} has host bits set; did you mean {meant}/{prefix}?")
+        raise ValueError(f"{quoted(text)} has host bits set; did you mean {quoted(f'{meant}/{prefix}')}?")
     return b"%b%c%b" % (first, prefix, (number | host).to_bytes(size, "big"))
 
 
 def _prefix(text: str, length: str, bits: int) -> int:
-    if not (length.isascii() and length.isdigit() and len(length) <= len(str(bits)) and int(length) <= bits):
-        raise ValueError(f"{text!r} is not a network; its prefix length must be a number from 0 to {bits}")
-    return int(length)
+    if length.isascii() and length.isdigit() and len(length) <= len(str(bits)) and int(length) <= bits:
+        return int(length)
+    if bits == _V4_BYTES * 8 and (prefix := _mask_length(length)) is not None:
+        meant = f"{text.partition('/')[0]}/{prefix}"
+        raise ValueError(f"{quoted(text)} has a mask; did you mean {quoted(meant)}?")
+    raise ValueError(f"{quoted(text)} is not a network; its prefix length must be a number from 0 to {bits}")
+
+
+def _mask_length(text: str) -> int | None:
+    """The prefix length of a mask such as "255.255.255.0"; None where the text is none."""
+    try:
+        mask = int.from_bytes(inet_pton(AF_INET, text), "big")
+    except (OSError, ValueError):
+        return None
+    length = mask.bit_count()
+    return length if mask == (1 << 32) - (1 << 32 - length) else None
 
 
 def _size(key: bytes) -> int:

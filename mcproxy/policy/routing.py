@@ -13,5 +13,5 @@ def find(routes: Mapping[str, Route], server_name: str) -> Route:
     """The route of a normalised name. Raises Refused(ROUTE_UNKNOWN)."""
     route = routes.get(server_name)
     if route is None:
-        raise Refused(Reason.ROUTE_UNKNOWN, f"no route for {server_name!r} on this listener")
+        raise Refused(Reason.ROUTE_UNKNOWN, f"no route for {server_name} on this listener")
     return route

@@ -333,7 +333,7 @@ def _server_name(message: bytes, at: int, end: int) -> str:
     except UnicodeDecodeError as error:
         raise HelloRefused(Reason.SNI_INVALID, f"byte {message[start + error.start]:#04x} in the name") from None
     except InvalidName as error:
-        raise HelloRefused(error.reason, str(error)) from None
+        raise HelloRefused(error.reason, error.fault) from None
 
 
 def _protocols(message: bytes, at: int, end: int) -> tuple[bytes, ...]:

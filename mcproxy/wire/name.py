@@ -14,10 +14,10 @@ import re
 import idna
 
 from mcproxy.model import Reason
+from mcproxy.words import quoted
 
 MAX_NAME_BYTES = 253  # RFC 1035, 2.3.4: 255 octets on the wire, of which two are a first length and the root
 MAX_LABEL_BYTES = 63  # RFC 1035, 2.3.4
-MAX_SHOWN = 80  # characters of a bad name in a message: enough to recognise it, too few to flood a log
 
 # `re` is quick with a literal dot straight after the repetition, so the look-behind for a hyphen comes after the dot.
 # No possessive quantifiers, which would spare the backtracking: Python 3.11.0 to 3.11.4 match them wrongly (gh-106052).
@@ -27,11 +27,15 @@ _foreign_character = re.compile(r"[^a-z0-9_.-]").search
 
 
 class InvalidName(ValueError):
-    """Not a host name. `reason` is SNI_IP_LITERAL or SNI_INVALID; the message, plain ASCII, says what is wrong."""
+    """Not a host name. `reason` is SNI_IP_LITERAL or SNI_INVALID; `fault`, plain ASCII, says what is wrong.
 
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
+    The message adds what to write, for who wrote the name: a client's name has no such reader.
+    """
+
+    def __init__(self, reason: Reason, fault: str, remedy: str = "") -> None:
+        super().__init__(f"{fault}; {remedy}" if remedy else fault)
         self.reason = reason
+        self.fault = fault
 
 
 def normalise(name: str) -> str:
@@ -63,13 +67,13 @@ def _defect(name: str, plain: str) -> InvalidName:
     if ":" in plain or "[" in plain or labels[-1].isdigit():
         # RFC 6066, 3: literal addresses are not permitted. No top-level domain is all digits, and what ends in a
         # number is an address to some reader or other (RFC 3696, 2; WHATWG URL, 'ends in a number').
-        return InvalidName(Reason.SNI_IP_LITERAL, f"{_shown(name)} is an IP address or has a port, not a host name")
+        return InvalidName(Reason.SNI_IP_LITERAL, f"{_shown(name)} {_not_a_name_alone(plain)}", _remedy(plain))
     if not plain:
         what = "is empty"
     elif "*" in plain:
-        what = "contains '*'; there are no wildcards, a route is for one name"
+        what = 'contains "*"'
     elif foreign := _foreign_character(plain):
-        what = f"contains {foreign.group()!a}"
+        what = f"contains {_shown(foreign.group())}"
     elif len(plain) > MAX_NAME_BYTES:
         what = f"is {len(plain)} octets long, more than {MAX_NAME_BYTES}"
     elif not all(labels):
@@ -78,9 +82,29 @@ def _defect(name: str, plain: str) -> InvalidName:
         what = f"has a label of {len(longest)} octets, more than {MAX_LABEL_BYTES}"
     else:
         what = "has a label that begins or ends with a hyphen"
-    return InvalidName(Reason.SNI_INVALID, f"{_shown(name)} {what}")
+    return InvalidName(Reason.SNI_INVALID, f"{_shown(name)} {what}", _remedy(plain))
+
+
+def _not_a_name_alone(plain: str) -> str:
+    if "://" in plain:
+        return "is a URL"
+    host, _, port = plain.rpartition(":")
+    if port.isdigit() and _is_host_name(host):
+        return "has a port"
+    if ":" in plain or "[" in plain or not plain.strip("0123456789."):
+        return "is an IP address, not a host name"
+    return "ends in a number, as only IP addresses do"
+
+
+def _remedy(plain: str) -> str:
+    """What to write instead: the host name that is in there, where there is one."""
+    if "*" in plain:
+        return "there are no wildcards, so add a route for each name"
+    rest = plain[: 2 * MAX_NAME_BYTES].strip().rpartition("://")[2].rpartition("@")[2]
+    host = re.split(r"[/?#:]", rest, maxsplit=1)[0].strip("-. ")
+    return f"write {_shown(host)}" if _is_host_name(host) else 'write a host name, such as "www.example.org"'
 
 
 def _shown(name: str) -> str:
-    """`name` for a message: escaped, so that it can't forge a line, and cut."""
-    return ascii(name[:MAX_SHOWN]) + ("..." if len(name) > MAX_SHOWN else "")
+    """`name` for a message, in ASCII."""
+    return quoted(name).encode("ascii", "backslashreplace").decode("ascii")

@@ -90,8 +90,8 @@ def test_a_certificate_that_clients_will_not_accept_does_not_pass() -> None:
         ({"sni": ""}, Reason.SNI_MISSING, "name: the client sends no server name"),
         ({"sni": "192.0.2.1"}, Reason.SNI_IP_LITERAL, "name: "),
         ({"sni": "a b"}, Reason.SNI_INVALID, "name: "),
-        ({"sni": "no.example.org"}, Reason.ROUTE_UNKNOWN, "route: no route for 'no.example.org' on this listener"),
-        ({"listener": ":8443"}, Reason.ROUTE_UNKNOWN, "route: no route for 'git.example.org' on this listener"),
+        ({"sni": "no.example.org"}, Reason.ROUTE_UNKNOWN, "route: no route for no.example.org on this listener"),
+        ({"listener": ":8443"}, Reason.ROUTE_UNKNOWN, "route: no route for git.example.org on this listener"),
     ],
 )
 def test_the_step_that_refuses_is_the_last(arguments: dict[str, object], reason: Reason, last: str) -> None:

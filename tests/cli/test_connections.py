@@ -68,7 +68,7 @@ def test_lists_are_filtered(tmp_path: Path) -> None:
         assert ids() == [7, 8]
         assert ids("--route", "git.example.org") == [7]
         assert ids("--route", "x.example.org", "--client", "192.0.3.0/24", "--listener", ":443") == [8]
-        assert "--client: '192.0.2' is not an IP" in user.fails(2, "connections", "list", "--client", "192.0.2")
+        assert '--client: "192.0.2" is not a network' in user.fails(2, "connections", "list", "--client", "192.0.2")
         assert "there is no listener :1;" in user.fails(1, "connections", "list", "--listener", ":1")
 
 

@@ -95,7 +95,7 @@ def test_the_record_of_a_connection_that_was_refused(bench: MakeBench) -> None:
     with running.client(client_hello("b.test")) as client:
         assert is_reset(client)
     ended = running.last()
-    assert (ended.reason, ended.detail) == (Reason.ROUTE_UNKNOWN, "no route for 'b.test' on this listener")
+    assert (ended.reason, ended.detail) == (Reason.ROUTE_UNKNOWN, "no route for b.test on this listener")
     assert (ended.sni, ended.route, ended.mode, ended.backend) == ("b.test", "", "", None)
     assert (ended.bytes_up, ended.bytes_down, ended.end, ended.verdict) == (0, 0, End.REFUSED, "refused")
     assert ended.versions == (0x0304, 0x0303)

@@ -16,7 +16,9 @@ def listeners(*addresses: object) -> dict[str, object]:
     ],
 )  # fmt: skip
 def test_two_listeners_can_not_have_one_port_of_one_address(first: str, second: str, clash: bool) -> None:
-    told = [("listeners[1].addr", f"{second} and {first} (listeners[0]) can't both be listened on")]
+    told = [
+        ("listeners[1].addr", f"{second} and {first} (listeners[0]) can't both be listened on; remove one of the two")
+    ]
     assert list(find(listeners(first, second))) == (told if clash else [])
 
 
@@ -24,14 +26,14 @@ def test_two_listeners_can_not_have_one_port_of_one_address(first: str, second: 
 def test_an_address_written_in_two_ways_is_one(first: str, second: str) -> None:
     ((key, message),) = find(listeners(first, second))
     assert key == "listeners[1].addr"
-    assert message.endswith(" is also listeners[0]")
+    assert message.endswith(" is also listeners[0]; remove one of the two")
 
 
 def test_a_name_written_in_two_ways_is_one() -> None:
     routes = [{"hostname": "b\u00fccher.test"}, {"hostname": "b.test"}, {"hostname": "XN--BCHER-KVA.test."}]
     other = {"addr": ":444", "routes": [{"hostname": "b.test"}]}
     assert list(find({"listeners": [{"addr": ":443", "routes": routes}, other]})) == [
-        ("listeners[0].routes[2].hostname", "xn--bcher-kva.test is also routes[0]")
+        ("listeners[0].routes[2].hostname", "xn--bcher-kva.test is also routes[0]; remove one of the two")
     ]
 
 

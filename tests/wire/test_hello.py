@@ -255,7 +255,7 @@ def test_a_refused_name_leaves_the_rest_for_the_log(names: list[bytes], reason: 
         ("three bytes of an extension", "the extensions don't fill their block"),
         ("an extension too long", "extension 23 exceeds its block"),
         ("UTF-8", "byte 0xc3 in the name"),
-        ("a NUL", r"'a.test\x00.evil.example' contains '\x00'"),
+        ("a NUL", r'"a.test\x00.evil.example" contains "\x00"'),
     ],
 )
 def test_the_detail_says_what_is_wrong(name: str, detail: str) -> None:

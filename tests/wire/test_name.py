@@ -1,6 +1,7 @@
 """One form for every spelling of a name, and a reason for everything that is no name."""
 
 import itertools
+import re
 import string
 
 import pytest
@@ -59,11 +60,11 @@ def test_every_spelling_has_one_form(name: str, normal: str) -> None:
         ("a.example-", "has a label that begins or ends with a hyphen"),
         (LONGEST_NAME[:-1] + "-", "has a label that begins or ends with a hyphen"),
         ("-" * 63, "has a label that begins or ends with a hyphen"),
-        ("a b.example", "contains ' '"),
-        ("a.example\n", r"contains '\n'"),
-        ("a\0.example", r"contains '\x00'"),
-        ("*.example", "contains '*'; there are no wildcards, a route is for one name"),
-        ("a/b", "contains '/'"),
+        ("a b.example", 'contains " "; write a host name'),
+        ("a.example\n", r'contains "\n"; write "a.example"'),
+        ("a\0.example", r'contains "\x00"'),
+        ("*.example", 'contains "*"; there are no wildcards, so add a route for each name'),
+        ("a/b", 'contains "/"; write "a"'),
         ("a\u2028b.example", "is not an internationalised name"),
         ("a\u202eb.example", "is not an internationalised name"),
         ("\ud800.example", "is not an internationalised name"),
@@ -90,7 +91,10 @@ def test_what_is_no_name_is_told_so(name: str, complaint: str) -> None:
     ],
 )  # fmt: skip
 def test_an_address_or_a_port_is_no_name(name: str) -> None:
-    with pytest.raises(InvalidName, match="is an IP address or has a port") as caught:
+    with pytest.raises(
+        InvalidName,
+        match=r"is an IP address, not a host name; write|has a port; write|ends in a number, as only IP addr",
+    ) as caught:
         normalise(name)
     assert caught.value.reason is Reason.SNI_IP_LITERAL
 
@@ -98,10 +102,30 @@ def test_an_address_or_a_port_is_no_name(name: str) -> None:
 def test_a_long_name_is_cut_in_the_message() -> None:
     with pytest.raises(InvalidName) as caught:
         normalise("a" * 60000)
-    assert str(caught.value) == "'" + "a" * 80 + "'... is 60000 octets long, more than 253"
+    assert caught.value.fault == '"' + "a" * 80 + '"... is 60000 octets long, more than 253'
     with pytest.raises(InvalidName) as caught:
         normalise("a" * 80)
-    assert str(caught.value) == "'" + "a" * 80 + "' has a label of 80 octets, more than 63"
+    assert caught.value.fault == '"' + "a" * 80 + '" has a label of 80 octets, more than 63'
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("https://git.example.org/path", '"https://git.example.org/path" is a URL; write "git.example.org"'),
+        ("http://me@Git.example.org:80", 'is a URL; write "git.example.org"'),
+        ("git.example.org:443", '"git.example.org:443" has a port; write "git.example.org"'),
+        (" git.example.org", 'contains " "; write "git.example.org"'),
+        ("git.example.org/x", 'contains "/"; write "git.example.org"'),
+        (".example.org", 'has an empty label; write "example.org"'),
+        ("me@example.org", 'contains "@"; write "example.org"'),
+        ("", '"" is empty; write a host name, such as "www.example.org"'),
+        ("192.0.2.1", "is an IP address, not a host name; write a host name, such as"),
+    ],
+)
+def test_who_wrote_it_is_told_what_to_write(name: str, told: str) -> None:
+    with pytest.raises(InvalidName, match=re.escape(told)) as caught:
+        normalise(name)
+    assert "write" not in caught.value.fault, "which is what the log says of a client"
 
 
 @given(st.text(max_size=300))
