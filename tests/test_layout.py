@@ -17,7 +17,7 @@ GENERATED = PACKAGE / "admin" / "pb"
 RANKS = {
     "model": 0, "settings": 0, "words": 0,
     "wire": 1, "policy": 1, "table": 1, "change": 1, "stats": 1, "lines": 1, "log": 1,
-    "document": 1,
+    "document": 1, "diagnosis": 1,
     "geoip": 2, "certificates": 2, "notify": 2, "journal": 2, "net": 2, "l7": 2, "admin": 2, "store": 2, "config": 2,
     "check": 3, "reload": 3, "desk": 3, "control": 3, "app": 3,
     "cli": 4, "__main__": 5,
