@@ -39,7 +39,7 @@ class Proxy:
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
         self._thread.start()
-        self._ready.wait(DEADLINE)
+        assert self._ready.wait(DEADLINE), "the proxy does not start"
         if self._failure:
             raise self._failure
 

@@ -17,7 +17,7 @@ from tests.peers import DEADLINE, free_port, until
 from tests.policy.databases import located, write_database
 from tests.program import ROOT
 
-TIMEOUT = 300.0  # seconds for one command; install.sh needs the package index
+TIMEOUT = 900.0  # seconds for one command; install.sh needs the package index
 
 # systemctl and journalctl for one service: a process, its number and its output in files.
 SYSTEMCTL = """\

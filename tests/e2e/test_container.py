@@ -26,7 +26,7 @@ from tests.program import ROOT, Program
 
 DOCKER = ROOT / "deploy" / "docker"
 pytestmark = pytest.mark.xdist_group("container")  # the image is made once, for all of them
-TIMEOUT = 300.0  # seconds; what is built comes from the package index
+TIMEOUT = 900.0  # seconds; what is built comes from the package index
 
 
 def instructions() -> Iterator[tuple[str, str]]:

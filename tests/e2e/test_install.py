@@ -17,7 +17,7 @@ from tests.program import ROOT, Program
 
 INSTALL = ROOT / "deploy" / "scripts" / "install.sh"
 pytestmark = pytest.mark.xdist_group("install")  # it is installed once, for all of them
-TIMEOUT = 300.0  # seconds; what it takes from the package index comes over a network
+TIMEOUT = 900.0  # seconds; what it takes from the package index comes over a network
 
 
 def install(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 ROUNDS = 200
-TIMEOUT = 120.0  # seconds; it takes some 20
+TIMEOUT = 600.0  # seconds; it takes some 20, on a loaded machine many times that
 
 
 def test_what_was_acknowledged_is_there_and_nothing_is_there_by_half(tmp_path: Path) -> None:

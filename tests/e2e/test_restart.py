@@ -41,6 +41,10 @@ class Server:
     def json(self, *arguments: str) -> Any:
         return json.loads(self.ok(*arguments, "--json"))
 
+    def history(self) -> Any:
+        """The newest row of the audit."""
+        return self.json("routes", "history", "--everything", "--limit", "1")[0]
+
     def rules(self) -> set[str]:
         return {each["value"] for each in self.json("firewall", "list")}
 
@@ -68,9 +72,9 @@ def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
     assert (tmp_path / "admin.sock").exists(), "it was killed"
     with server.running():
         assert [each["hostname"] for each in server.json("routes", "list")] == ["a.example.org"]
-        until(lambda: server.rules() == {"203.0.113.2"}, "the first rule to end")
-        ended = server.json("routes", "history", "--everything", "--limit", "1")[0]
-        assert (ended["who"], ended["action"]) == ("expiry", "rule.expire")
+        until(lambda: server.history()["who"] == "expiry", "the first rule to end")
+        ended = server.history()
+        assert (ended["action"], server.rules()) == ("rule.expire", {"203.0.113.2"})
         assert ended["at"] >= ended["old_json"]["expires_at"]
         assert server.json("status")["generation"] == ended["generation"] == 5
         server.ok("rollback", "2")

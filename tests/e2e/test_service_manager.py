@@ -45,7 +45,7 @@ def test_it_says_what_it_is_doing(tmp_path: Path, backend: MakeBackend) -> None:
             with connect(port) as client:  # ready means that it listens
                 client.sendall(TINY)
                 assert client.recv(1000) == TINY
-                assert manager.hear("STATUS=") == "STATUS=serving: 1 connection open, generation 1"
+                manager.hear("STATUS=serving: 1 connection open, generation 1")
                 for _ in range(3):
                     manager.hear("WATCHDOG=1")
                 program.signal(signal.SIGHUP)
