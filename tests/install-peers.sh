@@ -17,5 +17,7 @@ need h2load nghttp2-client
 need setpriv util-linux
 need systemd-analyze systemd
 need promtool prometheus
+need zsh zsh
+need fish fish
 # shellcheck disable=SC2086 # a list of packages
 [ -z "$missing" ] || "$(dirname "$0")/../deploy/dev/apt-install.sh" $missing

@@ -147,7 +147,9 @@ class Client:
 
 
 @contextmanager
-def connected(given: Path | None, failed: Callable[[str, int], NoReturn] = fail) -> Iterator[Client]:
+def connected(
+    given: Path | None, failed: Callable[[str, int], NoReturn] = fail, timeout: float = TIMEOUT
+) -> Iterator[Client]:
     """The server that the options, the environment or the configuration file name (target.py)."""
     target = find_target(given)
     address = _here(target.addr.value)
@@ -161,7 +163,8 @@ def connected(given: Path | None, failed: Callable[[str, int], NoReturn] = fail)
     else:
         channel = grpc.secure_channel(address, _credentials(target), options=options)
     with channel:
-        yield Client(pb_grpc.ProxyAdminServiceStub(channel), target, failed=failed)  # type: ignore[no-untyped-call]
+        stub = pb_grpc.ProxyAdminServiceStub(channel)  # type: ignore[no-untyped-call]
+        yield Client(stub, target, timeout, failed)
 
 
 def _typed(request: Message) -> Places:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.cli import output
+from mcproxy.cli import candidates, output
 from mcproxy.cli.client import connected
 from mcproxy.cli.columns import Column
 from mcproxy.cli.options import FAILED, json_option
@@ -44,9 +44,17 @@ def _filtered(command: Callable[..., None]) -> Callable[..., None]:
         command(wanted=pb.ConnectionFilter(listener=listener, route=route, client=client), **rest)
 
     for option in (
-        click.option("--listener", default="", metavar="ADDR", help="Only this listener's."),
+        click.option(
+            "--listener", default="", metavar="ADDR", help="Only this listener's.", shell_complete=candidates.listeners
+        ),
         click.option("--client", default="", metavar="IP|CIDR", help="Only from this address or network."),
-        click.option("--route", default="", metavar="HOST", help="Only of this route, or that asked for this name."),
+        click.option(
+            "--route",
+            default="",
+            metavar="HOST",
+            help="Only of this route, or that asked for this name.",
+            shell_complete=candidates.hosts,
+        ),
     ):
         with_filter = option(with_filter)
     return with_filter
@@ -83,7 +91,14 @@ def list_(given: Path | None, as_json: bool, wanted: pb.ConnectionFilter) -> Non
 
 @connections.command()
 @target_options
-@click.argument("ids", type=click.IntRange(0, 2**64 - 1), nargs=-1, required=True, metavar="ID...")
+@click.argument(
+    "ids",
+    type=click.IntRange(0, 2**64 - 1),
+    nargs=-1,
+    required=True,
+    metavar="ID...",
+    shell_complete=candidates.connections,
+)
 def close(given: Path | None, ids: tuple[int, ...]) -> None:
     """Close the connections ID with a RST. Exit status 1 if one of them was not there."""
     missing: set[int] = set()

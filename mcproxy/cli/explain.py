@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.cli import output
+from mcproxy.cli import candidates, output
 from mcproxy.cli.client import connected
 from mcproxy.cli.options import FAILED, json_option
 from mcproxy.cli.target import target_options
@@ -15,8 +15,20 @@ from mcproxy.cli.target import target_options
 @click.command()
 @target_options
 @json_option
-@click.option("--listener", default="", metavar="ADDR", help="May be left out where there is only one.")
-@click.option("--sni", required=True, metavar="NAME", help="The server name that the client asks for.")
+@click.option(
+    "--listener",
+    default="",
+    metavar="ADDR",
+    help="May be left out where there is only one.",
+    shell_complete=candidates.listeners,
+)
+@click.option(
+    "--sni",
+    required=True,
+    metavar="NAME",
+    help="The server name that the client asks for.",
+    shell_complete=candidates.hosts,
+)
 @click.option("--from", "ip", required=True, metavar="IP", help="The client's address.")
 def explain(given: Path | None, as_json: bool, listener: str, sni: str, ip: str) -> None:
     """Show the decision that a connection would meet, step by step. Nothing is dialled or counted.

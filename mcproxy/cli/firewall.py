@@ -1,17 +1,22 @@
 """`mcproxy firewall`: who may not connect."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.cli import output
+from mcproxy.cli import candidates, output
 from mcproxy.cli.client import connected
 from mcproxy.cli.options import json_option
 from mcproxy.cli.target import target_options
 from mcproxy.model import counted
 from mcproxy.wire.address import is_ip
 from mcproxy.wire.duration import parse_duration
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 KINDS = {"ip": pb.RULE_KIND_IP, "cidr": pb.RULE_KIND_CIDR, "country": pb.RULE_KIND_COUNTRY}
 
@@ -41,13 +46,19 @@ def _kind(value: str) -> str:
     )
 
 
-def _kinds(_context: click.Context, _param: click.Parameter, begun: str) -> list[str]:
-    return [kind for kind in KINDS if kind.startswith(begun)]
+def _kinds(_context: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
+    return [CompletionItem(kind) for kind in KINDS if kind.startswith(begun)]
 
 
-rule_argument = click.argument(
-    "rule", nargs=-1, required=True, metavar=f"[{'|'.join(KINDS)}] VALUE", callback=_rule, shell_complete=_kinds
-)
+def _rules(context: click.Context, param: click.Parameter, begun: str) -> list[CompletionItem]:
+    return [*_kinds(context, param, begun), *candidates.rules(context, param, begun)]
+
+
+def rule_argument(complete: candidates.Complete) -> Callable[[F], F]:
+    """The rule that a command is about; `complete` says which there could be."""
+    return click.argument(
+        "rule", nargs=-1, required=True, metavar=f"[{'|'.join(KINDS)}] VALUE", callback=_rule, shell_complete=complete
+    )
 
 
 def _duration(_context: click.Context, _param: click.Parameter, value: str | None) -> float | None:
@@ -89,7 +100,7 @@ def list_(given: Path | None, as_json: bool) -> None:
 @json_option
 @click.option("--ttl", callback=_duration, metavar="DURATION", help='How long, such as "1h". Default: for good.')
 @click.option("--kill", is_flag=True, help="Cut the live connections that the rule matches.")
-@rule_argument
+@rule_argument(_kinds)
 def add(given: Path | None, as_json: bool, ttl: float | None, kill: bool, rule: tuple[str, str]) -> None:
     """Refuse connections from VALUE: an address, a network, or a country's two letters."""
     kind, value = rule
@@ -104,7 +115,7 @@ def add(given: Path | None, as_json: bool, ttl: float | None, kill: bool, rule: 
 @firewall.command()
 @target_options
 @json_option
-@rule_argument
+@rule_argument(_rules)
 def remove(given: Path | None, as_json: bool, rule: tuple[str, str]) -> None:
     """Remove the rule for VALUE."""
     kind, value = rule

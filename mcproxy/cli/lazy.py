@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mcproxy.cli.options import fail
+from mcproxy.cli.options import COMPLETION, fail
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a broken pipe is click's own business
 
@@ -35,6 +35,14 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program, or answer a shell that completes a line of it."""
+        if COMPLETION in os.environ:
+            from mcproxy.cli.completion import register  # noqa: PLC0415 - no other call needs it
+
+            register()
+        return super().main(*args, **{"complete_var": COMPLETION, **kwargs})
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an output that can't be written is one sentence and a failure."""
         try:
@@ -51,6 +59,7 @@ class LazyGroup(click.Group):
 # The clients of the admin API, and what opens the database file.
 COMMANDS = {
     "apply": "mcproxy.cli.apply:apply",
+    "completion": "mcproxy.cli.completion:completion",
     "connections": "mcproxy.cli.connections:connections",
     "diff": "mcproxy.cli.database:diff",
     "explain": "mcproxy.cli.explain:explain",

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.cli import output, settings
+from mcproxy.cli import candidates, output, settings
 from mcproxy.cli.client import connected
 from mcproxy.cli.options import json_option
 from mcproxy.cli.target import target_options
@@ -52,7 +52,7 @@ def add(given: Path | None, as_json: bool, addr: str, **options: Any) -> None:
 @listeners.command()
 @target_options
 @json_option
-@click.argument("addr")
+@click.argument("addr", shell_complete=candidates.listeners)
 def remove(given: Path | None, as_json: bool, addr: str) -> None:
     """Stop listening on ADDR and remove its routes. Live connections go on."""
     with connected(given) as client:

@@ -16,6 +16,7 @@ from mcproxy.config import Config, ConfigError
 
 FAILED, INVALID, UNREACHABLE = 1, 2, 3
 ENVIRONMENT = "MCPROXY_CONFIG"
+COMPLETION = "_MCPROXY_COMPLETE"  # of the environment too: set by a shell that completes a line of ours
 PLACES = ("./mcproxy.toml", "/srv/mcproxy/mcproxy.toml", "/etc/mcproxy/mcproxy.toml")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.cli import output, settings
+from mcproxy.cli import candidates, output, settings
 from mcproxy.cli.client import EXISTS, MISSING, connected
 from mcproxy.cli.options import json_option
 from mcproxy.cli.target import target_options
@@ -16,7 +16,11 @@ from mcproxy.model import ROUTE_FIELDS, counted
 _COLUMNS = ("hostname", "backend", "mode")  # of a list, for themselves; the others share one
 
 listener_option = click.option(
-    "--listener", default="", metavar="ADDR", help="The listener; may be left out where there is only one."
+    "--listener",
+    default="",
+    metavar="ADDR",
+    help="The listener; may be left out where there is only one.",
+    shell_complete=candidates.listeners,
 )
 
 
@@ -28,7 +32,9 @@ def routes() -> None:
 @routes.command("list")
 @target_options
 @json_option
-@click.option("--listener", default="", metavar="ADDR", help="Only this listener's.")
+@click.option(
+    "--listener", default="", metavar="ADDR", help="Only this listener's.", shell_complete=candidates.listeners
+)
 def list_(given: Path | None, as_json: bool, listener: str) -> None:
     """List the routes."""
     with connected(given) as client:
@@ -61,7 +67,7 @@ def _others(route: pb.Route) -> str:
 @listener_option
 @settings.options(ROUTE_FIELDS)
 @click.option("--replace", is_flag=True, help="Replace the route of this name, in one step.")
-@click.argument("host")
+@click.argument("host", shell_complete=candidates.hosts)
 @click.argument("backend")
 def add(
     given: Path | None, as_json: bool, listener: str, replace: bool, host: str, backend: str, **options: Any
@@ -82,7 +88,7 @@ def add(
 @target_options
 @json_option
 @listener_option
-@click.argument("host")
+@click.argument("host", shell_complete=candidates.hosts)
 def remove(given: Path | None, as_json: bool, listener: str, host: str) -> None:
     """Remove the route of HOST. Live connections go on."""
     with connected(given) as client:
@@ -95,7 +101,7 @@ def remove(given: Path | None, as_json: bool, listener: str, host: str) -> None:
 @json_option
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, newest first.")
 @click.option("--everything", is_flag=True, help="Also listeners and firewall rules.")
-@click.argument("host", required=False)
+@click.argument("host", required=False, shell_complete=candidates.hosts)
 def history(given: Path | None, as_json: bool, limit: int, everything: bool, host: str | None) -> None:
     """Show who changed what: of HOST, or of all routes."""
     request = pb.ListRevisionsRequest(what="" if everything else "route", name=host or "", page_size=min(limit, 1000))
@@ -125,7 +131,7 @@ def _difference(revision: pb.Revision) -> str:
 @click.command()
 @target_options
 @json_option
-@click.argument("generation", type=click.IntRange(0))
+@click.argument("generation", type=click.IntRange(0), shell_complete=candidates.generations)
 def rollback(given: Path | None, as_json: bool, generation: int) -> None:
     """Make listeners, routes and rules as they were at GENERATION. `routes history` shows generations."""
     with connected(given) as client:

@@ -1,0 +1,81 @@
+"""What a word on the command line may be completed to, asked of the running server.
+
+Somebody waits for it with a finger on the Tab key: each question has `TIMEOUT`, each answer a bound, and whatever goes
+wrong is silence.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+
+import click
+from click.shell_completion import CompletionItem
+
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.cli import output
+from mcproxy.cli.client import Client, connected
+from mcproxy.cli.feed import Lost, lose
+
+TIMEOUT = 1.0  # seconds for one question to the server
+MAX_CANDIDATES = 200  # more than anybody reads: who types another letter gets others
+MAX_LISTED = 1_000  # items of a list that the server can't narrow down: one page
+
+Candidates = list[CompletionItem]
+Complete = Callable[[click.Context, click.Parameter, str], Candidates]
+
+
+def _asking(ask: Callable[[Client, click.Context, str], Iterator[CompletionItem]]) -> Complete:
+    """What click calls with the beginning of a word."""
+
+    def complete(context: click.Context, _param: click.Parameter, begun: str) -> Candidates:
+        # The options say which server; when one of them is wrong, this is not the place to say so.
+        with contextlib.redirect_stderr(io.StringIO()), context.scope(cleanup=False):
+            try:
+                with connected(context.params.get("given"), lose, TIMEOUT) as client:
+                    found = [item for item in ask(client, context, begun) if item.value.startswith(begun)]
+            except (Lost, SystemExit, click.ClickException):
+                return []
+        return found[:MAX_CANDIDATES]
+
+    return complete
+
+
+@_asking
+def hosts(client: Client, context: click.Context, begun: str) -> Iterator[CompletionItem]:
+    """Host names of routes; of the listener that was named, if one was."""
+    listener = context.params.get("listener") or ""
+    request = pb.ListRoutesRequest(listener=listener, prefix=begun.lower(), page_size=MAX_CANDIDATES)
+    for each in client.call("ListRoutes", request).routes:
+        yield CompletionItem(each.route.hostname, help=f"{each.listener} to {each.route.backend}")
+
+
+@_asking
+def listeners(client: Client, _context: click.Context, _begun: str) -> Iterator[CompletionItem]:
+    """Addresses of listeners."""
+    for each in client.call("ListListeners", pb.ListListenersRequest(page_size=MAX_LISTED)).listeners:
+        yield CompletionItem(each.addr)
+
+
+@_asking
+def connections(client: Client, _context: click.Context, _begun: str) -> Iterator[CompletionItem]:
+    """Ids of the oldest live connections."""
+    for each in client.call("ListConnections", pb.ListConnectionsRequest(page_size=MAX_LISTED)).connections:
+        yield CompletionItem(str(each.id), help=f"{each.client} {each.route or each.sni}".rstrip())
+
+
+@_asking
+def rules(client: Client, _context: click.Context, begun: str) -> Iterator[CompletionItem]:
+    """Values of firewall rules."""
+    request = pb.ListFirewallRulesRequest(prefix=begun, page_size=MAX_CANDIDATES)
+    for each in client.call("ListFirewallRules", request).rules:
+        yield CompletionItem(each.value, help=output.word(pb.RuleKind.DESCRIPTOR, each.kind))
+
+
+@_asking
+def generations(client: Client, _context: click.Context, _begun: str) -> Iterator[CompletionItem]:
+    """The newest generations."""
+    seen = set[int]()
+    for each in client.call("ListRevisions", pb.ListRevisionsRequest(page_size=MAX_CANDIDATES)).revisions:
+        if each.generation not in seen:
+            seen.add(each.generation)
+            yield CompletionItem(str(each.generation), help=f"{output.moment(each.at)} {each.action}")
