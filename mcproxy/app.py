@@ -24,7 +24,7 @@ from mcproxy.change import listener_key
 from mcproxy.check import ONE_PROCESS
 from mcproxy.config import Config
 from mcproxy.control import Control
-from mcproxy.desk import HubPlane
+from mcproxy.desk import ByDoor, Desk, Reporter
 from mcproxy.geoip import GeoIP, GeoIPError
 from mcproxy.journal import ConnectionLog
 from mcproxy.l7.terminate import PROTOCOLS, Terminator
@@ -36,8 +36,10 @@ from mcproxy.net.pulse import Pulse
 from mcproxy.net.shared import Shared
 from mcproxy.net.worker import Worker
 from mcproxy.notify import Inherited, Notifier
+from mcproxy.plane import Plane, Watching
 from mcproxy.policy.limits import Limits
 from mcproxy.reload.reloader import Parts, Reloader, limits, timeouts
+from mcproxy.stats import Stats
 from mcproxy.store.errors import StoreError
 from mcproxy.table import Live, Table
 
@@ -60,11 +62,11 @@ class App:
 
     def __init__(
         self, config: Config, put_lines: Callable[[Sequence[str]], None], notifier: Notifier | None = None,
-        inherited: Inherited | None = None, path: Path | None = None,
+        inherited: Inherited | None = None, path: Path | None = None, log_dropped: Callable[[], int] = lambda: 0,
     ) -> None:  # fmt: skip
         """`put_lines` takes the log lines of connections and requests; `path` is the file to reload `config` from.
 
-        Raises StartError.
+        `log_dropped` counts lines that nobody read in time. Raises StartError.
         """
         self.notifier = notifier or Notifier()
         self.inherited = inherited or Inherited()
@@ -77,25 +79,29 @@ class App:
             self.control.store.close()
             raise StartError("firewall.geoip_db: the database blocks countries, which nobody could tell without it")
         self.contexts = Contexts(PROTOCOLS)
+        stats, watching = Stats(), Watching()
+        self.lines, reporter = ConnectionLog(put_lines, config.log.format, stats), Reporter(watching.tell)
         shared = Shared(
             live=Live(self.control.table),
             limits=Limits(*limits(config)),
             timeouts=timeouts(config),
-            ended=self._ended,
+            ended=_ended(self.lines, reporter),
+            opened=reporter.opened,
+            stats=stats,
             geoip=geoip,
-            terminate=Terminator(self.contexts, self._book),
+            terminate=Terminator(self.contexts, _book(stats, self.lines)),
         )
         self.worker = Worker(shared, given=self.inherited.take)
-        self.pulse = Pulse(shared.stats.lag)
-        self.lines = ConnectionLog(put_lines, config.log.format, shared.stats)
+        self.pulse = Pulse(stats.lag)
         self.door = Door()
+        self.desk = Desk(self.worker, self.contexts, reporter)
         self._surveyor = Surveyor()
         parts = Parts(
             self.worker, self.contexts, self.lines, self.door, self.notifier, self.control.take, self._survey
         )  # fmt: skip
         self.reloader = Reloader(config, path, parts)
-        self.plane = HubPlane(self.worker, self.door, self.reloader, self.contexts)
-        shared.opened = self.plane.opened
+        carrier = ByDoor(self.desk, self.door)
+        self.plane = Plane(self.control.table, carrier, self.reloader, watching, log_dropped)
         self._daily = gevent.get_hub().loop.timer(0.0, SURVEY_SECONDS)  # the first time, when it is started
 
     def __repr__(self) -> str:
@@ -180,6 +186,7 @@ class App:
         self._daily.close()
         self.reloader.close()
         self.notifier.stopping()
+        self.desk.stopping = True
         self.control.drain()
         self.worker.stop_listening()
         clean = self.worker.drain(self.config.proxy.shutdown_timeout)
@@ -195,19 +202,30 @@ class App:
         log.info("stopped" if clean else "stopped; connections had to be cut")
         return clean
 
-    def _ended(self, connection: Connection) -> None:
-        self.lines.put(connection)
-        self.plane.ended(connection)
 
-    def _book(self, origin: Origin) -> Callable[[Exchanges], None]:
-        count = self.worker.shared.stats.requests(origin.listener, origin.route)
-        put_lines = self.lines.requests(origin)
+def _ended(lines: ConnectionLog, reporter: Reporter) -> Callable[[Connection], None]:
+    """What is done about a connection that has ended."""
+
+    def ended(connection: Connection) -> None:
+        lines.put(connection)
+        reporter.ended(connection)
+
+    return ended
+
+
+def _book(stats: Stats, lines: ConnectionLog) -> Callable[[Origin], Callable[[Exchanges], None]]:
+    """What is done about the exchanges of a connection as they end."""
+
+    def begin(origin: Origin) -> Callable[[Exchanges], None]:
+        count, put_lines = stats.requests(origin.listener, origin.route), lines.requests(origin)
 
         def ended(exchanges: Exchanges) -> None:
             count(exchanges)
             put_lines(exchanges)
 
         return ended
+
+    return begin
 
 
 def serve(config: Config, path: Path) -> int:
@@ -220,8 +238,8 @@ def serve(config: Config, path: Path) -> int:
     sink = Sink()
     handler = log_lines.configure(sink, config.log.level, config.log.format)
     try:
-        app = App(config, sink.put, Notifier.from_environment(), Inherited.from_environment(), path)
-        app.plane.log_dropped = lambda: sink.dropped
+        notifier, inherited = Notifier.from_environment(), Inherited.from_environment()
+        app = App(config, sink.put, notifier, inherited, path, lambda: sink.dropped)
         if signals.stop is None:
             app.start()
             _tune_collector()

@@ -20,7 +20,7 @@ from mcproxy.admin.service import Service
 from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
 from mcproxy.config import Config
-from mcproxy.desk import HubPlane
+from mcproxy.plane import Plane
 from mcproxy.store.diff import FileSeed
 from mcproxy.store.errors import Conflict
 from mcproxy.store.store import Store
@@ -49,14 +49,14 @@ class Control:
             self.store.close()
             raise
         self._parts: list[Callable[[], None]] = [self.store.close]  # what to close, last one first
-        self._plane: HubPlane | None = None
+        self._plane: Plane | None = None
         self._server: AdminServer | None = None
         self._writer: Writer | None = None
 
     def __repr__(self) -> str:
         return f"<Control {self.store} {self._server}>"
 
-    def prepare(self, plane: HubPlane) -> None:
+    def prepare(self, plane: Plane) -> None:
         """Take the admin API's address, if there is one, and answer nobody yet. Raises AdminError."""
         self._plane = plane
         self._writer = Writer(self.store, self.table, plane)

@@ -11,26 +11,14 @@ import grpc
 
 from mcproxy.admin.expiry import Expiry
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
-from mcproxy.admin.plane import (
-    EVERYTHING,
-    CertificateStatus,
-    ConnectionInfo,
-    GeoipStatus,
-    ListenerStatus,
-    PlaneStatus,
-    ReloadReport,
-    RouteCounters,
-    RouteProblem,
-    Selection,
-    Serving,
-    Sink,
-    State,
-)
+from mcproxy.admin.plane import PlaneStatus, ReloadReport, State
 from mcproxy.admin.server import AdminServer
 from mcproxy.admin.service import Service
 from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
+from mcproxy.certificates.routes import CertificateStatus, RouteProblem, Serving
 from mcproxy.config import GrpcSection
+from mcproxy.messages import EVERYTHING, ConnectionInfo, GeoipStatus, ListenerStatus, RouteCounters, Selection, Sink
 from mcproxy.model import Backend, FirewallRule, Listener, Reason, Route, RuleKind
 from mcproxy.policy.networks import unpack
 from mcproxy.stats import Counters

@@ -18,11 +18,16 @@ RANKS = {
     "model": 0, "settings": 0, "words": 0,
     "wire": 1, "policy": 1, "table": 1, "change": 1, "stats": 1, "lines": 1, "log": 1,
     "document": 1, "diagnosis": 1,
-    "geoip": 2, "certificates": 2, "notify": 2, "journal": 2, "net": 2, "l7": 2, "admin": 2, "store": 2, "config": 2,
-    "check": 3, "reload": 3, "desk": 3, "control": 3, "app": 3,
+    "geoip": 2, "certificates": 2, "messages": 2,
+    "notify": 2, "journal": 2, "net": 2, "l7": 2, "admin": 2, "store": 2, "config": 2,
+    "check": 3, "reload": 3, "desk": 3, "plane": 3, "control": 3, "app": 3,
     "cli": 4, "__main__": 5,
 }  # fmt: skip
-FORBIDDEN = {("admin", "net"), ("admin", "l7"), ("store", "net"), ("store", "l7"), ("net", "l7")}
+FORBIDDEN = {
+    ("admin", "net"), ("admin", "l7"), ("store", "net"), ("store", "l7"), ("net", "l7"),
+    ("desk", "admin"), ("desk", "store"),  # what a worker needs, and what only the control plane needs, are apart
+    ("messages", "admin"), ("plane", "net"), ("plane", "l7"), ("plane", "desk"),
+}  # fmt: skip
 _NATIVE = {"time", "logging", "gevent", "ssl", "select", "threading", "asyncio", "selectors", "os", "pathlib"}
 _OUTSIDE = {*_NATIVE, "socket"}
 # `policy` takes socket's constants and its text forms of addresses, and opens nothing.

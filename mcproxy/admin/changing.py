@@ -9,8 +9,9 @@ from mcproxy.admin.errors import Busy, InvalidField, NotThere, Unready
 from mcproxy.admin.guard import who
 from mcproxy.admin.mutations import Decision, only_listener
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import DataPlane, RouteRefused
+from mcproxy.admin.plane import DataPlane
 from mcproxy.admin.writer import LOCK_WAIT, Outcome, Writer
+from mcproxy.certificates.routes import RouteRefused
 from mcproxy.change import Change
 from mcproxy.model import FirewallRule, Route, RuleKind
 from mcproxy.store import history

@@ -11,21 +11,13 @@ from pydantic import BaseModel, ValidationError
 from mcproxy import diagnosis
 from mcproxy.admin.errors import InvalidField
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import (
-    CertificateStatus,
-    ConnectionEvent,
-    ConnectionInfo,
-    EventKind,
-    GeoipStatus,
-    KeyChange,
-    ReloadReport,
-    RouteProblem,
-    Selection,
-)
-from mcproxy.admin.plane import ListenerStatus as PlaneListener
-from mcproxy.admin.plane import RouteCounters as PlaneRoute
+from mcproxy.admin.plane import KeyChange, ReloadReport
+from mcproxy.certificates.routes import CertificateStatus, RouteProblem
 from mcproxy.change import Change, Key, What
 from mcproxy.config import ListenerSection, RouteSection
+from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, GeoipStatus, Selection
+from mcproxy.messages import ListenerStatus as PlaneListener
+from mcproxy.messages import RouteCounters as PlaneRoute
 from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.policy import firewall
 from mcproxy.policy.networks import Networks

@@ -6,8 +6,8 @@ from typing import Final
 
 import grpc
 
-from mcproxy.admin.plane import PlaneBusy
 from mcproxy.change import Key
+from mcproxy.messages import PlaneBusy
 from mcproxy.store.errors import Conflict, Exists, StoreError
 
 MAX_DETAILS = 3_000  # bytes of problems in one answer: gRPC's clients refuse trailers of more than 8 kB, coded

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from mcproxy.admin.plane import Serving
+from mcproxy.certificates.routes import Serving
 from mcproxy.change import Key, route_key
 from mcproxy.model import FirewallRule, Mode, Reason, Refused, Route, counted
 from mcproxy.policy import firewall, routing

@@ -20,7 +20,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from mcproxy import __version__
-from mcproxy.admin.plane import ListenerStatus, PlaneStatus, RouteCounters
+from mcproxy.admin.plane import PlaneStatus
+from mcproxy.messages import ListenerStatus, RouteCounters
 from mcproxy.model import Reason, RuleKind
 from mcproxy.policy.firewall import REASONS
 from mcproxy.stats import Counters, Distribution

@@ -1,12 +1,8 @@
-"""What the control plane asks of the data plane: an interface, and the values that cross it.
+"""The data plane as the admin API sees it: all workers as one, and the files that they use.
 
-The admin API runs in native threads and may not import net, l7 or gevent. desk.py implements `DataPlane`, and app.py
-passes it in; each call goes through the hub's door (net/door.py), which has its own time limit, and returns plain
-frozen values. A hub that doesn't answer raises `PlaneBusy`, which callers of the API see as UNAVAILABLE.
-
-Opening a listener has two halves, so that a change is durable before it is visible and a failure leaves nothing
-behind: `bind_listener` takes the address before the commit and accepts nobody, `start_listener` accepts once the table
-that names the listener is published. `close_listener` ends either.
+The admin API runs in native threads and may not import net, l7 or gevent; `plane.py` implements `DataPlane` for it, by
+asking workers (messages.py). A worker that doesn't answer in time raises `PlaneBusy`, which callers of the API see as
+UNAVAILABLE.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,29 +10,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from mcproxy.model import End, FirewallRule, Listener, Mode, Reason, Route
-from mcproxy.policy.networks import Networks, pack
-from mcproxy.stats import NO_LAGS, Counters, Distribution
+from mcproxy.certificates.routes import CertificateStatus, RouteProblem, Serving
+from mcproxy.messages import (
+    EVERYTHING,
+    NO_GEOIP,
+    ConnectionInfo,
+    GeoipStatus,
+    ListenerStatus,
+    RouteCounters,
+    Selection,
+    Sink,
+)
+from mcproxy.model import FirewallRule, Listener, Reason, Route
+from mcproxy.stats import NO_LAGS, Distribution
 from mcproxy.table import Table
-
-NOTHING_COUNTED = Counters()
-
-
-class PlaneBusy(Exception):
-    """The hub didn't answer in time, and will not act on what it was asked, a publication excepted."""
-
-
-class PlaneStopping(PlaneBusy):
-    """The server drains: it opens nothing any more."""
-
-
-class RouteRefused(Exception):
-    """A route that must not be: `key` is that of its field, `message` says what is wrong and what to do."""
-
-    def __init__(self, key: str, message: str) -> None:
-        super().__init__(f"{key}: {message}")
-        self.key = key
-        self.message = message
 
 
 class State(StrEnum):
@@ -44,62 +31,6 @@ class State(StrEnum):
 
     SERVING = "serving"
     DRAINING = "draining"  # no new connections; live ones may finish
-
-
-@dataclass(frozen=True, slots=True)
-class ListenerStatus:
-    """One listener since the start."""
-
-    addr: str
-    accepting: bool = True
-    counters: Counters = NOTHING_COUNTED
-
-
-@dataclass(frozen=True, slots=True)
-class RouteCounters:
-    """One route since the start: connections that asked for it, and those of them that were refused."""
-
-    listener: str
-    hostname: str
-    counters: Counters = NOTHING_COUNTED
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateStatus:
-    """One certificate of an l7 route, as it is in use."""
-
-    listener: str
-    hostname: str
-    path: str
-    not_after: float  # seconds since the epoch
-
-
-@dataclass(frozen=True, slots=True)
-class RouteProblem:
-    """What is wrong with a file of an l7 route: its certificate, its key or the CA of its backend."""
-
-    listener: str
-    hostname: str
-    key: str  # of the route, which names the file
-    message: str  # with the file and what to do
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """What an l7 route's files, and what was loaded of them, come to at the next connection."""
-
-    refusal: str = ""  # why its client would be refused
-    notes: Sequence[str] = ()  # what else should be known of its certificate
-    rejections: Sequence[str] = ()  # why clients will not accept its certificate
-    failure: str = ""  # why its requests would be answered 502
-
-
-@dataclass(frozen=True, slots=True)
-class GeoipStatus:
-    """The GeoIP database in use; no path: none."""
-
-    path: str = ""
-    built_at: float = 0.0  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,82 +65,12 @@ class PlaneStatus:
     started_at: float  # seconds since the epoch
     listeners: Sequence[ListenerStatus] = ()
     certificates: Sequence[CertificateStatus] = ()
-    geoip: GeoipStatus = GeoipStatus()
+    geoip: GeoipStatus = NO_GEOIP
     log_level: str = "info"
     log_dropped: int = 0  # lines, because nobody read them in time
     log_left_out: int = 0  # lines, because there were too many of their kind
     lag: Distribution = NO_LAGS  # how late the hub was
     problems: Sequence[RouteProblem] = ()  # with the files of l7 routes, as they are on disk
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionInfo:
-    """One connection, live or just ended."""
-
-    id: int  # unique while the process lives, rising
-    listener: str
-    client: str  # "IP:PORT"
-    started_at: float  # seconds since the epoch
-    state: str  # in the session's own words
-    sni: str = ""
-    route: str = ""  # host name of the route found
-    backend: str = ""
-    mode: Mode | None = None  # None before a route is found
-    received: int = 0
-    sent: int = 0
-
-
-class EventKind(StrEnum):
-    """What happened to a connection."""
-
-    OPENED = "opened"  # it reached its backend
-    CLOSED = "closed"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionEvent:
-    """Something that happened to a connection, for `watch`."""
-
-    kind: EventKind
-    at: float  # seconds since the epoch
-    connection: ConnectionInfo
-    reason: Reason = Reason.OK
-    end: End | None = None  # None while it lives
-    detail: str = ""
-    duration: float = 0.0  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which connections a list or a stream is about: those that match every field that is given."""
-
-    listener: str = ""
-    route: str = ""  # normalised
-    clients: Networks | None = None
-    refused: bool = False  # of events: those of refused connections
-
-    def takes(self, connection: ConnectionInfo) -> bool:
-        """Whether a connection is meant; one without a route counts by the name that it asked for."""
-        if self.listener and connection.listener != self.listener:
-            return False
-        if self.route and (connection.route or connection.sni) != self.route:
-            return False
-        return self.clients is None or self.clients.find(_address(connection.client)) is not None
-
-    def takes_event(self, event: ConnectionEvent) -> bool:
-        """Whether an event is of a connection that is meant."""
-        return (not self.refused or event.kind is EventKind.REFUSED) and self.takes(event.connection)
-
-
-def _address(client: str) -> bytes:
-    """The packed address in "IP:PORT"."""
-    return pack(client.rpartition(":")[0].strip("[]"))
-
-
-EVERYTHING = Selection()
-
-Sink = Callable[[ConnectionEvent], None]
 
 
 class DataPlane(Protocol):

@@ -12,10 +12,11 @@ from mcproxy.admin.errors import InvalidField
 from mcproxy.admin.explain import explain, firewall_steps
 from mcproxy.admin.mutations import only_listener
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import DataPlane, Selection
+from mcproxy.admin.plane import DataPlane
 from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
 from mcproxy.change import What
+from mcproxy.messages import Selection
 from mcproxy.model import Reason
 from mcproxy.policy.networks import pack
 from mcproxy.store import history, listing, schema, snapshot

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 import grpc
 
 from mcproxy.admin.errors import TooMany
-from mcproxy.admin.plane import EVERYTHING, ConnectionEvent, DataPlane
+from mcproxy.admin.plane import DataPlane
+from mcproxy.messages import EVERYTHING, ConnectionEvent
 
 MAX_WATCHERS = 8  # each costs the hub a call for every event
 QUEUE = 4_096  # events waiting for one reader: 1.5 MB, or half a second of the fastest flood

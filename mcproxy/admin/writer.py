@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 from mcproxy.admin.errors import Busy, Overtaken, Unready, bind_failure
 from mcproxy.admin.mutations import Decision
-from mcproxy.admin.plane import DataPlane, PlaneBusy
+from mcproxy.admin.plane import DataPlane
 from mcproxy.change import Change, Origin, next_table
+from mcproxy.messages import PlaneBusy
 from mcproxy.model import FirewallRule, Listener
 from mcproxy.store.store import Store
 from mcproxy.table import Table

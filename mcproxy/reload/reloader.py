@@ -22,13 +22,14 @@ from gevent import sleep
 
 from mcproxy import config as configuration
 from mcproxy import log as log_lines
-from mcproxy.admin.plane import PlaneBusy, PlaneStopping, ReloadReport
+from mcproxy.admin.plane import ReloadReport
 from mcproxy.admin.server import AdminError
 from mcproxy.certificates import contexts
 from mcproxy.certificates.contexts import Contexts
 from mcproxy.config import Config, ConfigError
 from mcproxy.geoip import GeoIP, GeoIPError
 from mcproxy.journal import ConnectionLog
+from mcproxy.messages import PlaneBusy, PlaneStopping
 from mcproxy.model import counted
 from mcproxy.net.door import Door
 from mcproxy.net.shared import Timeouts

@@ -11,8 +11,9 @@ from mcproxy.admin import bulk
 from mcproxy.admin.applying import MAX_WARNINGS
 from mcproxy.admin.paging import PAGE
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import GeoipStatus, RouteProblem
+from mcproxy.certificates.routes import RouteProblem
 from mcproxy.change import table_values
+from mcproxy.messages import GeoipStatus
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history
 from mcproxy.table import Table

@@ -7,17 +7,10 @@ import pytest
 
 from mcproxy.admin.changing import LEVELS
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import (
-    CertificateStatus,
-    ConnectionInfo,
-    GeoipStatus,
-    KeyChange,
-    PlaneBusy,
-    PlaneStopping,
-    ReloadReport,
-    RouteRefused,
-)
+from mcproxy.admin.plane import KeyChange, ReloadReport
+from mcproxy.certificates.routes import CertificateStatus, RouteRefused
 from mcproxy.change import table_values
+from mcproxy.messages import ConnectionInfo, GeoipStatus, PlaneBusy, PlaneStopping
 from mcproxy.store import history
 from tests.control_plane import Control, running
 from tests.peers import DEADLINE

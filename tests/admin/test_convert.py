@@ -3,8 +3,8 @@ import pytest
 from mcproxy.admin import convert
 from mcproxy.admin.errors import InvalidField
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind
 from mcproxy.change import listener_key, route_key
+from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind
 from mcproxy.model import Backend, End, FirewallRule, Listener, Mode, Reason, Route, RuleKind
 
 L7 = Route("a.example.org", Backend("::1", 80), Mode.L7, "/c.pem", "/k.pem", True, "/ca.pem", "b.example.org", True)

@@ -1,7 +1,7 @@
 import pytest
 
 from mcproxy.admin.explain import explain, firewall_steps
-from mcproxy.admin.plane import Serving
+from mcproxy.certificates.routes import Serving
 from mcproxy.model import Backend, FirewallRule, Listener, Mode, Reason, Route, RuleKind
 from mcproxy.policy.networks import pack
 from mcproxy.table import Table

@@ -7,14 +7,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mcproxy import __version__
 from mcproxy.admin import metrics
-from mcproxy.admin.plane import (
-    CertificateStatus,
-    GeoipStatus,
-    ListenerStatus,
-    PlaneStatus,
-    RouteCounters,
-    State,
-)
+from mcproxy.admin.plane import PlaneStatus, State
+from mcproxy.certificates.routes import CertificateStatus
+from mcproxy.messages import GeoipStatus, ListenerStatus, RouteCounters
 from mcproxy.model import End, Reason
 from mcproxy.stats import DIALS, DURATIONS, LAGS, Counters, Histogram
 from mcproxy.table import Table

@@ -10,8 +10,8 @@ import pytest
 
 from mcproxy import __version__
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind, RouteCounters
 from mcproxy.admin.watching import BATCH, QUEUE
+from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, RouteCounters
 from mcproxy.model import Listener
 from mcproxy.store.diff import FileSeed
 from mcproxy.store.store import read_table

@@ -6,8 +6,8 @@ import pytest
 
 from mcproxy.admin import watching
 from mcproxy.admin.errors import TooMany
-from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind
 from mcproxy.admin.watching import Watchers
+from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind
 from tests.control_plane import FakePlane
 from tests.peers import DEADLINE, until
 

@@ -9,9 +9,9 @@ import pytest
 
 from mcproxy.admin import mutations
 from mcproxy.admin.errors import AlreadyThere, Busy, Overtaken, Unready
-from mcproxy.admin.plane import PlaneBusy
 from mcproxy.admin.writer import Writer
 from mcproxy.change import Change, table_values
+from mcproxy.messages import PlaneBusy
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history
 from mcproxy.store.errors import Unavailable

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.admin.plane import RouteProblem
+from mcproxy.certificates.routes import RouteProblem
 from mcproxy.store import history
 from tests.cli.runner import SEED, shell
 from tests.control_plane import Control

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
-from mcproxy.admin.plane import ConnectionInfo
 from mcproxy.cli import candidates
 from mcproxy.cli.main import main
 from mcproxy.cli.options import COMPLETION
+from mcproxy.messages import ConnectionInfo
 from tests.cli.runner import shell, write_config
 from tests.control_plane import Control
 

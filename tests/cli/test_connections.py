@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind
+from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind
 from mcproxy.model import End, Mode, Reason
 from tests.cli.runner import shell
 from tests.peers import DEADLINE

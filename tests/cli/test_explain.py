@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from mcproxy.admin.plane import Serving
+from mcproxy.certificates.routes import Serving
 from tests.cli.runner import shell
 
 

@@ -9,9 +9,9 @@ from typing import TypeVar
 import pytest
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind, RouteCounters
 from mcproxy.cli.client import connected
 from mcproxy.cli.feed import Feed, Lost, News, Sample, lose
+from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, RouteCounters
 from tests.cli.runner import shell, write_config
 from tests.control_plane import Control, counted
 from tests.peers import DEADLINE

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import ConnectionInfo
 from mcproxy.cli import output
+from mcproxy.messages import ConnectionInfo
 from mcproxy.model import Mode
 from mcproxy.net.session import Phase
 from tests.cli.runner import write_config

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.admin.plane import RouteRefused
+from mcproxy.certificates.routes import RouteRefused
 from tests.cli.runner import shell
 
 

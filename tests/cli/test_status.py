@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.admin.plane import CertificateStatus, RouteCounters, RouteProblem
+from mcproxy.certificates.routes import CertificateStatus, RouteProblem
+from mcproxy.messages import RouteCounters
 from tests.cli.runner import shell
 from tests.control_plane import counted
 from tests.peers import DEADLINE

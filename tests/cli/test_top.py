@@ -15,13 +15,13 @@ from rich.text import Text
 from textual.pilot import Pilot
 from textual.widgets import Checkbox, DataTable, Input, Static
 
-from mcproxy.admin.plane import ConnectionEvent, ConnectionInfo, EventKind, RouteCounters
 from mcproxy.cli import dialogs
 from mcproxy.cli.client import connected
 from mcproxy.cli.feed import Feed, lose
 from mcproxy.cli.main import main
 from mcproxy.cli.panels import PANELS
 from mcproxy.cli.top import Top
+from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, RouteCounters
 from mcproxy.model import Reason
 from tests.cli.runner import Shell, shell, write_config
 from tests.control_plane import Control, counted

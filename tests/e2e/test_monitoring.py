@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import RouteCounters
+from mcproxy.messages import RouteCounters
 from tests.admin.test_metrics import rendered
 from tests.conftest import MakeBackend, MakeProxy
 from tests.control_plane import counted

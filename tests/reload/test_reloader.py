@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from mcproxy import config
-from mcproxy.admin.plane import KeyChange, PlaneBusy, PlaneStopping, ReloadReport
+from mcproxy.admin.plane import KeyChange, ReloadReport
 from mcproxy.app import App
 from mcproxy.change import Change, next_table, rule_key
+from mcproxy.messages import PlaneBusy, PlaneStopping
 from mcproxy.model import FirewallRule, RuleKind
 from mcproxy.net.shared import Timeouts
 from mcproxy.policy.networks import pack

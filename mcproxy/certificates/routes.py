@@ -1,0 +1,135 @@
+"""What the files of l7 routes come to: for the status, for a mutation, for an explanation.
+
+`judge.py` knows what one file holds; here tables are gone through. Everything reads files, so none of it belongs on the
+hub; what a file holds is remembered until it changes.
+"""
+
+import itertools
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mcproxy.certificates.judge import Certificate, Finding, ca_problem, findings, known, route_findings, survey
+from mcproxy.model import Mode, Route
+from mcproxy.table import ListenerTable, Table
+
+# Routes of a listener whose files are looked at when one more comes, and when the status is asked for: what they hold
+# is remembered, so that looking again costs one stat() call a file: two a route, three with a CA.
+MAX_SURVEYED = 1000
+
+
+class RouteRefused(Exception):
+    """A route that must not be: `key` is that of its field, `message` says what is wrong and what to do."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}")
+        self.key = key
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStatus:
+    """One certificate of an l7 route, as it is in use."""
+
+    listener: str
+    hostname: str
+    path: str
+    not_after: float  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class RouteProblem:
+    """What is wrong with a file of an l7 route: its certificate, its key or the CA of its backend."""
+
+    listener: str
+    hostname: str
+    key: str  # of the route, which names the file
+    message: str  # with the file and what to do
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What an l7 route's files, and what was loaded of them, come to at the next connection."""
+
+    refusal: str = ""  # why its client would be refused
+    notes: Sequence[str] = ()  # what else should be known of its certificate
+    rejections: Sequence[str] = ()  # why clients will not accept its certificate
+    failure: str = ""  # why its requests would be answered 502
+
+
+def serving(route: Route, held: Certificate | None, *, trusted: bool) -> Serving:
+    """What a route's files come to at the next connection.
+
+    What a worker has loaded counts: `held` is its certificate, `trusted` says whether it has the CAs of `backend_ca`.
+    """
+    failure = "" if trusted or not route.backend_ca else ca_problem(route.backend_ca)
+    notes, read = [], known(route)
+    if isinstance(read, Finding):
+        if held is None:
+            return Serving(read.message)
+        notes.append(f"{read}; the certificate that was loaded stays in use")
+        read = held
+    elif held is not None and held.digest != read.digest:
+        notes.append(f"{route.tls_cert} or its key has changed since it was loaded; reload to use it")
+    found = findings(held or read, route.hostname, time.time())
+    return Serving("", notes, [str(finding) for finding in found if finding.problem], failure)
+
+
+def check_route(table: Table, listener: str, route: Route) -> Sequence[str]:
+    """Judge a route's files, and what the listener's certificates mean to each other then. Raises RouteRefused."""
+    compiled = table.listeners.get(listener)
+    routes = compiled.routes if compiled else {}
+    judged = {**routes, route.hostname: route}.values() if len(routes) <= MAX_SURVEYED else [route]
+    found = [finding for _, finding in survey(judged, time.time(), route.hostname)]
+    for finding in found:
+        if finding.problem:
+            raise RouteRefused(finding.key, finding.message)
+    return list(map(str, found))
+
+
+def check_routes(
+    before: Table, after: Table, changed: Sequence[tuple[str, str]]
+) -> tuple[Sequence[RouteProblem], Sequence[str]]:
+    """Judge the files of the first `MAX_SURVEYED` changed routes. What would be told of `before` too, is not."""
+    problems, warnings, now = list[RouteProblem](), dict[str, None](), time.time()
+    for addr, names in _by_listener(changed[:MAX_SURVEYED]).items():
+        told = {str(finding) for _, finding in _surveyed(before.listeners.get(addr), names, now)}
+        for hostname, finding in _surveyed(after.listeners[addr], names, now):
+            if not finding.problem:
+                warnings.update({str(finding): None} if str(finding) not in told else {})
+            elif hostname in names:
+                problems.append(RouteProblem(addr, hostname, finding.key, finding.message))
+    return problems, list(warnings)
+
+
+def state_of_files(table: Table) -> tuple[list[CertificateStatus], list[RouteProblem]]:
+    """Those of the first l7 routes, and what is wrong with them; 0.0 is the expiry of one that can't be used."""
+    now, found = time.time(), list[CertificateStatus]()
+    problems = list[RouteProblem]()
+    for addr, route in _l7_routes(table):
+        read = known(route)
+        end = read.not_after if isinstance(read, Certificate) else 0.0
+        found.append(CertificateStatus(addr, route.hostname, route.tls_cert, end))
+        told = [each for each in route_findings(route, read, now) if each.problem]
+        problems += [RouteProblem(addr, route.hostname, each.key, each.message) for each in told]
+    return found, problems
+
+
+def _l7_routes(table: Table) -> Iterator[tuple[str, Route]]:
+    """The first ones, each with its listener."""
+    routes = ((addr, route) for addr, each in table.listeners.items() for route in each.routes.values())
+    return itertools.islice(((a, r) for a, r in routes if r.mode is Mode.L7), MAX_SURVEYED)
+
+
+def _by_listener(routes: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for addr, hostname in routes:
+        found.setdefault(addr, set()).add(hostname)
+    return found
+
+
+def _surveyed(compiled: ListenerTable | None, names: Collection[str], now: float) -> Iterator[tuple[str, Finding]]:
+    """What is found of a listener's routes; of those of these names only, where it has too many."""
+    routes = compiled.routes if compiled else {}
+    few = len(routes) <= MAX_SURVEYED
+    return survey(routes.values() if few else [routes[name] for name in names if name in routes], now)

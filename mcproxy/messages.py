@@ -1,0 +1,261 @@
+"""What passes between the control plane and a worker: frozen requests, and the frozen values that answer them.
+
+`desk.py` answers them for its worker. A `Carrier` takes them there: through the hub's door in one process; another one
+could take them through a socket, since nothing in them is alive. Each request's class says what its answer is.
+
+Opening a listener has two halves, so that a change is durable before it is visible and a failure leaves nothing
+behind: `BindListener` takes the address before the commit and accepts nobody, `StartListener` accepts once the
+table that names the listener is published. `CloseListener` ends either.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+from mcproxy.certificates.judge import Certificate
+from mcproxy.model import End, FirewallRule, Mode, Reason, Route
+from mcproxy.policy.networks import Networks, pack
+from mcproxy.stats import Counters, Distribution
+from mcproxy.table import Table
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+NOTHING_COUNTED = Counters()
+
+
+class PlaneBusy(Exception):
+    """The hub didn't answer in time, and will not act on what it was asked, a publication excepted."""
+
+
+class PlaneStopping(PlaneBusy):
+    """The server drains: it opens nothing any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerStatus:
+    """One listener since the start."""
+
+    addr: str
+    accepting: bool = True
+    counters: Counters = NOTHING_COUNTED
+
+
+@dataclass(frozen=True, slots=True)
+class RouteCounters:
+    """One route since the start: connections that asked for it, and those of them that were refused."""
+
+    listener: str
+    hostname: str
+    counters: Counters = NOTHING_COUNTED
+
+
+@dataclass(frozen=True, slots=True)
+class GeoipStatus:
+    """The GeoIP database in use; no path: none."""
+
+    path: str = ""
+    built_at: float = 0.0  # seconds since the epoch
+
+
+NO_GEOIP = GeoipStatus()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionInfo:
+    """One connection, live or just ended."""
+
+    id: int  # unique while the process lives, rising
+    listener: str
+    client: str  # "IP:PORT"
+    started_at: float  # seconds since the epoch
+    state: str  # in the session's own words
+    sni: str = ""
+    route: str = ""  # host name of the route found
+    backend: str = ""
+    mode: Mode | None = None  # None before a route is found
+    received: int = 0
+    sent: int = 0
+
+
+class EventKind(StrEnum):
+    """What happened to a connection."""
+
+    OPENED = "opened"  # it reached its backend
+    CLOSED = "closed"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEvent:
+    """Something that happened to a connection, for `watch`."""
+
+    kind: EventKind
+    at: float  # seconds since the epoch
+    connection: ConnectionInfo
+    reason: Reason = Reason.OK
+    end: End | None = None  # None while it lives
+    detail: str = ""
+    duration: float = 0.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which connections a list or a stream is about: those that match every field that is given."""
+
+    listener: str = ""
+    route: str = ""  # normalised
+    clients: Networks | None = None
+    refused: bool = False  # of events: those of refused connections
+
+    def takes(self, connection: ConnectionInfo) -> bool:
+        """Whether a connection is meant; one without a route counts by the name that it asked for."""
+        if self.listener and connection.listener != self.listener:
+            return False
+        if self.route and (connection.route or connection.sni) != self.route:
+            return False
+        return self.clients is None or self.clients.find(_address(connection.client)) is not None
+
+    def takes_event(self, event: ConnectionEvent) -> bool:
+        """Whether an event is of a connection that is meant."""
+        return (not self.refused or event.kind is EventKind.REFUSED) and self.takes(event.connection)
+
+
+def _address(client: str) -> bytes:
+    """The packed address in "IP:PORT"."""
+    return pack(client.rpartition(":")[0].strip("[]"))
+
+
+EVERYTHING = Selection()
+Sink = Callable[[ConnectionEvent], None]  # called on the hub; never blocks
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker at one glance."""
+
+    started_at: float  # seconds since the epoch
+    listeners: Sequence[ListenerStatus]
+    geoip: GeoipStatus
+    lag: Distribution  # how late the hub was
+    log_left_out: int  # lines, because there were too many of their kind
+
+
+class Request(Generic[T_co]):
+    """What is asked of a worker; `T_co` is what answers it."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BindListener(Request[None]):
+    """Take an address, accepting nobody yet. Raises OSError where it can't be had, and PlaneStopping."""
+
+    addr: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartListener(Request[None]):
+    """Accept on a bound address. Raises PlaneStopping."""
+
+    addr: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseListener(Request[None]):
+    """Give an address up; live connections go on. Does nothing where it isn't open."""
+
+    addr: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publish(Request[None]):
+    """Put a table in force. It comes into force also where the carrier gives up waiting, and tables do so in order."""
+
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class CloseConnections(Request[Sequence[int]]):
+    """End connections with a RST. Answered by the ids of those that were there."""
+
+    ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class WouldEnter(Request[Reason | None]):
+    """Ask the limits, without counting, about one connection more on a listener."""
+
+    listener: str
+    listener_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class WouldAdmit(Request[Reason | None]):
+    """Ask the limits, without counting, about one connection more from a packed address."""
+
+    packed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Watch(Request[None]):
+    """Report connections as they open and end, or stop doing so."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStatus(Request[WorkerStatus]):
+    """What is going on; a listener that is removed counts as long as it has a connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRoutes(Request[Sequence[RouteCounters]]):
+    """The counters of routes that have had a connection, and are there or have one still."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadConnections(Request[Sequence[ConnectionInfo]]):
+    """At most `limit` live connections with an id above `after`, by id."""
+
+    after: int
+    limit: int
+    selection: Selection = EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Matching(Request[Sequence[int]]):
+    """The ids of live connections that a firewall rule matches."""
+
+    rule: FirewallRule
+
+
+@dataclass(frozen=True, slots=True)
+class Country(Request[str | None]):
+    """The ISO 3166-1 code of a packed address; None where it has none or there is no GeoIP database."""
+
+    packed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a worker has loaded of an l7 route's files, whatever they hold by now."""
+
+    certificate: Certificate | None  # None: the next handshake reads it
+    trusts_ca: bool  # whether it has the CAs of the route's backend_ca
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLoaded(Request[Loaded]):
+    """What of an l7 route's files is loaded."""
+
+    listener: str
+    route: Route
+
+
+class Carrier(Protocol):
+    """Takes requests to a worker, from a native thread."""
+
+    def ask(self, request: Request[T]) -> T:
+        """Return the worker's answer, or raise what it raised. Raises PlaneBusy where there is none in time."""

@@ -1,0 +1,181 @@
+"""The data plane for the admin API (admin/plane.py): asks the worker, and looks after the files that it uses."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from mcproxy.admin.plane import PlaneStatus, ReloadReport, State
+from mcproxy.certificates import routes
+from mcproxy.certificates.routes import CertificateStatus, RouteProblem, Serving
+from mcproxy.messages import (
+    EVERYTHING,
+    BindListener,
+    Carrier,
+    CloseConnections,
+    CloseListener,
+    ConnectionEvent,
+    ConnectionInfo,
+    Country,
+    GeoipStatus,
+    Matching,
+    Publish,
+    ReadConnections,
+    ReadLoaded,
+    ReadRoutes,
+    ReadStatus,
+    RouteCounters,
+    Selection,
+    Sink,
+    StartListener,
+    Watch,
+    WouldAdmit,
+    WouldEnter,
+)
+from mcproxy.model import FirewallRule, Listener, Reason, Route
+from mcproxy.reload.reloader import Reloader
+from mcproxy.table import Table
+
+CUT_BATCH = 64  # sessions cut in one turn of the hub: each closes two sockets and writes a line, some 50 us
+
+
+class Watching:
+    """Those who watch connections. The hub calls `tell`; a native thread subscribes."""
+
+    def __init__(self) -> None:
+        self.sinks: tuple[Sink, ...] = ()  # replaced as a whole, so that the hub needs no lock
+
+    def __repr__(self) -> str:
+        return f"<Watching {len(self.sinks)}>"
+
+    def tell(self, event: ConnectionEvent) -> None:
+        """Pass an event to each of them."""
+        for sink in self.sinks:
+            sink(event)
+
+
+class Plane:
+    """One worker and its files as the data plane, for native threads."""
+
+    def __init__(
+        self, table: Table, carrier: Carrier, reloader: Reloader, watching: Watching, log_dropped: Callable[[], int]
+    ) -> None:
+        """`table` is what the worker begins with, `log_dropped` counts lines that nobody read in time."""
+        self.state = State.SERVING
+        self._table = table  # the latest that was published
+        self._carrier = carrier
+        self._reloader = reloader
+        self._watching = watching
+        self._log_dropped = log_dropped
+        self._subscribing = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Plane {self.state} {self._carrier}>"
+
+    def bind_listener(self, listener: Listener) -> None:
+        """Take the address. Raises OSError, and PlaneStopping when the server no longer takes connections."""
+        self._carrier.ask(BindListener(listener.addr))
+
+    def start_listener(self, addr: str) -> None:
+        """Accept there. Raises PlaneStopping."""
+        self._carrier.ask(StartListener(addr))
+
+    def close_listener(self, addr: str) -> None:
+        """Give the address up."""
+        self._carrier.ask(CloseListener(addr))
+
+    def publish(self, table: Table) -> None:
+        """Put a table in force. A worker that is busy does so when it can, in the order of the calls."""
+        self._table = table
+        self._carrier.ask(Publish(table))
+
+    def status(self) -> PlaneStatus:
+        """What is going on."""
+        worker = self._carrier.ask(ReadStatus())
+        certificates, problems = routes.state_of_files(self._table)
+        return PlaneStatus(
+            self.state,
+            worker.started_at,
+            worker.listeners,
+            certificates,
+            worker.geoip,
+            logging.getLevelName(logging.getLogger("mcproxy").level).lower(),
+            log_dropped=self._log_dropped(),
+            log_left_out=worker.log_left_out,
+            lag=worker.lag,
+            problems=problems,
+        )
+
+    def route_counters(self) -> Sequence[RouteCounters]:
+        """Routes that have had a connection, and are there or have one still."""
+        return self._carrier.ask(ReadRoutes())
+
+    def connections(self, after: int, limit: int, selection: Selection = EVERYTHING) -> Sequence[ConnectionInfo]:
+        """Live connections by id."""
+        return self._carrier.ask(ReadConnections(after, limit, selection))
+
+    def close_connections(self, ids: Sequence[int]) -> Sequence[int]:
+        """Cut these, in batches."""
+        batches = [ids[i : i + CUT_BATCH] for i in range(0, len(ids), CUT_BATCH)]
+        return [number for batch in batches for number in self._carrier.ask(CloseConnections(batch))]
+
+    def kill_matching(self, rule: FirewallRule) -> int:
+        """Cut those that the rule matches."""
+        return len(self.close_connections(self._carrier.ask(Matching(rule))))
+
+    def country(self, packed: bytes) -> str | None:
+        """Where an address is."""
+        return self._carrier.ask(Country(packed))
+
+    def would_enter(self, listener: str, listener_max: int) -> Reason | None:
+        """What the limits would say to one more."""
+        return self._carrier.ask(WouldEnter(listener, listener_max))
+
+    def would_admit(self, packed: bytes) -> Reason | None:
+        """What the limits would say to this address."""
+        return self._carrier.ask(WouldAdmit(packed))
+
+    def would_serve(self, listener: str, route: Route) -> Serving:
+        """What is loaded counts; what is not is read here."""
+        loaded = self._carrier.ask(ReadLoaded(listener, route))
+        return routes.serving(route, loaded.certificate, trusted=loaded.trusts_ca)
+
+    def check_route(self, listener: str, route: Route) -> Sequence[str]:
+        """Judge a route's files. Returns warnings; raises RouteRefused."""
+        return routes.check_route(self._table, listener, route)
+
+    def check_routes(
+        self, before: Table, after: Table, changed: Sequence[tuple[str, str]]
+    ) -> tuple[Sequence[RouteProblem], Sequence[str]]:
+        """Judge the files of the changed routes. Returns what forbids the change, and new warnings."""
+        return routes.check_routes(before, after, changed)
+
+    def reload(self) -> ReloadReport:
+        """As SIGHUP does. Raises PlaneBusy."""
+        return self._reloader.reload()
+
+    def reload_geoip(self) -> GeoipStatus:
+        """Raises ValueError, PlaneBusy."""
+        self._reloader.reload_geoip()
+        return self._carrier.ask(ReadStatus()).geoip
+
+    def reload_certificates(self) -> Sequence[CertificateStatus]:
+        """Raises ValueError for those that are broken, whose old ones stay, and PlaneBusy."""
+        self._reloader.reload_certificates()
+        return routes.state_of_files(self._table)[0]
+
+    def set_log_level(self, level: str) -> None:
+        """Log from this level on."""
+        logging.getLogger("mcproxy").setLevel(level.upper())
+
+    def subscribe(self, sink: Sink) -> Callable[[], None]:
+        """Pass every event to `sink` until the returned function is called. Raises PlaneBusy."""
+        with self._subscribing:
+            self._watching.sinks = (*self._watching.sinks, sink)
+            self._carrier.ask(Watch(on=True))
+
+        def unsubscribe() -> None:
+            with self._subscribing:
+                self._watching.sinks = tuple(each for each in self._watching.sinks if each is not sink)
+                self._carrier.ask(Watch(on=bool(self._watching.sinks)))
+
+        return unsubscribe

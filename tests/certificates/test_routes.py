@@ -1,0 +1,80 @@
+"""What the files of routes come to when one is added, when many are, and in the status."""
+
+from pathlib import Path
+
+import pytest
+import trustme
+
+from mcproxy.certificates.routes import RouteRefused, check_route, check_routes, state_of_files
+from mcproxy.model import Backend, Listener, Mode, Route
+from mcproxy.table import Table
+from tests.peers import Authority
+
+
+def test_the_files_of_a_route_are_judged(tmp_path: Path) -> None:
+    (tmp_path / "c.pem").write_text("nothing of use")
+    route = Route("a.b", Backend("127.0.0.1", 1), Mode.L7, str(tmp_path / "c.pem"), str(tmp_path / "c.pem"))
+    with pytest.raises(RouteRefused, match=r"c\.pem holds no certificate chain") as caught:
+        check_route(Table.build([(Listener(":443"), [])]), ":443", route)
+    assert caught.value.key == "tls_cert"
+    assert caught.value.message.startswith(str(tmp_path / "c.pem"))
+
+
+def test_a_route_is_told_of_certificates_that_cover_it_and_of_what_its_own_covers(
+    tmp_path: Path,
+) -> None:
+    pair = str(tmp_path / "ab.pem")
+    trustme.CA().issue_cert("a.test", "b.test").private_key_and_cert_chain_pem.write_to_path(pair)
+    table = Table.build([(Listener(":443"), [Route("a.test", Backend("127.0.0.1", 1), Mode.L7, pair, pair)])])
+    (told,) = check_route(table, ":443", Route("b.test", Backend("127.0.0.1", 1)))
+    assert f"{pair}, the certificate of a.test, also covers b.test:" in told
+    both = check_route(table, ":443", Route("b.test", Backend("127.0.0.1", 1), Mode.L7, pair, pair))
+    assert sorted(each.partition(":")[0] for each in both) == [
+        f"{pair}, the certificate of a.test, also covers b.test",
+        f"{pair}, the certificate of b.test, also covers a.test",
+    ]
+    assert not check_route(table, ":443", Route("c.test", Backend("127.0.0.1", 1)))
+
+
+def test_of_many_routes_only_what_is_new_is_told(tmp_path: Path) -> None:
+    pair, broken = str(tmp_path / "ab.pem"), str(tmp_path / "broken.pem")
+    trustme.CA().issue_cert("a.test", "b.test").private_key_and_cert_chain_pem.write_to_path(pair)
+    (tmp_path / "broken.pem").write_text("nothing of use")
+
+    def l7(hostname: str, path: str = pair) -> Route:
+        return Route(hostname, Backend("127.0.0.1", 1), Mode.L7, path, path)
+
+    old = [l7("a.test"), l7("old.test", broken)]
+    before = Table.build([(Listener(":443"), old)])
+    after = Table.build([(Listener(":443"), [*old, l7("b.test")]), (Listener(":444"), [l7("x.test", broken)])])
+    problems, warnings = check_routes(before, after, [(":443", "b.test"), (":444", "x.test")])
+    assert [(each.listener, each.hostname, each.key) for each in problems] == [(":444", "x.test", "tls_cert")]
+    assert sorted(each.partition(":")[0] for each in warnings) == [
+        f"{pair}, the certificate of a.test, also covers b.test",
+        f"{pair}, the certificate of b.test, also covers a.test",
+    ]
+    assert check_routes(after, after, [(":443", "b.test")]) == ([], [])
+
+
+def test_what_is_wrong_with_the_files_of_routes(authority: Authority, tmp_path: Path) -> None:
+    certificate, key = map(str, authority.pair("a.test"))
+    backend, absent = Backend("127.0.0.1", 1), str(tmp_path / "absent")
+    routes = [
+        Route("a.test", backend, Mode.L7, certificate, key),
+        Route("b.test", backend, Mode.L7, certificate, key),
+        Route("a.b.test", backend, Mode.L7, certificate, absent, backend_tls=True, backend_ca=absent),
+    ]
+    table = Table.build([(Listener(":443"), routes)])
+    certificates, found = state_of_files(table)
+    assert [each.not_after > 0 for each in certificates] == [True, True, False]
+    assert [(each.hostname, each.key) for each in found] == [
+        ("b.test", "tls_cert"), ("a.b.test", "tls_key"), ("a.b.test", "backend_ca"),
+    ]  # fmt: skip
+    assert "absent can't be read: No such file or directory; check its path" in found[2].message
+    route = Route(
+        "a.test", Backend("127.0.0.1", 1), Mode.L7, certificate, key, backend_tls=True, backend_ca=str(tmp_path / "no")
+    )
+    with pytest.raises(
+        RouteRefused, match=r"^backend_ca: .*no can't be read: No such file or directory; check its path"
+    ):
+        check_route(table, ":443", route)
