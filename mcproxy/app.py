@@ -8,6 +8,7 @@ import gc
 import logging
 import resource
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,9 @@ REPORT_INTERVAL = 10.0  # seconds between two lines on what the log has left out
 log = logging.getLogger(__name__)
 
 
+# Seconds that a native thread may compute before the hub gets the interpreter. Python's own 5 ms would be added to each
+# wake-up of the hub while an operator lists routes; a switch costs some 10 us.
+SWITCH_INTERVAL = 0.0005
 SURVEY_SECONDS = 86_400.0  # between two looks at how long certificates are good for; they are warned of for 14 days
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -242,7 +246,7 @@ def serve(config: Config, path: Path) -> int:
         app = App(config, sink.put, notifier, inherited, path, lambda: sink.dropped)
         if signals.stop is None:
             app.start()
-            _tune_collector()
+            _tune()
             signals.wait(app)
         return 0 if app.stop() else 1
     finally:
@@ -301,8 +305,12 @@ def _open_geoip(config: Config) -> GeoIP | None:
         raise StartError(f"firewall.geoip_db: {error}") from error
 
 
-def _tune_collector() -> None:
-    """Keep garbage collection off the hub: a session leaves no cycles, and the table lives on anyway."""
+def _tune() -> None:
+    """Keep other threads' computing and garbage collection off the hub.
+
+    A session leaves no cycles, and the table lives on anyway.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

@@ -5,10 +5,9 @@ their addresses it takes the admin API's, then makes the seed durable, and answe
 database unseeded, so that a corrected file still counts.
 """
 
-import sys
 import threading
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from gevent import sleep
@@ -26,9 +25,6 @@ from mcproxy.store.errors import Conflict
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 
-# Seconds that a native thread may compute before the hub gets the interpreter. Python's own 5 ms would be added to each
-# wake-up of the hub while an operator lists routes; a switch costs some 10 us.
-SWITCH_INTERVAL = 0.0005
 STOP_CHECK = 0.01  # seconds between two looks at whether the admin API has stopped
 
 
@@ -48,7 +44,8 @@ class Control:
         except BaseException:
             self.store.close()
             raise
-        self._parts: list[Callable[[], None]] = [self.store.close]  # what to close, last one first
+        self._open = ExitStack()  # what to close, last one first
+        self._open.callback(self.store.close)
         self._plane: Plane | None = None
         self._server: AdminServer | None = None
         self._writer: Writer | None = None
@@ -61,11 +58,12 @@ class Control:
         self._plane = plane
         self._writer = Writer(self.store, self.table, plane)
         if self._config.grpc is not None:
-            sys.setswitchinterval(SWITCH_INTERVAL)
             watchers = Watchers(plane)
-            self._parts.append(watchers.close)
-            self._server = AdminServer(self._config.grpc, Service(self._writer, plane, watchers, self.file))
-            self._parts[-1] = self._server.close  # which closes the watchers
+            with ExitStack() as failed:
+                failed.callback(watchers.close)
+                self._server = AdminServer(self._config.grpc, Service(self._writer, plane, watchers, self.file))
+                failed.pop_all()
+            self._open.callback(self._server.close)  # which closes the watchers
 
     def seed(self) -> None:
         """Make the seed durable, where the database has never been written to. Raises StoreError."""
@@ -75,7 +73,7 @@ class Control:
     def open(self) -> None:
         """Begin to change what the data plane does: rules end when they are due, and the admin API answers."""
         assert self._writer is not None, "prepare comes first"
-        self._parts.append(Expiry(self._writer).close)
+        self._open.callback(Expiry(self._writer).close)
         if self._server is not None:
             self._server.open()
 
@@ -105,5 +103,4 @@ class Control:
 
     def close_at_once(self) -> None:
         """End everything, stopping the thread that this runs in until it is done."""
-        for close in reversed(self._parts):
-            close()
+        self._open.close()

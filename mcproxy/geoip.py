@@ -16,6 +16,7 @@ too, and to refuse all clients from the damaged part would turn a bad file into 
 
 import fcntl
 import io
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -52,6 +53,9 @@ _DAMAGE = (maxminddb.InvalidDatabaseError, ValueError, TypeError, LookupError, A
 
 class GeoIPError(ValueError):
     """A file that is no usable country database. The text says what is wrong and what to do."""
+
+
+log = logging.getLogger(__name__)
 
 
 class GeoIP:
@@ -93,8 +97,10 @@ class GeoIP:
             return None
         try:
             return self._cached(packed)
-        except _DAMAGE:
+        except _DAMAGE as error:
             self.failed += 1
+            if self.failed == 1:
+                log.warning("%s is damaged: some addresses have no country; download it again (%s)", self.path, error)
             return None
 
     def close(self) -> None:

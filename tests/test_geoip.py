@@ -15,6 +15,7 @@ import pytest
 from mcproxy import geoip
 from mcproxy.geoip import GeoIP, GeoIPError
 from mcproxy.policy.networks import pack
+from tests.hub import messages
 from tests.policy.databases import located, write_database
 
 NETWORKS = {
@@ -326,6 +327,9 @@ def test_damage_behind_the_probes_is_counted_and_harms_nobody(path: Path, monkey
         return geoip._lookup(Damaged(), packed)  # type: ignore[arg-type]
 
     opened._cached = lookup
-    assert [opened.country(pack("1.0.0.1")) for _ in range(3)] == [None] * 3
+    with messages() as logged:
+        assert [opened.country(pack("1.0.0.1")) for _ in range(3)] == [None] * 3
+    (told,) = logged
+    assert told.endswith("is damaged: some addresses have no country; download it again (bad data)")
     assert opened.failed == 3
     assert "failed=3" in repr(opened)

@@ -26,17 +26,22 @@ _GONE = (ConnectionAbortedError, ConnectionResetError, TimeoutError)
 
 
 class AcceptFailed(OSError):
-    """Told to StreamServer, which pauses; the log has it already."""
+    """Raised to StreamServer, which pauses; the log has it already."""
 
 
-def bind(addr: str, reuse_port: bool = False) -> socket.socket:
+def print_no_traceback() -> None:
+    """Keep this thread's hub from printing a traceback of each accept that failed."""
+    hub = get_hub()
+    if AcceptFailed not in hub.NOT_ERROR:
+        hub.NOT_ERROR = (*hub.NOT_ERROR, AcceptFailed)
+
+
+def bind(addr: str) -> socket.socket:
     """A listening, non-blocking socket for ":443", "0.0.0.0:443" or "[::1]:443". Raises OSError."""
     host, port = split_host_port(addr)
     dual_stack = not host and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual_stack or ":" in host else socket.AF_INET
-    sock = socket.create_server(
-        (host, port), family=family, backlog=BACKLOG, reuse_port=reuse_port, dualstack_ipv6=dual_stack
-    )
+    sock = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=dual_stack)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
     sock.setblocking(False)
     return sock
@@ -48,9 +53,6 @@ class Listener(StreamServer):
     def __init__(self, addr: str, sock: socket.socket, shared: Shared) -> None:
         """`addr` is the listener's identity in the table; `sock` listens already."""
         super().__init__(sock, spawn=shared.crew.spawn)  # type: ignore[call-overload]  # stubs want a greenlet back
-        hub = get_hub()
-        if AcceptFailed not in hub.NOT_ERROR:  # of which the hub prints no traceback
-            hub.NOT_ERROR = (*hub.NOT_ERROR, AcceptFailed)
         self.addr = addr
         self._shared = shared
         self._tally = shared.stats.listener(addr)

@@ -13,7 +13,7 @@ from gevent import sleep
 from gevent.hub import get_hub
 
 from mcproxy.model import End
-from mcproxy.net.listener import Listener, bind
+from mcproxy.net.listener import Listener, bind, print_no_traceback
 from mcproxy.net.session import Cut, Session
 from mcproxy.net.shared import Shared
 from mcproxy.table import Table
@@ -28,12 +28,10 @@ DRAIN_CHECK = 0.05  # seconds between two looks at whether the last session has 
 class Worker:
     """Listens, and keeps track of what it started."""
 
-    def __init__(
-        self, shared: Shared, reuse_port: bool = False, given: Callable[[str], socket | None] = lambda _addr: None
-    ) -> None:
+    def __init__(self, shared: Shared, given: Callable[[str], socket | None] = lambda _addr: None) -> None:
         """`given` has the sockets that listen on an address already, by whatever means."""
         self.shared = shared
-        self._reuse_port = reuse_port
+        print_no_traceback()
         self._given = given
         self._listeners: dict[str, Listener] = {}
 
@@ -54,17 +52,12 @@ class Worker:
         """Take an address, accepting nobody yet. Raises OSError where it can't be had."""
         if addr in self._listeners:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        self._listeners[addr] = Listener(addr, self._given(addr) or bind(addr, self._reuse_port), self.shared)
+        self._listeners[addr] = Listener(addr, self._given(addr) or bind(addr), self.shared)
 
     def start(self, addr: str) -> None:
         """Accept on an address that is bound."""
         self._listeners[addr].start()
         log.info("listening on %s", addr)
-
-    def open(self, addr: str) -> None:
-        """Listen on an address of the table. Raises OSError where it can't be bound."""
-        self.bind(addr)
-        self.start(addr)
 
     def close(self, addr: str) -> None:
         """Stop listening there; its sessions go on, and those that the kernel has connected already begin.
@@ -94,10 +87,6 @@ class Worker:
     def sessions(self) -> list[Session]:
         """The open ones."""
         return list(self.shared.sessions.values())
-
-    def cut(self, session: Session, end: End) -> None:
-        """End a session where it stands."""
-        session.cut(Cut(end))
 
     def stop_listening(self) -> None:
         """Accept nothing more."""

@@ -60,7 +60,8 @@ class Bench:
 
     def open(self, addr: str = V4) -> int:
         """Listen; returns the port."""
-        self.hub.call(self.worker.open, addr)
+        self.hub.call(self.worker.bind, addr)
+        self.hub.call(self.worker.start, addr)
         return self.worker.addresses[addr][1]
 
     def client(self, sends: bytes = b"", source: str = "127.0.0.1") -> socket.socket:

@@ -63,11 +63,6 @@ def test_an_address_that_is_taken_is_an_error() -> None:
     assert caught.value.errno == errno.EADDRINUSE
 
 
-def test_workers_may_share_an_address() -> None:
-    with bind(ADDR, reuse_port=True) as sock, bind(f"127.0.0.1:{sock.getsockname()[1]}", reuse_port=True) as other:
-        assert other.getsockname() == sock.getsockname()
-
-
 class Failing(socket.socket):
     """A listening socket whose accept() fails with these errors before it works."""
 
@@ -94,6 +89,7 @@ class Running:
     def _start(self, sock: socket.socket) -> None:
         live = Live(Table.build([(ListenerValue(ADDR), [])]))
         self.shared = Shared(live, Limits(0, 0, 0, 0), Timeouts(5, 5, 5, 5), self.ended.append)
+        self._worker = Worker(self.shared)
         self.listener = Listener(ADDR, sock, self.shared)
         self.listener.start()
 
@@ -107,7 +103,7 @@ class Running:
 
     def stop(self) -> None:
         self._hub.call(self.listener.stop)
-        self._hub.spawn(Worker(self.shared).release).result(DEADLINE)
+        self._hub.spawn(self._worker.release).result(DEADLINE)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])

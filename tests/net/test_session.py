@@ -15,7 +15,7 @@ import pytest
 from mcproxy.change import listener_key
 from mcproxy.model import Connection, End, FirewallRule, Listener, Mode, Reason, Route, RuleKind
 from mcproxy.net.raw import unsent
-from mcproxy.net.session import VISITS, Phase, Session
+from mcproxy.net.session import VISITS, Cut, Phase, Session
 from mcproxy.net.sweep import TICK, Overdue, Sweeper
 from mcproxy.policy.networks import Networks, pack
 from mcproxy.table import ListenerTable, Table
@@ -249,7 +249,7 @@ def test_a_session_can_be_cut_wherever_it_waits(
 ) -> None:
     running = bench(table_for(full_socket if phase is Phase.DIALLING else backend(swallow).address))
     with running.client(b"" if phase is Phase.PEEKING else HELLO) as client:
-        running.hub.call(running.worker.cut, running.reach(phase), End.KILLED)
+        running.hub.call(running.reach(phase).cut, Cut(End.KILLED))
         assert is_reset(client)
     ended = running.last()
     assert ended.end is End.KILLED
@@ -261,10 +261,10 @@ def test_who_cuts_too_late_hits_nobody(bench: MakeBench, backend: MakeBackend) -
     with running.client(HELLO):
         session = running.reach(Phase.RELAYING)
     assert running.last().end is End.CLOSED
-    running.hub.call(running.worker.cut, session, End.KILLED)  # its greenlet rests now
+    running.hub.call(session.cut, Cut(End.KILLED))  # its greenlet rests now
     with running.client(HELLO):
         running.reach(Phase.RELAYING)
-        running.hub.call(running.worker.cut, session, End.KILLED)  # and now it works for another
+        running.hub.call(session.cut, Cut(End.KILLED))  # and now it works for another
         assert running.reach(Phase.RELAYING) is not session
     assert running.last().end is End.CLOSED
     assert len(running.ended) == 2

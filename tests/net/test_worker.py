@@ -52,7 +52,7 @@ def test_an_address_that_cannot_be_bound_changes_nothing(bench: MakeBench) -> No
         addr = f"127.0.0.1:{other.getsockname()[1]}"
         running = bench(with_value(NOWHERE, Listener(addr)))
         with pytest.raises(OSError, match="in use"):
-            running.hub.call(running.worker.open, addr)
+            running.hub.call(running.worker.bind, addr)
     assert running.worker.addresses == {}
 
 
