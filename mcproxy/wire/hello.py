@@ -200,11 +200,39 @@ def _joined(data: bytes, size: int, header: bytes) -> bytes:
 def _refuse_other_protocols(data: bytes) -> None:
     """What shows in the first six bytes: a handshake record of TLS that begins with a ClientHello (RFC 8446, 5.1)."""
     if data[:1] not in (b"", b"\x16"):
-        raise HelloRefused(Reason.HELLO_NOT_TLS, f"the first byte is {data[0]:#04x}, not a handshake record's")
+        raise HelloRefused(Reason.HELLO_NOT_TLS, _spoken(data))
     if data[1:2] not in (b"", b"\x03"):
         raise HelloRefused(Reason.HELLO_NOT_TLS, f"the record's major version is {data[1]}")
     if data[5:6] not in (b"", b"\x01"):
         raise HelloRefused(Reason.HELLO_NOT_TLS, f"the handshake begins with message type {data[5]}, not a ClientHello")
+
+
+# How other protocols begin that come to a port for TLS by mistake: their names tell an operator what to mend.
+_HTTP_METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE")
+_GREETINGS: Final = (
+    *((method + b" ", "the client speaks plain HTTP") for method in _HTTP_METHODS),
+    (b"PRI * HTTP/2.0", "the client speaks plain HTTP/2"),
+    (b"SSH-", "the client speaks SSH"),
+    (b"EHLO ", "the client speaks SMTP"),
+    (b"HELO ", "the client speaks SMTP"),
+    (b"PROXY ", "the client sends a PROXY header, but the listener doesn't have proxy_protocol = true"),
+    (b"\r\n\r\n\0\r\nQUIT\n", "the client sends a PROXY header, but the listener doesn't have proxy_protocol = true"),
+    (b"\0\0\0\x08\x04\xd2\x16\x2f", "the client asks PostgreSQL for TLS in its own way, not in TLS's"),
+    (b"\x03\0", "the client speaks RDP"),  # [MS-RDPBCGR] begins with a TPKT header (RFC 1006, 6)
+    (b"\x04\x01", "the client speaks SOCKS"),
+    (b"\x05", "the client speaks SOCKS"),  # RFC 1928, 3
+    (b"\x15\x03", "the client begins with an alert of TLS, not with a ClientHello"),
+    (b"\x17\x03", "the client begins with data of TLS, not with a ClientHello"),
+)
+
+
+def _spoken(data: bytes) -> str:
+    """What a client speaks that doesn't begin with a handshake record."""
+    if spoken := next((what for begin, what in _GREETINGS if data.startswith(begin)), ""):
+        return spoken
+    if data[0] & 0x80 and data[2:3] == b"\x01":  # RFC 5246, E.2: a version 2.0 ClientHello
+        return "the client speaks SSL 2.0"
+    return f"the first byte is {data[0]:#04x}, not a handshake record's"
 
 
 def _bad_record(kind: int, major: int, length: int) -> HelloRefused:

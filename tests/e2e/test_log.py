@@ -127,7 +127,7 @@ def test_refused_connections_in_text(run: Run) -> None:
         r" up=0 down=0 duration=\d\.\d{3} tls=1\.3,1\.2 alpn=h2 ech=no detail=\"no route for b\.test", first
     )
     assert f"client={other} sni=- route=- mode=- backend=- verdict=refused reason=hello_not_tls end=refused" in second
-    assert second.endswith(' tls=- alpn=- ech=no detail="the first byte is 0x47, not a handshake record\'s"\n')
+    assert second.endswith(' tls=- alpn=- ech=no detail="the client speaks plain HTTP"\n')
 
 
 def test_refused_connections_in_json(run: Run) -> None:

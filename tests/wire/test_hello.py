@@ -245,7 +245,11 @@ def test_a_refused_name_leaves_the_rest_for_the_log(names: list[bytes], reason: 
 @pytest.mark.parametrize(
     ("name", "detail"),
     [
-        ("HTTP", "the first byte is 0x47, not a handshake record's"),
+        ("HTTP", "the client speaks plain HTTP"),
+        ("SSH", "the client speaks SSH"),
+        ("an SSL 2.0 hello", "the client speaks SSL 2.0"),
+        ("an alert", "the client begins with an alert of TLS, not with a ClientHello"),
+        ("the first byte", "the first byte is 0x17, not a handshake record's"),
         ("another message", "the handshake begins with message type 2, not a ClientHello"),
         ("an alert inside", "a record of type 21, major version 3, inside the hello"),
         ("a record of SSL 2 inside", "a record of type 22, major version 2, inside the hello"),
@@ -266,6 +270,26 @@ def test_not_tls_shows_at_the_first_wrong_byte() -> None:
     for at, reason in ((0, Reason.HELLO_NOT_TLS), (1, Reason.HELLO_NOT_TLS), (5, Reason.HELLO_NOT_TLS)):
         assert isinstance(parse(TINY[:at]), int)
         assert refusal(TINY[:at] + b"\x7f").reason is reason
+
+
+@pytest.mark.parametrize(
+    ("begin", "spoken"),
+    [
+        (b"POST /x HTTP/1.1\r\n", "the client speaks plain HTTP"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "the client speaks plain HTTP/2"),
+        (b"EHLO mail.example.org\r\n", "the client speaks SMTP"),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "the client sends a PROXY header, but the listener doesn't have"),
+        (b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c", "the client sends a PROXY header, but the listener doesn't have"),
+        (b"\0\0\0\x08\x04\xd2\x16\x2f", "the client asks PostgreSQL for TLS in its own way, not in TLS's"),
+        (b"\x03\0\0\x13\x0e\xe0", "the client speaks RDP"),
+        (b"\x05\x01\0", "the client speaks SOCKS"),
+        (b"\x17\x03\x03\0\x05", "the client begins with data of TLS, not with a ClientHello"),
+        (b"GETTING", "the first byte is 0x47, not a handshake record's"),
+        (b"G", "the first byte is 0x47, not a handshake record's"),
+    ],
+)
+def test_who_speaks_another_protocol_is_told_by_its_name(begin: bytes, spoken: str) -> None:
+    assert refusal(begin).detail.startswith(spoken)
 
 
 # --- wrong bytes ------------------------------------------------------------------------------------------------------
