@@ -16,11 +16,12 @@ import hashlib
 import itertools
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -34,6 +35,7 @@ WARN_SECONDS = 14 * 86_400.0  # before its end, a certificate is warned of: room
 MAX_KNOWN = 4096  # certificates that are kept in memory once read: a few KB each
 MAX_NAMES_SHOWN = 5  # in a sentence; certificates have up to 100 names
 
+T = TypeVar("T")
 Stamp = tuple[int, int, int, int]
 
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")  # RFC 7468, section 3
@@ -95,7 +97,7 @@ class Finding:
 def known(route: Route) -> Certificate | Finding:
     """A route's certificate, or why it can't be used. What was read is read again only if a file has changed."""
     try:
-        stamps = _stamp(route.tls_cert, "tls_cert"), _stamp(route.tls_key, "tls_key")
+        stamps = _both(_stamp, route.tls_cert, route.tls_key)
         return _read_once(route.tls_cert, route.tls_key, *stamps)
     except Unreadable as error:
         return Finding(True, str(error), error.key)
@@ -122,7 +124,7 @@ def _stamp(path: str, key: str) -> Stamp:
 
 def load(chain_path: str, key_path: str) -> Certificate:
     """Read a chain and its key, PEM both. Raises Unusable."""
-    chain_bytes, key_bytes = _read(chain_path, "tls_cert"), _read(key_path, "tls_key")
+    chain_bytes, key_bytes = _both(_read, chain_path, key_path)
     try:
         leaf = x509.load_pem_x509_certificates(chain_bytes)[0]
         names = _names(leaf)
@@ -207,6 +209,19 @@ def _read(path: str, key: str) -> bytes:
     if len(data) > MAX_FILE_BYTES:
         raise Unusable(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB; is this the right file?", key)
     return data
+
+
+def _both(read: Callable[[str, str], T], chain_path: str, key_path: str) -> tuple[T, T]:
+    """What `read` makes of a pair of files. Raises Unreadable naming both where neither can be read."""
+    try:
+        chain = read(chain_path, "tls_cert")
+    except Unreadable as error:
+        try:
+            read(key_path, "tls_key")
+        except Unreadable as other:
+            raise Unreadable(f"{error}; and {other}", error.key) from None
+        raise
+    return chain, read(key_path, "tls_key")
 
 
 def _unreadable(what: str, error: OSError, key: str) -> Unreadable:

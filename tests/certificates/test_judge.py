@@ -212,7 +212,7 @@ def test_a_file_that_could_not_be_read_is_read_again(call: str, number: int, iss
     assert isinstance(read, Finding)
     assert (read.problem, read.key) == (True, "tls_cert")
     assert read.message.startswith(f"{chain} can't be read: {os.strerror(number)}; ")
-    assert ca_problem(chain) == read.message
+    assert read.message == f"{ca_problem(chain)}; and {ca_problem(key)}", "both of the pair"
     del disk.fails[call, chain]
     read = known(route)
     assert isinstance(read, Finding)
@@ -264,6 +264,21 @@ def test_openssl_may_fail_to_read_what_was_just_read(issue: Issue, tmp_path: Pat
     absent = str(tmp_path / "absent")
     with pytest.raises(Unreadable, match=f"{absent} or {key} can't be read: No such file or directory; check its path"):
         fill(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), absent, key)
+
+
+def test_two_files_that_are_not_there_are_both_named(issue: Issue, tmp_path: Path) -> None:
+    absent = str(tmp_path / "absent.pem"), str(tmp_path / "absent.key")
+    with pytest.raises(
+        Unreadable, match=r"absent.pem can't be read: No such.*; and .*absent.key can't be read: No such"
+    ):
+        tried(*absent)
+    found = known(l7("a.test", absent))
+    assert isinstance(found, Finding)
+    assert found.message.count("can't be read") == 2
+    chain, _ = issue("a.test")
+    found = known(l7("a.test", (chain, absent[1])))
+    assert isinstance(found, Finding)
+    assert found.key == "tls_key"
 
 
 def test_a_survey_tells_of_a_backends_ca_beside_the_certificate(issue: Issue, tmp_path: Path) -> None:
