@@ -27,6 +27,7 @@ import maxminddb
 from maxminddb.decoder import Decoder
 
 from mcproxy.policy.networks import unpack
+from mcproxy.words import quoted
 
 try:
     from maxminddb.extension import Reader as _CReader
@@ -87,7 +88,7 @@ class GeoIP:
             raise GeoIPError(f"{path} is damaged; download it again ({error})") from error
         if not countries:
             raise GeoIPError(
-                f"{path} has no country data (its type is {kind!r}); use a database of countries or cities"
+                f"{path} has no country data (its type is {quoted(kind)}); use a database of countries or cities"
             )
         return opened
 

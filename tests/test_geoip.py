@@ -248,7 +248,7 @@ def no_records(path: Path) -> Path:
         (content(b"<html>404</html>" * 99), "is not a MaxMind DB"),
         (content(b"\xab\xcd\xefMaxMind.com"), "is damaged; download it again"),
         (content(bytes(500) + b"\xab\xcd\xefMaxMind.com" + bytes(500)), "is damaged"),
-        (network_operators, "has no country data .its type is 'Test-ASN'."),
+        (network_operators, 'has no country data .its type is "Test-ASN".'),
         (odd_records, "has no country data"),
         (no_records, "has no country data"),
     ],

@@ -224,6 +224,21 @@ def test_no_pattern_is_possessive() -> None:
     ]
 
 
+def conversions(node: ast.AST) -> Iterator[int]:
+    """The lines with a !r or !a in an f-string, but for those of a __repr__."""
+    if isinstance(node, ast.FunctionDef) and node.name == "__repr__":
+        return
+    if isinstance(node, ast.FormattedValue) and node.conversion != -1:
+        yield node.lineno
+    for child in ast.iter_child_nodes(node):
+        yield from conversions(child)
+
+
+def test_no_message_quotes_as_python_does() -> None:
+    """An operator reads "a.test", not 'a.test' or b'a.test': words.quoted quotes. A __repr__ is for programmers."""
+    assert not [f"{path.relative_to(ROOT)}:{n}" for path in sources() for n in conversions(ast.parse(path.read_text()))]
+
+
 def functions() -> Iterator[tuple[str, int]]:
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text())):

@@ -15,6 +15,7 @@ from mcproxy.admin.paging import PAGE
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.change import Key, Value, listener_key, route_key, rule_key
 from mcproxy.table import Table
+from mcproxy.words import quoted
 
 MAX_VALUES = 250_000  # in one Apply; each takes about 1 kB while it is decided on
 MAX_BYTES = 64 << 20  # of all messages of one Apply; as much as a configuration file may have
@@ -110,7 +111,7 @@ class _Taking:
     def _route(self, message: pb.ListedRoute) -> tuple[Key, Value]:
         addr = convert.listen_address("listener", message.listener)
         if listener_key(addr) not in self.values:
-            raise InvalidField("listener", f"there is no listener {addr!r} before it in the request")
+            raise InvalidField("listener", f"there is no listener {quoted(addr)} before it in the request")
         route = convert.route(message.route)
         return route_key(addr, route.hostname), route
 

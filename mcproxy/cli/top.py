@@ -30,6 +30,7 @@ from mcproxy.cli.options import INVALID, fail
 from mcproxy.cli.panels import PANELS, Details, View, rate, speed
 from mcproxy.cli.target import target_options
 from mcproxy.model import counted
+from mcproxy.words import quoted
 
 REDRAW = 0.5  # seconds between two looks at the news
 SHOWN = 200  # rows of a table: more than anybody scrolls through
@@ -246,7 +247,7 @@ class Top(App[None]):
     def _title(self, name: str, shown: int, found: int) -> str:
         view = self.views[name]
         count = f" {shown} of {found}" if shown < found else f" {found}"
-        return f"{view.panel.title}{count}" + (f" with {view.filter!r}" if view.filter else "")
+        return f"{view.panel.title}{count}" + (f" with {quoted(view.filter)}" if view.filter else "")
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from struct import Struct
 from typing import Final
 
 from mcproxy.model import Reason, Refused
+from mcproxy.words import quoted
 
 # The specification would allow a v2 header of 64 KiB. Addresses take at most 216 bytes, and the TLVs that proxies send
 # (names, TLS details, a checksum) a few hundred; nginx takes as many as this (NGX_PROXY_PROTOCOL_MAX_HEADER).
@@ -24,6 +25,7 @@ MAX_HEADER_BYTES: Final = 4096
 MAX_V1_BYTES: Final = 107  # section 2.1: the longest line, CRLF included
 MIN_V1_BYTES: Final = 15  # "PROXY UNKNOWN\r\n"
 
+_TLS = b"\x16\x03"  # a record of a handshake: the client comes past the proxy that would send a header
 V1_PREFIX: Final = b"PROXY "
 V2_SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 V2_FIXED: Final = 16  # signature, version and command, family and protocol, length
@@ -81,7 +83,7 @@ def parse(data: bytes) -> Header | int:
         return _parse_v2(data)
     if V1_PREFIX.startswith(data[: len(V1_PREFIX)]):
         return _parse_v1(data)
-    raise _malformed("no PROXY header")
+    raise _malformed("no PROXY header" + (", but TLS at once" if data.startswith(_TLS) else ""))
 
 
 # --- version 1 --------------------------------------------------------------------------------------------------------
@@ -96,7 +98,7 @@ def _parse_v1(data: bytes) -> Header | int:
         return max(MIN_V1_BYTES, len(data) + (1 if data.endswith(b"\r") else 2))
     line = _v1_line(data, 0, size)
     if not line:
-        raise _malformed(f"not a version 1 line: {data[:size]!r}")
+        raise _malformed(f"not a version 1 line: {quoted(data[:size].decode('ascii', 'backslashreplace'))}")
     family, source, destination, source_port, destination_port = line.groups()
     if not family:  # UNKNOWN: whatever else the line says is to be ignored
         return Header(size, None, None)

@@ -73,6 +73,7 @@ BROKEN = {
     "a hello": b"\x16\x03\x01\x00\x3e\x01",
     "HTTP": b"GET / HTTP/1.1\r\n",
     "a first byte": b"X",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00",
     "lower case": b"proxy TCP4",
     "nearly": b"PROXZ",
     "another method": b"PROXYTCP4",
@@ -158,8 +159,9 @@ def test_refused(data: bytes) -> None:
     ("name", "detail"),
     [
         ("HTTP", "no PROXY header"),
+        ("TLS", "no PROXY header, but TLS at once"),
         ("no end of line", "no end of line in 107 bytes"),
-        ("a line feed alone", r"not a version 1 line: b'PROXY UNKNOWN\n'"),
+        ("a line feed alone", r'not a version 1 line: "PROXY UNKNOWN\n"'),
         ("a port too large", "port 65536"),
         ("v2 version 1", "version and command 0x11"),
         ("v2 family 4", "family and protocol 0x41"),
