@@ -24,7 +24,7 @@ def test_every_command_is_there_with_a_sentence_of_help(name: str) -> None:
 def test_all_commands_of_the_contract() -> None:
     assert {*COMMANDS, "server", "check"} == set(main.list_commands(click.Context(main)))
     assert {"snapshot", "status", "diff", "routes", "listeners", "firewall", "connections", "explain", "watch",
-            "metrics", "rollback", "log-level", "top", "apply", "export"} == set(COMMANDS)  # fmt: skip
+            "metrics", "rollback", "log-level", "top", "apply", "export", "completion"} == set(COMMANDS)  # fmt: skip
 
 
 def test_other_commands_are_found_as_usual_and_unknown_ones_are_not() -> None:
@@ -45,15 +45,3 @@ def test_commands_load_no_more_than_they_use() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_shell_completion() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mcproxy"],
-        env={"_MCPROXY_COMPLETE": "bash_complete", "COMP_WORDS": "mcproxy firewall add co", "COMP_CWORD": "3"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "plain,country" in done.stdout.splitlines(), done.stderr
