@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help all build test test-pure lint types proto proto-lint fmt devserver clean
+.PHONY: help all build test test-pure lint types proto man proto-lint fmt devserver clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,6 +30,9 @@ types: $(VENV)/.installed ## mypy, strict
 
 proto: $(VENV)/.installed ## generate mcproxy/admin/pb from proto/
 	$(BIN)/python deploy/dev/proto.py
+
+man: $(VENV)/.installed ## generate docs/mcproxy.1 from the help pages
+	$(BIN)/python deploy/dev/man.py
 
 proto-lint: $(VENV)/.installed ## buf's STANDARD rules and format for proto/
 	$(BIN)/buf lint

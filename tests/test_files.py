@@ -8,6 +8,7 @@ import configparser
 import re
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
@@ -102,3 +103,19 @@ def test_every_dependency_has_its_reason() -> None:
     lines = section.partition("\n## ")[0].splitlines()
     missing = [name for name in names if not any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", x) for x in lines)]
     assert not missing, "these are in setup.cfg and have no line in ARCHITECTURE.md"
+
+
+def test_the_man_page_is_that_of_the_help_pages() -> None:
+    """`make man` would change nothing."""
+    generator = import_module("deploy.dev.man")
+    written = generator.OUT.read_text()
+    assert generator.page() == written, "docs/mcproxy.1 is stale: run make man"
+    assert written.count(".SS ") == len(list(generator.commands(generator.program, "mcproxy")))
+    assert "docs/mcproxy.1" in data_files()
+
+
+def data_files() -> str:
+    """What setup.cfg installs beside the package."""
+    metadata = configparser.ConfigParser()
+    metadata.read(ROOT / "setup.cfg")
+    return metadata["options.data_files"]["share/man/man1"]

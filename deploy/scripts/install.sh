@@ -145,7 +145,7 @@ done
 # A build inside the source tree would leave its files there, and take in what an older one has left.
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
-(cd "$source" && tar -cf - --exclude=__pycache__ mcproxy setup.cfg setup.py pyproject.toml README.md) | tar -xf - -C "$build"
+(cd "$source" && tar -cf - --exclude=__pycache__ mcproxy docs/mcproxy.1 setup.cfg setup.py pyproject.toml README.md) | tar -xf - -C "$build"
 if [ ! -x "$home/venv/bin/python" ]; then
 	"$python" -m venv "$home/venv"
 	say "made $home/venv"

@@ -13,7 +13,7 @@ import click
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output, plan
 from mcproxy.cli.client import UNREADY, Client, connected
-from mcproxy.cli.options import FAILED, INVALID, fail, json_option
+from mcproxy.cli.options import FAILED, INVALID, example, fail, json_option
 from mcproxy.cli.plan import Shown
 from mcproxy.cli.settings import of_value
 from mcproxy.cli.target import target_options
@@ -27,7 +27,7 @@ _PLACE = re.compile(r"^(?:listeners|routes|rules)\[\d+\]", re.MULTILINE)
 _REMEDIES = {(UNREADY, ""): "nothing has changed"}
 
 
-@click.command()
+@click.command(epilog=example("mcproxy apply --dry-run routes.toml", "mcproxy apply --prune routes.toml"))
 @target_options
 @json_option
 @click.option("--dry-run", is_flag=True, help="Only print what would change; end with 1 if something would.")

@@ -19,7 +19,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from mcproxy.cli.options import COMPLETION
+from mcproxy.cli.options import COMPLETION, example
 
 _BASH = """\
 %(complete_func)s() {
@@ -64,7 +64,11 @@ def register() -> None:
     add_completion_class(_Bash)
 
 
-@click.command()
+@click.command(
+    epilog=example(
+        'eval "$(mcproxy completion bash)"', "mcproxy completion fish > ~/.config/fish/completions/mcproxy.fish"
+    )
+)
 @click.argument("shell", type=click.Choice(list(SHELLS)))
 def completion(shell: str) -> None:
     """Print a script that completes commands, options, hosts, listeners, connections and rules in SHELL."""

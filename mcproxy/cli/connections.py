@@ -13,7 +13,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import candidates, output
 from mcproxy.cli.client import connected
 from mcproxy.cli.columns import Column
-from mcproxy.cli.options import FAILED, json_option
+from mcproxy.cli.options import FAILED, example, json_option
 from mcproxy.cli.target import target_options
 
 MAX_CLOSED = 1_000  # connections in one call, as many as the server takes
@@ -31,7 +31,7 @@ _COLUMNS = (
 )
 
 
-@click.group()
+@click.group(epilog=example("mcproxy connections list --client 192.0.2.0/24"))
 def connections() -> None:
     """Live connections."""
 
@@ -60,7 +60,12 @@ def _filtered(command: Callable[..., None]) -> Callable[..., None]:
     return with_filter
 
 
-@connections.command("list")
+@connections.command(
+    "list",
+    epilog=example(
+        "mcproxy connections list --route git.example.org", "mcproxy connections list --client 192.0.2.0/24 --json"
+    ),
+)
 @target_options
 @json_option
 @_filtered
@@ -89,7 +94,7 @@ def list_(given: Path | None, as_json: bool, wanted: pb.ConnectionFilter) -> Non
     output.emit_table(_COLUMNS, rows, "No connections.")
 
 
-@connections.command()
+@connections.command(epilog=example("mcproxy connections close 7", "mcproxy connections close 7 8 9"))
 @target_options
 @click.argument(
     "ids",
@@ -115,7 +120,9 @@ def close(given: Path | None, ids: tuple[int, ...]) -> None:
         sys.exit(FAILED)
 
 
-@click.command()
+@click.command(
+    epilog=example("mcproxy watch --refused --client 192.0.2.7", "mcproxy watch --route git.example.org --json")
+)
 @target_options
 @json_option
 @_filtered

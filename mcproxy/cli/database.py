@@ -8,7 +8,7 @@ import click
 
 from mcproxy.change import Change
 from mcproxy.cli import output, plan
-from mcproxy.cli.options import FAILED, config_option, fail, find_config, json_option, load_config
+from mcproxy.cli.options import FAILED, config_option, example, fail, find_config, json_option, load_config
 from mcproxy.cli.plan import Shown
 from mcproxy.store import records, snapshot
 from mcproxy.store.diff import differences
@@ -16,7 +16,7 @@ from mcproxy.store.errors import StoreError
 from mcproxy.store.store import read_table
 
 
-@click.command("snapshot")
+@click.command("snapshot", epilog=example("mcproxy snapshot -o /var/backups/mcproxy.db"))
 @config_option
 @json_option
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="Default: beside the database.")
@@ -34,7 +34,7 @@ def snapshot_command(given: Path | None, as_json: bool, target: Path | None) -> 
         click.echo(f"{taken.path}: {output.amount(taken.size)}, generation {taken.generation}, verified")
 
 
-@click.command()
+@click.command(epilog=example("mcproxy diff"))
 @config_option
 @json_option
 def diff(given: Path | None, as_json: bool) -> None:

@@ -8,11 +8,11 @@ import click
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import candidates, output
 from mcproxy.cli.client import connected
-from mcproxy.cli.options import FAILED, json_option
+from mcproxy.cli.options import FAILED, example, json_option
 from mcproxy.cli.target import target_options
 
 
-@click.command()
+@click.command(epilog=example("mcproxy explain --sni git.example.org --from 192.0.2.7"))
 @target_options
 @json_option
 @click.option(

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import connected
-from mcproxy.cli.options import fail
+from mcproxy.cli.options import example, fail
 from mcproxy.cli.target import target_options
 from mcproxy.model import BLOCKED_LISTS, LISTENER_FIELDS, ROUTE_FIELDS, counted
 from mcproxy.settings import Field
@@ -23,7 +23,7 @@ from mcproxy.settings import Field
 HEAD = "# Listeners, routes and permanent firewall rules of mcproxy. `mcproxy apply FILE` makes them the database's."
 
 
-@click.command()
+@click.command(epilog=example("mcproxy export > routes.toml"))
 @target_options
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
 def export(given: Path | None, target: Path | None) -> None:

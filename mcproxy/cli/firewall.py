@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import candidates, output
 from mcproxy.cli.client import connected
-from mcproxy.cli.options import json_option
+from mcproxy.cli.options import example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.model import counted
 from mcproxy.wire.address import is_ip
@@ -74,12 +74,12 @@ def _duration(_context: click.Context, _param: click.Parameter, value: str | Non
     return seconds
 
 
-@click.group()
+@click.group(epilog=example("mcproxy firewall add 192.0.2.7 --ttl 1h"))
 def firewall() -> None:
     """Who may not connect."""
 
 
-@firewall.command("list")
+@firewall.command("list", epilog=example("mcproxy firewall list"))
 @target_options
 @json_option
 def list_(given: Path | None, as_json: bool) -> None:
@@ -95,7 +95,13 @@ def list_(given: Path | None, as_json: bool) -> None:
     output.emit_table(("KIND", "VALUE", "UNTIL"), rows, "No rules: nobody is blocked.")
 
 
-@firewall.command()
+@firewall.command(
+    epilog=example(
+        "mcproxy firewall add 192.0.2.7 --ttl 1h --kill",
+        "mcproxy firewall add 2001:db8::/32",
+        "mcproxy firewall add country AQ",
+    )
+)
 @target_options
 @json_option
 @click.option("--ttl", callback=_duration, metavar="DURATION", help='How long, such as "1h". Default: for good.')
@@ -112,7 +118,7 @@ def add(given: Path | None, as_json: bool, ttl: float | None, kill: bool, rule: 
     output.emit_done(answer, as_json, f"blocked {kind} {answer.rule.value}{until}{cut}")
 
 
-@firewall.command()
+@firewall.command(epilog=example("mcproxy firewall remove 192.0.2.7"))
 @target_options
 @json_option
 @rule_argument(_rules)
@@ -124,7 +130,7 @@ def remove(given: Path | None, as_json: bool, rule: tuple[str, str]) -> None:
     output.emit_done(answer, as_json, f"no longer blocked: {kind} {value}")
 
 
-@firewall.command()
+@firewall.command(epilog=example("mcproxy firewall test 192.0.2.7"))
 @target_options
 @json_option
 @click.argument("ip")

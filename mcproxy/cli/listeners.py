@@ -8,17 +8,17 @@ import click
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import candidates, output, settings
 from mcproxy.cli.client import connected
-from mcproxy.cli.options import json_option
+from mcproxy.cli.options import example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.model import LISTENER_FIELDS, counted
 
 
-@click.group()
+@click.group(epilog=example("mcproxy listeners list"))
 def listeners() -> None:
     """The addresses that clients connect to."""
 
 
-@listeners.command("list")
+@listeners.command("list", epilog=example("mcproxy listeners list"))
 @target_options
 @json_option
 def list_(given: Path | None, as_json: bool) -> None:
@@ -36,7 +36,12 @@ def list_(given: Path | None, as_json: bool) -> None:
     output.emit_table(columns, rows, "No listeners; `mcproxy listeners add ADDR` adds one.")
 
 
-@listeners.command()
+@listeners.command(
+    epilog=example(
+        "mcproxy listeners add :8443",
+        "mcproxy listeners add 127.0.0.1:8443 --proxy-protocol --trusted-proxy 127.0.0.0/8",
+    )
+)
 @target_options
 @json_option
 @settings.options(LISTENER_FIELDS)
@@ -49,7 +54,7 @@ def add(given: Path | None, as_json: bool, addr: str, **options: Any) -> None:
     output.emit_done(answer, as_json, f"listening on {addr}")
 
 
-@listeners.command()
+@listeners.command(epilog=example("mcproxy listeners remove :8443"))
 @target_options
 @json_option
 @click.argument("addr", shell_complete=candidates.listeners)

@@ -10,18 +10,23 @@ import click
 
 from mcproxy import __version__
 from mcproxy.cli.lazy import COMMANDS, LazyGroup
-from mcproxy.cli.options import FAILED, INVALID, config_option, fail, find_config, load_config
+from mcproxy.cli.options import FAILED, INVALID, config_option, example, fail, find_config, load_config
 from mcproxy.config import ConfigError, Problem
 from mcproxy.model import counted
 
 
-@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=example("mcproxy server -c /srv/mcproxy/mcproxy.toml", "mcproxy status"),
+)
 @click.version_option(__version__, prog_name="mcproxy", message="%(prog)s %(version)s")
 def main() -> None:
     """TLS SNI router: passes connections on by name, or terminates TLS and proxies HTTP."""
 
 
-@main.command()
+@main.command(epilog=example("mcproxy server -c /srv/mcproxy/mcproxy.toml"))
 @config_option
 def server(given: Path | None) -> None:
     """Run the proxy in the foreground."""
@@ -50,7 +55,7 @@ def _end_clean_when_told() -> None:
         signal.signal(number, lambda *_: sys.exit(0))
 
 
-@main.command()
+@main.command(epilog=example("mcproxy check -c mcproxy.toml"))
 @config_option
 def check(given: Path | None) -> None:
     """Validate the configuration file and what it points to. Starts nothing."""

@@ -50,6 +50,12 @@ def fail(message: str, status: int = FAILED) -> NoReturn:
     sys.exit(status)
 
 
+def example(*lines: str) -> str:
+    """The end of a command's help page: lines as they are typed; one that begins with blanks goes on."""
+    several = sum(not line.startswith(" ") for line in lines) > 1
+    return "\n".join(["\b", "Examples:" if several else "Example:", *(f"  {line}" for line in lines)])
+
+
 config_option = click.option(
     "-c",
     "--config",

@@ -9,7 +9,7 @@ import click
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import candidates, output, settings
 from mcproxy.cli.client import EXISTS, MISSING, connected
-from mcproxy.cli.options import json_option
+from mcproxy.cli.options import example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.model import ROUTE_FIELDS, counted
 
@@ -24,12 +24,12 @@ listener_option = click.option(
 )
 
 
-@click.group()
+@click.group(epilog=example("mcproxy routes add git.example.org 127.0.0.1:3000"))
 def routes() -> None:
     """Which server name leads to which backend."""
 
 
-@routes.command("list")
+@routes.command("list", epilog=example("mcproxy routes list", "mcproxy routes list --listener :8443 --json"))
 @target_options
 @json_option
 @click.option(
@@ -61,7 +61,13 @@ def _others(route: pb.Route) -> str:
     return settings.shown(ROUTE_FIELDS, route, _COLUMNS)
 
 
-@routes.command()
+@routes.command(
+    epilog=example(
+        "mcproxy routes add git.example.org 127.0.0.1:3000",
+        "mcproxy routes add www.example.org 127.0.0.1:8080 --mode l7 \\",
+        "    --tls-cert www.pem --tls-key www.key",
+    )
+)
 @target_options
 @json_option
 @listener_option
@@ -84,7 +90,7 @@ def add(
     output.emit_done(answer, as_json, f"{host} leads to {backend}")
 
 
-@routes.command()
+@routes.command(epilog=example("mcproxy routes remove git.example.org"))
 @target_options
 @json_option
 @listener_option
@@ -96,7 +102,7 @@ def remove(given: Path | None, as_json: bool, listener: str, host: str) -> None:
     output.emit_done(answer, as_json, f"removed the route of {host}")
 
 
-@routes.command()
+@routes.command(epilog=example("mcproxy routes history git.example.org --limit 5"))
 @target_options
 @json_option
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, newest first.")
@@ -128,7 +134,7 @@ def _difference(revision: pb.Revision) -> str:
     return ", ".join(f"{name}={new[name]}" for name in changed if name not in {"hostname", "addr", "kind", "value"})
 
 
-@click.command()
+@click.command(epilog=example("mcproxy rollback 17"))
 @target_options
 @json_option
 @click.argument("generation", type=click.IntRange(0), shell_complete=candidates.generations)

@@ -10,7 +10,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import Client, connected
 from mcproxy.cli.columns import Column
-from mcproxy.cli.options import json_option
+from mcproxy.cli.options import example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.model import counted
 
@@ -38,7 +38,7 @@ _ROUTES = (
 SOON = 14 * 86400  # seconds: certificates that end within two weeks are pointed out
 
 
-@click.command()
+@click.command(epilog=example("mcproxy status", "mcproxy status --json --watch"))
 @target_options
 @json_option
 @click.option("--watch", "again", is_flag=True, help=f"Look again every {INTERVAL:g} seconds, until interrupted.")
@@ -136,7 +136,7 @@ def _section(columns: Sequence[Column], rows: Sequence[Sequence[output.Cell]], e
         click.echo(empty)
 
 
-@click.command("log-level")
+@click.command("log-level", epilog=example("mcproxy log-level debug"))
 @target_options
 @click.argument("level", type=click.Choice(["debug", "info", "warning", "error"]))
 def log_level(given: Path | None, level: str) -> None:
@@ -149,7 +149,7 @@ def log_level(given: Path | None, level: str) -> None:
     click.echo(f"logs from {level} on")
 
 
-@click.command()
+@click.command(epilog=example("mcproxy metrics > /var/lib/node_exporter/mcproxy.prom"))
 @target_options
 def metrics(given: Path | None) -> None:
     """Print Prometheus text, for node_exporter's textfile collector."""

@@ -26,7 +26,7 @@ from mcproxy.cli.board import Board, blocks
 from mcproxy.cli.client import connected
 from mcproxy.cli.columns import GAP, Fit, elided, fit
 from mcproxy.cli.feed import Feed, Lost, Sample, lose
-from mcproxy.cli.options import INVALID, fail
+from mcproxy.cli.options import INVALID, example, fail
 from mcproxy.cli.panels import PANELS, Details, View, rate, speed
 from mcproxy.cli.target import target_options
 from mcproxy.model import counted
@@ -426,7 +426,7 @@ def _written(value: Any) -> str:
     return ("yes" if value is True else str(value)) if value else ""
 
 
-@click.command()
+@click.command(epilog=example("mcproxy top", "mcproxy top --server unix:/run/mcproxy/admin.sock"))
 @target_options
 def top(given: Path | None) -> None:
     """Show the server live on the whole terminal: routes, connections, listeners, refusals, clients. `?` lists keys."""

@@ -1,12 +1,15 @@
 """The command line: where the configuration is found, what is said, and the exit status of each ending."""
 
+import re
+import shlex
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -58,6 +61,35 @@ def test_help(command: tuple[str, ...], option: str) -> None:
     else:
         assert "server" in result.stdout
         assert "check" in result.stdout
+
+
+def commands(command: click.Command = main, path: str = "mcproxy") -> Iterator[tuple[str, click.Command]]:
+    """Every command and group, with what is typed for it."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from commands(inner, f"{path} {name}")
+
+
+def examples(command: click.Command) -> list[str]:
+    """The examples of a help page, each on one line."""
+    _, head, *lines = (command.epilog or "\n").replace("\\\n", "").splitlines()
+    assert head == ("Examples:" if len(lines) > 1 else "Example:")
+    return [line.strip() for line in lines]
+
+
+@pytest.mark.parametrize("path", list(dict(commands())))
+def test_every_help_page_has_an_example_that_can_be_typed(path: str, elsewhere: Path) -> None:
+    found = examples(dict(commands())[path])
+    assert found
+    assert any(path in each for each in found)
+    for each in found:
+        (typed,) = re.findall(r"mcproxy [^>|)]*", each.removeprefix('eval "$('))[:1]
+        result = run(*shlex.split(typed)[1:], env={"MCPROXY_CONFIG": str(elsewhere / "absent.toml")})
+        assert "Usage: " not in result.stderr, each
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def opt(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / each).is_dir():
             shutil.copytree(ROOT / each, source / each, ignore=shutil.ignore_patterns("__pycache__"))
         else:
+            (source / each).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / each, source / each)
     for word, rest in instructions():
         if word == "RUN" and "/opt/mcproxy" in rest:
