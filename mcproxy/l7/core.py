@@ -13,21 +13,22 @@ The order of a core's life, from its side:
 
     made                the client's first bytes are still to come; `wants_dial` may be true at once
     receive_*, tick, drain, give_up, backend_*
-                        in any order, until `closing` is true; after each of them the drive asks everything again:
+                        in any order, until there is an `ending`; after each of them the drive asks everything again:
                         it takes and sends what is for either side, takes the exchanges that are over, dials, and reads
                         a side again only where `wants_client` or `wants_backend` allows it
     client_closed, client_lost, cut
-                        the end of the client: what follows is at most what is said at `closing`
-    closing             final. The drive takes what is left for both sides, and the exchanges that are over, and closes.
+                        the end of the client: what follows is at most what is said at `ending`
+    ending              final. The drive takes what is left for both sides, and the exchanges that are over, and closes.
                         A core ignores bytes and events that reach it later.
 """
 
 from collections.abc import Callable
-from enum import StrEnum
+from dataclasses import dataclass
+from enum import Enum, StrEnum
 from typing import Protocol
 
 from mcproxy.l7.bounds import TURN
-from mcproxy.model import Exchanges
+from mcproxy.model import End, Exchanges
 
 Record = Callable[[Exchanges], None]  # is given exchanges that have ended, each of them once; must not raise
 
@@ -45,6 +46,25 @@ class StreamEnd(StrEnum):
     BACKEND_RESET = "backend reset"
     BACKEND_FAULT = "backend fault"
     BACKEND_GONE = "backend gone"
+
+
+class How(Enum):
+    """What a connection ends with, once all that waits for the client has been sent."""
+
+    FIN = "fin"  # behind a close_notify
+    RST = "rst"  # once the client has acknowledged the rest: an answer broke off, and must not look whole
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a client's connection ends."""
+
+    how: How = How.FIN
+    end: End = End.CLOSED  # the word in the log
+    why: str = ""  # what went wrong, for the log
+
+    def __repr__(self) -> str:
+        return f"<Ending {self.how.value} {self.end.value} {self.why!r}>"
 
 
 class Turn:
@@ -71,14 +91,16 @@ class Turn:
 class Core(Protocol):
     """HTTP between a client and a backend, without sockets. `now` is seconds of one monotonic clock."""
 
-    wants_dial: bool  # a new backend connection in place of the one that there is; the drive sets it to False and dials
-    failed: bool  # with `closing`: the connection ends by a RST, since an answer broke off
-    abused: bool  # with `closing`: the client exceeded a budget
-    fault: str  # what went wrong, for the log; "" is nothing
+    @property
+    def ending(self) -> Ending | None:
+        """How the connection ends, once that is certain: the drive sends what is left, and ends so. Never changes."""
 
     @property
-    def closing(self) -> bool:
-        """Whether the connection is over: send what is left for the client, and end. Never false again."""
+    def wants_dial(self) -> bool:
+        """Whether to make a new backend connection, in place of the one that there is. `dialling` follows."""
+
+    def dialling(self) -> None:
+        """The drive lets go of the backend connection that there is, and dials. Only while `wants_dial`."""
 
     @property
     def wants_client(self) -> bool:
@@ -106,7 +128,7 @@ class Core(Protocol):
         """The client has ended its side, and sent nothing more that could be used. Once. Only a tunnel lives on."""
 
     def client_lost(self, now: float) -> None:
-        """The client's connection broke, at any time: nothing can be sent any more. `closing` follows."""
+        """The client's connection broke, at any time: nothing can be sent any more. `ending` follows."""
 
     def receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:
         """The same for the backend. Follows a dial that succeeded."""
@@ -121,7 +143,7 @@ class Core(Protocol):
         """The dial failed: what waits for it is answered with `status`, 502 or 504. In place of a connection."""
 
     def cut(self, now: float) -> None:
-        """The client's connection ends where it stands, by our own decision. `closing` follows."""
+        """The client's connection ends where it stands, by our own decision. `ending` follows."""
 
     def tick(self, now: float) -> None:
         """Look at deadlines."""
@@ -136,10 +158,10 @@ class Core(Protocol):
         """How many bytes to read of a backend that sends in bulk, if it may be about `most`."""
 
     def take_for_client(self) -> bytes:
-        """Bytes for the client, each once; b"" is nothing. After every call, and once more at `closing`."""
+        """Bytes for the client, each once; b"" is nothing. After every call, and once more at `ending`."""
 
     def take_for_backend(self) -> bytes:
         """Bytes for the backend, each once; the first ones go with the dial. Never while `wants_dial`."""
 
     def take_ended(self) -> Exchanges:
-        """The exchanges that are over, each once. After every call, and once more at `closing`."""
+        """The exchanges that are over, each once. After every call, and once more at `ending`."""

@@ -62,6 +62,9 @@ class Request:
     rewrite: bool = False  # has a field that is not passed
 
 
+NO_REQUEST = Request(b"", b"", b"")  # of a message that could not be read: the log shows it empty
+
+
 @dataclass(frozen=True, slots=True)
 class RequestTrailers:
     """What ends a request's body."""
@@ -123,6 +126,12 @@ def check_answer_trailers(fields: list[Field]) -> None:
     """An answer's trailers (section 8.1). Raises Malformed."""
     _, rest = _split(fields, frozenset())
     _check_regular(rest)
+
+
+def forwarded(address: str) -> tuple[Field, ...]:
+    """What we say of the client, in place of what it may not say itself: its address, and that it used TLS."""
+    raw = address.encode()
+    return (b"x-forwarded-for", raw), (b"x-forwarded-proto", b"https"), (b"x-real-ip", raw)
 
 
 def without_not_passed(fields: list[Field]) -> list[Field]:

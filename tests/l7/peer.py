@@ -129,7 +129,7 @@ class MemoryClient:
 
     @property
     def closed(self) -> bool:
-        return self.relay.closing
+        return self.relay.ending is not None
 
     # What a client says
 

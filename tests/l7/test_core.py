@@ -12,5 +12,5 @@ def test_a_core_has_all_that_its_driver_asks_for(kind: type[Bridge | Relay]) -> 
     core: Core = kind("a.test", "192.0.2.1", lambda _host: False, 0.0)
     asked = {*Core.__annotations__, *(name for name in vars(Core) if not name.startswith("_"))}
     assert not {name for name in asked if not hasattr(core, name)}
-    assert not core.closing
+    assert not core.ending
     assert (core.take_for_client(), core.take_for_backend(), core.take_ended()) == (b"", b"", [])

@@ -7,24 +7,24 @@ decides how an answer is framed: the method, the version, and whether the connec
 import h11
 
 from mcproxy.l7.bridge.translate import answer_head
+from mcproxy.wire.fields import BODILESS
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http1 import Head
 from mcproxy.wire.phrases import phrase
 
-_NO_BODY = (204, 304)  # RFC 9110, section 6.4.1
 
-
-class ClientSide:
+class ClientEnd:
     """What is written in answer to one message at a time. Raises h11.LocalProtocolError for bad answers."""
 
     def __init__(self) -> None:
         self._h11 = h11.Connection(h11.SERVER)
         self._out: list[bytes] = []
+        self.last = False  # there is no further request
         self._is_head = False  # the request asks for a head only
         self._chunked = False  # the answer's body, so that trailers can follow
 
     def __repr__(self) -> str:
-        return f"<ClientSide {self._h11.states}>"
+        return f"<ClientEnd {self._h11.states}>"
 
     def take(self) -> bytes:
         """What waits for the client."""
@@ -75,13 +75,13 @@ class ClientSide:
         """The head of an answer; `empty`: it has no body; `last`: no further request. Returns the status."""
         status, kept = answer_head(fields)
         has_length = any(name == b"content-length" for name, _ in kept)
-        if empty and not has_length and status not in _NO_BODY and not self._is_head:
+        if empty and not has_length and status not in BODILESS and not self._is_head:
             kept.append((b"content-length", b"0"))
             has_length = True
         self._chunked = (
-            not (has_length or self._is_head or status in _NO_BODY) and self._h11.their_http_version == b"1.1"
+            not (has_length or self._is_head or status in BODILESS) and self._h11.their_http_version == b"1.1"
         )
-        if last:
+        if last or self.last:
             kept.append((b"connection", b"close"))
         self._send(h11.Response(status_code=status, headers=kept, reason=phrase(status)))
         return status
@@ -98,7 +98,7 @@ class ClientSide:
         """A whole answer of our own. Returns the size of its body."""
         body = b"%d %b\n" % (status, phrase(status))
         fields = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
-        if last:
+        if last or self.last:
             fields.append((b"connection", b"close"))
         self._send(h11.Response(status_code=status, headers=fields, reason=phrase(status)))
         if not self._is_head:

@@ -1,108 +1,269 @@
-"""One request of an HTTP/1.1 client and its answer, while they last.
+"""One request of an HTTP/1.1 client and its answer, between the client's end and the backend's.
 
-What it shows of itself is what the HTTP/2 side's `Stream` shows, so that one access log serves both.
+What it shows of itself is what the HTTP/2 side's `Stream` shows, so that one access log serves both. An exchange always
+ends by being `over`; what follows for the connection is for the bridge to see.
+
+**100-continue** is the backend's to say (RFC 9110, section 10.1.1); where it says nothing, we do after EXPECT_SECONDS.
 """
 
-from collections import deque
+from enum import Enum
 
-from mcproxy.l7.bounds import BODY_STALL_SECONDS
-from mcproxy.l7.bridge.bounds import BODY_GRACE_SECONDS, MAX_REPLAY, MAX_UNREAD, MIN_BODY_RATE
-from mcproxy.l7.bridge.translate import Translated, Upgrade
-from mcproxy.l7.core import StreamEnd
-from mcproxy.wire.fields import Request
+from mcproxy.l7.bounds import BODY_STALL_SECONDS, MAX_INTERIM
+from mcproxy.l7.bridge.backend_end import BackendEnd
+from mcproxy.l7.bridge.backend_http2 import BackendFault
+from mcproxy.l7.bridge.bounds import (
+    BODY_GRACE_SECONDS,
+    EXPECT_SECONDS,
+    MAX_UNREAD,
+    MAX_WAITING,
+    MIN_BODY_RATE,
+    SETTINGS_SECONDS,
+    STEP_COST,
+)
+from mcproxy.l7.bridge.client_http1 import ClientEnd
+from mcproxy.l7.bridge.outgoing import Going, Outgoing
+from mcproxy.l7.bridge.translate import Translated, Upgrade, accept_key, answer_trailers, request_trailers
+from mcproxy.l7.core import StreamEnd, Turn
+from mcproxy.wire.fields import NO_REQUEST, Request
 from mcproxy.wire.hpack_block import Field
+from mcproxy.wire.http1 import Head, Requests
+from mcproxy.wire.http2 import ErrorCode
+
+_SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110, section 9.2.1
+
+
+class Coming(Enum):
+    """How far the request has come from the client."""
+
+    EXPECTING = "expecting"  # the client waits for 100 before it sends the body
+    COMING = "coming"
+    COMPLETE = "complete"
+
+
+class Answer(Enum):
+    """How far the answer is."""
+
+    AWAITED = "awaited"
+    BEGUN = "begun"  # its final head has gone to the client
+    COMPLETE = "complete"
+    OURS = "ours"  # another one, of our own, has gone instead
+    BROKEN = "broken"  # it will never be complete, and its client must not take it for that
 
 
 class Exchange:
-    """A live request. Times are seconds of the clock that the bridge is given."""
+    """Times are seconds of the clock that the bridge is given."""
 
     __slots__ = (
-        "_translated", "answer_ended", "answer_trailers", "answered", "attempts", "bytes_down", "bytes_up", "dials",
-        "dropped", "end", "ended", "expecting", "id", "interim", "method", "progress", "replay", "replay_bytes",
-        "replayable", "request", "request_ended", "sent_end", "started", "status", "stream", "trailers", "waiting",
-        "waiting_bytes",
+        "_backend", "_client", "_interim", "_key", "_takes_interim", "_trailers", "answer", "bytes_down", "coming",
+        "end", "ended", "id", "method", "outgoing", "over", "progress", "request", "started", "status", "why",
     )  # fmt: skip
 
-    def __init__(self, number: int, method: bytes, request: Request, now: float) -> None:
+    def __init__(self, number: int, client: ClientEnd, backend: BackendEnd, now: float) -> None:
+        self._client = client
+        self._backend = backend
+        self._key = b""  # Sec-WebSocket-Key
+        self._takes_interim = False  # HTTP/1.0 knows no 1xx (RFC 9110, section 15.2)
+        self._interim = 0  # heads so far
+        self._trailers: list[Field] = []  # of the answer
         self.id = number  # of the connection's requests, from 1
-        self.method = method  # the client's; request.method is the backend's
-        self.request = request
-        self._translated: Translated | None = None  # until it is known to be a request
-        self.started = self.progress = now
+        self.method = b""  # the client's; request.method is the backend's
+        self.request = NO_REQUEST
+        self.outgoing = Outgoing()
+        self.coming = Coming.COMING
+        self.answer = Answer.AWAITED
+        self.started = self.progress = now  # when its body last grew
         self.ended = 0.0
         self.status = 0  # of the final answer; 0: not begun
-        self.end = StreamEnd.DONE
-        self.bytes_up = 0  # of bodies
         self.bytes_down = 0
-        self.stream = 0  # on the backend's connection; 0: none yet
-        self.attempts = 0
-        self.dials = 0  # connections made for it, be it ever sent or not
-        self.waiting: deque[bytes] = deque()  # of the body: decoded, not sent
-        self.waiting_bytes = 0
-        self.dropped = 0  # of its bytes
-        self.replay: list[bytes] = []  # of the body: sent, and kept for a second attempt
-        self.replay_bytes = 0
-        self.replayable = True
-        self.request_ended = False  # all of it has come
-        self.sent_end = False  # and gone
-        self.trailers: list[Field] = []
-        self.answered = False  # its final head has gone to the client
-        self.answer_ended = False
-        self.answer_trailers: list[Field] = []
-        self.interim = 0  # heads so far
-        self.expecting = False  # the client waits for 100
+        self.over = False
+        self.end = StreamEnd.DONE  # once it is over
+        self.why = ""  # what went wrong, for the log
 
     def __repr__(self) -> str:
-        return f"<Exchange {self.id} {self.method!r} {self.request.path!r} {self.status}>"
-
-    def accept(self, translated: Translated) -> None:
-        """It is a request."""
-        self._translated = translated
-        self.request = translated.request
-        self.expecting = translated.expects_continue
+        states = f"{self.coming.value}, {self.outgoing.state.value}, {self.answer.value}"
+        return f"<Exchange {self.id} {self.method!r} {self.request.path!r} {self.status} {states}>"
 
     @property
-    def fields(self) -> tuple[Field, ...]:
-        """For the backend."""
-        return self._translated.fields if self._translated else ()
+    def bytes_up(self) -> int:
+        """Of the request's body."""
+        return self.outgoing.received
 
     @property
-    def is_websocket(self) -> bool:
-        """Whether it is to become a tunnel."""
-        return self._translated is not None and self._translated.upgrade is Upgrade.WEBSOCKET
-
-    @property
-    def key(self) -> bytes:
-        """Sec-WebSocket-Key."""
-        return self._translated.key if self._translated else b""
-
-    @property
-    def takes_interim(self) -> bool:
-        """Whether the client knows 1xx (RFC 9110, section 15.2: HTTP/1.0 does not)."""
-        return self._translated is not None and self._translated.is_1_1
-
-    @property
-    def has_more(self) -> bool:
-        """Whether something follows its head on the backend's stream."""
-        return bool(self.waiting or self.trailers) or self.is_websocket
+    def in_tunnel(self) -> bool:
+        """Whether it has become a WebSocket's two-way stream."""
+        return self.status == 101
 
     @property
     def leaves_much_unread(self) -> bool:
         """Whether its client had better not send the rest of its body, where that is not wanted any more."""
-        if self.request_ended:
+        if self.coming is Coming.COMPLETE:
             return False
-        # Whoever still waits for 100 may now send the body, or not: nobody can tell.
-        return self.expecting or max(self.request.content_length - self.bytes_up, self.dropped) > MAX_UNREAD
+        # One that still waits for 100 may now send the body, or not: nobody can know.
+        expecting = self.coming is Coming.EXPECTING
+        return expecting or max(self.request.content_length - self.bytes_up, self.outgoing.dropped) > MAX_UNREAD
 
-    def drop(self) -> None:
-        """Forget what has come of the body."""
-        self.dropped += self.waiting_bytes
-        self.waiting.clear()
-        self.waiting_bytes = 0
+    # The request
+
+    def read(self, head: Head) -> None:
+        """Its head has come; whether it is a request, its translation shows."""
+        self.method = head.method
+        self.request = Request(head.method, head.host or b"", b"", head.target)
+        self._client.begin(head)
+        if not head.has_body:
+            self.coming = Coming.COMPLETE
+
+    def accept(self, translated: Translated) -> None:
+        """It is a request."""
+        self.request = translated.request
+        self._key = translated.key
+        self._takes_interim = translated.is_1_1
+        if translated.expects_continue:
+            self.coming = Coming.EXPECTING
+        websocket = translated.upgrade is Upgrade.WEBSOCKET
+        self.outgoing = Outgoing(translated.fields, is_safe=self.method in _SAFE, is_websocket=websocket)
+        self.outgoing.complete = self.coming is Coming.COMPLETE and not websocket
+
+    def dispatch(self) -> None:
+        """Send its head to the backend."""
+        try:
+            if not self._backend.begin(self.outgoing):
+                self.answer_with(501, StreamEnd.ANSWERED)
+        except BackendFault as fault:
+            self.lose(str(fault))
+
+    def take(self, requests: Requests, data: bytes, turn: Turn, now: float) -> int:
+        """Take more of its body, or of the tunnel; 0: something has to be waited for. Raises BadMessage.
+
+        What is offered of a tunnel is taken whole: its end may be behind it.
+        """
+        if self.in_tunnel:
+            requests.tunnel()
+        outgoing = self.outgoing
+        if not requests.in_message or (outgoing.waiting_bytes > MAX_WAITING and not self.in_tunnel):
+            return 0
+        body: list[bytes] = []
+        size, steps = requests.next_body(data, -(-turn.left // STEP_COST), body)
+        turn.spend(steps * STEP_COST)
+        if not size:
+            return 0
+        if body:
+            outgoing.add(b"".join(body))  # a frame for each small chunk would cost more than its bytes
+        self.progress = now
+        if self.coming is Coming.EXPECTING:
+            self.coming = Coming.COMING  # it did not wait
+        self._see_end(requests)
+        if self.answer is Answer.COMPLETE:
+            self._drop()
+        self.send()
+        return size
+
+    def _see_end(self, requests: Requests) -> None:
+        if not requests.in_message:
+            self.coming = Coming.COMPLETE
+            self.outgoing.trailers = request_trailers(requests.trailers)
+            self.outgoing.complete = True
+
+    def _drop(self) -> None:
+        """The answer is complete: nobody needs what the client still sends, but that it ends."""
+        self.outgoing.drop()
+        if self.coming is Coming.COMPLETE or self.leaves_much_unread:
+            self.finish(StreamEnd.DONE)
+
+    def end_tunnel(self) -> None:
+        """The client has ended its half."""
+        self.outgoing.complete = True
+        self.send()
+
+    def send(self) -> None:
+        """Pass on what there is, over another connection if need be."""
+        while not self.over:
+            try:
+                self._backend.send(self.outgoing)
+            except BackendFault as fault:
+                self.lose(str(fault))
+            else:
+                return
+
+    # The answer (Answered)
+
+    def on_ready(self) -> None:
+        """The backend has said what it offers."""
+        if self.outgoing.state is Going.UNSENT:
+            self.dispatch()
+
+    def on_interim(self, fields: list[Field]) -> None:
+        """A 1xx head. Raises BackendFault."""
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise BackendFault("too many interim answers")
+        if fields[0][1] == b"100":
+            self._invite()
+        elif self._takes_interim:
+            self._client.interim(fields)
+
+    def _invite(self) -> None:
+        if self.coming is Coming.EXPECTING:
+            self.coming = Coming.COMING
+            self._client.invite()
+
+    def on_head(self, fields: list[Field], ended: bool) -> None:
+        """The final head. Raises LocalProtocolError."""
+        if self.outgoing.is_websocket and fields[0][1][:1] == b"2" and not ended:
+            self._client.switch(fields, accept_key(self._key))
+            self.status = 101
+        else:
+            empty = ended and self.method != b"HEAD"
+            self.status = self._client.head(fields, empty, self.leaves_much_unread)
+        self.answer = Answer.BEGUN
+        self.outgoing.keep_no_more()
+
+    def on_data(self, data: bytes) -> None:
+        """A piece of the body. Raises LocalProtocolError."""
+        self.bytes_down += len(data)
+        if self.in_tunnel:
+            self._client.raw(data)
+        else:
+            self._client.data(data)
+
+    def on_trailers(self, fields: list[Field]) -> None:
+        """The trailers."""
+        self._trailers = answer_trailers(fields)
+
+    def on_end(self) -> None:
+        """The answer is complete. Raises LocalProtocolError."""
+        self.answer = Answer.COMPLETE
+        if not self.in_tunnel:
+            self._client.end(self._trailers)
+            if self.coming is not Coming.COMPLETE and not self.leaves_much_unread:
+                # What the client still sends is read and dropped, so that another request can follow.
+                self._backend.let_go(self.outgoing, answer_complete=True)
+                return
+        self.finish(StreamEnd.DONE)
+
+    def on_reset(self, code: int) -> None:
+        """The backend gave it up."""
+        if self.answer is Answer.COMPLETE:
+            return  # it only says that the rest of the request is not needed (RFC 9113, section 8.1)
+        if code == ErrorCode.REFUSED_STREAM and self._backend.again(self.outgoing):
+            return
+        self.outgoing.state = Going.LET_GO  # by the backend
+        self.fail(502, StreamEnd.BACKEND_RESET, f"the backend reset the stream: {code}")
+
+    # The end
+
+    def tick(self, now: float) -> bool:
+        """Look at what may not take for ever. Whether the client was too slow."""
+        if self.coming is Coming.EXPECTING and self.outgoing.stream and now - self.started > EXPECT_SECONDS:
+            self._invite()
+        if self.coming is not Coming.COMPLETE and self.is_slow(now):
+            return True
+        if not self.outgoing.stream and now - self.started > SETTINGS_SECONDS:
+            self.fail(504, StreamEnd.ANSWERED, "the backend sent no SETTINGS")
+        return False
 
     def is_slow(self, now: float) -> bool:
         """Whether the client takes too long over its body."""
-        if self.waiting_bytes:
+        if self.outgoing.waiting_bytes:
             self.progress = now  # it is the backend that doesn't take it
             return False
         age = now - self.started - BODY_GRACE_SECONDS
@@ -110,36 +271,36 @@ class Exchange:
             return True
         return now - self.progress > BODY_STALL_SECONDS
 
-    def wait(self, data: bytes) -> None:
-        """A piece of the body has come."""
-        self.waiting.append(data)
-        self.waiting_bytes += len(data)
-        self.bytes_up += len(data)
+    def lose(self, why: str) -> None:
+        """The connection to the backend is of no use any more."""
+        if not self._backend.lost(self.outgoing):
+            self.fail(502, StreamEnd.BACKEND_GONE, why)
 
-    def next_piece(self, room: int) -> bytes:
-        """Take a piece of what waits, of at most `room` bytes, and keep a copy as long as that is allowed."""
-        piece = self.waiting.popleft()
-        if len(piece) > room:
-            self.waiting.appendleft(piece[room:])
-            piece = piece[:room]
-        self.waiting_bytes -= len(piece)
-        self.replay_bytes += len(piece)
-        if self.replayable and self.replay_bytes <= MAX_REPLAY:
-            self.replay.append(piece)
+    def fail(self, status: int, end: StreamEnd, why: str) -> None:
+        """It can't be completed: an answer of ours where none has begun, else no clean end."""
+        self.why = why
+        if self.answer is Answer.AWAITED:
+            self.answer_with(status, end)
         else:
-            self.keep_no_more()
-        return piece
+            self.answer = Answer.BROKEN
+            self.finish(end)
 
-    def keep_no_more(self) -> None:
-        """There will be no second attempt."""
-        self.replayable = False
-        self.replay.clear()
+    def answer_with(self, status: int, end: StreamEnd) -> None:
+        """Answer it ourselves."""
+        self.status = status
+        self.bytes_down = self._client.own(status, self.coming is not Coming.COMPLETE)
+        self.answer = Answer.OURS
+        self.finish(end)
 
-    def again(self) -> None:
-        """Back to where nothing has been sent."""
-        self.waiting.extendleft(reversed(self.replay))
-        self.waiting_bytes += self.replay_bytes
-        self.replay.clear()
-        self.replay_bytes = 0
-        self.stream = 0
-        self.sent_end = self.answer_ended = False
+    def abandon(self) -> None:
+        """Its client has left."""
+        complete = self.answer is Answer.COMPLETE
+        if self.answer is Answer.BEGUN:
+            self.answer = Answer.BROKEN
+        self.finish(StreamEnd.DONE if complete else StreamEnd.CLIENT_GONE)
+
+    def finish(self, end: StreamEnd) -> None:
+        """It is over."""
+        self.over = True
+        self.end = end
+        self._backend.let_go(self.outgoing, self.answer is Answer.COMPLETE)

@@ -8,12 +8,12 @@ that either direction may add to either.
 from collections.abc import Callable
 from enum import Enum
 
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import Ending, StreamEnd
 from mcproxy.l7.relay.answers import answer
 from mcproxy.l7.relay.budgets import EARLY_STREAMS, HELD_OVERHEAD, RESETS, Meter
 from mcproxy.l7.relay.header_link import HeaderLink
 from mcproxy.l7.relay.stream import ClosedStreams, Stream, StreamState
-from mcproxy.wire.fields import Request
+from mcproxy.wire.fields import NO_REQUEST, Request
 from mcproxy.wire.http2 import (
     DEFAULT_WINDOW,
     MAX_STREAM_ID,
@@ -29,7 +29,8 @@ DONE = StreamEnd.DONE
 class BackendState(Enum):
     """Whether requests can be passed."""
 
-    DIALLING = "dialling"  # nothing heard of it yet; what is for it waits
+    WANTED = "wanted"  # nobody has begun to dial it; what is for it waits
+    DIALLING = "dialling"  # nothing was heard of it yet
     UP = "up"  # its SETTINGS have come
     GONE = "gone"  # never reached, or lost
 
@@ -58,10 +59,10 @@ class Pair:
         self.max_streams = EARLY_STREAMS  # the most that was ever announced and not taken back
         self.room = EARLY_STREAMS  # the same, but 0 where every new stream needs a closer look
         self.extended_connect = False  # the backend offers RFC 8441
-        self.backend = BackendState.DIALLING
+        self.backend = BackendState.WANTED  # at once: its SETTINGS decide what the client is told
         self.backend_status = 502  # what requests get once it is GONE
         self.last_offered = MAX_STREAM_ID  # of our last GOAWAY: higher streams are not processed
-        self.closing = False  # nothing more is read; what waits is sent, then both connections end
+        self.ending: Ending | None = None  # nothing more is read; what waits is sent, then both connections end
         self.work = 0  # requests and DATA frames of this period; see TALK_FOR_WORK
         self.done = 0  # exchanges of this period that were completed
         self._resets = Meter(RESETS, "streams ended early", now)
@@ -171,11 +172,17 @@ class Pair:
         self.allow_streams(self.max_streams)
         self.to_client.append(goaway(self.last_offered, code, debug))
 
-    def end(self, code: int = ErrorCode.NO_ERROR, debug: bytes = b"", end: StreamEnd = StreamEnd.CLIENT_FAULT) -> None:
-        """The client's connection ends now, with GOAWAY."""
-        if not self.closing:
+    def close(
+        self,
+        ending: Ending,
+        code: int = ErrorCode.NO_ERROR,
+        debug: bytes = b"",
+        end: StreamEnd = StreamEnd.CLIENT_FAULT,
+    ) -> None:
+        """The client's connection ends now, with GOAWAY, and its streams with it."""
+        if self.ending is None:
             self.goaway(self.closed.last_id, code, debug)
-            self.closing = True
+            self.ending = ending
             for stream in list(self.streams.values()):
                 self.finish(stream, end)
 
@@ -189,6 +196,3 @@ class Pair:
         self.to_backend.clear()
         for stream in list(self.streams.values()):
             self.fail(stream, status, end)
-
-
-NO_REQUEST = Request(b"", b"", b"", b"")  # of a request whose fields could not be used: the log shows it empty

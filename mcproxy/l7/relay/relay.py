@@ -20,7 +20,7 @@ What the owner does, and when, core.py says.
 from collections.abc import Callable
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS
-from mcproxy.l7.core import StreamEnd, Turn
+from mcproxy.l7.core import Ending, StreamEnd, Turn
 from mcproxy.l7.relay.budgets import (
     BLOCK_SECONDS,
     GRACE_SECONDS,
@@ -33,6 +33,8 @@ from mcproxy.l7.relay.from_client import DRAIN_PING, FromClient
 from mcproxy.l7.relay.pair import BackendState, Pair
 from mcproxy.l7.relay.settings import Settings
 from mcproxy.l7.relay.stream import Stream, StreamState
+from mcproxy.model import End
+from mcproxy.wire.fields import forwarded
 from mcproxy.wire.hpack_block import literal
 from mcproxy.wire.http2 import (
     MAX_STREAM_ID,
@@ -43,12 +45,6 @@ from mcproxy.wire.http2 import (
     ping,
     rst_stream,
 )
-
-
-def forwarded_fields(address: str) -> bytes:
-    """Our own fields, as they are appended to every request: the client's address, and that it used TLS."""
-    raw = address.encode()
-    return literal(b"x-forwarded-for", raw) + literal(b"x-forwarded-proto", b"https") + literal(b"x-real-ip", raw)
 
 
 class Relay:
@@ -62,7 +58,8 @@ class Relay:
         now: float,
     ) -> None:
         """`host` is the connection's name; `leads_here` says of another host whether it leads to the same route."""
-        self.pair = Pair(host.encode(), forwarded_fields(client_address), leads_here, now)
+        ours = b"".join(literal(*field) for field in forwarded(client_address))
+        self.pair = Pair(host.encode(), ours, leads_here, now)
         self._settings = Settings(self.pair)
         self._client = FromClient(self.pair, self._settings, now)
         self._backend = FromBackend(self.pair, self._settings, now)
@@ -71,22 +68,29 @@ class Relay:
         self._draining_since: float | None = None
         self._period_since = now  # of the budgets
         self.fault = ""  # what went wrong with a connection as a whole, for the log
-        self.wants_dial = True  # from the start: the backend's SETTINGS decide what the client is told
-        self.failed = False  # HTTP/2 says how a connection ends; it never takes a RST
-        self.abused = False
+        self._given_up = False
 
     def __repr__(self) -> str:
-        return f"<Relay {self.pair!r}{' closing' if self.closing else ''}>"
+        return f"<Relay {self.pair!r}{f' {self.ending}' if self.ending else ''}>"
 
     @property
-    def closing(self) -> bool:
-        """Nothing more is to be read: send what is left, then close both connections."""
-        return self.pair.closing
+    def ending(self) -> Ending | None:
+        """How the connection ends, by FIN always: HTTP/2 itself says that an answer broke off."""
+        return self.pair.ending
+
+    @property
+    def wants_dial(self) -> bool:
+        """Whether the backend is to be dialled."""
+        return self.pair.backend is BackendState.WANTED
+
+    def dialling(self) -> None:
+        """The owner dials."""
+        self.pair.backend = BackendState.DIALLING
 
     @property
     def wants_client(self) -> bool:
         """Whether to read the client."""
-        return not self.pair.closing
+        return self.pair.ending is None
 
     @property
     def wants_backend(self) -> bool:
@@ -106,10 +110,10 @@ class Relay:
     # Bytes in
 
     def receive_from_client(self, data: bytes, turn: Turn, now: float) -> int:
-        """Take what the client sent. A fault of the client's ends the connection: `closing`, `fault`."""
+        """Take what the client sent. A fault of the client's ends the connection."""
         pair = self.pair
         taken = len(data)
-        if pair.closing:
+        if pair.ending:
             return taken
         pair.now = self._client.now = now
         try:
@@ -126,8 +130,11 @@ class Relay:
     def _end_by(self, fault: ConnectionFault) -> None:
         """It is the client's."""
         self.fault = str(fault)
-        self.abused = fault.code is ErrorCode.ENHANCE_YOUR_CALM
-        self.pair.end(fault.code, fault.why.encode())
+        end = End.ABUSE if fault.code is ErrorCode.ENHANCE_YOUR_CALM else None
+        self.pair.close(self._ending(end), fault.code, fault.why.encode())
+
+    def _ending(self, end: End | None = None) -> Ending:
+        return Ending(end=end or (End.IDLE_TIMEOUT if self._given_up else End.CLOSED), why=self.fault)
 
     def _greeting(self, data: bytes) -> bytes:
         """Eat the client's preface (section 3.4); returns what follows it."""
@@ -145,11 +152,11 @@ class Relay:
         """Take what the backend sent. A fault of the backend's loses it, and nothing else."""
         pair = self.pair
         taken = len(data)
-        if pair.closing or pair.backend is BackendState.GONE:
+        if pair.ending or pair.backend is BackendState.GONE:
             return taken
         pair.now = self._backend.now = now
         try:
-            if pair.backend is BackendState.DIALLING and data.startswith(b"HTTP/1."):
+            if pair.backend is not BackendState.UP and data.startswith(b"HTTP/1."):
                 raise ConnectionFault(
                     ErrorCode.HTTP_1_1_REQUIRED, "the backend speaks HTTP/1: an l7 route needs HTTP/2"
                 )
@@ -183,7 +190,7 @@ class Relay:
         pair = self.pair
         if pair.backend is BackendState.GONE:
             return
-        unheard = pair.backend is BackendState.DIALLING
+        unheard = pair.backend is not BackendState.UP
         self._settings.announce_early()
         pair.lose_backend(status, end)
         if not unheard or pair.closed.last_id:
@@ -192,7 +199,7 @@ class Relay:
     def client_closed(self, now: float) -> None:
         """Its connection has ended: nothing can be delivered any more."""
         self.pair.now = now
-        self.pair.end(end=StreamEnd.CLIENT_GONE)
+        self.pair.close(self._ending(), end=StreamEnd.CLIENT_GONE)
 
     def client_lost(self, now: float) -> None:
         """Its connection broke."""
@@ -201,12 +208,13 @@ class Relay:
     def cut(self, now: float) -> None:
         """We end the client's connection where it stands."""
         self.pair.now = now
-        self.pair.end(end=StreamEnd.CUT)
+        self.pair.close(self._ending(), end=StreamEnd.CUT)
 
     def give_up(self, now: float) -> None:
         """Nothing has moved for too long: what has no answer yet gets 504, and the client is asked to go."""
         pair = self.pair
         pair.now = now
+        self._given_up = True
         for stream in [each for each in pair.streams.values() if not each.status]:
             self.fault = "the backend doesn't answer"
             pair.to_backend.append(rst_stream(stream.id, ErrorCode.CANCEL))
@@ -216,7 +224,7 @@ class Relay:
 
     def drain(self, now: float) -> None:
         """Ask the client to come no more, in two steps (section 6.8); what is under way is finished."""
-        if self._draining_since is None and not self.pair.closing:
+        if self._draining_since is None and not self.pair.ending:
             self.pair.now = now
             self._settings.announce_early()
             self._draining_since = now
@@ -226,7 +234,7 @@ class Relay:
     def tick(self, now: float) -> None:
         """Look at what may not take for ever; about once a second."""
         pair = self.pair
-        if pair.closing:
+        if pair.ending:
             return
         pair.now = now
         settings = self._settings
@@ -272,10 +280,11 @@ class Relay:
             self._settings.announce_early()  # the server's preface comes first (section 3.4)
         if self._client.drained and pair.last_offered == MAX_STREAM_ID:
             pair.goaway(pair.closed.last_id, ErrorCode.NO_ERROR)
-        if not pair.streams and not pair.closing:
+        if not pair.streams and not pair.ending:
             if self._client.leaving:
-                pair.end()
-            pair.closing = self._client.leaving or pair.last_offered != MAX_STREAM_ID
+                pair.close(self._ending())
+            elif pair.last_offered != MAX_STREAM_ID:
+                pair.ending = self._ending()
 
     # Bytes out
 

@@ -36,7 +36,7 @@ from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
 from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, MAX_PENDING, TURN
-from mcproxy.l7.core import Core, Record, Turn
+from mcproxy.l7.core import Core, How, Record, Turn
 from mcproxy.l7.sockets.dialling import Dial, Dialling
 from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.l7.sockets.stream import Lost, Stream
@@ -65,7 +65,9 @@ class State(StrEnum):
     """What the session waits for; decides what its deadline means."""
 
     OPEN = "open"
-    LINGERING = "lingering"
+    LEAVING = "leaving"  # it was idle, and has been asked to end
+    LINGERING = "lingering"  # we have ended, and the client has a while to end as well
+    OVER = "over"  # and that while is over
 
 
 class Drive:
@@ -89,10 +91,8 @@ class Drive:
         self._waiting = False
         self._state = State.OPEN
         self._hurried = False
-        self._moved = -1
+        self._moved: int | None = None  # bytes at the last look; None: whatever they are, it is quiet from then on
         self._quiet_since = 0.0
-        self._idle = False  # it was, and is to end
-        self._left = False  # the client's end was what ended it
 
     def __repr__(self) -> str:
         return f"<Drive {self._dialling or self._state} {self._core!r} client={self._client.stream!r}>"
@@ -115,11 +115,11 @@ class Drive:
             core.drain(time.monotonic())
         try:
             self._go_on()
-            while not core.closing:
+            while core.ending is None:
                 self._switch()
             return self._finish()
         finally:
-            if not core.closing:  # cut, by the sweeper or an operator: what was under way is over, and has its line
+            if core.ending is None:  # cut, by the sweeper or an operator: what was under way is over, and has its line
                 core.cut(time.monotonic())
             self._record(core.take_ended())
             if self._asked:
@@ -127,11 +127,11 @@ class Drive:
             self._client.close()
             self._drop_backend()
 
-    # What happens, until the core is closing
+    # What happens, until the core has its ending
 
     def _on(self, event: Event) -> None:
         """On the hub: something has happened."""
-        if not self._core.closing:
+        if self._core.ending is None:
             try:
                 self._turn.left = TURN
                 self._read(event)
@@ -139,7 +139,7 @@ class Drive:
             except BaseException:  # noqa: BLE001 - it is the session's
                 self._greenlet.throw(*sys.exc_info())
                 return
-        if self._core.closing:
+        if self._core.ending is not None:
             self._greenlet.switch(event)
 
     def _read(self, event: Event) -> None:
@@ -207,7 +207,7 @@ class Drive:
 
     def _on_turn(self) -> None:
         self._asked = False
-        if not self._core.closing:
+        if self._core.ending is None:
             self._on(ITS_TURN)
 
     def _switch(self) -> Event:
@@ -232,7 +232,7 @@ class Drive:
                 self._due.append(side.event)
             if side.halted:
                 return
-        if side.end_due and not self._core.closing:
+        if side.end_due and self._core.ending is None:
             ended(now)
 
     def _client_ended(self, now: float) -> None:
@@ -240,8 +240,7 @@ class Drive:
         client.end_due = False
         if not client.stream.lost:
             core.client_closed(now)
-            self._left = core.closing
-            self._moved = -1  # what is said of half a connection counts from here
+            self._moved = None  # what is said of half a connection counts from here
 
     def _backend_ended(self, now: float) -> None:
         if not self._core.wants_dial:  # else it makes way for another one anyway
@@ -259,7 +258,7 @@ class Drive:
         """Send what waits for either side, over a new backend connection if that is asked for."""
         core = self._core
         client = self._client.stream
-        if core.wants_dial and not core.closing:
+        if core.wants_dial and core.ending is None:
             self._connect()
         if not core.has_backend:
             self._drop_backend()
@@ -268,14 +267,14 @@ class Drive:
         elif self._backend is not None:
             self._backend.stream.send(core.take_for_backend())  # if broken, it may still have something to read
         client.send(core.take_for_client())
-        if client.lost and not core.closing:
+        if client.lost and core.ending is None:
             core.client_lost(time.monotonic())
 
     def _connect(self) -> None:
         """Begin to make a new backend connection, in place of the one that there may be."""
         self._drop_backend()
         core, shared = self._core, self._session.shared
-        core.wants_dial = False
+        core.dialling()
         deadline = shared.sweeper.now() + shared.timeouts.connect
         self._dialling = Dialling(self._dial, core.take_for_backend(), deadline, self._wake)
         shared.crew.spawn(self._dialling.run)
@@ -313,27 +312,31 @@ class Drive:
 
     def _finish(self) -> End:
         """What is left, then the end, as the core says."""
-        core, client = self._core, self._client.stream
+        ending, client = self._core.ending, self._client.stream
+        assert ending is not None
         self._send()
-        self._session.detail = core.fault
+        self._session.detail = ending.why
         self._drop_backend()
         while client.wants_write:
             self._wait_for_client(read=False)
             client.flush()
         if client.lost:
             return End.CLIENT_RESET
-        if core.failed:
-            self._client.want(read=False)
-            patience = time.monotonic() + self._session.shared.timeouts.half_close
-            for pause in pauses(FLUSH_CHECK, FLUSH_LONGEST):
-                if not client.undelivered or time.monotonic() > patience:
-                    break
-                sleep(pause)
-            reset_on_close(client.sock)
-            return End.CLOSED if self._left else End.BACKEND_RESET
-        client.end()
-        self._linger()
-        return End.ABUSE if core.abused else End.IDLE_TIMEOUT if self._idle else End.CLOSED
+        if ending.how is How.RST:
+            self._reset_once_delivered(client)
+        else:
+            client.end()
+            self._linger()
+        return ending.end
+
+    def _reset_once_delivered(self, client: Stream) -> None:
+        self._client.want(read=False)
+        patience = time.monotonic() + self._session.shared.timeouts.half_close
+        for pause in pauses(FLUSH_CHECK, FLUSH_LONGEST):
+            if not client.undelivered or time.monotonic() > patience:
+                break
+            sleep(pause)
+        reset_on_close(client.sock)
 
     def _linger(self) -> None:
         client, session = self._client.stream, self._session
@@ -366,7 +369,7 @@ class Drive:
     def _look(self, now: float) -> float | None:
         timeouts = self._session.shared.timeouts
         if self._state is State.LINGERING:
-            self._state = State.OPEN
+            self._state = State.OVER
             get_hub().loop.run_callback(self._wake)
             return None
         if self._dialling is not None and now >= self._dialling.deadline:
@@ -378,10 +381,10 @@ class Drive:
         elif self._client.stream.ended and now - self._quiet_since >= timeouts.half_close:  # half of a tunnel
             self._session.cut(Cut(End.HALF_CLOSE_TIMEOUT))
             return None
-        elif not self._idle and now - self._quiet_since >= timeouts.idle:
-            self._idle, self._quiet_since = True, now
+        elif self._state is State.OPEN and now - self._quiet_since >= timeouts.idle:
+            self._state, self._quiet_since = State.LEAVING, now
             self._core.give_up(time.monotonic())
-        elif self._idle and now - self._quiet_since >= FAREWELL:
+        elif self._state is State.LEAVING and now - self._quiet_since >= FAREWELL:
             self._session.cut(Cut(End.IDLE_TIMEOUT))
             return None
         get_hub().loop.run_callback(self._wake)  # later: the session may end in it, and must not be armed again then

@@ -10,6 +10,7 @@ from hpack import Encoder
 
 from mcproxy.l7.bridge.bridge import Bridge
 from mcproxy.l7.bridge.exchange import Exchange
+from mcproxy.l7.core import How
 from mcproxy.wire import http2
 from tests.l7.inbox import Inbox
 
@@ -106,7 +107,7 @@ class Book:
         bridge = self.bridge
         while True:
             if bridge.wants_dial:
-                bridge.wants_dial = False
+                bridge.dialling()
                 if self._reachable:
                     self.backends.append(MemoryBackend(self._settings))
                 else:
@@ -139,10 +140,10 @@ class Book:
         return self.bridge.take_for_client()
 
     def closing(self) -> bool:
-        return self.bridge.closing
+        return self.bridge.ending is not None
 
     def failed(self) -> bool:
-        return self.bridge.failed
+        return self.bridge.ending is not None and self.bridge.ending.how is How.RST
 
     def hurried(self) -> bool:
         return self.bridge.hurried

@@ -5,7 +5,7 @@ from h11 import LocalProtocolError
 
 from mcproxy.l7.bounds import TURN
 from mcproxy.l7.bridge.bounds import HEAD_COST, STEP_COST
-from mcproxy.l7.bridge.client_http1 import ClientSide
+from mcproxy.l7.bridge.client_http1 import ClientEnd
 from mcproxy.wire.http1 import Head, Requests
 from tests.l7.bridge.book import HOST, Book
 from tests.l7.peer import Cutter
@@ -19,8 +19,8 @@ def head(raw: bytes) -> Head:
     return found[0]
 
 
-def asked(raw: bytes = GET) -> ClientSide:
-    side = ClientSide()
+def asked(raw: bytes = GET) -> ClientEnd:
+    side = ClientEnd()
     side.begin(head(raw))
     return side
 
@@ -37,10 +37,10 @@ def test_own_answers() -> None:
     assert side.own(502, last=True) == 0
     assert side.take().endswith(b"content-length: 16\r\nconnection: close\r\n\r\n")
     assert not side.next_message()
-    fresh = ClientSide()
+    fresh = ClientEnd()
     fresh.own(400, last=True)
     assert fresh.take().startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert "ClientSide" in repr(fresh)
+    assert "ClientEnd" in repr(fresh)
 
 
 def test_an_answer_that_h11_refuses_becomes_one_of_our_own() -> None:

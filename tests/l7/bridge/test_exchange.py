@@ -1,54 +1,58 @@
-"""One request's books: what waits, what is kept for a second attempt, and when it is too slow."""
+"""One exchange between its ends: how far it is, and when its client is too slow."""
+
+from dataclasses import replace
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS
-from mcproxy.l7.bridge.bounds import BODY_GRACE_SECONDS, MAX_REPLAY, MIN_BODY_RATE
-from mcproxy.l7.bridge.exchange import Exchange
-from mcproxy.wire.fields import NO_LENGTH, Request
+from mcproxy.l7.bridge.backend_end import BackendEnd
+from mcproxy.l7.bridge.bounds import BODY_GRACE_SECONDS, MIN_BODY_RATE
+from mcproxy.l7.bridge.client_http1 import ClientEnd
+from mcproxy.l7.bridge.exchange import Answer, Coming, Exchange
+from mcproxy.l7.core import StreamEnd
+from mcproxy.wire.fields import NO_REQUEST
 
 
-def exchange(length: int = NO_LENGTH) -> Exchange:
-    return Exchange(1, b"POST", Request(b"POST", b"one.test", b"one.test", b"/", content_length=length), 0.0)
-
-
-def test_what_was_sent_can_be_sent_again_in_order() -> None:
-    one = exchange()
-    for piece in (b"abc", b"def", b"ghi"):
-        one.wait(piece)
-    assert (one.waiting_bytes, one.bytes_up) == (9, 9)
-    assert [one.next_piece(2), one.next_piece(9), one.next_piece(9)] == [b"ab", b"c", b"def"]
-    one.again()
-    assert one.waiting_bytes == 9
-    assert b"".join(one.next_piece(100) for _ in range(4)) == b"abcdefghi"
-    assert (one.waiting_bytes, one.stream) == (0, 0)
-    assert repr(one) == "<Exchange 1 b'POST' b'/' 0>"
-
-
-def test_no_more_than_that_is_kept() -> None:
-    one = exchange()
-    one.wait(bytes(MAX_REPLAY))
-    one.next_piece(MAX_REPLAY)
-    assert one.replay == [bytes(MAX_REPLAY)]
-    one.wait(b"a")
-    one.next_piece(1)
-    assert not one.replayable
-    assert one.replay == []
+def exchange() -> Exchange:
+    return Exchange(1, ClientEnd(), BackendEnd(), 0.0)
 
 
 def test_before_it_is_known_to_be_a_request() -> None:
     one = exchange()
-    assert (one.fields, one.key, one.is_websocket, one.takes_interim, one.has_more) == ((), b"", False, False, False)
+    assert (one.method, one.request, one.status, one.bytes_up) == (b"", NO_REQUEST, 0, 0)
+    assert repr(one) == "<Exchange 1 b'' b'' 0 coming, unsent, awaited>"
+
+
+def test_a_failure_is_answered_only_before_an_answer() -> None:
+    one = exchange()
+    one.fail(502, StreamEnd.BACKEND_GONE, "it went")
+    assert (one.answer, one.status, one.over, one.why) == (Answer.OURS, 502, True, "it went")
+    begun = exchange()
+    begun.coming = Coming.COMPLETE
+    begun.on_head([(b":status", b"200"), (b"content-length", b"2")], ended=False)
+    begun.fail(502, StreamEnd.BACKEND_GONE, "it went")
+    assert (begun.answer, begun.status, begun.end) == (Answer.BROKEN, 200, StreamEnd.BACKEND_GONE)
+
+
+def test_a_client_that_leaves_breaks_an_answer_off() -> None:
+    one = exchange()
+    one.abandon()
+    assert (one.answer, one.end) == (Answer.AWAITED, StreamEnd.CLIENT_GONE)
+    begun = exchange()
+    begun.on_head([(b":status", b"200")], ended=False)
+    begun.abandon()
+    assert (begun.answer, begun.end) == (Answer.BROKEN, StreamEnd.CLIENT_GONE)
 
 
 def test_slowness() -> None:
     one = exchange()
     assert not one.is_slow(BODY_STALL_SECONDS)
     assert one.is_slow(BODY_STALL_SECONDS + 1)
-    one.wait(b"a")
+    one.outgoing.add(b"a")
     assert not one.is_slow(BODY_STALL_SECONDS + 1), "it is the backend's turn"
-    one.next_piece(1)
+    one.outgoing.next_piece(1)
     assert not one.is_slow(BODY_STALL_SECONDS + 2)
-    counted = exchange(length=10_000)
+    counted = exchange()
+    counted.request = replace(NO_REQUEST, content_length=10_000)
     counted.progress = BODY_GRACE_SECONDS + 10
     assert counted.is_slow(BODY_GRACE_SECONDS + 10)
-    counted.bytes_up = 10 * MIN_BODY_RATE
+    counted.outgoing.received = 10 * MIN_BODY_RATE
     assert not counted.is_slow(BODY_GRACE_SECONDS + 10)

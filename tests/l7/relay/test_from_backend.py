@@ -256,7 +256,7 @@ def test_goaway_refuses_what_was_not_processed() -> None:
     book.answer(1)
     book.answer(3)
     assert [each[0] for each in book.take_down()] == ["HEADERS!", "HEADERS!"]
-    assert book.relay.closing
+    assert book.relay.ending
     assert [(s.id, s.end) for s in book.records] == [
         (5, StreamEnd.REFUSED),
         (1, StreamEnd.DONE),
@@ -269,7 +269,7 @@ def test_a_first_notice_of_goaway_refuses_nothing() -> None:
     book.backend(http2.goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR))
     book.request(3)
     assert book.take_up() == [("HEADERS!", 3, [*GET, *OURS])]
-    assert not book.relay.closing
+    assert not book.relay.ending
 
 
 def test_ping_ends_here() -> None:
@@ -303,7 +303,7 @@ def test_a_fault_of_its_connection_loses_the_backend_and_nothing_else(data: byte
     assert head == ("HEADERS!", 1, BAD_GATEWAY)
     assert away == ("GOAWAY", 1, ErrorCode.NO_ERROR)
     assert book.take_up()[-1][0] == "GOAWAY"
-    assert book.relay.closing
+    assert book.relay.ending
 
 
 def test_what_only_one_hop_understands_ends_here() -> None:

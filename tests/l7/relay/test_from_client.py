@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from mcproxy.l7 import bounds
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import How, StreamEnd
 from mcproxy.l7.relay import budgets
+from mcproxy.model import End
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode, Frame, Setting
 from tests.l7.peer import GET, POST, frame
@@ -126,7 +127,7 @@ def test_data_beyond_a_window_is_a_fault_of_its_stream_or_of_all() -> None:
     for _ in range(4):
         wide.client(http2.data(1, b"x" * 16_384))
     assert wide.take_down()[-1] == ("GOAWAY", 1, ErrorCode.FLOW_CONTROL_ERROR)
-    assert wide.relay.closing
+    assert wide.relay.ending
 
 
 def test_the_backends_window_updates_let_the_client_go_on() -> None:
@@ -135,7 +136,7 @@ def test_the_backends_window_updates_let_the_client_go_on() -> None:
     for _ in range(3):
         book.client(http2.data(1, b"x" * 16_384))
         book.backend(http2.window_update(0, 16_384) + http2.window_update(1, 16_384))
-    assert not book.relay.closing
+    assert not book.relay.ending
     assert ("WINDOW_UPDATE", 1, 16_384) in book.take_down()
 
 
@@ -172,10 +173,10 @@ def test_goaway_of_the_client_passes_and_ends_the_connection_with_its_last_strea
     book.drop()
     book.client(http2.goaway(0, ErrorCode.NO_ERROR, b"bye"))
     assert book.take_up() == [("GOAWAY", 0, 0)]
-    assert not book.relay.closing
+    assert not book.relay.ending
     book.answer()
     assert book.take_down() == [("HEADERS!", 1, OK), ("GOAWAY", 1, 0)]
-    assert book.relay.closing
+    assert book.relay.ending
 
 
 # Budgets: each as many as are allowed, and one more
@@ -184,7 +185,7 @@ def test_goaway_of_the_client_passes_and_ends_the_connection_with_its_last_strea
 def flood(send: Callable[[Book, int], None], count: int) -> Book:
     book = Book()
     for number in range(count):
-        assert not book.relay.closing, number
+        assert not book.relay.ending, number
         send(book, number)
     return book
 
@@ -229,9 +230,10 @@ def test_a_flood_ends_with_enhance_your_calm(send: Callable[[Book, int], None], 
     book = flood(send, limit)
     send(book, limit)
     assert book.take_down()[-1][2] == CALM
-    assert book.relay.closing
-    assert book.relay.fault.startswith("ENHANCE_YOUR_CALM: too many")
-    assert book.relay.abused
+    ending = book.relay.ending
+    assert ending
+    assert (ending.how, ending.end) == (How.FIN, End.ABUSE)
+    assert ending.why.startswith("ENHANCE_YOUR_CALM: too many")
 
 
 def test_cancelling_may_keep_pace_with_what_is_completed() -> None:
@@ -243,7 +245,7 @@ def test_cancelling_may_keep_pace_with_what_is_completed() -> None:
         book.request(4 * number + 3)
         book.client(http2.rst_stream(4 * number + 3, ErrorCode.CANCEL))
 
-    assert not flood(work, 3 * budgets.RESETS).relay.closing
+    assert not flood(work, 3 * budgets.RESETS).relay.ending
 
 
 def test_ping_may_keep_pace_with_work() -> None:
@@ -253,7 +255,7 @@ def test_ping_may_keep_pace_with_work() -> None:
         for _ in range(4):
             book.client(http2.ping(b"12345678"))
 
-    assert not flood(work, budgets.IDLE_TALK).relay.closing
+    assert not flood(work, budgets.IDLE_TALK).relay.ending
 
 
 def test_work_of_long_ago_pays_for_no_flood() -> None:
@@ -264,7 +266,7 @@ def test_work_of_long_ago_pays_for_no_flood() -> None:
     book.tick(budgets.PERIOD)
     for _ in range(budgets.IDLE_TALK):
         book.client(http2.ping(b"12345678"))
-    assert not book.relay.pair.closing
+    assert not book.relay.pair.ending
     book.client(http2.ping(b"12345678"))
     assert book.take_down()[-1][2] == CALM
 
@@ -322,7 +324,7 @@ def test_a_block_has_to_end_in_time() -> None:
     book = Book()
     book.client(frame(Frame.HEADERS, 1, 1, b"\x82"))
     book.tick(budgets.BLOCK_SECONDS - 1)
-    assert not book.relay.closing
+    assert not book.relay.ending
     book.tick(2)
     assert book.take_down()[-1] == ("GOAWAY", 0, CALM)
 

@@ -1,4 +1,4 @@
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import Ending, StreamEnd
 from mcproxy.l7.relay.pair import BackendState
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode
 from tests.l7.peer import POST
@@ -41,8 +41,8 @@ def test_losing_the_backend_twice_says_so_once() -> None:
 
 def test_the_end_is_said_once() -> None:
     pair = Book().relay.pair
-    pair.end(ErrorCode.PROTOCOL_ERROR, b"why")
+    pair.close(Ending(), ErrorCode.PROTOCOL_ERROR, b"why")
     said = len(pair.to_client)
-    pair.end()
+    pair.close(Ending())
     assert len(pair.to_client) == said
-    assert pair.closing
+    assert pair.ending

@@ -9,9 +9,10 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, ResponseReceived, StreamEnded
 
 from mcproxy.l7 import bounds
-from mcproxy.l7.core import StreamEnd, Turn
+from mcproxy.l7.core import Ending, StreamEnd, Turn
 from mcproxy.l7.relay import budgets
 from mcproxy.l7.relay.relay import Relay
+from mcproxy.model import End
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import MAX_STREAM_ID, PREFACE, ErrorCode
 from tests.l7.inbox import Inbox
@@ -40,7 +41,7 @@ def test_an_unreachable_backend(status: int) -> None:
     ]
     assert (":status", str(status)) in down[2][2]  # type: ignore[operator]
     assert ("grpc-status", "14") in down[4][2]  # type: ignore[operator]
-    assert book.relay.closing
+    assert book.relay.ending
     assert [s.end for s in book.records] == [StreamEnd.ANSWERED] * 2
 
 
@@ -49,7 +50,7 @@ def test_a_backend_that_failed_before_the_first_request() -> None:
     book = Book(start=False)
     book.relay.backend_failed(504, "why", book.now)
     book.relay.backend_closed(book.now)
-    assert not book.relay.closing
+    assert not book.relay.ending
     assert not book.relay.has_backend
     assert book.relay.fault == "why"
     book.client(PREFACE + http2.settings([]) + http2.SETTINGS_ACK)
@@ -57,7 +58,7 @@ def test_a_backend_that_failed_before_the_first_request() -> None:
     down = book.take_down()
     assert (":status", "504") in down[2][2]  # type: ignore[operator]
     assert down[-1] == ("GOAWAY", 1, ErrorCode.NO_ERROR)
-    assert book.relay.closing
+    assert book.relay.ending
 
 
 def test_a_backend_that_dies_in_the_middle() -> None:
@@ -94,9 +95,9 @@ def test_draining_finishes_what_is_under_way() -> None:
     book.request(5)
     assert book.take_down() == [("RST_STREAM", 5, ErrorCode.REFUSED_STREAM)]
     book.answer(3)
-    assert not book.relay.closing
+    assert not book.relay.ending
     book.answer(1)
-    assert book.relay.closing
+    assert book.relay.ending
 
 
 def test_draining_does_not_wait_for_a_client_that_says_nothing() -> None:
@@ -106,7 +107,7 @@ def test_draining_does_not_wait_for_a_client_that_says_nothing() -> None:
     assert (before, book.relay.hurried) == (False, True)
     book.tick(budgets.GRACE_SECONDS)
     assert book.take_down()[-1] == ("GOAWAY", 0, 0)
-    assert book.relay.closing
+    assert book.relay.ending
 
 
 def test_a_stalled_body_is_cut_but_not_an_open_stream() -> None:
@@ -132,7 +133,7 @@ def test_a_client_that_goes_leaves_a_record_of_each_exchange() -> None:
     assert [(s.id, s.end, s.ended - s.started) for s in book.records] == [(1, StreamEnd.CLIENT_GONE, 5.0)]
     book.client(http2.ping(b"12345678"))
     assert book.take_up() == []
-    assert "closing" in repr(book.relay)
+    assert "<Ending fin closed ''>" in repr(book.relay)
 
 
 def test_what_was_under_way_when_we_cut_the_connection_says_so() -> None:
@@ -140,7 +141,7 @@ def test_what_was_under_way_when_we_cut_the_connection_says_so() -> None:
     book.request(1)
     book.relay.cut(book.now)
     assert [s.end for s in book.records] == [StreamEnd.CUT]
-    assert book.relay.closing
+    assert book.relay.ending
 
 
 def test_a_backend_that_never_answers_is_504() -> None:
@@ -159,7 +160,9 @@ def test_a_backend_that_never_answers_is_504() -> None:
         ("GOAWAY", MAX_STREAM_ID),
     ]
     assert [(s.id, s.status, s.end) for s in book.records] == [(3, 504, StreamEnd.ANSWERED)]
-    assert not book.relay.closing, "the answer that has begun may go on"
+    assert not book.relay.ending, "the answer that has begun may go on"
+    book.relay.client_closed(book.now)
+    assert book.relay.ending == Ending(end=End.IDLE_TIMEOUT, why="the backend doesn't answer")
 
 
 def test_a_backend_that_speaks_http_1_is_called_that() -> None:

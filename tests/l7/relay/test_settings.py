@@ -171,7 +171,7 @@ def test_a_window_that_overflows_by_settings() -> None:
     book = Book()
     book.request()
     book.client(http2.window_update(1, 2**31 - 1 - 65_535))
-    assert not book.relay.closing
+    assert not book.relay.ending
     book.client(http2.settings([(WINDOW, 65_536)]))
     assert book.take_down()[-1] == ("GOAWAY", 1, ErrorCode.FLOW_CONTROL_ERROR)
 
@@ -180,7 +180,7 @@ def test_a_client_that_never_acknowledges() -> None:
     book = greeted([])
     book.backend(http2.settings([]))
     book.tick(budgets.SETTINGS_SECONDS - 1)
-    assert not book.relay.closing
+    assert not book.relay.ending
     book.tick(2)
     assert book.take_down()[-1] == ("GOAWAY", 0, ErrorCode.SETTINGS_TIMEOUT)
 

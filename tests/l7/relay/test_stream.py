@@ -1,6 +1,6 @@
 from mcproxy.l7.relay.budgets import REMEMBERED_RESETS
-from mcproxy.l7.relay.pair import NO_REQUEST
 from mcproxy.l7.relay.stream import Closed, ClosedStreams, Stream, StreamState
+from mcproxy.wire.fields import NO_REQUEST
 
 
 def test_why_an_identifier_has_no_stream() -> None:

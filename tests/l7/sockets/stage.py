@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import gevent
 
-from mcproxy.l7.core import Turn
+from mcproxy.l7.core import Ending, Turn
 from mcproxy.l7.sockets.drive import Drive
 from mcproxy.l7.sockets.stream import Stream
 from mcproxy.model import End, Exchange, Exchanges
@@ -26,9 +26,9 @@ class Telling:
         self.told: list[tuple[Any, ...]] = []
         self.bulk: list[int] = []  # how much it was to be of one read
         self.take: Callable[[bytes, Turn], int] = lambda data, _turn: len(data)
-        self.wants_dial = self.closing = self.failed = self.abused = self.hurried = False
+        self.wants_dial = self.hurried = False
+        self.ending: Ending | None = None
         self.wants_client = self.wants_backend = self.has_backend = True
-        self.fault = ""
         self.to_client = self.to_backend = b""
         self.over: list[Exchange] = []
         self.react: Callable[[tuple[Any, ...]], None] = lambda _what: None
@@ -51,16 +51,19 @@ class Telling:
             self._tell(side, data[:taken])
         return taken
 
+    def dialling(self) -> None:
+        self.wants_dial = False
+
     def client_closed(self, now: float) -> None:
         self._tell("client closed")
 
     def client_lost(self, now: float) -> None:
         self._tell("client lost")
-        self.closing = True
+        self.ending = Ending()
 
     def cut(self, now: float) -> None:
         self._tell("cut")
-        self.closing = True
+        self.ending = Ending()
 
     def receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:
         return self._receive("backend", data, turn)
@@ -76,11 +79,11 @@ class Telling:
 
     def give_up(self, now: float) -> None:
         self._tell("give up")
-        self.closing = True
+        self.ending = Ending(end=End.IDLE_TIMEOUT)
 
     def drain(self, now: float) -> None:
         self._tell("drain")
-        self.closing = True
+        self.ending = Ending()
 
     def bulk_read(self, most: int) -> int:
         self.bulk.append(most)

@@ -10,7 +10,7 @@ import pytest
 from gevent.event import Event
 
 from mcproxy.l7.bounds import BULK_SIZE, MAX_PENDING, READ_SIZE
-from mcproxy.l7.core import Turn
+from mcproxy.l7.core import Ending, How, Turn
 from mcproxy.l7.sockets import drive
 from mcproxy.l7.sockets.drive import MAX_OWED, MAX_UNSENT
 from mcproxy.l7.sockets.stream import Lost, Stream
@@ -73,7 +73,7 @@ def test_both_sides_are_read_and_written(stage: Callable[..., Stage]) -> None:
     assert "Telling" in repr(on.drive)
     on.backends[0].close()
     on.until(lambda: on.core.told[-1] == ("backend closed",))
-    on.core.react = lambda _what: setattr(on.core, "closing", True)
+    on.core.react = lambda _what: setattr(on.core, "ending", Ending())
     on.client.shutdown(socket.SHUT_WR)
     on.until(lambda: on.end)
     assert on.core.told[-1] == ("client closed",)
@@ -231,7 +231,7 @@ def test_a_client_has_a_while_to_end_after_us(stage: Callable[..., Stage]) -> No
     on = stage()
     on.core.to_client = b"bye"
     on.drive.drain()
-    on.until(lambda: on.core.closing)
+    on.until(lambda: on.core.ending)
     gevent.sleep(0.01)
     assert on.end is None, "it lingers"
     on.client.sendall(b"still talking")
@@ -263,19 +263,19 @@ def test_a_client_that_went_too_far_is_told_and_its_line_says_so(stage: Callable
     on = stage()
 
     def end(_what: tuple[Any, ...]) -> None:
-        on.core.abused = on.core.closing = True
+        on.core.ending = Ending(end=End.ABUSE)
         on.core.to_client = b"calm down"
 
     on.core.react = end
     on.client.sendall(b"a")
-    on.until(lambda: on.core.closing)
+    on.until(lambda: on.core.ending)
     on.client.shutdown(socket.SHUT_WR)
     on.until(lambda: on.end)
     assert on.end is End.ABUSE
     assert on.client.recv(20) == b"calm down"
 
 
-class Ending(Stream):
+class EndingStream(Stream):
     """Whose end comes with its first bytes."""
 
     def receive(self, most: int = READ_SIZE) -> bytes:
@@ -287,23 +287,10 @@ class Ending(Stream):
 def test_a_failed_core_and_a_lost_client(stage: Callable[..., Stage]) -> None:
     on = stage()
 
-    def fail_on(on: Stage, what: bool) -> None:
-        on.core.failed = on.core.closing = what
-
-    on.core.react = lambda _what: fail_on(on, what=True)
+    on.core.react = lambda _what: setattr(on.core, "ending", Ending(How.RST, End.BACKEND_RESET))
     on.client.sendall(b"a")
     on.until(lambda: on.end)
     assert on.end is End.BACKEND_RESET
-    left = stage()
-    left.core.react = lambda what: fail_on(left, what == ("client closed",))
-    left.client.shutdown(socket.SHUT_WR)
-    left.until(lambda: left.end)
-    assert left.end is End.CLOSED, "its FIN was first"
-    both = stage(stream=Ending)
-    both.core.react = lambda _what: fail_on(both, what=True)
-    both.client.sendall(b"a")
-    both.until(lambda: both.end)
-    assert both.end is End.BACKEND_RESET, "it had failed before the FIN was seen"
     lost = stage()
     lost.client.close()
     lost.core.react = lambda _what: setattr(lost.core, "to_client", b"x" * 100)
@@ -330,11 +317,11 @@ def test_a_client_that_talks_while_an_answer_that_broke_off_is_delivered(stage: 
 
     def fail(_what: tuple[Any, ...]) -> None:
         on.core.to_client = b"x" * 10_000
-        on.core.failed = on.core.closing = True
+        on.core.ending = Ending(How.RST, End.BACKEND_RESET)
 
     on.core.react = fail
     on.client.sendall(b"a")
-    on.until(lambda: on.core.closing)
+    on.until(lambda: on.core.ending)
     on.client.sendall(b"b")
     gevent.sleep(0.01)
     assert on.end is None
@@ -381,7 +368,7 @@ def test_what_a_core_leaves_is_offered_in_turns_of_their_own(stage: Callable[...
 def test_an_end_waits_behind_what_came_before_it(stage: Callable[..., Stage]) -> None:
     """Bytes and their end, read at once, used to be told in the wrong order when a turn was over between them."""
     turns = Later()
-    on = stage(turns=turns, stream=Ending)
+    on = stage(turns=turns, stream=EndingStream)
     on.core.take = one_a_turn
     on.client.sendall(b"abc")
     for _ in range(2):
@@ -396,7 +383,7 @@ def test_a_backend_that_has_ended_is_heard_to_its_end_before_the_client(stage: C
     turns = Later()
 
     def dial(first: bytes) -> Stream:
-        return on.connect(first, Ending)
+        return on.connect(first, EndingStream)
 
     on = stage(dial, turns=turns)
     on.core.wants_dial = True

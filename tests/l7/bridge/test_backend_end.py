@@ -5,7 +5,8 @@ from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
 from mcproxy.l7.bridge import bounds
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import Ending, How, StreamEnd
+from mcproxy.model import End
 from tests.l7.bridge.book import GET, HOST, POST, Book
 
 CHUNKED = b"POST /c HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -240,7 +241,7 @@ def test_a_backend_without_settings_keeps_no_websocket_waiting() -> None:
     book = Book()
     book.from_client.one_turn(UPGRADE, book.now)
     assert book.bridge.wants_dial
-    book.bridge.wants_dial = False  # connected, and silent
+    book.bridge.dialling()  # connected, and silent
     book.now += bounds.SETTINGS_SECONDS + 1
     book.bridge.tick(book.now)
     assert book.got().startswith(b"HTTP/1.1 504 ")
@@ -273,7 +274,7 @@ def test_a_websocket_whose_backends_go_before_they_speak_is_502() -> None:
     dials = 0
     while book.bridge.wants_dial:
         dials += 1
-        book.bridge.wants_dial = False
+        book.bridge.dialling()
         book.bridge.backend_closed(book.now)
     assert dials == bounds.ATTEMPTS
     assert book.got().startswith(b"HTTP/1.1 502 ")
@@ -299,7 +300,7 @@ def test_a_backend_that_speaks_http_1_is_called_that() -> None:
     book = Book()
     book.from_client.one_turn(GET, book.now)
     book.bridge.take_for_backend()
-    book.bridge.wants_dial = False
+    book.bridge.dialling()
     book.from_backend.one_turn(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
     assert "it speaks HTTP/1, not HTTP/2; switch on h2c there" in book.bridge.fault
     assert book.got().startswith(b"HTTP/1.1 502 ")
@@ -324,7 +325,10 @@ def test_a_backend_that_never_answers_is_504() -> None:
     assert book.backend.reset == [1]
     idle = Book()
     idle.bridge.give_up(idle.now)
-    assert idle.closing()
+    assert [each.bridge.ending for each in (book, idle)] == [
+        Ending(end=End.IDLE_TIMEOUT, why="the backend doesn't answer"),
+        Ending(end=End.IDLE_TIMEOUT),
+    ]
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -336,8 +340,8 @@ def test_a_client_that_ends_its_side_has_left(begun: bool) -> None:
         book.do(book.backend.data, b"a")
     book.bridge.client_closed(book.now)
     book.pump()
-    assert book.closing()
-    assert book.failed() is begun, "what came of an answer is not to be taken for a whole one"
+    how = How.RST if begun else How.FIN  # what came of an answer is not to be taken for a whole one
+    assert book.bridge.ending == Ending(how), "its FIN was first, so the backend broke nothing off"
     assert book.backend.reset == [1]
     assert len(book.backend.heads) == 1, "the one that is pipelined behind is not begun"
     assert [(record.status, record.end) for record in book.records] == [(200 * begun, StreamEnd.CLIENT_GONE)]
