@@ -47,6 +47,9 @@ def test_an_empty_table_is_exported_as_one_empty_part() -> None:
     assert list(bulk.exported(Table())) == [pb.Values()]
 
 
+EXAMPLE = 'a host name, such as "www.example.org"'
+
+
 def test_every_problem_is_found_with_its_place() -> None:
     bad = pb.ListedRoute(listener=":443", route=pb.Route(hostname="-", backend="127.0.0.1:1"))
     elsewhere = pb.ListedRoute(listener=":444", route=ROUTE.route)
@@ -61,14 +64,14 @@ def test_every_problem_is_found_with_its_place() -> None:
             ]
         ),
     ) == [
-        "listeners[1].addr: '443' has no port; write \"HOST:PORT\"",
-        "routes[1].hostname: '-' has a label that begins or ends with a hyphen",
+        'listeners[1].addr: "443" has no colon; write ":443"',
+        'routes[1].hostname: "-" has a label that begins or ends with a hyphen; write ' + EXAMPLE,
         "routes[2]: the route a.example.org on :443 is also routes[0]",
         'routes[3].listener: there is no listener ":444" before it in the request',
         'routes[4].listener: there is no listener "" before it in the request',
         "rules[0].kind: say ip, cidr or country",
         "rules[1].expires_at: only rules for good can be applied: add this one by itself",
-        "rules[2].value: 'UK' is not assigned in ISO 3166-1; did you mean 'GB'?",
+        'rules[2].value: "UK" is not assigned in ISO 3166-1; did you mean "GB"?',
     ]
 
 

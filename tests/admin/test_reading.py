@@ -201,7 +201,7 @@ def test_something_that_only_the_file_has_is_said_to_be_there(tmp_path: Path) ->
             told.append(refusal.details().endswith(hint))
         assert told == [True, True, True, False]
         explained = call(control, "Explain", pb.ExplainRequest(sni="New.example.org", ip="192.0.2.7"))
-        assert explained.steps[-1].detail == f"no route for 'new.example.org' on this listener{hint}"
+        assert explained.steps[-1].detail == f"no route for new.example.org on this listener{hint}"
 
 
 def test_the_status_says_how_far_the_file_is_from_the_database(tmp_path: Path) -> None:
