@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Ctrl-C waits until the program has its handlers: Python would print a traceback while it starts.
+CALM := env --block-signal=INT
 
 .DEFAULT_GOAL := help
 .PHONY: help all build test test-pure lint types proto man proto-lint fmt devserver clean
@@ -42,16 +44,13 @@ fmt: $(VENV)/.installed ## format the code and sort its imports
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-devserver: $(VENV)/.installed ## run the proxy in front of two small backends, all on this machine
-	$(BIN)/python deploy/dev/devserver.py
+devserver: $(VENV)/.installed ## run the proxy in front of three small backends, all on this machine; PORT=N: not on 8443
+	@command -v curl >/dev/null || deploy/dev/apt-install.sh curl || echo "without curl, try the lines below with another client"
+	@$(CALM) $(BIN)/python deploy/dev/devserver.py $(PORT)
 
 clean: ## remove everything that these commands made, srv/ included
 	rm -rf $(VENV) .venv-pure build dist srv *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Debian's python3 comes without ensurepip; python3-venv brings it.
 $(VENV)/.installed: setup.cfg setup.py pyproject.toml
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || deploy/dev/apt-install.sh python3-venv
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint,build]'
-	@touch $@
+	@$(CALM) $(PYTHON) deploy/dev/install.py $(VENV)

@@ -1,17 +1,21 @@
 """`make devserver`: the proxy in front of three small backends, everything on this machine.
 
 The first run creates srv/: a commented configuration to play with, a certificate authority, and certificates. Later
-runs use what is there. Ctrl-C ends it all.
+runs use what is there. With PORT=N it takes other ports, and srv/N instead. Ctrl-C ends it all, at any moment.
 """
 
+import errno
+import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socketserver import BaseRequestHandler, ThreadingTCPServer
+from socketserver import BaseRequestHandler, TCPServer, ThreadingTCPServer
 from tempfile import mkdtemp
 
 import trustme
@@ -24,10 +28,14 @@ from mcproxy.config import MAX_GRPC_PATH
 ROOT = Path(__file__).resolve().parents[2]
 SRV = ROOT / "srv"
 PORT = 8443
-BACKENDS = {"one.localhost": 9441, "two.localhost": 9442}  # curl and browsers take *.localhost for this machine
-L7, L7_PORT = "three.localhost", 9444
+OTHER = 18443  # what is proposed where the port is taken
+# The backends' ports, counted from the proxy's: 9441, 9442, 9444. curl and browsers take *.localhost for this machine.
+L4 = {"one.localhost": 998, "two.localhost": 999}
+L7 = "three.localhost"
+BACKENDS = {**L4, L7: 1001}
+PORTS = range(1024, 2**16 - max(BACKENDS.values()))
 
-CONFIG = f"""\
+CONFIG = """\
 # The development server's configuration, made by 'make devserver'. Change it and start again; 'make clean' removes it.
 # Every key with its default: etc/mcproxy.toml.example
 
@@ -35,55 +43,58 @@ CONFIG = f"""\
 path = "mcproxy.db"
 
 [[listeners]]
-addr = "127.0.0.1:{PORT}"
+addr = "127.0.0.1:{port}"
 
   # Passed on as it is: the backend shows its own certificate and sees every byte that the client sent.
   [[listeners.routes]]
   hostname = "one.localhost"
-  backend = "127.0.0.1:{BACKENDS["one.localhost"]}"
+  backend = "127.0.0.1:{one.localhost}"
 
   [[listeners.routes]]
   hostname = "two.localhost"
-  backend = "127.0.0.1:{BACKENDS["two.localhost"]}"
+  backend = "127.0.0.1:{two.localhost}"
 
   # TLS ends at the proxy, which passes HTTP requests on to a backend that speaks HTTP/2 without TLS (h2c).
   [[listeners.routes]]
-  hostname = "{L7}"
-  backend = "127.0.0.1:{L7_PORT}"
+  hostname = "three.localhost"
+  backend = "127.0.0.1:{three.localhost}"
   mode = "l7"
-  tls_cert = "{L7}.pem"
-  tls_key = "{L7}.pem"
+  tls_cert = "three.localhost.pem"
+  tls_key = "three.localhost.pem"
 
 [grpc]
-addr = "unix:{{socket}}"
+addr = "unix:{socket}"
 
 [proxy]
 shutdown_timeout = "2s"
 """
 
 
-def create() -> None:
+def create(folder: Path, port: int) -> None:
     """Make what is not there yet."""
-    SRV.mkdir(exist_ok=True)
-    config = SRV / "mcproxy.toml"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "mcproxy.toml"
     if not config.exists():
-        config.write_text(CONFIG.replace("{socket}", admin_socket()))
-    if (SRV / "ca.pem").exists():
+        text = CONFIG.replace("{port}", str(port)).replace("{socket}", admin_socket(folder))
+        for name, offset in BACKENDS.items():
+            text = text.replace(f"{{{name}}}", str(port + offset))
+        config.write_text(text)
+    if (folder / "ca.pem").exists():
         return
     authority = trustme.CA()
-    for name in (*BACKENDS, L7):
+    for name in BACKENDS:
         issued = authority.issue_cert(name)
-        issued.private_key_and_cert_chain_pem.write_to_path(str(SRV / f"{name}.pem"))
-    authority.cert_pem.write_to_path(str(SRV / "ca.pem"))
+        issued.private_key_and_cert_chain_pem.write_to_path(str(folder / f"{name}.pem"))
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
 
 
-def admin_socket() -> str:
+def admin_socket(folder: Path) -> str:
     """Beside the configuration, or in a folder of its own where this tree lies too deep for a UNIX socket's path."""
-    return "admin.sock" if len(f"{SRV}/admin.sock".encode()) <= MAX_GRPC_PATH else f"{mkdtemp()}/admin.sock"
+    return "admin.sock" if len(f"{folder}/admin.sock".encode()) <= MAX_GRPC_PATH else f"{mkdtemp()}/admin.sock"
 
 
-def serve_backend(name: str, port: int) -> None:
-    """Answer every GET with the backend's own name, over its own TLS."""
+def l4_backend(name: str, port: int, certificate: Path) -> ThreadingHTTPServer:
+    """Answers every GET with its own name, over its own TLS."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -94,13 +105,13 @@ def serve_backend(name: str, port: int) -> None:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class names it
-            """Say nothing: the proxy's log is the one to look at."""
+            """Log nothing: the proxy's log is the one to look at."""
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(SRV / f"{name}.pem")
+    context.load_cert_chain(certificate)
     server = ThreadingHTTPServer(("127.0.0.1", port), Answer)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    threading.Thread(target=server.serve_forever, name=name, daemon=True).start()
+    return server
 
 
 class H2cServer(ThreadingTCPServer):
@@ -130,22 +141,71 @@ class H2cBackend(BaseRequestHandler):
                 return
 
 
+def refuse_taken(ports: Iterable[int]) -> None:
+    """End the program with a sentence where another one listens on one of these ports."""
+    for port in ports:
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            why = "another program listens there; end it" if taken else os.strerror(error.errno or 0)
+            sys.exit(
+                f"devserver: can't listen on 127.0.0.1:{port}: {why}, or take other ports: make devserver PORT={OTHER}"
+            )
+
+
+def explain(folder: Path, port: int) -> None:
+    """Print what to try."""
+    shown = folder.relative_to(ROOT)
+    print(f"\nRoutes {', '.join(BACKENDS)} on port {port}. In another terminal:\n")
+    for name in BACKENDS:
+        print(f"  curl --cacert {shown}/ca.pem https://{name}:{port}/hello")
+    print(f"\n  .venv/bin/mcproxy status -c {shown}/mcproxy.toml")
+    print("\nEach line below is one connection, or one request of the last. Ctrl-C ends it.\n", flush=True)
+
+
+def run_proxy(folder: Path) -> int:
+    """Run the proxy until a signal ends it; return its exit status.
+
+    It is in a process group of its own, so Ctrl-C reaches it through here only: once it can drain, or not at all.
+    """
+    running: list[subprocess.Popen[bytes]] = []
+    ended = threading.Event()
+
+    def end(*_: object) -> None:
+        ended.set()
+        for each in running:
+            each.terminate()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    command = [sys.executable, "-m", "mcproxy", "server", "-c", str(folder / "mcproxy.toml")]
+    running.append(subprocess.Popen(command, cwd=ROOT, process_group=0))
+    if ended.is_set():  # while it was started
+        end()
+    status = running[0].wait()
+    return 0 if ended.is_set() and status < 0 else status  # it had no handlers yet
+
+
 def main() -> int:
     """Run until Ctrl-C; return the proxy's exit status."""
-    create()
-    for name, port in BACKENDS.items():
-        serve_backend(name, port)
-    h2c = H2cServer(("127.0.0.1", L7_PORT), H2cBackend)
-    threading.Thread(target=h2c.serve_forever, name=L7, daemon=True).start()
-    print(f"\nRoutes {', '.join((*BACKENDS, L7))} on port {PORT}. In another terminal:\n")
-    for name in (*BACKENDS, L7):
-        print(f"  curl --cacert srv/ca.pem https://{name}:{PORT}/hello")
-    print("\n  .venv/bin/mcproxy status -c srv/mcproxy.toml")
-    print("\nEach line below is one connection, or one request of the last. Ctrl-C ends it.\n", flush=True)
-    proxy = subprocess.Popen([sys.executable, "-m", "mcproxy", "server", "-c", SRV / "mcproxy.toml"], cwd=ROOT)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the proxy too
-    signal.signal(signal.SIGTERM, lambda *_: proxy.terminate())
-    return proxy.wait()
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the Makefile has blocked it
+    text = sys.argv[1] if len(sys.argv) > 1 else str(PORT)
+    if not (text.isdigit() and int(text) in PORTS):
+        sys.exit(f"devserver: PORT={text} is not a number from {PORTS[0]} to {PORTS[-1]}")
+    port = int(text)
+    folder = SRV if port == PORT else SRV / text
+    create(folder, port)
+    refuse_taken([port, *(port + offset for offset in BACKENDS.values())])
+    servers: dict[str, TCPServer] = {
+        name: l4_backend(name, port + offset, folder / f"{name}.pem") for name, offset in L4.items()
+    }
+    servers[L7] = H2cServer(("127.0.0.1", port + BACKENDS[L7]), H2cBackend)
+    for name, server in servers.items():
+        threading.Thread(target=server.serve_forever, name=name, daemon=True).start()
+    explain(folder, port)
+    return run_proxy(folder)
 
 
 if __name__ == "__main__":
