@@ -30,6 +30,7 @@ from mcproxy.geoip import GeoIP, GeoIPError
 from mcproxy.journal import ConnectionLog
 from mcproxy.l7.terminate import PROTOCOLS, Terminator
 from mcproxy.log import Sink
+from mcproxy.look.looker import Looker
 from mcproxy.model import Connection, Exchanges, Origin, counted
 from mcproxy.net.census import Census
 from mcproxy.net.door import Door
@@ -98,7 +99,8 @@ class App:
         self.worker = Worker(shared, given=self.inherited.take)
         self.pulse = Pulse(stats.lag)
         self.door = Door()
-        self.desk = Desk(self.worker, self.contexts, reporter)
+        looker = Looker(self.door, self.contexts, lambda: shared.timeouts.connect)
+        self.desk = Desk(self.worker, self.contexts, reporter, looker)
         self._surveyor = Surveyor()
         parts = Parts(
             self.worker, self.contexts, self.lines, self.door, self.notifier, self.control.take, self._survey

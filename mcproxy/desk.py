@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from mcproxy.certificates.contexts import Contexts
+from mcproxy.look.looker import Looker
 from mcproxy.messages import (
     BindListener,
     CloseConnections,
@@ -22,6 +23,8 @@ from mcproxy.messages import (
     GeoipStatus,
     ListenerStatus,
     Loaded,
+    Look,
+    LookAt,
     Matching,
     PlaneBusy,
     PlaneStopping,
@@ -83,13 +86,14 @@ class Reporter:
 class Desk:
     """Answers for one worker."""
 
-    def __init__(self, worker: Worker, contexts: Contexts, reporter: Reporter) -> None:
+    def __init__(self, worker: Worker, contexts: Contexts, reporter: Reporter, looker: Looker) -> None:
         """`contexts` are those of the l7 routes."""
         self.stopping = False  # set on the hub: nothing is opened any more
         self._worker = worker
         self._shared = worker.shared
         self._contexts = contexts
         self._reporter = reporter
+        self._looker = looker
         self._on_hub: dict[type[Request[Any]], Callable[[Any], Any]] = {
             BindListener: self._bind,
             StartListener: self._start,
@@ -107,6 +111,7 @@ class Desk:
             Matching: self._matching,
             Country: self._country,
             ReadLoaded: self._read_loaded,
+            LookAt: self._look_at,
         }
 
     def __repr__(self) -> str:
@@ -204,6 +209,9 @@ class Desk:
     def _read_loaded(self, request: ReadLoaded) -> Loaded:
         held = self._contexts.held(request.listener, request.route)
         return Loaded(held, self._contexts.trusts(request.route.backend_ca))
+
+    def _look_at(self, request: LookAt) -> Look:
+        return self._looker.look(request.route, request.most)
 
 
 class ByDoor:

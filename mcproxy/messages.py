@@ -142,6 +142,23 @@ class WorkerStatus:
     log_left_out: int  # lines, because there were too many of their kind
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a decision, or of a look at a backend."""
+
+    name: str
+    passed: bool  # False: the connection ends here, or it goes on and what it asks for fails
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found at a route's backend."""
+
+    steps: Sequence[Step]
+    reason: Reason = Reason.OK  # else a session would be refused with it, at the last step
+
+
 class Request(Generic[T_co]):
     """What is asked of a worker; `T_co` is what answers it."""
 
@@ -252,6 +269,20 @@ class ReadLoaded(Request[Loaded]):
 
     listener: str
     route: Route
+
+
+MAX_LOOK = 10.0  # seconds for one look at a backend: `connect_timeout` may be an hour, and somebody waits
+
+
+@dataclass(frozen=True, slots=True)
+class LookAt(Request[Look]):
+    """Connect to a route's backend, in the time that a session has or `most` seconds, and say what is there.
+
+    Raises PlaneBusy where as many others as may be are being looked at.
+    """
+
+    route: Route
+    most: float = MAX_LOOK
 
 
 class Carrier(Protocol):

@@ -9,6 +9,7 @@ from mcproxy.certificates import routes
 from mcproxy.certificates.routes import CertificateStatus, RouteProblem, Serving
 from mcproxy.messages import (
     EVERYTHING,
+    MAX_LOOK,
     BindListener,
     Carrier,
     CloseConnections,
@@ -17,7 +18,10 @@ from mcproxy.messages import (
     ConnectionInfo,
     Country,
     GeoipStatus,
+    Look,
+    LookAt,
     Matching,
+    PlaneStopping,
     Publish,
     ReadConnections,
     ReadLoaded,
@@ -138,6 +142,12 @@ class Plane:
         """What is loaded counts; what is not is read here."""
         loaded = self._carrier.ask(ReadLoaded(listener, route))
         return routes.serving(route, loaded.certificate, trusted=loaded.trusts_ca)
+
+    def look(self, route: Route, most: float = MAX_LOOK) -> Look:
+        """Look at a route's backend. Raises PlaneStopping, so that the end waits for no look that begins later."""
+        if self.state is not State.SERVING:
+            raise PlaneStopping("the server is stopping")
+        return self._carrier.ask(LookAt(route, most))
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         """Judge a route's files. Returns warnings; raises RouteRefused."""

@@ -18,7 +18,18 @@ from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
 from mcproxy.certificates.routes import CertificateStatus, RouteProblem, Serving
 from mcproxy.config import GrpcSection
-from mcproxy.messages import EVERYTHING, ConnectionInfo, GeoipStatus, ListenerStatus, RouteCounters, Selection, Sink
+from mcproxy.messages import (
+    EVERYTHING,
+    MAX_LOOK,
+    ConnectionInfo,
+    GeoipStatus,
+    ListenerStatus,
+    Look,
+    RouteCounters,
+    Selection,
+    Sink,
+    Step,
+)
 from mcproxy.model import Backend, FirewallRule, Listener, Reason, Route, RuleKind
 from mcproxy.policy.networks import unpack
 from mcproxy.stats import Counters
@@ -66,6 +77,7 @@ class FakePlane:
     subscribed: threading.Event = field(default_factory=threading.Event)
     level: str = "info"
     problems: Sequence[RouteProblem] = ()
+    seen: Look = field(default_factory=lambda: Look([Step("connect", True, "connected to it in 0.1 ms")]))
     reloaded: ReloadReport = field(default_factory=lambda: ReloadReport(1.0))
     serving: Serving = field(default_factory=Serving)
     warnings: Sequence[str] = ("its certificate ends in 3 days",)
@@ -132,6 +144,10 @@ class FakePlane:
     def would_serve(self, listener: str, route: Route) -> Serving:
         self._called("would_serve", listener, route.hostname)
         return self.serving
+
+    def look(self, route: Route, most: float = MAX_LOOK) -> Look:
+        self._called("look", route.hostname, most)
+        return self.seen
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         self._called("check_route", listener, route.hostname)

@@ -1,8 +1,8 @@
 """The decision that the data path would take, step by step, taken by the very functions that it calls.
 
-Nothing is counted and nobody is dialled. Each step says whether all is well so far. The first that refuses the
-connection is the last, as it is for a client; behind the route, a step may find that the connection is taken and its
-requests fail.
+Nothing is counted, and the backend is dialled only where that is asked for. Each step says whether all is well so far.
+The first that refuses the connection is the last, as it is for a client; behind the route, a step may find that the
+connection is taken and its requests fail.
 """
 
 import time
@@ -12,6 +12,7 @@ from typing import Protocol
 
 from mcproxy.certificates.routes import Serving
 from mcproxy.change import Key, route_key
+from mcproxy.messages import Look, Step
 from mcproxy.model import FirewallRule, Mode, Reason, Refused, Route, counted
 from mcproxy.policy import firewall, routing
 from mcproxy.policy.networks import unpack
@@ -34,14 +35,8 @@ class Asked(Protocol):
     def would_serve(self, listener: str, route: Route) -> Serving:
         """Look at an l7 route's files and at what was loaded of them."""
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of the decision."""
-
-    name: str
-    passed: bool  # False: the connection ends here, or it goes on and what it asks for fails
-    detail: str
+    def look(self, route: Route) -> Look:
+        """Connect to a route's backend, and say what is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +58,12 @@ class _Refusal(Exception):
 
 
 def explain(
-    table: Table, plane: Asked, listener: str, sni: str, packed: bytes, hint: Callable[[Key], str] = lambda _: ""
-) -> Explanation:
+    table: Table, plane: Asked, listener: str, sni: str, packed: bytes, hint: Callable[[Key], str] = lambda _: "",
+    *, dial: bool = False,
+) -> Explanation:  # fmt: skip
     """What would happen to a connection to `listener`, one of the table's, from `packed` that asks for `sni`.
 
-    `hint` is what is to be added where there is no such route.
+    `hint` is what is to be added where there is no such route; with `dial` the route's backend is asked too.
     """
     steps: list[Step] = []
     route = None
@@ -78,9 +74,11 @@ def explain(
                 route = outcome
             else:
                 steps.append(outcome)
+        if dial and route is not None:
+            steps.extend(_look(plane.look(route)))
     except _Refusal as refusal:
         steps.append(refusal.step)
-        reason = refusal.reason
+        reason, route = refusal.reason, None
     return Explanation(steps, reason, route)
 
 
@@ -118,6 +116,15 @@ def _walk(
     if route.mode is Mode.L7:
         yield from _files(route, plane.would_serve(addr, route))
     yield route
+
+
+def _look(look: Look) -> Iterator[Step]:
+    """What is at the backend. A session that can't be connected to it is refused, where it gets no other answer."""
+    if look.reason is not Reason.OK:
+        *others, last = look.steps
+        yield from others
+        raise _Refusal(last, look.reason)
+    yield from look.steps
 
 
 def _limit(name: str, reason: Reason | None, where: str) -> Step:

@@ -13,10 +13,12 @@ from typing import Protocol
 from mcproxy.certificates.routes import CertificateStatus, RouteProblem, Serving
 from mcproxy.messages import (
     EVERYTHING,
+    MAX_LOOK,
     NO_GEOIP,
     ConnectionInfo,
     GeoipStatus,
     ListenerStatus,
+    Look,
     RouteCounters,
     Selection,
     Sink,
@@ -117,6 +119,12 @@ class DataPlane(Protocol):
 
     def would_serve(self, listener: str, route: Route) -> Serving:
         """Look whether an l7 route's certificate could be served, and its backend verified, at the next connection."""
+
+    def look(self, route: Route, most: float = MAX_LOOK) -> Look:
+        """Connect to a route's backend, in the time that a session has or `most` seconds, and say what is there.
+
+        Raises PlaneStopping.
+        """
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         """Judge a route's files and what certificates mean to other routes, an l4 route's name included.

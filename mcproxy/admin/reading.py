@@ -145,7 +145,8 @@ class Reading:
         """The decision on a connection, step by step."""
         table = self.writer.table
         listener = only_listener(table, convert.listen_address("listener", request.listener))
-        found = explain(table, self.plane, listener, request.sni, _packed(request.ip), self.file.hint)
+        packed, hint = _packed(request.ip), self.file.hint
+        found = explain(table, self.plane, listener, request.sni, packed, hint, dial=request.dial)
         return pb.ExplainResponse(
             steps=convert.steps_out(found.steps),
             reason=str(found.reason),

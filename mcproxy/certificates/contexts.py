@@ -95,6 +95,10 @@ class Contexts:
                 raise Refused(Reason.CERTIFICATE_UNUSABLE, f"backend_ca: {error}") from error
         return context
 
+    def towards(self, route: Route) -> ssl.SSLContext:
+        """The context that the next connection to a route's backend gets. Any thread may ask. Raises Unusable."""
+        return self._clients.get(route.backend_ca) or client_context(route.backend_ca)
+
     def read_again(self) -> "Fresh":
         """Read every file that is in use again. Any thread may do this; `take` puts what came of it to use."""
         servers: dict[RouteKey, tuple[_Entry, _Entry]] = {}

@@ -127,7 +127,7 @@ def load(chain_path: str, key_path: str) -> Certificate:
     chain_bytes, key_bytes = _both(_read, chain_path, key_path)
     try:
         leaf = x509.load_pem_x509_certificates(chain_bytes)[0]
-        names = _names(leaf)
+        names = names_of(leaf)
         certified = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         why = _why_no_pem(chain_bytes, b"CERTIFICATE", error)
@@ -251,7 +251,8 @@ def _said(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
 
 
-def _names(leaf: x509.Certificate) -> tuple[str, ...]:
+def names_of(leaf: x509.Certificate) -> tuple[str, ...]:
+    """Its dNSName entries, in lower case. Raises what cryptography raises on a damaged extension."""
     try:
         extension = leaf.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
     except x509.ExtensionNotFound:
@@ -277,16 +278,16 @@ def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Fi
     """What is to be told about using `certificate` for `hostname` at `now` (seconds since the epoch)."""
     path, end = certificate.path, certificate.not_after
     if now >= end:
-        yield Finding(True, f"{path} expired on {_day(end)}; renew it and reload")
+        yield Finding(True, f"{path} expired on {day(end)}; renew it and reload")
     elif now < certificate.not_before:
         yield Finding(
-            True, f"{path} is not valid before {_day(certificate.not_before)}; check its dates and this machine's clock"
+            True, f"{path} is not valid before {day(certificate.not_before)}; check its dates and this machine's clock"
         )
     elif end - now < WARN_SECONDS:
-        yield Finding(False, f"{path} expires on {_day(end)}, in {(end - now) / 86_400:.1f} days; renew it and reload")
+        yield Finding(False, f"{path} expires on {day(end)}, in {(end - now) / 86_400:.1f} days; renew it and reload")
     if not certificate.covers(hostname):
         yield Finding(
-            True, f"{path} is for {_listed(certificate.names)}, not for {hostname}; give one that names {hostname}"
+            True, f"{path} is for {listed(certificate.names)}, not for {hostname}; give one that names {hostname}"
         )
 
 
@@ -342,7 +343,7 @@ def coalescing(
                 hostname,
                 Finding(
                     False,
-                    f"{certificate.path}, the certificate of {hostname}, also covers {_listed(others, count)}: browsers"
+                    f"{certificate.path}, the certificate of {hostname}, also covers {listed(others, count)}: browsers"
                     f" will send requests for {'it' if count == 1 else 'them'} over a connection to {hostname} and be"
                     f" answered 421 first; give {hostname} a certificate of its own",
                     lasting=True,
@@ -373,7 +374,7 @@ class _Names:
         return tuple(itertools.islice(shown, MAX_NAMES_SHOWN)), count - (known and certificate.covers(own))
 
 
-def _listed(names: tuple[str, ...], count: int = 0) -> str:
+def listed(names: tuple[str, ...], count: int = 0) -> str:
     """The first of `count` names, which are those that are given where it is 0."""
     if not names:
         return "no host name at all"
@@ -382,5 +383,6 @@ def _listed(names: tuple[str, ...], count: int = 0) -> str:
     return ", ".join(names[:MAX_NAMES_SHOWN]) + more
 
 
-def _day(seconds: float) -> str:
+def day(seconds: float) -> str:
+    """A point in time in a sentence, to the minute, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -98,9 +98,9 @@ class Terminator:
                 return Stream(backend)
             context = self._contexts.client(route)
             try:
-                stream = streams.connect(backend, context, _name_of_backend(route), session.shared.turns)
+                stream = streams.connect(backend, context, name_of_backend(route), session.shared.turns)
             except Lost as lost:
-                raise Lost(_backend_fault(lost, route)) from lost
+                raise Lost(backend_fault(lost, route)) from lost
             stream.put(first)
             stream.flush()
             return stream
@@ -108,17 +108,17 @@ class Terminator:
         return connect
 
 
-def _name_of_backend(route: Route) -> str:
+def name_of_backend(route: Route) -> str:
     """What the backend is asked for, and what its certificate must be for."""
     return route.backend_server_name or route.hostname
 
 
-def _backend_fault(lost: Lost, route: Route) -> str:
+def backend_fault(lost: Lost, route: Route) -> str:
     """Why there is no TLS with a route's backend, whose certificate is meant, and what to do."""
     cause = lost.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
         fault = _CERTIFICATE_FAULTS.get(cause.verify_code, "was not accepted; check backend_ca and backend_server_name")
-        fault = fault.format(name=_name_of_backend(route), ca=route.backend_ca or "this system's store")
+        fault = fault.format(name=name_of_backend(route), ca=route.backend_ca or "this system's store")
         return f"the backend's certificate {fault} ({cause.verify_message.rstrip('.')})"
     if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
         return f"the backend speaks no TLS at {route.backend}; backend_tls = false is for h2c ({lost})"

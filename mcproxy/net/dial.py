@@ -11,7 +11,7 @@ Whatever goes wrong is Refused with the reason that fits. There is no deadline h
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from socket import (
     AF_INET,
@@ -57,15 +57,24 @@ Address = tuple[int, Any]  # family and what connect() takes
 _lookups: "dict[tuple[Hub, str], AsyncResult[list[Any]]]" = {}  # under way: one a name, so no more than routes
 
 
-def dial(backend: Backend, first: bytes) -> RawSocket:
-    """Connect and send `first`. Returns a non-blocking socket. Raises Refused."""
+def dial(backend: Backend, first: bytes, tried: Callable[[Address, OSError | None], object] | None = None) -> RawSocket:
+    """Connect and send `first`. Returns a non-blocking socket. Raises Refused.
+
+    `tried` is told of each address, and of what went wrong there.
+    """
     failure: Refused | None = None
     for family, address in addresses(backend):
         try:
-            return _connected(family, address, first)
+            sock = _connected(family, address, first)
         except OSError as error:
             reason = _REASONS.get(error.errno or 0, Reason.BACKEND_UNREACHABLE)
             failure = Refused(reason, f"{backend}: {error.strerror}")
+            if tried is not None:
+                tried((family, address), error)
+        else:
+            if tried is not None:
+                tried((family, address), None)
+            return sock
     raise failure or Refused(Reason.BACKEND_UNRESOLVED, f"{backend.host} has no address")
 
 

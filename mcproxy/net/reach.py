@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mcproxy.model import Backend, Route
-from mcproxy.net.dial import dial
+from mcproxy.net.dial import Address, dial
 from mcproxy.net.raw import RawSocket
 from mcproxy.wire import proxy_protocol
 from mcproxy.wire.hello import Hello
@@ -37,6 +37,14 @@ def reach(arrival: Arrival, alpn: bytes, first: bytes, reached: Reached) -> RawS
     sock = dial(backend, proxy_header(arrival, alpn) + first)
     reached(backend, time.monotonic() - began)
     return sock
+
+
+def try_out(route: Route, tried: Callable[[Address, OSError | None], object]) -> RawSocket:
+    """Connect to the route's backend on nobody's behalf, which a PROXY header says. Raises Refused.
+
+    `tried` is told of each address, and of what went wrong there.
+    """
+    return dial(route.backend, proxy_protocol.LOCAL_V2 if route.send_proxy_protocol else b"", tried)
 
 
 def proxy_header(arrival: Arrival, alpn: bytes) -> bytes:

@@ -189,6 +189,10 @@ def encode_v2(source: Address, destination: Address, *, authority: str = "", alp
     return b"".join([fixed, addresses, *(_tlv.pack(kind, len(value)) + value for kind, value in tlvs)])
 
 
+# A version 2 header for a connection that nobody is behind: "LOCAL", without addresses.
+LOCAL_V2: Final = _fixed.pack(V2_SIGNATURE, LOCAL, 0, 0)
+
+
 # --- addresses and checksum -------------------------------------------------------------------------------------------
 
 

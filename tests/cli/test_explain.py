@@ -2,6 +2,8 @@ import json
 from pathlib import Path
 
 from mcproxy.certificates.routes import Serving
+from mcproxy.messages import Look, Step
+from mcproxy.model import Reason
 from tests.cli.runner import shell
 
 
@@ -38,6 +40,27 @@ def test_a_connection_that_is_taken_and_whose_requests_fail(tmp_path: Path) -> N
         assert (found["reason"], found["steps"][-1]["passed"]) == ("ok", False)
         control.plane.serving = Serving()
         assert user.ok(*question).splitlines()[-1] == "routed to 127.0.0.1:9"
+
+
+def test_the_backend_is_asked_only_on_request(tmp_path: Path) -> None:
+    question = ("explain", "--sni", "git.example.org", "--from", "203.0.113.1")
+    with shell(tmp_path) as (user, control):
+        assert len(user.ok(*question).splitlines()) == 12
+        assert not [call for call in control.plane.calls if call[0] == "look"]
+        lines = user.ok(*question, "--dial").splitlines()
+        assert lines[-2:] == ["connect\tpass\tconnected to it in 0.1 ms", "routed to 127.0.0.1:3000"]
+        steps = [Step("connect", True, "connected"), Step("backend HTTP", False, "requests fail: HTTP/1 only")]
+        control.plane.seen = Look(steps)
+        lines = user.ends(1, *question, "--dial").splitlines()
+        assert lines[-2:] == [
+            "backend HTTP\tFAIL\trequests fail: HTTP/1 only", "taken, but requests fail: HTTP/1 only",
+        ]  # fmt: skip
+        refused = Step("connect", False, "127.0.0.1:3000: Connection refused")
+        control.plane.seen = Look([refused], Reason.BACKEND_REFUSED)
+        lines = user.ends(1, *question, "--dial").splitlines()
+        assert lines[-2:] == [
+            "connect\tREFUSE\t127.0.0.1:3000: Connection refused", "refused: backend_refused",
+        ]  # fmt: skip
 
 
 def test_wrong_usage(tmp_path: Path) -> None:

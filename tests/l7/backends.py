@@ -174,8 +174,10 @@ def nghttpd(root: Path, *options: str) -> contextlib.AbstractContextManager[str]
     return _running([program, "--no-tls", "--address=127.0.0.1", f"--htdocs={root}", *options, str(port)], port)
 
 
-def nginx(root: Path, folder: Path, server: str = "", http: str = "") -> contextlib.AbstractContextManager[str]:
-    """nginx with HTTP/2 without TLS; `server` and `http` are more of its configuration."""
+def nginx(
+    root: Path, folder: Path, server: str = "", http: str = "", protocol: str = "http2"
+) -> contextlib.AbstractContextManager[str]:
+    """nginx with HTTP/2 without TLS, or HTTP/1 where `protocol` is ""; `server` and `http` are more configuration."""
     port = free_port()
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     assert program, "install nginx"
@@ -185,7 +187,7 @@ def nginx(root: Path, folder: Path, server: str = "", http: str = "") -> context
     (folder / "nginx.conf").write_text(
         f"daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log; events {{}}\n"
         f"http {{ access_log off; {paths} {http}\n"
-        f"  server {{ listen 127.0.0.1:{port} http2; root {root}; {server} }} }}\n"
+        f"  server {{ listen 127.0.0.1:{port} {protocol}; root {root}; {server} }} }}\n"
     )
     return _running(
         [program, "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", str(folder / "error.log")], port

@@ -9,7 +9,7 @@ import pytest
 
 from mcproxy.certificates.contexts import Contexts
 from mcproxy.l7.sockets.stream import Lost
-from mcproxy.l7.terminate import Terminator, _backend_fault, _leads_to, _origin
+from mcproxy.l7.terminate import Terminator, _leads_to, _origin, backend_fault
 from mcproxy.model import Backend, Mode, Origin, Reason, Refused, Route
 from mcproxy.net.session import Session
 
@@ -75,19 +75,19 @@ def refused_certificate(code: int, message: str) -> Lost:
     ],
 )  # fmt: skip
 def test_a_backends_certificate_is_called_that(code: int, message: str, told: str) -> None:
-    assert _backend_fault(refused_certificate(code, message), ROUTE) == f"the backend's certificate {told}"
+    assert backend_fault(refused_certificate(code, message), ROUTE) == f"the backend's certificate {told}"
 
 
 def test_what_else_keeps_tls_from_a_backend() -> None:
     named = replace(ROUTE, backend_server_name="inner.test", backend_ca="/ca.pem")
-    assert "is not for inner.test;" in _backend_fault(refused_certificate(62, "x"), named)
-    assert "is of no CA in /ca.pem;" in _backend_fault(refused_certificate(20, "x"), named)
-    assert _backend_fault(lost(OSError("gone"), "gone"), named) == "TLS with the backend: gone"
+    assert "is not for inner.test;" in backend_fault(refused_certificate(62, "x"), named)
+    assert "is of no CA in /ca.pem;" in backend_fault(refused_certificate(20, "x"), named)
+    assert backend_fault(lost(OSError("gone"), "gone"), named) == "TLS with the backend: gone"
     without = "the backend offers no HTTP/2 in ALPN at 127.0.0.1:1; switch it on there, or make the route l4"
     alert = ssl.SSLError(1, "[SSL] tlsv1 alert no application protocol (_ssl.c:1006)")
     alert.reason = ""
-    assert _backend_fault(lost(alert, str(alert)), named) == without
-    assert _backend_fault(Lost("it chose http/1.1 in ALPN, not h2"), named) == without
+    assert backend_fault(lost(alert, str(alert)), named) == without
+    assert backend_fault(Lost("it chose http/1.1 in ALPN, not h2"), named) == without
 
 
 @pytest.mark.parametrize(

@@ -581,14 +581,16 @@ class ConnectionEvent(_message.Message):
     def __init__(self, kind: _Optional[_Union[ConnectionEvent.Kind, str]] = ..., at: _Optional[float] = ..., connection: _Optional[_Union[Connection, _Mapping]] = ..., reason: _Optional[str] = ..., end: _Optional[str] = ..., detail: _Optional[str] = ..., duration_seconds: _Optional[float] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("listener", "sni", "ip")
+    __slots__ = ("listener", "sni", "ip", "dial")
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     SNI_FIELD_NUMBER: _ClassVar[int]
     IP_FIELD_NUMBER: _ClassVar[int]
+    DIAL_FIELD_NUMBER: _ClassVar[int]
     listener: str
     sni: str
     ip: str
-    def __init__(self, listener: _Optional[str] = ..., sni: _Optional[str] = ..., ip: _Optional[str] = ...) -> None: ...
+    dial: bool
+    def __init__(self, listener: _Optional[str] = ..., sni: _Optional[str] = ..., ip: _Optional[str] = ..., dial: _Optional[bool] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("steps", "reason", "route", "generation")

@@ -1,0 +1,28 @@
+"""The certificate that a peer has shown, in words: whose it is, who signed it, how long it is good for."""
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509.oid import NameOID
+
+from mcproxy.certificates.judge import day, listed, names_of
+
+_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+
+
+def described(der: bytes) -> str:
+    """Its names, issuer and end, as in "for a.test, by R11, until 2027-01-01 12:00 UTC"."""
+    try:
+        shown = x509.load_der_x509_certificate(der)
+        names = names_of(shown)
+    except _UNREADABLE as error:
+        return f"that can't be read ({str(error).splitlines()[0]})"
+    return f"for {listed(names)}, by {_issuer(shown)}, until {day(shown.not_valid_after_utc.timestamp())}"
+
+
+def _issuer(shown: x509.Certificate) -> str:
+    if shown.issuer == shown.subject:
+        return "itself"
+    for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
+        if found := shown.issuer.get_attributes_for_oid(kind):
+            return str(found[0].value)
+    return shown.issuer.rfc4514_string() or "nobody"
