@@ -18,7 +18,7 @@ from mcproxy.l7.sockets import stream as streams
 from mcproxy.l7.sockets.drive import Drive
 from mcproxy.l7.sockets.stream import Lost, Stream
 from mcproxy.model import End, Origin, Reason, Refused, Route
-from mcproxy.net.reach import reach
+from mcproxy.net.reach import Arrival, reach
 from mcproxy.net.session import Session
 from mcproxy.wire.name import InvalidName, normalise
 
@@ -42,6 +42,7 @@ class _Handshake:
     """The session's carrier while TLS is being agreed on."""
 
     bytes_up = bytes_down = 0
+    detail = ""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -69,28 +70,28 @@ class Terminator:
 
     def __call__(self, session: Session) -> End:
         """Run a session whose hello has been peeked at. Raises Refused where it does not get to HTTP."""
-        route, hello = session.route, session.hello
-        assert route is not None
-        assert hello is not None
-        if hello.alpn and not _OFFERS & frozenset(hello.alpn):
+        arrival = session.arrival()
+        route, offered = arrival.route, arrival.hello.alpn
+        if offered and not _OFFERS & frozenset(offered):
             raise Refused(Reason.TLS_FAILED, "it offers no protocol that is spoken here")
-        context = self._contexts.server(session.listener, route)
-        session.carrier = _Handshake(session)
+        context = self._contexts.server(arrival.listener, route)
+        session.hand_over(_Handshake(session))
         try:
             stream = streams.accept(session.client, context, session.shared.turns)
         except Lost as lost:
             raise Refused(Reason.TLS_FAILED, str(lost)) from lost
-        session.client = stream.sock
         core: Core = (Relay if stream.protocol == "h2" else Bridge)(
-            route.hostname, session.address[0], _leads_to(route), time.monotonic()
+            route.hostname, arrival.client[0], _leads_to(route), time.monotonic()
         )
-        dial, record = self._dialler(session, route, stream.protocol), self._book(_origin(session, stream.protocol))
-        session.carrier = drive = Drive(session, stream, core, dial, record)
+        dial = self._dialler(session, arrival, stream.protocol)
+        record = self._book(_origin(arrival, stream.protocol))
+        drive = Drive(session, stream, core, dial, record)
+        session.hand_over(drive, stream.sock)
         return drive.run()
 
-    def _dialler(self, session: Session, route: Route, protocol: str) -> Callable[[bytes], Stream]:
+    def _dialler(self, session: Session, arrival: Arrival, protocol: str) -> Callable[[bytes], Stream]:
         """How a session reaches its backend: the PROXY header before anything else, then TLS if the route wants it."""
-        arrival, alpn = session.arrival(), protocol.encode()
+        route, alpn = arrival.route, protocol.encode()
 
         def connect(first: bytes) -> Stream:
             backend = reach(arrival, alpn, b"" if route.backend_tls else first, session.reached)
@@ -140,8 +141,7 @@ def _leads_to(route: Route) -> Callable[[bytes], bool]:
     return leads_here
 
 
-def _origin(session: Session, protocol: str) -> Origin:
+def _origin(arrival: Arrival, protocol: str) -> Origin:
     """What all exchanges of a session have in common; `protocol` is what ALPN chose, if anything."""
-    assert session.route is not None
     spoken = "h2" if protocol == "h2" else "http/1.1"
-    return Origin(session.id, spoken, session.listener, session.address, session.route.hostname)
+    return Origin(arrival.id, spoken, arrival.listener, arrival.client, arrival.route.hostname)

@@ -221,6 +221,11 @@ class Session:
         backend.close()
         return end
 
+    def hand_over(self, carrier: Carrier, client: RawSocket | None = None) -> None:
+        """Let `carrier` move the bytes and keep the deadlines; `client` is the socket, where it is a new one."""
+        self.carrier = carrier
+        self.client = client or self.client
+
     def arrival(self) -> Arrival:
         """What is handed on of the connection: to the way to its backend, and to l7."""
         assert self.route is not None
@@ -341,7 +346,7 @@ class Session:
             mode=route.mode if route else "",
             backend=self.backend,
             reason=self.reason,
-            detail=self.detail,
+            detail=self.detail or (self.carrier.detail if self.carrier else ""),
             bytes_up=self.bytes_up,
             bytes_down=self.bytes_down,
             end=self.end,

@@ -32,7 +32,7 @@ class Timeouts:
 
 
 class Carrier(Protocol):
-    """What moves an l7 session's bytes: set as `Session.carrier` by what `Shared.terminate` calls."""
+    """What moves an l7 session's bytes: `Session.hand_over` is called with it by what `Shared.terminate` runs."""
 
     @property
     def bytes_up(self) -> int:
@@ -41,6 +41,10 @@ class Carrier(Protocol):
     @property
     def bytes_down(self) -> int:
         """The other way."""
+
+    @property
+    def detail(self) -> str:
+        """What went wrong with the connection, for its line in the log; "" is nothing."""
 
     def overdue(self, now: float) -> float | None:
         """As `Session.overdue`; it arms the sweeper with the session, and cuts that."""

@@ -11,16 +11,20 @@ from mcproxy.certificates.contexts import Contexts
 from mcproxy.l7.sockets.stream import Lost
 from mcproxy.l7.terminate import Terminator, _leads_to, _origin, backend_fault
 from mcproxy.model import Backend, Mode, Origin, Reason, Refused, Route
+from mcproxy.net.reach import Arrival
 from mcproxy.net.session import Session
+from mcproxy.wire.hello import Hello
 
 ROUTE = Route("one.test", Backend("127.0.0.1", 1), Mode.L7, "absent.pem", "absent.key")
 
 
 def session(alpn: tuple[bytes, ...] = ()) -> Session:
-    made: Any = SimpleNamespace(
-        id=7, listener=":443", address=("192.0.2.7", 5), route=ROUTE, hello=SimpleNamespace(alpn=alpn)
-    )
+    made: Any = SimpleNamespace(arrival=lambda: arrival(alpn))
     return cast("Session", made)
+
+
+def arrival(alpn: tuple[bytes, ...] = ()) -> Arrival:
+    return Arrival(7, ":443", ("192.0.2.7", 5), None, Hello("one.test", alpn, (), ech=False, size=0), ROUTE)
 
 
 @pytest.mark.parametrize(
@@ -94,4 +98,4 @@ def test_what_else_keeps_tls_from_a_backend() -> None:
     ("chosen", "spoken"), [("h2", "h2"), ("http/1.1", "http/1.1"), ("http/1.0", "http/1.1"), ("", "http/1.1")]
 )
 def test_what_all_exchanges_of_a_session_have_in_common(chosen: str, spoken: str) -> None:
-    assert _origin(session(), chosen) == Origin(7, spoken, ":443", ("192.0.2.7", 5), "one.test")
+    assert _origin(arrival(), chosen) == Origin(7, spoken, ":443", ("192.0.2.7", 5), "one.test")

@@ -107,6 +107,11 @@ class Drive:
         """Bytes of HTTP to the client."""
         return self._client.stream.sent
 
+    @property
+    def detail(self) -> str:
+        """What went wrong with the connection."""
+        return self._core.ending.why if self._core.ending else ""
+
     def run(self) -> End:
         """Until the client's connection is over; closing its socket is the session's."""
         core = self._core
@@ -315,7 +320,6 @@ class Drive:
         ending, client = self._core.ending, self._client.stream
         assert ending is not None
         self._send()
-        self._session.detail = ending.why
         self._drop_backend()
         while client.wants_write:
             self._wait_for_client(read=False)

@@ -126,7 +126,6 @@ class StageSession:
         self.shared = SimpleNamespace(
             sweeper=sweeper, timeouts=timeouts, draining=False, crew=Crew(), turns=turns, sessions=[1]
         )
-        self.detail = ""
         self.deadline = 0.0
         self.slot = 0
         self.drive: Drive | None = None
