@@ -54,12 +54,21 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What a caller says, which nobody has verified."""
+
+    claim: str = ""  # who it is: the user that sudo was run by
+    comment: str = ""  # why it makes the change
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Who changes something, by which action, and when."""
 
     who: str
     action: str
     at: float  # seconds since the epoch
+    said: Said = Said()
 
 
 def listener_key(addr: str) -> Key:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import and_, or_, select
 
-from mcproxy.change import Change, Key, Value, What, current
+from mcproxy.change import Change, Key, Said, Value, What, current
 from mcproxy.model import FirewallRule
 from mcproxy.store.records import AUDIT, from_json
 from mcproxy.store.store import Store
@@ -31,6 +31,7 @@ class Revision:
     key: Key
     old: str | None  # JSON
     new: str | None  # JSON
+    said: Said
 
 
 def revisions(
@@ -85,6 +86,7 @@ def _has_ended(value: Value | None, now: float) -> bool:
 
 def _revision(row: Any) -> Revision:
     key = Key(What(row["what"]), row["scope"], row["name"])
+    said = Said(row["claim"], row["comment"])
     return Revision(
-        row["generation"], row["sequence"], row["at"], row["who"], row["action"], key, row["old"], row["new"]
+        row["generation"], row["sequence"], row["at"], row["who"], row["action"], key, row["old"], row["new"], said
     )

@@ -93,7 +93,8 @@ def _table(name: str, *columns: str) -> TableClause:
 LISTENERS: Final = _table("listeners", *(field.name for field in LISTENER_FIELDS))
 ROUTES: Final = _table("routes", "listener", *(field.name for field in ROUTE_FIELDS))
 RULES: Final = _table("firewall_rules", "kind", "value", "expires_at")
-AUDIT: Final = _table("audit", "generation", "sequence", "at", "who", "action", "what", "scope", "name", "old", "new")
+_AUDIT = ("generation", "sequence", "at", "who", "action", "what", "scope", "name", "old", "new", "claim", "comment")
+AUDIT: Final = _table("audit", *_AUDIT)
 
 RECORDS: Final[Mapping[What, Record]] = {
     What.LISTENER: _declared(LISTENERS, "", Listener),

@@ -32,6 +32,8 @@ MAX_NAME = 255  # a host name has 253 at most (RFC 1035), a CIDR 43
 MAX_KIND = 16
 MAX_WHO = 255
 MAX_ACTION = 64
+MAX_CLAIM = 64  # a user's name on Linux has 32 at most, one of a directory may be longer
+MAX_COMMENT = 500
 
 VERSION_TABLE: Final = "schema_version"
 
@@ -86,9 +88,14 @@ def _first(op: Operations) -> None:
     )
 
 
+def _audit_says_why(op: Operations) -> None:
+    op.add_column("audit", Column("claim", String(MAX_CLAIM), nullable=False, server_default=""))
+    op.add_column("audit", Column("comment", String(MAX_COMMENT), nullable=False, server_default=""))
+
+
 Migration = Callable[[Operations], None]
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_first,)
+MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _audit_says_why)
 VERSION: Final = len(MIGRATIONS)
 
 

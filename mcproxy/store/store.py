@@ -208,6 +208,8 @@ def _audit_rows(changes: Iterable[Change], origin: Origin, generation: int) -> l
             "at": origin.at,
             "who": origin.who[: schema.MAX_WHO],
             "action": origin.action[: schema.MAX_ACTION],
+            "claim": origin.said.claim[: schema.MAX_CLAIM],
+            "comment": origin.said.comment[: schema.MAX_COMMENT],
             "what": str(change.key.what),
             "scope": change.key.scope,
             "name": change.key.name,

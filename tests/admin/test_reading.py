@@ -13,6 +13,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.watching import BATCH, QUEUE
 from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, RouteCounters
 from mcproxy.model import Listener
+from mcproxy.store import schema
 from mcproxy.store.diff import FileSeed
 from mcproxy.store.store import read_table
 from tests.control_plane import SEED, Control, counted, route, running
@@ -48,7 +49,12 @@ def _filtered(**fields: str) -> pb.ListConnectionsRequest:
 
 def test_status(control: Control) -> None:
     answer = call(control, "GetStatus", pb.GetStatusRequest())
-    assert (answer.state, answer.version, answer.generation, answer.schema_version) == ("serving", __version__, 1, 1)
+    assert (answer.state, answer.version, answer.generation, answer.schema_version) == (
+        "serving",
+        __version__,
+        1,
+        schema.VERSION,
+    )
     assert (answer.routes, answer.firewall_rules, answer.log_level, answer.watchers) == (2, 2, "info", 0)
     (listener,) = answer.listeners
     assert (listener.addr, listener.routes, listener.refused) == (":443", 2, 2)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.change import Change, Origin, listener_key, next_table, route_key, rule_key, table_values
+from mcproxy.change import Change, Origin, Said, listener_key, next_table, route_key, rule_key, table_values
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history
 from mcproxy.store.store import Store
@@ -10,11 +10,12 @@ from mcproxy.table import Table
 from tests.control_plane import SEED, route, store_at
 
 NOW = 10_000.0
+NOTHING = Said()
 
 
-def mutate(store: Store, table: Table, *changes: Change, action: str = "test") -> Table:
+def mutate(store: Store, table: Table, *changes: Change, action: str = "test", said: Said = NOTHING) -> Table:
     generation = table.generation + 1
-    store.apply(changes, Origin("uid:7", action, 2000.0 + generation), generation)
+    store.apply(changes, Origin("user:ann:7", action, 2000.0 + generation, said), generation)
     return next_table(table, changes, generation)
 
 
@@ -43,10 +44,12 @@ def some_changes(store: Store) -> list[Table]:
 
 def test_every_mutation_says_when_who_what_and_both_values(tmp_path: Path) -> None:
     with store_at(tmp_path / "a.db") as store:
-        mutate(store, store.load(), Change(route_key(":443", "a.b"), None, route("a.b")), action="route.add")
+        said = Said("bob", "the old one is too small")
+        mutate(store, store.load(), Change(route_key(":443", "a.b"), None, route("a.b")), action="route.add", said=said)
         (revision,) = history.revisions(store, 1)
         assert (revision.generation, revision.sequence, revision.at) == (2, 0, 2002.0)
-        assert (revision.who, revision.action, str(revision.key)) == ("uid:7", "route.add", "route a.b on :443")
+        assert (revision.who, revision.action, str(revision.key)) == ("user:ann:7", "route.add", "route a.b on :443")
+        assert revision.said == said
         assert revision.old is None
         assert '"backend":"127.0.0.1:3000"' in (revision.new or "")
 

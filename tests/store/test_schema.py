@@ -7,12 +7,16 @@ import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
-from mcproxy.store import schema
+from mcproxy.change import Change, Origin, Said, rule_key
+from mcproxy.model import FirewallRule, RuleKind
+from mcproxy.store import history, schema
 from mcproxy.store import sqlite as store_sqlite
 from mcproxy.store.errors import NewerSchema, NotOurs
 from mcproxy.store.records import AUDIT, LISTENERS, ROUTES, RULES
 from mcproxy.store.store import Store
 from tests.control_plane import store_at
+
+RULE, KEY = FirewallRule(RuleKind.IP, "192.0.2.1"), rule_key("ip", "192.0.2.1")
 
 
 def test_a_new_database_has_the_present_version(tmp_path: Path) -> None:
@@ -79,6 +83,26 @@ def test_another_programs_database_is_refused(tmp_path: Path) -> None:
         list(database.query("CREATE TABLE cookies (host TEXT)"))
     with pytest.raises(NotOurs, match="not one of mcproxy's"):
         Store.open(path)
+
+
+def test_the_database_of_an_older_version_is_upgraded_with_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    first = schema.MIGRATIONS[:1]
+    with closing(store_sqlite.connect(path)) as database, database:
+        schema.migrate(database.op, None, first)
+        columns = "generation, sequence, at, who, action, what, scope, name, old, new"
+        row = "1, 0, 9.5, 'uid:0', 'seed', 'rule', 'ip', '192.0.2.1', NULL, '{}'"
+        list(database.query(f"INSERT INTO audit ({columns}) VALUES ({row})"))
+        list(database.query("INSERT INTO firewall_rules (kind, value) VALUES ('ip', '192.0.2.1')"))
+    assert store_sqlite.schema_version(path) == 1
+    with closing(Store.open(path)) as store:
+        table = store.load()
+        assert (table.generation, len(table.firewall)) == (1, 1)
+        (revision,) = history.revisions(store, 10)
+        assert (revision.who, revision.said) == ("uid:0", Said())
+        store.apply([Change(KEY, RULE, None)], Origin("user:ann:7", "rule.remove", 10.0, Said("bob", "why")), 2)
+        assert history.revisions(store, 1)[0].said == Said("bob", "why")
+    assert store_sqlite.schema_version(path) == schema.VERSION
 
 
 @pytest.mark.parametrize("dialect", ["postgresql", "mysql", "sqlite"])
