@@ -126,6 +126,10 @@ class Plane:
         """Cut those that the rule matches."""
         return len(self.close_connections(self._carrier.ask(Matching(rule))))
 
+    def count_matching(self, rule: FirewallRule) -> int:
+        """How many the rule matches."""
+        return len(self._carrier.ask(Matching(rule)))
+
     def country(self, packed: bytes) -> str | None:
         """Where an address is."""
         return self._carrier.ask(Country(packed))

@@ -76,6 +76,7 @@ class FakePlane:
     sinks: list[Sink] = field(default_factory=list)
     subscribed: threading.Event = field(default_factory=threading.Event)
     level: str = "info"
+    matching: int = 3  # live connections that any rule matches
     problems: Sequence[RouteProblem] = ()
     seen: Look = field(default_factory=lambda: Look([Step("connect", True, "connected to it in 0.1 ms")]))
     reloaded: ReloadReport = field(default_factory=lambda: ReloadReport(1.0))
@@ -122,11 +123,14 @@ class FakePlane:
         self._called("close_connections", *ids)
         return [each.id for each in self.open if each.id in ids]
 
+    def count_matching(self, rule: FirewallRule) -> int:
+        return self.matching
+
     def kill_matching(self, rule: FirewallRule) -> int:
         assert self.live is not None
         assert rule in set(self.live.firewall.rules()), "kills before the rule is in force"
         self._called("kill_matching", rule)
-        return 3
+        return self.matching
 
     def publish(self, table: Table) -> None:
         self.live = table

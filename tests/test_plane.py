@@ -38,7 +38,8 @@ def test_it_is_what_the_admin_api_asks_for(proxy: MakeProxy) -> None:
     assert plane.would_enter(":443", 0) is None
     assert plane.would_admit(b"\x7f\0\0\1") is None
     assert plane.close_connections([1]) == []
-    assert plane.kill_matching(FirewallRule(RuleKind.IP, "127.0.0.1")) == 0
+    rule = FirewallRule(RuleKind.IP, "127.0.0.1")
+    assert (plane.count_matching(rule), plane.kill_matching(rule)) == (0, 0)
     with pytest.raises(ValueError, match="there is no firewall"):
         plane.reload_geoip()
 

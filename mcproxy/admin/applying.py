@@ -61,7 +61,7 @@ class Applying(Changing):
         warnings = self._judged(request, planned.changes)
         if options.dry_run or not planned.changes:
             return planned, warnings
-        return self._mutate(context, "apply", decide, options.expected_generation), warnings
+        return self._mutate(context, "apply", decide, options), warnings
 
     def _judged(self, request: bulk.Request, changes: Sequence[Change]) -> Sequence[str]:
         """Judge the files of the routes that are new or changed. Returns warnings. Raises InvalidFields."""

@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import Any
 
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from pydantic import BaseModel, ValidationError
 
@@ -18,7 +19,7 @@ from mcproxy.config import ListenerSection, RouteSection
 from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, GeoipStatus, Selection
 from mcproxy.messages import ListenerStatus as PlaneListener
 from mcproxy.messages import RouteCounters as PlaneRoute
-from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, FirewallRule, Listener, Mode, Route, RuleKind
+from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, Backend, FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.policy import firewall
 from mcproxy.policy.networks import Networks
 from mcproxy.settings import Field, Kind, proto_name
@@ -27,6 +28,7 @@ from mcproxy.store.history import Revision
 from mcproxy.wire import address, name
 from mcproxy.words import quoted
 
+MAX_CHANGES = 1_000  # in one answer, some 500 kB
 MAX_TTL = 10 * 365 * 86400.0  # seconds: a rule for longer than ten years is one for good
 
 _KINDS = {pb.RULE_KIND_IP: RuleKind.IP, pb.RULE_KIND_CIDR: RuleKind.CIDR, pb.RULE_KIND_COUNTRY: RuleKind.COUNTRY}
@@ -56,9 +58,18 @@ def _invalid(field: str, section: type[BaseModel], error: ValidationError) -> In
 
 def listener(message: pb.Listener) -> Listener:
     """A listener to be. Raises InvalidField."""
-    fields = _fields_in("listener", message, LISTENER_FIELDS)
+    return _listener(_fields_in("listener", message, LISTENER_FIELDS))
+
+
+def changed_listener(old: Listener, message: pb.Listener, mask: FieldMask) -> Listener:
+    """A listener with those fields of a message that a mask names. Raises InvalidField."""
+    named = _named(mask, LISTENER_FIELDS)
+    return _listener({**_keys(old, LISTENER_FIELDS), **_fields_in("listener", message, named)})
+
+
+def _listener(keys: dict[str, Any]) -> Listener:
     try:
-        value: Listener = ListenerSection.model_validate(fields).listener()
+        value: Listener = ListenerSection.model_validate(keys).listener()
     except ValidationError as error:
         raise _invalid("listener", ListenerSection, error) from None
     return value
@@ -66,12 +77,38 @@ def listener(message: pb.Listener) -> Listener:
 
 def route(message: pb.Route) -> Route:
     """A route to be. Raises InvalidField."""
-    fields = _fields_in("route", message, ROUTE_FIELDS)
+    return _route(_fields_in("route", message, ROUTE_FIELDS))
+
+
+def changed_route(old: Route, message: pb.Route, mask: FieldMask) -> Route:
+    """A route with those fields of a message that a mask names. Raises InvalidField."""
+    return _route({**_keys(old, ROUTE_FIELDS), **_fields_in("route", message, _named(mask, ROUTE_FIELDS))})
+
+
+def _route(keys: dict[str, Any]) -> Route:
     try:
-        value: Route = RouteSection.model_validate(fields).route()
+        value: Route = RouteSection.model_validate(keys).route()
     except ValidationError as error:
         raise _invalid("route", RouteSection, error) from None
     return value
+
+
+def _keys(value: Listener | Route, declared: Iterable[Field]) -> dict[str, Any]:
+    """The keys of the configuration file that say what a value is."""
+    found = {field.name: getattr(value, field.name) for field in declared}
+    return {name: str(each) if isinstance(each, Backend) else each for name, each in found.items()}
+
+
+def _named(mask: FieldMask, declared: Sequence[Field]) -> list[Field]:
+    """The fields that a mask names. Raises InvalidField."""
+    identity, *others = declared
+    for path in mask.paths:
+        if path == identity.name:
+            raise InvalidField("update_mask", f"{path} says which one is meant, and can't be changed")
+        if path not in {field.name for field in others}:
+            known = ", ".join(field.name for field in others)
+            raise InvalidField("update_mask", f"{quoted(path)} is not a field that can be changed: those are {known}")
+    return [field for field in others if field.name in mask.paths]
 
 
 def _fields_in(name: str, message: Message, declared: Iterable[Field]) -> dict[str, Any]:
@@ -182,6 +219,12 @@ def change_out(value: Change) -> pb.Change:
     return pb.Change(what=str(what), key=key_out(value.key), old_json=old, new_json=new)
 
 
+def effect_out(changes: Sequence[Change], risks: Iterable[str] = ()) -> pb.Effect:
+    """What a mutation changes."""
+    shown = map(change_out, changes[:MAX_CHANGES])
+    return pb.Effect(changes=shown, truncated=len(changes) > MAX_CHANGES, risks=risks)
+
+
 def revision_out(value: Revision) -> pb.Revision:
     """A revision's message."""
     return pb.Revision(
@@ -194,6 +237,8 @@ def revision_out(value: Revision) -> pb.Revision:
         key=key_out(value.key),
         old_json=value.old or "",
         new_json=value.new or "",
+        claim=value.said.claim,
+        comment=value.said.comment,
     )
 
 

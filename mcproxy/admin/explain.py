@@ -137,14 +137,15 @@ def _firewall(table: Table, country: Callable[[bytes], str | None], packed: byte
     for tried in table.firewall.explain(packed, country):
         name = f"firewall {tried.kind}"
         if tried.matched is not None:
-            detail = f"{tried.subject} is blocked by {tried.matched.value}{_until(tried.matched)}"
+            detail = f"{tried.subject} is blocked by {tried.matched.value}{until(tried.matched)}"
             raise _Refusal(Step(name, False, detail), firewall.REASONS[tried.kind])
         count = f"{tried.rules} {'rule' if tried.rules == 1 else 'rules'}"
         subject = tried.subject or "unknown country"
         yield Step(name, True, f"{subject}: none of {count}" if tried.rules else "no rules")
 
 
-def _until(rule: FirewallRule) -> str:
+def until(rule: FirewallRule) -> str:
+    """When a rule ends, to follow a sentence; "" for one that is for good."""
     if rule.expires_at is None:
         return ""
     return f" until {time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime(rule.expires_at))}"

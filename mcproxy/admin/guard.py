@@ -6,13 +6,12 @@ traceback, the caller an INTERNAL that says so, and nothing of the server's insi
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import grpc
 
-from mcproxy.admin.doorman import peer_uid
 from mcproxy.admin.errors import STATUS, Busy, Refusal, Starting, TooMany
 
 MAX_STREAMS = 16  # of all kinds, watch, health and reflection; each takes a thread, of those that `server.py` has
@@ -40,21 +39,6 @@ LONG = frozenset(
         "ListRoutes",
     )
 )
-
-
-def who(context: grpc.ServicerContext) -> str:
-    """Who calls, for the audit: the name in his certificate, or his user id on the UNIX socket."""
-    certified: Mapping[str, Any] = context.auth_context()
-    for field in ("x509_common_name", "x509_subject_alternative_name"):
-        if names := certified.get(field):
-            return "cert:" + _printable(names[0])
-    uid = peer_uid(context.peer())
-    return "tls" if uid is None else f"uid:{uid}"
-
-
-def _printable(name: bytes | str) -> str:
-    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class Guard(grpc.ServerInterceptor):

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
-from mcproxy.admin.errors import AlreadyThere, InvalidField, InvalidFields, NotThere, TooMany
+from mcproxy.admin.errors import AlreadyThere, InvalidField, InvalidFields, NotThere, Overtaken, TooMany
+from mcproxy.admin.explain import until
 from mcproxy.change import Change, Key, Value, What, current, listener_key, route_key, rule_key, towards
 from mcproxy.model import FirewallRule, Listener, Route, RuleKind
 from mcproxy.policy.conflicts import clash
@@ -18,13 +19,14 @@ MAX_RULES = 1_000_000  # some 300 bytes of memory each
 Decision = Callable[[Table, float], Sequence[Change]]
 
 
-def put_listener(listener: Listener, *, exists: bool) -> Decision:
-    """Add a listener, or change the settings of one that exists."""
+def put_listener(listener: Listener, *, exists: bool, was: Listener | None = None) -> Decision:
+    """Add a listener, or change the settings of one that exists; `was` is what they were when they were looked at."""
 
     def decide(table: Table, _now: float) -> list[Change]:
-        if not exists and len(table.listeners) >= MAX_LISTENERS:
+        changes = _put(table, listener_key(listener.addr), listener, exists=exists, was=was)
+        if changes and not exists and len(table.listeners) >= MAX_LISTENERS:
             raise TooMany(f"there are {MAX_LISTENERS} listeners, which is the limit: remove one first")
-        return _put(table, listener_key(listener.addr), listener, exists=exists)
+        return changes
 
     return decide
 
@@ -40,14 +42,15 @@ def remove_listener(addr: str) -> Decision:
     return decide
 
 
-def put_route(addr: str, route: Route, *, exists: bool) -> Decision:
-    """Add a route to a listener, or replace one that exists."""
+def put_route(addr: str, route: Route, *, exists: bool, was: Route | None = None) -> Decision:
+    """Add a route to a listener, or change one that exists; `was` is the one that was looked at."""
 
     def decide(table: Table, _now: float) -> list[Change]:
         listener = only_listener(table, addr)
-        if not exists and len(table.listeners[listener].routes) >= MAX_ROUTES:
+        changes = _put(table, route_key(listener, route.hostname), route, exists=exists, was=was)
+        if changes and not exists and len(table.listeners[listener].routes) >= MAX_ROUTES:
             raise TooMany(f"{listener} has {MAX_ROUTES} routes, which is the limit: remove one first")
-        return _put(table, route_key(listener, route.hostname), route, exists=exists)
+        return changes
 
     return decide
 
@@ -57,25 +60,36 @@ def remove_route(addr: str, hostname: str) -> Decision:
     return lambda table, _now: [_remove(table, route_key(only_listener(table, addr), hostname))]
 
 
-def add_rule(rule: FirewallRule, ttl: float, *, may_exist: bool = False) -> Decision:
+def add_rule(rule: FirewallRule, ttl: float, *, may_replace: bool = False, may_stay: bool = False) -> Decision:
     """Add a rule for `ttl` seconds, or for good where that is 0. A temporary one that exists takes the new end.
 
-    A permanent one stays as it is, which is no refusal where it `may_exist`.
+    A permanent one becomes temporary, or the reverse, only where it `may_replace`; a permanent one `may_stay` instead.
     """
 
     def decide(table: Table, now: float) -> list[Change]:
-        if len(table.firewall) >= MAX_RULES:
-            raise TooMany(f"there are {MAX_RULES} firewall rules, which is the limit: remove one first")
         key = rule_key(rule.kind, rule.value)
+        new = replace(rule, expires_at=now + ttl if ttl else None)
         old = current(table, key)
-        # A temporary rule never replaces a permanent one: the address would be free again when it ends.
-        if isinstance(old, FirewallRule) and old.expires_at is None:
-            if may_exist:
+        assert old is None or isinstance(old, FirewallRule)
+        if old == new:
+            return []
+        if old is None and len(table.firewall) >= MAX_RULES:
+            raise TooMany(f"there are {MAX_RULES} firewall rules, which is the limit: remove one first")
+        if old is not None and not may_replace and (refusal := _turned(old, new, now)):
+            if may_stay and old.expires_at is None:
                 return []
-            raise AlreadyThere(f"the {key} exists, for good", key.what)
-        return [Change(key, old, replace(rule, expires_at=now + ttl if ttl else None))]
+            raise AlreadyThere(f"the {key} exists, {refusal}", key.what)
+        return [Change(key, old, new)]
 
     return decide
+
+
+def _turned(old: FirewallRule, new: FirewallRule, now: float) -> str:
+    """What becomes of a permanent rule that would be temporary, or of the reverse; "" where it is neither."""
+    if old.expires_at is None:
+        return "for good, and would end" if new.expires_at is not None else ""
+    has_ended = old.expires_at <= now  # and is removed in a moment
+    return "" if has_ended or new.expires_at is not None else f"{until(old).strip()}, and would be for good"
 
 
 def remove_rule(kind: RuleKind, value: str) -> Decision:
@@ -161,13 +175,32 @@ def _known(table: Table) -> str:
     return (", ".join(shown) or "none") + (f" and {more} more" if more else "")
 
 
-def _put(table: Table, key: Key, value: Value, *, exists: bool) -> list[Change]:
+def _put(table: Table, key: Key, value: Value, *, exists: bool, was: Value | None) -> list[Change]:
     old = current(table, key)
-    if old is not None and not exists:
-        raise AlreadyThere(f"the {key} exists", key.what)
     if old is None and exists:
         raise NotThere(f"there is no {key}", key)
-    return [] if old == value else [Change(key, old, value)]
+    if was is not None and was != old:
+        raise Overtaken(f"the {key} was changed at the same time: try again")
+    if old == value:
+        return []
+    if old is not None and not exists:
+        raise AlreadyThere(f"the {key} exists, with {_differing(old, value)}", key.what)
+    return [Change(key, old, value)]
+
+
+def _differing(old: Value, new: Value) -> str:
+    """The fields of the old value that the new one has not."""
+    names = [field.name for field in fields(old) if getattr(old, field.name) != getattr(new, field.name)]
+    return ", ".join(f"{name} {_text(getattr(old, name))}" for name in names)
+
+
+def _text(value: object) -> str:
+    match value:
+        case bool():
+            return "on" if value else "off"
+        case tuple():
+            return " ".join(value) or "empty"
+    return str(value) or "empty"
 
 
 def _remove(table: Table, key: Key) -> Change:

@@ -102,6 +102,9 @@ class DataPlane(Protocol):
     def kill_matching(self, rule: FirewallRule) -> int:
         """Cut the live connections that the rule matches, and say how many."""
 
+    def count_matching(self, rule: FirewallRule) -> int:
+        """Say how many live connections the rule matches."""
+
     def publish(self, table: Table) -> None:
         """Put a table in force. Returns when every later connection is decided by it, in every worker.
 

@@ -22,8 +22,6 @@ from mcproxy.policy.networks import pack
 from mcproxy.store import history, listing, schema, snapshot
 from mcproxy.store.diff import FileSeed, differences
 
-MAX_DIFFERENCES = 1_000  # in one answer, some 500 kB
-
 
 class Reading:
     """Part of the service."""
@@ -213,7 +211,7 @@ class Reading:
         """The configuration file against the database."""
         found = differences(self.file.seed(), self.writer.table)
         return pb.GetDiffResponse(
-            changes=map(convert.change_out, found[:MAX_DIFFERENCES]), truncated=len(found) > MAX_DIFFERENCES
+            changes=map(convert.change_out, found[: convert.MAX_CHANGES]), truncated=len(found) > convert.MAX_CHANGES
         )
 
     def CreateSnapshot(

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from mcproxy.admin.errors import Busy, Overtaken, Unready, bind_failure
 from mcproxy.admin.mutations import Decision
 from mcproxy.admin.plane import DataPlane
-from mcproxy.change import Change, Origin, next_table
+from mcproxy.change import Change, Origin, Said, next_table
 from mcproxy.messages import PlaneBusy
 from mcproxy.model import FirewallRule, Listener
 from mcproxy.store.store import Store
@@ -53,7 +53,21 @@ class Writer:
     def __repr__(self) -> str:
         return f"<Writer generation={self.table.generation} busy={self._lock.locked()}>"
 
-    def mutate(self, who: str, action: str, decide: Decision, expected: int = 0, wait: float = LOCK_WAIT) -> Outcome:
+    def plan(self, decide: Decision, expected: int = 0) -> Outcome:
+        """Decide, and leave everything as it is: the generation in force, and what would change. Raises Refusal."""
+        table = self.table
+        _refuse_overtaken(table, expected)
+        return Outcome(table.generation, decide(table, self.clock()))
+
+    def mutate(
+        self,
+        who: str,
+        action: str,
+        decide: Decision,
+        expected: int = 0,
+        wait: float = LOCK_WAIT,
+        said: Said = Said(),  # noqa: B008 - frozen
+    ) -> Outcome:
         """Decide, commit, publish. `expected` is the generation that the caller has seen, 0 any.
 
         Raises Refusal and StoreError: then nothing has changed, neither on disk nor in memory.
@@ -61,17 +75,11 @@ class Writer:
         if not self._lock.acquire(timeout=wait):
             raise Busy(f"other changes took longer than {wait:.1f} s: try again")
         try:
-            return self._mutate(who, action, decide, expected)
+            return self._mutate(who, action, decide, expected, said)
         finally:
             self._lock.release()
 
-    def plan(self, decide: Decision, expected: int = 0) -> Outcome:
-        """Decide, and leave everything as it is: the generation in force, and what would change. Raises Refusal."""
-        table = self.table
-        _refuse_overtaken(table, expected)
-        return Outcome(table.generation, decide(table, self.clock()))
-
-    def _mutate(self, who: str, action: str, decide: Decision, expected: int) -> Outcome:
+    def _mutate(self, who: str, action: str, decide: Decision, expected: int, said: Said) -> Outcome:
         table = self.table
         _refuse_overtaken(table, expected)
         now = self.clock()
@@ -81,7 +89,7 @@ class Writer:
         following = next_table(table, changes, table.generation + 1)
         opened, closed = _opened(changes), _closed(changes)
         with self._bound(opened):
-            self.store.apply(changes, Origin(who, action, now), following.generation)
+            self.store.apply(changes, Origin(who, action, now, said), following.generation)
         self._publish(following)
         for listener in opened:
             self._start(listener, changes)

@@ -1,7 +1,6 @@
 """`mcproxy apply FILE`: the listeners, routes and rules of a file become the database's."""
 
 import itertools
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -11,9 +10,9 @@ from pathlib import Path
 import click
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.cli import output, plan
+from mcproxy.cli import confirm, output, plan
 from mcproxy.cli.client import UNREADY, Client, connected
-from mcproxy.cli.options import FAILED, INVALID, example, fail, json_option
+from mcproxy.cli.options import FAILED, INVALID, comment_option, example, fail, json_option
 from mcproxy.cli.plan import Shown
 from mcproxy.cli.settings import of_value
 from mcproxy.cli.target import target_options
@@ -32,10 +31,20 @@ _REMEDIES = {(UNREADY, ""): "nothing has changed"}
 @json_option
 @click.option("--dry-run", is_flag=True, help="Only print what would change; end with 1 if something would.")
 @click.option("--prune", is_flag=True, help="Also remove what the file lacks, but for temporary rules.")
-@click.option("--yes", is_flag=True, help="Remove without asking.")
+@confirm.yes_option
 @click.option("--expect", type=click.IntRange(0), default=0, metavar="GENERATION", help="Fail if another is in force.")
+@comment_option
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-def apply(given: Path | None, as_json: bool, dry_run: bool, prune: bool, yes: bool, expect: int, file: Path) -> None:
+def apply(
+    given: Path | None,
+    as_json: bool,
+    dry_run: bool,
+    prune: bool,
+    yes: bool,
+    expect: int,
+    comment: str,
+    file: Path,
+) -> None:
     """Make the listeners, routes and rules of FILE the database's, all in one step or nothing at all.
 
     FILE is what `mcproxy export` prints, or a whole configuration file: its other tables are not looked at. Relative
@@ -45,7 +54,9 @@ def apply(given: Path | None, as_json: bool, dry_run: bool, prune: bool, yes: bo
     address is closed while open connections go on. Temporary rules stay, and never is the last listener removed.
     """
     sending = _read(file)
-    options = pb.ApplyOptions(values=len(sending.values), dry_run=dry_run, prune=prune, expected_generation=expect)
+    options = pb.ApplyOptions(
+        values=len(sending.values), dry_run=dry_run, prune=prune, expected_generation=expect, comment=comment
+    )
     with connected(given) as client:
         if prune and not (yes or dry_run):
             options.expected_generation = _agreed(client, sending, options)
@@ -113,7 +124,7 @@ class Answer:
 
 def _send(client: Client, sending: Sending, options: pb.ApplyOptions) -> Answer:
     parts = list(client.transfer("Apply", sending.messages(options), TIMEOUT, sending.in_file, _REMEDIES))
-    changes = [_shown(each) for part in parts for each in part.changes]
+    changes = plan.of_messages(each for part in parts for each in part.changes)
     changes.sort(key=lambda each: (each.key.what, each.key.scope, each.key.name))
     return Answer(parts[0].generation, [warning for part in parts for warning in part.warnings], changes)
 
@@ -126,19 +137,8 @@ def _agreed(client: Client, sending: Sending, options: pb.ApplyOptions) -> int:
     planned = _send(client, sending, question)
     removed = [str(each) for each in planned.changes if each.new is None]
     if removed:
-        if not sys.stdin.isatty():
-            fail(
-                f"mcproxy: {counted(len(removed), 'value')} would be removed: look with --dry-run, then add --yes",
-                INVALID,
-            )
-        click.echo("\n".join(removed), err=True)
-        click.confirm(f"Remove {counted(len(removed), 'value')}?", abort=True, err=True)
+        confirm.ask(removed, [f"it removes {counted(len(removed), 'value')}"])
     return planned.generation
-
-
-def _shown(change: pb.Change) -> Shown:
-    old, new = (json.loads(text) if text else None for text in (change.old_json, change.new_json))
-    return Shown(plan.key_of(change.what, change.key), old, new)
 
 
 def _print(answer: Answer, as_json: bool, dry_run: bool) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
@@ -33,12 +34,15 @@ ABOUT = "mcproxy-about"
 EXISTS = grpc.StatusCode.ALREADY_EXISTS
 MISSING = grpc.StatusCode.NOT_FOUND
 UNREADY = grpc.StatusCode.FAILED_PRECONDITION
+WRONG = grpc.StatusCode.INVALID_ARGUMENT
+CLAIM = "mcproxy-claim-bin"  # in the metadata of a call: on whose behalf it is made (admin/caller.py)
+MAX_CLAIM = 64  # characters that the server takes
 
 # What the library says when it can't connect, and what to do about it; {addr} and so on are where that is set.
 _REMEDIES = {
     "Connection refused": "is `mcproxy server` running?",
     "No such file": "is `mcproxy server` running?",
-    "Permission denied": "the socket belongs to another user: run this as root or as that user",
+    "Permission denied": "the socket belongs to another user: run this as root or as that user, or set grpc.group",
     "hostname lookup error": "its host has no address that could be found: check {addr}",
     "No route to host": "there is no way to its address: check {addr}, and the network",
     "Network is unreachable": "there is no way to its address: check {addr}, and the network",
@@ -71,10 +75,11 @@ _TYPED = {
     "route.hostname": "HOST",
     "route.backend": "BACKEND",
     "value": "VALUE",
+    "comment": "--comment",
 }
 
 Remedies = Mapping[tuple[grpc.StatusCode, str], str]  # by the status of a refusal and what it is about
-_NO_REMEDIES: Remedies = MappingProxyType({})
+NO_REMEDIES: Remedies = MappingProxyType({})
 Places = Callable[[str, str], str]  # a sentence of the server and the field that it is about, in the user's words
 
 
@@ -89,14 +94,15 @@ class Client:
         self._failed = failed
         self._target = target
         self._timeout = timeout
+        self._metadata = _claim(os.environ)
 
-    def call(self, method: str, request: Any, remedies: Remedies = _NO_REMEDIES) -> Any:
+    def call(self, method: str, request: Any, remedies: Remedies = NO_REMEDIES) -> Any:
         """One call's answer, or the end of the program.
 
         `remedies` says what to add to the server's sentence for whoever typed this command.
         """
         with self._failing(_typed(request), remedies):
-            return getattr(self._stub, method)(request, timeout=self._timeout)
+            return getattr(self._stub, method)(request, timeout=self._timeout, metadata=self._metadata)
 
     def stream(self, method: str, request: Any) -> Iterator[Any]:
         """A stream's messages, until the server ends it."""
@@ -104,11 +110,11 @@ class Client:
             yield from getattr(self._stub, method)(request)
 
     def transfer(
-        self, method: str, requests: Iterator[Any], timeout: float, places: Places, remedies: Remedies = _NO_REMEDIES
+        self, method: str, requests: Iterator[Any], timeout: float, places: Places, remedies: Remedies = NO_REMEDIES
     ) -> Iterator[Any]:
         """The answers to a stream of requests that has an end; `places` is as for `_failing`."""
         with self._failing(places, remedies):
-            yield from getattr(self._stub, method)(requests, timeout=timeout)
+            yield from getattr(self._stub, method)(requests, timeout=timeout, metadata=self._metadata)
 
     def pages(self, method: str, request: Any, items: str) -> Iterator[Any]:
         """All items of a list, page by page as they are taken."""
@@ -120,7 +126,7 @@ class Client:
             request.page_token = answer.next_page_token
 
     @contextmanager
-    def _failing(self, places: Places, remedies: Remedies = _NO_REMEDIES) -> Iterator[None]:
+    def _failing(self, places: Places, remedies: Remedies = NO_REMEDIES) -> Iterator[None]:
         """End the program where a call fails; `places` makes what the server says of a field what was typed."""
         try:
             yield
@@ -132,11 +138,11 @@ class Client:
         told = dict(error.trailing_metadata() or ())
         if REFUSED in told:
             about = told.get(ABOUT, "")
-            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                # What the server finds wrong with the input is wrong usage, as if click had found it.
-                return places(details, about), INVALID
+            # What the server finds wrong with the input is wrong usage, as if click had found it.
+            wrong = error.code() is WRONG
+            sentence = places(details, about) if wrong else f"mcproxy: {details}"
             remedy = remedies.get((error.code(), about))
-            return f"mcproxy: {details}; {remedy}" if remedy else f"mcproxy: {details}", FAILED
+            return f"{sentence}; {remedy}" if remedy else sentence, INVALID if wrong else FAILED
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"mcproxy: the server at {self._target.addr.value} doesn't answer", UNREACHABLE
         if error.code() is grpc.StatusCode.UNAVAILABLE:
@@ -167,8 +173,15 @@ def connected(
         yield Client(stub, target, timeout, failed)
 
 
+def _claim(environ: Mapping[str, str]) -> tuple[tuple[str, bytes], ...]:
+    """Whom sudo was run by: what the server can't see, and takes as said."""
+    user = environ.get("SUDO_USER", "")[:MAX_CLAIM]
+    return ((CLAIM, user.encode("utf-8", "replace")),) if user else ()
+
+
 def _typed(request: Message) -> Places:
     """The server's sentence about a field of the request, with what was typed in place of the field's name."""
+    typed = {f"route.{path}": _dashed(path) for path in getattr(request, "update_mask", FieldMask()).paths}
 
     def of_field(details: str, field: str) -> str:
         problem = details.removeprefix(f"{field}: ")
@@ -176,7 +189,7 @@ def _typed(request: Message) -> Places:
         if whole is not None and whole.message_type is not None:
             sentence = _about_several(problem, field, [each.name for each in whole.message_type.fields])
         else:
-            sentence = f"{_option(field)}: {problem}" if field else details
+            sentence = f"{typed.get(field) or _option(field)}: {problem}" if field else details
         return f"mcproxy: {sentence}"
 
     return of_field
@@ -192,12 +205,16 @@ def _about_several(sentence: str, message: str, names: list[str]) -> str:
     return setting.sub(lambda found: " ".join(filter(None, (options[found[1]], found[2]))), sentence)
 
 
+def _dashed(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
 def _option(field: str) -> str:
     """What was typed for a field; one of a list is meant with its number behind."""
     message, _, name = field.partition(".")
     name = name.partition(".")[0]
     path = f"{message}.{name}" if name else message
-    return _TYPED.get(path) or ("--" + name.replace("_", "-") if name else field)
+    return _TYPED.get(path) or (_dashed(name) if name else field)
 
 
 def _here(addr: str) -> str:

@@ -1,6 +1,7 @@
 """`mcproxy firewall`: who may not connect."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,9 +9,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.cli import candidates, output
-from mcproxy.cli.client import connected
-from mcproxy.cli.options import example, json_option
+from mcproxy.cli import candidates, confirm, output, plan
+from mcproxy.cli.client import EXISTS, connected
+from mcproxy.cli.options import comment_option, example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.model import counted
 from mcproxy.wire.address import is_ip
@@ -106,27 +107,56 @@ def list_(given: Path | None, as_json: bool) -> None:
 @json_option
 @click.option("--ttl", callback=_duration, metavar="DURATION", help='How long, such as "1h". Default: for good.')
 @click.option("--kill", is_flag=True, help="Cut the live connections that the rule matches.")
+@click.option("--replace", is_flag=True, help="Let a rule for good end, or make one that ends be for good.")
+@confirm.yes_option
+@comment_option
 @rule_argument(_kinds)
-def add(given: Path | None, as_json: bool, ttl: float | None, kill: bool, rule: tuple[str, str]) -> None:
-    """Refuse connections from VALUE: an address, a network, or a country's two letters."""
+def add(
+    given: Path | None,
+    as_json: bool,
+    ttl: float | None,
+    kill: bool,
+    replace: bool,
+    yes: bool,
+    comment: str,
+    rule: tuple[str, str],
+) -> None:
+    """Refuse connections from VALUE: an address, a network, or a country's two letters.
+
+    A rule that ends takes the new end. It asks before it blocks your own address or a large part of all, or cuts many
+    connections of a network or a country.
+    """
     kind, value = rule
-    request = pb.AddFirewallRuleRequest(kind=KINDS[kind], value=value, ttl_seconds=ttl or 0.0, kill=kill)
+    request = pb.AddFirewallRuleRequest(
+        kind=KINDS[kind], value=value, ttl_seconds=ttl or 0.0, kill=kill, replace=replace, comment=comment,
+        own_ip=_own_ip(os.environ),
+    )  # fmt: skip
     with connected(given) as client:
-        answer = client.call("AddFirewallRule", request)
+        answer = confirm.call(client, "AddFirewallRule", request, yes, {(EXISTS, "rule"): "--replace changes it"})
     until = f" until {output.moment(answer.rule.expires_at)}" if answer.rule.expires_at else ""
+    replaced = [change.old for change in plan.of_messages(answer.effect.changes) if change.old]
+    before = f", before {plan.end(replaced[0])}" if replaced else ""
     cut = f", {counted(answer.killed, 'connection')} cut" if kill else ""
-    output.emit_done(answer, as_json, f"blocked {kind} {answer.rule.value}{until}{cut}")
+    output.emit_done(answer, as_json, f"blocked {kind} {answer.rule.value}{until}{before}", cut)
+
+
+def _own_ip(environ: Mapping[str, str]) -> str:
+    """Where the person at this shell comes from, if it is over ssh."""
+    ip = environ.get("SSH_CONNECTION", "").partition(" ")[0].partition("%")[0]
+    return ip if is_ip(ip) else ""
 
 
 @firewall.command(epilog=example("mcproxy firewall remove 192.0.2.7"))
 @target_options
 @json_option
+@comment_option
 @rule_argument(_rules)
-def remove(given: Path | None, as_json: bool, rule: tuple[str, str]) -> None:
+def remove(given: Path | None, as_json: bool, comment: str, rule: tuple[str, str]) -> None:
     """Remove the rule for VALUE."""
     kind, value = rule
     with connected(given) as client:
-        answer = client.call("RemoveFirewallRule", pb.RemoveFirewallRuleRequest(kind=KINDS[kind], value=value))
+        request = pb.RemoveFirewallRuleRequest(kind=KINDS[kind], value=value, comment=comment)
+        answer = client.call("RemoveFirewallRule", request)
     output.emit_done(answer, as_json, f"no longer blocked: {kind} {value}")
 
 

@@ -68,7 +68,7 @@ COMMANDS = {
     "listeners": "mcproxy.cli.listeners:listeners",
     "log-level": "mcproxy.cli.status:log_level",
     "metrics": "mcproxy.cli.status:metrics",
-    "rollback": "mcproxy.cli.routes:rollback",
+    "rollback": "mcproxy.cli.rollback:rollback",
     "routes": "mcproxy.cli.routes:routes",
     "snapshot": "mcproxy.cli.database:snapshot_command",
     "status": "mcproxy.cli.status:status",

@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.cli import candidates, output, settings
-from mcproxy.cli.client import connected
-from mcproxy.cli.options import example, json_option
+from mcproxy.cli import candidates, confirm, output, plan, settings
+from mcproxy.cli.client import EXISTS, WRONG, connected
+from mcproxy.cli.options import comment_option, example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.model import LISTENER_FIELDS, counted
 
@@ -45,21 +45,46 @@ def list_(given: Path | None, as_json: bool) -> None:
 @target_options
 @json_option
 @settings.options(LISTENER_FIELDS)
+@comment_option
 @click.argument("addr")
-def add(given: Path | None, as_json: bool, addr: str, **options: Any) -> None:
+def add(given: Path | None, as_json: bool, comment: str, addr: str, **options: Any) -> None:
     """Listen on ADDR ("HOST:PORT", or ":443" for every address) from now on."""
     listener = pb.Listener(addr=addr, **settings.for_message(LISTENER_FIELDS, options))
+    there = {(EXISTS, "listener"): f"`mcproxy listeners set {addr}` changes what you name"}
     with connected(given) as client:
-        answer = client.call("AddListener", pb.AddListenerRequest(listener=listener))
+        answer = client.call("AddListener", pb.AddListenerRequest(listener=listener, comment=comment), there)
     output.emit_done(answer, as_json, f"listening on {addr}")
+
+
+@listeners.command("set", epilog=example("mcproxy listeners set :443 --max-connections 1000"))
+@target_options
+@json_option
+@settings.changes(LISTENER_FIELDS)
+@comment_option
+@click.argument("addr", shell_complete=candidates.listeners)
+def set_(given: Path | None, as_json: bool, comment: str, addr: str, **options: Any) -> None:
+    """Change what you name of the listener ADDR, and nothing else. It stays open.
+
+    Networks that are named take the place of all that were named before. A --no- form resets what was set before.
+    """
+    named = settings.named(LISTENER_FIELDS, options)
+    listener = pb.Listener(addr=addr, **settings.for_message(LISTENER_FIELDS, named))
+    request = pb.UpdateListenerRequest(listener=listener, comment=comment)
+    request.update_mask.paths.extend(named)
+    with connected(given) as client:
+        answer = client.call("UpdateListener", request, {(WRONG, "listener"): settings.RESET})
+    output.emit_done(answer, as_json, f"{addr}: {plan.details(answer.effect.changes) or 'is so'}")
 
 
 @listeners.command(epilog=example("mcproxy listeners remove :8443"))
 @target_options
 @json_option
+@confirm.yes_option
+@comment_option
 @click.argument("addr", shell_complete=candidates.listeners)
-def remove(given: Path | None, as_json: bool, addr: str) -> None:
-    """Stop listening on ADDR and remove its routes. Live connections go on."""
+def remove(given: Path | None, as_json: bool, yes: bool, comment: str, addr: str) -> None:
+    """Stop listening on ADDR and remove its routes, if it has some once you agree. Live connections go on."""
     with connected(given) as client:
-        answer = client.call("RemoveListener", pb.RemoveListenerRequest(addr=addr))
+        request = pb.RemoveListenerRequest(addr=addr, comment=comment)
+        answer = confirm.call(client, "RemoveListener", request, yes)
     output.emit_done(answer, as_json, f"removed listener {addr} with {counted(answer.removed_routes, 'route')}")

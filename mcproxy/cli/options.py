@@ -64,4 +64,7 @@ config_option = click.option(
     help=f"Configuration file. Default: ${ENVIRONMENT}, or the first of {', '.join(PLACES)} that exists.",
 )
 
+comment_option = click.option(
+    "--comment", default="", metavar="TEXT", help="Why, for `routes history`: at most 500 characters."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

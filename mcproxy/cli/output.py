@@ -114,12 +114,13 @@ def amount(count: int) -> str:
     return f"{size:.1f} TB"
 
 
-def emit_done(answer: Any, as_json: bool, text: str) -> None:
-    """Say that a change is in force, with its generation and whatever the server warns of."""
+def emit_done(answer: Any, as_json: bool, text: str, more: str = "") -> None:
+    """Say that a change is in force, or was before, with its generation and what the server warns of."""
     if as_json:
         emit_json(plain(answer))
         return
-    click.echo(f"{text} (generation {answer.generation})")
+    already = " already" if answer.HasField("effect") and not answer.effect.changes else ""
+    click.echo(f"{text}{already}{more} (generation {answer.generation})")
     for warning in getattr(answer, "warnings", ()):
         click.echo(f"warning: {clean(warning)}", err=True)
 

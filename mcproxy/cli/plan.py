@@ -6,9 +6,10 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.change import Key, What
 from mcproxy.cli import output
 
@@ -32,18 +33,41 @@ class Shown(NamedTuple):
         return "-" if self.new is None else "~"
 
     def __str__(self) -> str:
-        details = ", ".join(self._details())
+        details = ", ".join(self.details())
         return output.clean(f"{self.sign} {self.key}{': ' if details else ''}{details}")
 
-    def _details(self) -> list[str]:
+    def details(self) -> list[str]:
+        """What is set of something that is added, or what changes."""
         if self.new is None:
             return []
         if self.old is None:
-            return [
-                f"{name}={_text(name, value)}" for name, value in self.new.items() if value and name not in _IDENTITY
-            ]
+            return [setting(name, value) for name, value in self.new.items() if value and name not in _IDENTITY]
         changed = ((name, self.old.get(name), value) for name, value in self.new.items())
         return [f"{name} {_text(name, old)} -> {_text(name, new)}" for name, old, new in changed if old != new]
+
+
+def of_messages(changes: Iterable[pb.Change]) -> list[Shown]:
+    """The changes of an answer."""
+    return [Shown(key_of(each.what, each.key), _fields(each.old_json), _fields(each.new_json)) for each in changes]
+
+
+def _fields(text: str) -> Fields | None:
+    return json.loads(text) if text else None
+
+
+def details(changes: Iterable[pb.Change]) -> str:
+    """What changes, field by field, of something that is named already."""
+    return output.clean(", ".join(detail for each in of_messages(changes) for detail in each.details()))
+
+
+def setting(name: str, value: Any) -> str:
+    """A field with its value."""
+    return f"{name}={_text(name, value)}"
+
+
+def end(rule: Fields) -> str:
+    """When a firewall rule ends."""
+    return _text("expires_at", rule["expires_at"])
 
 
 def key_of(what: str, parts: Sequence[str]) -> Key:

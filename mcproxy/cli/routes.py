@@ -1,4 +1,4 @@
-"""`mcproxy routes`: which name leads where; and `mcproxy rollback`."""
+"""`mcproxy routes`: which name leads where, and who has changed that."""
 
 import json
 from pathlib import Path
@@ -7,13 +7,24 @@ from typing import Any
 import click
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.cli import candidates, output, settings
-from mcproxy.cli.client import EXISTS, MISSING, connected
-from mcproxy.cli.options import example, json_option
+from mcproxy.cli import candidates, confirm, output, plan, settings
+from mcproxy.cli.client import EXISTS, MISSING, WRONG, connected
+from mcproxy.cli.columns import Column
+from mcproxy.cli.options import comment_option, example, json_option
 from mcproxy.cli.target import target_options
-from mcproxy.model import ROUTE_FIELDS, counted
+from mcproxy.model import ROUTE_FIELDS
 
 _COLUMNS = ("hostname", "backend", "mode")  # of a list, for themselves; the others share one
+
+_HISTORY = (
+    Column("GENERATION"),
+    Column("WHEN", least=20),
+    Column("WHO"),
+    Column("ACTION", rank=2),
+    Column("WHAT"),
+    Column("CHANGE", prose=True),
+    Column("COMMENT", rank=1, prose=True),
+)
 
 listener_option = click.option(
     "--listener",
@@ -72,33 +83,87 @@ def _others(route: pb.Route) -> str:
 @json_option
 @listener_option
 @settings.options(ROUTE_FIELDS)
-@click.option("--replace", is_flag=True, help="Replace the route of this name, in one step.")
+@click.option("--replace", is_flag=True, help="Replace the route of this name, whatever it was, in one step.")
+@confirm.yes_option
+@comment_option
 @click.argument("host", shell_complete=candidates.hosts)
 @click.argument("backend")
 def add(
-    given: Path | None, as_json: bool, listener: str, replace: bool, host: str, backend: str, **options: Any
+    given: Path | None,
+    as_json: bool,
+    listener: str,
+    replace: bool,
+    yes: bool,
+    comment: str,
+    host: str,
+    backend: str,
+    **options: Any,
 ) -> None:
-    """Lead connections for HOST to BACKEND ("HOST:PORT" or "unix:/path")."""
+    """Lead connections for HOST to BACKEND ("HOST:PORT" or "unix:/path").
+
+    A route that is there as it should be stays. `routes set` changes what you name of one; --replace drops what you
+    don't name, and asks where that changes its mode.
+    """
     route = pb.Route(hostname=host, backend=backend, **settings.for_message(ROUTE_FIELDS, options))
     with connected(given) as client:
         if replace:
             missing = {(MISSING, "route"): "leave out --replace to add it"}
-            answer = client.call("UpdateRoute", pb.UpdateRouteRequest(listener=listener, route=route), missing)
+            update = pb.UpdateRouteRequest(listener=listener, route=route, comment=comment)
+            answer = confirm.call(client, "UpdateRoute", update, yes, missing)
         else:
-            there = {(EXISTS, "route"): "--replace replaces it"}
-            answer = client.call("AddRoute", pb.AddRouteRequest(listener=listener, route=route), there)
+            there = {(EXISTS, "route"): f"`mcproxy routes set {host}` changes what you name, --replace all of it"}
+            request = pb.AddRouteRequest(listener=listener, route=route, comment=comment)
+            answer = client.call("AddRoute", request, there)
     output.emit_done(answer, as_json, f"{host} leads to {backend}")
+    if not as_json and (dropped := _dropped(answer.effect)):
+        click.echo(f"dropped: {dropped}; `routes set` would have kept it", err=True)
+
+
+def _dropped(effect: pb.Effect) -> str:
+    """What a route had that its replacement leaves at the default."""
+    defaults = {field.name: field.default for field in ROUTE_FIELDS if field.has_default}
+    gone = [
+        plan.setting(name, change.old[name])
+        for change in plan.of_messages(effect.changes)
+        if change.old and change.new
+        for name, default in defaults.items()
+        if change.old[name] != default == change.new[name]
+    ]
+    return ", ".join(gone)
+
+
+@routes.command("set", epilog=example("mcproxy routes set git.example.org --backend 127.0.0.1:3005"))
+@target_options
+@json_option
+@listener_option
+@settings.changes(ROUTE_FIELDS)
+@comment_option
+@click.argument("host", shell_complete=candidates.hosts)
+def set_(given: Path | None, as_json: bool, listener: str, comment: str, host: str, **options: Any) -> None:
+    """Change what you name of the route of HOST, and nothing else.
+
+    Live connections go on as they are. A --no- form resets what was set before.
+    """
+    named = settings.named(ROUTE_FIELDS, options)
+    route = pb.Route(hostname=host, **settings.for_message(ROUTE_FIELDS, named))
+    request = pb.UpdateRouteRequest(listener=listener, route=route, comment=comment)
+    request.update_mask.paths.extend(named)
+    with connected(given) as client:
+        answer = client.call("UpdateRoute", request, {(WRONG, "route"): settings.RESET})
+    output.emit_done(answer, as_json, f"{host}: {plan.details(answer.effect.changes) or 'is so'}")
 
 
 @routes.command(epilog=example("mcproxy routes remove git.example.org"))
 @target_options
 @json_option
 @listener_option
+@comment_option
 @click.argument("host", shell_complete=candidates.hosts)
-def remove(given: Path | None, as_json: bool, listener: str, host: str) -> None:
+def remove(given: Path | None, as_json: bool, listener: str, comment: str, host: str) -> None:
     """Remove the route of HOST. Live connections go on."""
     with connected(given) as client:
-        answer = client.call("RemoveRoute", pb.RemoveRouteRequest(listener=listener, hostname=host))
+        request = pb.RemoveRouteRequest(listener=listener, hostname=host, comment=comment)
+        answer = client.call("RemoveRoute", request)
     output.emit_done(answer, as_json, f"removed the route of {host}")
 
 
@@ -118,10 +183,22 @@ def history(given: Path | None, as_json: bool, limit: int, everything: bool, hos
         output.emit_json([output.plain(each) for each in found])
         return
     rows = [
-        (each.generation, output.moment(each.at), each.who, each.action, " ".join(each.key), _difference(each))
+        (
+            each.generation,
+            output.moment(each.at),
+            _who(each),
+            each.action,
+            " ".join(each.key),
+            _difference(each),
+            each.comment or "-",
+        )
         for each in found
     ]
-    output.emit_table(("GENERATION", "WHEN", "WHO", "ACTION", "WHAT", "CHANGE"), rows, "Nothing has been changed.")
+    output.emit_table(_HISTORY, rows, "Nothing has been changed.")
+
+
+def _who(revision: pb.Revision) -> str:
+    return f"{revision.who} for {revision.claim}" if revision.claim else revision.who
 
 
 def _difference(revision: pb.Revision) -> str:
@@ -132,14 +209,3 @@ def _difference(revision: pb.Revision) -> str:
         return "removed"
     changed = [name for name, value in new.items() if value != old.get(name) and (old or value)]
     return ", ".join(f"{name}={new[name]}" for name in changed if name not in {"hostname", "addr", "kind", "value"})
-
-
-@click.command(epilog=example("mcproxy rollback 17"))
-@target_options
-@json_option
-@click.argument("generation", type=click.IntRange(0), shell_complete=candidates.generations)
-def rollback(given: Path | None, as_json: bool, generation: int) -> None:
-    """Make listeners, routes and rules as they were at GENERATION. `routes history` shows generations."""
-    with connected(given) as client:
-        answer = client.call("Rollback", pb.RollbackRequest(generation=generation))
-    output.emit_done(answer, as_json, f"back at {generation}: {counted(answer.changes, 'value')} changed")

@@ -1,6 +1,6 @@
 """The options of the commands for declared fields (settings.py), and how lists show what is set."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +11,9 @@ from mcproxy.config import MAX_COUNT
 from mcproxy.settings import Field, Kind, proto_name
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+RESET = "a --no- form, such as --no-tls-cert, resets what was set before"
 
 
 def options(declared: Iterable[Field]) -> Callable[[F], F]:
@@ -29,15 +32,66 @@ def _form(field: Field) -> dict[str, Any]:
         case Kind.SWITCH:
             return {"is_flag": True}
         case Kind.WORD:
-            words = click.Choice([word.value for word in field.type])
-            return {"type": words, "default": str(field.default), "show_default": True}
+            return {**_typed(field), "default": str(field.default), "show_default": True}
+        case Kind.COUNT:
+            return {**_typed(field), "default": field.default, "show_default": True}
+    return _typed(field)
+
+
+def _typed(field: Field) -> dict[str, Any]:
+    match field.kind:
+        case Kind.WORD:
+            return {"type": click.Choice([word.value for word in field.type])}
         case Kind.FILE:
             return {"type": click.Path(path_type=Path)}
         case Kind.COUNT:
-            return {"type": click.IntRange(0, MAX_COUNT), "default": field.default, "show_default": True}
+            return {"type": click.IntRange(0, MAX_COUNT)}
         case Kind.NETWORKS:
             return {"multiple": True, "metavar": "CIDR"}
+        case Kind.BACKEND:
+            return {"metavar": "BACKEND"}
     return {"metavar": "NAME"}
+
+
+def changes(declared: Sequence[Field]) -> Callable[[F], F]:
+    """An option for each field but the first, which says what is meant, and one to reset it; `named` takes them."""
+
+    def decorate(command: F) -> F:
+        for field in reversed(declared[1:]):
+            if field.kind is Kind.SWITCH:
+                flags = f"--{field.option}/--no-{field.option}"
+                command = click.option(flags, field.name, default=None, help=_help(field))(command)
+                continue
+            if _is_resettable(field):
+                reset = click.option(f"--no-{field.option}", _reset(field), is_flag=True, help="Reset it.")
+                command = reset(command)
+            command = click.option(f"--{field.option}", field.name, help=_help(field), **_typed(field))(command)
+        return command
+
+    return decorate
+
+
+def _is_resettable(field: Field) -> bool:
+    """Whether an option of its own resets it: a word and a number have a value to say it with."""
+    return field.has_default and field.kind in {Kind.FILE, Kind.HOSTNAME, Kind.NETWORKS}
+
+
+def _reset(field: Field) -> str:
+    return f"no_{field.name}"
+
+
+def named(declared: Sequence[Field], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options of `changes` name, by field; one that is reset has its default."""
+    found: dict[str, Any] = {}
+    for field in declared[1:]:
+        value, reset = given[field.name], given.get(_reset(field), False)
+        if value not in {None, ()} and reset:
+            raise click.UsageError(f"--{field.option} and --no-{field.option} exclude each other")
+        if value not in {None, ()} or reset:
+            found[field.name] = field.default if reset else value
+    if not found:
+        raise click.UsageError(f"say what to change: {', '.join(f'--{field.option}' for field in declared[1:])}")
+    return found
 
 
 def _help(field: Field) -> str:
@@ -58,7 +112,7 @@ def _sent(field: Field, value: Any) -> Any:
     match field.kind:
         case Kind.WORD:
             return proto_name(field.type(value))
-        case Kind.FILE:
+        case Kind.FILE if value:
             return str(value.absolute())
     return value
 

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from mcproxy.admin.errors import AlreadyThere, InvalidField, NotThere
-from mcproxy.admin.guard import ABOUT, LONG, REFUSED, Guard, who
+from mcproxy.admin.guard import ABOUT, LONG, REFUSED, Guard
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.change import What
 from mcproxy.store.errors import Unavailable
@@ -244,31 +244,3 @@ def test_every_long_call_is_one_of_the_proto() -> None:
     names = {f"/mc_proxy.v1.ProxyAdminService/{name}" for name in methods}
     assert names >= LONG
     assert {name for name in names if "/List" in name} <= LONG
-
-
-class Caller:
-    """As much of gRPC's context as tells who calls."""
-
-    def __init__(self, peer: str, **certified: list[bytes]) -> None:
-        self._peer = peer
-        self._certified = certified
-
-    def peer(self) -> str:
-        return self._peer
-
-    def auth_context(self) -> dict[str, list[bytes]]:
-        return self._certified
-
-
-@pytest.mark.parametrize(
-    ("caller", "name"),
-    [
-        (Caller("ipv4:127.0.0.1:5", x509_common_name=[b"alice"]), "cert:alice"),
-        (Caller("ipv4:127.0.0.1:5", x509_common_name=[b"eve\n\x1b[2J"]), "cert:eve??[2J"),
-        (Caller("ipv4:127.0.0.1:5", x509_subject_alternative_name=[b"ops.example.org"]), "cert:ops.example.org"),
-        (Caller("ipv4:127.0.0.1:5", transport_security_type=[b"ssl"]), "tls"),
-        (Caller("unix-abstract:mcproxy-00ff-1000-7"), "uid:1000"),
-    ],
-)
-def test_who_calls(caller: Any, name: str) -> None:
-    assert who(caller) == name

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from mcproxy.admin import mutations
-from mcproxy.admin.errors import AlreadyThere, InvalidField, NotThere, Refusal, TooMany
+from mcproxy.admin.errors import AlreadyThere, InvalidField, NotThere, Overtaken, Refusal, TooMany
 from mcproxy.admin.mutations import Decision
-from mcproxy.change import next_table, table_values
+from mcproxy.change import Change, next_table, rule_key, table_values
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.table import Table
 from tests.control_plane import RULES, SEED, route
@@ -42,21 +44,44 @@ def test_a_temporary_rule_takes_a_new_end_and_may_become_permanent() -> None:
     assert FirewallRule(IP, "192.0.2.9", 160.0) in set(there.firewall.rules())
     longer = after(mutations.add_rule(rule, 90.0), there)
     assert FirewallRule(IP, "192.0.2.9", 190.0) in set(longer.firewall.rules())
-    assert rule in set(after(mutations.add_rule(rule, 0.0), longer).firewall.rules())
+    assert rule in set(after(mutations.add_rule(rule, 0.0, may_replace=True), longer).firewall.rules())
 
 
-def test_a_permanent_rule_is_never_made_temporary() -> None:
-    with pytest.raises(AlreadyThere, match=r"firewall rule ip 192\.0\.2\.1 exists, for good"):
+def test_a_permanent_rule_becomes_temporary_only_where_that_is_said() -> None:
+    with pytest.raises(AlreadyThere, match=r"firewall rule ip 192\.0\.2\.1 exists, for good, and would end"):
         mutations.add_rule(RULES[0], 60.0)(TABLE, 0.0)
+    (change,) = mutations.add_rule(RULES[0], 60.0, may_replace=True)(TABLE, 0.0)
+    assert (change.old, change.new) == (RULES[0], replace(RULES[0], expires_at=60.0))
 
 
-def test_a_permanent_rule_may_exist_where_its_kill_is_what_counts() -> None:
-    assert mutations.add_rule(RULES[0], 60.0, may_exist=True)(TABLE, 0.0) == []
+def test_a_temporary_rule_becomes_permanent_only_where_that_is_said() -> None:
+    temporary = FirewallRule(IP, "192.0.2.9", 160.0)
+    table = Table.build([], [temporary])
+    for_good = replace(temporary, expires_at=None)
+    with pytest.raises(AlreadyThere, match=r"exists, until 1970-01-01 00:02:40Z, and would be for good"):
+        mutations.add_rule(for_good, 0.0, may_stay=True)(table, 100.0)
+    change = Change(rule_key(IP, "192.0.2.9"), temporary, for_good)
+    assert mutations.add_rule(for_good, 0.0, may_replace=True)(table, 100.0) == [change]
+    assert mutations.add_rule(for_good, 0.0)(table, 160.0) == [change], "one that has ended is only not removed yet"
+
+
+def test_a_permanent_rule_may_stay_where_its_kill_is_what_counts() -> None:
+    assert mutations.add_rule(RULES[0], 60.0, may_stay=True)(TABLE, 0.0) == []
 
 
 def test_what_is_as_it_should_be_is_no_change() -> None:
     assert mutations.put_route("", SEED[0][1][0], exists=True)(TABLE, 0.0) == []
     assert mutations.put_listener(Listener(":443"), exists=True)(TABLE, 0.0) == []
+    assert mutations.put_route("", SEED[0][1][0], exists=False)(TABLE, 0.0) == []
+    assert mutations.put_listener(Listener(":443"), exists=False)(TABLE, 0.0) == []
+    assert mutations.add_rule(RULES[0], 0.0)(TABLE, 0.0) == []
+
+
+def test_a_change_of_what_another_has_changed_meanwhile_is_refused() -> None:
+    looked_at, wanted = route("git.example.org", "127.0.0.1:1"), route("git.example.org", "127.0.0.1:2")
+    with pytest.raises(Overtaken, match=r"route git\.example\.org on :443 was changed at the same time"):
+        mutations.put_route("", wanted, exists=True, was=looked_at)(TABLE, 0.0)
+    assert mutations.put_route("", wanted, exists=True, was=SEED[0][1][0])(TABLE, 0.0)
 
 
 def test_only_ended_rules_that_are_still_the_same_end() -> None:
@@ -70,10 +95,18 @@ def test_only_ended_rules_that_are_still_the_same_end() -> None:
 @pytest.mark.parametrize(
     ("decide", "refusal", "words"),
     [
-        (mutations.put_listener(Listener(":443"), exists=False), AlreadyThere, "the listener :443 exists"),
+        (
+            mutations.put_listener(Listener(":443", True, ("::/0",), 5), exists=False),
+            AlreadyThere,
+            "the listener :443 exists, with proxy_protocol off, trusted_proxies empty, max_connections 0",
+        ),
         (mutations.put_listener(NEW, exists=True), NotThere, "there is no listener :8443"),
         (mutations.remove_listener(":1"), NotThere, "there is no listener :1"),
-        (mutations.put_route("", SEED[0][1][0], exists=False), AlreadyThere, "route git.example.org on :443 exists"),
+        (
+            mutations.put_route("", route("git.example.org", "127.0.0.1:1"), exists=False),
+            AlreadyThere,
+            "the route git.example.org on :443 exists, with backend 127.0.0.1:3000",
+        ),
         (mutations.put_route("", route("a.b"), exists=True), NotThere, "there is no route a.b on :443"),
         (mutations.put_route(":1", route("a.b"), exists=False), NotThere, "no listener :1; there are :443"),
         (mutations.remove_route(":443", "a.b"), NotThere, "there is no route a.b on :443"),

@@ -1,4 +1,6 @@
 import json
+import os
+import pwd
 import re
 import time
 from collections.abc import Iterator
@@ -172,7 +174,7 @@ def test_the_firewall_and_a_whole_decision(control: Control) -> None:
 def test_revisions_name_the_user(control: Control) -> None:
     call(control, "AddRoute", pb.AddRouteRequest(route=pb.Route(hostname="a.b", backend="127.0.0.1:1")))
     (newest,) = call(control, "ListRevisions", pb.ListRevisionsRequest(page_size=1)).revisions
-    assert newest.who.startswith("uid:")
+    assert newest.who == f"user:{pwd.getpwuid(os.getuid()).pw_name}:{os.getuid()}"
     assert (newest.generation, newest.action, list(newest.key)) == (2, "route.add", [":443", "a.b"])
     assert (newest.old_json, json.loads(newest.new_json)["backend"]) == ("", "127.0.0.1:1")
 

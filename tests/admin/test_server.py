@@ -312,7 +312,8 @@ def test_reflection(tmp_path: Path) -> None:
         ]
         listed, file = stub.ServerReflectionInfo(iter(asked), timeout=DEADLINE)
         assert "mc_proxy.v1.ProxyAdminService" in {each.name for each in listed.list_services_response.service}
-        assert len(file.file_descriptor_response.file_descriptor_proto) == 1
+        first, *_imported = file.file_descriptor_response.file_descriptor_proto
+        assert b"mc_proxy/v1/admin.proto" in first
 
 
 def test_a_request_has_a_bound(tmp_path: Path) -> None:
@@ -330,14 +331,14 @@ def test_metadata_have_a_bound(tmp_path: Path) -> None:
 
 
 def test_calls_at_once_have_a_bound_and_none_waits_in_a_queue(tmp_path: Path) -> None:
-    request = pb.AddListenerRequest(listener=pb.Listener(addr=":1"))
+    request = pb.RemoveListenerRequest(addr=":443")
     # Two connections: the first one soon has all the streams that one may have.
     with running(tmp_path) as control, _another(control) as stub:
         with control.writer._lock:  # mutations pile up
-            waiting = [control.stub.AddListener.future(request, timeout=DEADLINE) for _ in range(server.MAX_CALLS)]
+            waiting = [control.stub.RemoveListener.future(request, timeout=DEADLINE) for _ in range(server.MAX_CALLS)]
 
             def one_more_is_too_many() -> bool:
-                waiting.append(stub.AddListener.future(request, timeout=DEADLINE))  # should a look have been in the way
+                waiting.append(stub.RemoveListener.future(request, timeout=DEADLINE))
                 return _is_full(stub)
 
             until(one_more_is_too_many, "all places to be taken")

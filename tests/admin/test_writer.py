@@ -129,7 +129,7 @@ def test_a_decision_to_change_nothing_is_no_generation(setting: Setting) -> None
 
 
 def test_a_refusal_releases_the_lock(setting: Setting) -> None:
-    again = mutations.put_route("", SEED[0][1][0], exists=False)
+    again = mutations.put_route("", route("git.example.org", "127.0.0.1:1"), exists=False)
     for _ in range(2):
         with pytest.raises(AlreadyThere):
             setting.writer.mutate("test", "route.add", again, wait=0.0)

@@ -28,7 +28,9 @@ blocked_cidrs = ["198.51.100.0/24"]
 
 
 # Variables that the machine of these tests may have set.
-FOREIGN = ("MCPROXY_CONFIG", "MCPROXY_SERVER", "MCPROXY_CA", "MCPROXY_CERT", "MCPROXY_KEY")
+FOREIGN = (
+    "MCPROXY_CONFIG", "MCPROXY_SERVER", "MCPROXY_CA", "MCPROXY_CERT", "MCPROXY_KEY", "SUDO_USER", "SSH_CONNECTION",
+)  # fmt: skip
 
 
 def typed(*arguments: object, **environment: object) -> Result:

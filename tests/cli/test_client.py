@@ -59,7 +59,7 @@ class Refusal(grpc.RpcError):
 def test_the_sentences_of_a_server_that_does_not_tell_what_they_are_about_are_shown_as_they_are(
     code: grpc.StatusCode, details: str
 ) -> None:
-    def refuse(_request: object, timeout: float) -> None:
+    def refuse(_request: object, timeout: float, metadata: object) -> None:
         raise Refusal(code, details)
 
     def failed(told: str, status: int) -> NoReturn:

@@ -1,9 +1,10 @@
+import re
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.runner import shell
+from tests.cli.runner import shell, typed
 
 
 def test_add_list_remove(tmp_path: Path) -> None:
@@ -45,7 +46,44 @@ def test_a_rule_that_is_not_one(tmp_path: Path, words: list[str], told: str) -> 
 def test_a_rule_for_good_still_kills(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, _):
         told = user.ok("firewall", "add", "ip", "192.0.2.1", "--ttl", "1h", "--kill")
-        assert told == "blocked ip 192.0.2.1, 3 connections cut (generation 1)\n"
+        assert told == "blocked ip 192.0.2.1 already, 3 connections cut (generation 1)\n"
+
+
+def test_a_rule_that_is_there_for_good_is_done_already(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, _):
+        assert user.ok("firewall", "add", "192.0.2.1") == "blocked ip 192.0.2.1 already (generation 1)\n"
+
+
+def test_a_rule_ends_or_is_for_good_only_where_that_is_said(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, _):
+        assert user.fails(1, "firewall", "add", "192.0.2.1", "--ttl", "1h") == (
+            "mcproxy: the firewall rule ip 192.0.2.1 exists, for good, and would end; --replace changes it"
+        )
+        told = user.ok("firewall", "add", "192.0.2.1", "--ttl", "1h", "--replace")
+        assert re.fullmatch(r"blocked ip 192\.0\.2\.1 until 20.*Z, before for good \(generation 2\)\n", told)
+        told = user.ok("firewall", "add", "192.0.2.1", "--ttl", "2h")
+        assert re.search(r"until 20[^,]*Z, before until 20.*Z \(generation 3\)", told)
+        told = user.fails(1, "firewall", "add", "192.0.2.1")
+        assert re.search(r"exists, until 20.*Z, and would be for good; --replace changes it", told)
+        assert "before until 20" in user.ok("firewall", "add", "192.0.2.1", "--replace", "--comment", "again and again")
+        assert user.rows("firewall", "list")[-1] == ["ip", "192.0.2.1", "-"]
+        assert user.json("routes", "history", "--everything", "--limit", 1)[0]["comment"] == "again and again"
+
+
+@pytest.mark.parametrize(
+    ("connection", "told"),
+    [
+        ("203.0.113.9 50000 192.0.2.1 22", "it blocks 203.0.113.9, your own address"),
+        ("fe80::1%eth0 5 fe80::2 22", ""),
+        ("nonsense", ""),
+    ],
+)
+def test_the_address_that_one_comes_from_over_ssh_is_ones_own(tmp_path: Path, connection: str, told: str) -> None:
+    with shell(tmp_path) as (user, _):
+        arguments = ("firewall", "add", "203.0.113.0/24", "-c", user.config)
+        result = typed(*arguments, SSH_CONNECTION=connection)
+        assert result.exit_code == (2 if told else 0)
+        assert told in result.stderr
 
 
 def test_what_the_firewall_would_say(tmp_path: Path) -> None:

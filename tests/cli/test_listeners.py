@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from mcproxy.model import Listener
 from tests.cli.runner import shell
 
 
@@ -20,10 +21,55 @@ def test_add_list_remove(tmp_path: Path) -> None:
             "trusted_proxies": ["10.0.0.0/8", "fd00::/8"],
             "max_connections": 5,
         }
-        assert user.json("listeners", "remove", ":443") == {"generation": 3, "removed_routes": 2}
+        removed = user.json("listeners", "remove", ":443", "--yes")
+        assert (removed["generation"], removed["removed_routes"], len(removed["effect"]["changes"])) == (3, 2, 3)
         assert control.plane.accepting == {":8443"}
         assert "removed listener :8443 with 0 routes" in user.ok("listeners", "remove", ":8443")
         assert user.rows("listeners", "list") == []
+
+
+def test_adding_what_is_there_is_done_already(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, _):
+        assert user.ok("listeners", "add", ":443") == "listening on :443 already (generation 1)\n"
+        assert user.fails(1, "listeners", "add", ":443", "--max-connections", 5) == (
+            "mcproxy: the listener :443 exists, with max_connections 0; "
+            "`mcproxy listeners set :443` changes what you name"
+        )
+
+
+def test_set_changes_what_is_named(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        networks = ("--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "fd00::/8")
+        told = user.ok("listeners", "set", ":443", "--proxy-protocol", *networks)
+        assert told == (
+            ':443: proxy_protocol false -> true, trusted_proxies "" -> "10.0.0.0/8 fd00::/8" (generation 2)\n'
+        )
+        assert user.ok("listeners", "set", ":443", "--max-connections", 5, "--comment", "a flood").startswith(
+            ":443: max_connections 0 -> 5"
+        )
+        user.ok("listeners", "set", ":443", "--trusted-proxy", "10.0.0.0/8")
+        assert control.writer.table.listeners[":443"].listener == Listener(":443", True, ("10.0.0.0/8",), 5)
+        assert user.ok("listeners", "set", ":443", "--max-connections", 5) == ":443: is so already (generation 4)\n"
+        user.ok("listeners", "set", ":443", "--no-proxy-protocol", "--no-trusted-proxy", "--max-connections", 0)
+        assert control.writer.table.listeners[":443"].listener == Listener(":443")
+        assert len(control.writer.table.listeners[":443"].routes) == 2
+        assert control.plane.accepting == {":443"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        ((":443",), 2, "say what to change: --proxy-protocol, --trusted-proxy, --max-connections"),
+        ((":443", "--proxy-protocol"), 2, "mcproxy: --proxy-protocol needs --trusted-proxy, or every connection would"),
+        ((":1", "--max-connections", "5"), 1, "mcproxy: there is no listener :1; there are :443"),
+        (("x", "--max-connections", "5"), 2, "mcproxy: ADDR: "),
+    ],
+)
+def test_set_refuses_in_the_words_that_were_typed(
+    arguments: tuple[str, ...], status: int, told: str, tmp_path: Path
+) -> None:
+    with shell(tmp_path) as (user, _):
+        assert told in user.fails(status, "listeners", "set", *arguments)
 
 
 def test_an_address_in_use(tmp_path: Path) -> None:

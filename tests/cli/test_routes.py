@@ -1,9 +1,14 @@
+import os
+import pwd
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mcproxy.certificates.routes import RouteRefused
-from tests.cli.runner import shell
+from mcproxy.model import Route
+from mcproxy.wire.address import parse_backend
+from tests.cli.runner import shell, typed
 
 
 def test_add_list_replace_remove(tmp_path: Path) -> None:
@@ -12,7 +17,8 @@ def test_add_list_replace_remove(tmp_path: Path) -> None:
             "a.example.org leads to unix:/run/a.sock (generation 2)\n"
         )
         assert user.fails(1, "routes", "add", "a.example.org", "127.0.0.1:1") == (
-            "mcproxy: the route a.example.org on :443 exists; --replace replaces it"
+            "mcproxy: the route a.example.org on :443 exists, with backend unix:/run/a.sock; "
+            "`mcproxy routes set a.example.org` changes what you name, --replace all of it"
         )
         assert user.fails(1, "routes", "add", "b.example.org", "127.0.0.1:1", "--replace") == (
             "mcproxy: there is no route b.example.org on :443; leave out --replace to add it"
@@ -26,9 +32,83 @@ def test_add_list_replace_remove(tmp_path: Path) -> None:
         assert user.rows("routes", "list")[0] == [":443", "a.example.org", "127.0.0.1:9", "l4", "send_proxy_protocol"]
         (first, *_rest) = user.json("routes", "list", "--listener", ":443")
         assert (first["listener"], first["hostname"], first["mode"]) == (":443", "a.example.org", "l4")
-        assert user.json("routes", "remove", "A.example.org") == {"generation": 4}
+        removed = user.json("routes", "remove", "A.example.org")
+        assert removed["generation"] == 4
+        assert [change["new_json"] for change in removed["effect"]["changes"]] == [None]
         assert "a.example.org" not in control.writer.table.listeners[":443"].routes
         assert "no route a.example.org" in user.fails(1, "routes", "remove", "a.example.org")
+
+
+def test_adding_what_is_there_is_done_already(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        for replace in ((), ("--replace",)):
+            told = user.ok("routes", "add", "Git.example.org", "127.0.0.1:3000", *replace)
+            assert told == "Git.example.org leads to 127.0.0.1:3000 already (generation 1)\n"
+        assert user.json("routes", "add", "git.example.org", "127.0.0.1:3000")["effect"]["changes"] == []
+        assert control.writer.table.generation == 1
+
+
+L7 = ("--mode", "l7", "--tls-cert", "/c.pem", "--tls-key", "/k.pem")
+
+
+def test_replacing_says_what_it_drops_and_needs_a_yes_for_another_mode(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        user.ok("routes", "add", "a.test", "127.0.0.1:1", *L7, "--backend-tls", "--send-proxy-protocol")
+        assert user.fails(2, "routes", "add", "a.test", "127.0.0.1:2", "--replace") == (
+            "mcproxy: the route a.test on :443 changes from l7 to l4; there is no terminal to ask on: "
+            "say --yes to do it"
+        )
+        assert control.writer.table.generation == 2
+        kept = user.run("routes", "add", "a.test", "127.0.0.1:2", "--replace", *L7, "--backend-tls")
+        assert kept.exit_code == 0
+        assert "dropped: send_proxy_protocol=true; `routes set` would have kept it" in kept.stderr
+        done = user.run("routes", "add", "a.test", "127.0.0.1:2", "--replace", "--yes")
+        assert done.stdout == "a.test leads to 127.0.0.1:2 (generation 4)\n"
+        assert "dropped: mode=l7, tls_cert=/c.pem, tls_key=/k.pem, backend_tls=true;" in done.stderr
+
+
+def test_set_changes_what_is_named(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        user.ok("routes", "add", "a.test", "127.0.0.1:1", *L7, "--backend-tls", "--backend-server-name", "b.test")
+
+        def route() -> Route:
+            return control.writer.table.listeners[":443"].routes["a.test"]
+
+        before = route()
+        assert user.ok("routes", "set", "A.test", "--backend", "127.0.0.1:2") == (
+            "A.test: backend 127.0.0.1:1 -> 127.0.0.1:2 (generation 3)\n"
+        )
+        assert route() == replace(before, backend=parse_backend("127.0.0.1:2"))
+        user.ok("routes", "set", "a.test", "--listener", ":443", "--no-backend-server-name", "--send-proxy-protocol")
+        assert (route().backend_server_name, route().send_proxy_protocol) == ("", True)
+        user.ok("routes", "set", "a.test", "--no-send-proxy-protocol", "--backend-server-name", "c.test")
+        assert (route().backend_server_name, route().send_proxy_protocol) == ("c.test", False)
+        assert user.ok("routes", "set", "a.test", "--mode", "l7") == "a.test: is so already (generation 5)\n"
+        told = user.ok(
+            "routes", "set", "a.test", "--mode", "l4",
+            "--no-tls-cert", "--no-tls-key", "--no-backend-tls", "--no-backend-server-name",
+        )  # fmt: skip
+        assert told.startswith('a.test: mode l7 -> l4, tls_cert /c.pem -> "", tls_key')
+        assert route() == Route("a.test", parse_backend("127.0.0.1:2"))
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "told"),
+    [
+        ((), 2, "say what to change: --backend, --mode, --tls-cert,"),
+        (("--tls-cert", "c", "--no-tls-cert"), 2, "--tls-cert and --no-tls-cert exclude each other"),
+        (("--backend", "nowhere"), 2, 'mcproxy: --backend: "nowhere" has no port'),
+        (("--mode", "l7"), 2, "mcproxy: --mode l7 terminates TLS, so it needs --tls-cert and --tls-key; a --no- form"),
+        (("--backend", "a:1", "--listener", ":1"), 1, "mcproxy: there is no listener :1"),
+    ],
+)
+def test_set_refuses_in_the_words_that_were_typed(
+    options: tuple[str, ...], status: int, told: str, tmp_path: Path
+) -> None:
+    with shell(tmp_path) as (user, control):
+        assert told in user.fails(status, "routes", "set", "git.example.org", *options)
+        assert "there is no route b.test on :443" in user.fails(1, "routes", "set", "b.test", "--backend", "a:1")
+        assert control.writer.table.generation == 1
 
 
 def test_an_l7_route_with_paths_as_seen_from_here(tmp_path: Path) -> None:
@@ -78,22 +158,31 @@ def test_an_error_about_a_file_names_its_option_and_leaves_its_path_alone(tmp_pa
         assert user.fails(2, "routes", "add", "a.test", "127.0.0.1:1", *options) == (f"mcproxy: --tls-key: {problem}")
 
 
-def test_history_and_rollback(tmp_path: Path) -> None:
+def test_history(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, _):
-        user.ok("routes", "add", "a.example.org", "127.0.0.1:1")
-        user.ok("routes", "add", "a.example.org", "127.0.0.1:2", "--replace")
-        user.ok("routes", "remove", "git.example.org")
+        user.ok("routes", "add", "a.example.org", "127.0.0.1:1", "--comment", "for the trial")
+        user.ok("routes", "set", "a.example.org", "--backend", "127.0.0.1:2")
+        user.ok("routes", "remove", "git.example.org", "--comment", "nobody\tuses it")
         user.ok("firewall", "add", "ip", "203.0.113.7")
         rows = user.rows("routes", "history")
-        assert [(row[0], row[3], row[4], row[5]) for row in rows[:3]] == [
-            ("4", "route.remove", ":443 git.example.org", "removed"),
-            ("3", "route.update", ":443 a.example.org", "backend=127.0.0.1:2"),
-            ("2", "route.add", ":443 a.example.org", "backend=127.0.0.1:1, mode=l4"),
+        assert [(row[0], *row[3:]) for row in rows[:3]] == [
+            ("4", "route.remove", ":443 git.example.org", "removed", "nobody uses it"),
+            ("3", "route.update", ":443 a.example.org", "backend=127.0.0.1:2", "-"),
+            ("2", "route.add", ":443 a.example.org", "backend=127.0.0.1:1, mode=l4", "for the trial"),
         ]
         assert len(user.rows("routes", "history", "A.example.org.")) == 2
         assert len(user.rows("routes", "history", "--limit", 1)) == 1
-        assert user.json("routes", "history", "--everything", "--limit", 1)[0]["what"] == "rule"
-        assert user.ok("rollback", 1) == "back at 1: 3 values changed (generation 6)\n"
-        assert {row[1] for row in user.rows("routes", "list")} == {"git.example.org", "www.example.org"}
-        assert user.json("rollback", 5)["changes"] == 3
-        assert user.fails(2, "rollback", 99).startswith("mcproxy: generation: there is no generation 99")
+        (newest,) = user.json("routes", "history", "--everything", "--limit", 1)
+        assert (newest["what"], newest["comment"], newest["claim"]) == ("rule", "", "")
+        assert user.fails(2, "routes", "remove", "a.example.org", "--comment", "x" * 501) == (
+            "mcproxy: --comment: has 501 characters; the audit keeps 500 at most"
+        )
+
+
+def test_history_has_whom_sudo_was_run_by(tmp_path: Path) -> None:
+    me = f"user:{pwd.getpwuid(os.getuid()).pw_name}:{os.getuid()}"
+    with shell(tmp_path) as (user, _):
+        assert typed("routes", "remove", "git.example.org", "-c", user.config, SUDO_USER="alice").exit_code == 0
+        assert user.rows("routes", "history")[0][2] == f"{me} for alice"
+        newest = user.json("routes", "history", "--limit", 1)[0]
+        assert (newest["who"], newest["claim"]) == (me, "alice")

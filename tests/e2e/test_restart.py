@@ -77,7 +77,7 @@ def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
         assert (ended["action"], server.rules()) == ("rule.expire", {"203.0.113.2"})
         assert ended["at"] >= ended["old_json"]["expires_at"]
         assert server.json("status")["generation"] == ended["generation"] == 5
-        server.ok("rollback", "2")
+        server.ok("rollback", "2", "--yes")
         assert server.rules() == set()
     assert not (tmp_path / "admin.sock").exists()
     assert server.command("status").returncode == 3

@@ -1,3 +1,4 @@
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -259,48 +260,68 @@ class ListListenersResponse(_message.Message):
     def __init__(self, listeners: _Optional[_Iterable[_Union[Listener, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class AddListenerRequest(_message.Message):
-    __slots__ = ("listener", "expected_generation")
+    __slots__ = ("listener", "expected_generation", "dry_run", "comment")
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
     listener: Listener
     expected_generation: int
-    def __init__(self, listener: _Optional[_Union[Listener, _Mapping]] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+    dry_run: bool
+    comment: str
+    def __init__(self, listener: _Optional[_Union[Listener, _Mapping]] = ..., expected_generation: _Optional[int] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class AddListenerResponse(_message.Message):
-    __slots__ = ("generation",)
+    __slots__ = ("generation", "effect")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
     generation: int
-    def __init__(self, generation: _Optional[int] = ...) -> None: ...
+    effect: Effect
+    def __init__(self, generation: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
 
 class UpdateListenerRequest(_message.Message):
-    __slots__ = ("listener", "expected_generation")
+    __slots__ = ("listener", "expected_generation", "update_mask", "dry_run", "comment")
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
     listener: Listener
     expected_generation: int
-    def __init__(self, listener: _Optional[_Union[Listener, _Mapping]] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+    update_mask: _field_mask_pb2.FieldMask
+    dry_run: bool
+    comment: str
+    def __init__(self, listener: _Optional[_Union[Listener, _Mapping]] = ..., expected_generation: _Optional[int] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class UpdateListenerResponse(_message.Message):
-    __slots__ = ("generation",)
+    __slots__ = ("generation", "effect")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
     generation: int
-    def __init__(self, generation: _Optional[int] = ...) -> None: ...
+    effect: Effect
+    def __init__(self, generation: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
 
 class RemoveListenerRequest(_message.Message):
-    __slots__ = ("addr", "expected_generation")
+    __slots__ = ("addr", "expected_generation", "dry_run", "comment")
     ADDR_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
     addr: str
     expected_generation: int
-    def __init__(self, addr: _Optional[str] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+    dry_run: bool
+    comment: str
+    def __init__(self, addr: _Optional[str] = ..., expected_generation: _Optional[int] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class RemoveListenerResponse(_message.Message):
-    __slots__ = ("generation", "removed_routes")
+    __slots__ = ("generation", "removed_routes", "effect")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     REMOVED_ROUTES_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
     generation: int
     removed_routes: int
-    def __init__(self, generation: _Optional[int] = ..., removed_routes: _Optional[int] = ...) -> None: ...
+    effect: Effect
+    def __init__(self, generation: _Optional[int] = ..., removed_routes: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
 
 class ListRoutesRequest(_message.Message):
     __slots__ = ("listener", "page_size", "page_token", "prefix")
@@ -333,56 +354,76 @@ class ListedRoute(_message.Message):
     def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ...) -> None: ...
 
 class AddRouteRequest(_message.Message):
-    __slots__ = ("listener", "route", "expected_generation")
+    __slots__ = ("listener", "route", "expected_generation", "dry_run", "comment")
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
     listener: str
     route: Route
     expected_generation: int
-    def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+    dry_run: bool
+    comment: str
+    def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., expected_generation: _Optional[int] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class AddRouteResponse(_message.Message):
-    __slots__ = ("generation", "warnings")
+    __slots__ = ("generation", "warnings", "effect")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
     generation: int
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    effect: Effect
+    def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
 
 class UpdateRouteRequest(_message.Message):
-    __slots__ = ("listener", "route", "expected_generation")
+    __slots__ = ("listener", "route", "expected_generation", "update_mask", "dry_run", "comment")
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
     listener: str
     route: Route
     expected_generation: int
-    def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+    update_mask: _field_mask_pb2.FieldMask
+    dry_run: bool
+    comment: str
+    def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., expected_generation: _Optional[int] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class UpdateRouteResponse(_message.Message):
-    __slots__ = ("generation", "warnings")
+    __slots__ = ("generation", "warnings", "effect")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
     generation: int
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    effect: Effect
+    def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
 
 class RemoveRouteRequest(_message.Message):
-    __slots__ = ("listener", "hostname", "expected_generation")
+    __slots__ = ("listener", "hostname", "expected_generation", "dry_run", "comment")
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
     listener: str
     hostname: str
     expected_generation: int
-    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+    dry_run: bool
+    comment: str
+    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., expected_generation: _Optional[int] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class RemoveRouteResponse(_message.Message):
-    __slots__ = ("generation",)
+    __slots__ = ("generation", "effect")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
     generation: int
-    def __init__(self, generation: _Optional[int] = ...) -> None: ...
+    effect: Effect
+    def __init__(self, generation: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
 
 class ListFirewallRulesRequest(_message.Message):
     __slots__ = ("page_size", "page_token", "prefix")
@@ -405,44 +446,60 @@ class ListFirewallRulesResponse(_message.Message):
     def __init__(self, rules: _Optional[_Iterable[_Union[FirewallRule, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class AddFirewallRuleRequest(_message.Message):
-    __slots__ = ("kind", "value", "ttl_seconds", "kill", "expected_generation")
+    __slots__ = ("kind", "value", "ttl_seconds", "kill", "expected_generation", "replace", "own_ip", "dry_run", "comment")
     KIND_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     TTL_SECONDS_FIELD_NUMBER: _ClassVar[int]
     KILL_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    REPLACE_FIELD_NUMBER: _ClassVar[int]
+    OWN_IP_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
     kind: RuleKind
     value: str
     ttl_seconds: float
     kill: bool
     expected_generation: int
-    def __init__(self, kind: _Optional[_Union[RuleKind, str]] = ..., value: _Optional[str] = ..., ttl_seconds: _Optional[float] = ..., kill: _Optional[bool] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+    replace: bool
+    own_ip: str
+    dry_run: bool
+    comment: str
+    def __init__(self, kind: _Optional[_Union[RuleKind, str]] = ..., value: _Optional[str] = ..., ttl_seconds: _Optional[float] = ..., kill: _Optional[bool] = ..., expected_generation: _Optional[int] = ..., replace: _Optional[bool] = ..., own_ip: _Optional[str] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class AddFirewallRuleResponse(_message.Message):
-    __slots__ = ("generation", "rule", "killed")
+    __slots__ = ("generation", "rule", "killed", "effect")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
     KILLED_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
     generation: int
     rule: FirewallRule
     killed: int
-    def __init__(self, generation: _Optional[int] = ..., rule: _Optional[_Union[FirewallRule, _Mapping]] = ..., killed: _Optional[int] = ...) -> None: ...
+    effect: Effect
+    def __init__(self, generation: _Optional[int] = ..., rule: _Optional[_Union[FirewallRule, _Mapping]] = ..., killed: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
 
 class RemoveFirewallRuleRequest(_message.Message):
-    __slots__ = ("kind", "value", "expected_generation")
+    __slots__ = ("kind", "value", "expected_generation", "dry_run", "comment")
     KIND_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
     kind: RuleKind
     value: str
     expected_generation: int
-    def __init__(self, kind: _Optional[_Union[RuleKind, str]] = ..., value: _Optional[str] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+    dry_run: bool
+    comment: str
+    def __init__(self, kind: _Optional[_Union[RuleKind, str]] = ..., value: _Optional[str] = ..., expected_generation: _Optional[int] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class RemoveFirewallRuleResponse(_message.Message):
-    __slots__ = ("generation",)
+    __slots__ = ("generation", "effect")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
     generation: int
-    def __init__(self, generation: _Optional[int] = ...) -> None: ...
+    effect: Effect
+    def __init__(self, generation: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
 
 class TestFirewallRequest(_message.Message):
     __slots__ = ("ip",)
@@ -645,16 +702,18 @@ class ApplyRequest(_message.Message):
     def __init__(self, options: _Optional[_Union[ApplyOptions, _Mapping]] = ..., values: _Optional[_Union[Values, _Mapping]] = ...) -> None: ...
 
 class ApplyOptions(_message.Message):
-    __slots__ = ("values", "dry_run", "prune", "expected_generation")
+    __slots__ = ("values", "dry_run", "prune", "expected_generation", "comment")
     VALUES_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     PRUNE_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
     values: int
     dry_run: bool
     prune: bool
     expected_generation: int
-    def __init__(self, values: _Optional[int] = ..., dry_run: _Optional[bool] = ..., prune: _Optional[bool] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+    comment: str
+    def __init__(self, values: _Optional[int] = ..., dry_run: _Optional[bool] = ..., prune: _Optional[bool] = ..., expected_generation: _Optional[int] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class ApplyResponse(_message.Message):
     __slots__ = ("generation", "total", "warnings", "changes")
@@ -691,7 +750,7 @@ class ListRevisionsResponse(_message.Message):
     def __init__(self, revisions: _Optional[_Iterable[_Union[Revision, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Revision(_message.Message):
-    __slots__ = ("generation", "sequence", "at", "who", "action", "what", "key", "old_json", "new_json")
+    __slots__ = ("generation", "sequence", "at", "who", "action", "what", "key", "old_json", "new_json", "claim", "comment")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
@@ -701,6 +760,8 @@ class Revision(_message.Message):
     KEY_FIELD_NUMBER: _ClassVar[int]
     OLD_JSON_FIELD_NUMBER: _ClassVar[int]
     NEW_JSON_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
     generation: int
     sequence: int
     at: float
@@ -710,23 +771,31 @@ class Revision(_message.Message):
     key: _containers.RepeatedScalarFieldContainer[str]
     old_json: str
     new_json: str
-    def __init__(self, generation: _Optional[int] = ..., sequence: _Optional[int] = ..., at: _Optional[float] = ..., who: _Optional[str] = ..., action: _Optional[str] = ..., what: _Optional[str] = ..., key: _Optional[_Iterable[str]] = ..., old_json: _Optional[str] = ..., new_json: _Optional[str] = ...) -> None: ...
+    claim: str
+    comment: str
+    def __init__(self, generation: _Optional[int] = ..., sequence: _Optional[int] = ..., at: _Optional[float] = ..., who: _Optional[str] = ..., action: _Optional[str] = ..., what: _Optional[str] = ..., key: _Optional[_Iterable[str]] = ..., old_json: _Optional[str] = ..., new_json: _Optional[str] = ..., claim: _Optional[str] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class RollbackRequest(_message.Message):
-    __slots__ = ("generation", "expected_generation")
+    __slots__ = ("generation", "expected_generation", "dry_run", "comment")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
     generation: int
     expected_generation: int
-    def __init__(self, generation: _Optional[int] = ..., expected_generation: _Optional[int] = ...) -> None: ...
+    dry_run: bool
+    comment: str
+    def __init__(self, generation: _Optional[int] = ..., expected_generation: _Optional[int] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class RollbackResponse(_message.Message):
-    __slots__ = ("generation", "changes")
+    __slots__ = ("generation", "changes", "effect")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     CHANGES_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
     generation: int
     changes: int
-    def __init__(self, generation: _Optional[int] = ..., changes: _Optional[int] = ...) -> None: ...
+    effect: Effect
+    def __init__(self, generation: _Optional[int] = ..., changes: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
 
 class GetDiffRequest(_message.Message):
     __slots__ = ()
@@ -739,6 +808,16 @@ class GetDiffResponse(_message.Message):
     changes: _containers.RepeatedCompositeFieldContainer[Change]
     truncated: bool
     def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., truncated: _Optional[bool] = ...) -> None: ...
+
+class Effect(_message.Message):
+    __slots__ = ("changes", "truncated", "risks")
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    RISKS_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedCompositeFieldContainer[Change]
+    truncated: bool
+    risks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., truncated: _Optional[bool] = ..., risks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Change(_message.Message):
     __slots__ = ("what", "key", "old_json", "new_json")

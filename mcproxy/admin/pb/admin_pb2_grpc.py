@@ -245,7 +245,7 @@ class ProxyAdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateRoute(self, request, context):
-        """Replaces a route in one step: no connection finds the name unrouted.
+        """Changes a route in one step: no connection finds the name unrouted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -264,7 +264,8 @@ class ProxyAdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddFirewallRule(self, request, context):
-        """A temporary rule that exists takes the new end; one that is there for good answers ALREADY_EXISTS.
+        """A temporary rule that exists takes the new end. A rule for good does not become temporary, and a temporary one not
+        permanent, unless the request says replace: ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

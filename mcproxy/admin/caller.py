@@ -1,0 +1,63 @@
+"""Who makes a call: what the connection proves, and what the caller only says.
+
+The certificate or the user id on the UNIX socket is proved; the audit has it as `who`. On whose behalf the caller acts
+and why it makes a change is said: cleaned and bounded here, kept apart from the other in the audit.
+"""
+
+import pwd
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+
+from mcproxy.admin.doorman import peer_uid
+from mcproxy.admin.errors import InvalidField
+from mcproxy.change import Said
+from mcproxy.store.schema import MAX_CLAIM, MAX_COMMENT
+
+CLAIM = "mcproxy-claim-bin"  # in the metadata of a call, in UTF-8: on whose behalf it is made
+
+
+def who(context: grpc.ServicerContext) -> str:
+    """Who calls, as it is proved: by the name in the certificate, or by the user on the UNIX socket."""
+    certified: Mapping[str, Any] = context.auth_context()
+    for field in ("x509_common_name", "x509_subject_alternative_name"):
+        if names := certified.get(field):
+            return "cert:" + _printable(_text(names[0]))
+    uid = peer_uid(context.peer())
+    return "tls" if uid is None else f"user:{_user_name(uid)}:{uid}"
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""  # a user of the host, seen from a container
+
+
+def said(context: grpc.ServicerContext, comment: str) -> Said:
+    """What the caller says of itself and of the change. Raises InvalidField."""
+    claim = next((value for key, value in context.invocation_metadata() or () if key == CLAIM), "")
+    return Said(_bounded(CLAIM, claim, MAX_CLAIM), _bounded("comment", comment, MAX_COMMENT))
+
+
+def _bounded(field: str, text: bytes | str, longest: int) -> str:
+    line = _printable(" ".join(_text(text).split()))
+    if len(line) > longest:
+        raise InvalidField(field, f"has {len(line)} characters; the audit keeps {longest} at most")
+    return line
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+
+
+def ip(context: grpc.ServicerContext) -> str:
+    """The address that a call comes from; "" where it comes through the UNIX socket."""
+    family, _, peer = context.peer().partition(":")
+    return unquote(peer).rpartition(":")[0].strip("[]") if family in {"ipv4", "ipv6"} else ""

@@ -1,0 +1,54 @@
+"""What a person should agree to before a mutation is made: a sentence for each thing that is easily done by mistake."""
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+
+from mcproxy.change import Change, What
+from mcproxy.model import FirewallRule, Listener, Route, RuleKind, counted
+from mcproxy.policy.firewall import CountryOf, Firewall
+from mcproxy.policy.networks import unpack
+
+# Networks shorter than that are taken for a slip: no provider has more than a /8 of IPv4, or than a /19 of IPv6.
+SHORTEST = {4: 8, 6: 19}
+MANY_CUT = 100  # live connections of a network or a country; those of one address are what --kill is for
+NAMED = 3  # routes that a sentence names
+
+
+def of_changes(changes: Sequence[Change]) -> Iterator[str]:
+    """Of listeners that go with their routes, and of routes whose mode changes."""
+    gone = [change.key.name for change in changes if isinstance(change.old, Listener) and change.new is None]
+    for addr in gone:
+        names = [each.key.name for each in changes if each.key.what is What.ROUTE and each.key.scope == addr]
+        if names:
+            yield f"{addr} has {counted(len(names), 'route')}, removed with it: {_named(names)}"
+    for change in changes:
+        if isinstance(change.old, Route) and isinstance(change.new, Route) and change.old.mode is not change.new.mode:
+            yield f"the {change.key} changes from {change.old.mode} to {change.new.mode}"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def of_rollback(changes: Sequence[Change]) -> Iterator[str]:
+    """Of a rollback that changes anything."""
+    if changes:
+        yield f"it changes {counted(len(changes), 'value')}"
+        yield from of_changes(changes)
+
+
+def of_rule(rule: FirewallRule, own: Iterable[bytes], country: CountryOf, cut: int) -> Iterator[str]:
+    """Of a rule that matches the caller's own packed addresses or too much, or `cut`s too many live connections."""
+    firewall = Firewall.compile([rule])
+    for packed in dict.fromkeys(own):
+        if firewall.match(packed, country):
+            yield f"it blocks {unpack(packed)}, your own address"
+    if rule.kind is RuleKind.CIDR:
+        network = ipaddress.ip_network(rule.value)
+        if not network.prefixlen:
+            yield f"it blocks every IPv{network.version} address"
+        elif network.prefixlen < SHORTEST[network.version]:
+            yield f"it blocks a /{network.prefixlen} of IPv{network.version}, 1 address in {2**network.prefixlen}"
+    if rule.kind is not RuleKind.IP and cut > MANY_CUT:
+        yield f"it cuts {counted(cut, 'live connection')}"
