@@ -49,7 +49,7 @@ class Authority:
 
     def client_context(self) -> ssl.SSLContext:
         """For a client that trusts this authority."""
-        return ssl.create_default_context(cafile=str(self.path))
+        return _modern(ssl.create_default_context(cafile=str(self.path)))
 
 
 class Backend:
@@ -252,10 +252,16 @@ def is_reset(connection: socket.socket) -> bool:
     raise AssertionError(f"not a RST but {data!r}" if data else "not a RST but a FIN")
 
 
+def _modern(context: ssl.SSLContext) -> ssl.SSLContext:
+    """That offers TLS 1.3 and 1.2 on every machine: what Debian's own Python offers is in /etc/ssl/openssl.cnf."""
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
 def client_hello(name: str | None, alpn: tuple[str, ...] = (), context: ssl.SSLContext | None = None) -> bytes:
     """The first flight of a real TLS client."""
     if context is None:
-        context = ssl.create_default_context()
+        context = _modern(ssl.create_default_context())
         context.check_hostname = False
     if alpn:
         context.set_alpn_protocols(list(alpn))

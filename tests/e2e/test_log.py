@@ -7,6 +7,7 @@ there are as many as there were connections.
 import json
 import re
 import signal
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -145,7 +146,7 @@ def test_refused_connections_in_json(run: Run) -> None:
 def test_what_real_tls_offers_is_told(run: Run, backend: MakeBackend, authority: Authority) -> None:
     running = run(backend(tls(authority.server_context("a.test"), says("here"))).address)
     context = authority.client_context()
-    context.maximum_version = context.minimum_version = context.minimum_version.TLSv1_2
+    context.maximum_version = context.minimum_version = ssl.TLSVersion.TLSv1_2
     with context.wrap_socket(connect(running.port), server_hostname="a.test") as client:
         client.sendall(b"?")
         assert read_all(client)
