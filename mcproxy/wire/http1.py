@@ -77,7 +77,7 @@ def parse_head(raw: bytes) -> Head:
     request_line, *lines = raw[: -len(_END)].split(b"\r\n")
     match = _REQUEST_LINE(request_line)
     if match is None:
-        raise BadMessage(400, "the request line is none")
+        raise BadMessage(400, "a malformed request line")
     method, target, major, minor = match.groups()
     if (major, minor) not in ((b"1", b"0"), (b"1", b"1")):
         raise BadMessage(505, "neither HTTP/1.0 nor HTTP/1.1")
@@ -94,7 +94,7 @@ def _field(line: bytes) -> Field:
     """Section 5: also refuses a folded line (5.2), a blank before the colon (5.1), controls, a bare CR (2.2)."""
     match = _FIELD_LINE(line)
     if match is None:
-        raise BadMessage(400, "a field line is none")
+        raise BadMessage(400, "a malformed field line")
     return match[1].lower(), match[2]
 
 
@@ -245,6 +245,6 @@ class Requests:
     def _chunk_line(self, line: bytes) -> None:
         match = _CHUNK_LINE(line)
         if match is None:
-            raise BadMessage(400, "a chunk's size is none")
+            raise BadMessage(400, "a malformed chunk size")
         self._left = int(match[1], 16)
         self._within = _Within.CHUNK if self._left else _Within.TRAILERS

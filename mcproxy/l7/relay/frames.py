@@ -22,7 +22,7 @@ decide otherwise.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from mcproxy.l7.bounds import TURN
 from mcproxy.l7.core import Turn
@@ -62,7 +62,49 @@ END_HEADERS = int(Flag.END_HEADERS)
 PADDED = int(Flag.PADDED)
 PRIORITY = int(Flag.PRIORITY)
 WHOLE = END_STREAM | END_HEADERS
+HEADERS = int(Frame.HEADERS)
 USUAL = (END_HEADERS, WHOLE)
+
+# Beside the flags of the wire, which are of 8 bits: a request that depends on itself (RFC 7540, section 5.3.1).
+SELF_DEPENDENT = 0x100
+
+
+class Shape(NamedTuple):
+    """What holds for all frames of a type, whatever they mean (section 6)."""
+
+    on_stream: bool | None  # or on the connection; None: on either
+    least: int = 0  # bytes of the payload
+    most: int = MAX_FRAME_SIZE
+    is_of_stream: bool = False  # a wrong size is the stream's fault; else the connection's
+
+
+SHAPES = (
+    Shape(on_stream=True),  # DATA
+    Shape(on_stream=True),  # HEADERS
+    Shape(True, 5, 5, is_of_stream=True),  # PRIORITY
+    Shape(True, 4, 4),  # RST_STREAM
+    Shape(on_stream=False),  # SETTINGS
+    Shape(on_stream=None),  # PUSH_PROMISE
+    Shape(False, 8, 8),  # PING
+    Shape(False, 8),  # GOAWAY
+    Shape(None, 4, 4),  # WINDOW_UPDATE
+    Shape(on_stream=None),  # CONTINUATION
+)
+
+
+def check_shape(kind: int, stream_id: int, size: int) -> None:
+    """Raises ConnectionFault, StreamFault where a frame has not the shape of its type."""
+    on_stream, least, most, is_of_stream = SHAPES[kind]
+    if on_stream is not None and on_stream is not (stream_id > 0):
+        where = "on a stream" if stream_id else "on stream 0"
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"{Frame(kind).name} {where}")
+    if least <= size <= most:
+        return
+    why = f"{Frame(kind).name} of {size} bytes"
+    if is_of_stream:
+        raise StreamFault(stream_id, ErrorCode.FRAME_SIZE_ERROR, why)
+    raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, why)
+
 
 # By type: flags without meaning are ignored, and left unset in what is sent on (section 4.1).
 UNDEFINED_FLAGS = (0xF6, 0xD2, 0xFF, 0xFF, 0xFE, 0xF3, 0xFE, 0xFF, 0xFF, 0xFB)
@@ -72,7 +114,7 @@ class Frames(ABC):
     """The frames of one side."""
 
     # By type. Functions of the class: methods bound to an object and kept in it would leave it to the collector.
-    usual: ClassVar[tuple[Handler, ...]]
+    handlers: ClassVar[tuple[Handler, ...]]
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -146,7 +188,7 @@ class Frames(ABC):
         replaced: list[bytes] = []
         try:
             while True:
-                if self._expected is self.usual:
+                if self._expected is self.handlers:
                     begin, pos = pos, self._express(buf, pos, size, replaced)
                     if replaced:
                         mark = _lay(out, mark, buf[run:begin], replaced)
@@ -184,6 +226,10 @@ class Frames(ABC):
             return self._unpack(self._unpacking)
         try:
             if kind < KNOWN_FRAMES and stream_id <= MAX_STREAM_ID and not flags & UNDEFINED_FLAGS[kind]:
+                if (
+                    kind > HEADERS and self._expected is self.handlers
+                ):  # DATA and HEADERS, which are most, look themselves
+                    check_shape(kind, stream_id, end - start)
                 return self._expected[kind](self, flags, stream_id, buf, start, end)
             return self._unusual(kind, flags, stream_id, buf[start:end])
         except StreamFault as fault:
@@ -196,11 +242,13 @@ class Frames(ABC):
     def _unusual(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Verdict:
         """A frame of an unknown type, or with bits set that have no meaning: those end here (section 4.1)."""
         if kind >= KNOWN_FRAMES:
-            if self._expected is not self.usual:
+            if self._expected is not self.handlers:
                 self._expected[Frame.PUSH_PROMISE](self, flags, stream_id, payload, 0, len(payload))
             return self._unknown(flags, stream_id, payload, 0, len(payload))
         flags &= ~UNDEFINED_FLAGS[kind]
         stream_id &= MAX_STREAM_ID
+        if self._expected is self.handlers:
+            check_shape(kind, stream_id, len(payload))
         verdict = self._expected[kind](self, flags, stream_id, payload, 0, len(payload))
         return frame_header(len(payload), kind, flags, stream_id) + payload if verdict is True else verdict
 
@@ -216,8 +264,9 @@ class Frames(ABC):
         if flags & PRIORITY:
             if end - start < 5:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for its priority")
-            if int.from_bytes(buf[start : start + 4], "big") & MAX_STREAM_ID != stream_id:
-                flags &= ~PRIORITY  # what is left of the flag says: it depends on itself
+            if int.from_bytes(buf[start : start + 4], "big") & MAX_STREAM_ID == stream_id:
+                flags |= SELF_DEPENDENT
+            flags &= ~PRIORITY
             start += 5
         block = buf[start:end]
         if flags & END_HEADERS and len(block) <= LARGE_BLOCK:
@@ -265,7 +314,7 @@ class Frames(ABC):
     def _collected(self, block: bytes) -> bytes | None:
         """Judge a block that didn't come in one frame, or doesn't pass in the bytes that it came in."""
         stream_id, self._block_id = self._block_id, 0
-        self._expected = self.usual
+        self._expected = self.handlers
         verdict = self._block(stream_id, self._block_flags, block)
         return headers(stream_id, block, bool(self._block_flags & END_STREAM)) if verdict is True else verdict or None
 
@@ -278,8 +327,9 @@ class Frames(ABC):
     def _first_settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         if flags:
             return self._wants_settings(flags, stream_id, buf, start, end)
-        self._expected = self.usual
-        return self.usual[Frame.SETTINGS](self, flags, stream_id, buf, start, end)
+        self._expected = self.handlers
+        check_shape(Frame.SETTINGS, stream_id, end - start)
+        return self.handlers[Frame.SETTINGS](self, flags, stream_id, buf, start, end)
 
     def _no_continuation(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without a header block begun")
@@ -301,8 +351,6 @@ class Frames(ABC):
     @staticmethod
     def increment(stream_id: int, buf: bytes, start: int, end: int) -> int:
         """What a WINDOW_UPDATE adds (section 6.9)."""
-        if end - start != 4:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE is not of 4 bytes")
         increment = int.from_bytes(buf[start:end], "big") & MAX_STREAM_ID
         if increment:
             return increment

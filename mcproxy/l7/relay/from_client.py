@@ -7,7 +7,7 @@ from the client's own block with our fields behind it. Everything that can go wr
 from mcproxy.l7.core import StreamEnd
 from mcproxy.l7.relay.budgets import EARLY_END_COST, IDLE_TALK, MAX_SETTINGS, SETTINGS, TALK_FOR_WORK, TOO_LARGE, Meter
 from mcproxy.l7.relay.flow import release, release_all
-from mcproxy.l7.relay.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, USUAL, WHOLE, Frames, Verdict
+from mcproxy.l7.relay.frames import END_HEADERS, END_STREAM, PADDED, SELF_DEPENDENT, USUAL, WHOLE, Frames, Verdict
 from mcproxy.l7.relay.header_link import REQUEST_TRAILERS, REQUESTS, Outcome, TooLarge
 from mcproxy.l7.relay.pair import BackendState, Pair
 from mcproxy.l7.relay.settings import Settings
@@ -127,8 +127,8 @@ class FromClient(Frames):
         request = outcome.value
         if stream_id > pair.last_offered or len(pair.streams) >= pair.max_streams:
             return ErrorCode.REFUSED_STREAM
-        if flags & PRIORITY or isinstance(outcome.fault, Malformed):
-            return ErrorCode.PROTOCOL_ERROR  # it depends on itself (RFC 7540, section 5.3.1), or section 8.1.1
+        if flags & SELF_DEPENDENT or isinstance(outcome.fault, Malformed):
+            return ErrorCode.PROTOCOL_ERROR  # section 8.1.1
         if request is None:
             return TOO_LARGE_STATUS if isinstance(outcome.fault, TooLarge) else 400
         if (request.protocol and not pair.extended_connect) or (request.content_length > 0 and flags & END_STREAM):
@@ -166,11 +166,11 @@ class FromClient(Frames):
         code = None
         if stream.state is CLIENT_ENDED:
             code = ErrorCode.STREAM_CLOSED
-        elif outcome.fault or flags & PRIORITY or not flags & END_STREAM or stream.up_left > 0:
+        elif outcome.fault or flags & SELF_DEPENDENT or not flags & END_STREAM or stream.up_left > 0:
             code = ErrorCode.PROTOCOL_ERROR
         if code:
             pair.up.withheld(outcome)
-            raise StreamFault(stream_id, code, "trailers that are none, or a body that is too short")
+            raise StreamFault(stream_id, code, "invalid trailers, or a body that is too short")
         pair.client_ended(stream)
         if stream.unwanted:
             pair.up.withheld(outcome)
@@ -255,18 +255,12 @@ class FromClient(Frames):
 
     def _priority(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         self._talks()
-        if not stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
-        if end - start != 5:
-            raise StreamFault(stream_id, ErrorCode.FRAME_SIZE_ERROR, "PRIORITY is not of 5 bytes")
         if int.from_bytes(buf[start : start + 4], "big") & MAX_STREAM_ID == stream_id:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
         return None  # deprecated (section 5.3.2)
 
     def _rst_stream(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         pair = self.pair
-        if end - start != 4:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM is not of 4 bytes")
         stream = pair.streams.get(stream_id)
         if stream is None:
             if pair.closed.why(stream_id) is Closed.IDLE:
@@ -281,8 +275,6 @@ class FromClient(Frames):
         return None if stream.unwanted else True
 
     def _settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        if stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
         self._settings_meter.spend(self.now)
         if flags:
             if start != end:
@@ -296,10 +288,6 @@ class FromClient(Frames):
         return passed
 
     def _ping(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        if stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
-        if end - start != 8:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING is not of 8 bytes")
         self._talks()
         if not flags:
             self.pair.to_client.append(ping(buf[start:end], ack=True))
@@ -308,10 +296,6 @@ class FromClient(Frames):
         return None
 
     def _goaway(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        if stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
-        if end - start < 8:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY is shorter than 8 bytes")
         self._talks()
         self.leaving = True
         return goaway(0, int.from_bytes(buf[start + 4 : start + 8], "big"))  # nobody pushes: there is no last stream
@@ -342,7 +326,7 @@ class FromClient(Frames):
         self._talks()
         return None
 
-    usual = (
+    handlers = (
         _data, Frames._headers, _priority, _rst_stream, _settings, Frames._no_push, _ping, _goaway, _window_update,
         Frames._no_continuation,
     )  # fmt: skip

@@ -8,13 +8,13 @@ from hpack import Encoder
 
 from mcproxy.l7.bounds import BULK_SIZE, TURN
 from mcproxy.l7.relay.budgets import BLOCK_SECONDS, EARLY_END_COST, EXPRESS_FRAMES, FRAME_COST, LARGE_BLOCK
-from mcproxy.l7.relay.frames import UNDEFINED_FLAGS, Frames
+from mcproxy.l7.relay.frames import SHAPES, UNDEFINED_FLAGS, Frames, check_shape
 from mcproxy.l7.relay.from_backend import FromBackend
 from mcproxy.l7.relay.from_client import FromClient
 from mcproxy.l7.relay.relay import Relay
 from mcproxy.wire import http2
 from mcproxy.wire.hpack_block import encode
-from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag, Frame
+from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag, Frame, StreamFault
 from tests.l7.inbox import Inbox
 from tests.l7.peer import GET, HOST, POST, Cutter, frame
 from tests.l7.relay.book import OK, OURS, Book
@@ -327,3 +327,32 @@ def test_what_is_wrong_with_a_large_block_is_said_as_of_any_other() -> None:
     assert book.take_down()[0][2] == [(":status", "431"), ("content-length", "0")]
     book.client(http2.headers(5, encode([(b":method", b"GET")]) + b"\x00\x01a\xff\x81\x3f" + bytes(8_192), True))
     assert book.take_down() == [("GOAWAY", 3, ErrorCode.COMPRESSION_ERROR)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "stream_id", "size", "fault"),
+    [
+        (Frame.PING, 0, 8, None),
+        (Frame.PING, 1, 8, (ConnectionFault, ErrorCode.PROTOCOL_ERROR)),
+        (Frame.PING, 0, 7, (ConnectionFault, ErrorCode.FRAME_SIZE_ERROR)),
+        (Frame.GOAWAY, 0, 900, None),
+        (Frame.GOAWAY, 0, 7, (ConnectionFault, ErrorCode.FRAME_SIZE_ERROR)),
+        (Frame.RST_STREAM, 0, 4, (ConnectionFault, ErrorCode.PROTOCOL_ERROR)),
+        (Frame.PRIORITY, 1, 4, (StreamFault, ErrorCode.FRAME_SIZE_ERROR)),
+        (Frame.WINDOW_UPDATE, 0, 4, None),
+        (Frame.WINDOW_UPDATE, 1, 4, None),
+        (Frame.DATA, 1, 0, None),
+    ],
+)
+def test_shapes(kind: Frame, stream_id: int, size: int, fault: tuple[type[Exception], ErrorCode] | None) -> None:
+    if fault is None:
+        check_shape(kind, stream_id, size)
+        return
+    with pytest.raises(fault[0], match=kind.name) as found:
+        check_shape(kind, stream_id, size)
+    assert isinstance(found.value, ConnectionFault | StreamFault)
+    assert found.value.code is fault[1]
+
+
+def test_every_type_has_its_shape() -> None:
+    assert len(SHAPES) == len(Frame) == len(FromClient.handlers) == len(FromBackend.handlers)
