@@ -80,9 +80,7 @@ class Terminator:
             stream = streams.accept(session.client, context, session.shared.turns)
         except Lost as lost:
             raise Refused(Reason.TLS_FAILED, str(lost)) from lost
-        core: Core = (Relay if stream.protocol == "h2" else Bridge)(
-            route.hostname, arrival.client[0], _leads_to(route), time.monotonic()
-        )
+        core = _core(stream.protocol, route, arrival.client[0])
         dial = self._dialler(session, arrival, stream.protocol)
         record = self._book(_origin(arrival, stream.protocol))
         drive = Drive(session, stream, core, dial, record)
@@ -107,6 +105,14 @@ class Terminator:
             return stream
 
         return connect
+
+
+def _core(protocol: str, route: Route, address: str) -> Core:
+    """The HTTP that ALPN chose."""
+    leads_here, now = _leads_to(route), time.monotonic()
+    if protocol == "h2":
+        return Relay(route.hostname, address, leads_here, now)
+    return Bridge(route.hostname, address, leads_here, now)
 
 
 def name_of_backend(route: Route) -> str:

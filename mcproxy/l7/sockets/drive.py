@@ -16,9 +16,9 @@ A backend is dialled when the core asks for one, with the core's first bytes on 
 greenlet for as long as it lasts (dialling.py), so that the client is read and answered meanwhile: a request for another
 host, a PING, a cancellation, the end.
 
-The end: what is left is sent, then close_notify and FIN, and then the client has LINGER seconds to end as well, for a
-close with unread bytes is a RST that would destroy an answer on its way (RFC 9112, section 9.6), and LINGER_LONGEST if
-it goes on sending. An answer that broke off ends with a RST instead, as soon as what came of it has been delivered.
+The end: what is left is sent, then close_notify and FIN, and then the client has a while to end as well (`Patience`),
+for a close with unread bytes is a RST that would destroy an answer on its way (RFC 9112, section 9.6). An answer that
+broke off ends with a RST instead, as soon as what came of it has been delivered.
 
 An idle session is drained first, so that a client whose next request is on its way at that moment loses nothing (RFC
 9113, section 9.1), and cut if that is of no use either. What waits for an answer then gets 504.
@@ -28,6 +28,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -48,9 +49,6 @@ MAX_UNSENT = 262_144  # bytes that wait for a side before the other one is not r
 MAX_OWED = 4 * MAX_UNSENT  # bytes that wait for a side before it is not read itself; more than the other's bulk makes
 TICK = 1.0  # seconds between two looks at the core's deadlines
 HURRY = 0.1  # the same, while the core is in a hurry
-FAREWELL = 5.0  # seconds without a byte for a session that was idle and has been asked to end; a drain takes two
-LINGER = 2.0  # seconds without a byte for the client to end after us: a few round trips to anywhere
-LINGER_LONGEST = 10.0  # seconds, however much it still sends
 FLUSH_CHECK = 0.005  # seconds between the first two looks at what the client has not acknowledged yet
 FLUSH_LONGEST = 0.32  # and between the last ones
 
@@ -59,6 +57,15 @@ FLUSH_LONGEST = 0.32  # and between the last ones
 CLIENT = Event.CLIENT
 BACKEND = Event.BACKEND
 ITS_TURN = Event.TURN
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client may take to leave; seconds."""
+
+    farewell: float = 5.0  # without a byte, once it was idle and has been asked to end; a drain takes two
+    linger: float = 2.0  # without a byte, to end after us: a few round trips to anywhere
+    longest: float = 10.0  # to end after us, however much it still sends
 
 
 class State(StrEnum):
@@ -73,8 +80,17 @@ class State(StrEnum):
 class Drive:
     """Runs a core on a session's sockets; to be made in the session's greenlet. It is the session's carrier."""
 
-    def __init__(self, session: Session, client: Stream, core: Core, dial: Dial, record: Record) -> None:
+    def __init__(
+        self,
+        session: Session,
+        client: Stream,
+        core: Core,
+        dial: Dial,
+        record: Record,
+        patience: Patience = Patience(),
+    ) -> None:
         """`record` is given the exchanges that have ended, and must not raise."""
+        self._patience = patience
         self._session = session
         self._record = record
         self._core = core
@@ -152,21 +168,20 @@ class Drive:
         if self._dialling is not None:
             self._dialled(self._dialling)
         its_turn = event is ITS_TURN
-        if its_turn:
-            event = self._due.popleft()
-        side = self._client if event is CLIENT else self._backend if event is BACKEND else None
+        which = self._due.popleft() if its_turn else event
+        side = self._client if which is CLIENT else self._backend if which is BACKEND else None
         if side is None:
             return
         if side.stream.flows and not its_turn:
             its_turn = self._turns.take()
             if not its_turn:
-                self._due.append(event)
+                self._due.append(which)
                 return
         if its_turn and side.halted:
             side.halted = False  # and what is pending is offered once more
             return
         stream = side.stream
-        data = stream.receive(self._bulk_size(event)) if its_turn else stream.receive()
+        data = stream.receive(self._bulk_size(which)) if its_turn else stream.receive()
         if data:
             side.pending = side.pending + data if side.pending else data
         side.end_due = stream.ended
@@ -346,9 +361,9 @@ class Drive:
         client, session = self._client.stream, self._session
         self._state = State.LINGERING
         sweeper = session.shared.sweeper
-        end = sweeper.now() + LINGER_LONGEST
+        end = sweeper.now() + self._patience.longest
         while not client.ended and self._state is State.LINGERING:
-            sweeper.arm(session, max(0.0, min(LINGER, end - sweeper.now())))
+            sweeper.arm(session, max(0.0, min(self._patience.linger, end - sweeper.now())))
             if self._wait_for_client(read=True) is CLIENT:
                 client.receive()
 
@@ -388,7 +403,7 @@ class Drive:
         elif self._state is State.OPEN and now - self._quiet_since >= timeouts.idle:
             self._state, self._quiet_since = State.LEAVING, now
             self._core.give_up(time.monotonic())
-        elif self._state is State.LEAVING and now - self._quiet_since >= FAREWELL:
+        elif self._state is State.LEAVING and now - self._quiet_since >= self._patience.farewell:
             self._session.cut(Cut(End.IDLE_TIMEOUT))
             return None
         get_hub().loop.run_callback(self._wake)  # later: the session may end in it, and must not be armed again then

@@ -8,7 +8,7 @@ from typing import Any, cast
 import gevent
 
 from mcproxy.l7.core import Ending, Turn
-from mcproxy.l7.sockets.drive import Drive
+from mcproxy.l7.sockets.drive import Drive, Patience
 from mcproxy.l7.sockets.stream import Stream
 from mcproxy.model import End, Exchange, Exchanges
 from mcproxy.net.crew import Crew
@@ -28,6 +28,7 @@ class Telling:
         self.take: Callable[[bytes, Turn], int] = lambda data, _turn: len(data)
         self.wants_dial = self.hurried = False
         self.ending: Ending | None = None
+        self.gives_up = True
         self.wants_client = self.wants_backend = self.has_backend = True
         self.to_client = self.to_backend = b""
         self.over: list[Exchange] = []
@@ -79,7 +80,8 @@ class Telling:
 
     def give_up(self, now: float) -> None:
         self._tell("give up")
-        self.ending = Ending(end=End.IDLE_TIMEOUT)
+        if self.gives_up:
+            self.ending = Ending(end=End.IDLE_TIMEOUT)
 
     def drain(self, now: float) -> None:
         self._tell("drain")
@@ -144,6 +146,7 @@ class Stage:
         dial: Callable[[bytes], Stream] | None = None,
         stream: type[Stream] = Stream,
         turns: Turns | None = None,
+        patience: Patience | None = None,
         **durations: float,
     ) -> None:
         ours, self.client = socket.socketpair()
@@ -158,6 +161,7 @@ class Stage:
         self.session.cut = self._cut
         self._stream = stream(self._raw(ours))
         self._dial = dial or self.connect
+        self._patience = patience or Patience()
         self._greenlet = gevent.spawn(self._run)
         gevent.sleep(0)
 
@@ -168,7 +172,8 @@ class Stage:
         return raw
 
     def _run(self) -> None:
-        self.drive = Drive(cast("Session", self.session), self._stream, self.core, self._dial, self.ended.extend)
+        session = cast("Session", self.session)
+        self.drive = Drive(session, self._stream, self.core, self._dial, self.ended.extend, self._patience)
         self.session.drive = self.drive
         try:
             self.end = self.drive.run()

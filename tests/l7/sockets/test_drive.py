@@ -11,8 +11,7 @@ from gevent.event import Event
 
 from mcproxy.l7.bounds import BULK_SIZE, MAX_PENDING, READ_SIZE
 from mcproxy.l7.core import Ending, How, Turn
-from mcproxy.l7.sockets import drive
-from mcproxy.l7.sockets.drive import MAX_OWED, MAX_UNSENT
+from mcproxy.l7.sockets.drive import MAX_OWED, MAX_UNSENT, Patience
 from mcproxy.l7.sockets.stream import Lost, Stream
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.session import Cut
@@ -190,13 +189,10 @@ def test_ticks_idleness_and_draining(stage: Callable[..., Stage]) -> None:
     assert drained.end is End.CLOSED
 
 
-def test_an_idle_session_that_draining_does_not_end_is_cut(
-    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(drive, "FAREWELL", 0.1)
-    on = stage(idle=0.1)
+def test_an_idle_session_that_draining_does_not_end_is_cut(stage: Callable[..., Stage]) -> None:
+    on = stage(idle=0.1, patience=Patience(farewell=0.1))
     on.core.react = lambda _what: setattr(on.core, "hurried", True)
-    monkeypatch.setattr(on.core, "give_up", lambda _now: on.core._tell("give up"))
+    on.core.gives_up = False
     on.until(lambda: on.end)
     assert on.core.told.count(("give up",)) == 1
     assert isinstance(on.end, Cut) and on.end.end is End.IDLE_TIMEOUT  # noqa: PT018
@@ -232,21 +228,18 @@ def test_a_client_has_a_while_to_end_after_us(stage: Callable[..., Stage]) -> No
     on.core.to_client = b"bye"
     on.drive.drain()
     on.until(lambda: on.core.ending)
-    gevent.sleep(0.01)
+    pass_rounds()
     assert on.end is None, "it lingers"
     on.client.sendall(b"still talking")
-    gevent.sleep(0.01)
+    pass_rounds()
     assert on.client.recv(9) == b"bye"
     on.client.shutdown(socket.SHUT_WR)
     on.until(lambda: on.end)
     assert ("client", b"still talking") not in on.core.told
 
 
-def test_a_client_that_never_stops_sending_is_not_waited_for(
-    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(drive, "LINGER_LONGEST", 0.3)
-    on = stage()
+def test_a_client_that_never_stops_sending_is_not_waited_for(stage: Callable[..., Stage]) -> None:
+    on = stage(patience=Patience(longest=0.3))
     on.client.setblocking(False)
     on.drive.drain()
 
@@ -323,7 +316,7 @@ def test_a_client_that_talks_while_an_answer_that_broke_off_is_delivered(stage: 
     on.client.sendall(b"a")
     on.until(lambda: on.core.ending)
     on.client.sendall(b"b")
-    gevent.sleep(0.01)
+    pass_rounds()
     assert on.end is None
     assert len(on.client.recv(20_000)) == 10_000
     on.until(lambda: on.end)
