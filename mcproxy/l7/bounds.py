@@ -17,8 +17,7 @@ MAX_PENDING = 65_536  # bytes read and not taken: requests behind the one that i
 TURN = 128
 
 # Heads -----------------------------------------------------------------------------------------------------------
-MAX_HEADER_LIST = 65_536  # bytes, decoded, 32 for each field; large cookies and tokens fit, see RFC 9113, 6.5.2
-MAX_FIELDS = 256  # real requests have fewer than 60
+# MAX_HEADER_LIST and MAX_FIELDS are in wire/fields.py, for the reader of HTTP/1.1 needs them, too.
 MAX_INTERIM = 16  # 1xx heads of one answer, under no flow control; real ones send one or two
 
 # Bodies ----------------------------------------------------------------------------------------------------------

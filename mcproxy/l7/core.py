@@ -33,7 +33,7 @@ from mcproxy.model import End, Exchanges
 Record = Callable[[Exchanges], None]  # is given exchanges that have ended, each of them once; must not raise
 
 
-class StreamEnd(StrEnum):
+class ExchangeEnd(StrEnum):
     """How an exchange ended; the words of the log and the counters."""
 
     DONE = "done"  # request and answer are complete

@@ -13,6 +13,10 @@ from functools import lru_cache
 
 from mcproxy.wire.hpack_block import Field
 
+# Bounds of a head, in HTTP/2 and in HTTP/1.1.
+MAX_HEADER_LIST = 65_536  # bytes, decoded, 32 for each field; large cookies and tokens fit, see RFC 9113, 6.5.2
+MAX_FIELDS = 256  # real requests have fewer than 60
+
 NO_LENGTH = -1
 FINAL_STATUS = 200  # the lowest that ends an exchange (RFC 9110, section 15)
 BODILESS = (204, 304)  # statuses whose answer has no body (RFC 9110, section 6.4.1)
@@ -24,7 +28,7 @@ _VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
 _PATH = re.compile(rb"/[!\"$-~\x80-\xff]*").fullmatch
 _AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]+)(?::([0-9]{0,5}))?").fullmatch
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch  # 18 digits: an exabyte less one, within 64 bits
+is_length = re.compile(rb"[0-9]{1,18}").fullmatch  # of a body; 18 digits: an exabyte less one, within 64 bits
 _STATUS = re.compile(rb"[1-9][0-9]{2}").fullmatch
 
 REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
@@ -239,6 +243,6 @@ def _content_length(seen: dict[bytes, bytes]) -> int:
     value = seen.get(b"content-length")
     if value is None:
         return NO_LENGTH
-    if not _LENGTH(value):
+    if not is_length(value):
         raise Malformed("content-length is no number")
     return int(value)

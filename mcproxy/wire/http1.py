@@ -13,20 +13,18 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from mcproxy.wire.fields import MAX_FIELDS, MAX_HEADER_LIST, NO_LENGTH, is_length
 from mcproxy.wire.hpack_block import Field
 
 MAX_TARGET = 16_384  # bytes; RFC 9112, section 3 asks for 8,000 at least
-MAX_HEAD = 65_536  # bytes; what the HTTP/2 side takes as a header list
-MAX_FIELDS = 256  # as on the HTTP/2 side; real requests have fewer than 60
+MAX_HEAD = MAX_HEADER_LIST  # bytes
 MAX_CHUNK_LINE = 1_024  # bytes of a chunk's size with its extensions, which nobody uses
 MAX_TRAILERS = 16_384  # bytes; a checksum or two
-NO_LENGTH = -1
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\"$-~]+) HTTP/([0-9])\.([0-9])").fullmatch
 _FIELD_LINE = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?)[ \t]*"
 ).fullmatch
-_LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch  # an exabyte less one, within 64 bits
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t -~\x80-\xff]*)?").fullmatch
 _BARE_LF = re.compile(rb"(?:[^\r]|\A)\n").search
 _END = b"\r\n\r\n"
@@ -115,7 +113,7 @@ def _framing(fields: tuple[Field, ...], is_1_1: bool) -> tuple[bytes | None, int
             raise BadMessage(400, "Transfer-Encoding beside Content-Length, or in HTTP/1.0")
         if coding.lower() != b"chunked":
             raise BadMessage(501, "a transfer coding other than chunked")
-    if length is not None and not _LENGTH(length):
+    if length is not None and not is_length(length):
         raise BadMessage(400, "Content-Length is no number")
     return seen.get(b"host"), NO_LENGTH if length is None else int(length), coding is not None
 

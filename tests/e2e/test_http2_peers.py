@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import ExchangeEnd
 from tests.l7.peer import HOST
 from tests.l7.serving import Server
 from tests.peers import Authority, free_port, until
@@ -99,10 +99,10 @@ def test_h2load_loses_nothing(served: Server, request: pytest.FixtureRequest, cl
     assert totals is not None
 
     def done_count() -> int:
-        return [s.end for s in served.records].count(StreamEnd.DONE.value)
+        return [s.end for s in served.records].count(ExchangeEnd.DONE.value)
 
     until(lambda: done_count() >= int(totals[1]), "the last record, which is made after its answer is sent")
     assert done_count() == int(totals[1])
-    assert {s.end for s in served.records} <= {StreamEnd.DONE.value, StreamEnd.REFUSED.value}
+    assert {s.end for s in served.records} <= {ExchangeEnd.DONE.value, ExchangeEnd.REFUSED.value}
     assert int(totals[1]) + int(totals[2]) == count
     assert int(totals[1]) >= (50 * clients if "nginx" in request.node.name else count)

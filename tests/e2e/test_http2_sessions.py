@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import ExchangeEnd
 from mcproxy.model import End
 from mcproxy.net.session import Cut
 from mcproxy.wire import http2
@@ -129,7 +129,7 @@ def test_a_backend_that_vanishes_in_the_middle_is_no_clean_end(rig: Rig, backend
     assert reset is not None
     assert reset.code == ErrorCode.INTERNAL_ERROR
     expect_goaway(client, ErrorCode.NO_ERROR)
-    until(lambda: [s.end for s in server.records] == [StreamEnd.BACKEND_GONE.value], "the record")
+    until(lambda: [s.end for s in server.records] == [ExchangeEnd.BACKEND_GONE.value], "the record")
 
 
 def test_a_backend_that_says_goaway_every_few_requests(rig: Rig, backend: MakeBackend) -> None:
@@ -155,7 +155,7 @@ def test_a_backend_that_says_goaway_every_few_requests(rig: Rig, backend: MakeBa
         assert away is not None
         assert int.from_bytes(away.payload[:4], "big") == 9
         assert client.wait() is None
-    assert [s.end for s in server.records] == [StreamEnd.DONE.value] * 100
+    assert [s.end for s in server.records] == [ExchangeEnd.DONE.value] * 100
 
 
 class Pouring:
@@ -292,4 +292,4 @@ def test_the_smallest_frames_all_arrive_in_many_turns(rig: Rig, backend: MakeBac
     client.request(1, POST, end=False)
     count = 20_000
     client.send(http2.data(1, b"x") * count + http2.data(1, b"", end_stream=True))
-    until(lambda: [(s.bytes_up, s.end) for s in server.records] == [(count, StreamEnd.DONE.value)], "its record")
+    until(lambda: [(s.bytes_up, s.end) for s in server.records] == [(count, ExchangeEnd.DONE.value)], "its record")

@@ -7,17 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcproxy.wire.http1 import (
-    MAX_CHUNK_LINE,
-    MAX_FIELDS,
-    MAX_HEAD,
-    MAX_TARGET,
-    MAX_TRAILERS,
-    NO_LENGTH,
-    BadMessage,
-    Head,
-    Requests,
-)
+from mcproxy.wire.fields import MAX_FIELDS, NO_LENGTH
+from mcproxy.wire.http1 import MAX_CHUNK_LINE, MAX_HEAD, MAX_TARGET, MAX_TRAILERS, BadMessage, Head, Requests
 
 HOST = b"Host: one.test\r\n"
 

@@ -23,10 +23,9 @@ from hpack import Encoder
 from hpack.exceptions import HPACKError
 from hyperframe.exceptions import HyperframeError
 
-from mcproxy.l7.bounds import MAX_HEADER_LIST
 from mcproxy.l7.bridge.bounds import FRAME_COST, MAX_GOAWAY, WINDOW
 from mcproxy.l7.core import Turn
-from mcproxy.wire.fields import Malformed, check_answer
+from mcproxy.wire.fields import MAX_HEADER_LIST, Malformed, check_answer
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import HEADER, HEADER_SIZE, MAX_FRAME_SIZE, MAX_STREAM_ID, ErrorCode, Flag, Frame, headers
 

@@ -29,7 +29,7 @@ from mcproxy.l7.bridge.bounds import HEAD_COST, HEAD_SECONDS, KEEP_ALIVE_SECONDS
 from mcproxy.l7.bridge.client_http1 import ClientEnd
 from mcproxy.l7.bridge.exchange import Answer, Coming, Exchange
 from mcproxy.l7.bridge.translate import Upgrade, translate
-from mcproxy.l7.core import Ending, How, StreamEnd, Turn
+from mcproxy.l7.core import Ending, ExchangeEnd, How, Turn
 from mcproxy.model import End
 from mcproxy.wire.fields import forwarded
 from mcproxy.wire.http1 import BadMessage, Head, Requests
@@ -157,16 +157,16 @@ class Bridge:
         translated = translate(head, self._hostname, self._ours)
         exchange.accept(translated)
         if not self._leads_here(translated.request.host):
-            exchange.answer_with(421, StreamEnd.ANSWERED)
+            exchange.answer_with(421, ExchangeEnd.ANSWERED)
         elif translated.upgrade is Upgrade.UNKNOWN:
-            exchange.answer_with(501, StreamEnd.ANSWERED)
+            exchange.answer_with(501, ExchangeEnd.ANSWERED)
         else:
             exchange.dispatch()
 
     def _refuse(self, bad: BadMessage) -> None:
         """The client's message is invalid: answer, and end the connection."""
         self._take_no_more()
-        (self._exchange or self._next_exchange()).fail(bad.status, StreamEnd.CLIENT_FAULT, bad.why)
+        (self._exchange or self._next_exchange()).fail(bad.status, ExchangeEnd.CLIENT_FAULT, bad.why)
         self._settle()
         self._close()
 
@@ -185,13 +185,13 @@ class Bridge:
 
     def client_lost(self, now: float) -> None:
         """The client's connection is broken."""
-        self._cut(StreamEnd.CLIENT_GONE, now)
+        self._cut(ExchangeEnd.CLIENT_GONE, now)
 
     def cut(self, now: float) -> None:
         """We end the client's connection where it stands."""
-        self._cut(StreamEnd.CUT, now)
+        self._cut(ExchangeEnd.CUT, now)
 
-    def _cut(self, end: StreamEnd, now: float) -> None:
+    def _cut(self, end: ExchangeEnd, now: float) -> None:
         self._now = now
         self._close()
         if self._exchange is not None:
@@ -217,7 +217,7 @@ class Bridge:
         self._settle()
         exchange = self._exchange
         if self._backend.left_behind(exchange.outgoing if exchange else None) and exchange:
-            exchange.fail(502, StreamEnd.BACKEND_GONE, "the backend went away")
+            exchange.fail(502, ExchangeEnd.BACKEND_GONE, "the backend went away")
         self._pass_on()
         return taken
 
@@ -233,7 +233,7 @@ class Bridge:
         self._now = now
         self._backend.drop()
         if self._exchange is not None:
-            self._exchange.fail(status, StreamEnd.ANSWERED, why)
+            self._exchange.fail(status, ExchangeEnd.ANSWERED, why)
         self._settle()
 
     def _lose(self, why: str) -> None:
@@ -255,7 +255,7 @@ class Bridge:
         self._state = State.GIVEN_UP
         self.drain(now)
         if self._exchange is not None and self._exchange.answer is Answer.AWAITED:
-            self._exchange.fail(504, StreamEnd.ANSWERED, "the backend doesn't answer")
+            self._exchange.fail(504, ExchangeEnd.ANSWERED, "the backend doesn't answer")
         self._settle()
 
     def drain(self, now: float) -> None:
@@ -274,7 +274,7 @@ class Bridge:
         if exchange is not None:
             if exchange.tick(now):
                 self._take_no_more()
-                exchange.fail(408, StreamEnd.CLIENT_FAULT, "a body that doesn't come")
+                exchange.fail(408, ExchangeEnd.CLIENT_FAULT, "a body that doesn't come")
             self._settle()
         elif self._head_begun and now - self._since > HEAD_SECONDS:
             self._refuse(BadMessage(408, "a head that doesn't end"))

@@ -23,7 +23,7 @@ from mcproxy.l7.bridge.bounds import (
 from mcproxy.l7.bridge.client_http1 import ClientEnd
 from mcproxy.l7.bridge.outgoing import Going, Outgoing
 from mcproxy.l7.bridge.translate import Translated, Upgrade, accept_key, answer_trailers, request_trailers
-from mcproxy.l7.core import StreamEnd, Turn
+from mcproxy.l7.core import ExchangeEnd, Turn
 from mcproxy.wire.fields import NO_REQUEST, Request
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http1 import Head, Requests
@@ -76,7 +76,7 @@ class Exchange:
         self.status = 0  # of the final answer; 0: not begun
         self.bytes_down = 0
         self.over = False
-        self.end = StreamEnd.DONE  # once it is over
+        self.end = ExchangeEnd.DONE  # once it is over
         self.why = ""  # what went wrong, for the log
 
     def __repr__(self) -> str:
@@ -127,7 +127,7 @@ class Exchange:
         """Send its head to the backend."""
         try:
             if not self._backend.begin(self.outgoing):
-                self.answer_with(501, StreamEnd.ANSWERED)
+                self.answer_with(501, ExchangeEnd.ANSWERED)
         except BackendFault as fault:
             self.lose(str(fault))
 
@@ -167,7 +167,7 @@ class Exchange:
         """The answer is complete: nobody needs what the client still sends, but that it ends."""
         self.outgoing.drop()
         if self.coming is Coming.COMPLETE or self.leaves_much_unread:
-            self.finish(StreamEnd.DONE)
+            self.finish(ExchangeEnd.DONE)
 
     def end_tunnel(self) -> None:
         """The client has ended its half."""
@@ -238,7 +238,7 @@ class Exchange:
                 # What the client still sends is read and dropped, so that another request can follow.
                 self._backend.let_go(self.outgoing, answer_complete=True)
                 return
-        self.finish(StreamEnd.DONE)
+        self.finish(ExchangeEnd.DONE)
 
     def on_reset(self, code: int) -> None:
         """The backend gave it up."""
@@ -247,7 +247,7 @@ class Exchange:
         if code == ErrorCode.REFUSED_STREAM and self._backend.again(self.outgoing):
             return
         self.outgoing.state = Going.LET_GO  # by the backend
-        self.fail(502, StreamEnd.BACKEND_RESET, f"the backend reset the stream: {code}")
+        self.fail(502, ExchangeEnd.BACKEND_RESET, f"the backend reset the stream: {code}")
 
     # The end
 
@@ -258,7 +258,7 @@ class Exchange:
         if self.coming is not Coming.COMPLETE and self.is_slow(now):
             return True
         if not self.outgoing.stream and now - self.started > SETTINGS_SECONDS:
-            self.fail(504, StreamEnd.ANSWERED, "the backend sent no SETTINGS")
+            self.fail(504, ExchangeEnd.ANSWERED, "the backend sent no SETTINGS")
         return False
 
     def is_slow(self, now: float) -> bool:
@@ -274,9 +274,9 @@ class Exchange:
     def lose(self, why: str) -> None:
         """The connection to the backend is of no use any more."""
         if not self._backend.lost(self.outgoing):
-            self.fail(502, StreamEnd.BACKEND_GONE, why)
+            self.fail(502, ExchangeEnd.BACKEND_GONE, why)
 
-    def fail(self, status: int, end: StreamEnd, why: str) -> None:
+    def fail(self, status: int, end: ExchangeEnd, why: str) -> None:
         """It can't be completed: an answer of ours where none has begun, else no clean end."""
         self.why = why
         if self.answer is Answer.AWAITED:
@@ -285,7 +285,7 @@ class Exchange:
             self.answer = Answer.BROKEN
             self.finish(end)
 
-    def answer_with(self, status: int, end: StreamEnd) -> None:
+    def answer_with(self, status: int, end: ExchangeEnd) -> None:
         """Answer it ourselves."""
         self.status = status
         self.bytes_down = self._client.own(status, self.coming is not Coming.COMPLETE)
@@ -297,9 +297,9 @@ class Exchange:
         complete = self.answer is Answer.COMPLETE
         if self.answer is Answer.BEGUN:
             self.answer = Answer.BROKEN
-        self.finish(StreamEnd.DONE if complete else StreamEnd.CLIENT_GONE)
+        self.finish(ExchangeEnd.DONE if complete else ExchangeEnd.CLIENT_GONE)
 
-    def finish(self, end: StreamEnd) -> None:
+    def finish(self, end: ExchangeEnd) -> None:
         """It is over."""
         self.over = True
         self.end = end

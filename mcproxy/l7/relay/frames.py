@@ -184,18 +184,18 @@ class Frames(ABC):
         self.turn = turn
         mark = len(out)  # where the run belongs: a handler may append to `out`, unless it lets the frame pass
         size = len(buf)
-        cut = HEADER.unpack_from
+        unpack = HEADER.unpack_from
         replaced: list[bytes] = []
         try:
             while True:
                 if self._expected is self.handlers:
                     begin, pos = pos, self._express(buf, pos, size, replaced)
                     if replaced:
-                        mark = _lay(out, mark, buf[run:begin], replaced)
+                        mark = _append_run(out, mark, buf[run:begin], replaced)
                         run = pos
                 if size - pos < HEADER_SIZE or turn.left <= 0:
                     break
-                high, low, kind, flags, stream_id = cut(buf, pos)
+                high, low, kind, flags, stream_id = unpack(buf, pos)
                 start = pos + HEADER_SIZE
                 end = start + (high << 8 | low)
                 if end - start > MAX_FRAME_SIZE:
@@ -209,11 +209,11 @@ class Frames(ABC):
                 if verdict is not True:
                     if verdict:
                         replaced.append(verdict)
-                    mark = _lay(out, mark, buf[run:pos], replaced)
+                    mark = _append_run(out, mark, buf[run:pos], replaced)
                     run = end
                 pos = end
         finally:
-            _lay(out, mark, buf[run:pos], replaced)
+            _append_run(out, mark, buf[run:pos], replaced)
         if turn.left > 0:
             self._tail = buf[pos:]
             return len(data)
@@ -367,7 +367,7 @@ _IN_A_BLOCK: tuple[Handler, ...] = tuple(
 )
 
 
-def _lay(out: list[bytes], mark: int, run: bytes, replaced: list[bytes]) -> int:
+def _append_run(out: list[bytes], mark: int, run: bytes, replaced: list[bytes]) -> int:
     """Put a run of passed frames at `mark`, then what goes instead of those after it; the end is the next mark."""
     if run:
         out.insert(mark, run)

@@ -5,11 +5,11 @@ connection's fault ends the backend connection, which is the same as losing it (
 """
 
 from mcproxy.l7.bounds import MAX_INTERIM
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.relay.budgets import EXPRESS_FRAMES, IDLE_TALK, TALK_FOR_WORK, Meter
 from mcproxy.l7.relay.flow import hold
 from mcproxy.l7.relay.frames import END_HEADERS, END_STREAM, PADDED, Frames, Verdict
-from mcproxy.l7.relay.header_link import ANSWER_TRAILERS, ANSWERS, Outcome
+from mcproxy.l7.relay.header_link import ANSWER_TRAILERS, ANSWERS, Section
 from mcproxy.l7.relay.pair import Pair
 from mcproxy.l7.relay.settings import Settings
 from mcproxy.l7.relay.stream import Closed, Held, Stream, StreamState
@@ -59,25 +59,25 @@ class FromBackend(Frames):
         table = down.table
         if not down.in_step or table.max_size > down.allowed:
             return pos
-        stream_of, outcome_of, cut = pair.streams.get, ANSWERS.young.get, HEADER.unpack_from
-        most = more = EXPRESS_FRAMES * self.turn.left
-        while size - pos >= HEADER_SIZE and more > 0:
-            high, low, kind, flags, stream_id = cut(buf, pos)
+        stream_of, section_of, unpack = pair.streams.get, ANSWERS.young.get, HEADER.unpack_from
+        budget = left = EXPRESS_FRAMES * self.turn.left
+        while size - pos >= HEADER_SIZE and left > 0:
+            high, low, kind, flags, stream_id = unpack(buf, pos)
             start = pos + HEADER_SIZE
             end = start + (high << 8 | low)
             stream = stream_of(stream_id)
             if end > size or stream is None:
                 break
             if kind == DATA and flags <= END_STREAM:
-                length, left = end - start, stream.down_left
+                length, missing = end - start, stream.down_left
                 if not 0 < length <= window or length > stream.down_window or length > MAX_FRAME_SIZE:
                     break
                 if stream.held or not stream.status or stream.state is BACKEND_ENDED:
                     break
-                if left >= 0:
-                    if length > left or (flags and length < left):
+                if missing >= 0:
+                    if length > missing or (flags and length < missing):
                         break
-                    stream.down_left = left - length
+                    stream.down_left = missing - length
                 window -= length
                 stream.down_window -= length
                 stream.bytes_down += length
@@ -85,18 +85,18 @@ class FromBackend(Frames):
                 if flags:
                     pair.finish(stream) if stream.state is CLIENT_ENDED else pair.backend_ended(stream)
             elif kind == HEADERS and flags == END_HEADERS:
-                outcome = outcome_of((table, buf[start:end]))
-                if outcome is None or outcome.usual is None or stream.status or stream.request.method in ODD_METHODS:
+                section = section_of((table, buf[start:end]))
+                if section is None or section.express is None or stream.status or stream.request.method in ODD_METHODS:
                     break
-                stream.status = outcome.usual.status
-                stream.down_left = outcome.usual.content_length
-                down.table = table = outcome.table
+                stream.status = section.express.status
+                stream.down_left = section.express.content_length
+                down.table = table = section.table
             else:
                 break
-            more -= 1
+            left -= 1
             pos = end
         pair.down_window = window
-        self.turn.left -= (most - more) // EXPRESS_FRAMES
+        self.turn.left -= (budget - left) // EXPRESS_FRAMES
         return pos
 
     # Heads and trailers (section 8.1)
@@ -107,24 +107,24 @@ class FromBackend(Frames):
         if stream is None or stream.status:
             return self._later_block(stream, stream_id, flags, block)
         down = pair.down
-        outcome = down.read(block, ANSWERS, self.turn)
-        answer = outcome.value
+        section = down.read(block, ANSWERS, self.turn)
+        answer = section.value
         interim = answer is not None and answer.status < FINAL_STATUS
         if answer is None or (flags & END_STREAM and interim):
-            down.withheld(outcome)
+            down.withheld(section)
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a malformed answer")
         if not interim:
-            self._begin(stream, answer, flags, outcome)
+            self._begin(stream, answer, flags, section)
         elif stream.interim >= MAX_INTERIM:
-            down.withheld(outcome)
+            down.withheld(section)
             raise StreamFault(stream_id, ErrorCode.ENHANCE_YOUR_CALM, "too many interim answers")
         else:
             stream.interim += 1
         if down.in_step:
             return True
-        return self._reframed(stream_id, flags, down.passed(block, outcome))
+        return self._reframed(stream_id, flags, down.passed(block, section))
 
-    def _begin(self, stream: Stream, answer: Answer, flags: int, outcome: Outcome[Answer]) -> None:
+    def _begin(self, stream: Stream, answer: Answer, flags: int, section: Section[Answer]) -> None:
         """The final head."""
         if stream.request.method == b"HEAD" or answer.status in BODILESS:
             stream.down_left = 0
@@ -132,7 +132,7 @@ class FromBackend(Frames):
             stream.down_left = answer.content_length
         if flags & END_STREAM:
             if stream.down_left > 0:
-                self.pair.down.withheld(outcome)
+                self.pair.down.withheld(section)
                 raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "content-length without a body")
             stream.status = answer.status
             self.pair.backend_ended(stream)
@@ -142,22 +142,22 @@ class FromBackend(Frames):
     def _later_block(self, stream: Stream | None, stream_id: int, flags: int, block: bytes) -> Verdict:
         """Trailers, or the answer to a request that is no more."""
         pair = self.pair
-        outcome = pair.down.read(block, ANSWER_TRAILERS, self.turn)
+        section = pair.down.read(block, ANSWER_TRAILERS, self.turn)
         if stream is None:
             why = self._stray(stream_id, "HEADERS")
             if why is Closed.RESET_BY_CLIENT and pair.down.in_step:  # it will ignore it, and its table stays so
-                return self._reframed(stream_id, flags, pair.down.passed(block, outcome))
-            pair.down.withheld(outcome)
+                return self._reframed(stream_id, flags, pair.down.passed(block, section))
+            pair.down.withheld(section)
             return None
-        if outcome.fault or not flags & END_STREAM or stream.down_left > 0 or stream.state is BACKEND_ENDED:
-            pair.down.withheld(outcome)
+        if section.fault or not flags & END_STREAM or stream.down_left > 0 or stream.state is BACKEND_ENDED:
+            pair.down.withheld(section)
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "invalid trailers, or an answer that is too short")
         if stream.held:
-            pair.down.withheld(outcome)
-            hold(pair, stream, Held(outcome.encoded, last=True, trailers=True))
+            pair.down.withheld(section)
+            hold(pair, stream, Held(section.encoded, last=True, trailers=True))
             return None
         pair.backend_ended(stream)
-        passed = pair.down.passed(block, outcome)
+        passed = pair.down.passed(block, section)
         return True if passed is block else self._reframed(stream_id, flags, passed)
 
     @staticmethod
@@ -176,7 +176,7 @@ class FromBackend(Frames):
         stream = pair.streams.get(fault.stream_id)
         pair.to_backend.append(rst_stream(fault.stream_id, fault.code))
         if stream is not None:
-            pair.fail(stream, 502, StreamEnd.BACKEND_FAULT)
+            pair.fail(stream, 502, ExchangeEnd.BACKEND_FAULT)
         return None
 
     # Bodies
@@ -241,9 +241,9 @@ class FromBackend(Frames):
             # for what it has sent before it could know is still to be judged. What is held completes the answer.
             stream.unwanted = True
             return None
-        pair.closed.cut(stream_id)
+        pair.closed.reset_by_us(stream_id)
         complete = stream.state is BACKEND_ENDED
-        pair.finish(stream, StreamEnd.DONE if complete else StreamEnd.BACKEND_RESET)
+        pair.finish(stream, ExchangeEnd.DONE if complete else ExchangeEnd.BACKEND_RESET)
         return True
 
     def _settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
@@ -267,7 +267,7 @@ class FromBackend(Frames):
         pair.goaway(last_id, int.from_bytes(buf[start + 4 : start + 8], "big"))
         for stream in [stream for stream in pair.streams.values() if stream.id > last_id]:
             pair.refuse(stream.id)
-            pair.finish(stream, StreamEnd.REFUSED)
+            pair.finish(stream, ExchangeEnd.REFUSED)
         return None
 
     def _window_update(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:

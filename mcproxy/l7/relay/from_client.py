@@ -4,11 +4,11 @@ The frequent path is a request: HEADERS whose block the cache knows. It costs a 
 from the client's own block with our fields behind it. Everything that can go wrong is beside that path, not on it.
 """
 
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.relay.budgets import EARLY_END_COST, IDLE_TALK, MAX_SETTINGS, SETTINGS, TALK_FOR_WORK, TOO_LARGE, Meter
 from mcproxy.l7.relay.flow import release, release_all
 from mcproxy.l7.relay.frames import END_HEADERS, END_STREAM, PADDED, SELF_DEPENDENT, USUAL, WHOLE, Frames, Verdict
-from mcproxy.l7.relay.header_link import REQUEST_TRAILERS, REQUESTS, Outcome, TooLarge
+from mcproxy.l7.relay.header_link import REQUEST_TRAILERS, REQUESTS, Section, TooLarge
 from mcproxy.l7.relay.pair import BackendState, Pair
 from mcproxy.l7.relay.settings import Settings
 from mcproxy.l7.relay.stream import Closed, Stream, StreamState
@@ -68,21 +68,21 @@ class FromClient(Frames):
             return pos
         host, suffix, streams, now = pair.host, pair.suffix, pair.streams, self.now
         more, up_window, down_window = len(suffix) - HEADER_SIZE, pair.up_initial, pair.down_initial
-        outcome_of, cut, room = REQUESTS.young.get, HEADER.unpack_from, pair.room - len(streams)
+        section_of, unpack, room = REQUESTS.young.get, HEADER.unpack_from, pair.unchecked - len(streams)
         while size - pos >= HEADER_SIZE and room > 0:
-            high, low, kind, flags, stream_id = cut(buf, pos)
+            high, low, kind, flags, stream_id = unpack(buf, pos)
             end = pos + HEADER_SIZE + (high << 8 | low)
             if kind != HEADERS or stream_id != next_id or next_id > MAX_STREAM_ID or flags not in USUAL or end > size:
                 break
             block = buf[pos + HEADER_SIZE : end]
-            outcome = outcome_of((table, block))
-            if outcome is None or outcome.usual is None or outcome.usual.host != host:
+            section = section_of((table, block))
+            if section is None or section.express is None or section.express.host != host:
                 break
             state = CLIENT_ENDED if flags & END_STREAM else OPEN
-            streams[next_id] = Stream(next_id, state, outcome.usual, now, up_window, down_window)
+            streams[next_id] = Stream(next_id, state, section.express, now, up_window, down_window)
             length = end - pos + more  # far below a frame's limit: large blocks aren't cached
             out += (pack(length >> 8, length & 0xFF, HEADERS, flags, next_id), block, suffix)
-            table = outcome.table
+            table = section.table
             next_id += 2
             room -= 1
             pos = end
@@ -98,39 +98,39 @@ class FromClient(Frames):
         if stream_id <= closed.last_id or not stream_id & 1:
             return self._later_block(stream_id, flags, block)
         up = pair.up
-        outcome = up.read(block, REQUESTS, self.turn)
+        section = up.read(block, REQUESTS, self.turn)
         if stream_id == closed.last_id + 2:
             closed.last_id = stream_id
         else:
             closed.use(stream_id)
-        request = outcome.value
+        request = section.value
         if request is None or not (
-            outcome.simple and len(pair.streams) < pair.room and request.host == pair.host and flags <= WHOLE
+            section.fits_all and len(pair.streams) < pair.unchecked and request.host == pair.host and flags <= WHOLE
         ):
-            refusal = self._refusal(stream_id, flags, outcome)
+            refusal = self._refusal(stream_id, flags, section)
             if request is None or refusal is not None:
-                up.withheld(outcome)
+                up.withheld(section)
                 return self._refuse(stream_id, flags, request, refusal)
         ended = flags & END_STREAM
         pair.work += 1
         pair.streams[stream_id] = Stream(
             stream_id, CLIENT_ENDED if ended else OPEN, request, self.now, pair.up_initial, pair.down_initial
         )
-        passed = up.passed(block, outcome) + pair.suffix
+        passed = up.passed(block, section) + pair.suffix
         if len(passed) > MAX_FRAME_SIZE:
             return headers(stream_id, passed, bool(ended))
         return pack(len(passed) >> 8, len(passed) & 0xFF, HEADERS, ended | END_HEADERS, stream_id) + passed
 
-    def _refusal(self, stream_id: int, flags: int, outcome: Outcome[Request]) -> ErrorCode | int | None:
+    def _refusal(self, stream_id: int, flags: int, section: Section[Request]) -> ErrorCode | int | None:
         """What is wrong with a request, as an error code or a status; None where it may pass after all."""
         pair = self.pair
-        request = outcome.value
+        request = section.value
         if stream_id > pair.last_offered or len(pair.streams) >= pair.max_streams:
             return ErrorCode.REFUSED_STREAM
-        if flags & SELF_DEPENDENT or isinstance(outcome.fault, Malformed):
+        if flags & SELF_DEPENDENT or isinstance(section.fault, Malformed):
             return ErrorCode.PROTOCOL_ERROR  # section 8.1.1
         if request is None:
-            return TOO_LARGE_STATUS if isinstance(outcome.fault, TooLarge) else 400
+            return TOO_LARGE_STATUS if isinstance(section.fault, TooLarge) else 400
         if (request.protocol and not pair.extended_connect) or (request.content_length > 0 and flags & END_STREAM):
             return ErrorCode.PROTOCOL_ERROR
         if request.host != pair.host and not pair.leads_here(request.host):
@@ -158,29 +158,29 @@ class FromClient(Frames):
         pair = self.pair
         if not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream of the server's")  # section 5.1.1
-        outcome = pair.up.read(block, REQUEST_TRAILERS, self.turn)
+        section = pair.up.read(block, REQUEST_TRAILERS, self.turn)
         stream = pair.streams.get(stream_id)
         if stream is None:
-            pair.up.withheld(outcome)
+            pair.up.withheld(section)
             return self._stray(stream_id, "HEADERS")
         code = None
         if stream.state is CLIENT_ENDED:
             code = ErrorCode.STREAM_CLOSED
-        elif outcome.fault or flags & SELF_DEPENDENT or not flags & END_STREAM or stream.up_left > 0:
+        elif section.fault or flags & SELF_DEPENDENT or not flags & END_STREAM or stream.up_left > 0:
             code = ErrorCode.PROTOCOL_ERROR
         if code:
-            pair.up.withheld(outcome)
+            pair.up.withheld(section)
             raise StreamFault(stream_id, code, "invalid trailers, or a body that is too short")
         pair.client_ended(stream)
         if stream.unwanted:
-            pair.up.withheld(outcome)
+            pair.up.withheld(section)
             return None
-        return headers(stream_id, pair.up.passed(block, outcome), end_stream=True)
+        return headers(stream_id, pair.up.passed(block, section), end_stream=True)
 
     def _stray(self, stream_id: int, what: str) -> Verdict:
         """DATA or HEADERS for a stream that doesn't exist any more, or yet (section 5.1)."""
         why = self.pair.closed.why(stream_id)
-        if why is Closed.CUT:
+        if why is Closed.RESET_BY_US:
             return None
         if why is Closed.RESET_BY_CLIENT:
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, f"{what} after RST_STREAM")
@@ -197,9 +197,9 @@ class FromClient(Frames):
         stream = pair.streams.get(stream_id)
         if stream is None:
             pair.to_client.append(rst_stream(stream_id, fault.code))
-            pair.closed.cut(stream_id)
+            pair.closed.reset_by_us(stream_id)
             return None
-        pair.cut(stream, fault.code, StreamEnd.CLIENT_FAULT)
+        pair.reset(stream, fault.code, ExchangeEnd.CLIENT_FAULT)
         return None if stream.unwanted else rst_stream(stream_id, ErrorCode.CANCEL)
 
     # Bodies (section 6.1)
@@ -271,7 +271,7 @@ class FromClient(Frames):
             pair.spend_reset()
         self.turn.left -= EARLY_END_COST
         pair.closed.reset_by_client(stream_id)
-        pair.finish(stream, StreamEnd.CLIENT_RESET)
+        pair.finish(stream, ExchangeEnd.CLIENT_RESET)
         return None if stream.unwanted else True
 
     def _settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:

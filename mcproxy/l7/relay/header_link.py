@@ -14,18 +14,17 @@ The one change that never matters is how a string is coded. A large block's Huff
 `unpacked` does that a turn at a time, and what is read and passed is the block without them: the same fields, with the
 same effect on every table. Large blocks are never cached: they repeat too seldom.
 
-What a block says depends on nothing but the table before it and its bytes, so `BlockCache` keeps the outcome: fields,
+What a block says depends on nothing but the table before it and its bytes, so `BlockCache` keeps the section: fields,
 checked value, table after. It is shared by all connections of the process: in the steady state a request costs one
 look-up, on its first connection too. A client can learn from timing whether somebody sent exactly the same whole block
 before it, from the same table; it can't learn a secret piece by piece. Two generations bound it: a full young one
 becomes the old one, and what is used again moves back. What the old one held then is given up one by one: a thousand
-outcomes at once take half a millisecond to free.
+sections at once take half a millisecond to free.
 """
 
 from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
-from mcproxy.l7.bounds import MAX_FIELDS, MAX_HEADER_LIST
 from mcproxy.l7.core import Turn
 from mcproxy.l7.relay.budgets import (
     BYTES_DECODED,
@@ -38,6 +37,8 @@ from mcproxy.l7.relay.budgets import (
 from mcproxy.wire.fields import (
     BODILESS,
     FINAL_STATUS,
+    MAX_FIELDS,
+    MAX_HEADER_LIST,
     Answer,
     BadRequest,
     Malformed,
@@ -70,10 +71,10 @@ class TooLarge(Exception):
     """More fields, or larger ones, than MAX_FIELDS and MAX_HEADER_LIST allow: 431."""
 
 
-class Outcome(Generic[T]):
+class Section(Generic[T]):
     """What a block says, wherever it comes with these bytes after this table."""
 
-    __slots__ = ("_encoded", "fault", "fields", "moved", "plain", "simple", "table", "usual", "value")
+    __slots__ = ("_encoded", "express", "fault", "fields", "fits_all", "may_pass", "moved", "table", "value")
 
     def __init__(self, fields: list[Field], before: Table, after: Table) -> None:
         self.fields = fields
@@ -81,71 +82,71 @@ class Outcome(Generic[T]):
         self.moved = after is not before  # the sender's table changed
         self.value: T | None = None  # None where `fault` is not, and for an answer's trailers
         self.fault: Exception | None = None  # Malformed, BadRequest, TooLarge
-        self.plain = True  # may pass as it is
-        self.simple = False  # a request that is right whatever its flags and the connection are
-        self.usual: T | None = None  # `value`, where nothing about it needs a closer look: the express lane's
+        self.may_pass = True  # as it is
+        self.fits_all = False  # a request that is right whatever its flags and the connection are
+        self.express: T | None = None  # `value`, where nothing about it needs a closer look: for the express lane
         self._encoded: bytes | None = None
 
     @property
     def encoded(self) -> bytes:
         """The fields that may pass, encoded without state."""
         if self._encoded is None:
-            self._encoded = encode(self.fields if self.plain else without_not_passed(self.fields))
+            self._encoded = encode(self.fields if self.may_pass else without_not_passed(self.fields))
         return self._encoded
 
 
 class BlockCache(Generic[T]):
-    """Outcomes by (table, block), of one kind of field section."""
+    """Sections by (table, block), of one kind of field section."""
 
     def __init__(self, check: Callable[[list[Field]], T], capacity: int = CACHE_BLOCKS) -> None:
         self.check = check
         self.capacity = capacity  # of a generation
-        self.young: dict[tuple[Table, bytes], Outcome[T]] = {}
-        self.old: dict[tuple[Table, bytes], Outcome[T]] = {}
-        self._dying: dict[tuple[Table, bytes], Outcome[T]] = {}  # as many as fit into `young`, at most
+        self.young: dict[tuple[Table, bytes], Section[T]] = {}
+        self.old: dict[tuple[Table, bytes], Section[T]] = {}
+        self._dying: dict[tuple[Table, bytes], Section[T]] = {}  # as many as fit into `young`, at most
 
     def __repr__(self) -> str:
         return f"<BlockCache {self.check.__name__} {len(self.young)}+{len(self.old)} blocks>"
 
-    def read(self, block: bytes, table: Table, allowed: int, turn: Turn) -> Outcome[T]:
-        """The outcome of a block that is not in `young`; to decode it is what takes long. Raises ConnectionFault."""
+    def read(self, block: bytes, table: Table, allowed: int, turn: Turn) -> Section[T]:
+        """The section of a block that is not in `young`; to decode it is what takes long. Raises ConnectionFault."""
         key = (table, block)
-        outcome = self.old.get(key) if table.max_size <= allowed else None
-        if outcome is None:
-            outcome = self._judge(block, table, allowed)
-            turn.left -= FIELD_COST * len(outcome.fields) + len(block) // BYTES_DECODED
+        section = self.old.get(key) if table.max_size <= allowed else None
+        if section is None:
+            section = self._judge(block, table, allowed)
+            turn.left -= FIELD_COST * len(section.fields) + len(block) // BYTES_DECODED
         # A size update may be right for this connection's settings only.
-        small = len(block) <= CACHE_BLOCK_BYTES and len(outcome.fields) <= CACHE_FIELDS
+        small = len(block) <= CACHE_BLOCK_BYTES and len(section.fields) <= CACHE_FIELDS
         if small and block and block[0] & 0xE0 != 0x20:
             if len(self.young) >= self.capacity:
                 self._dying, self.old, self.young = self.old, self.young, {}
-            self.young[key] = outcome
+            self.young[key] = section
             if self._dying:
                 self._dying.popitem()
-        return outcome
+        return section
 
-    def _judge(self, block: bytes, table: Table, allowed: int) -> Outcome[T]:
+    def _judge(self, block: bytes, table: Table, allowed: int) -> Section[T]:
         try:
             decoded = decode(block, table, allowed, MAX_HEADER_LIST, MAX_FIELDS)
         except (CompressionFault, HeaderBomb) as fault:
             raise _as_connection_fault(fault) from None
-        outcome: Outcome[T] = Outcome(decoded.fields, table, decoded.table)
+        section: Section[T] = Section(decoded.fields, table, decoded.table)
         if decoded.oversized:
-            outcome.fault = TooLarge()
-            return outcome
+            section.fault = TooLarge()
+            return section
         try:
-            outcome.value = self.check(decoded.fields)
+            section.value = self.check(decoded.fields)
         except (Malformed, BadRequest) as fault:
-            outcome.fault = fault
-        if isinstance(outcome.value, Request | RequestTrailers):
-            outcome.plain = not outcome.value.rewrite
-        if isinstance(outcome.value, Request):
-            outcome.simple = not outcome.value.protocol and outcome.value.content_length <= 0
-            if outcome.simple and outcome.plain:
-                outcome.usual = outcome.value
-        elif isinstance(outcome.value, Answer) and outcome.value.status >= FINAL_STATUS:
-            outcome.usual = outcome.value if outcome.value.status not in BODILESS else None
-        return outcome
+            section.fault = fault
+        if isinstance(section.value, Request | RequestTrailers):
+            section.may_pass = not section.value.rewrite
+        if isinstance(section.value, Request):
+            section.fits_all = not section.value.protocol and section.value.content_length <= 0
+            if section.fits_all and section.may_pass:
+                section.express = section.value
+        elif isinstance(section.value, Answer) and section.value.status >= FINAL_STATUS:
+            section.express = section.value if section.value.status not in BODILESS else None
+        return section
 
 
 def _as_connection_fault(fault: CompressionFault | HeaderBomb) -> ConnectionFault:
@@ -184,22 +185,22 @@ class HeaderLink:
     def __repr__(self) -> str:
         return f"<HeaderLink {'in step' if self.in_step else 'encoding anew'} {self.table!r}>"
 
-    def read(self, block: bytes, cache: BlockCache[T], turn: Turn) -> Outcome[T]:
+    def read(self, block: bytes, cache: BlockCache[T], turn: Turn) -> Section[T]:
         """Read a whole block. Every block that arrives must come through here. Raises ConnectionFault."""
         table = self.table
-        outcome = cache.young.get((table, block))
-        if outcome is None or table.max_size > self.allowed:
-            outcome = cache.read(block, table, self.allowed, turn)
-        if outcome.moved:
-            self.table = outcome.table
-        return outcome
+        section = cache.young.get((table, block))
+        if section is None or table.max_size > self.allowed:
+            section = cache.read(block, table, self.allowed, turn)
+        if section.moved:
+            self.table = section.table
+        return section
 
-    def passed(self, block: bytes, outcome: Outcome[T]) -> bytes:
+    def passed(self, block: bytes, section: Section[T]) -> bytes:
         """The block for the receiver: `block` itself wherever that is right."""
-        if self.in_step and outcome.plain:
+        if self.in_step and section.may_pass:
             return block
-        self.withheld(outcome)
-        return self.prefix() + outcome.encoded
+        self.withheld(section)
+        return self.prefix() + section.encoded
 
     def prefix(self) -> bytes:
         """What a block that we encode must begin with: a size update (RFC 7541, section 4.2), where one is due.
@@ -212,9 +213,9 @@ class HeaderLink:
         prefix, self._prefix = self._prefix, b""
         return prefix
 
-    def withheld(self, outcome: Outcome[T]) -> None:
+    def withheld(self, section: Section[T]) -> None:
         """The block was not passed as it was."""
-        if outcome.moved:
+        if section.moved:
             self.lose_step()
 
     def lose_step(self) -> None:

@@ -8,7 +8,7 @@ that either direction may add to either.
 from collections.abc import Callable
 from enum import Enum
 
-from mcproxy.l7.core import Ending, StreamEnd
+from mcproxy.l7.core import Ending, ExchangeEnd
 from mcproxy.l7.relay.answers import answer
 from mcproxy.l7.relay.budgets import EARLY_STREAMS, HELD_OVERHEAD, RESETS, Meter
 from mcproxy.l7.relay.header_link import HeaderLink
@@ -23,7 +23,7 @@ from mcproxy.wire.http2 import (
     window_update,
 )
 
-DONE = StreamEnd.DONE
+DONE = ExchangeEnd.DONE
 
 
 class BackendState(Enum):
@@ -57,7 +57,7 @@ class Pair:
         self.down_initial = DEFAULT_WINDOW
         self.held_bytes = 0  # of all streams' `held`
         self.max_streams = EARLY_STREAMS  # the most that was ever announced and not taken back
-        self.room = EARLY_STREAMS  # the same, but 0 where every new stream needs a closer look
+        self.unchecked = EARLY_STREAMS  # the most that may be open without a closer look at each new one
         self.extended_connect = False  # the backend offers RFC 8441
         self.backend = BackendState.WANTED  # at once: its SETTINGS decide what the client is told
         self.backend_status = 502  # what requests get once it is GONE
@@ -72,8 +72,8 @@ class Pair:
 
     # The life of a stream
 
-    def finish(self, stream: Stream, end: StreamEnd = DONE) -> None:
-        """The stream is over: forget it, and have it recorded. A cut one is for the caller to remember."""
+    def finish(self, stream: Stream, end: ExchangeEnd = DONE) -> None:
+        """The stream is over: forget it, and have it recorded. One that was reset is for the caller to remember."""
         del self.streams[stream.id]
         stream.state = StreamState.CLOSED
         stream.ended = self.now
@@ -96,24 +96,24 @@ class Pair:
         if self._resets.spend(self.now, self.done):
             self.done = 0
 
-    def cut(self, stream: Stream, code: ErrorCode, end: StreamEnd) -> None:
+    def reset(self, stream: Stream, code: ErrorCode, end: ExchangeEnd) -> None:
         """End it towards the client with RST_STREAM."""
         self.to_client.append(rst_stream(stream.id, code))
-        self.closed.cut(stream.id)
+        self.closed.reset_by_us(stream.id)
         self.finish(stream, end)
 
-    def fail(self, stream: Stream, status: int, end: StreamEnd) -> None:
+    def fail(self, stream: Stream, status: int, end: ExchangeEnd) -> None:
         """The backend can't complete it: an answer of ours where none has begun, else never a clean end."""
         if stream.unwanted and not stream.held:
-            self.cut(stream, ErrorCode.NO_ERROR, DONE)  # its answer is complete
+            self.reset(stream, ErrorCode.NO_ERROR, DONE)  # its answer is complete
             return
         if stream.status:
-            self.cut(stream, ErrorCode.INTERNAL_ERROR, end)
+            self.reset(stream, ErrorCode.INTERNAL_ERROR, end)
             return
         self.to_client.append(answer(stream.id, status, stream.request, self.down.prefix()))
         if stream.state is StreamState.OPEN:
             self.to_client.append(rst_stream(stream.id, ErrorCode.NO_ERROR))  # section 8.1: the rest isn't needed
-            self.closed.cut(stream.id)
+            self.closed.reset_by_us(stream.id)
         stream.status = status
         self.finish(stream, end)
 
@@ -122,17 +122,17 @@ class Pair:
         self.to_client.append(answer(stream_id, status, request, self.down.prefix()))
         if not ended:
             self.to_client.append(rst_stream(stream_id, ErrorCode.NO_ERROR))
-            self.closed.cut(stream_id)
+            self.closed.reset_by_us(stream_id)
         stream = Stream(stream_id, StreamState.CLOSED, request or NO_REQUEST, self.now, 0, 0)
         stream.status = status
         stream.ended = self.now
-        stream.end = StreamEnd.ANSWERED
+        stream.end = ExchangeEnd.ANSWERED
         self.ended.append(stream)
 
     def refuse(self, stream_id: int) -> None:
         """Tell the client that it was not processed and may be repeated (section 8.7)."""
         self.to_client.append(rst_stream(stream_id, ErrorCode.REFUSED_STREAM))
-        self.closed.cut(stream_id)
+        self.closed.reset_by_us(stream_id)
 
     def client_ended(self, stream: Stream) -> None:
         """END_STREAM came from the client."""
@@ -153,7 +153,7 @@ class Pair:
     def allow_streams(self, count: int) -> None:
         """So many may be open at once."""
         self.max_streams = count
-        self.room = 0 if self.backend is BackendState.GONE or self.last_offered != MAX_STREAM_ID else count
+        self.unchecked = 0 if self.backend is BackendState.GONE or self.last_offered != MAX_STREAM_ID else count
 
     def credit_client(self, size: int) -> None:
         """DATA of the client's was dropped here: its connection window is ours to give back (section 6.9)."""
@@ -177,7 +177,7 @@ class Pair:
         ending: Ending,
         code: int = ErrorCode.NO_ERROR,
         debug: bytes = b"",
-        end: StreamEnd = StreamEnd.CLIENT_FAULT,
+        end: ExchangeEnd = ExchangeEnd.CLIENT_FAULT,
     ) -> None:
         """The client's connection ends now, with GOAWAY, and its streams with it."""
         if self.ending is None:
@@ -186,12 +186,12 @@ class Pair:
             for stream in list(self.streams.values()):
                 self.finish(stream, end)
 
-    def lose_backend(self, status: int, end: StreamEnd = StreamEnd.BACKEND_GONE) -> None:
+    def lose_backend(self, status: int, end: ExchangeEnd = ExchangeEnd.BACKEND_GONE) -> None:
         """The backend was not reached, or has gone: every stream fails, and the client is asked to come again."""
         if self.backend is BackendState.GONE:
             return
         self.backend = BackendState.GONE
-        self.room = 0
+        self.unchecked = 0
         self.backend_status = status
         self.to_backend.clear()
         for stream in list(self.streams.values()):

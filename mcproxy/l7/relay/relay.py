@@ -20,7 +20,7 @@ What the owner does, and when, core.py says.
 from collections.abc import Callable
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS
-from mcproxy.l7.core import Ending, StreamEnd, Turn
+from mcproxy.l7.core import Ending, ExchangeEnd, Turn
 from mcproxy.l7.relay.budgets import (
     BLOCK_SECONDS,
     GRACE_SECONDS,
@@ -163,7 +163,7 @@ class Relay:
             taken = self._backend.receive(data, turn, pair.to_client)
         except ConnectionFault as fault:
             self.fault = str(fault)
-            self._lose_backend(502, StreamEnd.BACKEND_FAULT)
+            self._lose_backend(502, ExchangeEnd.BACKEND_FAULT)
             pair.to_backend.append(goaway(0, fault.code, fault.why.encode()))
         self._settings.acknowledge()
         self._settle()
@@ -175,7 +175,7 @@ class Relay:
         """It could not be reached: requests are answered with `status`, 502 or 504."""
         self.pair.now = now
         self.fault = why
-        self._lose_backend(status, StreamEnd.ANSWERED)
+        self._lose_backend(status, ExchangeEnd.ANSWERED)
         self._settle()
 
     def backend_closed(self, now: float) -> None:
@@ -183,10 +183,10 @@ class Relay:
         self.pair.now = now
         if self.pair.streams and not self.fault:
             self.fault = "the backend closed its connection"
-        self._lose_backend(502, StreamEnd.BACKEND_GONE)
+        self._lose_backend(502, ExchangeEnd.BACKEND_GONE)
         self._settle()
 
-    def _lose_backend(self, status: int, end: StreamEnd) -> None:
+    def _lose_backend(self, status: int, end: ExchangeEnd) -> None:
         pair = self.pair
         if pair.backend is BackendState.GONE:
             return
@@ -199,7 +199,7 @@ class Relay:
     def client_closed(self, now: float) -> None:
         """Its connection has ended: nothing can be delivered any more."""
         self.pair.now = now
-        self.pair.close(self._ending(), end=StreamEnd.CLIENT_GONE)
+        self.pair.close(self._ending(), end=ExchangeEnd.CLIENT_GONE)
 
     def client_lost(self, now: float) -> None:
         """Its connection broke."""
@@ -208,7 +208,7 @@ class Relay:
     def cut(self, now: float) -> None:
         """We end the client's connection where it stands."""
         self.pair.now = now
-        self.pair.close(self._ending(), end=StreamEnd.CUT)
+        self.pair.close(self._ending(), end=ExchangeEnd.CUT)
 
     def give_up(self, now: float) -> None:
         """Nothing has moved for too long: what has no answer yet gets 504, and the client is asked to go."""
@@ -218,7 +218,7 @@ class Relay:
         for stream in [each for each in pair.streams.values() if not each.status]:
             self.fault = "the backend doesn't answer"
             pair.to_backend.append(rst_stream(stream.id, ErrorCode.CANCEL))
-            pair.fail(stream, 504, StreamEnd.ANSWERED)
+            pair.fail(stream, 504, ExchangeEnd.ANSWERED)
         self.drain(now)
         self._settle()
 
@@ -245,7 +245,7 @@ class Relay:
             if self._client.in_block and now - self._client.block_since > BLOCK_SECONDS:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block that doesn't end")
             if self._backend.in_block and now - self._backend.block_since > BLOCK_SECONDS:
-                self._lose_backend(502, StreamEnd.BACKEND_FAULT)
+                self._lose_backend(502, ExchangeEnd.BACKEND_FAULT)
         except ConnectionFault as fault:
             self._end_by(fault)
             return
@@ -263,7 +263,7 @@ class Relay:
         pair = self.pair
         for stream in list(pair.streams.values()):
             if stream.unwanted and stream.state is StreamState.BACKEND_ENDED:
-                pair.cut(stream, ErrorCode.NO_ERROR, StreamEnd.DONE)
+                pair.reset(stream, ErrorCode.NO_ERROR, ExchangeEnd.DONE)
             elif (
                 stream.up_left > 0
                 and stream.state is StreamState.OPEN
@@ -271,7 +271,7 @@ class Relay:
                 and now - stream.progress > BODY_STALL_SECONDS
             ):
                 pair.to_backend.append(rst_stream(stream.id, ErrorCode.CANCEL))
-                pair.cut(stream, ErrorCode.CANCEL, StreamEnd.CLIENT_FAULT)
+                pair.reset(stream, ErrorCode.CANCEL, ExchangeEnd.CLIENT_FAULT)
 
     def _settle(self) -> None:
         """End the connection once it has nothing left to do."""

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.relay.budgets import REMEMBERED_RESETS
 from mcproxy.wire.fields import Request
 
@@ -56,7 +56,7 @@ class Stream:
         self.held: deque[Held] | None = None  # what came beyond the client's window
         self.unwanted = False  # the backend has answered and reset it: what still comes is judged, and ends here
         self.ended = 0.0
-        self.end = StreamEnd.DONE
+        self.end = ExchangeEnd.DONE
 
     def __repr__(self) -> str:
         return f"<Stream {self.id} {self.state.value} {self.request.method!r} {self.request.path!r} {self.status}>"
@@ -73,23 +73,24 @@ class Closed(Enum):
     IDLE = "idle"  # not used yet
     SKIPPED = "skipped"  # closed because a higher one was used first (section 5.1.1)
     RESET_BY_CLIENT = "reset by the client"
-    CUT = "cut"  # reset by us or by the backend: late frames of the client are expected
+    RESET_BY_US = "reset by us"  # or by the backend: late frames of the client are expected
     ENDED = "ended"  # both sides ended it
 
 
 class ClosedStreams:
     """What is remembered of identifiers that were used; bounded: the oldest is forgotten first, and counts as ENDED."""
 
-    __slots__ = ("_cut", "_gaps", "_reset", "last_id")
+    __slots__ = ("_by_client", "_by_us", "_gaps", "last_id")
 
     def __init__(self) -> None:
         self.last_id = 0  # the highest that the client has used
-        self._reset: dict[int, None] = {}
-        self._cut: dict[int, None] = {}
+        self._by_client: dict[int, None] = {}
+        self._by_us: dict[int, None] = {}
         self._gaps: deque[tuple[int, int]] = deque(maxlen=REMEMBERED_GAPS)
 
     def __repr__(self) -> str:
-        return f"<ClosedStreams up to {self.last_id}, {len(self._reset)} reset, {len(self._cut)} cut>"
+        resets = f"{len(self._by_client)} reset by the client, {len(self._by_us)} by us"
+        return f"<ClosedStreams up to {self.last_id}, {resets}>"
 
     def use(self, stream_id: int) -> None:
         """A new stream begins."""
@@ -99,19 +100,19 @@ class ClosedStreams:
 
     def reset_by_client(self, stream_id: int) -> None:
         """The client cancelled it."""
-        self._remember(self._reset, stream_id)
+        self._remember(self._by_client, stream_id)
 
-    def cut(self, stream_id: int) -> None:
+    def reset_by_us(self, stream_id: int) -> None:
         """We or the backend ended it while the client may still be sending."""
-        self._remember(self._cut, stream_id)
+        self._remember(self._by_us, stream_id)
 
     def why(self, stream_id: int) -> Closed:
         """Of an identifier without a stream."""
         if stream_id > self.last_id or not stream_id & 1:
             return Closed.IDLE
-        if stream_id in self._cut:
-            return Closed.CUT
-        if stream_id in self._reset:
+        if stream_id in self._by_us:
+            return Closed.RESET_BY_US
+        if stream_id in self._by_client:
             return Closed.RESET_BY_CLIENT
         if any(low < stream_id < high for low, high in self._gaps):
             return Closed.SKIPPED

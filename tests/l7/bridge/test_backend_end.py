@@ -5,7 +5,7 @@ from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
 from mcproxy.l7.bridge import bounds
-from mcproxy.l7.core import Ending, How, StreamEnd
+from mcproxy.l7.core import Ending, ExchangeEnd, How
 from mcproxy.model import End
 from tests.l7.bridge.book import GET, HOST, POST, Book
 
@@ -35,7 +35,7 @@ def test_a_backend_that_can_t_be_reached_is_told_and_the_connection_goes_on() ->
     book.send(POST)
     assert b"connection: close" in book.got(), "its body will not be read"
     assert book.closing()
-    assert [(record.status, record.end) for record in book.records] == [(504, StreamEnd.ANSWERED)] * 3
+    assert [(record.status, record.end) for record in book.records] == [(504, ExchangeEnd.ANSWERED)] * 3
 
 
 def test_a_backend_that_closes_before_an_answer_is_502() -> None:
@@ -44,7 +44,7 @@ def test_a_backend_that_closes_before_an_answer_is_502() -> None:
     book.bridge.backend_closed(book.now)
     assert book.got().startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
     assert not book.closing()
-    assert book.records[0].end is StreamEnd.BACKEND_GONE
+    assert book.records[0].end is ExchangeEnd.BACKEND_GONE
 
 
 @pytest.mark.parametrize("length", [[], [("content-length", "100")]])
@@ -57,7 +57,7 @@ def test_an_answer_that_breaks_off_has_no_clean_end(length: list[tuple[str, str]
     assert book.closing()
     assert book.failed()
     assert not book.got().endswith(b"0\r\n\r\n")
-    assert (book.records[0].status, book.records[0].end) == (200, StreamEnd.BACKEND_GONE)
+    assert (book.records[0].status, book.records[0].end) == (200, ExchangeEnd.BACKEND_GONE)
 
 
 def test_an_answer_shorter_than_it_said_has_no_clean_end() -> None:
@@ -206,7 +206,7 @@ def test_a_client_that_leaves_before_it_has_its_tunnel_takes_its_request_along()
     book.pump()
     assert book.backend.reset == [1]
     assert book.closing()
-    assert [record.end for record in book.records] == [StreamEnd.CLIENT_GONE]
+    assert [record.end for record in book.records] == [ExchangeEnd.CLIENT_GONE]
 
 
 def test_a_tunnel_that_breaks_is_reset() -> None:
@@ -310,7 +310,7 @@ def test_a_request_under_way_when_we_cut_the_connection_says_so() -> None:
     book = Book()
     book.send(GET)
     book.bridge.cut(book.now)
-    assert [record.end for record in book.records] == [StreamEnd.CUT]
+    assert [record.end for record in book.records] == [ExchangeEnd.CUT]
     assert book.closing()
 
 
@@ -344,7 +344,7 @@ def test_a_client_that_ends_its_side_has_left(begun: bool) -> None:
     assert book.bridge.ending == Ending(how), "its FIN was first, so the backend broke nothing off"
     assert book.backend.reset == [1]
     assert len(book.backend.heads) == 1, "the one that is pipelined behind is not begun"
-    assert [(record.status, record.end) for record in book.records] == [(200 * begun, StreamEnd.CLIENT_GONE)]
+    assert [(record.status, record.end) for record in book.records] == [(200 * begun, ExchangeEnd.CLIENT_GONE)]
 
 
 def test_a_client_that_leaves_before_there_is_a_backend() -> None:
@@ -352,7 +352,7 @@ def test_a_client_that_leaves_before_there_is_a_backend() -> None:
     book.from_client.one_turn(GET, book.now)
     book.bridge.client_closed(book.now)
     assert book.closing()
-    assert [record.end for record in book.records] == [StreamEnd.CLIENT_GONE]
+    assert [record.end for record in book.records] == [ExchangeEnd.CLIENT_GONE]
 
 
 def test_an_answer_that_is_complete_is_delivered_to_a_client_that_leaves() -> None:
@@ -363,7 +363,7 @@ def test_an_answer_that_is_complete_is_delivered_to_a_client_that_leaves() -> No
     assert book.closing()
     assert not book.failed()
     assert book.got().startswith(b"HTTP/1.1 413 ")
-    assert [record.end for record in book.records] == [StreamEnd.DONE]
+    assert [record.end for record in book.records] == [ExchangeEnd.DONE]
     book = Book()
     book.send(GET)
     book.do(book.backend.answer, 200, end=True)
@@ -371,4 +371,4 @@ def test_an_answer_that_is_complete_is_delivered_to_a_client_that_leaves() -> No
     assert book.closing()
     assert not book.failed()
     assert book.got() == b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
-    assert [record.end for record in book.records] == [StreamEnd.DONE]
+    assert [record.end for record in book.records] == [ExchangeEnd.DONE]

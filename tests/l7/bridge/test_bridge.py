@@ -5,7 +5,7 @@ from h2.settings import SettingCodes
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS, MAX_INTERIM
 from mcproxy.l7.bridge import bounds
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import ExchangeEnd
 from tests.l7.bridge.book import GET, HOST, POST, Book
 
 CHUNKED = b"POST /c HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -34,7 +34,7 @@ def test_a_request_and_its_answer() -> None:
     assert (record.id, record.method, record.request.authority, record.request.path, record.status) == (
         1, b"GET", b"ONE.test:8443", b"/a?b", 200,
     )  # fmt: skip
-    assert (record.bytes_up, record.bytes_down, record.end) == (0, 2, StreamEnd.DONE)
+    assert (record.bytes_up, record.bytes_down, record.end) == (0, 2, ExchangeEnd.DONE)
     assert not book.closing()
     assert "requests=1" in repr(book.bridge)
 
@@ -89,7 +89,7 @@ def test_trailers_behind_a_counted_body_are_dropped() -> None:
     book.do(book.backend.data, b"a")
     book.do(book.backend.trail, [("x-sum", "1")])
     assert book.got().endswith(b"\r\n\r\na")
-    assert book.records[0].end is StreamEnd.DONE
+    assert book.records[0].end is ExchangeEnd.DONE
 
 
 def test_http_1_0_gets_the_end_of_the_connection_as_the_end_of_the_body() -> None:
@@ -156,7 +156,7 @@ def test_a_body_shorter_than_was_declared_is_no_answer(ends_in_data: bool) -> No
         book.do(book.backend.data, b"", end=True)
     assert book.closing()
     assert book.failed()
-    assert book.records[0].end is StreamEnd.BACKEND_GONE
+    assert book.records[0].end is ExchangeEnd.BACKEND_GONE
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_what_is_no_request_is_told_so_and_ends_the_connection(raw: bytes, statu
     assert book.closing()
     assert not book.failed()
     assert not book.backends
-    assert [(record.status, record.end) for record in book.records] == [(status, StreamEnd.CLIENT_FAULT)]
+    assert [(record.status, record.end) for record in book.records] == [(status, ExchangeEnd.CLIENT_FAULT)]
 
 
 def test_the_answers_before_a_bad_request_are_given() -> None:
@@ -278,7 +278,7 @@ def test_an_early_answer_leaves_the_rest_of_the_body_unheard() -> None:
     assert book.backend.bodies == {1: b"abc"}
     book.do(book.backend.answer, 200, end=True)
     assert book.got() == OK_EMPTY
-    assert (book.records[0].bytes_up, book.records[0].end) == (6, StreamEnd.DONE)
+    assert (book.records[0].bytes_up, book.records[0].end) == (6, ExchangeEnd.DONE)
 
 
 def test_a_reset_behind_a_whole_answer_takes_nothing_from_it() -> None:
@@ -392,4 +392,4 @@ def test_a_client_that_goes_takes_its_request_along() -> None:
         book.pump()
         assert book.closing()
         assert book.backend.reset == [1]
-        assert book.records[0].end is StreamEnd.CLIENT_GONE
+        assert book.records[0].end is ExchangeEnd.CLIENT_GONE

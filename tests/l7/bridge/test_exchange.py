@@ -7,7 +7,7 @@ from mcproxy.l7.bridge.backend_end import BackendEnd
 from mcproxy.l7.bridge.bounds import BODY_GRACE_SECONDS, MIN_BODY_RATE
 from mcproxy.l7.bridge.client_http1 import ClientEnd
 from mcproxy.l7.bridge.exchange import Answer, Coming, Exchange
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire.fields import NO_REQUEST
 
 
@@ -23,23 +23,23 @@ def test_before_it_is_known_to_be_a_request() -> None:
 
 def test_a_failure_is_answered_only_before_an_answer() -> None:
     one = exchange()
-    one.fail(502, StreamEnd.BACKEND_GONE, "it went")
+    one.fail(502, ExchangeEnd.BACKEND_GONE, "it went")
     assert (one.answer, one.status, one.over, one.why) == (Answer.OURS, 502, True, "it went")
     begun = exchange()
     begun.coming = Coming.COMPLETE
     begun.on_head([(b":status", b"200"), (b"content-length", b"2")], ended=False)
-    begun.fail(502, StreamEnd.BACKEND_GONE, "it went")
-    assert (begun.answer, begun.status, begun.end) == (Answer.BROKEN, 200, StreamEnd.BACKEND_GONE)
+    begun.fail(502, ExchangeEnd.BACKEND_GONE, "it went")
+    assert (begun.answer, begun.status, begun.end) == (Answer.BROKEN, 200, ExchangeEnd.BACKEND_GONE)
 
 
 def test_a_client_that_leaves_breaks_an_answer_off() -> None:
     one = exchange()
     one.abandon()
-    assert (one.answer, one.end) == (Answer.AWAITED, StreamEnd.CLIENT_GONE)
+    assert (one.answer, one.end) == (Answer.AWAITED, ExchangeEnd.CLIENT_GONE)
     begun = exchange()
     begun.on_head([(b":status", b"200")], ended=False)
     begun.abandon()
-    assert (begun.answer, begun.end) == (Answer.BROKEN, StreamEnd.CLIENT_GONE)
+    assert (begun.answer, begun.end) == (Answer.BROKEN, ExchangeEnd.CLIENT_GONE)
 
 
 def test_slowness() -> None:

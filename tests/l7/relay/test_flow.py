@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.relay.budgets import MAX_HELD
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import ErrorCode, Frame, Setting
@@ -28,7 +28,7 @@ def test_what_exceeds_the_window_waits_and_leaves_in_order() -> None:
     assert book.records == []
     book.client(http2.window_update(1, 100))
     assert book.take_down() == [("DATA!", 1, b"rld")]
-    assert [s.end for s in book.records] == [StreamEnd.DONE]
+    assert [s.end for s in book.records] == [ExchangeEnd.DONE]
     assert book.relay.pair.held_bytes == 0
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mcproxy.l7.bounds import MAX_INTERIM
-from mcproxy.l7.core import StreamEnd
+from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode, Frame
 from tests.l7.peer import GET, POST, frame
@@ -23,7 +23,7 @@ def asked(fields: list[tuple[str, str]] = GET, end: bool = True) -> Book:
 
 def failed_alone(book: Book, field: tuple[str, str]) -> None:
     """The backend's fault ended one exchange; the next answer, which has `field`, passes as the backend meant it."""
-    assert [s.end for s in book.records] == [StreamEnd.BACKEND_FAULT]
+    assert [s.end for s in book.records] == [ExchangeEnd.BACKEND_FAULT]
     book.request(3)
     book.answer(3, [*OK, field])
     assert book.take_down() == [("HEADERS!", 3, [*OK, field])], "the client's table is not disturbed"
@@ -35,7 +35,7 @@ def test_a_whole_read_passes_as_the_object_that_was_read() -> None:
     book.from_backend.one_turn(data, book.now)
     assert book.relay.pair.to_client == [data]
     (stream,) = book.records
-    assert (stream.status, stream.bytes_down, stream.end) == (200, 100, StreamEnd.DONE)
+    assert (stream.status, stream.bytes_down, stream.end) == (200, 100, ExchangeEnd.DONE)
 
 
 def test_interim_answers_and_trailers_pass() -> None:
@@ -145,7 +145,7 @@ def test_a_reset_passes_and_late_frames_of_the_client_are_dropped() -> None:
     book.client(http2.data(1, b"late", end_stream=True))
     assert book.take_up() == []
     assert book.take_down() == [("WINDOW_UPDATE", 0, 4)]
-    assert [s.end for s in book.records] == [StreamEnd.BACKEND_RESET]
+    assert [s.end for s in book.records] == [ExchangeEnd.BACKEND_RESET]
 
 
 def test_a_reset_after_the_whole_answer_is_no_failure() -> None:
@@ -154,7 +154,7 @@ def test_a_reset_after_the_whole_answer_is_no_failure() -> None:
     book.backend(http2.rst_stream(1, ErrorCode.NO_ERROR))
     book.tick(1)
     assert book.take_down() == [("HEADERS!", 1, OK), ("RST_STREAM", 1, 0)]
-    assert [s.end for s in book.records] == [StreamEnd.DONE]
+    assert [s.end for s in book.records] == [ExchangeEnd.DONE]
 
 
 def unwanted() -> Book:
@@ -174,7 +174,7 @@ def test_what_follows_an_early_answer_is_judged_and_goes_nowhere() -> None:
     book.client(http2.data(1, b"too much"))
     assert book.take_down() == [("WINDOW_UPDATE", 0, 8), ("RST_STREAM", 1, ErrorCode.PROTOCOL_ERROR)]
     assert book.take_up() == [], "the backend has reset it"
-    assert [s.end for s in book.records] == [StreamEnd.CLIENT_FAULT]
+    assert [s.end for s in book.records] == [ExchangeEnd.CLIENT_FAULT]
 
 
 def test_a_request_that_ends_after_its_early_answer_is_done() -> None:
@@ -185,7 +185,7 @@ def test_a_request_that_ends_after_its_early_answer_is_done() -> None:
     other.request(1, [("x-trailer", "1")])
     for each in (book, other):
         assert each.take_up() == []
-        assert [s.end for s in each.records] == [StreamEnd.DONE]
+        assert [s.end for s in each.records] == [ExchangeEnd.DONE]
         each.tick(1)
         assert each.take_down() == [("WINDOW_UPDATE", 0, 9)]
 
@@ -194,7 +194,7 @@ def test_a_request_that_is_cancelled_after_its_early_answer() -> None:
     book = unwanted()
     book.client(http2.rst_stream(1, ErrorCode.CANCEL))
     assert (book.take_up(), book.take_down()) == ([], [])
-    assert [s.end for s in book.records] == [StreamEnd.CLIENT_RESET]
+    assert [s.end for s in book.records] == [ExchangeEnd.CLIENT_RESET]
 
 
 def test_a_backend_that_goes_after_an_early_answer_has_failed_nobody() -> None:
@@ -202,7 +202,7 @@ def test_a_backend_that_goes_after_an_early_answer_has_failed_nobody() -> None:
     book.relay.backend_closed(book.now)
     book.collect()
     assert book.take_down()[0] == ("RST_STREAM", 1, ErrorCode.NO_ERROR)
-    assert [s.end for s in book.records] == [StreamEnd.DONE]
+    assert [s.end for s in book.records] == [ExchangeEnd.DONE]
 
 
 def test_an_answer_to_a_cancelled_request_is_dropped_where_the_tables_are_not_in_step() -> None:
@@ -258,9 +258,9 @@ def test_goaway_refuses_what_was_not_processed() -> None:
     assert [each[0] for each in book.take_down()] == ["HEADERS!", "HEADERS!"]
     assert book.relay.ending
     assert [(s.id, s.end) for s in book.records] == [
-        (5, StreamEnd.REFUSED),
-        (1, StreamEnd.DONE),
-        (3, StreamEnd.DONE),
+        (5, ExchangeEnd.REFUSED),
+        (1, ExchangeEnd.DONE),
+        (3, ExchangeEnd.DONE),
     ]
 
 

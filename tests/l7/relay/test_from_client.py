@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from mcproxy.l7 import bounds
-from mcproxy.l7.core import How, StreamEnd
+from mcproxy.l7.core import ExchangeEnd, How
 from mcproxy.l7.relay import budgets
 from mcproxy.model import End
 from mcproxy.wire import http2
+from mcproxy.wire.fields import MAX_FIELDS
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode, Frame, Setting
 from tests.l7.peer import GET, POST, frame
 from tests.l7.relay.book import OK, OURS, Book
@@ -57,7 +57,7 @@ def test_bodies_and_trailers_pass_as_they_are() -> None:
     assert up[2][2] == b"\x02padded\0\0"
     assert up[3][2] == [("x-sum", "1")]
     book.answer()
-    assert [(s.bytes_up, s.end) for s in book.records] == [(11, StreamEnd.DONE)]
+    assert [(s.bytes_up, s.end) for s in book.records] == [(11, ExchangeEnd.DONE)]
 
 
 def test_bits_without_meaning_end_here() -> None:
@@ -84,7 +84,7 @@ def test_answers_of_our_own(fields: list[tuple[str, str]], status: str) -> None:
     book.request(1, fields)
     assert book.take_up() == []
     assert book.take_down() == [("HEADERS!", 1, [(":status", status), ("content-length", "0")])]
-    assert [(s.status, s.end) for s in book.records] == [(int(status), StreamEnd.ANSWERED)]
+    assert [(s.status, s.end) for s in book.records] == [(int(status), ExchangeEnd.ANSWERED)]
     book.request(3)
     book.answer(3)
     assert book.take_up() == [("HEADERS!", 3, [*GET, *OURS])], "encoded anew, if that was needed"
@@ -113,7 +113,7 @@ def test_a_faulty_body_resets_the_stream_both_ways() -> None:
     book.client(http2.data(1, b"12") + http2.data(1, b"34"))
     assert book.take_up() == [("DATA", 1, b"12"), ("RST_STREAM", 1, ErrorCode.CANCEL)]
     assert book.take_down() == [("WINDOW_UPDATE", 0, 2), ("RST_STREAM", 1, ErrorCode.PROTOCOL_ERROR)]
-    assert [s.end for s in book.records] == [StreamEnd.CLIENT_FAULT]
+    assert [s.end for s in book.records] == [ExchangeEnd.CLIENT_FAULT]
 
 
 def test_data_beyond_a_window_is_a_fault_of_its_stream_or_of_all() -> None:
@@ -146,7 +146,7 @@ def test_a_cancelled_request_is_cancelled_at_the_backend() -> None:
     book.drop()
     book.client(http2.rst_stream(1, ErrorCode.CANCEL))
     assert book.take_up() == [("RST_STREAM", 1, ErrorCode.CANCEL)]
-    assert [s.end for s in book.records] == [StreamEnd.CLIENT_RESET]
+    assert [s.end for s in book.records] == [ExchangeEnd.CLIENT_RESET]
 
 
 def test_extended_connect_where_the_backend_offers_it() -> None:
@@ -273,7 +273,7 @@ def test_work_of_long_ago_pays_for_no_flood() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "most"),
-    [(GET[:3], budgets.RESETS), ([*GET, *[("x", "1")] * bounds.MAX_FIELDS], budgets.TOO_LARGE)],
+    [(GET[:3], budgets.RESETS), ([*GET, *[("x", "1")] * MAX_FIELDS], budgets.TOO_LARGE)],
 )
 def test_requests_that_can_t_be_read_are_counted(fields: list[tuple[str, str]], most: int) -> None:
     book = Book()
@@ -294,7 +294,7 @@ def test_a_frame_of_very_many_settings_is_an_attack() -> None:
 
 def test_a_header_list_without_end_is_an_attack() -> None:
     book = Book()
-    book.client(http2.headers(1, b"\x82" * (4 * bounds.MAX_FIELDS + 1)))
+    book.client(http2.headers(1, b"\x82" * (4 * MAX_FIELDS + 1)))
     assert book.take_down()[-1] == ("GOAWAY", 0, ErrorCode.ENHANCE_YOUR_CALM)
 
 

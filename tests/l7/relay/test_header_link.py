@@ -35,13 +35,13 @@ def test_the_backend_reads_what_the_client_said(steps: list[tuple[list[Field], b
             encoder.header_table_size = size
         fields = [*GET, *extra]
         block = bytes(encoder.encode([(n, v, not indexed) for n, v in fields]))
-        outcome = link.read(block, REQUESTS, Turn())
-        assert outcome.fields == fields
-        if refused or outcome.fault:
-            link.withheld(outcome)
+        section = link.read(block, REQUESTS, Turn())
+        assert section.fields == fields
+        if refused or section.fault:
+            link.withheld(section)
             continue
-        passed = link.passed(block, outcome)
-        assert passed == block or not (link.in_step and outcome.plain)
+        passed = link.passed(block, section)
+        assert passed == block or not (link.in_step and section.may_pass)
         got = [(bytes(n), bytes(v)) for n, v in backend.decode(passed, raw=True)]
         assert got == without_not_passed(fields)
         if link.in_step:
@@ -65,8 +65,8 @@ def test_a_refused_block_that_moves_nothing_keeps_the_step() -> None:
 def test_a_dropped_field_that_moves_nothing_keeps_the_step() -> None:
     link = HeaderLink()
     block = block_of([*GET, (b"forwarded", b"for=x")], indexed=False)
-    outcome = link.read(block, REQUESTS, Turn())
-    passed = link.passed(block, outcome)
+    section = link.read(block, REQUESTS, Turn())
+    passed = link.passed(block, section)
     assert link.in_step
     assert [(bytes(n), bytes(v)) for n, v in Decoder().decode(passed, raw=True)] == GET
 
@@ -75,10 +75,10 @@ def test_the_cache_serves_every_connection() -> None:
     cache = BlockCache(check_request)
     block = block_of(GET, indexed=True)
     first, second = HeaderLink(), HeaderLink()
-    outcome = first.read(block, cache, Turn())
-    assert second.read(block, cache, Turn()) is outcome
+    section = first.read(block, cache, Turn())
+    assert second.read(block, cache, Turn()) is section
     assert second.table is first.table
-    assert first.read(block, cache, Turn()) is not outcome, "another table, another outcome"
+    assert first.read(block, cache, Turn()) is not section, "another table, another section"
 
 
 def test_the_cache_is_bounded_and_keeps_what_is_used() -> None:

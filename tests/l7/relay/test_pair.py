@@ -1,4 +1,4 @@
-from mcproxy.l7.core import Ending, StreamEnd
+from mcproxy.l7.core import Ending, ExchangeEnd
 from mcproxy.l7.relay.pair import BackendState
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode
 from tests.l7.peer import POST
@@ -33,7 +33,7 @@ def test_losing_the_backend_twice_says_so_once() -> None:
     pair.lose_backend(502)
     assert pair.backend is BackendState.GONE
     said = len(pair.to_client)
-    pair.lose_backend(504, StreamEnd.ANSWERED)
+    pair.lose_backend(504, ExchangeEnd.ANSWERED)
     assert len(pair.to_client) == said
     assert pair.backend_status == 502
     assert repr(pair) == "<Pair b'a.test' 0 streams, backend gone>"

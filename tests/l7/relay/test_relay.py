@@ -9,7 +9,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, ResponseReceived, StreamEnded
 
 from mcproxy.l7 import bounds
-from mcproxy.l7.core import Ending, StreamEnd, Turn
+from mcproxy.l7.core import Ending, ExchangeEnd, Turn
 from mcproxy.l7.relay import budgets
 from mcproxy.l7.relay.relay import Relay
 from mcproxy.model import End
@@ -42,7 +42,7 @@ def test_an_unreachable_backend(status: int) -> None:
     assert (":status", str(status)) in down[2][2]  # type: ignore[operator]
     assert ("grpc-status", "14") in down[4][2]  # type: ignore[operator]
     assert book.relay.ending
-    assert [s.end for s in book.records] == [StreamEnd.ANSWERED] * 2
+    assert [s.end for s in book.records] == [ExchangeEnd.ANSWERED] * 2
 
 
 def test_a_backend_that_failed_before_the_first_request() -> None:
@@ -74,7 +74,7 @@ def test_a_backend_that_dies_in_the_middle() -> None:
     assert reset == ("RST_STREAM", 3, ErrorCode.INTERNAL_ERROR)
     assert (":status", "502") in head[2]  # type: ignore[operator]
     assert away == ("GOAWAY", 5, ErrorCode.NO_ERROR)
-    assert [s.end for s in book.records] == [StreamEnd.DONE, StreamEnd.BACKEND_GONE, StreamEnd.BACKEND_GONE]
+    assert [s.end for s in book.records] == [ExchangeEnd.DONE, ExchangeEnd.BACKEND_GONE, ExchangeEnd.BACKEND_GONE]
     assert book.relay.fault == "the backend closed its connection"
 
 
@@ -130,7 +130,7 @@ def test_a_client_that_goes_leaves_a_record_of_each_exchange() -> None:
     assert book.relay.wants_client
     book.relay.client_lost(book.now + 5)
     assert not book.relay.pair.to_backend
-    assert [(s.id, s.end, s.ended - s.started) for s in book.records] == [(1, StreamEnd.CLIENT_GONE, 5.0)]
+    assert [(s.id, s.end, s.ended - s.started) for s in book.records] == [(1, ExchangeEnd.CLIENT_GONE, 5.0)]
     book.client(http2.ping(b"12345678"))
     assert book.take_up() == []
     assert "<Ending fin closed ''>" in repr(book.relay)
@@ -140,7 +140,7 @@ def test_what_was_under_way_when_we_cut_the_connection_says_so() -> None:
     book = Book()
     book.request(1)
     book.relay.cut(book.now)
-    assert [s.end for s in book.records] == [StreamEnd.CUT]
+    assert [s.end for s in book.records] == [ExchangeEnd.CUT]
     assert book.relay.ending
 
 
@@ -159,7 +159,7 @@ def test_a_backend_that_never_answers_is_504() -> None:
         ("RST_STREAM", 3),
         ("GOAWAY", MAX_STREAM_ID),
     ]
-    assert [(s.id, s.status, s.end) for s in book.records] == [(3, 504, StreamEnd.ANSWERED)]
+    assert [(s.id, s.status, s.end) for s in book.records] == [(3, 504, ExchangeEnd.ANSWERED)]
     assert not book.relay.ending, "the answer that has begun may go on"
     book.relay.client_closed(book.now)
     assert book.relay.ending == Ending(end=End.IDLE_TIMEOUT, why="the backend doesn't answer")
@@ -337,4 +337,4 @@ def test_two_real_state_machines_agree_through_the_relay() -> None:
         assert machines.uploads[stream_id] == 100
     records = machines.relay.take_ended()
     assert [s.status for s in records].count(421) == 8
-    assert {s.end for s in records} == {StreamEnd.DONE, StreamEnd.ANSWERED}
+    assert {s.end for s in records} == {ExchangeEnd.DONE, ExchangeEnd.ANSWERED}

@@ -2,10 +2,10 @@
 
 import pytest
 
-from mcproxy.l7.bounds import MAX_HEADER_LIST
 from mcproxy.l7.relay import budgets
 from mcproxy.l7.relay.settings import MAX_PENDING
 from mcproxy.wire import http2
+from mcproxy.wire.fields import MAX_HEADER_LIST
 from mcproxy.wire.http2 import PREFACE, ErrorCode, Setting
 from tests.l7.peer import GET, POST
 from tests.l7.relay.book import OK, OURS, Book

@@ -8,15 +8,15 @@ def test_why_an_identifier_has_no_stream() -> None:
     for used in (1, 3, 9):
         closed.use(used)
     closed.reset_by_client(3)
-    closed.cut(9)
+    closed.reset_by_us(9)
     assert closed.why(1) is Closed.ENDED
     assert closed.why(3) is Closed.RESET_BY_CLIENT
     assert closed.why(5) is closed.why(7) is Closed.SKIPPED
-    assert closed.why(9) is Closed.CUT
+    assert closed.why(9) is Closed.RESET_BY_US
     assert closed.why(11) is closed.why(2) is Closed.IDLE
-    closed.cut(3)
-    assert closed.why(3) is Closed.CUT, "the client has been told: its late frames are nothing new"
-    assert repr(closed) == "<ClosedStreams up to 9, 1 reset, 2 cut>"
+    closed.reset_by_us(3)
+    assert closed.why(3) is Closed.RESET_BY_US, "the client has been told: its late frames are nothing new"
+    assert repr(closed) == "<ClosedStreams up to 9, 1 reset by the client, 2 by us>"
 
 
 def test_memory_is_bounded() -> None:
@@ -24,10 +24,10 @@ def test_memory_is_bounded() -> None:
     for used in range(1, 4 * REMEMBERED_RESETS, 2):
         closed.use(used)
         closed.reset_by_client(used)
-        closed.cut(used)
+        closed.reset_by_us(used)
     assert closed.why(1) is Closed.ENDED, "forgotten"
-    assert closed.why(4 * REMEMBERED_RESETS - 1) is Closed.CUT
-    assert repr(closed).endswith(f"{REMEMBERED_RESETS} reset, {REMEMBERED_RESETS} cut>")
+    assert closed.why(4 * REMEMBERED_RESETS - 1) is Closed.RESET_BY_US
+    assert repr(closed).endswith(f"{REMEMBERED_RESETS} reset by the client, {REMEMBERED_RESETS} by us>")
 
 
 def test_a_stream_shows_itself() -> None:

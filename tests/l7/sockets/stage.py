@@ -17,6 +17,7 @@ from mcproxy.net.session import Session
 from mcproxy.net.shared import Timeouts
 from mcproxy.net.sweep import Sweeper
 from mcproxy.net.turns import Turns
+from tests.peers import DEADLINE
 
 
 class Telling:
@@ -192,7 +193,7 @@ class Stage:
         return stream(self._raw(ours))
 
     def until(self, what: Callable[[], object]) -> None:
-        with gevent.Timeout(9):
+        with gevent.Timeout(DEADLINE):
             while not what():
                 gevent.sleep(0.001)
 
