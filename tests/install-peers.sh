@@ -19,5 +19,10 @@ need systemd-analyze systemd
 need promtool prometheus
 need zsh zsh
 need fish fish
+need sniproxy sniproxy
+need nft nftables
+need ss iproute2
+need socat socat
+need git git
 # shellcheck disable=SC2086 # a list of packages
 [ -z "$missing" ] || "$(dirname "$0")/../deploy/dev/apt-install.sh" $missing

@@ -55,13 +55,14 @@ class Authority:
 class Backend:
     """A server that runs `handle` in a thread for each connection."""
 
-    def __init__(self, handle: Handler, family: int = socket.AF_INET, path: str = "") -> None:
+    def __init__(self, handle: Handler, family: int = socket.AF_INET, path: str = "", port: int = 0) -> None:
+        """At the path of a UNIX socket, or at a port; 0: one that is free."""
         self._handle = handle
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         if path:
             self._socket.bind(path)
         else:
-            self._socket.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+            self._socket.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", port))
         self._socket.listen(4096)
         self._path = path
         self.connections: list[socket.socket] = []

@@ -1,18 +1,12 @@
 """A machine for RUNBOOK.md: an installation of its own, and stand-ins for what is PID 1's business."""
 
-import fcntl
 import os
-import pty
-import re
 import shutil
-import struct
 import subprocess
 import sys
-import termios
-from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
 from pathlib import Path
-from typing import NamedTuple
 
+from tests.e2e.terminal import Terminal
 from tests.peers import DEADLINE, free_port, until
 from tests.policy.databases import located, write_database
 from tests.program import ROOT
@@ -65,28 +59,6 @@ exec @root@/srv/mcproxy/venv/bin/python -I -m mcproxy "$@"
 """
 
 
-class Step(NamedTuple):
-    """A command of the page, and what it is to print."""
-
-    line: int
-    command: str
-    expected: str
-
-
-def steps() -> list[Step]:
-    """Every command, in order."""
-    found: list[Step] = []
-    shown = False
-    for number, line in enumerate((ROOT / "RUNBOOK.md").read_text().splitlines(), 1):
-        if line.startswith("```"):
-            shown = line == "```console"
-        elif shown and line.startswith("$ "):
-            found.append(Step(number, line[2:], ""))
-        elif shown:
-            found[-1] = found[-1]._replace(expected=f"{found[-1].expected}{line}\n")
-    return found
-
-
 class Machine:
     """Where the commands run."""
 
@@ -114,31 +86,20 @@ class Machine:
 
     def run(self, command: str) -> str:
         """What a shell on a terminal shows; no colours."""
-        controller, terminal = pty.openpty()
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+        terminal = Terminal()
         path = f"{self.root}/bin:{os.environ['PATH']}"
         config = str(self.root / "srv/mcproxy/mcproxy.toml")
         env = {"PATH": path, "TERM": "xterm", "NO_COLOR": "1", "MCPROXY_CONFIG": config, "HOME": str(self.root)}
         kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_", "http"))}
-        with subprocess.Popen(
-            ["sh", "-c", self.here(command)], env={**kept, **env}, cwd=ROOT, stdin=subprocess.DEVNULL,
-            stdout=terminal, stderr=terminal, start_new_session=True,
-        ) as process:  # fmt: skip
-            os.close(terminal)
-            output = b""
-            try:
-                while data := os.read(controller, 65536):
-                    output += data
-            except OSError:
-                os.close(controller)  # the last one that had the terminal has ended
-            process.wait(TIMEOUT)
-        text = re.sub(r"\x1b\[[0-9;]*m", "", output.decode().replace("\r\n", "\n"))
-        return text.replace(str(self.root), "").replace(self.addr, ":443")
-
-    def matches(self, step: Step, output: str) -> bool:
-        """Whether a command printed what the page says, blanks aside; "..." is anything, also nothing."""
-        expected = re.sub(r"^\.\.\.\n", "...", step.expected, flags=re.MULTILINE)
-        return OutputChecker().check_output(expected, output, ELLIPSIS | NORMALIZE_WHITESPACE)
+        try:
+            subprocess.run(
+                ["sh", "-c", self.here(command)], env={**kept, **env}, cwd=ROOT, stdin=subprocess.DEVNULL,
+                stdout=terminal.descriptor, stderr=terminal.descriptor, start_new_session=True, timeout=TIMEOUT,
+                check=False,
+            )  # fmt: skip
+        finally:
+            shown = terminal.close()
+        return shown.replace(str(self.root), "").replace(self.addr, ":443")
 
     def close(self) -> None:
         """End what still runs."""

@@ -4,17 +4,20 @@ import re
 import tempfile
 from pathlib import Path
 
-from tests.e2e.runbook import Machine, steps
+from tests.e2e.pages import matches, steps
+from tests.e2e.runbook import Machine
 from tests.program import ROOT
+
+RUNBOOK = (ROOT / "RUNBOOK.md").read_text()
 
 
 def test_every_command_prints_what_the_page_says() -> None:
     machine = Machine(Path(tempfile.mkdtemp()))  # pytest's folders are too deep for the path of a UNIX socket
     failures = []
     try:
-        for step in steps():
+        for step in steps(RUNBOOK):
             output = machine.run(step.command)
-            if not machine.matches(step, output):
+            if not matches(step.text, output):
                 failures.append(f"RUNBOOK.md:{step.line}: $ {step.command}\n{output}")
     finally:
         machine.close()
@@ -22,12 +25,12 @@ def test_every_command_prints_what_the_page_says() -> None:
 
 
 def test_there_are_commands() -> None:
-    assert len(steps()) > 35
-    assert {"mcproxy", "systemctl", "journalctl"} <= {step.command.split()[0] for step in steps()}
+    assert len(steps(RUNBOOK)) > 35
+    assert {"mcproxy", "systemctl", "journalctl"} <= {step.command.split()[0] for step in steps(RUNBOOK)}
 
 
 def test_every_alert_has_its_page() -> None:
-    pages = re.findall(r"^## (?:Incident: )?(.+)$", (ROOT / "RUNBOOK.md").read_text(), re.MULTILINE)
+    pages = re.findall(r"^## (?:Incident: )?(.+)$", RUNBOOK, re.MULTILINE)
     named = re.findall(r'RUNBOOK\.md, "(.+)"', (ROOT / "deploy/prometheus/alerts.yml").read_text())
     assert len(named) == 11
     for name in named:
