@@ -53,6 +53,9 @@ SUDO = """\
 shift 2
 exec "$@"
 """
+CHOWN = """\
+#!/bin/sh
+"""
 PROGRAM = """\
 #!/bin/sh
 exec @root@/srv/mcproxy/venv/bin/python -I -m mcproxy "$@"
@@ -65,9 +68,10 @@ class Machine:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.addr = f"127.0.0.1:{free_port()}"
+        self.api = free_port()
         for folder in ("bin", "etc", "state", "srv/mcproxy"):
             (root / folder).mkdir(parents=True)
-        scripts = {"systemctl": SYSTEMCTL, "journalctl": JOURNALCTL, "sudo": SUDO, "mcproxy": PROGRAM}
+        scripts = {"systemctl": SYSTEMCTL, "journalctl": JOURNALCTL, "sudo": SUDO, "chown": CHOWN, "mcproxy": PROGRAM}
         for name, text in scripts.items():
             (root / "bin" / name).write_text(text.replace("@root@", str(root)))
             (root / "bin" / name).chmod(0o755)
@@ -80,6 +84,7 @@ class Machine:
     def here(self, text: str) -> str:
         """A command of the page in the words of this machine."""
         text = text.replace("/srv/mcproxy", f"{self.root}/srv/mcproxy").replace(":443", self.addr)
+        text = text.replace("proxy.example.org:9090", f"127.0.0.1:{self.api}").replace(":9090", f":{self.api}")
         return text.replace(
             "deploy/scripts/install.sh", f"deploy/scripts/install.sh --root {self.root} --python {sys.executable}"
         )
