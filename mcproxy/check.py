@@ -2,10 +2,12 @@
 
 import os
 import ssl
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from mcproxy.admin import doorman
 from mcproxy.certificates import judge
 from mcproxy.config import Config, Problem
 from mcproxy.geoip import GeoIP, GeoIPError
@@ -30,6 +32,15 @@ def check_files(config: Config) -> Iterator[Problem]:
         yield from _check_pair("grpc.client", config.grpc.client_cert, config.grpc.client_key)
         yield from _check_ca("grpc.client_ca", config.grpc.client_ca)
         yield from _check_ca("grpc.server_ca", config.grpc.server_ca)
+        yield from _check_group(config.grpc.group)
+
+
+def _check_group(group: str) -> Iterator[Problem]:
+    try:
+        if group:
+            doorman.group_id(group)
+    except doorman.GroupError as error:
+        yield Problem("grpc.group", str(error))
 
 
 def check_places(config: Config) -> Iterator[Problem]:
@@ -71,8 +82,27 @@ def check_warnings(config: Config) -> Iterator[Problem]:
         yield Problem(
             "grpc.addr", f"there is no {folder} yet: systemd makes it at the start; without systemd, {BESIDE}"
         )
+    yield from _check_way(config)
     yield from (problem for problem, serious in _check_certificates(config) if not serious)
     yield from _check_seed(config)
+
+
+def _check_way(config: Config) -> Iterator[Problem]:
+    """Whether the members of grpc.group can get to the socket: they must be able to pass every folder above it."""
+    if not (config.grpc and config.grpc.group):
+        return
+    try:
+        gid = doorman.group_id(config.grpc.group)
+    except doorman.GroupError:
+        return  # a problem, not a warning
+    for folder in Path(config.grpc.addr.removeprefix(UNIX_PREFIX)).parents:
+        if folder.is_dir() and not _may_pass(folder.stat(), gid):
+            remedy = f"chgrp {config.grpc.group} {folder} && chmod g+x {folder}"
+            yield Problem("grpc.group", f"its members can't pass the folder {folder}: {remedy}")
+
+
+def _may_pass(folder: os.stat_result, gid: int) -> bool:
+    return bool(folder.st_mode & (stat.S_IXGRP if folder.st_gid == gid else stat.S_IXOTH))
 
 
 def _check_seed(config: Config) -> Iterator[Problem]:

@@ -256,6 +256,7 @@ class GrpcSection(ApiSection):
     model_config = ConfigDict(extra="forbid")
 
     addr: GrpcAddress = DEFAULT_GRPC_ADDRESS
+    group: str = ""
     tls_cert: File = ""
     tls_key: File = ""
     client_ca: File = ""
@@ -266,6 +267,8 @@ class GrpcSection(ApiSection):
             raise ValueError("tls_cert and tls_key go together; set both or none")
         if not self.addr.startswith(UNIX_PREFIX) and not self.tls_cert:
             raise ValueError('a TCP address needs tls_cert and tls_key; set them, or write addr = "unix:/path"')
+        if self.group and not self.addr.startswith(UNIX_PREFIX):
+            raise ValueError("group is that of a UNIX socket; over TCP, client_ca says who may call")
         return self
 
 

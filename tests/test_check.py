@@ -1,5 +1,7 @@
 """What a check finds in the files that the configuration points to, and where it will write."""
 
+import grp
+import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -168,3 +170,28 @@ def test_a_file_that_is_not_what_the_database_has_is_warned_of(parse: Parse, tmp
     assert list(check_warnings(same)) == []
     (tmp_path / "x.db").write_bytes(b"junk" * 1000)
     assert list(check_warnings(parsed)) == [], "what can't be read can't be compared"
+
+
+def test_a_group_must_exist(tmp_path: Path, parse: Parse) -> None:
+    parsed = parse({"grpc": {"addr": f"unix:{tmp_path}/a.sock", "group": "of-nobody"}})
+    assert [str(each) for each in check_files(parsed)] == [
+        "grpc.group: there is no group of-nobody on this machine: make it, or name another one"
+    ]
+    assert not [each for each in check_warnings(parsed) if each.key == "grpc.group"]
+
+
+def test_the_members_of_a_group_need_a_way_to_the_socket(tmp_path: Path, parse: Parse) -> None:
+    group = grp.getgrgid(os.getegid()).gr_name
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o700)
+
+    def told() -> list[str]:
+        parsed = parse({"grpc": {"addr": f"unix:{folder}/a.sock", "group": group}})
+        assert not list(check_files(parsed))
+        return [str(each) for each in check_warnings(parsed) if str(folder) in each.message]
+
+    assert told() == [
+        f"grpc.group: its members can't pass the folder {folder}: chgrp {group} {folder} && chmod g+x {folder}"
+    ]
+    folder.chmod(0o710)
+    assert not told()

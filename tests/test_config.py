@@ -124,6 +124,7 @@ def test_the_other_tables(tmp_path: Path) -> None:
     assert config.grpc
     assert config.grpc.model_dump() == {
         "addr": "127.0.0.1:9443",
+        "group": "",
         "tls_cert": f"{tmp_path}/grpc.pem",
         "tls_key": f"{tmp_path}/grpc.key",
         "client_ca": f"{tmp_path}/clients.pem",
@@ -228,6 +229,7 @@ WRONG = [
     (MINIMAL + '[grpc]\ntls_cert = "a"', "grpc", "go together"),
     (MINIMAL + '[grpc]\naddr = "unix:/a"\nclient_key = "a"', "grpc", "go together"),
     (MINIMAL + '[grpc]\naddr = ":9090"', "grpc.addr", "name the host"),
+    (MINIMAL + '[grpc]\ngroup = "a"\ntls_cert = "a"\ntls_key = "a"', "grpc", "group is that of a UNIX socket"),
     (MINIMAL + '[grpc]\naddr = "unix:"', "grpc.addr", "absolute path"),
     (MINIMAL + f'[grpc]\naddr = "unix:/{"a" * 97}"', "grpc.addr", "longer than 97 bytes"),
     (MINIMAL + '[grpc]\naddr = "unix:a\\u0000"', "grpc.addr", "NUL"),

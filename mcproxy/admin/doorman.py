@@ -11,6 +11,7 @@ One thread with one selector serves all connections. A side that doesn't read st
 """
 
 import contextlib
+import grp
 import logging
 import os
 import re
@@ -22,9 +23,11 @@ import stat
 import struct
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
-SOCKET_MODE = 0o600  # who may talk to the admin API: this user (and root)
+SOCKET_MODE = 0o600  # who may talk to the admin API: this user (and root),
+GROUP_SOCKET_MODE = 0o660  # and the members of grpc.group, where it is set
 MAX_CONNECTIONS = 64  # each is two descriptors; an operator's command needs one
 BACKLOG = 64
 ACCEPT_PAUSE = 0.1  # seconds after a failed accept
@@ -34,6 +37,10 @@ log = logging.getLogger(__name__)
 
 _PEER = re.compile(r"unix-abstract:mcproxy-[0-9a-f]+-(\d+)-\d+")
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
+
+
+class GroupError(Exception):
+    """The group can't have the socket. The message says why and what to do."""
 
 
 def peer_uid(peer: str) -> int | None:
@@ -57,8 +64,12 @@ class _Side:
 class Doorman:
     """The thread. `close` ends it, with all connections."""
 
-    def __init__(self, path: Path) -> None:
-        """Listen at `path`, replacing a socket that nobody listens on. Raises OSError."""
+    def __init__(self, path: Path, group: str = "") -> None:
+        """Listen at `path`, replacing a socket that nobody listens on, for this user and a group's members.
+
+        Raises OSError, GroupError.
+        """
+        gid = group_id(group) if group else None
         self._path = path
         self._folder = path.with_name(f".{path.name}.d")
         self.inner = self._folder / "s"  # where gRPC is to listen
@@ -67,7 +78,7 @@ class Doorman:
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
         try:
-            self._listening = _listen(path)
+            self._listening = _listen(path, gid)
         except OSError:
             self._release()
             raise
@@ -200,14 +211,32 @@ class Doorman:
         self._count -= 1
 
 
-def _listen(path: Path) -> socket.socket:
+def group_id(name: str, own: Collection[int] | None = None) -> int:
+    """The id of a group that this user may give a socket to: one of its `own`, of which root has all.
+
+    Raises GroupError.
+    """
+    try:
+        gid = grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise GroupError(f"there is no group {name} on this machine: make it, or name another one") from None
+    if own is None:
+        own = {os.getegid(), *os.getgroups()} if os.geteuid() else {gid}
+    if gid not in own:
+        raise GroupError(f"this user is not a member of {name}, so it can't give its socket to that group: add it")
+    return gid
+
+
+def _listen(path: Path, gid: int | None) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX)
     try:
         _remove_stale(path)
         # Bound under another name and renamed once its mode is set: nobody can connect before.
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         listening.bind(os.fspath(fresh))
-        fresh.chmod(SOCKET_MODE)
+        if gid is not None and fresh.stat().st_gid != gid:  # systemd's unit forbids chown, and mostly none is needed
+            os.chown(fresh, -1, gid)
+        fresh.chmod(SOCKET_MODE if gid is None else GROUP_SOCKET_MODE)
         listening.listen(BACKLOG)
         fresh.rename(path)
     except OSError:

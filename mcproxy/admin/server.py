@@ -23,7 +23,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mcproxy.admin.doorman import Doorman
+from mcproxy.admin.doorman import Doorman, GroupError
 from mcproxy.admin.guard import MAX_STREAMS, Guard
 from mcproxy.admin.pb import admin_pb2
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
@@ -131,7 +131,9 @@ def _doorman(config: GrpcSection) -> Doorman | None:
     if not config.addr.startswith(UNIX_PREFIX):
         return None
     try:
-        return Doorman(Path(config.addr.removeprefix(UNIX_PREFIX)))
+        return Doorman(Path(config.addr.removeprefix(UNIX_PREFIX)), config.group)
+    except GroupError as error:
+        raise AdminError(f"grpc.group: {error}") from error
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, "")
         raise AdminError(f"grpc.addr: can't listen on {config.addr}: {error.strerror or error}{remedy}") from error

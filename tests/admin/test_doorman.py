@@ -1,3 +1,4 @@
+import grp
 import os
 import socket
 import threading
@@ -8,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from mcproxy.admin import doorman
-from mcproxy.admin.doorman import Doorman, peer_uid
+from mcproxy.admin.doorman import Doorman, GroupError, peer_uid
 from tests.peers import DEADLINE, until
 
 
 @contextmanager
-def door(folder: Path) -> Iterator[tuple[Doorman, socket.socket]]:
+def door(folder: Path, group: str = "") -> Iterator[tuple[Doorman, socket.socket]]:
     """A doorman, and the socket that stands for gRPC's."""
-    man = Doorman(folder / "admin.sock")
+    man = Doorman(folder / "admin.sock", group)
     try:
         with socket.socket(socket.AF_UNIX) as inner:
             inner.bind(os.fspath(man.inner))
@@ -59,6 +60,24 @@ def test_only_this_user_may_connect(tmp_path: Path) -> None:
     with door(tmp_path) as (man, _):
         assert (tmp_path / "admin.sock").stat().st_mode & 0o777 == 0o600
         assert man.inner.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_members_of_a_group_may_connect_where_there_is_one(tmp_path: Path) -> None:
+    mine = grp.getgrgid(os.getegid())
+    with door(tmp_path, mine.gr_name) as (man, _):
+        found = (tmp_path / "admin.sock").stat()
+        assert (found.st_mode & 0o777, found.st_gid) == (0o660, mine.gr_gid)
+        assert man.inner.parent.stat().st_mode & 0o777 == 0o700, "nobody comes past the doorman"
+
+
+def test_a_group_that_can_not_have_the_socket_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(GroupError, match="there is no group of-nobody on this machine"):
+        Doorman(tmp_path / "admin.sock", "of-nobody")
+    assert not list(tmp_path.iterdir())
+    mine = grp.getgrgid(os.getegid())
+    assert doorman.group_id(mine.gr_name, {mine.gr_gid}) == mine.gr_gid
+    with pytest.raises(GroupError, match=f"this user is not a member of {mine.gr_name}"):
+        doorman.group_id(mine.gr_name, {mine.gr_gid + 1})
 
 
 def test_bytes_pass_both_ways_and_each_end_is_passed_on(tmp_path: Path) -> None:
