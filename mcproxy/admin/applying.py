@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 import grpc
 
 from mcproxy.admin import bulk, convert, mutations
-from mcproxy.admin.changing import NO_GEOIP, Changing
+from mcproxy.admin.changing import NO_GEOIP
 from mcproxy.admin.errors import InvalidField, InvalidFields, TooMany, Unready
+from mcproxy.admin.mutate import mutate
 from mcproxy.admin.paging import PAGE
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.writer import Outcome
+from mcproxy.admin.plane import DataPlane
+from mcproxy.admin.writer import Outcome, Writer
 from mcproxy.change import Change, What, next_table, route_key
 from mcproxy.model import FirewallRule, Route, RuleKind
 
@@ -23,20 +25,23 @@ RECEIVING = 60.0  # seconds for all messages of a request to come: another apply
 MAX_WARNINGS = 50  # in one answer; one more says how many there are beside
 
 
-class Applying(Changing):
-    """Part of the service."""
+class Applying:
+    """The call that makes everything what a request says."""
 
-    one_apply: threading.Lock  # held by the one that is received and decided on: each may take 250 MB
+    def __init__(self, writer: Writer, plane: DataPlane) -> None:
+        self._writer = writer
+        self._plane = plane
+        self._one_apply = threading.Lock()  # held by the one that is received and decided on: each may take 250 MB
 
     def Apply(self, requests: Iterator[pb.ApplyRequest], context: grpc.ServicerContext) -> Iterator[pb.ApplyResponse]:
         """Make everything what the request says."""
-        if not self.one_apply.acquire(blocking=False):
+        if not self._one_apply.acquire(blocking=False):
             raise TooMany("another apply is under way: try again when it has ended")
         try:
             request = self._received(requests, context)
             outcome, warnings = self._apply(request, context)
         finally:
-            self.one_apply.release()
+            self._one_apply.release()
         changes, generation, total = iter(outcome.changes), outcome.generation, len(outcome.changes)
         yield pb.ApplyResponse(
             generation=generation, total=total, warnings=warnings, changes=map(convert.change_out, _page(changes))
@@ -55,20 +60,20 @@ class Applying(Changing):
     def _apply(self, request: bulk.Request, context: grpc.ServicerContext) -> tuple[Outcome, Sequence[str]]:
         options = request.options
         decide = mutations.apply(request.values, request.places, prune=options.prune)
-        planned = self.writer.plan(decide, options.expected_generation)
-        if any(_is_country(change) for change in planned.changes) and not self.plane.status().geoip.path:
+        planned = self._writer.plan(decide, options.expected_generation)
+        if any(_is_country(change) for change in planned.changes) and not self._plane.status().geoip.path:
             raise Unready(NO_GEOIP)
         warnings = self._judged(request, planned.changes)
         if options.dry_run or not planned.changes:
             return planned, warnings
-        return self._mutate(context, "apply", decide, options), warnings
+        return mutate(self._writer, context, "apply", decide, options), warnings
 
     def _judged(self, request: bulk.Request, changes: Sequence[Change]) -> Sequence[str]:
         """Judge the files of the routes that are new or changed. Returns warnings. Raises InvalidFields."""
-        before = self.writer.table
+        before = self._writer.table
         after = next_table(before, [each for each in changes if each.key.what is not What.RULE], before.generation + 1)
         changed = [each.key for each in changes if isinstance(each.new, Route)]
-        problems, warnings = self.plane.check_routes(before, after, [(key.scope, key.name) for key in changed])
+        problems, warnings = self._plane.check_routes(before, after, [(key.scope, key.name) for key in changed])
         if problems:
             places = [request.places[route_key(each.listener, each.hostname)] for each in problems]
             raise InvalidFields(

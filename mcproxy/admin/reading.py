@@ -24,12 +24,13 @@ from mcproxy.store.diff import FileSeed, differences
 
 
 class Reading:
-    """Part of the service."""
+    """The calls that only look."""
 
-    writer: Writer
-    plane: DataPlane
-    watchers: Watchers
-    file: FileSeed
+    def __init__(self, writer: Writer, plane: DataPlane, watchers: Watchers, file: FileSeed) -> None:
+        self._writer = writer
+        self._plane = plane
+        self._watchers = watchers
+        self._file = file
 
     def GetStatus(
         self,
@@ -37,7 +38,7 @@ class Reading:
         context: grpc.ServicerContext,
     ) -> pb.GetStatusResponse:
         """Health, version, counters of each listener."""
-        status, table = self.plane.status(), self.writer.table
+        status, table = self._plane.status(), self._writer.table
         routes = {addr: len(compiled.routes) for addr, compiled in table.listeners.items()}
         return pb.GetStatusResponse(
             state=str(status.state),
@@ -52,9 +53,9 @@ class Reading:
             certificates=convert.certificates_out(status.certificates),
             geoip=convert.geoip_out(status.geoip),
             log_level=status.log_level,
-            watchers=len(self.watchers),
+            watchers=len(self._watchers),
             problems=convert.problems_out(status.problems),
-            file_differences=self.file.differing(table),
+            file_differences=self._file.differing(table),
         )
 
     def ListRouteCounters(
@@ -65,7 +66,7 @@ class Reading:
         """Counters of the routes that have had a connection."""
         after = paging.texts(request.page_token, 2) or ("", "")
         limit = paging.size(request.page_size)
-        counters = self.plane.route_counters()
+        counters = self._plane.route_counters()
         found = sorted(
             (each for each in counters if (each.listener, each.hostname) > after),
             key=lambda each: (each.listener, each.hostname),
@@ -82,7 +83,7 @@ class Reading:
         context: grpc.ServicerContext,
     ) -> pb.ListListenersResponse:
         """Listeners by address."""
-        page = listing.listeners(self.writer.store, paging.size(request.page_size), _after(request.page_token))
+        page = listing.listeners(self._writer.store, paging.size(request.page_size), _after(request.page_token))
         return pb.ListListenersResponse(
             listeners=map(convert.listener_out, page.items),
             next_page_token=paging.token(page.following),
@@ -97,9 +98,9 @@ class Reading:
         """Routes by listener and name."""
         listener = convert.listen_address("listener", request.listener)
         if listener:
-            only_listener(self.writer.table, listener)
+            only_listener(self._writer.table, listener)
         limit, after = paging.size(request.page_size), _after(request.page_token)
-        page = listing.routes(self.writer.store, limit, after, listener, request.prefix)
+        page = listing.routes(self._writer.store, limit, after, listener, request.prefix)
         return pb.ListRoutesResponse(
             routes=[pb.ListedRoute(listener=addr, route=convert.route_out(route)) for addr, route in page.items],
             next_page_token=paging.token(page.following),
@@ -113,7 +114,7 @@ class Reading:
     ) -> pb.ListFirewallRulesResponse:
         """Rules by kind and value."""
         limit, after = paging.size(request.page_size), _after(request.page_token)
-        page = listing.rules(self.writer.store, limit, after, request.prefix)
+        page = listing.rules(self._writer.store, limit, after, request.prefix)
         return pb.ListFirewallRulesResponse(
             rules=map(convert.rule_out, page.items),
             next_page_token=paging.token(page.following),
@@ -127,11 +128,11 @@ class Reading:
     ) -> pb.TestFirewallResponse:
         """What the firewall says to an address."""
         packed = _packed(request.ip)
-        steps, reason = firewall_steps(self.writer.table, self.plane.country, packed)
+        steps, reason = firewall_steps(self._writer.table, self._plane.country, packed)
         return pb.TestFirewallResponse(
             blocked=reason is not Reason.OK,
             reason=str(reason),
-            country=self.plane.country(packed) or "",
+            country=self._plane.country(packed) or "",
             steps=convert.steps_out(steps),
         )
 
@@ -141,10 +142,10 @@ class Reading:
         context: grpc.ServicerContext,
     ) -> pb.ExplainResponse:
         """The decision on a connection, step by step."""
-        table = self.writer.table
+        table = self._writer.table
         listener = only_listener(table, convert.listen_address("listener", request.listener))
-        packed, hint = _packed(request.ip), self.file.hint
-        found = explain(table, self.plane, listener, request.sni, packed, hint, dial=request.dial)
+        packed, hint = _packed(request.ip), self._file.hint
+        found = explain(table, self._plane, listener, request.sni, packed, hint, dial=request.dial)
         return pb.ExplainResponse(
             steps=convert.steps_out(found.steps),
             reason=str(found.reason),
@@ -160,7 +161,7 @@ class Reading:
         """Live connections, oldest first."""
         limit = paging.size(request.page_size)
         (after,) = paging.numbers(request.page_token, 1) or (0,)
-        found = self.plane.connections(after, limit + 1, self._selection(request.filter))
+        found = self._plane.connections(after, limit + 1, self._selection(request.filter))
         following = [found[limit - 1].id] if len(found) > limit else None
         return pb.ListConnectionsResponse(
             connections=map(convert.connection_out, found[:limit]), next_page_token=paging.token(following)
@@ -173,12 +174,12 @@ class Reading:
     ) -> Iterator[pb.WatchConnectionsResponse]:
         """Connection events as they come."""
         selection = self._selection(request.filter, request.refused)
-        for batch in self.watchers.watch(context, selection.takes_event):
+        for batch in self._watchers.watch(context, selection.takes_event):
             yield pb.WatchConnectionsResponse(events=map(convert.event_out, batch))
 
     def Export(self, request: pb.ExportRequest, context: grpc.ServicerContext) -> Iterator[pb.ExportResponse]:
         """Everything of the table in force."""
-        table = self.writer.table
+        table = self._writer.table
         for values in bulk.exported(table):
             yield pb.ExportResponse(generation=table.generation, values=values)
 
@@ -196,7 +197,7 @@ class Reading:
         scope = convert.listen_address("listener", request.listener)
         named = request.what == What.ROUTE and request.name
         name = convert.hostname("name", request.name) if named else request.name
-        found = history.revisions(self.writer.store, limit + 1, before, request.what, scope, name)
+        found = history.revisions(self._writer.store, limit + 1, before, request.what, scope, name)
         last = found[limit - 1] if len(found) > limit else None
         return pb.ListRevisionsResponse(
             revisions=map(convert.revision_out, found[:limit]),
@@ -209,7 +210,7 @@ class Reading:
         context: grpc.ServicerContext,
     ) -> pb.GetDiffResponse:
         """The configuration file against the database."""
-        found = differences(self.file.seed(), self.writer.table)
+        found = differences(self._file.seed(), self._writer.table)
         return pb.GetDiffResponse(
             changes=map(convert.change_out, found[: convert.MAX_CHANGES]), truncated=len(found) > convert.MAX_CHANGES
         )
@@ -220,8 +221,8 @@ class Reading:
         context: grpc.ServicerContext,
     ) -> pb.CreateSnapshotResponse:
         """A verified copy, beside the database."""
-        database = self.writer.store.path
-        file_name = request.file_name or snapshot.default_name(database, self.writer.clock())
+        database = self._writer.store.path
+        file_name = request.file_name or snapshot.default_name(database, self._writer.clock())
         if Path(file_name).name != file_name or file_name.startswith("."):
             raise InvalidField("file_name", "must be a plain file name: the snapshot is made beside the database")
         taken = snapshot.take(database, database.with_name(file_name))
@@ -233,15 +234,15 @@ class Reading:
         context: grpc.ServicerContext,
     ) -> pb.GetMetricsResponse:
         """Prometheus text."""
-        status, routes = self.plane.status(), self.plane.route_counters()
-        own = metrics.Own(len(self.watchers), self.writer.store.failures)
-        return pb.GetMetricsResponse(text=metrics.render(status, routes, self.writer.table, own))
+        status, routes = self._plane.status(), self._plane.route_counters()
+        own = metrics.Own(len(self._watchers), self._writer.store.failures)
+        return pb.GetMetricsResponse(text=metrics.render(status, routes, self._writer.table, own))
 
     def _selection(self, message: pb.ConnectionFilter, refused: bool = False) -> Selection:
         """Which connections are meant. Their listener may have been removed while they live; other ones are typos."""
-        found, table = convert.selection(message, refused), self.writer.table
+        found, table = convert.selection(message, refused), self._writer.table
         is_gone = found.listener and found.listener not in table.listeners
-        if is_gone and not self.plane.connections(0, 1, Selection(found.listener)):
+        if is_gone and not self._plane.connections(0, 1, Selection(found.listener)):
             only_listener(table, found.listener)
         return found
 

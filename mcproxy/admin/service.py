@@ -1,9 +1,10 @@
-"""The service: every call of proto/mc_proxy/v1/admin.proto, put together from those that look and those that change."""
-
-import threading
+"""The service: every call of proto/mc_proxy/v1/admin.proto, each served by the one part that has it."""
 
 from mcproxy.admin.applying import Applying
+from mcproxy.admin.changing import Changing
 from mcproxy.admin.errors import NotThere
+from mcproxy.admin.operating import Operating
+from mcproxy.admin.pb import admin_pb2
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.admin.plane import DataPlane
 from mcproxy.admin.reading import Reading
@@ -11,20 +12,29 @@ from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
 from mcproxy.store.diff import FileSeed
 
+CALLS = tuple(admin_pb2.DESCRIPTOR.services_by_name["ProxyAdminService"].methods_by_name)
 
-class Service(Reading, Applying, pb_grpc.ProxyAdminServiceServicer):
+
+class Service(pb_grpc.ProxyAdminServiceServicer):
     """What gRPC calls, in its own native threads."""
 
     def __init__(self, writer: Writer, plane: DataPlane, watchers: Watchers, file: FileSeed) -> None:
-        self.writer = writer
-        self.plane = plane
         self.watchers = watchers
-        self.file = file
-        self.one_apply = threading.Lock()
+        self._writer = writer
+        self._file = file
+        parts = (
+            Reading(writer, plane, watchers, file),
+            Changing(writer, plane),
+            Applying(writer, plane),
+            Operating(plane),
+        )
+        for name in CALLS:
+            (method,) = (getattr(part, name) for part in parts if hasattr(part, name))
+            setattr(self, name, method)
 
     def __repr__(self) -> str:
-        return f"<Service {self.writer}>"
+        return f"<Service {self._writer}>"
 
     def hint(self, error: Exception) -> str:
         """Of something that isn't there: whether the configuration file has it."""
-        return self.file.hint(error.key) if isinstance(error, NotThere) and error.key else ""
+        return self._file.hint(error.key) if isinstance(error, NotThere) and error.key else ""

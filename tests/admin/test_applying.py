@@ -1,7 +1,6 @@
 import errno
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,14 +17,8 @@ from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history
 from mcproxy.table import Table
 from tests.admin.requests import request
-from tests.control_plane import RULES, SEED, Control, route, running
+from tests.control_plane import RULES, SEED, Control, route
 from tests.peers import DEADLINE, until
-
-
-@pytest.fixture
-def control(tmp_path: Path) -> Iterator[Control]:
-    with running(tmp_path) as made:
-        yield made
 
 
 def apply(control: Control, *parts: pb.Values, count: int | None = None, **options: Any) -> list[pb.ApplyResponse]:

@@ -1,46 +1,19 @@
 import json
-import os
-import pwd
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from mcproxy.admin import caller, convert
-from mcproxy.admin.changing import LEVELS
+from mcproxy.admin import convert
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.plane import KeyChange, ReloadReport
-from mcproxy.certificates.routes import CertificateStatus, RouteRefused
+from mcproxy.certificates.routes import RouteRefused
 from mcproxy.change import Change, rule_key, table_values
-from mcproxy.messages import ConnectionInfo, GeoipStatus, PlaneBusy, PlaneStopping
+from mcproxy.messages import GeoipStatus, PlaneBusy, PlaneStopping
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history
-from tests.control_plane import Control, running
-from tests.peers import DEADLINE
-
-
-@pytest.fixture
-def control(tmp_path: Path) -> Iterator[Control]:
-    with running(tmp_path) as made:
-        yield made
-
-
-def call(control: Control, method: str, request: Any) -> Any:
-    return getattr(control.stub, method)(request, timeout=DEADLINE)
-
-
-def refused(control: Control, method: str, request: Any) -> tuple[grpc.StatusCode, str]:
-    """How a call is refused; it changes nothing."""
-    before = control.writer.table
-    with pytest.raises(grpc.RpcError) as caught:
-        call(control, method, request)
-    assert control.writer.table is before
-    answer: Any = caught.value
-    return answer.code(), answer.details()
-
+from tests.admin.calls import call, refused
+from tests.control_plane import Control
 
 NEW = pb.Route(hostname="New.Example.org", backend="127.0.0.1:9")
 
@@ -280,14 +253,6 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(
     assert not done.effect.risks, "there is nothing left to agree to"
 
 
-def test_the_audit_has_who_on_whose_behalf_and_why(control: Control) -> None:
-    request = pb.AddRouteRequest(route=NEW, comment=" ticket 17\n")
-    control.stub.AddRoute(request, timeout=DEADLINE, metadata=((caller.CLAIM, b"alice"),))
-    (revision,) = call(control, "ListRevisions", pb.ListRevisionsRequest(page_size=1)).revisions
-    assert revision.who == f"user:{pwd.getpwuid(os.getuid()).pw_name}:{os.getuid()}"
-    assert (revision.claim, revision.comment) == ("alice", "ticket 17")
-
-
 def test_an_effect_is_shown_in_part_where_it_is_large(control: Control) -> None:
     kind = pb.RULE_KIND_IP
     rules = [FirewallRule(RuleKind.IP, f"10.0.{i // 250}.{i % 250}") for i in range(convert.MAX_CHANGES)]
@@ -388,63 +353,3 @@ def test_back_and_back_again(control: Control) -> None:
     assert table_values(control.writer.table) == after
     assert control.plane.accepting == {":443", ":8443"}
     assert {r.action for r in history.revisions(control.writer.store, 4)} == {"rollback 1", "rollback 3"}
-
-
-def test_a_call_whose_deadline_has_passed_changes_nothing(control: Control) -> None:
-    with control.writer._lock:  # somebody else's mutation takes its time
-        with pytest.raises(grpc.RpcError) as caught:
-            control.stub.AddRoute(pb.AddRouteRequest(route=NEW), timeout=0.05)
-        answer: Any = caught.value
-        assert answer.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert call(control, "AddRoute", pb.AddRouteRequest(route=NEW)).generation == 2, "it was not done meanwhile"
-
-
-def test_connections_can_be_cut(control: Control) -> None:
-    control.plane.open = [ConnectionInfo(5, ":443", "192.0.2.1:5", 0.0, "relaying")]
-    call(control, "CloseConnection", pb.CloseConnectionRequest(id=5))
-    assert ("close_connections", 5) in control.plane.calls
-    code, words = refused(control, "CloseConnection", pb.CloseConnectionRequest(id=6))
-    assert (code, words) == (grpc.StatusCode.NOT_FOUND, "there is no connection 6: it may have ended")
-
-
-def test_several_connections_are_cut_at_once(control: Control) -> None:
-    control.plane.open = [ConnectionInfo(i, ":443", "192.0.2.1:5", 0.0, "relaying") for i in (5, 6)]
-    answer = call(control, "CloseConnections", pb.CloseConnectionsRequest(ids=[9, 5, 8, 5, 6]))
-    assert list(answer.missing) == [9, 8]
-    assert control.plane.calls[-1] == ("close_connections", 9, 5, 8, 6)
-    code, words = refused(control, "CloseConnections", pb.CloseConnectionsRequest(ids=range(1001)))
-    assert (code, words) == (grpc.StatusCode.INVALID_ARGUMENT, "ids: must be at most 1000 in one call")
-
-
-@pytest.mark.parametrize("level", LEVELS)
-def test_the_log_level(control: Control, level: str) -> None:
-    call(control, "SetLogLevel", pb.SetLogLevelRequest(level=level))
-    assert control.plane.level == level
-
-
-def test_a_reload_says_what_it_did(control: Control) -> None:
-    change, waits = KeyChange("log.level", "info", "debug"), KeyChange("proxy.workers", "1", "4")
-    control.plane.reloaded = ReloadReport(1.0, "", ["a.test: broken"], [change], [waits], ["listeners"])
-    answer = call(control, "Reload", pb.ReloadRequest())
-    assert [(each.key, each.old, each.new) for each in answer.applied] == [("log.level", "info", "debug")]
-    assert [each.key for each in answer.needs_restart] == ["proxy.workers"]
-    assert (list(answer.seed), list(answer.problems)) == (["listeners"], ["a.test: broken"])
-    control.plane.reloaded = ReloadReport(1.0, "/etc/m.toml has 2 problems", ["log.level: x", "proxy.y: z"])
-    code, words = refused(control, "Reload", pb.ReloadRequest())
-    assert code is grpc.StatusCode.FAILED_PRECONDITION
-    assert words == "/etc/m.toml has 2 problems, nothing has changed: log.level: x; proxy.y: z"
-
-
-def test_reloads(control: Control) -> None:
-    control.plane.certificates = [CertificateStatus(":443", "a.b", "/c.pem", 9.0)]
-    assert call(control, "ReloadGeoip", pb.ReloadGeoipRequest()).geoip.path == "/geo.mmdb"
-    assert call(control, "ReloadCertificates", pb.ReloadCertificatesRequest()).certificates[0].not_after == 9.0
-    control.plane.fail = {name: ValueError("it is broken") for name in ("reload_geoip", "reload_certificates")}
-    for method, request in (
-        ("ReloadGeoip", pb.ReloadGeoipRequest()),
-        ("ReloadCertificates", pb.ReloadCertificatesRequest()),
-    ):
-        code, words = refused(control, method, request)
-        assert code is grpc.StatusCode.FAILED_PRECONDITION
-        assert "it is broken" in words
-        assert "stay" in words

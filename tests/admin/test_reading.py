@@ -18,18 +18,9 @@ from mcproxy.model import Listener
 from mcproxy.store import schema
 from mcproxy.store.diff import FileSeed
 from mcproxy.store.store import read_table
+from tests.admin.calls import call
 from tests.control_plane import SEED, Control, counted, route, running
 from tests.peers import DEADLINE, until
-
-
-@pytest.fixture
-def control(tmp_path: Path) -> Iterator[Control]:
-    with running(tmp_path) as made:
-        yield made
-
-
-def call(control: Control, method: str, request: Any) -> Any:
-    return getattr(control.stub, method)(request, timeout=DEADLINE)
 
 
 def pages(control: Control, method: str, request: Any, items: str) -> list[Any]:

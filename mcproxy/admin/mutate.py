@@ -1,0 +1,43 @@
+"""How a call becomes a mutation: whose it is, why, by when it has to be done, or that it is a dry run."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import grpc
+
+from mcproxy.admin import caller
+from mcproxy.admin.errors import Busy
+from mcproxy.admin.mutations import Decision
+from mcproxy.admin.writer import LOCK_WAIT, Outcome, Writer
+from mcproxy.change import Change
+from mcproxy.table import Table
+
+
+class Mutation(Protocol):
+    """What the requests of all mutations have in common."""
+
+    @property
+    def expected_generation(self) -> int: ...  # noqa: D102
+
+    @property
+    def dry_run(self) -> bool: ...  # noqa: D102
+
+    @property
+    def comment(self) -> str: ...  # noqa: D102
+
+
+def mutate(writer: Writer, context: grpc.ServicerContext, action: str, decide: Decision, request: Mutation) -> Outcome:
+    """Have the writer mutate while the caller still waits, or say what it would do in a dry run. Raises Refusal."""
+    said = caller.said(context, request.comment)
+    if request.dry_run:
+        return writer.plan(decide, request.expected_generation)
+
+    def decide_in_time(table: Table, now: float) -> Sequence[Change]:
+        if not context.is_active():
+            raise Busy("the deadline passed while other changes were made: try again")
+        return decide(table, now)
+
+    remaining = context.time_remaining()
+    wait = LOCK_WAIT if remaining is None else max(0.0, min(remaining, LOCK_WAIT))
+    who, expected = caller.who(context), request.expected_generation
+    return writer.mutate(who, action, decide_in_time, expected, wait, said)

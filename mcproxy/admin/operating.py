@@ -1,0 +1,80 @@
+"""The calls that act on the running server and leave no row: closing connections, reloading, the log's level."""
+
+import grpc
+
+from mcproxy.admin import convert
+from mcproxy.admin.errors import InvalidField, NotThere, Unready
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.admin.plane import DataPlane
+
+LEVELS = ("debug", "info", "warning", "error")
+MAX_CLOSED = 1_000  # connections that one call cuts: some 50 ms of the hub, in turns of 3 ms
+
+
+class Operating:
+    """The calls that act on the running server."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+
+    def CloseConnection(
+        self,
+        request: pb.CloseConnectionRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.CloseConnectionResponse:
+        """Cut a connection."""
+        if not self._plane.close_connections([request.id]):
+            raise NotThere(f"there is no connection {request.id}: it may have ended")
+        return pb.CloseConnectionResponse()
+
+    def CloseConnections(
+        self,
+        request: pb.CloseConnectionsRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.CloseConnectionsResponse:
+        """Cut several connections."""
+        if len(request.ids) > MAX_CLOSED:
+            raise InvalidField("ids", f"must be at most {MAX_CLOSED} in one call")
+        closed = set(self._plane.close_connections(list(dict.fromkeys(request.ids))))
+        return pb.CloseConnectionsResponse(missing=[number for number in request.ids if number not in closed])
+
+    def SetLogLevel(
+        self,
+        request: pb.SetLogLevelRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.SetLogLevelResponse:
+        """Set the log level until the next start or a reload that finds another one."""
+        if request.level not in LEVELS:
+            raise InvalidField("level", f"must be one of {', '.join(LEVELS)}")
+        self._plane.set_log_level(request.level)
+        return pb.SetLogLevelResponse()
+
+    def Reload(self, request: pb.ReloadRequest, context: grpc.ServicerContext) -> pb.ReloadResponse:
+        """Read everything again."""
+        report = self._plane.reload()
+        if report.refused:
+            raise Unready(f"{report.refused}, nothing has changed: {'; '.join(report.problems)}")
+        return convert.reload_out(report)
+
+    def ReloadGeoip(
+        self,
+        request: pb.ReloadGeoipRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.ReloadGeoipResponse:
+        """Reopen the GeoIP database."""
+        try:
+            return pb.ReloadGeoipResponse(geoip=convert.geoip_out(self._plane.reload_geoip()))
+        except ValueError as error:
+            raise Unready(f"{error}; the old database stays in use") from error
+
+    def ReloadCertificates(
+        self,
+        request: pb.ReloadCertificatesRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.ReloadCertificatesResponse:
+        """Read every certificate again."""
+        try:
+            certificates = convert.certificates_out(self._plane.reload_certificates())
+        except ValueError as error:
+            raise Unready(f"{error}; the old certificates stay in use") from error
+        return pb.ReloadCertificatesResponse(certificates=certificates)
