@@ -9,8 +9,8 @@ The life of a request, and where each step is:
       relay/  bridge/    judge them as RFC 9113 or RFC 9112 asks; the request goes out in bytes for the backend
       sockets/drive.py   sends those, reads the backend, hands its bytes to the core
       relay/  bridge/    judge the answer; it goes out in bytes for the client
-      sockets/drive.py   sends those; gives the exchange, now over, to whoever keeps log and counters
-    and at the end of the connection, sent what is left, close_notify and FIN, or a RST where an answer broke off
+      sockets/drive.py   sends those; hands the exchange, now over, to log and counters
+    and at the end of the connection: what is left, then close_notify and FIN, or a RST where an answer broke off
 
 | room | what is in it | may import gevent, ssl, socket |
 | --- | --- | --- |

@@ -4,10 +4,10 @@ A core is the HTTP between one client connection and its backend. It has no sock
 the time, and asked for bytes. Nothing here raises but by a defect.
 
 Bytes that were read wait in one place, with the drive, until the core has taken them. A core is offered all of them at
-once, says how many it took, and leaves the rest for one of two reasons. Either the turn is over: then it is offered the
-rest when the session has its next turn. Or it can't use them yet, such as a request behind the one that is under way:
-then it is offered them after whatever happens next. An end is delivered behind the bytes that came before it, and never
-while some that can be used wait for a turn.
+once, returns how many it took, and leaves the rest for one of two reasons. Either the turn is over: then the rest is
+offered in the session's next turn. Or it can't use them yet, such as a request behind the one that is under way: then
+they are offered again after the next event. An end is delivered behind the bytes that came before it, never while bytes
+that can be used wait for a turn.
 
 The order of a core's life, from its side:
 
@@ -140,7 +140,7 @@ class Core(Protocol):
         """
 
     def backend_failed(self, status: int, why: str, now: float) -> None:
-        """The dial failed: what waits for it is answered with `status`, 502 or 504. In place of a connection."""
+        """The dial failed: requests that wait for it get `status`, 502 or 504. In place of a connection."""
 
     def cut(self, now: float) -> None:
         """The client's connection ends where it stands, by our own decision. `ending` follows."""

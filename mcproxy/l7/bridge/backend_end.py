@@ -17,13 +17,13 @@ from mcproxy.wire.hpack_block import Field
 
 
 class Answered(Protocol):
-    """What is told of the answer to a request. All of it may raise BackendFault."""
+    """What becomes of the answer to a request; each call may raise BackendFault."""
 
     outgoing: Outgoing
 
     @property
     def over(self) -> bool:
-        """Whether it is told nothing more."""
+        """Whether to call it no more."""
 
     def on_ready(self) -> None:
         """The backend has said what it offers."""
@@ -73,7 +73,7 @@ class BackendEnd:
     # Requests
 
     def begin(self, request: Outgoing) -> bool:
-        """Send a request's head, over a new connection if there is none that takes it.
+        """Send a request's head, over a new connection if the present one takes no request.
 
         False: it is a WebSocket, and the backend takes none. Raises BackendFault.
         """

@@ -14,7 +14,7 @@ poll that nobody waits for runs on at the backend to its end. As net/http cancel
 all requests share, those that are pipelined behind are not begun. (There, bytes of the next request may hide the end
 for a while: a race that nobody can rely on.) An answer that is complete is delivered, whatever its request still lacks.
 
-What the owner does, and when, core.py says.
+core.py says what the owner does, and when.
 """
 
 from collections.abc import Callable
@@ -77,7 +77,7 @@ class Bridge:
 
     @property
     def wants_backend(self) -> bool:
-        """Always; how much waits for the client is the owner's to see."""
+        """Always; the drive bounds what is unsent to the client."""
         return True
 
     @property
@@ -96,11 +96,11 @@ class Bridge:
         return self._exchange is not None and self._exchange.coming is Coming.EXPECTING
 
     def take_for_client(self) -> bytes:
-        """What waits for the client."""
+        """Bytes for the client."""
         return self._client.take()
 
     def take_for_backend(self) -> bytes:
-        """What waits for the backend."""
+        """Bytes for the backend."""
         return self._backend.take()
 
     def bulk_read(self, most: int) -> int:

@@ -126,6 +126,6 @@ def answer_trailers(fields: list[Field]) -> list[Field]:
 
 
 def answer_head(fields: list[Field]) -> tuple[int, list[Field]]:
-    """Status and fields of an answer, as they go to the client. Raises ValueError where the status is none."""
+    """Status and fields of an answer, as they go to the client. Raises ValueError where the status is invalid."""
     kept = [field for field in fields if field[0][:1] != b":" and field[0] not in _HOP_BY_HOP]
     return int(dict(fields[:1])[b":status"]), kept

@@ -3,7 +3,7 @@
 Windows are end to end: the client's WINDOW_UPDATE frames reach the backend, and a backend that keeps to them is never
 slowed down here. One that doesn't, or that has not heard yet of a window made smaller, must not make *us* overrun the
 client. So what exceeds a window waits, in order, and leaves as the window opens, cut to fit. `MAX_HELD` bounds it:
-beyond that the backend is not read any more, which only its own client can feel.
+beyond that we stop reading the backend, which affects only this client.
 """
 
 from collections import deque

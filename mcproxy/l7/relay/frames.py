@@ -12,7 +12,7 @@ and CONTINUATION, and given whole to `_block`. A large block is unpacked first, 
 the frame that completes it is taken when that is done.
 
 A frame is taken whole, or not at all. The beginning of one is kept until its end comes; where the turn is over, what
-is left stays with whoever read it, and is offered again.
+is left stays with the drive, which offers it again.
 
 Nearly all frames under load are of one or two forms, for which a handler's call costs as much as its work. So a
 subclass may also have an *express lane*: one loop that takes frames of just those forms as long as they come, and stops

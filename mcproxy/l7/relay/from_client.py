@@ -149,7 +149,7 @@ class FromClient(Frames):
         if refusal == TOO_LARGE_STATUS:
             self._too_large.spend(self.now)
         if pair.backend is GONE:
-            pair.goaway(pair.closed.last_id, ErrorCode.NO_ERROR)  # the next connection dials anew
+            pair.goaway(pair.closed.last_id, ErrorCode.NO_ERROR)  # the next connection dials again
         return None
 
     # Trailers, and what is no request at all

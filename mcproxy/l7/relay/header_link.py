@@ -4,9 +4,9 @@ The relay keeps a mirror of the sender's dynamic table, reads each block against
 so that the receiver's table follows the sender's. That is *in step*. Appending literals without indexing keeps it so.
 
 A block that has moved the sender's table and is not passed as it is (refused, or a field of it dropped) breaks the step
-for good: the receiver's table can't follow any more. From then on every block is encoded anew by the stateless encoder,
-which uses no dynamic table; the first one says so to the receiver with a size update to 0, so that its memory is freed
-and no later SETTINGS_HEADER_TABLE_SIZE asks anything of us. (The table could be brought back to size and filled by an
+for good: the receiver's table can't follow any more. From then on the stateless encoder encodes every block again. It
+uses no dynamic table; the first block says so to the receiver with a size update to 0, so that its memory is freed and
+no later SETTINGS_HEADER_TABLE_SIZE asks anything of us. (The table could be brought back to size and filled by an
 encoder of ours. It would save bytes on a link that is usually a loopback, and cost a second table to get wrong.)
 A block that has *not* moved the table may be refused or changed at any time without any such effect.
 
@@ -183,7 +183,7 @@ class HeaderLink:
         self._prefix = b""  # of the next block that we encode
 
     def __repr__(self) -> str:
-        return f"<HeaderLink {'in step' if self.in_step else 'encoding anew'} {self.table!r}>"
+        return f"<HeaderLink {'in step' if self.in_step else 'encoding again'} {self.table!r}>"
 
     def read(self, block: bytes, cache: BlockCache[T], turn: Turn) -> Section[T]:
         """Read a whole block. Every block that arrives must come through here. Raises ConnectionFault."""

@@ -59,7 +59,7 @@ class Pair:
         self.max_streams = EARLY_STREAMS  # the most that was ever announced and not taken back
         self.unchecked = EARLY_STREAMS  # the most that may be open without a closer look at each new one
         self.extended_connect = False  # the backend offers RFC 8441
-        self.backend = BackendState.WANTED  # at once: its SETTINGS decide what the client is told
+        self.backend = BackendState.WANTED  # at once: its SETTINGS decide what we announce to the client
         self.backend_status = 502  # what requests get once it is GONE
         self.last_offered = MAX_STREAM_ID  # of our last GOAWAY: higher streams are not processed
         self.ending: Ending | None = None  # nothing more is read; what waits is sent, then both connections end

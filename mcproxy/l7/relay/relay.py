@@ -9,12 +9,12 @@ backend may check nothing.
 PING (each side measures its distance to us; nobody can flood the other), PRIORITY (deprecated), unknown frames (for one
 hop), PUSH_PROMISE (switched off), padding of header blocks.
 
-**GOAWAY.** What a backend has not processed, it says by the last stream of its GOAWAY; the client is told the same, and
-each stream above it is refused, whether it had been passed or comes later. So a backend that closes after every so many
-requests costs a client a repetition, never an answer. A backend that vanishes without that word may have processed
-anything: its streams get 502, or RST_STREAM where the answer has begun.
+**GOAWAY.** A backend's GOAWAY names the last stream that it processed. The client gets the same one, and every stream
+above is refused, whether it was passed before or comes later. So a backend that closes after so many requests costs a
+client a retry, never an answer. A backend that vanishes without GOAWAY may have processed anything: its streams get
+502, or RST_STREAM where the answer has begun.
 
-What the owner does, and when, core.py says.
+core.py says what the owner does, and when.
 """
 
 from collections.abc import Callable
@@ -194,7 +194,7 @@ class Relay:
         self._settings.announce_early()
         pair.lose_backend(status, end)
         if not unheard or pair.closed.last_id:
-            pair.goaway(pair.closed.last_id, ErrorCode.NO_ERROR)  # the next connection dials anew
+            pair.goaway(pair.closed.last_id, ErrorCode.NO_ERROR)  # the next connection dials again
 
     def client_closed(self, now: float) -> None:
         """Its connection has ended: nothing can be delivered any more."""

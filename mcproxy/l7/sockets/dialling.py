@@ -1,8 +1,8 @@
-"""A connection to a backend in the making, in a greenlet of its own, so that the session's can go on meanwhile.
+"""A dial in progress, in a greenlet of its own, so that the session goes on meanwhile.
 
-The greenlet is one of the crew's, and may be at another job when somebody gives this one up; so whatever is thrown into
-it goes through `_throw`, on the hub, which looks whether it is still at it. What the dial itself holds, it closes when
-something is thrown into it.
+The greenlet is one of the crew's, and may have another job by the time the dial is given up. So exceptions are thrown
+into it by `_throw` only, on the hub, which checks that it still has this one. A dial that gets an exception closes what
+it holds.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ Dial = Callable[[bytes], Stream]  # connects and sends; raises Refused, Lost
 
 
 class _Abandoned(Exception):
-    """Nobody needs the connection any more."""
+    """The connection is not needed any more."""
 
 
 class Dialling:
-    """A connection in the making. It is over once it has a `stream` or a `failure`."""
+    """A dial. It is over once it has a `stream` or a `failure`."""
 
     __slots__ = (
         "_cause",
@@ -45,14 +45,14 @@ class Dialling:
         self.deadline = deadline  # on the sweeper's clock
         self.stream: Stream | None = None
         self.failure: Exception | None = None
-        self.waiting: list[bytes] = []  # what is to follow
+        self.waiting: list[bytes] = []  # to be sent behind `first`
         self.unsent = 0  # bytes of it
 
     def __repr__(self) -> str:
         return f"<Dialling {self.failure or self.stream or 'under way'}>"
 
     def put(self, data: bytes) -> None:
-        """To be sent once it is connected."""
+        """Send this once it is connected."""
         if data:
             self.waiting.append(data)
             self.unsent += len(data)
@@ -74,13 +74,13 @@ class Dialling:
             get_hub().loop.run_callback(self._over)  # not from here: it may switch to the session, and never back
 
     def fail(self, cause: Exception) -> None:
-        """It takes too long."""
+        """Give it up, with `cause` as its failure."""
         if self._cause is None and self.stream is None and self.failure is None:
             self._cause = cause
             get_hub().loop.run_callback(self._throw)  # later: a throw from a greenlet would not come back to it
 
     def abandon(self) -> None:
-        """Leave nothing of it."""
+        """Give it up, and clean up."""
         self._cause = _Abandoned()
         self._discard()
         get_hub().loop.run_callback(self._throw)

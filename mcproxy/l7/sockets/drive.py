@@ -1,27 +1,27 @@
-"""One l7 session on its sockets: whatever happens on either side is read, judged by a core, and what waits is sent.
+"""One l7 session on its sockets: it reads both sides, has a core judge what came, and sends what results.
 
-A core is HTTP without sockets (l7/core.py). Nothing here waits for anything
-while the session lives: four watchers (side.py) lead to `Drive._on`, each saying what it is, and whatever happened is
-handled before the next does. So there is nothing to lock and nobody to wake, and an answer to the client never waits
-behind a body for the backend. The session's greenlet waits for the end alone, which comes to it as a switch, or thrown
-where something failed; a switch to it and back for every event would cost another 0.8 us of the 20 that one takes.
+A core is HTTP without sockets (l7/core.py). Nothing blocks while the session lives: four watchers (side.py) call
+`Drive._on` with what has happened, and each event is handled before the next one. So there is nothing to lock and
+nothing to wake, and an answer to the client never waits behind a body for the backend. The session's greenlet only
+waits for the end, which reaches it as a switch, or as an exception where something failed; switching to it and back for
+every event would cost another 0.8 us of the 20 that an event takes.
 
-What takes long waits for its turn (net/turns.py): a read of a side that sends in bulk, and bytes that the core did not
-get to. A side's bytes wait in one place, `Side.pending`, until the core has taken them, and its end waits behind them.
+Long work waits for its turn (net/turns.py): a bulk read, and bytes that the core did not get to. The bytes of a side
+wait in one place, `Side.pending`, until the core has taken them, and the end of the side waits behind them.
 
-Back-pressure: a side is read only while what waits for the other is below MAX_UNSENT, and what waits for itself below
-MAX_OWED: its own frames make us answer (PING, SETTINGS, 421), and it might never read that.
+Back-pressure: a side is read only while fewer than MAX_UNSENT bytes wait for the other side, and fewer than MAX_OWED
+for itself: its own frames make us answer (PING, SETTINGS, 421), and it might never read the answers.
 
-A backend is dialled when the core asks for one, with the core's first bytes on their way at once. That takes a second
-greenlet for as long as it lasts (dialling.py), so that the client is read and answered meanwhile: a request for another
-host, a PING, a cancellation, the end.
+The core decides when a backend is dialled; its first bytes go out with the connect. The dial has a greenlet of its own
+(dialling.py), so the client is still read and answered meanwhile: a request for another host, a PING, a cancellation,
+the end.
 
-The end: what is left is sent, then close_notify and FIN, and then the client has a while to end as well (`Patience`),
-for a close with unread bytes is a RST that would destroy an answer on its way (RFC 9112, section 9.6). An answer that
-broke off ends with a RST instead, as soon as what came of it has been delivered.
+The end: everything is sent, then close_notify and FIN. Then the client has a while to end as well (`Patience`), because
+closing with unread bytes sends a RST, which would destroy an answer on its way (RFC 9112, section 9.6). If an answer
+broke off, the connection ends with a RST instead, once the client has received the part that came.
 
 An idle session is drained first, so that a client whose next request is on its way at that moment loses nothing (RFC
-9113, section 9.1), and cut if that is of no use either. What waits for an answer then gets 504.
+9113, section 9.1), and cut if it does not leave. Requests that still wait for an answer then get 504.
 """
 
 import sys
@@ -45,12 +45,12 @@ from mcproxy.model import End, Reason, Refused
 from mcproxy.net.raw import pauses, reset_on_close
 from mcproxy.net.session import Cut, Session
 
-MAX_UNSENT = 262_144  # bytes that wait for a side before the other one is not read
-MAX_OWED = 4 * MAX_UNSENT  # bytes that wait for a side before it is not read itself; more than the other's bulk makes
-TICK = 1.0  # seconds between two looks at the core's deadlines
+MAX_UNSENT = 262_144  # bytes unsent to a side at which the other one is no longer read
+MAX_OWED = 4 * MAX_UNSENT  # the same for reading that side itself; more than the other's bulk makes
+TICK = 1.0  # seconds between two checks of the core's deadlines
 HURRY = 0.1  # the same, while the core is in a hurry
-FLUSH_CHECK = 0.005  # seconds between the first two looks at what the client has not acknowledged yet
-FLUSH_LONGEST = 0.32  # and between the last ones
+FLUSH_CHECK = 0.005  # seconds between the first two checks for bytes that the client has not acknowledged
+FLUSH_LONGEST = 0.32  # seconds between the last ones
 
 
 # Members of an enum cost three times as much to read as a global.
@@ -102,12 +102,12 @@ class Drive:
         self._dialling: Dialling | None = None
         self._turns = session.shared.turns
         self._turn = Turn()
-        self._due: deque[Event] = deque()  # sides to be read or heard when the turn has come
-        self._asked = False  # for one
+        self._due: deque[Event] = deque()  # sides to read, or to hear again, when the session has its turn
+        self._asked = False  # for a turn
         self._waiting = False
         self._state = State.OPEN
         self._hurried = False
-        self._moved: int | None = None  # bytes at the last look; None: whatever they are, it is quiet from then on
+        self._moved: int | None = None  # bytes at the last check; None: the next check begins a quiet time
         self._quiet_since = 0.0
 
     def __repr__(self) -> str:
@@ -140,7 +140,7 @@ class Drive:
                 self._switch()
             return self._finish()
         finally:
-            if core.ending is None:  # cut, by the sweeper or an operator: what was under way is over, and has its line
+            if core.ending is None:  # cut, by the sweeper or an operator: exchanges under way are over, and are logged
                 core.cut(time.monotonic())
             self._record(core.take_ended())
             if self._asked:
@@ -164,7 +164,7 @@ class Drive:
             self._greenlet.switch(event)
 
     def _read(self, event: Event) -> None:
-        """Read the side that can be read, if it is that; but bulk when it has its turn."""
+        """Read the side that the event is about, if any; but bulk only when the session has its turn."""
         if self._dialling is not None:
             self._dialled(self._dialling)
         its_turn = event is ITS_TURN
@@ -178,7 +178,7 @@ class Drive:
                 self._due.append(which)
                 return
         if its_turn and side.halted:
-            side.halted = False  # and what is pending is offered once more
+            side.halted = False  # its pending bytes are offered again
             return
         stream = side.stream
         data = stream.receive(self._bulk_size(which)) if its_turn else stream.receive()
@@ -187,12 +187,12 @@ class Drive:
         side.end_due = stream.ended
 
     def _go_on(self) -> None:
-        """Have the core take what is pending, send what waits, and watch for whatever is wanted now."""
+        """Have the core take pending bytes, send what results, and watch for what is wanted now."""
         core = self._core
         client, backend = self._client, self._backend
         if backend is not None and (backend.pending or backend.end_due):
             self._hear(backend, core.receive_from_backend, self._backend_ended)
-        # A backend whose end is known is heard first: a request that came between would go to one that has gone.
+        # A backend whose end is known is heard out first: a request taken now would go to a backend that has gone.
         if (client.pending or client.end_due) and not (backend is not None and backend.end_due):
             self._hear(client, core.receive_from_client, self._client_ended)
         self._send()
@@ -204,7 +204,7 @@ class Drive:
         self._watch()
 
     def _watch(self) -> None:
-        """Watch for what is wanted now, and ask for a turn where one is due."""
+        """Watch for what is wanted now, and ask for a turn if one is due."""
         core, due = self._core, self._due
         client, backend = self._client, self._backend
         to_client = client.stream.unsent
@@ -231,7 +231,7 @@ class Drive:
             self._on(ITS_TURN)
 
     def _switch(self) -> Event:
-        """Wait, in the session's greenlet."""
+        """Wait for an event, in the session's greenlet."""
         self._waiting = True
         try:
             event: Event = self._hub.switch()
@@ -240,7 +240,7 @@ class Drive:
         return event
 
     def _hear(self, side: Side, receive: Callable[[bytes, Turn, float], int], ended: Callable[[float], object]) -> None:
-        """Have the core take what is pending, then the end that is behind it, unless the rest waits for a turn."""
+        """Have the core take what is pending, then deliver the end, unless pending bytes wait for a turn."""
         now = time.monotonic()
         turn, data = self._turn, side.pending
         if data:
@@ -260,22 +260,22 @@ class Drive:
         client.end_due = False
         if not client.stream.lost:
             core.client_closed(now)
-            self._moved = None  # what is said of half a connection counts from here
+            self._moved = None  # the half-close timeout counts from here
 
     def _backend_ended(self, now: float) -> None:
-        if not self._core.wants_dial:  # else it makes way for another one anyway
+        if not self._core.wants_dial:  # else the next connection replaces it anyway
             self._drop_backend()
             self._core.backend_closed(now)
 
     def _bulk_size(self, event: Event) -> int:
-        """Bytes of one read: many, where there is nobody to wait and the sink has taken what was read before."""
+        """Bytes of one bulk read: many, if no other session waits and the other side has taken what was read before."""
         sink = self._client if event is BACKEND else self._backend
         alone = len(self._session.shared.sessions) == 1
         size = LONE_BULK if alone and sink is not None and not sink.stream.unsent else BULK_SIZE
         return self._core.bulk_read(size) if event is BACKEND else size
 
     def _send(self) -> None:
-        """Send what waits for either side, over a new backend connection if that is asked for."""
+        """Send to both sides, over a new backend connection if the core asks for one."""
         core = self._core
         client = self._client.stream
         if core.wants_dial and core.ending is None:
@@ -291,7 +291,7 @@ class Drive:
             core.client_lost(time.monotonic())
 
     def _connect(self) -> None:
-        """Begin to make a new backend connection, in place of the one that there may be."""
+        """Dial a new backend connection, in place of the present one."""
         self._drop_backend()
         core, shared = self._core, self._session.shared
         core.dialling()
@@ -301,7 +301,7 @@ class Drive:
         self._tick_later()
 
     def _dialled(self, dialling: Dialling) -> None:
-        """Go on with what a dial has led to, if it has. Raises what was no failure to connect."""
+        """Use the result of a dial, if there is one. Raises what is not a failure to connect."""
         failure = dialling.failure
         if dialling.stream is not None:
             self._dialling = None
@@ -315,7 +315,7 @@ class Drive:
             raise failure
 
     def _drop_backend(self) -> None:
-        """Tell it what the core still has to tell, and close."""
+        """Send the backend the core's last bytes, and close."""
         side, self._backend = self._backend, None
         dialling, self._dialling = self._dialling, None
         if dialling is not None:
@@ -331,7 +331,7 @@ class Drive:
     # The end
 
     def _finish(self) -> End:
-        """What is left, then the end, as the core says."""
+        """Send what is left, then end as the core decided."""
         ending, client = self._core.ending, self._client.stream
         assert ending is not None
         self._send()
@@ -374,7 +374,7 @@ class Drive:
     # The sweeper, draining, the session's end
 
     def overdue(self, now: float) -> float | None:
-        """Look at what may not take for ever."""
+        """Check deadlines; returns when to check again, on the sweeper's clock."""
         try:
             return self._look(now)
         except Exception:  # noqa: BLE001 - it is the session's, and not the sweeper's

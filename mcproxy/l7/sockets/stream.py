@@ -1,7 +1,7 @@
 """Byte streams to a client and to a backend, encrypted or not: non-blocking, and without a watcher of their own.
 
 `accept` and `connect` do the handshakes, and wait as they need to. What comes out is a `Stream`: `receive` gives what
-there is, `put` queues and `flush` sends what goes. Whoever drives two of them waits for whatever both want (drive.py).
+there is, `put` queues, and `flush` sends what the socket takes. drive.py waits for what its two streams want.
 
 TLS runs on OpenSSL's own socket reading. Measured on one core against decrypting from memory buffers (ssl.MemoryBIO):
 7.0 us a ping-pong of 128 bytes against 7.2, sending 0.32 s/GB against 0.44 to 0.53, receiving 0.69 against 0.58 to
@@ -81,7 +81,7 @@ class Stream:
         return data
 
     def send(self, data: bytes) -> None:
-        """Send what goes, behind what waits; the rest waits. `wants_write` says to `flush` later."""
+        """Send what the socket takes, behind the queue, and queue the rest; `wants_write` says to `flush` later."""
         if self._queue:
             self.put(data)
             self.flush()
@@ -96,18 +96,18 @@ class Stream:
                 self.wants_write = True
 
     def put(self, data: bytes) -> None:
-        """Queue bytes for `flush`; dropped where the connection is lost."""
+        """Queue bytes for `flush`, or drop them if the connection is lost."""
         if data and not self.lost:
             self._queue.append(data)
             self.unsent += len(data)
 
     def has_room(self) -> None:
-        """The socket is writable: what waited for this can be tried again."""
+        """The socket is writable: try again what could not be done before."""
         self.blocked = False
         self.wants_write = bool(self._queue)
 
     def flush(self) -> None:
-        """Send what goes; `wants_write` says to come again."""
+        """Send what the socket takes; `wants_write` says to call again."""
         queue = self._queue
         self.wants_write = self.blocked
         while queue:
@@ -127,7 +127,7 @@ class Stream:
             queue.popleft()
 
     def _send(self, data: bytes | memoryview) -> int:
-        """Send what goes at once. Returns how much that was."""
+        """Send what the socket takes now; returns how many bytes."""
         try:
             return self.sock.send(data)
         except BlockingIOError:
@@ -138,23 +138,23 @@ class Stream:
 
     def _lose(self, error: Exception) -> None:
         """It is broken. What came before that can still be read: `ended` is for `receive` to find."""
-        self.lost = _told(error)
+        self.lost = _described(error)
         self.unsent = 0
         self.wants_write = self.blocked = False
         self._queue.clear()
 
     def end(self) -> None:
-        """Say that nothing more comes. What was flushed before still arrives."""
+        """End our side. What was flushed before still arrives."""
         with suppress(OSError):  # a socket that was reset has ended anyway
             self.sock.shutdown(SHUT_WR)
 
     @property
     def undelivered(self) -> int:
-        """Bytes that the peer has not acknowledged, those that wait here aside."""
+        """Bytes sent that the peer has not acknowledged yet."""
         return unsent(self.sock)
 
     def close(self) -> None:
-        """Close, as the kernel sees fit."""
+        """Close the socket."""
         self.sock.close()
 
     def abort(self) -> None:
@@ -163,19 +163,19 @@ class Stream:
 
 
 class TLSStream(Stream):
-    """The same, in TLS."""
+    """One connection's bytes, in TLS."""
 
-    __slots__ = ("_told_end", "protocol")
+    __slots__ = ("_end_sent", "protocol")
     sock: ssl.SSLSocket
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         super().__init__(sock)
-        self._told_end = False
+        self._end_sent = False
         self.protocol = sock.selected_alpn_protocol() or ""  # of ALPN
 
     def receive(self, most: int = READ_SIZE) -> bytes:
-        """The same, but for a record more; several at once under load."""
-        if self._told_end:
+        """Like Stream.receive, but may exceed `most` by one record; reads several records under load."""
+        if self._end_sent:
             return self._drained()
         data = self._record()
         if len(data) == RECORD:
@@ -252,7 +252,7 @@ class TLSStream(Stream):
 
     def end(self) -> None:
         """Send close_notify, then FIN."""
-        self._told_end = True
+        self._end_sent = True
         with suppress(OSError, ValueError):  # it need not be answered, and what is broken needs none
             self.sock.unwrap()
         with suppress(OSError):
@@ -294,7 +294,7 @@ def _shake_hands(sock: RawSocket, context: ssl.SSLContext, server_name: str | No
         done = True
         return TLSStream(tls)
     except (OSError, ValueError) as error:  # ValueError: the peer had gone before it began
-        raise Lost(_told(error)) from error
+        raise Lost(_described(error)) from error
     finally:
         for watcher in watchers.values():
             watcher.close()
@@ -314,7 +314,7 @@ def _step(sock: ssl.SSLSocket, turns: Turns) -> int:
     return 0
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     """What went wrong, in OpenSSL's words without its source lines."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate: {error.verify_message}"

@@ -59,7 +59,7 @@ def test_a_refused_block_that_moves_nothing_keeps_the_step() -> None:
     link.withheld(link.read(block_of(GET, indexed=False), REQUESTS, Turn()))
     assert repr(link).startswith("<HeaderLink in step")
     link.withheld(link.read(block_of(GET, indexed=True), REQUESTS, Turn()))
-    assert repr(link).startswith("<HeaderLink encoding anew")
+    assert repr(link).startswith("<HeaderLink encoding again")
 
 
 def test_a_dropped_field_that_moves_nothing_keeps_the_step() -> None:
