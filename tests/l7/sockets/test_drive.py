@@ -65,17 +65,17 @@ def test_both_sides_are_read_and_written(stage: Callable[..., Stage]) -> None:
     on.until(lambda: on.backends)
     assert on.first == [b"question"]
     on.backends[0].sendall(b"answer")
-    on.until(lambda: on.core.told[-1] == ("backend", b"answer"))
+    on.until(lambda: on.core.seen[-1] == ("backend", b"answer"))
     gevent.sleep(0)
     assert on.client.recv(9) == b"told"
     assert (on.drive.bytes_up, on.drive.bytes_down) == (3, 4)
     assert "Telling" in repr(on.drive)
     on.backends[0].close()
-    on.until(lambda: on.core.told[-1] == ("backend closed",))
+    on.until(lambda: on.core.seen[-1] == ("backend closed",))
     on.core.react = lambda _what: setattr(on.core, "ending", Ending())
     on.client.shutdown(socket.SHUT_WR)
     on.until(lambda: on.end)
-    assert on.core.told[-1] == ("client closed",)
+    assert on.core.seen[-1] == ("client closed",)
     assert on.end is End.CLOSED
 
 
@@ -108,7 +108,7 @@ def test_a_dial_that_fails_is_told(failure: Exception, status: int, stage: Calla
     on = stage(dial)
     on.core.react = lambda what: setattr(on.core, "wants_dial", what[0] == "client")
     on.client.sendall(b"a")
-    on.until(lambda: on.core.told[-1:] == [("backend failed", status, str(failure))])
+    on.until(lambda: on.core.seen[-1:] == [("backend failed", status, str(failure))])
 
 
 def test_a_dial_that_takes_too_long_is_ended(stage: Callable[..., Stage]) -> None:
@@ -119,7 +119,7 @@ def test_a_dial_that_takes_too_long_is_ended(stage: Callable[..., Stage]) -> Non
     on = stage(dial, connect=0.1)
     on.core.react = lambda what: setattr(on.core, "wants_dial", what[0] == "client")
     on.client.sendall(b"a")
-    on.until(lambda: on.core.told[-1:] and on.core.told[-1][:2] == ("backend failed", 504))
+    on.until(lambda: on.core.seen[-1:] and on.core.seen[-1][:2] == ("backend failed", 504))
 
 
 def test_what_waits_for_a_dial_is_bounded(stage: Callable[..., Stage]) -> None:
@@ -133,7 +133,7 @@ def test_what_waits_for_a_dial_is_bounded(stage: Callable[..., Stage]) -> None:
 
     def react(what: tuple[Any, ...]) -> None:
         if what[0] == "client":
-            on.core.wants_dial = len(on.core.told) == 1
+            on.core.wants_dial = len(on.core.seen) == 1
             on.core.to_backend += what[1]
 
     on.core.react = react
@@ -196,7 +196,7 @@ def test_an_idle_session_that_draining_does_not_end_is_cut(stage: Callable[..., 
     on.until(lambda: on.end)
     assert on.core.told.count(("give up",)) == 1
     assert isinstance(on.end, Cut) and on.end.end is End.IDLE_TIMEOUT  # noqa: PT018
-    assert on.core.told[-1] == ("cut",), "what was under way is to have its line"
+    assert on.core.seen[-1] == ("cut",), "what was under way is to have its line"
 
 
 def test_half_a_tunnel_is_cut_when_nothing_comes_any_more(stage: Callable[..., Stage]) -> None:
@@ -302,7 +302,7 @@ def test_a_bug_of_a_core_ends_its_own_session(stage: Callable[..., Stage]) -> No
     on.client.sendall(b"a")
     on.until(lambda: on.end)
     assert isinstance(on.end, ZeroDivisionError)
-    assert on.core.told[-1] == ("cut",)
+    assert on.core.seen[-1] == ("cut",)
 
 
 def test_a_client_that_talks_while_an_answer_that_broke_off_is_delivered(stage: Callable[..., Stage]) -> None:
