@@ -14,8 +14,8 @@ from rich.cells import cell_len, set_cell_size
 
 GAP = 2  # characters between two columns
 LEAST = 16  # characters that a column of names keeps, unless it says something else
-# A count, an amount, a speed or a length of time.
-_NUMBER = re.compile(r"-|\d+(\.\d+)?[kMG]?( [kMGT]?B(/s)?)?|(\d+[dhms]){1,2}")
+# A count, an amount, a speed, a length of time or a moment: what is not elided, but stands to the right.
+_NUMBER = re.compile(r"-|\d+(\.\d+)?[kMG]?( [kMGT]?B(/s)?)?|(\d+[dhms]){1,2}|\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
 
 
 class Column(NamedTuple):

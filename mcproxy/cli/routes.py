@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.change import What
 from mcproxy.cli import candidates, confirm, output, plan, settings
 from mcproxy.cli.client import EXISTS, MISSING, WRONG, connected
 from mcproxy.cli.columns import Column
@@ -15,15 +16,21 @@ from mcproxy.cli.target import target_options
 from mcproxy.model import ROUTE_FIELDS
 
 _COLUMNS = ("hostname", "backend", "mode")  # of a list, for themselves; the others share one
-
+_LISTED = (
+    Column("LISTENER", rank=1),
+    Column("HOST", least=28),
+    Column("BACKEND", least=21),
+    Column("MODE"),
+    Column("OPTIONS", rank=2),
+)
 _HISTORY = (
     Column("GENERATION"),
-    Column("WHEN", least=20),
-    Column("WHO"),
-    Column("ACTION", rank=2),
+    Column("WHEN"),
+    Column("WHO", rank=1),
+    Column("ACTION", rank=3),
     Column("WHAT"),
-    Column("CHANGE", prose=True),
-    Column("COMMENT", rank=1, prose=True),
+    Column("CHANGE", least=15, prose=True),
+    Column("COMMENT", rank=2, prose=True),
 )
 
 listener_option = click.option(
@@ -58,7 +65,7 @@ def list_(given: Path | None, as_json: bool, listener: str) -> None:
         for each in found
     ]
     output.emit_table(
-        ("LISTENER", "HOST", "BACKEND", "MODE", "OPTIONS"),
+        _LISTED,
         rows,
         "No routes; `mcproxy routes add HOST BACKEND` adds one.",
     )
@@ -188,7 +195,7 @@ def history(given: Path | None, as_json: bool, limit: int, everything: bool, hos
             output.moment(each.at),
             _who(each),
             each.action,
-            " ".join(each.key),
+            _what(each),
             _difference(each),
             each.comment or "-",
         )
@@ -199,6 +206,11 @@ def history(given: Path | None, as_json: bool, limit: int, everything: bool, hos
 
 def _who(revision: pb.Revision) -> str:
     return f"{revision.who} for {revision.claim}" if revision.claim else revision.who
+
+
+def _what(revision: pb.Revision) -> str:
+    """The value that was changed; of a route, what comes first survives a narrow terminal."""
+    return " on ".join(reversed(revision.key)) if revision.what == What.ROUTE else " ".join(revision.key)
 
 
 def _difference(revision: pb.Revision) -> str:

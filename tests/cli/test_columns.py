@@ -59,6 +59,11 @@ def test_a_word_that_is_longer_than_its_column_stays_whole() -> None:
     assert lines[1].endswith(path)
 
 
+def test_moments_are_whole() -> None:
+    moment = "2026-11-22 05:11:34Z"
+    assert lay_out([Column("WHAT"), Column("WHEN")], [("a" * 30, moment), ("b", "-")], 20)[1].endswith(f"  {moment}")
+
+
 def test_columns_of_numbers_and_lengths_of_time_are_aligned_to_the_right() -> None:
     rows = [("1", "4d", "1.0 GB", "192.0.2.1"), ("-", "1m10s", "0 B", "10.0.0.1")]
     assert lay_out([Column(name) for name in "NATI"], rows, 80) == [

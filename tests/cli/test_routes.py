@@ -166,9 +166,9 @@ def test_history(tmp_path: Path) -> None:
         user.ok("firewall", "add", "ip", "203.0.113.7")
         rows = user.rows("routes", "history")
         assert [(row[0], *row[3:]) for row in rows[:3]] == [
-            ("4", "route.remove", ":443 git.example.org", "removed", "nobody uses it"),
-            ("3", "route.update", ":443 a.example.org", "backend=127.0.0.1:2", "-"),
-            ("2", "route.add", ":443 a.example.org", "backend=127.0.0.1:1, mode=l4", "for the trial"),
+            ("4", "route.remove", "git.example.org on :443", "removed", "nobody uses it"),
+            ("3", "route.update", "a.example.org on :443", "backend=127.0.0.1:2", "-"),
+            ("2", "route.add", "a.example.org on :443", "backend=127.0.0.1:1, mode=l4", "for the trial"),
         ]
         assert len(user.rows("routes", "history", "A.example.org.")) == 2
         assert len(user.rows("routes", "history", "--limit", 1)) == 1

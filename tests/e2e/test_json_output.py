@@ -36,6 +36,7 @@ class Page:
         texts = dict(sections.findall(PAGE.read_text()))
         self.examples = {title: example(text) for title, text in texts.items()}
         self.values = list(self.examples.pop("Values").values())
+        self.effect = self.examples.pop("Effects")
         # Keys of which the page says that they may be null.
         self._nullable = {title: set(re.findall(r'"(\w+)":.*//.*\bnull\b', text)) for title, text in texts.items()}
 
@@ -50,6 +51,8 @@ class Page:
         if name in VALUES:
             shown = next((each for each in self.values if each.keys() == printed.keys()), {})
             nullable = self._nullable["Values"]
+        elif name == "effect":
+            shown, nullable = self.effect, self._nullable["Effects"]
         if kind(shown) != kind(printed):
             yield f"{at}: {shown!r} in the page, {printed!r} printed"
         elif name in NAMES:
@@ -161,15 +164,17 @@ SCRIPT = {
     "firewall test": ("198.51.100.7",),
     "explain": ("--sni", "git.example.org", "--from", "192.0.2.7"),
     "routes add": ("new.example.org", "127.0.0.1:3000"),
+    "routes set": ("new.example.org", "--backend", "127.0.0.1:3001"),
     "firewall add": ("192.0.2.7", "--ttl", "1h"),
     "listeners add": ("127.0.0.1:0",),
+    "listeners set": ("127.0.0.1:0", "--max-connections", "100"),
     "routes history": ("--everything",),
     "diff": (),
     "apply": ("mcproxy.toml", "--prune", "--dry-run"),
     "firewall remove": ("192.0.2.7",),
     "routes remove": ("new.example.org", "--listener", "ADDR"),
     "listeners remove": ("127.0.0.1:0",),
-    "rollback": ("1",),
+    "rollback": ("2", "--yes"),
     "snapshot": (),
 }
 
