@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DOCKER ?= docker
 # Ctrl-C waits until the program has its handlers: Python would print a traceback while it starts.
 CALM := env --block-signal=INT
 
 .DEFAULT_GOAL := help
-.PHONY: help all build test test-pure lint types proto man proto-lint fmt devserver clean
+.PHONY: help all build test test-pure lint types proto man proto-lint fmt devserver docker clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +48,10 @@ fmt: $(VENV)/.installed ## format the code and sort its imports
 devserver: $(VENV)/.installed ## run the proxy in front of three small backends, all on this machine; PORT=N: not on 8443
 	@command -v curl >/dev/null || deploy/dev/apt-install.sh curl || echo "without curl, try the lines below with another client"
 	@$(CALM) $(BIN)/python deploy/dev/devserver.py $(PORT)
+
+docker: ## build the container image and tag it mcproxy; DOCKER=podman: with another engine
+	@command -v $(DOCKER) >/dev/null || { echo "there is no $(DOCKER) here: apt-get install docker.io, or name another engine with DOCKER="; exit 1; }
+	$(DOCKER) build --file deploy/docker/Dockerfile --tag mcproxy .
 
 clean: ## remove everything that these commands made, srv/ included
 	rm -rf $(VENV) .venv-pure build dist srv *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -12,13 +12,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
+import trustme
 from pydantic import BaseModel
 
-from mcproxy import config
+from mcproxy import check, config
 from mcproxy.config import Config
+from mcproxy.wire.address import split_host_port
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "etc" / "mcproxy.toml.example"
+STARTER = ROOT / "etc" / "mcproxy.toml"
 
 # What an example must show by an example, because its default says too little or is the other mode's.
 SHOWN_BY_EXAMPLE = {
@@ -64,6 +67,32 @@ def test_the_example_loads() -> None:
     routes = [route for _, routes in loaded.seed_listeners() for route in routes]
     assert {route.mode for route in routes} == {"l4", "l7"}
     assert loaded.grpc is not None
+
+
+def test_the_example_is_right_where_its_files_exist(tmp_path: Path) -> None:
+    """`mcproxy check` finds nothing wrong with it, but that the files of its l7 routes aren't there."""
+    path = tmp_path / "mcproxy.toml"
+    path.write_text(EXAMPLE.read_text())
+    (tmp_path / "data").mkdir()
+    authority = trustme.CA()
+    for name in ("www", "api"):
+        issued = authority.issue_cert(f"{name}.example.org")
+        issued.private_key_pem.write_to_path(str(tmp_path / f"{name}.key"))
+        issued.cert_chain_pems[0].write_to_path(str(tmp_path / f"{name}.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "internal-ca.pem"))
+    loaded = config.load(path)
+    checks = (check.check_files, check.check_places, check.check_seed_files, check.check_warnings)
+    assert [str(problem) for each in checks for problem in each(loaded)] == []
+
+
+def test_the_starter_is_small_and_works_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "mcproxy.toml"
+    path.write_text(STARTER.read_text())
+    loaded = config.load(path)
+    checks = (check.check_files, check.check_places, check.check_seed_files, check.check_warnings)
+    assert [str(problem) for each in checks for problem in each(loaded)] == []
+    assert all(split_host_port(listener.addr)[1] >= 1024 for listener in loaded.listeners), "any user may listen there"
+    assert len(STARTER.read_text().splitlines()) < 30
 
 
 def test_the_example_has_every_key() -> None:

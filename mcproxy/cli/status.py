@@ -77,9 +77,7 @@ def _summary(answer: pb.GetStatusResponse) -> None:
     click.echo(f"generation {answer.generation}, {routes}, {rules}")
     if answer.file_differences:
         values = counted(answer.file_differences, "value")
-        click.echo(
-            f"the configuration file differs from the database in {values}; the database is in force: mcproxy diff"
-        )
+        click.echo(f"file and database differ in {values}; the database is in force: mcproxy diff")
     if answer.geoip.path:
         click.echo(f"GeoIP {answer.geoip.path}, built {output.moment(answer.geoip.built_at)}")
     for problem in answer.problems:

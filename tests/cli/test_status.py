@@ -53,7 +53,7 @@ def test_a_file_that_differs_from_the_database_is_pointed_out(tmp_path: Path) ->
         assert "differs" not in user.ok("status")
         user.ok("routes", "add", "new.example.org", "127.0.0.1:1")
         assert user.ok("status").splitlines()[2] == (
-            "the configuration file differs from the database in 1 value; the database is in force: mcproxy diff"
+            "file and database differ in 1 value; the database is in force: mcproxy diff"
         )
         assert user.json("status")["file_differences"] == 1
 

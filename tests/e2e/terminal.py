@@ -28,9 +28,18 @@ class Terminal:
         except OSError:
             return  # EIO: the last one that had the terminal has ended
 
+    @property
+    def shown(self) -> str:
+        """What was shown so far."""
+        return re.sub(r"\x1b\[[0-9;]*m", "", self._shown.decode(errors="replace").replace("\r\n", "\n"))
+
+    def type(self, keys: bytes) -> None:
+        """Press some keys."""
+        os.write(self._controller, keys)
+
     def close(self) -> str:
         """All that was shown, when all who have the terminal have ended."""
         os.close(self.descriptor)
         self._reader.join(DEADLINE)
         os.close(self._controller)
-        return re.sub(r"\x1b\[[0-9;]*m", "", self._shown.decode().replace("\r\n", "\n"))
+        return self.shown

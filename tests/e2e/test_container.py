@@ -137,6 +137,27 @@ def test_it_serves_and_knows_whether_it_is_healthy(opt: Path, tmp_path: Path, ba
     assert ask().returncode == 3
 
 
+def test_make_docker_builds_it_from_the_root(tmp_path: Path) -> None:
+    engine = tmp_path / "engine"
+    engine.write_text('#!/bin/sh\npwd\nprintf "%s\\n" "$@"\n')
+    engine.chmod(0o755)
+    made = subprocess.run(
+        ["make", "--silent", "docker", f"DOCKER={engine}"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    where, *arguments = made.stdout.splitlines()
+    assert Path(where) == ROOT
+    assert arguments == ["build", "--file", "deploy/docker/Dockerfile", "--tag", "mcproxy", "."]
+    assert f"docker {shlex.join(arguments)}" in (DOCKER / "Dockerfile").read_text()
+
+
+def test_make_docker_without_an_engine_says_what_to_do() -> None:
+    made = subprocess.run(
+        ["make", "docker", "DOCKER=no-such-engine"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert made.returncode != 0
+    assert made.stdout.startswith("there is no no-such-engine here: ")
+
+
 def test_compose_names_what_the_configuration_routes_to() -> None:
     document = yaml.safe_load((DOCKER / "compose.yaml").read_text())
     services = document["services"]
