@@ -1,7 +1,7 @@
-"""Where `mcproxy top` gets its news from: two native threads that ask the server, one each second, one all the time.
+"""Where `mcproxy top` gets its news: two native threads, one of which samples the server each second, one watches it.
 
-They put what they hear into a queue that the screen empties. A server that doesn't answer is no end: the news says so,
-and they go on asking.
+They put what they get into a queue that the screen empties. When the server doesn't answer, they put that there too,
+and try again.
 """
 
 import queue
@@ -75,9 +75,8 @@ class Feed:
         """Close one connection. Raises Lost, also where there is none of this number."""
         self._client.call("CloseConnection", pb.CloseConnectionRequest(id=number))
 
-    def block(self, address: str, seconds: float, kill: bool) -> pb.AddFirewallRuleResponse:
-        """Refuse connections from an address, for so long or (0) for good. Raises Lost, also for what is refused."""
-        request = pb.AddFirewallRuleRequest(kind=pb.RULE_KIND_IP, value=address, ttl_seconds=seconds, kill=kill)
+    def block(self, request: pb.AddFirewallRuleRequest) -> pb.AddFirewallRuleResponse:
+        """Add a rule, or say what it would do. Raises Lost, also where the server refuses it."""
         answer: pb.AddFirewallRuleResponse = self._client.call("AddFirewallRule", request)
         return answer
 

@@ -129,7 +129,7 @@ def add(
     kind, value = rule
     request = pb.AddFirewallRuleRequest(
         kind=KINDS[kind], value=value, ttl_seconds=ttl or 0.0, kill=kill, replace=replace, comment=comment,
-        own_ip=_own_ip(os.environ),
+        own_ip=own_ip(os.environ),
     )  # fmt: skip
     with connected(given) as client:
         answer = confirm.call(client, "AddFirewallRule", request, yes, {(EXISTS, "rule"): "--replace changes it"})
@@ -140,7 +140,7 @@ def add(
     output.emit_done(answer, as_json, f"blocked {kind} {answer.rule.value}{until}{before}", cut)
 
 
-def _own_ip(environ: Mapping[str, str]) -> str:
+def own_ip(environ: Mapping[str, str]) -> str:
     """Where the person at this shell comes from, if it is over ssh."""
     ip = environ.get("SSH_CONNECTION", "").partition(" ")[0].partition("%")[0]
     return ip if is_ip(ip) else ""

@@ -1,4 +1,4 @@
-"""`mcproxy status`, `mcproxy metrics` and `mcproxy log-level`: how the server is, and how much of it is told."""
+"""`mcproxy status`, `mcproxy metrics` and `mcproxy log-level`: the server's health, its metrics, and what it logs."""
 
 import time
 from collections.abc import Sequence

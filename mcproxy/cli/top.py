@@ -5,6 +5,7 @@ one. The screen asks nobody: it draws what the feed has put on the board.
 """
 
 import asyncio
+import os
 import queue
 import sys
 import time
@@ -26,6 +27,7 @@ from mcproxy.cli.board import Board, blocks
 from mcproxy.cli.client import connected
 from mcproxy.cli.columns import GAP, Fit, elided, fit
 from mcproxy.cli.feed import Feed, Lost, Sample, lose
+from mcproxy.cli.firewall import own_ip
 from mcproxy.cli.options import INVALID, example, fail
 from mcproxy.cli.panels import PANELS, Details, View, rate, speed
 from mcproxy.cli.target import target_options
@@ -381,9 +383,15 @@ class Top(App[None]):
         self.push_screen(dialogs.Block(address), do)
 
     async def _block(self, address: str, wanted: dialogs.Blocking) -> str:
-        answer: pb.AddFirewallRuleResponse = await asyncio.to_thread(
-            self._feed.block, address, wanted.seconds, wanted.kill
-        )
+        request = pb.AddFirewallRuleRequest(
+            kind=pb.RULE_KIND_IP, value=address, ttl_seconds=wanted.seconds, kill=wanted.kill,
+            own_ip=own_ip(os.environ), comment=self.TITLE, dry_run=True,
+        )  # fmt: skip
+        risks = (await asyncio.to_thread(self._feed.block, request)).effect.risks
+        if risks and not await self.push_screen_wait(dialogs.Confirm(f"{'; '.join(risks)}. Block {address}?")):
+            return "nothing has changed"
+        request.dry_run = False
+        answer = await asyncio.to_thread(self._feed.block, request)
         until = f" until {output.moment(answer.rule.expires_at)}" if answer.rule.expires_at else " for good"
         closed = f", {counted(answer.killed, 'connection')} closed" if wanted.kill else ""
         return f"{address} is blocked{until}{closed}; `mcproxy firewall remove {address}` lets it in again"

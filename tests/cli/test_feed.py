@@ -72,14 +72,14 @@ def test_it_cuts(tmp_path: Path) -> None:
 
 def test_it_blocks_a_client(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control), feeding(user.config) as feed:
-        answer = feed.block("2001:db8::1", 60.0, kill=True)
+        request = pb.AddFirewallRuleRequest(kind=pb.RULE_KIND_IP, value="2001:db8::1", ttl_seconds=60, kill=True)
+        answer = feed.block(request)
         assert (answer.rule.value, answer.killed) == ("2001:db8::1", 3)
-        assert answer.rule.expires_at > 0
-        feed.block("192.0.2.7", 0.0, kill=False)
-        assert user.rows("firewall", "list")[-1] != []
         assert [call[1].value for call in control.plane.calls if call[0] == "kill_matching"] == ["2001:db8::1"]
-        with pytest.raises(Lost, match="exists, for good"):
-            feed.block("192.0.2.7", 60.0, kill=False)
+        assert ["ip", "2001:db8::1"] in [row[:2] for row in user.rows("firewall", "list")]
+        request.value = "nonsense"
+        with pytest.raises(Lost, match="nonsense"):
+            feed.block(request)
 
 
 def test_it_looks_up_how_a_route_is_configured(tmp_path: Path) -> None:

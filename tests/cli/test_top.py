@@ -309,6 +309,27 @@ def test_a_client_is_blocked_for_a_time_or_for_good(running: tuple[Shell, Contro
     assert rules["192.0.2.2"] == 0
 
 
+def test_blocking_your_own_address_is_asked_twice(
+    running: tuple[Shell, Control], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, _ = running
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.5 50000 192.0.2.100 22")
+
+    async def script(screen: Top, pilot: Pilot[None]) -> None:
+        await pilot.press("2")
+        for answer, outcome in (("n", "nothing has changed"), ("y", "192.0.2.5 is blocked until")):
+            await pilot.press("b")
+            await opened(screen, pilot, dialogs.Block)
+            await pilot.press("enter")
+            await opened(screen, pilot, dialogs.Confirm)
+            await pilot.press(answer)
+            await until(pilot, lambda outcome=outcome: any(outcome in each for each in told(screen)))  # type: ignore[misc]
+
+    play(user, script)
+    (newest,) = user.json("routes", "history", "--everything", "--limit", "1")
+    assert (newest["key"], newest["comment"]) == (["ip", "192.0.2.5"], "mcproxy top")
+
+
 def test_what_the_server_refuses_is_told(running: tuple[Shell, Control]) -> None:
     user, control = running
 
