@@ -219,7 +219,8 @@ def _both(read: Callable[[str, str], T], chain_path: str, key_path: str) -> tupl
         try:
             read(key_path, "tls_key")
         except Unreadable as other:
-            raise Unreadable(f"{error}; and {other}", error.key) from None
+            both = f"{error}; and {other}" if key_path != chain_path else str(error)  # one file may hold both
+            raise Unreadable(both, error.key) from None
         raise
     return chain, read(key_path, "tls_key")
 
