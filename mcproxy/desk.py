@@ -44,7 +44,7 @@ from mcproxy.messages import (
 )
 from mcproxy.model import Connection, End, Mode, Reason, host_port
 from mcproxy.net.door import Door
-from mcproxy.net.session import Cut, Session
+from mcproxy.net.shared import Cut, OpenSession
 from mcproxy.net.worker import Worker
 from mcproxy.policy.firewall import Firewall
 
@@ -61,7 +61,7 @@ class Reporter:
     def __repr__(self) -> str:
         return f"<Reporter watched={self.watched}>"
 
-    def opened(self, session: Session) -> None:
+    def opened(self, session: OpenSession) -> None:
         """A session has reached its backend."""
         if self.watched:
             self._tell(ConnectionEvent(EventKind.OPENED, time.time(), _info(session.connection(), session.phase)))

@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import gevent
 from gevent.event import Event
@@ -71,7 +71,7 @@ class Proxy:
 
     def sessions(self) -> list[Session]:
         """The open ones."""
-        return self.call(self.app.worker.sessions)
+        return cast("list[Session]", self.call(self.app.worker.sessions))
 
     def connection(self, skip: int = 0, **wanted: object) -> dict[str, str]:
         """Wait for a log line with these fields, after the first `skip` lines; return all of its fields."""

@@ -19,7 +19,7 @@ from mcproxy.l7.sockets.drive import Drive
 from mcproxy.l7.sockets.stream import Lost, Stream
 from mcproxy.model import End, Origin, Reason, Refused, Route
 from mcproxy.net.reach import Arrival, reach
-from mcproxy.net.session import Session
+from mcproxy.net.shared import OpenSession
 from mcproxy.wire.name import InvalidName, normalise
 
 PROTOCOLS = ("h2", "http/1.1", "http/1.0")  # of ALPN, best first
@@ -44,7 +44,7 @@ class _Handshake:
     bytes_up = bytes_down = 0
     detail = ""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: OpenSession) -> None:
         self._session = session
 
     def overdue(self, now: float) -> float | None:  # noqa: ARG002 - the Carrier's
@@ -68,7 +68,7 @@ class Terminator:
     def __repr__(self) -> str:
         return f"<Terminator {self._contexts!r}>"
 
-    def __call__(self, session: Session) -> End:
+    def __call__(self, session: OpenSession) -> End:
         """Run a session whose hello has been peeked at. Raises Refused where it does not get to HTTP."""
         arrival = session.arrival()
         route, offered = arrival.route, arrival.hello.alpn
@@ -87,7 +87,7 @@ class Terminator:
         session.hand_over(drive, stream.sock)
         return drive.run()
 
-    def _dialler(self, session: Session, arrival: Arrival, protocol: str) -> Callable[[bytes], Stream]:
+    def _dialler(self, session: OpenSession, arrival: Arrival, protocol: str) -> Callable[[bytes], Stream]:
         """How a session reaches its backend: the PROXY header before anything else, then TLS if the route wants it."""
         route, alpn = arrival.route, protocol.encode()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from mcproxy.model import Connection, End
 from mcproxy.net.pulse import PERIOD
-from mcproxy.net.session import Session
+from mcproxy.net.shared import OpenSession
 
 ROUND = 15.0  # seconds for a look at all: as often as metrics are usually scraped
 LINE_INTERVAL = 3600.0  # seconds between two lines of one connection: 24 a day, where an idle one may live for weeks
@@ -22,7 +22,7 @@ class Census:
 
     def __init__(
         self,
-        sessions: dict[int, Session],
+        sessions: dict[int, OpenSession],
         write: Callable[[Connection], object],
         line_interval: float = LINE_INTERVAL,
         clock: Callable[[], float] = time.monotonic,
@@ -48,7 +48,7 @@ class Census:
             if (session := self._sessions.get(number)) is not None:
                 self._visit(session)
 
-    def _visit(self, session: Session) -> None:
+    def _visit(self, session: OpenSession) -> None:
         session.account.moved(session.bytes_up, session.bytes_down)
         lines = int((self._clock() - session.began) / self._line_interval)
         if lines > session.account.lines:

@@ -12,14 +12,14 @@ from enum import StrEnum
 from typing import TypeVar
 
 from gevent.hub import get_hub
-from greenlet import GreenletExit, getcurrent, greenlet
+from greenlet import getcurrent, greenlet
 
 from mcproxy.model import Backend, Connection, End, Mode, Reason, Refused, Route
 from mcproxy.net.peek import peek
 from mcproxy.net.raw import READ, IoWatcher, RawSocket, abort
 from mcproxy.net.reach import Arrival, Endpoint, reach
 from mcproxy.net.relay import Relay, flush
-from mcproxy.net.shared import Carrier, Shared
+from mcproxy.net.shared import Carrier, Cut, Shared
 from mcproxy.policy import firewall, routing
 from mcproxy.policy.networks import pack, unpack
 from mcproxy.stats import Account, Tally
@@ -48,14 +48,6 @@ class Phase(StrEnum):
     FLUSHING = "flushing"  # one side was reset; the other one gets what came before
     TERMINATING = "terminating"  # l7: TLS ends here, and what ends it keeps the deadlines
     ENDED = "ended"
-
-
-class Cut(GreenletExit):
-    """Thrown into a session to end it where it stands."""
-
-    def __init__(self, end: End) -> None:
-        super().__init__(end)
-        self.end = end
 
 
 _CUT_REASONS = {End.SHUTDOWN: Reason.SHUTDOWN, End.KILLED: Reason.KILLED}  # told where the relay has not begun

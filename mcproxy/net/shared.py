@@ -3,20 +3,21 @@
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+from greenlet import GreenletExit
 
 from mcproxy.geoip import GeoIP
-from mcproxy.model import Connection, End
+from mcproxy.model import Backend, Connection, End, Refused
 from mcproxy.net.crew import Crew
 from mcproxy.net.pipes import Pipes
+from mcproxy.net.raw import RawSocket
+from mcproxy.net.reach import Arrival
 from mcproxy.net.sweep import Sweeper
 from mcproxy.net.turns import Turns
 from mcproxy.policy.limits import Limits
-from mcproxy.stats import Stats
+from mcproxy.stats import Account, Stats
 from mcproxy.table import Live
-
-if TYPE_CHECKING:
-    from mcproxy.net.session import Session
 
 RESERVED_DESCRIPTORS = 64  # kept for the admin API, the database, the log and reloads when connections take the rest
 
@@ -32,7 +33,7 @@ class Timeouts:
 
 
 class Carrier(Protocol):
-    """What moves an l7 session's bytes: `Session.hand_over` is called with it by what `Shared.terminate` runs."""
+    """What moves an l7 session's bytes; what `Shared.terminate` runs calls `hand_over` with it."""
 
     @property
     def bytes_up(self) -> int:
@@ -47,10 +48,87 @@ class Carrier(Protocol):
         """What went wrong with the connection, for its line in the log; "" is nothing."""
 
     def overdue(self, now: float) -> float | None:
-        """As `Session.overdue`; it arms the sweeper with the session, and cuts that."""
+        """As of the session, which is what it arms the sweeper with, and cuts."""
 
     def drain(self) -> None:
         """Finish what is under way, take nothing new, end soon. Called on the hub; must not wait."""
+
+
+class Cut(GreenletExit):
+    """Thrown into a session to end it where it stands."""
+
+    def __init__(self, end: End) -> None:
+        super().__init__(end)
+        self.end = end
+
+
+class OpenSession(Protocol):
+    """A session as others see it: its carrier, the worker, the desk. They read, and call its methods."""
+
+    deadline: float  # the sweeper's
+    slot: int  # the sweeper's
+
+    @property
+    def id(self) -> int:
+        """Unique while the process lives, rising."""
+
+    @property
+    def phase(self) -> str:
+        """Where it is, in the words of the log."""
+
+    @property
+    def packed(self) -> bytes:
+        """The client's address; b"" before it is known."""
+
+    @property
+    def client(self) -> RawSocket:
+        """The client's socket."""
+
+    @property
+    def carrier(self) -> Carrier | None:
+        """What moves its bytes, where that is l7's."""
+
+    @property
+    def shared(self) -> "Shared":
+        """What it has in common with others."""
+
+    @property
+    def began(self) -> float:
+        """When it was accepted: seconds of a monotonic clock."""
+
+    @property
+    def admitted(self) -> bool:
+        """Whether it has a place among the connections of its client."""
+
+    @property
+    def bytes_up(self) -> int:
+        """From client to backend so far."""
+
+    @property
+    def bytes_down(self) -> int:
+        """The other way."""
+
+    @property
+    def account(self) -> Account:
+        """What it is counted in."""
+
+    def arrival(self) -> Arrival:
+        """What is handed on of it: to the way to its backend, and to l7."""
+
+    def hand_over(self, carrier: Carrier, client: RawSocket | None = None) -> None:
+        """Let `carrier` move the bytes and keep the deadlines; `client` is the socket, where it is a new one."""
+
+    def reached(self, backend: Backend, took: float) -> None:
+        """Count a dial that succeeded, in seconds."""
+
+    def overdue(self, now: float) -> float | None:
+        """Come due: see the sweeper."""
+
+    def cut(self, cause: Refused | Cut) -> None:
+        """End the session wherever it waits. To be called on the hub."""
+
+    def connection(self) -> Connection:
+        """What is known of it now."""
 
 
 @dataclass(slots=True)
@@ -61,16 +139,16 @@ class Shared:
     limits: Limits
     timeouts: Timeouts
     ended: Callable[[Connection], None]  # told of every session that is over
-    opened: Callable[["Session"], None] | None = None  # told of every session that has reached its backend
+    opened: Callable[[OpenSession], None] | None = None  # told of every session that has reached its backend
     sweeper: Sweeper = field(default_factory=Sweeper)
     turns: Turns = field(default_factory=Turns)
     stats: Stats = field(default_factory=Stats)
     pipes: Pipes = field(init=False)
     crew: Crew = field(default_factory=Crew)
     geoip: GeoIP | None = None
-    terminate: Callable[["Session"], End] | None = None  # runs an l7 session; net does not know who that is
+    terminate: Callable[[OpenSession], End] | None = None  # runs an l7 session; net does not know who that is
     draining: bool = False  # no more connections are accepted; l7 ones are to be brought to an end
-    sessions: dict[int, "Session"] = field(default_factory=dict)  # the open ones, by id
+    sessions: dict[int, OpenSession] = field(default_factory=dict)  # the open ones, by id
     max_descriptor: int = field(
         default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS
     )

@@ -14,8 +14,7 @@ from gevent.hub import get_hub
 
 from mcproxy.model import End
 from mcproxy.net.listener import Listener, bind, print_no_traceback
-from mcproxy.net.session import Cut, Session
-from mcproxy.net.shared import Shared
+from mcproxy.net.shared import Cut, OpenSession, Shared
 from mcproxy.table import Table
 
 log = logging.getLogger(__name__)
@@ -84,7 +83,7 @@ class Worker:
         admitted = (session.packed for session in self.shared.sessions.values() if session.admitted)
         self.shared.limits.change(max_connections, max_per_ip, rate, burst, admitted)
 
-    def sessions(self) -> list[Session]:
+    def sessions(self) -> list[OpenSession]:
         """The open ones."""
         return list(self.shared.sessions.values())
 

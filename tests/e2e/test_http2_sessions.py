@@ -9,7 +9,7 @@ import pytest
 
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.model import End
-from mcproxy.net.session import Cut
+from mcproxy.net.shared import Cut
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import PREFACE, ErrorCode, Frame
 from tests.conftest import MakeBackend

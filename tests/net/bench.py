@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from mcproxy.model import Connection, Listener, Route
 from mcproxy.net.session import Phase, Session
@@ -83,7 +83,7 @@ class Bench:
 
     def sessions(self) -> list[Session]:
         """The open ones."""
-        return self.hub.call(self.worker.sessions)
+        return cast("list[Session]", self.hub.call(self.worker.sessions))
 
     def reach(self, *phases: Phase) -> Session:
         """Wait until there are sessions in these phases and no others; returns one of them."""

@@ -15,7 +15,8 @@ import pytest
 from mcproxy.change import listener_key
 from mcproxy.model import Connection, End, FirewallRule, Listener, Mode, Reason, Route, RuleKind
 from mcproxy.net.raw import unsent
-from mcproxy.net.session import VISITS, Cut, Phase, Session
+from mcproxy.net.session import VISITS, Phase, Session
+from mcproxy.net.shared import Cut
 from mcproxy.net.sweep import TICK, Overdue, Sweeper
 from mcproxy.policy.networks import Networks, pack
 from mcproxy.table import ListenerTable, Table

@@ -43,7 +43,7 @@ from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.l7.sockets.stream import Lost, Stream
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.raw import pauses, reset_on_close
-from mcproxy.net.session import Cut, Session
+from mcproxy.net.shared import Cut, OpenSession
 
 MAX_UNSENT = 262_144  # bytes unsent to a side at which the other one is no longer read
 MAX_OWED = 4 * MAX_UNSENT  # the same for reading that side itself; more than the other's bulk makes
@@ -82,7 +82,7 @@ class Drive:
 
     def __init__(
         self,
-        session: Session,
+        session: OpenSession,
         client: Stream,
         core: Core,
         dial: Dial,

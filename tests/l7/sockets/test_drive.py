@@ -14,7 +14,7 @@ from mcproxy.l7.core import Ending, How, Turn
 from mcproxy.l7.sockets.drive import MAX_OWED, MAX_UNSENT, Patience
 from mcproxy.l7.sockets.stream import Lost, Stream
 from mcproxy.model import End, Reason, Refused
-from mcproxy.net.session import Cut
+from mcproxy.net.shared import Cut
 from tests.hub import pass_rounds
 from tests.l7.sockets.stage import Later, Stage
 from tests.test_lines import answered
