@@ -16,6 +16,7 @@ from mcproxy.cli.options import FAILED, INVALID, comment_option, example, fail, 
 from mcproxy.cli.plan import Shown
 from mcproxy.cli.settings import of_value
 from mcproxy.cli.target import target_options
+from mcproxy.cli.values import Count
 from mcproxy.config import ConfigError, load_seed
 from mcproxy.model import BLOCKED_LISTS, LISTENER_FIELDS, ROUTE_FIELDS, RuleKind, counted
 from mcproxy.settings import proto_name
@@ -32,7 +33,7 @@ _REMEDIES = {(UNREADY, ""): "nothing has changed"}
 @click.option("--dry-run", is_flag=True, help="Only print what would change; end with 1 if something would.")
 @click.option("--prune", is_flag=True, help="Also remove what the file lacks, but for temporary rules.")
 @confirm.yes_option
-@click.option("--expect", type=click.IntRange(0), default=0, metavar="GENERATION", help="Fail if another is in force.")
+@click.option("--expect", type=Count(0), default=0, metavar="GENERATION", help="Fail if another is in force.")
 @comment_option
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def apply(

@@ -76,9 +76,18 @@ _TYPED = {
     "route.backend": "BACKEND",
     "value": "VALUE",
     "comment": "--comment",
+    "ExplainRequest.ip": "--from",
+    "ExplainRequest.sni": "--sni",
+    "TestFirewallRequest.ip": "IP",
+    "RollbackRequest.generation": "GENERATION",
 }
 
 Remedies = Mapping[tuple[grpc.StatusCode, str], str]  # by the status of a refusal and what it is about
+# For every command that has no other.
+_REMEDIES_OF_ALL: Remedies = {
+    (MISSING, "route"): "`mcproxy routes list` shows those that exist",
+    (MISSING, "rule"): "`mcproxy firewall list` shows those that exist",
+}
 NO_REMEDIES: Remedies = MappingProxyType({})
 Places = Callable[[str, str], str]  # a sentence of the server and the field that it is about, in the user's words
 
@@ -141,7 +150,7 @@ class Client:
             # What the server finds wrong with the input is wrong usage, as if click had found it.
             wrong = error.code() is WRONG
             sentence = places(details, about) if wrong else f"mcproxy: {details}"
-            remedy = remedies.get((error.code(), about))
+            remedy = remedies.get((error.code(), about)) or _REMEDIES_OF_ALL.get((error.code(), about))
             return f"{sentence}; {remedy}" if remedy else sentence, INVALID if wrong else FAILED
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"mcproxy: the server at {self._target.addr.value} doesn't answer", UNREACHABLE
@@ -189,7 +198,8 @@ def _typed(request: Message) -> Places:
         if whole is not None and whole.message_type is not None:
             sentence = _about_several(problem, field, [each.name for each in whole.message_type.fields])
         else:
-            sentence = f"{typed.get(field) or _option(field)}: {problem}" if field else details
+            place = typed.get(field) or _TYPED.get(f"{request.DESCRIPTOR.name}.{field}") or _option(field)
+            sentence = f"{place}: {problem}" if field else details
         return f"mcproxy: {sentence}"
 
     return of_field

@@ -20,6 +20,7 @@ from click.shell_completion import (
 )
 
 from mcproxy.cli.options import COMPLETION, example
+from mcproxy.cli.values import Word
 
 _BASH = """\
 %(complete_func)s() {
@@ -69,7 +70,7 @@ def register() -> None:
         'eval "$(mcproxy completion bash)"', "mcproxy completion fish > ~/.config/fish/completions/mcproxy.fish"
     )
 )
-@click.argument("shell", type=click.Choice(list(SHELLS)))
+@click.argument("shell", type=Word(list(SHELLS)))
 def completion(shell: str) -> None:
     """Print a script that completes commands, options, hosts, listeners, connections and rules in SHELL."""
     root = click.get_current_context().find_root()

@@ -15,6 +15,7 @@ from mcproxy.cli.client import connected
 from mcproxy.cli.columns import Column
 from mcproxy.cli.options import FAILED, example, json_option
 from mcproxy.cli.target import target_options
+from mcproxy.cli.values import Count
 
 MAX_CLOSED = 1_000  # connections in one call, as many as the server takes
 
@@ -98,7 +99,7 @@ def list_(given: Path | None, as_json: bool, wanted: pb.ConnectionFilter) -> Non
 @target_options
 @click.argument(
     "ids",
-    type=click.IntRange(0, 2**64 - 1),
+    type=Count(0, 2**64 - 1),
     nargs=-1,
     required=True,
     metavar="ID...",

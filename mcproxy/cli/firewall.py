@@ -16,6 +16,7 @@ from mcproxy.cli.target import target_options
 from mcproxy.model import counted
 from mcproxy.wire.address import is_ip
 from mcproxy.wire.duration import parse_duration
+from mcproxy.words import meant, quoted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,10 +26,12 @@ KINDS = {"ip": pb.RULE_KIND_IP, "cidr": pb.RULE_KIND_CIDR, "country": pb.RULE_KI
 def _rule(_context: click.Context, _param: click.Parameter, words: tuple[str, ...]) -> tuple[str, str]:
     """The kind and the value of a rule; the kind may be left out where the value shows it."""
     match words:
-        case (kind, value) if kind in KINDS:
-            return kind, value
+        case (kind, value) if kind.lower() in KINDS:
+            return kind.lower(), value
         case (kind, _):
-            raise click.UsageError(f'"{kind}" is not a kind of rule; it is one of {", ".join(KINDS)}, or left out')
+            near = meant(kind, KINDS)
+            hint = f"did you mean {near}?" if near else f"it is one of {', '.join(KINDS)}, or left out"
+            raise click.UsageError(f"{quoted(kind)} is not a kind of rule; {hint}")
         case (value,) if value not in KINDS:
             return _kind(value), value
         case _:
@@ -36,15 +39,14 @@ def _rule(_context: click.Context, _param: click.Parameter, words: tuple[str, ..
 
 
 def _kind(value: str) -> str:
-    if is_ip(value):
-        return "ip"
     if "/" in value:
         return "cidr"
     if len(value) == 2 and value.isascii() and value.isalpha():
         return "country"
-    raise click.UsageError(
-        f'"{value}" is not an address ("192.0.2.1"), a network ("192.0.2.0/24") or a country\'s two letters ("DE")'
-    )
+    if ":" in value or "." in value:  # or what was meant as one: the server says what is wrong with it
+        return "ip"
+    forms = 'an address ("192.0.2.1"), a network ("192.0.2.0/24") or a country\'s two letters ("DE")'
+    raise click.UsageError(f"{quoted(value)} is not {forms}; write one of these")
 
 
 def _kinds(_context: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -71,7 +73,7 @@ def _duration(_context: click.Context, _param: click.Parameter, value: str | Non
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     if not seconds:
-        raise click.BadParameter("must be more than 0")
+        raise click.BadParameter("must be more than 0; leave out --ttl for a rule for good")
     return seconds
 
 

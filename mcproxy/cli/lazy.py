@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from mcproxy.cli.options import COMPLETION, fail
+from mcproxy.words import meant, quoted
 
+_OF_COMMANDS = {"-c", "--config", "--server", "--ca", "--cert", "--key", "--json"}
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a broken pipe is click's own business
 
 
@@ -34,6 +36,25 @@ class LazyGroup(click.Group):
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; a misspelt command is told the nearest, also where that isn't imported yet."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None and not ctx.resilient_parsing:
+            near = meant(name, self.list_commands(ctx))
+            ctx.fail(f"there is no command {quoted(name)}; " + (f"did you mean {near}?" if near else "see --help"))
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; an option of the commands that stands before the command is told its place."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name not in _OF_COMMANDS:
+                raise
+            ctx.fail(f"{error.option_name} stands after the command, as in mcproxy status {error.option_name} ...")
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program, or answer a shell that completes a line of it."""

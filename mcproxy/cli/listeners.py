@@ -7,7 +7,7 @@ import click
 
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import candidates, confirm, output, plan, settings
-from mcproxy.cli.client import EXISTS, WRONG, connected
+from mcproxy.cli.client import EXISTS, MISSING, WRONG, connected
 from mcproxy.cli.options import comment_option, example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.model import LISTENER_FIELDS, counted
@@ -86,5 +86,6 @@ def remove(given: Path | None, as_json: bool, yes: bool, comment: str, addr: str
     """Stop listening on ADDR and remove its routes, if it has some once you agree. Live connections go on."""
     with connected(given) as client:
         request = pb.RemoveListenerRequest(addr=addr, comment=comment)
-        answer = confirm.call(client, "RemoveListener", request, yes)
+        missing = {(MISSING, "listener"): "`mcproxy listeners list` shows those that exist"}
+        answer = confirm.call(client, "RemoveListener", request, yes, missing)
     output.emit_done(answer, as_json, f"removed listener {addr} with {counted(answer.removed_routes, 'route')}")

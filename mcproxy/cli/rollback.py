@@ -12,6 +12,7 @@ from mcproxy.cli.client import connected
 from mcproxy.cli.options import FAILED, comment_option, example, json_option
 from mcproxy.cli.plan import Shown
 from mcproxy.cli.target import target_options
+from mcproxy.cli.values import Count
 from mcproxy.model import counted
 
 
@@ -21,7 +22,7 @@ from mcproxy.model import counted
 @click.option("--dry-run", is_flag=True, help="Only print what would change; end with 1 if something would.")
 @confirm.yes_option
 @comment_option
-@click.argument("generation", type=click.IntRange(0), shell_complete=candidates.generations)
+@click.argument("generation", type=Count(0), shell_complete=candidates.generations)
 def rollback(given: Path | None, as_json: bool, dry_run: bool, yes: bool, comment: str, generation: int) -> None:
     """Make listeners, routes and rules as they were at GENERATION. `routes history` shows generations.
 

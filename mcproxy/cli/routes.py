@@ -13,6 +13,7 @@ from mcproxy.cli.client import EXISTS, MISSING, WRONG, connected
 from mcproxy.cli.columns import Column
 from mcproxy.cli.options import comment_option, example, json_option
 from mcproxy.cli.target import target_options
+from mcproxy.cli.values import Count
 from mcproxy.model import ROUTE_FIELDS
 
 _COLUMNS = ("hostname", "backend", "mode")  # of a list, for themselves; the others share one
@@ -177,7 +178,7 @@ def remove(given: Path | None, as_json: bool, listener: str, comment: str, host:
 @routes.command(epilog=example("mcproxy routes history git.example.org --limit 5"))
 @target_options
 @json_option
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, newest first.")
+@click.option("--limit", type=Count(1), default=50, show_default=True, help="How many, newest first.")
 @click.option("--everything", is_flag=True, help="Also listeners and firewall rules.")
 @click.argument("host", required=False, shell_complete=candidates.hosts)
 def history(given: Path | None, as_json: bool, limit: int, everything: bool, host: str | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 from google.protobuf.message import Message
 
+from mcproxy.cli.values import Count, Word
 from mcproxy.config import MAX_COUNT
 from mcproxy.settings import Field, Kind, proto_name
 
@@ -41,11 +42,11 @@ def _form(field: Field) -> dict[str, Any]:
 def _typed(field: Field) -> dict[str, Any]:
     match field.kind:
         case Kind.WORD:
-            return {"type": click.Choice([word.value for word in field.type])}
+            return {"type": Word([word.value for word in field.type])}
         case Kind.FILE:
             return {"type": click.Path(path_type=Path)}
         case Kind.COUNT:
-            return {"type": click.IntRange(0, MAX_COUNT)}
+            return {"type": Count(0, MAX_COUNT)}
         case Kind.NETWORKS:
             return {"multiple": True, "metavar": "CIDR"}
         case Kind.BACKEND:

@@ -12,6 +12,7 @@ from mcproxy.cli.client import Client, connected
 from mcproxy.cli.columns import Column
 from mcproxy.cli.options import example, json_option
 from mcproxy.cli.target import target_options
+from mcproxy.cli.values import Word
 from mcproxy.model import counted
 
 INTERVAL = 2.0  # seconds between two looks of --watch
@@ -136,7 +137,7 @@ def _section(columns: Sequence[Column], rows: Sequence[Sequence[output.Cell]], e
 
 @click.command("log-level", epilog=example("mcproxy log-level debug"))
 @target_options
-@click.argument("level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.argument("level", metavar="LEVEL", type=Word(["debug", "info", "warning", "error"]))
 def log_level(given: Path | None, level: str) -> None:
     """Log from LEVEL on; above info there is no line for a connection.
 

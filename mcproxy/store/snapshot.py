@@ -52,7 +52,8 @@ def _temporary(target: Path) -> Path:
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent)
     except OSError as error:
-        raise Unavailable(f"can't write a snapshot to {target.parent}: {error.strerror}") from error
+        remedy = "; make that folder first" if isinstance(error, FileNotFoundError) else ""
+        raise Unavailable(f"can't write a snapshot to {target.parent}: {error.strerror}{remedy}") from error
     os.close(descriptor)
     return Path(name)
 

@@ -66,4 +66,4 @@ def test_the_backend_is_asked_only_on_request(tmp_path: Path) -> None:
 def test_wrong_usage(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, _):
         assert "Missing option '--sni'" in user.fails(2, "explain", "--from", "192.0.2.1")
-        assert user.fails(2, "explain", "--sni", "a.b", "--from", "x").startswith("mcproxy: ip: ")
+        assert user.fails(2, "explain", "--sni", "a.b", "--from", "x").startswith("mcproxy: --from: ")

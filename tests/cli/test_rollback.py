@@ -16,7 +16,7 @@ def test_back_and_back_again(tmp_path: Path) -> None:
         assert user.rows("routes", "history")[0][-1] == "all wrong"
         assert user.json("rollback", 4, "--yes")["changes"] == 3
         assert user.ok("rollback", 4) == "it is as at 4 already (generation 6)\n"
-        assert user.fails(2, "rollback", 99).startswith("mcproxy: generation: there is no generation 99")
+        assert user.fails(2, "rollback", 99).startswith("mcproxy: GENERATION: there is no generation 99")
 
 
 def test_without_a_terminal_it_needs_a_yes(tmp_path: Path) -> None:

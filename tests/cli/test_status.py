@@ -97,7 +97,7 @@ def test_log_level(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
         assert user.ok("log-level", "warning") == "logs from warning on\n"
         assert control.plane.level == "warning"
-        assert "'loud' is not one of" in user.fails(2, "log-level", "loud")
+        assert '"loud" is not one of' in user.fails(2, "log-level", "loud")
 
 
 @pytest.mark.parametrize("command", [("status",), ("status", "--json"), ("metrics",)])
