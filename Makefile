@@ -17,9 +17,10 @@ all: lint proto-lint types test build ## lint, proto-lint, types, test, build
 build: $(VENV)/.installed ## source archive and wheel, into dist/
 	$(BIN)/python -m build --quiet
 
+# Hundreds of processes start the program: that each compiles it again would be a tenth of the time.
 test: $(VENV)/.installed ## install what the tests need and run the whole suite
 	@tests/install-peers.sh
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup
 
 test-pure: $(VENV)/.installed ## the tests without sockets and files under each other Python found, or PYTHONS="..."
 	$(BIN)/python tests/pure.py $(PYTHONS)
