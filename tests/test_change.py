@@ -104,7 +104,7 @@ def test_rules_come_and_go_alike_few_or_many_at_once(count: int) -> None:
 def test_values_that_can_not_be_compiled_are_refused() -> None:
     with pytest.raises(ValueError, match=r"listener :1: .*host bits"):
         with_value(TABLE, Listener(":1", trusted_proxies=("10.0.0.1/8",)))
-    with pytest.raises(ValueError, match="firewall rule ip 'x'"):
+    with pytest.raises(ValueError, match='firewall rule ip: "x" is not an IP address'):
         next_table(TABLE, [Change(rule_key("ip", "x"), None, FirewallRule(RuleKind.IP, "x"))], 2)
 
 

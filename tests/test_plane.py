@@ -15,6 +15,7 @@ from mcproxy.model import Backend, FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.plane import Plane, Watching
 from tests.conftest import MakeProxy, listener
 from tests.peers import Authority, connect, is_reset, until
+from tests.proxy import parse_line
 
 
 class StuckDoor:
@@ -115,9 +116,8 @@ def test_a_hub_that_does_not_answer_is_busy(proxy: MakeProxy) -> None:
             call()
     assert plane.connections(0, 1) == [], "only looking doesn't wait"
     route = Route("a.test", Backend("127.0.0.1", 1), Mode.L7, "/absent", "/absent", True, "/absent")
-    assert (
-        plane.would_serve(":443", route).refusal == "/absent can't be read: No such file or directory; check its path"
-    )
+    missing = "/absent can't be read: No such file or directory; check its path"
+    assert plane.would_serve(":443", route).refusal == f"{missing}; and {missing}"
 
 
 def test_who_subscribes_gets_the_events_until_unsubscribed(proxy: MakeProxy) -> None:
@@ -135,5 +135,6 @@ def test_who_subscribes_gets_the_events_until_unsubscribed(proxy: MakeProxy) -> 
     until(lambda: events, "an event")
     unsubscribe()
     refuse()
-    running.connection(id=3)
-    assert [(each.kind, each.connection.id) for each in events] == [(EventKind.REFUSED, 2)]
+    until(lambda: len(running.lines) == 3, "their lines")
+    second = int(parse_line(running.lines[1])["id"])
+    assert [(each.kind, each.connection.id) for each in events] == [(EventKind.REFUSED, second)]
