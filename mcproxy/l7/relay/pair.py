@@ -8,7 +8,7 @@ that either direction may add to either.
 from collections.abc import Callable
 from enum import Enum
 
-from mcproxy.l7.core import Ending, ExchangeEnd
+from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.relay.answers import answer
 from mcproxy.l7.relay.budgets import EARLY_STREAMS, HELD_OVERHEAD, RESETS, Meter
 from mcproxy.l7.relay.header_link import HeaderLink
@@ -62,7 +62,6 @@ class Pair:
         self.backend = BackendState.WANTED  # at once: its SETTINGS decide what we announce to the client
         self.backend_status = 502  # what requests get once it is GONE
         self.last_offered = MAX_STREAM_ID  # of our last GOAWAY: higher streams are not processed
-        self.ending: Ending | None = None  # nothing more is read; what waits is sent, then both connections end
         self.work = 0  # requests and DATA frames of this period; see TALK_FOR_WORK
         self.done = 0  # exchanges of this period that were completed
         self._resets = Meter(RESETS, "streams ended early", now)
@@ -172,19 +171,11 @@ class Pair:
         self.allow_streams(self.max_streams)
         self.to_client.append(goaway(self.last_offered, code, debug))
 
-    def close(
-        self,
-        ending: Ending,
-        code: int = ErrorCode.NO_ERROR,
-        debug: bytes = b"",
-        end: ExchangeEnd = ExchangeEnd.CLIENT_FAULT,
-    ) -> None:
+    def close(self, code: int, debug: bytes, end: ExchangeEnd) -> None:
         """The client's connection ends now, with GOAWAY, and its streams with it."""
-        if self.ending is None:
-            self.goaway(self.closed.last_id, code, debug)
-            self.ending = ending
-            for stream in list(self.streams.values()):
-                self.finish(stream, end)
+        self.goaway(self.closed.last_id, code, debug)
+        for stream in list(self.streams.values()):
+            self.finish(stream, end)
 
     def lose_backend(self, status: int, end: ExchangeEnd = ExchangeEnd.BACKEND_GONE) -> None:
         """The backend was not reached, or has gone: every stream fails, and the client is asked to come again."""

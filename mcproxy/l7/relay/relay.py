@@ -63,20 +63,16 @@ class Relay:
         self._settings = Settings(self.pair)
         self._client = FromClient(self.pair, self._settings, now)
         self._backend = FromBackend(self.pair, self._settings, now)
-        self._preface = b""  # what came of the client's, until it is whole
+        self._preface = 0  # bytes of the client's that have come
         self._greeted = False
         self._draining_since: float | None = None
         self._period_since = now  # of the budgets
         self.fault = ""  # what went wrong with a connection as a whole, for the log
         self._given_up = False
+        self.ending: Ending | None = None  # by FIN always: HTTP/2 itself says that an answer broke off
 
     def __repr__(self) -> str:
         return f"<Relay {self.pair!r}{f' {self.ending}' if self.ending else ''}>"
-
-    @property
-    def ending(self) -> Ending | None:
-        """How the connection ends, by FIN always: HTTP/2 itself says that an answer broke off."""
-        return self.pair.ending
 
     @property
     def wants_dial(self) -> bool:
@@ -90,7 +86,7 @@ class Relay:
     @property
     def wants_client(self) -> bool:
         """Whether to read the client."""
-        return self.pair.ending is None
+        return self.ending is None
 
     @property
     def wants_backend(self) -> bool:
@@ -112,47 +108,57 @@ class Relay:
     def receive_from_client(self, data: bytes, turn: Turn, now: float) -> int:
         """Take what the client sent. A fault of the client's ends the connection."""
         pair = self.pair
-        taken = len(data)
-        if pair.ending:
-            return taken
+        if self.ending:
+            return len(data)
         pair.now = self._client.now = now
+        taken = eaten = 0
         try:
             if not self._greeted:
-                data = self._greeting(data)
-            if data:
-                taken -= len(data) - self._client.receive(data, turn, pair.to_backend)
+                eaten = self._greeting(data)
+                data = data[eaten:]
+            taken = self._client.receive(data, turn, pair.to_backend)
         except ConnectionFault as fault:
             self._settings.announce_early()
             self._end_by(fault)
         self._settle()
-        return taken
+        return eaten + taken
 
     def _end_by(self, fault: ConnectionFault) -> None:
         """It is the client's."""
         self.fault = str(fault)
         end = End.ABUSE if fault.code is ErrorCode.ENHANCE_YOUR_CALM else None
-        self.pair.close(self._ending(end), fault.code, fault.why.encode())
+        self._close(ExchangeEnd.CLIENT_FAULT, fault.code, fault.why.encode(), end)
 
-    def _ending(self, end: End | None = None) -> Ending:
-        return Ending(end=end or (End.IDLE_TIMEOUT if self._given_up else End.CLOSED), why=self.fault)
+    def _close(
+        self,
+        exchanges: ExchangeEnd,
+        code: int = ErrorCode.NO_ERROR,
+        debug: bytes = b"",
+        end: End | None = None,
+    ) -> None:
+        """The connection ends now, with GOAWAY, and its exchanges with it."""
+        if self.ending is None:
+            self.pair.close(code, debug, exchanges)
+            self._end(end)
 
-    def _greeting(self, data: bytes) -> bytes:
-        """Eat the client's preface (section 3.4); returns what follows it."""
-        data = self._preface + data
-        if not PREFACE.startswith(data[: len(PREFACE)]):
+    def _end(self, end: End | None = None) -> None:
+        self.ending = Ending(end=end or (End.IDLE_TIMEOUT if self._given_up else End.CLOSED), why=self.fault)
+
+    def _greeting(self, data: bytes) -> int:
+        """Take the client's preface (section 3.4); returns how many bytes of `data` belong to it."""
+        missing = len(PREFACE) - self._preface
+        if not PREFACE[self._preface :].startswith(data[:missing]):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "no HTTP/2 preface")
-        if len(data) < len(PREFACE):
-            self._preface = data
-            return b""
-        self._preface = b""
-        self._greeted = True
-        return data[len(PREFACE) :]
+        size = min(missing, len(data))
+        self._preface += size
+        self._greeted = size == missing
+        return size
 
     def receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:
         """Take what the backend sent. A fault of the backend's loses it, and nothing else."""
         pair = self.pair
         taken = len(data)
-        if pair.ending or pair.backend is BackendState.GONE:
+        if self.ending or pair.backend is BackendState.GONE:
             return taken
         pair.now = self._backend.now = now
         try:
@@ -199,7 +205,7 @@ class Relay:
     def client_closed(self, now: float) -> None:
         """Its connection has ended: nothing can be delivered any more."""
         self.pair.now = now
-        self.pair.close(self._ending(), end=ExchangeEnd.CLIENT_GONE)
+        self._close(ExchangeEnd.CLIENT_GONE)
 
     def client_lost(self, now: float) -> None:
         """Its connection broke."""
@@ -208,7 +214,7 @@ class Relay:
     def cut(self, now: float) -> None:
         """We end the client's connection where it stands."""
         self.pair.now = now
-        self.pair.close(self._ending(), end=ExchangeEnd.CUT)
+        self._close(ExchangeEnd.CUT)
 
     def give_up(self, now: float) -> None:
         """Nothing has moved for too long: what has no answer yet gets 504, and the client is asked to go."""
@@ -224,7 +230,7 @@ class Relay:
 
     def drain(self, now: float) -> None:
         """Ask the client to come no more, in two steps (section 6.8); what is under way is finished."""
-        if self._draining_since is None and not self.pair.ending:
+        if self._draining_since is None and not self.ending:
             self.pair.now = now
             self._settings.announce_early()
             self._draining_since = now
@@ -234,7 +240,7 @@ class Relay:
     def tick(self, now: float) -> None:
         """Look at what may not take for ever; about once a second."""
         pair = self.pair
-        if pair.ending:
+        if self.ending:
             return
         pair.now = now
         settings = self._settings
@@ -280,11 +286,11 @@ class Relay:
             self._settings.announce_early()  # the server's preface comes first (section 3.4)
         if self._client.drained and pair.last_offered == MAX_STREAM_ID:
             pair.goaway(pair.closed.last_id, ErrorCode.NO_ERROR)
-        if not pair.streams and not pair.ending:
+        if not pair.streams and self.ending is None:
             if self._client.leaving:
-                pair.close(self._ending())
+                self._close(ExchangeEnd.CLIENT_FAULT)
             elif pair.last_offered != MAX_STREAM_ID:
-                pair.ending = self._ending()
+                self._end()
 
     # Bytes out
 

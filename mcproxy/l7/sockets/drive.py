@@ -214,7 +214,7 @@ class Drive:
             and to_backend <= MAX_UNSENT
             and to_client <= MAX_OWED
             and CLIENT not in due
-            and len(client.pending) <= MAX_PENDING
+            and (not client.pending or len(client.pending) <= MAX_PENDING)
             and not (backend is not None and backend.end_due)
         )
         if backend is not None:

@@ -1,4 +1,4 @@
-from mcproxy.l7.core import Ending, ExchangeEnd
+from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.relay.pair import BackendState
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode
 from tests.l7.peer import POST
@@ -40,9 +40,12 @@ def test_losing_the_backend_twice_says_so_once() -> None:
 
 
 def test_the_end_is_said_once() -> None:
-    pair = Book().relay.pair
-    pair.close(Ending(), ErrorCode.PROTOCOL_ERROR, b"why")
-    said = len(pair.to_client)
-    pair.close(Ending())
-    assert len(pair.to_client) == said
-    assert pair.ending
+    book = Book()
+    book.request(1)
+    book.drop()
+    for _ in range(2):
+        book.relay.cut(book.now)
+        book.relay.client_closed(book.now)
+    book.collect()
+    assert book.take_down() == [("GOAWAY", 1, ErrorCode.NO_ERROR)]
+    assert [s.end for s in book.records] == [ExchangeEnd.CUT]
