@@ -137,7 +137,7 @@ def add(
         answer = confirm.call(client, "AddFirewallRule", request, yes, {(EXISTS, "rule"): "--replace changes it"})
     until = f" until {output.moment(answer.rule.expires_at)}" if answer.rule.expires_at else ""
     replaced = [change.old for change in plan.of_messages(answer.effect.changes) if change.old]
-    before = f", before {plan.end(replaced[0])}" if replaced else ""
+    before = f", was {plan.end(replaced[0])}" if replaced else ""
     cut = f", {counted(answer.killed, 'connection')} cut" if kill else ""
     output.emit_done(answer, as_json, f"blocked {kind} {answer.rule.value}{until}{before}", cut)
 

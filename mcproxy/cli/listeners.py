@@ -72,7 +72,7 @@ def set_(given: Path | None, as_json: bool, comment: str, addr: str, **options: 
     request = pb.UpdateListenerRequest(listener=listener, comment=comment)
     request.update_mask.paths.extend(named)
     with connected(given) as client:
-        answer = client.call("UpdateListener", request, {(WRONG, "listener"): settings.RESET})
+        answer = client.call("UpdateListener", request, {(WRONG, "listener"): settings.remedy(LISTENER_FIELDS, named)})
     output.emit_done(answer, as_json, f"{addr}: {plan.details(answer.effect.changes) or 'is so'}")
 
 

@@ -48,7 +48,12 @@ class Shown(NamedTuple):
 
 def of_messages(changes: Iterable[pb.Change]) -> list[Shown]:
     """The changes of an answer."""
-    return [Shown(key_of(each.what, each.key), _fields(each.old_json), _fields(each.new_json)) for each in changes]
+    return [of_revision(each) for each in changes]
+
+
+def of_revision(each: pb.Change | pb.Revision) -> Shown:
+    """One change of an answer or of the audit."""
+    return Shown(key_of(each.what, each.key), _fields(each.old_json), _fields(each.new_json))
 
 
 def _fields(text: str) -> Fields | None:

@@ -1,6 +1,5 @@
 """`mcproxy routes`: which name leads where, and who has changed that."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ _LISTED = (
 _HISTORY = (
     Column("GENERATION"),
     Column("WHEN"),
-    Column("WHO", rank=1),
+    Column("WHO", rank=1, least=10),
     Column("ACTION", rank=3),
     Column("WHAT"),
     Column("CHANGE", least=15, prose=True),
@@ -157,7 +156,7 @@ def set_(given: Path | None, as_json: bool, listener: str, comment: str, host: s
     request = pb.UpdateRouteRequest(listener=listener, route=route, comment=comment)
     request.update_mask.paths.extend(named)
     with connected(given) as client:
-        answer = client.call("UpdateRoute", request, {(WRONG, "route"): settings.RESET})
+        answer = client.call("UpdateRoute", request, {(WRONG, "route"): settings.remedy(ROUTE_FIELDS, named)})
     output.emit_done(answer, as_json, f"{host}: {plan.details(answer.effect.changes) or 'is so'}")
 
 
@@ -206,7 +205,10 @@ def history(given: Path | None, as_json: bool, limit: int, everything: bool, hos
 
 
 def _who(revision: pb.Revision) -> str:
-    return f"{revision.who} for {revision.claim}" if revision.claim else revision.who
+    who = revision.who
+    if output.on_terminal() and who.startswith("user:"):
+        who = who.split(":")[1] or who  # the number is for programs
+    return f"{who} for {revision.claim}" if revision.claim else who
 
 
 def _what(revision: pb.Revision) -> str:
@@ -215,10 +217,7 @@ def _what(revision: pb.Revision) -> str:
 
 
 def _difference(revision: pb.Revision) -> str:
-    """What is different afterwards, field by field."""
-    old: dict[str, Any] = json.loads(revision.old_json) if revision.old_json else {}
-    new: dict[str, Any] = json.loads(revision.new_json) if revision.new_json else {}
-    if not new:
-        return "removed"
-    changed = [name for name, value in new.items() if value != old.get(name) and (old or value)]
-    return ", ".join(f"{name}={new[name]}" for name in changed if name not in {"hostname", "addr", "kind", "value"})
+    """What was set, or what is different afterwards, field by field."""
+    change = plan.of_revision(revision)
+    details = ", ".join(change.details())
+    return details or {"+": "added", "-": "removed"}.get(change.sign, "")

@@ -14,7 +14,7 @@ from mcproxy.settings import Field, Kind, proto_name
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-RESET = "a --no- form, such as --no-tls-cert, resets what was set before"
+RESET = "its --no- form resets an option"
 
 
 def options(declared: Iterable[Field]) -> Callable[[F], F]:
@@ -93,6 +93,12 @@ def named(declared: Sequence[Field], given: Mapping[str, Any]) -> dict[str, Any]
     if not found:
         raise click.UsageError(f"say what to change: {', '.join(f'--{field.option}' for field in declared[1:])}")
     return found
+
+
+def remedy(declared: Iterable[Field], named: Mapping[str, Any]) -> str:
+    """What to do about fields that mean nothing any more with what is named; "" where there can be none of these."""
+    needed = [each.setting.needs for each in declared if each.setting.needs and each.setting.needs.name in named]
+    return RESET if any(not needs.met(named) for needs in needed) else ""
 
 
 def _help(field: Field) -> str:

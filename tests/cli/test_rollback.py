@@ -15,7 +15,7 @@ def test_back_and_back_again(tmp_path: Path) -> None:
         assert {row[1] for row in user.rows("routes", "list")} == {"git.example.org", "www.example.org"}
         assert user.rows("routes", "history")[0][-1] == "all wrong"
         assert user.json("rollback", 4, "--yes")["changes"] == 3
-        assert user.ok("rollback", 4) == "it is as at 4 already (generation 6)\n"
+        assert user.ok("rollback", 4) == "everything is as at 4 already (generation 6)\n"
         assert user.fails(2, "rollback", 99).startswith("mcproxy: GENERATION: there is no generation 99")
 
 

@@ -98,7 +98,7 @@ def test_set_changes_what_is_named(tmp_path: Path) -> None:
         ((), 2, "say what to change: --backend, --mode, --tls-cert,"),
         (("--tls-cert", "c", "--no-tls-cert"), 2, "--tls-cert and --no-tls-cert exclude each other"),
         (("--backend", "nowhere"), 2, 'mcproxy: --backend: "nowhere" has no port'),
-        (("--mode", "l7"), 2, "mcproxy: --mode l7 terminates TLS, so it needs --tls-cert and --tls-key; a --no- form"),
+        (("--mode", "l7"), 2, "mcproxy: --mode l7 terminates TLS, so it needs --tls-cert and --tls-key"),
         (("--backend", "a:1", "--listener", ":1"), 1, "mcproxy: there is no listener :1"),
     ],
 )
@@ -158,6 +158,17 @@ def test_an_error_about_a_file_names_its_option_and_leaves_its_path_alone(tmp_pa
         assert user.fails(2, "routes", "add", "a.test", "127.0.0.1:1", *options) == (f"mcproxy: --tls-key: {problem}")
 
 
+def test_set_says_how_to_reset_what_the_new_mode_has_no_use_for(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, _):
+        user.ok("routes", "add", "a.test", "127.0.0.1:1", *L7)
+        assert user.fails(2, "routes", "set", "a.test", "--mode", "l4") == (
+            "mcproxy: --tls-cert, --tls-key only work with --mode l7; an l4 stream is never terminated; "
+            "its --no- form resets an option"
+        )
+        told = user.fails(2, "routes", "set", "git.example.org", "--mode", "l7")
+        assert told == "mcproxy: --mode l7 terminates TLS, so it needs --tls-cert and --tls-key"
+
+
 def test_history(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, _):
         user.ok("routes", "add", "a.example.org", "127.0.0.1:1", "--comment", "for the trial")
@@ -167,7 +178,7 @@ def test_history(tmp_path: Path) -> None:
         rows = user.rows("routes", "history")
         assert [(row[0], *row[3:]) for row in rows[:3]] == [
             ("4", "route.remove", "git.example.org on :443", "removed", "nobody uses it"),
-            ("3", "route.update", "a.example.org on :443", "backend=127.0.0.1:2", "-"),
+            ("3", "route.update", "a.example.org on :443", "backend 127.0.0.1:1 -> 127.0.0.1:2", "-"),
             ("2", "route.add", "a.example.org on :443", "backend=127.0.0.1:1, mode=l4", "for the trial"),
         ]
         assert len(user.rows("routes", "history", "A.example.org.")) == 2
