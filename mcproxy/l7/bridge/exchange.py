@@ -231,14 +231,14 @@ class Exchange:
 
     def on_end(self) -> None:
         """The answer is complete. Raises LocalProtocolError."""
-        self.answer = Answer.COMPLETE
         if not self.in_tunnel:
             self._client.end(self._trailers)
-            if self.coming is not Coming.COMPLETE and not self.leaves_much_unread:
-                # What the client still sends is read and dropped, so that another request can follow.
-                self._backend.let_go(self.outgoing, answer_complete=True)
-                return
-        self.finish(ExchangeEnd.DONE)
+        self.answer = Answer.COMPLETE
+        if self.in_tunnel or self.coming is Coming.COMPLETE or self.leaves_much_unread:
+            self.finish(ExchangeEnd.DONE)
+        else:
+            # What the client still sends is read and dropped, so that another request can follow.
+            self._backend.let_go(self.outgoing, answer_complete=True)
 
     def on_reset(self, code: int) -> None:
         """The backend gave it up."""
@@ -273,7 +273,9 @@ class Exchange:
 
     def lose(self, why: str) -> None:
         """The connection to the backend is of no use any more."""
-        if not self._backend.lost(self.outgoing):
+        if self.answer is Answer.COMPLETE:
+            self._backend.drop()  # only the rest of the request is yet to come, which nobody needs
+        elif not self._backend.lost(self.outgoing):
             self.fail(502, ExchangeEnd.BACKEND_GONE, why)
 
     def fail(self, status: int, end: ExchangeEnd, why: str) -> None:

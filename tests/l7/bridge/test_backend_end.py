@@ -123,6 +123,30 @@ def test_a_body_too_long_to_keep_is_not_sent_again() -> None:
     assert book.got().startswith(b"HTTP/1.1 502 ")
 
 
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+@pytest.mark.parametrize("announced", [False, True])
+def test_a_backend_that_closes_behind_a_whole_answer_takes_nothing_from_it(announced: bool, method: bytes) -> None:
+    """nginx answers 405 before the body comes, and has had enough requests: the client was reset in mid-body."""
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got().startswith(b"HTTP/1.1 200 ")
+    book.send(method + b" / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n")
+    book.backend.answer(405, end=True)
+    if announced:
+        goaway(book, 3)
+    book.pump()
+    book.bridge.backend_closed(book.now)
+    book.pump()
+    assert book.got() == b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n"
+    assert not book.closing()
+    book.send(b"abcde" + GET)
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got().startswith(b"HTTP/1.1 200 ")
+    assert len(book.backends) == 2
+    assert [each.end for each in book.records] == [ExchangeEnd.DONE] * 3
+
+
 def test_a_request_that_a_goaway_covers_is_answered_and_the_next_one_dials() -> None:
     book = Book()
     book.send(GET)
