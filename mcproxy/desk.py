@@ -249,6 +249,6 @@ def _info(connection: Connection, state: str) -> ConnectionInfo:
         connection.route,
         str(connection.backend or ""),
         Mode(connection.mode) if connection.mode else None,
-        connection.bytes_up,
-        connection.bytes_down,
+        connection.received,
+        connection.sent,
     )

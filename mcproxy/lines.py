@@ -82,7 +82,7 @@ def connection_text(c: Connection) -> str:
     return (
         f"{timestamp(c.started + c.duration)} info connection id={c.id} listener={_value(c.listener)} client={client} "
         f"sni={c.sni or '-'} route={_value(c.route)} mode={c.mode or '-'} backend={_value(str(c.backend or ''))} "
-        f"verdict={c.verdict} reason={c.reason} end={c.end} up={c.bytes_up} down={c.bytes_down} "
+        f"verdict={c.verdict} reason={c.reason} end={c.end} received={c.received} sent={c.sent} "
         f"duration={c.duration:.3f} tls={_joined(version_names(c.versions))} alpn={_joined(protocol_names(c.alpn))} "
         f"ech={'yes' if c.ech else 'no'}{detail}\n"
     )
@@ -106,8 +106,8 @@ def connection_fields(c: Connection) -> dict[str, object]:
         "verdict": c.verdict,
         "reason": c.reason,
         "end": c.end,
-        "bytes_up": c.bytes_up,
-        "bytes_down": c.bytes_down,
+        "received_bytes": c.received,
+        "sent_bytes": c.sent,
         "duration": round(c.duration, 6),
         "tls_versions": version_names(c.versions),
         "alpn": protocol_names(c.alpn),
@@ -161,7 +161,7 @@ def requests_text(origin: Origin) -> RequestLines:
         begin = timestamp(now) + first
         return [
             f"{begin}{e.id}{second}{_asked_text(e.method, e.request.authority, e.request.path)} status={e.status} "
-            f'end="{e.end}" up={e.bytes_up} down={e.bytes_down} duration={e.ended - e.started:.3f}\n'
+            f'end="{e.end}" received={e.received} sent={e.sent} duration={e.ended - e.started:.3f}\n'
             for e in exchanges
         ]
 
@@ -182,7 +182,7 @@ def requests_json(origin: Origin) -> RequestLines:
         begin = f'{{"time": "{timestamp(now)}{first}'
         return [
             f"{begin}{e.id}{middle}{_asked_json(e.method, e.request.authority, e.request.path)}, "
-            f'"status": {e.status}, "end": "{e.end}", "bytes_up": {e.bytes_up}, "bytes_down": {e.bytes_down}, '
+            f'"status": {e.status}, "end": "{e.end}", "received_bytes": {e.received}, "sent_bytes": {e.sent}, '
             f'"duration": {e.ended - e.started:.6f}}}\n'
             for e in exchanges
         ]

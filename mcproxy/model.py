@@ -192,8 +192,8 @@ class Connection(NamedTuple):
     backend: Backend | None
     reason: Reason
     detail: str  # of a refusal
-    bytes_up: int  # client to backend
-    bytes_down: int
+    received: int  # client to backend
+    sent: int
     end: End
 
     @property
@@ -242,11 +242,11 @@ class Exchange(Protocol):
         """Of the final answer; 0: none was begun."""
 
     @property
-    def bytes_up(self) -> int:
+    def received(self) -> int:
         """Of the request's body."""
 
     @property
-    def bytes_down(self) -> int:
+    def sent(self) -> int:
         """Of the answer's."""
 
     @property

@@ -99,13 +99,13 @@ class Histogram:
 class Tally:
     """What is counted of one listener or one route."""
 
-    __slots__ = ("answers", "bytes_down", "bytes_up", "dials", "durations", "ends", "open", "refused", "total")
+    __slots__ = ("answers", "dials", "durations", "ends", "open", "received", "refused", "sent", "total")
 
     def __init__(self) -> None:
         self.total = 0  # connections that began
         self.open = 0  # connections that have not ended yet
-        self.bytes_up = 0  # client to backend
-        self.bytes_down = 0
+        self.received = 0  # client to backend
+        self.sent = 0
         self.durations = Histogram(DURATIONS)  # of connections that have ended
         self.dials = Histogram(DIALS)  # of connections that reached their backend: how long that took
         self.refused: Counter[Reason] = Counter()
@@ -123,8 +123,8 @@ class Tally:
             self.total,
             dict(self.refused),
             dict(self.ends),
-            self.bytes_up,
-            self.bytes_down,
+            self.received,
+            self.sent,
             {f"{first}xx" if first else "none": count for first, count in answers.items()},
             self.durations.read(),
             self.dials.read(),
@@ -137,15 +137,15 @@ class Tally:
 
     def move(self, up: int, down: int) -> None:
         """Count bytes of a connection that goes on."""
-        self.bytes_up += up
-        self.bytes_down += down
+        self.received += up
+        self.sent += down
 
     def end(self, connection: Connection, counted: tuple[int, int] = (0, 0)) -> None:
         """Count what is known of a connection only when it has ended; `move` has `counted` these bytes already."""
         self.open -= 1
         self.durations.observe(connection.duration)
-        self.bytes_up += connection.bytes_up - counted[0]
-        self.bytes_down += connection.bytes_down - counted[1]
+        self.received += connection.received - counted[0]
+        self.sent += connection.sent - counted[1]
         self.ends[connection.end] += 1
         if connection.reason is not Reason.OK:
             self.refused[connection.reason] += 1

@@ -32,26 +32,27 @@ def ended(**changes: Any) -> Connection:
     return Connection(
         id=7, started=STARTED, duration=1.5, listener=":443", client=("192.0.2.1", 50000), sni="a.test",
         versions=(0x0304, 0x0303), alpn=(b"h2", b"http/1.1"), ech=False, route="a.test", mode="l4",
-        backend=Backend("127.0.0.1", 3000), reason=Reason.OK, detail="", bytes_up=10, bytes_down=20, end=End.CLOSED,
+        backend=Backend("127.0.0.1", 3000), reason=Reason.OK, detail="", received=10, sent=20, end=End.CLOSED,
     )._replace(**changes)  # fmt: skip
 
 
 def test_the_text_line() -> None:
     assert connection_text(ended()) == (
         "2026-11-22T01:33:09.750Z info connection id=7 listener=:443 client=192.0.2.1:50000 sni=a.test route=a.test "
-        "mode=l4 backend=127.0.0.1:3000 verdict=routed reason=ok end=closed up=10 down=20 duration=1.500 tls=1.3,1.2 "
-        "alpn=h2,http/1.1 ech=no\n"
+        "mode=l4 backend=127.0.0.1:3000 verdict=routed reason=ok end=closed received=10 sent=20 duration=1.500 "
+        "tls=1.3,1.2 alpn=h2,http/1.1 ech=no\n"
     )
 
 
 def test_the_text_line_of_a_refusal() -> None:
     refused = ended(
         sni="", versions=(), alpn=(), route="", mode="", backend=None, reason=Reason.HELLO_MALFORMED,
-        detail='a "quote"\nand more', bytes_up=0, bytes_down=0, end=End.REFUSED, client=("2001:db8::1", 1),
+        detail='a "quote"\nand more', received=0, sent=0, end=End.REFUSED, client=("2001:db8::1", 1),
     )  # fmt: skip
     assert connection_text(refused) == (
         "2026-11-22T01:33:09.750Z info connection id=7 listener=:443 client=[2001:db8::1]:1 sni=- route=- mode=- "
-        "backend=- verdict=refused reason=hello_malformed end=refused up=0 down=0 duration=1.500 tls=- alpn=- ech=no "
+        "backend=- verdict=refused reason=hello_malformed end=refused received=0 sent=0 duration=1.500 "
+        "tls=- alpn=- ech=no "
         'detail="a \\"quote\\"\\nand more"\n'
     )
 
@@ -62,8 +63,8 @@ def test_the_json_line_has_the_same_facts() -> None:
     assert json.loads(line) == {
         "time": "2026-11-22T01:33:09.750Z", "level": "info", "event": "connection", "id": 7, "listener": ":443",
         "client": "192.0.2.1", "client_port": 50000, "sni": "a.test", "route": "a.test", "mode": "l4",
-        "backend": "127.0.0.1:3000", "verdict": "routed", "reason": "ok", "end": "closed", "bytes_up": 10,
-        "bytes_down": 20, "duration": 1.5, "tls_versions": ["1.3", "1.2"], "alpn": ["h2", "http/1.1"], "ech": False,
+        "backend": "127.0.0.1:3000", "verdict": "routed", "reason": "ok", "end": "closed", "received_bytes": 10,
+        "sent_bytes": 20, "duration": 1.5, "tls_versions": ["1.3", "1.2"], "alpn": ["h2", "http/1.1"], "ech": False,
         "detail": "",
     }  # fmt: skip
 
@@ -105,8 +106,8 @@ class Answered:
     method: bytes = b"GET"
     request: Request = field(default_factory=lambda: Request(b"GET", b"a.test", b"a.test", b"/a?b"))
     status: int = 200
-    bytes_up: int = 1
-    bytes_down: int = 2
+    received: int = 1
+    sent: int = 2
     started: float = 100.0
     ended: float = 101.5
     end: str = "done"
@@ -136,7 +137,8 @@ def as_json(exchange: Exchange) -> str:
 def test_the_text_line_of_a_request() -> None:
     assert text(answered()) == (
         "2026-11-22T01:33:09.750Z info request id=7 stream=3 protocol=h2 listener=:443 client=192.0.2.1:50000 "
-        'route=a.test method="GET" authority="a.test" path="/a?b" status=200 end="done" up=1 down=2 duration=1.500\n'
+        'route=a.test method="GET" authority="a.test" path="/a?b" status=200 end="done" received=1 sent=2 '
+        "duration=1.500\n"
     )
     assert "client=[2001:db8::1]:5 " in text(answered(), ORIGIN._replace(client=("2001:db8::1", 5)))
 
@@ -145,8 +147,8 @@ def test_the_json_line_of_a_request_has_the_same_facts() -> None:
     assert json.loads(as_json(answered())) == {
         "time": "2026-11-22T01:33:09.750Z", "level": "info", "event": "request", "id": 7, "stream": 3,
         "protocol": "h2", "listener": ":443", "client": "192.0.2.1", "client_port": 50000, "route": "a.test",
-        "method": "GET", "authority": "a.test", "path": "/a?b", "status": 200, "end": "done", "bytes_up": 1,
-        "bytes_down": 2, "duration": 1.5,
+        "method": "GET", "authority": "a.test", "path": "/a?b", "status": 200, "end": "done", "received_bytes": 1,
+        "sent_bytes": 2, "duration": 1.5,
     }  # fmt: skip
 
 

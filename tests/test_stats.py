@@ -9,10 +9,10 @@ def test_a_tally_counts_the_life_of_connections() -> None:
     tally = Stats().listener(":443")
     for _ in range(3):
         tally.begin()
-    tally.end(ended(bytes_up=10, bytes_down=20))
-    tally.end(ended(reason=Reason.SNI_MISSING, end=End.REFUSED, bytes_up=0, bytes_down=0))
+    tally.end(ended(received=10, sent=20))
+    tally.end(ended(reason=Reason.SNI_MISSING, end=End.REFUSED, received=0, sent=0))
     assert (tally.total, tally.open) == (3, 1)
-    assert (tally.bytes_up, tally.bytes_down) == (10, 20)
+    assert (tally.received, tally.sent) == (10, 20)
     assert tally.refused == {Reason.SNI_MISSING: 1}
     assert tally.ends == {End.CLOSED: 1, End.REFUSED: 1}
     assert repr(tally) == "<Tally total=3 open=1 refused=1>"
@@ -24,8 +24,8 @@ def test_what_was_counted_adds_up_and_stays_as_it_was() -> None:
     first, second = stats.listener(":443"), stats.listener(":444")
     for tally in (first, second, second):
         tally.begin()
-    first.end(ended(duration=0.7, bytes_up=10, bytes_down=20))
-    second.end(ended(duration=0.001, reason=Reason.SNI_MISSING, end=End.REFUSED, bytes_up=1, bytes_down=2))
+    first.end(ended(duration=0.7, received=10, sent=20))
+    second.end(ended(duration=0.001, reason=Reason.SNI_MISSING, end=End.REFUSED, received=1, sent=2))
     second.dials.observe(0.01)
     stats.requests(":443", "a.test")([answered(status=200), answered(status=0)])
     before = first.read()
@@ -107,9 +107,9 @@ def test_bytes_of_a_connection_that_lives_count_once() -> None:
     tally.begin()
     tally.move(7, 11)
     tally.move(1, 0)
-    assert (tally.bytes_up, tally.bytes_down) == (8, 11)
-    tally.end(ended(bytes_up=10, bytes_down=20), (8, 11))
-    assert (tally.bytes_up, tally.bytes_down) == (10, 20)
+    assert (tally.received, tally.sent) == (8, 11)
+    tally.end(ended(received=10, sent=20), (8, 11))
+    assert (tally.received, tally.sent) == (10, 20)
 
 
 def test_an_account_counts_in_the_listener_and_from_then_on_in_the_route() -> None:
@@ -121,7 +121,7 @@ def test_an_account_counts_in_the_listener_and_from_then_on_in_the_route() -> No
     account.dialled(0.001)
     account.moved(7, 11)
     account.moved(7, 11)
-    account.end(ended(bytes_up=10, bytes_down=20))
+    account.end(ended(received=10, sent=20))
     for tally in (listener, route):
-        assert (tally.total, tally.open, tally.bytes_up, tally.bytes_down) == (1, 0, 10, 20)
+        assert (tally.total, tally.open, tally.received, tally.sent) == (1, 0, 10, 20)
         assert sum(tally.dials.read().counts) == sum(tally.durations.read().counts) == 1

@@ -41,7 +41,7 @@ _OFFERS = frozenset(protocol.encode() for protocol in PROTOCOLS)
 class _Handshake:
     """The session's carrier while TLS is being agreed on."""
 
-    bytes_up = bytes_down = 0
+    received = sent = 0
     detail = ""
 
     def __init__(self, session: OpenSession) -> None:

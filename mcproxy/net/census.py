@@ -49,7 +49,7 @@ class Census:
                 self._visit(session)
 
     def _visit(self, session: OpenSession) -> None:
-        session.account.moved(session.bytes_up, session.bytes_down)
+        session.account.moved(session.received, session.sent)
         lines = int((self._clock() - session.began) / self._line_interval)
         if lines > session.account.lines:
             session.account.lines = lines

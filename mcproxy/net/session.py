@@ -307,17 +307,17 @@ class Session:
         shared.ended(connection)
 
     @property
-    def bytes_up(self) -> int:
+    def received(self) -> int:
         """Bytes from client to backend so far; of an l7 session, after decryption."""
         if self.carrier is not None:
-            return self.carrier.bytes_up
+            return self.carrier.received
         return self._relay.up.moved if self._relay else 0
 
     @property
-    def bytes_down(self) -> int:
+    def sent(self) -> int:
         """Bytes from backend to client so far; of an l7 session, before encryption."""
         if self.carrier is not None:
-            return self.carrier.bytes_down
+            return self.carrier.sent
         return self._relay.down.moved if self._relay else 0
 
     def connection(self) -> Connection:
@@ -339,7 +339,7 @@ class Session:
             backend=self.backend,
             reason=self.reason,
             detail=self.detail or (self.carrier.detail if self.carrier else ""),
-            bytes_up=self.bytes_up,
-            bytes_down=self.bytes_down,
+            received=self.received,
+            sent=self.sent,
             end=self.end,
         )

@@ -36,11 +36,11 @@ class Carrier(Protocol):
     """What moves an l7 session's bytes; what `Shared.terminate` runs calls `hand_over` with it."""
 
     @property
-    def bytes_up(self) -> int:
+    def received(self) -> int:
         """Of plain HTTP, from client to backend."""
 
     @property
-    def bytes_down(self) -> int:
+    def sent(self) -> int:
         """The other way."""
 
     @property
@@ -101,11 +101,11 @@ class OpenSession(Protocol):
         """Whether it has a place among the connections of its client."""
 
     @property
-    def bytes_up(self) -> int:
+    def received(self) -> int:
         """From client to backend so far."""
 
     @property
-    def bytes_down(self) -> int:
+    def sent(self) -> int:
         """The other way."""
 
     @property

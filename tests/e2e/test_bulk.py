@@ -36,7 +36,7 @@ def test_100_mb_both_ways_at_once(kind: str, link: MakeLink) -> None:
         back = exchange(between.client)
     assert [there.result(DEADLINE), back] == [digest(stream(SIZE))] * 2
     line = between.ended("closed")
-    assert (line["up"], line["down"]) == (str(SIZE + len(HELLO)), str(SIZE))
+    assert (line["received"], line["sent"]) == (str(SIZE + len(HELLO)), str(SIZE))
 
 
 def memory() -> int:

@@ -76,9 +76,9 @@ def test_a_slow_answer_may_take_longer_than_the_timeout(first: str, pace: str, l
         sent.result(DEADLINE)
     assert time.monotonic() - began > TIMEOUT
     line = between.ended("closed")
-    moved = {"up": len(HELLO), "down": 0}
-    moved["down" if first == "client" else "up"] += ANSWER
-    assert (line["up"], line["down"]) == (str(moved["up"]), str(moved["down"]))
+    moved = {"received": len(HELLO), "sent": 0}
+    moved["sent" if first == "client" else "received"] += ANSWER
+    assert (line["received"], line["sent"]) == (str(moved["received"]), str(moved["sent"]))
 
 
 def test_both_sides_end_at_once(link: MakeLink) -> None:

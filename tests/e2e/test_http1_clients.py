@@ -62,7 +62,7 @@ def test_curl_gets_files(server: str, root: Path, authority: Authority, proxy: M
     old = curl(running, authority, "--http1.0", "--include", "https://one.test/small").stdout
     assert old.endswith(b"\r\n\r\nhello\n")
     line = running.connection(route="one.test", protocol="http/1.1", path='"/big"')
-    assert (line["method"], line["status"], line["down"], line["end"]) == ('"GET"', "200", str(BIG), '"done"')
+    assert (line["method"], line["status"], line["sent"], line["end"]) == ('"GET"', "200", str(BIG), '"done"')
     assert running.connection(mode="l7")["reason"] == "ok"
 
 

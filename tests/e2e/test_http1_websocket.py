@@ -71,7 +71,7 @@ def test_a_tunnel_both_ways(backend: MakeBackend, authority: Authority, proxy: M
         assert read(client, b"bye") == b"bye", "the other direction goes on"
     assert (heads[0][":method"], heads[0][":protocol"], heads[0][":scheme"]) == ("CONNECT", "websocket", "https")
     line = running.connection(protocol="http/1.1")
-    assert (line["method"], line["status"], line["up"]) == ('"GET"', "101", str(1 << 20))
+    assert (line["method"], line["status"], line["received"]) == ('"GET"', "101", str(1 << 20))
 
 
 def test_without_a_backend_for_it_the_answer_is_501(

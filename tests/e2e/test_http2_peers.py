@@ -77,7 +77,7 @@ def test_curl_gets_what_is_there(served: Server, authority: Authority) -> None:
     assert b"content-length: %d" % len(BIG) in head
     assert curl(served, authority, "/none", "--write-out", "%{http_code}", "--output", "/dev/null") == b"404"
     until(lambda: len(served.records) == 4, "4 records")
-    assert [(s.status, s.bytes_down) for s in served.records][:3] == [(200, 5), (200, len(BIG)), (200, 0)]
+    assert [(s.status, s.sent) for s in served.records][:3] == [(200, 5), (200, len(BIG)), (200, 0)]
 
 
 def test_curl_that_says_what_it_may_not(served: Server, authority: Authority) -> None:

@@ -292,4 +292,4 @@ def test_the_smallest_frames_all_arrive_in_many_turns(rig: Rig, backend: MakeBac
     client.request(1, POST, end=False)
     count = 20_000
     client.send(http2.data(1, b"x") * count + http2.data(1, b"", end_stream=True))
-    until(lambda: [(s.bytes_up, s.end) for s in server.records] == [(count, ExchangeEnd.DONE.value)], "its record")
+    until(lambda: [(s.received, s.end) for s in server.records] == [(count, ExchangeEnd.DONE.value)], "its record")

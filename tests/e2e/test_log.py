@@ -74,7 +74,7 @@ def test_a_routed_connection_in_text(run: Run, backend: MakeBackend) -> None:
     answer = 60 + len("here\n")
     wanted = (
         rf"{STAMP} info connection id=\d+ listener={running.addr} client={client} sni=a\.test route=a\.test mode=l4 "
-        rf"backend={running.target} verdict=routed reason=ok end=closed up={len(HELLO)} down=(\d+) "
+        rf"backend={running.target} verdict=routed reason=ok end=closed received={len(HELLO)} sent=(\d+) "
         rf"duration=\d\.\d{{3}} tls=1\.3,1\.2 alpn=h2,http/1\.1 ech=no\n"
     )
     found = re.fullmatch(wanted, line)
@@ -91,7 +91,7 @@ def test_a_routed_connection_in_json(run: Run, backend: MakeBackend) -> None:
     found = json.loads(line)
     assert found.pop("id") >= 1
     assert 0 < found.pop("duration") < time.time() - began
-    assert found.pop("bytes_down") > len("here\n")
+    assert found.pop("sent_bytes") > len("here\n")
     assert re.fullmatch(STAMP, found.pop("time"))
     assert found == {
         "level": "info",
@@ -106,7 +106,7 @@ def test_a_routed_connection_in_json(run: Run, backend: MakeBackend) -> None:
         "verdict": "routed",
         "reason": "ok",
         "end": "closed",
-        "bytes_up": len(HELLO),
+        "received_bytes": len(HELLO),
         "tls_versions": ["1.3", "1.2"],
         "alpn": ["h2", "http/1.1"],
         "ech": False,
@@ -125,7 +125,7 @@ def test_refused_connections_in_text(run: Run) -> None:
         in first
     )
     assert re.search(
-        r" up=0 down=0 duration=\d\.\d{3} tls=1\.3,1\.2 alpn=h2 ech=no detail=\"no route for b\.test", first
+        r" received=0 sent=0 duration=\d\.\d{3} tls=1\.3,1\.2 alpn=h2 ech=no detail=\"no route for b\.test", first
     )
     assert f"client={other} sni=- route=- mode=- backend=- verdict=refused reason=hello_not_tls end=refused" in second
     assert second.endswith(' tls=- alpn=- ech=no detail="the client speaks plain HTTP"\n')
@@ -190,7 +190,7 @@ def test_what_clients_send_forges_nothing(style: str, run: Run) -> None:
 
 
 FIELDS = [
-    "id", "listener", "client", "sni", "route", "mode", "backend", "verdict", "reason", "end", "up", "down",
+    "id", "listener", "client", "sni", "route", "mode", "backend", "verdict", "reason", "end", "received", "sent",
     "duration", "tls", "alpn", "ech",
 ]  # fmt: skip
 

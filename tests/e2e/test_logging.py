@@ -69,4 +69,4 @@ def test_what_an_open_connection_has_moved_is_counted(tmp_path: Path, backend: M
         until(lambda: wanted in run(tmp_path, "metrics"), f"the census, every {ROUND:g} s")
         assert not any("connection id" in line for line in server.out)
         client.close()
-        assert f"down={len(TINY)} " in server.connections(1)[0]
+        assert f"sent={len(TINY)} " in server.connections(1)[0]

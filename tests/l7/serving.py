@@ -24,8 +24,8 @@ class Record:
     stream: int
     status: int
     end: str
-    bytes_up: int
-    bytes_down: int
+    received: int
+    sent: int
 
 
 class Server:
@@ -44,7 +44,7 @@ class Server:
     def records(self) -> list[Record]:
         """All exchanges that have ended."""
         return [
-            Record(line["stream"], line["status"], line["end"], line["bytes_up"], line["bytes_down"])
+            Record(line["stream"], line["status"], line["end"], line["received_bytes"], line["sent_bytes"])
             for line in self._lines("request")
         ]
 

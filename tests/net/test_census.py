@@ -14,13 +14,13 @@ class Open:
 
     def __init__(self, began: float = 0.0) -> None:
         self.began = began
-        self.bytes_up, self.bytes_down = 1, 2
+        self.received, self.sent = 1, 2
         self.account = self
         self.lines = 0
         self.counted = 0
 
     def moved(self, up: int, down: int) -> None:
-        assert (up, down) == (self.bytes_up, self.bytes_down)
+        assert (up, down) == (self.received, self.sent)
         self.counted += 1
 
     def connection(self) -> Connection:

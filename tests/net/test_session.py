@@ -82,13 +82,13 @@ def test_the_record_of_a_connection_that_was_routed(bench: MakeBench, backend: M
         backend=parse_backend(server.address),
         reason=Reason.OK,
         detail="",
-        bytes_up=len(HELLO) + 1000,
-        bytes_down=len(HELLO) + 1000,
+        received=len(HELLO) + 1000,
+        sent=len(HELLO) + 1000,
         end=End.CLOSED,
     )
     assert ended.started == pytest.approx(open_one.started, abs=1)
     assert 0 < open_one.duration <= ended.duration
-    assert (open_one.bytes_up, open_one.bytes_down) == (len(HELLO), len(HELLO))
+    assert (open_one.received, open_one.sent) == (len(HELLO), len(HELLO))
 
 
 def test_the_record_of_a_connection_that_was_refused(bench: MakeBench) -> None:
@@ -98,7 +98,7 @@ def test_the_record_of_a_connection_that_was_refused(bench: MakeBench) -> None:
     ended = running.last()
     assert (ended.reason, ended.detail) == (Reason.ROUTE_UNKNOWN, "no route for b.test on this listener")
     assert (ended.sni, ended.route, ended.mode, ended.backend) == ("b.test", "", "", None)
-    assert (ended.bytes_up, ended.bytes_down, ended.end, ended.verdict) == (0, 0, End.REFUSED, "refused")
+    assert (ended.received, ended.sent, ended.end, ended.verdict) == (0, 0, End.REFUSED, "refused")
     assert ended.versions == (0x0304, 0x0303)
 
 
@@ -185,7 +185,7 @@ def test_a_byte_either_way_puts_idleness_off(sender: str, bench: MakeBench, back
         for count in range(1, 4):
             running.wind(TIMEOUTS.idle - 1)
             (client if sender == "client" else server.connections[0]).sendall(b"x")
-            until(lambda c=count: session.bytes_up + session.bytes_down == len(HELLO) + c, "the byte")  # type: ignore[misc]
+            until(lambda c=count: session.received + session.sent == len(HELLO) + c, "the byte")  # type: ignore[misc]
         running.wind(TIMEOUTS.idle - 1)
         running.reach(Phase.RELAYING)
         running.wind(1 + TIMEOUTS.idle / VISITS + (VISITS + 1) * 2 * TICK)
@@ -226,7 +226,7 @@ def test_a_side_that_does_not_take_what_came_before_a_reset_is_given_up(bench: M
     def answer_and_reset(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(bytes(40_000))
-        until(lambda: session.bytes_down == 40_000, "the answer to be relayed")
+        until(lambda: session.sent == 40_000, "the answer to be relayed")
         reset(connection)
 
     running = bench(table_for(backend(answer_and_reset).address))

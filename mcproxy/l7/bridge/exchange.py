@@ -54,8 +54,26 @@ class Exchange:
     """Times are seconds of the clock that the bridge is given."""
 
     __slots__ = (
-        "_backend", "_client", "_interim", "_key", "_takes_interim", "_trailers", "answer", "bytes_down", "coming",
-        "end", "ended", "id", "method", "outgoing", "over", "progress", "request", "started", "status", "why",
+        "_backend",
+        "_client",
+        "_interim",
+        "_key",
+        "_takes_interim",
+        "_trailers",
+        "answer",
+        "coming",
+        "end",
+        "ended",
+        "id",
+        "method",
+        "outgoing",
+        "over",
+        "progress",
+        "request",
+        "sent",
+        "started",
+        "status",
+        "why",
     )  # fmt: skip
 
     def __init__(self, number: int, client: ClientEnd, backend: BackendEnd, now: float) -> None:
@@ -74,7 +92,7 @@ class Exchange:
         self.started = self.progress = now  # when its body last grew
         self.ended = 0.0
         self.status = 0  # of the final answer; 0: not begun
-        self.bytes_down = 0
+        self.sent = 0
         self.over = False
         self.end = ExchangeEnd.DONE  # once it is over
         self.why = ""  # what went wrong, for the log
@@ -84,7 +102,7 @@ class Exchange:
         return f"<Exchange {self.id} {self.method!r} {self.request.path!r} {self.status} {states}>"
 
     @property
-    def bytes_up(self) -> int:
+    def received(self) -> int:
         """Of the request's body."""
         return self.outgoing.received
 
@@ -100,7 +118,7 @@ class Exchange:
             return False
         # One that still waits for 100 may now send the body, or not: nobody can know.
         expecting = self.coming is Coming.EXPECTING
-        return expecting or max(self.request.content_length - self.bytes_up, self.outgoing.dropped) > MAX_UNREAD
+        return expecting or max(self.request.content_length - self.received, self.outgoing.dropped) > MAX_UNREAD
 
     # The request
 
@@ -219,7 +237,7 @@ class Exchange:
 
     def on_data(self, data: bytes) -> None:
         """A piece of the body. Raises LocalProtocolError."""
-        self.bytes_down += len(data)
+        self.sent += len(data)
         if self.in_tunnel:
             self._client.raw(data)
         else:
@@ -267,7 +285,7 @@ class Exchange:
             self.progress = now  # it is the backend that doesn't take it
             return False
         age = now - self.started - BODY_GRACE_SECONDS
-        if self.request.content_length >= 0 and self.bytes_up < age * MIN_BODY_RATE:
+        if self.request.content_length >= 0 and self.received < age * MIN_BODY_RATE:
             return True
         return now - self.progress > BODY_STALL_SECONDS
 
@@ -290,7 +308,7 @@ class Exchange:
     def answer_with(self, status: int, end: ExchangeEnd) -> None:
         """Answer it ourselves."""
         self.status = status
-        self.bytes_down = self._client.own(status, self.coming is not Coming.COMPLETE)
+        self.sent = self._client.own(status, self.coming is not Coming.COMPLETE)
         self.answer = Answer.OURS
         self.finish(end)
 

@@ -80,7 +80,7 @@ class FromBackend(Frames):
                     stream.down_left = missing - length
                 window -= length
                 stream.down_window -= length
-                stream.bytes_down += length
+                stream.sent += length
                 pair.work += 1
                 if flags:
                     pair.finish(stream) if stream.state is CLIENT_ENDED else pair.backend_ended(stream)
@@ -195,7 +195,7 @@ class FromBackend(Frames):
         wrong = not stream.status or stream.state is BACKEND_ENDED
         if body:
             pair.work += 1
-            stream.bytes_down += body
+            stream.sent += body
             if stream.down_left >= 0:
                 stream.down_left -= body
                 wrong = wrong or stream.down_left < 0

@@ -222,7 +222,7 @@ class FromClient(Frames):
             body = end - start
         if body:
             pair.work += 1
-            stream.bytes_up += body
+            stream.received += body
             stream.progress = self.now
         elif not flags & END_STREAM:
             self._empty.spend(self.now)

@@ -33,8 +33,23 @@ class Stream:
     """A live exchange."""
 
     __slots__ = (
-        "bytes_down", "bytes_up", "down_left", "down_window", "end", "ended", "held", "id", "interim", "progress",
-        "request", "started", "state", "status", "unwanted", "up_left", "up_window",
+        "down_left",
+        "down_window",
+        "end",
+        "ended",
+        "held",
+        "id",
+        "interim",
+        "progress",
+        "received",
+        "request",
+        "sent",
+        "started",
+        "state",
+        "status",
+        "unwanted",
+        "up_left",
+        "up_window",
     )  # fmt: skip
 
     def __init__(
@@ -51,8 +66,8 @@ class Stream:
         self.progress = now  # when the request's body last grew
         self.status = 0  # of the final answer; 0 before it
         self.interim = 0  # heads before that
-        self.bytes_up = 0  # of bodies, without padding
-        self.bytes_down = 0
+        self.received = 0  # of bodies, without padding
+        self.sent = 0
         self.held: deque[Held] | None = None  # what came beyond the client's window
         self.unwanted = False  # the backend has answered and reset it: what still comes is judged, and ends here
         self.ended = 0.0

@@ -114,12 +114,12 @@ class Drive:
         return f"<Drive {self._dialling or self._state} {self._core!r} client={self._client.stream!r}>"
 
     @property
-    def bytes_up(self) -> int:
+    def received(self) -> int:
         """Bytes of HTTP from the client."""
         return self._client.stream.received
 
     @property
-    def bytes_down(self) -> int:
+    def sent(self) -> int:
         """Bytes of HTTP to the client."""
         return self._client.stream.sent
 

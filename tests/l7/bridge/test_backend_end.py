@@ -220,7 +220,7 @@ def test_a_websocket_becomes_a_tunnel() -> None:
     assert book.got() == b"bye"
     assert book.closing()
     assert not book.failed()
-    assert (book.records[0].status, book.records[0].method, book.records[0].bytes_up) == (101, b"GET", 9)
+    assert (book.records[0].status, book.records[0].method, book.records[0].received) == (101, b"GET", 9)
 
 
 def test_a_client_that_leaves_before_it_has_its_tunnel_takes_its_request_along() -> None:

@@ -34,7 +34,7 @@ def test_a_request_and_its_answer() -> None:
     assert (record.id, record.method, record.request.authority, record.request.path, record.status) == (
         1, b"GET", b"ONE.test:8443", b"/a?b", 200,
     )  # fmt: skip
-    assert (record.bytes_up, record.bytes_down, record.end) == (0, 2, ExchangeEnd.DONE)
+    assert (record.received, record.sent, record.end) == (0, 2, ExchangeEnd.DONE)
     assert not book.closing()
     assert "requests=1" in repr(book.bridge)
 
@@ -117,7 +117,7 @@ def test_bodies_stream_both_ways_at_once() -> None:
     book.do(book.backend.data, b"y", end=True)
     assert book.got() == b"1\r\ny\r\n0\r\n\r\n"
     assert not book.closing()
-    assert (book.records[0].bytes_up, book.records[0].bytes_down) == (5, 2)
+    assert (book.records[0].received, book.records[0].sent) == (5, 2)
 
 
 def test_head_has_no_body_and_204_and_304_neither() -> None:
@@ -278,7 +278,7 @@ def test_an_early_answer_leaves_the_rest_of_the_body_unheard() -> None:
     assert book.backend.bodies == {1: b"abc"}
     book.do(book.backend.answer, 200, end=True)
     assert book.got() == OK_EMPTY
-    assert (book.records[0].bytes_up, book.records[0].end) == (6, ExchangeEnd.DONE)
+    assert (book.records[0].received, book.records[0].end) == (6, ExchangeEnd.DONE)
 
 
 def test_a_reset_behind_a_whole_answer_takes_nothing_from_it() -> None:

@@ -17,7 +17,7 @@ def exchange() -> Exchange:
 
 def test_before_it_is_known_to_be_a_request() -> None:
     one = exchange()
-    assert (one.method, one.request, one.status, one.bytes_up) == (b"", NO_REQUEST, 0, 0)
+    assert (one.method, one.request, one.status, one.received) == (b"", NO_REQUEST, 0, 0)
     assert repr(one) == "<Exchange 1 b'' b'' 0 coming, unsent, awaited>"
 
 

@@ -115,7 +115,7 @@ class Lane:
             relay.take_for_backend(), relay.take_for_client(), relay.fault, repr(pair), pair.closed.last_id, pair.work,
             pair.done, pair.up_window, pair.down_window, pair.up.table.entries, pair.down.table.entries,
             [(s.id, s.state, s.status, s.up_window, s.down_window, s.down_left) for s in pair.streams.values()],
-            [(s.id, s.state, s.status, s.bytes_up, s.bytes_down, s.ended, s.end) for s in relay.take_ended()],
+            [(s.id, s.state, s.status, s.received, s.sent, s.ended, s.end) for s in relay.take_ended()],
         )  # fmt: skip
 
 
@@ -231,7 +231,7 @@ def test_a_turn_is_bounded_whatever_comes() -> None:
     assert book.from_client.in_turns(b"", book.now) == 3, "the last one finds a frame that is not whole"
     assert not book.from_client.pending
     book.from_client.one_turn(tiny[-1:], book.now)
-    assert book.relay.pair.streams[1].bytes_up == count + 1
+    assert book.relay.pair.streams[1].received == count + 1
 
 
 def test_faults_of_streams_take_more_of_a_turn() -> None:

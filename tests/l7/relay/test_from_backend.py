@@ -35,7 +35,7 @@ def test_a_whole_read_passes_as_the_object_that_was_read() -> None:
     book.from_backend.one_turn(data, book.now)
     assert book.relay.pair.to_client == [data]
     (stream,) = book.records
-    assert (stream.status, stream.bytes_down, stream.end) == (200, 100, ExchangeEnd.DONE)
+    assert (stream.status, stream.sent, stream.end) == (200, 100, ExchangeEnd.DONE)
 
 
 def test_interim_answers_and_trailers_pass() -> None:
@@ -317,4 +317,4 @@ def test_padding_is_not_counted_as_body() -> None:
     book.answer(1, [*OK, ("content-length", "3")], end=False)
     book.backend(frame(Frame.DATA, 9, 1, b"\x02abc\0\0"))
     assert book.take_down()[-1] == ("DATA!", 1, b"\x02abc\0\0")
-    assert [s.bytes_down for s in book.records] == [3]
+    assert [s.sent for s in book.records] == [3]

@@ -57,7 +57,7 @@ def test_bodies_and_trailers_pass_as_they_are() -> None:
     assert up[2][2] == b"\x02padded\0\0"
     assert up[3][2] == [("x-sum", "1")]
     book.answer()
-    assert [(s.bytes_up, s.end) for s in book.records] == [(11, ExchangeEnd.DONE)]
+    assert [(s.received, s.end) for s in book.records] == [(11, ExchangeEnd.DONE)]
 
 
 def test_bits_without_meaning_end_here() -> None:

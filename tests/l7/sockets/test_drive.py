@@ -68,7 +68,7 @@ def test_both_sides_are_read_and_written(stage: Callable[..., Stage]) -> None:
     on.until(lambda: on.core.seen[-1] == ("backend", b"answer"))
     gevent.sleep(0)
     assert on.client.recv(9) == b"told"
-    assert (on.drive.bytes_up, on.drive.bytes_down) == (3, 4)
+    assert (on.drive.received, on.drive.sent) == (3, 4)
     assert "Telling" in repr(on.drive)
     on.backends[0].close()
     on.until(lambda: on.core.seen[-1] == ("backend closed",))
@@ -138,7 +138,7 @@ def test_what_waits_for_a_dial_is_bounded(stage: Callable[..., Stage]) -> None:
 
     on.core.react = react
     poured = pour(on.client)
-    taken = on.drive.bytes_up
+    taken = on.drive.received
     assert MAX_UNSENT < taken < MAX_UNSENT + (1 << 18)
     gate.set()
     on.until(lambda: on.backends)
