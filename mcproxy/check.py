@@ -9,7 +9,8 @@ from pathlib import Path
 
 from mcproxy.admin import doorman
 from mcproxy.certificates import judge
-from mcproxy.config import Config, Problem
+from mcproxy.config import Config
+from mcproxy.document import Problem
 from mcproxy.geoip import GeoIP, GeoIPError
 from mcproxy.model import UNIX_PREFIX, counted
 from mcproxy.store.diff import FileSeed

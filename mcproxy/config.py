@@ -5,7 +5,6 @@ made absolute here, relative to the file's folder, so that nobody else needs to 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -23,7 +22,7 @@ from pydantic import (
 )
 
 from mcproxy import diagnosis, settings
-from mcproxy.document import NotADocument, read_document
+from mcproxy.document import ConfigError, Problem, absolute, load_document
 from mcproxy.model import (
     BLOCKED_LISTS,
     LISTENER_FIELDS,
@@ -33,7 +32,6 @@ from mcproxy.model import (
     Listener,
     Route,
     RuleKind,
-    host_port,
 )
 from mcproxy.policy import conflicts, firewall, networks
 from mcproxy.settings import Kind
@@ -43,34 +41,8 @@ from mcproxy.wire.duration import parse_duration
 
 DEFAULT_GRPC_ADDRESS = "127.0.0.1:9090"
 _EXAMPLE_ADDR = 'addr = "proxy.example.org:9090"'
-MAX_COUNT = 2**31 - 1  # connections: no machine has more; it fits every column and message that carries it
 MIN_RATE, MAX_RATE = 1e-5, 1e6  # connections a second: slower than one a day is a block, faster is no limit
 MAX_WORKERS = 1024  # processes; more than any machine has cores
-# Bytes of the admin socket's path: unix(7) has 107, of which its name before it is in place takes 10 (doorman.py).
-MAX_GRPC_PATH = address.MAX_UNIX_PATH - 10
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong with the file."""
-
-    key: str  # "listeners[0].routes[2].backend", or "" for the file as a whole
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.message}" if self.key else self.message
-
-
-class ConfigError(Exception):
-    """The file can't be used; `problems` has all that is wrong with it."""
-
-    def __init__(self, path: Path, problems: list[Problem]) -> None:
-        super().__init__(path, problems)
-        self.path = path
-        self.problems = problems
-
-    def __str__(self) -> str:
-        return "\n".join(f"{self.path}: {problem}" for problem in self.problems)
 
 
 def _canonical(parse: Callable[[str], object]) -> Callable[[str], str]:
@@ -82,9 +54,7 @@ def _file(text: str, info: ValidationInfo) -> str:
     """An absolute path; relative ones start at the file's folder. "" stays "": not set."""
     if "\0" in text:
         raise ValueError("a path can't contain a NUL character; remove it")
-    if not text or not info.context or Path(text).is_absolute():
-        return text
-    return str(Path(info.context["folder"], text))
+    return absolute(text, info.context["folder"]) if info.context else text
 
 
 def _rule_value(kind: RuleKind) -> Callable[[str], str]:
@@ -95,23 +65,6 @@ def _socket(text: str, info: ValidationInfo) -> str:
     """The same for "unix:PATH"; other addresses stay as they are."""
     path = text.removeprefix(UNIX_PREFIX)
     return UNIX_PREFIX + _file(path, info) if text.startswith(UNIX_PREFIX) and path else text
-
-
-def api_address(text: str) -> str:
-    """Check the address of an admin API and return it in canonical form. Raises ValueError."""
-    if text.startswith(UNIX_PREFIX):
-        path = address.parse_unix(text)
-        if len(path.encode()) > MAX_GRPC_PATH:
-            raise ValueError(
-                f"the path of the admin API's socket is longer than {MAX_GRPC_PATH} bytes; give a shorter one: {path}"
-            )
-        return UNIX_PREFIX + path
-    host, port = address.split_host_port(text)
-    if not host:
-        raise ValueError(
-            'name the host, as in "127.0.0.1:9090": the admin API should not listen everywhere by accident'
-        )
-    return host_port(host, port)
 
 
 def _workers(value: object) -> object:
@@ -139,12 +92,12 @@ def _rate(value: object) -> object:
 
 Duration = Annotated[float, BeforeValidator(_duration)]
 PositiveDuration = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
-Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Count = Annotated[int, Field(ge=0, le=settings.MAX_COUNT)]
 File = Annotated[str, AfterValidator(_file)]
 Hostname = Annotated[str, AfterValidator(name.normalise)]
 ListenAddress = Annotated[str, AfterValidator(address.parse_listen)]
 BackendAddress = Annotated[str, AfterValidator(_socket), AfterValidator(_canonical(address.parse_backend))]
-GrpcAddress = Annotated[str, AfterValidator(_socket), AfterValidator(api_address)]
+GrpcAddress = Annotated[str, AfterValidator(_socket), AfterValidator(address.parse_api)]
 Ip = Annotated[str, AfterValidator(_rule_value(RuleKind.IP))]
 Cidr = Annotated[str, AfterValidator(_rule_value(RuleKind.CIDR))]
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
@@ -338,7 +291,7 @@ _SEED = frozenset({"listeners", *BLOCKED_LISTS.values()})  # the keys of what th
 
 def load(path: Path) -> Config:
     """Read and check the file. Raises ConfigError with every problem; opens no other file."""
-    return parse(_document(path), path)
+    return parse(load_document(path), path)
 
 
 def load_api(path: Path) -> ApiSection | None:
@@ -346,7 +299,7 @@ def load_api(path: Path) -> ApiSection | None:
 
     Raises ConfigError where the file isn't TOML, or where what the commands need is wrong.
     """
-    table = _document(path).get("grpc")
+    table = load_document(path).get("grpc")
     if table is None:
         return None
     try:
@@ -366,7 +319,7 @@ def load_seed(path: Path) -> tuple[list[tuple[Listener, list[Route]]], list[Fire
     Other tables and keys are not looked at, but for those that no configuration file has: a misspelt [[listeners]]
     would be taken for a file without any. Raises ConfigError with every problem.
     """
-    document = _document(path)
+    document = load_document(path)
     seed = {key: value for key, value in document.items() if key in _SEED or key not in Config.model_fields}
     rules = document.get("firewall", {})
     if isinstance(rules, dict):
@@ -375,13 +328,6 @@ def load_seed(path: Path) -> tuple[list[tuple[Listener, list[Route]]], list[Fire
     seed["firewall"] = rules
     config = parse({**seed, "database": {"path": path.name}}, path)
     return list(config.seed_listeners()), list(config.seed_rules())
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        return read_document(path)
-    except NotADocument as error:
-        raise ConfigError(path, [Problem("", str(error))]) from error
 
 
 def parse(document: dict[str, Any], path: Path) -> Config:

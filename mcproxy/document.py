@@ -6,6 +6,7 @@ tomllib finds the place; the words are ours, because its own speak of namespaces
 import codecs
 import re
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,42 @@ _CURLED = re.compile("[\u201c\u201d\u2018\u2019\u201e\u00ab\u00bb]")
 
 class NotADocument(Exception):
     """The file can't be read as TOML; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with the file."""
+
+    key: str  # "listeners[0].routes[2].backend", or "" for the file as a whole
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+class ConfigError(Exception):
+    """The file can't be used; `problems` has all that is wrong with it."""
+
+    def __init__(self, path: Path, problems: list[Problem]) -> None:
+        super().__init__(path, problems)
+        self.path = path
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.path}: {problem}" for problem in self.problems)
+
+
+def absolute(text: str, folder: Path) -> str:
+    """A path of a file in this folder, made absolute; "" stays "": not set."""
+    return text if not text or Path(text).is_absolute() else str(Path(folder, text))
+
+
+def load_document(path: Path) -> dict[str, Any]:
+    """The document in a configuration file. Raises ConfigError; opens no other file."""
+    try:
+        return read_document(path)
+    except NotADocument as error:
+        raise ConfigError(path, [Problem("", str(error))]) from error
 
 
 def read_document(path: Path) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from typing import Any, get_args
 
+MAX_COUNT = 2**31 - 1  # connections: no machine has more; it fits every column and message that carries it
+
 
 class Kind(StrEnum):
     """What sort of value a field has: what is valid, and how it is written in SQL, JSON, protobuf, TOML and options."""
@@ -25,7 +27,7 @@ class Kind(StrEnum):
     WORD = "word"  # a member of a StrEnum
     FILE = "file"  # an absolute path; "" for none
     SWITCH = "switch"  # a bool, with the default false: the proto can't tell false from nothing said
-    COUNT = "count"  # an int, 0 to config.MAX_COUNT
+    COUNT = "count"  # an int, 0 to MAX_COUNT
     NETWORKS = "networks"  # a tuple of CIDRs in canonical form
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mcproxy.config import Config, ConfigError, Problem, load, load_api, load_seed
+from mcproxy.config import Config, load, load_api, load_seed
+from mcproxy.document import ConfigError, Problem
 from mcproxy.model import ROUTE_FIELDS, Backend, FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.table import Table
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from mcproxy import diagnosis
-from mcproxy.config import Config, ConfigError, load
+from mcproxy.config import Config, load
+from mcproxy.document import ConfigError
 from tests.program import ROOT
 
 DATABASE = '[database]\npath = "x.db"'

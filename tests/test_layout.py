@@ -19,7 +19,7 @@ RANKS = {
     "wire": 1, "policy": 1, "table": 1, "change": 1, "stats": 1, "lines": 1, "log": 1,
     "document": 1, "diagnosis": 1,
     "geoip": 2, "certificates": 2, "messages": 2,
-    "notify": 2, "journal": 2, "net": 2, "l7": 2, "admin": 2, "store": 2, "config": 2,
+    "notify": 2, "journal": 2, "net": 2, "l7": 2, "admin": 2, "store": 2, "config": 2, "access": 2,
     "check": 3, "reload": 3, "look": 3, "desk": 3, "plane": 3, "control": 3, "app": 3,
     "cli": 4, "__main__": 5,
 }  # fmt: skip

@@ -23,7 +23,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, StreamEnded
 
-from mcproxy.config import MAX_GRPC_PATH
+from mcproxy.wire.address import MAX_API_PATH
 
 ROOT = Path(__file__).resolve().parents[2]
 SRV = ROOT / "srv"
@@ -90,7 +90,7 @@ def create(folder: Path, port: int) -> None:
 
 def admin_socket(folder: Path) -> str:
     """Beside the configuration, or in a folder of its own where this tree lies too deep for a UNIX socket's path."""
-    return "admin.sock" if len(f"{folder}/admin.sock".encode()) <= MAX_GRPC_PATH else f"{mkdtemp()}/admin.sock"
+    return "admin.sock" if len(f"{folder}/admin.sock".encode()) <= MAX_API_PATH else f"{mkdtemp()}/admin.sock"
 
 
 def l4_backend(name: str, port: int, certificate: Path) -> ThreadingHTTPServer:

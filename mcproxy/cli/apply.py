@@ -17,7 +17,8 @@ from mcproxy.cli.plan import Shown
 from mcproxy.cli.settings import of_value
 from mcproxy.cli.target import target_options
 from mcproxy.cli.values import Count
-from mcproxy.config import ConfigError, load_seed
+from mcproxy.config import load_seed
+from mcproxy.document import ConfigError
 from mcproxy.model import BLOCKED_LISTS, LISTENER_FIELDS, ROUTE_FIELDS, RuleKind, counted
 from mcproxy.settings import proto_name
 

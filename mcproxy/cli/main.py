@@ -11,7 +11,7 @@ import click
 from mcproxy import __version__
 from mcproxy.cli.lazy import COMMANDS, LazyGroup
 from mcproxy.cli.options import FAILED, INVALID, config_option, example, fail, find_config, load_config
-from mcproxy.config import ConfigError, Problem
+from mcproxy.document import ConfigError, Problem
 from mcproxy.model import counted
 
 

@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from mcproxy import config as configuration
-from mcproxy.config import Config, ConfigError
+from mcproxy.document import ConfigError
+
+if TYPE_CHECKING:
+    from mcproxy.config import Config
 
 FAILED, INVALID, UNREACHABLE = 1, 2, 3
 ENVIRONMENT = "MCPROXY_CONFIG"
@@ -36,10 +38,12 @@ def find_config(given: Path | None, places: Sequence[str] = PLACES, elsewhere: s
     raise click.UsageError(f"no configuration found; {remedies}" + (f"; {elsewhere}" if elsewhere else ""))
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path) -> "Config":
     """Load the file or end the program, with every problem on standard error."""
+    from mcproxy import config  # noqa: PLC0415 - it takes longer to load than a command that does without takes to run
+
     try:
-        return configuration.load(path)
+        return config.load(path)
     except ConfigError as error:
         fail(str(error), INVALID)
 

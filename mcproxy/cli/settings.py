@@ -8,8 +8,7 @@ import click
 from google.protobuf.message import Message
 
 from mcproxy.cli.values import Count, Word
-from mcproxy.config import MAX_COUNT
-from mcproxy.settings import Field, Kind, proto_name
+from mcproxy.settings import MAX_COUNT, Field, Kind, proto_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from mcproxy.access import load_access
 from mcproxy.cli.options import INVALID, config_option, fail, find_config
-from mcproxy.config import ConfigError, api_address, load_api
+from mcproxy.document import ConfigError
 from mcproxy.model import UNIX_PREFIX
+from mcproxy.wire.address import parse_api
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -105,7 +107,7 @@ def _address(server: Sourced) -> Sourced:
     if server.value.startswith(":"):
         raise click.UsageError(f'{server.source}: name the host, as in "proxy.example.org{server.value}"')
     try:
-        return Sourced(api_address(server.value), server.source)
+        return Sourced(parse_api(server.value), server.source)
     except ValueError as error:
         raise click.UsageError(f"{server.source}: {error}") from None
 
@@ -113,7 +115,7 @@ def _address(server: Sourced) -> Sourced:
 def _of_file(given: Path | None, said: dict[str, Sourced]) -> Target:
     path = find_config(given, elsewhere=_ELSEWHERE)
     try:
-        section = load_api(path)
+        section = load_access(path)
     except ConfigError as error:
         fail(f"{error}\nmcproxy: mend that, {_ELSEWHERE}", INVALID)
     if section is None:

@@ -26,7 +26,8 @@ from mcproxy.admin.plane import ReloadReport
 from mcproxy.admin.server import AdminError
 from mcproxy.certificates import contexts
 from mcproxy.certificates.contexts import Contexts
-from mcproxy.config import Config, ConfigError
+from mcproxy.config import Config
+from mcproxy.document import ConfigError
 from mcproxy.geoip import GeoIP, GeoIPError
 from mcproxy.journal import ConnectionLog
 from mcproxy.messages import PlaneBusy, PlaneStopping

@@ -12,6 +12,8 @@ from mcproxy.wire.name import normalise
 from mcproxy.words import MAX_SHOWN, quoted
 
 MAX_UNIX_PATH = 107  # sockaddr_un.sun_path is 108 bytes with its closing NUL (unix(7))
+# Bytes of the admin socket's path: its name before it is in place takes ten of them (doorman.py).
+MAX_API_PATH = MAX_UNIX_PATH - 10
 MAX_PORT = 65535
 MAX_PORT_DIGITS = 20  # leading zeroes included; more is no port, and more than int() should be asked for
 # Ports that people know by a name, and schemes that stand for one.
@@ -126,3 +128,20 @@ def parse_backend(text: str) -> Backend:
     if port == 0:
         raise ValueError("port 0 can't be connected to; write the port that the backend listens on")
     return Backend(str(ip_address(host)) if is_ip(host) else normalise(host), port)
+
+
+def parse_api(text: str) -> str:
+    """Check the address of an admin API and return it in canonical form. Raises ValueError."""
+    if text.startswith(UNIX_PREFIX):
+        path = parse_unix(text)
+        if len(path.encode()) > MAX_API_PATH:
+            raise ValueError(
+                f"the path of the admin API's socket is longer than {MAX_API_PATH} bytes; give a shorter one: {path}"
+            )
+        return UNIX_PREFIX + path
+    host, port = split_host_port(text)
+    if not host:
+        raise ValueError(
+            'name the host, as in "127.0.0.1:9090": the admin API should not listen everywhere by accident'
+        )
+    return host_port(host, port)
