@@ -74,7 +74,7 @@ def test_what_was_accepted_before_is_delivered(first: str, size: int, link: Make
     assert receive(other, size) == pattern(size)
     assert is_reset(other)
     line = between.ended(f"{first}_reset")
-    assert (int(line["up"]) - len(HELLO), int(line["down"])) == ((size, 0) if first == "client" else (0, size))
+    assert (int(line["received"]) - len(HELLO), int(line["sent"])) == ((size, 0) if first == "client" else (0, size))
 
 
 @pytest.mark.parametrize("first", SIDES)

@@ -61,6 +61,6 @@ def test_the_stream_is_not_modified(backend: MakeBackend, proxy: MakeProxy) -> N
         client.shutdown(1)
         assert read_all(client) == stream
     line = running.connection(sni="echo.test")
-    assert (line["up"], line["down"], line["end"]) == (str(len(stream)), str(len(stream)), "closed")
+    assert (line["received"], line["sent"], line["end"]) == (str(len(stream)), str(len(stream)), "closed")
     assert line["alpn"] == "h2,http/1.1"
     assert "1.3" in line["tls"]

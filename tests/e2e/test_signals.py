@@ -87,7 +87,7 @@ def test_a_live_transfer_finishes_and_nobody_new_is_accepted(
         assert len(read_all(client)) == 1 << 20
     assert running.server.wait() == 0
     (line,) = running.connections(1)
-    assert (line["end"], line["down"]) == ("closed", str(2 << 20))
+    assert (line["end"], line["sent"]) == ("closed", str(2 << 20))
     assert running.server.out[-1].endswith(" info app: stopped\n")
 
 
