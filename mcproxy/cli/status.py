@@ -139,7 +139,7 @@ def _section(columns: Sequence[Column], rows: Sequence[Sequence[output.Cell]], e
 @target_options
 @click.argument("level", metavar="LEVEL", type=Word(["debug", "info", "warning", "error"]))
 def log_level(given: Path | None, level: str) -> None:
-    """Log from LEVEL on; above info there is no line for a connection.
+    """Log from LEVEL on: debug, info, warning or error. Above info there is no line for a connection.
 
     It holds until the next start, or until a reload finds another level in the file.
     """
