@@ -23,7 +23,10 @@ def put_listener(listener: Listener, *, exists: bool, was: Listener | None = Non
     """Add a listener, or change the settings of one that exists; `was` is what they were when they were looked at."""
 
     def decide(table: Table, _now: float) -> list[Change]:
-        changes = _put(table, listener_key(listener.addr), listener, exists=exists, was=was)
+        key = listener_key(listener.addr)
+        changes = _put(table, key, listener, exists=exists, was=was)
+        if problem := next(_clashes(changes, table, {key: "listener"}), None):
+            raise problem
         if changes and not exists and len(table.listeners) >= MAX_LISTENERS:
             raise TooMany(f"there are {MAX_LISTENERS} listeners, which is the limit: remove one first")
         return changes

@@ -138,6 +138,12 @@ class Full(dict[str, object]):
         return self._count
 
 
+def test_an_address_that_another_listener_has_already_is_told_which() -> None:
+    """The kernel would say that somebody listens there, which an operator takes for another program."""
+    with pytest.raises(InvalidField, match=r"127.0.0.1:443 and :443 can't both be listened on; remove that one first"):
+        mutations.put_listener(Listener("127.0.0.1:443"), exists=False)(TABLE, 0.0)
+
+
 def test_listeners_have_a_bound() -> None:
     table = Table(1, Full(mutations.MAX_LISTENERS))  # type: ignore[arg-type]
     with pytest.raises(TooMany, match="1000 listeners, which is the limit"):
