@@ -4,7 +4,8 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,37 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mcproxy"
 GENERATED = PACKAGE / "admin" / "pb"
 
-# A folder may import those of a lower rank, and of its own rank where that closes no circle.
-RANKS = {
-    "model": 0, "settings": 0, "words": 0,
-    "wire": 1, "policy": 1, "table": 1, "change": 1, "stats": 1, "lines": 1, "log": 1,
-    "document": 1, "diagnosis": 1,
-    "geoip": 2, "certificates": 2, "messages": 2,
-    "notify": 2, "journal": 2, "net": 2, "l7": 2, "admin": 2, "store": 2, "config": 2, "access": 2,
-    "check": 3, "reload": 3, "look": 3, "desk": 3, "plane": 3, "control": 3, "app": 3,
-    "cli": 4, "__main__": 5,
-}  # fmt: skip
-FORBIDDEN = {
-    ("admin", "net"), ("admin", "l7"), ("store", "net"), ("store", "l7"), ("net", "l7"),
-    ("desk", "admin"), ("desk", "store"),  # what a worker needs, and what only the control plane needs, are apart
-    ("messages", "admin"), ("plane", "net"), ("plane", "l7"), ("plane", "desk"),
-}  # fmt: skip
-_NATIVE = {"time", "logging", "gevent", "ssl", "select", "threading", "asyncio", "selectors", "os", "pathlib"}
-_OUTSIDE = {*_NATIVE, "socket"}
-# `policy` takes socket's constants and its text forms of addresses, and opens nothing.
-ONLY_PURE = {
-    "wire": _OUTSIDE,
-    "table": _OUTSIDE,
-    "change": _OUTSIDE,
-    "lines": _OUTSIDE - {"time"},
-    "policy": _NATIVE,
-    "model": _OUTSIDE,
-}
-ONLY_PURE["lines"] = _OUTSIDE - {"time"}  # which formats a moment that it is given
-NOT_ON_THE_HUB = {"store": {"gevent"}, "admin": {"gevent"}}
-
-# Rooms of l7 that meet in core.py and bounds.py only; `terminate` joins them.
-L7_ROOMS = {"sockets", "relay", "bridge"}
+PAGE = (ROOT / "ARCHITECTURE.md").read_text()
 # What must not be loaded, however far away the import is, by these.
 WITHOUT_SOCKETS = ("mcproxy.l7.core", "mcproxy.l7.bounds", "mcproxy.l7.relay.relay", "mcproxy.l7.bridge.bridge")
 SOCKETS = {"gevent", "ssl", "socket", "selectors", "asyncio"}
@@ -58,9 +29,36 @@ def sources() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py") if GENERATED not in path.parents)
 
 
+def floors() -> list[list[str]]:
+    """The floors that ARCHITECTURE.md draws, the lowest first."""
+    drawn = re.findall(r"(?m)^    ([a-z0-9_ ]+?) +\|", PAGE)
+    return [line.split() for line in reversed(drawn)]
+
+
+def never() -> dict[str, set[str]]:
+    """What each place never imports, as the table of ARCHITECTURE.md says."""
+    rules: dict[str, set[str]] = {}
+    for places, banned in re.findall(r"(?m)^\| ((?:`[a-z0-9_/]+`(?:, )?)+) \|.*\| ((?:`[a-z0-9_/]+` ?)+) \|$", PAGE):
+        for place in re.findall(r"`([^`]+)`", places):
+            rules[place] = set(re.findall(r"`([^`]+)`", banned))
+    return rules
+
+
+def places(path: Path) -> set[str]:
+    """The places of the page that a file is in: "l7" and "l7/relay", or "table"."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return {"/".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
+
+
 def folder(path: Path) -> str:
     parts = path.relative_to(PACKAGE).parts
     return parts[0].removesuffix(".py")
+
+
+def names(module: str) -> set[str]:
+    """What an import is called on the page: "gevent" of gevent.hub, "l7" and "l7/relay" of mcproxy.l7.relay.pair."""
+    top, *rest = module.split(".")
+    return {"/".join(rest[:depth]) for depth in range(1, len(rest) + 1)} if top == "mcproxy" else {top}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -74,42 +72,59 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def arrows() -> set[tuple[str, str, str]]:
-    """(importing folder, imported folder, file)."""
-    found = set()
-    for path in sources():
-        for name in imports(path):
-            parts = name.split(".")
-            if parts[0] == "mcproxy" and len(parts) > 1 and (parts[1] in RANKS):
-                found.add((folder(path), parts[1], str(path.relative_to(ROOT))))
-    return {arrow for arrow in found if arrow[0] != arrow[1] and arrow[0] != "__init__"}
+def broken_rules(path: Path, imported: Iterable[str]) -> set[str]:
+    """The rules of the page that a file breaks which imports these modules."""
+    rules, floor_of = never(), {place: i for i, floor in enumerate(floors()) for place in floor}
+    used = set().union(*map(names, imported)) if imported else set()
+    broken = {f"{place} imports {name}" for place in places(path) for name in used & rules.get(place, set())}
+    mine = folder(path)
+    if mine != "__init__":
+        higher = {name for name in used if floor_of.get(name, -1) > floor_of[mine]}
+        broken |= {f"{mine} imports {name} of a higher floor" for name in higher}
+    return broken
 
 
-def test_every_folder_has_a_rank() -> None:
-    assert {folder(path) for path in sources()} - {"__init__"} <= set(RANKS)
+def test_each_place_is_on_a_floor_and_in_the_table() -> None:
+    on_floors = [place for floor in floors() for place in floor]
+    assert len(on_floors) == len(set(on_floors))
+    there = {folder(path) for path in sources()} - {"__init__"}
+    assert there == set(on_floors)
+    assert there - {"__main__"} <= set(never())
 
 
-def test_no_arrow_back() -> None:
-    bad = {a for a in arrows() if RANKS[a[0]] < RANKS[a[1]] or (a[0], a[1]) in FORBIDDEN}
-    assert not bad
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_keeps_to_the_rules_of_its_place(path: Path) -> None:
+    assert not broken_rules(path, list(imports(path)))
+
+
+@pytest.mark.parametrize(
+    ("place", "name"), [(place, name) for place, banned in never().items() for name in sorted(banned)]
+)
+def test_each_rule_of_the_table_fails_when_it_is_broken(place: str, name: str) -> None:
+    module = (
+        f"mcproxy.{name.replace('/', '.')}" if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists() else name
+    )
+    file = PACKAGE / place / "x.py" if (PACKAGE / place).is_dir() else PACKAGE / f"{place}.py"
+    assert f"{place} imports {name}" in broken_rules(file, [f"{module}.something"])
+
+
+@pytest.mark.parametrize(("low", "high"), list(pairwise(floors())))
+def test_each_floor_fails_when_it_imports_from_above(low: list[str], high: list[str]) -> None:
+    for place in low:
+        for above in high:
+            broken = broken_rules(PACKAGE / place / "x.py", [f"mcproxy.{above}"])
+            assert f"{place} imports {above} of a higher floor" in broken
 
 
 def test_no_circles_between_folders() -> None:
     graph: dict[str, set[str]] = {}
-    for source, target, _file in arrows():
-        graph.setdefault(source, set()).add(target)
-
-    def reach(start: str) -> set[str]:
-        seen: set[str] = set()
-        todo = [start]
-        while todo:
-            for target in graph.get(todo.pop(), ()):
-                if target not in seen:
-                    seen.add(target)
-                    todo.append(target)
-        return seen
-
-    assert not [name for name in graph if name in reach(name)]
+    for path in sources():
+        mine = folder(path)
+        reached = {name for module in imports(path) for name in names(module)}
+        graph.setdefault(mine, set()).update(
+            {place for floor in floors() for place in floor if place in reached} - {mine}
+        )
+    assert not circles({name: targets & set(graph) for name, targets in graph.items()})
 
 
 def module(path: Path) -> str:
@@ -140,34 +155,12 @@ def test_no_circles_between_files() -> None:
     assert not circles(file_graph())
 
 
-def room(name: str) -> str:
-    """Of a module of l7."""
-    return name.removeprefix("mcproxy.l7.").split(".")[0]
-
-
-def test_the_rooms_of_l7_are_apart() -> None:
-    bad = []
-    for source, targets in file_graph().items():
-        for target in targets:
-            if target.startswith("mcproxy.l7.") and source.startswith("mcproxy.l7.") and room(source) != room(target):
-                allowed = {"core", "bounds"} | (L7_ROOMS if room(source) == "terminate" else set())
-                if room(target) not in allowed:
-                    bad.append((source, target))
-    assert not bad
-
-
 @pytest.mark.parametrize("name", WITHOUT_SOCKETS)
 def test_http_loads_no_sockets(name: str) -> None:
     """Looked at in a process of its own, because what is imported far away counts too."""
     script = f"import sys, {name}; print(*sorted(m for m in sys.modules if m.split('.')[0] in {SOCKETS!r}))"
     loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT)
     assert loaded.stdout.split() == []
-
-
-@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_folder_stays_off_what_is_not_its_business(path: Path) -> None:
-    banned = ONLY_PURE.get(folder(path), set()) | NOT_ON_THE_HUB.get(folder(path), set())
-    assert not banned & {name.split(".")[0] for name in imports(path)}
 
 
 def test_nothing_is_monkey_patched() -> None:
