@@ -442,6 +442,8 @@ def _other(value: object) -> object:
     match value:
         case bool():
             return not value
+        case int():
+            return value + 1
         case Mode():
             return next(mode for mode in Mode if mode is not value)
         case Backend():

@@ -13,7 +13,7 @@ import click
 from google.protobuf.message import Message
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.cli import output
+from mcproxy.cli import output, settings
 from mcproxy.cli.client import connected
 from mcproxy.cli.options import example, fail
 from mcproxy.cli.target import target_options
@@ -63,11 +63,8 @@ def document(whole: pb.Values) -> str:
 
 def _keys(message: Message, declared: Iterable[Field]) -> Iterator[str]:
     """A line for each key that isn't at its default; in the words of the file."""
-    values = output.plain(message)
-    for field in declared:
-        value = values[field.name]
-        if not field.has_default or (tuple(value) if isinstance(value, list) else value) != field.default:
-            yield f"{field.name} = {_value(value)}"
+    for field, value in settings.set_of(declared, message):
+        yield f"{field.name} = {_value(value)}"
 
 
 def _rules(messages: Iterable[pb.FirewallRule]) -> Iterator[str]:

@@ -15,6 +15,12 @@ import click
 from google.protobuf.message import Message
 
 from mcproxy.cli.columns import Column, lay_out
+from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS
+from mcproxy.settings import Kind, proto_name
+
+# The words of declared fields, by their names in the proto, which have no "/" or "-".
+_DECLARED = (field for field in (*ROUTE_FIELDS, *LISTENER_FIELDS) if field.kind is Kind.WORD)
+_WORDS = {proto_name(word): str(word) for field in _DECLARED for word in field.type}
 
 Cell = str | int | float | bool
 
@@ -48,6 +54,8 @@ def _one(value: Any, field: Any) -> Any:
 def word(enum: Any, number: int) -> str:
     """An enum's value as people write it: RULE_KIND_IP is "ip"."""
     name: str = enum.values_by_number[number].name
+    if name in _WORDS:
+        return _WORDS[name]
     prefix = "".join(f"_{c}" if c.isupper() else c.upper() for c in enum.name).lstrip("_") + "_"
     return name.removeprefix(prefix).lower()
 

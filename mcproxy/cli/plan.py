@@ -12,10 +12,29 @@ from typing import Any, NamedTuple
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.change import Key, What
 from mcproxy.cli import output
+from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS
+from mcproxy.settings import Field, Kind
 
 Fields = Mapping[str, Any]  # of a value, as the audit has them
 
 _IDENTITY = frozenset({"addr", "hostname", "kind", "value"})  # fields that the key has already
+_ALWAYS = frozenset({"mode"})  # what is told of something new even where it is the default
+
+
+def _defaults(declared: Iterable[Field]) -> Fields:
+    return {
+        field.name: " ".join(field.default) if field.kind is Kind.NETWORKS else field.default
+        for field in declared
+        if field.has_default
+    }
+
+
+# For what was recorded before a field was there, too.
+_DEFAULTS: Mapping[What, Fields] = {
+    What.LISTENER: _defaults(LISTENER_FIELDS),
+    What.ROUTE: _defaults(ROUTE_FIELDS),
+    What.RULE: {"expires_at": None},
+}
 
 
 class Shown(NamedTuple):
@@ -40,9 +59,11 @@ class Shown(NamedTuple):
         """What is set of something that is added, or what changes."""
         if self.new is None:
             return []
+        defaults = _DEFAULTS[self.key.what]
         if self.old is None:
-            return [setting(name, value) for name, value in self.new.items() if value and name not in _IDENTITY]
-        changed = ((name, self.old.get(name), value) for name, value in self.new.items())
+            own = ((name, value) for name, value in self.new.items() if name not in _IDENTITY)
+            return [setting(name, value) for name, value in own if name in _ALWAYS or value != defaults.get(name, "")]
+        changed = ((name, self.old.get(name, defaults.get(name)), value) for name, value in self.new.items())
         return [f"{name} {_text(name, old)} -> {_text(name, new)}" for name, old, new in changed if old != new]
 
 

@@ -1,12 +1,13 @@
 """The options of the commands for declared fields (settings.py), and how lists show what is set."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from google.protobuf.message import Message
 
+from mcproxy.cli import output
 from mcproxy.cli.values import Count, Word
 from mcproxy.settings import MAX_COUNT, Field, Kind, proto_name
 
@@ -137,11 +138,19 @@ def _message_value(field: Field, value: Any) -> Any:
     return value
 
 
+def set_of(declared: Iterable[Field], message: Message) -> Iterator[tuple[Field, Any]]:
+    """The fields of a message that are not at their default, with their values in the words of the file."""
+    values = output.plain(message)
+    for field in declared:
+        value = values[field.name]
+        if not field.has_default or (tuple(value) if isinstance(value, list) else value) != field.default:
+            yield field, value
+
+
 def shown(declared: Iterable[Field], message: Message, columns: Iterable[str]) -> str:
     """What is set, in the words of the file, but for what has a column of its own."""
     texts = []
-    for field in declared:
-        value = getattr(message, field.name)
-        if value and field.setting.listed and field.name not in columns:
+    for field, value in set_of(declared, message):
+        if field.setting.listed and field.name not in columns:
             texts.append(field.name if value is True else f"{field.name}={value}")
     return " ".join(texts) or "-"

@@ -19,6 +19,14 @@ def test_a_value_that_is_all_in_its_key_needs_no_more() -> None:
     assert str(Shown(listener_key(":443"), None, new)) == "+ listener :443"
 
 
+def test_what_was_recorded_before_a_field_was_there_had_its_default() -> None:
+    """Or every change of a route after an upgrade would show the new fields as changed."""
+    before = {"hostname": "a.b", "backend": "127.0.0.1:1"}
+    assert str(Shown(route_key(":443", "a.b"), before, {**OLD, "backend": "127.0.0.1:2"})) == (
+        "~ route a.b on :443: backend 127.0.0.1:1 -> 127.0.0.1:2"
+    )
+
+
 def test_the_end_of_a_rule() -> None:
     old, new = ({"kind": "ip", "value": "192.0.2.1", "expires_at": end} for end in (1_000_000_000.0, None))
     line = str(Shown(rule_key("ip", "192.0.2.1"), old, new))

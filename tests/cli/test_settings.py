@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import settings
-from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS
+from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, Backend, Mode, Route
 
 
 def given(*arguments: str, declared: Any = ROUTE_FIELDS) -> dict[str, Any]:
@@ -25,18 +25,15 @@ def given(*arguments: str, declared: Any = ROUTE_FIELDS) -> dict[str, Any]:
 
 
 def test_every_field_with_a_default_is_an_option() -> None:
-    assert list(given()) == [
-        "mode", "tls_cert", "tls_key", "backend_tls", "backend_ca", "backend_server_name", "send_proxy_protocol",
-    ]  # fmt: skip
-    assert list(given(declared=LISTENER_FIELDS)) == ["proxy_protocol", "trusted_proxies", "max_connections"]
+    assert ["hostname", "backend", *given()] == [field.name for field in ROUTE_FIELDS]
+    assert ["addr", *given(declared=LISTENER_FIELDS)] == [field.name for field in LISTENER_FIELDS]
 
 
 def test_a_message_has_what_was_given() -> None:
     options = given("--mode", "l7", "--tls-cert", "c.pem", "--backend-tls", "--backend-server-name", "b.test")
     route = pb.Route(**settings.for_message(ROUTE_FIELDS, options))
-    assert route == pb.Route(
-        mode=pb.MODE_L7, tls_cert=f"{Path.cwd()}/c.pem", backend_tls=True, backend_server_name="b.test"
-    )
+    assert (route.mode, route.tls_cert, route.tls_key) == (pb.MODE_L7, f"{Path.cwd()}/c.pem", "")
+    assert (route.backend_tls, route.backend_server_name, route.send_proxy_protocol) == (True, "b.test", False)
     listener = given("--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::/0", declared=LISTENER_FIELDS)
     assert settings.for_message(LISTENER_FIELDS, listener)["trusted_proxies"] == ("10.0.0.0/8", "::/0")
 
@@ -44,12 +41,13 @@ def test_a_message_has_what_was_given() -> None:
 @pytest.mark.parametrize(
     ("route", "text"),
     [
-        (pb.Route(hostname="a.test", backend="b:1", mode=pb.MODE_L7), "-"),
-        (pb.Route(tls_cert="/c", tls_key="/k", backend_tls=True), "tls_cert=/c backend_tls"),
+        (Route("a.test", Backend("b", 1), Mode.L7), "-"),
+        (Route("a.test", Backend("b", 1), Mode.L7, "/c", "/k", True), "tls_cert=/c backend_tls"),
     ],
 )
-def test_what_is_set_is_shown(route: pb.Route, text: str) -> None:
-    assert settings.shown(ROUTE_FIELDS, route, ("hostname", "backend", "mode")) == text
+def test_what_is_set_is_shown(route: Route, text: str) -> None:
+    message = pb.Route(**settings.of_value(ROUTE_FIELDS, route))
+    assert settings.shown(ROUTE_FIELDS, message, ("hostname", "backend", "mode")) == text
 
 
 def test_the_help_says_what_a_field_needs() -> None:
