@@ -20,6 +20,7 @@ from mcproxy.admin.plane import DataPlane
 from mcproxy.admin.writer import Outcome, Writer
 from mcproxy.change import Change, What, next_table, route_key
 from mcproxy.model import FirewallRule, Route, RuleKind
+from mcproxy.table import Table
 
 RECEIVING = 60.0  # seconds for all messages of a request to come: another apply has to wait for them
 MAX_WARNINGS = 50  # in one answer; one more says how many there are beside
@@ -58,30 +59,23 @@ class Applying:
             too_slow.cancel()
 
     def _apply(self, request: bulk.Request, context: grpc.ServicerContext) -> tuple[Outcome, Sequence[str]]:
-        options = request.options
-        decide = mutations.apply(request.values, request.places, prune=options.prune)
-        planned = self._writer.plan(decide, options.expected_generation)
-        if any(_is_country(change) for change in planned.changes) and not self._plane.status().geoip.path:
+        decide = mutations.apply(request.values, request.places, prune=request.options.prune)
+        table = self._writer.table
+        changes = decide(table, self._writer.clock())
+        if any(_is_country(change) for change in changes) and not self._plane.status().geoip.path:
             raise Unready(NO_GEOIP)
-        warnings = self._judged(request, planned.changes)
-        if options.dry_run or not planned.changes:
-            return planned, warnings
-        return mutate(self._writer, context, "apply", decide, options), warnings
+        warnings = self._judged(request, table, changes)
+        return mutate(self._writer, context, "apply", decide, request.options), warnings
 
-    def _judged(self, request: bulk.Request, changes: Sequence[Change]) -> Sequence[str]:
+    def _judged(self, request: bulk.Request, before: Table, changes: Sequence[Change]) -> Sequence[str]:
         """Judge the files of the routes that are new or changed. Returns warnings. Raises InvalidFields."""
-        before = self._writer.table
         after = next_table(before, [each for each in changes if each.key.what is not What.RULE], before.generation + 1)
-        changed = [each.key for each in changes if isinstance(each.new, Route)]
-        problems, warnings = self._plane.check_routes(before, after, [(key.scope, key.name) for key in changed])
+        changed = [(each.key.scope, each.key.name) for each in changes if isinstance(each.new, Route)]
+        problems, warnings = self._plane.check_routes(before, after, changed)
         if problems:
             places = [request.places[route_key(each.listener, each.hostname)] for each in problems]
-            raise InvalidFields(
-                [
-                    InvalidField(f"{place}.{each.key}", each.message)
-                    for place, each in zip(places, problems, strict=True)
-                ]
-            )
+            pairs = zip(places, problems, strict=True)
+            raise InvalidFields([InvalidField(f"{place}.{each.key}", each.message) for place, each in pairs])
         more = len(warnings) - MAX_WARNINGS
         return [*warnings[:MAX_WARNINGS], f"and {more} more warnings"] if more > 0 else warnings
 

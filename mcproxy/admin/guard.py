@@ -132,6 +132,8 @@ class _Translated:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object) -> None:
         if error is None or not isinstance(error, Exception):
             return
+        if isinstance(error, grpc.RpcError):
+            return  # the caller has gone, in the middle of a stream of requests
         if isinstance(error, tuple(STATUS)):
             _refuse(self._context, error, self._hint(error))
         log.error("bug in %s", self._method, exc_info=error)

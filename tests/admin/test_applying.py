@@ -195,6 +195,27 @@ def test_a_request_that_ends_early_changes_nothing(control: Control) -> None:
     assert "3 values were announced and 2 came" in words
 
 
+def test_a_caller_that_leaves_in_the_middle_changes_nothing_and_is_no_bug(
+    control: Control, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def half() -> Iterator[pb.ApplyRequest]:
+        parts = request(whole(OTHER), count=9, prune=True)
+        yield next(parts)
+        begun.set()
+        assert go_on.wait(DEADLINE)
+
+    answers = control.stub.Apply(half(), timeout=DEADLINE)
+    assert begun.wait(DEADLINE)
+    until(lambda: is_refused_as_second(control), "the server to have the first message")
+    answers.cancel()
+    go_on.set()
+    until(lambda: not is_refused_as_second(control), "the server to give it up")
+    assert control.writer.table.generation == 1
+    assert "bug in" not in caplog.text
+
+
 def test_one_is_received_at_a_time(control: Control) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
