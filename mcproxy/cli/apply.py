@@ -53,7 +53,7 @@ def apply(
     paths are relative to FILE. Applying a file again changes nothing.
 
     Without --prune, what the file lacks stays. With it, that is removed: a listener with all of its routes, whose
-    address is closed while open connections go on. Temporary rules stay, and never is the last listener removed.
+    address is closed while open connections go on. Temporary rules stay, and the last listener is never removed.
     """
     sending = _read(file)
     options = pb.ApplyOptions(
