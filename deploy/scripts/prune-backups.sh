@@ -63,7 +63,7 @@ IFS='
 for file in $ours; do
 	name=${file##*/mcproxy-}
 	stamp=${name%T*}
-	week=$(date -u -d "$stamp" +%G-%V) || fail "$file has a date that is none"
+	week=$(date -u -d "$stamp" +%G-%V) || fail "$file has an invalid date"
 	month=${stamp%??}
 	why=
 	if [ -n "$newest" ]; then
