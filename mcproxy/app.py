@@ -22,7 +22,7 @@ from mcproxy.admin.server import AdminError
 from mcproxy.certificates.contexts import Contexts
 from mcproxy.certificates.surveyor import Surveyor
 from mcproxy.change import listener_key
-from mcproxy.check import ONE_PROCESS
+from mcproxy.check.check import check_workers
 from mcproxy.config import Config
 from mcproxy.control import Control
 from mcproxy.desk import ByDoor, Desk, Reporter
@@ -131,8 +131,8 @@ class App:
             self.worker.start(addr)
         self.control.open()
         self._daily.start(self._survey)
-        if self.config.proxy.workers != 1:
-            log.warning("proxy.workers: %s", ONE_PROCESS.format(self.config.proxy.workers))
+        for warning in check_workers(self.config):
+            log.warning("%s", warning)
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
         if found := self.control.file.differing(table):
             log.info(

@@ -10,7 +10,7 @@ import pytest
 
 from mcproxy import __version__, config
 from mcproxy.app import App, StartError
-from mcproxy.check import check_warnings
+from mcproxy.check.check import check_workers
 from mcproxy.config import Config
 from mcproxy.model import Listener
 from mcproxy.store.store import Store
@@ -157,7 +157,7 @@ def test_workers_that_this_version_does_not_have_are_warned_of(
     workers: int | str, hub: HubThread, parse: Parse
 ) -> None:
     parsed = parse({"proxy": {"workers": workers}})
-    assert list(map(str, check_warnings(parsed))) == [
+    assert list(map(str, check_workers(parsed))) == [
         f"proxy.workers: workers = {workers}: this version runs one process"
     ]
     with messages() as logged:

@@ -1,7 +1,7 @@
 """What each mutation changes, decided against the table that is in force: values in, changes or a refusal out."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
 from mcproxy.admin.errors import AlreadyThere, InvalidField, InvalidFields, NotThere, Overtaken, TooMany
@@ -9,11 +9,14 @@ from mcproxy.admin.explain import until
 from mcproxy.change import Change, Key, Value, What, current, listener_key, route_key, rule_key, towards
 from mcproxy.model import FirewallRule, Listener, Route, RuleKind
 from mcproxy.policy.conflicts import clash
+from mcproxy.policy.loops import LOOP, OwnListeners
 from mcproxy.table import Table
 
 MAX_LISTENERS = 1_000  # each is a descriptor or two, of the 1,024 that a process has where nobody raised the limit
 MAX_ROUTES = 1_000_000  # of one listener; some 1 kB of memory each
 MAX_RULES = 1_000_000  # some 300 bytes of memory each
+
+_LEADS_HERE = "the {} leads there, so its clients would come in again and again: change that route first"
 
 # Decides on a table and the time (seconds since the epoch). Raises Refusal.
 Decision = Callable[[Table, float], Sequence[Change]]
@@ -25,7 +28,7 @@ def put_listener(listener: Listener, *, exists: bool, was: Listener | None = Non
     def decide(table: Table, _now: float) -> list[Change]:
         key = listener_key(listener.addr)
         changes = _put(table, key, listener, exists=exists, was=was)
-        if problem := next(_clashes(changes, table, {key: "listener"}), None):
+        for problem in (*_clashes(changes, table, {key: "listener"}), *_loops(changes, table, {key: "listener"})):
             raise problem
         if changes and not exists and len(table.listeners) >= MAX_LISTENERS:
             raise TooMany(f"there are {MAX_LISTENERS} listeners, which is the limit: remove one first")
@@ -50,7 +53,10 @@ def put_route(addr: str, route: Route, *, exists: bool, was: Route | None = None
 
     def decide(table: Table, _now: float) -> list[Change]:
         listener = only_listener(table, addr)
-        changes = _put(table, route_key(listener, route.hostname), route, exists=exists, was=was)
+        key = route_key(listener, route.hostname)
+        changes = _put(table, key, route, exists=exists, was=was)
+        for problem in _loops(changes, table, {key: "route"}):
+            raise problem
         if changes and not exists and len(table.listeners[listener].routes) >= MAX_ROUTES:
             raise TooMany(f"{listener} has {MAX_ROUTES} routes, which is the limit: remove one first")
         return changes
@@ -117,7 +123,7 @@ def apply(wanted: Mapping[Key, Value], places: Mapping[Key, str], *, prune: bool
         if prune and table.listeners and not any(key.what is What.LISTENER for key in wanted):
             raise InvalidField("options.prune", "would remove every listener: keep at least one")
         changes = towards(wanted, table, prune=prune)
-        problems = list(_clashes(changes, table, places))
+        problems = [*_clashes(changes, table, places), *_loops(changes, table, places)]
         if problems:
             raise InvalidFields(problems)
         _refuse_too_many(changes, table)
@@ -140,6 +146,30 @@ def _clashes(changes: Sequence[Change], table: Table, places: Mapping[Key, str])
         if other := clash(key.name, others):
             remedy = "remove that one first" if other in table.listeners else "remove one of them"
             yield InvalidField(f"{places[key]}.addr", f"{key.name} and {other} can't both be listened on; {remedy}")
+
+
+def _loops(changes: Sequence[Change], table: Table, places: Mapping[Key, str]) -> Iterator[InvalidField]:
+    """New or changed routes that lead to one of our listeners, and new listeners that a route leads to."""
+    removed = {change.key.name for change in changes if isinstance(change.old, Listener) and change.new is None}
+    added = [change.key.name for change in changes if isinstance(change.new, Listener) and change.old is None]
+    ours = OwnListeners(addr for addr in (*table.listeners, *added) if addr not in removed)
+    routes = {change.key for change in changes if change.key.what is What.ROUTE}
+    for change in changes:
+        if isinstance(change.new, Route) and (taken := ours.reached_by(change.new.backend)):
+            yield InvalidField(f"{places[change.key]}.backend", LOOP.format(change.new.backend, taken))
+    for addr in added:
+        if key := _leading_to(addr, table, routes):
+            yield InvalidField(f"{places[listener_key(addr)]}.addr", _LEADS_HERE.format(key))
+
+
+def _leading_to(addr: str, table: Table, but: Collection[Key] = ()) -> Key | None:
+    """A route whose backend a listener on `addr` would be."""
+    it = OwnListeners((addr,))
+    for other, listener in table.listeners.items():
+        for route in listener.routes.values():
+            if it.reached_by(route.backend) and (key := route_key(other, route.hostname)) not in but:
+                return key
+    return None
 
 
 def _refuse_too_many(changes: Sequence[Change], table: Table) -> None:

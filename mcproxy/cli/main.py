@@ -5,14 +5,15 @@ import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from mcproxy import __version__
 from mcproxy.cli.lazy import COMMANDS, LazyGroup
 from mcproxy.cli.options import FAILED, INVALID, config_option, example, fail, find_config, load_config
-from mcproxy.document import ConfigError, Problem
-from mcproxy.model import counted
+
+ANSWER_TIME = 3.0  # seconds that `check` waits for a server to say that an address is in use by itself
 
 
 @click.group(
@@ -35,7 +36,7 @@ def server(given: Path | None) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before grpc is loaded: its own lines would mix with the log
     config = load_config(path)
     from mcproxy.app import StartError, serve  # noqa: PLC0415 - the other commands do without gevent
-    from mcproxy.check import check_files  # noqa: PLC0415
+    from mcproxy.check.files import check_files  # noqa: PLC0415
 
     fail_for(path, check_files(config))
     try:
@@ -58,19 +59,41 @@ def _end_clean_when_told() -> None:
 @main.command(epilog=example("mcproxy check -c mcproxy.toml"))
 @config_option
 def check(given: Path | None) -> None:
-    """Validate the configuration file and what it points to. Starts nothing."""
+    """Validate the configuration file and what a start would load and meet. Starts nothing.
+
+    It looks at the files that it names, the database with its routes, their certificates and backends, folders, the
+    admin socket, addresses and descriptors, and prints everything that it finds, each with its key or row.
+    """
     path = find_config(given)
     config = load_config(path)
-    from mcproxy.check import check_files, check_places, check_seed_files, check_warnings  # noqa: PLC0415
+    from mcproxy.check import check as checking  # noqa: PLC0415
 
-    fail_for(path, (*check_files(config), *check_places(config), *check_seed_files(config)))
-    for warning in check_warnings(config):
+    checked = checking.check(config, lambda: _running(path))
+    for warning in checked.warnings:
         click.echo(f"{path}: warning: {warning}", err=True)
-    routes = sum(len(listener.routes) for listener in config.listeners)
-    click.echo(f"{path}: OK ({counted(len(config.listeners), 'listener')}, {counted(routes, 'route')})")
+    fail_for(path, checked.problems)
+    click.echo(f"{path}: OK ({checked.loaded})")
 
 
-def fail_for(path: Path, problems: Iterable[Problem]) -> None:
+def _running(path: Path) -> list[str] | None:
+    """The listeners of the server that answers at [grpc] of this file; None: there is none."""
+    from mcproxy.admin.pb import admin_pb2 as pb  # noqa: PLC0415
+    from mcproxy.cli.client import connected  # noqa: PLC0415
+
+    if load_config(path).grpc is None:
+        return None
+
+    def none_there(_message: str, _status: int) -> NoReturn:
+        raise ConnectionError
+
+    try:
+        with connected(path, none_there, ANSWER_TIME) as client:
+            return [each.addr for each in client.call("GetStatus", pb.GetStatusRequest()).listeners if each.accepting]
+    except ConnectionError:
+        return None
+
+
+def fail_for(path: Path, problems: Iterable[object]) -> None:
     """End the program if there are any, and print them all."""
-    if found := list(problems):
-        fail(str(ConfigError(path, found)), INVALID)
+    if found := [f"{path}: {problem}" for problem in problems]:
+        fail("\n".join(found), INVALID)

@@ -11,11 +11,11 @@ be a write: it waits for the lock (`BUSY_TIMEOUT`), where a write after a read w
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import dataset
 from sqlalchemy import URL, Connection, event
@@ -55,23 +55,39 @@ def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> dataset.Database:
     """Open a database file for reading and writing; creates an empty one. Touches nothing until it is used."""
     if not path.exists():
         _create(path)
+    writing = ("journal_mode=WAL", "synchronous=FULL", f"journal_size_limit={WAL_KEPT}")
+    url = URL.create("sqlite", database=str(path))  # which quotes "?" and "%"
+    return _connected(url, busy_timeout, writing)
+
+
+def connect_for_reading(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> dataset.Database:
+    """Open a database file whether a server has it open or not, and change nothing, its folder included."""
+    url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={**_untouched(path), "uri": "true"})
+    return _connected(url, busy_timeout, ())
+
+
+def _untouched(path: Path) -> dict[str, str]:
+    """How to open a file that is to stay as it is (https://www.sqlite.org/uri.html).
+
+    A reader of a WAL database makes its -wal and -shm files, and leaves them there because it may not write. Where
+    there is no -wal file, nobody has the database open, and SQLite is told to do without both.
+    """
+    has_wal = path.with_name(f"{path.name}-wal").exists()
+    return {"mode": "ro"} if has_wal else {"mode": "ro", "immutable": "1"}
+
+
+def _connected(url: URL, busy_timeout: float, pragmas: Sequence[str]) -> dataset.Database:
     database = dataset.connect(
-        str(URL.create("sqlite", database=str(path))),  # which quotes "?" and "%"
+        str(url),
         ensure_schema=False,
         row_type=dict,
-        sqlite_wal_mode=False,  # set below, with the others
+        sqlite_wal_mode=False,  # one of the pragmas, where it is written to
         engine_kwargs={"pool_size": POOL, "max_overflow": 0, "pool_timeout": busy_timeout},
     )
 
     def on_connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # no transactions by itself
-        for pragma in (
-            f"busy_timeout={int(busy_timeout * 1000)}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            f"journal_size_limit={WAL_KEPT}",
-        ):
+        for pragma in (f"busy_timeout={int(busy_timeout * 1000)}", "foreign_keys=ON", *pragmas):
             connection.execute(f"PRAGMA {pragma}").close()
 
     def on_begin(connection: Connection) -> None:
@@ -130,10 +146,9 @@ def _translated(path: Path, error: BaseException) -> StoreError:
     return Unavailable(f"database {path}: {error} ({name or type(error).__name__})")
 
 
-def _open_for_reading(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT
-    )
+def _open_for_reading(path: Path, options: Mapping[str, str]) -> sqlite3.Connection:
+    uri = f"file:{quote(str(path))}?{urlencode(options)}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT)
     connection.execute("PRAGMA foreign_keys=ON").close()
     return connection
 
@@ -143,7 +158,7 @@ def schema_version(path: Path) -> int | None:
 
     Raises NotOurs where it is no database of mcproxy's, Unavailable where it can't be read.
     """
-    with errors(path), closing(_open_for_reading(path)) as connection:
+    with errors(path), closing(_open_for_reading(path, _untouched(path))) as connection:
         names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not names:
             return None
@@ -155,13 +170,13 @@ def schema_version(path: Path) -> int | None:
 
 def copy_into(source: Path, target: Path) -> None:
     """Write a consistent copy of `source` into `target`, an empty file, while others go on writing to `source`."""
-    with errors(source), closing(_open_for_reading(source)) as connection:
+    with errors(source), closing(_open_for_reading(source, {"mode": "ro"})) as connection:
         connection.execute("VACUUM INTO ?", (str(target),)).close()
 
 
 def defects(path: Path) -> list[str]:
     """What SQLite itself finds wrong with a file; nothing is good."""
-    with errors(path), closing(_open_for_reading(path)) as connection:
+    with errors(path), closing(_open_for_reading(path, _untouched(path))) as connection:
         found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
         found += [f"dangling reference in {row[0]}" for row in connection.execute("PRAGMA foreign_key_check")]
         return found
@@ -169,6 +184,6 @@ def defects(path: Path) -> list[str]:
 
 def generation(path: Path) -> int:
     """The generation that a file holds."""
-    with errors(path), closing(_open_for_reading(path)) as connection:
+    with errors(path), closing(_open_for_reading(path, _untouched(path))) as connection:
         (last,) = connection.execute("SELECT max(generation) FROM audit").fetchone()
         return int(last or 0)

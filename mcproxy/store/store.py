@@ -171,14 +171,17 @@ class Store:
 
 
 def read_table(path: Path) -> Table:
-    """What a database file holds, whether a server has it open or not; upgrades nothing. Raises StoreError."""
+    """What a database file holds, whether a server has it open or not; changes nothing. Raises StoreError.
+
+    Raises ValueError where a row makes no sense.
+    """
     if not path.exists():
         raise Unavailable(f"there is no database {path} yet: the first start of `mcproxy server` makes it")
     found = sqlite.schema_version(path)
     schema.refuse_newer(found or 0)
     if found != schema.VERSION:
         raise Unavailable(f"the schema of {path} is older than this mcproxy: the next start of the server upgrades it")
-    store = Store(path, sqlite.connect(path))
+    store = Store(path, sqlite.connect_for_reading(path))
     try:
         return store.load()
     finally:

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 
 from mcproxy.admin import mutations
-from mcproxy.admin.errors import AlreadyThere, InvalidField, NotThere, Overtaken, Refusal, TooMany
+from mcproxy.admin.errors import AlreadyThere, InvalidField, InvalidFields, NotThere, Overtaken, Refusal, TooMany
 from mcproxy.admin.mutations import Decision
-from mcproxy.change import Change, next_table, rule_key, table_values
-from mcproxy.model import FirewallRule, Listener, RuleKind
+from mcproxy.change import Change, next_table, rule_key, table_values, values
+from mcproxy.model import Backend, FirewallRule, Listener, Route, RuleKind
 from mcproxy.table import Table
 from tests.control_plane import RULES, SEED, route
 
@@ -36,6 +36,36 @@ def test_a_route_comes_changes_and_goes() -> None:
     changed = after(mutations.put_route(":443", route("a.example.org", "127.0.0.1:9"), exists=True), there)
     assert str(changed.listeners[":443"].routes["a.example.org"].backend) == "127.0.0.1:9"
     assert table_values(after(mutations.remove_route("", "a.example.org"), changed)) == table_values(TABLE)
+
+
+def test_a_route_can_not_lead_to_a_listener_of_ours() -> None:
+    for backend in ("127.0.0.1:443", "localhost:443"):
+        host, _, port = backend.rpartition(":")
+        for hostname, exists in (("a.example.org", False), ("git.example.org", True)):
+            decide = mutations.put_route("", Route(hostname, Backend(host, int(port))), exists=exists)
+            with pytest.raises(InvalidField, match=rf"^route\.backend: {backend} is mcproxy's own listener :443"):
+                decide(TABLE, 0.0)
+
+
+def test_a_listener_can_not_come_where_a_route_leads() -> None:
+    with pytest.raises(InvalidField, match=r"^listener\.addr: the route git\.example\.org on :443 leads there"):
+        mutations.put_listener(Listener("127.0.0.1:3000"), exists=False)(TABLE, 0.0)
+    after(mutations.put_listener(Listener("127.0.0.2:3000"), exists=False))
+
+
+def test_what_is_applied_can_not_lead_back() -> None:
+    """Counted with the listeners that come and without those that go."""
+    there, back = Listener(":8443"), route("a.example.org", "127.0.0.1:8443")
+    wanted = values([(TABLE.listeners[":443"].listener, [back]), (there, [])], ())
+    places = {key: f"place {key.name}" for key in wanted}
+    with pytest.raises(InvalidFields, match=r"^place a\.example\.org\.backend: 127\.0\.0\.1:8443 is mcproxy's own"):
+        mutations.apply(wanted, places, prune=False)(TABLE, 0.0)
+    both = Table.build([(TABLE.listeners[":443"].listener, []), (there, [])], (), 1)
+    alone = values([(TABLE.listeners[":443"].listener, [back])], ())
+    assert mutations.apply(alone, places, prune=True)(both, 0.0), "that listener goes"
+    taken = values([(Listener("127.0.0.1:3000"), [])], ())
+    with pytest.raises(InvalidFields, match="leads there"):
+        mutations.apply(taken, dict.fromkeys(taken, "place"), prune=False)(TABLE, 0.0)
 
 
 def test_a_temporary_rule_takes_a_new_end_and_may_become_permanent() -> None:

@@ -141,7 +141,9 @@ def test_read_table_needs_no_server_and_upgrades_nothing(tmp_path: Path) -> None
         read_table(path)
     with store_at(path):
         assert read_table(path).generation == 1, "while it is open"
+    before = path.read_bytes()
     assert read_table(path).generation == 1
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (before, [path]), "no file is left beside it"
     path.write_bytes(b"")
     with pytest.raises(Unavailable, match="next start of the server upgrades it"):
         read_table(path)
@@ -154,6 +156,7 @@ def test_a_path_may_have_any_character(tmp_path: Path) -> None:
     path = folder / "a?b%2F.db"
     with store_at(path) as store:
         store.apply([added("new.example.org")], ORIGIN, 2)
+        assert read_table(path).generation == 2
     assert read_table(path).generation == 2
     assert [each.name for each in folder.iterdir()] == [path.name]
     assert [each.name for each in tmp_path.iterdir()] == [folder.name]

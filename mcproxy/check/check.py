@@ -1,0 +1,53 @@
+"""Everything that `mcproxy check` looks at, in one go."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mcproxy.check.files import check_files
+from mcproxy.check.found import Found, warning
+from mcproxy.check.loaded import Loaded, load
+from mcproxy.check.places import Running, check_addresses, check_descriptors, check_places
+from mcproxy.check.table import check_table
+from mcproxy.config import Config
+
+ONE_PROCESS = "workers = {}: this version runs one process"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """All that was found."""
+
+    found: tuple[Found, ...]
+    loaded: Loaded | None  # what a start would load; None: it would fail for its database
+
+    @property
+    def problems(self) -> list[Found]:
+        """What keeps a start, or clients, from being served."""
+        return [each for each in self.found if each.serious]
+
+    @property
+    def warnings(self) -> list[Found]:
+        """The rest."""
+        return [each for each in self.found if not each.serious]
+
+
+def check(config: Config, running: Running) -> Checked:
+    """Look at everything that a start would meet. Changes nothing and listens nowhere."""
+    loaded, found = load(config)
+    return Checked((*found, *_check(config, loaded, running)), loaded)
+
+
+def _check(config: Config, loaded: Loaded | None, running: Running) -> Iterator[Found]:
+    yield from check_files(config)
+    yield from check_places(config)
+    if loaded is not None:
+        yield from check_table(config, loaded)
+    yield from check_addresses(config, loaded, running)
+    yield from check_descriptors(config)
+    yield from check_workers(config)
+
+
+def check_workers(config: Config) -> Iterator[Found]:
+    """Whether there are as many processes as the file says."""
+    if config.proxy.workers != 1:
+        yield warning("proxy.workers", ONE_PROCESS.format(config.proxy.workers))

@@ -1,0 +1,51 @@
+"""What is wrong with the files, and the group, that the configuration names. A start looks at them first, too."""
+
+import ssl
+from collections.abc import Iterator
+
+from mcproxy.admin import doorman
+from mcproxy.certificates import judge
+from mcproxy.check.found import Found
+from mcproxy.config import Config
+from mcproxy.geoip import GeoIP, GeoIPError
+
+
+def check_files(config: Config) -> Iterator[Found]:
+    """Of the GeoIP database and of [grpc]; those of routes are the table's."""
+    if config.firewall.geoip_db:
+        try:
+            GeoIP.open(config.firewall.geoip_db).close()
+        except GeoIPError as error:
+            yield Found("firewall.geoip_db", str(error))
+    if config.grpc:
+        yield from _check_pair("grpc.tls", config.grpc.tls_cert, config.grpc.tls_key)
+        yield from _check_pair("grpc.client", config.grpc.client_cert, config.grpc.client_key)
+        yield from _check_ca("grpc.client_ca", config.grpc.client_ca)
+        yield from _check_ca("grpc.server_ca", config.grpc.server_ca)
+        yield from _check_group(config.grpc.group)
+
+
+def _check_group(group: str) -> Iterator[Found]:
+    try:
+        if group:
+            doorman.group_id(group)
+    except doorman.GroupError as error:
+        yield Found("grpc.group", str(error))
+
+
+def _check_pair(prefix: str, certificate: str, private_key: str) -> Iterator[Found]:
+    if not certificate:
+        return
+    try:
+        judge.tried(certificate, private_key)
+    except judge.Unusable as error:
+        yield Found(prefix + error.key.removeprefix("tls"), str(error))
+
+
+def _check_ca(key: str, path: str) -> Iterator[Found]:
+    if not path:
+        return
+    try:
+        judge.trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
+    except judge.Unusable as error:
+        yield Found(key, str(error))

@@ -1,0 +1,20 @@
+"""One thing that a check has found."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is wrong, where, and what to do about it."""
+
+    key: str  # of the configuration, or a row of the database: "route www.example.org on :443: tls_cert"; "": the whole
+    message: str
+    serious: bool = True  # a start would fail, or clients would not be served; else it is a warning
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+def warning(key: str, message: str) -> Found:
+    """Something that works, but not as one would wish, or not for long."""
+    return Found(key, message, serious=False)

@@ -1,0 +1,104 @@
+"""The table that a start would load, opened without changing a byte: the database's, or the file's where that is empty.
+
+A database whose schema is older is copied, and the copy is upgraded as a start would do it.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcproxy.check.found import Found, warning
+from mcproxy.config import Config
+from mcproxy.model import counted
+from mcproxy.store import schema, sqlite
+from mcproxy.store.diff import FileSeed
+from mcproxy.store.errors import StoreError
+from mcproxy.store.store import Store, read_table
+from mcproxy.table import Table
+
+KEY = "database.path"
+MAX_DEFECTS = 5  # of a damaged database that are shown: it has to be restored anyway
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a start would load."""
+
+    table: Table
+    seeded: bool  # it is the file's: the database is empty, or not there yet
+    places: Mapping[str, str]  # where a listener, or a route of one, is in the file
+
+    def listener(self, addr: str) -> str:
+        """Where a listener is: its key in the file, or its row in the database."""
+        return f"{self.places[addr]}.addr" if self.seeded else f"listener {addr}"
+
+    def route(self, addr: str, hostname: str, key: str) -> str:
+        """The same of a field of a route."""
+        place = self.places[f"{addr} {hostname}"] if self.seeded else f"route {hostname} on {addr}"
+        return f"{place}{'.' if self.seeded else ': '}{key}"
+
+    def __str__(self) -> str:
+        routes = sum(len(each.routes) for each in self.table.listeners.values())
+        held = f"{counted(len(self.table.listeners), 'listener')}, {counted(routes, 'route')}"
+        return held if self.seeded else f"{held}, generation {self.table.generation} of the database"
+
+
+def load(config: Config) -> tuple[Loaded | None, list[Found]]:
+    """What a start would load, None where it would fail for its database; and what was found."""
+    path = Path(config.database.path)
+    try:
+        if not path.is_file() or not path.stat().st_size:
+            return _of_file(config), []
+        version = sqlite.schema_version(path)
+        if version is None:
+            return _of_file(config), []
+        schema.refuse_newer(version)
+        if defects := sqlite.defects(path):
+            return None, [Found(KEY, _damaged(path, defects))]
+        table = read_table(path) if version == schema.VERSION else _upgraded(path)
+    except (StoreError, OSError) as error:
+        return None, [Found(KEY, str(error))]
+    except ValueError as error:
+        return None, [Found(KEY, f"{path} holds a row that makes no sense: restore a snapshot ({error})")]
+    found = [] if version == schema.VERSION else [
+        warning(KEY, f"{path} has schema version {version}: the next start upgrades it to {schema.VERSION}")
+    ]  # fmt: skip
+    if not table.generation:
+        return _of_file(config), found
+    return Loaded(table, seeded=False, places={}), [*found, *_differences(config, table)]
+
+
+def _of_file(config: Config) -> Loaded:
+    places: dict[str, str] = {}
+    for i, section in enumerate(config.listeners):
+        places[section.addr] = f"listeners[{i}]"
+        places |= {f"{section.addr} {route.hostname}": f"listeners[{i}].routes[{j}]"
+                   for j, route in enumerate(section.routes)}  # fmt: skip
+    return Loaded(Table.build(config.seed_listeners(), config.seed_rules(), 1), seeded=True, places=places)
+
+
+def _damaged(path: Path, defects: list[str]) -> str:
+    left_out = len(defects) - MAX_DEFECTS
+    more = f" and {left_out} more" if left_out > 0 else ""
+    return f"{path} is damaged: stop mcproxy and restore a snapshot ({'; '.join(defects[:MAX_DEFECTS])}{more})"
+
+
+def _upgraded(path: Path) -> Table:
+    """The table after the upgrade that a start does. Raises StoreError, OSError, ValueError for a row without sense."""
+    with tempfile.TemporaryDirectory(prefix="mcproxy-check-") as folder:
+        copy = Path(folder, "copy.db")
+        copy.touch(sqlite.FILE_MODE)
+        sqlite.copy_into(path, copy)
+        with closing(Store.open(copy)) as store:
+            return store.load()
+
+
+def _differences(config: Config, table: Table) -> list[Found]:
+    """Whether the file's listeners, routes and rules are what the database has."""
+    file = FileSeed((config.seed_listeners(table), config.seed_rules()))
+    if not (count := file.differing(table)):
+        return []
+    differs = f"the listeners, routes and rules differ from the database in {counted(count, 'value')}"
+    return [warning("", f"{differs}; the database is in force: mcproxy diff")]

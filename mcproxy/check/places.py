@@ -1,0 +1,116 @@
+"""What would be in the way of a start on this machine: folders, the admin socket, addresses, descriptors."""
+
+import errno
+import os
+import resource
+import stat
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from mcproxy.admin import doorman
+from mcproxy.check import ports
+from mcproxy.check.found import Found, warning
+from mcproxy.check.loaded import Loaded
+from mcproxy.config import Config
+from mcproxy.model import UNIX_PREFIX
+from mcproxy.net.shared import RESERVED_DESCRIPTORS
+
+BESIDE = "put the socket beside the database, where mcproxy's user may write"
+
+Running = Callable[[], Collection[str] | None]  # the listeners of a server that answers at [grpc]; None: none does
+
+
+def check_places(config: Config) -> Iterator[Found]:
+    """What would keep a start from making its database and its socket."""
+    database = Path(config.database.path)
+    if database.is_dir():
+        yield Found("database.path", f"{database} is a folder; name a file in it")
+    else:
+        yield from _check_folder("database.path", database.parent)
+        if database.exists() and not os.access(database, os.R_OK | os.W_OK):
+            yield Found("database.path", f"{database} can't be read and written by this user")
+    if config.grpc and config.grpc.addr.startswith(UNIX_PREFIX):
+        path = Path(config.grpc.addr.removeprefix(UNIX_PREFIX))
+        yield from _check_socket(path)
+        if config.grpc.group:
+            yield from _check_way(path, config.grpc.group)
+
+
+def _check_socket(path: Path) -> Iterator[Found]:
+    if path.exists() and not path.is_socket():
+        yield Found("grpc.addr", f"{path} is there and is no socket; name another path, or remove it")
+    elif path.parent.parent == Path("/run") and not path.parent.exists():  # RuntimeDirectory
+        made = f"there is no {path.parent} yet: systemd makes it at the start"
+        yield warning("grpc.addr", f"{made}; without systemd, {BESIDE}")
+    else:
+        yield from _check_folder("grpc.addr", path.parent)
+
+
+def _check_way(path: Path, group: str) -> Iterator[Found]:
+    """Whether the members of a group can get to the socket: they must be able to pass every folder above it."""
+    try:
+        gid = doorman.group_id(group)
+    except doorman.GroupError:
+        return  # files.py has it
+    for folder in path.parents:
+        if folder.is_dir() and not _may_pass(folder.stat(), gid):
+            remedy = f"chgrp {group} {folder} && chmod g+x {folder}"
+            yield warning("grpc.group", f"its members can't pass the folder {folder}: {remedy}")
+
+
+def _may_pass(folder: os.stat_result, gid: int) -> bool:
+    return bool(folder.st_mode & (stat.S_IXGRP if folder.st_gid == gid else stat.S_IXOTH))
+
+
+def _check_folder(key: str, folder: Path) -> Iterator[Found]:
+    if not folder.is_dir():
+        yield Found(key, f"there is no folder {folder}: make it, for mcproxy's user to write in")
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        yield Found(key, f"this user can't write in the folder {folder}")
+
+
+def check_addresses(config: Config, loaded: Loaded | None, running: Running) -> Iterator[Found]:
+    """Addresses that can't be listened on, but for those that a running server of ours has."""
+    wanted = {addr: loaded.listener(addr) for addr in loaded.table.listeners} if loaded else {}
+    if config.grpc and not config.grpc.addr.startswith(UNIX_PREFIX):
+        wanted[config.grpc.addr] = "grpc.addr"
+    failures = {addr: number for addr in wanted if (number := ports.failure(addr))}
+    ours = (running() or ()) if errno.EADDRINUSE in failures.values() else ()
+    for addr, number in failures.items():
+        if number == errno.EADDRINUSE and (addr in ours or (ours and wanted[addr] == "grpc.addr")):
+            continue
+        yield _unavailable(wanted[addr], addr, number)
+
+
+def _unavailable(key: str, addr: str, number: int) -> Found:
+    failure = f"can't listen on {addr}"
+    if number == errno.EACCES:
+        return warning(key, f"this user {failure}: ports below 1024 need CAP_NET_BIND_SERVICE, which the units give")
+    if number == errno.EADDRNOTAVAIL:
+        return Found(key, f"{failure}: this machine has no such address")
+    if number != errno.EADDRINUSE:
+        return Found(key, f"{failure}: {os.strerror(number)}")
+    return warning(key, _in_use(failure, addr))
+
+
+def _in_use(failure: str, addr: str) -> str:
+    """By whom. No more than a warning: the program may be the one that this server is about to replace."""
+    holders = ports.holders(addr)
+    names = {each.name for each in holders}
+    if not holders:
+        return f"{failure}: in use by another user's program, which is right if that is mcproxy or its socket"
+    if names == {ports.SERVICE_MANAGER}:
+        return f"systemd listens on {addr}, which is right if that is mcproxy.socket"
+    who = f"{failure}: in use by {', '.join(map(str, holders))}"
+    if names == {ports.OURS}:
+        return f"{who}, which doesn't answer at [grpc] of this file"
+    return f"{who}; stop that before the start, or change the address"
+
+
+def check_descriptors(config: Config) -> Iterator[Found]:
+    """Whether this user may open as many descriptors as there may be connections."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * config.proxy.max_connections + RESERVED_DESCRIPTORS
+    if config.proxy.max_connections and hard != resource.RLIM_INFINITY and needed > hard:
+        many = f"{config.proxy.max_connections} connections need {needed} descriptors, and here there may be {hard}"
+        yield warning("proxy.max_connections", f"{many}; raise LimitNOFILE of the unit, or the hard limit (ulimit -Hn)")

@@ -1,0 +1,35 @@
+"""What is wrong with the table that a start would load: its routes' files, where they lead, rules that can't work."""
+
+import time
+from collections.abc import Iterator
+
+from mcproxy.certificates import judge
+from mcproxy.check.found import Found
+from mcproxy.check.loaded import Loaded
+from mcproxy.config import Config
+from mcproxy.model import counted
+from mcproxy.policy.loops import LOOP, OwnListeners
+
+
+def check_table(config: Config, loaded: Loaded) -> Iterator[Found]:
+    """Everything that is wrong with a table, each with its key or row."""
+    yield from _check_certificates(loaded)
+    yield from _check_loops(loaded)
+    countries = loaded.table.firewall.countries
+    if countries and not config.firewall.geoip_db:
+        rules = counted(len(countries), "rule")
+        yield Found("firewall.geoip_db", f"the database blocks countries ({rules}), which can't be told without it")
+
+
+def _check_certificates(loaded: Loaded) -> Iterator[Found]:
+    for addr, listener in loaded.table.listeners.items():
+        for hostname, finding in judge.survey(listener.routes.values(), time.time()):
+            yield Found(loaded.route(addr, hostname, finding.key), finding.message, finding.problem)
+
+
+def _check_loops(loaded: Loaded) -> Iterator[Found]:
+    ours = OwnListeners(loaded.table.listeners)
+    for addr, listener in loaded.table.listeners.items():
+        for route in listener.routes.values():
+            if taken := ours.reached_by(route.backend):
+                yield Found(loaded.route(addr, route.hostname, "backend"), LOOP.format(route.backend, taken))

@@ -1,0 +1,33 @@
+"""Who has a port, and whether it could be had."""
+
+import errno
+import os
+import socket
+
+import pytest
+
+from mcproxy.check.ports import failure, holders
+from tests.peers import free_port
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "127.0.0.1", "[::]", "[::1]"])
+def test_a_port_that_is_free_can_be_had_and_is_free_afterwards(host: str) -> None:
+    port = free_port()
+    assert (failure(f"{host}:{port}"), holders(f"{host}:{port}")) == (0, [])
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+@pytest.mark.parametrize(("host", "taken"), [("127.0.0.1", True), ("0.0.0.0", True), ("", True), ("127.0.0.2", False)])
+def test_a_port_that_somebody_has(host: str, taken: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        addr = f"{host}:{server.getsockname()[1]}"
+        assert failure(addr) == (errno.EADDRINUSE if taken else 0)
+        (holder,) = holders(addr)
+        assert holder.pid == os.getpid()
+        assert str(holder).endswith(f" (pid {os.getpid()})")
+    assert holders(addr) == []
+
+
+def test_an_address_that_is_not_of_this_machine() -> None:
+    assert failure("192.0.2.1:443") == errno.EADDRNOTAVAIL
