@@ -21,7 +21,7 @@ TIMEOUT = 600.0  # seconds for one Python; a loaded machine needs some 120
 
 TESTS = (
     "wire", "policy", "l7/relay", "l7/bridge", "l7/test_core.py",
-    "test_config.py", "test_files.py", "test_layout.py", "test_model.py",
+    "test_config.py", "test_document.py", "test_journal.py", "test_lines.py", "test_model.py", "test_words.py",
 )  # fmt: skip
 PACKAGES = {"h11", "h2", "hpack", "hypothesis", "idna", "pydantic", "pytest", "pytest-xdist"}
 
@@ -40,11 +40,23 @@ def named() -> set[str]:
     return set(re.findall(r"Python :: (3\.\d+)$", setup()["metadata"]["classifiers"], re.MULTILINE))
 
 
-def requirements() -> list[str]:
-    """What these tests import, with the bounds of setup.cfg."""
+def dependencies() -> dict[str, str]:
+    """What the program and its tests need: the line in setup.cfg for each name."""
     options = setup()
     lines = f"{options['options']['install_requires']}\n{options['options.extras_require']['test']}".split()
-    return [line for line in lines if re.split(r"[=<>]", line)[0] in PACKAGES]
+    return {re.split(r"[=<>]", line)[0]: line for line in lines}
+
+
+def requirements() -> list[str]:
+    """What these tests import, with the bounds of setup.cfg."""
+    return [line for name, line in dependencies().items() if name in PACKAGES]
+
+
+def modules() -> list[str]:
+    """The names of these tests."""
+    paths = [ROOT / "tests" / each for each in TESTS]
+    files = [file for path in paths for file in (path.rglob("test_*.py") if path.is_dir() else [path])]
+    return [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in sorted(files)]
 
 
 def candidates() -> Iterator[Path]:

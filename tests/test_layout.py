@@ -167,6 +167,19 @@ def test_nothing_is_monkey_patched() -> None:
     assert not [path for path in sources() if "gevent.monkey" in set(imports(path))]
 
 
+def test_what_runs_under_every_python_imports_little() -> None:
+    """So `make test-pure` needs seconds to make an environment, and packages that exist for every Python."""
+    program = (
+        "import importlib, importlib.metadata, sys; from tests import pure\n"
+        "for name in pure.modules(): importlib.import_module(name)\n"
+        "owners = importlib.metadata.packages_distributions()\n"
+        "loaded = {owner for name in set(sys.modules) & set(owners) for owner in owners[name]}\n"
+        "print(*sorted(loaded & (set(pure.dependencies()) - pure.PACKAGES)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == ([], "")
+
+
 def literals(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """(line, text) of every string but docstrings; what an f-string fills in is an "x"."""
     skipped: set[ast.AST] = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
