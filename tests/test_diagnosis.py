@@ -46,7 +46,11 @@ def test_there_are_mistakes() -> None:
 
 @pytest.mark.parametrize(("text", "said"), mistakes())
 def test_each_mistake_has_its_place_and_its_remedy(tmp_path: Path, text: str, said: list[str]) -> None:
-    assert problems(tmp_path, text) == said
+    found = problems(tmp_path, text)
+    assert len(found) == len(said)
+    for problem, expected in zip(found, said, strict=True):
+        begin = expected.removesuffix(" ...")
+        assert problem == expected or (begin != expected and problem.startswith(begin))
 
 
 VALUES = ('"text"', '""', "5", "-5", "5.5", "true", "[]", "[5]", '["text"]', "{a = 5}", "2024-01-01", "12:00:00")
