@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from mcproxy.change import Change, What
 from mcproxy.model import FirewallRule, Listener, Route, RuleKind, counted
@@ -11,19 +12,26 @@ from mcproxy.policy.networks import unpack
 # Networks shorter than that are taken for a slip: no provider has more than a /8 of IPv4, or than a /19 of IPv6.
 SHORTEST = {4: 8, 6: 19}
 MANY_CUT = 100  # live connections of a network or a country; those of one address are what --kill is for
-NAMED = 3  # routes that a sentence names
+NAMED = 3  # routes that a sentence names, and listeners that have a sentence
 
 
 def of_changes(changes: Sequence[Change]) -> Iterator[str]:
     """Of listeners that go with their routes, and of routes whose mode changes."""
-    gone = [change.key.name for change in changes if isinstance(change.old, Listener) and change.new is None]
-    for addr in gone:
-        names = [each.key.name for each in changes if each.key.what is What.ROUTE and each.key.scope == addr]
-        if names:
-            yield f"{addr} has {counted(len(names), 'route')}, removed with it: {_named(names)}"
+    gone = {change.key.name for change in changes if isinstance(change.old, Listener) and change.new is None}
+    removed: dict[str, list[str]] = {}
+    turned: dict[tuple[str, str], list[str]] = {}
     for change in changes:
-        if isinstance(change.old, Route) and isinstance(change.new, Route) and change.old.mode is not change.new.mode:
-            yield f"the {change.key} changes from {change.old.mode} to {change.new.mode}"
+        if change.key.what is What.ROUTE and change.key.scope in gone:
+            removed.setdefault(change.key.scope, []).append(change.key.name)
+        elif isinstance(change.old, Route) and isinstance(change.new, Route) and change.old.mode != change.new.mode:
+            turned.setdefault((change.old.mode, change.new.mode), []).append(str(change.key))
+    for addr, names in islice(removed.items(), NAMED):
+        yield f"{addr} has {counted(len(names), 'route')}, removed with it: {_named(names)}"
+    if len(removed) > NAMED:
+        yield f"the same holds for {counted(len(removed) - NAMED, 'more listener')}"
+    for (old, new), keys in turned.items():
+        subject = f"the {keys[0]} changes" if len(keys) == 1 else f"{len(keys)} routes change"
+        yield f"{subject} from {old} to {new}"
 
 
 def _named(names: Sequence[str]) -> str:

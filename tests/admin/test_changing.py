@@ -116,8 +116,7 @@ def test_an_update_with_a_mask_changes_what_it_names(control: Control) -> None:
     answer = call(control, "UpdateRoute", pb.UpdateRouteRequest(route=wanted, update_mask=mask))
     assert answer.generation == 3
     route = convert.route_out(control.writer.table.listeners[":443"].routes["l7.example.org"])
-    kept = pb.Route()
-    kept.CopyFrom(L7)
+    kept = convert.route_out(convert.route(L7))
     kept.backend, kept.backend_server_name, kept.send_proxy_protocol = "127.0.0.1:10", "", False
     assert route == kept
     assert control.plane.calls[-2:] == [("check_route", ":443", "l7.example.org"), ("publish", 3)]

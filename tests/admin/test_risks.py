@@ -41,6 +41,19 @@ def test_changes(changes: list[Change], sentences: list[str]) -> None:
     assert list(risks.of_changes(changes)) == sentences
 
 
+def test_many_changes_have_few_sentences() -> None:
+    listeners = [Change(listener_key(f":{i}"), Listener(f":{i}"), None) for i in range(1000)]
+    gone = [Change(route_key(f":{i}", "a.test"), route("a.test"), None) for i in range(1000)]
+    turned = [replace(TO_L7, key=route_key(":8443", f"{i}.test")) for i in range(1000)]
+    assert list(risks.of_changes([*gone, *listeners, *turned])) == [
+        ":0 has 1 route, removed with it: a.test",
+        ":1 has 1 route, removed with it: a.test",
+        ":2 has 1 route, removed with it: a.test",
+        "the same holds for 997 more listeners",
+        "1000 routes change from l4 to l7",
+    ]
+
+
 def test_a_rollback() -> None:
     assert list(risks.of_rollback([])) == []
     rule = FirewallRule(IP, "192.0.2.1")
