@@ -3,14 +3,18 @@
 1. 100,000 routes: first start, later starts, memory, one mutation, one look-up, a snapshot.
 2. 10,000 mutations over gRPC under live TLS connections: how many of these fail or go astray, how long one takes.
 3. The hub's lateness, idle and under a flood of admin calls from eight threads: what a connection waits for the GIL.
+4. Routes from the shell: 20 one by one and with `mcproxy apply`, then 100,000, and the hub's lateness meanwhile.
 """
 
 import argparse
 import itertools
 import multiprocessing
+import os
 import resource
 import socket
 import ssl
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -210,11 +214,51 @@ def under_flood(folder: Path) -> None:
             caller.join()
 
 
+def typed(*arguments: object) -> None:
+    """Run one command of mcproxy."""
+    command = [sys.executable, "-m", "mcproxy", *map(str, arguments)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+
+
+def from_the_shell(folder: Path) -> None:
+    print("routes from the shell", flush=True)
+    with running(folder, Authority(folder)) as (proxy, stub, _):
+        (listener,) = stub.ListListeners(pb.ListListenersRequest(), timeout=30).listeners
+        server = ("--server", f"unix:{folder}/admin.sock")
+
+        def file(count: int, port: int) -> Path:
+            routes = (f'[[listeners.routes]]\nhostname = "s{i}.test"\nbackend = "a.test:{port}"' for i in range(count))
+            path = folder / f"{count}-{port}.toml"
+            path.write_text("\n".join(["[[listeners]]", f'addr = "{listener.addr}"', *routes]))
+            return path
+
+        def one_by_one() -> None:
+            for i in range(20):
+                typed("routes", "add", f"o{i}.test", "a.test:1", *server)
+
+        timed("20 times `routes add`", one_by_one)
+        timed("20 routes with `apply`", lambda: typed("apply", file(20, 1), *server))
+        for what, count, port in ((f"{ROUTES} added", ROUTES, 1), (f"{ROUTES} changed", ROUTES, 2)):
+            used, path = cpu(), file(count, port)
+            applying = threading.Thread(target=lambda: timed(f"`apply`, {what}", lambda: typed("apply", path, *server)))  # noqa: B023 - joined below
+            applying.start()
+            late = list[float]()
+            while applying.is_alive():
+                late += lateness(proxy, 1.0)
+            tell(f"{cpu() - used:.1f} s of CPU, both", sorted(late), 1, 1)
+
+
+def cpu() -> float:
+    """Seconds of this process and of the commands that it has run."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def main() -> None:
     """All of it, or what is named."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", choices=["routes", "traffic", "flood", []])
-    chosen = parser.parse_args().what or ["routes", "traffic", "flood"]
+    parser.add_argument("what", nargs="*", choices=["routes", "traffic", "flood", "shell", []])
+    chosen = parser.parse_args().what or ["routes", "traffic", "flood", "shell"]
     socket.setdefaulttimeout(30)
     with tempfile.TemporaryDirectory() as folder:
         for what in chosen:
@@ -226,7 +270,7 @@ def main() -> None:
                     process.start()
                     process.join()
             else:
-                {"traffic": under_traffic, "flood": under_flood}[what](place)
+                {"traffic": under_traffic, "flood": under_flood, "shell": from_the_shell}[what](place)
 
 
 if __name__ == "__main__":
