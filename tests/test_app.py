@@ -1,6 +1,8 @@
 """The whole, put together: a start that fails leaves nothing open."""
 
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -59,6 +61,17 @@ def test_it_serves_until_it_is_stopped(hub: HubThread, parse: Parse, backend: Ma
     assert [line.split(" connection ")[0][-5:] for line in lines] == [" info"]
     assert f"info mcproxy {__version__} started, generation 1" in logged
     assert logged[-1] == "info stopped"
+
+
+def test_garbage_is_collected_again_once_it_serves() -> None:
+    """In a process of its own: it changes the whole of one. `mcproxy server` starts without a collector."""
+    program = (
+        "import gc; from mcproxy import app; gc.disable(); app._tune(); print(gc.isenabled(), gc.get_freeze_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    enabled, frozen = done.stdout.split()
+    assert enabled == "True"
+    assert int(frozen) > 50_000, "what the start made is left alone"
 
 
 def test_a_stop_that_had_to_cut_says_so(hub: HubThread, parse: Parse) -> None:
