@@ -1,10 +1,10 @@
 """The calls that change listeners, routes and rules. Each converts what it was given; the writer does the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import grpc
 
-from mcproxy.admin import caller, convert, mutations, risks
+from mcproxy.admin import caller, convert, looking, mutations, risks
 from mcproxy.admin.errors import InvalidField, NotThere, Unready
 from mcproxy.admin.mutate import mutate
 from mcproxy.admin.mutations import only_listener
@@ -65,6 +65,7 @@ class Changing:
         route = convert.route(request.route)
         warnings = self._check(addr, route)
         outcome = mutate(self._writer, context, "route.add", mutations.put_route(addr, route, exists=False), request)
+        warnings = [*warnings, *self._look(request, route)]
         effect = convert.effect_out(outcome.changes)
         return pb.AddRouteResponse(generation=outcome.generation, warnings=warnings, effect=effect)
 
@@ -80,6 +81,7 @@ class Changing:
         outcome = mutate(
             self._writer, context, "route.update", mutations.put_route(addr, route, exists=True, was=was), request
         )
+        warnings = [*warnings, *self._look(request, route)]
         unnamed = request.dry_run and not mask.paths  # a mode that is named is no slip
         effect = convert.effect_out(outcome.changes, risks.of_changes(outcome.changes) if unnamed else ())
         return pb.UpdateRouteResponse(generation=outcome.generation, warnings=warnings, effect=effect)
@@ -99,6 +101,9 @@ class Changing:
             return self._plane.check_route(addr, route)
         except RouteRefused as error:
             raise InvalidField(f"route.{error.key}", error.message) from error
+
+    def _look(self, request: pb.AddRouteRequest | pb.UpdateRouteRequest, route: Route) -> Iterable[str]:
+        return looking.warnings(self._plane, route) if request.look and not request.dry_run else ()
 
     def RemoveRoute(self, request: pb.RemoveRouteRequest, context: grpc.ServicerContext) -> pb.RemoveRouteResponse:
         """Remove a route."""

@@ -108,6 +108,8 @@ def add(
 ) -> None:
     """Lead connections for HOST to BACKEND ("HOST:PORT" or "unix:/path").
 
+    On a terminal, a warning says what is wrong with the backend; the route is in force nevertheless.
+
     A route that is there as it should be stays. `routes set` changes what you name of one; --replace drops what you
     don't name, and asks where that changes its mode.
     """
@@ -115,15 +117,20 @@ def add(
     with connected(given) as client:
         if replace:
             missing = {(MISSING, "route"): "leave out --replace to add it"}
-            update = pb.UpdateRouteRequest(listener=listener, route=route, comment=comment)
+            update = pb.UpdateRouteRequest(listener=listener, route=route, comment=comment, look=_looks())
             answer = confirm.call(client, "UpdateRoute", update, yes, missing)
         else:
             there = {(EXISTS, "route"): f"`mcproxy routes set {host}` changes what you name, --replace all of it"}
-            request = pb.AddRouteRequest(listener=listener, route=route, comment=comment)
+            request = pb.AddRouteRequest(listener=listener, route=route, comment=comment, look=_looks())
             answer = client.call("AddRoute", request, there)
     output.emit_done(answer, as_json, f"{host} leads to {backend}")
     if not as_json and (dropped := _dropped(answer.effect)):
         click.echo(f"dropped: {dropped}; `routes set` would have kept it", err=True)
+
+
+def _looks() -> bool:
+    """Whether the server is to look at the backend: a person reads warnings, a script must not wait a second each."""
+    return output.on_terminal()
 
 
 def _dropped(effect: pb.Effect) -> str:
@@ -153,7 +160,7 @@ def set_(given: Path | None, as_json: bool, listener: str, comment: str, host: s
     """
     named = settings.named(ROUTE_FIELDS, options)
     route = pb.Route(hostname=host, **settings.for_message(ROUTE_FIELDS, named))
-    request = pb.UpdateRouteRequest(listener=listener, route=route, comment=comment)
+    request = pb.UpdateRouteRequest(listener=listener, route=route, comment=comment, look=_looks())
     request.update_mask.paths.extend(named)
     with connected(given) as client:
         answer = client.call("UpdateRoute", request, {(WRONG, "route"): settings.remedy(ROUTE_FIELDS, named)})

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from mcproxy.certificates.routes import RouteRefused
-from mcproxy.model import Route
+from mcproxy.messages import Look, Step
+from mcproxy.model import Reason, Route
 from mcproxy.wire.address import parse_backend
 from tests.cli.runner import shell, typed
+from tests.cli.terminal import at_terminal
 
 
 def test_add_list_replace_remove(tmp_path: Path) -> None:
@@ -197,3 +199,17 @@ def test_history_has_whom_sudo_was_run_by(tmp_path: Path) -> None:
         assert user.rows("routes", "history")[0][2] == f"{me} for alice"
         newest = user.json("routes", "history", "--limit", 1)[0]
         assert (newest["who"], newest["claim"]) == (me, "alice")
+
+
+def test_at_a_terminal_the_backend_is_looked_at(tmp_path: Path) -> None:
+    """A script would wait a second for each backend that is silent."""
+    with shell(tmp_path) as (user, control):
+        control.plane.seen = Look([Step("connect", False, "127.0.0.1:9: Connection refused")], Reason.BACKEND_REFUSED)
+        control.plane.warnings = ()
+        warning = "warning: clients will be refused: 127.0.0.1:9: Connection refused\n"
+        for arguments in (("add", "a.example.org", "127.0.0.1:9"), ("set", "a.example.org", "--send-proxy-protocol")):
+            status, screen = at_terminal(user.config, "routes", *arguments)
+            assert status == 0
+            assert screen.endswith(warning)
+            assert warning not in at_terminal(user.config, "routes", *arguments, piped=True)[1]
+        assert sum(call[0] == "look" for call in control.plane.calls) == 2

@@ -354,18 +354,20 @@ class ListedRoute(_message.Message):
     def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ...) -> None: ...
 
 class AddRouteRequest(_message.Message):
-    __slots__ = ("listener", "route", "expected_generation", "dry_run", "comment")
+    __slots__ = ("listener", "route", "expected_generation", "dry_run", "comment", "look")
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     COMMENT_FIELD_NUMBER: _ClassVar[int]
+    LOOK_FIELD_NUMBER: _ClassVar[int]
     listener: str
     route: Route
     expected_generation: int
     dry_run: bool
     comment: str
-    def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., expected_generation: _Optional[int] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
+    look: bool
+    def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., expected_generation: _Optional[int] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ..., look: _Optional[bool] = ...) -> None: ...
 
 class AddRouteResponse(_message.Message):
     __slots__ = ("generation", "warnings", "effect")
@@ -378,20 +380,22 @@ class AddRouteResponse(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
 
 class UpdateRouteRequest(_message.Message):
-    __slots__ = ("listener", "route", "expected_generation", "update_mask", "dry_run", "comment")
+    __slots__ = ("listener", "route", "expected_generation", "update_mask", "dry_run", "comment", "look")
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
     UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     COMMENT_FIELD_NUMBER: _ClassVar[int]
+    LOOK_FIELD_NUMBER: _ClassVar[int]
     listener: str
     route: Route
     expected_generation: int
     update_mask: _field_mask_pb2.FieldMask
     dry_run: bool
     comment: str
-    def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., expected_generation: _Optional[int] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
+    look: bool
+    def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., expected_generation: _Optional[int] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ..., look: _Optional[bool] = ...) -> None: ...
 
 class UpdateRouteResponse(_message.Message):
     __slots__ = ("generation", "warnings", "effect")

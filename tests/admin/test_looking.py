@@ -1,0 +1,54 @@
+"""What is said of the backend of a route that was just made."""
+
+from pathlib import Path
+
+import pytest
+
+from mcproxy.admin.looking import SECONDS, warnings
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.messages import Look, PlaneBusy, Step
+from mcproxy.model import Backend, Mode, Reason, Route
+from tests.control_plane import FakePlane, running
+from tests.peers import DEADLINE
+
+BAD = Look([Step("connect", True, "connected"), Step("backend HTTP", False, "requests fail: HTTP/1 only")])
+DEAD = Look([Step("connect", False, "127.0.0.1:9: Connection refused")], Reason.BACKEND_REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("mode", "look", "says"),
+    [
+        (Mode.L4, Look([Step("connect", True, "connected")]), []),
+        (Mode.L4, DEAD, ["clients will be refused: 127.0.0.1:9: Connection refused"]),
+        (Mode.L7, BAD, ["requests fail: HTTP/1 only"]),
+    ],
+)
+def test_what_clients_would_find(mode: Mode, look: Look, says: list[str]) -> None:
+    plane = FakePlane(seen=look)
+    assert list(warnings(plane, Route("a.test", Backend("127.0.0.1", 9), mode))) == says
+    assert plane.calls == [("look", "a.test", SECONDS)]
+
+
+def test_nobody_had_time_to_look() -> None:
+    plane = FakePlane(fail={"look": PlaneBusy("try again")})
+    told = list(warnings(plane, Route("a.test", Backend("127.0.0.1", 9))))
+    assert told == ["the backend was not looked at: try again"]
+
+
+def test_only_who_asks_for_a_look_gets_one(tmp_path: Path) -> None:
+    """And never before the route is in force, nor where it would not be."""
+    with running(tmp_path) as control:
+        control.plane.seen, control.plane.warnings = DEAD, ()
+        stub, new = control.stub, pb.Route(hostname="a.test", backend="127.0.0.1:9")
+
+        def looks() -> int:
+            return sum(call[0] == "look" for call in control.plane.calls)
+
+        assert not stub.AddRoute(pb.AddRouteRequest(route=new, look=True, dry_run=True), timeout=DEADLINE).warnings
+        assert not stub.AddRoute(pb.AddRouteRequest(route=new), timeout=DEADLINE).warnings
+        assert looks() == 0
+        answer = stub.UpdateRoute(pb.UpdateRouteRequest(route=new, look=True), timeout=DEADLINE)
+        assert list(answer.warnings) == ["clients will be refused: 127.0.0.1:9: Connection refused"]
+        other = pb.Route(hostname="b.test", backend="127.0.0.1:9")
+        assert len(stub.AddRoute(pb.AddRouteRequest(route=other, look=True), timeout=DEADLINE).warnings) == 1
+        assert looks() == 2
