@@ -25,7 +25,7 @@ CONNECTIONS = [
 ]  # fmt: skip
 REFUSAL = pb.ConnectionEvent(
     kind=pb.ConnectionEvent.KIND_REFUSED, at=NOW - 1, connection=CONNECTIONS[1], reason="route_unknown",
-    detail="no route for 'old.example.org' on this listener",
+    detail="no route for old.example.org on this listener",
 )  # fmt: skip
 
 
