@@ -24,6 +24,7 @@ from mcproxy.settings import proto_name
 
 TIMEOUT = 300.0  # seconds for a whole transfer
 BATCH = 32 << 10  # bytes of values in one message: half of what the server takes
+MAX_VALUE = 60 << 10  # bytes of one value: nearly what the server takes as a message
 _PLACE = re.compile(r"^(?:listeners|routes|rules)\[\d+\]", re.MULTILINE)
 _REMEDIES = {(UNREADY, ""): "nothing has changed"}
 
@@ -112,6 +113,9 @@ def _read(file: Path) -> Sending:
     for i, rule in enumerate(rules):
         sent.append(pb.Values(rules=[pb.FirewallRule(kind=proto_name(rule.kind), value=rule.value)]))
         places[f"rules[{i}]"] = f"firewall.{BLOCKED_LISTS[rule.kind]}[{next(numbers[rule.kind])}]"
+    for value, place in zip(sent, places.values(), strict=True):
+        if value.ByteSize() > MAX_VALUE:
+            fail(f"{file}: {place}: is larger than {MAX_VALUE >> 10} KiB, which is the limit", INVALID)
     return Sending(file, sent, places)
 
 

@@ -113,10 +113,10 @@ class Client:
         with self._failing(_typed(request), remedies):
             return getattr(self._stub, method)(request, timeout=self._timeout, metadata=self._metadata)
 
-    def stream(self, method: str, request: Any) -> Iterator[Any]:
-        """A stream's messages, until the server ends it."""
+    def stream(self, method: str, request: Any, timeout: float | None = None) -> Iterator[Any]:
+        """A stream's messages, until the server ends it; `timeout` is in seconds and for all of it."""
         with self._failing(_typed(request)):
-            yield from getattr(self._stub, method)(request)
+            yield from getattr(self._stub, method)(request, timeout=timeout)
 
     def transfer(
         self, method: str, requests: Iterator[Any], timeout: float, places: Places, remedies: Remedies = NO_REMEDIES

@@ -20,6 +20,7 @@ from mcproxy.cli.target import target_options
 from mcproxy.model import BLOCKED_LISTS, LISTENER_FIELDS, ROUTE_FIELDS, counted
 from mcproxy.settings import Field
 
+TIMEOUT = 120.0  # seconds; 100,000 routes take one or two
 HEAD = "# Listeners, routes and permanent firewall rules of mcproxy. `mcproxy apply FILE` makes them the database's."
 
 
@@ -33,7 +34,7 @@ def export(given: Path | None, target: Path | None) -> None:
     """
     whole, generation = pb.Values(), 0
     with connected(given) as client:
-        for part in client.stream("Export", pb.ExportRequest()):
+        for part in client.stream("Export", pb.ExportRequest(), TIMEOUT):
             whole.MergeFrom(part.values)
             generation = part.generation
     text = document(whole)

@@ -154,6 +154,14 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         assert (route.tls_cert, route.tls_key) == (f"{tmp_path}/conf/a.pem", "/etc/a.key")
 
 
+def test_a_value_that_no_message_can_carry(tmp_path: Path) -> None:
+    networks = ", ".join(f'"10.{i // 256}.{i % 256}.0/24"' for i in range(6000))
+    listener = f'[[listeners]]\naddr = ":443"\nproxy_protocol = true\ntrusted_proxies = [{networks}]\n'
+    with shell(tmp_path) as (user, _):
+        file = write(tmp_path, listener)
+        assert user.fails(2, "apply", file) == f"{file}: listeners[0]: is larger than 60 KiB, which is the limit"
+
+
 def test_for_programs(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, _):
         file = write(tmp_path, NEW)
