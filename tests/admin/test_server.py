@@ -49,7 +49,7 @@ def ours() -> trustme.CA:
 
 def tls(folder: Path, authority: trustme.CA, *, mutual: bool) -> GrpcSection:
     """A server on TCP, whose clients must have a certificate of the same authority if it is mutual."""
-    pair = Pair.of(authority, folder, "127.0.0.1")
+    pair = Pair.of(authority, folder, "127.0.0.1", "::1")
     (folder / "ca.pem").write_bytes(authority.cert_pem.bytes())
     return GrpcSection(
         addr="127.0.0.1:0",
@@ -103,6 +103,20 @@ def test_mutual_tls_records_the_certificates_name(tmp_path: Path, ours: trustme.
         stub.AddRoute(pb.AddRouteRequest(route=pb.Route(hostname="a.b", backend="127.0.0.1:1")), timeout=DEADLINE)
         (newest,) = stub.ListRevisions(pb.ListRevisionsRequest(page_size=1), timeout=DEADLINE).revisions
         assert newest.who == "cert:alice"
+
+
+@pytest.mark.parametrize(
+    ("host", "ip", "network"), [("127.0.0.1", "127.0.0.1", "127.0.0.0/8"), ("[::1]", "::1", "::/120")]
+)
+def test_a_rule_against_the_address_that_a_call_comes_from_is_a_risk(
+    tmp_path: Path, ours: trustme.CA, host: str, ip: str, network: str
+) -> None:
+    config = tls(tmp_path, ours, mutual=False).model_copy(update={"addr": f"{host}:0"})
+    with running(tmp_path, config) as control, client(control, ours) as stub:
+        request = pb.AddFirewallRuleRequest(kind=pb.RULE_KIND_CIDR, value=network, dry_run=True)
+        assert list(stub.AddFirewallRule(request, timeout=DEADLINE).effect.risks) == [
+            f"it blocks {ip}, your own address"
+        ]
 
 
 @pytest.mark.parametrize("kind", ["none", "other authority", "expired", "not yet valid"])
