@@ -2,15 +2,18 @@
 
 import os
 import pwd
+from collections.abc import Sequence
 from typing import Any
 
-import grpc
 import pytest
 
 from mcproxy.admin import caller
+from mcproxy.admin.errors import Busy
+from mcproxy.admin.mutate import mutate
+from mcproxy.admin.mutations import put_route
 from mcproxy.admin.pb import admin_pb2 as pb
 from tests.admin.calls import call
-from tests.control_plane import Control
+from tests.control_plane import Control, route
 from tests.peers import DEADLINE
 
 NEW = pb.Route(hostname="New.Example.org", backend="127.0.0.1:9")
@@ -24,10 +27,41 @@ def test_the_audit_has_who_on_whose_behalf_and_why(control: Control) -> None:
     assert (revision.claim, revision.comment) == ("alice", "ticket 17")
 
 
-def test_a_call_whose_deadline_has_passed_changes_nothing(control: Control) -> None:
-    with control.writer._lock:  # somebody else's mutation takes its time
-        with pytest.raises(grpc.RpcError) as caught:
-            control.stub.AddRoute(pb.AddRouteRequest(route=NEW), timeout=0.05)
-        answer: Any = caught.value
-        assert answer.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert call(control, "AddRoute", pb.AddRouteRequest(route=NEW)).generation == 2, "it was not done meanwhile"
+class Late:
+    """The context of a call whose caller has given up, or will at once."""
+
+    def __init__(self, remaining: float | None, active: bool) -> None:
+        self._remaining = remaining
+        self._active = active
+
+    def time_remaining(self) -> float | None:
+        return self._remaining
+
+    def is_active(self) -> bool:
+        return self._active
+
+    def invocation_metadata(self) -> Sequence[tuple[str, bytes]]:
+        return ()
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {}
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:5"
+
+
+def test_a_caller_that_has_given_up_changes_nothing(control: Control) -> None:
+    """Else it would be told that it failed, and find it done."""
+    context: Any = Late(remaining=None, active=False)
+    decide = put_route("", route("new.example.org"), exists=False)
+    with pytest.raises(Busy, match="the deadline passed while other changes were made"):
+        mutate(control.writer, context, "route.add", decide, pb.AddRouteRequest())
+    assert control.writer.table.generation == 1
+
+
+def test_a_caller_waits_for_other_changes_no_longer_than_it_said(control: Control) -> None:
+    context: Any = Late(remaining=0.01, active=True)
+    decide = put_route("", route("new.example.org"), exists=False)
+    with control.writer._lock, pytest.raises(Busy, match="other changes took longer"):
+        mutate(control.writer, context, "route.add", decide, pb.AddRouteRequest())
+    assert control.writer.table.generation == 1
