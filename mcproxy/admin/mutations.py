@@ -144,7 +144,7 @@ def _clashes(changes: Sequence[Change], table: Table, places: Mapping[Key, str])
     for key in added:
         others = [addr for addr in by_port[key.name.rpartition(":")[2]] if addr != key.name]
         if other := clash(key.name, others):
-            remedy = "remove that one first" if other in table.listeners else "remove one of them"
+            remedy = f"remove {other} first" if other in table.listeners else "remove one of them"
             yield InvalidField(f"{places[key]}.addr", f"{key.name} and {other} can't both be listened on; {remedy}")
 
 

@@ -153,7 +153,7 @@ def test_listeners_that_exclude_each_other(control: Control) -> None:
     code, words = refused(control, whole(*((Listener(addr), ()) for addr in addrs)), prune=True)
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert words.splitlines() == [
-        "listeners[0].addr: 127.0.0.1:443 and :443 can't both be listened on; remove that one first",
+        "listeners[0].addr: 127.0.0.1:443 and :443 can't both be listened on; remove :443 first",
         "listeners[1].addr: 0.0.0.0:8443 and 127.0.0.1:8443 can't both be listened on; remove one of them",
         "listeners[2].addr: 127.0.0.1:8443 and 0.0.0.0:8443 can't both be listened on; remove one of them",
     ]
