@@ -36,7 +36,8 @@ BACKENDS = {**L4, L7: 1001}
 PORTS = range(1024, 2**16 - max(BACKENDS.values()))
 
 CONFIG = """\
-# The development server's configuration, made by 'make devserver'. Change it and start again; 'make clean' removes it.
+# The development server's configuration, made by 'make devserver'; 'make clean' removes it. Listeners, routes and rules
+# are read once, into the database: after a change here, `mcproxy apply mcproxy.toml` in this folder.
 # Every key with its default: etc/mcproxy.toml.example
 
 [database]

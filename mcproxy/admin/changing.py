@@ -18,7 +18,7 @@ from mcproxy.policy.networks import pack
 from mcproxy.store import history
 from mcproxy.table import Table
 
-NO_GEOIP = "country rules need a GeoIP database: set firewall.geoip_db and restart"
+NO_GEOIP = "country rules need a GeoIP database: set firewall.geoip_db and reload"
 
 
 class Changing:
