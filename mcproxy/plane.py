@@ -107,6 +107,7 @@ class Plane:
             log_left_out=worker.log_left_out,
             lag=worker.lag,
             problems=problems,
+            last_reload=self._reloader.last,
         )
 
     def route_counters(self) -> Sequence[RouteCounters]:

@@ -79,6 +79,7 @@ class FakePlane:
     matching: int = 3  # live connections that any rule matches
     problems: Sequence[RouteProblem] = ()
     seen: Look = field(default_factory=lambda: Look([Step("connect", True, "connected to it in 0.1 ms")]))
+    last_reload: ReloadReport | None = None
     reloaded: ReloadReport = field(default_factory=lambda: ReloadReport(1.0))
     serving: Serving = field(default_factory=Serving)
     warnings: Sequence[str] = ("its certificate ends in 3 days",)
@@ -110,7 +111,14 @@ class FakePlane:
             for addr in sorted(self.accepting)
         ]
         return PlaneStatus(
-            self.state, 1000.0, listeners, self.certificates, self.geoip, self.level, problems=self.problems
+            self.state,
+            1000.0,
+            listeners,
+            self.certificates,
+            self.geoip,
+            self.level,
+            problems=self.problems,
+            last_reload=self.last_reload,
         )
 
     def route_counters(self) -> Sequence[RouteCounters]:

@@ -294,16 +294,24 @@ def problems_out(values: Iterable[RouteProblem]) -> list[pb.RouteProblem]:
 
 def reload_out(report: ReloadReport) -> pb.ReloadResponse:
     """What a reload came to."""
-
-    def changes(found: Sequence[KeyChange]) -> list[pb.KeyChange]:
-        return [pb.KeyChange(key=each.key, old=each.old, new=each.new) for each in found]
-
     return pb.ReloadResponse(
-        applied=changes(report.applied),
-        needs_restart=changes(report.waiting),
+        applied=map(_key_change_out, report.applied),
+        needs_restart=map(_key_change_out, report.waiting),
         seed=report.seed,
         problems=report.problems,
     )
+
+
+def last_reload_out(report: ReloadReport | None) -> pb.ReloadStatus | None:
+    """What the last one came to, if there was one."""
+    if report is None:
+        return None
+    waiting = map(_key_change_out, report.waiting)
+    return pb.ReloadStatus(at=report.at, refused=report.refused, problems=report.problems, needs_restart=waiting)
+
+
+def _key_change_out(change: KeyChange) -> pb.KeyChange:
+    return pb.KeyChange(key=change.key, old=change.old, new=change.new)
 
 
 def geoip_out(value: GeoipStatus) -> pb.GeoipStatus:

@@ -73,6 +73,7 @@ class PlaneStatus:
     log_left_out: int = 0  # lines, because there were too many of their kind
     lag: Distribution = NO_LAGS  # how late the hub was
     problems: Sequence[RouteProblem] = ()  # with the files of l7 routes, as they are on disk
+    last_reload: ReloadReport | None = None  # since the start
 
 
 class DataPlane(Protocol):

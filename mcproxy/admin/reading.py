@@ -56,6 +56,7 @@ class Reading:
             watchers=len(self._watchers),
             problems=convert.problems_out(status.problems),
             file_differences=self._file.differing(table),
+            last_reload=convert.last_reload_out(status.last_reload),
         )
 
     def ListRouteCounters(

@@ -25,4 +25,4 @@ def _issuer(shown: x509.Certificate) -> str:
     for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
         if found := shown.issuer.get_attributes_for_oid(kind):
             return str(found[0].value)
-    return shown.issuer.rfc4514_string() or "nobody"
+    return shown.issuer.rfc4514_string() or "an issuer without a name"

@@ -81,12 +81,24 @@ def _summary(answer: pb.GetStatusResponse) -> None:
         click.echo(f"file and database differ in {values}; the database is in force: mcproxy diff")
     if answer.geoip.path:
         click.echo(f"GeoIP {answer.geoip.path}, built {output.moment(answer.geoip.built_at)}")
+    _reload(answer.last_reload)
     for problem in answer.problems:
         click.echo(f"warning: {problem.hostname} on {problem.listener}: {problem.key}: {output.clean(problem.message)}")
     for each in answer.certificates:
         left = each.not_after - time.time()
         if 0 < left < SOON:  # one that has ended, or that can't be read, is a problem
             click.echo(f"warning: the certificate of {each.hostname} ({each.path}) ends in {output.span(left)}")
+
+
+def _reload(last: pb.ReloadStatus) -> None:
+    """What the last reload left to do; an unset one has nothing."""
+    at = output.moment(last.at)
+    if last.refused:
+        click.echo(f"warning: the reload of {at} changed nothing: {last.refused}")
+    for problem in last.problems:
+        click.echo(f"warning: the reload of {at}: {output.clean(problem)}")
+    for change in last.needs_restart:
+        click.echo(f"warning: {change.key} is {change.old}, and {change.new} in the file: restart mcproxy to change it")
 
 
 def _listeners(answer: pb.GetStatusResponse) -> None:

@@ -1,7 +1,7 @@
 """Which keys of the configuration a reload can apply, and in which of them two files differ.
 
-A key that no list here has needs a restart. So a key that is new in `config.py` is reported as waiting until somebody
-makes a reload apply it; it is never dropped in silence.
+A key that no list here has needs a restart. So a key that is new in `config.py` is reported as waiting for one until a
+reload learns to apply it; it is never dropped in silence.
 """
 
 from collections.abc import Iterable, Mapping

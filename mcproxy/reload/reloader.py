@@ -67,7 +67,7 @@ def limits(config: Config) -> tuple[int, int, float, int]:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a reload changes, and what it tells."""
+    """What a reload changes and notifies."""
 
     worker: Worker
     contexts: Contexts
@@ -100,6 +100,7 @@ class Reloader:
     def __init__(self, config: Config, path: Path | None, parts: Parts) -> None:
         """`path` is the configuration's file; None: there is none, so its values stay what they are."""
         self.config = config  # as it was last read and accepted
+        self.last: ReloadReport | None = None
         self._in_force = keys.values(config)
         self._path = path
         self._parts = parts
@@ -162,6 +163,7 @@ class Reloader:
                 report, besides = _refusal(list(map(str, error.problems)), error.path), []
             except _Refused as error:
                 report, besides = _refusal([str(error)], self._path), []
+            self.last = report
             _log(report, besides, self._path)
         self._parts.survey()
         return report

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mcproxy.admin.plane import KeyChange, ReloadReport
 from mcproxy.certificates.routes import CertificateStatus, RouteProblem
 from mcproxy.messages import RouteCounters
 from tests.cli.runner import shell
@@ -109,3 +110,20 @@ def test_an_output_that_can_not_be_written_is_one_sentence(tmp_path: Path, comma
         )  # fmt: skip
     told = (done.returncode, done.stderr)
     assert told == (1, "mcproxy: the output can't be written: No space left on device\n")
+
+
+def test_what_the_last_reload_left_to_do(tmp_path: Path) -> None:
+    """`systemctl reload` ends with 0 whatever came of it."""
+    with shell(tmp_path) as (user, control):
+        assert "reload" not in user.ok("status")
+        assert user.json("status")["last_reload"] is None
+        waiting = [KeyChange("proxy.workers", "1", "4")]
+        control.plane.last_reload = ReloadReport(60.0, "", ["a.test: broken"], (), waiting)
+        lines = user.ok("status").splitlines()
+        assert "warning: the reload of 1970-01-01 00:01:00Z: a.test: broken" in lines
+        assert "warning: proxy.workers is 1, and 4 in the file: restart mcproxy to change it" in lines
+        control.plane.last_reload = ReloadReport(60.0, "/etc/m.toml has 1 problem", ["log.lvel: is no key"])
+        lines = user.ok("status").splitlines()
+        assert "warning: the reload of 1970-01-01 00:01:00Z changed nothing: /etc/m.toml has 1 problem" in lines
+        assert "warning: the reload of 1970-01-01 00:01:00Z: log.lvel: is no key" in lines
+        assert user.json("status")["last_reload"]["refused"] == "/etc/m.toml has 1 problem"

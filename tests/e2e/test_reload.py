@@ -273,9 +273,13 @@ def test_the_api_reloads_too(run: Run, backend: MakeBackend, tmp_path: Path) -> 
         answer = admin.Reload(pb.ReloadRequest(), timeout=DEADLINE)
         assert [(each.key, each.old, each.new) for each in answer.applied] == [("proxy.idle_timeout", "5m", "3s")]
         assert [each.key for each in answer.needs_restart] == ["proxy.workers"]
+        last = admin.GetStatus(pb.GetStatusRequest(), timeout=DEADLINE).last_reload
+        assert (last.refused, [each.key for each in last.needs_restart]) == ("", ["proxy.workers"])
         running.write(grpc=grpc_section(tmp_path), proxy={"idle": 3})
         with pytest.raises(grpc.RpcError) as caught:
             admin.Reload(pb.ReloadRequest(), timeout=DEADLINE)
+        last = admin.GetStatus(pb.GetStatusRequest(), timeout=DEADLINE).last_reload
+        assert last.refused.endswith(" has 1 problem")
     refused: Any = caught.value
     assert refused.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert "nothing has changed: proxy.idle: is not a key" in refused.details()

@@ -77,7 +77,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("state", "version", "pid", "started_at", "generation", "schema_version", "routes", "firewall_rules", "listeners", "certificates", "geoip", "log_level", "watchers", "problems", "file_differences")
+    __slots__ = ("state", "version", "pid", "started_at", "generation", "schema_version", "routes", "firewall_rules", "listeners", "certificates", "geoip", "log_level", "watchers", "problems", "file_differences", "last_reload")
     STATE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +93,7 @@ class GetStatusResponse(_message.Message):
     WATCHERS_FIELD_NUMBER: _ClassVar[int]
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
     FILE_DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    LAST_RELOAD_FIELD_NUMBER: _ClassVar[int]
     state: str
     version: str
     pid: int
@@ -108,7 +109,20 @@ class GetStatusResponse(_message.Message):
     watchers: int
     problems: _containers.RepeatedCompositeFieldContainer[RouteProblem]
     file_differences: int
-    def __init__(self, state: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., generation: _Optional[int] = ..., schema_version: _Optional[int] = ..., routes: _Optional[int] = ..., firewall_rules: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ..., geoip: _Optional[_Union[GeoipStatus, _Mapping]] = ..., log_level: _Optional[str] = ..., watchers: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[RouteProblem, _Mapping]]] = ..., file_differences: _Optional[int] = ...) -> None: ...
+    last_reload: ReloadStatus
+    def __init__(self, state: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., generation: _Optional[int] = ..., schema_version: _Optional[int] = ..., routes: _Optional[int] = ..., firewall_rules: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ..., geoip: _Optional[_Union[GeoipStatus, _Mapping]] = ..., log_level: _Optional[str] = ..., watchers: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[RouteProblem, _Mapping]]] = ..., file_differences: _Optional[int] = ..., last_reload: _Optional[_Union[ReloadStatus, _Mapping]] = ...) -> None: ...
+
+class ReloadStatus(_message.Message):
+    __slots__ = ("at", "refused", "problems", "needs_restart")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_RESTART_FIELD_NUMBER: _ClassVar[int]
+    at: float
+    refused: str
+    problems: _containers.RepeatedScalarFieldContainer[str]
+    needs_restart: _containers.RepeatedCompositeFieldContainer[KeyChange]
+    def __init__(self, at: _Optional[float] = ..., refused: _Optional[str] = ..., problems: _Optional[_Iterable[str]] = ..., needs_restart: _Optional[_Iterable[_Union[KeyChange, _Mapping]]] = ...) -> None: ...
 
 class ListenerStatus(_message.Message):
     __slots__ = ("addr", "accepting", "routes", "connections", "accepted", "refused", "refused_by_reason", "ended", "received_bytes", "sent_bytes", "requests")
