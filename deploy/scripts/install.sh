@@ -150,6 +150,7 @@ if [ ! -x "$home/venv/bin/python" ]; then
 	"$python" -m venv "$home/venv"
 	say "made $home/venv"
 fi
+say "installing mcproxy and what it imports, which takes a minute"
 "$home/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-warn-script-location --upgrade "$build"
 if [ -n "$root" ]; then
 	# Scripts name their interpreter; it is to be found where the tree will be.

@@ -87,7 +87,8 @@ def test_what_is_copied_reaches_the_builder() -> None:
 def test_it_is_not_root_and_keeps_its_data() -> None:
     words = [word for word, _ in instructions()]
     assert words.count("FROM") == 2
-    assert last("USER") == "mcproxy"
+    assert last("USER") == "10443", "a number, which an orchestrator can tell from root's"
+    assert any("--uid 10443" in rest for word, rest in instructions() if word == "RUN")
     assert words.index("USER") > max(i for i, word in enumerate(words) if word == "RUN")
     seeded = config.load(DOCKER / "mcproxy.toml")
     assert seeded.grpc is not None
