@@ -23,15 +23,20 @@ end() {
 	tail --pid=$(cat $state/pid) -f /dev/null
 	rm $state/pid
 }
+lines() {
+	touch $state/log
+	grep -c "$1" $state/log
+}
 begin() {
+	before=$(lines 'started, generation')
 	setsid mcproxy server >>$state/log 2>&1 </dev/null &
 	echo $! >$state/pid
-	until mcproxy status >/dev/null 2>&1; do sleep 0.1; done
+	until [ $(lines 'started, generation') -gt $before ]; do sleep 0.1; done
 }
 reload() {
-	before=$(grep -c reloaded $state/log)
+	before=$(lines reloaded)
 	kill -HUP $(cat $state/pid)
-	until [ $(grep -c reloaded $state/log) -gt $before ]; do sleep 0.1; done
+	until [ $(lines reloaded) -gt $before ]; do sleep 0.1; done
 }
 export MCPROXY=@root@/bin/mcproxy BACKUPS=@root@/srv/mcproxy/backups
 case "$*" in

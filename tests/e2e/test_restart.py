@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.peers import DEADLINE, free_port, until
+from tests.program import Program, environment
 
 
 class Server:
@@ -41,39 +42,34 @@ class Server:
     def json(self, *arguments: str) -> Any:
         return json.loads(self.ok(*arguments, "--json"))
 
-    def history(self) -> Any:
-        """The newest row of the audit."""
-        return self.json("routes", "history", "--everything", "--limit", "1")[0]
+    def expired(self) -> list[Any]:
+        """The rows of the audit that say which rule was over."""
+        return [row for row in self.json("routes", "history", "--everything") if row["who"] == "expiry"]
 
     def rules(self) -> set[str]:
         return {each["value"] for each in self.json("firewall", "list")}
 
     @contextmanager
     def running(self, end: signal.Signals = signal.SIGTERM) -> Iterator[None]:
-        """From when it answers until it is ended by this signal."""
-        command = [sys.executable, "-m", "mcproxy", "server", "-c", str(self.config)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        try:
-            until(lambda: self.command("status").returncode == 0, "the server to answer")
+        """From when it serves until it is ended by this signal."""
+        with Program(sys.executable, "-m", "mcproxy", "server", "-c", self.config, env=environment()) as program:
+            program.line("started, generation")
             yield
-        finally:
-            process.send_signal(end)
-            output, _ = process.communicate(timeout=DEADLINE)
-        expected = 0 if end is signal.SIGTERM else -end
-        assert process.returncode == expected, output.decode()
+            program.signal(end)
+            assert program.wait() == (0 if end is signal.SIGTERM else -end), program.err
 
 
 def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
     server = Server(tmp_path)
     with server.running(signal.SIGKILL):
         server.ok("routes", "add", "a.example.org", "127.0.0.1:1")
-        server.ok("firewall", "add", "ip", "203.0.113.1", "--ttl", "2s")
         server.ok("firewall", "add", "ip", "203.0.113.2", "--ttl", "1h")
+        server.ok("firewall", "add", "ip", "203.0.113.1", "--ttl", "2s")
     assert (tmp_path / "admin.sock").exists(), "it was killed"
     with server.running():
         assert [each["hostname"] for each in server.json("routes", "list")] == ["a.example.org"]
-        until(lambda: server.history()["who"] == "expiry", "the first rule to end")
-        ended = server.history()
+        until(server.expired, "the rule of two seconds to end")
+        (ended,) = server.expired()
         assert (ended["action"], server.rules()) == ("rule.expire", {"203.0.113.2"})
         assert ended["at"] >= ended["old_json"]["expires_at"]
         assert server.json("status")["generation"] == ended["generation"] == 5
