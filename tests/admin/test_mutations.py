@@ -170,7 +170,7 @@ class Full(dict[str, object]):
 
 def test_an_address_that_another_listener_has_already_is_told_which() -> None:
     """The kernel would say that somebody listens there, which an operator takes for another program."""
-    with pytest.raises(InvalidField, match=r"127.0.0.1:443 and :443 can't both be listened on; remove that one first"):
+    with pytest.raises(InvalidField, match=r"127.0.0.1:443 and :443 can't both be listened on; remove :443 first"):
         mutations.put_listener(Listener("127.0.0.1:443"), exists=False)(TABLE, 0.0)
 
 
