@@ -6,7 +6,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -150,17 +150,36 @@ def connect(port: int, host: str = "127.0.0.1") -> socket.socket:
     return socket.create_connection((host, port), timeout=DEADLINE)
 
 
-def free_port(host: str = "127.0.0.1") -> int:
+def free_port(host: str = "127.0.0.1", beside: Sequence[int] = ()) -> int:
     """A port that nobody listens on until the test does, whatever else runs on this machine.
 
     It stays bound until this process ends, so the kernel gives it to nobody else; a server with SO_REUSEADDR, which all
-    set, can listen on it none the less, and until then a client is refused.
+    set, can listen on it none the less, and until then a client is refused. So it is with those `beside` it: they are
+    that much higher.
     """
+    while True:
+        found = [_hold(host, 0)]
+        port = int(found[0].getsockname()[1])
+        try:
+            for each in beside:
+                found.append(_hold(host, port + each))  # noqa: PERF401 - those before a failure are to be closed
+        except (OSError, OverflowError):
+            for holder in found:
+                holder.close()
+        else:
+            _held.extend(found)
+            return port
+
+
+def _hold(host: str, port: int) -> socket.socket:
     holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind((host, 0))
-    _held.append(holder)
-    return int(holder.getsockname()[1])
+    try:
+        holder.bind((host, port))  # without SO_REUSEADDR, which would let us have one that is held already
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    except BaseException:
+        holder.close()
+        raise
+    return holder
 
 
 def held_descriptors() -> set[str]:

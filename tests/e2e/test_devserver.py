@@ -13,17 +13,7 @@ import pytest
 from tests.peers import connect, free_port, until
 from tests.program import ROOT, Program, environment
 
-OFFSETS = (0, 998, 999, 1001)  # the proxy's port and its backends', as devserver.py has them
-
-
-def port_with_room() -> int:
-    """A port of which all that devserver adds to it are free too."""
-    while True:
-        port = free_port()
-        with suppress(OSError, OverflowError):
-            for offset in OFFSETS:
-                socket.create_server(("127.0.0.1", port + offset)).close()
-            return port
+BACKENDS = (998, 999, 1001)  # so much higher than the proxy's port are theirs, in devserver.py
 
 
 @pytest.fixture
@@ -36,7 +26,7 @@ def script(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def devserver(script: Path) -> Iterator[tuple[Program, int]]:
-    port = port_with_room()
+    port = free_port(beside=BACKENDS)
     command: list[str | Path] = [
         "env",
         "--block-signal=INT",
@@ -78,9 +68,9 @@ def test_an_interrupt_before_it_serves_is_clean(moment: str, devserver: tuple[Pr
         connect(port)
 
 
-@pytest.mark.parametrize("offset", OFFSETS)
+@pytest.mark.parametrize("offset", [0, *BACKENDS])
 def test_a_busy_port_is_a_sentence_with_the_remedy(offset: int, script: Path) -> None:
-    port = port_with_room()
+    port = free_port(beside=BACKENDS)
     with socket.create_server(("127.0.0.1", port + offset)):
         with Program(sys.executable, script, str(port), env=environment()) as program:
             assert program.wait() == 1

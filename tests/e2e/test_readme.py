@@ -16,7 +16,7 @@ import pytest
 from mcproxy import config
 from tests.e2e.pages import matches, steps
 from tests.e2e.terminal import Terminal
-from tests.e2e.test_devserver import OFFSETS, port_with_room
+from tests.e2e.test_devserver import BACKENDS
 from tests.peers import free_port, until
 from tests.program import ROOT
 
@@ -59,7 +59,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         clone, home = folder / "clone", folder / "home"
-        self._port, self._own = port_with_room(), free_port()
+        self._port, self._own = free_port(beside=BACKENDS), free_port()
         self._state = folder
         shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(*MADE), symlinks=True)
         (clone / ".venv").symlink_to(ROOT / ".venv")
@@ -84,13 +84,13 @@ class Reader:
     def _here(self, command: str) -> str:
         command = command.replace("make devserver", f"make devserver PORT={self._port}")
         command = re.sub(r"\bsrv\b", f"srv/{self._port}", command).replace("cd ..", "cd ../..")
-        for offset in OFFSETS:
+        for offset in (0, *BACKENDS):
             command = command.replace(str(DEVSERVER + offset), str(self._port + offset))
         return command
 
     def as_on_the_page(self, text: str) -> str:
         """What a command printed, with the ports of the page."""
-        for offset in OFFSETS:
+        for offset in (0, *BACKENDS):
             text = text.replace(str(self._port + offset), str(DEVSERVER + offset))
         return text.replace(str(self._own), str(STARTER))
 
