@@ -10,7 +10,7 @@ from mcproxy.table import Table
 
 T = TypeVar("T")
 
-ONLY_IN_FILE = "the configuration file has it, but the database is in force: see mcproxy diff"
+ONLY_IN_FILE = "the configuration file has it, but the database is in force: mcproxy diff, mcproxy apply"
 
 Seed = tuple[Iterable[Pair], Iterable[FirewallRule]]
 

@@ -183,7 +183,7 @@ def test_the_file_against_the_database(tmp_path: Path) -> None:
 def test_something_that_only_the_file_has_is_said_to_be_there(tmp_path: Path) -> None:
     """Else an operator looks at the file, sees it there, and wonders."""
     file = FileSeed(([(Listener(":443"), [route("new.example.org")]), (Listener(":8443"), [])], []))
-    hint = "; the configuration file has it, but the database is in force: see mcproxy diff"
+    hint = "; the configuration file has it, but the database is in force: mcproxy diff, mcproxy apply"
     with running(tmp_path, file=file) as control:
         asked: list[tuple[str, Any]] = [
             ("RemoveRoute", pb.RemoveRouteRequest(hostname="new.example.org")),

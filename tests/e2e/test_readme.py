@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class Reader:
         self._port, self._own = free_port(beside=BACKENDS), free_port()
         self._state = folder
         shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(*MADE), symlinks=True)
-        (clone / ".venv").symlink_to(ROOT / ".venv")
+        self._lend_environment(clone / ".venv")
         starter = clone / "etc" / "mcproxy.toml"
         starter.write_text(starter.read_text().replace(str(STARTER), str(self._own)))
         home.mkdir()
@@ -71,6 +72,15 @@ class Reader:
         kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_", "http"))}
         self._env = {**kept, "PATH": os.environ["PATH"], "HOME": str(home), "TERM": "xterm", "NO_COLOR": "1"}
         self.in_front: list[Shell] = []
+
+    @staticmethod
+    def _lend_environment(folder: Path) -> None:
+        """The one that runs the tests, as if `make` had just made it: it must never be made to point at the clone."""
+        folder.mkdir()
+        for each in Path(sys.prefix).iterdir():
+            if each.name != ".installed":
+                (folder / each.name).symlink_to(each)
+        (folder / ".installed").touch()
 
     def type(self, command: str) -> Shell:
         """Begin a command where the last one has left the shell."""

@@ -73,5 +73,5 @@ def test_the_file_names_a_key(key: Key, named: bool) -> None:
     file = FileSeed((SEED, RULES))
     assert file.names(key) is named
     assert file.hint(key) == (
-        "; the configuration file has it, but the database is in force: see mcproxy diff" if named else ""
+        "; the configuration file has it, but the database is in force: mcproxy diff, mcproxy apply" if named else ""
     )
