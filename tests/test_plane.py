@@ -117,7 +117,7 @@ def test_a_hub_that_does_not_answer_is_busy(proxy: MakeProxy) -> None:
     assert plane.connections(0, 1) == [], "only looking doesn't wait"
     route = Route("a.test", Backend("127.0.0.1", 1), Mode.L7, "/absent", "/absent", True, "/absent")
     missing = "/absent can't be read: No such file or directory; check its path"
-    assert plane.would_serve(":443", route).refusal == f"{missing}; and {missing}"
+    assert plane.would_serve(":443", route).refusal == missing
 
 
 def test_who_subscribes_gets_the_events_until_unsubscribed(proxy: MakeProxy) -> None:
