@@ -153,7 +153,11 @@ def test_make_docker_builds_it_from_the_root(tmp_path: Path) -> None:
 
 def test_make_docker_without_an_engine_says_what_to_do() -> None:
     made = subprocess.run(
-        ["make", "docker", "DOCKER=no-such-engine"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["make", "--no-print-directory", "docker", "DOCKER=no-such-engine"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert made.returncode != 0
     assert made.stdout.startswith("there is no no-such-engine here: ")

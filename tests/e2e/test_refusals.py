@@ -41,8 +41,8 @@ def turned_away(running: Proxy, reason: Reason, sends: bytes = b"", **how: Any) 
     until(lambda: len(running.lines) > lines, "its line")
     assert len(running.lines) == lines + 1
     fields = running.connection(reason=reason)
-    assert {key: fields[key] for key in ("listener", "verdict", "end", "up", "down")} == {
-        "listener": addr, "verdict": "refused", "end": "refused", "up": "0", "down": "0",
+    assert {key: fields[key] for key in ("listener", "verdict", "end", "received", "sent")} == {
+        "listener": addr, "verdict": "refused", "end": "refused", "received": "0", "sent": "0",
     }  # fmt: skip
     assert (tally.refused[reason], tally.total) == (counted + 1, total + 1)
     return fields
