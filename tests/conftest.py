@@ -1,6 +1,7 @@
 """What tests share: certificates, a proxy, and the proof that nothing is left behind."""
 
 import gc
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -28,6 +29,13 @@ def _interrupts_reach_what_tests_start() -> None:
     """A shell without job control starts what runs in the background with SIGINT ignored, which is inherited."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_elses_settings() -> None:
+    """The shell that starts the tests may administer an mcproxy; and a make of theirs is not part of `make test`."""
+    for name in [each for each in os.environ if each.startswith(("MCPROXY_", "MAKE", "MFLAGS"))]:
+        del os.environ[name]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,6 +16,7 @@ from tests.program import Server, bounded, environment
 # The interpreter may be where only root can read it, so what is needed is loaded before.
 AS_SOMEBODY = """
 import os, sys
+import grpc._channel
 from mcproxy.cli import client, routes
 from mcproxy.cli.main import main
 user, groups = int(sys.argv.pop(1)), [int(sys.argv.pop(1))]

@@ -38,7 +38,8 @@ def settings(unit: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
-    shutil.copytree(SYSTEM, tmp_path / "lib/systemd/system", symlinks=True)
+    shutil.copytree(SYSTEM, tmp_path / "usr/lib/systemd/system", symlinks=True)
+    (tmp_path / "lib").symlink_to("usr/lib")  # older versions look there
     ours = tmp_path / "etc/systemd/system"
     shutil.copytree(UNITS, ours)
     for program in ("bin/kill", "srv/mcproxy/venv/bin/mcproxy", "srv/mcproxy/bin/backup.sh"):

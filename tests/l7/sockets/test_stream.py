@@ -100,7 +100,7 @@ def end(sock: socket.socket) -> None:
     """A bare FIN; what the server has sent (tickets) is read, for the kernel resets where it is not."""
     socket.socket.shutdown(sock, socket.SHUT_WR)
     sock.setblocking(True)
-    with suppress(ssl.SSLError):  # OpenSSL may complain of the missing close_notify with an alert
+    with suppress(ssl.SSLError, BrokenPipeError):  # OpenSSL may answer the missing close_notify with an alert
         while sock.recv(1 << 16):
             continue
 
