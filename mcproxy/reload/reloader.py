@@ -131,6 +131,8 @@ class Reloader:
         while self._next():
             try:
                 self.reload()
+            except PlaneBusy as error:
+                log.warning("not reloaded: %s", error)
             except Exception:
                 log.exception("bug in a reload")
 
@@ -285,10 +287,8 @@ def lines(report: ReloadReport, besides: Sequence[str], path: Path | None) -> It
     for change in report.waiting:
         yield logging.WARNING, f"{change}: restart mcproxy to change that"
     if report.seed:
-        yield (
-            logging.WARNING,
-            (f"{', '.join(report.seed)}: only read into an empty database; `mcproxy diff` shows what differs"),
-        )
+        keys_of_seed = ", ".join(report.seed)
+        yield logging.WARNING, f"{keys_of_seed}: only read into an empty database; `mcproxy diff` shows what differs"
     changes = ", ".join(map(str, report.applied)) or "no key has changed"
     summary = f"reloaded {path or 'the files in use'}: {'; '.join([changes, *besides])}"
     if report.problems:

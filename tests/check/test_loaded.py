@@ -10,7 +10,7 @@ import pytest
 
 from mcproxy.check.loaded import Loaded, load
 from mcproxy.model import FirewallRule, Listener, RuleKind
-from mcproxy.store import schema
+from mcproxy.store import schema, sqlite
 from mcproxy.store.schema import VERSION_TABLE
 from mcproxy.store.store import Store
 from tests.check.conftest import Parse
@@ -118,9 +118,25 @@ def test_a_database_that_a_start_would_refuse(harm: str, says: str, parse: Parse
 
 def test_an_older_schema_is_upgraded_in_a_copy(parse: Parse, tmp_path: Path) -> None:
     path = tmp_path / "x.db"
+    with closing(sqlite.connect(path)) as database, database:
+        schema.migrate(database.op, None, schema.MIGRATIONS[:1])
+    listener = "INSERT INTO listeners VALUES (':9', 0, '', 0)"
+    edit(path, listener, "INSERT INTO audit VALUES (1, 0, 1.0, 'seed', 'seed', 'listener', '', ':9', NULL, '{}')")
+    before = path.read_bytes()
+    loaded, told = found(parse, {})
+    assert told == [
+        f"warning: database.path: {path} has schema version 1: the next start upgrades it to {schema.VERSION}"
+    ]
+    assert loaded is not None
+    assert str(loaded) == "1 listener, 0 routes, generation 1 of the database"
+    assert (path.read_bytes(), schema.VERSION > 1) == (before, True)
+
+
+def test_an_upgrade_that_fails_is_found_before_the_start(parse: Parse, tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
     with store_at(path):
         pass
     edit(path, f"DELETE FROM {VERSION_TABLE}", f"INSERT INTO {VERSION_TABLE} VALUES (0)")
     loaded, told = found(parse)
-    assert loaded is None, "its tables are there already, so that this upgrade fails"
-    assert told
+    assert loaded is None
+    assert "already exists" in told[0], "what the first migration makes"

@@ -243,7 +243,7 @@ def test_a_server_that_stops_reloads_nothing_and_waits_for_no_disk(start: Start,
         with pipe:
             pipe.write('[database]\npath = "mcproxy.db"\n[proxy]\nidle_timeout = 2\n')
         until(lambda: "running=False" in repr(app.reloader), "the reload to end")
-    assert "info not reloaded: the server is stopping" in logged
+    assert logged == ["info not reloaded: the server is stopping", "warning not reloaded: the server is stopping"]
     assert app.worker.shared.timeouts.idle == 300.0
     path.unlink()
     write_config(tmp_path, {})
