@@ -75,11 +75,11 @@ def check_addresses(config: Config, loaded: Loaded | None, running: Running) -> 
     if config.grpc and not config.grpc.addr.startswith(UNIX_PREFIX):
         wanted[config.grpc.addr] = "grpc.addr"
     failures = {addr: number for addr in wanted if (number := ports.failure(addr))}
-    ours = (running() or ()) if errno.EADDRINUSE in failures.values() else ()
+    ours = running() if errno.EADDRINUSE in failures.values() else None
     for addr, number in failures.items():
-        if number == errno.EADDRINUSE and (addr in ours or (ours and wanted[addr] == "grpc.addr")):
-            continue
-        yield _unavailable(wanted[addr], addr, number)
+        is_ours = ours is not None and (addr in ours or wanted[addr] == "grpc.addr")
+        if not (is_ours and number == errno.EADDRINUSE):
+            yield _unavailable(wanted[addr], addr, number)
 
 
 def _unavailable(key: str, addr: str, number: int) -> Found:
