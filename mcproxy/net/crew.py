@@ -8,9 +8,37 @@ from collections.abc import Callable
 from typing import Any
 
 from gevent.hub import get_hub
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
 
 MAX_RESTING = 512  # what a burst leaves behind, at most: about 4 MiB
+
+
+class Job:
+    """What `Crew.spawn` was given, while a greenlet works on it. The same greenlet has another job afterwards."""
+
+    __slots__ = ("_greenlet",)
+
+    def __init__(self) -> None:
+        self._greenlet: greenlet | None = None
+
+    def __repr__(self) -> str:
+        return f"<Job {'at work' if self._greenlet else 'not at work'}>"
+
+    def throw(self, cause: BaseException) -> None:
+        """Raise `cause` where the job waits. Does nothing before the job begins and after it ends.
+
+        To be called on the hub: a greenlet that throws into another one is not resumed.
+        """
+        if self._greenlet is not None:
+            self._greenlet.throw(cause)
+
+    def run(self, work: Callable[..., object], args: tuple[Any, ...]) -> None:
+        """Work, in the present greenlet."""
+        self._greenlet = getcurrent()
+        try:
+            work(*args)
+        finally:
+            self._greenlet = None
 
 
 class Crew:
@@ -24,30 +52,32 @@ class Crew:
     def __repr__(self) -> str:
         return f"<Crew resting={len(self._resting)}>"
 
-    def spawn(self, job: Callable[..., object], *args: Any) -> None:
-        """Have `job` run in the loop's next turn."""
+    def spawn(self, work: Callable[..., object], *args: Any) -> Job:
+        """Call `work` in the loop's next round, in a greenlet."""
         run = self._hub.loop.run_callback
         if self._resting:
-            one = self._resting.pop()
+            worker = self._resting.pop()
         else:
-            one = greenlet(self._work, self._hub)
-            run(one.switch)  # without the job: what a greenlet is begun with, it keeps for life
-        run(one.switch, job, args)
+            worker = greenlet(self._work, self._hub)
+            run(worker.switch)  # without the job: what a greenlet is begun with, it keeps for life
+        job = Job()
+        run(worker.switch, job, work, args)
+        return job
 
     def close(self) -> None:
-        """Send the resting ones home; those at work go when they have done their job."""
+        """End the greenlets that rest; those at work end with their job."""
         self._max_resting = 0
-        for one in self._resting:
-            self._hub.loop.run_callback(one.throw)
+        for worker in self._resting:
+            self._hub.loop.run_callback(worker.throw)
         self._resting.clear()
 
     def _work(self) -> None:
-        me = greenlet.getcurrent()
+        me = getcurrent()
         resting, switch = self._resting, self._hub.switch
         while True:
-            job, args = switch()
-            job(*args)
-            del job, args  # or they would live as long as this one rests
+            job, work, args = switch()
+            job.run(work, args)
+            del job, work, args  # or they would live as long as this one rests
             if len(resting) >= self._max_resting:
                 return
             resting.append(me)

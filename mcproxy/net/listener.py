@@ -52,7 +52,7 @@ class Listener(StreamServer):
 
     def __init__(self, addr: str, sock: socket.socket, shared: Shared) -> None:
         """`addr` is the listener's identity in the table; `sock` listens already."""
-        super().__init__(sock, spawn=shared.crew.spawn)  # type: ignore[call-overload]  # stubs want a greenlet back
+        super().__init__(sock, handle=self.do_handle)  # StreamServer requires one
         self.addr = addr
         self._shared = shared
         self._tally = shared.stats.listener(addr)
@@ -81,9 +81,9 @@ class Listener(StreamServer):
             for _ in range(BACKLOG):  # of those who come meanwhile, not all
                 if (accepted := self.do_read()) is None:
                     return
-                self.do_handle(*accepted)  # type: ignore[arg-type]  # of gevent sockets
+                self.do_handle(*accepted)
 
-    def handle(self, client: RawSocket, peer: tuple[Any, ...]) -> None:
-        """Run the session; in a greenlet of its own."""
+    def do_handle(self, client: RawSocket, peer: tuple[Any, ...]) -> None:
+        """Start the connection's session, which closes it."""
         self._tally.begin()
-        Session(self._shared, self.addr, self._tally, client, peer[:2]).run()
+        Session(self._shared, self.addr, self._tally, client, peer[:2]).start()

@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import TypeVar
 
 from gevent.hub import get_hub
-from greenlet import getcurrent, greenlet
 
 from mcproxy.model import Backend, Connection, End, Mode, Reason, Refused, Route
+from mcproxy.net.crew import Job
 from mcproxy.net.peek import peek
 from mcproxy.net.raw import READ, IoWatcher, RawSocket, abort
 from mcproxy.net.reach import Arrival, Endpoint, reach
@@ -57,7 +57,7 @@ class Session:
     """One client connection. All of it happens on the hub's thread."""
 
     __slots__ = (
-        "_entered", "_greenlet", "_moved", "_peeked", "_quiet_since", "_reached", "_relay", "account", "address",
+        "_entered", "_job", "_moved", "_peeked", "_quiet_since", "_reached", "_relay", "account", "address",
         "admitted", "backend", "began", "carrier", "client", "deadline", "destination", "detail", "end", "hello", "id",
         "listener", "packed", "phase", "readable", "reason", "route", "shared", "slot", "table",
     )  # fmt: skip
@@ -72,7 +72,7 @@ class Session:
         self.account = Account(tally)
         self._entered = False
         self.admitted = False  # has a place among its client's connections
-        self._greenlet: greenlet | None = None
+        self._job: Job | None = None
         self._peeked = b""  # the ClientHello, still in the kernel too
         self._relay: Relay | None = None
         self.carrier: Carrier | None = None
@@ -98,9 +98,12 @@ class Session:
         name = self.hello.server_name if self.hello else "?"
         return f"<Session {self.id} {self.phase} {self.listener} {self.address[0]}:{self.address[1]} {name}>"
 
+    def start(self) -> None:
+        """Run in a greenlet of its own, from the hub's next round on."""
+        self._job = self.shared.crew.spawn(self.run)
+
     def run(self) -> None:
         """The life of the connection."""
-        self._greenlet = getcurrent()
         self.shared.sessions[self.id] = self
         try:
             listener = self._enter()
@@ -282,14 +285,13 @@ class Session:
         """End the session wherever it waits. To be called on the hub."""
         if self._relay is not None:
             self._relay.stop()
-        if self._greenlet is not None:
-            self._greenlet.throw(cause)
+        if self._job is not None:
+            self._job.throw(cause)
 
     def _leave(self) -> None:
         """Close what is open, give back what was taken, and tell."""
         shared = self.shared
         self.phase = Phase.ENDED
-        self._greenlet = None  # it is another's next: who cuts too late must not hit that one
         self.readable.close()
         if self.end in _DELIVERED:
             self.client.close()

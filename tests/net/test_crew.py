@@ -8,7 +8,7 @@ from gevent.event import Event
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
-from mcproxy.net.crew import Crew
+from mcproxy.net.crew import Crew, Job
 
 
 def turn() -> None:
@@ -61,6 +61,34 @@ def test_one_that_waits_is_not_given_another_job(crew: Crew) -> None:
     turn()
     go_on.set()
     assert len(set(map(id, workers))) == 2
+
+
+def test_what_is_thrown_into_a_job_gets_to_that_job_only(crew: Crew) -> None:
+    """A greenlet has one job after another: what was meant for the first must not end the second."""
+    caught: list[tuple[str, greenlet]] = []
+
+    def work(name: str) -> None:
+        try:
+            gevent.sleep(60)
+        except ConnectionError:
+            caught.append((name, getcurrent()))
+
+    def throw(job: Job, when: str) -> None:
+        get_hub().loop.run_callback(job.throw, ConnectionError(when))
+        turn()
+
+    first = crew.spawn(work, "first")
+    first.throw(ConnectionError("it has not begun"))
+    turn()
+    assert caught == []
+    throw(first, "it is at work")
+    second = crew.spawn(work, "second")
+    turn()
+    throw(first, "it is over")
+    assert [name for name, _ in caught] == ["first"]
+    throw(second, "it is at work")
+    assert [name for name, _ in caught] == ["first", "second"]
+    assert caught[0][1] is caught[1][1], "both in the same greenlet, or this shows nothing"
 
 
 def test_no_more_rest_than_the_bound(hub: None) -> None:

@@ -1,16 +1,14 @@
 """A dial in progress, in a greenlet of its own, so that the session goes on meanwhile.
 
-The greenlet is one of the crew's, and may have another job by the time the dial is given up. So exceptions are thrown
-into it by `_throw` only, on the hub, which checks that it still has this one. A dial that gets an exception closes what
-it holds.
+A dial that is given up gets an exception, and closes what it holds.
 """
 
 from collections.abc import Callable
 
 from gevent.hub import get_hub
-from greenlet import getcurrent, greenlet
 
 from mcproxy.l7.sockets.stream import Stream
+from mcproxy.net.crew import Crew, Job
 
 Dial = Callable[[bytes], Stream]  # connects and sends; raises Refused, Lost
 
@@ -26,7 +24,7 @@ class Dialling:
         "_cause",
         "_dial",
         "_first",
-        "_greenlet",
+        "_job",
         "_over",
         "deadline",
         "failure",
@@ -40,7 +38,7 @@ class Dialling:
         self._dial = dial
         self._first = first
         self._over = over
-        self._greenlet: greenlet | None = None
+        self._job: Job | None = None
         self._cause: Exception | None = None
         self.deadline = deadline  # on the sweeper's clock
         self.stream: Stream | None = None
@@ -57,17 +55,17 @@ class Dialling:
             self.waiting.append(data)
             self.unsent += len(data)
 
-    def run(self) -> None:
-        """The greenlet's job; never raises."""
-        self._greenlet = getcurrent()
+    def start(self, crew: Crew) -> None:
+        """Dial in one of the crew's greenlets."""
+        self._job = crew.spawn(self._run)
+
+    def _run(self) -> None:
         try:
             if self._cause is not None:
                 raise self._cause
             self.stream = self._dial(self._first)
         except Exception as error:  # noqa: BLE001 - the session's greenlet looks at it
             self.failure = error
-        finally:
-            self._greenlet = None  # it is another's next
         if isinstance(self._cause, _Abandoned):
             self._discard()
         else:
@@ -86,8 +84,8 @@ class Dialling:
         get_hub().loop.run_callback(self._throw)
 
     def _throw(self) -> None:
-        if self._greenlet is not None and self._cause is not None:
-            self._greenlet.throw(self._cause)
+        if self._job is not None and self._cause is not None:
+            self._job.throw(self._cause)
 
     def _discard(self) -> None:
         stream, self.stream = self.stream, None

@@ -236,7 +236,7 @@ class Drive:
         try:
             event: Event = self._hub.switch()
         finally:
-            self._waiting = False  # the greenlet is another session's next
+            self._waiting = False  # now it may wait for something else, or have another session's job
         return event
 
     def _hear(self, side: Side, receive: Callable[[bytes, Turn, float], int], ended: Callable[[float], object]) -> None:
@@ -297,7 +297,7 @@ class Drive:
         core.dialling()
         deadline = shared.sweeper.now() + shared.timeouts.connect
         self._dialling = Dialling(self._dial, core.take_for_backend(), deadline, self._wake)
-        shared.crew.spawn(self._dialling.run)
+        self._dialling.start(shared.crew)
         self._tick_later()
 
     def _dialled(self, dialling: Dialling) -> None:

@@ -39,7 +39,7 @@ class Dialled:
         self.over: list[bool] = []
         self.far: socket.socket | None = None
         self.dialling = Dialling(dial or self._connect, b"first", 0.0, lambda: self.over.append(True))
-        crew.spawn(self.dialling.run)
+        self.dialling.start(crew)
 
     def _connect(self, first: bytes) -> Stream:
         self.first.append(first)
