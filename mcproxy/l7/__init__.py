@@ -18,8 +18,10 @@ The life of a request, and where each step is:
 | `sockets/` | both sides' sockets, TLS, time, back-pressure, whose turn it is | yes |
 | `core.py` | the contract between sockets and HTTP; how an exchange can end | no |
 | `bounds.py` | the bounds that both kinds of HTTP share | no |
+| `http2/` | HTTP/2 by frames: what a client may send, and its bounds | no |
 | `relay/` | HTTP/2 to HTTP/2, frame by frame | no |
 | `bridge/` | HTTP/1.1 to HTTP/2, exchange by exchange | no |
 
 `sockets/`, `relay/` and `bridge/` don't import each other: they meet in `core.py`, and `terminate.py` joins them.
+`http2/` imports none of the three.
 """

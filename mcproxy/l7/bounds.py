@@ -1,6 +1,6 @@
 """The bounds that both kinds of HTTP share, each with its reason.
 
-Those of one kind alone are in relay/budgets.py and bridge/bounds.py.
+Those of one kind only are in http2/budgets.py and bridge/bounds.py.
 """
 
 # Reads -----------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ CREDIT = 0.005  # seconds of the proxy's CPU that an attacker may save up
 MAX_ATTEMPTS = 5_000  # of one attack, in one phase
 READ = 65_536  # bytes that the proxy takes in one turn
 IDS = range(1, 200, 2)  # of as many streams as nghttpd allows at once
-BLOCK = 81_000  # bytes of an encoded header block, just within mcproxy.l7.relay.budgets.MAX_BLOCK
+BLOCK = 81_000  # bytes of an encoded header block, just within mcproxy.l7.http2.budgets.MAX_BLOCK
 
 
 class Over(Exception): ...

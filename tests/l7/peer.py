@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from hpack import Encoder
 
+from mcproxy.l7.http2.stream import Stream
 from mcproxy.l7.relay.relay import Relay
-from mcproxy.l7.relay.stream import Stream
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import HEADER, PREFACE, ErrorCode, Frame
 from tests.l7.inbox import Inbox

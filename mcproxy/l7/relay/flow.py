@@ -8,9 +8,9 @@ beyond that we stop reading the backend, which affects only this client.
 
 from collections import deque
 
-from mcproxy.l7.relay.budgets import HELD_OVERHEAD
+from mcproxy.l7.http2.budgets import HELD_OVERHEAD
+from mcproxy.l7.http2.stream import Held, Stream
 from mcproxy.l7.relay.pair import Pair
-from mcproxy.l7.relay.stream import Held, Stream
 from mcproxy.wire.http2 import MAX_FRAME_SIZE, ErrorCode, StreamFault, data, headers
 
 

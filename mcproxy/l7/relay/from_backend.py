@@ -6,13 +6,13 @@ connection's fault ends the backend connection, which is the same as losing it (
 
 from mcproxy.l7.bounds import MAX_INTERIM
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.l7.relay.budgets import EXPRESS_FRAMES, IDLE_TALK, TALK_FOR_WORK, Meter
+from mcproxy.l7.http2.budgets import EXPRESS_FRAMES, IDLE_TALK, TALK_FOR_WORK, Meter
+from mcproxy.l7.http2.frames import END_HEADERS, END_STREAM, PADDED, Frames, Verdict
+from mcproxy.l7.http2.header_link import ANSWER_TRAILERS, ANSWERS, Section
+from mcproxy.l7.http2.stream import Closed, Held, Stream, StreamState
 from mcproxy.l7.relay.flow import hold
-from mcproxy.l7.relay.frames import END_HEADERS, END_STREAM, PADDED, Frames, Verdict
-from mcproxy.l7.relay.header_link import ANSWER_TRAILERS, ANSWERS, Section
 from mcproxy.l7.relay.pair import Pair
 from mcproxy.l7.relay.settings import Settings
-from mcproxy.l7.relay.stream import Closed, Held, Stream, StreamState
 from mcproxy.wire.fields import BODILESS, FINAL_STATUS, Answer
 from mcproxy.wire.http2 import (
     HEADER,

@@ -5,13 +5,13 @@ from the client's own block with our fields behind it. Everything that can go wr
 """
 
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.l7.relay.budgets import EARLY_END_COST, IDLE_TALK, MAX_SETTINGS, SETTINGS, TALK_FOR_WORK, TOO_LARGE, Meter
+from mcproxy.l7.http2.budgets import EARLY_END_COST, IDLE_TALK, MAX_SETTINGS, SETTINGS, TALK_FOR_WORK, TOO_LARGE, Meter
+from mcproxy.l7.http2.frames import END_HEADERS, END_STREAM, PADDED, SELF_DEPENDENT, USUAL, WHOLE, Frames, Verdict
+from mcproxy.l7.http2.header_link import REQUEST_TRAILERS, REQUESTS, Section, TooLarge
+from mcproxy.l7.http2.stream import Closed, Stream, StreamState
 from mcproxy.l7.relay.flow import release, release_all
-from mcproxy.l7.relay.frames import END_HEADERS, END_STREAM, PADDED, SELF_DEPENDENT, USUAL, WHOLE, Frames, Verdict
-from mcproxy.l7.relay.header_link import REQUEST_TRAILERS, REQUESTS, Section, TooLarge
 from mcproxy.l7.relay.pair import BackendState, Pair
 from mcproxy.l7.relay.settings import Settings
-from mcproxy.l7.relay.stream import Closed, Stream, StreamState
 from mcproxy.wire.fields import Malformed, Request
 from mcproxy.wire.http2 import (
     HEADER,

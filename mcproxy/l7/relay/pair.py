@@ -9,10 +9,10 @@ from collections.abc import Callable
 from enum import Enum
 
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.l7.relay.answers import answer
-from mcproxy.l7.relay.budgets import EARLY_STREAMS, HELD_OVERHEAD, RESETS, Meter
-from mcproxy.l7.relay.header_link import HeaderLink
-from mcproxy.l7.relay.stream import ClosedStreams, Stream, StreamState
+from mcproxy.l7.http2.answers import answer
+from mcproxy.l7.http2.budgets import EARLY_STREAMS, HELD_OVERHEAD, RESETS, Meter
+from mcproxy.l7.http2.header_link import HeaderLink
+from mcproxy.l7.http2.stream import ClosedStreams, Stream, StreamState
 from mcproxy.wire.fields import NO_REQUEST, Request
 from mcproxy.wire.http2 import (
     DEFAULT_WINDOW,

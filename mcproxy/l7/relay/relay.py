@@ -21,18 +21,18 @@ from collections.abc import Callable
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS
 from mcproxy.l7.core import Ending, ExchangeEnd, Turn
-from mcproxy.l7.relay.budgets import (
+from mcproxy.l7.http2.budgets import (
     BLOCK_SECONDS,
     GRACE_SECONDS,
     MAX_HELD,
     PERIOD,
     PREFACE_SECONDS,
 )
+from mcproxy.l7.http2.stream import Stream, StreamState
 from mcproxy.l7.relay.from_backend import FromBackend
 from mcproxy.l7.relay.from_client import DRAIN_PING, FromClient
 from mcproxy.l7.relay.pair import BackendState, Pair
 from mcproxy.l7.relay.settings import Settings
-from mcproxy.l7.relay.stream import Stream, StreamState
 from mcproxy.model import End
 from mcproxy.wire.fields import forwarded
 from mcproxy.wire.hpack_block import literal

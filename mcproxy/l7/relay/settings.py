@@ -20,7 +20,7 @@ the backend gets its acknowledgement when we get the client's.
 from collections import deque
 from dataclasses import dataclass
 
-from mcproxy.l7.relay.budgets import EARLY_STREAMS, MAX_STREAMS, MAX_TABLE, SETTINGS_SECONDS
+from mcproxy.l7.http2.budgets import EARLY_STREAMS, MAX_STREAMS, MAX_TABLE, SETTINGS_SECONDS
 from mcproxy.l7.relay.pair import BackendState, Pair
 from mcproxy.wire.fields import MAX_HEADER_LIST
 from mcproxy.wire.http2 import (

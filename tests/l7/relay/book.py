@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from hpack import Decoder, Encoder
 
+from mcproxy.l7.http2.stream import Stream
 from mcproxy.l7.relay.relay import Relay
-from mcproxy.l7.relay.stream import Stream
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import PREFACE, Frame
 from tests.l7.inbox import Inbox

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.l7.relay.budgets import MAX_HELD
+from mcproxy.l7.http2.budgets import MAX_HELD
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import ErrorCode, Frame, Setting
 from tests.l7.peer import Cutter

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from mcproxy.l7.core import ExchangeEnd, How
-from mcproxy.l7.relay import budgets
+from mcproxy.l7.http2 import budgets
 from mcproxy.model import End
 from mcproxy.wire import http2
 from mcproxy.wire.fields import MAX_FIELDS

@@ -10,7 +10,7 @@ from h2.events import DataReceived, RequestReceived, ResponseReceived, StreamEnd
 
 from mcproxy.l7 import bounds
 from mcproxy.l7.core import Ending, ExchangeEnd, Turn
-from mcproxy.l7.relay import budgets
+from mcproxy.l7.http2 import budgets
 from mcproxy.l7.relay.relay import Relay
 from mcproxy.model import End
 from mcproxy.wire import http2

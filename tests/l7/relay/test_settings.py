@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcproxy.l7.relay import budgets
+from mcproxy.l7.http2 import budgets
 from mcproxy.l7.relay.settings import MAX_PENDING
 from mcproxy.wire import http2
 from mcproxy.wire.fields import MAX_HEADER_LIST

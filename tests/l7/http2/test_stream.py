@@ -1,5 +1,5 @@
-from mcproxy.l7.relay.budgets import REMEMBERED_RESETS
-from mcproxy.l7.relay.stream import Closed, ClosedStreams, Stream, StreamState
+from mcproxy.l7.http2.budgets import REMEMBERED_RESETS
+from mcproxy.l7.http2.stream import Closed, ClosedStreams, Stream, StreamState
 from mcproxy.wire.fields import NO_REQUEST
 
 

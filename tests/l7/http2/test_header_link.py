@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcproxy.l7.core import Turn
-from mcproxy.l7.relay.header_link import REQUESTS, BlockCache, HeaderLink, TooLarge
+from mcproxy.l7.http2.header_link import REQUESTS, BlockCache, HeaderLink, TooLarge
 from mcproxy.wire.fields import Malformed, check_request, without_not_passed
 from mcproxy.wire.hpack_block import EMPTY, Field
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode

@@ -1,7 +1,7 @@
 import pytest
 from hpack import Decoder
 
-from mcproxy.l7.relay.answers import answer
+from mcproxy.l7.http2.answers import answer
 from mcproxy.wire.fields import Request
 from mcproxy.wire.http2 import Frame
 from tests.l7.peer import Cutter, Seen

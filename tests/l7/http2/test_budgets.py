@@ -1,6 +1,6 @@
 import pytest
 
-from mcproxy.l7.relay.budgets import PERIOD, Meter
+from mcproxy.l7.http2.budgets import PERIOD, Meter
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode
 
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
 from mcproxy.l7.core import Turn
-from mcproxy.l7.relay.budgets import (
+from mcproxy.l7.http2.budgets import (
     BYTES_DECODED,
     CACHE_BLOCK_BYTES,
     CACHE_BLOCKS,

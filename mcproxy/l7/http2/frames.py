@@ -26,7 +26,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from mcproxy.l7.bounds import TURN
 from mcproxy.l7.core import Turn
-from mcproxy.l7.relay.budgets import (
+from mcproxy.l7.http2.budgets import (
     EARLY_END_COST,
     EMPTY,
     EXPRESS_FRAMES,
@@ -36,7 +36,7 @@ from mcproxy.l7.relay.budgets import (
     MAX_FRAGMENTS,
     Meter,
 )
-from mcproxy.l7.relay.header_link import unpacked
+from mcproxy.l7.http2.header_link import unpacked
 from mcproxy.wire.http2 import (
     HEADER,
     HEADER_SIZE,

@@ -7,8 +7,8 @@ import pytest
 from hpack import Encoder
 
 from mcproxy.l7.bounds import BULK_SIZE, TURN
-from mcproxy.l7.relay.budgets import BLOCK_SECONDS, EARLY_END_COST, EXPRESS_FRAMES, FRAME_COST, LARGE_BLOCK
-from mcproxy.l7.relay.frames import SHAPES, UNDEFINED_FLAGS, Frames, check_shape
+from mcproxy.l7.http2.budgets import BLOCK_SECONDS, EARLY_END_COST, EXPRESS_FRAMES, FRAME_COST, LARGE_BLOCK
+from mcproxy.l7.http2.frames import SHAPES, UNDEFINED_FLAGS, Frames, check_shape
 from mcproxy.l7.relay.from_backend import FromBackend
 from mcproxy.l7.relay.from_client import FromClient
 from mcproxy.l7.relay.relay import Relay

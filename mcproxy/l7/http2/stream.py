@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.l7.relay.budgets import REMEMBERED_RESETS
+from mcproxy.l7.http2.budgets import REMEMBERED_RESETS
 from mcproxy.wire.fields import Request
 
 REMEMBERED_GAPS = 16  # ranges of skipped identifiers; beyond, an old gap is reported as a closed stream
