@@ -33,7 +33,7 @@ _EARLY = 0.001
 
 
 class _Client:
-    """What is remembered of one address."""
+    """The state of one address."""
 
     __slots__ = ("connections", "full_at")
 
@@ -42,25 +42,20 @@ class _Client:
         self.full_at = -inf  # when its bucket is full; -inf: it is, and stands in no slot
 
 
-class Limits:
-    """The places and tokens of one process. Zero turns a limit off."""
+class Clients:
+    """The connections and tokens of each client address; zero turns a limit off."""
 
-    def __init__(
-        self, max_connections: int, max_per_ip: int, rate: float, burst: float, max_tracked: int = MAX_TRACKED
-    ) -> None:
+    __slots__ = (
+        "_clients", "_horizon", "_interval", "_next_due", "_slots", "_width", "burst", "max_per_ip", "max_tracked",
+        "rate",
+    )  # fmt: skip
+
+    def __init__(self, max_per_ip: int, rate: float, burst: float, max_tracked: int = MAX_TRACKED) -> None:
         """`rate` is connections a second, `burst` how many may come at once (0: as the rate; at least 1)."""
-        self.max_connections = max_connections
-        self.max_tracked = max_tracked
-        self.connections = 0
-        self.by_listener: dict[str, int] = {}  # those with connections only
-        self._limit_clients(max_per_ip, rate, burst)
-
-    def _limit_clients(self, max_per_ip: int, rate: float, burst: float) -> None:
-        """Begin to count each client's connections and tokens, from none and from full buckets."""
         self.max_per_ip = max_per_ip
         self.rate = rate
         self.burst = max(1.0, burst or rate)
-        self._counts_clients = bool(max_per_ip or rate)
+        self.max_tracked = max_tracked
         self._interval = 1 / rate if rate else 0.0  # seconds that a token takes
         self._horizon = (self.burst + _EARLY) * self._interval  # how far ahead `full_at` may lie
         self._width = self.burst * self._interval / SLOTS  # seconds that a slot covers
@@ -68,58 +63,21 @@ class Limits:
         self._slots: dict[int, list[bytes]] = {}  # slot i: those to be full from i * width up to (i + 1) * width
         self._next_due = inf  # when the earliest slot has passed
 
-    def change(
-        self, max_connections: int, max_per_ip: int, rate: float, burst: float, admitted: Iterable[bytes]
-    ) -> None:
-        """Apply other limits from now on. No connection that has a place loses it.
+    def __repr__(self) -> str:
+        rate = f"{self.rate:g}/s burst={self.burst:g}" if self.rate else "-"
+        return f"<Clients per_ip={self.max_per_ip or '-'} rate={rate} tracked={len(self)}/{self.max_tracked}>"
 
-        `admitted` has the address of each connection that `admit` let in and `release` has not given back. They are
-        counted again, because without a limit they were not; where a limit for addresses changes, buckets are full.
-        """
-        self.max_connections = max_connections
-        if (max_per_ip, rate, max(1.0, burst or rate)) == (self.max_per_ip, self.rate, self.burst):
-            return
-        self._limit_clients(max_per_ip, rate, burst)
-        for packed in admitted if max_per_ip else ():
-            self._clients.setdefault(packed[:8], _Client()).connections += 1
-
-    @property
-    def tracked(self) -> int:
-        """How many addresses are kept count of now."""
+    def __len__(self) -> int:
+        """How many addresses are tracked now."""
         return len(self._clients)
-
-    def would_enter(self, listener: str, listener_max: int) -> Reason | None:
-        """What `enter` would answer."""
-        if self.max_connections and self.connections >= self.max_connections:
-            return Reason.LIMIT_TOTAL
-        if listener_max and self.by_listener.get(listener, 0) >= listener_max:
-            return Reason.LIMIT_LISTENER
-        return None
-
-    def enter(self, listener: str, listener_max: int) -> Reason | None:
-        """Take a place in the whole and in this listener, or tell why there is none. `leave` gives it back."""
-        reason = self.would_enter(listener, listener_max)
-        if reason is None:
-            self.connections += 1
-            self.by_listener[listener] = self.by_listener.get(listener, 0) + 1
-        return reason
-
-    def leave(self, listener: str) -> None:
-        """Give back what `enter` took. Raises KeyError where nothing was taken."""
-        remaining = self.by_listener[listener] - 1
-        self.connections -= 1
-        if remaining:
-            self.by_listener[listener] = remaining
-        else:
-            del self.by_listener[listener]
 
     def would_admit(self, packed: bytes, now: float) -> Reason | None:
         """What `admit` would answer."""
-        return self._decide(packed[:8], now) if self._counts_clients else None
+        return self._decide(packed[:8], now) if self.max_per_ip or self.rate else None
 
     def admit(self, packed: bytes, now: float) -> Reason | None:
-        """Take a place and a token for this address, or tell why it gets none. `release` gives the place back."""
-        if not self._counts_clients:
+        """Take a place and a token for this address, or return why it gets none. `release` gives the place back."""
+        if not self.max_per_ip and not self.rate:
             return None
         if now >= self._next_due:
             self._forget(now)
@@ -134,6 +92,11 @@ class Limits:
             if self.rate:
                 self._take_token(key, client, now)
         return reason
+
+    def readmit(self, packed: bytes) -> None:
+        """Count a connection that other limits admitted. It takes no token."""
+        if self.max_per_ip:
+            self._clients.setdefault(packed[:8], _Client()).connections += 1
 
     def release(self, packed: bytes) -> None:
         """Give back the place that `admit` took; a token is spent. Raises KeyError where no place was taken."""
@@ -188,9 +151,72 @@ class Limits:
         clients = (self._clients.get(key) for keys in passed for key in keys)
         return any(client and client.full_at <= now and not client.connections for client in clients)
 
+
+class Limits:
+    """The places and tokens of one process. Zero turns a limit off."""
+
+    __slots__ = ("by_listener", "clients", "connections", "max_connections")
+
+    def __init__(
+        self, max_connections: int, max_per_ip: int, rate: float, burst: float, max_tracked: int = MAX_TRACKED
+    ) -> None:
+        """`rate` and `burst` are as for `Clients`."""
+        self.max_connections = max_connections
+        self.connections = 0
+        self.by_listener: dict[str, int] = {}  # those with connections only
+        self.clients = Clients(max_per_ip, rate, burst, max_tracked)
+
     def __repr__(self) -> str:
-        rate = f"{self.rate:g}/s burst={self.burst:g}" if self.rate else "-"
-        return (
-            f"<Limits connections={self.connections}/{self.max_connections or '-'} per_ip={self.max_per_ip or '-'}"
-            f" rate={rate} tracked={self.tracked}/{self.max_tracked}>"
-        )
+        return f"<Limits connections={self.connections}/{self.max_connections or '-'} {self.clients!r}>"
+
+    def change(
+        self, max_connections: int, max_per_ip: int, rate: float, burst: float, admitted: Iterable[bytes]
+    ) -> None:
+        """Apply other limits from now on. No connection that has a place loses it.
+
+        `admitted` has the address of each connection that `admit` let in and `release` has not given back. They are
+        counted again, because without a limit they were not; where a limit for addresses changes, buckets are full.
+        """
+        self.max_connections = max_connections
+        before, after = self.clients, Clients(max_per_ip, rate, burst, self.clients.max_tracked)
+        if (after.max_per_ip, after.rate, after.burst) != (before.max_per_ip, before.rate, before.burst):
+            for packed in admitted:
+                after.readmit(packed)
+            self.clients = after
+
+    def would_enter(self, listener: str, listener_max: int) -> Reason | None:
+        """What `enter` would answer."""
+        if self.max_connections and self.connections >= self.max_connections:
+            return Reason.LIMIT_TOTAL
+        if listener_max and self.by_listener.get(listener, 0) >= listener_max:
+            return Reason.LIMIT_LISTENER
+        return None
+
+    def enter(self, listener: str, listener_max: int) -> Reason | None:
+        """Take a place in the whole and in this listener, or return why there is none. `leave` gives it back."""
+        reason = self.would_enter(listener, listener_max)
+        if reason is None:
+            self.connections += 1
+            self.by_listener[listener] = self.by_listener.get(listener, 0) + 1
+        return reason
+
+    def leave(self, listener: str) -> None:
+        """Give back what `enter` took. Raises KeyError where nothing was taken."""
+        remaining = self.by_listener[listener] - 1
+        self.connections -= 1
+        if remaining:
+            self.by_listener[listener] = remaining
+        else:
+            del self.by_listener[listener]
+
+    def would_admit(self, packed: bytes, now: float) -> Reason | None:
+        """What `admit` would answer."""
+        return self.clients.would_admit(packed, now)
+
+    def admit(self, packed: bytes, now: float) -> Reason | None:
+        """Take a place and a token for this address, or return why it gets none. `release` gives the place back."""
+        return self.clients.admit(packed, now)
+
+    def release(self, packed: bytes) -> None:
+        """Give back the place that `admit` took. Raises KeyError where no place was taken."""
+        self.clients.release(packed)

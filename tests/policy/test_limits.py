@@ -21,9 +21,9 @@ def address(number: int) -> bytes:
 
 def state(limits: Limits) -> object:
     """All that a decision could depend on."""
-    clients = {key: (client.connections, client.full_at) for key, client in limits._clients.items()}
-    slots = copy.deepcopy(limits._slots)
-    return limits.connections, dict(limits.by_listener), clients, slots, limits._next_due
+    clients = {key: (client.connections, client.full_at) for key, client in limits.clients._clients.items()}
+    slots = copy.deepcopy(limits.clients._slots)
+    return limits.connections, dict(limits.by_listener), clients, slots, limits.clients._next_due
 
 
 # Places in the whole and in a listener.
@@ -75,7 +75,7 @@ def test_each_address_has_its_own_places() -> None:
     assert [limits.admit(A, 0.0) for _ in range(2)] == [None, Reason.LIMIT_PER_IP]
     for packed in (A, A, B):
         limits.release(packed)
-    assert limits.tracked == 0
+    assert len(limits.clients) == 0
 
 
 def test_ipv6_is_counted_by_its_64() -> None:
@@ -145,7 +145,7 @@ def test_tokens_are_those_of_a_bucket(rate: float, burst: int, arrivals: list[tu
         now += eighths / 8  # exact in binary, so that both round alike: not at all
         assert (limits.admit(packed, now) is None) == bucket.take(packed, now)
         full = {key for key, tokens in bucket.tokens.items() if tokens == burst}
-        assert {key[:8] for key in bucket.tokens.keys() - full} <= limits._clients.keys()
+        assert {key[:8] for key in bucket.tokens.keys() - full} <= limits.clients._clients.keys()
 
 
 def test_a_refusal_takes_neither_place_nor_token() -> None:
@@ -176,7 +176,7 @@ def test_connections_are_no_burden_where_only_the_rate_is_limited() -> None:
     limits = Limits(0, 0, rate=1, burst=1)
     limits.admit(A, 0.0)
     limits.admit(B, 10.0)  # A's bucket is full again; that its connection lives on does not matter
-    assert list(limits._clients) == [B]
+    assert list(limits.clients._clients) == [B]
 
 
 # Bounded memory.
@@ -189,7 +189,7 @@ def test_a_full_table_fails_closed_and_serves_whom_it_knows() -> None:
     assert limits.admit(A, 0.0) is limits.would_admit(A, 0.0) is Reason.LIMIT_TABLE_FULL
     assert limits.admit(address(1), 0.0) is None
     assert limits.admit(address(1), 0.0) is Reason.RATE_PER_IP
-    assert limits.tracked == 3
+    assert len(limits.clients) == 3
     just_finished = 1.0 + 2.0 / module.SLOTS  # two of the three; one slot late at most
     assert limits.would_admit(A, just_finished) is None
     assert limits.admit(A, just_finished) is limits.admit(B, just_finished) is None
@@ -202,7 +202,7 @@ def test_a_connection_keeps_its_address_in_the_table() -> None:
     assert limits.admit(B, 100.0) is limits.would_admit(B, 100.0) is Reason.LIMIT_TABLE_FULL
     limits.release(A)
     assert limits.admit(B, 100.0) is None
-    assert list(limits._clients) == [B]
+    assert list(limits.clients._clients) == [B]
 
 
 def test_a_bucket_that_is_full_again_is_forgotten() -> None:
@@ -210,12 +210,12 @@ def test_a_bucket_that_is_full_again_is_forgotten() -> None:
     for number in range(50):
         limits.admit(address(number), 0.0)
     limits.admit(A, 0.05)
-    assert limits.tracked == 51
+    assert len(limits.clients) == 51
     limits.admit(A, 0.2)
-    assert limits.tracked == 1
+    assert len(limits.clients) == 1
 
 
-class Counting(Limits):
+class Counting(module.Clients):
     """Counts the steps that keep the slots."""
 
     steps = 0
@@ -227,7 +227,7 @@ class Counting(Limits):
 
 def test_churn_of_ten_times_the_table() -> None:
     """A thousand new addresses a second, each coming twice; a bucket of two tokens is full again after 0.1 s."""
-    limits = Counting(0, 2, rate=20, burst=4, max_tracked=200)
+    limits = Counting(2, rate=20, burst=4, max_tracked=200)
     refused, most = 0, 0
     for number in range(2000):
         now = number / 1000
@@ -235,18 +235,18 @@ def test_churn_of_ten_times_the_table() -> None:
             refused += limits.admit(address(number), now) is not None
         limits.release(address(number))
         limits.release(address(number))
-        most = max(most, limits.tracked, len(limits._slots))
+        most = max(most, len(limits), len(limits._slots))
     assert refused == 0
     assert 100 <= most <= 110
     assert limits.steps <= 4000  # one for each token at most
 
 
 def test_churn_that_outruns_the_table_stays_within_bounds() -> None:
-    limits = Counting(0, 0, rate=1, burst=10, max_tracked=200)
+    limits = Counting(0, rate=1, burst=10, max_tracked=200)
     answers = []
     for number in range(2000):
         answers.append(limits.admit(address(number), number / 1000))
-        assert limits.tracked <= 200
+        assert len(limits) <= 200
         assert len(limits._slots) <= module.SLOTS + 2
     assert answers[:200] == [None] * 200
     assert set(answers[200:1000]) == {Reason.LIMIT_TABLE_FULL}
@@ -259,7 +259,7 @@ def test_a_clock_that_leaps_costs_no_more_than_the_table() -> None:
     for number in range(100):
         limits.admit(address(number), number / 10_000)
     limits.admit(A, 1e9)
-    assert (limits.tracked, len(limits._slots)) == (1, 1)
+    assert (len(limits.clients), len(limits.clients._slots)) == (1, 1)
 
 
 def test_the_table_outsizes_one_ipv6_network() -> None:
@@ -283,7 +283,7 @@ def test_other_limits_keep_the_places_that_are_taken() -> None:
     assert limits.admit(A, 0.0) is Reason.LIMIT_PER_IP, "nothing is counted again where that limit stays"
     limits.change(1, 0, 0, 0, [A])
     limits.release(A)
-    assert limits.tracked == 0
+    assert len(limits.clients) == 0
 
 
 def test_another_rate_begins_with_full_buckets() -> None:
@@ -309,8 +309,8 @@ def test_whatever_changes_what_is_held_is_counted(calls: list[tuple[str, int, in
             limits.release(held.pop())
         elif call == "c":
             limits.change(0, number % 3, quarters % 2, 0, held)
-        counted = {key: client.connections for key, client in limits._clients.items() if client.connections}
-        assert counted == ({key: held.count(key) for key in held} if limits.max_per_ip else {})
+        counted = {key: client.connections for key, client in limits.clients._clients.items() if client.connections}
+        assert counted == ({key: held.count(key) for key in held} if limits.clients.max_per_ip else {})
 
 
 # What explain asks is what the data path does.
@@ -336,8 +336,8 @@ def test_asking_first_tells_the_answer_and_changes_nothing(calls: list[tuple[str
         elif call == "l" and limits.by_listener:
             limits.leave(next(iter(limits.by_listener)))
         assert limits.connections == sum(limits.by_listener.values()) <= 4
-        assert limits.tracked <= 3
-        assert {key: client.connections for key, client in limits._clients.items() if client.connections} == {
+        assert len(limits.clients) <= 3
+        assert {key: client.connections for key, client in limits.clients._clients.items() if client.connections} == {
             key: held.count(key) for key in held
         }
 
@@ -346,5 +346,5 @@ def test_prints_its_state() -> None:
     limits = Limits(9, 0, 2.5, 0)
     limits.enter("a", 0)
     limits.admit(A, 0.0)
-    assert repr(limits) == "<Limits connections=1/9 per_ip=- rate=2.5/s burst=2.5 tracked=1/131072>"
-    assert repr(Limits(0, 3, 0, 0)) == "<Limits connections=0/- per_ip=3 rate=- tracked=0/131072>"
+    assert repr(limits) == "<Limits connections=1/9 <Clients per_ip=- rate=2.5/s burst=2.5 tracked=1/131072>>"
+    assert repr(Limits(0, 3, 0, 0)) == "<Limits connections=0/- <Clients per_ip=3 rate=- tracked=0/131072>>"

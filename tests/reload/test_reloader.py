@@ -71,7 +71,8 @@ def test_what_can_change_changes(start: Start, tmp_path: Path) -> None:
     assert app.worker.shared.timeouts == Timeouts(handshake=2.0, connect=1.0, idle=3.0, half_close=4.0)
     assert app.config.proxy.shutdown_timeout == 0.5
     limits = app.worker.shared.limits
-    assert (limits.max_connections, limits.max_per_ip, limits.rate, limits.burst) == (5, 6, 7.0, 8)
+    clients = limits.clients
+    assert (limits.max_connections, clients.max_per_ip, clients.rate, clients.burst) == (5, 6, 7.0, 8)
     assert "proxy.idle_timeout from 5m to 3s, " in logged[0]
     assert logged[0].startswith(f"info reloaded {tmp_path}/mcproxy.toml: ")
     report, logged = reload(app, tmp_path, proxy=proxy, firewall=firewall)
