@@ -25,7 +25,7 @@ A command that changes something has returned when the change is durable, and ho
 tables on a terminal, tab-separated lines in a pipe, and JSON with `--json`.
 """
 EXIT_STATUS = (
-    ("0", "Done. The server: it was told to end, and all connections had ended."),
+    ("0", "Done. The server: a signal stopped it, and all connections had ended."),
     ("1", "Failed. The server: connections had to be cut at `proxy.shutdown_timeout`."),
     ("2", "Wrong usage, or an invalid configuration."),
     ("3", "The server can't be reached."),
