@@ -30,6 +30,7 @@ from mcproxy.model import (
     UNIX_PREFIX,
     FirewallRule,
     Listener,
+    LogLevel,
     Route,
     RuleKind,
 )
@@ -260,7 +261,7 @@ class ProxySection(Section):
 class LogSection(Section):
     """[log]."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: LogLevel = "info"
     format: Literal["text", "json"] = "text"
 
 

@@ -8,11 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Final, NamedTuple, Protocol
+from typing import Annotated, Final, Literal, NamedTuple, Protocol, get_args
 
 from mcproxy.settings import Field, Kind, Needs, Setting, fields_of
 
 UNIX_PREFIX = "unix:"
+# Characters of what a caller says of a change: who it is, and why.
+MAX_CLAIM = 64  # a user's name on Linux has 32 at most, one of a directory may be longer
+MAX_COMMENT = 500
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LOG_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
 
 
 def counted(count: int, noun: str) -> str:

@@ -11,12 +11,11 @@ from urllib.parse import unquote
 
 import grpc
 
+from mcproxy.admin.contract import CLAIM
 from mcproxy.admin.doorman import peer_uid
 from mcproxy.admin.errors import InvalidField
 from mcproxy.change import Said
-from mcproxy.store.schema import MAX_CLAIM, MAX_COMMENT
-
-CLAIM = "mcproxy-claim-bin"  # in the metadata of a call, in UTF-8: on whose behalf it is made
+from mcproxy.model import MAX_CLAIM, MAX_COMMENT
 
 
 def who(context: grpc.ServicerContext) -> str:

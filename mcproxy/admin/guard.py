@@ -12,13 +12,10 @@ from typing import Any, NoReturn
 
 import grpc
 
+from mcproxy.admin.contract import ABOUT, REFUSED, SERVICE
 from mcproxy.admin.errors import STATUS, Busy, Refusal, Starting, TooMany
 
 MAX_STREAMS = 16  # of all kinds, watch, health and reflection; each takes a thread, of those that `server.py` has
-
-# In the trailing metadata of every refusal of ours: a client can tell our UNAVAILABLE from a server that isn't there.
-REFUSED = "mcproxy-refused"
-ABOUT = "mcproxy-about"  # beside it: the field's path, or the kind of value, that a refusal is about
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +23,7 @@ log = logging.getLogger(__name__)
 # Calls that make long lists: one runs at a time, of a stream one answer. Each takes milliseconds of Python, and the hub
 # shares the interpreter with them: it waits for its turn once behind one of them, and many times over behind eight.
 LONG = frozenset(
-    f"/mc_proxy.v1.ProxyAdminService/{name}"
+    f"/{SERVICE}/{name}"
     for name in (
         "Export",
         "GetDiff",

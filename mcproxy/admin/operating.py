@@ -3,12 +3,11 @@
 import grpc
 
 from mcproxy.admin import convert
+from mcproxy.admin.contract import MAX_CLOSED
 from mcproxy.admin.errors import InvalidField, NotThere, Unready
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import DataPlane
-
-LEVELS = ("debug", "info", "warning", "error")
-MAX_CLOSED = 1_000  # connections that one call cuts: some 50 ms of the hub, in turns of 3 ms
+from mcproxy.model import LOG_LEVELS
 
 
 class Operating:
@@ -44,8 +43,8 @@ class Operating:
         context: grpc.ServicerContext,
     ) -> pb.SetLogLevelResponse:
         """Set the log level until the next start or a reload that finds another one."""
-        if request.level not in LEVELS:
-            raise InvalidField("level", f"must be one of {', '.join(LEVELS)}")
+        if request.level not in LOG_LEVELS:
+            raise InvalidField("level", f"must be one of {', '.join(LOG_LEVELS)}")
         self._plane.set_log_level(request.level)
         return pb.SetLogLevelResponse()
 

@@ -17,15 +17,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from mcproxy.admin.contract import MAX_REQUEST, SERVICE
 from mcproxy.admin.doorman import Doorman, GroupError
 from mcproxy.admin.guard import MAX_STREAMS, Guard
-from mcproxy.admin.pb import admin_pb2
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.admin.service import Service
 from mcproxy.certificates import judge
@@ -33,15 +32,12 @@ from mcproxy.config import GrpcSection
 from mcproxy.model import UNIX_PREFIX
 
 MAX_CALLS = 16 + MAX_STREAMS  # threads, and calls at once; the database has as many connections for those not streaming
-MAX_REQUEST = 64 << 10  # bytes; the longest sensible request is a route with four paths of 4 kB
 MAX_METADATA = 16 << 10  # bytes of a request's header fields
 MAX_STREAMS_PER_CONNECTION = MAX_CALLS
 MAX_CONNECTIONS = 64  # over TCP, open at once; doorman.py has its own bound
 HANDSHAKE = 10_000  # milliseconds for a TLS handshake
 IDLE = 10 * 60_000  # milliseconds after which a connection without calls is closed
 STOP_GRACE = 2.0  # seconds that calls have to end when the server stops
-
-SERVICE: Final = admin_pb2.DESCRIPTOR.services_by_name["ProxyAdminService"].full_name
 
 _REMEDIES = {
     errno.ENOENT: ": make its folder, for mcproxy's user to write in, or put the socket beside the database",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from mcproxy.admin.contract import MAX_REQUEST
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import confirm, output, plan
 from mcproxy.cli.client import UNREADY, Client, connected
@@ -23,8 +24,8 @@ from mcproxy.model import BLOCKED_LISTS, LISTENER_FIELDS, ROUTE_FIELDS, RuleKind
 from mcproxy.settings import proto_name
 
 TIMEOUT = 300.0  # seconds for a whole transfer
-BATCH = 32 << 10  # bytes of values in one message: half of what the server takes
-MAX_VALUE = 60 << 10  # bytes of one value: nearly what the server takes as a message
+BATCH = MAX_REQUEST // 2  # bytes of values in one message
+MAX_VALUE = MAX_REQUEST - (4 << 10)  # bytes of one value; what is around it in its message takes less than the rest
 _PLACE = re.compile(r"^(?:listeners|routes|rules)\[\d+\]", re.MULTILINE)
 _REMEDIES = {(UNREADY, ""): "nothing has changed"}
 

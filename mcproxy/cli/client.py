@@ -20,23 +20,19 @@ import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
+from mcproxy.admin.contract import ABOUT, CLAIM, REFUSED
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.cli.options import FAILED, INVALID, UNREACHABLE, fail
 from mcproxy.cli.target import Sourced, Target, find_target
+from mcproxy.model import MAX_CLAIM
 
 TIMEOUT = 15.0  # seconds for one call: longer than the server lets a change wait for others
 MAX_BACKOFF = 1_000  # milliseconds between two tries to connect: gRPC's own become two minutes, while somebody watches
 MAX_ANSWER = 16 << 20  # bytes; the longest answer is the metrics of 1,000 routes, about 1 MB
-# In the trailing metadata of what the server itself refuses (admin/guard.py), and what that is about. A server from
-# before the second shows its sentences as they are.
-REFUSED = "mcproxy-refused"
-ABOUT = "mcproxy-about"
 EXISTS = grpc.StatusCode.ALREADY_EXISTS
 MISSING = grpc.StatusCode.NOT_FOUND
 UNREADY = grpc.StatusCode.FAILED_PRECONDITION
 WRONG = grpc.StatusCode.INVALID_ARGUMENT
-CLAIM = "mcproxy-claim-bin"  # in the metadata of a call: on whose behalf it is made (admin/caller.py)
-MAX_CLAIM = 64  # characters that the server takes
 
 # What the library says when it can't connect, and what to do about it; {addr} and so on are where that is set.
 _REMEDIES = {
@@ -146,7 +142,7 @@ class Client:
         details = error.details() or error.code().name
         told = dict(error.trailing_metadata() or ())
         if REFUSED in told:
-            about = told.get(ABOUT, "")
+            about = told.get(ABOUT, "")  # an older server doesn't send it: its sentences are shown as they are
             # What the server finds wrong with the input is wrong usage, as if click had found it.
             wrong = error.code() is WRONG
             sentence = places(details, about) if wrong else f"mcproxy: {details}"

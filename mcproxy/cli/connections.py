@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from mcproxy.admin.contract import MAX_CLOSED
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import candidates, output
 from mcproxy.cli.client import connected
@@ -16,8 +17,6 @@ from mcproxy.cli.columns import Column
 from mcproxy.cli.options import FAILED, example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.cli.values import Count
-
-MAX_CLOSED = 1_000  # connections in one call, as many as the server takes
 
 _COLUMNS = (
     Column("ID"),

@@ -13,7 +13,7 @@ from mcproxy.cli.columns import Column
 from mcproxy.cli.options import example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.cli.values import Word
-from mcproxy.model import counted
+from mcproxy.model import LOG_LEVELS, counted
 
 INTERVAL = 2.0  # seconds between two looks of --watch
 SHOWN_ROUTES = 20  # busiest routes on a terminal; --json and pipes have all of them
@@ -149,7 +149,7 @@ def _section(columns: Sequence[Column], rows: Sequence[Sequence[output.Cell]], e
 
 @click.command("log-level", epilog=example("mcproxy log-level debug"))
 @target_options
-@click.argument("level", metavar="LEVEL", type=Word(["debug", "info", "warning", "error"]))
+@click.argument("level", metavar="LEVEL", type=Word(LOG_LEVELS))
 def log_level(given: Path | None, level: str) -> None:
     """Log from LEVEL on: debug, info, warning or error. Above info there is no line for a connection.
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
 )
 
+from mcproxy.model import MAX_CLAIM, MAX_COMMENT
 from mcproxy.store.errors import NewerSchema
 
 MAX_ADDR = 255  # characters of "HOST:PORT"
@@ -32,8 +33,6 @@ MAX_NAME = 255  # a host name has 253 at most (RFC 1035), a CIDR 43
 MAX_KIND = 16
 MAX_WHO = 255
 MAX_ACTION = 64
-MAX_CLAIM = 64  # a user's name on Linux has 32 at most, one of a directory may be longer
-MAX_COMMENT = 500
 
 VERSION_TABLE: Final = "schema_version"
 

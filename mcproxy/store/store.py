@@ -20,7 +20,7 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.sql.expression import Executable
 
 from mcproxy.change import Change, Origin, What, values
-from mcproxy.model import FirewallRule, Listener, Route
+from mcproxy.model import MAX_CLAIM, MAX_COMMENT, FirewallRule, Listener, Route
 from mcproxy.store import schema, sqlite
 from mcproxy.store.errors import Conflict, Unavailable
 from mcproxy.store.records import AUDIT, RECORDS, ROUTES, RULES, to_json
@@ -211,8 +211,8 @@ def _audit_rows(changes: Iterable[Change], origin: Origin, generation: int) -> l
             "at": origin.at,
             "who": origin.who[: schema.MAX_WHO],
             "action": origin.action[: schema.MAX_ACTION],
-            "claim": origin.said.claim[: schema.MAX_CLAIM],
-            "comment": origin.said.comment[: schema.MAX_COMMENT],
+            "claim": origin.said.claim[:MAX_CLAIM],
+            "comment": origin.said.comment[:MAX_COMMENT],
             "what": str(change.key.what),
             "scope": change.key.scope,
             "name": change.key.name,

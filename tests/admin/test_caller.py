@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mcproxy.admin import caller
+from mcproxy.admin.contract import CLAIM
 from mcproxy.admin.errors import InvalidField
 from mcproxy.change import Said
 
@@ -50,9 +51,9 @@ def test_who_calls(context: Any, name: str) -> None:
     ("metadata", "comment", "said"),
     [
         ((), "", Said()),
-        ([(caller.CLAIM, b"alice")], "  because \n of X ", Said("alice", "because of X")),
-        ([("user-agent", b"grpc"), (caller.CLAIM, "b\u00fcrgl\x1b".encode())], "", Said("b\u00fcrgl?")),
-        ([(caller.CLAIM, b"\xff\xfe")], "\u00e4" * 500, Said("\ufffd\ufffd", "\u00e4" * 500)),
+        ([(CLAIM, b"alice")], "  because \n of X ", Said("alice", "because of X")),
+        ([("user-agent", b"grpc"), (CLAIM, "b\u00fcrgl\x1b".encode())], "", Said("b\u00fcrgl?")),
+        ([(CLAIM, b"\xff\xfe")], "\u00e4" * 500, Said("\ufffd\ufffd", "\u00e4" * 500)),
     ],
 )
 def test_what_is_said_is_one_clean_line(metadata: Any, comment: str, said: Said) -> None:
@@ -60,9 +61,9 @@ def test_what_is_said_is_one_clean_line(metadata: Any, comment: str, said: Said)
     assert caller.said(context, comment) == said
 
 
-@pytest.mark.parametrize(("claim", "comment", "field"), [(b"a" * 65, "", caller.CLAIM), (b"", "a" * 501, "comment")])
+@pytest.mark.parametrize(("claim", "comment", "field"), [(b"a" * 65, "", CLAIM), (b"", "a" * 501, "comment")])
 def test_what_is_said_at_length_is_refused(claim: bytes, comment: str, field: str) -> None:
-    context: Any = Context("ipv4:127.0.0.1:5", [(caller.CLAIM, claim)])
+    context: Any = Context("ipv4:127.0.0.1:5", [(CLAIM, claim)])
     with pytest.raises(InvalidField, match=rf"^{field}: has \d+ characters"):
         caller.said(context, comment)
 

@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
+from mcproxy.admin.contract import ABOUT, REFUSED
 from mcproxy.admin.errors import AlreadyThere, InvalidField, NotThere
-from mcproxy.admin.guard import ABOUT, LONG, REFUSED, Guard
+from mcproxy.admin.guard import LONG, Guard
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.change import What
 from mcproxy.store.errors import Unavailable

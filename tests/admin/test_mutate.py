@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcproxy.admin import caller
+from mcproxy.admin.contract import CLAIM
 from mcproxy.admin.errors import Busy
 from mcproxy.admin.mutate import mutate
 from mcproxy.admin.mutations import put_route
@@ -21,7 +21,7 @@ NEW = pb.Route(hostname="New.Example.org", backend="127.0.0.1:9")
 
 def test_the_audit_has_who_on_whose_behalf_and_why(control: Control) -> None:
     request = pb.AddRouteRequest(route=NEW, comment=" ticket 17\n")
-    control.stub.AddRoute(request, timeout=DEADLINE, metadata=((caller.CLAIM, b"alice"),))
+    control.stub.AddRoute(request, timeout=DEADLINE, metadata=((CLAIM, b"alice"),))
     (revision,) = call(control, "ListRevisions", pb.ListRevisionsRequest(page_size=1)).revisions
     assert revision.who == f"user:{pwd.getpwuid(os.getuid()).pw_name}:{os.getuid()}"
     assert (revision.claim, revision.comment) == ("alice", "ticket 17")

@@ -3,11 +3,11 @@
 import grpc
 import pytest
 
-from mcproxy.admin.operating import LEVELS
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import KeyChange, ReloadReport
 from mcproxy.certificates.routes import CertificateStatus
 from mcproxy.messages import ConnectionInfo
+from mcproxy.model import LOG_LEVELS
 from tests.admin.calls import call, refused
 from tests.control_plane import Control
 
@@ -29,7 +29,7 @@ def test_several_connections_are_cut_at_once(control: Control) -> None:
     assert (code, words) == (grpc.StatusCode.INVALID_ARGUMENT, "ids: must be at most 1000 in one call")
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", LOG_LEVELS)
 def test_the_log_level(control: Control, level: str) -> None:
     call(control, "SetLogLevel", pb.SetLogLevelRequest(level=level))
     assert control.plane.level == level

@@ -14,7 +14,7 @@ import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from mcproxy.admin import server
+from mcproxy.admin import contract, server
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.admin.server import AdminError, AdminServer
@@ -332,7 +332,7 @@ def test_reflection(tmp_path: Path) -> None:
 
 def test_a_request_has_a_bound(tmp_path: Path) -> None:
     with running(tmp_path) as control:
-        huge = pb.AddRouteRequest(route=pb.Route(hostname="a" * (server.MAX_REQUEST + 1)))
+        huge = pb.AddRouteRequest(route=pb.Route(hostname="a" * (contract.MAX_REQUEST + 1)))
         call = lambda: control.stub.AddRoute(huge, timeout=DEADLINE)  # noqa: E731
         assert refusal(call) is grpc.StatusCode.RESOURCE_EXHAUSTED
 

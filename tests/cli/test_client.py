@@ -8,7 +8,7 @@ import grpc
 import pytest
 import trustme
 
-from mcproxy.admin.guard import ABOUT, REFUSED
+from mcproxy.admin.contract import REFUSED
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.cli import client
@@ -24,10 +24,6 @@ from tests.peers import free_port
 def target(addr: str) -> Target:
     nothing = Sourced("", "")
     return Target(Sourced(addr, "grpc.addr"), nothing, nothing, nothing)
-
-
-def test_both_sides_mean_the_same_by_refused() -> None:
-    assert (client.REFUSED, client.ABOUT) == (REFUSED, ABOUT)
 
 
 class Refusal(grpc.RpcError):
