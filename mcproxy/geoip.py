@@ -64,7 +64,7 @@ class GeoIP:
 
     __slots__ = ("_cached", "_ipv4_only", "_reader", "built_at", "failed", "kind", "path")
 
-    def __init__(self, path: Path, reader: maxminddb.Reader) -> None:
+    def __init__(self, path: Path, reader: maxminddb.Reader, most_cached: int = MAX_CACHED) -> None:
         metadata = reader.metadata()
         self.path = path
         self.built_at = int(metadata.build_epoch)  # seconds since the epoch
@@ -72,18 +72,18 @@ class GeoIP:
         self.failed = 0  # lookups that came upon damage
         self._reader = reader
         self._ipv4_only = metadata.ip_version == 4
-        self._cached: Callable[[bytes], str | None] = lru_cache(MAX_CACHED)(partial(_lookup, reader))
+        self._cached: Callable[[bytes], str | None] = lru_cache(most_cached)(partial(_lookup, reader))
 
     @classmethod
-    def open(cls, path: str | Path) -> "GeoIP":
-        """Read, check and keep a database. Blocks for as long as the disk does. Raises GeoIPError."""
+    def open(cls, path: str | Path, in_c: bool = _CReader is not None) -> "GeoIP":
+        """Read and check a database; `in_c`: by the C reader. Blocks as long as the disk does. Raises GeoIPError."""
         path = Path(path)
         data = _read(path)
         if _METADATA_MARKER not in data:
             raise GeoIPError(f"{path} {_what_else(data)}")
         try:
             kind, countries = _proven(data)
-            opened = cls(path, _reader_of(data))
+            opened = cls(path, _reader_of(data, in_c))
         except _DAMAGE as error:
             raise GeoIPError(f"{path} is damaged; download it again ({error})") from error
         if not countries:
@@ -170,9 +170,9 @@ def _what_else(data: bytes) -> str:
     return "is not a MaxMind DB, or the end of it is missing; download it again"
 
 
-def _reader_of(data: bytes) -> maxminddb.Reader:
+def _reader_of(data: bytes, in_c: bool) -> maxminddb.Reader:
     """The fastest reader that there is, on a copy that nobody else can reach. Raises one of `_DAMAGE`."""
-    descriptor = _sealed(data) if _CReader is not None else None
+    descriptor = _sealed(data) if in_c else None
     if descriptor is None:
         return _python_reader_of(data)
     try:

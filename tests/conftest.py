@@ -14,8 +14,8 @@ import pytest
 from gevent.hub import get_hub
 from hypothesis import settings
 
-from tests.peers import DEADLINE, Authority, Backend, until
-from tests.proxy import Proxy, live_greenlets, open_descriptors
+from tests.kit.peers import DEADLINE, Authority, Backend, until
+from tests.kit.proxy import Proxy, live_greenlets, open_descriptors
 
 MakeProxy = Callable[..., Proxy]
 MakeBackend = Callable[..., Backend]

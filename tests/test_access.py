@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mcproxy.access import Access, load_access
 from mcproxy.config import load_api
 from mcproxy.document import ConfigError
-from tests.program import toml
+from tests.kit.program import toml
 
 _TEXTS = st.sampled_from(["", "a.pem", "/etc//a.pem", "../a b", "unix:a.sock", "unix:", "a.test:9090", "[::1]:1", "\0"])
 _ADDRS = st.sampled_from(

@@ -17,8 +17,8 @@ from mcproxy.config import Config
 from mcproxy.model import Listener
 from mcproxy.store.store import Store
 from tests.conftest import MakeBackend, listener
-from tests.hub import HubThread, messages
-from tests.peers import DEADLINE, client_hello, connect, is_reset, read_all, says
+from tests.kit.hub import HubThread, messages
+from tests.kit.peers import DEADLINE, client_hello, connect, is_reset, read_all, says
 
 Document = dict[str, Any]
 

@@ -19,8 +19,8 @@ from mcproxy.change import (
 )
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.table import Table
-from tests.control_plane import RULES, SEED, route
-from tests.tables import tables, with_value, without
+from tests.kit.control_plane import RULES, SEED, route
+from tests.kit.tables import tables, with_value, without
 
 TABLE = Table.build(SEED, RULES, 1)
 OTHER = Listener(":8443", max_connections=5)

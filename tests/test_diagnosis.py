@@ -7,7 +7,7 @@ import pytest
 from mcproxy import diagnosis
 from mcproxy.config import Config, load
 from mcproxy.document import ConfigError
-from tests.program import ROOT
+from tests.kit.program import ROOT
 
 DATABASE = '[database]\npath = "x.db"'
 LISTENER = '[[listeners]]\naddr = ":443"'

@@ -6,6 +6,7 @@ import os
 import random
 import stat
 from collections.abc import Callable, Iterator
+from functools import partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -15,8 +16,8 @@ import pytest
 from mcproxy import geoip
 from mcproxy.geoip import GeoIP, GeoIPError
 from mcproxy.policy.networks import pack
-from tests.hub import messages
-from tests.policy.databases import located, write_database
+from tests.kit.geoip_files import located, write_database
+from tests.kit.hub import messages
 
 NETWORKS = {
     "1.0.0.0/24": located("AU"),
@@ -33,11 +34,13 @@ def path(tmp_path: Path) -> Path:
     return write_database(tmp_path / "country.mmdb", NETWORKS)
 
 
-@pytest.fixture(params=["c", "python"])
-def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "python":
-        monkeypatch.setattr(geoip, "_CReader", None)
-    return str(request.param)
+Open = Callable[[Path], GeoIP]
+
+
+@pytest.fixture(params=[True, False], ids=["c", "python"])
+def opens(request: pytest.FixtureRequest) -> Open:
+    """Opens a database by either reader."""
+    return partial(GeoIP.open, in_c=request.param)
 
 
 def descriptors() -> set[str]:
@@ -64,16 +67,16 @@ def mappings() -> int:
         ("2001:db9::1", None),
     ],
 )
-def test_country(reader: str, path: Path, address: str, code: str | None) -> None:
-    assert GeoIP.open(path).country(pack(address)) == code
+def test_country(opens: Open, path: Path, address: str, code: str | None) -> None:
+    assert opens(path).country(pack(address)) == code
 
 
-def test_agrees_with_the_networks_that_were_written(reader: str, tmp_path: Path) -> None:
+def test_agrees_with_the_networks_that_were_written(opens: Open, tmp_path: Path) -> None:
     chance = random.Random(7)
     written = {
         f"{a}.{chance.randrange(256)}.{chance.randrange(256)}.0/24": f"{chance.choice('ABC')}X" for a in range(1, 200)
     }
-    opened = GeoIP.open(write_database(tmp_path / "x.mmdb", {net: located(code) for net, code in written.items()}))
+    opened = opens(write_database(tmp_path / "x.mmdb", {net: located(code) for net, code in written.items()}))
     for network, code in written.items():
         edge = ip_network(network)
         assert opened.country(edge[0].packed) == opened.country(edge[-1].packed) == code
@@ -88,21 +91,21 @@ def test_knows_its_origin(path: Path) -> None:
     assert repr(opened) == f"<GeoIP {path} Test-Country built_at={opened.built_at} failed=0>"
 
 
-def test_an_ipv4_database_knows_no_ipv6_country(reader: str, tmp_path: Path) -> None:
-    opened = GeoIP.open(write_database(tmp_path / "v4.mmdb", {"192.0.2.0/24": located("DE")}, ip_version=4))
+def test_an_ipv4_database_knows_no_ipv6_country(opens: Open, tmp_path: Path) -> None:
+    opened = opens(write_database(tmp_path / "v4.mmdb", {"192.0.2.0/24": located("DE")}, ip_version=4))
     assert opened.country(pack("192.0.2.1")) == "DE"
     assert opened.country(pack("2001:db8::1")) is None
     assert opened.failed == 0
 
 
-def test_one_small_network_is_country_data_enough(reader: str, tmp_path: Path) -> None:
+def test_one_small_network_is_country_data_enough(opens: Open, tmp_path: Path) -> None:
     for network in ("100.64.77.3/32", "2001:db8:1:2::/64"):
-        opened = GeoIP.open(write_database(tmp_path / "one.mmdb", {network: located("DE")}))
+        opened = opens(write_database(tmp_path / "one.mmdb", {network: located("DE")}))
         assert opened.country(ip_network(network)[0].packed) == "DE"
 
 
-def test_rewritten_in_place_while_open(reader: str, path: Path) -> None:
-    opened = GeoIP.open(path)
+def test_rewritten_in_place_while_open(opens: Open, path: Path) -> None:
+    opened = opens(path)
     size = path.stat().st_size
     with path.open("r+b") as file:
         file.write(os.urandom(size))
@@ -147,8 +150,8 @@ def test_neither_descriptor_nor_mapping_is_left(path: Path, tmp_path: Path) -> N
     assert mappings() == mapped
 
 
-def test_closed(reader: str, path: Path) -> None:
-    opened = GeoIP.open(path)
+def test_closed(opens: Open, path: Path) -> None:
+    opened = opens(path)
     assert opened.country(pack("1.0.0.1")) == "AU"
     opened.close()
     opened.close()
@@ -184,9 +187,8 @@ def test_a_sandbox_without_anonymous_files_gets_the_python_reader(
     assert descriptors() == before
 
 
-def test_answers_are_remembered_within_bounds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geoip, "MAX_CACHED", 16)
-    opened = GeoIP.open(path)
+def test_answers_are_remembered_within_bounds(path: Path) -> None:
+    opened = GeoIP(path, maxminddb.open_database(path), most_cached=16)
     for number in range(1000):
         opened.country(number.to_bytes(4, "big"))
     cached = opened._cached
@@ -254,11 +256,11 @@ def no_records(path: Path) -> Path:
     ],
 )
 def test_a_file_that_is_no_country_database(
-    reader: str, tmp_path: Path, make: Callable[[Path], Path], message: str
+    opens: Open, tmp_path: Path, make: Callable[[Path], Path], message: str
 ) -> None:
     path = make(tmp_path / "file")
     with pytest.raises(GeoIPError, match=message) as caught:
-        GeoIP.open(path)
+        opens(path)
     assert str(caught.value).startswith(f"{path} ")
 
 
@@ -276,13 +278,13 @@ def test_no_permission(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         GeoIP.open(path)
 
 
-def test_cut_short_anywhere(reader: str, path: Path, tmp_path: Path) -> None:
+def test_cut_short_anywhere(opens: Open, path: Path, tmp_path: Path) -> None:
     whole = path.read_bytes()
     cut = tmp_path / "cut.mmdb"
     for length in {*range(0, len(whole), len(whole) // 50), *range(len(whole) - 40, len(whole))}:
         cut.write_bytes(whole[:length])
         with pytest.raises(GeoIPError, match=r"is empty|is not a MaxMind DB|is damaged"):
-            GeoIP.open(cut)
+            opens(cut)
 
 
 def damaged(whole: bytes, seed: int) -> Iterator[bytes]:
@@ -294,12 +296,12 @@ def damaged(whole: bytes, seed: int) -> Iterator[bytes]:
         yield bytes(broken)
 
 
-def test_damage_is_found_on_opening_or_costs_only_the_country(reader: str, path: Path, tmp_path: Path) -> None:
+def test_damage_is_found_on_opening_or_costs_only_the_country(opens: Open, path: Path, tmp_path: Path) -> None:
     broken, refused = tmp_path / "broken.mmdb", 0
     for data in damaged(path.read_bytes(), seed=11):
         broken.write_bytes(data)
         try:
-            opened = GeoIP.open(broken)
+            opened = opens(broken)
         except GeoIPError:
             refused += 1
             continue
@@ -316,17 +318,14 @@ def test_keys_that_are_no_text_are_damage(path: Path, monkeypatch: pytest.Monkey
         GeoIP.open(path)
 
 
-def test_damage_behind_the_probes_is_counted_and_harms_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = GeoIP.open(path)
-
+def test_damage_behind_the_probes_is_counted_and_harms_nobody(path: Path) -> None:
     class Damaged:
+        metadata = maxminddb.open_database(path).metadata
+
         def get(self, _address: str) -> None:
             raise maxminddb.InvalidDatabaseError("bad data")
 
-    def lookup(packed: bytes) -> str | None:
-        return geoip._lookup(Damaged(), packed)  # type: ignore[arg-type]
-
-    opened._cached = lookup
+    opened = GeoIP(path, Damaged())  # type: ignore[arg-type]
     with messages() as logged:
         assert [opened.country(pack("1.0.0.1")) for _ in range(3)] == [None] * 3
     (told,) = logged

@@ -267,12 +267,19 @@ def test_files_are_short() -> None:
     assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 150
 
 
+def covering(path: Path) -> Path | None:
+    """The test file that the head of a file of values names, where it has no mirror: `Tested by tests/x/test_y.py`."""
+    found = re.search(r"Tested by (tests/[a-z0-9_/]+\.py)", ast.get_docstring(ast.parse(path.read_text())) or "")
+    return ROOT / found[1] if found else None
+
+
 def test_tests_mirror_the_files() -> None:
     constants = {p for p in sources() if p.name == "bounds.py"}  # held by the tests of what they bound
     assert not {
         p for p in constants if any(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(p.read_text())))
     }
-    modules = {p.relative_to(PACKAGE) for p in {*sources()} - constants if not p.name.startswith("__")}
+    values = {p for p in sources() if covering(p)}
+    modules = {p.relative_to(PACKAGE) for p in {*sources()} - constants - values if not p.name.startswith("__")}
     mirrored = {m.with_name(f"test_{m.name}") for m in modules}
     tests = ROOT / "tests"
     present = {p.relative_to(tests) for p in tests.rglob("test_*.py")}
@@ -280,3 +287,65 @@ def test_tests_mirror_the_files() -> None:
     of_the_tree = {Path("test_layout.py"), Path("test_files.py")}
     assert mirrored - present == set(), "no test file for these modules"
     assert present - mirrored - end_to_end - of_the_tree == set(), "these test files mirror no module"
+
+
+def test_files_of_values_name_a_test_that_covers_them() -> None:
+    named = {path: covering(path) for path in sources() if covering(path)}
+    assert named
+    for path, test in named.items():
+        assert test is not None
+        assert test.is_file(), f"{path} names {test}"
+        assert test.parent.relative_to(ROOT / "tests") == path.parent.relative_to(PACKAGE)
+
+
+def test_what_tests_share_is_in_the_kit() -> None:
+    tests = ROOT / "tests"
+    modules = {p.stem for p in (tests / "kit").glob("*.py")} - {"__init__"}
+    listed = set(re.findall(r"[a-z0-9_]+", (tests / "kit" / "__init__.py").read_text()))
+    assert modules <= listed, f"the head of tests/kit names no {', '.join(modules - listed)}"
+    programs = {tests / "pure.py", *(tests / "bench").glob("*.py"), *(tests / "kit").glob("*.py")}
+    others = {p for p in tests.rglob("*.py") if not p.name.startswith(("test_", "conftest", "__init__"))} - programs
+    assert not others
+
+
+def patches(source: str) -> Iterator[str]:
+    """What of ours a test replaces: an attribute of a module or class of mcproxy, or what an object keeps private."""
+    tree = ast.parse(source)
+    ours = {
+        alias.asname or alias.name.split(".")[0]
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mcproxy")
+        or (isinstance(node, ast.Import) and node.names[0].name.split(".")[0] == "mcproxy")
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {"setattr", "setitem", "patch"}:
+            if node.args and ast.unparse(node.args[0]).split(".")[0] in ours:
+                yield f"{node.lineno}: {ast.unparse(node)}"
+        elif isinstance(node, ast.Assign | ast.AugAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                if not isinstance(target, ast.Attribute):
+                    continue
+                root = ast.unparse(target).split(".")[0]
+                if root in ours or (
+                    re.match(r"_(?!_)", target.attr) and ast.unparse(target.value) not in {"self", "cls"}
+                ):
+                    yield f"{node.lineno}: {ast.unparse(target)}"
+
+
+def test_nothing_of_ours_is_patched() -> None:
+    """Seams are parameters. What is patched is Python's own, where a test needs a kernel or a disk that fails."""
+    source = "from mcproxy import geoip\nfrom mcproxy.l7.relay.relay import Relay\nimport os\n"
+    broken = ("monkeypatch.setattr(geoip, 'MAX', 1)", "Relay.take = None", "geoip.MAX = 1", "drive._turns = None")
+    assert [len(list(patches(source + line))) for line in broken] == [1, 1, 1, 1]
+    assert not list(patches(source + "monkeypatch.setattr(os, 'open', refuse)\nself._x = 1\ndrive.x = 2"))
+    found = {str(p.relative_to(ROOT)): list(patches(p.read_text())) for p in (ROOT / "tests").rglob("*.py")}
+    assert not {name: lines for name, lines in found.items() if lines}
+
+
+def test_no_test_sleeps() -> None:
+    """Tests wait for conditions, with a deadline. A sleep of 0 gives way to the hub; pauses of peers are in the kit."""
+    calls = re.compile(r"(?<!def )\bsleep\((?!0\))")
+    tests = [p for p in (ROOT / "tests").rglob("test_*.py") if p != Path(__file__)]
+    assert not [f"{p.relative_to(ROOT)}: {m[0]}" for p in tests for m in calls.finditer(p.read_text())]

@@ -12,7 +12,7 @@ from mcproxy.lines import Format
 from mcproxy.log import (
     Sink,
 )
-from tests.peers import DEADLINE
+from tests.kit.peers import DEADLINE
 
 
 def test_a_sink_writes_every_line_in_order() -> None:

@@ -11,7 +11,7 @@ from mcproxy.model import Backend, FirewallRule, Mode, Route, RuleKind
 from mcproxy.policy.networks import Networks
 from mcproxy.stats import Counters, Distribution
 from mcproxy.table import Table
-from tests.control_plane import RULES, SEED
+from tests.kit.control_plane import RULES, SEED
 
 ROUTED = ConnectionInfo(1, ":443", "192.0.2.1:5", 0.0, "relaying", "git.example.org", "git.example.org")
 LOST = ConnectionInfo(2, "[::1]:443", "[2001:db8::1]:5", 0.0, "ended", "old.example.org")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcproxy.notify import FIRST_DESCRIPTOR, Inherited, Notifier
-from tests.hub import messages
+from tests.kit.hub import messages
 
 PID = str(os.getpid())
 

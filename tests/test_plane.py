@@ -14,8 +14,8 @@ from mcproxy.messages import ConnectionEvent, EventKind, PlaneBusy, PlaneStoppin
 from mcproxy.model import Backend, FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.plane import Plane, Watching
 from tests.conftest import MakeProxy, listener
-from tests.peers import Authority, connect, is_reset, until
-from tests.proxy import parse_line
+from tests.kit.peers import Authority, connect, is_reset, until
+from tests.kit.proxy import parse_line
 
 
 class StuckDoor:

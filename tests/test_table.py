@@ -8,7 +8,7 @@ from mcproxy.change import route_key
 from mcproxy.model import Backend, FirewallRule, Listener, Route, RuleKind
 from mcproxy.policy.networks import pack
 from mcproxy.table import ListenerTable, Live, Table
-from tests.tables import without
+from tests.kit.tables import without
 
 PUBLIC = Listener(":443", max_connections=5)
 BEHIND = Listener("[::1]:8443", proxy_protocol=True, trusted_proxies=("10.0.0.0/8", "192.0.2.1"))

@@ -24,7 +24,7 @@ from mcproxy.cli.top import Top
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # tests/ has the backends and the hellos
 
-from tests.peers import Backend, client_hello  # noqa: E402
+from tests.kit.peers import Backend, client_hello  # noqa: E402
 
 SECONDS = 60  # a whole minute of history
 SIZE = (156, 42)  # characters

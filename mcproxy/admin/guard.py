@@ -41,12 +41,17 @@ LONG = frozenset(
 class Guard(grpc.ServerInterceptor):
     """Wraps every method's handler. Refuses every call until `open`."""
 
-    def __init__(self, max_streams: int = MAX_STREAMS, hint: Callable[[Exception], str] = lambda _: "") -> None:
-        """`hint` is what is to be added to the message of an exception."""
+    def __init__(
+        self,
+        max_streams: int = MAX_STREAMS,
+        hint: Callable[[Exception], str] = lambda _: "",
+        long_turn: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        """`hint` returns what to add to the message of an exception; `long_turn` is held by one long call at a time."""
         self._hint = hint
         self._is_open = False
         self._free_streams = threading.Semaphore(max_streams)
-        self._long_turn: AbstractContextManager[Any] = threading.Lock()  # a call of LONG has it while it runs
+        self._long_turn = long_turn or threading.Lock()  # a call of LONG has it while it runs
 
     def open(self) -> None:
         """Let calls through from now on."""

@@ -1,4 +1,7 @@
-"""One thing that a check has found."""
+"""One thing that a check has found.
+
+Tested by tests/check/test_files.py, which reads what is found as an operator does.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,7 @@
-"""What can go wrong with the database. Every message is one sentence for an operator, with what to do about it."""
+"""What can go wrong with the database. Every message is one sentence for an operator, with what to do about it.
+
+Tested by tests/store/test_schema.py, where they are raised.
+"""
 
 
 class StoreError(Exception):

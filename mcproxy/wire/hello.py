@@ -27,14 +27,14 @@ from mcproxy.model import Reason, Refused
 from mcproxy.wire.name import InvalidName, normalise
 
 # On the wire, record headers included. RFC 8446 would allow 16 MiB. A browser's hello with a post-quantum key share is
-# below 2 KiB (tests/wire/hellos.py), so this leaves thirty times that for tickets and larger shares to come, and it is
+# below 2 KiB (tests/kit/hellos.py), so this leaves thirty times that for tickets and larger shares to come, and it is
 # all that a client of whom nothing is known yet can make the kernel hold and us look at.
 MAX_HELLO_BYTES: Final = 65536
 MAX_FRAGMENT: Final = 16384  # RFC 8446, 5.1: a record's length must not exceed 2^14
 MAX_SESSION_ID: Final = 32  # RFC 8446, 4.1.2
 
 # What is kept of lists, which a connection holds while it lasts: a hello has room for 16,000 protocols, near a megabyte
-# of small objects. Clients offer two or three, and at most five versions (tests/wire/hellos.py).
+# of small objects. Clients offer two or three, and at most five versions (tests/kit/hellos.py).
 MAX_PROTOCOLS: Final = 32
 MAX_VERSIONS: Final = 16
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.control_plane import Control, running
+from tests.kit.control_plane import Control, running
 
 
 @pytest.fixture

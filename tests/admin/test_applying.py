@@ -16,9 +16,9 @@ from mcproxy.messages import GeoipStatus
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history
 from mcproxy.table import Table
-from tests.admin.requests import request
-from tests.control_plane import RULES, SEED, Control, route
-from tests.peers import DEADLINE, until
+from tests.kit.apply_requests import request
+from tests.kit.control_plane import RULES, SEED, Control, route
+from tests.kit.peers import DEADLINE, until
 
 
 def apply(control: Control, *parts: pb.Values, count: int | None = None, **options: Any) -> list[pb.ApplyResponse]:

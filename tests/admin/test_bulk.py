@@ -10,9 +10,9 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.change import is_temporary, table_values
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.table import Table
-from tests.admin.requests import request
-from tests.control_plane import route
-from tests.tables import tables
+from tests.kit.apply_requests import request
+from tests.kit.control_plane import route
+from tests.kit.tables import tables
 
 LISTENER = pb.Listener(addr=":443")
 ROUTE = pb.ListedRoute(listener=":443", route=pb.Route(hostname="a.example.org", backend="127.0.0.1:1"))

@@ -12,8 +12,8 @@ from mcproxy.change import Change, rule_key, table_values
 from mcproxy.messages import GeoipStatus, PlaneBusy, PlaneStopping
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history
-from tests.admin.calls import call, refused
-from tests.control_plane import Control
+from tests.kit.admin_calls import call, refused
+from tests.kit.control_plane import Control
 
 NEW = pb.Route(hostname="New.Example.org", backend="127.0.0.1:9")
 

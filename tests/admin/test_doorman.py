@@ -10,7 +10,7 @@ import pytest
 
 from mcproxy.admin import doorman
 from mcproxy.admin.doorman import Doorman, GroupError, peer_uid
-from tests.peers import DEADLINE, until
+from tests.kit.peers import DEADLINE, until
 
 
 @contextmanager

@@ -1,5 +1,4 @@
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from mcproxy.admin import mutations
@@ -8,17 +7,10 @@ from mcproxy.admin.expiry import Expiry
 from mcproxy.admin.writer import Writer
 from mcproxy.model import FirewallRule, RuleKind
 from mcproxy.store import history
-from tests.control_plane import RULES, SEED, FakePlane, make_writer, store_at
-from tests.peers import DEADLINE
+from tests.kit.control_plane import RULES, SEED, FakePlane, make_writer, store_at
+from tests.kit.peers import until
 
 TEMPORARY = FirewallRule(RuleKind.IP, "192.0.2.9")
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.001)
 
 
 def blocked(writer: Writer) -> set[str]:
@@ -34,7 +26,7 @@ def test_a_rule_ends_on_time_and_not_before(tmp_path: Path) -> None:
             rule = outcome.changes[0].new
             assert isinstance(rule, FirewallRule)
             assert rule.expires_at is not None
-            wait_until(lambda: TEMPORARY.value not in blocked(writer))
+            until(lambda: TEMPORARY.value not in blocked(writer))
             late = time.time() - rule.expires_at
             assert 0 <= late < 10.0, "it waits for that moment, not for the next of many rounds"
         finally:
@@ -57,7 +49,7 @@ def test_what_ended_while_the_server_was_down_goes_at_its_start(tmp_path: Path) 
         assert {TEMPORARY.value, lasting.value} <= blocked(writer), "both are durable"
         expiry = Expiry(writer)
         try:
-            wait_until(lambda: TEMPORARY.value not in blocked(writer))
+            until(lambda: TEMPORARY.value not in blocked(writer))
             assert lasting.value in blocked(writer)
         finally:
             expiry.close()
@@ -69,7 +61,7 @@ def test_many_end_together(tmp_path: Path) -> None:
         writer = make_writer(store, FakePlane())
         expiry = Expiry(writer)
         try:
-            wait_until(lambda: len(blocked(writer)) == len(RULES))
+            until(lambda: len(blocked(writer)) == len(RULES))
         finally:
             expiry.close()
         assert writer.table.generation == 4, "three mutations of at most a thousand"
@@ -88,9 +80,9 @@ def test_a_refused_mutation_keeps_the_rule_and_the_thread(tmp_path: Path) -> Non
         writer = Stubborn(store, good.table, FakePlane())
         expiry = Expiry(writer)
         try:
-            wait_until(lambda: writer.refusals == 1)
+            until(lambda: writer.refusals == 1)
             writer.rules_changed.set()  # it tries again when something changes, or after a while
-            wait_until(lambda: writer.refusals == 2)
+            until(lambda: writer.refusals == 2)
             assert "192.0.2.9" in blocked(writer)
         finally:
             expiry.close()

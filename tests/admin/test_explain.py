@@ -5,7 +5,7 @@ from mcproxy.certificates.routes import Serving
 from mcproxy.model import Backend, FirewallRule, Listener, Mode, Reason, Route, RuleKind
 from mcproxy.policy.networks import pack
 from mcproxy.table import Table
-from tests.control_plane import RULES, SEED, FakePlane
+from tests.kit.control_plane import RULES, SEED, FakePlane
 
 L7 = Route("l7.example.org", Backend(path="/run/a.sock"), Mode.L7, "/c.pem", "/k.pem", True, send_proxy_protocol=True)
 TABLE = Table.build(

@@ -16,7 +16,7 @@ from mcproxy.admin.guard import LONG, Guard
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.change import What
 from mcproxy.store.errors import Unavailable
-from tests.peers import DEADLINE, until
+from tests.kit.peers import DEADLINE, until
 
 LISTS = ("ListRouteCounters", "GetMetrics", "ListRoutes")
 
@@ -45,8 +45,8 @@ def behaviour() -> Behaviour:
     return Behaviour()
 
 
-def answering(max_streams: int = 2) -> Guard:
-    guard = Guard(max_streams)
+def answering(max_streams: int = 2, **seams: Any) -> Guard:
+    guard = Guard(max_streams, **seams)
     guard.open()
     return guard
 
@@ -177,7 +177,7 @@ def test_open_streams_have_a_bound_and_give_their_place_back(tmp_path: Path, beh
 
 
 class Turn:
-    """Says who comes for a lock, before he waits."""
+    """Counts who comes for a lock, before they wait for it."""
 
     def __init__(self, lock: AbstractContextManager[Any]) -> None:
         self._lock = lock
@@ -192,8 +192,8 @@ class Turn:
 
 
 def test_long_lists_are_made_one_at_a_time() -> None:
-    guard, inside = answering(), list[str]()
-    guard._long_turn = turn = Turn(guard._long_turn)  # the same lock, to see who comes
+    turn = Turn(threading.Lock())  # to see who comes
+    guard, inside = answering(long_turn=turn), list[str]()
     entered, leave = threading.Semaphore(0), threading.Event()
     context = SimpleNamespace(is_active=lambda: True)
 
@@ -223,10 +223,9 @@ def test_long_lists_are_made_one_at_a_time() -> None:
 
 
 def test_a_long_stream_has_a_turn_for_each_answer_and_none_between() -> None:
-    guard, turns = Guard(), list[bool]()
+    lock, turns = threading.Lock(), list[bool]()
+    guard = Guard(long_turn=lock)
     guard.open()
-    lock = threading.Lock()
-    guard._long_turn = lock
 
     def export(_request: bytes, _context: object) -> Iterator[bytes]:
         for _ in range(3):

@@ -8,8 +8,8 @@ from mcproxy.admin.looking import SECONDS, warnings
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.messages import Look, PlaneBusy, Step
 from mcproxy.model import Backend, Mode, Reason, Route
-from tests.control_plane import FakePlane, running
-from tests.peers import DEADLINE
+from tests.kit.control_plane import FakePlane, running
+from tests.kit.peers import DEADLINE
 
 BAD = Look([Step("connect", True, "connected"), Step("backend HTTP", False, "requests fail: HTTP/1 only")])
 DEAD = Look([Step("connect", False, "127.0.0.1:9: Connection refused")], Reason.BACKEND_REFUSED)

@@ -13,7 +13,7 @@ from mcproxy.messages import GeoipStatus, ListenerStatus, RouteCounters
 from mcproxy.model import End, Reason
 from mcproxy.stats import DIALS, DURATIONS, LAGS, Counters, Histogram
 from mcproxy.table import Table
-from tests.control_plane import RULES, SEED, counted
+from tests.kit.control_plane import RULES, SEED, counted
 
 
 def observed(bounds: tuple[float, ...], *values: float) -> Histogram:

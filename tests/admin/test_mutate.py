@@ -12,9 +12,9 @@ from mcproxy.admin.errors import Busy
 from mcproxy.admin.mutate import mutate
 from mcproxy.admin.mutations import put_route
 from mcproxy.admin.pb import admin_pb2 as pb
-from tests.admin.calls import call
-from tests.control_plane import Control, route
-from tests.peers import DEADLINE
+from tests.kit.admin_calls import call
+from tests.kit.control_plane import Control, route
+from tests.kit.peers import DEADLINE
 
 NEW = pb.Route(hostname="New.Example.org", backend="127.0.0.1:9")
 

@@ -8,7 +8,7 @@ from mcproxy.admin.mutations import Decision
 from mcproxy.change import Change, next_table, rule_key, table_values, values
 from mcproxy.model import Backend, FirewallRule, Listener, Route, RuleKind
 from mcproxy.table import Table
-from tests.control_plane import RULES, SEED, route
+from tests.kit.control_plane import RULES, SEED, route
 
 TABLE = Table.build(SEED, RULES, 1)
 NEW = Listener(":8443")

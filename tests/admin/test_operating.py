@@ -8,8 +8,8 @@ from mcproxy.admin.plane import KeyChange, ReloadReport
 from mcproxy.certificates.routes import CertificateStatus
 from mcproxy.messages import ConnectionInfo
 from mcproxy.model import LOG_LEVELS
-from tests.admin.calls import call, refused
-from tests.control_plane import Control
+from tests.kit.admin_calls import call, refused
+from tests.kit.control_plane import Control
 
 
 def test_connections_can_be_cut(control: Control) -> None:

@@ -1,5 +1,5 @@
 from mcproxy.admin.plane import DataPlane
-from tests.control_plane import FakePlane
+from tests.kit.control_plane import FakePlane
 
 
 def test_the_tests_own_plane_has_what_the_interface_asks_for() -> None:

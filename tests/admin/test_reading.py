@@ -2,7 +2,6 @@ import json
 import os
 import pwd
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ from mcproxy.model import Listener
 from mcproxy.store import schema
 from mcproxy.store.diff import FileSeed
 from mcproxy.store.store import read_table
-from tests.admin.calls import call
-from tests.control_plane import SEED, Control, counted, route, running
-from tests.peers import DEADLINE, until
+from tests.kit.admin_calls import call
+from tests.kit.control_plane import SEED, Control, counted, route, running
+from tests.kit.pace import within
+from tests.kit.peers import DEADLINE, until
 
 
 def pages(control: Control, method: str, request: Any, items: str) -> list[Any]:
@@ -253,10 +253,11 @@ def test_watching_until_the_caller_ends_it(control: Control) -> None:
 def test_a_watcher_that_takes_nothing_is_cut_off_and_frees_its_thread(control: Control) -> None:
     stream = control.stub.WatchConnections(pb.WatchConnectionsRequest())
     assert control.plane.subscribed.wait(DEADLINE)
+    watcher: Any
     (watcher,) = control.plane.sinks
     info = ConnectionInfo(7, ":443", "192.0.2.1:5", 0.0, "peeking")
     event = ConnectionEvent(EventKind.REFUSED, 0.0, info, detail="x" * 10_000)
-    while _taken(watcher):  # gRPC and the sockets hold a few megabytes
+    while within(lambda: not watcher.waiting, 0.5):  # gRPC and the sockets hold a few megabytes
         for _ in range(BATCH):
             watcher(event)
     for _ in range(QUEUE + 1):  # now the thread stands in gRPC, and the queue fills
@@ -267,14 +268,6 @@ def test_a_watcher_that_takes_nothing_is_cut_off_and_frees_its_thread(control: C
         list(stream)
     answer: Any = caught.value
     assert answer.code() is grpc.StatusCode.CANCELLED
-
-
-def _taken(watcher: Any) -> bool:
-    """Whether the reader's thread takes what waits, in half a second."""
-    end = time.monotonic() + 0.5
-    while watcher.waiting and time.monotonic() < end:
-        time.sleep(0.005)
-    return not watcher.waiting
 
 
 def test_everything_is_exported_of_one_generation(control: Control) -> None:

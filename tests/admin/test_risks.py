@@ -6,7 +6,7 @@ from mcproxy.admin import risks
 from mcproxy.change import Change, Value, listener_key, route_key, rule_key
 from mcproxy.model import FirewallRule, Listener, Mode, RuleKind
 from mcproxy.policy.networks import pack
-from tests.control_plane import route
+from tests.kit.control_plane import route
 
 IP, CIDR, COUNTRY = RuleKind.IP, RuleKind.CIDR, RuleKind.COUNTRY
 

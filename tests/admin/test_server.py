@@ -19,8 +19,8 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.admin.server import AdminError, AdminServer
 from mcproxy.config import GrpcSection
-from tests.control_plane import Control, running
-from tests.peers import DEADLINE, until
+from tests.kit.control_plane import Control, running
+from tests.kit.peers import DEADLINE, until
 
 SHORT = 2.0  # seconds for a call that is to fail
 

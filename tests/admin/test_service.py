@@ -2,7 +2,7 @@ from importlib import import_module
 
 from mcproxy.admin.pb import admin_pb2_grpc
 from mcproxy.admin.service import CALLS, Service
-from tests.control_plane import FakePlane
+from tests.kit.control_plane import FakePlane
 
 
 class Unused:

@@ -8,8 +8,8 @@ from mcproxy.admin import watching
 from mcproxy.admin.errors import TooMany
 from mcproxy.admin.watching import Watchers
 from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind
-from tests.control_plane import FakePlane
-from tests.peers import DEADLINE, until
+from tests.kit.control_plane import FakePlane
+from tests.kit.peers import DEADLINE, until
 
 
 class Call:

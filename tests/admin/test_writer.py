@@ -17,8 +17,8 @@ from mcproxy.store import history
 from mcproxy.store.errors import Unavailable
 from mcproxy.store.store import Store
 from mcproxy.table import Table
-from tests.control_plane import RULES, SEED, Clock, FakePlane, make_writer, route, store_at
-from tests.peers import DEADLINE
+from tests.kit.control_plane import RULES, SEED, Clock, FakePlane, make_writer, route, store_at
+from tests.kit.peers import DEADLINE
 
 NEW = Listener(":8443")
 ADD = mutations.put_listener(NEW, exists=False)

@@ -33,9 +33,9 @@ from mcproxy.model import Listener
 from mcproxy.policy import routing
 from mcproxy.store import snapshot
 from mcproxy.store.store import Store
-from tests.control_plane import FakePlane, make_writer, route
-from tests.peers import Authority, Backend, connect, read_all, says, tls
-from tests.proxy import Proxy
+from tests.kit.control_plane import FakePlane, make_writer, route
+from tests.kit.peers import Authority, Backend, connect, read_all, says, tls
+from tests.kit.proxy import Proxy
 
 ROUTES = 100_000
 MUTATIONS = 10_000

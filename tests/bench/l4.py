@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.peers import client_hello, free_port
+from tests.kit.peers import client_hello, free_port
 
 CONNECTIONS_AT_ONCE = 64
 TALKERS = 50

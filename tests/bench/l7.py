@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.l4 import cpu, running
-from tests.peers import Authority, free_port
+from tests.kit.peers import Authority, free_port
 
 LOADS = {"1x1": (1, 1, 4), "10x1": (10, 1, 1), "10x10": (10, 10, 1), "1x100": (1, 100, 1)}  # clients, streams, share
 BULK = 16 << 20

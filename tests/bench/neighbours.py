@@ -34,9 +34,9 @@ from mcproxy.wire.hpack_block import encode, encode_integer, literal
 from mcproxy.wire.http2 import ErrorCode, Frame, Setting
 from tests.bench.l4 import cpu, running
 from tests.bench.l7 import BULK, mcproxy
-from tests.l7.peer import Seen, frame
-from tests.l7.serving import SocketClient
-from tests.peers import Authority, free_port
+from tests.kit.http2_peer import Seen, frame
+from tests.kit.l7_proxy import SocketClient
+from tests.kit.peers import Authority, free_port
 
 PAUSE = 0.002  # seconds between two requests of the victim
 LEAD = 0.3  # seconds that an attack lasts before its phase, and that the proxy has to recover after it

@@ -10,7 +10,7 @@ import trustme
 
 from mcproxy.certificates.contexts import SPARE_CONTEXTS, TICKET_KEY_SECONDS, Contexts, client_context
 from mcproxy.model import Backend, Mode, Reason, Refused, Route
-from tests.peers import Authority
+from tests.kit.peers import Authority
 
 LISTENER = "127.0.0.1:443"
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]

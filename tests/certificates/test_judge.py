@@ -31,7 +31,7 @@ from mcproxy.certificates.judge import (
     trust,
 )
 from mcproxy.model import Backend, Mode, Route
-from tests.certificates.pairs import BORN, DIES, Disk, Key, write_pair
+from tests.kit.certificate_files import BORN, DIES, Disk, Key, write_pair
 
 DAY = 86_400.0
 Issue = Callable[..., tuple[str, str]]

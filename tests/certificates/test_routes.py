@@ -8,7 +8,7 @@ import trustme
 from mcproxy.certificates.routes import RouteRefused, check_route, check_routes, state_of_files
 from mcproxy.model import Backend, Listener, Mode, Route
 from mcproxy.table import Table
-from tests.peers import Authority
+from tests.kit.peers import Authority
 
 
 def test_the_files_of_a_route_are_judged(tmp_path: Path) -> None:

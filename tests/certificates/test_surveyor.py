@@ -10,8 +10,8 @@ import trustme
 from mcproxy.certificates.surveyor import Surveyor
 from mcproxy.model import Backend, Listener, Mode, Route
 from mcproxy.table import Table
-from tests.hub import messages
-from tests.peers import until
+from tests.kit.hub import messages
+from tests.kit.peers import until
 
 BACKEND = Backend("127.0.0.1", 1)
 L4 = Route("b.test", BACKEND)

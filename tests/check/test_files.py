@@ -6,8 +6,8 @@ from mcproxy.check.files import check_files
 from mcproxy.check.places import check_places
 from mcproxy.config import Config
 from tests.check.conftest import Parse
-from tests.peers import Authority
-from tests.policy.databases import located, write_database
+from tests.kit.geoip_files import located, write_database
+from tests.kit.peers import Authority
 
 
 def found(parsed: Config) -> dict[str, str]:

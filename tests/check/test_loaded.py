@@ -14,7 +14,7 @@ from mcproxy.store import schema, sqlite
 from mcproxy.store.schema import VERSION_TABLE
 from mcproxy.store.store import Store
 from tests.check.conftest import Parse
-from tests.control_plane import SEED, route, store_at
+from tests.kit.control_plane import SEED, route, store_at
 
 DOCUMENT: dict[str, Any] = {"listeners": [{"addr": ":1", "routes": [{"hostname": "a.test", "backend": "127.0.0.1:1"}]}]}
 

@@ -14,7 +14,7 @@ from mcproxy.check.loaded import load
 from mcproxy.check.places import check_addresses, check_descriptors, check_places
 from mcproxy.config import Config
 from tests.check.conftest import Parse
-from tests.peers import free_port
+from tests.kit.peers import free_port
 
 
 def test_places_that_can_not_be_written_to_are_problems(parse: Parse, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from mcproxy.check.ports import failure, holders
-from tests.peers import free_port
+from tests.kit.peers import free_port
 
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "127.0.0.1", "[::]", "[::1]"])

@@ -13,7 +13,7 @@ from mcproxy.config import Config
 from mcproxy.model import Backend, FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.store.store import Store
 from tests.check.conftest import Parse, l7_route
-from tests.peers import Authority
+from tests.kit.peers import Authority
 
 
 def found(parsed: Config, *, serious: bool = True) -> dict[str, str]:

@@ -6,8 +6,8 @@ import pytest
 
 from mcproxy.certificates.routes import RouteProblem
 from mcproxy.store import history
-from tests.cli.runner import SEED, shell
-from tests.control_plane import Control
+from tests.kit.commands import SEED, shell
+from tests.kit.control_plane import Control
 
 NEW = """
 [[listeners]]

@@ -9,8 +9,8 @@ from mcproxy.cli import candidates
 from mcproxy.cli.main import main
 from mcproxy.cli.options import COMPLETION
 from mcproxy.messages import ConnectionInfo
-from tests.cli.runner import shell, write_config
-from tests.control_plane import Control
+from tests.kit.commands import shell, write_config
+from tests.kit.control_plane import Control
 
 
 def offered(config: Path, *words: str, begun: str = "") -> dict[str, str | None]:

@@ -16,9 +16,9 @@ from mcproxy.cli.target import Sourced, Target
 from mcproxy.config import GrpcSection
 from mcproxy.store.errors import Unavailable
 from tests.admin.test_server import Pair, tls
-from tests.cli.runner import Shell, shell, typed, write_config
-from tests.control_plane import Control, running
-from tests.peers import free_port
+from tests.kit.commands import Shell, shell, typed, write_config
+from tests.kit.control_plane import Control, running
+from tests.kit.peers import free_port
 
 
 def target(addr: str) -> Target:

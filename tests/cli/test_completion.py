@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 from mcproxy.cli.completion import SHELLS
 from mcproxy.cli.main import main
-from tests.cli.runner import Shell, shell, write_config
-from tests.program import environment
+from tests.kit.commands import Shell, shell, write_config
+from tests.kit.program import environment
 
 PROGRAM = Path(sys.executable).parent
 DEADLINE = 60.0  # seconds for a shell to start, load the script and complete one line; each starts the program

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mcproxy.cli.confirm import SHOWN
-from tests.cli.runner import Shell, shell
-from tests.cli.terminal import at_terminal
-from tests.control_plane import Control
+from tests.kit.commands import Shell, shell
+from tests.kit.control_plane import Control
+from tests.kit.operator_terminal import at_terminal
 
 QUESTION = "Do it? [y/N]: "
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind
 from mcproxy.model import End, Mode, Reason
-from tests.cli.runner import shell
-from tests.peers import DEADLINE
-from tests.program import bounded
+from tests.kit.commands import shell
+from tests.kit.peers import DEADLINE
+from tests.kit.program import bounded
 
 INFO = ConnectionInfo(
     7, ":443", "192.0.2.9:5", 1.0, "relaying", "git.example.org", "git.example.org", "127.0.0.1:3000", Mode.L4, 1500, 20

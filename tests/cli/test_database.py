@@ -2,8 +2,8 @@ import json
 from pathlib import Path
 
 from mcproxy.store.store import read_table
-from tests.cli.runner import Shell, shell, write_config
-from tests.control_plane import store_at
+from tests.kit.commands import Shell, shell, write_config
+from tests.kit.control_plane import store_at
 
 
 def test_a_snapshot_while_the_server_runs_and_after(tmp_path: Path) -> None:

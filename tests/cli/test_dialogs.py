@@ -13,7 +13,7 @@ from textual.widgets import Input, Static
 from mcproxy.cli import dialogs
 from mcproxy.cli.dialogs import Block, Blocking, Confirm, Help, Zoom
 from mcproxy.cli.panels import Details
-from tests.peers import DEADLINE
+from tests.kit.peers import DEADLINE
 
 
 class Stage(App[None]):

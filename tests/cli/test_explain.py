@@ -4,7 +4,7 @@ from pathlib import Path
 from mcproxy.certificates.routes import Serving
 from mcproxy.messages import Look, Step
 from mcproxy.model import Reason
-from tests.cli.runner import shell
+from tests.kit.commands import shell
 
 
 def test_a_decision_step_by_step(tmp_path: Path) -> None:

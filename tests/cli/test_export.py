@@ -12,9 +12,9 @@ from mcproxy.cli.export import HEAD, document
 from mcproxy.config import load_seed
 from mcproxy.model import Backend, FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.table import Table
-from tests.cli.runner import shell
-from tests.control_plane import route
-from tests.tables import tables
+from tests.kit.commands import shell
+from tests.kit.control_plane import route
+from tests.kit.tables import tables
 
 
 def exported(table: Table) -> str:

@@ -12,9 +12,9 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli.client import connected
 from mcproxy.cli.feed import Feed, Lost, News, Sample, lose
 from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, RouteCounters
-from tests.cli.runner import shell, write_config
-from tests.control_plane import Control, counted
-from tests.peers import DEADLINE
+from tests.kit.commands import shell, write_config
+from tests.kit.control_plane import Control, counted
+from tests.kit.peers import DEADLINE
 
 T = TypeVar("T", bound=News)
 INTERVAL = 0.05  # seconds

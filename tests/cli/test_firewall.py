@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.runner import shell, typed
+from tests.kit.commands import shell, typed
 
 
 def test_add_list_remove(tmp_path: Path) -> None:

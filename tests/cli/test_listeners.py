@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from mcproxy.model import Listener
-from tests.cli.runner import shell
+from tests.kit.commands import shell
 
 
 def test_add_list_remove(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from mcproxy import __version__
 from mcproxy.cli.main import main
 from mcproxy.cli.options import PLACES
 from tests.conftest import listener
-from tests.peers import Authority, client_hello, connect, free_port, is_reset
-from tests.program import Program, Server, environment, write_config
+from tests.kit.peers import Authority, client_hello, connect, free_port, is_reset
+from tests.kit.program import Program, Server, environment, write_config
 
 GOOD = '[database]\npath = "x.db"\n[[listeners]]\naddr = "127.0.0.1:0"\n'
 BAD = '[database]\npath = 1\n[proxy]\nidle_timeout = "long"\ncolour = "red"\n'

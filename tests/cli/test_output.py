@@ -12,8 +12,8 @@ from mcproxy.cli import output
 from mcproxy.messages import ConnectionInfo
 from mcproxy.model import Mode
 from mcproxy.net.session import Phase
-from tests.cli.runner import write_config
-from tests.control_plane import running
+from tests.kit.commands import write_config
+from tests.kit.control_plane import running
 
 
 def test_a_message_as_json() -> None:

@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from tests.cli.runner import shell
+from tests.kit.commands import shell
 
 
 def test_back_and_back_again(tmp_path: Path) -> None:

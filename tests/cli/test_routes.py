@@ -9,8 +9,8 @@ from mcproxy.certificates.routes import RouteRefused
 from mcproxy.messages import Look, Step
 from mcproxy.model import Reason, Route
 from mcproxy.wire.address import parse_backend
-from tests.cli.runner import shell, typed
-from tests.cli.terminal import at_terminal
+from tests.kit.commands import shell, typed
+from tests.kit.operator_terminal import at_terminal
 
 
 def test_add_list_replace_remove(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 from mcproxy.admin.plane import KeyChange, ReloadReport
 from mcproxy.certificates.routes import CertificateStatus, RouteProblem
 from mcproxy.messages import RouteCounters
-from tests.cli.runner import shell
-from tests.control_plane import counted
-from tests.peers import DEADLINE
-from tests.program import bounded, environment
+from tests.kit.commands import shell
+from tests.kit.control_plane import counted
+from tests.kit.peers import DEADLINE
+from tests.kit.program import bounded, environment
 
 
 def test_status(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from mcproxy.cli.main import main
 from mcproxy.cli.target import Sourced, Target, find_target, target_options
-from tests.cli.runner import FOREIGN, typed
+from tests.kit.commands import FOREIGN, typed
 
 REMOTE = '[grpc]\naddr = "file.test:1"\nserver_ca = "ca.pem"\nclient_cert = "me.pem"\nclient_key = "me.key"\n'
 # Commands that read the whole file, or none at all; every other one is a client of the admin API.

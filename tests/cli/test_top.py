@@ -23,10 +23,10 @@ from mcproxy.cli.panels import PANELS
 from mcproxy.cli.top import Top
 from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, RouteCounters
 from mcproxy.model import Reason
-from tests.cli.runner import Shell, shell, write_config
-from tests.control_plane import Control, counted
-from tests.peers import DEADLINE
-from tests.program import bounded, environment
+from tests.kit.commands import Shell, shell, write_config
+from tests.kit.control_plane import Control, counted
+from tests.kit.peers import DEADLINE
+from tests.kit.program import bounded, environment
 
 Script = Callable[[Top, Pilot[None]], Awaitable[None]]
 SMALL, LARGE = (80, 24), (150, 44)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeBackend, MakeProxy
-from tests.e2e.link import Link
+from tests.kit.link import Link
 
 MakeLink = Callable[..., Link]
 

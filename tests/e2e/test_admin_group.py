@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.program import Server, bounded, environment
+from tests.kit.program import Server, bounded, environment
 
 # The interpreter may be where only root can read it, so what is needed is loaded before.
 AS_SOMEBODY = """

@@ -12,8 +12,8 @@ import pytest
 import trustme
 
 from tests.admin.test_server import Pair
-from tests.peers import free_port
-from tests.program import Server, bounded, environment
+from tests.kit.peers import free_port
+from tests.kit.program import Server, bounded, environment
 
 
 class Elsewhere:

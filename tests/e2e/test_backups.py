@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mcproxy.store.store import Store, read_table
-from tests.control_plane import RULES, SEED, store_at
-from tests.program import ROOT, environment, write_config
+from tests.kit.control_plane import RULES, SEED, store_at
+from tests.kit.program import ROOT, environment, write_config
 
 SCRIPTS = ROOT / "deploy" / "scripts"
 NOW = datetime(2026, 11, 22, 3, 30, 0, tzinfo=UTC)  # a Sunday

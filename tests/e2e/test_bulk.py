@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import MakeLink
-from tests.e2e.link import FAMILIES, HELLO
-from tests.peers import BLOCK, DEADLINE, digest, pattern, push, receive, received, stream
+from tests.kit.link import FAMILIES, HELLO
+from tests.kit.peers import BLOCK, DEADLINE, digest, pattern, push, receive, received, stream
 
 SIZE = 100 << 20  # bytes each way
 OFFERED = 256 << 20  # bytes, to a side that does not read

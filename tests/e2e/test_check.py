@@ -13,9 +13,9 @@ import pytest
 
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.store.schema import VERSION, VERSION_TABLE
-from tests.e2e.admin import grpc_section, stub
-from tests.peers import DEADLINE, free_port
-from tests.program import Program, Server, environment, write_config
+from tests.kit.admin_stub import grpc_section, stub
+from tests.kit.peers import DEADLINE, free_port
+from tests.kit.program import Program, Server, environment, write_config
 
 
 def check(folder: Path) -> tuple[int, str, str]:

@@ -21,8 +21,8 @@ import yaml
 from mcproxy import config
 from tests.conftest import MakeBackend
 from tests.e2e.test_service_manager import echoed
-from tests.peers import echo, free_port
-from tests.program import ROOT, Program
+from tests.kit.peers import echo, free_port
+from tests.kit.program import ROOT, Program
 
 DOCKER = ROOT / "deploy" / "docker"
 pytestmark = pytest.mark.xdist_group("container")  # the image is made once, for all of them

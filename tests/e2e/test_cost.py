@@ -18,8 +18,8 @@ import pytest
 
 from mcproxy.l7.bounds import BULK_SIZE
 from tests.conftest import MakeBackend
-from tests.peers import DEADLINE, Authority, client_hello, connect, echo, free_port, until
-from tests.program import bounded
+from tests.kit.peers import DEADLINE, Authority, client_hello, connect, echo, free_port, until
+from tests.kit.program import bounded
 
 CONNECTIONS = 200
 MESSAGES = 500

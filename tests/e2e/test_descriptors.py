@@ -17,9 +17,9 @@ import pytest
 
 from mcproxy.net.shared import RESERVED_DESCRIPTORS
 from tests.conftest import MakeBackend
-from tests.e2e.link import HELLO, NAME
-from tests.peers import BLOCK, connect, echo, free_port, pattern, push, receive, received, reset, until
-from tests.program import Program, environment, write_config
+from tests.kit.link import HELLO, NAME
+from tests.kit.peers import BLOCK, connect, echo, free_port, pattern, push, receive, received, reset, until
+from tests.kit.program import Program, environment, write_config
 
 LIMIT = 200  # descriptors that the server may have
 CROWD = 150  # clients, for which that is too few: each takes two

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers import connect, free_port, until
-from tests.program import ROOT, Program, environment
+from tests.kit.peers import connect, free_port, until
+from tests.kit.program import ROOT, Program, environment
 
 BACKENDS = (998, 999, 1001)  # so much higher than the proxy's port are theirs, in devserver.py
 

@@ -11,11 +11,11 @@ import trustme
 
 from mcproxy.admin.pb import admin_pb2 as pb
 from tests.conftest import MakeBackend, MakeProxy
-from tests.e2e.admin import grpc_section, stub
-from tests.l7.backends import h2, l7_listener, nghttpd, nginx
-from tests.l7.backends import says as says_h2
-from tests.peers import DEADLINE, Authority, client_hello, connect, echo, free_port, is_reset, read_all, says, tls
-from tests.proxy import Proxy
+from tests.kit.admin_stub import grpc_section, stub
+from tests.kit.http2_backends import h2, l7_listener, nghttpd, nginx
+from tests.kit.http2_backends import says as says_h2
+from tests.kit.peers import DEADLINE, Authority, client_hello, connect, echo, free_port, is_reset, read_all, says, tls
+from tests.kit.proxy import Proxy
 
 NAME = "a.test"
 

@@ -12,11 +12,11 @@ from mcproxy.change import rule_key
 from mcproxy.model import FirewallRule, Reason, RuleKind
 from mcproxy.net.session import Phase
 from tests.conftest import MakeBackend, MakeProxy, listener
-from tests.e2e.verdicts import HELLO, routes, verdict
-from tests.hub import messages
-from tests.peers import client_hello, connect, read_all, until
-from tests.policy.databases import located, write_database
-from tests.tables import with_value, without
+from tests.kit.geoip_files import located, write_database
+from tests.kit.hub import messages
+from tests.kit.peers import client_hello, connect, read_all, until
+from tests.kit.tables import with_value, without
+from tests.kit.verdicts import HELLO, routes, verdict
 
 GARBAGE = b"GET / HTTP/1.1\r\n\r\n"
 

@@ -12,7 +12,7 @@ from mcproxy.admin.writer import Writer
 from mcproxy.change import table_values
 from mcproxy.store.errors import Unavailable
 from mcproxy.store.store import Store
-from tests.control_plane import FakePlane, make_writer, route, store_at
+from tests.kit.control_plane import FakePlane, make_writer, route, store_at
 
 MAX_MUTATIONS = 2_000
 

@@ -9,8 +9,9 @@ import pytest
 
 from mcproxy.net.raw import unsent
 from tests.e2e.conftest import MakeLink
-from tests.e2e.link import HELLO, Link
-from tests.peers import BLOCK, DEADLINE, digest, pattern, read_all, receive, receive_slowly, received, stream, until
+from tests.kit.link import HELLO, Link
+from tests.kit.pace import receive_slowly, slowly
+from tests.kit.peers import DEADLINE, digest, pattern, read_all, receive, received, stream, until
 
 TIMEOUT = 0.8  # seconds
 ANSWER = 50 << 20  # bytes
@@ -23,17 +24,6 @@ def ends(between: Link, first: str) -> tuple[socket.socket, socket.socket]:
     if first == "client":
         return between.client, between.backend
     return between.backend, between.client
-
-
-def slowly(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """A pause after every block."""
-    left = BLOCK
-    for part in parts:
-        yield part
-        left -= len(part)
-        if left <= 0:
-            left = BLOCK
-            time.sleep(PAUSE)
 
 
 def send(connection: socket.socket, parts: Iterator[bytes]) -> None:
@@ -70,9 +60,9 @@ def test_a_slow_answer_may_take_longer_than_the_timeout(first: str, pace: str, l
     began = time.monotonic()
     with ThreadPoolExecutor() as pool:
         parts = stream(ANSWER)
-        sent = pool.submit(send, other, slowly(parts) if pace == "slow sender" else parts)
+        sent = pool.submit(send, other, slowly(parts, PAUSE) if pace == "slow sender" else parts)
         came = received(one)
-        assert digest(slowly(came) if pace == "slow reader" else came) == digest(stream(ANSWER))
+        assert digest(slowly(came, PAUSE) if pace == "slow reader" else came) == digest(stream(ANSWER))
         sent.result(DEADLINE)
     assert time.monotonic() - began > TIMEOUT
     line = between.ended("closed")

@@ -9,9 +9,9 @@ import pytest
 
 from mcproxy.wire.hello import MAX_HELLO_BYTES, RECORD_HEADER
 from tests.conftest import MakeBackend, MakeProxy, listener
-from tests.peers import Handler, connect, read_all
-from tests.proxy import Proxy
-from tests.wire import hellos
+from tests.kit import hellos
+from tests.kit.peers import Handler, connect, read_all
+from tests.kit.proxy import Proxy
 
 NAMES = ("one.test", "two.test")
 LOOKS = 2  # turns of the proxy's loop after a segment: accepted, and looked at

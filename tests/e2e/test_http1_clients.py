@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeBackend, MakeProxy
-from tests.l7.backends import Seen, echo, h2, l7_listener, nghttpd, nginx, says
-from tests.peers import DEADLINE, Authority, connect
-from tests.proxy import Proxy
+from tests.kit.http2_backends import Seen, echo, h2, l7_listener, nghttpd, nginx, says
+from tests.kit.peers import DEADLINE, Authority, connect
+from tests.kit.proxy import Proxy
 
 BIG = 16 << 20
 

@@ -14,9 +14,9 @@ from h2.exceptions import H2Error
 
 from mcproxy.net import raw
 from tests.conftest import MakeBackend, MakeProxy
-from tests.l7.backends import Seen, echo, h2, l7_listener, says
-from tests.peers import DEADLINE, Authority, connect, free_port, read_all, reset, until
-from tests.proxy import Proxy
+from tests.kit.http2_backends import Seen, echo, h2, l7_listener, says
+from tests.kit.peers import DEADLINE, Authority, connect, free_port, read_all, reset, until
+from tests.kit.proxy import Proxy
 
 GET = b"GET / HTTP/1.1\r\nHost: one.test\r\n\r\n"
 

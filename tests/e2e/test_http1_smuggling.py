@@ -5,8 +5,8 @@ import ssl
 import pytest
 
 from tests.conftest import MakeBackend, MakeProxy
-from tests.l7.backends import Seen, h2, l7_listener
-from tests.peers import Authority, connect
+from tests.kit.http2_backends import Seen, h2, l7_listener
+from tests.kit.peers import Authority, connect
 
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: one.test\r\n\r\n"
 HOST = b"Host: one.test\r\n"

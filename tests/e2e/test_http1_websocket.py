@@ -8,9 +8,9 @@ import ssl
 import threading
 
 from tests.conftest import MakeBackend, MakeProxy
-from tests.l7.backends import Seen, echo, h2, l7_listener
-from tests.peers import DEADLINE, Authority, connect
-from tests.proxy import Proxy
+from tests.kit.http2_backends import Seen, echo, h2, l7_listener
+from tests.kit.peers import DEADLINE, Authority, connect
+from tests.kit.proxy import Proxy
 
 KEY = base64.b64encode(os.urandom(16))
 UPGRADE = (

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.l7 import cases_messages
-from tests.l7.cases_frames import CASES
-from tests.l7.peer import MemoryClient
-from tests.l7.serving import Server, SocketClient, careless
-from tests.peers import Authority, Backend
+from tests.kit import conformance_messages as cases_messages
+from tests.kit.conformance_frames import CASES
+from tests.kit.http2_peer import MemoryClient
+from tests.kit.l7_proxy import Server, SocketClient, careless
+from tests.kit.peers import Authority, Backend
 
 assert set(cases_messages.CASES) == set(CASES)  # importing it has added its own
 

@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.l7.peer import HOST
-from tests.l7.serving import Server
-from tests.peers import DEADLINE, Authority
+from tests.kit.http2_peer import HOST
+from tests.kit.l7_proxy import Server
+from tests.kit.peers import DEADLINE, Authority
 
 LARGE = 4 * 1024 * 1024 - 64  # just within grpc's own limit for a message
 BINARY = bytes(range(256))

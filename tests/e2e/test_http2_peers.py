@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from mcproxy.l7.core import ExchangeEnd
-from tests.l7.peer import HOST
-from tests.l7.serving import Server
-from tests.peers import Authority, free_port, until
+from tests.kit.http2_peer import HOST
+from tests.kit.l7_proxy import Server
+from tests.kit.peers import Authority, free_port, until
 
 NGHTTPD, H2LOAD, CURL = (shutil.which(name) or name for name in ("nghttpd", "h2load", "curl"))
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin") or "nginx"

@@ -13,9 +13,9 @@ from mcproxy.net.shared import Cut
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import PREFACE, ErrorCode, Frame
 from tests.conftest import MakeBackend
-from tests.l7.peer import GET, POST, CarelessBackend, Cutter
-from tests.l7.serving import Server, SocketClient, careless
-from tests.peers import DEADLINE, Authority, Backend, free_port, push, receive, until
+from tests.kit.http2_peer import GET, POST, CarelessBackend, Cutter
+from tests.kit.l7_proxy import Server, SocketClient, careless
+from tests.kit.peers import DEADLINE, Authority, Backend, free_port, push, receive, until
 
 MUCH = 64 << 20  # bytes, several times what the kernel takes for two connections
 

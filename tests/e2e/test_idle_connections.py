@@ -11,8 +11,8 @@ import pytest
 
 from mcproxy.net.session import Phase
 from tests.conftest import MakeProxy, listener
-from tests.e2e.link import HELLO, NAME
-from tests.peers import DEADLINE, connect, receive, reset, until
+from tests.kit.link import HELLO, NAME
+from tests.kit.peers import DEADLINE, connect, receive, reset, until
 
 COUNT = 2000
 ENDS = 4  # descriptors a connection, with client, proxy and backend in one process

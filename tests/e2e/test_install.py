@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers import connect, free_port, is_reset
-from tests.program import ROOT, Program
+from tests.kit.peers import connect, free_port, is_reset
+from tests.kit.program import ROOT, Program
 
 INSTALL = ROOT / "deploy" / "scripts" / "install.sh"
 pytestmark = pytest.mark.xdist_group("install")  # it is installed once, for all of them

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from mcproxy.cli.main import main
-from tests.peers import Authority, Backend, client_hello, connect, echo, free_port, is_reset, read_all, until
-from tests.program import ROOT, Server, bounded, environment
+from tests.kit.peers import Authority, Backend, client_hello, connect, echo, free_port, is_reset, read_all, until
+from tests.kit.program import ROOT, Server, bounded, environment
 
 PAGE = ROOT / "docs" / "json.md"
 NAMES = {"refused_by_reason", "ended", "requests"}  # objects that have counters by names, which come and go

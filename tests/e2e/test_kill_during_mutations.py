@@ -9,7 +9,7 @@ TIMEOUT = 600.0  # seconds; it takes some 20, on a loaded machine many times tha
 
 def test_what_was_acknowledged_is_there_and_nothing_is_there_by_half(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.killed_writer", str(tmp_path), str(ROUNDS)],
+        [sys.executable, "-m", "tests.kit.killed_writer", str(tmp_path), str(ROUNDS)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT,

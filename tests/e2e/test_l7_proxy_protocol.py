@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from tests.conftest import MakeBackend, MakeProxy
-from tests.l7.backends import h2, l7_listener, says
-from tests.peers import DEADLINE, Authority, connect, receive, tls
+from tests.kit.http2_backends import h2, l7_listener, says
+from tests.kit.peers import DEADLINE, Authority, connect, receive, tls
 
 ALPN, AUTHORITY = b"\x01", b"\x02"
 SIZE_OF_ADDRESSES = 12  # IPv4, and two ports

@@ -12,11 +12,11 @@ import pytest
 import trustme
 
 from tests.conftest import MakeBackend, MakeProxy
-from tests.l7.backends import h2, l7_listener, says
-from tests.peers import DEADLINE, Authority, client_hello, connect, free_port, is_reset, read_all
-from tests.peers import tls as in_tls
-from tests.program import bounded
-from tests.proxy import Proxy
+from tests.kit.http2_backends import h2, l7_listener, says
+from tests.kit.peers import DEADLINE, Authority, client_hello, connect, free_port, is_reset, read_all
+from tests.kit.peers import tls as in_tls
+from tests.kit.program import bounded
+from tests.kit.proxy import Proxy
 
 GET = b"GET / HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n"
 

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from mcproxy.wire.http2 import ErrorCode
 from tests.conftest import MakeBackend
-from tests.e2e.mirror import (
+from tests.kit.http2_peer import HOST
+from tests.kit.l7_proxy import Server
+from tests.kit.mirror import (
     TCP_RESET,
     Case,
     Client,
@@ -30,10 +32,8 @@ from tests.e2e.mirror import (
     differences,
     has_length,
 )
-from tests.e2e.mirror_cases import BOTH, CLAIMS, HTTP2, OURS, ask, claims, endings, is_small, late, length, say
-from tests.l7.peer import HOST
-from tests.l7.serving import Server
-from tests.peers import Authority, connect, tls
+from tests.kit.mirror_cases import BOTH, CLAIMS, HTTP2, OURS, ask, claims, endings, is_small, late, length, say
+from tests.kit.peers import Authority, connect, tls
 
 DIRECT, PROXIED = 0, 1
 BODILESS = {(b":status", b"204"), (b":status", b"304")}

@@ -14,11 +14,11 @@ import pytest
 from mcproxy.model import Reason
 from mcproxy.net.session import Phase
 from tests.conftest import MakeBackend, MakeProxy, listener
-from tests.e2e.verdicts import HELLO, routes, verdict
-from tests.hub import knock
-from tests.peers import DEADLINE, connect, free_port, is_reset, read_all, reset, until
-from tests.proxy import Proxy
-from tests.wire.hellos import hello, server_name
+from tests.kit.hellos import hello, server_name
+from tests.kit.hub import knock
+from tests.kit.peers import DEADLINE, connect, free_port, is_reset, read_all, reset, until
+from tests.kit.proxy import Proxy
+from tests.kit.verdicts import HELLO, routes, verdict
 
 TRUSTING = {"proxy_protocol": True, "trusted_proxies": ["127.0.0.0/8"]}
 

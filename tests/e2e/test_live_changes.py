@@ -11,9 +11,9 @@ import pytest
 
 from mcproxy.admin.pb import admin_pb2 as pb
 from tests.conftest import MakeBackend, MakeProxy, listener
-from tests.e2e.admin import grpc_section, stub
-from tests.peers import DEADLINE, Authority, connect, echo, free_port, is_reset, read_all, says, tls, until
-from tests.proxy import Proxy
+from tests.kit.admin_stub import grpc_section, stub
+from tests.kit.peers import DEADLINE, Authority, connect, echo, free_port, is_reset, read_all, says, tls, until
+from tests.kit.proxy import Proxy
 
 ADDR = "127.0.0.1:0"
 MUTATIONS = 300

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeBackend
-from tests.peers import Authority, client_hello, connect, free_port, is_reset, read_all, says, tls
-from tests.program import Server
-from tests.wire.hellos import alpn, hello, server_name, supported_versions
+from tests.kit.hellos import alpn, hello, server_name, supported_versions
+from tests.kit.peers import Authority, client_hello, connect, free_port, is_reset, read_all, says, tls
+from tests.kit.program import Server
 
 HELLO = client_hello("A.test", alpn=("h2", "http/1.1"))
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"

@@ -11,9 +11,9 @@ from mcproxy.journal import REFUSALS_AT_ONCE
 from mcproxy.net.census import ROUND
 from tests.conftest import MakeBackend
 from tests.e2e.test_service_manager import document, echoed
-from tests.peers import connect, echo, free_port, is_reset, until
-from tests.program import Server, environment
-from tests.wire.hellos import TINY
+from tests.kit.hellos import TINY
+from tests.kit.peers import connect, echo, free_port, is_reset, until
+from tests.kit.program import Server, environment
 
 FLOOD = REFUSALS_AT_ONCE + 500
 

@@ -17,12 +17,12 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.messages import RouteCounters
 from tests.admin.test_metrics import rendered
 from tests.conftest import MakeBackend, MakeProxy
-from tests.control_plane import counted
-from tests.e2e.admin import grpc_section, stub
 from tests.e2e.test_service_manager import document, echoed
-from tests.l7.backends import h2, l7_listener, says
-from tests.peers import DEADLINE, Authority, connect, echo, free_port, read_all, until
-from tests.program import ROOT, Server, environment
+from tests.kit.admin_stub import grpc_section, stub
+from tests.kit.control_plane import counted
+from tests.kit.http2_backends import h2, l7_listener, says
+from tests.kit.peers import DEADLINE, Authority, connect, echo, free_port, read_all, until
+from tests.kit.program import ROOT, Server, environment
 
 FOLDER = ROOT / "deploy" / "prometheus"
 ALERTS = FOLDER / "alerts.yml"

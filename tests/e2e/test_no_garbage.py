@@ -10,10 +10,10 @@ from mcproxy.l7.sockets.drive import Drive
 from mcproxy.net.session import Session
 from mcproxy.wire.http2 import Frame
 from tests.conftest import MakeBackend, MakeProxy, listener
-from tests.l7.backends import h2, l7_listener, says
-from tests.l7.peer import HOST
-from tests.l7.serving import SocketClient
-from tests.peers import Authority, client_hello, connect, echo, read_all, until
+from tests.kit.http2_backends import h2, l7_listener, says
+from tests.kit.http2_peer import HOST
+from tests.kit.l7_proxy import SocketClient
+from tests.kit.peers import Authority, client_hello, connect, echo, read_all, until
 
 SESSIONS = 5
 Ask = Callable[[int, Authority], None]

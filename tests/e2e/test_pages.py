@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import host
-from tests.e2e.pages import CLIENTS, NONE_REFUSED, Step, matches, steps
-from tests.peers import Authority
-from tests.program import ROOT
+from tests.kit import host
+from tests.kit.pages import CLIENTS, NONE_REFUSED, Step, matches, steps
+from tests.kit.peers import Authority
+from tests.kit.program import ROOT
 
 SERVER, CLIENT = "192.0.2.1", "192.0.2.2"  # of the hosts' own wire
 PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if steps(path.read_text()))
@@ -57,7 +57,7 @@ class Reader:
         if step.is_file:
             self._hosts[step.host].write(step.command, step.text)
         elif step.command == CLIENTS:
-            command = f"{sys.executable} -m tests.e2e.visitors {SERVER} 443 git.example.org {stop}"
+            command = f"{sys.executable} -m tests.kit.visitors {SERVER} 443 git.example.org {stop}"
             self._visit = self._pool.submit(self._hosts["clients"].run, command)
         elif step.command == NONE_REFUSED:
             stop.touch()

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeBackend, MakeProxy, listener
-from tests.peers import DEADLINE, Authority, Handler, client_hello, connect, free_port, read_all, says, tls, until
-from tests.program import Program
+from tests.kit.peers import DEADLINE, Authority, Handler, client_hello, connect, free_port, read_all, says, tls, until
+from tests.kit.program import Program
 
 HELLO = client_hello("a.test", alpn=("h2", "http/1.1"))
 TRUSTING = {"proxy_protocol": True, "trusted_proxies": ["127.0.0.0/8", "::1/128"]}

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from mcproxy import config
-from tests.e2e.pages import matches, steps
-from tests.e2e.terminal import Terminal
 from tests.e2e.test_devserver import BACKENDS
-from tests.peers import free_port, until
-from tests.program import ROOT
+from tests.kit.pages import matches, steps
+from tests.kit.peers import free_port, until
+from tests.kit.program import ROOT
+from tests.kit.screen import Terminal
 
 TIMEOUT = 300.0  # seconds; pip needs the package index
 MADE = (".git", ".venv*", "srv", "build", "dist", "*.egg-info", ".*_cache", ".hypothesis", "__pycache__")

@@ -20,11 +20,11 @@ from mcproxy.net.session import Phase
 from mcproxy.net.shared import Shared
 from mcproxy.policy.limits import Limits
 from tests.conftest import MakeProxy, listener
-from tests.hub import is_turned_away
-from tests.peers import DEADLINE, client_hello, connect, free_port, is_reset, reset, until
-from tests.policy.databases import located, write_database
-from tests.proxy import Proxy
-from tests.wire.hellos import A_TEST, REFUSED, TINY, hello, split
+from tests.kit.geoip_files import located, write_database
+from tests.kit.hellos import A_TEST, REFUSED, TINY, hello, split
+from tests.kit.hub import is_turned_away
+from tests.kit.peers import DEADLINE, client_hello, connect, free_port, is_reset, reset, until
+from tests.kit.proxy import Proxy
 
 HELLO = client_hello("a.test")
 V1 = b"PROXY TCP4 192.0.2.7 192.0.2.8 4711 443\r\n"

@@ -21,10 +21,10 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.store.store import Store
 from tests.conftest import MakeBackend
-from tests.e2e.admin import grpc_section, stub
 from tests.e2e.test_start import has_open
-from tests.peers import DEADLINE, client_hello, connect, echo, free_port, is_reset, read_all, receive, says, until
-from tests.program import Program, Server, environment, write_config
+from tests.kit.admin_stub import grpc_section, stub
+from tests.kit.peers import DEADLINE, client_hello, connect, echo, free_port, is_reset, read_all, receive, says, until
+from tests.kit.program import Program, Server, environment, write_config
 
 HELLO = client_hello("a.test")
 

@@ -10,8 +10,9 @@ import pytest
 
 from mcproxy.net.raw import unsent
 from tests.e2e.conftest import MakeLink
-from tests.e2e.link import HELLO, Link
-from tests.peers import BLOCK, DEADLINE, is_reset, pattern, read_all, receive, receive_slowly, reset, until
+from tests.kit.link import HELLO, Link
+from tests.kit.pace import receive_slowly
+from tests.kit.peers import BLOCK, DEADLINE, is_reset, pattern, read_all, receive, reset, until
 
 QUEUED = 3 << 20  # bytes that the proxy takes although nobody reads: a pipe and the buffers of two sockets
 TIMEOUT = 0.8  # seconds

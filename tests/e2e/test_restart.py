@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.peers import DEADLINE, free_port, until
-from tests.program import Program, environment
+from tests.kit.peers import DEADLINE, free_port, until
+from tests.kit.program import Program, environment
 
 
 class Server:

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tests.conftest import MakeBackend, MakeProxy, listener
-from tests.peers import DEADLINE, Authority, client_hello, connect, echo, read_all, says, tls
+from tests.kit.peers import DEADLINE, Authority, client_hello, connect, echo, read_all, says, tls
 
 NAMES = ("one.test", "two.test", "three.test")
 

@@ -4,9 +4,9 @@ import re
 import tempfile
 from pathlib import Path
 
-from tests.e2e.pages import matches, steps
-from tests.e2e.runbook import Machine
-from tests.program import ROOT
+from tests.kit.pages import matches, steps
+from tests.kit.program import ROOT
+from tests.kit.runbook_machine import Machine
 
 RUNBOOK = (ROOT / "RUNBOOK.md").read_text()
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from mcproxy.store.store import read_table
-from tests.e2e.admin import grpc_section
-from tests.peers import Authority, free_port
-from tests.program import Program, Server, environment, write_config
+from tests.kit.admin_stub import grpc_section
+from tests.kit.peers import Authority, free_port
+from tests.kit.program import Program, Server, environment, write_config
 
 UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 

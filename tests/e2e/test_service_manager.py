@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeBackend
-from tests.e2e.activation import Activated, Manager
-from tests.peers import connect, echo, free_port, is_reset
-from tests.program import Program, environment, write_config
-from tests.wire.hellos import TINY
+from tests.kit.hellos import TINY
+from tests.kit.peers import connect, echo, free_port, is_reset
+from tests.kit.program import Program, environment, write_config
+from tests.kit.service_manager import Activated, Manager
 
 
 def document(addr: str, backend: str) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def test_a_refusal_is_a_reset_on_a_socket_of_others_too(tmp_path: Path, backend:
 
 
 def test_no_client_is_refused_or_reset_by_restarts(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.e2e.restarts", str(tmp_path), "3", "400"]
+    command = [sys.executable, "-m", "tests.kit.restarts", str(tmp_path), "3", "400"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     found = re.fullmatch(r"(\d+) connections over (\d+) restarts, 0 failed.*\n", done.stdout)

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeBackend
-from tests.peers import DEADLINE, client_hello, connect, echo, free_port, is_reset, read_all, receive, says, until
-from tests.policy.databases import located, write_database
-from tests.program import Program, Server, environment, write_config
-from tests.proxy import parse_line
+from tests.kit.geoip_files import located, write_database
+from tests.kit.peers import DEADLINE, client_hello, connect, echo, free_port, is_reset, read_all, receive, says, until
+from tests.kit.program import Program, Server, environment, write_config
+from tests.kit.proxy import parse_line
 
 HELLO = client_hello("a.test")
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -12,9 +12,9 @@ import pytest
 
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.store.store import Store
-from tests.e2e.admin import grpc_section, stub
-from tests.peers import DEADLINE, client_hello, connect, free_port, is_reset, until
-from tests.program import Program, Server, environment, write_config
+from tests.kit.admin_stub import grpc_section, stub
+from tests.kit.peers import DEADLINE, client_hello, connect, free_port, is_reset, until
+from tests.kit.program import Program, Server, environment, write_config
 
 
 def start(folder: Path, document: dict[str, Any]) -> Program:

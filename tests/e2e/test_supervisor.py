@@ -18,8 +18,8 @@ import pytest
 
 from mcproxy import config
 from tests.conftest import MakeBackend
-from tests.peers import DEADLINE, Backend, free_port, until
-from tests.program import ROOT, environment, write_config
+from tests.kit.peers import DEADLINE, Backend, free_port, until
+from tests.kit.program import ROOT, environment, write_config
 
 FILE = ROOT / "etc" / "supervisor" / "conf.d" / "mcproxy.conf"
 HELLO_WAIT = "5s"

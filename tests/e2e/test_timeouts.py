@@ -2,8 +2,6 @@
 
 import errno
 import socket
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,21 +10,13 @@ import pytest
 from mcproxy.net.raw import unsent
 from tests.conftest import MakeBackend, MakeProxy, listener
 from tests.e2e.conftest import MakeLink
-from tests.e2e.link import HELLO, Link
-from tests.peers import BLOCK, DEADLINE, connect, echo, is_reset, pattern, read_all, receive, receive_slowly, until
+from tests.kit.link import HELLO, Link
+from tests.kit.pace import keep_going, receive_slowly
+from tests.kit.peers import BLOCK, DEADLINE, connect, echo, is_reset, pattern, read_all, receive, until
 
 SOON = "400ms"
 LONG = 1.0  # seconds; more than twice as long as SOON
 QUEUED = 3 << 20  # bytes that the proxy takes although nobody reads: a pipe and the buffers of two sockets
-
-
-def keep_going(seconds: float) -> Iterator[int]:
-    """Again and again for so long, with a pause that no timeout is shorter than."""
-    end, turns = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
-        yield turns
-        turns += 1
-        time.sleep(0.02)
 
 
 # --- handshake_timeout ------------------------------------------------------------------------------------------------

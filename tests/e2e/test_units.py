@@ -14,8 +14,8 @@ import pytest
 from mcproxy import config
 from tests.conftest import MakeBackend
 from tests.e2e.test_service_manager import document, echoed
-from tests.peers import echo, free_port
-from tests.program import ROOT, Program, environment, write_config
+from tests.kit.peers import echo, free_port
+from tests.kit.program import ROOT, Program, environment, write_config
 
 UNITS = ROOT / "deploy" / "systemd"
 SERVICE = UNITS / "mcproxy.service"

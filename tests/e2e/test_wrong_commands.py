@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.runner import Shell, shell, typed
-from tests.program import ROOT
+from tests.kit.commands import Shell, shell, typed
+from tests.kit.program import ROOT
 
 
 def mistakes() -> list[tuple[str, int, list[str]]]:

@@ -15,9 +15,9 @@ from mcproxy.look.looker import MAX_LOOKS, Looker
 from mcproxy.messages import PlaneBusy, Step
 from mcproxy.model import Backend, Mode, Reason, Route
 from tests.conftest import MakeBackend
-from tests.hub import HubThread, paused
-from tests.peers import DEADLINE, Authority, echo, free_port
-from tests.peers import Backend as Server
+from tests.kit.hub import HubThread, paused
+from tests.kit.peers import DEADLINE, Authority, echo, free_port
+from tests.kit.peers import Backend as Server
 
 L4 = Route("a.test", Backend("127.0.0.1", 1))
 

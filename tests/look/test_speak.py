@@ -12,7 +12,7 @@ from mcproxy.look.speak import http2
 from mcproxy.messages import Step
 from mcproxy.wire import http2 as frames
 from mcproxy.wire.http2 import Setting
-from tests.peers import DEADLINE, read_all
+from tests.kit.peers import DEADLINE, read_all
 
 SETTINGS = frames.settings([(Setting.MAX_CONCURRENT_STREAMS, 7), (Setting.ENABLE_CONNECT_PROTOCOL, 1)])
 

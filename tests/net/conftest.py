@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from mcproxy.table import Table
-from tests.hub import HubThread
-from tests.net.bench import Bench, MakeBench
+from tests.kit.hub import HubThread
+from tests.kit.worker_bench import Bench, MakeBench
 
 
 @pytest.fixture

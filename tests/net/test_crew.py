@@ -69,7 +69,7 @@ def test_what_is_thrown_into_a_job_gets_to_that_job_only(crew: Crew) -> None:
 
     def work(name: str) -> None:
         try:
-            gevent.sleep(60)
+            Event().wait()
         except ConnectionError:
             caught.append((name, getcurrent()))
 

@@ -17,9 +17,9 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from mcproxy.model import Backend, Reason, Refused
 from mcproxy.net.dial import MAX_ADDRESSES, dial
 from mcproxy.net.raw import RawSocket
-from tests.hub import HubThread
-from tests.net.pairs import no_more_descriptors, turn
-from tests.peers import DEADLINE, pattern, receive, until
+from tests.kit.hub import HubThread
+from tests.kit.peers import DEADLINE, pattern, receive, until
+from tests.kit.socket_pairs import no_more_descriptors, turn
 
 FIRST = b"first bytes"
 HUGE = 24 << 20  # bytes; far more than the buffers between two sockets take before the backend reads

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from gevent.hub import get_hub
 
-from tests.hub import HubThread, paused
+from tests.kit.hub import HubThread, paused
 
 
 def test_a_call_runs_on_the_hubs_thread(hub: HubThread) -> None:

@@ -14,8 +14,8 @@ from mcproxy.net.shared import Shared, Timeouts
 from mcproxy.net.worker import Worker
 from mcproxy.policy.limits import Limits
 from mcproxy.table import Live, Table
-from tests.hub import HubThread, messages
-from tests.peers import DEADLINE, connect, is_reset, until
+from tests.kit.hub import HubThread, messages
+from tests.kit.peers import DEADLINE, connect, is_reset, until
 
 ADDR = "127.0.0.1:0"
 

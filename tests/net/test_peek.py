@@ -17,10 +17,10 @@ from mcproxy.model import Reason, Refused
 from mcproxy.net.peek import FIRST_LOOK, SHORT_OF_MEMORY_PAUSE, peek
 from mcproxy.net.raw import READ, IoWatcher, RawSocket, unsent
 from mcproxy.wire import hello
-from tests.hub import HubThread
-from tests.net.pairs import tcp_pair, turn
-from tests.peers import DEADLINE, push, reset, until
-from tests.wire import hellos
+from tests.kit import hellos
+from tests.kit.hub import HubThread
+from tests.kit.peers import DEADLINE, push, reset, until
+from tests.kit.socket_pairs import tcp_pair, turn
 
 IDLE_TURNS = 50  # of the loop; whoever spins looks in every one of them
 

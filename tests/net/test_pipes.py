@@ -1,7 +1,7 @@
 """Pipes are used again, and there are never too many."""
 
 from mcproxy.net.pipes import MAX_PIPES, SPARE_PIPES, Pipes
-from tests.net.pairs import no_more_descriptors
+from tests.kit.socket_pairs import no_more_descriptors
 
 
 def test_pipes_are_used_again_if_they_are_empty(nothing_left: None) -> None:

@@ -11,8 +11,8 @@ from gevent.hub import get_hub
 from mcproxy.net.pulse import PERIOD, Pulse
 from mcproxy.notify import Notifier
 from mcproxy.stats import LAGS, Histogram
-from tests.hub import HubThread, paused
-from tests.peers import until
+from tests.kit.hub import HubThread, paused
+from tests.kit.peers import until
 
 
 class Clock:

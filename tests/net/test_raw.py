@@ -8,7 +8,7 @@ import pytest
 
 from mcproxy.net import raw
 from mcproxy.net.raw import abort, corked, is_established, pauses, unsent
-from tests.peers import connect, is_reset, reset, until
+from tests.kit.peers import connect, is_reset, reset, until
 
 
 @pytest.fixture

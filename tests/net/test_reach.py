@@ -10,8 +10,8 @@ from mcproxy.model import Backend, Mode, Reason, Refused, Route
 from mcproxy.net.reach import Arrival, reach
 from mcproxy.wire.hello import Hello
 from mcproxy.wire.proxy_protocol import encode_v2
-from tests.hub import HubThread
-from tests.peers import DEADLINE, receive
+from tests.kit.hub import HubThread
+from tests.kit.peers import DEADLINE, receive
 
 CLIENT, DESTINATION = ("192.0.2.7", 4242), ("192.0.2.1", 443)
 

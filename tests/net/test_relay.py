@@ -22,8 +22,9 @@ from mcproxy.net.relay import (
     Relay,
     flush,
 )
-from tests.hub import HubThread
-from tests.net.pairs import (
+from tests.kit.hub import HubThread
+from tests.kit.peers import DEADLINE, pattern, push, read_all, receive, reset, until
+from tests.kit.socket_pairs import (
     FAR_BUFFER,
     MOST,
     NEAR_BUFFER,
@@ -34,7 +35,6 @@ from tests.net.pairs import (
     tcp_pair,
     unix_pair,
 )
-from tests.peers import DEADLINE, pattern, push, read_all, receive, reset, until
 
 KINDS: dict[str, MakePair] = {"tcp": tcp_pair, "unix": unix_pair}
 EVERY_PATH = [pytest.param(KINDS[a], KINDS[b], id=f"{a} to {b}") for a, b in itertools.product(KINDS, repeat=2)]

@@ -22,10 +22,10 @@ from mcproxy.policy.networks import Networks, pack
 from mcproxy.table import ListenerTable, Table
 from mcproxy.wire.address import parse_backend
 from tests.conftest import MakeBackend
-from tests.hub import is_turned_away, messages
-from tests.net.bench import HELLO, TIMEOUTS, V4, MakeBench, swallow, table_for
-from tests.peers import DEADLINE, client_hello, echo, is_reset, read_all, receive, reset, until
-from tests.tables import with_value, without
+from tests.kit.hub import is_turned_away, messages
+from tests.kit.peers import DEADLINE, client_hello, echo, is_reset, read_all, receive, reset, until
+from tests.kit.tables import with_value, without
+from tests.kit.worker_bench import HELLO, TIMEOUTS, V4, MakeBench, swallow, table_for
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import resource
 from mcproxy.net.shared import RESERVED_DESCRIPTORS, Shared, Timeouts
 from mcproxy.policy.limits import Limits
 from mcproxy.table import Live, Table
-from tests.hub import HubThread
+from tests.kit.hub import HubThread
 
 
 class Everywhere:

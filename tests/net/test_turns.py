@@ -9,7 +9,7 @@ from gevent.hub import get_hub
 
 from mcproxy.net.raw import READ
 from mcproxy.net.turns import Turns
-from tests.hub import pass_rounds
+from tests.kit.hub import pass_rounds
 
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
 

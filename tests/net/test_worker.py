@@ -9,10 +9,10 @@ from mcproxy.model import End, FirewallRule, Listener, Reason, RuleKind
 from mcproxy.net.session import Phase
 from mcproxy.net.worker import SPARE_TALLIES
 from tests.conftest import MakeBackend
-from tests.hub import is_turned_away, messages
-from tests.net.bench import HELLO, NOWHERE, V4, V6, MakeBench, swallow, table_for
-from tests.peers import DEADLINE, connect, is_reset, read_all, says
-from tests.tables import with_value, without
+from tests.kit.hub import is_turned_away, messages
+from tests.kit.peers import DEADLINE, connect, is_reset, read_all, says
+from tests.kit.tables import with_value, without
+from tests.kit.worker_bench import HELLO, NOWHERE, V4, V6, MakeBench, swallow, table_for
 
 # --- listeners --------------------------------------------------------------------------------------------------------
 

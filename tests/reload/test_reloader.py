@@ -21,10 +21,10 @@ from mcproxy.model import FirewallRule, RuleKind
 from mcproxy.net.shared import Timeouts
 from mcproxy.policy.networks import pack
 from mcproxy.reload.reloader import lines
-from tests.hub import HubThread, messages, paused
-from tests.peers import DEADLINE, Authority, until
-from tests.policy.databases import located, write_database
-from tests.program import write_config
+from tests.kit.geoip_files import located, write_database
+from tests.kit.hub import HubThread, messages, paused
+from tests.kit.peers import DEADLINE, Authority, until
+from tests.kit.program import write_config
 
 Start = Callable[..., App]
 

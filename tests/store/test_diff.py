@@ -7,7 +7,7 @@ from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store.diff import FileSeed, differences
 from mcproxy.store.store import Pair
 from mcproxy.table import Table
-from tests.control_plane import RULES, SEED, route
+from tests.kit.control_plane import RULES, SEED, route
 
 
 def test_the_same_is_no_difference() -> None:

@@ -7,7 +7,7 @@ from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history
 from mcproxy.store.store import Store
 from mcproxy.table import Table
-from tests.control_plane import SEED, route, store_at
+from tests.kit.control_plane import SEED, route, store_at
 
 NOW = 10_000.0
 NOTHING = Said()

@@ -8,7 +8,7 @@ from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import listing
 from mcproxy.store.listing import After, Page
 from mcproxy.store.store import Store
-from tests.control_plane import route, store_at
+from tests.kit.control_plane import route, store_at
 
 SEED = [(Listener(f":{port}"), [route(f"{name}.example.org") for name in "abcde"]) for port in (443, 8443, 9443)]
 RULES = [FirewallRule(RuleKind.IP, f"192.0.2.{i}", 100.0 + i) for i in range(7)] + [

@@ -14,7 +14,7 @@ from mcproxy.store import sqlite as store_sqlite
 from mcproxy.store.errors import NewerSchema, NotOurs
 from mcproxy.store.records import AUDIT, LISTENERS, ROUTES, RULES
 from mcproxy.store.store import Store
-from tests.control_plane import store_at
+from tests.kit.control_plane import store_at
 
 RULE, KEY = FirewallRule(RuleKind.IP, "192.0.2.1"), rule_key("ip", "192.0.2.1")
 

@@ -10,8 +10,8 @@ from mcproxy.change import Change, Origin, route_key, table_values
 from mcproxy.store import snapshot, sqlite
 from mcproxy.store.errors import Exists, NotOurs, StoreError, Unavailable
 from mcproxy.store.store import Store, read_table
-from tests.control_plane import route, store_at
-from tests.peers import DEADLINE
+from tests.kit.control_plane import route, store_at
+from tests.kit.peers import DEADLINE
 
 MUTATIONS = 25
 

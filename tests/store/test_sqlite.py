@@ -7,7 +7,7 @@ import pytest
 from mcproxy.store import sqlite
 from mcproxy.store.errors import Conflict, NotOurs, Unavailable
 from mcproxy.store.store import Store
-from tests.control_plane import store_at
+from tests.kit.control_plane import store_at
 
 
 @pytest.mark.parametrize(

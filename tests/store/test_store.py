@@ -12,8 +12,8 @@ from mcproxy.store import listing
 from mcproxy.store.errors import Conflict, Unavailable
 from mcproxy.store.store import Store, read_table
 from mcproxy.table import Table
-from tests.control_plane import RULES, SEED, route, store_at
-from tests.peers import DEADLINE
+from tests.kit.control_plane import RULES, SEED, route, store_at
+from tests.kit.peers import DEADLINE
 
 ORIGIN = Origin("a test", "route.add", 2000.0)
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from mcproxy.model import Reason
 from mcproxy.wire import hello as under_test
 from mcproxy.wire.hello import MAX_HELLO_BYTES, MAX_PROTOCOLS, MAX_VERSIONS, Hello, HelloRefused, Reader, parse
-from tests.wire import hellos, reference
-from tests.wire.hellos import (
+from tests.kit import hello_reference as reference
+from tests.kit import hellos
+from tests.kit.hellos import (
     CHROME,
     TINY,
     alpn,

@@ -7,7 +7,7 @@ from h2.settings import SettingCodes
 from mcproxy.l7.bridge import bounds
 from mcproxy.l7.core import Ending, ExchangeEnd, How
 from mcproxy.model import End
-from tests.l7.bridge.book import GET, HOST, POST, Book
+from tests.kit.bridge_playbook import GET, HOST, POST, Book
 
 CHUNKED = b"POST /c HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 UPGRADE = (

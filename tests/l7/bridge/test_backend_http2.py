@@ -8,7 +8,7 @@ from mcproxy.l7.bridge.backend_http2 import BackendConnection, BackendFault
 from mcproxy.l7.bridge.bounds import FRAME_COST, MAX_GOAWAY
 from mcproxy.l7.core import Turn
 from mcproxy.wire.http2 import MAX_STREAM_ID
-from tests.l7.bridge.book import MemoryBackend
+from tests.kit.bridge_playbook import MemoryBackend
 
 FIELDS = ((b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"one.test"), (b":path", b"/"))
 

@@ -6,7 +6,7 @@ from h2.settings import SettingCodes
 from mcproxy.l7.bounds import BODY_STALL_SECONDS, MAX_INTERIM
 from mcproxy.l7.bridge import bounds
 from mcproxy.l7.core import ExchangeEnd
-from tests.l7.bridge.book import GET, HOST, POST, Book
+from tests.kit.bridge_playbook import GET, HOST, POST, Book
 
 CHUNKED = b"POST /c HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 OK_EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"

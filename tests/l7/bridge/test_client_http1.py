@@ -7,8 +7,8 @@ from mcproxy.l7.bounds import TURN
 from mcproxy.l7.bridge.bounds import HEAD_COST, STEP_COST
 from mcproxy.l7.bridge.client_http1 import ClientEnd
 from mcproxy.wire.http1 import Head, Requests
-from tests.l7.bridge.book import HOST, Book
-from tests.l7.peer import Cutter
+from tests.kit.bridge_playbook import HOST, Book
+from tests.kit.http2_peer import Cutter
 
 GET = b"GET / HTTP/1.1\r\nHost: one.test\r\n\r\n"
 

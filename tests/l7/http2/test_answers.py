@@ -4,8 +4,8 @@ from hpack import Decoder
 from mcproxy.l7.http2.answers import answer
 from mcproxy.wire.fields import Request
 from mcproxy.wire.http2 import Frame
-from tests.l7.peer import Cutter, Seen
-from tests.l7.relay.book import fields_of
+from tests.kit.http2_peer import Cutter, Seen
+from tests.kit.relay_playbook import fields_of
 
 
 def request(method: bytes = b"GET", grpc: bool = False) -> Request:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hpack import Encoder
@@ -15,9 +16,9 @@ from mcproxy.l7.relay.relay import Relay
 from mcproxy.wire import http2
 from mcproxy.wire.hpack_block import encode
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag, Frame, StreamFault
-from tests.l7.inbox import Inbox
-from tests.l7.peer import GET, HOST, POST, Cutter, frame
-from tests.l7.relay.book import OK, OURS, Book
+from tests.kit.http2_peer import GET, HOST, POST, Cutter, frame
+from tests.kit.inbox import Inbox
+from tests.kit.relay_playbook import OK, OURS, Book
 
 
 def test_flags_that_mean_something_are_not_undefined() -> None:
@@ -99,14 +100,19 @@ class SlowBackend(FromBackend):
         return pos
 
 
+class SlowRelay(Relay):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._client = SlowClient(self.pair, self._settings, 0.0)
+        self._backend = SlowBackend(self.pair, self._settings, 0.0)
+
+
 class Lane:
     """A relay with or without its express lanes, and all that can be seen of it."""
 
     def __init__(self, express: bool) -> None:
-        self.relay = relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", 0.0)
-        if not express:
-            relay._client = SlowClient(relay.pair, relay._settings, 0.0)
-            relay._backend = SlowBackend(relay.pair, relay._settings, 0.0)
+        kind = Relay if express else SlowRelay
+        self.relay = kind(HOST, "192.0.2.1", lambda host: host == b"b.test", 0.0)
 
     def take(self, of_client: bool, data: bytes, now: float) -> tuple[object, ...]:
         relay, pair = self.relay, self.relay.pair

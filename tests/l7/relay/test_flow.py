@@ -7,8 +7,8 @@ from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.budgets import MAX_HELD
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import ErrorCode, Frame, Setting
-from tests.l7.peer import Cutter
-from tests.l7.relay.book import OK, Book
+from tests.kit.http2_peer import Cutter
+from tests.kit.relay_playbook import OK, Book
 
 
 def narrow(window: int) -> Book:

@@ -6,8 +6,8 @@ from mcproxy.l7.bounds import MAX_INTERIM
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode, Frame
-from tests.l7.peer import GET, POST, frame
-from tests.l7.relay.book import OK, OURS, Book
+from tests.kit.http2_peer import GET, POST, frame
+from tests.kit.relay_playbook import OK, OURS, Book
 
 HEAD = [(":method", "HEAD"), *GET[1:]]
 BAD_GATEWAY = [(":status", "502"), ("content-length", "0")]

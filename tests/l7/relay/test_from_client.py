@@ -10,8 +10,8 @@ from mcproxy.model import End
 from mcproxy.wire import http2
 from mcproxy.wire.fields import MAX_FIELDS
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode, Frame, Setting
-from tests.l7.peer import GET, POST, frame
-from tests.l7.relay.book import OK, OURS, Book
+from tests.kit.http2_peer import GET, POST, frame
+from tests.kit.relay_playbook import OK, OURS, Book
 
 CALM = ErrorCode.ENHANCE_YOUR_CALM
 

@@ -1,8 +1,8 @@
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.relay.pair import BackendState
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode
-from tests.l7.peer import POST
-from tests.l7.relay.book import Book
+from tests.kit.http2_peer import POST
+from tests.kit.relay_playbook import Book
 
 
 def test_goaway_never_takes_back_a_refusal() -> None:

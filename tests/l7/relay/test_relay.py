@@ -15,9 +15,9 @@ from mcproxy.l7.relay.relay import Relay
 from mcproxy.model import End
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import MAX_STREAM_ID, PREFACE, ErrorCode
-from tests.l7.inbox import Inbox
-from tests.l7.peer import GET, HOST, POST, CarelessBackend
-from tests.l7.relay.book import OK, OURS, Book
+from tests.kit.http2_peer import GET, HOST, POST, CarelessBackend
+from tests.kit.inbox import Inbox
+from tests.kit.relay_playbook import OK, OURS, Book
 
 GRPC = [*POST, ("content-type", "application/grpc")]
 

@@ -7,8 +7,8 @@ from mcproxy.l7.relay.settings import MAX_PENDING
 from mcproxy.wire import http2
 from mcproxy.wire.fields import MAX_HEADER_LIST
 from mcproxy.wire.http2 import PREFACE, ErrorCode, Setting
-from tests.l7.peer import GET, POST
-from tests.l7.relay.book import OK, OURS, Book
+from tests.kit.http2_peer import GET, POST
+from tests.kit.relay_playbook import OK, OURS, Book
 
 TABLE, PUSH, STREAMS, WINDOW, FRAME, LIST, CONNECT = 1, 2, 3, 4, 5, 6, 8
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.l7.sockets.stage import Stage
+from tests.kit.drive_stage import Stage
 
 
 @pytest.fixture

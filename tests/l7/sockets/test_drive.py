@@ -15,26 +15,11 @@ from mcproxy.l7.sockets.drive import MAX_OWED, MAX_UNSENT, Patience
 from mcproxy.l7.sockets.stream import Lost, Stream
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.shared import Cut
-from tests.hub import pass_rounds
-from tests.l7.sockets.stage import Later, Stage
+from tests.kit.drive_stage import Later, Stage, pour
+from tests.kit.hub import pass_rounds
 from tests.test_lines import answered
 
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
-
-
-def pour(sock: socket.socket) -> int:
-    """Send until nothing more is taken. Returns how many bytes were."""
-    sock.setblocking(False)
-    poured = held_up = 0
-    while held_up < 20:
-        try:
-            poured += sock.send(bytes(1 << 16))
-            held_up = 0
-        except BlockingIOError:
-            held_up += 1
-        gevent.sleep(0.001)
-        assert poured < 1 << 24
-    return poured
 
 
 def arrival(sock: socket.socket, count: int) -> Callable[[], bool]:
@@ -113,7 +98,7 @@ def test_a_dial_that_fails_is_told(failure: Exception, status: int, stage: Calla
 
 def test_a_dial_that_takes_too_long_is_ended(stage: Callable[..., Stage]) -> None:
     def dial(_first: bytes) -> Stream:
-        gevent.sleep(60)
+        Event().wait()
         raise AssertionError("not reached")
 
     on = stage(dial, connect=0.1)

@@ -16,8 +16,8 @@ from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.l7.sockets.stream import Stream
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.turns import Turns
-from tests.hub import pass_rounds
-from tests.l7.sockets.stage import Later, Stage
+from tests.kit.drive_stage import Later, Stage
+from tests.kit.hub import pass_rounds
 
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
 

@@ -19,8 +19,8 @@ from mcproxy.l7.sockets.stream import Lost, Stream, TLSStream
 from mcproxy.model import Backend, Mode, Route
 from mcproxy.net.raw import READ, WRITE, RawSocket
 from mcproxy.net.turns import Turns
-from tests.l7.sockets.gate import Gate
-from tests.peers import DEADLINE, Authority, reset, until
+from tests.kit.peers import DEADLINE, Authority, reset, until
+from tests.kit.tls_gate import Gate
 
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
 Peer = Callable[[socket.socket], None]

@@ -1,0 +1,37 @@
+"""What tests share. Tests themselves import from here, from `conftest.py`, and from no other folder of tests.
+
+What a test of one room needs:
+    hub, worker_bench      a hub in a thread of its own, and workers on it whose clock the test winds
+    socket_pairs, inbox    connected sockets; bytes that are offered to a core again and again
+    tables, hellos, hello_reference, geoip_files, certificate_files
+                           values and files of every shape, right and wrong
+    drive_stage, tls_gate  one l7 session on real sockets
+    relay_playbook, bridge_playbook
+                           the relay and the bridge in memory, by a script
+
+The program, as it is run:
+    program, proxy         `mcproxy server` as a process; an `App` in this one
+    link, l7_proxy         a client and a backend with a proxy between them, for l4 and for l7
+    control_plane, admin_stub, admin_calls, apply_requests
+                           the admin API, with a data plane that only remembers or with the real one
+    commands, operator_terminal, screen
+                           commands in this process, on a terminal with a person, and what they draw
+    service_manager        a notification socket, and listening sockets that are passed on
+
+Clients and backends:
+    peers, pace            blocking sockets with a deadline everywhere, and `until`; slow senders and readers
+    http2_peer, http2_backends
+                           HTTP/2 by hand, and the servers that people run
+    verdicts               what becomes of a client, as the client sees it and as its line says
+    visitors, restarts, killed_writer
+                           programs that connect, restart and kill again and again
+
+Cases:
+    conformance_frames, conformance_messages
+                           RFC 9113, section by section
+    mirror, mirror_cases   messages of every form, directly and through the proxy
+
+Pages that are typed:
+    pages, runbook_machine, host, systemctl
+                           what README, RUNBOOK and docs/ say to type, and the machines on which it is typed
+"""

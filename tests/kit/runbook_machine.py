@@ -1,0 +1,120 @@
+"""A machine for RUNBOOK.md: an installation of its own, and stand-ins for what is PID 1's business."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.kit.geoip_files import located, write_database
+from tests.kit.peers import DEADLINE, free_port, until
+from tests.kit.program import ROOT
+from tests.kit.screen import Terminal
+
+TIMEOUT = 900.0  # seconds for one command; install.sh needs the package index
+
+# systemctl and journalctl for one service: a process, its number and its output in files.
+SYSTEMCTL = """\
+#!/bin/sh
+state=@root@/state
+end() {
+	[ -e $state/pid ] || return 0
+	kill -TERM $(cat $state/pid)
+	tail --pid=$(cat $state/pid) -f /dev/null
+	rm $state/pid
+}
+lines() {
+	touch $state/log
+	grep -c "$1" $state/log
+}
+begin() {
+	before=$(lines 'started, generation')
+	setsid mcproxy server >>$state/log 2>&1 </dev/null &
+	echo $! >$state/pid
+	until [ $(lines 'started, generation') -gt $before ]; do sleep 0.1; done
+}
+reload() {
+	before=$(lines reloaded)
+	kill -HUP $(cat $state/pid)
+	until [ $(lines reloaded) -gt $before ]; do sleep 0.1; done
+}
+export MCPROXY=@root@/bin/mcproxy BACKUPS=@root@/srv/mcproxy/backups
+case "$*" in
+"start mcproxy-backup.service") @root@/srv/mcproxy/bin/backup.sh >>$state/log ;;
+"enable --now mcproxy mcproxy-backup.timer" | "start mcproxy") begin ;;
+"stop mcproxy") end ;;
+"restart mcproxy") end && begin ;;
+"reload mcproxy") reload ;;
+"status mcproxy") mcproxy status ;;
+*) echo "systemctl: $*?" >&2; exit 1 ;;
+esac
+"""
+JOURNALCTL = """\
+#!/bin/sh
+exec tail "$3" "$4" @root@/state/log
+"""
+SUDO = """\
+#!/bin/sh
+shift 2
+exec "$@"
+"""
+CHOWN = """\
+#!/bin/sh
+"""
+PROGRAM = """\
+#!/bin/sh
+exec @root@/srv/mcproxy/venv/bin/python -I -m mcproxy "$@"
+"""
+
+
+class Machine:
+    """Where the commands run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.addr = f"127.0.0.1:{free_port()}"
+        self.api = free_port()
+        for folder in ("bin", "etc", "state", "srv/mcproxy"):
+            (root / folder).mkdir(parents=True)
+        scripts = {"systemctl": SYSTEMCTL, "journalctl": JOURNALCTL, "sudo": SUDO, "chown": CHOWN, "mcproxy": PROGRAM}
+        for name, text in scripts.items():
+            (root / "bin" / name).write_text(text.replace("@root@", str(root)))
+            (root / "bin" / name).chmod(0o755)
+        # install.sh leaves a configuration alone that is there: one for this machine's ports and folders.
+        text = (ROOT / "deploy" / "mcproxy.toml").read_text().replace(":443", self.addr)
+        geoip = '\n[firewall]\ngeoip_db = "country.mmdb"\n'
+        (root / "srv/mcproxy/mcproxy.toml").write_text(text + geoip)
+        write_database(root / "srv/mcproxy/country.mmdb", {"2001:db8:a::/48": located("AQ")})
+
+    def here(self, text: str) -> str:
+        """A command of the page in the words of this machine."""
+        text = text.replace("/srv/mcproxy", f"{self.root}/srv/mcproxy").replace(":443", self.addr)
+        text = text.replace("proxy.example.org:9090", f"127.0.0.1:{self.api}").replace(":9090", f":{self.api}")
+        return text.replace(
+            "deploy/scripts/install.sh", f"deploy/scripts/install.sh --root {self.root} --python {sys.executable}"
+        )
+
+    def run(self, command: str) -> str:
+        """What a shell on a terminal shows; no colours."""
+        terminal = Terminal()
+        path = f"{self.root}/bin:{os.environ['PATH']}"
+        config = str(self.root / "srv/mcproxy/mcproxy.toml")
+        env = {"PATH": path, "TERM": "xterm", "NO_COLOR": "1", "MCPROXY_CONFIG": config, "HOME": str(self.root)}
+        kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_", "http"))}
+        try:
+            subprocess.run(
+                ["sh", "-c", self.here(command)], env={**kept, **env}, cwd=ROOT, stdin=subprocess.DEVNULL,
+                stdout=terminal.descriptor, stderr=terminal.descriptor, start_new_session=True, timeout=TIMEOUT,
+                check=False,
+            )  # fmt: skip
+        finally:
+            shown = terminal.close()
+        return shown.replace(str(self.root), "").replace(self.addr, ":443")
+
+    def close(self) -> None:
+        """End what still runs."""
+        number = self.root / "state/pid"
+        if number.exists():
+            self.run("systemctl stop mcproxy")
+        until(lambda: not number.exists(), f"the server to end within {DEADLINE:g} s")
+        shutil.rmtree(self.root)
