@@ -39,7 +39,7 @@ class Worker:
 
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
-        """Where each listener really listens, by its configured address."""
+        """Where each listener really listens, by its configured address, whose port 0 is any free one."""
         return {addr: listener.socket.getsockname()[:2] for addr, listener in self._listeners.items()}
 
     @property

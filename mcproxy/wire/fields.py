@@ -59,7 +59,6 @@ class Request:
     authority: bytes  # as the client wrote it: of :authority, else of host
     host: bytes  # of the authority, without port, in lower case
     path: bytes = b""  # with query; empty for CONNECT
-    scheme: bytes = b""
     protocol: bytes = b""  # of an extended CONNECT (RFC 8441)
     content_length: int = NO_LENGTH
     grpc: bool = False
@@ -101,7 +100,6 @@ def check_request(fields: list[Field]) -> Request:
         authority,
         match[1].lower(),
         pseudo.get(b":path", b""),
-        pseudo.get(b":scheme", b""),
         pseudo.get(b":protocol", b""),
         _content_length(seen),
         seen.get(b"content-type", b"").startswith(b"application/grpc"),

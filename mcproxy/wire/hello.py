@@ -1,7 +1,7 @@
 """ClientHello: from the first bytes of a TLS connection to the name that it asks for.
 
-`Reader.parse` is given what MSG_PEEK showed so far, always from the start of the connection; `parse` is the same for a
-single look. They answer in one of three ways:
+`Reader.parse` is given what MSG_PEEK showed so far, always from the start of the connection. It answers in one of three
+ways:
 
     Hello           the message is whole and sound; it has exactly one name, which is a host name
     int             so far nothing is wrong, but that many bytes in all are needed before anything more can be said
@@ -89,20 +89,10 @@ class HelloRefused(Refused):
         self.hello = hello
 
 
-def parse(data: bytes) -> Hello | int:
-    """Read the ClientHello at the start of `data`, which holds a connection's bytes from the first on.
-
-    The int is a number of bytes, greater than len(data) and at most MAX_HELLO_BYTES, below which the hello can't be
-    complete. Bytes behind the hello's last record (0-RTT data) are not looked at. Raises HelloRefused.
-    """
-    message = _in_one_record(data)
-    return _hello(*message) if message else Reader().parse(data)
-
-
 class Reader:
-    """`parse` for a connection whose bytes come bit by bit: all looks together cost little more than the last one.
+    """Reads a hello whose bytes come bit by bit: all looks together cost little more than the last one.
 
-    It remembers how far it has walked over the records, in a few numbers: who waits with half a hello holds no copy.
+    It remembers how far it has walked over the records, in a few numbers: half a hello that is waited on is not copied.
     """
 
     # Nearly every reader is asked once and never comes to set these.
@@ -116,7 +106,11 @@ class Reader:
         return f"<Reader end={self._end} got={self._got} total={self._total}>"
 
     def parse(self, data: bytes) -> Hello | int:
-        """As the function, for the bytes of the call before and what has come behind them since."""
+        """Read the ClientHello at the start of `data`: the bytes of the call before, and what has come behind them.
+
+        The int is a number of bytes, greater than len(data) and at most MAX_HELLO_BYTES, below which the hello can't
+        be complete. Bytes behind the hello's last record (0-RTT data) are not looked at. Raises HelloRefused.
+        """
         if message := _in_one_record(data):
             return _hello(*message)
         _refuse_other_protocols(data)
