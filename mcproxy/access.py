@@ -10,7 +10,7 @@ from typing import Any
 
 from mcproxy.document import absolute, load_document
 from mcproxy.model import UNIX_PREFIX
-from mcproxy.wire.address import parse_api
+from mcproxy.notation.address import parse_api
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from mcproxy import diagnosis, settings
+from mcproxy import conflicts, diagnosis, settings
 from mcproxy.document import ConfigError, Problem, absolute, load_document
 from mcproxy.model import (
     BLOCKED_LISTS,
@@ -34,11 +34,11 @@ from mcproxy.model import (
     Route,
     RuleKind,
 )
-from mcproxy.policy import conflicts, firewall, networks
+from mcproxy.notation import address, name
+from mcproxy.notation.duration import parse_duration
+from mcproxy.policy import firewall, networks
 from mcproxy.settings import Kind
 from mcproxy.table import Table
-from mcproxy.wire import address, name
-from mcproxy.wire.duration import parse_duration
 
 DEFAULT_GRPC_ADDRESS = "127.0.0.1:9090"
 _EXAMPLE_ADDR = 'addr = "proxy.example.org:9090"'

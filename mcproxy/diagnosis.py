@@ -11,12 +11,11 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from mcproxy.notation.address import MAX_PORT
 from mcproxy.words import VERY_NEAR, meant, quoted
 
 Location = tuple[int | str, ...]  # of a value: ("listeners", 0, "addr")
 Model = type[BaseModel]
-
-MAX_PORT = 65535
 
 # What to write for a key, where its type alone doesn't show it.
 _EXAMPLES = {

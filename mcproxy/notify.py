@@ -16,7 +16,7 @@ from collections.abc import Mapping, MutableMapping
 from ipaddress import ip_address
 
 from mcproxy.model import host_port
-from mcproxy.wire.address import split_host_port
+from mcproxy.notation.address import split_host_port
 
 FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 MAX_INHERITED = 1024  # sockets; more is a damaged environment

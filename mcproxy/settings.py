@@ -21,7 +21,7 @@ MAX_COUNT = 2**31 - 1  # connections: no machine has more; it fits every column 
 class Kind(StrEnum):
     """What sort of value a field has: what is valid, and how it is written in SQL, JSON, protobuf, TOML and options."""
 
-    HOSTNAME = "hostname"  # normalised (wire/name.py); "" where it has that default
+    HOSTNAME = "hostname"  # normalised (notation/name.py); "" where it has that default
     LISTEN = "listen"  # an address to listen on, in canonical form
     BACKEND = "backend"  # a model.Backend; elsewhere its text
     WORD = "word"  # a member of a StrEnum

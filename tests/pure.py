@@ -20,8 +20,9 @@ ENVIRONMENTS = ROOT / ".venv-pure"
 TIMEOUT = 600.0  # seconds for one Python; a loaded machine needs some 120
 
 TESTS = (
-    "wire", "policy", "l7/http2", "l7/relay", "l7/bridge", "l7/test_core.py",
-    "test_config.py", "test_document.py", "test_journal.py", "test_lines.py", "test_model.py", "test_words.py",
+    "notation", "wire", "policy", "l7/http2", "l7/relay", "l7/bridge", "l7/test_core.py",
+    "test_config.py", "test_conflicts.py", "test_document.py", "test_journal.py", "test_lines.py", "test_model.py",
+    "test_words.py",
 )  # fmt: skip
 PACKAGES = {"h11", "h2", "hpack", "hypothesis", "idna", "pydantic", "pytest", "pytest-xdist"}
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from mcproxy import config
 from mcproxy.check.check import check
 from mcproxy.config import Config
-from mcproxy.wire.address import split_host_port
+from mcproxy.notation.address import split_host_port
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "etc" / "mcproxy.toml.example"

@@ -24,7 +24,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, StreamEnded
 
-from mcproxy.wire.address import MAX_API_PATH
+from mcproxy.notation.address import MAX_API_PATH
 
 ROOT = Path(__file__).resolve().parents[2]
 SRV = ROOT / "srv"

@@ -20,12 +20,12 @@ from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, GeoipSt
 from mcproxy.messages import ListenerStatus as PlaneListener
 from mcproxy.messages import RouteCounters as PlaneRoute
 from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, Backend, FirewallRule, Listener, Mode, Route, RuleKind
+from mcproxy.notation import address, name
 from mcproxy.policy import firewall
 from mcproxy.policy.networks import Networks
 from mcproxy.settings import Field, Kind, proto_name
 from mcproxy.store import records
 from mcproxy.store.history import Revision
-from mcproxy.wire import address, name
 from mcproxy.words import quoted
 
 MAX_CHANGES = 1_000  # in one answer, some 500 kB

@@ -14,10 +14,10 @@ from mcproxy.certificates.routes import Serving
 from mcproxy.change import Key, route_key
 from mcproxy.messages import Look, Step
 from mcproxy.model import FirewallRule, Mode, Reason, Refused, Route, counted
+from mcproxy.notation.name import InvalidName, normalise
 from mcproxy.policy import firewall, routing
 from mcproxy.policy.networks import unpack
 from mcproxy.table import Table
-from mcproxy.wire.name import InvalidName, normalise
 
 
 class Asked(Protocol):

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 from mcproxy.admin.errors import AlreadyThere, InvalidField, InvalidFields, NotThere, Overtaken, TooMany
 from mcproxy.admin.explain import until
 from mcproxy.change import Change, Key, Value, What, current, listener_key, route_key, rule_key, towards
+from mcproxy.conflicts import clash
 from mcproxy.model import FirewallRule, Listener, Route, RuleKind
-from mcproxy.policy.conflicts import clash
 from mcproxy.policy.loops import LOOP, OwnListeners
 from mcproxy.table import Table
 

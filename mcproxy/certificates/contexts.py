@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from mcproxy.certificates.judge import Certificate, Unusable, fill, findings, load, trust
 from mcproxy.model import Reason, Refused, Route
-from mcproxy.wire.name import InvalidName, normalise
+from mcproxy.notation.name import InvalidName, normalise
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcproxy.wire.address import split_host_port
+from mcproxy.notation.address import split_host_port
 
 LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
 SERVICE_MANAGER, OURS = "systemd", "mcproxy"

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Checkbox, Input, Static
 
 from mcproxy.cli.panels import Details
-from mcproxy.wire.duration import parse_duration
+from mcproxy.notation.duration import parse_duration
 
 KEYS = (
     ("1 to 6, Tab", "another panel"),

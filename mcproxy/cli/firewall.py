@@ -14,8 +14,8 @@ from mcproxy.cli.client import EXISTS, connected
 from mcproxy.cli.options import comment_option, example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.model import counted
-from mcproxy.wire.address import is_ip
-from mcproxy.wire.duration import parse_duration
+from mcproxy.notation.address import is_ip
+from mcproxy.notation.duration import parse_duration
 from mcproxy.words import meant, quoted
 
 F = TypeVar("F", bound=Callable[..., Any])

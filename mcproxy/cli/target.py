@@ -17,7 +17,7 @@ from mcproxy.access import load_access
 from mcproxy.cli.options import INVALID, config_option, fail, find_config
 from mcproxy.document import ConfigError
 from mcproxy.model import UNIX_PREFIX
-from mcproxy.wire.address import parse_api
+from mcproxy.notation.address import parse_api
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -20,7 +20,7 @@ from mcproxy.l7.sockets.stream import Lost, Stream
 from mcproxy.model import End, Origin, Reason, Refused, Route
 from mcproxy.net.reach import Arrival, reach
 from mcproxy.net.shared import OpenSession
-from mcproxy.wire.name import InvalidName, normalise
+from mcproxy.notation.name import InvalidName, normalise
 
 PROTOCOLS = ("h2", "http/1.1", "http/1.0")  # of ALPN, best first
 # What is wrong with a backend's certificate, by X509_V_ERR_* (x509_vfy.h).

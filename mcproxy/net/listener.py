@@ -16,7 +16,7 @@ from gevent.server import StreamServer
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.session import Session
 from mcproxy.net.shared import Shared
-from mcproxy.wire.address import split_host_port
+from mcproxy.notation.address import split_host_port
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mcproxy.model import Backend
-from mcproxy.wire.address import split_host_port
+from mcproxy.notation.address import split_host_port
 
 LOOP = "{} is mcproxy's own listener {}, so its clients would come in again and again: name the server behind it"
 LOCALHOST = "localhost"  # RFC 6761, section 6.3: always a loopback address, IPv4 or IPv6

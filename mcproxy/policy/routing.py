@@ -1,6 +1,6 @@
 """Routing: the one place where a server name becomes a route.
 
-Matching is exact, and both sides are normalised already (wire/name.py), so it is one look into a dictionary: no
+Matching is exact, and both sides are normalised already (notation/name.py), so it is one look into a dictionary: no
 wildcard, no default, nothing that a name could fall through to.
 """
 

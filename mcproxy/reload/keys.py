@@ -10,7 +10,7 @@ from typing import Any
 
 from mcproxy.admin.plane import KeyChange
 from mcproxy.config import Config, Section
-from mcproxy.wire.duration import format_duration
+from mcproxy.notation.duration import format_duration
 
 APPLIED = frozenset(
     {

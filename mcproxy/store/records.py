@@ -13,8 +13,8 @@ from sqlalchemy import TableClause, column, table
 
 from mcproxy.change import Key, Value, What
 from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, FirewallRule, Listener, Route, RuleKind
+from mcproxy.notation.address import parse_backend
 from mcproxy.settings import Field, Kind, fields_of
-from mcproxy.wire.address import parse_backend
 
 Row = Mapping[str, Any]
 

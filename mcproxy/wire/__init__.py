@@ -1,1 +1,1 @@
-"""Bytes to values and back: ClientHello, names, PROXY headers. Pure: no socket, no clock, no log."""
+"""Bytes to values and back: ClientHello, PROXY headers, HTTP. Pure: no socket, no clock, no log."""

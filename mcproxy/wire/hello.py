@@ -24,7 +24,7 @@ from struct import Struct, unpack_from
 from typing import Final
 
 from mcproxy.model import Reason, Refused
-from mcproxy.wire.name import InvalidName, normalise
+from mcproxy.notation.name import InvalidName, normalise
 
 # On the wire, record headers included. RFC 8446 would allow 16 MiB. A browser's hello with a post-quantum key share is
 # below 2 KiB (tests/kit/hellos.py), so this leaves thirty times that for tickets and larger shares to come, and it is
@@ -70,7 +70,7 @@ _Message = tuple[bytes, int, int, int]  # a buffer, where in it the message begi
 class Hello:
     """What a ClientHello says, as far as it matters here."""
 
-    server_name: str  # normalised (wire/name.py)
+    server_name: str  # normalised (notation/name.py)
     alpn: tuple[bytes, ...]  # the first MAX_PROTOCOLS offered, in the client's order, without GREASE
     versions: tuple[int, ...]  # the first MAX_VERSIONS, likewise and as on the wire: 0x0304 is TLS 1.3
     ech: bool  # an encrypted inner hello is there too; `server_name` is the outer one, which routes

@@ -8,7 +8,7 @@ import pytest
 from mcproxy.certificates.routes import RouteRefused
 from mcproxy.messages import Look, Step
 from mcproxy.model import Reason, Route
-from mcproxy.wire.address import parse_backend
+from mcproxy.notation.address import parse_backend
 from tests.kit.commands import shell, typed
 from tests.kit.operator_terminal import at_terminal
 

@@ -9,9 +9,9 @@ from mcproxy.net.session import Phase, Session
 from mcproxy.net.shared import Shared, Timeouts
 from mcproxy.net.sweep import TICK, Sweeper
 from mcproxy.net.worker import Worker
+from mcproxy.notation.address import parse_backend
 from mcproxy.policy.limits import Limits
 from mcproxy.table import Live, Table
-from mcproxy.wire.address import parse_backend
 from tests.kit.hub import HubThread
 from tests.kit.peers import DEADLINE, client_hello, read_all, until
 

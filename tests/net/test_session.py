@@ -18,9 +18,9 @@ from mcproxy.net.raw import unsent
 from mcproxy.net.session import VISITS, Phase, Session
 from mcproxy.net.shared import Cut
 from mcproxy.net.sweep import TICK, Overdue, Sweeper
+from mcproxy.notation.address import parse_backend
 from mcproxy.policy.networks import Networks, pack
 from mcproxy.table import ListenerTable, Table
-from mcproxy.wire.address import parse_backend
 from tests.conftest import MakeBackend
 from tests.kit.hub import is_turned_away, messages
 from tests.kit.peers import DEADLINE, client_hello, echo, is_reset, read_all, receive, reset, until

@@ -2,8 +2,8 @@
 
 import pytest
 
+from mcproxy.notation.address import parse_backend, parse_listen
 from mcproxy.policy.loops import OwnListeners
-from mcproxy.wire.address import parse_backend, parse_listen
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mcproxy.wire.address import MAX_UNIX_PATH, parse_backend, parse_listen, parse_unix
+from mcproxy.notation.address import MAX_UNIX_PATH, parse_backend, parse_listen, parse_unix
 
 
 @pytest.mark.parametrize("text", [":443", "0.0.0.0:443", "127.0.0.1:0", "[::]:443", "[::1]:65535"])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcproxy.model import Reason
-from mcproxy.wire.name import MAX_LABEL_BYTES, MAX_NAME_BYTES, InvalidName, normalise
+from mcproxy.notation.name import MAX_LABEL_BYTES, MAX_NAME_BYTES, InvalidName, normalise
 
 LONGEST_LABEL = "a" * MAX_LABEL_BYTES
 LONGEST_NAME = ".".join([LONGEST_LABEL] * 3 + ["b" * (MAX_NAME_BYTES - 3 * (MAX_LABEL_BYTES + 1))])

@@ -8,7 +8,7 @@ import re
 from ipaddress import ip_address
 
 from mcproxy.model import UNIX_PREFIX, Backend, host_port
-from mcproxy.wire.name import normalise
+from mcproxy.notation.name import normalise
 from mcproxy.words import MAX_SHOWN, quoted
 
 MAX_UNIX_PATH = 107  # sockaddr_un.sun_path is 108 bytes with its closing NUL (unix(7))

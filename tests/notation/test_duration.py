@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcproxy.wire.duration import MAX_SECONDS, format_duration, parse_duration
+from mcproxy.notation.duration import MAX_SECONDS, format_duration, parse_duration
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 """What in a seed can't be true together: a name or an address that is there twice, a port that two listeners want.
 
-It looks at the document as it was read, not at what became of it, so that conflicts are told in one round with all
-else that is wrong. What does not parse conflicts with nothing; it is told elsewhere.
+`find` looks at the document as it was read, not at what became of it, so that conflicts are reported in one round with
+everything else that is wrong. A value that does not parse conflicts with nothing; it is reported elsewhere.
 """
 
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from mcproxy.wire import address
-from mcproxy.wire.name import normalise
+from mcproxy.notation import address
+from mcproxy.notation.name import normalise
 
 _REMEDY = "remove one of the two"
 

@@ -1,6 +1,6 @@
 import pytest
 
-from mcproxy.policy.conflicts import find
+from mcproxy.conflicts import find
 
 
 def listeners(*addresses: object) -> dict[str, object]:
