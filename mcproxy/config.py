@@ -314,11 +314,12 @@ def load_api(path: Path) -> ApiSection | None:
     raise ConfigError(path, [Problem("grpc.addr", f"is required; write the server's, as in {_EXAMPLE_ADDR}")])
 
 
-def load_seed(path: Path) -> tuple[list[tuple[Listener, list[Route]]], list[FirewallRule]]:
+def load_seed(path: Path, folder: Path | None = None) -> tuple[list[tuple[Listener, list[Route]]], list[FirewallRule]]:
     """The listeners with their routes, and the rules of a file that need not have anything else.
 
     Other tables and keys are not looked at, but for those that no configuration file has: a misspelt [[listeners]]
-    would be taken for a file without any. Raises ConfigError with every problem.
+    would be taken for a file without any. Relative paths are relative to `folder`, or to that of the file. Raises
+    ConfigError with every problem.
     """
     document = load_document(path)
     seed = {key: value for key, value in document.items() if key in _SEED or key not in Config.model_fields}
@@ -327,15 +328,15 @@ def load_seed(path: Path) -> tuple[list[tuple[Listener, list[Route]]], list[Fire
         rules = {key: rules[key] for key in rules if key in _SEED or key not in FirewallSection.model_fields}
         rules["geoip_db"] = path.name  # the server knows whether it has one
     seed["firewall"] = rules
-    config = parse({**seed, "database": {"path": path.name}}, path)
+    config = parse({**seed, "database": {"path": path.name}}, path, folder)
     return list(config.seed_listeners()), list(config.seed_rules())
 
 
-def parse(document: dict[str, Any], path: Path) -> Config:
-    """Check a document that was read from `path`. Raises ConfigError."""
+def parse(document: dict[str, Any], path: Path, folder: Path | None = None) -> Config:
+    """Check a document that was read from `path`; relative paths are as for `load_seed`. Raises ConfigError."""
     problems: list[Problem] = []
     try:
-        config = Config.model_validate(document, context={"folder": path.absolute().parent})
+        config = Config.model_validate(document, context={"folder": folder or path.absolute().parent})
     except ValidationError as error:
         problems += (Problem(*each) for each in diagnosis.problems(error, Config))
     problems += (Problem(key, message) for key, message in conflicts.find(document))

@@ -23,6 +23,7 @@ from mcproxy.document import ConfigError
 from mcproxy.model import BLOCKED_LISTS, LISTENER_FIELDS, ROUTE_FIELDS, RuleKind, counted
 from mcproxy.settings import proto_name
 
+STANDARD_INPUT = Path("/dev/stdin")
 TIMEOUT = 300.0  # seconds for a whole transfer
 BATCH = MAX_REQUEST // 2  # bytes of values in one message
 MAX_VALUE = MAX_REQUEST - (4 << 10)  # bytes of one value; what is around it in its message takes less than the rest
@@ -30,7 +31,9 @@ _PLACE = re.compile(r"^(?:listeners|routes|rules)\[\d+\]", re.MULTILINE)
 _REMEDIES = {(UNREADY, ""): "nothing has changed"}
 
 
-@click.command(epilog=example("mcproxy apply --dry-run routes.toml", "mcproxy apply --prune routes.toml"))
+@click.command(
+    epilog=example("mcproxy apply --dry-run routes.toml", "mcproxy export | sed s/10.0.0.5/10.0.0.6/ | mcproxy apply -")
+)
 @target_options
 @json_option
 @click.option("--dry-run", is_flag=True, help="Only print what would change; end with 1 if something would.")
@@ -52,7 +55,8 @@ def apply(
     """Make the listeners, routes and rules of FILE the database's, all in one step or nothing at all.
 
     FILE is what `mcproxy export` prints, or a whole configuration file: its other tables are not looked at. Relative
-    paths are relative to FILE. Applying a file again changes nothing.
+    paths are relative to FILE. "-" reads standard input, whose paths are relative to the current directory. Applying a
+    file again changes nothing.
 
     Without --prune, what the file lacks stays. With it, that is removed: a listener with all of its routes, whose
     address is closed while open connections go on. Temporary rules stay, and the last listener is never removed.
@@ -99,7 +103,7 @@ class Sending:
 
 def _read(file: Path) -> Sending:
     try:
-        listeners, rules = load_seed(file)
+        listeners, rules = load_seed(STANDARD_INPUT, Path.cwd()) if str(file) == "-" else load_seed(file)
     except ConfigError as error:
         fail(str(error), INVALID)
     sent = [pb.Values(listeners=[pb.Listener(**of_value(LISTENER_FIELDS, each))]) for each, _ in listeners]

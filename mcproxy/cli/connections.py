@@ -14,6 +14,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import candidates, output
 from mcproxy.cli.client import connected
 from mcproxy.cli.columns import Column
+from mcproxy.cli.groups import Group
 from mcproxy.cli.options import FAILED, example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.cli.values import Count
@@ -31,7 +32,7 @@ _COLUMNS = (
 )
 
 
-@click.group(epilog=example("mcproxy connections list --client 192.0.2.0/24"))
+@click.group(cls=Group, epilog=example("mcproxy connections list --client 192.0.2.0/24"))
 def connections() -> None:
     """Live connections."""
 

@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import candidates, confirm, output, plan
 from mcproxy.cli.client import EXISTS, connected
+from mcproxy.cli.groups import Group
 from mcproxy.cli.options import comment_option, example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.model import counted
@@ -77,7 +78,7 @@ def _duration(_context: click.Context, _param: click.Parameter, value: str | Non
     return seconds
 
 
-@click.group(epilog=example("mcproxy firewall add 192.0.2.7 --ttl 1h"))
+@click.group(cls=Group, epilog=example("mcproxy firewall add 192.0.2.7 --ttl 1h"))
 def firewall() -> None:
     """Who may not connect."""
 

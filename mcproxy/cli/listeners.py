@@ -8,12 +8,13 @@ import click
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import candidates, confirm, output, plan, settings
 from mcproxy.cli.client import EXISTS, MISSING, WRONG, connected
+from mcproxy.cli.groups import Group
 from mcproxy.cli.options import comment_option, example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.model import LISTENER_FIELDS, counted
 
 
-@click.group(epilog=example("mcproxy listeners list"))
+@click.group(cls=Group, epilog=example("mcproxy listeners list"))
 def listeners() -> None:
     """The addresses that clients connect to."""
 

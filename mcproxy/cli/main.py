@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from mcproxy import __version__
-from mcproxy.cli.lazy import COMMANDS, LazyGroup
+from mcproxy.cli.groups import COMMANDS, LazyGroup
 from mcproxy.cli.options import FAILED, INVALID, config_option, example, fail, find_config, load_config
 
 ANSWER_TIME = 3.0  # seconds that `check` waits for a server to say that an address is in use by itself

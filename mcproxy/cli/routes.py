@@ -10,6 +10,7 @@ from mcproxy.change import What
 from mcproxy.cli import candidates, confirm, output, plan, settings
 from mcproxy.cli.client import EXISTS, MISSING, WRONG, connected
 from mcproxy.cli.columns import Column
+from mcproxy.cli.groups import Group
 from mcproxy.cli.options import comment_option, example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.cli.values import Count
@@ -42,7 +43,7 @@ listener_option = click.option(
 )
 
 
-@click.group(epilog=example("mcproxy routes add git.example.org 127.0.0.1:3000"))
+@click.group(cls=Group, epilog=example("mcproxy routes add git.example.org 127.0.0.1:3000"))
 def routes() -> None:
     """Which server name leads to which backend."""
 

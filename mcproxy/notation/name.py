@@ -64,11 +64,13 @@ def _to_ascii(name: str) -> str:
 def _defect(name: str, plain: str) -> InvalidName:
     """What is wrong with `name`, which in ASCII is `plain`."""
     labels = plain.split(".")
-    if ":" in plain or "[" in plain or labels[-1].isdigit():
+    if more := _more_than_a_name(plain):
+        what = more
+    elif ":" in plain or "[" in plain or labels[-1].isdigit():
         # RFC 6066, 3: literal addresses are not permitted. No top-level domain is all digits, and what ends in a
         # number is an address to some reader or other (RFC 3696, 2; WHATWG URL, 'ends in a number').
-        return InvalidName(Reason.SNI_IP_LITERAL, f"{_shown(name)} {_not_a_name_alone(plain)}", _remedy(plain))
-    if not plain:
+        return InvalidName(Reason.SNI_IP_LITERAL, f"{_shown(name)} {_address(plain)}", _remedy(plain))
+    elif not plain:
         what = "is empty"
     elif "*" in plain:
         what = 'contains "*"'
@@ -85,12 +87,14 @@ def _defect(name: str, plain: str) -> InvalidName:
     return InvalidName(Reason.SNI_INVALID, f"{_shown(name)} {what}", _remedy(plain))
 
 
-def _not_a_name_alone(plain: str) -> str:
+def _more_than_a_name(plain: str) -> str:
     if "://" in plain:
         return "is a URL"
     host, _, port = plain.rpartition(":")
-    if port.isdigit() and _is_host_name(host):
-        return "has a port"
+    return "has a port" if port.isdigit() and _is_host_name(host) else ""
+
+
+def _address(plain: str) -> str:
     if ":" in plain or "[" in plain or not plain.strip("0123456789."):
         return "is an IP address, not a host name"
     return "ends in a number, as only IP addresses do"

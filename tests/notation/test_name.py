@@ -87,16 +87,24 @@ def test_what_is_no_name_is_told_so(name: str, complaint: str) -> None:
     [
         "192.0.2.1", "192.0.2.1.", "192.0.2.999", "10.1", "3221225985", "example.123", "192.0.2.1:443",
         "１９２.0.2.１",  # fullwidth digits  # noqa: RUF001
-        "::1", "2001:db8::1", "[::1]", "[2001:db8::1]:443", "::ffff:192.0.2.1", "fe80::1%eth0", "a.test:443",
+        "::1", "2001:db8::1", "[::1]", "[2001:db8::1]:443", "::ffff:192.0.2.1", "fe80::1%eth0",
     ],
 )  # fmt: skip
-def test_an_address_or_a_port_is_no_name(name: str) -> None:
+def test_an_address_is_no_name(name: str) -> None:
     with pytest.raises(
         InvalidName,
-        match=r"is an IP address, not a host name; write|has a port; write|ends in a number, as only IP addr",
+        match=r"is an IP address, not a host name; write|ends in a number, as only IP addr",
     ) as caught:
         normalise(name)
     assert caught.value.reason is Reason.SNI_IP_LITERAL
+
+
+@pytest.mark.parametrize("name", ["a.test:443", "https://a.test/", "https://192.0.2.1/"])
+def test_more_than_a_name_is_no_address(name: str) -> None:
+    """`explain --sni https://...` ended with "sni_ip_literal", which sent its reader after an address."""
+    with pytest.raises(InvalidName, match=r"is a URL; write|has a port; write") as caught:
+        normalise(name)
+    assert caught.value.reason is Reason.SNI_INVALID
 
 
 def test_a_long_name_is_cut_in_the_message() -> None:

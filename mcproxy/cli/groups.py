@@ -1,4 +1,4 @@
-"""A click group whose commands are imported when they are used: `server` needs no rich, `routes` no gevent."""
+"""Groups of commands; the program's are imported when they are used: `server` needs no rich, `routes` no gevent."""
 
 import errno
 import os
@@ -12,11 +12,28 @@ import click
 from mcproxy.cli.options import COMPLETION, fail
 from mcproxy.words import meant, quoted
 
+FEW_COMMANDS = 8  # as many as one line of an error may list
 _OF_COMMANDS = {"-c", "--config", "--server", "--ca", "--cert", "--key", "--json"}
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a broken pipe is click's own business
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """Names the commands that there are where one is misspelt or unknown."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command as click does, even where it isn't imported yet. Raises UsageError."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None and not ctx.resilient_parsing:
+            names = self.list_commands(ctx)
+            near = meant(name, names)
+            rest = f"there are {', '.join(names)}" if len(names) <= FEW_COMMANDS else "see --help"
+            ctx.fail(f"there is no command {quoted(name)}; " + (f"did you mean {near}?" if near else rest))
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
     """Commands by name, as "module:attribute", beside those that were added as usual."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, str], **kwargs: Any) -> None:
@@ -36,16 +53,6 @@ class LazyGroup(click.Group):
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; a misspelt command is told the nearest, also where that isn't imported yet."""
-        name = args[0]
-        if not name.startswith("-") and self.get_command(ctx, name) is None and not ctx.resilient_parsing:
-            near = meant(name, self.list_commands(ctx))
-            ctx.fail(f"there is no command {quoted(name)}; " + (f"did you mean {near}?" if near else "see --help"))
-        return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does; an option of the commands that stands before the command is told its place."""

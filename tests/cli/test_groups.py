@@ -4,7 +4,7 @@ import sys
 import click
 import pytest
 
-from mcproxy.cli.lazy import COMMANDS, LazyGroup
+from mcproxy.cli.groups import COMMANDS, LazyGroup
 from mcproxy.cli.main import main
 
 
