@@ -62,7 +62,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """Who changes something, by which action, and when."""
 
     who: str

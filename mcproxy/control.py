@@ -13,7 +13,7 @@ from pathlib import Path
 from gevent import sleep
 
 from mcproxy.admin.expiry import Expiry
-from mcproxy.admin.plane import State
+from mcproxy.admin.plane import ServerState
 from mcproxy.admin.server import AdminServer
 from mcproxy.admin.service import Service
 from mcproxy.admin.watching import Watchers
@@ -90,7 +90,7 @@ class Control:
     def drain(self) -> None:
         """Tell whoever asks that no more connections are taken."""
         if self._plane is not None:
-            self._plane.state = State.DRAINING
+            self._plane.state = ServerState.DRAINING
         if self._server is not None:
             self._server.drain()
 

@@ -18,11 +18,12 @@ from mcproxy.messages import (
     CloseListener,
     ConnectionEvent,
     ConnectionInfo,
-    Country,
     EventKind,
+    EventSink,
+    FindCountry,
     GeoipStatus,
     ListenerStatus,
-    Loaded,
+    LoadedFiles,
     Look,
     LookAt,
     Matching,
@@ -35,7 +36,6 @@ from mcproxy.messages import (
     ReadStatus,
     Request,
     RouteCounters,
-    Sink,
     StartListener,
     Watch,
     WorkerStatus,
@@ -54,7 +54,7 @@ T = TypeVar("T")
 class Reporter:
     """Reports connections as they open and end, while somebody watches. Everything here happens on the hub."""
 
-    def __init__(self, tell: Sink) -> None:
+    def __init__(self, tell: EventSink) -> None:
         self.watched = False
         self._tell = tell
 
@@ -109,7 +109,7 @@ class Desk:
             ReadRoutes: self._read_routes,
             ReadConnections: self._read_connections,
             Matching: self._matching,
-            Country: self._country,
+            FindCountry: self._country,
             ReadLoaded: self._read_loaded,
             LookAt: self._look_at,
         }
@@ -203,12 +203,12 @@ class Desk:
         sessions = list(self._shared.sessions.values())
         return [each.id for each in sessions if each.packed and firewall.match(each.packed, country)]
 
-    def _country(self, request: Country) -> str | None:
+    def _country(self, request: FindCountry) -> str | None:
         return self._shared.country(request.packed)
 
-    def _read_loaded(self, request: ReadLoaded) -> Loaded:
+    def _read_loaded(self, request: ReadLoaded) -> LoadedFiles:
         held = self._contexts.held(request.listener, request.route)
-        return Loaded(held, self._contexts.trusts(request.route.backend_ca))
+        return LoadedFiles(held, self._contexts.trusts(request.route.backend_ca))
 
     def _look_at(self, request: LookAt) -> Look:
         return self._looker.look(request.route, request.most)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MAX_BYTES = 64 << 20  # 100,000 routes take some 15 MB; more is a wrong file
+MAX_DOCUMENT = 64 << 20  # 100,000 routes take some 15 MB; more is a wrong file
 MAX_SHOWN_LINE = 80  # characters of the line that is at fault
 
 # How tomllib's messages begin, and what we say in their place.
@@ -88,8 +88,8 @@ def load_document(path: Path) -> dict[str, Any]:
 def read_document(path: Path) -> dict[str, Any]:
     """The document in a file. Raises NotADocument; opens no other file."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise NotADocument(f"is larger than {MAX_BYTES >> 20} MiB; is this the right file?")
+        if path.stat().st_size > MAX_DOCUMENT:
+            raise NotADocument(f"is larger than {MAX_DOCUMENT >> 20} MiB; is this the right file?")
         text = _text(path.read_bytes())
     except OSError as error:
         raise NotADocument(f"can't be read: {error.strerror}") from error

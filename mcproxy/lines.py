@@ -13,9 +13,9 @@ from typing import Literal
 
 from mcproxy.model import Connection, Exchanges, Origin, host_port
 
-MAX_PROTOCOLS = 8  # that are shown: clients offer two or three, a hello has room for thousands
+MAX_LOGGED_PROTOCOLS = 8  # that are shown: clients offer two or three, a hello has room for thousands
 MAX_HOST = 300  # bytes of an authority that is worth remembering: the longest name, and a port
-MAX_SHOWN = 2048  # bytes of a path and the like: longer ones would make the log the target
+MAX_LOGGED = 2048  # bytes of a path and the like: longer ones would make the log the target
 
 Format = Literal["text", "json"]
 RequestLines = Callable[
@@ -45,7 +45,7 @@ def version_names(versions: tuple[int, ...]) -> tuple[str, ...]:
 
 def protocol_names(alpn: tuple[bytes, ...]) -> tuple[str, ...]:
     """The first ALPN protocols in printable ASCII, without blanks and commas."""
-    return _escaped(alpn[:MAX_PROTOCOLS])
+    return _escaped(alpn[:MAX_LOGGED_PROTOCOLS])
 
 
 @lru_cache(maxsize=1024)
@@ -126,7 +126,7 @@ CONNECTION_LINE: dict[Format, Callable[[Connection], str]] = {"text": connection
 
 def _shown(raw: bytes) -> str:
     """What a client wrote, quoted, cut, in printable ASCII."""
-    text = raw[:MAX_SHOWN].decode("latin-1") + ("..." if len(raw) > MAX_SHOWN else "")
+    text = raw[:MAX_LOGGED].decode("latin-1") + ("..." if len(raw) > MAX_LOGGED else "")
     return _quoted(text)
 
 
@@ -146,7 +146,7 @@ def _asked_text(method: bytes, authority: bytes, path: bytes) -> str:
 @lru_cache(maxsize=1024)
 def _asked_json(method: bytes, authority: bytes, path: bytes) -> str:
     words = {"method": method, "authority": authority, "path": path}
-    return json.dumps({key: raw[:MAX_SHOWN].decode("latin-1") for key, raw in words.items()})[1:-1]
+    return json.dumps({key: raw[:MAX_LOGGED].decode("latin-1") for key, raw in words.items()})[1:-1]
 
 
 def requests_text(origin: Origin) -> RequestLines:

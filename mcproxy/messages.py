@@ -1,6 +1,6 @@
 """What passes between the control plane and a worker: frozen requests, and the frozen values that answer them.
 
-`desk.py` answers them for its worker. A `Carrier` takes them there: through the hub's door in one process; another one
+`desk.py` answers them for its worker. A `Courier` takes them there: through the hub's door in one process; another one
 could take them through a socket, since nothing in them is alive. Each request's class says what its answer is.
 
 Opening a listener has two halves, so that a change is durable before it is visible and a failure leaves nothing
@@ -128,7 +128,7 @@ def _address(client: str) -> bytes:
 
 
 EVERYTHING = Selection()
-Sink = Callable[[ConnectionEvent], None]  # called on the hub; never blocks
+EventSink = Callable[[ConnectionEvent], None]  # called on the hub; never blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class CloseListener(Request[None]):
 
 @dataclass(frozen=True, slots=True)
 class Publish(Request[None]):
-    """Put a table in force. It comes into force also where the carrier gives up waiting, and tables do so in order."""
+    """Put a table in force. It comes into force also where the courier gives up waiting, and tables do so in order."""
 
     table: Table
 
@@ -249,14 +249,14 @@ class Matching(Request[Sequence[int]]):
 
 
 @dataclass(frozen=True, slots=True)
-class Country(Request[str | None]):
+class FindCountry(Request[str | None]):
     """The ISO 3166-1 code of a packed address; None where it has none or there is no GeoIP database."""
 
     packed: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedFiles:
     """What a worker has loaded of an l7 route's files, whatever they hold by now."""
 
     certificate: Certificate | None  # None: the next handshake reads it
@@ -264,7 +264,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadLoaded(Request[Loaded]):
+class ReadLoaded(Request[LoadedFiles]):
     """What of an l7 route's files is loaded."""
 
     listener: str
@@ -285,7 +285,7 @@ class LookAt(Request[Look]):
     most: float = MAX_LOOK
 
 
-class Carrier(Protocol):
+class Courier(Protocol):
     """Takes requests to a worker, from a native thread."""
 
     def ask(self, request: Request[T]) -> T:

@@ -17,6 +17,7 @@ UNIX_PREFIX = "unix:"
 MAX_CLAIM = 64  # a user's name on Linux has 32 at most, one of a directory may be longer
 MAX_COMMENT = 500
 
+RouteKey = tuple[str, str]  # a listener's address and a route's host name
 LogLevel = Literal["debug", "info", "warning", "error"]
 LOG_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
 
@@ -218,7 +219,7 @@ class Origin(NamedTuple):
     route: str
 
 
-class Target(Protocol):
+class RequestTarget(Protocol):
     """What a request asks for, as the client wrote it."""
 
     @property
@@ -228,7 +229,7 @@ class Target(Protocol):
     def path(self) -> bytes: ...  # noqa: D102
 
 
-class Exchange(Protocol):
+class FinishedExchange(Protocol):
     """A request and its answer once they have ended: a line of the access log."""
 
     @property
@@ -240,7 +241,7 @@ class Exchange(Protocol):
         """As the client wrote it."""
 
     @property
-    def request(self) -> Target:
+    def request(self) -> RequestTarget:
         """What was asked for."""
 
     @property
@@ -268,4 +269,4 @@ class Exchange(Protocol):
         """How it ended: a word of ours, or two."""
 
 
-Exchanges = Sequence[Exchange]  # of one connection, in the order in which they ended
+Exchanges = Sequence[FinishedExchange]  # of one connection, in the order in which they ended

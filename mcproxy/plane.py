@@ -4,19 +4,20 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from mcproxy.admin.plane import PlaneStatus, ReloadReport, State
+from mcproxy.admin.plane import PlaneStatus, ReloadReport, ServerState
 from mcproxy.certificates import routes
 from mcproxy.certificates.routes import CertificateStatus, RouteProblem, Serving
 from mcproxy.messages import (
     EVERYTHING,
     MAX_LOOK,
     BindListener,
-    Carrier,
     CloseConnections,
     CloseListener,
     ConnectionEvent,
     ConnectionInfo,
-    Country,
+    Courier,
+    EventSink,
+    FindCountry,
     GeoipStatus,
     Look,
     LookAt,
@@ -29,7 +30,6 @@ from mcproxy.messages import (
     ReadStatus,
     RouteCounters,
     Selection,
-    Sink,
     StartListener,
     Watch,
     WouldAdmit,
@@ -46,7 +46,7 @@ class Watching:
     """Those who watch connections. The hub calls `tell`; a native thread subscribes."""
 
     def __init__(self) -> None:
-        self.sinks: tuple[Sink, ...] = ()  # replaced as a whole, so that the hub needs no lock
+        self.sinks: tuple[EventSink, ...] = ()  # replaced as a whole, so that the hub needs no lock
 
     def __repr__(self) -> str:
         return f"<Watching {len(self.sinks)}>"
@@ -61,40 +61,40 @@ class Plane:
     """One worker and its files as the data plane, for native threads."""
 
     def __init__(
-        self, table: Table, carrier: Carrier, reloader: Reloader, watching: Watching, log_dropped: Callable[[], int]
+        self, table: Table, courier: Courier, reloader: Reloader, watching: Watching, log_dropped: Callable[[], int]
     ) -> None:
         """`table` is what the worker begins with, `log_dropped` counts lines that nobody read in time."""
-        self.state = State.SERVING
+        self.state = ServerState.SERVING
         self._table = table  # the latest that was published
-        self._carrier = carrier
+        self._courier = courier
         self._reloader = reloader
         self._watching = watching
         self._log_dropped = log_dropped
         self._subscribing = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<Plane {self.state} {self._carrier}>"
+        return f"<Plane {self.state} {self._courier}>"
 
     def bind_listener(self, listener: Listener) -> None:
         """Take the address. Raises OSError, and PlaneStopping when the server no longer takes connections."""
-        self._carrier.ask(BindListener(listener.addr))
+        self._courier.ask(BindListener(listener.addr))
 
     def start_listener(self, addr: str) -> None:
         """Accept there. Raises PlaneStopping."""
-        self._carrier.ask(StartListener(addr))
+        self._courier.ask(StartListener(addr))
 
     def close_listener(self, addr: str) -> None:
         """Give the address up."""
-        self._carrier.ask(CloseListener(addr))
+        self._courier.ask(CloseListener(addr))
 
     def publish(self, table: Table) -> None:
         """Put a table in force. A worker that is busy does so when it can, in the order of the calls."""
         self._table = table
-        self._carrier.ask(Publish(table))
+        self._courier.ask(Publish(table))
 
     def status(self) -> PlaneStatus:
         """What is going on."""
-        worker = self._carrier.ask(ReadStatus())
+        worker = self._courier.ask(ReadStatus())
         certificates, problems = routes.state_of_files(self._table)
         return PlaneStatus(
             self.state,
@@ -112,47 +112,47 @@ class Plane:
 
     def route_counters(self) -> Sequence[RouteCounters]:
         """Routes that have had a connection, and are there or have one still."""
-        return self._carrier.ask(ReadRoutes())
+        return self._courier.ask(ReadRoutes())
 
     def connections(self, after: int, limit: int, selection: Selection = EVERYTHING) -> Sequence[ConnectionInfo]:
         """Live connections by id."""
-        return self._carrier.ask(ReadConnections(after, limit, selection))
+        return self._courier.ask(ReadConnections(after, limit, selection))
 
     def close_connections(self, ids: Sequence[int]) -> Sequence[int]:
         """Cut these, in batches."""
         batches = [ids[i : i + CUT_BATCH] for i in range(0, len(ids), CUT_BATCH)]
-        return [number for batch in batches for number in self._carrier.ask(CloseConnections(batch))]
+        return [number for batch in batches for number in self._courier.ask(CloseConnections(batch))]
 
     def kill_matching(self, rule: FirewallRule) -> int:
         """Cut those that the rule matches."""
-        return len(self.close_connections(self._carrier.ask(Matching(rule))))
+        return len(self.close_connections(self._courier.ask(Matching(rule))))
 
     def count_matching(self, rule: FirewallRule) -> int:
         """How many the rule matches."""
-        return len(self._carrier.ask(Matching(rule)))
+        return len(self._courier.ask(Matching(rule)))
 
     def country(self, packed: bytes) -> str | None:
         """Where an address is."""
-        return self._carrier.ask(Country(packed))
+        return self._courier.ask(FindCountry(packed))
 
     def would_enter(self, listener: str, listener_max: int) -> Reason | None:
         """What the limits would say to one more."""
-        return self._carrier.ask(WouldEnter(listener, listener_max))
+        return self._courier.ask(WouldEnter(listener, listener_max))
 
     def would_admit(self, packed: bytes) -> Reason | None:
         """What the limits would say to this address."""
-        return self._carrier.ask(WouldAdmit(packed))
+        return self._courier.ask(WouldAdmit(packed))
 
     def would_serve(self, listener: str, route: Route) -> Serving:
         """What is loaded counts; what is not is read here."""
-        loaded = self._carrier.ask(ReadLoaded(listener, route))
+        loaded = self._courier.ask(ReadLoaded(listener, route))
         return routes.serving(route, loaded.certificate, trusted=loaded.trusts_ca)
 
     def look(self, route: Route, most: float = MAX_LOOK) -> Look:
         """Look at a route's backend. Raises PlaneStopping, so that the end waits for no look that begins later."""
-        if self.state is not State.SERVING:
+        if self.state is not ServerState.SERVING:
             raise PlaneStopping("the server is stopping")
-        return self._carrier.ask(LookAt(route, most))
+        return self._courier.ask(LookAt(route, most))
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         """Judge a route's files. Returns warnings; raises RouteRefused."""
@@ -171,7 +171,7 @@ class Plane:
     def reload_geoip(self) -> GeoipStatus:
         """Raises ValueError, PlaneBusy."""
         self._reloader.reload_geoip()
-        return self._carrier.ask(ReadStatus()).geoip
+        return self._courier.ask(ReadStatus()).geoip
 
     def reload_certificates(self) -> Sequence[CertificateStatus]:
         """Raises ValueError for those that are broken, whose old ones stay, and PlaneBusy."""
@@ -182,15 +182,15 @@ class Plane:
         """Log from this level on."""
         logging.getLogger("mcproxy").setLevel(level.upper())
 
-    def subscribe(self, sink: Sink) -> Callable[[], None]:
+    def subscribe(self, sink: EventSink) -> Callable[[], None]:
         """Pass every event to `sink` until the returned function is called. Raises PlaneBusy."""
         with self._subscribing:
             self._watching.sinks = (*self._watching.sinks, sink)
-            self._carrier.ask(Watch(on=True))
+            self._courier.ask(Watch(on=True))
 
         def unsubscribe() -> None:
             with self._subscribing:
                 self._watching.sinks = tuple(each for each in self._watching.sinks if each is not sink)
-                self._carrier.ask(Watch(on=bool(self._watching.sinks)))
+                self._courier.ask(Watch(on=bool(self._watching.sinks)))
 
         return unsubscribe

@@ -11,9 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mcproxy.model import Connection, End, Exchanges, Reason
-
-RouteKey = tuple[str, str]  # a listener's address and a route's host name
+from mcproxy.model import Connection, End, Exchanges, Reason, RouteKey
 
 # Upper bounds of buckets, in seconds. A connection lasts anything from a refusal's microseconds to days; a backend in
 # the same rack answers in less than a millisecond, and connect_timeout is some seconds; a healthy hub is never late by

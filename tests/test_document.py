@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.document import MAX_BYTES, NotADocument, read_document
+from mcproxy.document import MAX_DOCUMENT, NotADocument, read_document
 
 
 def refusal(folder: Path, data: str | bytes) -> str:
@@ -101,7 +101,7 @@ def test_a_long_line_is_cut(tmp_path: Path) -> None:
 def test_a_file_far_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     with path.open("wb") as file:
-        file.truncate(MAX_BYTES + 1)
+        file.truncate(MAX_DOCUMENT + 1)
     with pytest.raises(NotADocument, match="is larger than 64 MiB; is this the right file"):
         read_document(path)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mcproxy import lines
 from mcproxy.lines import (
-    MAX_SHOWN,
+    MAX_LOGGED,
     REQUEST_LINES,
     connection_json,
     connection_text,
@@ -21,7 +21,7 @@ from mcproxy.lines import (
     timestamp,
     version_names,
 )
-from mcproxy.model import Backend, Connection, End, Exchange, Origin, Reason
+from mcproxy.model import Backend, Connection, End, FinishedExchange, Origin, Reason
 from mcproxy.wire.fields import Request
 
 STARTED = 1_795_311_188.25  # 2026-11-22T01:33:08.250Z
@@ -100,7 +100,7 @@ def test_a_value_that_is_no_plain_word_is_quoted() -> None:
 
 @dataclass(frozen=True)
 class Answered:
-    """A request that was answered; an `Exchange` for the log."""
+    """A request that was answered; an `FinishedExchange` for the log."""
 
     id: int = 3
     method: bytes = b"GET"
@@ -116,20 +116,20 @@ class Answered:
 ORIGIN = Origin(connection=7, protocol="h2", listener=":443", client=("192.0.2.1", 50000), route="a.test")
 
 
-def answered(**changes: Any) -> Exchange:
+def answered(**changes: Any) -> FinishedExchange:
     return Answered(**changes)
 
 
-def asked(method: bytes = b"GET", authority: bytes = b"a.test", path: bytes = b"/a?b") -> Exchange:
+def asked(method: bytes = b"GET", authority: bytes = b"a.test", path: bytes = b"/a?b") -> FinishedExchange:
     return Answered(method=method, request=Request(method, authority, b"a.test", path))
 
 
-def text(exchange: Exchange, origin: Origin = ORIGIN) -> str:
+def text(exchange: FinishedExchange, origin: Origin = ORIGIN) -> str:
     (line,) = requests_text(origin)([exchange], STARTED + 1.5)
     return line
 
 
-def as_json(exchange: Exchange) -> str:
+def as_json(exchange: FinishedExchange) -> str:
     (line,) = requests_json(ORIGIN)([exchange], STARTED + 1.5)
     return line
 
@@ -172,8 +172,8 @@ def test_a_request_cannot_forge_a_line_or_a_field(method: bytes, authority: byte
 
 
 def test_long_paths_are_cut() -> None:
-    assert len(text(asked(path=b"/" * 60_000))) < MAX_SHOWN + 300
-    assert len(as_json(asked(path=b"/" * 60_000))) < MAX_SHOWN + 400
+    assert len(text(asked(path=b"/" * 60_000))) < MAX_LOGGED + 300
+    assert len(as_json(asked(path=b"/" * 60_000))) < MAX_LOGGED + 400
 
 
 def test_unknown_versions_and_protocols_are_shown_as_what_they_are() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trustme
 
-from mcproxy.admin.plane import DataPlane, State
+from mcproxy.admin.plane import DataPlane, ServerState
 from mcproxy.certificates.routes import Serving
 from mcproxy.desk import ByDoor
 from mcproxy.messages import ConnectionEvent, EventKind, PlaneBusy, PlaneStopping
@@ -29,7 +29,7 @@ class StuckDoor:
 
 def test_it_is_what_the_admin_api_asks_for(proxy: MakeProxy) -> None:
     plane: DataPlane = proxy({"listeners": [listener({})]}).app.plane  # mypy compares the signatures
-    assert plane.status().state is State.SERVING
+    assert plane.status().state is ServerState.SERVING
     plane.set_log_level("debug")
     assert plane.status().log_level == "debug"
     plane.set_log_level("notset")
@@ -105,8 +105,8 @@ def test_whether_a_route_would_be_served(proxy: MakeProxy, authority: Authority,
 
 def test_a_hub_that_does_not_answer_is_busy(proxy: MakeProxy) -> None:
     app = proxy({"listeners": [listener({})]}).app
-    carrier = ByDoor(app.desk, StuckDoor())  # type: ignore[arg-type]
-    plane = Plane(app.control.table, carrier, app.reloader, Watching(), lambda: 0)
+    courier = ByDoor(app.desk, StuckDoor())  # type: ignore[arg-type]
+    plane = Plane(app.control.table, courier, app.reloader, Watching(), lambda: 0)
     for call in (
         lambda: plane.bind_listener(Listener(":1")),
         lambda: plane.close_connections([1]),

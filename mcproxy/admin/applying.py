@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import grpc
 
 from mcproxy.admin import bulk, convert, mutations
-from mcproxy.admin.changing import NO_GEOIP
+from mcproxy.admin.changing import NEEDS_GEOIP
 from mcproxy.admin.errors import InvalidField, InvalidFields, TooMany, Unready
 from mcproxy.admin.mutate import mutate
 from mcproxy.admin.paging import PAGE
@@ -50,7 +50,7 @@ class Applying:
         while page := _page(changes):
             yield pb.ApplyResponse(generation=generation, total=total, changes=map(convert.change_out, page))
 
-    def _received(self, requests: Iterator[pb.ApplyRequest], context: grpc.ServicerContext) -> bulk.Request:
+    def _received(self, requests: Iterator[pb.ApplyRequest], context: grpc.ServicerContext) -> bulk.ApplyContents:
         too_slow = threading.Timer(RECEIVING, context.cancel)
         too_slow.start()
         try:
@@ -58,16 +58,16 @@ class Applying:
         finally:
             too_slow.cancel()
 
-    def _apply(self, request: bulk.Request, context: grpc.ServicerContext) -> tuple[Outcome, Sequence[str]]:
+    def _apply(self, request: bulk.ApplyContents, context: grpc.ServicerContext) -> tuple[Outcome, Sequence[str]]:
         decide = mutations.apply(request.values, request.places, prune=request.options.prune)
         table = self._writer.table
         changes = decide(table, self._writer.clock())
         if any(_is_country(change) for change in changes) and not self._plane.status().geoip.path:
-            raise Unready(NO_GEOIP)
+            raise Unready(NEEDS_GEOIP)
         warnings = self._judged(request, table, changes)
         return mutate(self._writer, context, "apply", decide, request.options), warnings
 
-    def _judged(self, request: bulk.Request, before: Table, changes: Sequence[Change]) -> Sequence[str]:
+    def _judged(self, request: bulk.ApplyContents, before: Table, changes: Sequence[Change]) -> Sequence[str]:
         """Judge the files of the routes that are new or changed. Returns warnings. Raises InvalidFields."""
         after = next_table(before, [each for each in changes if each.key.what is not What.RULE], before.generation + 1)
         changed = [(each.key.scope, each.key.name) for each in changes if isinstance(each.new, Route)]

@@ -14,11 +14,11 @@ from mcproxy.admin.errors import InvalidField, InvalidFields, TooMany
 from mcproxy.admin.paging import PAGE
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.change import Key, Value, listener_key, route_key, rule_key
+from mcproxy.document import MAX_DOCUMENT
 from mcproxy.table import Table
 from mcproxy.words import quoted
 
 MAX_VALUES = 250_000  # in one Apply; each takes about 1 kB while it is decided on
-MAX_BYTES = 64 << 20  # of all messages of one Apply; as much as a configuration file may have
 
 
 def exported(table: Table) -> Iterator[pb.Values]:
@@ -38,7 +38,7 @@ def exported(table: Table) -> Iterator[pb.Values]:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ApplyContents:
     """What was received of an Apply."""
 
     options: pb.ApplyOptions
@@ -46,7 +46,7 @@ class Request:
     places: Mapping[Key, str]  # where each value is in the request, as in "routes[17]"
 
 
-def received(messages: Iterable[pb.ApplyRequest]) -> Request:
+def received(messages: Iterable[pb.ApplyRequest]) -> ApplyContents:
     """All that the messages say. Raises InvalidField or InvalidFields with every problem, and TooMany."""
     stream = iter(messages)
     first = next(stream, pb.ApplyRequest())
@@ -56,8 +56,8 @@ def received(messages: Iterable[pb.ApplyRequest]) -> Request:
     for message in itertools.chain([first], stream):
         size += message.ByteSize()
         taking.take(message.values)
-        if size > MAX_BYTES or taking.count > MAX_VALUES:
-            raise TooMany(f"one apply takes at most {MAX_VALUES} values and {MAX_BYTES >> 20} MiB: apply fewer")
+        if size > MAX_DOCUMENT or taking.count > MAX_VALUES:
+            raise TooMany(f"one apply takes at most {MAX_VALUES} values and {MAX_DOCUMENT >> 20} MiB: apply fewer")
     expected = first.options.values
     if taking.count != expected:
         raise InvalidField(
@@ -65,7 +65,7 @@ def received(messages: Iterable[pb.ApplyRequest]) -> Request:
         )
     if taking.problems:
         raise InvalidFields(taking.problems)
-    return Request(first.options, taking.values, taking.places)
+    return ApplyContents(first.options, taking.values, taking.places)
 
 
 class _Taking:

@@ -18,7 +18,7 @@ from mcproxy.policy.networks import pack
 from mcproxy.store import history
 from mcproxy.table import Table
 
-NO_GEOIP = "country rules need a GeoIP database: set firewall.geoip_db and reload"
+NEEDS_GEOIP = "country rules need a GeoIP database: set firewall.geoip_db and reload"
 
 
 class Changing:
@@ -119,7 +119,7 @@ class Changing:
         rule = convert.rule(request.kind, request.value)
         ttl = convert.ttl(request.ttl_seconds)
         if rule.kind is RuleKind.COUNTRY and not self._plane.status().geoip.path:
-            raise Unready(NO_GEOIP)
+            raise Unready(NEEDS_GEOIP)
         # One that stays for good blocks as it should, so that what it matches is cut either way.
         decide = mutations.add_rule(rule, ttl, may_replace=request.replace, may_stay=request.kill)
         outcome = mutate(self._writer, context, "rule.add", decide, request)

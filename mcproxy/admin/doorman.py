@@ -28,7 +28,7 @@ from pathlib import Path
 
 SOCKET_MODE = 0o600  # who may talk to the admin API: this user (and root),
 GROUP_SOCKET_MODE = 0o660  # and the members of grpc.group, where it is set
-MAX_CONNECTIONS = 64  # each is two descriptors; an operator's command needs one
+MAX_UNIX_CONNECTIONS = 64  # each is two descriptors; an operator's command needs one
 BACKLOG = 64
 ACCEPT_PAUSE = 0.1  # seconds after a failed accept
 CHUNK = 64 << 10  # bytes
@@ -138,8 +138,10 @@ class Doorman:
             log.warning("admin socket: %s", error)
             time.sleep(ACCEPT_PAUSE)
             return
-        if self._count >= MAX_CONNECTIONS:
-            log.warning("admin socket: %d connections are open, which is the limit; one was refused", MAX_CONNECTIONS)
+        if self._count >= MAX_UNIX_CONNECTIONS:
+            log.warning(
+                "admin socket: %d connections are open, which is the limit; one was refused", MAX_UNIX_CONNECTIONS
+            )
             outer.close()
             return
         inner = socket.socket(socket.AF_UNIX)

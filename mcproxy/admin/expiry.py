@@ -14,7 +14,7 @@ from mcproxy.store import listing
 from mcproxy.store.errors import StoreError
 
 WHO = "expiry"
-BATCH = 1_000  # rules removed by one mutation: some 50 ms, so that others don't wait for a mass expiry
+MAX_ENDED = 1_000  # rules removed by one mutation: some 50 ms, so that others don't wait for a mass expiry
 MAX_SLEEP = 30.0  # seconds: after so long at most, a clock that was set is noticed
 RETRY = 5.0  # seconds after a mutation that failed
 
@@ -55,7 +55,7 @@ class Expiry:
     def _end_due(self) -> float:
         """Remove what is due; returns how many seconds there are to sleep."""
         writer = self._writer
-        if rules := listing.ended_rules(writer.store, writer.clock(), BATCH):
+        if rules := listing.ended_rules(writer.store, writer.clock(), MAX_ENDED):
             writer.mutate(WHO, "rule.expire", end_rules(rules))
             return 0.0
         following = writer.store.next_expiry()

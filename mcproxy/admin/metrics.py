@@ -29,7 +29,7 @@ from mcproxy.table import Table
 
 # Routes with series of their own, those with the most connections; the others together are hostname="(other)". A
 # scraper keeps every series that it ever saw: 100,000 of them are not worth their cost. A histogram is 15 series.
-MAX_ROUTES = 1_000
+MAX_ROUTE_SERIES = 1_000
 MAX_ROUTE_HISTOGRAMS = 100
 
 
@@ -182,7 +182,7 @@ def _route_histograms(routes: Iterable[RouteCounters]) -> Iterator[Metric]:
 
 def _shown(routes: Sequence[RouteCounters]) -> list[RouteCounters]:
     busiest = sorted(routes, key=lambda each: (-each.counters.accepted, each.listener, each.hostname))
-    shown, rest = busiest[:MAX_ROUTES], busiest[MAX_ROUTES:]
+    shown, rest = busiest[:MAX_ROUTE_SERIES], busiest[MAX_ROUTE_SERIES:]
     if rest:
         shown.append(RouteCounters("", "(other)", sum((each.counters for each in rest), Counters())))
     return shown

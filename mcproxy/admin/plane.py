@@ -16,19 +16,19 @@ from mcproxy.messages import (
     MAX_LOOK,
     NO_GEOIP,
     ConnectionInfo,
+    EventSink,
     GeoipStatus,
     ListenerStatus,
     Look,
     RouteCounters,
     Selection,
-    Sink,
 )
 from mcproxy.model import FirewallRule, Listener, Reason, Route
 from mcproxy.stats import NO_LAGS, Distribution
 from mcproxy.table import Table
 
 
-class State(StrEnum):
+class ServerState(StrEnum):
     """What the whole server is doing."""
 
     SERVING = "serving"
@@ -63,7 +63,7 @@ class ReloadReport:
 class PlaneStatus:
     """The data plane at one glance."""
 
-    state: State
+    state: ServerState
     started_at: float  # seconds since the epoch
     listeners: Sequence[ListenerStatus] = ()
     certificates: Sequence[CertificateStatus] = ()
@@ -156,5 +156,5 @@ class DataPlane(Protocol):
     def set_log_level(self, level: str) -> None:
         """Log from this level on, until the next start, or until a reload finds another one in the file."""
 
-    def subscribe(self, sink: Sink) -> Callable[[], None]:
+    def subscribe(self, sink: EventSink) -> Callable[[], None]:
         """Call `sink` on the hub for each event, until the returned function is called. `sink` never blocks."""

@@ -34,7 +34,7 @@ from mcproxy.model import UNIX_PREFIX
 MAX_CALLS = 16 + MAX_STREAMS  # threads, and calls at once; the database has as many connections for those not streaming
 MAX_METADATA = 16 << 10  # bytes of a request's header fields
 MAX_STREAMS_PER_CONNECTION = MAX_CALLS
-MAX_CONNECTIONS = 64  # over TCP, open at once; doorman.py has its own bound
+MAX_TCP_CONNECTIONS = 64  # over TCP, open at once; doorman.py has its own bound
 HANDSHAKE = 10_000  # milliseconds for a TLS handshake
 IDLE = 10 * 60_000  # milliseconds after which a connection without calls is closed
 STOP_GRACE = 2.0  # seconds that calls have to end when the server stops
@@ -144,7 +144,7 @@ def _server(
         ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
         ("grpc.max_connection_idle_ms", IDLE),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE),
-        ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+        ("grpc.max_allowed_incoming_connections", MAX_TCP_CONNECTIONS),
         ("grpc.so_reuseport", 0),  # a second server on the same address is a mistake, and fails
     ]
     server = grpc.server(pool, interceptors=[guard], options=options, maximum_concurrent_rpcs=MAX_CALLS)

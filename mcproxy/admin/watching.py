@@ -18,7 +18,7 @@ from mcproxy.messages import EVERYTHING, ConnectionEvent
 
 MAX_WATCHERS = 8  # each costs the hub a call for every event
 QUEUE = 4_096  # events waiting for one reader: 1.5 MB, or half a second of the fastest flood
-BATCH = 256  # events in one message, some 50 kB
+EVENTS_AT_ONCE = 256  # events in one message, some 50 kB
 GRACE = 2.0  # seconds that a dropped reader has to learn it
 
 
@@ -68,7 +68,7 @@ class Watcher:
         """What has come, as it comes, until `end`. Raises TooMany where the reader was dropped."""
         while not self.ended.is_set():
             batch = [self._events.get()]
-            while len(batch) < BATCH and not self._events.empty():
+            while len(batch) < EVENTS_AT_ONCE and not self._events.empty():
                 batch.append(self._events.get())
             events = [event for event in batch if event is not None]
             if events:

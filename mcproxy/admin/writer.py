@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from mcproxy.admin.errors import Busy, Overtaken, Unready, bind_failure
 from mcproxy.admin.mutations import Decision
 from mcproxy.admin.plane import DataPlane
-from mcproxy.change import Change, Origin, Said, next_table
+from mcproxy.change import Change, Provenance, Said, next_table
 from mcproxy.messages import PlaneBusy
 from mcproxy.model import FirewallRule, Listener
 from mcproxy.store.store import Store
@@ -89,7 +89,7 @@ class Writer:
         following = next_table(table, changes, table.generation + 1)
         opened, closed = _opened(changes), _closed(changes)
         with self._bound(opened):
-            self.store.apply(changes, Origin(who, action, now, said), following.generation)
+            self.store.apply(changes, Provenance(who, action, now, said), following.generation)
         self._publish(following)
         for listener in opened:
             self._start(listener, changes)
@@ -135,7 +135,7 @@ class Writer:
         table = self.table
         back = [Change(change.key, change.new, change.old) for change in changes]
         following = next_table(table, back, table.generation + 1)
-        self.store.apply(back, Origin("undo", f"undo {table.generation}", self.clock()), following.generation)
+        self.store.apply(back, Provenance("undo", f"undo {table.generation}", self.clock()), following.generation)
         self._publish(following)
         for addr in _closed(back):
             self._close(addr)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mcproxy.certificates.judge import Certificate, Unusable, fill, findings, load, trust
-from mcproxy.model import Reason, Refused, Route
+from mcproxy.model import Reason, Refused, Route, RouteKey
 from mcproxy.notation.name import InvalidName, normalise
 
 log = logging.getLogger(__name__)
@@ -35,8 +35,6 @@ CIPHERS_TLS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 # HTTP knows by itself what is complete, so a FIN without close_notify is an end like any other; without the last one,
 # OpenSSL could not send any more either, and a client that half-closes would get no answer.
 _OPTIONS = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_IGNORE_UNEXPECTED_EOF
-
-RouteKey = tuple[str, str]  # a listener's address and a route's host name
 
 
 @dataclass(slots=True)

@@ -125,7 +125,7 @@ def _read(file: Path) -> Sending:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Applied:
     """What the server says has changed, or would."""
 
     generation: int
@@ -133,11 +133,11 @@ class Answer:
     changes: list[Shown]
 
 
-def _send(client: Client, sending: Sending, options: pb.ApplyOptions) -> Answer:
+def _send(client: Client, sending: Sending, options: pb.ApplyOptions) -> Applied:
     parts = list(client.transfer("Apply", sending.messages(options), TIMEOUT, sending.in_file, _REMEDIES))
     changes = plan.of_messages(each for part in parts for each in part.changes)
     changes.sort(key=lambda each: (each.key.what, each.key.scope, each.key.name))
-    return Answer(parts[0].generation, [warning for part in parts for warning in part.warnings], changes)
+    return Applied(parts[0].generation, [warning for part in parts for warning in part.warnings], changes)
 
 
 def _agreed(client: Client, sending: Sending, options: pb.ApplyOptions) -> int:
@@ -152,7 +152,7 @@ def _agreed(client: Client, sending: Sending, options: pb.ApplyOptions) -> int:
     return planned.generation
 
 
-def _print(answer: Answer, as_json: bool, dry_run: bool) -> None:
+def _print(answer: Applied, as_json: bool, dry_run: bool) -> None:
     if as_json:
         changes = plan.as_json(answer.changes)
         output.emit_json({"generation": answer.generation, "warnings": answer.warnings, "changes": changes})

@@ -14,7 +14,7 @@ from mcproxy.cli import output, plan
 from mcproxy.cli.client import NO_REMEDIES, Client, Remedies
 from mcproxy.cli.options import FAILED, INVALID, fail
 
-SHOWN = 20  # lines of what would change that still leave the question on the screen
+SHOWN_LINES = 20  # lines of what would change that still leave the question on the screen
 
 yes_option = click.option("--yes", is_flag=True, help="Do it without asking.")
 
@@ -42,7 +42,7 @@ def ask(changes: Iterable[str], risks: Sequence[str]) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         fail(f"mcproxy: {'; '.join(risks)}; there is no terminal to ask on: say --yes to do it", INVALID)
     lines = list(changes)
-    for line in [*lines[:SHOWN], *([f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])]:
+    for line in [*lines[:SHOWN_LINES], *([f"and {len(lines) - SHOWN_LINES} more"] if len(lines) > SHOWN_LINES else [])]:
         click.echo(output.clean(line), err=True)
     click.echo("; ".join(map(output.clean, risks)), err=True)
     if not click.confirm("Do it?", err=True):

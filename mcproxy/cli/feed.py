@@ -15,7 +15,7 @@ from typing import NoReturn
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli.client import Client
 
-INTERVAL = 1.0  # seconds between two samples
+SAMPLE_INTERVAL = 1.0  # seconds between two samples
 MAX_ROUTES = 2_000  # that are asked for: two pages
 MAX_CONNECTIONS = 1_000  # oldest ones that are asked for: one page
 MAX_NEWS = 1_000  # waiting for a screen that stands still; more is dropped, and the next sample makes up for it
@@ -46,7 +46,9 @@ News = Sample | pb.ConnectionEvent | Lost
 class Feed:
     """The two threads, from `start` to `close`."""
 
-    def __init__(self, connect: Callable[[], AbstractContextManager[Client]], interval: float = INTERVAL) -> None:
+    def __init__(
+        self, connect: Callable[[], AbstractContextManager[Client]], interval: float = SAMPLE_INTERVAL
+    ) -> None:
         """`connect` gives a client whose calls raise Lost."""
         self.news: queue.Queue[News] = queue.Queue(MAX_NEWS)
         self._connect = connect

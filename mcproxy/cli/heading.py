@@ -12,7 +12,7 @@ from mcproxy.cli.board import Board, blocks
 from mcproxy.cli.panels import rate, speed
 from mcproxy.model import counted
 
-SPARK = 10  # characters of a line of blocks in the line of rates, a second each
+SPARK_OF_RATES = 10  # characters of a line of blocks in the line of rates, a second each
 
 GAUGES = {"accepted": "connections/s", "refused": "refused/s", "received": "received/s", "sent": "sent/s"}
 
@@ -94,7 +94,7 @@ def _server(board: Board) -> str:
 def _rates(board: Board) -> Text:
     total = board.total
     return Text.assemble(
-        (rate(total.accepted.rate), "bold"), " conn/s ", (blocks(total.accepted.rates, SPARK), "green"),
-        ("  " + rate(total.refused.rate), "bold"), " refused/s ", (blocks(total.refused.rates, SPARK), "red"),
+        (rate(total.accepted.rate), "bold"), " conn/s ", (blocks(total.accepted.rates, SPARK_OF_RATES), "green"),
+        ("  " + rate(total.refused.rate), "bold"), " refused/s ", (blocks(total.refused.rates, SPARK_OF_RATES), "red"),
         ("  " + speed(total.received.rate), "bold"), " in", ("  " + speed(total.sent.rate), "bold"), " out",
     )  # fmt: skip

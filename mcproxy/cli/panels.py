@@ -23,7 +23,7 @@ Details = list[tuple[str, str]]  # names and values
 
 
 @dataclass(frozen=True, slots=True)
-class Field(Generic[T_contra]):
+class PanelColumn(Generic[T_contra]):
     """One column of a panel."""
 
     column: Column
@@ -40,7 +40,7 @@ class Panel(Generic[T]):
     title: str
     rows: Callable[[Board, float], Iterable[T]]
     key: Callable[[T], str]  # tells a row from the others, also in the next sample
-    fields: tuple[Field[T], ...]
+    fields: tuple[PanelColumn[T], ...]
     details: Callable[[T], Details]
     sorted_by: int = 0  # the field, at first
     client: Callable[[T], str] = lambda _: ""  # the address that could be blocked
@@ -89,17 +89,17 @@ class View(Generic[T]):
         return not self.filter or any(self.filter in each.text(row).lower() for each in self.panel.fields)
 
 
-def _name(column: Column, text: Callable[[T], str]) -> Field[T]:
+def _name(column: Column, text: Callable[[T], str]) -> PanelColumn[T]:
     """A column of texts, in alphabetical order."""
-    return Field(column, lambda row: output.clean(text(row)) or "-", text, descending=False)
+    return PanelColumn(column, lambda row: output.clean(text(row)) or "-", text, descending=False)
 
 
 def _number(
     column: Column, value: Callable[[T], float], text: Callable[[float], str],
     is_alarming: Callable[[T], bool] = lambda _: False,
-) -> Field[T]:  # fmt: skip
+) -> PanelColumn[T]:  # fmt: skip
     """A column of numbers, the greatest first."""
-    return Field(column, lambda row: text(value(row)), value, is_alarming=is_alarming)
+    return PanelColumn(column, lambda row: text(value(row)), value, is_alarming=is_alarming)
 
 
 def rate(value: float) -> str:
@@ -210,10 +210,10 @@ def _traffic(each: Traffic) -> Details:
     ]
 
 
-def _class_of(status: str) -> Field[_Busy]:
+def _class_of(status: str) -> PanelColumn[_Busy]:
     """A column of answers of one class of status; those of 5xx that come now are alarming."""
     none = Meter()
-    return Field(
+    return PanelColumn(
         Column(status.upper(), rank=1, usual=4),
         lambda row: short(row.traffic.answers[status]) if status in row.traffic.answers else "-",
         lambda row: row.traffic.answers.get(status, 0),
@@ -221,11 +221,11 @@ def _class_of(status: str) -> Field[_Busy]:
     )
 
 
-def _passing(spark: int, moved: int) -> tuple[Field[_Busy], ...]:
+def _passing(spark: int, moved: int) -> tuple[PanelColumn[_Busy], ...]:
     """What is shown of all traffic; the ranks of two kinds of columns."""
     return (
         _number(Column("CONN/S", usual=7), lambda row: row.traffic.accepted.rate, rate),
-        Field(
+        PanelColumn(
             Column("LAST SECONDS", rank=spark),
             lambda row: blocks(row.traffic.accepted.rates, SPARK),
             lambda row: sum(row.traffic.accepted.rates),
@@ -315,11 +315,15 @@ REFUSALS: Panel[pb.ConnectionEvent] = Panel(
     rows=lambda board, _: board.refusals,
     key=lambda event: str(event.connection.id),
     fields=(
-        Field(Column("AT"), lambda event: time.strftime("%H:%M:%SZ", time.gmtime(event.at)), lambda event: event.at),
+        PanelColumn(
+            Column("AT"), lambda event: time.strftime("%H:%M:%SZ", time.gmtime(event.at)), lambda event: event.at
+        ),
         _name(Column("CLIENT", least=21), lambda event: event.connection.client),
         _name(Column("SERVER NAME"), lambda event: event.connection.sni),
-        Field(Column("REASON", least=24), lambda event: event.reason, lambda event: event.reason, descending=False,
-              is_alarming=lambda _: True),
+        PanelColumn(
+            Column("REASON", least=24), lambda event: event.reason, lambda event: event.reason, descending=False,
+            is_alarming=lambda _: True,
+        ),
         _name(Column("DETAIL", rank=1, prose=True), lambda event: event.detail),
         _name(Column("LISTENER", rank=2), lambda event: event.connection.listener),
     ),
@@ -346,7 +350,7 @@ REASONS: Panel[_Reason] = Panel(
     fields=(
         _name(Column("REFUSED FOR", least=24), lambda row: row.reason),
         _number(Column("/S"), lambda row: row.meter.rate, rate, lambda row: row.meter.rate > 0),
-        Field(
+        PanelColumn(
             Column("LAST SECONDS", rank=1), lambda row: blocks(row.meter.rates, SPARK), lambda row: sum(row.meter.rates)
         ),
         _number(Column("TOTAL"), lambda row: row.count, lambda value: f"{value:.0f}"),

@@ -15,7 +15,7 @@ from mcproxy.cli.target import target_options
 from mcproxy.cli.values import Word
 from mcproxy.model import LOG_LEVELS, counted
 
-INTERVAL = 2.0  # seconds between two looks of --watch
+WATCH_INTERVAL = 2.0  # seconds between two looks of --watch
 SHOWN_ROUTES = 20  # busiest routes on a terminal; --json and pipes have all of them
 _LISTENERS = (
     Column("LISTENER"),
@@ -42,14 +42,14 @@ SOON = 14 * 86400  # seconds: certificates that end within two weeks are pointed
 @click.command(epilog=example("mcproxy status", "mcproxy status --json --watch"))
 @target_options
 @json_option
-@click.option("--watch", "again", is_flag=True, help=f"Look again every {INTERVAL:g} seconds, until interrupted.")
+@click.option("--watch", "again", is_flag=True, help=f"Look again every {WATCH_INTERVAL:g} seconds, until interrupted.")
 def status(given: Path | None, as_json: bool, again: bool) -> None:
     """Show health, version, uptime, generation, and the counters of listeners and routes."""
     try:
         with connected(given) as client:
             _show(client, as_json, again)
             while again:
-                time.sleep(INTERVAL)
+                time.sleep(WATCH_INTERVAL)
                 _show(client, as_json, again)
     except KeyboardInterrupt:
         return

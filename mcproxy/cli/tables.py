@@ -11,7 +11,7 @@ from mcproxy.cli.columns import GAP, Fit, elided, fit
 from mcproxy.cli.panels import Panel, View
 from mcproxy.words import quoted
 
-SHOWN = 200  # rows of a table: more than anybody scrolls through
+SHOWN_ROWS = 200  # rows of a table: more than anybody scrolls through
 
 CSS = """
 DataTable { border: round $primary-background; border-title-color: $text; width: 1fr; height: 100%;
@@ -36,7 +36,7 @@ class PanelTable(DataTable[Text]):
         """Replace the rows; the cursor stays on the row that it is on, wherever that goes."""
         selected, scrolled = self.selected, self.scroll_y
         found = self.view.rows(board, time.time())
-        shown, fields = found[:SHOWN], self.view.panel.fields
+        shown, fields = found[:SHOWN_ROWS], self.view.panel.fields
         texts = [[each.text(row) for each in fields] for row in shown]
         columns = self.view.columns()
         width = self.content_size.width or self.app.size.width  # of one that was hidden until now

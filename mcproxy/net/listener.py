@@ -47,7 +47,7 @@ def bind(addr: str) -> socket.socket:
     return sock
 
 
-class Listener(StreamServer):
+class Acceptor(StreamServer):
     """Accepts connections of one configured address and starts a session for each."""
 
     def __init__(self, addr: str, sock: socket.socket, shared: Shared) -> None:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from gevent.hub import get_hub
 
-TICK = 0.05  # seconds; how late a deadline may strike, far below any sensible timeout
+LATENESS = 0.05  # seconds; how late a deadline may strike, far below any sensible timeout
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Sweeper:
         self.now = clock
         self._slots: dict[int, set[Overdue]] = {}
         self._swept = 0  # the last slot that came due
-        self._timer = get_hub().loop.timer(TICK, TICK)
+        self._timer = get_hub().loop.timer(LATENESS, LATENESS)
         self._ticking = False  # only while something is armed
 
     def __repr__(self) -> str:
@@ -52,7 +52,7 @@ class Sweeper:
     def arm(self, entry: Overdue, seconds: float) -> None:
         """Have `entry.overdue` called in `seconds`, two ticks late at most. Its earlier deadline is forgotten."""
         entry.deadline = deadline = self.now() + seconds
-        slot = int(deadline / TICK) + 1
+        slot = int(deadline / LATENESS) + 1
         if entry.slot:
             if entry.slot <= slot:
                 return  # comes due early enough to be filed again
@@ -63,7 +63,7 @@ class Sweeper:
             entries = self._slots[slot] = set()
             if not self._ticking:
                 self._ticking = True
-                self._swept = int(self.now() / TICK)
+                self._swept = int(self.now() / LATENESS)
                 self._timer.start(self.sweep)
         entries.add(entry)
 
@@ -77,7 +77,7 @@ class Sweeper:
     def sweep(self) -> None:
         """Call what has come due; the timer does this every tick."""
         now = self.now()
-        last = int(now / TICK)
+        last = int(now / LATENESS)
         for slot in range(self._swept + 1, last + 1):
             for entry in self._slots.pop(slot, ()):
                 if entry.slot == slot:  # else disarmed or moved on account of an entry before it

@@ -13,7 +13,7 @@ from gevent import sleep
 from gevent.hub import get_hub
 
 from mcproxy.model import End
-from mcproxy.net.listener import Listener, bind, print_no_traceback
+from mcproxy.net.listener import Acceptor, bind, print_no_traceback
 from mcproxy.net.shared import Cut, OpenSession, Shared
 from mcproxy.table import Table
 
@@ -32,7 +32,7 @@ class Worker:
         self.shared = shared
         print_no_traceback()
         self._given = given
-        self._listeners: dict[str, Listener] = {}
+        self._listeners: dict[str, Acceptor] = {}
 
     def __repr__(self) -> str:
         return f"<Worker listeners={len(self._listeners)} sessions={len(self.shared.sessions)}>"
@@ -51,7 +51,7 @@ class Worker:
         """Take an address, accepting nobody yet. Raises OSError where it can't be had."""
         if addr in self._listeners:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        self._listeners[addr] = Listener(addr, self._given(addr) or bind(addr), self.shared)
+        self._listeners[addr] = Acceptor(addr, self._given(addr) or bind(addr), self.shared)
 
     def start(self, addr: str) -> None:
         """Accept on an address that is bound."""

@@ -68,7 +68,7 @@ def _checked(given: FirewallRule) -> FirewallRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Trial:
     """What trying one kind of rule came to."""
 
     kind: RuleKind
@@ -104,7 +104,7 @@ class Firewall:
         """The rule that refuses this client, or None. A rule is always true, so `or` stops at the first."""
         return self._match_ip(packed) or self._match_cidr(packed) or self._match_country(packed, country)
 
-    def explain(self, packed: bytes, country: CountryOf) -> Iterator[Step]:
+    def explain(self, packed: bytes, country: CountryOf) -> Iterator[Trial]:
         """Each kind that `match` tries for this client, in its order, up to and with the one that matches."""
         asked: list[str | None] = []
 
@@ -114,13 +114,13 @@ class Firewall:
 
         address = unpack(packed)
         matched = self._match_ip(packed)
-        yield Step(RuleKind.IP, len(self.ips), address, matched)
+        yield Trial(RuleKind.IP, len(self.ips), address, matched)
         if not matched:
             matched = self._match_cidr(packed)
-            yield Step(RuleKind.CIDR, len(self.cidrs), address, matched)
+            yield Trial(RuleKind.CIDR, len(self.cidrs), address, matched)
         if not matched:
             matched = self._match_country(packed, remember)
-            yield Step(RuleKind.COUNTRY, len(self.countries), (asked[0] or "") if asked else "", matched)
+            yield Trial(RuleKind.COUNTRY, len(self.countries), (asked[0] or "") if asked else "", matched)
 
     def _match_ip(self, packed: bytes) -> FirewallRule | None:
         return self.ips.get(packed)

@@ -5,14 +5,14 @@ from typing import TypeVar
 
 from mcproxy.change import Change, Key, What, is_temporary, towards, values
 from mcproxy.model import FirewallRule, Listener, Route
-from mcproxy.store.store import Pair
+from mcproxy.store.store import ListenerRoutes
 from mcproxy.table import Table
 
 T = TypeVar("T")
 
 ONLY_IN_FILE = "the configuration file has it, but the database is in force: mcproxy diff, mcproxy apply"
 
-Seed = tuple[Iterable[Pair], Iterable[FirewallRule]]
+Seed = tuple[Iterable[ListenerRoutes], Iterable[FirewallRule]]
 
 
 class FileSeed:

@@ -19,7 +19,7 @@ import dataset
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.sql.expression import Executable
 
-from mcproxy.change import Change, Origin, What, values
+from mcproxy.change import Change, Provenance, What, values
 from mcproxy.model import MAX_CLAIM, MAX_COMMENT, FirewallRule, Listener, Route
 from mcproxy.store import schema, sqlite
 from mcproxy.store.errors import Conflict, Unavailable
@@ -27,7 +27,7 @@ from mcproxy.store.records import AUDIT, RECORDS, ROUTES, RULES, to_json
 from mcproxy.table import Table
 
 T = TypeVar("T", Listener, Route, FirewallRule)
-Pair = tuple[Listener, Sequence[Route]]
+ListenerRoutes = tuple[Listener, Sequence[Route]]
 
 # In this order no row ever refers to one that isn't there.
 _REMOVING = (What.ROUTE, What.LISTENER, What.RULE)
@@ -100,23 +100,23 @@ class Store:
             rules = [_as(FirewallRule, What.RULE, row) for row in database.query(select(RULES))]
         return Table.build([(each, routes.get(each.addr, ())) for each in listeners], rules, generation)
 
-    def seed(self, listeners: Iterable[Pair], rules: Iterable[FirewallRule], at: float) -> bool:
+    def seed(self, listeners: Iterable[ListenerRoutes], rules: Iterable[FirewallRule], at: float) -> bool:
         """Fill a database that has never been written to, in one transaction. Says whether it did."""
         changes = [Change(key, None, value) for key, value in values(listeners, rules).items()]
         with self.transaction() as database:
             untouched = _generation(database) == 0
         if untouched and changes:
-            self.apply(changes, Origin("seed", "seed", at), 1)
+            self.apply(changes, Provenance("seed", "seed", at), 1)
             return True
         return False
 
-    def apply(self, changes: Sequence[Change], origin: Origin, generation: int) -> None:
+    def apply(self, changes: Sequence[Change], provenance: Provenance, generation: int) -> None:
         """Make a mutation durable under its new generation. On any exception nothing of it is in the database.
 
         Raises Conflict where the generation before is not the last one, and Unavailable.
         """
         with self.transaction() as database:
-            _write(database, AUDIT.insert(), _audit_rows(changes, origin, generation))
+            _write(database, AUDIT.insert(), _audit_rows(changes, provenance, generation))
             before = select(func.max(AUDIT.c.generation).label("last")).where(AUDIT.c.generation != generation)
             if (next(iter(database.query(before)))["last"] or 0) != generation - 1:
                 raise _conflict(self.path)
@@ -203,16 +203,16 @@ def _as(kind: type[T], what: What, row: Any) -> T:
     return value
 
 
-def _audit_rows(changes: Iterable[Change], origin: Origin, generation: int) -> list[dict[str, Any]]:
+def _audit_rows(changes: Iterable[Change], provenance: Provenance, generation: int) -> list[dict[str, Any]]:
     return [
         {
             "generation": generation,
             "sequence": sequence,
-            "at": origin.at,
-            "who": origin.who[: schema.MAX_WHO],
-            "action": origin.action[: schema.MAX_ACTION],
-            "claim": origin.said.claim[:MAX_CLAIM],
-            "comment": origin.said.comment[:MAX_COMMENT],
+            "at": provenance.at,
+            "who": provenance.who[: schema.MAX_WHO],
+            "action": provenance.action[: schema.MAX_ACTION],
+            "claim": provenance.said.claim[:MAX_CLAIM],
+            "comment": provenance.said.comment[:MAX_COMMENT],
             "what": str(change.key.what),
             "scope": change.key.scope,
             "name": change.key.name,

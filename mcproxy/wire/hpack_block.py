@@ -48,7 +48,7 @@ class NeverIndexed(tuple[bytes, bytes]):
     __slots__ = ()
 
 
-class Table:
+class DynamicTable:
     """A dynamic table, newest entry first. A value: never changed, equal by identity."""
 
     __slots__ = ("entries", "max_size", "size")
@@ -59,10 +59,10 @@ class Table:
         self.max_size = max_size
 
     def __repr__(self) -> str:
-        return f"<Table {len(self.entries)} entries, {self.size} of {self.max_size} bytes>"
+        return f"<DynamicTable {len(self.entries)} entries, {self.size} of {self.max_size} bytes>"
 
 
-EMPTY = Table()
+EMPTY_TABLE = DynamicTable()
 
 
 class Decoded:
@@ -70,7 +70,7 @@ class Decoded:
 
     __slots__ = ("fields", "oversized", "table")
 
-    def __init__(self, fields: list[Field], table: Table, oversized: bool) -> None:
+    def __init__(self, fields: list[Field], table: DynamicTable, oversized: bool) -> None:
         self.fields = fields
         self.table = table
         self.oversized = oversized  # more than `max_list` or `max_count`: `fields` is cut short, `table` is right
@@ -81,7 +81,7 @@ class _Editor:
 
     __slots__ = ("before", "entries", "max_size", "size", "touched")
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: DynamicTable) -> None:
         self.before = table
         self.entries = list(table.entries)
         self.size = table.size
@@ -120,16 +120,16 @@ class _Editor:
     def cost(field: Field) -> int:
         return len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
 
-    def after(self) -> Table:
+    def after(self) -> DynamicTable:
         before = self.before
         if not self.touched:
             return before
         entries = tuple(self.entries)
         same = self.max_size == before.max_size and entries == before.entries  # such as 0 and back, when empty
-        return before if same else Table(entries, self.size, self.max_size)
+        return before if same else DynamicTable(entries, self.size, self.max_size)
 
 
-def decode(block: bytes, table: Table, allowed: int, max_list: int, max_count: int) -> Decoded:
+def decode(block: bytes, table: DynamicTable, allowed: int, max_list: int, max_count: int) -> Decoded:
     """Decode one whole block against `table`.
 
     `allowed` is the largest table size that this decoder has announced; `max_list` (bytes, with 32 for each field) and

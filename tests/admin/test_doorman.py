@@ -121,7 +121,7 @@ def test_a_reset_ends_the_other_side(tmp_path: Path) -> None:
 
 def test_connections_have_a_bound(tmp_path: Path) -> None:
     with door(tmp_path) as (man, inner):
-        held = [connect(tmp_path) for _ in range(doorman.MAX_CONNECTIONS)]
+        held = [connect(tmp_path) for _ in range(doorman.MAX_UNIX_CONNECTIONS)]
         accepted = [inner.accept()[0] for _ in held]
         with connect(tmp_path) as one_more:
             assert one_more.recv(1) == b"", "closed at once"

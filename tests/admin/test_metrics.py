@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mcproxy import __version__
 from mcproxy.admin import metrics
-from mcproxy.admin.plane import PlaneStatus, State
+from mcproxy.admin.plane import PlaneStatus, ServerState
 from mcproxy.certificates.routes import CertificateStatus
 from mcproxy.messages import GeoipStatus, ListenerStatus, RouteCounters
 from mcproxy.model import End, Reason
@@ -30,7 +30,7 @@ LISTENER = ListenerStatus(
     ),
 )  # fmt: skip
 STATUS = PlaneStatus(
-    State.DRAINING,
+    ServerState.DRAINING,
     1000.5,
     [LISTENER],
     [CertificateStatus(":443", "a.example.org", "/c.pem", 5000.0)],
@@ -110,11 +110,11 @@ def test_the_numbers() -> None:
 def test_series_have_a_bound_and_the_rest_is_summed_up() -> None:
     many = [
         RouteCounters(":443", f"h{i}.example.org", counted(1, i, 1, 2, 3, requests={"2xx": 2, "5xx": i % 2}))
-        for i in range(metrics.MAX_ROUTES + 10)
+        for i in range(metrics.MAX_ROUTE_SERIES + 10)
     ]
     found = samples(rendered(*many))
     totals = {key: value for key, value in found.items() if key.startswith("mcproxy_route_connections_total")}
-    assert len(totals) == metrics.MAX_ROUTES + 1
+    assert len(totals) == metrics.MAX_ROUTE_SERIES + 1
     assert f'mcproxy_route_connections_total{{hostname="h{len(many) - 1}.example.org",listener=":443"}}' in totals
     assert totals['mcproxy_route_connections_total{hostname="(other)",listener=""}'] == sum(range(10))
     others = {
@@ -130,7 +130,7 @@ def test_the_largest_answer_is_affordable() -> None:
     """Its 10,000 lines are made in a native thread, which takes the interpreter away from the hub."""
     many = [
         RouteCounters(":443", f"h{i}.example.org", counted(1, i, 1, 2, 3, {"2xx": 1}))
-        for i in range(metrics.MAX_ROUTES)
+        for i in range(metrics.MAX_ROUTE_SERIES)
     ]
     began = time.thread_time()
     text = rendered(*many)

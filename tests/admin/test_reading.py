@@ -11,7 +11,7 @@ import pytest
 
 from mcproxy import __version__
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.admin.watching import BATCH, QUEUE
+from mcproxy.admin.watching import EVENTS_AT_ONCE, QUEUE
 from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, RouteCounters
 from mcproxy.model import Listener
 from mcproxy.store import schema
@@ -258,7 +258,7 @@ def test_a_watcher_that_takes_nothing_is_cut_off_and_frees_its_thread(control: C
     info = ConnectionInfo(7, ":443", "192.0.2.1:5", 0.0, "peeking")
     event = ConnectionEvent(EventKind.REFUSED, 0.0, info, detail="x" * 10_000)
     while within(lambda: not watcher.waiting, 0.5):  # gRPC and the sockets hold a few megabytes
-        for _ in range(BATCH):
+        for _ in range(EVENTS_AT_ONCE):
             watcher(event)
     for _ in range(QUEUE + 1):  # now the thread stands in gRPC, and the queue fills
         watcher(event)

@@ -89,9 +89,9 @@ def test_a_batch_has_a_bound(setting: Setting) -> None:
     assert setting.plane.subscribed.wait(DEADLINE)
     setting.happen(0)
     first.join(DEADLINE)
-    for number in range(watching.BATCH * 2):
+    for number in range(watching.EVENTS_AT_ONCE * 2):
         setting.happen(number)
-    assert len(next(batches)) == watching.BATCH
+    assert len(next(batches)) == watching.EVENTS_AT_ONCE
     call.end()
     batches.close()
 
@@ -121,7 +121,7 @@ def test_a_reader_that_never_reads_is_cut_off() -> None:
     started = threading.Thread(target=lambda: next(batches))
     started.start()
     assert setting.plane.subscribed.wait(DEADLINE)
-    for number in range(watching.QUEUE + watching.BATCH + 2):
+    for number in range(watching.QUEUE + watching.EVENTS_AT_ONCE + 2):
         setting.happen(number)
     started.join(DEADLINE)
     assert call.cancelled.wait(DEADLINE)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.cli.confirm import SHOWN
+from mcproxy.cli.confirm import SHOWN_LINES
 from tests.kit.commands import Shell, shell
 from tests.kit.control_plane import Control
 from tests.kit.operator_terminal import at_terminal
@@ -113,7 +113,7 @@ def test_what_came_between_question_and_answer_was_not_agreed_to(tmp_path: Path)
 
 def test_a_long_plan_leaves_the_question_on_the_screen(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, _):
-        for i in range(SHOWN + 2):
+        for i in range(SHOWN_LINES + 2):
             user.ok("routes", "add", f"{i}.example.org", "127.0.0.1:1")
         _, screen = at_terminal(user.config, "rollback", 1, answer="n")
         assert "and 2 more\nit changes 22 values\n" in screen

@@ -10,7 +10,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import tables
 from mcproxy.cli.board import Board
 from mcproxy.cli.panels import PANELS
-from mcproxy.cli.tables import SHOWN, PanelTable
+from mcproxy.cli.tables import SHOWN_ROWS, PanelTable
 
 
 class Stage(App[None]):
@@ -81,9 +81,9 @@ def test_nothing_is_chosen_in_an_empty_table() -> None:
 
 def test_a_long_list_is_cut_and_says_so() -> None:
     async def script(table: PanelTable) -> None:
-        table.fill(board(*range(SHOWN + 5)))
-        assert table.row_count == SHOWN
-        assert table.border_title == f"Connections {SHOWN} of {SHOWN + 5}"
+        table.fill(board(*range(SHOWN_ROWS + 5)))
+        assert table.row_count == SHOWN_ROWS
+        assert table.border_title == f"Connections {SHOWN_ROWS} of {SHOWN_ROWS + 5}"
         table.view.filter = "192.0.2.9:7"
         table.fill(board(6, 7, 8))
         assert table.border_title == 'Connections 1 with "192.0.2.9:7"'

@@ -11,7 +11,7 @@ import grpc
 
 from mcproxy.admin.expiry import Expiry
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
-from mcproxy.admin.plane import PlaneStatus, ReloadReport, State
+from mcproxy.admin.plane import PlaneStatus, ReloadReport, ServerState
 from mcproxy.admin.server import AdminServer
 from mcproxy.admin.service import Service
 from mcproxy.admin.watching import Watchers
@@ -22,19 +22,19 @@ from mcproxy.messages import (
     EVERYTHING,
     MAX_LOOK,
     ConnectionInfo,
+    EventSink,
     GeoipStatus,
     ListenerStatus,
     Look,
     RouteCounters,
     Selection,
-    Sink,
     Step,
 )
 from mcproxy.model import Backend, FirewallRule, Listener, Reason, Route, RuleKind
 from mcproxy.policy.networks import unpack
 from mcproxy.stats import Counters
 from mcproxy.store.diff import FileSeed
-from mcproxy.store.store import Pair, Store
+from mcproxy.store.store import ListenerRoutes, Store
 from mcproxy.table import Table
 
 
@@ -43,7 +43,9 @@ def route(hostname: str, backend: str = "127.0.0.1:3000") -> Route:
     return Route(hostname, Backend(host, int(port)))
 
 
-SEED: list[Pair] = [(Listener(":443"), [route("git.example.org"), route("www.example.org", "127.0.0.1:3001")])]
+SEED: list[ListenerRoutes] = [
+    (Listener(":443"), [route("git.example.org"), route("www.example.org", "127.0.0.1:3001")])
+]
 RULES = [FirewallRule(RuleKind.IP, "192.0.2.1"), FirewallRule(RuleKind.CIDR, "198.51.100.0/24")]
 
 
@@ -72,8 +74,8 @@ class FakePlane:
     certificates: Sequence[CertificateStatus] = ()
     enter: Reason | None = None
     admit: Reason | None = None
-    state: State = State.SERVING
-    sinks: list[Sink] = field(default_factory=list)
+    state: ServerState = ServerState.SERVING
+    sinks: list[EventSink] = field(default_factory=list)
     subscribed: threading.Event = field(default_factory=threading.Event)
     level: str = "info"
     matching: int = 3  # live connections that any rule matches
@@ -186,7 +188,7 @@ class FakePlane:
     def set_log_level(self, level: str) -> None:
         self.level = level
 
-    def subscribe(self, sink: Sink) -> Callable[[], None]:
+    def subscribe(self, sink: EventSink) -> Callable[[], None]:
         self._called("subscribe")
         self.sinks.append(sink)
         self.subscribed.set()
@@ -225,7 +227,9 @@ def make_writer(store: Store, plane: FakePlane, clock: Callable[[], float] | Non
 
 
 @contextmanager
-def store_at(path: Path, seed: Sequence[Pair] = SEED, rules: Sequence[FirewallRule] = RULES) -> Iterator[Store]:
+def store_at(
+    path: Path, seed: Sequence[ListenerRoutes] = SEED, rules: Sequence[FirewallRule] = RULES
+) -> Iterator[Store]:
     """A store with the seed in it."""
     store = Store.open(path)
     try:
@@ -239,7 +243,7 @@ def store_at(path: Path, seed: Sequence[Pair] = SEED, rules: Sequence[FirewallRu
 def running(
     folder: Path,
     config: GrpcSection | None = None,
-    seed: Sequence[Pair] = SEED,
+    seed: Sequence[ListenerRoutes] = SEED,
     file: FileSeed | None = None,
 ) -> Iterator[Control]:
     """A control plane on a UNIX socket, or as configured; then the channel is the caller's business."""

@@ -10,7 +10,7 @@ import gevent
 from mcproxy.l7.core import Ending, Turn
 from mcproxy.l7.sockets.drive import Drive, Patience
 from mcproxy.l7.sockets.stream import Stream
-from mcproxy.model import End, Exchange, Exchanges
+from mcproxy.model import End, Exchanges, FinishedExchange
 from mcproxy.net.crew import Crew
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.session import Session
@@ -32,7 +32,7 @@ class Telling:
         self.gives_up = True
         self.wants_client = self.wants_backend = self.has_backend = True
         self.to_client = self.to_backend = b""
-        self.over: list[Exchange] = []
+        self.over: list[FinishedExchange] = []
         self.react: Callable[[tuple[Any, ...]], None] = lambda _what: None
 
     @property
@@ -152,7 +152,7 @@ class Stage:
     ) -> None:
         ours, self.client = socket.socketpair()
         self.core = Telling()
-        self.ended: list[Exchange] = []
+        self.ended: list[FinishedExchange] = []
         self.backends: list[socket.socket] = []
         self.first: list[bytes] = []
         self.sweeper = Sweeper()

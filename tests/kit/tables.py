@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from mcproxy.change import Change, Key, Value, current, listener_key, next_table, route_key, rule_key
 from mcproxy.model import Backend, FirewallRule, Listener, Mode, Route, RuleKind
-from mcproxy.store.store import Pair
+from mcproxy.store.store import ListenerRoutes
 from mcproxy.table import Table
 
 # Few of each, so that two tables have much in common; paths hold what has to be escaped.
@@ -35,7 +35,7 @@ def _listener(addr: str) -> st.SearchStrategy[Listener]:
     return plain | st.builds(Listener, st.just(addr), st.just(True), proxies, _COUNTS)
 
 
-def _pair(addr: str) -> st.SearchStrategy[Pair]:
+def _pair(addr: str) -> st.SearchStrategy[ListenerRoutes]:
     return st.tuples(_listener(addr), st.lists(_L4 | _L7 | _L7_TLS, unique_by=lambda route: route.hostname))
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 from mcproxy.model import Connection, Listener, Route
 from mcproxy.net.session import Phase, Session
 from mcproxy.net.shared import Shared, Timeouts
-from mcproxy.net.sweep import TICK, Sweeper
+from mcproxy.net.sweep import LATENESS, Sweeper
 from mcproxy.net.worker import Worker
 from mcproxy.notation.address import parse_backend
 from mcproxy.policy.limits import Limits
@@ -77,8 +77,8 @@ class Bench:
         self.hub.call(self._wind, seconds)
 
     def _wind(self, seconds: float) -> None:
-        for _ in range(round(seconds / TICK)):
-            self.clock.time += TICK
+        for _ in range(round(seconds / LATENESS)):
+            self.clock.time += LATENESS
             self.shared.sweeper.sweep()
 
     def sessions(self) -> list[Session]:

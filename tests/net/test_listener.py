@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.model import Connection, Reason
-from mcproxy.model import Listener as ListenerValue
-from mcproxy.net.listener import BACKLOG, Listener, bind
+from mcproxy.model import Connection, Listener, Reason
+from mcproxy.net.listener import BACKLOG, Acceptor, bind
 from mcproxy.net.shared import Shared, Timeouts
 from mcproxy.net.worker import Worker
 from mcproxy.policy.limits import Limits
@@ -87,10 +86,10 @@ class Running:
         hub.call(self._start, sock)
 
     def _start(self, sock: socket.socket) -> None:
-        live = Live(Table.build([(ListenerValue(ADDR), [])]))
+        live = Live(Table.build([(Listener(ADDR), [])]))
         self.shared = Shared(live, Limits(0, 0, 0, 0), Timeouts(5, 5, 5, 5), self.ended.append)
         self._worker = Worker(self.shared)
-        self.listener = Listener(ADDR, sock, self.shared)
+        self.listener = Acceptor(ADDR, sock, self.shared)
         self.listener.start()
 
     def answers(self) -> bool:

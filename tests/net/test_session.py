@@ -17,7 +17,7 @@ from mcproxy.model import Connection, End, FirewallRule, Listener, Mode, Reason,
 from mcproxy.net.raw import unsent
 from mcproxy.net.session import VISITS, Phase, Session
 from mcproxy.net.shared import Cut
-from mcproxy.net.sweep import TICK, Overdue, Sweeper
+from mcproxy.net.sweep import LATENESS, Overdue, Sweeper
 from mcproxy.notation.address import parse_backend
 from mcproxy.policy.networks import Networks, pack
 from mcproxy.table import ListenerTable, Table
@@ -141,7 +141,7 @@ def test_the_deadline_of_the_hello_is_a_total(bench: MakeBench) -> None:
             client.sendall(bytes([byte]))
             running.wind(1)
         running.reach(Phase.PEEKING)
-        running.wind(1 + 2 * TICK)
+        running.wind(1 + 2 * LATENESS)
         assert is_reset(client)
     ended = running.last()
     assert (ended.reason, ended.detail) == (Reason.HANDSHAKE_TIMEOUT, "no whole ClientHello in 10 s")
@@ -166,9 +166,9 @@ def test_dialling_has_a_deadline_of_its_own(bench: MakeBench, full_socket: str) 
         running.wind(TIMEOUTS.handshake - 1)
         client.sendall(HELLO)
         running.reach(Phase.DIALLING)
-        running.wind(TIMEOUTS.connect - TICK)
+        running.wind(TIMEOUTS.connect - LATENESS)
         running.reach(Phase.DIALLING)
-        running.wind(3 * TICK)
+        running.wind(3 * LATENESS)
         assert is_reset(client)
     ended = running.last()
     assert (ended.reason, ended.detail) == (Reason.BACKEND_TIMEOUT, "no connection in 5 s")
@@ -188,7 +188,7 @@ def test_a_byte_either_way_puts_idleness_off(sender: str, bench: MakeBench, back
             until(lambda c=count: session.received + session.sent == len(HELLO) + c, "the byte")  # type: ignore[misc]
         running.wind(TIMEOUTS.idle - 1)
         running.reach(Phase.RELAYING)
-        running.wind(1 + TIMEOUTS.idle / VISITS + (VISITS + 1) * 2 * TICK)
+        running.wind(1 + TIMEOUTS.idle / VISITS + (VISITS + 1) * 2 * LATENESS)
         if sender == "backend":
             assert client.recv(9) == b"xxx"
         assert is_reset(client)
@@ -215,7 +215,7 @@ def test_who_is_half_closed_has_less_time(first: str, bench: MakeBench, backend:
             until(lambda: not running.hub.call(unsent, session.client), "the FIN to be acknowledged")
         running.wind(TIMEOUTS.half_close - 1)
         running.reach(Phase.HALF_CLOSED)
-        running.wind(1 + TIMEOUTS.half_close / VISITS + (VISITS + 1) * 2 * TICK)
+        running.wind(1 + TIMEOUTS.half_close / VISITS + (VISITS + 1) * 2 * LATENESS)
         if first == "client":
             assert is_reset(client)
         assert running.last().end is End.HALF_CLOSE_TIMEOUT
@@ -237,7 +237,7 @@ def test_a_side_that_does_not_take_what_came_before_a_reset_is_given_up(bench: M
         session = running.reach(Phase.PEEKING)
         client.sendall(HELLO)
         running.reach(Phase.FLUSHING)
-        running.wind(TIMEOUTS.half_close * (1 + 1 / VISITS) + (VISITS + 1) * 2 * TICK)
+        running.wind(TIMEOUTS.half_close * (1 + 1 / VISITS) + (VISITS + 1) * 2 * LATENESS)
         assert running.last().end is End.HALF_CLOSE_TIMEOUT
 
 

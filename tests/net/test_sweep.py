@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from gevent.hub import get_hub
 
-from mcproxy.net.sweep import TICK, Sweeper
+from mcproxy.net.sweep import LATENESS, Sweeper
 
 
 class Clock:
@@ -45,17 +45,17 @@ def wind(clock: Clock, sweeper: Sweeper, seconds: float) -> None:
     """Let time pass, a tick at a time."""
     end = clock.time + seconds
     while clock.time < end:
-        clock.time += TICK
+        clock.time += LATENESS
         sweeper.sweep()
 
 
-@pytest.mark.parametrize("seconds", [0.0, TICK / 2, TICK, 1.0, 10.0])
+@pytest.mark.parametrize("seconds", [0.0, LATENESS / 2, LATENESS, 1.0, 10.0])
 def test_a_deadline_strikes_once_and_never_early(seconds: float, clock: Clock, sweeper: Sweeper) -> None:
     entry, due = Entry(), clock.time + seconds
     sweeper.arm(entry, seconds)
     wind(clock, sweeper, seconds + 1)
     assert len(entry.struck) == 1
-    assert due <= entry.struck[0] <= due + 2 * TICK + 1e-6
+    assert due <= entry.struck[0] <= due + 2 * LATENESS + 1e-6
     assert len(sweeper) == 0
 
 
@@ -147,7 +147,7 @@ def test_a_bug_of_one_entry_costs_the_others_of_its_slot_nothing(
     bad.struck = None  # type: ignore[assignment]
     for entry in entries:
         sweeper.arm(entry, 1.0)
-    clock.time += 1.0 + 2 * TICK
+    clock.time += 1.0 + 2 * LATENESS
     sweeper.sweep()
     assert [len(entry.struck) for entry in entries if entry is not bad] == [1] * 8
     assert "bug in" in caplog.text

@@ -5,7 +5,7 @@ import pytest
 from mcproxy.change import Key, What, listener_key, route_key, rule_key
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store.diff import FileSeed, differences
-from mcproxy.store.store import Pair
+from mcproxy.store.store import ListenerRoutes
 from mcproxy.table import Table
 from tests.kit.control_plane import RULES, SEED, route
 
@@ -32,7 +32,7 @@ def test_each_way_of_differing() -> None:
     }
 
 
-LISTENERS: list[list[Pair]] = [
+LISTENERS: list[list[ListenerRoutes]] = [
     [],
     SEED,
     [(Listener(":443", max_connections=1), [route("git.example.org", "127.0.0.1:9"), route("new.example.org")])],
@@ -44,7 +44,9 @@ TEMPORARY = [FirewallRule(RuleKind.IP, "192.0.2.1", 5.0), FirewallRule(RuleKind.
 
 @pytest.mark.parametrize("listeners", LISTENERS)
 @pytest.mark.parametrize("rules", RULE_SETS)
-def test_as_many_are_counted_as_there_are_differences(listeners: list[Pair], rules: list[FirewallRule]) -> None:
+def test_as_many_are_counted_as_there_are_differences(
+    listeners: list[ListenerRoutes], rules: list[FirewallRule]
+) -> None:
     file = FileSeed((listeners, rules))
     for others, other_rules in product(LISTENERS, [*RULE_SETS, TEMPORARY]):
         table = Table.build(others, other_rules, 7)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.change import Change, Origin, Said, listener_key, next_table, route_key, rule_key, table_values
+from mcproxy.change import Change, Provenance, Said, listener_key, next_table, route_key, rule_key, table_values
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history
 from mcproxy.store.store import Store
@@ -15,7 +15,7 @@ NOTHING = Said()
 
 def mutate(store: Store, table: Table, *changes: Change, action: str = "test", said: Said = NOTHING) -> Table:
     generation = table.generation + 1
-    store.apply(changes, Origin("user:ann:7", action, 2000.0 + generation, said), generation)
+    store.apply(changes, Provenance("user:ann:7", action, 2000.0 + generation, said), generation)
     return next_table(table, changes, generation)
 
 

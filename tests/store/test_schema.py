@@ -7,7 +7,7 @@ import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
-from mcproxy.change import Change, Origin, Said, rule_key
+from mcproxy.change import Change, Provenance, Said, rule_key
 from mcproxy.model import FirewallRule, RuleKind
 from mcproxy.store import history, schema
 from mcproxy.store import sqlite as store_sqlite
@@ -100,7 +100,7 @@ def test_the_database_of_an_older_version_is_upgraded_with_what_it_holds(tmp_pat
         assert (table.generation, len(table.firewall)) == (1, 1)
         (revision,) = history.revisions(store, 10)
         assert (revision.who, revision.said) == ("uid:0", Said())
-        store.apply([Change(KEY, RULE, None)], Origin("user:ann:7", "rule.remove", 10.0, Said("bob", "why")), 2)
+        store.apply([Change(KEY, RULE, None)], Provenance("user:ann:7", "rule.remove", 10.0, Said("bob", "why")), 2)
         assert history.revisions(store, 1)[0].said == Said("bob", "why")
     assert store_sqlite.schema_version(path) == schema.VERSION
 

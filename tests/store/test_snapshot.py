@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.change import Change, Origin, route_key, table_values
+from mcproxy.change import Change, Provenance, route_key, table_values
 from mcproxy.store import snapshot, sqlite
 from mcproxy.store.errors import Exists, NotOurs, StoreError, Unavailable
 from mcproxy.store.store import Store, read_table
@@ -119,7 +119,7 @@ def _mutate(store: Store, stop: threading.Event, done: list[int]) -> None:
         generation += 1
         names = (f"a{generation}.example.org", f"b{generation}.example.org")
         changes = [Change(route_key(":443", name), None, route(name)) for name in names]
-        store.apply(changes, Origin("test", "route.add", 0.0), generation)
+        store.apply(changes, Provenance("test", "route.add", 0.0), generation)
         done.append(generation)
 
 
@@ -133,7 +133,7 @@ def _restore(folder: Path, taken: snapshot.Snapshot) -> None:
         assert store.load().generation == taken.generation
         store.apply(
             [Change(route_key(":443", "after.example.org"), None, route("after.example.org"))],
-            Origin("test", "route.add", 0.0),
+            Provenance("test", "route.add", 0.0),
             taken.generation + 1,
         )
     assert sqlite.defects(database) == []

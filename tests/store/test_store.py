@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.change import Change, Origin, listener_key, route_key, rule_key, table_values
+from mcproxy.change import Change, Provenance, listener_key, route_key, rule_key, table_values
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import listing
 from mcproxy.store.errors import Conflict, Unavailable
@@ -15,7 +15,7 @@ from mcproxy.table import Table
 from tests.kit.control_plane import RULES, SEED, route, store_at
 from tests.kit.peers import DEADLINE
 
-ORIGIN = Origin("a test", "route.add", 2000.0)
+PROVENANCE = Provenance("a test", "route.add", 2000.0)
 
 
 def added(name: str) -> Change:
@@ -37,14 +37,14 @@ def test_only_an_empty_database_is_seeded(tmp_path: Path) -> None:
         assert not store.seed([], [], 1.0), "there is nothing to seed with"
         assert store.seed(SEED, RULES, 1.0)
         assert not store.seed([(Listener(":1"), [])], [], 1.0)
-        store.apply([Change(key, value, None) for key, value in table_values(store.load()).items()], ORIGIN, 2)
+        store.apply([Change(key, value, None) for key, value in table_values(store.load()).items()], PROVENANCE, 2)
         assert not store.seed(SEED, RULES, 1.0), "an operator emptied it"
         assert not store.load().listeners
 
 
 def test_a_change_is_there_after_a_restart(tmp_path: Path) -> None:
     with store_at(tmp_path / "a.db") as store:
-        store.apply([added("new.example.org")], ORIGIN, 2)
+        store.apply([added("new.example.org")], PROVENANCE, 2)
     with closing(Store.open(tmp_path / "a.db")) as store:
         assert store.load().generation == 2
         assert "new.example.org" in names(store)
@@ -59,7 +59,7 @@ def test_a_value_is_replaced(tmp_path: Path) -> None:
             Change(listener_key(":443"), SEED[0][0], Listener(":443", True, ("10.0.0.0/8",), 3)),
             Change(rule_key("ip", "192.0.2.1"), RULES[0], rule),
         ]
-        store.apply(changes, ORIGIN, 2)
+        store.apply(changes, PROVENANCE, 2)
         found = table_values(store.load())
         assert [found[change.key] for change in changes] == [change.new for change in changes]
         assert store.next_expiry() == 5000.0
@@ -79,24 +79,24 @@ def test_a_mutation_that_does_not_fit_leaves_nothing(tmp_path: Path, changes: Se
     with store_at(tmp_path / "a.db") as store:
         before = table_values(store.load())
         with pytest.raises(Conflict, match="another process has changed it"):
-            store.apply(changes, ORIGIN, 2)
+            store.apply(changes, PROVENANCE, 2)
         assert table_values(store.load()) == before
-        store.apply([added("fine.example.org")], ORIGIN, 2)
+        store.apply([added("fine.example.org")], PROVENANCE, 2)
 
 
 @pytest.mark.parametrize("generation", [1, 3])
 def test_generations_follow_each_other_without_gap_or_repeat(tmp_path: Path, generation: int) -> None:
     with store_at(tmp_path / "a.db") as store:
         with pytest.raises(Conflict):
-            store.apply([added("new.example.org")], ORIGIN, generation)
+            store.apply([added("new.example.org")], PROVENANCE, generation)
         assert "new.example.org" not in names(store)
 
 
 def test_of_two_processes_only_one_writes_a_generation(tmp_path: Path) -> None:
     with store_at(tmp_path / "a.db") as store, closing(Store.open(tmp_path / "a.db")) as other:
-        other.apply([added("theirs.example.org")], ORIGIN, 2)
+        other.apply([added("theirs.example.org")], PROVENANCE, 2)
         with pytest.raises(Conflict, match="restart this one"):
-            store.apply([added("ours.example.org")], ORIGIN, 2)
+            store.apply([added("ours.example.org")], PROVENANCE, 2)
 
 
 def test_a_lock_held_by_another_process_is_waited_for_and_then_reported(tmp_path: Path) -> None:
@@ -105,9 +105,9 @@ def test_a_lock_held_by_another_process_is_waited_for_and_then_reported(tmp_path
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(Unavailable, match="another process holds its lock"):
-                store.apply([added("new.example.org")], ORIGIN, 2)
+                store.apply([added("new.example.org")], PROVENANCE, 2)
             assert "new.example.org" not in names(store), "readers are not stopped by a writer"
-        store.apply([added("new.example.org")], ORIGIN, 2)
+        store.apply([added("new.example.org")], PROVENANCE, 2)
         assert "new.example.org" in names(store)
 
 
@@ -116,7 +116,7 @@ def test_a_commit_that_fails_leaves_the_connection_usable(tmp_path: Path) -> Non
         with pytest.raises(Conflict):
             _break_at_commit(store)
         assert table_values(store.load()) == table_values(Table.build(SEED, RULES))
-        store.apply([added("new.example.org")], ORIGIN, 2)
+        store.apply([added("new.example.org")], PROVENANCE, 2)
 
 
 def _break_at_commit(store: Store) -> None:
@@ -155,7 +155,7 @@ def test_a_path_may_have_any_character(tmp_path: Path) -> None:
     folder.mkdir()
     path = folder / "a?b%2F.db"
     with store_at(path) as store:
-        store.apply([added("new.example.org")], ORIGIN, 2)
+        store.apply([added("new.example.org")], PROVENANCE, 2)
         assert read_table(path).generation == 2
     assert read_table(path).generation == 2
     assert [each.name for each in folder.iterdir()] == [path.name]
@@ -185,14 +185,14 @@ def test_a_file_that_is_no_longer_there_takes_no_change(damage: Callable[[Path],
     with store_at(tmp_path / "a.db") as store:
         damage(store.path)
         with pytest.raises(Unavailable, match=r"removed, replaced or emptied|damaged|disk"):
-            store.apply([added("new.example.org")], ORIGIN, 2)
+            store.apply([added("new.example.org")], PROVENANCE, 2)
 
 
 def test_a_file_that_is_put_back_takes_changes_again(tmp_path: Path) -> None:
     with store_at(tmp_path / "a.db") as store:
         _remove(store.path)
         with pytest.raises(Unavailable, match=r"a\.db: the file was removed, .*put it back"):
-            store.apply([added("new.example.org")], ORIGIN, 2)
+            store.apply([added("new.example.org")], PROVENANCE, 2)
         store.path.with_name("away.db").rename(store.path)
-        store.apply([added("new.example.org")], ORIGIN, 2)
+        store.apply([added("new.example.org")], PROVENANCE, 2)
         assert "new.example.org" in names(store)

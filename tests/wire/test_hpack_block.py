@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 
 from mcproxy.wire.hpack_block import (
     CLEAR_TABLE,
-    EMPTY,
+    EMPTY_TABLE,
     CompressionFault,
     Decoded,
+    DynamicTable,
     Field,
     HeaderBomb,
     NeverIndexed,
-    Table,
     decode,
     encode,
     encode_integer,
@@ -24,7 +24,9 @@ VALUES = st.one_of(st.sampled_from([b"GET", b"/", b"", b"1"]), st.binary(max_siz
 FIELDS = st.lists(st.tuples(NAMES, VALUES), max_size=8)
 
 
-def read(block: bytes, table: Table = EMPTY, allowed: int = 4096, max_list: int = 65_536, count: int = 100) -> Decoded:
+def read(
+    block: bytes, table: DynamicTable = EMPTY_TABLE, allowed: int = 4096, max_list: int = 65_536, count: int = 100
+) -> Decoded:
     return decode(block, table, allowed, max_list, count)
 
 
@@ -55,7 +57,7 @@ C4 = [
 
 @pytest.mark.parametrize("blocks", [C3, C4])
 def test_the_examples_of_the_rfc(blocks: list[str]) -> None:
-    table = EMPTY
+    table = EMPTY_TABLE
     sizes = []
     for block in blocks:
         decoded = read(bytes.fromhex(block), table)
@@ -68,14 +70,14 @@ def test_the_examples_of_the_rfc(blocks: list[str]) -> None:
         (b"cache-control", b"no-cache"),
         (b":authority", b"www.example.com"),
     )
-    assert repr(table) == "<Table 3 entries, 164 of 4096 bytes>"
+    assert repr(table) == "<DynamicTable 3 entries, 164 of 4096 bytes>"
 
 
 @given(st.lists(st.tuples(FIELDS, st.sampled_from([None, None, 0, 60, 200, 4096]), st.booleans()), max_size=12))
 def test_every_block_of_a_connection_reads_as_hpack_reads_it(
     blocks: list[tuple[list[Field], int | None, bool]],
 ) -> None:
-    encoder, reference, table = Encoder(), Decoder(), EMPTY
+    encoder, reference, table = Encoder(), Decoder(), EMPTY_TABLE
     for fields, size, huffman in blocks:
         if size is not None:
             encoder.header_table_size = size
@@ -97,7 +99,7 @@ def test_the_encoder_needs_and_changes_no_table(given_fields: list[tuple[bytes, 
     fields = [NeverIndexed((n, v)) if never else (n, v) for n, v, never in given_fields]
     block = encode(fields)
     full = read(b"\x40\x01a\x01b").table
-    for table in (EMPTY, full):
+    for table in (EMPTY_TABLE, full):
         decoded = read(block, table)
         assert decoded.fields == fields
         assert [type(field) for field in decoded.fields] == [type(field) for field in fields]
@@ -143,7 +145,7 @@ def test_what_is_no_block(block: bytes, why: str) -> None:
 
 def test_a_literal_that_only_looks_like_one_that_indexes_moves_nothing() -> None:
     decoded = read(literal(b"x-at", b"@@@@") + b"\x82")
-    assert decoded.table is EMPTY
+    assert decoded.table is EMPTY_TABLE
 
 
 def test_an_entry_larger_than_the_table_empties_it() -> None:
@@ -156,15 +158,15 @@ def test_an_entry_larger_than_the_table_empties_it() -> None:
 
 
 def test_down_to_zero_and_back_with_an_empty_table_changes_nothing() -> None:
-    assert read(CLEAR_TABLE + b"\x3f\xe1\x1f\x82").table is EMPTY
+    assert read(CLEAR_TABLE + b"\x3f\xe1\x1f\x82").table is EMPTY_TABLE
     one = read(b"\x40\x01a\x01b").table
     assert read(CLEAR_TABLE + b"\x3f\xe1\x1f\x82", one).table.entries == ()
 
 
 def test_a_table_that_must_shrink_has_to_say_so() -> None:
     with pytest.raises(CompressionFault, match="not reduced"):
-        read(b"\x82", EMPTY, allowed=0)
-    assert read(b"\x20\x82", EMPTY, allowed=0).table.max_size == 0
+        read(b"\x82", EMPTY_TABLE, allowed=0)
+    assert read(b"\x20\x82", EMPTY_TABLE, allowed=0).table.max_size == 0
 
 
 def test_a_short_block_of_long_entries_keeps_little() -> None:

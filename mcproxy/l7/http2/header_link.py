@@ -52,11 +52,11 @@ from mcproxy.wire.fields import (
 )
 from mcproxy.wire.hpack_block import (
     CLEAR_TABLE,
-    EMPTY,
+    EMPTY_TABLE,
     CompressionFault,
+    DynamicTable,
     Field,
     HeaderBomb,
-    Table,
     decode,
     encode,
     encode_integer,
@@ -76,7 +76,7 @@ class Section(Generic[T]):
 
     __slots__ = ("_encoded", "express", "fault", "fields", "fits_all", "may_pass", "moved", "table", "value")
 
-    def __init__(self, fields: list[Field], before: Table, after: Table) -> None:
+    def __init__(self, fields: list[Field], before: DynamicTable, after: DynamicTable) -> None:
         self.fields = fields
         self.table = after
         self.moved = after is not before  # the sender's table changed
@@ -101,14 +101,14 @@ class BlockCache(Generic[T]):
     def __init__(self, check: Callable[[list[Field]], T], capacity: int = CACHE_BLOCKS) -> None:
         self.check = check
         self.capacity = capacity  # of a generation
-        self.young: dict[tuple[Table, bytes], Section[T]] = {}
-        self.old: dict[tuple[Table, bytes], Section[T]] = {}
-        self._dying: dict[tuple[Table, bytes], Section[T]] = {}  # as many as fit into `young`, at most
+        self.young: dict[tuple[DynamicTable, bytes], Section[T]] = {}
+        self.old: dict[tuple[DynamicTable, bytes], Section[T]] = {}
+        self._dying: dict[tuple[DynamicTable, bytes], Section[T]] = {}  # as many as fit into `young`, at most
 
     def __repr__(self) -> str:
         return f"<BlockCache {self.check.__name__} {len(self.young)}+{len(self.old)} blocks>"
 
-    def read(self, block: bytes, table: Table, allowed: int, turn: Turn) -> Section[T]:
+    def read(self, block: bytes, table: DynamicTable, allowed: int, turn: Turn) -> Section[T]:
         """The section of a block that is not in `young`; to decode it is what takes long. Raises ConnectionFault."""
         key = (table, block)
         section = self.old.get(key) if table.max_size <= allowed else None
@@ -125,7 +125,7 @@ class BlockCache(Generic[T]):
                 self._dying.popitem()
         return section
 
-    def _judge(self, block: bytes, table: Table, allowed: int) -> Section[T]:
+    def _judge(self, block: bytes, table: DynamicTable, allowed: int) -> Section[T]:
         try:
             decoded = decode(block, table, allowed, MAX_HEADER_LIST, MAX_FIELDS)
         except (CompressionFault, HeaderBomb) as fault:
@@ -177,7 +177,7 @@ class HeaderLink:
     __slots__ = ("_prefix", "allowed", "in_step", "table")
 
     def __init__(self) -> None:
-        self.table = EMPTY  # the sender's
+        self.table = EMPTY_TABLE  # the sender's
         self.allowed = DEFAULT_TABLE_SIZE  # the largest table that the receiver lets the sender use
         self.in_step = True
         self._prefix = b""  # of the next block that we encode

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mcproxy.l7.core import Turn
 from mcproxy.l7.http2.header_link import REQUESTS, BlockCache, HeaderLink, TooLarge
 from mcproxy.wire.fields import Malformed, check_request, without_not_passed
-from mcproxy.wire.hpack_block import EMPTY, Field
+from mcproxy.wire.hpack_block import EMPTY_TABLE, Field
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode
 
 GET: list[Field] = [(b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"a.test")]
@@ -97,7 +97,7 @@ def test_the_cache_gives_up_one_outcome_for_each_that_it_takes() -> None:
     cache = BlockCache(check_request, capacity=8)
     counts = []
     for number in range(64):
-        cache.read(block_of([*GET, (b"x-n", b"%d" % number)], indexed=False), EMPTY, 4_096, Turn())
+        cache.read(block_of([*GET, (b"x-n", b"%d" % number)], indexed=False), EMPTY_TABLE, 4_096, Turn())
         counts.append(len(cache.young) + len(cache.old) + len(cache._dying))
     assert counts == [*range(1, 17), *[16] * 48], "two generations, to the last one"
 
@@ -105,7 +105,7 @@ def test_the_cache_gives_up_one_outcome_for_each_that_it_takes() -> None:
 def test_a_size_update_is_judged_by_each_connections_settings() -> None:
     cache = BlockCache(check_request)
     block = b"\x3f\xe1\x1f" + block_of(GET, indexed=False)  # 4096
-    assert HeaderLink().read(block, cache, Turn()).table is EMPTY
+    assert HeaderLink().read(block, cache, Turn()).table is EMPTY_TABLE
     narrow = HeaderLink()
     narrow.allowed = 0
     with pytest.raises(ConnectionFault) as fault:
