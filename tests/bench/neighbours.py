@@ -2,6 +2,11 @@
 
     python -m tests.bench.neighbours [--seconds 3] [--rounds 3] [--share 0.25] [--only NAME ...]
 
+Attacks of two kinds. Those of HTTP/2 must not make a neighbour's median worse by more than a tenth. Those that stopped
+the data path once (the last ones: key updates, connections, files that hang, a route to the proxy itself) must leave
+its median within 2 and its 99th percentile within 10 times the quiet value, and an answer of the admin API within a
+second; they don't pace themselves.
+
 The victim asks for 128 bytes, one request at a time, PAUSE after each answer, in phases that alternate: quiet,
 attacked, quiet, attacked ... The attacker is a process of its own that gets core 1 only while nobody else wants it;
 victim and nghttpd (the h2c backend; Debian: nghttp2-server) have that core, the proxy has core 0. An attacker that is
@@ -12,31 +17,39 @@ Read the first two lines first: "nothing" is the noise, "polite" another's small
 an attack here. It often makes the victim faster, for a core that sleeps takes its time to wake. Cells: milliseconds
 quiet and attacked, and their ratio; in brackets the medians' ratios in single rounds. The mean tells what a median
 hides: a victim that waits asks less often. Shares of core 0: what the proxy used, and how long it waited for the core,
-which is others' doing: above 1 % the line is worth little. Last, the attacker's connections by their ends, as GOAWAY's
-code; "open" lasted, "closed" ended without GOAWAY.
+which is others' doing: above 1 % the line is worth little. "admin": the slowest of ten status calls a second. Last, the
+attacker's connections by their ends, as GOAWAY's code; "open" lasted, "closed" ended without GOAWAY.
 """
 
 import argparse
 import multiprocessing
 import os
+import signal
 import socket
+import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, count, repeat
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import fmean, median
 
+import grpc
+
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.wire import http2
 from mcproxy.wire.hpack_block import encode, encode_integer, literal
 from mcproxy.wire.http2 import ErrorCode, Frame, Setting
 from tests.bench.l4 import cpu, running
-from tests.bench.l7 import BULK, mcproxy
+from tests.bench.l7 import BULK
 from tests.kit.http2_peer import Seen, frame
+from tests.kit.key_updates import KeyUpdates
 from tests.kit.l7_proxy import SocketClient
-from tests.kit.peers import Authority, free_port
+from tests.kit.peers import Authority, client_hello, free_port
 
 PAUSE = 0.002  # seconds between two requests of the victim
 LEAD = 0.3  # seconds that an attack lasts before its phase, and that the proxy has to recover after it
@@ -48,14 +61,27 @@ IDS = range(1, 200, 2)  # of as many streams as nghttpd allows at once
 BLOCK = 81_000  # bytes of an encoded header block, just within mcproxy.l7.http2.budgets.MAX_BLOCK
 
 
+ROUTE = """
+[[listeners.routes]]
+hostname = "{name}"
+backend = "{backend}"
+{rest}"""
+L7 = 'mode = "l7"\ntls_cert = "{name}.pem"\ntls_key = "{name}.key"\n'
+CONFIGURATION = """database.path = "mcproxy.db"
+grpc.addr = "unix:{folder}/admin.sock"
+[[listeners]]
+addr = "127.0.0.1:{port}"
+"""
+
+
 class Over(Exception): ...
 
 
 class Client(SocketClient):
     """A raw client. What it waits for raises OSError where the connection ends first; `end` says how."""
 
-    def __init__(self, port: int, authority: Authority) -> None:
-        super().__init__(port, authority)
+    def __init__(self, port: int, authority: Authority, name: str = "a.test") -> None:
+        super().__init__(port, authority, name)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.ids = count(1, 2)
         self.end = "open"
@@ -88,8 +114,9 @@ def scheduled(pid: int) -> list[float]:
 class Attacker:
     """Connections of one attacking client, and their pace. What waits raises Over at the monotonic time `end`."""
 
-    def __init__(self, port: int, authority: Authority, proxy: int, share: float, end: float) -> None:
-        self.port, self.authority, self.proxy, self.share, self.end = port, authority, proxy, share, end
+    def __init__(self, folder: Path, port: int, authority: Authority, proxy: int, share: float, end: float) -> None:
+        self.folder, self.port, self.authority = folder, port, authority
+        self.proxy, self.share, self.end = proxy, share, end
         self.clients: list[Client] = []
         self.ends: Counter[str] = Counter()
         self.began, self.spent = time.monotonic(), scheduled(proxy)[0]
@@ -104,6 +131,11 @@ class Attacker:
                 return
             time.sleep(min(-credit / self.share, 0.05))
         raise Over
+
+    def go_on(self) -> None:
+        """The same, at any pace."""
+        if time.monotonic() >= self.end:
+            raise Over
 
     def connect(self) -> Client:
         self.wait()
@@ -164,6 +196,7 @@ def ask(stream_id: int, block: bytes) -> bytes:
     return http2.headers(stream_id, block, end_stream=True)
 
 
+HELLO = client_hello("a.test")
 SMALL, BIG, POST = fields("/small"), fields("/big"), fields("/small", b"POST")
 ASKED = b"".join(ask(i, BIG) for i in IDS)
 POSTS, CRUMBS = b"".join(http2.headers(i, POST) for i in IDS), b"".join(http2.data(i, b"x") for i in IDS)
@@ -193,6 +226,52 @@ def unfinished(attacker: Attacker) -> None:
     attacker.wait(PATIENCE)
 
 
+def key_updates(attacker: Attacker) -> None:
+    """Two clients that make the proxy change keys, again and again."""
+    with KeyUpdates(attacker.port, "a.test") as one, KeyUpdates(attacker.port, "a.test") as other:
+        while one.send() | other.send():
+            attacker.go_on()
+        attacker.ends["cut"] += 2
+
+
+def connections(attacker: Attacker) -> None:
+    """Connect, say hello, close."""
+    while True:
+        attacker.go_on()
+        with suppress(OSError), socket.create_connection(("127.0.0.1", attacker.port), PATIENCE) as client:
+            client.sendall(HELLO)
+
+
+def hanging_file(attacker: Attacker) -> None:
+    """A pipe in the place of a certificate: opening it waits for a writer. Clients ask for it, and so does a reload."""
+    certificate = attacker.folder / "pipe.test.pem"
+    kept = certificate.read_bytes()
+    certificate.unlink()
+    os.mkfifo(certificate)
+    try:
+        while True:
+            os.kill(attacker.proxy, signal.SIGHUP)
+            with suppress(OSError):
+                Client(attacker.port, attacker.authority, "pipe.test").close()
+            attacker.go_on()
+            time.sleep(0.05)
+    finally:
+        certificate.unlink()
+        certificate.write_bytes(kept)
+
+
+def own_listener(attacker: Attacker) -> None:
+    """A name whose route leads back to the proxy."""
+    with socket.create_connection(("127.0.0.1", attacker.port), PATIENCE) as client:
+        client.sendall(client_hello("loop.test"))
+        client.settimeout(PATIENCE)
+        with suppress(OSError):
+            while client.recv(READ):
+                attacker.go_on()
+    attacker.ends["refused"] += 1
+    attacker.go_on()
+
+
 ATTACKS: dict[str, Attack] = {
     "nothing": lambda attacker: attacker.wait(PATIENCE),
     "polite": flood(lambda ids: (ask(i, SMALL) for i in ids)),
@@ -214,6 +293,10 @@ ATTACKS: dict[str, Attack] = {
     "hpack bomb": flood(lambda ids: (ask(i, BOMB) for i in ids)),
     "unread": unread,
     "reconnect": flood(lambda _: [http2.data(0, b"")]),
+    "key updates": key_updates,
+    "connections": connections,
+    "hanging file": hanging_file,
+    "own listener": own_listener,
 }
 FIGURES: dict[str, Callable[[list[float]], float]] = {
     "median": median,
@@ -221,28 +304,76 @@ FIGURES: dict[str, Callable[[list[float]], float]] = {
     "99 %": lambda all_: sorted(all_)[len(all_) * 99 // 100],
     "worst": max,
 }
-Phase = tuple[list[float], list[float]]  # the victim's latencies; what the proxy used of its core, and waited for it
+# The victim's latencies; what the proxy used of its core, and waited for it; the slowest answer of the admin API.
+Phase = tuple[list[float], list[float], float]
 
 
 @contextmanager
 def server(folder: Path) -> Iterator[tuple[int, Authority, int]]:
-    """The proxy's port, who signed its certificate, its process id."""
+    """The proxy's port, the authority that signed its certificate, its process id."""
     port, target, authority = free_port(), free_port(), Authority(folder)
     (folder / "small").write_bytes(bytes(128))
     (folder / "big").write_bytes(bytes(BULK))
-    authority.pair("a.test")
+    routes = ""
+    for name in ("a.test", "pipe.test"):
+        authority.pair(name)
+        routes += ROUTE.format(name=name, backend=f"127.0.0.1:{target}", rest=L7.format(name=name))
+    routes += ROUTE.format(name="loop.test", backend=f"localhost:{port}", rest="")  # an address would be refused
+    (folder / "mcproxy.toml").write_text(CONFIGURATION.format(port=port, folder=folder) + routes)
+    proxied = [sys.executable, "-m", "mcproxy", "server", "-c", f"{folder}/mcproxy.toml"]
     command = ["taskset", "-c", "1", "nghttpd", "--no-tls", "--address=127.0.0.1", f"--htdocs={folder}", str(target)]
-    with running(command, target), running(mcproxy(folder, port, target, quiet=False), port) as proxy:
+    with running(command, target), running(proxied, port) as proxy:
         yield port, authority, proxy
 
 
-def measure(victim: Client, proxy: int, seconds: float) -> Phase:
+def ask_admin(address: str, answers: Connection) -> None:
+    """Ask for the status ten times a second; for each question that is asked here, tell the slowest answer since."""
+    slowest = 0.0
+    with grpc.insecure_channel(address) as channel:
+        stub = pb_grpc.ProxyAdminServiceStub(channel)  # type: ignore[no-untyped-call]
+        while True:
+            began = time.perf_counter()
+            try:
+                stub.GetStatus(pb.GetStatusRequest(), timeout=PATIENCE)
+            except grpc.RpcError:
+                slowest = PATIENCE
+            slowest = max(slowest, time.perf_counter() - began)
+            if answers.poll(0.1):
+                if answers.recv() is None:
+                    return
+                answers.send(slowest)
+                slowest = 0.0
+
+
+@contextmanager
+def admin(folder: Path) -> Iterator[Callable[[], float]]:
+    """Asks the admin API all the time, in a process of its own; called, it returns the slowest answer since, in s."""
+    fresh = multiprocessing.get_context("spawn")  # gRPC must not be forked
+    ours, theirs = fresh.Pipe()
+    process = fresh.Process(target=ask_admin, args=(f"unix:{folder}/admin.sock", theirs))
+    process.start()
+
+    def slowest() -> float:
+        ours.send("?")
+        return float(ours.recv())
+
+    try:
+        yield slowest
+    finally:
+        ours.send(None)
+        process.join(2 * PATIENCE)
+        process.kill()
+
+
+def measure(victim: Client, proxy: int, seconds: float, slowest: Callable[[], float]) -> Phase:
     latencies: list[float] = []
+    slowest()
     began, used, waited = time.monotonic(), cpu(proxy), scheduled(proxy)[1]
     while (now := time.monotonic()) < began + seconds:
         latencies.append(victim.get())
         time.sleep(PAUSE)
-    return latencies, [(cpu(proxy) - used) / (now - began), (scheduled(proxy)[1] - waited) / (now - began)]
+    shares = [(cpu(proxy) - used) / (now - began), (scheduled(proxy)[1] - waited) / (now - began)]
+    return latencies, shares, slowest()
 
 
 @contextmanager
@@ -262,15 +393,16 @@ def attacked(attack: Attack, attacker: Attacker, ends: Counter[str]) -> Iterator
 
 
 def line(name: str, quiet: list[Phase], loud: list[Phase], ends: Counter[str]) -> str:
-    one, other = [list(chain.from_iterable(each for each, _ in phases)) for phases in (quiet, loud)]
-    rounds = [median(b) / median(a) for (a, _), (b, _) in zip(quiet, loud, strict=True)]
+    one, other = [list(chain.from_iterable(each for each, _, _ in phases)) for phases in (quiet, loud)]
+    rounds = [median(b) / median(a) for (a, _, _), (b, _, _) in zip(quiet, loud, strict=True)]
     cells = [f"{name:18}"]
     for what, figure in FIGURES.items():
         a, b = figure(one) * 1e3, figure(other) * 1e3
         cells.append(f"{what} {a:5.2f} {b:5.2f} x{b / a:5.2f}")
     cells[1] += f" ({min(rounds):.2f}..{max(rounds):.2f})"
     for i, what in enumerate(("proxy", "waited")):
-        cells.append(f"{what} {fmean(shares[i] for _, shares in quiet):5.1%} {fmean(s[i] for _, s in loud):5.1%}")
+        cells.append(f"{what} {fmean(s[i] for _, s, _ in quiet):5.1%} {fmean(s[i] for _, s, _ in loud):5.1%}")
+    cells.append("admin " + " ".join(f"{max(slow for _, _, slow in phases) * 1e3:.0f}" for phases in (quiet, loud)))
     return "  ".join([*cells, f"{ends.total()}: " + ", ".join(f"{n} {end}" for end, n in ends.most_common() if n)])
 
 
@@ -282,15 +414,20 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=ATTACKS, metavar="NAME", help=", ".join(ATTACKS))
     options = parser.parse_args()
     os.sched_setaffinity(0, {1})
-    with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as (port, authority, proxy):
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        server(folder := Path(scratch)) as (port, authority, proxy),
+        admin(folder) as slowest,
+    ):
         for name in options.only or ATTACKS:
             quiet, loud, ends = list[Phase](), list[Phase](), Counter[str]()
             victim = Client(port, authority)
             for _ in range(options.rounds):
-                quiet.append(measure(victim, proxy, options.seconds))
+                quiet.append(measure(victim, proxy, options.seconds, slowest))
                 end = time.monotonic() + LEAD + options.seconds
-                with attacked(ATTACKS[name], Attacker(port, authority, proxy, options.share, end), ends):
-                    loud.append(measure(victim, proxy, options.seconds))
+                attacker = Attacker(folder, port, authority, proxy, options.share, end)
+                with attacked(ATTACKS[name], attacker, ends):
+                    loud.append(measure(victim, proxy, options.seconds, slowest))
             victim.close()
             print(line(name, quiet, loud, ends), flush=True)
 

@@ -66,11 +66,11 @@ class Server:
 class SocketClient(MemoryClient):
     """The raw client over a real connection."""
 
-    def __init__(self, port: int, authority: Authority) -> None:
+    def __init__(self, port: int, authority: Authority, name: str = HOST) -> None:
         context = authority.client_context()
         context.set_alpn_protocols(["h2"])
         raw = socket.create_connection(("127.0.0.1", port), DEADLINE)
-        self.sock = context.wrap_socket(raw, server_hostname=HOST)
+        self.sock = context.wrap_socket(raw, server_hostname=name)
         assert self.sock.selected_alpn_protocol() == "h2"
         self.cutter = Cutter()
         self.encoder = Encoder()
