@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from mcproxy.certificates.judge import Certificate
-from mcproxy.model import End, FirewallRule, Mode, Reason, Route
+from mcproxy.model import End, FirewallRule, Mode, Reason, Route, host_of
 from mcproxy.policy.networks import Networks, pack
 from mcproxy.stats import Counters, Distribution
 from mcproxy.table import Table
@@ -115,16 +115,11 @@ class Selection:
             return False
         if self.route and (connection.route or connection.sni) != self.route:
             return False
-        return self.clients is None or self.clients.find(_address(connection.client)) is not None
+        return self.clients is None or self.clients.find(pack(host_of(connection.client))) is not None
 
     def takes_event(self, event: ConnectionEvent) -> bool:
         """Whether an event is of a connection that is meant."""
         return (not self.refused or event.kind is EventKind.REFUSED) and self.takes(event.connection)
-
-
-def _address(client: str) -> bytes:
-    """The packed address in "IP:PORT"."""
-    return pack(client.rpartition(":")[0].strip("[]"))
 
 
 EVERYTHING = Selection()

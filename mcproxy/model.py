@@ -17,6 +17,7 @@ UNIX_PREFIX = "unix:"
 MAX_CLAIM = 64  # a user's name on Linux has 32 at most, one of a directory may be longer
 MAX_COMMENT = 500
 
+EXPIRY_WARNING = 14 * 86_400.0  # seconds before its end that a certificate is warned of: two weekly renewals
 RouteKey = tuple[str, str]  # a listener's address and a route's host name
 LogLevel = Literal["debug", "info", "warning", "error"]
 LOG_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
@@ -122,6 +123,11 @@ class End(StrEnum):
 def host_port(host: str, port: int) -> str:
     """An endpoint as people write it, IPv6 addresses in brackets (RFC 3986, section 3.2.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def host_of(endpoint: str) -> str:
+    """The host in what `host_port` returned, without its brackets."""
+    return endpoint.rpartition(":")[0].strip("[]")
 
 
 @dataclass(frozen=True, slots=True)

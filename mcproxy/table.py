@@ -11,7 +11,7 @@ A table holds values only (no sockets, no contexts), so it can be pickled and ha
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mcproxy.model import FirewallRule, Listener, Route
+from mcproxy.model import FirewallRule, Listener, Route, RouteKey
 from mcproxy.policy.firewall import Firewall
 from mcproxy.policy.networks import Networks
 
@@ -55,6 +55,11 @@ class Table:
         """Compile a whole table. Raises ValueError naming the listener or rule with a bad address or network."""
         compiled = {listener.addr: ListenerTable.build(listener, routes) for listener, routes in listeners}
         return cls(generation, compiled, Firewall.compile(rules))
+
+    def has_route(self, key: RouteKey) -> bool:
+        """Whether it has this route."""
+        addr, hostname = key
+        return addr in self.listeners and hostname in self.listeners[addr].routes
 
     def __repr__(self) -> str:
         routes = sum(len(each.routes) for each in self.listeners.values())

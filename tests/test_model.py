@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcproxy.model import Backend, Reason, Refused, counted
+from mcproxy.model import Backend, Reason, Refused, counted, host_of, host_port
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,8 @@ def test_refusal_names_its_reason_and_detail() -> None:
 
 def test_one_thing_is_not_several() -> None:
     assert [counted(count, "route") for count in (0, 1, 2)] == ["0 routes", "1 route", "2 routes"]
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "", "git.example.org"])
+def test_the_host_of_an_endpoint_is_the_one_that_was_put_in(host: str) -> None:
+    assert host_of(host_port(host, 443)) == host

@@ -34,6 +34,13 @@ def test_an_empty_table() -> None:
     assert Table.build([]) == table
 
 
+def test_it_knows_its_routes() -> None:
+    table = build()
+    assert table.has_route((":443", "a.example"))
+    assert not table.has_route((":443", "c.example")), "another listener has it"
+    assert not table.has_route((":80", "a.example"))
+
+
 def test_build() -> None:
     table = build()
     assert table.generation == 7

@@ -21,6 +21,7 @@ from mcproxy.messages import ListenerStatus as PlaneListener
 from mcproxy.messages import RouteCounters as PlaneRoute
 from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, Backend, FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.notation import address, name
+from mcproxy.notation.duration import MAX_SECONDS
 from mcproxy.policy import firewall
 from mcproxy.policy.networks import Networks
 from mcproxy.settings import Field, Kind, proto_name
@@ -29,7 +30,6 @@ from mcproxy.store.history import Revision
 from mcproxy.words import quoted
 
 MAX_CHANGES = 1_000  # in one answer, some 500 kB
-MAX_TTL = 10 * 365 * 86400.0  # seconds: a rule for longer than ten years is one for good
 
 _KINDS = {pb.RULE_KIND_IP: RuleKind.IP, pb.RULE_KIND_CIDR: RuleKind.CIDR, pb.RULE_KIND_COUNTRY: RuleKind.COUNTRY}
 _KINDS_OUT = {kind: number for number, kind in _KINDS.items()}
@@ -161,8 +161,8 @@ def rule(kind: pb.RuleKind, value: str) -> FirewallRule:
 
 def ttl(seconds: float) -> float:
     """How long a rule lasts; 0: for good. Raises InvalidField."""
-    if not 0 <= seconds <= MAX_TTL:
-        raise InvalidField("ttl_seconds", f"must be from 0 (for good) to {MAX_TTL:.0f} (ten years)")
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise InvalidField("ttl_seconds", f"must be from 0 (for good) to {MAX_SECONDS:.0f} (ten years)")
     return seconds
 
 

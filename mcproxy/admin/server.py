@@ -44,8 +44,6 @@ _REMEDIES = {
     errno.EACCES: ": let mcproxy's user write in its folder",
 }
 
-_Stamp = list[tuple[int, ...]]
-
 log = logging.getLogger(__name__)
 
 
@@ -160,7 +158,7 @@ class _Certificates:
     def __init__(self, config: GrpcSection) -> None:
         """Raises OSError and AdminError."""
         self._config = config
-        self._seen: _Stamp | None = _stamp(config)
+        self._seen: list[judge.Stamp] | None = _stamps(config)
         self.configuration = _read(config)
 
     def use(self, config: GrpcSection) -> None:
@@ -178,10 +176,10 @@ class _Certificates:
         """What gRPC asks before each handshake; None: use what you have."""
         try:
             config = self._config
-            stamp = _stamp(config)
-            if stamp == self._seen:
+            stamps = _stamps(config)
+            if stamps == self._seen:
                 return None
-            self._seen = stamp
+            self._seen = stamps
             fresh = _read(config)
         except (OSError, AdminError) as error:
             log.error("the admin API keeps its old certificate: %s", error)
@@ -190,11 +188,9 @@ class _Certificates:
         return fresh
 
 
-def _stamp(config: GrpcSection) -> _Stamp:
-    """What is different once a file has changed; the first is, too, where it has only become readable."""
-    files = (config.tls_cert, config.tls_key, config.client_ca)
-    found = [Path(file).stat() for file in files if file]
-    return [(each.st_ctime_ns, each.st_mtime_ns, each.st_size, each.st_ino) for each in found]
+def _stamps(config: GrpcSection) -> list[judge.Stamp]:
+    """What is different once a file has changed, also where it has only become readable."""
+    return [judge.stamp(file) for file in (config.tls_cert, config.tls_key, config.client_ca) if file]
 
 
 def _read(config: GrpcSection) -> grpc.ServerCertificateConfiguration:

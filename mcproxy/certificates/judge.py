@@ -28,10 +28,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtensionOID
 
-from mcproxy.model import Mode, Route
+from mcproxy.model import EXPIRY_WARNING, Mode, Route
 
 MAX_FILE_BYTES = 1 << 20  # a long chain takes some 10 KB; more is a wrong file
-WARN_SECONDS = 14 * 86_400.0  # before its end, a certificate is warned of: room for two weekly renewals
 MAX_KNOWN = 4096  # certificates that are kept in memory once read: a few KB each
 MAX_NAMES_SHOWN = 5  # in a sentence; certificates have up to 100 names
 
@@ -113,13 +112,17 @@ def _read_once(chain_path: str, key_path: str, *_stamps: Stamp) -> Certificate |
         return Finding(True, str(error), error.key)
 
 
+def stamp(path: str) -> Stamp:
+    """What is different once a file has changed, its owner and mode included. Raises OSError."""
+    found = Path(path).stat()
+    return (found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino)
+
+
 def _stamp(path: str, key: str) -> Stamp:
-    """What is different once a file has changed, its owner and mode included. Raises Unreadable."""
     try:
-        found = Path(path).stat()
+        return stamp(path)
     except OSError as error:
         raise _unreadable(path, error, key) from None
-    return (found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def load(chain_path: str, key_path: str) -> Certificate:
@@ -284,7 +287,7 @@ def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Fi
         yield Finding(
             True, f"{path} is not valid before {day(certificate.not_before)}; check its dates and this machine's clock"
         )
-    elif end - now < WARN_SECONDS:
+    elif end - now < EXPIRY_WARNING:
         yield Finding(False, f"{path} expires on {day(end)}, in {(end - now) / 86_400:.1f} days; renew it and reload")
     if not certificate.covers(hostname):
         yield Finding(

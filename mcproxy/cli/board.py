@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.model import host_of
 
 HISTORY = 60  # samples of each rate, one a second
 BYTES_WINDOW = 15  # samples that a rate of bytes is taken over: the server counts those of open connections that often
@@ -170,7 +171,7 @@ class Board:
         if refused:
             self.refusals.appendleft(event)
         moved = event.connection.received_bytes + event.connection.sent_bytes
-        client = address(event.connection.client)
+        client = host_of(event.connection.client)
         self._events.append(_Event(event.at, client, event.reason if refused else "", moved))
 
     def clients(self, now: float) -> list[ClientRow]:
@@ -179,7 +180,7 @@ class Board:
             self._events.popleft()
         rows: dict[str, ClientRow] = {}
         for connection in self.connections:
-            client = address(connection.client)
+            client = host_of(connection.client)
             rows.setdefault(client, ClientRow(client)).open += 1
         for event in self._events:
             row = rows.setdefault(event.client, ClientRow(event.client))
@@ -189,8 +190,3 @@ class Board:
                 row.refused += 1
                 row.reasons[event.reason] += 1
         return list(rows.values())
-
-
-def address(client: str) -> str:
-    """The address in "IP:PORT"."""
-    return client.rpartition(":")[0].strip("[]")

@@ -12,8 +12,9 @@ from typing import Any, Generic, TypeVar
 
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
-from mcproxy.cli.board import CLASSES, Board, ClientRow, Meter, Traffic, address, blocks
+from mcproxy.cli.board import CLASSES, Board, ClientRow, Meter, Traffic, blocks
 from mcproxy.cli.columns import Column
+from mcproxy.model import host_of
 
 SPARK = 16  # characters of a line of blocks, a second each
 
@@ -180,7 +181,7 @@ CONNECTIONS: Panel[_Live] = Panel(
     ),
     details=_connection,
     sorted_by=5,
-    client=lambda row: address(row.connection.client),
+    client=lambda row: host_of(row.connection.client),
     connection=lambda row: row.connection.id,
 )
 
@@ -328,7 +329,7 @@ REFUSALS: Panel[pb.ConnectionEvent] = Panel(
         _name(Column("LISTENER", rank=2), lambda event: event.connection.listener),
     ),
     details=_refusal,
-    client=lambda event: address(event.connection.client),
+    client=lambda event: host_of(event.connection.client),
 )  # fmt: skip
 
 

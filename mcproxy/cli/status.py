@@ -13,7 +13,7 @@ from mcproxy.cli.columns import Column
 from mcproxy.cli.options import example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.cli.values import Word
-from mcproxy.model import LOG_LEVELS, counted
+from mcproxy.model import EXPIRY_WARNING, LOG_LEVELS, counted
 
 WATCH_INTERVAL = 2.0  # seconds between two looks of --watch
 SHOWN_ROUTES = 20  # busiest routes on a terminal; --json and pipes have all of them
@@ -36,7 +36,6 @@ _ROUTES = (
     Column("RECEIVED", rank=2),
     Column("SENT", rank=1),
 )
-SOON = 14 * 86400  # seconds: certificates that end within two weeks are pointed out
 
 
 @click.command(epilog=example("mcproxy status", "mcproxy status --json --watch"))
@@ -86,7 +85,7 @@ def _summary(answer: pb.GetStatusResponse) -> None:
         click.echo(f"warning: {problem.hostname} on {problem.listener}: {problem.key}: {output.clean(problem.message)}")
     for each in answer.certificates:
         left = each.not_after - time.time()
-        if 0 < left < SOON:  # one that has ended, or that can't be read, is a problem
+        if 0 < left < EXPIRY_WARNING:  # one that has ended, or that can't be read, is a problem
             click.echo(f"warning: the certificate of {each.hostname} ({each.path}) ends in {output.span(left)}")
 
 

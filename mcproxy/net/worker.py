@@ -76,7 +76,7 @@ class Worker:
         self.shared.live.table = table
         stats = self.shared.stats
         if len(stats.routes) > SPARE_TALLIES + 2 * sum(len(listener.routes) for listener in table.listeners.values()):
-            stats.forget_routes(lambda key: key[0] in table.listeners and key[1] in table.listeners[key[0]].routes)
+            stats.forget_routes(table.has_route)
 
     def limit(self, max_connections: int, max_per_ip: int, rate: float, burst: int) -> None:
         """Apply other limits from now on (see `Limits`). No open session is cut."""

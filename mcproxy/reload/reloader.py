@@ -244,9 +244,8 @@ class Reloader:
             old.close()
 
     def _swap_certificates(self, fresh: contexts.Fresh) -> None:
-        listeners = self._parts.worker.shared.live.table.listeners
         self._parts.contexts.take(fresh)
-        self._parts.contexts.prune(lambda key: key[0] in listeners and key[1] in listeners[key[0]].routes)
+        self._parts.contexts.prune(self._parts.worker.shared.live.table.has_route)
 
 
 def _refusal(problems: Sequence[str], path: Path | None) -> ReloadReport:

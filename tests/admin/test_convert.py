@@ -6,6 +6,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.change import listener_key, route_key
 from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind
 from mcproxy.model import Backend, End, FirewallRule, Listener, Mode, Reason, Route, RuleKind
+from mcproxy.notation.duration import MAX_SECONDS
 
 L7 = Route("a.example.org", Backend("::1", 80), Mode.L7, "/c.pem", "/k.pem", True, "/ca.pem", "b.example.org", True)
 
@@ -98,7 +99,7 @@ def test_a_bad_rule_names_its_field(kind: pb.RuleKind, value: str, words: str) -
         convert.rule(kind, value)
 
 
-@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf"), convert.MAX_TTL + 1])
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf"), MAX_SECONDS + 1])
 def test_a_rule_lasts_a_sensible_time(seconds: float) -> None:
     with pytest.raises(InvalidField, match=r"^ttl_seconds"):
         convert.ttl(seconds)
