@@ -9,7 +9,7 @@ from h2.settings import SettingCodes
 from hpack import Encoder
 
 from mcproxy.l7.bridge.bridge import Bridge
-from mcproxy.l7.bridge.exchange import Exchange
+from mcproxy.l7.bridge.exchange import Finished
 from mcproxy.l7.core import How
 from mcproxy.wire import http2
 from tests.kit.inbox import Inbox
@@ -78,7 +78,7 @@ class Book:
 
     def __init__(self, settings: dict[SettingCodes | int, int] | None = None, reachable: bool = True) -> None:
         self.now = 1000.0
-        self._records: list[Exchange] = []
+        self._records: list[Finished] = []
         self.backends: list[MemoryBackend] = []
         self.bridge = Bridge("one.test", "192.0.2.7", lambda host: host == b"one.test", self.now)
         self.from_client = Inbox(self.bridge.receive_from_client)
@@ -88,7 +88,7 @@ class Book:
         self._seen = b""
 
     @property
-    def records(self) -> list[Exchange]:
+    def records(self) -> list[Finished]:
         """All exchanges that have ended."""
         self._records += self.bridge.take_ended()
         return self._records
@@ -144,6 +144,10 @@ class Book:
 
     def failed(self) -> bool:
         return self.bridge.ending is not None and self.bridge.ending.how is How.RST
+
+    def fault(self) -> str:
+        """What went wrong last."""
+        return self.bridge._client.fault
 
     def hurried(self) -> bool:
         return self.bridge.hurried

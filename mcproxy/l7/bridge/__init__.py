@@ -1,13 +1,19 @@
-"""HTTP/1.1 clients before HTTP/2 backends, exchange by exchange. No socket, no clock.
+"""Clients and backends that speak different versions of HTTP, exchange by exchange. No socket, no clock.
+
+Today that is HTTP/1.1 clients before HTTP/2 backends.
 
 | file | what it knows |
 | --- | --- |
-| bridge.py | one client connection: which request comes next, what follows one that is over; where to start reading |
-| exchange.py | one request and its answer, between the client's end and the backend's |
-| client_http1.py | the client's end: answers, written by h11 |
-| backend_end.py | the backend's end: which connection carries a request, and whether it may go once more |
-| outgoing.py | a request on its way: what waits of its body, what is kept for a second attempt |
-| backend_http2.py | one HTTP/2 connection to the backend: h2, guarded |
-| translate.py | heads and trailers, from one HTTP to the other |
+| bridge.py | the core: joins a client's connection and a backend's end |
+| ends.py | the contracts of an exchange with its two ends, in no version's words |
+| exchange.py | one request and its answer: what holds for every pairing |
+| request_half.py | the request's half: how much has come, how much has gone, whether it may go once more |
+| answer_half.py | the answer's half |
+| body.py | a request's body: what waits, and what is kept for a second attempt |
+| client_http1.py | an HTTP/1.1 client's connection: which request comes next, what follows one that is over |
+| answers_http1.py | the client's end in HTTP/1.1: answers, written by h11 |
+| translate.py | heads and trailers, between HTTP/1.1 and the neutral form |
+| backend_http2.py | the backend's end in HTTP/2: which connection carries a request |
+| guarded_h2.py | one HTTP/2 connection to the backend: h2, with what it lacks |
 | bounds.py | every bound of the bridge, with its reason |
 """

@@ -1,207 +1,149 @@
-"""The HTTP/2 connection behind an HTTP/1.1 client: h2 as the client, one request at a time.
+"""The backend's end of an exchange in HTTP/2: one connection at a time, and one request at a time on it.
 
-h2 closes its whole state machine when a GOAWAY comes, while RFC 9113, section 6.8 lets the requests that it covers
-finish. So GOAWAY frames are taken out of the stream before h2 sees it, and kept as what they say: this connection takes
-no further request, and requests above a number were not processed.
-
-h2 also expects of a 304 a body as long as its content-length, which is that of another answer (RFC 9110, section 8.6),
-and looks when DATA comes. So an empty DATA frame that ends an answer is given to it as trailers without a field. That a
-body has the length that was declared, h11 checks on its way to the client.
-
-Any fault that h2 finds ends this connection, never more: the next request gets another one. Windows are given back as
-soon as bytes are taken, because back-pressure is that nobody reads a backend whose client doesn't keep up.
+The connection itself is guarded_h2.py. h2's events end here: an exchange gets them in the words of ends.py.
 """
 
-from typing import Any
+from h2 import events
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import DataReceived, Event
-from h2.exceptions import H2Error, StreamClosedError
-from h2.settings import SettingCodes, Settings
-from hpack import Encoder
-from hpack.exceptions import HPACKError
-from hyperframe.exceptions import HyperframeError
-
-from mcproxy.l7.bridge.bounds import FRAME_COST, MAX_GOAWAY, WINDOW
+from mcproxy.l7.bridge.ends import Answered, BackendFault, Processed, RequestHead, Takes
+from mcproxy.l7.bridge.guarded_h2 import GuardedH2, checked_head, fields_of
 from mcproxy.l7.core import Turn
-from mcproxy.wire.fields import MAX_HEADER_LIST, Malformed, check_answer
 from mcproxy.wire.hpack_block import Field
-from mcproxy.wire.http2 import HEADER, HEADER_SIZE, MAX_FRAME_SIZE, MAX_STREAM_ID, ErrorCode, Flag, Frame, headers
-
-_CONFIG = H2Configuration(
-    client_side=True,
-    header_encoding=None,
-    normalize_inbound_headers=False,  # it joins cookie fields, which mean nothing in an answer, and puts them last
-    normalize_outbound_headers=False,
-)
-_SETTINGS = {
-    SettingCodes.ENABLE_PUSH: 0,
-    SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
-    SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
-}
+from mcproxy.wire.http2 import ErrorCode
 
 
-class BackendFault(Exception):
-    """The connection can't be used any more."""
+class Http2Backend:
+    """A `BackendEnd` (ends.py). Methods that send raise BackendFault."""
 
-
-class _PlainEncoder(Encoder):
-    """HPACK without Huffman codes: hpack makes them in pure Python, 0.3 s for a field of 60,000 bytes."""
-
-    def encode(self, headers: Any, huffman: bool = False) -> bytes:  # noqa: ARG002 - h2 leaves it out
-        return bytes(super().encode(headers, huffman=False))
-
-
-class BackendConnection:
-    """One connection's state. No socket: bytes in, events out; what is to be sent waits in h2."""
+    __slots__ = ("_connection", "_stream", "_trailers", "wants_dial")
 
     def __init__(self) -> None:
-        self._h2 = H2Connection(_CONFIG)
-        self._h2.encoder = _PlainEncoder()
-        self._h2.local_settings = Settings(client=True, initial_values=_SETTINGS)
-        self._h2.initiate_connection()
-        self._h2.increment_flow_control_window(WINDOW)
-        self._held = b""  # a frame's header that is not whole, or a GOAWAY that is not
-        self._passing = 0  # bytes of the current frame that are h2's
-        self.processed = MAX_STREAM_ID  # streams above it were not processed, says its GOAWAY
-        self.accepts = True  # further requests
-        self.heard = False  # its SETTINGS have come
-        self.requests = 0
+        self._connection: GuardedH2 | None = None
+        self._stream = 0  # of the request on this connection; 0: none
+        self._trailers: list[Field] = []  # of its answer
+        self.wants_dial = False  # for the present connection, which has no socket yet
 
     def __repr__(self) -> str:
-        return f"<BackendConnection requests={self.requests}{'' if self.accepts else ' going away'}>"
+        return f"<Http2Backend {self._connection!r} {self._stream}{' to be dialled' if self.wants_dial else ''}>"
 
     @property
-    def offers_websocket(self) -> bool:
-        """Whether it takes an extended CONNECT (RFC 8441, section 3)."""
-        return bool(self._h2.remote_settings.enable_connect_protocol)
-
-    def request(self, fields: tuple[Field, ...], end: bool) -> int:
-        """Begin a request; returns its stream. Raises BackendFault."""
-        try:
-            stream = self._h2.get_next_available_stream_id()
-            self._h2.send_headers(stream, fields, end_stream=end)
-        except H2Error as error:
-            raise self._fault(error) from error
-        self.requests += 1
-        return stream
-
-    def room(self, stream: int) -> int:
-        """Bytes of a body that may go now. Raises BackendFault."""
-        try:
-            return int(self._h2.local_flow_control_window(stream))
-        except H2Error as error:
-            raise self._fault(error) from error
-
-    def send(self, stream: int, data: bytes) -> None:
-        """Send a piece of a body, of at most `room` bytes. Raises BackendFault."""
-        size = self._h2.max_outbound_frame_size
-        try:
-            for start in range(0, len(data), size):
-                self._h2.send_data(stream, data[start : start + size])
-        except H2Error as error:
-            raise self._fault(error) from error
-
-    def end(self, stream: int, trailers: list[Field]) -> None:
-        """End a request. Raises BackendFault."""
-        try:
-            if trailers:
-                self._h2.send_headers(stream, trailers, end_stream=True)
-            else:
-                self._h2.end_stream(stream)
-        except H2Error as error:
-            raise self._fault(error) from error
-
-    def cancel(self, stream: int) -> None:
-        """Nobody waits for this answer, or nobody sends the rest of this request. Raises BackendFault."""
-        try:
-            self._h2.reset_stream(stream, ErrorCode.CANCEL)
-        except StreamClosedError:
-            return  # the backend was first
-        except H2Error as error:
-            raise self._fault(error) from error
+    def is_there(self) -> bool:
+        """Whether there is a connection that is of use."""
+        return self._connection is not None
 
     def take(self) -> bytes:
-        """What is to be sent."""
-        return bytes(self._h2.data_to_send())
+        """Bytes for the backend, each once."""
+        return self._connection.take() if self._connection else b""
 
-    def receive(self, data: bytes, turn: Turn) -> tuple[list[Event], int]:
-        """Judge what came, as far as the turn goes. Returns how many bytes were taken, too. Raises BackendFault."""
-        if not self.heard and data.startswith(b"HTTP/1."):
-            raise BackendFault("it speaks HTTP/1, not HTTP/2; switch on h2c there, or let TLS end there and take l4")
-        try:
-            passed, taken = self._for_h2(data, turn)
-            events: list[Event] = self._h2.receive_data(passed) if passed else []
-            for event in events:
-                if isinstance(event, DataReceived) and event.flow_controlled_length:
-                    self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-        except (H2Error, HPACKError, HyperframeError, ValueError) as error:
-            raise self._fault(error) from error
-        return events, taken
+    # Connections
 
-    def _fault(self, error: Exception) -> BackendFault:
-        self.accepts = False
-        return BackendFault(f"{type(error).__name__}: {error}")
+    @property
+    def accepts(self) -> bool:
+        """Whether the present connection takes a request."""
+        return self._connection is not None and self._connection.accepts
 
-    def _for_h2(self, data: bytes, turn: Turn) -> tuple[bytes, int]:
-        """Keep GOAWAY frames back, and act on them; make trailers of the empty DATA that ends an answer.
+    def connect(self) -> None:
+        """Have a new connection made, in place of the present one."""
+        self._connection = GuardedH2()
+        self._stream = 0
+        self.wants_dial = True
 
-        Returns what h2 gets, and how many bytes were taken.
+    def retire(self) -> None:
+        """Use the present connection for no further request."""
+        if self._connection is not None:
+            self._connection.accepts = False
+
+    def drop(self) -> Processed:
+        """Forget the connection. Returns whether its request may have been processed."""
+        connection, self._connection = self._connection, None
+        if connection is None or not self._covers(connection):
+            return Processed.NO
+        return Processed.UNKNOWN if connection.requests > 1 else Processed.POSSIBLY
+
+    def _covers(self, connection: GuardedH2) -> bool:
+        """Whether the request was sent, and no GOAWAY says that it was not processed."""
+        return 0 < self._stream <= connection.processed
+
+    # The request
+
+    def takes(self, head: RequestHead) -> Takes:
+        """Whether the connection takes this request. Only SETTINGS say whether it takes a WebSocket."""
+        assert self._connection is not None
+        if not head.is_websocket or self._connection.offers_websocket:
+            return Takes.NOW
+        return Takes.NEVER if self._connection.heard else Takes.LATER
+
+    def head(self, fields: tuple[Field, ...], ended: bool) -> None:
+        """Send a request's head; `ended`: nothing follows it."""
+        assert self._connection is not None
+        self._trailers = []
+        self._stream = self._connection.request(fields, ended)
+
+    @property
+    def room(self) -> int:
+        """Bytes of the request's body that may be sent now."""
+        return self._connection.room(self._stream) if self._connection else 0
+
+    def body(self, data: bytes) -> None:
+        """Send a piece of the body, of at most `room` bytes."""
+        assert self._connection is not None
+        self._connection.send(self._stream, data)
+
+    def end(self, trailers: list[Field]) -> None:
+        """Send the end of the request."""
+        if self._connection is not None:
+            self._connection.end(self._stream, trailers)
+
+    def let_go(self, complete: bool) -> None:
+        """Forget the request; unless it is `complete`, its stream is cancelled."""
+        connection, stream = self._connection, self._stream
+        self._stream = 0
+        if connection is not None and stream and not complete:
+            try:
+                connection.cancel(stream)
+            except BackendFault:
+                self._connection = None
+
+    # The answer
+
+    def receive(self, data: bytes, turn: Turn, exchange: Answered | None) -> int:
+        """Judge what came, and pass it to the exchange. Returns how many bytes were taken.
+
+        Raises BackendFault, also for an answer that the exchange can't pass on.
         """
-        if not self._held and len(data) <= self._passing:
-            self._passing -= len(data)
-            return data, len(data)
-        held, self._held = self._held, b""
-        data = held + data
-        out, at = [data[: self._passing]], self._passing
-        self._passing = 0
-        while at < len(data) and not turn.over:
-            if len(data) - at < HEADER_SIZE:
-                self._held = data[at:]
+        connection = self._connection
+        if connection is None:
+            return len(data)
+        found, taken = connection.receive(data, turn)
+        for event in found:
+            if exchange is None or exchange.over or self._connection is not connection:
                 break
-            high, low, kind, flags, stream = HEADER.unpack_from(data, at)
-            size = HEADER_SIZE + (high << 8 | low)
-            turn.spend(FRAME_COST)
-            self._check(kind, size)
-            if kind == Frame.DATA and size == HEADER_SIZE and flags & Flag.END_STREAM:
-                out.append(headers(stream & MAX_STREAM_ID, b"", end_stream=True))
-            elif kind != Frame.GOAWAY:
-                out.append(data[at : at + size])
-                self._passing = max(0, at + size - len(data))
-            elif size > HEADER_SIZE + MAX_GOAWAY or size < HEADER_SIZE + 8:
-                raise ValueError(f"a GOAWAY of {size - HEADER_SIZE} bytes")
-            elif len(data) - at < size:
-                self._held = data[at:]
-                break
-            else:
-                self._goaway(data[at + HEADER_SIZE : at + size])
-            at += size
-        taken = len(data) if self._held else min(at, len(data))
-        return b"".join(out), taken - len(held)
+            if isinstance(event, events.RemoteSettingsChanged):
+                exchange.on_ready()
+            elif getattr(event, "stream_id", 0) == self._stream:  # else late, of a request that is over
+                self._pass_on(exchange, event)
+        if self._connection is connection and not connection.accepts:
+            self._go_away(connection, exchange)
+        return taken
 
-    def _check(self, kind: int, size: int) -> None:
-        if size > HEADER_SIZE + MAX_FRAME_SIZE:  # h2 would first wait for all of it
-            raise ValueError(f"a frame of {size - HEADER_SIZE} bytes")
-        if not self.heard and kind != Frame.SETTINGS:
-            raise ValueError("no HTTP/2: it does not begin with SETTINGS")  # RFC 9113, section 3.4
-        self.heard = True
+    def _go_away(self, connection: GuardedH2, exchange: Answered | None) -> None:
+        """The connection takes no further request; one that its GOAWAY covers is still answered."""
+        if exchange is None or exchange.over:
+            self._connection = None
+        elif not self._covers(connection):
+            exchange.on_lost("the backend went away", Processed.NO)
 
-    def _goaway(self, payload: bytes) -> None:
-        self.accepts = False
-        self.processed = min(self.processed, int.from_bytes(payload[:4], "big") & MAX_STREAM_ID)
-
-
-def checked_head(headers: object) -> list[Field]:
-    """An answer's head as `fields_of` gives it, which h2 does not judge in all. Raises BackendFault."""
-    fields = fields_of(headers)
-    try:
-        check_answer(fields)
-    except Malformed as fault:
-        raise BackendFault(str(fault)) from fault
-    return fields
-
-
-def fields_of(headers: object) -> list[Field]:
-    """What h2 has decoded, as bytes."""
-    return [(bytes(name), bytes(value)) for name, value in headers]  # type: ignore[attr-defined]
+    def _pass_on(self, exchange: Answered, event: events.Event) -> None:
+        if isinstance(event, events.DataReceived):
+            exchange.on_body(bytes(event.data))
+        elif isinstance(event, events.InformationalResponseReceived):
+            exchange.on_interim(checked_head(event.headers))
+        elif isinstance(event, events.ResponseReceived):
+            exchange.on_head(checked_head(event.headers), event.stream_ended is not None)
+        elif isinstance(event, events.TrailersReceived):
+            self._trailers = fields_of(event.headers)
+        elif isinstance(event, events.StreamEnded):
+            exchange.on_end(self._trailers)
+        elif isinstance(event, events.StreamReset):
+            code = int(event.error_code)
+            exchange.on_reset(code, Processed.NO if code == ErrorCode.REFUSED_STREAM else Processed.POSSIBLY)

@@ -1,120 +1,221 @@
-"""What answers an HTTP/1.1 client, written by h11.
+"""One HTTP/1.1 client connection: its bytes become exchanges, one after the other.
 
-h11 knows requests by a head of ours alone, because wire/http1.py is the only reader (see there). That head has what
-decides how an answer is framed: the method, the version, and whether the connection goes on.
+wire/http1.py reads the requests. One exchange is under way at a time; requests that are pipelined behind it are not
+taken yet. Both bodies stream: no part of a message waits for the rest of it.
+
+**What a client can rely on.** An answer that breaks off is never taken for a complete one: its connection is reset, and
+no last chunk is sent.
+
+**A client that ends its side while it waits** has left: its request is cancelled. A client that goes away and one that
+sends nothing more look the same on the wire, and net/http and nginx take both for the first, because otherwise a long
+poll that nobody waits for runs on at the backend to its end. As net/http cancels the context of the connection, which
+all requests share, pipelined requests behind it are not begun. (There, bytes of the next request may hide the end for a
+while: a race that nobody can rely on.) An answer that is complete is delivered, whatever its request still lacks.
 """
 
-import h11
+from enum import Enum
 
-from mcproxy.l7.bridge.translate import answer_head
-from mcproxy.wire.fields import BODILESS
-from mcproxy.wire.hpack_block import Field
-from mcproxy.wire.http1 import Head
-from mcproxy.wire.phrases import phrase
+from mcproxy.l7.bridge.answer_half import Answer
+from mcproxy.l7.bridge.answers_http1 import Http1Answers
+from mcproxy.l7.bridge.bounds import HEAD_COST, HEAD_SECONDS, KEEP_ALIVE_SECONDS, STEP_COST
+from mcproxy.l7.bridge.ends import BackendEnd, Site
+from mcproxy.l7.bridge.exchange import Exchange, Finished
+from mcproxy.l7.bridge.translate import translate
+from mcproxy.l7.core import Ending, ExchangeEnd, How, Turn
+from mcproxy.model import End
+from mcproxy.wire.fields import Request
+from mcproxy.wire.http1 import BadMessage, Head, Requests
 
 
-class ClientEnd:
-    """What is written in answer to one message at a time. Raises h11.LocalProtocolError for bad answers."""
+class State(Enum):
+    """Whether the connection takes requests, until it has its `ending`."""
 
-    def __init__(self) -> None:
-        self._h11 = h11.Connection(h11.SERVER)
-        self._out: list[bytes] = []
-        self.last = False  # there is no further request
-        self._is_head = False  # the request asks for a head only
-        self._chunked = False  # the answer's body, so that trailers can follow
+    OPEN = "open"
+    LAST = "last"  # only the one that is under way
+    GIVEN_UP = "given up"  # the same, because nothing has moved for too long
+
+
+class Http1Client:
+    """One client connection. `now` is seconds of the bridge's clock; calls of it never go back."""
+
+    __slots__ = (
+        "_answers", "_backend", "_count", "_ended", "_head_begun", "_requests", "_since", "_site", "_state", "ending",
+        "exchange", "fault",
+    )  # fmt: skip
+
+    def __init__(self, site: Site, backend: BackendEnd, now: float) -> None:
+        self._site = site
+        self._backend = backend
+        self._requests = Requests()
+        self._answers = Http1Answers()
+        self.exchange: Exchange | None = None  # the one that is under way
+        self._ended: list[Finished] = []  # and not taken yet
+        self._count = 0  # requests
+        self._since = now  # when the connection became idle, or the next head began
+        self._head_begun = False  # some of the next head has come
+        self._state = State.OPEN
+        self.fault = ""  # what went wrong last, for the log
+        self.ending: Ending | None = None
 
     def __repr__(self) -> str:
-        return f"<ClientEnd {self._h11.states}>"
+        state = self.ending or self._state.value
+        return f"<Http1Client {self._site.hostname} {state} requests={self._count} {self.exchange!r}>"
 
     def take(self) -> bytes:
-        """What waits for the client."""
-        out = self._out
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        return data
+        """Bytes for the client, each once."""
+        return self._answers.take()
 
-    def begin(self, head: Head) -> None:
-        """Tell h11 of a request what decides how its answer is written: by a head of our own, without a body."""
-        self._is_head = head.method == b"HEAD"
-        self._h11.receive_data(
-            b"%b / HTTP/1.%d\r\nHost: -\r\n%b%b\r\n"
-            % (
-                b"HEAD" if self._is_head else b"GET",
-                head.minor,
-                b"Connection: close\r\n" if b"close" in head.tokens(b"connection") else b"",
-                b"Upgrade: websocket\r\n" if head.tokens(b"upgrade") else b"",
-            )
-        )
-        self._h11.next_event()  # the request
-        self._h11.next_event()  # its end
+    def take_ended(self) -> list[Finished]:
+        """Exchanges that are over, each once."""
+        ended = self._ended
+        if ended:
+            self._ended = []
+        return ended
 
-    # Writing
+    # What the client sends
 
-    def interim(self, fields: list[Field]) -> None:
-        """A 1xx head of the backend's."""
-        status, kept = answer_head(fields)
-        self._send(h11.InformationalResponse(status_code=status, headers=kept, reason=phrase(status)))
+    def receive(self, data: bytes, turn: Turn, now: float) -> int:
+        """Take what the client sent, up to the end of the request that is under way. Returns how many bytes."""
+        if self.exchange is None and not self._head_begun:
+            self._since = now
+        taken = 0
+        try:
+            while taken < len(data) and not (turn.over or self.ending):
+                rest = data[taken:] if taken else data
+                size = self._take_head(rest, turn, now) if self.exchange is None else self._take_body(rest, turn, now)
+                if not size:
+                    break
+                taken += size
+                self.settle(now)
+        except BadMessage as bad:
+            self._refuse(bad, now)
+        self._head_begun = self.exchange is None and taken < len(data)
+        return taken
 
-    def invite(self) -> None:
-        """100 (Continue), of our own."""
-        self._send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+    def _take_head(self, data: bytes, turn: Turn, now: float) -> int:
+        """Take a head and begin its exchange. Returns its size; 0: it is not complete. Raises BadMessage."""
+        found = self._requests.next_head(data)
+        if found is None:
+            return 0
+        turn.spend(HEAD_COST)
+        head, size = found
+        self._begin(self._next_exchange(now), head)
+        return size
 
-    def switch(self, fields: list[Field], accept: bytes) -> None:
-        """101: what follows is the tunnel's, and passes by `raw`."""
-        ours = [(b"upgrade", b"websocket"), (b"connection", b"upgrade"), (b"sec-websocket-accept", accept)]
-        kept = [
-            field for field in answer_head(fields)[1] if field[0] not in (b"content-length", b"sec-websocket-accept")
-        ]
-        self._send(h11.InformationalResponse(status_code=101, headers=ours + kept, reason=b"Switching Protocols"))
+    def _next_exchange(self, now: float) -> Exchange:
+        self._count += 1
+        self.exchange = exchange = Exchange(self._count, self._answers, self._backend, now)
+        return exchange
 
-    def raw(self, data: bytes) -> None:
-        """Bytes of the tunnel."""
-        self._out.append(data)
+    def _begin(self, exchange: Exchange, head: Head) -> None:
+        """Raises BadMessage."""
+        exchange.read(head.method, Request(head.method, head.host or b"", b"", head.target), head.has_body)
+        self._answers.begin(head)
+        exchange.accept(translate(head, self._site.hostname), self._site)
 
-    def head(self, fields: list[Field], empty: bool, last: bool) -> int:
-        """The head of an answer; `empty`: it has no body; `last`: no further request. Returns the status."""
-        status, kept = answer_head(fields)
-        has_length = any(name == b"content-length" for name, _ in kept)
-        if empty and not has_length and status not in BODILESS and not self._is_head:
-            kept.append((b"content-length", b"0"))
-            has_length = True
-        self._chunked = (
-            not (has_length or self._is_head or status in BODILESS) and self._h11.their_http_version == b"1.1"
-        )
-        if last or self.last:
-            kept.append((b"connection", b"close"))
-        self._send(h11.Response(status_code=status, headers=kept, reason=phrase(status)))
-        return status
+    def _take_body(self, data: bytes, turn: Turn, now: float) -> int:
+        """Take more of the body, or of the tunnel. Returns how many bytes; 0: it has to wait. Raises BadMessage.
 
-    def data(self, data: bytes) -> None:
-        """A piece of an answer's body."""
-        self._out += self._h11.send_with_data_passthrough(h11.Data(data=data)) or ()
+        Everything that is offered of a tunnel is taken, because its end may be behind it.
+        """
+        exchange, requests = self.exchange, self._requests
+        assert exchange is not None
+        if exchange.in_tunnel:
+            requests.tunnel()
+        elif not requests.in_message or not exchange.to_backend.has_room:
+            return 0
+        body: list[bytes] = []
+        size, steps = requests.next_body(data, -(-turn.left // STEP_COST), body)
+        turn.spend(steps * STEP_COST)
+        if size:
+            exchange.receive(
+                b"".join(body), now
+            )  # at once: a frame for each small chunk would cost more than its bytes
+            if not requests.in_message:
+                exchange.end_request(requests.trailers)
+            exchange.send_on()
+        return size
 
-    def end(self, fields: list[Field]) -> None:
-        """The end of an answer; trailers go where they can."""
-        self._send(h11.EndOfMessage(headers=fields if self._chunked else []))
+    def _refuse(self, bad: BadMessage, now: float) -> None:
+        """The client's message is invalid: answer, and end the connection."""
+        self._take_no_more()
+        (self.exchange or self._next_exchange(now)).fail(bad.status, ExchangeEnd.CLIENT_FAULT, bad.why)
+        self.settle(now)
+        self._close()
 
-    def own(self, status: int, last: bool) -> int:
-        """A whole answer of our own. Returns the size of its body."""
-        body = b"%d %b\n" % (status, phrase(status))
-        fields = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
-        if last or self.last:
-            fields.append((b"connection", b"close"))
-        self._send(h11.Response(status_code=status, headers=fields, reason=phrase(status)))
-        if not self._is_head:
-            self.data(body)
-        self._send(h11.EndOfMessage())
-        return 0 if self._is_head else len(body)
+    # How it ends
 
-    def next_message(self) -> bool:
-        """Get ready for another request. False: there can't be one."""
-        if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
-            return False
-        self._h11.start_next_cycle()
-        self._is_head = False
-        return True
+    def closed(self, now: float) -> None:
+        """The client has ended its side: it has left, except from a tunnel, which has two halves."""
+        exchange = self.exchange
+        if exchange is None:
+            self._close()
+        elif exchange.in_tunnel:
+            exchange.end_request([])
+            exchange.send_on()
+        else:
+            exchange.abandon()
+            self._close(How.RST if self._answers.broken else How.FIN)
+        self.settle(now)
 
-    def _send(self, event: h11.Event) -> None:
-        data = self._h11.send(event)
-        if data:
-            self._out.append(data)
+    def cut(self, end: ExchangeEnd, now: float) -> None:
+        """The connection ends where it stands; `end` is how its exchange ends."""
+        self._close()
+        if self.exchange is not None:
+            self.exchange.finish(end)
+        self.settle(now)
+
+    def give_up(self, now: float) -> None:
+        """Nothing has moved for too long: a request without an answer gets 504, and there is no further one."""
+        self._state = State.GIVEN_UP
+        self.drain()
+        if self.exchange is not None and self.exchange.to_client.state is Answer.AWAITED:
+            self.exchange.fail(504, ExchangeEnd.ANSWERED, "the backend doesn't answer")
+        self.settle(now)
+
+    def drain(self) -> None:
+        """Take no further request; an answer that has not begun says so."""
+        self._take_no_more()
+        if self.exchange is None and not self._head_begun:
+            self._close()
+
+    def tick(self, now: float) -> None:
+        """Look at deadlines."""
+        exchange = self.exchange
+        if self.ending or (exchange is not None and exchange.in_tunnel):
+            return
+        if exchange is not None:
+            if exchange.tick(now):
+                self._take_no_more()
+                exchange.fail(408, ExchangeEnd.CLIENT_FAULT, "a body that doesn't come")
+            self.settle(now)
+        elif self._head_begun and now - self._since > HEAD_SECONDS:
+            self._refuse(BadMessage(408, "a head that doesn't end"), now)
+        elif now - self._since > KEEP_ALIVE_SECONDS:
+            self._close()
+
+    def _take_no_more(self) -> None:
+        self._answers.last = True
+        if self._state is State.OPEN:
+            self._state = State.LAST
+
+    def settle(self, now: float) -> None:
+        """If the exchange is over, decide what follows."""
+        exchange = self.exchange
+        if exchange is None or not exchange.over:
+            return
+        self.exchange = None
+        self._since = now
+        self._ended.append(exchange.record(now))
+        self.fault = exchange.why or self.fault
+        if self._answers.broken:
+            self._close(How.RST, End.BACKEND_RESET)
+        elif self._state is not State.OPEN or not exchange.to_backend.is_read or not self._answers.next_message():
+            self._close()
+
+    def _close(self, how: How = How.FIN, end: End = End.CLOSED) -> None:
+        """The connection ends, if it has not ended before."""
+        if self.ending is None:
+            if how is How.FIN and self._state is State.GIVEN_UP:
+                end = End.IDLE_TIMEOUT
+            self.ending = Ending(how, end, self.fault)

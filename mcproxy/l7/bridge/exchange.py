@@ -1,326 +1,225 @@
-"""One request of an HTTP/1.1 client and its answer, between the client's end and the backend's.
+"""One request and its answer, between the two ends of ends.py: what holds for every pairing of a client and a backend.
 
-What it shows of itself is what the HTTP/2 side's `Stream` shows, so that one access log serves both. An exchange always
-ends by being `over`; what follows for the connection is for the bridge to see.
+The exchange joins two halves: the request's (request_half.py) passes to the backend, the answer's (answer_half.py) to
+the client, and each keeps its own state. The decisions that need both are here. An exchange always ends by being
+`over`; what follows for the client's connection is for that connection to decide.
 
-**100-continue** is the backend's to say (RFC 9110, section 10.1.1); where it says nothing, we do after EXPECT_SECONDS.
+**A second attempt.** A request that the backend did not process goes once more over a new connection, if its body is at
+hand; so does a safe one whose connection, used before, ended without a word (`RequestHalf.goes_again`).
+
+**100-continue** is the backend's to say (RFC 9110, section 10.1.1); if it says nothing, we do after EXPECT_SECONDS.
+
+**421** answers a request for a host that leads to another route (RFC 9110, section 7.4).
 """
 
-from enum import Enum
+from typing import NamedTuple
 
-from mcproxy.l7.bounds import BODY_STALL_SECONDS, MAX_INTERIM
-from mcproxy.l7.bridge.backend_end import BackendEnd
-from mcproxy.l7.bridge.backend_http2 import BackendFault
-from mcproxy.l7.bridge.bounds import (
-    BODY_GRACE_SECONDS,
-    EXPECT_SECONDS,
-    MAX_UNREAD,
-    MAX_WAITING,
-    MIN_BODY_RATE,
-    SETTINGS_SECONDS,
-    STEP_COST,
-)
-from mcproxy.l7.bridge.client_http1 import ClientEnd
-from mcproxy.l7.bridge.outgoing import Going, Outgoing
-from mcproxy.l7.bridge.translate import Translated, Upgrade, accept_key, answer_trailers, request_trailers
-from mcproxy.l7.core import ExchangeEnd, Turn
-from mcproxy.wire.fields import NO_REQUEST, Request
+from mcproxy.l7.bridge.answer_half import Answer, AnswerHalf
+from mcproxy.l7.bridge.bounds import EXPECT_SECONDS, SETTINGS_SECONDS
+from mcproxy.l7.bridge.ends import BackendEnd, BackendFault, ClientEnd, Processed, RequestHead, Site, Takes, Upgrade
+from mcproxy.l7.bridge.request_half import Coming, Going, RequestHalf
+from mcproxy.l7.core import ExchangeEnd
+from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import Field
-from mcproxy.wire.http1 import Head, Requests
-from mcproxy.wire.http2 import ErrorCode
-
-_SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110, section 9.2.1
 
 
-class Coming(Enum):
-    """How far the request has come from the client."""
+class Finished(NamedTuple):
+    """An exchange that is over, as the log and the counters need it: see `mcproxy.model.FinishedExchange`."""
 
-    EXPECTING = "expecting"  # the client waits for 100 before it sends the body
-    COMING = "coming"
-    COMPLETE = "complete"
-
-
-class Answer(Enum):
-    """How far the answer is."""
-
-    AWAITED = "awaited"
-    BEGUN = "begun"  # its final head has gone to the client
-    COMPLETE = "complete"
-    OURS = "ours"  # another one, of our own, has gone instead
-    BROKEN = "broken"  # it will never be complete, and its client must not take it for that
+    id: int  # the position among the connection's requests, from 1
+    method: bytes
+    request: Request
+    status: int
+    received: int
+    sent: int
+    started: float
+    ended: float
+    end: ExchangeEnd
 
 
 class Exchange:
-    """Times are seconds of the clock that the bridge is given."""
+    """Times are seconds of the bridge's clock."""
 
-    __slots__ = (
-        "_backend",
-        "_client",
-        "_interim",
-        "_key",
-        "_takes_interim",
-        "_trailers",
-        "answer",
-        "coming",
-        "end",
-        "ended",
-        "id",
-        "method",
-        "outgoing",
-        "over",
-        "progress",
-        "request",
-        "sent",
-        "started",
-        "status",
-        "why",
-    )  # fmt: skip
+    __slots__ = ("end", "id", "started", "to_backend", "to_client", "why")
 
     def __init__(self, number: int, client: ClientEnd, backend: BackendEnd, now: float) -> None:
-        self._client = client
-        self._backend = backend
-        self._key = b""  # Sec-WebSocket-Key
-        self._takes_interim = False  # HTTP/1.0 knows no 1xx (RFC 9110, section 15.2)
-        self._interim = 0  # heads so far
-        self._trailers: list[Field] = []  # of the answer
-        self.id = number  # of the connection's requests, from 1
-        self.method = b""  # the client's; request.method is the backend's
-        self.request = NO_REQUEST
-        self.outgoing = Outgoing()
-        self.coming = Coming.COMING
-        self.answer = Answer.AWAITED
-        self.started = self.progress = now  # when its body last grew
-        self.ended = 0.0
-        self.status = 0  # of the final answer; 0: not begun
-        self.sent = 0
-        self.over = False
-        self.end = ExchangeEnd.DONE  # once it is over
+        """`number` is its position among the connection's requests, from 1."""
+        self.id = number
+        self.started = now
+        self.to_backend = RequestHalf(backend, now)
+        self.to_client = AnswerHalf(client)
+        self.end: ExchangeEnd | None = None  # None: it is under way
         self.why = ""  # what went wrong, for the log
 
     def __repr__(self) -> str:
-        states = f"{self.coming.value}, {self.outgoing.state.value}, {self.answer.value}"
-        return f"<Exchange {self.id} {self.method!r} {self.request.path!r} {self.status} {states}>"
+        up, down = self.to_backend, self.to_client
+        states = f"{up.coming.value}, {up.going.value}, {down.state.value}"
+        return f"<Exchange {self.id} {up.method!r} {up.request.path!r} {down.status} {states}>"
 
     @property
-    def received(self) -> int:
-        """Of the request's body."""
-        return self.outgoing.received
+    def over(self) -> bool:
+        """Whether nothing more happens."""
+        return self.end is not None
 
     @property
     def in_tunnel(self) -> bool:
-        """Whether it has become a WebSocket's two-way stream."""
-        return self.status == 101
+        """Whether it is a WebSocket's two-way stream now."""
+        return self.to_client.state is Answer.TUNNEL
 
-    @property
-    def leaves_much_unread(self) -> bool:
-        """Whether its client had better not send the rest of its body, where that is not wanted any more."""
-        if self.coming is Coming.COMPLETE:
-            return False
-        # One that still waits for 100 may now send the body, or not: nobody can know.
-        expecting = self.coming is Coming.EXPECTING
-        return expecting or max(self.request.content_length - self.received, self.outgoing.dropped) > MAX_UNREAD
+    def record(self, now: float) -> Finished:
+        """What remains of it once it is over."""
+        assert self.end is not None
+        up, down = self.to_backend, self.to_client
+        return Finished(
+            self.id, up.method, up.request, down.status, up.body.received, down.sent, self.started, now, self.end
+        )
 
     # The request
 
-    def read(self, head: Head) -> None:
-        """Its head has come; whether it is a request, its translation shows."""
-        self.method = head.method
-        self.request = Request(head.method, head.host or b"", b"", head.target)
-        self._client.begin(head)
-        if not head.has_body:
-            self.coming = Coming.COMPLETE
+    def read(self, method: bytes, request: Request, has_body: bool) -> None:
+        """A head has come; whether it is valid is not known yet, so `request` has what the log needs."""
+        self.to_backend.read(method, request, has_body)
 
-    def accept(self, translated: Translated) -> None:
-        """It is a request."""
-        self.request = translated.request
-        self._key = translated.key
-        self._takes_interim = translated.is_1_1
-        if translated.expects_continue:
-            self.coming = Coming.EXPECTING
-        websocket = translated.upgrade is Upgrade.WEBSOCKET
-        self.outgoing = Outgoing(translated.fields, is_safe=self.method in _SAFE, is_websocket=websocket)
-        self.outgoing.complete = self.coming is Coming.COMPLETE and not websocket
+    def accept(self, head: RequestHead, site: Site) -> None:
+        """The head is valid: send it to the backend, or answer it."""
+        self.to_backend.accept(head, site.forwarded)
+        self.to_client.takes_interim = head.takes_interim
+        if not site.leads_here(head.request.host):
+            self.answer_with(421, ExchangeEnd.ANSWERED)
+        elif head.upgrade is Upgrade.UNKNOWN:
+            self.answer_with(501, ExchangeEnd.ANSWERED)
+        else:
+            self._dispatch()
 
-    def dispatch(self) -> None:
-        """Send its head to the backend."""
+    def _dispatch(self) -> None:
+        """Send the request to the backend."""
         try:
-            if not self._backend.begin(self.outgoing):
-                self.answer_with(501, ExchangeEnd.ANSWERED)
+            takes = self.to_backend.begin()
         except BackendFault as fault:
-            self.lose(str(fault))
+            self._drop_backend(str(fault))
+        else:
+            if takes is Takes.NEVER:
+                self.answer_with(501, ExchangeEnd.ANSWERED)
 
-    def take(self, requests: Requests, data: bytes, turn: Turn, now: float) -> int:
-        """Take more of its body, or of the tunnel; 0: something has to be waited for. Raises BadMessage.
+    def receive(self, data: bytes, now: float) -> None:
+        """More of the message, or of the tunnel, came: a piece of the body, or b"" for its framing only."""
+        self.to_backend.add(data, now)
 
-        What is offered of a tunnel is taken whole: its end may be behind it.
-        """
-        if self.in_tunnel:
-            requests.tunnel()
-        outgoing = self.outgoing
-        if not requests.in_message or (outgoing.waiting_bytes > MAX_WAITING and not self.in_tunnel):
-            return 0
-        body: list[bytes] = []
-        size, steps = requests.next_body(data, -(-turn.left // STEP_COST), body)
-        turn.spend(steps * STEP_COST)
-        if not size:
-            return 0
-        if body:
-            outgoing.add(b"".join(body))  # a frame for each small chunk would cost more than its bytes
-        self.progress = now
-        if self.coming is Coming.EXPECTING:
-            self.coming = Coming.COMING  # it did not wait
-        self._see_end(requests)
-        if self.answer is Answer.COMPLETE:
-            self._drop()
-        self.send()
-        return size
+    def end_request(self, trailers: list[Field]) -> None:
+        """All of the message, or of the client's half of the tunnel, came."""
+        self.to_backend.end(trailers)
 
-    def _see_end(self, requests: Requests) -> None:
-        if not requests.in_message:
-            self.coming = Coming.COMPLETE
-            self.outgoing.trailers = request_trailers(requests.trailers)
-            self.outgoing.complete = True
-
-    def _drop(self) -> None:
-        """The answer is complete: nobody needs what the client still sends, but that it ends."""
-        self.outgoing.drop()
-        if self.coming is Coming.COMPLETE or self.leaves_much_unread:
-            self.finish(ExchangeEnd.DONE)
-
-    def end_tunnel(self) -> None:
-        """The client has ended its half."""
-        self.outgoing.complete = True
-        self.send()
-
-    def send(self) -> None:
-        """Pass on what there is, over another connection if need be."""
+    def send_on(self) -> None:
+        """Send what came to the backend, over another connection if need be; drop it behind a complete answer."""
+        up = self.to_backend
+        if self.to_client.state is Answer.COMPLETE and not self.over:
+            up.body.drop()
+            if up.is_read or up.leaves_much_unread:
+                self.finish(ExchangeEnd.DONE)
         while not self.over:
             try:
-                self._backend.send(self.outgoing)
+                up.send()
             except BackendFault as fault:
-                self.lose(str(fault))
+                self._drop_backend(str(fault))
             else:
                 return
 
-    # The answer (Answered)
+    # The answer: Answered
 
     def on_ready(self) -> None:
-        """The backend has said what it offers."""
-        if self.outgoing.state is Going.UNSENT:
-            self.dispatch()
+        """The backend has said what it offers: a request that waited for that goes now."""
+        if self.to_backend.going is Going.UNSENT:
+            self._dispatch()
 
     def on_interim(self, fields: list[Field]) -> None:
-        """A 1xx head. Raises BackendFault."""
-        self._interim += 1
-        if self._interim > MAX_INTERIM:
-            raise BackendFault("too many interim answers")
+        """A 1xx head came. Raises BackendFault."""
+        self.to_client.count_interim()
         if fields[0][1] == b"100":
             self._invite()
-        elif self._takes_interim:
-            self._client.interim(fields)
+        else:
+            self.to_client.interim(fields)
 
     def _invite(self) -> None:
-        if self.coming is Coming.EXPECTING:
-            self.coming = Coming.COMING
-            self._client.invite()
+        if self.to_backend.invited():
+            self.to_client.client.invite()
 
     def on_head(self, fields: list[Field], ended: bool) -> None:
-        """The final head. Raises LocalProtocolError."""
-        if self.outgoing.is_websocket and fields[0][1][:1] == b"2" and not ended:
-            self._client.switch(fields, accept_key(self._key))
-            self.status = 101
+        """The final head came. Raises BackendFault."""
+        up, down = self.to_backend, self.to_client
+        if up.is_websocket and fields[0][1][:1] == b"2" and not ended:
+            down.open_tunnel(fields)
+            up.open_tunnel()
         else:
-            empty = ended and self.method != b"HEAD"
-            self.status = self._client.head(fields, empty, self.leaves_much_unread)
-        self.answer = Answer.BEGUN
-        self.outgoing.keep_no_more()
+            down.head(fields, ended and up.method != b"HEAD", up.leaves_much_unread)
+        up.body.keep_no_more()
 
-    def on_data(self, data: bytes) -> None:
-        """A piece of the body. Raises LocalProtocolError."""
-        self.sent += len(data)
-        if self.in_tunnel:
-            self._client.raw(data)
-        else:
-            self._client.data(data)
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body came. Raises BackendFault."""
+        self.to_client.body(data)
 
-    def on_trailers(self, fields: list[Field]) -> None:
-        """The trailers."""
-        self._trailers = answer_trailers(fields)
-
-    def on_end(self) -> None:
-        """The answer is complete. Raises LocalProtocolError."""
-        if not self.in_tunnel:
-            self._client.end(self._trailers)
-        self.answer = Answer.COMPLETE
-        if self.in_tunnel or self.coming is Coming.COMPLETE or self.leaves_much_unread:
+    def on_end(self, trailers: list[Field]) -> None:
+        """The answer is complete. Raises BackendFault."""
+        up, was_tunnel = self.to_backend, self.in_tunnel
+        self.to_client.end(trailers)
+        if was_tunnel or up.is_read or up.leaves_much_unread:
             self.finish(ExchangeEnd.DONE)
         else:
             # What the client still sends is read and dropped, so that another request can follow.
-            self._backend.let_go(self.outgoing, answer_complete=True)
+            up.let_go(answered=True)
 
-    def on_reset(self, code: int) -> None:
-        """The backend gave it up."""
-        if self.answer is Answer.COMPLETE:
+    def on_reset(self, code: int, processed: Processed) -> None:
+        """The backend gave the request up."""
+        if self.to_client.state is Answer.COMPLETE:
             return  # it only says that the rest of the request is not needed (RFC 9113, section 8.1)
-        if code == ErrorCode.REFUSED_STREAM and self._backend.again(self.outgoing):
-            return
-        self.outgoing.state = Going.LET_GO  # by the backend
-        self.fail(502, ExchangeEnd.BACKEND_RESET, f"the backend reset the stream: {code}")
+        if not self.to_backend.goes_again(processed):
+            self.to_backend.given_up()
+            self.fail(502, ExchangeEnd.BACKEND_RESET, f"the backend reset the stream: {code}")
+
+    def on_lost(self, why: str, processed: Processed) -> None:
+        """The connection to the backend can't be used any more."""
+        if self.to_client.state is Answer.COMPLETE:
+            return  # only the rest of the request is still to come, which nobody needs
+        if not self.to_backend.goes_again(processed):
+            self.fail(502, ExchangeEnd.BACKEND_GONE, why)
+
+    def _drop_backend(self, why: str) -> None:
+        self.on_lost(why, self.to_backend.backend.drop())
 
     # The end
 
     def tick(self, now: float) -> bool:
-        """Look at what may not take for ever. Whether the client was too slow."""
-        if self.coming is Coming.EXPECTING and self.outgoing.stream and now - self.started > EXPECT_SECONDS:
+        """Look at deadlines. Whether the client was too slow."""
+        up = self.to_backend
+        if up.coming is Coming.EXPECTING and up.going is not Going.UNSENT and now - self.started > EXPECT_SECONDS:
             self._invite()
-        if self.coming is not Coming.COMPLETE and self.is_slow(now):
+        if up.is_slow(self.started, now):
             return True
-        if not self.outgoing.stream and now - self.started > SETTINGS_SECONDS:
+        if up.going is Going.UNSENT and now - self.started > SETTINGS_SECONDS:
             self.fail(504, ExchangeEnd.ANSWERED, "the backend sent no SETTINGS")
         return False
 
-    def is_slow(self, now: float) -> bool:
-        """Whether the client takes too long over its body."""
-        if self.outgoing.waiting_bytes:
-            self.progress = now  # it is the backend that doesn't take it
-            return False
-        age = now - self.started - BODY_GRACE_SECONDS
-        if self.request.content_length >= 0 and self.received < age * MIN_BODY_RATE:
-            return True
-        return now - self.progress > BODY_STALL_SECONDS
-
-    def lose(self, why: str) -> None:
-        """The connection to the backend is of no use any more."""
-        if self.answer is Answer.COMPLETE:
-            self._backend.drop()  # only the rest of the request is yet to come, which nobody needs
-        elif not self._backend.lost(self.outgoing):
-            self.fail(502, ExchangeEnd.BACKEND_GONE, why)
-
     def fail(self, status: int, end: ExchangeEnd, why: str) -> None:
-        """It can't be completed: an answer of ours where none has begun, else no clean end."""
+        """It can't be completed: answer it if no answer has begun, else break the answer off."""
         self.why = why
-        if self.answer is Answer.AWAITED:
+        if self.to_client.state is Answer.AWAITED:
             self.answer_with(status, end)
         else:
-            self.answer = Answer.BROKEN
+            self.to_client.break_off()
             self.finish(end)
 
     def answer_with(self, status: int, end: ExchangeEnd) -> None:
         """Answer it ourselves."""
-        self.status = status
-        self.sent = self._client.own(status, self.coming is not Coming.COMPLETE)
-        self.answer = Answer.OURS
+        self.to_client.own(status, last=not self.to_backend.is_read)
         self.finish(end)
 
     def abandon(self) -> None:
         """Its client has left."""
-        complete = self.answer is Answer.COMPLETE
-        if self.answer is Answer.BEGUN:
-            self.answer = Answer.BROKEN
+        complete = self.to_client.state is Answer.COMPLETE
+        if self.to_client.state is Answer.BEGUN:
+            self.to_client.break_off()
         self.finish(ExchangeEnd.DONE if complete else ExchangeEnd.CLIENT_GONE)
 
     def finish(self, end: ExchangeEnd) -> None:
         """It is over."""
-        self.over = True
         self.end = end
-        self._backend.let_go(self.outgoing, self.answer is Answer.COMPLETE)
+        self.to_backend.let_go(self.to_client.state is Answer.COMPLETE)

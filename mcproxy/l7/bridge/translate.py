@@ -1,16 +1,15 @@
-"""From an HTTP/1.1 head to an HTTP/2 one, and back: what goes over, what ends at this hop, what is ours to say.
+"""Heads and trailers between HTTP/1.1 and the neutral form of ends.py: which fields pass, and which end at this hop.
 
-Towards the backend (RFC 9113, section 8.2.2; RFC 9110, section 7.6.1): hop-by-hop fields go, and with them every field
-that Connection names; then ours are set. What the client claims of X-Forwarded-* and the like never passes, see
-wire/fields.py, whose check has the last word on what comes out.
+Towards the backend (RFC 9113, section 8.2.2; RFC 9110, section 7.6.1), hop-by-hop fields are removed, and every field
+that Connection names. X-Forwarded-* and the like never pass as the client sent them; wire/fields.py, which checks the
+result, knows which these are.
 """
 
 import base64
 import hashlib
-from dataclasses import dataclass
-from enum import Enum
 
-from mcproxy.wire.fields import BadRequest, Malformed, Request, check_request, without_not_passed
+from mcproxy.l7.bridge.ends import RequestHead, Upgrade
+from mcproxy.wire.fields import BadRequest, Malformed, check_request, without_not_passed
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http1 import BadMessage, Head
 
@@ -26,28 +25,8 @@ _NOT_IN_TRAILERS = _HOP_BY_HOP | {
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
 
-class Upgrade(Enum):
-    """What a request asks its connection to become."""
-
-    NONE = "none"  # or what RFC 9110, section 7.8 lets us ignore
-    WEBSOCKET = "websocket"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Translated:
-    """A request as the backend gets it."""
-
-    request: Request  # for the log and the rules
-    fields: tuple[Field, ...]
-    upgrade: Upgrade
-    key: bytes  # Sec-WebSocket-Key
-    expects_continue: bool
-    is_1_1: bool  # the client's version, rather than HTTP/1.0
-
-
-def translate(head: Head, hostname: str, ours: tuple[Field, ...]) -> Translated:
-    """The HTTP/2 form of a request. `hostname` stands in for the Host that HTTP/1.0 may lack. Raises BadMessage."""
+def translate(head: Head, hostname: str) -> RequestHead:
+    """Return a request's head in neutral form. `hostname` takes the place of a missing Host. Raises BadMessage."""
     authority, path = _target(head, hostname.encode())
     connection = head.tokens(b"connection")
     upgrade = _upgrade(head, connection)
@@ -69,9 +48,9 @@ def translate(head: Head, hostname: str, ours: tuple[Field, ...]) -> Translated:
     except (Malformed, BadRequest) as error:
         raise BadMessage(400, str(error)) from None
     passed = tuple(without_not_passed(fields)) if request.rewrite else tuple(fields)
-    key = next((value for name, value in head.fields if name == b"sec-websocket-key"), b"")
-    expects = head.minor == 1 and head.has_body and b"100-continue" in head.tokens(b"expect")
-    return Translated(request, passed + ours, upgrade, key, expects, head.minor == 1)
+    is_1_1 = head.minor == 1
+    expects = is_1_1 and head.has_body and b"100-continue" in head.tokens(b"expect")
+    return RequestHead(request, passed, upgrade, expects, is_1_1)
 
 
 def _target(head: Head, hostname: bytes) -> tuple[bytes, bytes]:

@@ -1,181 +1,411 @@
-"""The HTTP/2 connection behind an HTTP/1.1 client: GOAWAY, windows, and backends that break rules."""
+"""How requests end when something goes wrong with their backend, which are sent again, and tunnels."""
 
 import pytest
-from h2.events import DataReceived, Event, ResponseReceived, StreamEnded
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
 
-from mcproxy.l7.bounds import TURN
-from mcproxy.l7.bridge.backend_http2 import BackendConnection, BackendFault
-from mcproxy.l7.bridge.bounds import FRAME_COST, MAX_GOAWAY
-from mcproxy.l7.core import Turn
-from mcproxy.wire.http2 import MAX_STREAM_ID
-from tests.kit.bridge_playbook import MemoryBackend
+from mcproxy.l7.bridge import bounds
+from mcproxy.l7.core import Ending, ExchangeEnd, How
+from mcproxy.model import End
+from tests.kit.bridge_playbook import GET, HOST, POST, Book
 
-FIELDS = ((b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"one.test"), (b":path", b"/"))
-
-
-def taken(ours: BackendConnection, data: bytes) -> list[Event]:
-    """What it makes of it, in as many turns as it takes."""
-    found: list[Event] = []
-    while data:
-        events, size = ours.receive(data, Turn())
-        found += events
-        data = data[size:]
-    return found
-
-
-def connected() -> tuple[BackendConnection, MemoryBackend]:
-    ours, theirs = BackendConnection(), MemoryBackend()
-    theirs.receive(ours.take())
-    taken(ours, theirs.h2.data_to_send())
-    theirs.receive(ours.take())
-    taken(ours, theirs.h2.data_to_send())
-    return ours, theirs
-
-
-def goaway(last: int, debug: bytes = b"") -> bytes:
-    size = 8 + len(debug)
-    return size.to_bytes(3, "big") + b"\x07\x00" + bytes(4) + last.to_bytes(4, "big") + bytes(4) + debug
-
-
-def test_goaway_does_not_end_what_it_covers() -> None:
-    """In every cut: the frame may come in pieces, between and behind others."""
-    template, theirs = connected()
-    stream = template.request(FIELDS, end=True)
-    theirs.receive(template.take())
-    theirs.answer(200)
-    theirs.data(b"a")
-    before = theirs.h2.data_to_send()
-    theirs.data(b"b", end=True)
-    flow = before + goaway(stream, b"bye") + theirs.h2.data_to_send() + goaway(stream)
-    for cut in range(len(flow) + 1):
-        ours, _ = connected()
-        assert ours.request(FIELDS, end=True) == stream
-        events = taken(ours, flow[:cut]) + taken(ours, flow[cut:])
-        assert b"".join(e.data for e in events if isinstance(e, DataReceived)) == b"ab"
-        assert not ours.accepts
-        assert ours.processed == stream
-    assert "going away" in repr(ours)
-
-
-def test_many_frames_are_taken_in_turns() -> None:
-    ours, theirs = connected()
-    ours.request(FIELDS, end=True)
-    theirs.receive(ours.take())
-    theirs.answer(200)
-    most = -(-TURN // FRAME_COST)
-    for _ in range(3 * most - 1):
-        theirs.data(b"x")
-    flow = theirs.to_send()
-    flow, last, got = flow[:-1], flow[-1:], []
-    while flow:
-        events, size = ours.receive(flow, Turn())
-        flow = flow[size:]
-        got.append(len(events))
-    assert got == [most, most, most - 1]
-    assert len(taken(ours, last)) == 1
-
-
-def test_a_last_stream_never_rises_again() -> None:
-    ours, _ = connected()
-    taken(ours, goaway(MAX_STREAM_ID))
-    assert (ours.accepts, ours.processed) == (False, MAX_STREAM_ID)
-    taken(ours, goaway(3) + goaway(7))
-    assert ours.processed == 3
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        b"\x00\x00\x07" + goaway(0)[3:],
-        goaway(0, bytes(MAX_GOAWAY)),
-        b"\x00\x40\x01\x00\x00\x00\x00\x00\x01",
-        b"HTTP/1.1 400 Bad Request\r\n\r\n",
-        b"\x00\x00\x01\x00\x00\x00\x00\x00\x05a",
-        b"\x00\x00\x01\x01\x04\x00\x00\x00\x01\x80",
-    ],
+CHUNKED = b"POST /c HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\n" + HOST + b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
-def test_what_breaks_http_2_ends_the_connection(wrong: bytes) -> None:
-    ours, theirs = connected()
-    ours.request(FIELDS, end=True)
-    theirs.receive(ours.take())
-    with pytest.raises(BackendFault):
-        taken(ours, wrong)
-    assert not ours.accepts
+WEBSOCKETS: dict[SettingCodes | int, int] = {SettingCodes.ENABLE_CONNECT_PROTOCOL: 1}
 
 
-def test_the_first_frame_is_settings() -> None:
-    with pytest.raises(BackendFault, match="does not begin with SETTINGS"):
-        taken(BackendConnection(), b"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + bytes(8))
-    with pytest.raises(BackendFault):
-        taken(BackendConnection(), b"HTTP/1.1 505 HTTP Version Not Supported\r\n\r\n")
+def goaway(book: Book, last: int, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
+    """By hand: h2 would end its own state with it."""
+    frame = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + last.to_bytes(4, "big") + int(code).to_bytes(4, "big")
+    book.from_backend.one_turn(frame, book.now)
+    book.pump()
 
 
-@pytest.mark.parametrize("cut", range(12))
-def test_a_304_may_say_a_length_and_end_in_data(cut: int) -> None:
-    """The length is that of another answer (RFC 9110, section 8.6)."""
-    ours, theirs = connected()
-    ours.request(FIELDS, end=True)
-    theirs.receive(ours.take())
-    theirs.answer(304, [("content-length", "100")])
-    theirs.data(b"", end=True)
-    flow = theirs.h2.data_to_send()
-    events = taken(ours, flow[: len(flow) - cut]) + taken(ours, flow[len(flow) - cut :])
-    assert isinstance(events[-1], StreamEnded)
-    assert ours.accepts
+def test_a_backend_that_can_t_be_reached_is_told_and_the_connection_goes_on() -> None:
+    book = Book(reachable=False)
+    book.send(GET)
+    assert book.got().startswith(b"HTTP/1.1 504 Gateway Timeout\r\ncontent-type: text/plain\r\n")
+    assert not book.closing()
+    assert book.fault() == "no way"
+    book.send(GET.replace(b"GET", b"HEAD"))
+    assert book.got().endswith(b"\r\n\r\n"), "no body for HEAD"
+    book.send(POST)
+    assert b"connection: close" in book.got(), "its body will not be read"
+    assert book.closing()
+    assert [(record.status, record.end) for record in book.records] == [(504, ExchangeEnd.ANSWERED)] * 3
 
 
-def test_the_fields_of_an_answer_stay_as_they_are() -> None:
-    ours, theirs = connected()
-    ours.request(FIELDS, end=True)
-    theirs.receive(ours.take())
-    said = [("set-cookie", "a=1"), ("cookie", "b"), ("x-a", ""), ("set-cookie", "c=2"), ("cookie", "d")]
-    theirs.answer(200, said, end=True)
-    (head,) = (each for each in taken(ours, theirs.h2.data_to_send()) if isinstance(each, ResponseReceived))
-    assert head.headers[1:] == [(name.encode(), value.encode()) for name, value in said]
+def test_a_backend_that_closes_before_an_answer_is_502() -> None:
+    book = Book()
+    book.send(GET)
+    book.bridge.backend_closed(book.now)
+    assert book.got().startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+    assert not book.closing()
+    assert book.records[0].end is ExchangeEnd.BACKEND_GONE
 
 
-def test_the_window_is_given_back() -> None:
-    ours, theirs = connected()
-    ours.request(FIELDS, end=True)
-    theirs.receive(ours.take())
-    theirs.answer(200)
-    received = 0
-    for _ in range(400):
-        theirs.data(bytes(16_000))
-        for event in taken(ours, theirs.h2.data_to_send()):
-            received += len(event.data) if isinstance(event, DataReceived) else 0
-        theirs.receive(ours.take())
-    assert received == 400 * 16_000
+@pytest.mark.parametrize("length", [[], [("content-length", "100")]])
+def test_an_answer_that_breaks_off_has_no_clean_end(length: list[tuple[str, str]]) -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, length)
+    book.do(book.backend.data, b"abc")
+    book.bridge.backend_closed(book.now)
+    assert book.closing()
+    assert book.failed()
+    assert not book.got().endswith(b"0\r\n\r\n")
+    assert (book.records[0].status, book.records[0].end) == (200, ExchangeEnd.BACKEND_GONE)
 
 
-def test_bodies_trailers_and_cancelling() -> None:
-    ours, theirs = connected()
-    stream = ours.request(FIELDS, end=False)
-    assert ours.room(stream) == 65_535
-    ours.send(stream, bytes(40_000))
-    ours.end(stream, [(b"x-sum", b"1")])
-    theirs.receive(ours.take())
-    assert len(theirs.bodies[stream]) == 40_000
-    assert theirs.trailers == [("x-sum", "1")]
-    theirs.answer(200, end=True)
-    assert any(isinstance(event, ResponseReceived) for event in taken(ours, theirs.h2.data_to_send()))
-    second = ours.request(FIELDS, end=False)
-    ours.end(second, [])
-    ours.cancel(second)
-    theirs.receive(ours.take())
-    assert theirs.reset == [second]
-    assert not ours.offers_websocket
+def test_an_answer_shorter_than_it_said_has_no_clean_end() -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, [("content-length", "100")])
+    book.do(book.backend.data, b"abc", end=True)
+    assert book.failed()
 
 
-def test_what_can_t_be_sent_is_a_fault() -> None:
-    ours, _ = connected()
-    stream = ours.request(FIELDS, end=True)
-    for attempt in (
-        lambda: ours.send(stream, b"a"),
-        lambda: ours.room(99),
-        lambda: ours.end(stream, []),
-        lambda: ours.cancel(99),
-        lambda: ours.request(((b"connection", b"close"),), end=True),
-    ):
-        with pytest.raises(BackendFault):
-            attempt()
+def test_a_reset_stream_is_502_and_its_connection_goes_on() -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.h2.reset_stream, 1, ErrorCodes.INTERNAL_ERROR)
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got().startswith(b"HTTP/1.1 200 ")
+    assert len(book.backends) == 1
+
+
+def test_a_backend_that_breaks_http_is_502_and_replaced() -> None:
+    book = Book()
+    book.send(GET)
+    book.from_backend.one_turn(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+    assert not book.bridge.has_backend
+    book.send(GET)
+    assert len(book.backends) == 2
+
+
+def test_what_was_not_processed_is_sent_again() -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    book.send(POST + b"abc")
+    goaway(book, 1)
+    assert len(book.backends) == 2
+    assert book.backend.bodies == {1: b"abc"}
+    book.send(b"de")
+    assert book.backend.bodies == {1: b"abcde"}
+    book.do(book.backend.answer, 201, end=True)
+    assert book.got().startswith(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nHTTP/1.1 201 ")
+    assert [record.status for record in book.records] == [200, 201]
+
+
+def test_a_refused_stream_is_sent_again_once() -> None:
+    book = Book()
+    book.send(POST + b"abcde")
+    book.do(book.backend.h2.reset_stream, 1, ErrorCodes.REFUSED_STREAM)
+    assert len(book.backends) == 2
+    assert book.backend.bodies == {1: b"abcde"}
+    book.do(book.backend.h2.reset_stream, 1, ErrorCodes.REFUSED_STREAM)
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+    assert len(book.backends) == 2
+
+
+def test_a_body_too_long_to_keep_is_not_sent_again() -> None:
+    book = Book()
+    size = bounds.MAX_REPLAY + 1
+    book.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % size + bytes(size))
+    book.do(book.backend.h2.reset_stream, 1, ErrorCodes.REFUSED_STREAM)
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+@pytest.mark.parametrize("announced", [False, True])
+def test_a_backend_that_closes_behind_a_whole_answer_takes_nothing_from_it(announced: bool, method: bytes) -> None:
+    """nginx answers 405 before the body comes, and has had enough requests: the client was reset in mid-body."""
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got().startswith(b"HTTP/1.1 200 ")
+    book.send(method + b" / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n")
+    book.backend.answer(405, end=True)
+    if announced:
+        goaway(book, 3)
+    book.pump()
+    book.bridge.backend_closed(book.now)
+    book.pump()
+    assert book.got() == b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n"
+    assert not book.closing()
+    book.send(b"abcde" + GET)
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got().startswith(b"HTTP/1.1 200 ")
+    assert len(book.backends) == 2
+    assert [each.end for each in book.records] == [ExchangeEnd.DONE] * 3
+
+
+def test_a_request_that_a_goaway_covers_is_answered_and_the_next_one_dials() -> None:
+    book = Book()
+    book.send(GET)
+    goaway(book, 1)
+    book.do(book.backend.answer, 200, [("content-length", "2")])
+    book.do(book.backend.data, b"hi", end=True)
+    assert book.got().endswith(b"hi")
+    book.send(GET)
+    assert len(book.backends) == 2
+    assert book.backend.heads[0][0] == 1
+
+
+def test_an_idle_connection_that_goes_away_is_let_go() -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    goaway(book, 1)
+    assert not book.bridge.has_backend
+    assert book.fault() == ""
+    assert not book.closing()
+
+
+def test_a_safe_request_on_a_connection_that_was_used_is_sent_again() -> None:
+    """A backend may close an idle connection just as the next request is on its way."""
+    for method, again in ((b"GET", True), (b"HEAD", True), (b"POST", False), (b"DELETE", False)):
+        book = Book()
+        book.send(GET)
+        book.do(book.backend.answer, 200, end=True)
+        book.got()
+        book.send(method + b" / HTTP/1.1\r\n" + HOST + b"\r\n")
+        book.bridge.backend_closed(book.now)
+        book.pump()
+        assert (len(book.backends) == 2) is again
+        assert book.got().startswith(b"HTTP/1.1 502 ") is not again
+
+
+def test_pipelined_requests_go_on_after_a_failure() -> None:
+    book = Book()
+    book.send(GET + GET)
+    book.bridge.backend_closed(book.now)
+    book.pump()
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got().count(b"HTTP/1.1 ") == 2
+
+
+def test_a_websocket_becomes_a_tunnel() -> None:
+    book = Book(WEBSOCKETS)
+    book.send(UPGRADE + b"early")
+    fields = book.fields()
+    assert (fields[":method"], fields[":protocol"], fields[":path"]) == ("CONNECT", "websocket", "/ws")
+    assert fields["sec-websocket-version"] == "13"
+    assert "sec-websocket-key" not in fields
+    assert "upgrade" not in fields
+    book.do(book.backend.answer, 200, [("sec-websocket-protocol", "chat")])
+    got = book.got()
+    assert got.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+    assert b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in got  # RFC 6455, section 1.3
+    assert b"sec-websocket-protocol: chat\r\n" in got
+    assert book.backend.bodies == {1: b"early"}
+    book.send(b"\x81\x02hi")
+    assert book.backend.bodies == {1: b"early\x81\x02hi"}
+    book.do(book.backend.data, b"\x81\x02ho")
+    assert book.got() == b"\x81\x02ho"
+    book.wait(500)
+    assert not book.closing(), "how long it may be idle is the session's to say"
+    book.bridge.client_closed(book.now)
+    book.pump()
+    assert book.backend.ended == [1]
+    assert not book.closing()
+    book.do(book.backend.data, b"bye", end=True)
+    assert book.got() == b"bye"
+    assert book.closing()
+    assert not book.failed()
+    assert (book.records[0].status, book.records[0].method, book.records[0].received) == (101, b"GET", 9)
+
+
+def test_a_client_that_leaves_before_it_has_its_tunnel_takes_its_request_along() -> None:
+    book = Book(WEBSOCKETS)
+    book.send(UPGRADE)
+    book.bridge.client_closed(book.now)
+    book.pump()
+    assert book.backend.reset == [1]
+    assert book.closing()
+    assert [record.end for record in book.records] == [ExchangeEnd.CLIENT_GONE]
+
+
+def test_a_tunnel_that_breaks_is_reset() -> None:
+    book = Book(WEBSOCKETS)
+    book.send(UPGRADE)
+    book.do(book.backend.answer, 200)
+    book.do(book.backend.h2.reset_stream, 1)
+    assert book.closing()
+    assert book.failed()
+
+
+def test_a_websocket_that_is_declined_stays_http() -> None:
+    book = Book(WEBSOCKETS)
+    book.send(UPGRADE)
+    book.do(book.backend.answer, 403, [("content-length", "2")])
+    book.do(book.backend.data, b"no", end=True)
+    assert book.got() == b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno"
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got().startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_websocket_without_a_backend_for_it_is_501() -> None:
+    book = Book()
+    book.send(UPGRADE)
+    assert book.got().startswith(b"HTTP/1.1 501 Not Implemented\r\n")
+    assert not book.backend.heads
+    assert not book.closing()
+
+
+def test_a_backend_without_settings_keeps_no_websocket_waiting() -> None:
+    book = Book()
+    book.from_client.one_turn(UPGRADE, book.now)
+    assert book.bridge.wants_dial
+    book.bridge.dialling()  # connected, and silent
+    book.now += bounds.SETTINGS_SECONDS + 1
+    book.bridge.tick(book.now)
+    assert book.got().startswith(b"HTTP/1.1 504 ")
+
+
+def test_other_upgrades_are_501_and_h2c_is_ignored() -> None:
+    book = Book()
+    book.send(b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: irc\r\n\r\n")
+    assert book.got().startswith(b"HTTP/1.1 501 ")
+    book.send(b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n")
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got().startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+def test_a_message_that_is_none_behind_a_head_request_is_400(answers: int) -> None:
+    book = Book()
+    for _ in range(answers):
+        book.send(GET.replace(b"GET", b"HEAD"))
+        book.do(book.backend.answer, 200, [("content-length", "5")], end=True)
+    book.got()
+    book.send(b"BAD\r\n\r\n")
+    assert book.got().startswith(b"HTTP/1.1 400 ")
+    assert book.closing()
+
+
+def test_a_websocket_whose_backends_go_before_they_speak_is_502() -> None:
+    book = Book()
+    book.from_client.one_turn(UPGRADE, book.now)
+    dials = 0
+    while book.bridge.wants_dial:
+        dials += 1
+        book.bridge.dialling()
+        book.bridge.backend_closed(book.now)
+    assert dials == bounds.ATTEMPTS
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+    assert [record.status for record in book.records] == [502]
+
+
+@pytest.mark.parametrize("status", ["abc", "", "1x", "2_00", "101"])
+def test_an_answer_whose_status_is_none_is_502(status: str) -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.raw_head, [(":status", status)])
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+
+
+def test_a_large_field_is_passed_as_it_is() -> None:
+    """Huffman codes, which hpack makes in pure Python, would hold up everybody for a third of a second."""
+    book = Book()
+    book.from_client.one_turn(GET[:-2] + b"X-Big: " + b"y" * 50_000 + b"\r\n\r\n", book.now)
+    assert b"y" * 15_000 in book.bridge.take_for_backend(), "in frames of 16 KiB"
+
+
+def test_a_backend_that_speaks_http_1_is_called_that() -> None:
+    book = Book()
+    book.from_client.one_turn(GET, book.now)
+    book.bridge.take_for_backend()
+    book.bridge.dialling()
+    book.from_backend.one_turn(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
+    assert "it speaks HTTP/1, not HTTP/2; switch on h2c there" in book.fault()
+    assert book.got().startswith(b"HTTP/1.1 502 ")
+
+
+def test_a_request_under_way_when_we_cut_the_connection_says_so() -> None:
+    book = Book()
+    book.send(GET)
+    book.bridge.cut(book.now)
+    assert [record.end for record in book.records] == [ExchangeEnd.CUT]
+    assert book.closing()
+
+
+def test_a_backend_that_never_answers_is_504() -> None:
+    book = Book()
+    book.send(GET)
+    book.bridge.give_up(book.now)
+    book.pump()
+    assert book.got().startswith(b"HTTP/1.1 504 ")
+    assert book.closing()
+    assert not book.failed()
+    assert book.backend.reset == [1]
+    idle = Book()
+    idle.bridge.give_up(idle.now)
+    assert [each.bridge.ending for each in (book, idle)] == [
+        Ending(end=End.IDLE_TIMEOUT, why="the backend doesn't answer"),
+        Ending(end=End.IDLE_TIMEOUT),
+    ]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_client_that_ends_its_side_has_left(begun: bool) -> None:
+    book = Book()
+    book.send(GET + GET)
+    if begun:
+        book.do(book.backend.answer, 200, [("content-length", "2")])
+        book.do(book.backend.data, b"a")
+    book.bridge.client_closed(book.now)
+    book.pump()
+    how = How.RST if begun else How.FIN  # what came of an answer is not to be taken for a whole one
+    assert book.bridge.ending == Ending(how), "its FIN was first, so the backend broke nothing off"
+    assert book.backend.reset == [1]
+    assert len(book.backend.heads) == 1, "the one that is pipelined behind is not begun"
+    assert [(record.status, record.end) for record in book.records] == [(200 * begun, ExchangeEnd.CLIENT_GONE)]
+
+
+def test_a_client_that_leaves_before_there_is_a_backend() -> None:
+    book = Book()
+    book.from_client.one_turn(GET, book.now)
+    book.bridge.client_closed(book.now)
+    assert book.closing()
+    assert [record.end for record in book.records] == [ExchangeEnd.CLIENT_GONE]
+
+
+def test_an_answer_that_is_complete_is_delivered_to_a_client_that_leaves() -> None:
+    book = Book()
+    book.send(POST + b"ab")
+    book.do(book.backend.answer, 413, end=True)
+    book.bridge.client_closed(book.now)
+    assert book.closing()
+    assert not book.failed()
+    assert book.got().startswith(b"HTTP/1.1 413 ")
+    assert [record.end for record in book.records] == [ExchangeEnd.DONE]
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    book.bridge.client_closed(book.now)
+    assert book.closing()
+    assert not book.failed()
+    assert book.got() == b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+    assert [record.end for record in book.records] == [ExchangeEnd.DONE]
+
+
+def test_a_goaway_behind_a_complete_answer_takes_nothing_from_it() -> None:
+    """Even one that does not cover the request: its client was reset, though it had all of the answer."""
+    book = Book()
+    book.send(POST + b"abc")
+    book.do(book.backend.answer, 405, end=True)
+    assert book.got().startswith(b"HTTP/1.1 405 ")
+    goaway(book, 0)
+    assert not book.closing()
+    book.send(b"de" + GET)
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got().startswith(b"HTTP/1.1 200 ")

@@ -3,7 +3,7 @@
 import pytest
 from h2.settings import SettingCodes
 
-from mcproxy.l7.bounds import BODY_STALL_SECONDS, MAX_INTERIM
+from mcproxy.l7.bounds import MAX_INTERIM
 from mcproxy.l7.bridge import bounds
 from mcproxy.l7.core import ExchangeEnd
 from tests.kit.bridge_playbook import GET, HOST, POST, Book
@@ -182,17 +182,6 @@ def test_what_is_no_request_is_told_so_and_ends_the_connection(raw: bytes, statu
     assert [(record.status, record.end) for record in book.records] == [(status, ExchangeEnd.CLIENT_FAULT)]
 
 
-def test_the_answers_before_a_bad_request_are_given() -> None:
-    book = Book()
-    book.send(GET + b"bad\r\n\r\n")
-    assert not book.closing()
-    book.do(book.backend.answer, 200, end=True)
-    got = book.got()
-    assert got.startswith(OK_EMPTY)
-    assert b"HTTP/1.1 400 Bad Request\r\n" in got
-    assert b"connection: close" in got
-
-
 def test_a_bad_chunk_is_told_before_the_answer_and_cuts_it_afterwards() -> None:
     book = Book()
     book.send(CHUNKED + b"1\r\nab\r\n")
@@ -326,70 +315,3 @@ def test_a_body_waits_for_the_backends_window_and_the_client_for_the_body() -> N
     assert book.backend.bodies[3] == body
     assert book.wants_client()
     assert book.backend.ended == [1, 3]
-
-
-def test_a_slow_head_a_slow_body_and_an_idle_connection_end() -> None:
-    book = Book()
-    book.send(b"GET / HT")
-    book.wait(bounds.HEAD_SECONDS - 1)
-    assert not book.closing()
-    book.wait(3)
-    assert book.got().startswith(b"HTTP/1.1 408 ")
-    assert book.closing()
-
-    book = Book()
-    book.send(POST + b"a")
-    book.wait(BODY_STALL_SECONDS + 2)
-    assert book.got().startswith(b"HTTP/1.1 408 ")
-    assert book.backend.reset == [1]
-
-    book = Book()
-    book.wait(bounds.KEEP_ALIVE_SECONDS - 1)
-    assert not book.closing()
-    book.wait(3)
-    assert book.closing()
-    assert book.got() == b""
-
-
-def test_a_dripping_body_ends() -> None:
-    book = Book()
-    book.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 100000\r\n\r\n")
-    for _ in range(10):
-        book.send(b"a")
-        book.wait(20.0)
-        if book.closing():
-            break
-    assert book.got().startswith(b"HTTP/1.1 408 ")
-
-
-def test_draining_answers_what_is_under_way_and_says_close() -> None:
-    book = Book()
-    book.send(GET)
-    book.bridge.drain(book.now)
-    assert not book.closing()
-    book.do(book.backend.answer, 200, end=True)
-    assert book.got() == b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-    assert book.closing()
-    book = Book()
-    book.bridge.drain(book.now)
-    assert book.closing()
-
-
-def test_a_client_that_leaves_within_a_head_has_asked_nothing() -> None:
-    book = Book()
-    book.send(GET[:-2])
-    book.bridge.client_closed(book.now)
-    assert book.closing()
-    assert not book.failed()
-    assert not book.records
-
-
-def test_a_client_that_goes_takes_its_request_along() -> None:
-    for ending in ("client_closed", "client_lost"):
-        book = Book()
-        book.send(POST + b"ab")
-        getattr(book.bridge, ending)(book.now)
-        book.pump()
-        assert book.closing()
-        assert book.backend.reset == [1]
-        assert book.records[0].end is ExchangeEnd.CLIENT_GONE

@@ -1,71 +1,13 @@
-"""What h11 writes for the bridge."""
+"""One HTTP/1.1 client connection: turns, pipelining, deadlines, draining, and clients that leave."""
 
-import pytest
-from h11 import LocalProtocolError
-
-from mcproxy.l7.bounds import TURN
+from mcproxy.l7.bounds import BODY_STALL_SECONDS, TURN
+from mcproxy.l7.bridge import bounds
 from mcproxy.l7.bridge.bounds import HEAD_COST, STEP_COST
-from mcproxy.l7.bridge.client_http1 import ClientEnd
-from mcproxy.wire.http1 import Head, Requests
-from tests.kit.bridge_playbook import HOST, Book
+from mcproxy.l7.core import ExchangeEnd
+from tests.kit.bridge_playbook import GET, HOST, POST, Book
 from tests.kit.http2_peer import Cutter
 
-GET = b"GET / HTTP/1.1\r\nHost: one.test\r\n\r\n"
-
-
-def head(raw: bytes) -> Head:
-    found = Requests().next_head(raw)
-    assert found
-    return found[0]
-
-
-def asked(raw: bytes = GET) -> ClientEnd:
-    side = ClientEnd()
-    side.begin(head(raw))
-    return side
-
-
-def test_own_answers() -> None:
-    side = asked()
-    assert side.own(404, last=False) == len(b"404 Not Found\n")
-    assert (
-        side.take()
-        == b"HTTP/1.1 404 Not Found\r\ncontent-type: text/plain\r\ncontent-length: 14\r\n\r\n404 Not Found\n"
-    )
-    assert side.next_message()
-    side.begin(head(GET.replace(b"GET", b"HEAD")))
-    assert side.own(502, last=True) == 0
-    assert side.take().endswith(b"content-length: 16\r\nconnection: close\r\n\r\n")
-    assert not side.next_message()
-    fresh = ClientEnd()
-    fresh.own(400, last=True)
-    assert fresh.take().startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert "ClientEnd" in repr(fresh)
-
-
-def test_an_answer_that_h11_refuses_becomes_one_of_our_own() -> None:
-    side = asked()
-    with pytest.raises(LocalProtocolError):
-        side.head([(b":status", b"200"), (b"x", b"a\r\nb")], empty=True, last=False)
-    side.own(502, last=False)
-    assert side.take().startswith(b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/plain\r\n")
-    assert side.next_message()
-
-
-def test_an_answer_longer_or_shorter_than_it_says_is_no_answer() -> None:
-    fields = [(b":status", b"200"), (b"content-length", b"2")]
-    side = asked()
-    side.head(fields, empty=False, last=False)
-    with pytest.raises(LocalProtocolError):
-        side.data(b"abc")
-    side = asked()
-    side.head(fields, empty=False, last=False)
-    side.data(b"a")
-    with pytest.raises(LocalProtocolError):
-        side.end([])
-
-
-# In the bridge: what a client sends at once is taken in turns
+OK_EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 
 def test_pipelined_requests_of_our_own_answers_take_turns() -> None:
@@ -120,3 +62,90 @@ def test_a_window_that_opens_lets_all_of_a_body_go() -> None:
 
     book.do(grant)
     assert book.backend.ended == [1], "and nothing waits for the next tick"
+
+
+def test_a_slow_head_a_slow_body_and_an_idle_connection_end() -> None:
+    book = Book()
+    book.send(b"GET / HT")
+    book.wait(bounds.HEAD_SECONDS - 1)
+    assert not book.closing()
+    book.wait(3)
+    assert book.got().startswith(b"HTTP/1.1 408 ")
+    assert book.closing()
+
+    book = Book()
+    book.send(POST + b"a")
+    book.wait(BODY_STALL_SECONDS + 2)
+    assert book.got().startswith(b"HTTP/1.1 408 ")
+    assert book.backend.reset == [1]
+
+    book = Book()
+    book.wait(bounds.KEEP_ALIVE_SECONDS - 1)
+    assert not book.closing()
+    book.wait(3)
+    assert book.closing()
+    assert book.got() == b""
+
+
+def test_a_dripping_body_ends() -> None:
+    book = Book()
+    book.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 100000\r\n\r\n")
+    for _ in range(10):
+        book.send(b"a")
+        book.wait(20.0)
+        if book.closing():
+            break
+    assert book.got().startswith(b"HTTP/1.1 408 ")
+
+
+def test_draining_answers_what_is_under_way_and_says_close() -> None:
+    book = Book()
+    book.send(GET)
+    book.bridge.drain(book.now)
+    assert not book.closing()
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got() == b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    assert book.closing()
+    book = Book()
+    book.bridge.drain(book.now)
+    assert book.closing()
+
+
+def test_a_client_that_leaves_within_a_head_has_asked_nothing() -> None:
+    book = Book()
+    book.send(GET[:-2])
+    book.bridge.client_closed(book.now)
+    assert book.closing()
+    assert not book.failed()
+    assert not book.records
+
+
+def test_a_client_that_goes_takes_its_request_along() -> None:
+    for ending in ("client_closed", "client_lost"):
+        book = Book()
+        book.send(POST + b"ab")
+        getattr(book.bridge, ending)(book.now)
+        book.pump()
+        assert book.closing()
+        assert book.backend.reset == [1]
+        assert book.records[0].end is ExchangeEnd.CLIENT_GONE
+
+
+def test_the_answers_before_a_bad_request_are_given() -> None:
+    book = Book()
+    book.send(GET + b"bad\r\n\r\n")
+    assert not book.closing()
+    book.do(book.backend.answer, 200, end=True)
+    got = book.got()
+    assert got.startswith(OK_EMPTY)
+    assert b"HTTP/1.1 400 Bad Request\r\n" in got
+    assert b"connection: close" in got
+
+
+def test_it_says_what_it_waits_for() -> None:
+    book = Book()
+    assert repr(book.bridge).startswith("<Bridge <Http1Client one.test open requests=0 None> <Http2Backend None")
+    book.send(GET)
+    assert "<Exchange 1 b'GET' b'/' 0 complete, sent, awaited>" in repr(book.bridge)
+    book.bridge.drain(book.now)
+    assert "<Http1Client one.test last requests=1 " in repr(book.bridge)

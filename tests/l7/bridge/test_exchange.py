@@ -1,58 +1,96 @@
-"""One exchange between its ends: how far it is, and when its client is too slow."""
+"""What an exchange decides by itself: answers of our own, 100-continue, and how it ends."""
 
-from dataclasses import replace
+import pytest
 
-from mcproxy.l7.bounds import BODY_STALL_SECONDS
-from mcproxy.l7.bridge.backend_end import BackendEnd
-from mcproxy.l7.bridge.bounds import BODY_GRACE_SECONDS, MIN_BODY_RATE
-from mcproxy.l7.bridge.client_http1 import ClientEnd
-from mcproxy.l7.bridge.exchange import Answer, Coming, Exchange
+from mcproxy.l7.bounds import BODY_STALL_SECONDS, MAX_INTERIM
+from mcproxy.l7.bridge.answer_half import Answer
+from mcproxy.l7.bridge.bounds import EXPECT_SECONDS, SETTINGS_SECONDS
+from mcproxy.l7.bridge.ends import BackendFault, Processed, Takes, Upgrade
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire.fields import NO_REQUEST
-
-
-def exchange() -> Exchange:
-    return Exchange(1, ClientEnd(), BackendEnd(), 0.0)
+from tests.kit.exchange_ends import OK, Between, request_head
 
 
 def test_before_it_is_known_to_be_a_request() -> None:
-    one = exchange()
-    assert (one.method, one.request, one.status, one.received) == (b"", NO_REQUEST, 0, 0)
+    one = Between().exchange
     assert repr(one) == "<Exchange 1 b'' b'' 0 coming, unsent, awaited>"
+    one.fail(400, ExchangeEnd.CLIENT_FAULT, "no request")
+    record = one.record(1.0)
+    assert (record.method, record.request, record.status, record.received) == (b"", NO_REQUEST, 400, 0)
 
 
 def test_a_failure_is_answered_only_before_an_answer() -> None:
-    one = exchange()
-    one.fail(502, ExchangeEnd.BACKEND_GONE, "it went")
-    assert (one.answer, one.status, one.over, one.why) == (Answer.OURS, 502, True, "it went")
-    begun = exchange()
-    begun.coming = Coming.COMPLETE
-    begun.on_head([(b":status", b"200"), (b"content-length", b"2")], ended=False)
-    begun.fail(502, ExchangeEnd.BACKEND_GONE, "it went")
-    assert (begun.answer, begun.status, begun.end) == (Answer.BROKEN, 200, ExchangeEnd.BACKEND_GONE)
+    on = Between()
+    on.exchange.fail(502, ExchangeEnd.BACKEND_GONE, "it went")
+    assert (on.exchange.to_client.state, on.exchange.over, on.exchange.why) == (Answer.OURS, True, "it went")
+    begun = Between(request_head())
+    begun.exchange.on_head(OK, ended=False)
+    begun.exchange.fail(502, ExchangeEnd.BACKEND_GONE, "it went")
+    record = begun.exchange.record(1.0)
+    assert (begun.exchange.to_client.state, record.status, record.end) == (
+        Answer.BROKEN, 200, ExchangeEnd.BACKEND_GONE,
+    )  # fmt: skip
 
 
 def test_a_client_that_leaves_breaks_an_answer_off() -> None:
-    one = exchange()
-    one.abandon()
-    assert (one.answer, one.end) == (Answer.AWAITED, ExchangeEnd.CLIENT_GONE)
-    begun = exchange()
-    begun.on_head([(b":status", b"200")], ended=False)
-    begun.abandon()
-    assert (begun.answer, begun.end) == (Answer.BROKEN, ExchangeEnd.CLIENT_GONE)
+    on = Between(request_head())
+    on.exchange.abandon()
+    assert (on.exchange.to_client.state, on.exchange.end) == (Answer.AWAITED, ExchangeEnd.CLIENT_GONE)
+    begun = Between(request_head())
+    begun.exchange.on_head(OK, ended=False)
+    begun.exchange.abandon()
+    assert (begun.exchange.to_client.state, begun.exchange.end) == (Answer.BROKEN, ExchangeEnd.CLIENT_GONE)
 
 
-def test_slowness() -> None:
-    one = exchange()
-    assert not one.is_slow(BODY_STALL_SECONDS)
-    assert one.is_slow(BODY_STALL_SECONDS + 1)
-    one.outgoing.add(b"a")
-    assert not one.is_slow(BODY_STALL_SECONDS + 1), "it is the backend's turn"
-    one.outgoing.next_piece(1)
-    assert not one.is_slow(BODY_STALL_SECONDS + 2)
-    counted = exchange()
-    counted.request = replace(NO_REQUEST, content_length=10_000)
-    counted.progress = BODY_GRACE_SECONDS + 10
-    assert counted.is_slow(BODY_GRACE_SECONDS + 10)
-    counted.outgoing.received = 10 * MIN_BODY_RATE
-    assert not counted.is_slow(BODY_GRACE_SECONDS + 10)
+def test_what_leads_elsewhere_or_becomes_something_unknown_is_answered() -> None:
+    assert Between(request_head(host=b"two.test")).client.told == [("own", 421, False)]
+    assert Between(request_head(b"POST", b"two.test"), has_body=True).client.told == [("own", 421, True)]
+    assert Between(request_head(upgrade=Upgrade.UNKNOWN)).client.told == [("own", 501, False)]
+
+
+def test_100_is_the_backends_to_say_and_then_ours() -> None:
+    on = Between(request_head(b"POST", expects_continue=True), has_body=True)
+    assert not on.exchange.tick(EXPECT_SECONDS)
+    assert on.client.told == []
+    assert not on.exchange.tick(EXPECT_SECONDS + 0.1)
+    on.exchange.on_interim([(b":status", b"100")])
+    assert on.client.told == [("invite",)], "once is enough"
+
+
+def test_interim_heads_pass_to_those_who_know_them_and_are_bounded() -> None:
+    hints = [(b":status", b"103")]
+    on = Between(request_head())
+    on.exchange.on_interim(hints)
+    assert on.client.told == [("interim", hints)]
+    old = Between(request_head(takes_interim=False))
+    for _ in range(MAX_INTERIM):
+        old.exchange.on_interim(hints)
+    assert old.client.told == []
+    with pytest.raises(BackendFault, match="too many"):
+        old.exchange.on_interim(hints)
+
+
+def test_deadlines() -> None:
+    on = Between(request_head(b"POST"), has_body=True)
+    assert not on.exchange.tick(BODY_STALL_SECONDS)
+    assert on.exchange.tick(BODY_STALL_SECONDS + 1)
+    waiting = Between()
+    waiting.backend.answer = Takes.LATER
+    waiting.accept(request_head(upgrade=Upgrade.WEBSOCKET))
+    assert not waiting.exchange.tick(SETTINGS_SECONDS)
+    assert not waiting.exchange.over
+    assert not waiting.exchange.tick(SETTINGS_SECONDS + 1), "it is not the client that is slow"
+    assert waiting.client.told == [("own", 504, False)]
+
+
+def test_the_rest_of_a_body_behind_a_complete_answer_is_dropped() -> None:
+    on = Between(request_head(b"POST", length=5), has_body=True)
+    on.exchange.on_head(OK, ended=True)
+    on.exchange.on_end([])
+    assert on.backend.told[-1] == ("let go", False)
+    on.exchange.on_lost("it went", Processed.NO)
+    on.exchange.on_reset(0, Processed.POSSIBLY)
+    on.send(b"abcde", end=True)
+    assert ("body", b"abcde") not in on.backend.told
+    assert on.client.told == [("head", True, False), ("end", [])]
+    assert (on.exchange.end, on.exchange.record(0.0).received) == (ExchangeEnd.DONE, 5)

@@ -1,0 +1,93 @@
+"""The answer's half of an exchange: from the backend's end to the client's."""
+
+from enum import Enum
+
+from mcproxy.l7.bounds import MAX_INTERIM
+from mcproxy.l7.bridge.ends import BackendFault, ClientEnd
+from mcproxy.l7.bridge.translate import answer_trailers
+from mcproxy.wire.hpack_block import Field
+
+
+class Answer(Enum):
+    """How much of the answer has been written to the client."""
+
+    AWAITED = "awaited"  # at most interim heads
+    BEGUN = "begun"  # its final head
+    TUNNEL = "tunnel"  # that the tunnel is open: bytes pass as they are
+    COMPLETE = "complete"  # all of it
+    OURS = "ours"  # an answer of our own instead
+    BROKEN = "broken"  # a part, which will never be complete; the client must not take it for all
+
+
+_NEXT: dict[Answer, frozenset[Answer]] = {
+    Answer.AWAITED: frozenset((Answer.BEGUN, Answer.TUNNEL, Answer.OURS)),
+    Answer.BEGUN: frozenset((Answer.COMPLETE, Answer.BROKEN)),
+    Answer.TUNNEL: frozenset((Answer.COMPLETE, Answer.BROKEN)),
+    Answer.COMPLETE: frozenset((Answer.BROKEN,)),  # the client breaks a rule in the rest of its request
+    Answer.OURS: frozenset(),
+    Answer.BROKEN: frozenset(),
+}
+
+
+class AnswerHalf:
+    """The answer of one exchange. Raises BackendFault for an answer that can't be written to the client."""
+
+    __slots__ = ("_interim", "client", "sent", "state", "status", "takes_interim")
+
+    def __init__(self, client: ClientEnd) -> None:
+        self.client = client
+        self.state = Answer.AWAITED
+        self.status = 0  # of the final answer; 0: not begun
+        self.sent = 0  # bytes of the body
+        self.takes_interim = False  # until the request is known to allow it
+        self._interim = 0  # 1xx heads so far
+
+    def __repr__(self) -> str:
+        return f"<AnswerHalf {self.status} {self.state.value} sent={self.sent}>"
+
+    def _become(self, state: Answer) -> None:
+        assert state in _NEXT[self.state], (self, state)
+        self.state = state
+
+    def count_interim(self) -> None:
+        """A 1xx head came. Raises BackendFault where it is one too many."""
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise BackendFault("too many interim answers")
+
+    def interim(self, fields: list[Field]) -> None:
+        """Write a 1xx head, if the client knows what that is."""
+        if self.takes_interim:
+            self.client.interim(fields)
+
+    def head(self, fields: list[Field], empty: bool, last: bool) -> None:
+        """Write the final head."""
+        self.status = self.client.head(fields, empty, last)
+        self._become(Answer.BEGUN)
+
+    def open_tunnel(self, fields: list[Field]) -> None:
+        """Write that the tunnel is open."""
+        self.status = self.client.tunnel(fields)
+        self._become(Answer.TUNNEL)
+
+    def body(self, data: bytes) -> None:
+        """Write a piece of the body."""
+        self.sent += len(data)
+        self.client.body(data)
+
+    def end(self, trailers: list[Field]) -> None:
+        """Write the end."""
+        if self.state is not Answer.TUNNEL:
+            self.client.end(answer_trailers(trailers))
+        self._become(Answer.COMPLETE)
+
+    def own(self, status: int, last: bool) -> None:
+        """Write an answer of our own; `last`: the connection takes no further request."""
+        self.status = status
+        self.sent = self.client.own(status, last)
+        self._become(Answer.OURS)
+
+    def break_off(self) -> None:
+        """The rest of the answer will never come."""
+        self._become(Answer.BROKEN)
+        self.client.reset()

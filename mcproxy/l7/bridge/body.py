@@ -1,0 +1,61 @@
+"""A request's body on its way to the backend: the bytes that wait, and those that are kept for a second attempt."""
+
+from collections import deque
+
+from mcproxy.l7.bridge.bounds import MAX_REPLAY
+
+
+class Body:
+    """The buffer between a client that sends a body and a backend that takes it."""
+
+    __slots__ = ("_kept", "_kept_bytes", "_waiting", "dropped", "received", "replayable", "waiting_bytes")
+
+    def __init__(self) -> None:
+        self._waiting: deque[bytes] = deque()  # received and not sent
+        self.waiting_bytes = 0
+        self.received = 0  # bytes in all
+        self.dropped = 0  # bytes of these that were not sent, because nobody needed them
+        self.replayable = True  # a second attempt can send all of it
+        self._kept: list[bytes] = []  # sent, and kept for a second attempt
+        self._kept_bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<Body received={self.received} waiting={self.waiting_bytes}>"
+
+    def add(self, data: bytes) -> None:
+        """Queue a piece that the client sent."""
+        self._waiting.append(data)
+        self.waiting_bytes += len(data)
+        self.received += len(data)
+
+    def drop(self) -> None:
+        """Forget the bytes that wait."""
+        self.dropped += self.waiting_bytes
+        self._waiting.clear()
+        self.waiting_bytes = 0
+
+    def next_piece(self, room: int) -> bytes:
+        """Take a piece to send, of at most `room` bytes, and keep a copy as long as MAX_REPLAY allows."""
+        piece = self._waiting.popleft()
+        if len(piece) > room:
+            self._waiting.appendleft(piece[room:])
+            piece = piece[:room]
+        self.waiting_bytes -= len(piece)
+        self._kept_bytes += len(piece)
+        if self.replayable and self._kept_bytes <= MAX_REPLAY:
+            self._kept.append(piece)
+        else:
+            self.keep_no_more()
+        return piece
+
+    def keep_no_more(self) -> None:
+        """Rule out a second attempt."""
+        self.replayable = False
+        self._kept.clear()
+
+    def rewind(self) -> None:
+        """Queue again what was sent. Only while `replayable`."""
+        self._waiting.extendleft(reversed(self._kept))
+        self.waiting_bytes += self._kept_bytes
+        self._kept.clear()
+        self._kept_bytes = 0
