@@ -140,7 +140,8 @@ class Exchange:
             self.to_client.interim(fields)
 
     def _invite(self) -> None:
-        if self.to_backend.invited():
+        """Tell a client that waits for it to send the body, unless it has an answer instead."""
+        if self.to_client.state is Answer.AWAITED and self.to_backend.invited():
             self.to_client.client.invite()
 
     def on_head(self, fields: list[Field], ended: bool) -> None:

@@ -315,3 +315,17 @@ def test_a_body_waits_for_the_backends_window_and_the_client_for_the_body() -> N
     assert book.backend.bodies[3] == body
     assert book.wants_client()
     assert book.backend.ended == [1, 3]
+
+
+def test_no_100_follows_an_answer_that_has_begun() -> None:
+    """The session ended with a bug in the log when a backend began its answer before the client's body was invited."""
+    book = Book()
+    book.send(POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+    book.do(book.backend.answer, 200)
+    assert book.got().startswith(b"HTTP/1.1 200 ")
+    book.wait(2.0)
+    assert book.got() == b""
+    book.do(book.backend.data, b"abc", end=True)
+    assert b"abc" in book.got()
+    assert book.closing(), "nobody knows whether the body comes"
+    assert not book.failed()
