@@ -96,7 +96,7 @@ class App:
             geoip=geoip,
             terminate=Terminator(self.contexts, _book(stats, self.lines)),
         )
-        self.worker = Worker(shared, given=self.inherited.take)
+        self.worker = Worker(shared, inherited=self.inherited.take)
         self.pulse = Pulse(stats.lag)
         self.door = Door()
         looker = Looker(self.door, self.contexts, lambda: shared.timeouts.connect)

@@ -211,7 +211,7 @@ class Desk:
         return LoadedFiles(held, self._contexts.trusts(request.route.backend_ca))
 
     def _look_at(self, request: LookAt) -> Look:
-        return self._looker.look(request.route, request.most)
+        return self._looker.look(request.route, request.seconds)
 
 
 class ByDoor:

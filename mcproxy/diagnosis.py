@@ -180,13 +180,13 @@ def _whole_number(wrong: _Wrong) -> str:
     return _number(wrong, "a whole number")
 
 
-def _number(wrong: _Wrong, what: str = "a number") -> str:
+def _number(wrong: _Wrong, kind: str = "a number") -> str:
     value = wrong.value
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,20}", value.strip()):
-        return f"must be {what}; write {_line(wrong.name, value.strip())}, without quotes"
+        return f"must be {kind}; write {_line(wrong.name, value.strip())}, without quotes"
     if isinstance(value, float) and value.is_integer():
-        return f"must be {what}; write {_line(wrong.name, str(int(value)))}"
-    return f"must be {what}, not {_kind(value)}; write {_line(wrong.name, '100')}"
+        return f"must be {kind}; write {_line(wrong.name, str(int(value)))}"
+    return f"must be {kind}, not {_kind(value)}; write {_line(wrong.name, '100')}"
 
 
 def _switch(wrong: _Wrong) -> str:

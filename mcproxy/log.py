@@ -79,7 +79,7 @@ class Sink:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if missing := self._dropped - self._reported:
             self._reported += missing
-            lines.append(self._told(missing))
+            lines.append(self._dropped_line(missing))
         self._rest = memoryview("".join(lines).encode("utf-8", "backslashreplace"))
         while self._rest:
             try:
@@ -89,7 +89,7 @@ class Sink:
             except OSError:
                 self._rest = memoryview(b"")  # nobody reads, so there is nobody to tell
 
-    def _told(self, missing: int) -> str:
+    def _dropped_line(self, missing: int) -> str:
         message = "%d lines dropped: they were read too slowly"
         return self.formatter.format(logging.LogRecord(__name__, logging.WARNING, "", 0, message, (missing,), None))
 

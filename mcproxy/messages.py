@@ -271,13 +271,13 @@ MAX_LOOK = 10.0  # seconds for one look at a backend: `connect_timeout` may be a
 
 @dataclass(frozen=True, slots=True)
 class LookAt(Request[Look]):
-    """Connect to a route's backend, in the time that a session has or `most` seconds, and say what is there.
+    """Connect to a route's backend, in the time that a session has or `seconds`, and say what is there.
 
     Raises PlaneBusy where as many others as may be are being looked at.
     """
 
     route: Route
-    most: float = MAX_LOOK
+    seconds: float = MAX_LOOK
 
 
 class Courier(Protocol):

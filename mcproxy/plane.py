@@ -148,11 +148,11 @@ class Plane:
         loaded = self._courier.ask(ReadLoaded(listener, route))
         return routes.serving(route, loaded.certificate, trusted=loaded.trusts_ca)
 
-    def look(self, route: Route, most: float = MAX_LOOK) -> Look:
+    def look(self, route: Route, seconds: float = MAX_LOOK) -> Look:
         """Look at a route's backend. Raises PlaneStopping, so that the end waits for no look that begins later."""
         if self.state is not ServerState.SERVING:
             raise PlaneStopping("the server is stopping")
-        return self._courier.ask(LookAt(route, most))
+        return self._courier.ask(LookAt(route, seconds))
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         """Judge a route's files. Returns warnings; raises RouteRefused."""

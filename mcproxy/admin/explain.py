@@ -166,8 +166,8 @@ def _files(route: Route, serving: Serving) -> Iterator[Step]:
     if serving.refusal:
         raise _Refusal(Step("certificate", False, serving.refusal), Reason.CERTIFICATE_UNUSABLE)
     rejected = [f"clients will refuse it: {reason}" for reason in serving.rejections]
-    told = "; ".join([*serving.notes, *rejected])
-    yield Step("certificate", not rejected, told or f"{route.tls_cert} can be served")
+    remarks = "; ".join([*serving.notes, *rejected])
+    yield Step("certificate", not rejected, remarks or f"{route.tls_cert} can be served")
     if serving.failure:
         yield Step("backend CA", False, f"requests will be answered 502: {serving.failure}")
     elif route.backend_tls:

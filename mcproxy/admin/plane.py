@@ -124,8 +124,8 @@ class DataPlane(Protocol):
     def would_serve(self, listener: str, route: Route) -> Serving:
         """Look whether an l7 route's certificate could be served, and its backend verified, at the next connection."""
 
-    def look(self, route: Route, most: float = MAX_LOOK) -> Look:
-        """Connect to a route's backend, in the time that a session has or `most` seconds, and say what is there.
+    def look(self, route: Route, seconds: float = MAX_LOOK) -> Look:
+        """Connect to a route's backend, in the time that a session has or `seconds`, and say what is there.
 
         Raises PlaneStopping.
         """

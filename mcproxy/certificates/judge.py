@@ -228,9 +228,9 @@ def _both(read: Callable[[str, str], T], chain_path: str, key_path: str) -> tupl
     return chain, read(key_path, "tls_key")
 
 
-def _unreadable(what: str, error: OSError, key: str) -> Unreadable:
+def _unreadable(path: str, error: OSError, key: str) -> Unreadable:
     remedy = _REMEDIES.get(error.errno or 0, "give the path of a file")
-    return Unreadable(f"{what} can't be read: {error.strerror}; {remedy}", key)
+    return Unreadable(f"{path} can't be read: {error.strerror}; {remedy}", key)
 
 
 def _why_no_pem(data: bytes, wanted: bytes, error: Exception) -> str:

@@ -23,10 +23,10 @@ class Surveyor:
         self._changing = threading.Lock()  # of the two below; nobody surveys while he has it
         self._waiting: Table | None = None  # the latest table that no survey has begun with
         self._running = False
-        self._told: set[int] = set()  # hashes of what needs no repeating: one for each l7 route at most
+        self._logged: set[int] = set()  # hashes of findings that last and are in the log: one for each l7 route at most
 
     def __repr__(self) -> str:
-        return f"<Surveyor told={len(self._told)}>"
+        return f"<Surveyor logged={len(self._logged)}>"
 
     def begin(self, table: Table) -> None:
         """Survey in a thread of its own, after the survey that is going on, if there is one."""
@@ -56,9 +56,9 @@ class Surveyor:
         for addr, listener in table.listeners.items():
             for hostname, finding in judge.survey(listener.routes.values(), now):
                 if finding.lasting:
-                    lasting.add(told := hash((addr, hostname, finding.message)))
-                    if told in self._told:
+                    lasting.add(finding_hash := hash((addr, hostname, finding.message)))
+                    if finding_hash in self._logged:
                         continue
                 level = logging.ERROR if finding.problem else logging.WARNING
                 log.log(level, "%s on %s: %s: %s", hostname, addr, finding.key, finding)
-        self._told = lasting
+        self._logged = lasting

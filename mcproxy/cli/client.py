@@ -140,9 +140,9 @@ class Client:
 
     def _failure(self, error: Any, places: Places, remedies: Remedies) -> tuple[str, int]:
         details = error.details() or error.code().name
-        told = dict(error.trailing_metadata() or ())
-        if REFUSED in told:
-            about = told.get(ABOUT, "")  # an older server doesn't send it: its sentences are shown as they are
+        metadata = dict(error.trailing_metadata() or ())
+        if REFUSED in metadata:
+            about = metadata.get(ABOUT, "")  # an older server doesn't send it: its sentences are shown as they are
             # What the server finds wrong with the input is wrong usage, as if click had found it.
             wrong = error.code() is WRONG
             sentence = places(details, about) if wrong else f"mcproxy: {details}"

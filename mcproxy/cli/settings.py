@@ -81,11 +81,11 @@ def _reset(field: Field) -> str:
     return f"no_{field.name}"
 
 
-def named(declared: Sequence[Field], given: Mapping[str, Any]) -> dict[str, Any]:
+def named(declared: Sequence[Field], options: Mapping[str, Any]) -> dict[str, Any]:
     """What the options of `changes` name, by field; one that is reset has its default."""
     found: dict[str, Any] = {}
     for field in declared[1:]:
-        value, reset = given[field.name], given.get(_reset(field), False)
+        value, reset = options[field.name], options.get(_reset(field), False)
         if value not in {None, ()} and reset:
             raise click.UsageError(f"--{field.option} and --no-{field.option} exclude each other")
         if value not in {None, ()} or reset:
@@ -109,10 +109,10 @@ def _help(field: Field) -> str:
     return f"With --{option}: {text}" if needs.value is True else f"With --{option} {needs.value}: {text}"
 
 
-def for_message(declared: Iterable[Field], given: Mapping[str, Any]) -> dict[str, Any]:
+def for_message(declared: Iterable[Field], options: Mapping[str, Any]) -> dict[str, Any]:
     """What a message has for what was given. A path is meant from here, and the server may stand elsewhere."""
     fields = {field.name: field for field in declared}
-    return {name: _sent(fields[name], value) for name, value in given.items() if value is not None}
+    return {name: _sent(fields[name], value) for name, value in options.items() if value is not None}
 
 
 def _sent(field: Field, value: Any) -> Any:

@@ -44,12 +44,12 @@ class Looker:
     def __repr__(self) -> str:
         return f"<Looker patience={self._patience():g}>"
 
-    def look(self, route: Route, most: float = MAX_LOOK) -> Look:
-        """Look at a route's backend, for `most` seconds or what a session has, if that is less. Raises PlaneBusy."""
+    def look(self, route: Route, seconds: float = MAX_LOOK) -> Look:
+        """Look at a route's backend, for `seconds` or what a session has, if that is less. Raises PlaneBusy."""
         if not self._slots.acquire(blocking=False):
             raise PlaneBusy(f"{MAX_LOOKS} backends are being looked at, which is the limit; try again")
         try:
-            return self._look(route, min(most, self._patience(), MAX_LOOK))
+            return self._look(route, min(seconds, self._patience(), MAX_LOOK))
         finally:
             self._slots.release()
 

@@ -93,9 +93,9 @@ def http2(sock: socket, deadline: float) -> Step:
     except (OSError, ConnectionFault, _NotHttp2) as error:
         return Step(HTTP, False, f"{ANSWERED_502}: {_said(error)}")
     at_once = pairs.get(Setting.MAX_CONCURRENT_STREAMS)
-    most = "" if at_once is None else f", {at_once} requests at once"
+    limit = "" if at_once is None else f", {at_once} requests at once"
     websocket = "WebSocket" if pairs.get(Setting.ENABLE_CONNECT_PROTOCOL) else "no WebSocket (RFC 8441)"
-    return Step(HTTP, True, f"HTTP/2, SETTINGS in {milliseconds(took)}{most}, {websocket}")
+    return Step(HTTP, True, f"HTTP/2, SETTINGS in {milliseconds(took)}{limit}, {websocket}")
 
 
 class _NotHttp2(Exception):

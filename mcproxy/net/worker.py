@@ -27,11 +27,11 @@ DRAIN_CHECK = 0.05  # seconds between two looks at whether the last session has 
 class Worker:
     """Listens, and keeps track of what it started."""
 
-    def __init__(self, shared: Shared, given: Callable[[str], socket | None] = lambda _addr: None) -> None:
-        """`given` has the sockets that listen on an address already, by whatever means."""
+    def __init__(self, shared: Shared, inherited: Callable[[str], socket | None] = lambda _addr: None) -> None:
+        """`inherited` has the sockets that listen on an address already, by whatever means."""
         self.shared = shared
         print_no_traceback()
-        self._given = given
+        self._inherited = inherited
         self._listeners: dict[str, Acceptor] = {}
 
     def __repr__(self) -> str:
@@ -51,7 +51,7 @@ class Worker:
         """Take an address, accepting nobody yet. Raises OSError where it can't be had."""
         if addr in self._listeners:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        self._listeners[addr] = Acceptor(addr, self._given(addr) or bind(addr), self.shared)
+        self._listeners[addr] = Acceptor(addr, self._inherited(addr) or bind(addr), self.shared)
 
     def start(self, addr: str) -> None:
         """Accept on an address that is bound."""

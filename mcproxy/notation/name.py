@@ -65,26 +65,26 @@ def _defect(name: str, plain: str) -> InvalidName:
     """What is wrong with `name`, which in ASCII is `plain`."""
     labels = plain.split(".")
     if more := _more_than_a_name(plain):
-        what = more
+        fault = more
     elif ":" in plain or "[" in plain or labels[-1].isdigit():
         # RFC 6066, 3: literal addresses are not permitted. No top-level domain is all digits, and what ends in a
         # number is an address to some reader or other (RFC 3696, 2; WHATWG URL, 'ends in a number').
         return InvalidName(Reason.SNI_IP_LITERAL, f"{_shown(name)} {_address(plain)}", _remedy(plain))
     elif not plain:
-        what = "is empty"
+        fault = "is empty"
     elif "*" in plain:
-        what = 'contains "*"'
+        fault = 'contains "*"'
     elif foreign := _foreign_character(plain):
-        what = f"contains {_shown(foreign.group())}"
+        fault = f"contains {_shown(foreign.group())}"
     elif len(plain) > MAX_NAME_BYTES:
-        what = f"is {len(plain)} octets long, more than {MAX_NAME_BYTES}"
+        fault = f"is {len(plain)} octets long, more than {MAX_NAME_BYTES}"
     elif not all(labels):
-        what = "has an empty label"
+        fault = "has an empty label"
     elif longest := next((label for label in labels if len(label) > MAX_LABEL_BYTES), ""):
-        what = f"has a label of {len(longest)} octets, more than {MAX_LABEL_BYTES}"
+        fault = f"has a label of {len(longest)} octets, more than {MAX_LABEL_BYTES}"
     else:
-        what = "has a label that begins or ends with a hyphen"
-    return InvalidName(Reason.SNI_INVALID, f"{_shown(name)} {what}", _remedy(plain))
+        fault = "has a label that begins or ends with a hyphen"
+    return InvalidName(Reason.SNI_INVALID, f"{_shown(name)} {fault}", _remedy(plain))
 
 
 def _more_than_a_name(plain: str) -> str:

@@ -59,12 +59,12 @@ def rule(kind: RuleKind, value: str, expires_at: float | None = None) -> Firewal
     return FirewallRule(kind, _CANONICAL[kind](value), expires_at)
 
 
-def _checked(given: FirewallRule) -> FirewallRule:
+def _checked(unchecked: FirewallRule) -> FirewallRule:
     try:
-        value = _CANONICAL[given.kind](given.value)
+        value = _CANONICAL[unchecked.kind](unchecked.value)
     except ValueError as error:
-        raise ValueError(f"firewall rule {given.kind}: {error}") from None
-    return given if value == given.value else replace(given, value=value)
+        raise ValueError(f"firewall rule {unchecked.kind}: {error}") from None
+    return unchecked if value == unchecked.value else replace(unchecked, value=value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,7 @@ _GREETINGS: Final = (
 
 def _spoken(data: bytes) -> str:
     """What a client speaks that doesn't begin with a handshake record."""
-    if spoken := next((what for begin, what in _GREETINGS if data.startswith(begin)), ""):
+    if spoken := next((protocol for begin, protocol in _GREETINGS if data.startswith(begin)), ""):
         return spoken
     if data[0] & 0x80 and data[2:3] == b"\x01":  # RFC 5246, E.2: a version 2.0 ClientHello
         return "the client speaks SSL 2.0"
@@ -293,18 +293,18 @@ def _end_of_fields(message: bytes, start: int, end: int) -> int:
     return at
 
 
-def _end_of_uint8_vector(message: bytes, at: int, end: int, what: str) -> int:
+def _end_of_uint8_vector(message: bytes, at: int, end: int, vector: str) -> int:
     """Where the vector at `at` ends whose length is one byte, which must be before its parent does, at `end`."""
     if at < end and (stop := at + 1 + message[at]) <= end:
         return stop
-    raise _malformed(f"the {what} exceeds what it is in")
+    raise _malformed(f"the {vector} exceeds what it is in")
 
 
-def _end_of_uint16_vector(message: bytes, at: int, end: int, what: str) -> int:
+def _end_of_uint16_vector(message: bytes, at: int, end: int, vector: str) -> int:
     """Where the vector at `at` ends whose length is two bytes, which must be before its parent does, at `end`."""
     if at + 2 <= end and (stop := at + 2 + (message[at] << 8 | message[at + 1])) <= end:
         return stop
-    raise _malformed(f"the {what} exceeds what it is in")
+    raise _malformed(f"the {vector} exceeds what it is in")
 
 
 def _extensions(message: bytes, at: int, end: int) -> tuple[dict[int, _Span], bool]:

@@ -182,14 +182,14 @@ class Requests:
         elif head.length > 0:
             self._within, self._left = _Within.COUNTED, head.length
 
-    def next_body(self, data: bytes, most: int, body: list[bytes]) -> tuple[int, int]:
+    def next_body(self, data: bytes, max_steps: int, body: list[bytes]) -> tuple[int, int]:
         """Append what is there of the message's body; after it, `in_message` says whether more must come.
 
-        Takes at most `most` steps, one for each line or piece. Returns how many bytes of `data` and how many steps it
-        took. Raises BadMessage.
+        Takes at most `max_steps`, one for each line or piece. Returns the bytes of `data` and the steps that it took.
+        Raises BadMessage.
         """
         size = steps = 0
-        while size < len(data) and self._within is not _Within.HEAD and steps < most:
+        while size < len(data) and self._within is not _Within.HEAD and steps < max_steps:
             steps += 1
             within = self._within
             step = self._step(data, size)

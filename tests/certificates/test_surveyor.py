@@ -49,7 +49,7 @@ def test_what_only_follows_from_the_routes_is_told_once(tmp_path: Path) -> None:
     assert told.startswith("warning b.test on :443:"), "the other direction is new"
     assert surveyed(surveyor, pair) == []
     assert len(surveyed(surveyor, pair, L4)) == 1, "it had ceased, and is true again"
-    assert repr(surveyor) == "<Surveyor told=1>"
+    assert repr(surveyor) == "<Surveyor logged=1>"
 
 
 def test_what_is_wrong_is_told_each_time(tmp_path: Path) -> None:
