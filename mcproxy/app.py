@@ -82,7 +82,7 @@ class App:
             raise StartError(f"database.path: {error}") from error
         if self.control.table.firewall.countries and geoip is None:
             self.control.store.close()
-            raise StartError("firewall.geoip_db: the database blocks countries, which nobody could tell without it")
+            raise StartError("firewall.geoip_db: the database has country rules, which need it")
         self.contexts = Contexts(PROTOCOLS)
         stats, watching = Stats(), Watching()
         self.lines, reporter = ConnectionLog(put_lines, config.log.format, stats), Reporter(watching.tell)
@@ -140,7 +140,10 @@ class App:
                 "the database is in force: mcproxy diff", counted(found, "value")
             )  # fmt: skip
         for address in self.inherited.unclaimed(table.listeners):
-            log.warning("the service manager listens on %s, which no listener has: add one, or end the socket", address)
+            log.warning(
+                "the service manager listens on %s, which is no listener's address: add one, or remove the socket",
+                address,
+            )
         self._begin_telling()
 
     def _begin_telling(self) -> None:

@@ -222,7 +222,7 @@ class GrpcSection(ApiSection):
         if not self.addr.startswith(UNIX_PREFIX) and not self.tls_cert:
             raise ValueError('a TCP address needs tls_cert and tls_key; set them, or write addr = "unix:/path"')
         if self.group and not self.addr.startswith(UNIX_PREFIX):
-            raise ValueError("group is that of a UNIX socket; over TCP, client_ca says who may call")
+            raise ValueError("group applies to a UNIX socket only; over TCP, client_ca decides who may call")
         return self
 
 

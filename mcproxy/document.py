@@ -15,22 +15,22 @@ MAX_SHOWN_LINE = 80  # characters of the line that is at fault
 
 # How tomllib's messages begin, and what we say in their place.
 _REMEDIES = {
-    "Cannot declare": "this table stands in the file twice; put its keys under one header",
+    "Cannot declare": "this table is in the file twice; put its keys under one header",
     "Cannot overwrite": "this is set twice; remove one of the two",
     "Cannot mutate": "this table is complete already; put all of its keys in one place",
     "Cannot redefine": "this table is complete already; put all of its keys in one place",
-    "Duplicate inline": "a key stands twice in this table; remove one of the two",
+    "Duplicate inline": "a key is in this table twice; remove one of the two",
     "Expected '='": "a line is KEY = VALUE; the = is missing",
-    "Expected newline": "something follows the value; text stands in quotes, and a comment begins with #",
+    "Expected newline": "something follows the value; put text in quotes, and a comment begins with #",
     "Expected ']'": "the header of this table isn't closed; end it with ]",
     "Expected ']]'": "the header of this table isn't closed; end it with ]]",
     'Expected \'"""\'': 'the string isn\'t closed; end it with """',
     'Expected "\'"': "the string isn't closed; end it with '",
     "Expected \"'''\"": "the string isn't closed; end it with '''",
-    "Invalid initial": "the name of a key or table is missing here, or it has a character that must stand in quotes",
+    "Invalid initial": "the name of a key or table is missing here, or it has a character that must be in quotes",
     "Invalid statement": "write KEY = VALUE, [TABLE] or # and a comment",
-    "Invalid date": "there is no such date; text stands in quotes",
-    "Invalid value": 'no value can be read here; text stands in quotes, as in KEY = "TEXT"',
+    "Invalid date": "there is no such date; put text in quotes",
+    "Invalid value": 'no value can be read here; put text in quotes, as in KEY = "TEXT"',
     "Invalid hex": "after \\x, \\u or \\U hexadecimal digits must follow; a backslash itself is written \\\\",
     "Escaped character": "there is no such character; a backslash itself is written \\\\",
     "Unescaped": "a backslash must be doubled in \"...\"; or put the text in single quotes: '...'",
@@ -127,5 +127,5 @@ def _explained(said: str, text: str) -> str:
 
 def _remedy(said: str, line: str) -> str:
     if _CURLED.search(line):
-        return 'these quotes are curled; write straight ones: "'
+        return 'these quotes are curly; write straight ones: "'
     return next((remedy for begin, remedy in _REMEDIES.items() if said.startswith(begin)), said)

@@ -212,7 +212,7 @@ def _proven(data: bytes) -> tuple[str, int]:
     countries = 0
     for record in _probe(reader, ipv4_only=reader.metadata().ip_version == 4):
         if not _has_text_keys(record):
-            raise maxminddb.InvalidDatabaseError("a key is no text")
+            raise maxminddb.InvalidDatabaseError("a key is not a string")
         countries += _code(record) is not None
     return str(reader.metadata().database_type), countries
 

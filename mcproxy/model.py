@@ -185,7 +185,7 @@ class FirewallRule:
 
     kind: RuleKind
     value: str  # an address, a network, or an ISO 3166-1 alpha-2 code, each in canonical form
-    expires_at: float | None = None  # seconds since the epoch; None: for good
+    expires_at: float | None = None  # seconds since the epoch; None: permanent
 
 
 class Connection(NamedTuple):

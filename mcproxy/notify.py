@@ -79,19 +79,19 @@ class Notifier:
         try:
             sock.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, self._address)
         except OSError as error:  # a manager that is being restarted, or hangs: not a reason to serve nobody
-            log.debug("the service manager was not told %s: %s", lines[0], error.strerror)
+            log.debug("could not send %s to the service manager: %s", lines[0], error.strerror)
 
 
 class Inherited:
     """Listening sockets that were open before we were."""
 
     def __init__(self, descriptors: range = range(0)) -> None:
-        """Take the descriptors over; what is no listening TCP socket is logged and left alone."""
+        """Take the descriptors over; what is not a listening TCP socket is logged and left alone."""
         self._sockets: dict[Bound, socket.socket] = {}
         for descriptor in descriptors:
             sock = _listening(descriptor)
             if sock is None:
-                log.warning("descriptor %d from the service manager is no listening TCP socket", descriptor)
+                log.warning("descriptor %d from the service manager is not a listening TCP socket", descriptor)
             else:
                 self._sockets[sock.getsockname()[:2]] = sock
 

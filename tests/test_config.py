@@ -230,7 +230,7 @@ WRONG = [
     (MINIMAL + '[grpc]\ntls_cert = "a"', "grpc", "go together"),
     (MINIMAL + '[grpc]\naddr = "unix:/a"\nclient_key = "a"', "grpc", "go together"),
     (MINIMAL + '[grpc]\naddr = ":9090"', "grpc.addr", "name the host"),
-    (MINIMAL + '[grpc]\ngroup = "a"\ntls_cert = "a"\ntls_key = "a"', "grpc", "group is that of a UNIX socket"),
+    (MINIMAL + '[grpc]\ngroup = "a"\ntls_cert = "a"\ntls_key = "a"', "grpc", "group applies to a UNIX socket only"),
     (MINIMAL + '[grpc]\naddr = "unix:"', "grpc.addr", "absolute path"),
     (MINIMAL + f'[grpc]\naddr = "unix:/{"a" * 97}"', "grpc.addr", "longer than 97 bytes"),
     (MINIMAL + '[grpc]\naddr = "unix:a\\u0000"', "grpc.addr", "NUL"),

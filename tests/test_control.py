@@ -76,7 +76,7 @@ def test_rules_that_nobody_could_tell_stop_the_start(proxy: MakeProxy, tmp_path:
     """Else those whom the operator has blocked would come in."""
     with closing(Store.open(tmp_path / "mcproxy.db")) as store:
         store.seed([], [FirewallRule(RuleKind.COUNTRY, "DE")], 1.0)
-    with pytest.raises(StartError, match="the database blocks countries"):
+    with pytest.raises(StartError, match="the database has country rules"):
         proxy({"listeners": [listener({})], "database": {"path": "mcproxy.db"}})
 
 

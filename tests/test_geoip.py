@@ -314,7 +314,7 @@ def test_damage_is_found_on_opening_or_costs_only_the_country(opens: Open, path:
 @pytest.mark.parametrize("whole", [{7: "DE"}, {"country": [{"iso_code": {b"x": 1}}]}])
 def test_keys_that_are_no_text_are_damage(path: Path, monkeypatch: pytest.MonkeyPatch, whole: object) -> None:
     monkeypatch.setattr(maxminddb.Reader, "get", lambda *_: whole)
-    with pytest.raises(GeoIPError, match=r"is damaged; download it again .a key is no text."):
+    with pytest.raises(GeoIPError, match=r"is damaged; download it again .a key is not a string."):
         GeoIP.open(path)
 
 

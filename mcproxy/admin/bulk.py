@@ -117,6 +117,6 @@ class _Taking:
 
     def _rule(self, message: pb.FirewallRule) -> tuple[Key, Value]:
         if message.expires_at:
-            raise InvalidField("expires_at", "only rules for good can be applied: add this one by itself")
+            raise InvalidField("expires_at", "only permanent rules can be applied: add this one with AddFirewallRule")
         rule = convert.rule(message.kind, message.value)
         return rule_key(rule.kind, rule.value), rule

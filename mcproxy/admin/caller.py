@@ -44,7 +44,7 @@ def said(context: grpc.ServicerContext, comment: str) -> Said:
 def _bounded(field: str, text: bytes | str, longest: int) -> str:
     line = _printable(" ".join(_text(text).split()))
     if len(line) > longest:
-        raise InvalidField(field, f"has {len(line)} characters; the audit keeps {longest} at most")
+        raise InvalidField(field, f"has {len(line)} characters; the audit keeps at most {longest}")
     return line
 
 

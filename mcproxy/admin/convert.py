@@ -104,7 +104,7 @@ def _named(mask: FieldMask, declared: Sequence[Field]) -> list[Field]:
     identity, *others = declared
     for path in mask.paths:
         if path == identity.name:
-            raise InvalidField("update_mask", f"{path} says which one is meant, and can't be changed")
+            raise InvalidField("update_mask", f"{path} identifies the value, and can't be changed")
         if path not in {field.name for field in others}:
             known = ", ".join(field.name for field in others)
             raise InvalidField("update_mask", f"{quoted(path)} is not a field that can be changed: those are {known}")
@@ -150,9 +150,9 @@ def _fields_out(value: Listener | Route, fields: Iterable[tuple[str, Callable[[A
 
 
 def rule(kind: pb.RuleKind, value: str) -> FirewallRule:
-    """A rule to be, for good. Raises InvalidField."""
+    """A new, permanent rule. Raises InvalidField."""
     if kind not in _KINDS:
-        raise InvalidField("kind", "say ip, cidr or country")
+        raise InvalidField("kind", "must be ip, cidr or country")
     try:
         return firewall.rule(_KINDS[kind], value)
     except ValueError as error:
@@ -160,9 +160,9 @@ def rule(kind: pb.RuleKind, value: str) -> FirewallRule:
 
 
 def ttl(seconds: float) -> float:
-    """How long a rule lasts; 0: for good. Raises InvalidField."""
+    """How long a rule lasts; 0: permanent. Raises InvalidField."""
     if not 0 <= seconds <= MAX_SECONDS:
-        raise InvalidField("ttl_seconds", f"must be from 0 (for good) to {MAX_SECONDS:.0f} (ten years)")
+        raise InvalidField("ttl_seconds", f"must be from 0 (permanent) to {MAX_SECONDS:.0f} (ten years)")
     return seconds
 
 

@@ -253,7 +253,7 @@ def _make_private(folder: Path) -> None:
     folder.mkdir(0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{folder} is not this user's alone: remove it")
+        raise PermissionError(f"{folder} is another user's or open to others: remove it")
     for left in folder.iterdir():
         left.unlink()
 
@@ -263,7 +263,7 @@ def _remove_stale(path: Path) -> None:
     if not path.exists():
         return
     if not path.is_socket():
-        raise FileExistsError(f"{path} is there and is no socket")
+        raise FileExistsError(f"{path} exists and is not a socket")
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(os.fspath(path))

@@ -44,10 +44,10 @@ class Expiry:
             try:
                 pause = self._end_due()
             except (StoreError, Refusal) as error:
-                log.error("rules that have ended stay in force, next try in %.0f s: %s", RETRY, error)
+                log.error("expired rules stay in force; next try in %.0f s: %s", RETRY, error)
                 pause = RETRY
             except Exception:  # the thread must outlive a bug of ours
-                log.exception("rules that have ended stay in force, next try in %.0f s", RETRY)
+                log.exception("expired rules stay in force; next try in %.0f s", RETRY)
                 pause = RETRY
             self._writer.rules_changed.wait(pause)
             self._writer.rules_changed.clear()

@@ -130,7 +130,7 @@ def _look(look: Look) -> Iterator[Step]:
 def _limit(name: str, reason: Reason | None, where: str) -> Step:
     if reason is not None:
         raise _Refusal(Step(name, False, f"{reason} {where}"), reason)
-    return Step(name, True, f"room {where}")
+    return Step(name, True, f"below the limits {where}")
 
 
 def _firewall(table: Table, country: Callable[[bytes], str | None], packed: bytes) -> Iterator[Step]:
@@ -141,11 +141,11 @@ def _firewall(table: Table, country: Callable[[bytes], str | None], packed: byte
             raise _Refusal(Step(name, False, detail), firewall.REASONS[tried.kind])
         count = f"{tried.rules} {'rule' if tried.rules == 1 else 'rules'}"
         subject = tried.subject or "unknown country"
-        yield Step(name, True, f"{subject}: none of {count}" if tried.rules else "no rules")
+        yield Step(name, True, f"{subject} matches none of {count}" if tried.rules else "no rules")
 
 
 def until(rule: FirewallRule) -> str:
-    """When a rule ends, to follow a sentence; "" for one that is for good."""
+    """When a rule ends, to follow a sentence; "" for a permanent one."""
     if rule.expires_at is None:
         return ""
     return f" until {time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime(rule.expires_at))}"

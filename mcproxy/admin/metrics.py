@@ -67,9 +67,9 @@ class _Families(Collector):
 
 
 def _server(status: PlaneStatus, table: Table, own: Own) -> Iterator[Metric]:
-    yield InfoMetricFamily("mcproxy", "The version that runs.", {"version": __version__})
-    yield _gauge("start_time_seconds", "When it started, in seconds since the epoch.", status.started_at)
-    yield _gauge("draining", "Whether it takes no more connections.", status.state == "draining")
+    yield InfoMetricFamily("mcproxy", "The running version.", {"version": __version__})
+    yield _gauge("start_time_seconds", "Start time, in seconds since the epoch.", status.started_at)
+    yield _gauge("draining", "1 while the server drains, else 0.", status.state == "draining")
     yield _gauge("generation", "The generation of the table in force.", table.generation)
     firewall = table.firewall
     rules = GaugeMetricFamily("mcproxy_firewall_rules", "Firewall rules.", labels=["kind"])
@@ -85,18 +85,20 @@ def _server(status: PlaneStatus, table: Table, own: Own) -> Iterator[Metric]:
     yield rules
     yield hits
     yield _gauge("watchers", "Open streams of connection events.", own.watchers)
-    yield CounterMetricFamily("mcproxy_database_errors", "Work on the database that failed.", own.database_errors)
-    yield CounterMetricFamily("mcproxy_log_lines_dropped", "Log lines that nobody read in time.", status.log_dropped)
-    text = "Log lines of refusals that were left out, being too many."
+    yield CounterMetricFamily("mcproxy_database_errors", "Database operations that failed.", own.database_errors)
+    yield CounterMetricFamily(
+        "mcproxy_log_lines_dropped", "Log lines dropped, being read too slowly.", status.log_dropped
+    )
+    text = "Log lines of refusals left out in floods."
     yield CounterMetricFamily("mcproxy_log_lines_left_out", text, status.log_left_out)
     if status.geoip.path:
         text = "When the GeoIP database was built, in seconds since the epoch."
         yield _gauge("geoip_build_time_seconds", text, status.geoip.built_at)
-    ends = _gauge("certificate_not_after_seconds", "When it ends, in seconds since the epoch.", None, _ROUTE)
+    ends = _gauge("certificate_not_after_seconds", "When it expires, in seconds since the epoch.", None, _ROUTE)
     for each in status.certificates:
         ends.add_metric([each.listener, each.hostname], each.not_after)
     yield ends
-    yield _histogram("hub_lag_seconds", "How late the hub was, four times a second.", [], [([], status.lag)])
+    yield _histogram("hub_lag_seconds", "How late the hub was, sampled four times a second.", [], [([], status.lag)])
 
 
 _LISTENER = ["listener"]
@@ -125,9 +127,9 @@ def _listeners(listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
     opened = _gauge("connections_open", "Open connections.", None, _LISTENER)
     accepted = _counter("connections_accepted", "Connections accepted.", _LISTENER)
     finished = _counter(
-        "connections_finished", "Connections that are over, by verdict and reason.", [*_LISTENER, "verdict", "reason"]
+        "connections_finished", "Finished connections, by verdict and reason.", [*_LISTENER, "verdict", "reason"]
     )
-    ended = _counter("connections_ended", "Connections that are over, by how they ended.", [*_LISTENER, "end"])
+    ended = _counter("connections_ended", "Finished connections, by how they ended.", [*_LISTENER, "end"])
     moved = _counter("bytes", "Bytes received from clients and sent to them.", [*_LISTENER, "direction"])
     requests = _counter("requests", "Requests answered, by status class.", [*_LISTENER, "class"])
     for each in listeners:
@@ -157,7 +159,7 @@ def _listener_histograms(listeners: Iterable[ListenerStatus]) -> Iterator[Metric
 def _routes(routes: Iterable[RouteCounters]) -> Iterator[Metric]:
     opened = _gauge("route_connections_open", "Open connections of a route.", None, _ROUTE)
     accepted = _counter("route_connections", "Connections that asked for a route.", _ROUTE)
-    refused = _counter("route_refused", "Of these, connections that didn't reach the backend.", _ROUTE)
+    refused = _counter("route_refused", "Connections that asked for a route and didn't reach its backend.", _ROUTE)
     moved = _counter("route_bytes", "Bytes received from a route's clients and sent to them.", [*_ROUTE, "direction"])
     requests = _counter("route_requests", "Requests of a route answered, by status class.", [*_ROUTE, "class"])
     for each in routes:

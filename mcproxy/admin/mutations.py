@@ -16,7 +16,7 @@ MAX_LISTENERS = 1_000  # each is a descriptor or two, of the 1,024 that a proces
 MAX_ROUTES = 1_000_000  # of one listener; some 1 kB of memory each
 MAX_RULES = 1_000_000  # some 300 bytes of memory each
 
-_LEADS_HERE = "the {} leads there, so its clients would come in again and again: change that route first"
+_LEADS_HERE = "the {} leads there, which would be a loop: change that route first"
 
 # Decides on a table and the time (seconds since the epoch). Raises Refusal.
 Decision = Callable[[Table, float], Sequence[Change]]
@@ -70,7 +70,7 @@ def remove_route(addr: str, hostname: str) -> Decision:
 
 
 def add_rule(rule: FirewallRule, ttl: float, *, may_replace: bool = False, may_stay: bool = False) -> Decision:
-    """Add a rule for `ttl` seconds, or for good where that is 0. A temporary one that exists takes the new end.
+    """Add a rule for `ttl` seconds, or permanently if that is 0. A temporary one that exists takes the new end.
 
     A permanent one becomes temporary, or the reverse, only where it `may_replace`; a permanent one `may_stay` instead.
     """
@@ -87,18 +87,18 @@ def add_rule(rule: FirewallRule, ttl: float, *, may_replace: bool = False, may_s
         if old is not None and not may_replace and (refusal := _turned(old, new, now)):
             if may_stay and old.expires_at is None:
                 return []
-            raise AlreadyThere(f"the {key} exists, {refusal}", key.what)
+            raise AlreadyThere(f"the {key} {refusal}", key.what)
         return [Change(key, old, new)]
 
     return decide
 
 
 def _turned(old: FirewallRule, new: FirewallRule, now: float) -> str:
-    """What becomes of a permanent rule that would be temporary, or of the reverse; "" where it is neither."""
+    """The end of a refusal to make a permanent rule temporary, or the reverse; "" if this does neither."""
     if old.expires_at is None:
-        return "for good, and would end" if new.expires_at is not None else ""
+        return "is permanent and would become temporary" if new.expires_at is not None else ""
     has_ended = old.expires_at <= now  # and is removed in a moment
-    return "" if has_ended or new.expires_at is not None else f"{until(old).strip()}, and would be for good"
+    return "" if has_ended or new.expires_at is not None else f"is temporary,{until(old)}, and would become permanent"
 
 
 def remove_rule(kind: RuleKind, value: str) -> Decision:
@@ -195,17 +195,18 @@ def only_listener(table: Table, addr: str) -> str:
     """The listener that is meant; it needs no name where there is only one."""
     if addr:
         if addr not in table.listeners:
-            raise NotThere(f"there is no listener {addr}; there are {_known(table)}", listener_key(addr))
+            raise NotThere(f"there is no listener {addr}; {_known(table)}", listener_key(addr))
         return addr
     if len(table.listeners) != 1:
-        raise InvalidField("listener", f"say which one: there are {_known(table)}")
+        raise InvalidField("listener", f"name one; {_known(table)}")
     return next(iter(table.listeners))
 
 
 def _known(table: Table) -> str:
     shown = list(table.listeners)[:5]
     more = len(table.listeners) - len(shown)
-    return (", ".join(shown) or "none") + (f" and {more} more" if more else "")
+    known = ", ".join(shown) + (f" and {more} more" if more else "")
+    return f"the listeners are {known}" if known else "there are no listeners"
 
 
 def _put(table: Table, key: Key, value: Value, *, exists: bool, was: Value | None) -> list[Change]:

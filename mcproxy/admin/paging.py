@@ -62,4 +62,4 @@ def _position(text: str, count: int) -> list[object] | None:
 
 
 def _foreign() -> InvalidField:
-    return InvalidField("page_token", "is none of this server's: begin again without one")
+    return InvalidField("page_token", "is not from this server: begin again without one")

@@ -26,9 +26,9 @@ def of_changes(changes: Sequence[Change]) -> Iterator[str]:
         elif isinstance(change.old, Route) and isinstance(change.new, Route) and change.old.mode != change.new.mode:
             turned.setdefault((change.old.mode, change.new.mode), []).append(str(change.key))
     for addr, names in islice(removed.items(), NAMED):
-        yield f"{addr} has {counted(len(names), 'route')}, removed with it: {_named(names)}"
+        yield f"removing {addr} removes {counted(len(names), 'route')}: {_named(names)}"
     if len(removed) > NAMED:
-        yield f"the same holds for {counted(len(removed) - NAMED, 'more listener')}"
+        yield f"the same applies to {counted(len(removed) - NAMED, 'more listener')}"
     for (old, new), keys in turned.items():
         subject = f"the {keys[0]} changes" if len(keys) == 1 else f"{len(keys)} routes change"
         yield f"{subject} from {old} to {new}"

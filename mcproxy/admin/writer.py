@@ -104,7 +104,7 @@ class Writer:
         try:
             self._plane.publish(following)
         except PlaneBusy:
-            log.warning("generation %d is durable; the data plane is busy and takes it next", following.generation)
+            log.warning("generation %d is durable; the data plane is busy and will take it next", following.generation)
 
     @contextmanager
     def _bound(self, listeners: Sequence[Listener]) -> Iterator[None]:
@@ -144,7 +144,7 @@ class Writer:
         try:
             self._plane.close_listener(addr)
         except PlaneBusy:
-            log.warning("the hub was too busy to close %s; it takes no connection any more", addr)
+            log.warning("the hub was too busy to close %s; it accepts no more connections", addr)
 
 
 def _refuse_overtaken(table: Table, expected: int) -> None:

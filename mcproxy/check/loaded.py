@@ -61,7 +61,7 @@ def load(config: Config) -> tuple[Loaded | None, list[Found]]:
     except (StoreError, OSError) as error:
         return None, [Found(KEY, str(error))]
     except ValueError as error:
-        return None, [Found(KEY, f"{path} holds a row that makes no sense: restore a snapshot ({error})")]
+        return None, [Found(KEY, f"{path} holds an invalid row: restore a snapshot ({error})")]
     found = [] if version == schema.VERSION else [
         warning(KEY, f"{path} has schema version {version}: the next start upgrades it to {schema.VERSION}")
     ]  # fmt: skip

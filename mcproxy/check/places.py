@@ -38,7 +38,7 @@ def check_places(config: Config) -> Iterator[Found]:
 
 def _check_socket(path: Path) -> Iterator[Found]:
     if path.exists() and not path.is_socket():
-        yield Found("grpc.addr", f"{path} is there and is no socket; name another path, or remove it")
+        yield Found("grpc.addr", f"{path} exists and is not a socket; name another path, or remove it")
     elif path.parent.parent == Path("/run") and not path.parent.exists():  # RuntimeDirectory
         made = f"there is no {path.parent} yet: systemd makes it at the start"
         yield warning("grpc.addr", f"{made}; without systemd, {BESIDE}")
@@ -98,9 +98,9 @@ def _in_use(failure: str, addr: str) -> str:
     holders = ports.holders(addr)
     names = {each.name for each in holders}
     if not holders:
-        return f"{failure}: in use by another user's program, which is right if that is mcproxy or its socket"
+        return f"{failure}: in use by another user's program, which is fine if that is mcproxy or its socket"
     if names == {ports.SERVICE_MANAGER}:
-        return f"systemd listens on {addr}, which is right if that is mcproxy.socket"
+        return f"systemd listens on {addr}, which is fine if that is mcproxy.socket"
     who = f"{failure}: in use by {', '.join(map(str, holders))}"
     if names == {ports.OURS}:
         return f"{who}, which doesn't answer at [grpc] of this file"
@@ -112,5 +112,5 @@ def check_descriptors(config: Config) -> Iterator[Found]:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 2 * config.proxy.max_connections + RESERVED_DESCRIPTORS
     if config.proxy.max_connections and hard != resource.RLIM_INFINITY and needed > hard:
-        many = f"{config.proxy.max_connections} connections need {needed} descriptors, and here there may be {hard}"
+        many = f"{config.proxy.max_connections} connections need {needed} descriptors, and the limit here is {hard}"
         yield warning("proxy.max_connections", f"{many}; raise LimitNOFILE of the unit, or the hard limit (ulimit -Hn)")

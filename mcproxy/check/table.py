@@ -18,7 +18,7 @@ def check_table(config: Config, loaded: Loaded) -> Iterator[Found]:
     countries = loaded.table.firewall.countries
     if countries and not config.firewall.geoip_db:
         rules = counted(len(countries), "rule")
-        yield Found("firewall.geoip_db", f"the database blocks countries ({rules}), so it is required; or remove them")
+        yield Found("firewall.geoip_db", f"is required by the database's country rules ({rules}); or remove them")
 
 
 def _check_certificates(loaded: Loaded) -> Iterator[Found]:

@@ -39,23 +39,23 @@ _REMEDIES = {
     "Connection refused": "is `mcproxy server` running?",
     "No such file": "is `mcproxy server` running?",
     "Permission denied": "the socket belongs to another user: run this as root or as that user, or set grpc.group",
-    "hostname lookup error": "its host has no address that could be found: check {addr}",
-    "No route to host": "there is no way to its address: check {addr}, and the network",
-    "Network is unreachable": "there is no way to its address: check {addr}, and the network",
+    "hostname lookup error": "its host name can't be resolved: check {addr}",
+    "No route to host": "there is no route to its address: check {addr}, and the network",
+    "Network is unreachable": "there is no route to its address: check {addr}, and the network",
     "WRONG_VERSION_NUMBER": "it doesn't speak TLS: check that {addr} is the address of the admin API",
     "has expired": "its certificate has expired: renew it there",
     "not yet valid": "its certificate is not valid yet: check the clock here and there",
-    "CERTIFICATE_VERIFY_FAILED": "its certificate is not of the CA in {ca}",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not signed by the CA in {ca}",
     "Hostname Verification": "its certificate is not for the name or address in {addr}",
-    "CERTIFICATE_REQUIRED": "it wants a certificate: set {cert} and {key}",
+    "CERTIFICATE_REQUIRED": "it requires a certificate: set {cert} and {key}",
     "alert": "it doesn't accept the certificate in {cert}",
     "Socket closed": "it closed the connection: check {cert}, and that {addr} is the address of the admin API",
 }
 # The same where no CA, or no certificate of our own, is set.
-_WITHOUT_CA = {"CERTIFICATE_VERIFY_FAILED": "its certificate is not of a CA that this machine trusts: set {ca}"}
+_WITHOUT_CA = {"CERTIFICATE_VERIFY_FAILED": "its certificate is not signed by a CA that this machine trusts: set {ca}"}
 _WITHOUT_CERT = {
-    "alert": "it wants a certificate: set {cert} and {key}",
-    "Socket closed": "it closed the connection: if it wants a certificate, set {cert} and {key};"
+    "alert": "it requires a certificate: set {cert} and {key}",
+    "Socket closed": "it closed the connection: if it requires a certificate, set {cert} and {key};"
     " check that {addr} is the address of the admin API",
 }
 _UNUSABLE = "Failed to create security handshaker"  # of the files that we gave to the library

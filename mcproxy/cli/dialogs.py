@@ -20,7 +20,7 @@ KEYS = (
     ("arrows, PgUp, PgDn", "move in the panel"),
     ("Enter", "all fields of the row"),
     ("s, r", "sort by the next column; reverse the order"),
-    ("/", "only rows that contain a text; none: all rows"),
+    ("/", "show only rows that contain a text"),
     ("b", "block the client of the row"),
     ("k", "close the connection of the row"),
     ("p", "pause, to read; once more to go on"),
@@ -76,7 +76,7 @@ class Zoom(ModalScreen[str]):
         self._interval = interval
         self._more: Details = []
         self._shown: Details = []
-        self._gone = Static(Text("gone; this is the last that was seen", "bold yellow"))
+        self._gone = Static(Text("gone; these are its last values", "bold yellow"))
         self._text = Static()
 
     def compose(self) -> ComposeResult:
@@ -110,7 +110,7 @@ class Zoom(ModalScreen[str]):
 class Blocking:
     """What somebody wants to be done to a client."""
 
-    seconds: float  # 0: for good
+    seconds: float  # 0: permanent
     kill: bool  # close its connections too
 
 
@@ -130,7 +130,7 @@ class Block(ModalScreen[Blocking | None]):
         with Vertical(classes="dialog") as frame:
             frame.border_title = f"Block {self._address}"
             frame.border_subtitle = "Enter: block  Tab, Space: the check box  Esc: back"
-            yield Static('For how long, such as "10m" or "1h"; empty for good:')
+            yield Static('For how long, such as "10m" or "1h"; empty: permanent:')
             yield Input("1h")
             yield self._kill
             yield self._problem
@@ -144,7 +144,7 @@ class Block(ModalScreen[Blocking | None]):
             self._problem.update(str(error))
             return
         if text and not seconds:
-            self._problem.update("must be more than 0; empty for good")
+            self._problem.update("must be more than 0; empty: permanent")
             return
         self.dismiss(Blocking(seconds, self._kill.value))
 

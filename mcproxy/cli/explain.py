@@ -19,7 +19,7 @@ from mcproxy.cli.target import target_options
     "--listener",
     default="",
     metavar="ADDR",
-    help="May be left out where there is only one.",
+    help="May be left out if there is only one.",
     shell_complete=candidates.listeners,
 )
 @click.option(
@@ -29,7 +29,7 @@ from mcproxy.cli.target import target_options
     help="The server name that the client asks for.",
     shell_complete=candidates.hosts,
 )
-@click.option("--dial", is_flag=True, help="Also connect to the backend, and see what is there.")
+@click.option("--dial", is_flag=True, help="Also connect to the backend and report how it answers.")
 @click.option("--from", "ip", required=True, metavar="IP", help="The client's address.")
 def explain(given: Path | None, as_json: bool, listener: str, sni: str, dial: bool, ip: str) -> None:
     """Show the decision that a connection would meet, step by step. Nothing is counted.
@@ -53,4 +53,4 @@ def _emit(answer: pb.ExplainResponse) -> None:
         return
     output.emit_steps(answer.steps, "FAIL")
     failed = [output.clean(step.detail) for step in answer.steps if not step.passed]
-    click.echo(f"taken, but {'; '.join(failed)}" if failed else f"routed to {answer.route.backend}")
+    click.echo(f"accepted, but {'; '.join(failed)}" if failed else f"routed to {answer.route.backend}")

@@ -21,7 +21,7 @@ from mcproxy.model import BLOCKED_LISTS, LISTENER_FIELDS, ROUTE_FIELDS, counted
 from mcproxy.settings import Field
 
 TIMEOUT = 120.0  # seconds; 100,000 routes take one or two
-HEAD = "# Listeners, routes and permanent firewall rules of mcproxy. `mcproxy apply FILE` makes them the database's."
+HEAD = "# Listeners, routes and permanent firewall rules of mcproxy. `mcproxy apply FILE` puts them into the database."
 
 
 @click.command(epilog=example("mcproxy export > routes.toml"))

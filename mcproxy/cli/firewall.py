@@ -31,12 +31,12 @@ def _rule(_context: click.Context, _param: click.Parameter, words: tuple[str, ..
             return kind.lower(), value
         case (kind, _):
             near = meant(kind, KINDS)
-            hint = f"did you mean {near}?" if near else f"it is one of {', '.join(KINDS)}, or left out"
+            hint = f"did you mean {near}?" if near else f"use one of {', '.join(KINDS)}, or none"
             raise click.UsageError(f"{quoted(kind)} is not a kind of rule; {hint}")
         case (value,) if value not in KINDS:
             return _kind(value), value
         case _:
-            raise click.UsageError(f"give one VALUE, with its kind ({', '.join(KINDS)}) before it or without")
+            raise click.UsageError(f"give one VALUE, with or without its kind ({', '.join(KINDS)}) before it")
 
 
 def _kind(value: str) -> str:
@@ -74,7 +74,7 @@ def _duration(_context: click.Context, _param: click.Parameter, value: str | Non
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     if not seconds:
-        raise click.BadParameter("must be more than 0; leave out --ttl for a rule for good")
+        raise click.BadParameter("must be more than 0; leave out --ttl for a permanent rule")
     return seconds
 
 
@@ -108,9 +108,9 @@ def list_(given: Path | None, as_json: bool) -> None:
 )
 @target_options
 @json_option
-@click.option("--ttl", callback=_duration, metavar="DURATION", help='How long, such as "1h". Default: for good.')
+@click.option("--ttl", callback=_duration, metavar="DURATION", help='How long, such as "1h". Default: permanent.')
 @click.option("--kill", is_flag=True, help="Cut the live connections that the rule matches.")
-@click.option("--replace", is_flag=True, help="Let a rule for good end, or make one that ends be for good.")
+@click.option("--replace", is_flag=True, help="Make a permanent rule temporary, or a temporary one permanent.")
 @confirm.yes_option
 @comment_option
 @rule_argument(_kinds)

@@ -61,7 +61,7 @@ class LazyGroup(Group):
         except click.NoSuchOption as error:
             if error.option_name not in _OF_COMMANDS:
                 raise
-            ctx.fail(f"{error.option_name} stands after the command, as in mcproxy status {error.option_name} ...")
+            ctx.fail(f"{error.option_name} belongs after the command, as in mcproxy status {error.option_name} ...")
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program, or answer a shell that completes a line of it."""

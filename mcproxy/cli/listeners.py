@@ -74,7 +74,7 @@ def set_(given: Path | None, as_json: bool, comment: str, addr: str, **options: 
     request.update_mask.paths.extend(named)
     with connected(given) as client:
         answer = client.call("UpdateListener", request, {(WRONG, "listener"): settings.remedy(LISTENER_FIELDS, named)})
-    output.emit_done(answer, as_json, f"{addr}: {plan.details(answer.effect.changes) or 'is so'}")
+    output.emit_done(answer, as_json, f"{addr}: {plan.details(answer.effect.changes) or 'set'}")
 
 
 @listeners.command(epilog=example("mcproxy listeners remove :8443"))

@@ -34,7 +34,7 @@ def find_config(given: Path | None, places: Sequence[str] = PLACES, elsewhere: s
     for place in map(Path, places):
         if place.exists():
             return place
-    remedies = f"give -c FILE, set {ENVIRONMENT}, or have one of {', '.join(places)}"
+    remedies = f"give -c FILE, set {ENVIRONMENT}, or create one of {', '.join(places)}"
     raise click.UsageError(f"no configuration found; {remedies}" + (f"; {elsewhere}" if elsewhere else ""))
 
 

@@ -130,6 +130,6 @@ _DONE = {"add": "added", "change": "changed", "remove": "removed"}
 def _text(name: str, value: Any) -> str:
     """A field's value as the file has it; without quotes where that can't be misread."""
     if name == "expires_at":
-        return f"until {output.moment(value)}" if value else "for good"
+        return f"until {output.moment(value)}" if value else "permanent"
     plain = isinstance(value, str) and value.isprintable() and not set(value) & set(' ,"')
     return value if plain and value else json.dumps(value, ensure_ascii=False)

@@ -36,7 +36,7 @@ def rollback(given: Path | None, as_json: bool, dry_run: bool, yes: bool, commen
             sys.exit(FAILED if answer.changes else 0)
         answer = confirm.call(client, "Rollback", request, yes)
     done = f"back at {generation}: {counted(answer.changes, 'value')} changed"
-    output.emit_done(answer, as_json, done if answer.changes else f"everything is as at {generation}")
+    output.emit_done(answer, as_json, done if answer.changes else f"everything is as in generation {generation}")
 
 
 def _show(answer: pb.RollbackResponse, changes: Sequence[Shown], as_json: bool) -> None:

@@ -38,7 +38,7 @@ listener_option = click.option(
     "--listener",
     default="",
     metavar="ADDR",
-    help="The listener; may be left out where there is only one.",
+    help="The listener; may be left out if there is only one.",
     shell_complete=candidates.listeners,
 )
 
@@ -165,7 +165,7 @@ def set_(given: Path | None, as_json: bool, listener: str, comment: str, host: s
     request.update_mask.paths.extend(named)
     with connected(given) as client:
         answer = client.call("UpdateRoute", request, {(WRONG, "route"): settings.remedy(ROUTE_FIELDS, named)})
-    output.emit_done(answer, as_json, f"{host}: {plan.details(answer.effect.changes) or 'is so'}")
+    output.emit_done(answer, as_json, f"{host}: {plan.details(answer.effect.changes) or 'set'}")
 
 
 @routes.command(epilog=example("mcproxy routes remove git.example.org"))

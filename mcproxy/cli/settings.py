@@ -14,7 +14,7 @@ from mcproxy.settings import MAX_COUNT, Field, Kind, proto_name
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-RESET = "its --no- form resets an option"
+RESET = "use the --no- form to reset an option"
 
 
 def options(declared: Iterable[Field]) -> Callable[[F], F]:
@@ -91,7 +91,7 @@ def named(declared: Sequence[Field], options: Mapping[str, Any]) -> dict[str, An
         if value not in {None, ()} or reset:
             found[field.name] = field.default if reset else value
     if not found:
-        raise click.UsageError(f"say what to change: {', '.join(f'--{field.option}' for field in declared[1:])}")
+        raise click.UsageError(f"name what to change: {', '.join(f'--{field.option}' for field in declared[1:])}")
     return found
 
 

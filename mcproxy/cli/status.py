@@ -86,7 +86,7 @@ def _summary(answer: pb.GetStatusResponse) -> None:
     for each in answer.certificates:
         left = each.not_after - time.time()
         if 0 < left < EXPIRY_WARNING:  # one that has ended, or that can't be read, is a problem
-            click.echo(f"warning: the certificate of {each.hostname} ({each.path}) ends in {output.span(left)}")
+            click.echo(f"warning: the certificate of {each.hostname} ({each.path}) expires in {output.span(left)}")
 
 
 def _reload(last: pb.ReloadStatus) -> None:
@@ -156,7 +156,7 @@ def log_level(given: Path | None, level: str) -> None:
     """
     with connected(given) as client:
         client.call("SetLogLevel", pb.SetLogLevelRequest(level=level))
-    click.echo(f"logs from {level} on")
+    click.echo(f"the log level is {level}")
 
 
 @click.command(epilog=example("mcproxy metrics > /var/lib/node_exporter/mcproxy.prom"))

@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _META = "mcproxy.target"  # of click's context: what the options and the environment say, by name
 _FILES = ("ca", "cert", "key")
 _PAIR = {"cert", "key"}
-_ELSEWHERE = "or say where the server is with --server ADDR"
+_ELSEWHERE = "or name the server with --server ADDR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def find_target(given: Path | None) -> Target:
     said = dict(_said())
     server = said.get("server")
     if server and given and server.source.startswith("--"):
-        raise click.UsageError("--server and -c exclude each other: both say where the server is")
+        raise click.UsageError("--server and -c exclude each other: both name the server")
     if server and not given:
         found = Target(_address(server), *(said.get(name, Sourced("", f"--{name}")) for name in _FILES))
     else:
@@ -117,7 +117,7 @@ def _of_file(given: Path | None, said: dict[str, Sourced]) -> Target:
     try:
         section = load_access(path)
     except ConfigError as error:
-        fail(f"{error}\nmcproxy: mend that, {_ELSEWHERE}", INVALID)
+        fail(f"{error}\nmcproxy: fix that, {_ELSEWHERE}", INVALID)
     if section is None:
         fail(
             f"mcproxy: {path} has no [grpc], so its server has no admin API: add it and restart the server,"

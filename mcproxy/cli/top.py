@@ -279,7 +279,7 @@ class Top(App[None]):
             return "nothing has changed"
         request.dry_run = False
         answer = await asyncio.to_thread(self._feed.block, request)
-        until = f" until {output.moment(answer.rule.expires_at)}" if answer.rule.expires_at else " for good"
+        until = f" until {output.moment(answer.rule.expires_at)}" if answer.rule.expires_at else " permanently"
         closed = f", {counted(answer.killed, 'connection')} closed" if wanted.kill else ""
         return f"{address} is blocked{until}{closed}; `mcproxy firewall remove {address}` lets it in again"
 

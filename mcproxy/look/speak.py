@@ -54,7 +54,7 @@ def any_tls(sock: socket, name: str, deadline: float) -> Step:
         with shake_hands(sock, _anything(), name, deadline) as tls:
             return Step(TLS, True, f"{_terms(tls)}, certificate {_certificate(tls)}")
     except OSError as error:
-        return Step(TLS, True, f"no handshake for {name} ({_said(error)}); not judged: l4 passes whatever it is")
+        return Step(TLS, True, f"no handshake for {name} ({_said(error)}); not judged: l4 passes any protocol")
 
 
 def shown(sock: socket, name: str, deadline: float) -> str:

@@ -34,7 +34,7 @@ def is_ip(host: str) -> bool:
 
 
 def split_host_port(text: str) -> tuple[str, int]:
-    """Take "HOST:PORT" apart; the host may be empty, and an IPv6 address stands in brackets. Port 0 is allowed."""
+    """Take "HOST:PORT" apart; the host may be empty, and an IPv6 address must be in brackets. Port 0 is allowed."""
     if text != text.strip():
         raise ValueError(f"{quoted(text)} begins or ends with a blank; write {quoted(text.strip())}")
     if "://" in text:
@@ -85,7 +85,7 @@ def _no_port(text: str, host: str, port: str) -> str:
 
 def _no_brackets(text: str, host: str, port: str) -> str:
     if is_ip(host):
-        return f"{quoted(text)}: an IPv6 address stands in brackets; write {quoted(f'[{host}]:{port}')}"
+        return f"{quoted(text)}: an IPv6 address must be in brackets; write {quoted(f'[{host}]:{port}')}"
     if is_ip(text):
         return f"{quoted(text)} is an IPv6 address without a port; write {quoted(f'[{text}]:PORT')}"
     return f'{quoted(text)} has more than one colon; write "HOST:PORT", and an IPv6 address in brackets'

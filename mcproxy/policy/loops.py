@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from mcproxy.model import Backend
 from mcproxy.notation.address import split_host_port
 
-LOOP = "{} is mcproxy's own listener {}, so its clients would come in again and again: name the server behind it"
+LOOP = "{} is mcproxy's own listener {}, which would be a loop: name the server behind it"
 LOCALHOST = "localhost"  # RFC 6761, section 6.3: always a loopback address, IPv4 or IPv6
 
 _Ip = IPv4Address | IPv6Address

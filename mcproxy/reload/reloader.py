@@ -212,7 +212,7 @@ class Reloader:
             try:
                 fresh.geoip = GeoIP.open(config.firewall.geoip_db)
             except GeoIPError as error:
-                fresh.problems.append(f"{_GEOIP}: {error}; the database that was open stays")
+                fresh.problems.append(f"{_GEOIP}: {error}; the open database stays in use")
                 fresh.kept.add(_GEOIP)
         return fresh
 
@@ -291,6 +291,6 @@ def lines(report: ReloadReport, besides: Sequence[str], path: Path | None) -> It
     changes = ", ".join(map(str, report.applied)) or "no key has changed"
     summary = f"reloaded {path or 'the files in use'}: {'; '.join([changes, *besides])}"
     if report.problems:
-        yield logging.WARNING, f"{summary}; but {counted(len(report.problems), 'problem')}: see the errors before this"
+        yield logging.WARNING, f"{summary}; but {counted(len(report.problems), 'problem')}: see the errors above"
     else:
         yield logging.INFO, summary

@@ -65,7 +65,7 @@ def _first(op: Operations) -> None:
         "firewall_rules",
         Column("kind", String(MAX_KIND), nullable=False),
         Column("value", String(MAX_NAME), nullable=False),
-        Column("expires_at", Double),  # seconds since the epoch; NULL: for good
+        Column("expires_at", Double),  # seconds since the epoch; NULL: permanent
         PrimaryKeyConstraint("kind", "value"),
         Index("firewall_rules_by_expiry", "expires_at"),
     )

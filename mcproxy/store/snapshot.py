@@ -84,7 +84,7 @@ def _name(temporary: Path, target: Path) -> None:
     except FileExistsError:
         raise _exists(target) from None
     except OSError as error:
-        raise Unavailable(f"{target} can't be given its name: {error.strerror}") from error
+        raise Unavailable(f"{target} can't be created: {error.strerror}") from error
 
 
 def _exists(target: Path) -> Exists:

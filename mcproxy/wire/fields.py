@@ -192,7 +192,7 @@ def _check_regular(fields: list[Field]) -> tuple[dict[bytes, bytes], bool]:
     for name, value in fields:
         kind = _kind(name) if len(name) <= CACHED_VALUE else _kind.__wrapped__(name)
         if kind is _MALFORMED:
-            raise Malformed("a field name that is no lower-case token")
+            raise Malformed("a field name that is not a lower-case token")
         if not _is_value(value):
             raise Malformed("a forbidden character in a field value")
         if kind is _ORDINARY:
@@ -203,7 +203,7 @@ def _check_regular(fields: list[Field]) -> tuple[dict[bytes, bytes], bool]:
         if name in CONNECTION_SPECIFIC:
             raise Malformed("a connection-specific field")
         if name == b"te" and value.lower() != b"trailers":
-            raise Malformed("te says something else than trailers")
+            raise Malformed("te is not trailers")
         if name in seen and name in (b"host", b"content-length"):
             raise Malformed("host or content-length twice")
         seen[name] = value
@@ -242,5 +242,5 @@ def _content_length(seen: dict[bytes, bytes]) -> int:
     if value is None:
         return NO_LENGTH
     if not is_length(value):
-        raise Malformed("content-length is no number")
+        raise Malformed("content-length is not a number")
     return int(value)

@@ -211,12 +211,12 @@ _GREETINGS: Final = (
     (b"HELO ", "the client speaks SMTP"),
     (b"PROXY ", "the client sends a PROXY header, but the listener doesn't have proxy_protocol = true"),
     (b"\r\n\r\n\0\r\nQUIT\n", "the client sends a PROXY header, but the listener doesn't have proxy_protocol = true"),
-    (b"\0\0\0\x08\x04\xd2\x16\x2f", "the client asks PostgreSQL for TLS in its own way, not in TLS's"),
+    (b"\0\0\0\x08\x04\xd2\x16\x2f", "the client sends PostgreSQL's request for TLS, not a ClientHello"),
     (b"\x03\0", "the client speaks RDP"),  # [MS-RDPBCGR] begins with a TPKT header (RFC 1006, 6)
     (b"\x04\x01", "the client speaks SOCKS"),
     (b"\x05", "the client speaks SOCKS"),  # RFC 1928, 3
-    (b"\x15\x03", "the client begins with an alert of TLS, not with a ClientHello"),
-    (b"\x17\x03", "the client begins with data of TLS, not with a ClientHello"),
+    (b"\x15\x03", "the client begins with a TLS alert, not with a ClientHello"),
+    (b"\x17\x03", "the client begins with TLS data, not with a ClientHello"),
 )
 
 
@@ -297,14 +297,14 @@ def _end_of_uint8_vector(message: bytes, at: int, end: int, vector: str) -> int:
     """Where the vector at `at` ends whose length is one byte, which must be before its parent does, at `end`."""
     if at < end and (stop := at + 1 + message[at]) <= end:
         return stop
-    raise _malformed(f"the {vector} exceeds what it is in")
+    raise _malformed(f"the {vector} exceeds its enclosing field")
 
 
 def _end_of_uint16_vector(message: bytes, at: int, end: int, vector: str) -> int:
     """Where the vector at `at` ends whose length is two bytes, which must be before its parent does, at `end`."""
     if at + 2 <= end and (stop := at + 2 + (message[at] << 8 | message[at + 1])) <= end:
         return stop
-    raise _malformed(f"the {vector} exceeds what it is in")
+    raise _malformed(f"the {vector} exceeds its enclosing field")
 
 
 def _extensions(message: bytes, at: int, end: int) -> tuple[dict[int, _Span], bool]:

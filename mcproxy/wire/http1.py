@@ -114,7 +114,7 @@ def _framing(fields: tuple[Field, ...], is_1_1: bool) -> tuple[bytes | None, int
         if coding.lower() != b"chunked":
             raise BadMessage(501, "a transfer coding other than chunked")
     if length is not None and not is_length(length):
-        raise BadMessage(400, "Content-Length is no number")
+        raise BadMessage(400, "Content-Length is not a number")
     return seen.get(b"host"), NO_LENGTH if length is None else int(length), coding is not None
 
 

@@ -163,7 +163,7 @@ def parse_settings(payload: bytes) -> list[tuple[int, int]]:
     Raises ConnectionFault (sections 6.5 and 6.5.2; RFC 8441, section 3).
     """
     if len(payload) % 6:
-        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS is no multiple of 6 bytes")
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "the length of SETTINGS is not a multiple of 6")
     pairs = list(struct.iter_unpack(">HL", payload))
     for key, value in pairs:
         if key in (Setting.ENABLE_PUSH, Setting.ENABLE_CONNECT_PROTOCOL) and value > 1:

@@ -69,8 +69,8 @@ def test_every_problem_is_found_with_its_place() -> None:
         "routes[2]: the route a.example.org on :443 is also routes[0]",
         'routes[3].listener: there is no listener ":444" before it in the request',
         'routes[4].listener: there is no listener "" before it in the request',
-        "rules[0].kind: say ip, cidr or country",
-        "rules[1].expires_at: only rules for good can be applied: add this one by itself",
+        "rules[0].kind: must be ip, cidr or country",
+        "rules[1].expires_at: only permanent rules can be applied: add this one with AddFirewallRule",
         'rules[2].value: "UK" is not assigned in ISO 3166-1; did you mean "GB"?',
     ]
 

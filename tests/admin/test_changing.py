@@ -57,7 +57,7 @@ def test_an_l7_route_is_judged_by_the_data_plane(control: Control) -> None:
         hostname="l7.example.org", backend="127.0.0.1:9", mode=pb.MODE_L7, tls_cert="/c.pem", tls_key="/k.pem"
     )
     answer = call(control, "AddRoute", pb.AddRouteRequest(route=l7))
-    assert list(answer.warnings) == ["its certificate ends in 3 days"]
+    assert list(answer.warnings) == ["its certificate expires in 3 days"]
     control.plane.fail["check_route"] = RouteRefused("tls_cert", "c.pem: is for another name")
     code, words = refused(control, "UpdateRoute", pb.UpdateRouteRequest(route=l7))
     assert (code, words) == (grpc.StatusCode.INVALID_ARGUMENT, "route.tls_cert: c.pem: is for another name")
@@ -167,7 +167,7 @@ def test_a_listener_changes_by_a_mask_too(control: Control) -> None:
             "UpdateRoute",
             pb.UpdateRouteRequest(route=GIT, update_mask=FieldMask(paths=["hostname"])),
             "INVALID_ARGUMENT",
-            "update_mask: hostname says which one is meant",
+            "update_mask: hostname identifies the value",
         ),
         (
             "UpdateRoute",
@@ -220,7 +220,7 @@ def test_what_a_mutation_says_is_checked(control: Control, method: str, request_
     [
         ("AddListener", pb.AddListenerRequest(listener=pb.Listener(addr=":8443")), 1, ""),
         ("UpdateListener", pb.UpdateListenerRequest(listener=pb.Listener(addr=":443", max_connections=5)), 1, ""),
-        ("RemoveListener", pb.RemoveListenerRequest(addr=":443"), 3, ":443 has 2 routes, removed with it: git"),
+        ("RemoveListener", pb.RemoveListenerRequest(addr=":443"), 3, "removing :443 removes 2 routes: git"),
         ("AddRoute", pb.AddRouteRequest(route=NEW), 1, ""),
         ("UpdateRoute", pb.UpdateRouteRequest(route=pb.Route(hostname="git.example.org", backend="a:1")), 1, ""),
         ("RemoveRoute", pb.RemoveRouteRequest(hostname="git.example.org"), 1, ""),

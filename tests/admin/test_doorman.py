@@ -158,7 +158,7 @@ def test_a_socket_in_use_is_not_replaced(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "admin.sock").write_text("precious")
-    with pytest.raises(OSError, match="is no socket"):
+    with pytest.raises(OSError, match="is not a socket"):
         Doorman(tmp_path / "admin.sock")
     assert (tmp_path / "admin.sock").read_text() == "precious"
 
@@ -166,7 +166,7 @@ def test_a_file_in_the_way_is_not_replaced(tmp_path: Path) -> None:
 def test_a_folder_that_others_may_enter_is_not_used(tmp_path: Path) -> None:
     folder = tmp_path / ".admin.sock.d"
     folder.mkdir(0o755)
-    with pytest.raises(PermissionError, match="is not this user's alone"):
+    with pytest.raises(PermissionError, match="is another user's or open to others"):
         Doorman(tmp_path / "admin.sock")
     assert not (tmp_path / "admin.sock").exists()
     folder.chmod(0o700)

@@ -33,7 +33,7 @@ def test_every_step_of_a_connection_that_is_routed() -> None:
     assert reason is Reason.OK
     assert [step.partition(":")[0] for step in steps] == NAMES
     assert steps[0] == "listener: :443, 3 routes, generation 3"
-    assert "firewall country: unknown country: none of 1 rule" in steps
+    assert "firewall country: unknown country matches none of 1 rule" in steps
     assert "name: GIT.example.org. is taken as git.example.org" in steps
     assert steps[-2:] == ["backend: 127.0.0.1:3000", "mode: l4: passed untouched"]
 

@@ -78,7 +78,7 @@ def test_a_temporary_rule_takes_a_new_end_and_may_become_permanent() -> None:
 
 
 def test_a_permanent_rule_becomes_temporary_only_where_that_is_said() -> None:
-    with pytest.raises(AlreadyThere, match=r"firewall rule ip 192\.0\.2\.1 exists, for good, and would end"):
+    with pytest.raises(AlreadyThere, match=r"firewall rule ip 192\.0\.2\.1 is permanent and would become temporary"):
         mutations.add_rule(RULES[0], 60.0)(TABLE, 0.0)
     (change,) = mutations.add_rule(RULES[0], 60.0, may_replace=True)(TABLE, 0.0)
     assert (change.old, change.new) == (RULES[0], replace(RULES[0], expires_at=60.0))
@@ -88,7 +88,7 @@ def test_a_temporary_rule_becomes_permanent_only_where_that_is_said() -> None:
     temporary = FirewallRule(IP, "192.0.2.9", 160.0)
     table = Table.build([], [temporary])
     for_good = replace(temporary, expires_at=None)
-    with pytest.raises(AlreadyThere, match=r"exists, until 1970-01-01 00:02:40Z, and would be for good"):
+    with pytest.raises(AlreadyThere, match=r"is temporary, until 1970-01-01 00:02:40Z, and would become permanent"):
         mutations.add_rule(for_good, 0.0, may_stay=True)(table, 100.0)
     change = Change(rule_key(IP, "192.0.2.9"), temporary, for_good)
     assert mutations.add_rule(for_good, 0.0, may_replace=True)(table, 100.0) == [change]
@@ -138,7 +138,7 @@ def test_only_ended_rules_that_are_still_the_same_end() -> None:
             "the route git.example.org on :443 exists, with backend 127.0.0.1:3000",
         ),
         (mutations.put_route("", route("a.b"), exists=True), NotThere, "there is no route a.b on :443"),
-        (mutations.put_route(":1", route("a.b"), exists=False), NotThere, "no listener :1; there are :443"),
+        (mutations.put_route(":1", route("a.b"), exists=False), NotThere, "no listener :1; the listeners are :443"),
         (mutations.remove_route(":443", "a.b"), NotThere, "there is no route a.b on :443"),
         (mutations.remove_rule(IP, "192.0.2.9"), NotThere, "there is no firewall rule ip 192.0.2.9"),
     ],
@@ -150,9 +150,9 @@ def test_what_does_not_fit_is_refused_in_words(decide: Decision, refusal: type[R
 
 def test_the_listener_must_be_named_where_there_are_several_or_none() -> None:
     many = Table.build([(Listener(f":{port}"), []) for port in range(1, 9)])
-    with pytest.raises(InvalidField, match=r"listener: say which one: there are :1, :2, :3, :4, :5 and 3 more"):
+    with pytest.raises(InvalidField, match=r"listener: name one; the listeners are :1, :2, :3, :4, :5 and 3 more"):
         mutations.only_listener(many, "")
-    with pytest.raises(InvalidField, match="there are none"):
+    with pytest.raises(InvalidField, match="there are no listeners"):
         mutations.only_listener(Table(), "")
     assert mutations.only_listener(many, ":7") == ":7"
 

@@ -35,7 +35,7 @@ def test_no_token_is_the_beginning_and_the_end() -> None:
     ],
 )
 def test_a_token_of_somebody_else_is_refused(token: str) -> None:
-    with pytest.raises(InvalidField, match="page_token: is none of this server's"):
+    with pytest.raises(InvalidField, match="page_token: is not from this server"):
         paging.texts(token, 2)
 
 

@@ -149,7 +149,7 @@ def test_a_listener_that_is_not_there(control: Control, method: str, request_: A
         call(control, method, request_)
     answer: Any = caught.value
     assert answer.code() is grpc.StatusCode.NOT_FOUND
-    assert answer.details() == "there is no listener :1; there are :443"
+    assert answer.details() == "there is no listener :1; the listeners are :443"
 
 
 def test_the_firewall_and_a_whole_decision(control: Control) -> None:

@@ -30,8 +30,8 @@ TO_L7 = Change(route_key(":443", "a.test"), L4, replace(L4, mode=Mode.L7))
         ([], []),
         ([GONE], []),
         ([listener(None, Listener(":443")), *routes("a.test", old=False)], []),
-        ([GONE, *routes("a.test")], [":443 has 1 route, removed with it: a.test"]),
-        ([*routes(*"abcde"), GONE], [":443 has 5 routes, removed with it: a, b, c and 2 more"]),
+        ([GONE, *routes("a.test")], ["removing :443 removes 1 route: a.test"]),
+        ([*routes(*"abcde"), GONE], ["removing :443 removes 5 routes: a, b, c and 2 more"]),
         (routes("a.test"), []),
         ([Change(route_key(":443", "a.test"), L4, route("a.test", "127.0.0.1:9"))], []),
         ([TO_L7], ["the route a.test on :443 changes from l4 to l7"]),
@@ -46,10 +46,10 @@ def test_many_changes_have_few_sentences() -> None:
     gone = [Change(route_key(f":{i}", "a.test"), route("a.test"), None) for i in range(1000)]
     turned = [replace(TO_L7, key=route_key(":8443", f"{i}.test")) for i in range(1000)]
     assert list(risks.of_changes([*gone, *listeners, *turned])) == [
-        ":0 has 1 route, removed with it: a.test",
-        ":1 has 1 route, removed with it: a.test",
-        ":2 has 1 route, removed with it: a.test",
-        "the same holds for 997 more listeners",
+        "removing :0 removes 1 route: a.test",
+        "removing :1 removes 1 route: a.test",
+        "removing :2 removes 1 route: a.test",
+        "the same applies to 997 more listeners",
         "1000 routes change from l4 to l7",
     ]
 

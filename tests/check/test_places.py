@@ -30,7 +30,7 @@ def test_places_that_can_not_be_written_to_are_problems(parse: Parse, tmp_path: 
     deeper = "/run/mcproxy-never/deeper"
     assert told("x.db", f"unix:{deeper}/a.sock")["grpc.addr"].startswith(f"there is no folder {deeper}:")
     (tmp_path / "file").touch()
-    assert told("x.db", "unix:file")["grpc.addr"].startswith(f"{tmp_path}/file is there and is no socket")
+    assert told("x.db", "unix:file")["grpc.addr"].startswith(f"{tmp_path}/file exists and is not a socket")
 
 
 def test_a_folder_that_systemd_makes_at_the_start_is_not_missing_before(parse: Parse) -> None:
@@ -109,4 +109,4 @@ def test_more_connections_than_descriptors(parse: Parse) -> None:
     assert list(check_descriptors(parse({}))) == [], "without a limit there is nothing to compare"
     (found,) = check_descriptors(parse({"proxy": {"max_connections": hard // 2}}))
     assert not found.serious
-    assert f"{hard // 2} connections need {hard // 2 * 2 + 64} descriptors, and here there may be {hard}" in str(found)
+    assert f"{hard // 2} connections need {hard // 2 * 2 + 64} descriptors, and the limit here is {hard}" in str(found)

@@ -96,7 +96,7 @@ def test_what_the_database_has_is_judged_and_the_seed_is_not(
     }  # fmt: skip
     assert "gone.pem can't be read" in problems["route gone.test on :443: tls_cert"]
     assert problems["route loop.test on :443: backend"].startswith("0.0.0.0:443 is mcproxy's own listener :443")
-    assert "blocks countries (1 rule)" in problems["firewall.geoip_db"]
+    assert "country rules (1 rule)" in problems["firewall.geoip_db"]
 
 
 @pytest.mark.parametrize("backend", ["127.0.0.1:443", "localhost:443", "[::]:443"])

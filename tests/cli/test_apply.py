@@ -169,7 +169,7 @@ def test_for_programs(tmp_path: Path) -> None:
         found = json.loads(planned.stdout)
         assert planned.exit_code == 1
         assert found["generation"] == 1
-        assert found["warnings"] == ["its certificate ends in 3 days"]
+        assert found["warnings"] == ["its certificate expires in 3 days"]
         assert [(each["change"], each["what"], each["scope"], each["name"]) for each in found["changes"]] == [
             ("change", "route", ":443", "git.example.org"),
             ("add", "route", ":443", "new.example.org"),

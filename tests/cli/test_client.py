@@ -168,7 +168,7 @@ def test_a_certificate_that_has_expired(tmp_path: Path) -> None:
     ("details", "remedy"),
     [
         ("connect failed: Permission denied", "the socket belongs to another user: run this as root or as that user"),
-        ("connect failed: No route to host", "there is no way to its address: check --server, and the network"),
+        ("connect failed: No route to host", "there is no route to its address: check --server, and the network"),
         ("OPENSSL_internal:WRONG_VERSION_NUMBER", "it doesn't speak TLS: check that --server is the address of"),
         ("something new", "something new"),
     ],

@@ -14,7 +14,7 @@ QUESTION = "Do it? [y/N]: "
 
 DANGEROUS: list[tuple[tuple[object, ...], str]] = [
     (("rollback", 1), "it changes 1 value; the route www.example.org on :443 changes from l7 to l4"),
-    (("listeners", "remove", ":443"), ":443 has 2 routes, removed with it: git.example.org, www.example.org"),
+    (("listeners", "remove", ":443"), "removing :443 removes 2 routes: git.example.org, www.example.org"),
     (("firewall", "add", "0.0.0.0/0"), "it blocks every IPv4 address"),
     (("firewall", "add", "cidr", "32.0.0.0/3", "--ttl", "1h"), "it blocks a /3 of IPv4, 1 address in 8"),
     (("firewall", "add", "FR", "--kill"), "it cuts 500 live connections"),
@@ -39,7 +39,7 @@ def test_without_a_terminal_nothing_is_done(
     dangerous: tuple[Shell, Control], command: tuple[object, ...], risk: str
 ) -> None:
     user, control = dangerous
-    assert user.fails(2, *command) == f"mcproxy: {risk}; there is no terminal to ask on: say --yes to do it"
+    assert user.fails(2, *command) == f"mcproxy: {risk}; there is no terminal to ask on: add --yes to do it"
     assert control.writer.table.generation == 2
 
 

@@ -34,7 +34,7 @@ def test_a_connection_that_is_taken_and_whose_requests_fail(tmp_path: Path) -> N
         assert [line.split("\t")[1] for line in lines[1:-2]] == ["pass"] * 11
         assert lines[-2:] == [
             "backend CA\tFAIL\trequests will be answered 502: /ca.pem is empty; write it again",
-            "taken, but requests will be answered 502: /ca.pem is empty; write it again",
+            "accepted, but requests will be answered 502: /ca.pem is empty; write it again",
         ]
         found = json.loads(user.ends(1, *question, "--json"))
         assert (found["reason"], found["steps"][-1]["passed"]) == ("ok", False)
@@ -53,7 +53,7 @@ def test_the_backend_is_asked_only_on_request(tmp_path: Path) -> None:
         control.plane.seen = Look(steps)
         lines = user.ends(1, *question, "--dial").splitlines()
         assert lines[-2:] == [
-            "backend HTTP\tFAIL\trequests fail: HTTP/1 only", "taken, but requests fail: HTTP/1 only",
+            "backend HTTP\tFAIL\trequests fail: HTTP/1 only", "accepted, but requests fail: HTTP/1 only",
         ]  # fmt: skip
         refused = Step("connect", False, "127.0.0.1:3000: Connection refused")
         control.plane.seen = Look([refused], Reason.BACKEND_REFUSED)

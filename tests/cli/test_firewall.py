@@ -57,14 +57,14 @@ def test_a_rule_that_is_there_for_good_is_done_already(tmp_path: Path) -> None:
 def test_a_rule_ends_or_is_for_good_only_where_that_is_said(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, _):
         assert user.fails(1, "firewall", "add", "192.0.2.1", "--ttl", "1h") == (
-            "mcproxy: the firewall rule ip 192.0.2.1 exists, for good, and would end; --replace changes it"
+            "mcproxy: the firewall rule ip 192.0.2.1 is permanent and would become temporary; --replace changes it"
         )
         told = user.ok("firewall", "add", "192.0.2.1", "--ttl", "1h", "--replace")
-        assert re.fullmatch(r"blocked ip 192\.0\.2\.1 until 20.*Z, was for good \(generation 2\)\n", told)
+        assert re.fullmatch(r"blocked ip 192\.0\.2\.1 until 20.*Z, was permanent \(generation 2\)\n", told)
         told = user.ok("firewall", "add", "192.0.2.1", "--ttl", "2h")
         assert re.search(r"until 20[^,]*Z, was until 20.*Z \(generation 3\)", told)
         told = user.fails(1, "firewall", "add", "192.0.2.1")
-        assert re.search(r"exists, until 20.*Z, and would be for good; --replace changes it", told)
+        assert re.search(r"is temporary, until 20.*Z, and would become permanent; --replace changes it", told)
         assert "was until 20" in user.ok("firewall", "add", "192.0.2.1", "--replace", "--comment", "again and again")
         assert user.rows("firewall", "list")[-1] == ["ip", "192.0.2.1", "-"]
         assert user.json("routes", "history", "--everything", "--limit", 1)[0]["comment"] == "again and again"

@@ -49,7 +49,7 @@ def test_set_changes_what_is_named(tmp_path: Path) -> None:
         )
         user.ok("listeners", "set", ":443", "--trusted-proxy", "10.0.0.0/8")
         assert control.writer.table.listeners[":443"].listener == Listener(":443", True, ("10.0.0.0/8",), 5)
-        assert user.ok("listeners", "set", ":443", "--max-connections", 5) == ":443: is so already (generation 4)\n"
+        assert user.ok("listeners", "set", ":443", "--max-connections", 5) == ":443: set already (generation 4)\n"
         user.ok("listeners", "set", ":443", "--no-proxy-protocol", "--no-trusted-proxy", "--max-connections", 0)
         assert control.writer.table.listeners[":443"].listener == Listener(":443")
         assert len(control.writer.table.listeners[":443"].routes) == 2
@@ -59,9 +59,9 @@ def test_set_changes_what_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        ((":443",), 2, "say what to change: --proxy-protocol, --trusted-proxy, --max-connections"),
+        ((":443",), 2, "name what to change: --proxy-protocol, --trusted-proxy, --max-connections"),
         ((":443", "--proxy-protocol"), 2, "mcproxy: --proxy-protocol needs --trusted-proxy, or every connection would"),
-        ((":1", "--max-connections", "5"), 1, "mcproxy: there is no listener :1; there are :443"),
+        ((":1", "--max-connections", "5"), 1, "mcproxy: there is no listener :1; the listeners are :443"),
         (("x", "--max-connections", "5"), 2, "mcproxy: ADDR: "),
     ],
 )

@@ -32,7 +32,7 @@ def test_no_file_at_all_is_wrong_usage_and_says_where_it_was_looked_for(elsewher
     with pytest.raises(click.UsageError, match="give -c FILE, set MCPROXY_CONFIG") as caught:
         find_config(None, places)
     assert caught.value.exit_code == 2
-    assert caught.value.message.endswith(f"or have one of {', '.join(places)}")
+    assert caught.value.message.endswith(f"or create one of {', '.join(places)}")
     Path(places[2]).touch()
     assert find_config(None, places) == Path(places[2])
 

@@ -30,7 +30,7 @@ def test_what_was_recorded_before_a_field_was_there_had_its_default() -> None:
 def test_the_end_of_a_rule() -> None:
     old, new = ({"kind": "ip", "value": "192.0.2.1", "expires_at": end} for end in (1_000_000_000.0, None))
     line = str(Shown(rule_key("ip", "192.0.2.1"), old, new))
-    assert line == "~ firewall rule ip 192.0.2.1: expires_at until 2001-09-09 01:46:40Z -> for good"
+    assert line == "~ firewall rule ip 192.0.2.1: expires_at until 2001-09-09 01:46:40Z -> permanent"
 
 
 def test_a_line_is_one_line() -> None:

@@ -15,7 +15,7 @@ def test_back_and_back_again(tmp_path: Path) -> None:
         assert {row[1] for row in user.rows("routes", "list")} == {"git.example.org", "www.example.org"}
         assert user.rows("routes", "history")[0][-1] == "all wrong"
         assert user.json("rollback", 4, "--yes")["changes"] == 3
-        assert user.ok("rollback", 4) == "everything is as at 4 already (generation 6)\n"
+        assert user.ok("rollback", 4) == "everything is as in generation 4 already (generation 6)\n"
         assert user.fails(2, "rollback", 99).startswith("mcproxy: GENERATION: there is no generation 99")
 
 
@@ -23,7 +23,7 @@ def test_without_a_terminal_it_needs_a_yes(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
         user.ok("routes", "set", "git.example.org", "--backend", "127.0.0.1:1")
         assert user.fails(2, "rollback", 1) == (
-            "mcproxy: it changes 1 value; there is no terminal to ask on: say --yes to do it"
+            "mcproxy: it changes 1 value; there is no terminal to ask on: add --yes to do it"
         )
         assert control.writer.table.generation == 2
 

@@ -26,7 +26,7 @@ def test_add_list_replace_remove(tmp_path: Path) -> None:
             "mcproxy: there is no route b.example.org on :443; leave out --replace to add it"
         )
         assert user.fails(1, "routes", "add", "a.example.org", "127.0.0.1:1", "--replace", "--listener", ":1") == (
-            "mcproxy: there is no listener :1; there are :443"
+            "mcproxy: there is no listener :1; the listeners are :443"
         )
         user.ok(
             "routes", "add", "a.example.org", "127.0.0.1:9", "--replace", "--send-proxy-protocol", "--listener", ":443"
@@ -58,7 +58,7 @@ def test_replacing_says_what_it_drops_and_needs_a_yes_for_another_mode(tmp_path:
         user.ok("routes", "add", "a.test", "127.0.0.1:1", *L7, "--backend-tls", "--send-proxy-protocol")
         assert user.fails(2, "routes", "add", "a.test", "127.0.0.1:2", "--replace") == (
             "mcproxy: the route a.test on :443 changes from l7 to l4; there is no terminal to ask on: "
-            "say --yes to do it"
+            "add --yes to do it"
         )
         assert control.writer.table.generation == 2
         kept = user.run("routes", "add", "a.test", "127.0.0.1:2", "--replace", *L7, "--backend-tls")
@@ -85,7 +85,7 @@ def test_set_changes_what_is_named(tmp_path: Path) -> None:
         assert (route().backend_server_name, route().send_proxy_protocol) == ("", True)
         user.ok("routes", "set", "a.test", "--no-send-proxy-protocol", "--backend-server-name", "c.test")
         assert (route().backend_server_name, route().send_proxy_protocol) == ("c.test", False)
-        assert user.ok("routes", "set", "a.test", "--mode", "l7") == "a.test: is so already (generation 5)\n"
+        assert user.ok("routes", "set", "a.test", "--mode", "l7") == "a.test: set already (generation 5)\n"
         told = user.ok(
             "routes", "set", "a.test", "--mode", "l4",
             "--no-tls-cert", "--no-tls-key", "--no-backend-tls", "--no-backend-server-name",
@@ -97,7 +97,7 @@ def test_set_changes_what_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "told"),
     [
-        ((), 2, "say what to change: --backend, --mode, --tls-cert,"),
+        ((), 2, "name what to change: --backend, --mode, --tls-cert,"),
         (("--tls-cert", "c", "--no-tls-cert"), 2, "--tls-cert and --no-tls-cert exclude each other"),
         (("--backend", "nowhere"), 2, 'mcproxy: --backend: "nowhere" has no port'),
         (("--mode", "l7"), 2, "mcproxy: --mode l7 terminates TLS, so it needs --tls-cert and --tls-key"),
@@ -128,7 +128,7 @@ def test_an_l7_route_with_paths_as_seen_from_here(tmp_path: Path) -> None:
         )
         result = user.run("routes", "add", "l7.example.org", "127.0.0.1:1", *options)
         assert result.exit_code == 0
-        assert "warning: its certificate ends in 3 days" in result.stderr
+        assert "warning: its certificate expires in 3 days" in result.stderr
         route = control.writer.table.listeners[":443"].routes["l7.example.org"]
         assert (route.tls_cert, route.tls_key) == (str(Path("c.pem").absolute()), "/etc/k.pem")
         assert (route.backend_tls, route.backend_ca) == (True, str(Path("ca.pem").absolute()))
@@ -165,7 +165,7 @@ def test_set_says_how_to_reset_what_the_new_mode_has_no_use_for(tmp_path: Path) 
         user.ok("routes", "add", "a.test", "127.0.0.1:1", *L7)
         assert user.fails(2, "routes", "set", "a.test", "--mode", "l4") == (
             "mcproxy: --tls-cert, --tls-key only work with --mode l7; an l4 stream is never terminated; "
-            "its --no- form resets an option"
+            "use the --no- form to reset an option"
         )
         told = user.fails(2, "routes", "set", "git.example.org", "--mode", "l7")
         assert told == "mcproxy: --mode l7 terminates TLS, so it needs --tls-cert and --tls-key"
@@ -188,7 +188,7 @@ def test_history(tmp_path: Path) -> None:
         (newest,) = user.json("routes", "history", "--everything", "--limit", 1)
         assert (newest["what"], newest["comment"], newest["claim"]) == ("rule", "", "")
         assert user.fails(2, "routes", "remove", "a.example.org", "--comment", "x" * 501) == (
-            "mcproxy: --comment: has 501 characters; the audit keeps 500 at most"
+            "mcproxy: --comment: has 501 characters; the audit keeps at most 500"
         )
 
 

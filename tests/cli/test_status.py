@@ -40,7 +40,7 @@ def test_status(tmp_path: Path) -> None:
             "warning: old.example.org on :443: tls_cert: /o.pem expired on some day; renew it and reload",
             "warning: l7.example.org on :443: backend_ca: /ca.pem can't be read: No such file; check its path",
         ]
-        assert warnings[2].startswith("warning: the certificate of l7.example.org (/c.pem) ends in 3d")
+        assert warnings[2].startswith("warning: the certificate of l7.example.org (/c.pem) expires in 3d")
         assert len(warnings) == 3
         assert ":443\taccepting\t2\t1\t5\t2\t10 B\t20 B" in lines
         assert lines[-2:] == [
@@ -96,7 +96,7 @@ def test_metrics(tmp_path: Path) -> None:
 
 def test_log_level(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
-        assert user.ok("log-level", "warning") == "logs from warning on\n"
+        assert user.ok("log-level", "warning") == "the log level is warning\n"
         assert control.plane.level == "warning"
         assert '"loud" is not one of' in user.fails(2, "log-level", "loud")
 

@@ -301,7 +301,7 @@ def test_a_client_is_blocked_for_a_time_or_for_good(running: tuple[Shell, Contro
         dialog.query_one(Input).value = ""
         dialog.query_one(Checkbox).value = False
         await pilot.press("enter")
-        await until(pilot, lambda: any("192.0.2.2 is blocked for good" in each for each in told(screen)))
+        await until(pilot, lambda: any("192.0.2.2 is blocked permanently" in each for each in told(screen)))
         assert len([call for call in control.plane.calls if call[0] == "kill_matching"]) == 1
 
     play(user, script)

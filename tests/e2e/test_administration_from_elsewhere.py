@@ -105,13 +105,13 @@ def test_each_missing_piece_has_its_remedy(
     at = f"mcproxy: can't reach the server at {addr}: "
     port = addr.rpartition(":")[2]
     tried: list[tuple[int, tuple[object, ...], str]] = [
-        (3, (addr, *me), f"{at}its certificate is not of a CA that this machine trusts: set --ca"),
-        (3, (addr, "--ca", tmp_path / "other.pem", *me), f"{at}its certificate is not of the CA in --ca"),
-        (3, (addr, *ca), f"{at}it closed the connection: if it wants a certificate, set --cert and --key;"),
+        (3, (addr, *me), f"{at}its certificate is not signed by a CA that this machine trusts: set --ca"),
+        (3, (addr, "--ca", tmp_path / "other.pem", *me), f"{at}its certificate is not signed by the CA in --ca"),
+        (3, (addr, *ca), f"{at}it closed the connection: if it requires a certificate, set --cert and --key;"),
         (3, (addr, *ca, "--cert", eve.cert, "--key", eve.key), f"{at}it closed the connection: check --cert, and that"),
         (3, (f"localhost:{port}", *ca, *me), "its certificate is not for the name or address in --server"),
         (3, (f"127.0.0.1:{free_port()}", *ca, *me), "is `mcproxy server` running?"),
-        (3, ("no.invalid:9090", *ca, *me), "its host has no address that could be found: check --server"),
+        (3, ("no.invalid:9090", *ca, *me), "its host name can't be resolved: check --server"),
         (2, (addr, "--ca", alice.key, *me), "mcproxy: --ca: "),
         (2, (addr, *ca, "--cert", alice.key, "--key", alice.cert), "mcproxy: --cert: "),
         (

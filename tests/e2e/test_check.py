@@ -84,8 +84,8 @@ def test_a_good_file_and_a_good_database(nothing_left: None, tmp_path: Path) -> 
         (junk, "is not a SQLite database"),
         (foreign, "not one of mcproxy's"),
         (edit(f"INSERT INTO {VERSION_TABLE} VALUES ({VERSION + 1})"), "run the newer mcproxy"),
-        (edit("UPDATE routes SET backend = 'nonsense'"), "holds a row that makes no sense"),
-        (edit("INSERT INTO firewall_rules (kind, value) VALUES ('country', 'AQ')"), "the database blocks countries"),
+        (edit("UPDATE routes SET backend = 'nonsense'"), "holds an invalid row"),
+        (edit("INSERT INTO firewall_rules (kind, value) VALUES ('country', 'AQ')"), "the database's country rules"),
     ],
 )
 def test_a_database_that_no_start_takes(

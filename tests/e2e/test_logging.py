@@ -33,7 +33,7 @@ def test_the_level_is_changed_while_it_runs(tmp_path: Path, backend: MakeBackend
     with Server(tmp_path, admin(tmp_path, port, backend(echo).address)) as server:
         echoed(port)
         server.connections(1)
-        assert run(tmp_path, "log-level", "warning") == "logs from warning on\n"
+        assert run(tmp_path, "log-level", "warning") == "the log level is warning\n"
         echoed(port)
         run(tmp_path, "log-level", "info")
         echoed(port)

@@ -73,7 +73,7 @@ def test_it_takes_sockets_that_are_open(bound: str, addr: str, tmp_path: Path, b
         early = connect(port, client_host)  # before there is a process
         with Activated(tmp_path, document(addr.format(port), backend(echo).address), [nobodys, sock]) as program:
             program.line("started, generation")
-            program.line(f"listens on 127.0.0.1:{nobodys.getsockname()[1]}, which no listener has")
+            program.line(f"listens on 127.0.0.1:{nobodys.getsockname()[1]}, which is no listener's address")
             with early:
                 early.sendall(TINY)
                 assert early.recv(1000) == TINY

@@ -158,7 +158,7 @@ def test_sighup_opens_the_country_database_anew(run: Run, backend: MakeBackend, 
         assert len(receive(client, 1 << 20)) == 1 << 20
         path.write_bytes(b"broken")
         running.server.signal(signal.SIGHUP)
-        running.server.line("error reload: firewall.geoip_db:", "the database that was open stays")
+        running.server.line("error reload: firewall.geoip_db:", "the open database stays in use")
         assert running.is_served()
         write_database(path, {"127.0.0.0/8": located("XX")})
         running.server.signal(signal.SIGHUP)

@@ -42,8 +42,8 @@ def test_each_mistake_has_its_place_and_its_remedy(user: Shell, command: str, st
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["-c", "x.toml", "status"], "-c stands after the command, as in mcproxy status -c ..."),
-        (["--server", "a.test:1", "status"], "--server stands after the command, as in mcproxy status --server ..."),
+        (["-c", "x.toml", "status"], "-c belongs after the command, as in mcproxy status -c ..."),
+        (["--server", "a.test:1", "status"], "--server belongs after the command, as in mcproxy status --server ..."),
         (["statsu"], 'there is no command "statsu"; did you mean status?'),
         (["Routes", "list"], 'there is no command "Routes"; did you mean routes?'),
         (["xyz"], 'there is no command "xyz"; see --help'),
@@ -58,8 +58,11 @@ def test_what_stands_before_the_command(words: list[str], told: str) -> None:
 def test_a_rule_for_good_and_one_that_ends_do_not_replace_each_other_unasked(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, _):
         told = user.fails(1, "firewall", "add", "192.0.2.1", "--ttl", "1h")
-        assert told == "mcproxy: the firewall rule ip 192.0.2.1 exists, for good, and would end; --replace changes it"
+        assert (
+            told
+            == "mcproxy: the firewall rule ip 192.0.2.1 is permanent and would become temporary; --replace changes it"
+        )
         user.ok("firewall", "add", "203.0.113.9", "--ttl", "1h")
         told = user.fails(1, "firewall", "add", "203.0.113.9")
-        assert told.startswith("mcproxy: the firewall rule ip 203.0.113.9 exists, until 20")
-        assert told.endswith("Z, and would be for good; --replace changes it")
+        assert told.startswith("mcproxy: the firewall rule ip 203.0.113.9 is temporary, until 20")
+        assert told.endswith("Z, and would become permanent; --replace changes it")

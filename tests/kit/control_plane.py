@@ -84,7 +84,7 @@ class FakePlane:
     last_reload: ReloadReport | None = None
     reloaded: ReloadReport = field(default_factory=lambda: ReloadReport(1.0))
     serving: Serving = field(default_factory=Serving)
-    warnings: Sequence[str] = ("its certificate ends in 3 days",)
+    warnings: Sequence[str] = ("its certificate expires in 3 days",)
 
     def _called(self, name: str, *arguments: Any) -> None:
         self.calls.append((name, *arguments))

@@ -64,7 +64,7 @@ def test_few_settings_are_enough() -> None:
         (frames.SETTINGS_ACK, "doesn't answer in HTTP/2"),
         (frames.ping(b"12345678"), "doesn't answer in HTTP/2"),
         (frames.frame_header(1 << 20, frames.Frame.SETTINGS, 0, 0), "doesn't answer in HTTP/2"),
-        (frames.frame_header(5, frames.Frame.SETTINGS, 0, 0) + b"12345", "SETTINGS is no multiple of 6 bytes"),
+        (frames.frame_header(5, frames.Frame.SETTINGS, 0, 0) + b"12345", "of SETTINGS is not a multiple of 6"),
         (SETTINGS[:-1], "closes the connection when HTTP/2 begins"),
     ],
 )

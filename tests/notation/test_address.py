@@ -27,7 +27,7 @@ def test_listen_addresses_that_are_canonical(text: str) -> None:
         ("127.0.0.1:65536", "port 65536 is above 65535; write one from 1 to 65535"),
         ("127.0.0.1:" + "9" * 5000, "is above 65535"),
         ("https://:443", '"https://:443" is a URL; write ":443"'),
-        ("::1:443", '"::1:443": an IPv6 address stands in brackets; write "[::1]:443"'),
+        ("::1:443", '"::1:443": an IPv6 address must be in brackets; write "[::1]:443"'),
         ("2001:db8::1", '"2001:db8::1" is an IPv6 address without a port; write "[2001:db8::1]:PORT"'),
         ("a:b:443", '"a:b:443" has more than one colon; write "HOST:PORT", and an IPv6 address in brackets'),
         ("[::1:443", "brackets"),

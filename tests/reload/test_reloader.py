@@ -144,9 +144,9 @@ def test_a_new_geoip_database_is_taken_and_for_a_broken_one_the_old_stays(
     report, logged = reload(app, tmp_path, firewall={"geoip_db": "geo.mmdb"}, proxy={"idle_timeout": 3})
     assert country() == "DE"
     assert logged[0].startswith(f"error firewall.geoip_db: {path} ")
-    assert logged[0].endswith("; the database that was open stays")
+    assert logged[0].endswith("; the open database stays in use")
     assert logged[1].startswith("warning reloaded ")
-    assert logged[1].endswith("idle_timeout from 5m to 3s; but 1 problem: see the errors before this")
+    assert logged[1].endswith("idle_timeout from 5m to 3s; but 1 problem: see the errors above")
     assert app.worker.shared.timeouts.idle == 3.0, "the rest is applied"
     report, logged = reload(app, tmp_path, firewall={"geoip_db": "other.mmdb"}, proxy={"idle_timeout": 3})
     assert "does not exist" in report.problems[0]
@@ -275,5 +275,5 @@ def test_lines() -> None:
     assert said[2][1].startswith("listeners, firewall.blocked_ips: only ")
     assert said[3][1] == (
         "reloaded /etc/m.toml: log.level from info to debug; 2 of 3 certificates in use changed; but 1 problem:"
-        " see the errors before this"
+        " see the errors above"
     )

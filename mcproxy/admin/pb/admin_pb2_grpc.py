@@ -264,7 +264,7 @@ class ProxyAdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddFirewallRule(self, request, context):
-        """A temporary rule that exists takes the new end. A rule for good does not become temporary, and a temporary one not
+        """A temporary rule that exists takes the new end. A permanent rule does not become temporary, and a temporary one not
         permanent, unless the request says replace: ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
