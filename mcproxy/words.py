@@ -10,7 +10,7 @@ NEAR, VERY_NEAR = 0.6, 0.8
 
 
 def quoted(text: str) -> str:
-    """`text` in double quotes, cut, and with everything escaped that isn't printable: it can't forge a line."""
+    """`text` in double quotes, shortened, and with everything escaped that isn't printable: it can't forge a line."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:MAX_SHOWN])
     return f'"{shown}"' + ("..." if len(text) > MAX_SHOWN else "")
 

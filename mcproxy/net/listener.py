@@ -30,7 +30,10 @@ class AcceptFailed(OSError):
 
 
 def print_no_traceback() -> None:
-    """Keep this thread's hub from printing a traceback of each accept that failed."""
+    """Keep this thread's hub from printing a traceback of each accept that failed.
+
+    The setting is the hub's, so the worker makes it, which owns the hub; what is the process's is set in app.py.
+    """
     hub = get_hub()
     if AcceptFailed not in hub.NOT_ERROR:
         hub.NOT_ERROR = (*hub.NOT_ERROR, AcceptFailed)

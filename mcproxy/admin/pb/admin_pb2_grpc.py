@@ -348,6 +348,7 @@ class ProxyAdminServiceServicer:
 
     def GetDiff(self, request, context):
         """What the server's configuration file says against what the database holds.
+        For programs: `mcproxy diff` compares the files themselves, with or without a server.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -355,6 +356,7 @@ class ProxyAdminServiceServicer:
 
     def CreateSnapshot(self, request, context):
         """A verified copy of the database, beside the database.
+        For programs: `mcproxy snapshot` copies the file itself, with or without a server.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -376,6 +378,7 @@ class ProxyAdminServiceServicer:
     def Reload(self, request, context):
         """Reads the configuration file, the GeoIP database and every certificate again, as SIGHUP does. FAILED_PRECONDITION
         where the configuration file is invalid: nothing has changed then.
+        No command calls this or the next two: an operator has SIGHUP (`systemctl reload mcproxy`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
