@@ -43,7 +43,7 @@ _REMEDIES = {(UNREADY, ""): "nothing has changed"}
 @comment_option
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def apply(
-    given: Path | None,
+    config_file: Path | None,
     as_json: bool,
     dry_run: bool,
     prune: bool,
@@ -65,7 +65,7 @@ def apply(
     options = pb.ApplyOptions(
         values=len(sending.values), dry_run=dry_run, prune=prune, expected_generation=expect, comment=comment
     )
-    with connected(given) as client:
+    with connected(config_file) as client:
         if prune and not (yes or dry_run):
             options.expected_generation = _agreed(client, sending, options)
         answer = _send(client, sending, options)

@@ -31,7 +31,7 @@ def _asking(ask: Callable[[Client, click.Context, str], Iterator[CompletionItem]
         # The options say which server; when one of them is wrong, this is not the place to say so.
         with contextlib.redirect_stderr(io.StringIO()), context.scope(cleanup=False):
             try:
-                with connected(context.params.get("given"), lose, TIMEOUT) as client:
+                with connected(context.params.get("config_file"), lose, TIMEOUT) as client:
                     found = [item for item in ask(client, context, begun) if item.value.startswith(begun)]
             except (Lost, SystemExit, click.ClickException):
                 return []

@@ -159,10 +159,10 @@ class Client:
 
 @contextmanager
 def connected(
-    given: Path | None, failed: Callable[[str, int], NoReturn] = fail, timeout: float = TIMEOUT
+    config_file: Path | None, failed: Callable[[str, int], NoReturn] = fail, timeout: float = TIMEOUT
 ) -> Iterator[Client]:
     """The server that the options, the environment or the configuration file name (target.py)."""
-    target = find_target(given)
+    target = find_target(config_file)
     address = _here(target.addr.value)
     options = [
         ("grpc.enable_http_proxy", 0),

@@ -70,9 +70,9 @@ def _filtered(command: Callable[..., None]) -> Callable[..., None]:
 @target_options
 @json_option
 @_filtered
-def list_(given: Path | None, as_json: bool, wanted: pb.ConnectionFilter) -> None:
+def list_(config_file: Path | None, as_json: bool, wanted: pb.ConnectionFilter) -> None:
     """List the live connections, oldest first."""
-    with connected(given) as client:
+    with connected(config_file) as client:
         found = list(client.pages("ListConnections", pb.ListConnectionsRequest(filter=wanted), "connections"))
     if as_json:
         output.emit_json([output.plain(each) for each in found])
@@ -105,10 +105,10 @@ def list_(given: Path | None, as_json: bool, wanted: pb.ConnectionFilter) -> Non
     metavar="ID...",
     shell_complete=candidates.connections,
 )
-def close(given: Path | None, ids: tuple[int, ...]) -> None:
+def close(config_file: Path | None, ids: tuple[int, ...]) -> None:
     """Close the connections ID with a RST. Exit status 1 if one of them was not there."""
     missing: set[int] = set()
-    with connected(given) as client:
+    with connected(config_file) as client:
         for start in range(0, len(ids), MAX_CLOSED):
             request = pb.CloseConnectionsRequest(ids=ids[start : start + MAX_CLOSED])
             missing.update(client.call("CloseConnections", request).missing)
@@ -128,11 +128,11 @@ def close(given: Path | None, ids: tuple[int, ...]) -> None:
 @json_option
 @_filtered
 @click.option("--refused", is_flag=True, help="Only refused connections.")
-def watch(given: Path | None, as_json: bool, refused: bool, wanted: pb.ConnectionFilter) -> None:
+def watch(config_file: Path | None, as_json: bool, refused: bool, wanted: pb.ConnectionFilter) -> None:
     """Show connections as they open, end and are refused, until interrupted."""
     request = pb.WatchConnectionsRequest(filter=wanted, refused=refused)
     try:
-        with connected(given) as client:
+        with connected(config_file) as client:
             for answer in client.stream("WatchConnections", request):
                 for event in answer.events:
                     click.echo(output.one_line(event) if as_json else _line(event))

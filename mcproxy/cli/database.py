@@ -20,9 +20,9 @@ from mcproxy.store.store import read_table
 @config_option
 @json_option
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="Default: beside the database.")
-def snapshot_command(given: Path | None, as_json: bool, target: Path | None) -> None:
+def snapshot_command(config_file: Path | None, as_json: bool, target: Path | None) -> None:
     """Write a consistent, verified copy of the database to a new file."""
-    database = Path(load_config(find_config(given)).database.path)
+    database = Path(load_config(find_config(config_file)).database.path)
     target = target or database.with_name(snapshot.default_name(database, time.time()))
     try:
         taken = snapshot.take(database, target.absolute())
@@ -37,13 +37,13 @@ def snapshot_command(given: Path | None, as_json: bool, target: Path | None) -> 
 @click.command(epilog=example("mcproxy diff"))
 @config_option
 @json_option
-def diff(given: Path | None, as_json: bool) -> None:
+def diff(config_file: Path | None, as_json: bool) -> None:
     """Show what the configuration file says against what the database holds.
 
     The output is what `mcproxy apply FILE --prune` would do: + is only in the file, - only in the database, ~ differs,
     with the value in the database and the one in the file. Ends with 1 where there is a difference.
     """
-    path = find_config(given)
+    path = find_config(config_file)
     config = load_config(path)
     try:
         table = read_table(Path(config.database.path))

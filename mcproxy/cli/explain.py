@@ -31,12 +31,12 @@ from mcproxy.cli.target import target_options
 )
 @click.option("--dial", is_flag=True, help="Also connect to the backend and report how it answers.")
 @click.option("--from", "ip", required=True, metavar="IP", help="The client's address.")
-def explain(given: Path | None, as_json: bool, listener: str, sni: str, dial: bool, ip: str) -> None:
+def explain(config_file: Path | None, as_json: bool, listener: str, sni: str, dial: bool, ip: str) -> None:
     """Show the decision that a connection would meet, step by step. Nothing is counted.
 
     Exit status 1 where the client would not be served: it would be refused, or its requests would fail.
     """
-    with connected(given) as client:
+    with connected(config_file) as client:
         answer = client.call("Explain", pb.ExplainRequest(listener=listener, sni=sni, ip=ip, dial=dial))
     if as_json:
         output.emit_json(output.plain(answer))

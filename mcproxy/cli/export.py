@@ -27,13 +27,13 @@ HEAD = "# Listeners, routes and permanent firewall rules of mcproxy. `mcproxy ap
 @click.command(epilog=example("mcproxy export > routes.toml"))
 @target_options
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
-def export(given: Path | None, target: Path | None) -> None:
+def export(config_file: Path | None, target: Path | None) -> None:
     """Print the database's listeners, routes and rules as a file that `mcproxy apply` takes.
 
     All of it is of one generation. Temporary rules are comments: they end by themselves.
     """
     whole, generation = pb.Values(), 0
-    with connected(given) as client:
+    with connected(config_file) as client:
         for part in client.stream("Export", pb.ExportRequest(), TIMEOUT):
             whole.MergeFrom(part.values)
             generation = part.generation

@@ -86,9 +86,9 @@ def firewall() -> None:
 @firewall.command("list", epilog=example("mcproxy firewall list"))
 @target_options
 @json_option
-def list_(given: Path | None, as_json: bool) -> None:
+def list_(config_file: Path | None, as_json: bool) -> None:
     """List the rules."""
-    with connected(given) as client:
+    with connected(config_file) as client:
         found = list(client.pages("ListFirewallRules", pb.ListFirewallRulesRequest(), "rules"))
     if as_json:
         output.emit_json([output.plain(each) for each in found])
@@ -115,7 +115,7 @@ def list_(given: Path | None, as_json: bool) -> None:
 @comment_option
 @rule_argument(_kinds)
 def add(
-    given: Path | None,
+    config_file: Path | None,
     as_json: bool,
     ttl: float | None,
     kill: bool,
@@ -134,7 +134,7 @@ def add(
         kind=KINDS[kind], value=value, ttl_seconds=ttl or 0.0, kill=kill, replace=replace, comment=comment,
         own_ip=own_ip(os.environ),
     )  # fmt: skip
-    with connected(given) as client:
+    with connected(config_file) as client:
         answer = confirm.call(client, "AddFirewallRule", request, yes, {(EXISTS, "rule"): "--replace changes it"})
     until = f" until {output.moment(answer.rule.expires_at)}" if answer.rule.expires_at else ""
     replaced = [change.old for change in plan.of_messages(answer.effect.changes) if change.old]
@@ -154,10 +154,10 @@ def own_ip(environ: Mapping[str, str]) -> str:
 @json_option
 @comment_option
 @rule_argument(_rules)
-def remove(given: Path | None, as_json: bool, comment: str, rule: tuple[str, str]) -> None:
+def remove(config_file: Path | None, as_json: bool, comment: str, rule: tuple[str, str]) -> None:
     """Remove the rule for VALUE."""
     kind, value = rule
-    with connected(given) as client:
+    with connected(config_file) as client:
         request = pb.RemoveFirewallRuleRequest(kind=KINDS[kind], value=value, comment=comment)
         answer = client.call("RemoveFirewallRule", request)
     output.emit_done(answer, as_json, f"no longer blocked: {kind} {value}")
@@ -167,9 +167,9 @@ def remove(given: Path | None, as_json: bool, comment: str, rule: tuple[str, str
 @target_options
 @json_option
 @click.argument("ip")
-def test(given: Path | None, as_json: bool, ip: str) -> None:
+def test(config_file: Path | None, as_json: bool, ip: str) -> None:
     """Show what the firewall would say to a connection from IP."""
-    with connected(given) as client:
+    with connected(config_file) as client:
         answer = client.call("TestFirewall", pb.TestFirewallRequest(ip=ip))
     if as_json:
         output.emit_json(output.plain(answer))

@@ -22,9 +22,9 @@ def listeners() -> None:
 @listeners.command("list", epilog=example("mcproxy listeners list"))
 @target_options
 @json_option
-def list_(given: Path | None, as_json: bool) -> None:
+def list_(config_file: Path | None, as_json: bool) -> None:
     """List the listeners."""
-    with connected(given) as client:
+    with connected(config_file) as client:
         found = list(client.pages("ListListeners", pb.ListListenersRequest(), "listeners"))
     if as_json:
         output.emit_json([output.plain(each) for each in found])
@@ -48,11 +48,11 @@ def list_(given: Path | None, as_json: bool) -> None:
 @settings.options(LISTENER_FIELDS)
 @comment_option
 @click.argument("addr")
-def add(given: Path | None, as_json: bool, comment: str, addr: str, **options: Any) -> None:
+def add(config_file: Path | None, as_json: bool, comment: str, addr: str, **options: Any) -> None:
     """Listen on ADDR ("HOST:PORT", or ":443" for every address) from now on."""
     listener = pb.Listener(addr=addr, **settings.for_message(LISTENER_FIELDS, options))
     there = {(EXISTS, "listener"): f"`mcproxy listeners set {addr}` changes what you name"}
-    with connected(given) as client:
+    with connected(config_file) as client:
         answer = client.call("AddListener", pb.AddListenerRequest(listener=listener, comment=comment), there)
     output.emit_done(answer, as_json, f"listening on {addr}")
 
@@ -63,7 +63,7 @@ def add(given: Path | None, as_json: bool, comment: str, addr: str, **options: A
 @settings.changes(LISTENER_FIELDS)
 @comment_option
 @click.argument("addr", shell_complete=candidates.listeners)
-def set_(given: Path | None, as_json: bool, comment: str, addr: str, **options: Any) -> None:
+def set_(config_file: Path | None, as_json: bool, comment: str, addr: str, **options: Any) -> None:
     """Change what you name of the listener ADDR, and nothing else. It stays open.
 
     Networks that are named take the place of all that were named before. A --no- form resets what was set before.
@@ -72,7 +72,7 @@ def set_(given: Path | None, as_json: bool, comment: str, addr: str, **options: 
     listener = pb.Listener(addr=addr, **settings.for_message(LISTENER_FIELDS, named))
     request = pb.UpdateListenerRequest(listener=listener, comment=comment)
     request.update_mask.paths.extend(named)
-    with connected(given) as client:
+    with connected(config_file) as client:
         answer = client.call("UpdateListener", request, {(WRONG, "listener"): settings.remedy(LISTENER_FIELDS, named)})
     output.emit_done(answer, as_json, f"{addr}: {plan.details(answer.effect.changes) or 'set'}")
 
@@ -83,9 +83,9 @@ def set_(given: Path | None, as_json: bool, comment: str, addr: str, **options: 
 @confirm.yes_option
 @comment_option
 @click.argument("addr", shell_complete=candidates.listeners)
-def remove(given: Path | None, as_json: bool, yes: bool, comment: str, addr: str) -> None:
+def remove(config_file: Path | None, as_json: bool, yes: bool, comment: str, addr: str) -> None:
     """Stop listening on ADDR and remove its routes, if it has some once you agree. Live connections go on."""
-    with connected(given) as client:
+    with connected(config_file) as client:
         request = pb.RemoveListenerRequest(addr=addr, comment=comment)
         missing = {(MISSING, "listener"): "`mcproxy listeners list` shows those that exist"}
         answer = confirm.call(client, "RemoveListener", request, yes, missing)

@@ -30,9 +30,9 @@ def main() -> None:
 
 @main.command(epilog=example("mcproxy server -c /srv/mcproxy/mcproxy.toml"))
 @config_option
-def server(given: Path | None) -> None:
+def server(config_file: Path | None) -> None:
     """Run the proxy in the foreground."""
-    path = find_config(given)
+    path = find_config(config_file)
     _end_clean_when_told()
     gc.disable()  # until `serve` tunes it: what a start makes stays, and looking for cycles takes a sixth of its time
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before grpc is loaded: its own lines would mix with the log
@@ -60,13 +60,13 @@ def _end_clean_when_told() -> None:
 
 @main.command(epilog=example("mcproxy check -c mcproxy.toml"))
 @config_option
-def check(given: Path | None) -> None:
+def check(config_file: Path | None) -> None:
     """Validate the configuration file and what a start would load and meet. Starts nothing.
 
     It looks at the files that it names, the database with its routes, their certificates and backends, folders, the
     admin socket, addresses and descriptors, and prints everything that it finds, each with its key or row.
     """
-    path = find_config(given)
+    path = find_config(config_file)
     config = load_config(path)
     from mcproxy.check import check as checking  # noqa: PLC0415
 

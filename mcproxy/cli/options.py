@@ -22,13 +22,13 @@ COMPLETION = "_MCPROXY_COMPLETE"  # of the environment too: set by a shell that 
 PLACES = ("./mcproxy.toml", "/srv/mcproxy/mcproxy.toml", "/etc/mcproxy/mcproxy.toml")
 
 
-def find_config(given: Path | None, places: Sequence[str] = PLACES, elsewhere: str = "") -> Path:
-    """The file to use: the one given, else the first of the environment's and the usual places that exists.
+def find_config(config_file: Path | None, places: Sequence[str] = PLACES, elsewhere: str = "") -> Path:
+    """The file to use: this one, else the first of the environment's and the usual places that exists.
 
     `elsewhere` is what to do, beside naming one, where there is none.
     """
-    if given is not None:
-        return given
+    if config_file is not None:
+        return config_file
     if named := os.environ.get(ENVIRONMENT):
         return Path(named)
     for place in map(Path, places):
@@ -63,7 +63,7 @@ def example(*lines: str) -> str:
 config_option = click.option(
     "-c",
     "--config",
-    "given",
+    "config_file",
     type=click.Path(path_type=Path, dir_okay=False),
     help=f"Configuration file. Default: ${ENVIRONMENT}, or the first of {', '.join(PLACES)} that exists.",
 )

@@ -23,13 +23,13 @@ from mcproxy.model import counted
 @confirm.yes_option
 @comment_option
 @click.argument("generation", type=Count(0), shell_complete=candidates.generations)
-def rollback(given: Path | None, as_json: bool, dry_run: bool, yes: bool, comment: str, generation: int) -> None:
+def rollback(config_file: Path | None, as_json: bool, dry_run: bool, yes: bool, comment: str, generation: int) -> None:
     """Make listeners, routes and rules as they were at GENERATION. `routes history` shows generations.
 
     That is a change too, with a generation of its own. Temporary rules that have ended since do not come back.
     """
     request = pb.RollbackRequest(generation=generation, comment=comment)
-    with connected(given) as client:
+    with connected(config_file) as client:
         if dry_run:
             answer = confirm.planned(client, "Rollback", request)
             _show(answer, plan.of_messages(answer.effect.changes), as_json)

@@ -54,9 +54,9 @@ def routes() -> None:
 @click.option(
     "--listener", default="", metavar="ADDR", help="Only this listener's.", shell_complete=candidates.listeners
 )
-def list_(given: Path | None, as_json: bool, listener: str) -> None:
+def list_(config_file: Path | None, as_json: bool, listener: str) -> None:
     """List the routes."""
-    with connected(given) as client:
+    with connected(config_file) as client:
         found = list(client.pages("ListRoutes", pb.ListRoutesRequest(listener=listener), "routes"))
     if as_json:
         output.emit_json([{"listener": each.listener, **output.plain(each.route)} for each in found])
@@ -97,7 +97,7 @@ def _others(route: pb.Route) -> str:
 @click.argument("host", shell_complete=candidates.hosts)
 @click.argument("backend")
 def add(
-    given: Path | None,
+    config_file: Path | None,
     as_json: bool,
     listener: str,
     replace: bool,
@@ -115,7 +115,7 @@ def add(
     don't name, and asks where that changes its mode.
     """
     route = pb.Route(hostname=host, backend=backend, **settings.for_message(ROUTE_FIELDS, options))
-    with connected(given) as client:
+    with connected(config_file) as client:
         if replace:
             missing = {(MISSING, "route"): "leave out --replace to add it"}
             update = pb.UpdateRouteRequest(listener=listener, route=route, comment=comment, look=_looks())
@@ -154,7 +154,7 @@ def _dropped(effect: pb.Effect) -> str:
 @settings.changes(ROUTE_FIELDS)
 @comment_option
 @click.argument("host", shell_complete=candidates.hosts)
-def set_(given: Path | None, as_json: bool, listener: str, comment: str, host: str, **options: Any) -> None:
+def set_(config_file: Path | None, as_json: bool, listener: str, comment: str, host: str, **options: Any) -> None:
     """Change what you name of the route of HOST, and nothing else.
 
     Live connections go on as they are. A --no- form resets what was set before.
@@ -163,7 +163,7 @@ def set_(given: Path | None, as_json: bool, listener: str, comment: str, host: s
     route = pb.Route(hostname=host, **settings.for_message(ROUTE_FIELDS, named))
     request = pb.UpdateRouteRequest(listener=listener, route=route, comment=comment, look=_looks())
     request.update_mask.paths.extend(named)
-    with connected(given) as client:
+    with connected(config_file) as client:
         answer = client.call("UpdateRoute", request, {(WRONG, "route"): settings.remedy(ROUTE_FIELDS, named)})
     output.emit_done(answer, as_json, f"{host}: {plan.details(answer.effect.changes) or 'set'}")
 
@@ -174,9 +174,9 @@ def set_(given: Path | None, as_json: bool, listener: str, comment: str, host: s
 @listener_option
 @comment_option
 @click.argument("host", shell_complete=candidates.hosts)
-def remove(given: Path | None, as_json: bool, listener: str, comment: str, host: str) -> None:
+def remove(config_file: Path | None, as_json: bool, listener: str, comment: str, host: str) -> None:
     """Remove the route of HOST. Live connections go on."""
-    with connected(given) as client:
+    with connected(config_file) as client:
         request = pb.RemoveRouteRequest(listener=listener, hostname=host, comment=comment)
         answer = client.call("RemoveRoute", request)
     output.emit_done(answer, as_json, f"removed the route of {host}")
@@ -188,10 +188,10 @@ def remove(given: Path | None, as_json: bool, listener: str, comment: str, host:
 @click.option("--limit", type=Count(1), default=50, show_default=True, help="How many, newest first.")
 @click.option("--everything", is_flag=True, help="Also listeners and firewall rules.")
 @click.argument("host", required=False, shell_complete=candidates.hosts)
-def history(given: Path | None, as_json: bool, limit: int, everything: bool, host: str | None) -> None:
+def history(config_file: Path | None, as_json: bool, limit: int, everything: bool, host: str | None) -> None:
     """Show who changed what: of HOST, or of all routes."""
     request = pb.ListRevisionsRequest(what="" if everything else "route", name=host or "", page_size=min(limit, 1000))
-    with connected(given) as client:
+    with connected(config_file) as client:
         pages = client.pages("ListRevisions", request, "revisions")
         found = [revision for _, revision in zip(range(limit), pages, strict=False)]
     if as_json:

@@ -42,10 +42,10 @@ _ROUTES = (
 @target_options
 @json_option
 @click.option("--watch", "again", is_flag=True, help=f"Look again every {WATCH_INTERVAL:g} seconds, until interrupted.")
-def status(given: Path | None, as_json: bool, again: bool) -> None:
+def status(config_file: Path | None, as_json: bool, again: bool) -> None:
     """Show health, version, uptime, generation, and the counters of listeners and routes."""
     try:
-        with connected(given) as client:
+        with connected(config_file) as client:
             _show(client, as_json, again)
             while again:
                 time.sleep(WATCH_INTERVAL)
@@ -149,19 +149,19 @@ def _section(columns: Sequence[Column], rows: Sequence[Sequence[output.Cell]], e
 @click.command("log-level", epilog=example("mcproxy log-level debug"))
 @target_options
 @click.argument("level", metavar="LEVEL", type=Word(LOG_LEVELS))
-def log_level(given: Path | None, level: str) -> None:
+def log_level(config_file: Path | None, level: str) -> None:
     """Log from LEVEL on: debug, info, warning or error. Above info there is no line for a connection.
 
     It holds until the next start, or until a reload finds another level in the file.
     """
-    with connected(given) as client:
+    with connected(config_file) as client:
         client.call("SetLogLevel", pb.SetLogLevelRequest(level=level))
     click.echo(f"the log level is {level}")
 
 
 @click.command(epilog=example("mcproxy metrics > /var/lib/node_exporter/mcproxy.prom"))
 @target_options
-def metrics(given: Path | None) -> None:
+def metrics(config_file: Path | None) -> None:
     """Print Prometheus text, for node_exporter's textfile collector."""
-    with connected(given) as client:
+    with connected(config_file) as client:
         click.echo(client.call("GetMetrics", pb.GetMetricsRequest()).text, nl=False)

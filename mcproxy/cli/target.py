@@ -77,22 +77,22 @@ _OPTIONS = (
 
 
 def target_options(command: F) -> F:
-    """The options of every command that is a client of the admin API; its function gets `given`, the file of -c."""
+    """The options of every client of the admin API; its function gets `config_file`, the file of -c."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def find_target(given: Path | None) -> Target:
+def find_target(config_file: Path | None) -> Target:
     """Where to connect. Ends the program where nothing says so, or where what says so is wrong."""
     said = dict(_said())
     server = said.get("server")
-    if server and given and server.source.startswith("--"):
+    if server and config_file and server.source.startswith("--"):
         raise click.UsageError("--server and -c exclude each other: both name the server")
-    if server and not given:
+    if server and not config_file:
         found = Target(_address(server), *(said.get(name, Sourced("", f"--{name}")) for name in _FILES))
     else:
-        found = _of_file(given, said)
+        found = _of_file(config_file, said)
     _check_pair(found)
     return found
 
@@ -112,8 +112,8 @@ def _address(server: Sourced) -> Sourced:
         raise click.UsageError(f"{server.source}: {error}") from None
 
 
-def _of_file(given: Path | None, said: dict[str, Sourced]) -> Target:
-    path = find_config(given, elsewhere=_ELSEWHERE)
+def _of_file(config_file: Path | None, said: dict[str, Sourced]) -> Target:
+    path = find_config(config_file, elsewhere=_ELSEWHERE)
     try:
         section = load_access(path)
     except ConfigError as error:

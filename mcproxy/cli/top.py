@@ -299,13 +299,13 @@ def _written(value: Any) -> str:
 
 @click.command(epilog=example("mcproxy top", "mcproxy top --server unix:/run/mcproxy/admin.sock"))
 @target_options
-def top(given: Path | None) -> None:
+def top(config_file: Path | None) -> None:
     """Show the server live on the whole terminal: routes, connections, listeners, refusals, clients. `?` lists keys."""
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         fail("mcproxy: top needs a terminal; use `mcproxy watch` or `mcproxy status --json` instead", INVALID)
-    with connected(given) as client:
+    with connected(config_file) as client:
         client.call("GetStatus", pb.GetStatusRequest())  # a server that isn't there ends the program here
-    feed = Feed(lambda: connected(given, lose))
+    feed = Feed(lambda: connected(config_file, lose))
     try:
         Top(feed).run()
     finally:

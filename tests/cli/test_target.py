@@ -29,8 +29,8 @@ def found(*arguments: str, **environment: str) -> Target:
 
     @click.command()
     @target_options
-    def command(given: Path | None) -> None:
-        seen.append(find_target(given))
+    def command(config_file: Path | None) -> None:
+        seen.append(find_target(config_file))
 
     result = CliRunner().invoke(command, arguments, env={**dict.fromkeys(FOREIGN), **environment})
     assert result.exit_code == 0, result.output
@@ -177,7 +177,7 @@ def commands(group: click.Group, *path: str) -> list[tuple[tuple[str, ...], clic
 def test_every_client_of_the_admin_api_has_the_options() -> None:
     for path, command in commands(main):
         names = {param.name for param in command.params}
-        if "given" in names and path[0] not in WHOLE_FILE:
+        if "config_file" in names and path[0] not in WHOLE_FILE:
             assert {"server", "ca", "cert", "key"} <= names, f"{path} takes config_option, not target_options"
 
 
