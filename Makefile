@@ -7,7 +7,7 @@ DOCKER ?= docker
 CALM := env --block-signal=INT
 
 .DEFAULT_GOAL := help
-.PHONY: help all build test test-pure lint types proto man proto-lint fmt devserver docker clean
+.PHONY: help all build test differences test-pure lint types proto man proto-lint fmt devserver docker clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -21,6 +21,10 @@ build: $(VENV)/.installed ## source archive and wheel, into dist/
 test: $(VENV)/.installed ## install what the tests need and run the whole suite
 	@tests/install-peers.sh
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup
+
+differences: $(VENV)/.installed ## the same bytes to mcproxy, HAProxy, nginx and Caddy: the table, in build/differences.txt
+	@tests/install-peers.sh
+	$(BIN)/python -m pytest -q tests/e2e/test_differences.py
 
 test-pure: $(VENV)/.installed ## the tests without sockets and files under each other Python found, or PYTHONS="..."
 	$(BIN)/python tests/pure.py $(PYTHONS)

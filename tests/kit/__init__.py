@@ -32,6 +32,14 @@ Cases:
                            RFC 9113, section by section
     mirror, mirror_cases   messages of every form, directly and through the proxy
 
+mcproxy beside other programs (tests/e2e/test_differences.py):
+    differ                 runs all cases through all programs; the table
+    differ_peers           HAProxy, nginx, Caddy and mcproxy, with the same routes and timeouts
+    differ_client, differ_backend
+                           sends bytes and says what becomes of them; records what arrives
+    differ_case, differ_cases, differ_http1_cases, differ_http2_cases
+                           the bytes, and why each is worth sending
+
 Pages that are typed:
     pages, runbook_machine, host, systemctl
                            what README, RUNBOOK and docs/ say to type, and the machines on which it is typed
