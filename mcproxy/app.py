@@ -6,6 +6,7 @@ signals around it.
 
 import gc
 import logging
+import os
 import resource
 import signal
 import sys
@@ -32,6 +33,7 @@ from mcproxy.l7.terminate import PROTOCOLS, Terminator
 from mcproxy.log import Sink
 from mcproxy.look.looker import Looker
 from mcproxy.model import Connection, Exchanges, Origin, counted
+from mcproxy.net.aside import Aside
 from mcproxy.net.census import Census
 from mcproxy.net.door import Door
 from mcproxy.net.pulse import Pulse
@@ -41,6 +43,7 @@ from mcproxy.notify import Inherited, Notifier
 from mcproxy.plane import Plane, Watching
 from mcproxy.policy.limits import Limits
 from mcproxy.reload.reloader import Parts, Reloader, limits, timeouts
+from mcproxy.signals import Signals
 from mcproxy.stats import Stats
 from mcproxy.store.errors import StoreError
 from mcproxy.table import Live, Table
@@ -55,7 +58,6 @@ log = logging.getLogger(__name__)
 # wake-up of the hub while an operator lists routes; a switch costs some 10 us.
 SWITCH_INTERVAL = 0.0005
 SURVEY_SECONDS = 86_400.0  # between two looks at how long certificates are good for; they are warned of for 14 days
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class StartError(Exception):
@@ -83,7 +85,7 @@ class App:
         if self.control.table.firewall.countries and geoip is None:
             self.control.store.close()
             raise StartError("firewall.geoip_db: the database has country rules, which need it")
-        self.contexts = Contexts(PROTOCOLS)
+        self.contexts = Contexts(PROTOCOLS, Aside())
         stats, watching = Stats(), Watching()
         self.lines, reporter = ConnectionLog(put_lines, config.log.format, stats), Reporter(watching.tell)
         shared = Shared(
@@ -242,63 +244,39 @@ def serve(config: Config, path: Path) -> int:
 
     Raises StartError.
     """
-    signals = _Signals()
+    signals = Signals()
     _raise_descriptor_limit()
     sink = Sink()
     handler = log_lines.configure(sink, config.log.level, config.log.format)
+    signals.last_words = sink.close
     try:
         notifier, inherited = Notifier.from_environment(), Inherited.from_environment()
         app = App(config, sink.put, notifier, inherited, path, lambda: sink.dropped)
         if signals.stop is None:
             app.start()
             _tune()
-            signals.wait(app)
-        return 0 if app.stop() else 1
+            _wait(signals, app)
+        clean = app.stop()
+        if app.control.hangs:  # the interpreter's own end would wait for the threads that hang
+            sink.close()
+            os._exit(1)
+        return 0 if clean else 1
     finally:
         logging.getLogger("mcproxy").removeHandler(handler)
         sink.close()
 
 
-class _Signals:
-    """What the system tells the process. Made before anything slow, so that no start is killed by a signal."""
-
-    def __init__(self) -> None:
-        self.stop: signal.Signals | None = None  # the signal that told to stop
-        for number in _STOPPING:
-            signal.signal(number, self._note)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-
-    def _note(self, number: int, _frame: object) -> None:
-        if self.stop is not None:
-            raise SystemExit(1)
-        self.stop = signal.Signals(number)
-
-    def wait(self, app: App) -> None:
-        """Return when told to stop; from then on, such a signal again ends the process at once."""
-        hub = gevent.get_hub()
-        wake = hub.loop.async_()  # while it is waited for, the hub has something to live for, be there no listener
-
-        def on_stop(number: int) -> None:
-            if self.stop is not None:
-                log.warning("%s again: exiting at once", signal.Signals(number).name)
-                hub.loop.run_callback(_exit_now)
-            else:
-                self.stop = signal.Signals(number)
-                wake.send()
-
-        for number in _STOPPING:
-            gevent.signal_handler(number, on_stop, number)
-        gevent.signal_handler(signal.SIGHUP, app.reloader.begin)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came during the start has waited
-        if self.stop is None:
-            hub.wait(wake)
-        wake.close()
-        assert self.stop is not None
-        log.info("%s: draining for up to %g s", self.stop.name, app.config.proxy.shutdown_timeout)
-
-
-def _exit_now() -> None:
-    raise SystemExit(1)
+def _wait(signals: Signals, app: App) -> None:
+    """Return when told to stop."""
+    hub = gevent.get_hub()
+    wake = hub.loop.async_()  # while it is waited for, the hub has something to live for, even without a listener
+    gevent.signal_handler(signal.SIGHUP, app.reloader.begin)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came during the start has waited
+    signals.wake(wake.send)
+    hub.wait(wake)
+    wake.close()
+    assert signals.stop is not None
+    log.info("%s: draining for up to %g s", signals.stop.name, app.config.proxy.shutdown_timeout)
 
 
 def _open_geoip(config: Config) -> GeoIP | None:

@@ -5,8 +5,10 @@ their addresses it takes the admin API's, then makes the seed durable, and answe
 database unseeded, so that a corrected file still counts.
 """
 
+import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,7 +27,10 @@ from mcproxy.store.errors import Conflict
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 
+STOP_LIMIT = 15.0  # seconds for calls that are under way: the longest waits 5 s for the hub, 4 s for a file
 STOP_CHECK = 0.01  # seconds between two looks at whether the admin API has stopped
+
+log = logging.getLogger(__name__)
 
 
 class Control:
@@ -33,6 +38,7 @@ class Control:
 
     def __init__(self, config: Config) -> None:
         """Open the database; `table` is what it holds, or what `seed` will make it hold. Raises StoreError."""
+        self.hangs = False  # something of it has not ended in time
         self._config = config
         self.store = Store.open(Path(config.database.path))
         try:
@@ -63,7 +69,7 @@ class Control:
                 failed.callback(watchers.close)
                 self._server = AdminServer(self._config.grpc, Service(self._writer, plane, watchers, self.file))
                 failed.pop_all()
-            self._open.callback(self._server.close)  # which closes the watchers
+            self.before_close(self._server.close)  # which closes the watchers
 
     def seed(self) -> None:
         """Make the seed durable, where the database has never been written to. Raises StoreError."""
@@ -73,7 +79,7 @@ class Control:
     def open(self) -> None:
         """Begin to change what the data plane does: rules end when they are due, and the admin API answers."""
         assert self._writer is not None, "prepare comes first"
-        self._open.callback(Expiry(self._writer).close)
+        self.before_close(Expiry(self._writer).close)
         if self._server is not None:
             self._server.open()
 
@@ -94,12 +100,23 @@ class Control:
         if self._server is not None:
             self._server.drain()
 
-    def close(self) -> None:
-        """End everything, from the hub's thread, which goes on meanwhile: calls that wait for it get their answer."""
-        closing = threading.Thread(target=self.close_at_once, name="control-close")
+    def before_close(self, end: Callable[[], object]) -> None:
+        """Have `end` called first when everything ends."""
+        self._open.callback(end)
+
+    def close(self, limit: float = STOP_LIMIT) -> None:
+        """End everything, from the hub's thread, which goes on meanwhile: calls that wait for it get their answer.
+
+        It takes `limit` seconds at most: a call may wait for a disk that is gone. Then `hangs` is true.
+        """
+        closing = threading.Thread(target=self.close_at_once, name="control-close", daemon=True)
         closing.start()
-        while closing.is_alive():
+        end = time.monotonic() + limit
+        while closing.is_alive() and time.monotonic() < end:
             sleep(STOP_CHECK)
+        self.hangs = closing.is_alive()
+        if self.hangs:
+            log.error("the admin API or the database has not ended in %g s; the process ends without it", limit)
 
     def close_at_once(self) -> None:
         """End everything, stopping the thread that this runs in until it is done."""

@@ -18,7 +18,6 @@ import fcntl
 import io
 import logging
 import os
-import stat
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from pathlib import Path
 import maxminddb
 from maxminddb.decoder import Decoder
 
+from mcproxy import disk
 from mcproxy.policy.networks import unpack
 from mcproxy.words import quoted
 
@@ -37,6 +37,7 @@ except ImportError:  # maxminddb was built without its C extension
 # 1 GiB: ample for a database of cities or more, and an end to reading when the path is that of something else. The
 # whole file is held in memory, twice while it is opened.
 MAX_BYTES = 1 << 30
+READ_SECONDS = 30.0  # for all of it, from a slow disk
 # A record is decoded whole, names in eight languages included, which costs microseconds; clients come again. 4096
 # answers take about 0.8 MB.
 MAX_CACHED = 4096
@@ -136,30 +137,21 @@ def _code(record: object) -> str | None:
 def _read(path: Path) -> bytes:
     """The whole file. Raises GeoIPError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not block us
-        try:
-            return _content(path, descriptor)
-        finally:
-            os.close(descriptor)
+        return disk.read(str(path), MAX_BYTES, READ_SECONDS)
     except FileNotFoundError:
         raise GeoIPError(f"{path} does not exist; download a country database or correct the path") from None
     except PermissionError:
         raise GeoIPError(f"{path} can't be read; give the user that runs mcproxy permission to read it") from None
+    except disk.NotAFile:
+        raise GeoIPError(f"{path} is not a regular file; name the .mmdb file itself") from None
+    except disk.TooLarge:
+        raise GeoIPError(f"{path} is larger than any country database; correct the path") from None
+    except disk.Changing:
+        raise GeoIPError(f"{path} is being written; try again when that has ended, or replace it by renaming") from None
+    except disk.Hangs as error:
+        raise GeoIPError(f"{path} can't be read: {error.strerror}; keep it on a local disk") from None
     except OSError as error:
         raise GeoIPError(f"{path} can't be read ({error.strerror})") from error
-
-
-def _content(path: Path, descriptor: int) -> bytes:
-    before = os.fstat(descriptor)
-    if not stat.S_ISREG(before.st_mode):
-        raise GeoIPError(f"{path} is not a regular file; name the .mmdb file itself")
-    if before.st_size > MAX_BYTES:
-        raise GeoIPError(f"{path} has {before.st_size} bytes, more than any country database; correct the path")
-    with os.fdopen(descriptor, "rb", closefd=False) as file:
-        data = file.read(before.st_size + 1)
-    if (len(data), os.fstat(descriptor).st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        raise GeoIPError(f"{path} is being written; try again when that has ended, or replace it by renaming")
-    return data
 
 
 def _what_else(data: bytes) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
-from mcproxy.certificates.judge import Certificate
+from mcproxy.certificates.pem import Certificate
 from mcproxy.model import End, FirewallRule, Mode, Reason, Route, host_of
 from mcproxy.policy.networks import Networks, pack
 from mcproxy.stats import Counters, Distribution

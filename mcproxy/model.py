@@ -17,7 +17,8 @@ UNIX_PREFIX = "unix:"
 MAX_CLAIM = 64  # a user's name on Linux has 32 at most, one of a directory may be longer
 MAX_COMMENT = 500
 
-EXPIRY_WARNING = 14 * 86_400.0  # seconds before its end that a certificate is warned of: two weekly renewals
+EXPIRY_WARNING = 14 * 86_400.0  # seconds before its end that a certificate is warned of at most: two weekly renewals
+EXPIRY_SHARE = 0.25  # of its lifetime, where that is less: some are for 45 days, and some for 160 hours
 RouteKey = tuple[str, str]  # a listener's address and a route's host name
 LogLevel = Literal["debug", "info", "warning", "error"]
 LOG_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)

@@ -1,6 +1,7 @@
 """The parts of the control plane that need a hub are shown by tests/e2e/test_live_changes.py and test_restart.py."""
 
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,8 @@ from mcproxy.model import Backend, Connection, End, FirewallRule, Listener, Reas
 from mcproxy.store.errors import Conflict, NotOurs
 from mcproxy.store.store import Store
 from tests.conftest import MakeProxy, listener
+from tests.kit.hub import messages
+from tests.kit.peers import DEADLINE, until
 
 CONNECTION = Connection(
     7, 1000.0, 2.5, ":443", ("2001:db8::1", 5), "a.b", (), (), False, "a.b", "l4", Backend("127.0.0.1", 1),
@@ -55,6 +58,18 @@ def test_a_database_that_another_process_seeds_meanwhile_stops_the_start(tmp_pat
     with pytest.raises(Conflict, match="another process has seeded it meanwhile"):
         control.seed()
     control.store.close()
+
+
+def test_the_end_of_a_call_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
+    """A call that waited for a disk that is gone kept the process from ending, also after a second SIGTERM."""
+    control, hangs = Control(parsed(tmp_path)), threading.Event()
+    control.before_close(lambda: hangs.wait(DEADLINE))
+    with messages() as logged:
+        control.close(limit=0.1)
+    assert control.hangs
+    assert logged[0].startswith("error the admin API or the database has not ended in 0.1 s")
+    hangs.set()
+    until(lambda: "control-close" not in {each.name for each in threading.enumerate()}, "the thread to end")
 
 
 def test_a_database_that_can_not_be_loaded_is_closed_again(tmp_path: Path) -> None:

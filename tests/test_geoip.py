@@ -244,7 +244,7 @@ def no_records(path: Path) -> Path:
         (missing, "does not exist; download"),
         (directory, "is not a regular file; name the .mmdb file itself"),
         (pipe, "is not a regular file"),
-        (huge, "more than any country database"),
+        (huge, "is larger than any country database; correct the path"),
         (content(b""), "is empty"),
         (content(b"\x1f\x8b" + bytes(500)), "is compressed; unpack it"),
         (content(b"<html>404</html>" * 99), "is not a MaxMind DB"),

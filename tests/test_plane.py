@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trustme
+from gevent import spawn_raw
 
 from mcproxy.admin.plane import DataPlane, ServerState
 from mcproxy.certificates.routes import Serving
@@ -91,8 +92,9 @@ def test_whether_a_route_would_be_served(proxy: MakeProxy, authority: Authority,
     issue("a.test")
     (tmp_path / "ca.pem").write_bytes(authority.path.read_bytes())
     assert app.plane.would_serve(":443", route) == Serving("", [], [], "")
-    app.door.call(app.contexts.server, ":443", route)
-    app.door.call(app.contexts.client, route)
+    app.door.call(spawn_raw, app.contexts.server, ":443", route)
+    app.door.call(spawn_raw, app.contexts.client, route)
+    until(lambda: app.contexts.held(":443", route) and app.contexts.trusts(route.backend_ca), "both to be read")
     issue("a.test", "b.test")
     (note,) = app.plane.would_serve(":443", route).notes
     assert note == f"{chain} or its key has changed since it was loaded; reload to use it"

@@ -13,9 +13,8 @@ call beyond that is refused at once (RESOURCE_EXHAUSTED), it doesn't wait in a q
 
 import errno
 import logging
-from collections.abc import Iterator
+import ssl
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -27,8 +26,9 @@ from mcproxy.admin.doorman import Doorman, GroupError
 from mcproxy.admin.guard import MAX_STREAMS, Guard
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.admin.service import Service
-from mcproxy.certificates import judge
+from mcproxy.certificates import pem
 from mcproxy.config import GrpcSection
+from mcproxy.disk import Stamp
 from mcproxy.model import UNIX_PREFIX
 
 MAX_CALLS = 16 + MAX_STREAMS  # threads, and calls at once; the database has as many connections for those not streaming
@@ -156,9 +156,9 @@ class _Certificates:
     """Reads the files again when one has changed; what is broken is logged, and the old ones stay."""
 
     def __init__(self, config: GrpcSection) -> None:
-        """Raises OSError and AdminError."""
+        """Raises AdminError."""
         self._config = config
-        self._seen: list[judge.Stamp] | None = _stamps(config)
+        self._seen: list[Stamp] | None = _stamps(config)
         self.configuration = _read(config)
 
     def use(self, config: GrpcSection) -> None:
@@ -168,8 +168,7 @@ class _Certificates:
         """
         if bool(config.client_ca) != bool(self._config.client_ca):
             config = config.model_copy(update={"client_ca": self._config.client_ca})
-        with _reading():
-            _read(config)
+        _read(config)
         self._config, self._seen = config, None
 
     def __call__(self) -> grpc.ServerCertificateConfiguration | None:
@@ -181,43 +180,37 @@ class _Certificates:
                 return None
             self._seen = stamps
             fresh = _read(config)
-        except (OSError, AdminError) as error:
+        except AdminError as error:
             log.error("the admin API keeps its old certificate: %s", error)
             return None
         log.info("the admin API has read its certificate again")
         return fresh
 
 
-def _stamps(config: GrpcSection) -> list[judge.Stamp]:
-    """What is different once a file has changed, also where it has only become readable."""
-    return [judge.stamp(file) for file in (config.tls_cert, config.tls_key, config.client_ca) if file]
+def _stamps(config: GrpcSection) -> list[Stamp]:
+    """What is different once a file has changed, also where it has only become readable. Raises AdminError."""
+    files = (("tls_cert", config.tls_cert), ("tls_key", config.tls_key), ("client_ca", config.client_ca))
+    try:
+        return [pem.stamp(path, key) for key, path in files if path]
+    except pem.Unusable as error:
+        raise AdminError(f"grpc.{error.key}: {error}") from error
 
 
 def _read(config: GrpcSection) -> grpc.ServerCertificateConfiguration:
     try:
-        judge.tried(config.tls_cert, config.tls_key)
-    except judge.Unusable as error:
+        pair, ca = pem.read_pair(config.tls_cert, config.tls_key), None
+        pem.fill(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
+        if config.client_ca:
+            ca = pem.trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), config.client_ca, "client_ca")
+    except pem.Unusable as error:
         raise AdminError(f"grpc.{error.key}: {error}") from error
-    if config.client_ca and (problem := judge.ca_problem(config.client_ca)):
-        raise AdminError(f"grpc.client_ca: {problem}")
-    key, certificate = (Path(file).read_bytes() for file in (config.tls_key, config.tls_cert))
-    ca = Path(config.client_ca).read_bytes() if config.client_ca else None
-    return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=ca)
+    return grpc.ssl_server_certificate_configuration([(pair.key, pair.chain)], root_certificates=ca)
 
 
 def _certificates(config: GrpcSection) -> _Certificates:
     if not (config.tls_cert and config.tls_key):
         raise AdminError('grpc: a TCP address needs tls_cert and tls_key; or use "unix:/path"')
-    with _reading():
-        return _Certificates(config)
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise AdminError(f"grpc: {error.filename} can't be read: {error.strerror}") from error
+    return _Certificates(config)
 
 
 def _credentials(certificates: _Certificates, config: GrpcSection) -> grpc.ServerCredentials:

@@ -13,16 +13,19 @@ context's ticket keys don't change while it lives, so it is replaced after TICKE
 can't read yesterday's recordings.
 
 Everything here happens on the hub's thread, but for `held` and `trusts`, which look something up once and may be asked
-by any thread, and `read_again`, which reads files and changes nothing; a pair of files takes about a millisecond.
+by any thread, and `read_again`, which reads files and changes nothing. The hub opens no file: a file may hang. What has
+to be read for a connection is read `aside`, while the connection waits and no other one does.
 """
 
 import logging
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from mcproxy.certificates.judge import Certificate, Unusable, fill, findings, load, trust
+from mcproxy.certificates.judge import findings
+from mcproxy.certificates.pem import Certificate, Pair, Unusable, described, fill, read_pair, trust
 from mcproxy.model import Reason, Refused, Route, RouteKey
 from mcproxy.notation.name import InvalidName, normalise
 
@@ -36,8 +39,11 @@ CIPHERS_TLS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 # OpenSSL could not send any more either, and a client that half-closes would get no answer.
 _OPTIONS = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_IGNORE_UNEXPECTED_EOF
 
+# Runs a function off the hub and returns what it returns; who asks under a key that is being worked on shares that.
+Aside = Callable[[Hashable, Callable[[], Any]], Any]
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class _Entry:
     route: Route
     certificate: Certificate
@@ -55,12 +61,19 @@ class Fresh:
     problems: Sequence[str]  # what was wrong; there the old one stays in use
 
 
+def _at_once(_key: Hashable, function: Callable[[], Any]) -> Any:
+    return function()
+
+
 class Contexts:
     """All TLS contexts of one worker."""
 
-    def __init__(self, protocols: tuple[str, ...], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, protocols: tuple[str, ...], aside: Aside = _at_once, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """`protocols` are those of ALPN, best first; `clock` gives seconds."""
         self._protocols = list(protocols)
+        self._aside = aside
         self._clock = clock
         self._servers: dict[RouteKey, _Entry] = {}
         self._clients: dict[str, ssl.SSLContext] = {}  # by CA file
@@ -70,25 +83,26 @@ class Contexts:
         return f"<Contexts servers={len(self._servers)} clients={len(self._clients)}>"
 
     def server(self, listener: str, route: Route) -> ssl.SSLContext:
-        """The context for a route's clients. Raises Refused with CERTIFICATE_UNUSABLE."""
+        """The context for a route's clients, read first where it is not there. Raises Refused: CERTIFICATE_UNUSABLE."""
         key = (listener, route.hostname)
         entry = self._servers.get(key)
         if entry is None or not _same_files(entry.route, route):
             try:
-                entry = self._servers[key] = self._build(route)
+                entry = self._aside((key, route.tls_cert, route.tls_key), lambda: self._read(route))
             except Unusable as error:
                 raise Refused(Reason.CERTIFICATE_UNUSABLE, str(error)) from error
+            self._servers[key] = entry
         elif self._clock() - entry.built > TICKET_KEY_SECONDS:
-            self._renew(key, entry)
-            entry = self._servers[key]
+            entry = self._renewed(key, entry)
         return entry.context
 
     def client(self, route: Route) -> ssl.SSLContext:
         """The context for a route's backend. Raises Refused with CERTIFICATE_UNUSABLE where its CA can't be read."""
-        context = self._clients.get(route.backend_ca)
+        path = route.backend_ca
+        context = self._clients.get(path)
         if context is None:
             try:
-                context = self._clients[route.backend_ca] = client_context(route.backend_ca)
+                context = self._clients[path] = self._aside(path, lambda: client_context(path))
             except Unusable as error:
                 raise Refused(Reason.CERTIFICATE_UNUSABLE, f"backend_ca: {error}") from error
         return context
@@ -105,8 +119,9 @@ class Contexts:
         entries = list(self._servers.items())
         for key, entry in entries:
             try:
-                if load(entry.route.tls_cert, entry.route.tls_key).digest != entry.certificate.digest:
-                    servers[key] = entry, self._rebuild(entry)
+                pair = read_pair(entry.route.tls_cert, entry.route.tls_key)
+                if pair.digest != entry.certificate.digest:
+                    servers[key] = entry, self._rebuilt(entry, pair)
             except Unusable as error:
                 problems.append(f"{entry.route.hostname}: {error}; the certificate that was loaded stays in use")
         for path in list(self._clients):
@@ -143,28 +158,37 @@ class Contexts:
             self._servers = {key: entry for key, entry in self._servers.items() if is_kept(key)}
             self._prune_at = SPARE_CONTEXTS + 2 * len(self._servers)
 
-    def _build(self, route: Route) -> _Entry:
-        certificate = load(route.tls_cert, route.tls_key)
-        return _Entry(route, certificate, server_context(route, self._protocols), self._clock())
+    def _read(self, route: Route) -> _Entry:
+        return self._built(route, read_pair(route.tls_cert, route.tls_key))
 
-    def _rebuild(self, entry: _Entry) -> _Entry:
-        """From the files as they are now. Raises Unusable, also where clients took the old one and won't the new."""
-        fresh = load(entry.route.tls_cert, entry.route.tls_key)
-        if (problem := _problem(fresh, entry.route)) and not _problem(entry.certificate, entry.route):
+    def _built(self, route: Route, pair: Pair) -> _Entry:
+        context = server_context(route, self._protocols, pair)  # which OpenSSL judges first
+        return _Entry(route, described(pair), context, self._clock())
+
+    def _rebuilt(self, entry: _Entry, pair: Pair) -> _Entry:
+        """From what the files hold now. Raises Unusable, also where clients took the old one and won't the new."""
+        fresh = self._built(entry.route, pair)
+        if (problem := _problem(fresh)) and not _problem(entry):
             raise Unusable(problem)
-        return self._build(entry.route)
+        return fresh
 
-    def _renew(self, key: RouteKey, entry: _Entry) -> None:
+    def _renewed(self, key: RouteKey, entry: _Entry) -> _Entry:
+        """With keys of today; the connections that come meanwhile get the old ones."""
+        entry.built = self._clock()  # not to try at every connection
+        route = entry.route
         try:
-            self._servers[key] = self._rebuild(entry)
+            fresh: _Entry = self._aside(entry, lambda: self._rebuilt(entry, read_pair(route.tls_cert, route.tls_key)))
         except Unusable as error:
-            log.error("%s: %s; the certificate that was loaded stays in use", entry.route.hostname, error)
-            entry.built = self._clock()  # not to try at every connection
+            log.error("%s: %s; the certificate that was loaded stays in use", route.hostname, error)
+            return entry
+        if self._servers.get(key) is entry:
+            self._servers[key] = fresh
+        return fresh
 
 
-def _problem(certificate: Certificate, route: Route) -> str:
-    """Why clients of a route will refuse a certificate, if they will."""
-    found = findings(certificate, route.hostname, time.time())
+def _problem(entry: _Entry) -> str:
+    """Why clients of a route will refuse its certificate, if they will."""
+    found = findings(entry.certificate, entry.route.hostname, time.time())
     return next((str(finding) for finding in found if finding.problem), "")
 
 
@@ -172,7 +196,7 @@ def _same_files(one: Route, other: Route) -> bool:
     return (one.tls_cert, one.tls_key) == (other.tls_cert, other.tls_key)
 
 
-def server_context(route: Route, protocols: list[str]) -> ssl.SSLContext:
+def server_context(route: Route, protocols: list[str], pair: Pair) -> ssl.SSLContext:
     """A context for the clients of a route: its certificate, its name, TLS 1.2 and 1.3. Raises Unusable."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -182,7 +206,7 @@ def server_context(route: Route, protocols: list[str]) -> ssl.SSLContext:
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(protocols)
     context.sni_callback = _only(route.hostname)
-    fill(context, route.tls_cert, route.tls_key)
+    fill(context, pair)
     return context
 
 

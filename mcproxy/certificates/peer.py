@@ -1,12 +1,10 @@
 """The certificate that a peer has shown, in words: whose it is, who signed it, how long it is good for."""
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
-from mcproxy.certificates.judge import day, listed, names_of
-
-_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+from mcproxy.certificates.judge import day, listed
+from mcproxy.certificates.pem import UNREADABLE, names_of
 
 
 def described(der: bytes) -> str:
@@ -14,7 +12,7 @@ def described(der: bytes) -> str:
     try:
         shown = x509.load_der_x509_certificate(der)
         names = names_of(shown)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return f"that can't be read ({str(error).splitlines()[0]})"
     return f"for {listed(names)}, by {_issuer(shown)}, until {day(shown.not_valid_after_utc.timestamp())}"
 

@@ -9,7 +9,8 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mcproxy.certificates.judge import Certificate, Finding, ca_problem, findings, known, route_findings, survey
+from mcproxy.certificates.judge import Finding, ca_problem, findings, known, route_findings, survey
+from mcproxy.certificates.pem import Certificate
 from mcproxy.model import Mode, Route
 from mcproxy.table import ListenerTable, Table
 

@@ -4,7 +4,7 @@ import ssl
 from collections.abc import Iterator
 
 from mcproxy.admin import doorman
-from mcproxy.certificates import judge
+from mcproxy.certificates import pem
 from mcproxy.check.found import Found
 from mcproxy.config import Config
 from mcproxy.geoip import GeoIP, GeoIPError
@@ -37,8 +37,8 @@ def _check_pair(prefix: str, certificate: str, private_key: str) -> Iterator[Fou
     if not certificate:
         return
     try:
-        judge.tried(certificate, private_key)
-    except judge.Unusable as error:
+        pem.load(certificate, private_key)
+    except pem.Unusable as error:
         yield Found(prefix + error.key.removeprefix("tls"), str(error))
 
 
@@ -46,6 +46,6 @@ def _check_ca(key: str, path: str) -> Iterator[Found]:
     if not path:
         return
     try:
-        judge.trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
-    except judge.Unusable as error:
+        pem.trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
+    except pem.Unusable as error:
         yield Found(key, str(error))

@@ -256,14 +256,14 @@ def _unreachable(target: Target, details: str) -> tuple[str, int]:
 
 def _unusable(target: Target) -> str:
     """Which of the files can't be used for TLS, and why."""
-    from mcproxy.certificates import judge  # noqa: PLC0415 - it takes 70 ms to load, for a failure alone
+    from mcproxy.certificates import pem  # noqa: PLC0415 - it takes 70 ms to load, for a failure alone
 
     try:
         if target.ca.value:
-            judge.trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), target.ca.value)
+            pem.trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), target.ca.value)
         if target.cert.value:
-            judge.tried(target.cert.value, target.key.value)
-    except judge.Unusable as error:
+            pem.load(target.cert.value, target.key.value)
+    except pem.Unusable as error:
         file = {"backend_ca": target.ca, "tls_key": target.key}.get(error.key, target.cert)
         return f"{file.source}: {error}"
     return f"{target.ca.source}, {target.cert.source} or {target.key.source} can't be used for TLS"

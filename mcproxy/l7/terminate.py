@@ -74,8 +74,8 @@ class Terminator:
         route, offered = arrival.route, arrival.hello.alpn
         if offered and not _OFFERS & frozenset(offered):
             raise Refused(Reason.TLS_FAILED, "it offers no protocol that is spoken here")
-        context = self._contexts.server(arrival.listener, route)
         session.hand_over(_Handshake(session))
+        context = self._contexts.server(arrival.listener, route)
         try:
             stream = streams.accept(session.client, context, session.shared.turns)
         except Lost as lost:

@@ -18,7 +18,7 @@ from socket import AF_UNIX, socket
 from gevent import Timeout, spawn_raw
 
 from mcproxy.certificates.contexts import Contexts
-from mcproxy.certificates.judge import Unusable
+from mcproxy.certificates.pem import Unusable
 from mcproxy.look import speak
 from mcproxy.messages import MAX_LOOK, Look, PlaneBusy, Step
 from mcproxy.model import Mode, Reason, Refused, Route, host_port

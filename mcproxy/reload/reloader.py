@@ -21,6 +21,7 @@ from typing import TypeVar
 from gevent import sleep
 
 from mcproxy import config as configuration
+from mcproxy import disk
 from mcproxy import log as log_lines
 from mcproxy.admin.plane import ReloadReport
 from mcproxy.admin.server import AdminError
@@ -39,6 +40,7 @@ from mcproxy.notify import Notifier
 from mcproxy.reload import keys
 
 CLOSE_WAIT = 2.0  # seconds that the end waits for a reload that is reading; a disk that hangs must not stop it
+CONFIG_SECONDS = 10.0  # for reading and judging the file: a large one takes a second or two
 CLOSE_CHECK = 0.01  # seconds between two looks at whether it has ended
 
 T = TypeVar("T")
@@ -188,7 +190,7 @@ class Reloader:
 
     def _reload(self) -> tuple[ReloadReport, list[str]]:
         """The report, and what else the log should have. Raises ConfigError and _Refused."""
-        config = configuration.load(self._path) if self._path is not None else self.config
+        config = _load(self._path) if self._path is not None else self.config
         fresh = self._read(config)
         self._on_hub(self._swap, fresh)
         try:
@@ -246,6 +248,14 @@ class Reloader:
     def _swap_certificates(self, fresh: contexts.Fresh) -> None:
         self._parts.contexts.take(fresh)
         self._parts.contexts.prune(self._parts.worker.shared.live.table.has_route)
+
+
+def _load(path: Path) -> Config:
+    """The configuration in a file. Raises ConfigError, and _Refused where the file hangs."""
+    try:
+        return disk.within(str(path), lambda: configuration.load(path), CONFIG_SECONDS)
+    except disk.Hangs as error:
+        raise _Refused(f"{path} can't be read: {error.strerror}; keep it on a local disk") from error
 
 
 def _refusal(problems: Sequence[str], path: Path | None) -> ReloadReport:

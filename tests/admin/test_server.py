@@ -210,7 +210,7 @@ def test_an_address_in_use(tmp_path: Path, ours: trustme.CA) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        ("missing", r"^grpc: .*127\.0\.0\.1\.key can't be read: No such file"),
+        ("missing", r"^grpc\.tls_key: .*127\.0\.0\.1\.key can't be read: No such file"),
         ("broken", r"^grpc\.tls_key: .*127\.0\.0\.1\.key holds no private key in PEM form: it has no line"),
         ("of another key", r"^grpc\.tls_key: .*127\.0\.0\.1\.key is not the key of "),
     ],

@@ -2,34 +2,27 @@
 
 import errno
 import os
-import ssl
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     KeySerializationEncryption,
     NoEncryption,
 )
 
+from mcproxy.certificates import pem
 from mcproxy.certificates.judge import (
-    Certificate,
     Finding,
-    Unreadable,
-    Unusable,
     ca_problem,
     coalescing,
-    fill,
     findings,
     known,
-    load,
     route_findings,
     survey,
-    tried,
-    trust,
 )
+from mcproxy.certificates.pem import Certificate, Unreadable
 from mcproxy.model import Backend, Mode, Route
 from tests.kit.certificate_files import BORN, DIES, Disk, Key, write_pair
 
@@ -49,106 +42,6 @@ def issue(tmp_path: Path) -> Issue:
 
 def certificate(*names: str, path: str = "x.pem") -> Certificate:
     return Certificate(path, names, BORN.timestamp(), DIES.timestamp(), "")
-
-
-@pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
-def test_a_good_pair(kind: str, issue: Issue) -> None:
-    key: Key = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP256R1())
-    paths = issue("one.test", "*.TWO.test", key=key)
-    loaded = load(*paths)
-    assert loaded.names == ("one.test", "*.two.test")
-    assert (loaded.not_before, loaded.not_after) == (BORN.timestamp(), DIES.timestamp())
-    assert not list(findings(loaded, "one.test", BORN.timestamp()))
-    assert load(*paths).digest == loaded.digest
-
-
-def test_another_key_is_told(issue: Issue, tmp_path: Path) -> None:
-    _chain, key = issue("one.test")
-    Path(key).rename(tmp_path / "first.key")
-    other_chain, _ = issue("one.test")
-    with pytest.raises(Unusable, match=r"first\.key is not the key of .*chain\.pem"):
-        load(other_chain, str(tmp_path / "first.key"))
-
-
-def test_an_encrypted_key_is_told(issue: Issue) -> None:
-    with pytest.raises(Unusable, match=r"key\.pem is encrypted; store it without a passphrase"):
-        load(*issue("one.test", encryption=BestAvailableEncryption(b"secret")))
-
-
-def test_files_that_are_none(issue: Issue, tmp_path: Path) -> None:
-    chain, key = issue("one.test")
-    with pytest.raises(Unusable, match=r"absent\.pem can't be read: No such file or directory; check its path"):
-        load(str(tmp_path / "absent.pem"), key)
-    junk = tmp_path / "junk.pem"
-    for content in (b"", b"junk", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
-        junk.write_bytes(content)
-        with pytest.raises(Unusable, match=r"junk\.pem holds no certificate chain"):
-            load(str(junk), key)
-        with pytest.raises(Unusable, match=r"junk\.pem holds no private key"):
-            load(chain, str(junk))
-    junk.write_bytes(bytes((1 << 20) + 1))
-    with pytest.raises(Unusable, match="larger than 1 MiB"):
-        load(str(junk), key)
-
-
-@pytest.mark.parametrize(
-    ("content", "certificate", "key"),
-    [
-        (b" \n", "it is empty; write it again", "it is empty; write it again"),
-        (b"junk", "it has no line -----BEGIN CERTIFICATE-----;", "it has no line -----BEGIN PRIVATE KEY-----;"),
-        (b"\x30\x82\x01\x02", "it is binary (DER); convert it", "it is binary (DER); convert it"),
-        (
-            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-            "what it holds is damaged or of an unknown kind; copy it again from where it was issued (error parsing",
-            "it holds a block CERTIFICATE instead; is this the right file?",
-        ),
-        (
-            b"-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n",
-            "it holds a block EC PRIVATE KEY instead; is this the right file?",
-            "what it holds is damaged or of an unknown kind; copy it again from where it was issued (",
-        ),
-        (
-            b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
-            "it holds a block CERTIFICATE REQUEST instead; is this the right file?",
-            "it holds a block CERTIFICATE REQUEST instead; is this the right file?",
-        ),
-    ],
-)
-def test_what_is_wrong_with_a_file_is_said_plainly(
-    content: bytes, certificate: str, key: str, issue: Issue, tmp_path: Path
-) -> None:
-    good_chain, good_key = issue("one.test")
-    junk = tmp_path / "junk.pem"
-    junk.write_bytes(content)
-    for pair, named, says in (
-        ((str(junk), good_key), "tls_cert", f"{junk} holds no certificate chain in PEM form: {certificate}"),
-        ((good_chain, str(junk)), "tls_key", f"{junk} holds no private key in PEM form: {key}"),
-    ):
-        with pytest.raises(Unusable) as caught:
-            load(*pair)
-        assert caught.value.key == named
-        assert str(caught.value).startswith(says)
-        assert "https://" not in str(caught.value)
-
-
-def test_a_key_that_openssl_thinks_too_short_is_told_before_anybody_connects(issue: Issue) -> None:
-    chain, key = issue("one.test", key=rsa.generate_private_key(65537, 1024))
-    assert load(chain, key).names == ("one.test",)
-    with pytest.raises(Unusable, match=r"key is too short to be safe; .* \(OpenSSL: ee key too small\)"):
-        tried(chain, key)
-    ((_, finding),) = survey([l7("one.test", (chain, key))], BORN.timestamp())
-    assert finding.problem
-
-
-def test_what_openssl_does_not_take_is_told_of_servers_and_clients_alike(issue: Issue, tmp_path: Path) -> None:
-    chain, key = issue("one.test")
-    other = Path(key).rename(tmp_path / "other.key")
-    issue("one.test")
-    with pytest.raises(Unusable) as caught:
-        fill(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), chain, str(other))
-    says = "have them issued anew (OpenSSL: key values mismatch)"
-    assert str(caught.value) == f"{chain} and {other} can't be used: {says}"
-    assert not isinstance(caught.value, Unreadable)
 
 
 def l7(hostname: str, pair: tuple[str, str], **more: str) -> Route:
@@ -252,26 +145,12 @@ def test_a_file_rewritten_in_place_with_its_old_time_is_read_again(issue: Issue)
     assert ca_problem(chain) == ""
 
 
-def test_openssl_may_fail_to_read_what_was_just_read(issue: Issue, tmp_path: Path) -> None:
-    class Busy:
-        def load_verify_locations(self, _path: str) -> None:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    chain, key = issue("a.test")
-    with pytest.raises(Unreadable, match="Too many open files") as caught:
-        trust(Busy(), chain)  # type: ignore[arg-type]
-    assert caught.value.key == "backend_ca"
-    absent = str(tmp_path / "absent")
-    with pytest.raises(Unreadable, match=f"{absent} or {key} can't be read: No such file or directory; check its path"):
-        fill(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), absent, key)
-
-
 def test_two_files_that_are_not_there_are_both_named(issue: Issue, tmp_path: Path) -> None:
     absent = str(tmp_path / "absent.pem"), str(tmp_path / "absent.key")
     with pytest.raises(
         Unreadable, match=r"absent.pem can't be read: No such.*; and .*absent.key can't be read: No such"
     ):
-        tried(*absent)
+        pem.load(*absent)
     found = known(l7("a.test", absent))
     assert isinstance(found, Finding)
     assert found.message.count("can't be read") == 2
@@ -289,7 +168,7 @@ def test_a_survey_tells_of_a_backends_ca_beside_the_certificate(issue: Issue, tm
 
 
 def test_the_common_name_is_no_name(issue: Issue) -> None:
-    loaded = load(*issue())
+    loaded = pem.load(*issue())
     assert loaded.names == ()
     (finding,) = findings(loaded, "common.test", BORN.timestamp())
     assert finding.problem

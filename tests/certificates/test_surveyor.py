@@ -1,6 +1,4 @@
-import os
 import threading
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +9,7 @@ from mcproxy.certificates.surveyor import Surveyor
 from mcproxy.model import Backend, Listener, Mode, Route
 from mcproxy.table import Table
 from tests.kit.hub import messages
-from tests.kit.peers import until
+from tests.kit.peers import DEADLINE, until
 
 BACKEND = Backend("127.0.0.1", 1)
 L4 = Route("b.test", BACKEND)
@@ -76,29 +74,33 @@ def threads() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name == "certificates"]
 
 
+class Slow:
+    """A table whose survey takes until it is let go on."""
+
+    def __init__(self, whole: Table) -> None:
+        self._whole = whole
+        self.is_surveyed, self.go_on = threading.Event(), threading.Event()
+
+    @property
+    def listeners(self) -> object:
+        self.is_surveyed.set()
+        assert self.go_on.wait(DEADLINE)
+        return self._whole.listeners
+
+
 def test_tables_that_come_while_one_is_surveyed_wait_and_only_the_last_is_surveyed(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe.pem"
-    os.mkfifo(pipe)
-    (tmp_path / "junk.pem").write_text("junk")
-    held: list[int] = []
-
-    def is_read() -> bool:
-        with suppress(OSError):  # ENXIO, while nobody reads
-            held.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
-        return bool(held)
-
     def absent(hostname: str) -> Route:
         return l7(tmp_path / "absent.pem", hostname)
 
     until(lambda: not threads(), "the threads of others")
-    surveyor = Surveyor()
+    surveyor, slow = Surveyor(), Slow(table(absent("first.test")))
     with messages() as logged:
-        surveyor.begin(table(replace(l7(tmp_path / "junk.pem", "first.test"), tls_cert=str(pipe))))
-        until(is_read, "the first survey")
+        surveyor.begin(slow)  # type: ignore[arg-type]
+        assert slow.is_surveyed.wait(DEADLINE)
         for i in range(20):
             surveyor.begin(table(absent(f"n{i}.test")))
         assert len(threads()) == 1
-        os.close(held[0])
+        slow.go_on.set()
         until(lambda: not threads(), "the end")
         assert [line.split()[1] for line in logged] == ["first.test", "n19.test"]
         surveyor.begin(table(absent("later.test")))

@@ -42,11 +42,12 @@ class Disk:
         self.fails: dict[tuple[str, str], int] = {}
         self.calls: Counter[tuple[str, str]] = Counter()
         for name in ("stat", "open"):
-            patch.setattr(Path, name, self._counting(name, getattr(Path, name)))
+            patch.setattr(os, name, self._counting(name, getattr(os, name)))
 
     def _counting(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(path: Path, *args: Any, **kwargs: Any) -> Any:
-            self.calls[name, path.name] += 1
+        def call(path: Any, *args: Any, **kwargs: Any) -> Any:
+            if name == "open" or isinstance(path, Path):  # stat() of a descriptor says nothing of a path
+                self.calls[name, Path(path).name] += 1
             if number := self.fails.get((name, str(path))):
                 raise OSError(number, os.strerror(number))
             return function(path, *args, **kwargs)

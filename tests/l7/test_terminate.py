@@ -19,7 +19,7 @@ ROUTE = Route("one.test", Backend("127.0.0.1", 1), Mode.L7, "absent.pem", "absen
 
 
 def session(alpn: tuple[bytes, ...] = ()) -> Session:
-    made: Any = SimpleNamespace(arrival=lambda: arrival(alpn))
+    made: Any = SimpleNamespace(arrival=lambda: arrival(alpn), hand_over=lambda _carrier: None)
     return cast("Session", made)
 
 

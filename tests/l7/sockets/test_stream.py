@@ -13,6 +13,7 @@ import pytest
 from gevent.hub import get_hub
 
 from mcproxy.certificates.contexts import client_context, server_context
+from mcproxy.certificates.pem import read_pair
 from mcproxy.l7.bounds import READ_SIZE
 from mcproxy.l7.sockets import stream as streams
 from mcproxy.l7.sockets.stream import Lost, Stream, TLSStream
@@ -77,8 +78,9 @@ def send(stream: Stream, data: bytes) -> None:
 
 @pytest.fixture
 def server(authority: Authority) -> ssl.SSLContext:
-    chain, key = authority.pair("one.test")
-    return server_context(Route("one.test", Backend("x", 1), Mode.L7, str(chain), str(key)), ["h2", "http/1.1"])
+    chain, key = map(str, authority.pair("one.test"))
+    route = Route("one.test", Backend("x", 1), Mode.L7, chain, key)
+    return server_context(route, ["h2", "http/1.1"], read_pair(chain, key))
 
 
 def client(authority: Authority, then: Peer, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Peer:
