@@ -31,7 +31,8 @@ def test_a_sink_that_nobody_reads_drops_and_says_so(style: Format) -> None:
     reading, writing = os.pipe()
     sink = Sink(writing)
     logging.getLogger("mcproxy").removeHandler(log.configure(sink, "info", style))
-    total = log.MAX_WAITING + 1000  # the pipe holds 64 KiB, so the thread is stuck in its first batch
+    # The pipe holds 64 KiB, so the thread is stuck in its first batch: on a busy machine that is all that may wait.
+    total = 2 * log.MAX_WAITING + 1000
     for _ in range(total):
         sink.put(["x" * 99 + "\n"])
     with os.fdopen(reading) as lines:
