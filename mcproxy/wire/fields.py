@@ -1,9 +1,20 @@
-"""What a field section must look like in HTTP/2 (RFC 9113, sections 8.2, 8.3 and 8.5; RFC 8441), and what it says.
+"""What a field section must look like in HTTP/2 (RFC 9113, section 8.2), and what of it passes.
 
-Three forms: a request's head, an answer's head, and trailers. Each check yields a frozen value with what the relay
+Three forms: a request's head, an answer's head, and trailers. Each check returns a frozen value with what the relay
 needs to know, or raises `Malformed` (a stream error, section 8.1.1) or `BadRequest` (well-formed HTTP/2, yet no request
-that we could route: 400). The rules are stricter than the RFC's minimum wherever a laxer reading could make two parsers
-disagree: names are tokens, content-length appears once, `:path` holds no control, space or "#".
+that can be routed: 400). Names and values are judged here, for both protocols and both directions, and so are answers
+and trailers; what a request's head must be is in requests.py, on top of this.
+
+**Values.** NUL, LF and CR make a message malformed (section 8.2.1). So do VT and FF: parsers that take them for blanks,
+as isspace() does, find another value than those that don't. The other control characters pass (RFC 9110, section 5.5
+lets a recipient keep them: Google Analytics had 0x01 in its cookies). Blanks around a value are no part of it (section
+5.5), and real clients and backends send some: they are removed, because they may not be passed on (RFC 9113, 8.2.1).
+
+**Trailers.** What a message is framed, routed, authorised or decoded by can't come after its body (RFC 9110, section
+6.5.1): such fields are removed from trailers, whichever side sent them.
+
+**Alt-Svc** of a backend passes but for HTTP/3 on the same host, which is this one: nobody listens for QUIC here (RFC
+7838, section 3). The ALTSVC frame of HTTP/2, like every frame that is unknown here, ends at this hop anyway.
 """
 
 import re
@@ -11,7 +22,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-from mcproxy.wire.hpack_block import Field
+from mcproxy.wire.hpack_block import Field, NeverIndexed
 
 # Bounds of a head, in HTTP/2 and in HTTP/1.1.
 MAX_HEADER_LIST = 65_536  # bytes, decoded, 32 for each field; large cookies and tokens fit, see RFC 9113, 6.5.2
@@ -23,24 +34,34 @@ BODILESS = (204, 304)  # statuses whose answer has no body (RFC 9110, section 6.
 
 # RFC 9110, section 5.6.2 without upper case (RFC 9113, section 8.2.1).
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
-# RFC 9113, section 8.2.1, and the other controls with it (RFC 9110, section 5.5); tab is the one that may stand inside.
-_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?").fullmatch
-_PATH = re.compile(rb"/[!\"$-~\x80-\xff]*").fullmatch
-_AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]+)(?::([0-9]{0,5}))?").fullmatch
-_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+# A value without blanks around it. HTTP/1.1 reads the same ones (http1.py).
+VALUE = rb"(?:[^\0\t-\r ](?:[^\0\n-\r]*[^\0\t-\r ])?)?"
+_CLEAN = re.compile(VALUE).fullmatch
+_FORBIDDEN = re.compile(rb"[\0\n-\r]").search
+BLANKS = b" \t"
 is_length = re.compile(rb"[0-9]{1,18}").fullmatch  # of a body; 18 digits: an exabyte less one, within 64 bits
 _STATUS = re.compile(rb"[1-9][0-9]{2}").fullmatch
+# An alternative on the same host, by QUIC (RFC 7838, section 3; RFC 9114, section 3.1.1; drafts had "h3-29").
+_OWN_HTTP3 = re.compile(rb"h3(?:-[0-9]+)?=\":[0-9]*\"").match
 
-REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 # Section 8.2.2: a message with one of these is malformed.
 CONNECTION_SPECIFIC = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
+# Meant for this hop alone, in either protocol (RFC 9110, section 7.6.1; http2-settings: RFC 7540, section 3.2.1).
+HOP_BY_HOP = CONNECTION_SPECIFIC | {b"http2-settings"}
+# RFC 9110, section 6.5.1: what a trailer may not change after the fact.
+NOT_IN_TRAILERS = HOP_BY_HOP | {
+    b"te", b"host", b"content-length", b"content-encoding", b"content-type", b"content-range", b"trailer",
+    b"authorization", b"cookie", b"set-cookie", b"expect", b"max-forwards", b"cache-control", b"range", b"alt-svc",
+}  # fmt: skip
 # The client's word on what only the edge knows, and what is meant for a proxy (RFC 9110, section 11.7): never passed.
-# "_" counts as "-", because CGI and its heirs (RFC 3875, section 4.1.18) can't tell the two apart.
-_NOT_PASSED = re.compile(rb"x[-_]forwarded[-_].*|x[-_]real[-_]ip|forwarded|proxy[-_]authorization").fullmatch
-# What else a check must look at.
-_WATCHED = CONNECTION_SPECIFIC | {b"te", b"host", b"content-length", b"content-type"}
+# "_" counts as "-", because CGI and its heirs (RFC 3875, section 4.1.18) can't distinguish the two.
+_CLAIM = re.compile(rb"x[-_]forwarded[-_].*|x[-_]real[-_]ip|forwarded|proxy[-_]authorization").fullmatch
+# What else a check of a head must look at.
+_WATCHED = HOP_BY_HOP | {b"te", b"host", b"content-length", b"content-type", b"alt-svc"}
 
 CACHED_VALUE = 128  # bytes: longer names and values repeat less, and would make the caches large
+MAX_SHOWN_NAME = 64  # bytes of a field name in a reason
 
 
 class Malformed(Exception):
@@ -48,7 +69,7 @@ class Malformed(Exception):
 
 
 class BadRequest(Exception):
-    """A message, but none that can be served: 400."""
+    """A message, but no request that can be routed: 400."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +83,12 @@ class Request:
     protocol: bytes = b""  # of an extended CONNECT (RFC 8441)
     content_length: int = NO_LENGTH
     grpc: bool = False
-    rewrite: bool = False  # has a field that is not passed
+    rewrite: bool = False  # it passes, but not as it is
+    refusal: int = 0  # the status that answers it: it can be read, and is never served
+    why: str = ""  # of `refusal`
 
 
 NO_REQUEST = Request(b"", b"", b"")  # of a message that could not be read: the log shows it empty
-
-
-@dataclass(frozen=True, slots=True)
-class RequestTrailers:
-    """What ends a request's body."""
-
-    rewrite: bool = False  # has a field that is not passed
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,53 +97,53 @@ class Answer:
 
     status: int
     content_length: int = NO_LENGTH
+    rewrite: bool = False  # it passes, but not as it is
 
 
-def check_request(fields: list[Field]) -> Request:
-    """A request's head. Raises Malformed, BadRequest."""
-    pseudo, rest = _split(fields, REQUEST_PSEUDO)
-    seen, all_pass = _check_regular(rest)
-    method = pseudo.get(b":method", b"")
-    if not _METHOD(method):
-        raise Malformed("no :method, or not a token")
-    _check_target(method, pseudo)
-    authority = _authority(pseudo.get(b":authority"), seen.get(b"host"))
-    match = _AUTHORITY(authority)
-    if match is None or (method == b"CONNECT" and b":protocol" not in pseudo and not match[2]):
-        raise BadRequest("the authority is not a host with an optional port")
-    return Request(
-        method,
-        authority,
-        match[1].lower(),
-        pseudo.get(b":path", b""),
-        pseudo.get(b":protocol", b""),
-        _content_length(seen),
-        seen.get(b"content-type", b"").startswith(b"application/grpc"),
-        not all_pass,
-    )
+@dataclass(frozen=True, slots=True)
+class Trailers:
+    """What ends a body."""
+
+    rewrite: bool = False  # they pass, but not as they are
 
 
 def check_answer(fields: list[Field]) -> Answer:
-    """An answer's head. Raises Malformed."""
-    pseudo, rest = _split(fields, frozenset((b":status",)))
-    seen, _ = _check_regular(rest)
+    """Judge an answer's head. Raises Malformed."""
+    pseudo, rest = split_pseudo(fields, frozenset((b":status",)))
+    regular = check_regular(rest)
     status = pseudo.get(b":status", b"")
     if not _STATUS(status) or status == b"101":  # 101: section 8.6
         raise Malformed("no :status, or not one of HTTP/2")
-    return Answer(int(status), _content_length(seen))
+    rewrite = regular.blanks or (b"alt-svc" in regular.seen and any(_offers_http3(*field) for field in rest))
+    return Answer(int(status), content_length(regular.seen), rewrite or bool(_HOPS & regular.seen.keys()))
 
 
-def check_request_trailers(fields: list[Field]) -> RequestTrailers:
-    """A request's trailers (section 8.1). Raises Malformed."""
-    _, rest = _split(fields, frozenset())
-    _, all_pass = _check_regular(rest)
-    return RequestTrailers(not all_pass)
+def passed_answer(fields: list[Field]) -> list[Field]:
+    """Return an answer's head as the client gets it."""
+    passed = [stripped(field) for field in fields if field[0] not in HOP_BY_HOP]
+    return [_without_http3(field) for field in passed if not _offers_only_http3(*field)]
 
 
-def check_answer_trailers(fields: list[Field]) -> None:
-    """An answer's trailers (section 8.1). Raises Malformed."""
-    _, rest = _split(fields, frozenset())
-    _check_regular(rest)
+def check_request_trailers(fields: list[Field]) -> Trailers:
+    """Judge a request's trailers (section 8.1). Raises Malformed."""
+    regular = _check_trailers(fields)
+    return Trailers(regular.blanks or regular.claims or _has_misplaced(fields))
+
+
+def check_answer_trailers(fields: list[Field]) -> Trailers:
+    """Judge an answer's trailers (section 8.1). Raises Malformed."""
+    regular = _check_trailers(fields)
+    return Trailers(regular.blanks or _has_misplaced(fields))
+
+
+def passed_answer_trailers(fields: list[Field]) -> list[Field]:
+    """Return trailers as the client gets them."""
+    return [stripped(field) for field in fields if field[0] not in NOT_IN_TRAILERS and field[0][:1] != b":"]
+
+
+def passed_request_trailers(fields: list[Field]) -> list[Field]:
+    """Return trailers as the backend gets them: what a client can't claim in a head, it can't claim here."""
+    return without_claims(passed_answer_trailers(fields))
 
 
 def forwarded(address: str) -> tuple[Field, ...]:
@@ -136,23 +152,39 @@ def forwarded(address: str) -> tuple[Field, ...]:
     return (b"x-forwarded-for", raw), (b"x-forwarded-proto", b"https"), (b"x-real-ip", raw)
 
 
-def without_not_passed(fields: list[Field]) -> list[Field]:
-    """The fields that may go on to the backend."""
-    return [field for field in fields if _kind(field[0]) is not _Kind.NOT_PASSED]
+def without_claims(fields: list[Field]) -> list[Field]:
+    """Return the fields but those that only the edge may say."""
+    return [field for field in fields if _kind(field[0]) is not _Kind.CLAIM]
 
 
-def _split(fields: list[Field], known: frozenset[bytes]) -> tuple[dict[bytes, bytes], list[Field]]:
-    """Pseudo-fields, which come first, each once, only known ones (section 8.3), and the rest."""
+def stripped(field: Field) -> Field:
+    """Return a field without blanks around its value; one that must not be indexed stays so."""
+    return _with_value(field, field[1].strip(BLANKS))
+
+
+def _with_value(field: Field, value: bytes) -> Field:
+    return NeverIndexed((field[0], value)) if isinstance(field, NeverIndexed) else (field[0], value)
+
+
+def split_pseudo(fields: list[Field], known: frozenset[bytes]) -> tuple[dict[bytes, bytes], list[Field]]:
+    """Split off the pseudo-fields, which come first, each once, only known ones (section 8.3). Raises Malformed."""
     pseudo: dict[bytes, bytes] = {}
     for position, (name, value) in enumerate(fields):
         if name[:1] != b":":
             return pseudo, fields[position:]
-        if name not in known or name in pseudo:
-            raise Malformed("an unknown or repeated pseudo-field")
-        if not _is_value(value):
-            raise Malformed("a forbidden character in a pseudo-field")
+        if name not in known:
+            raise Malformed(f"a pseudo-field that does not belong here: {shown(name)}")
+        if name in pseudo:
+            raise Malformed(f"{shown(name)} twice")
+        if not _is_clean(value):
+            raise Malformed(f"a blank or a control character in {shown(name)}")
         pseudo[name] = value
     return pseudo, []
+
+
+def shown(name: bytes) -> str:
+    """Return a field's name as a reason may show it: printable, and cut."""
+    return re.sub(rb"[^!-~]", b"?", name[:MAX_SHOWN_NAME]).decode() + ("..." if len(name) > MAX_SHOWN_NAME else "")
 
 
 class _Kind(Enum):
@@ -160,11 +192,12 @@ class _Kind(Enum):
 
     ORDINARY = "ordinary"
     WATCHED = "watched"  # some rule is about it
-    NOT_PASSED = "not passed"
+    CLAIM = "claim"  # only the edge may say it
     MALFORMED = "malformed"  # also a pseudo-field after a regular one
 
 
-_ORDINARY, _MALFORMED = _Kind.ORDINARY, _Kind.MALFORMED
+_ORDINARY = _Kind.ORDINARY
+_HOPS = HOP_BY_HOP - CONNECTION_SPECIFIC
 
 
 @lru_cache(maxsize=1024)
@@ -173,74 +206,101 @@ def _kind(name: bytes) -> _Kind:
         return _Kind.MALFORMED
     if name in _WATCHED:
         return _Kind.WATCHED
-    return _Kind.NOT_PASSED if _NOT_PASSED(name) else _Kind.ORDINARY
+    return _Kind.CLAIM if _CLAIM(name) else _Kind.ORDINARY
 
 
 @lru_cache(maxsize=4096)
-def _is_known_value(value: bytes) -> bool:
-    return _VALUE(value) is not None
+def _is_known_clean(value: bytes) -> bool:
+    return _CLEAN(value) is not None
 
 
-def _is_value(value: bytes) -> bool:
-    return _is_known_value(value) if len(value) <= CACHED_VALUE else _VALUE(value) is not None
+def _is_clean(value: bytes) -> bool:
+    return _is_known_clean(value) if len(value) <= CACHED_VALUE else _CLEAN(value) is not None
 
 
-def _check_regular(fields: list[Field]) -> tuple[dict[bytes, bytes], bool]:
-    """Check all regular fields; return those that some rule is about, and whether all may pass."""
-    seen: dict[bytes, bytes] = {}
-    all_pass = True
+@dataclass(slots=True)
+class Regular:
+    """What was found in the regular fields of a section."""
+
+    seen: dict[bytes, bytes]  # those that some rule is about; of several with one name, the last
+    blanks: bool = False  # some value has blanks around it
+    claims: bool = False  # some field says what only the edge may say
+
+
+def check_regular(fields: list[Field], trailers: bool = False) -> Regular:
+    """Check all regular fields. Raises Malformed."""
+    found = Regular({})
     for name, value in fields:
         kind = _kind(name) if len(name) <= CACHED_VALUE else _kind.__wrapped__(name)
-        if kind is _MALFORMED:
-            raise Malformed("a field name that is not a lower-case token")
-        if not _is_value(value):
-            raise Malformed("a forbidden character in a field value")
+        if not _is_clean(value):
+            if kind is not _Kind.MALFORMED and _FORBIDDEN(value):
+                raise Malformed(f"a forbidden control character in the value of {shown(name)}")
+            found.blanks = True
         if kind is _ORDINARY:
             continue
-        if kind is _Kind.NOT_PASSED:
-            all_pass = False
+        if kind is _Kind.MALFORMED:
+            raise Malformed(_name_fault(name))
+        if kind is _Kind.CLAIM:
+            found.claims = True
             continue
-        if name in CONNECTION_SPECIFIC:
-            raise Malformed("a connection-specific field")
-        if name == b"te" and value.lower() != b"trailers":
-            raise Malformed("te is not trailers")
-        if name in seen and name in (b"host", b"content-length"):
-            raise Malformed("host or content-length twice")
-        seen[name] = value
-    return seen, all_pass
+        _check_watched(name, value, found.seen, trailers)
+        found.seen[name] = value.strip(BLANKS)
+    return found
 
 
-def _check_target(method: bytes, pseudo: dict[bytes, bytes]) -> None:
-    """Which pseudo-fields a request has (sections 8.3.1 and 8.5; RFC 8441, section 4)."""
-    path = pseudo.get(b":path")
-    if b":protocol" in pseudo:
-        if method != b"CONNECT" or not _METHOD(pseudo[b":protocol"]):
-            raise Malformed(":protocol without CONNECT, or not a token")
-    elif method == b"CONNECT":
-        if path is not None or b":scheme" in pseudo or b":authority" not in pseudo:
-            raise Malformed("CONNECT with :scheme or :path, or without :authority")
-        return
-    if pseudo.get(b":scheme") not in (b"https", b"http"):
-        raise Malformed("no :scheme, or not one of HTTP")
-    if path is None or not (_PATH(path) or (path == b"*" and method == b"OPTIONS")):
-        raise Malformed("no :path, or not an absolute one")
+def _check_watched(name: bytes, value: bytes, seen: dict[bytes, bytes], trailers: bool) -> None:
+    """Judge a field that some rule is about. Raises Malformed."""
+    if name in CONNECTION_SPECIFIC:
+        raise Malformed(f"{shown(name)}, which HTTP/2 does not know (RFC 9113, 8.2.2)")
+    if trailers:
+        return  # it is removed
+    if name == b"te" and value.strip(BLANKS).lower() != b"trailers":
+        raise Malformed("te with another value than trailers (RFC 9113, 8.2.2)")
+    if name in seen and name in (b"host", b"content-length"):
+        raise Malformed(f"{shown(name)} twice")
 
 
-def _authority(authority: bytes | None, host: bytes | None) -> bytes:
-    """The one that both name (section 8.3.1)."""
-    if authority is None:
-        if not host:
-            raise BadRequest("neither :authority nor host")
-        return host
-    if host is not None and host.lower() != authority.lower():
-        raise BadRequest("host differs from :authority")
-    return authority
+def _check_trailers(fields: list[Field]) -> Regular:
+    _, rest = split_pseudo(fields, frozenset())
+    return check_regular(rest, trailers=True)
 
 
-def _content_length(seen: dict[bytes, bytes]) -> int:
+def _has_misplaced(trailers: list[Field]) -> bool:
+    return any(name in NOT_IN_TRAILERS for name, _ in trailers)
+
+
+def _name_fault(name: bytes) -> str:
+    """Return what is wrong with a field's name (section 8.2.1)."""
+    if not name:
+        return "a field without a name"
+    if name[:1] == b":":
+        return f"a pseudo-field after a regular one: {shown(name)}"
+    if is_token(name):
+        return f"a field name in upper case: {shown(name)}"
+    return f"a field name that is not a token: {shown(name)}"
+
+
+def content_length(seen: dict[bytes, bytes]) -> int:
+    """Return the length that a head declares, in bytes, or NO_LENGTH. Raises Malformed (RFC 9110, section 8.6)."""
     value = seen.get(b"content-length")
     if value is None:
         return NO_LENGTH
     if not is_length(value):
-        raise Malformed("content-length is not a number")
+        raise Malformed("content-length is not a number of at most 18 digits")
     return int(value)
+
+
+def _offers_http3(name: bytes, value: bytes) -> bool:
+    return name == b"alt-svc" and any(_OWN_HTTP3(each.strip(BLANKS)) for each in value.split(b","))
+
+
+def _offers_only_http3(name: bytes, value: bytes) -> bool:
+    return name == b"alt-svc" and all(_OWN_HTTP3(each.strip(BLANKS)) for each in value.split(b","))
+
+
+def _without_http3(field: Field) -> Field:
+    """Return an Alt-Svc without its alternatives by HTTP/3 on the same host, and any other field as it is."""
+    if not _offers_http3(*field):
+        return field
+    kept = [each.strip(BLANKS) for each in field[1].split(b",") if not _OWN_HTTP3(each.strip(BLANKS))]
+    return _with_value(field, b", ".join(kept))

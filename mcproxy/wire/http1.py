@@ -5,6 +5,8 @@ lenient reader repair is refused here: a bare CR or LF, a folded line, a blank b
 Transfer-Encoding or twice, any coding but chunked, a second Host. And this is the only reader of HTTP/1.1 requests: h11
 is lenient where RFC 9112 allows that, so a check of ours would have to come before it, and be the second reader.
 
+What is malformed for HTTP/2, too, is not judged here but behind the translation, by the rules of requests.py.
+
 `Requests` is shown what a connection has sent and was not taken yet, and finds in it the next head, or more of a body.
 What it refuses raises `BadMessage`, with the status that answers it; the connection can't go on then.
 """
@@ -13,18 +15,21 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from mcproxy.wire.fields import MAX_FIELDS, MAX_HEADER_LIST, NO_LENGTH, is_length
+from mcproxy.wire.fields import MAX_FIELDS, MAX_HEADER_LIST, NO_LENGTH, VALUE, is_length, shown
 from mcproxy.wire.hpack_block import Field
 
 MAX_TARGET = 16_384  # bytes; RFC 9112, section 3 asks for 8,000 at least
 MAX_HEAD = MAX_HEADER_LIST  # bytes
 MAX_CHUNK_LINE = 1_024  # bytes of a chunk's size with its extensions, which nobody uses
 MAX_TRAILERS = 16_384  # bytes; a checksum or two
+MAX_EMPTY_LINES = 16  # before a request; old clients send one or two behind a body (RFC 9112, section 2.2)
+MAX_MEMBERS = 64  # of a list such as Connection's, each of which is looked up in every field; real ones hold three
 
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\"$-~]+) HTTP/([0-9])\.([0-9])").fullmatch
-_FIELD_LINE = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?)[ \t]*"
-).fullmatch
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!\"$-~\x80-\xff]+) HTTP/([0-9])\.([0-9])").fullmatch
+_FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"):[ \t]*(" + VALUE + rb")[ \t]*").fullmatch
+_empty_lines = re.compile(rb"(?:\r\n)*").match
+_has_control = re.compile(rb"[^\t -~\x80-\xff]").search
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t -~\x80-\xff]*)?").fullmatch
 _BARE_LF = re.compile(rb"(?:[^\r]|\A)\n").search
 _END = b"\r\n\r\n"
@@ -58,12 +63,12 @@ class Head:
         return self.chunked or self.length > 0
 
     def tokens(self, wanted: bytes) -> frozenset[bytes]:
-        """The comma-separated members of a field, in lower case, without parameters."""
+        """Return a field's comma-separated members, in lower case, without parameters. Raises BadMessage."""
+        values = [value for name, value in self.fields if name == wanted]
+        if sum(value.count(b",") + 1 for value in values) > MAX_MEMBERS:
+            raise BadMessage(431, f"more than {MAX_MEMBERS} members in {shown(wanted)}")
         return frozenset(
-            token.partition(b";")[0].strip(b" \t").lower()
-            for name, value in self.fields
-            if name == wanted
-            for token in value.split(b",")
+            token.partition(b";")[0].strip(b" \t").lower() for value in values for token in value.split(b",")
         )
 
     def __repr__(self) -> str:
@@ -75,7 +80,7 @@ def parse_head(raw: bytes) -> Head:
     request_line, *lines = raw[: -len(_END)].split(b"\r\n")
     match = _REQUEST_LINE(request_line)
     if match is None:
-        raise BadMessage(400, "a malformed request line")
+        raise BadMessage(400, _line_fault(request_line))
     method, target, major, minor = match.groups()
     if (major, minor) not in ((b"1", b"0"), (b"1", b"1")):
         raise BadMessage(505, "neither HTTP/1.0 nor HTTP/1.1")
@@ -88,11 +93,19 @@ def parse_head(raw: bytes) -> Head:
     return Head(method, target, int(minor), fields, *framing)
 
 
+def _line_fault(line: bytes) -> str:
+    """Return what is wrong with a request line (section 3)."""
+    parts = line.split(b" ")
+    if len(parts) == 3 and parts[2].startswith(b"HTTP/") and b"#" in parts[1]:
+        return "a target with a fragment"
+    return "a malformed request line"
+
+
 def _field(line: bytes) -> Field:
-    """Section 5: also refuses a folded line (5.2), a blank before the colon (5.1), controls, a bare CR (2.2)."""
+    """Section 5: also refuses a folded line (5.2), a blank before the colon (5.1), a bare CR (2.2), other controls."""
     match = _FIELD_LINE(line)
     if match is None:
-        raise BadMessage(400, "a malformed field line")
+        raise BadMessage(400, f"a malformed field line: {shown(line.partition(b':')[0])}")
     return match[1].lower(), match[2]
 
 
@@ -111,11 +124,22 @@ def _framing(fields: tuple[Field, ...], is_1_1: bool) -> tuple[bytes | None, int
     if coding is not None:
         if length is not None or not is_1_1:
             raise BadMessage(400, "Transfer-Encoding beside Content-Length, or in HTTP/1.0")
-        if coding.lower() != b"chunked":
-            raise BadMessage(501, "a transfer coding other than chunked")
+        if coding.lower() != b"chunked":  # a control in it: another reader may see "chunked"
+            raise BadMessage(400 if _has_control(coding) else 501, "a transfer coding other than chunked")
     if length is not None and not is_length(length):
         raise BadMessage(400, "Content-Length is not a number")
     return seen.get(b"host"), NO_LENGTH if length is None else int(length), coding is not None
+
+
+def _after_empty_lines(data: bytes) -> int:
+    """Where the empty lines end that may come before a request (section 2.2)."""
+    match = _empty_lines(data)
+    return match.end() if match else 0
+
+
+def begins_head(data: bytes) -> bool:
+    """Whether a head has begun in what is left of a connection's bytes: empty lines, whole or not, begin none."""
+    return data[_after_empty_lines(data) :] not in (b"", b"\r")
 
 
 class _Within(Enum):
@@ -158,7 +182,9 @@ class Requests:
 
         Then it is to be called with the same bytes and more behind them. Raises BadMessage.
         """
-        begin = 2 if data.startswith(b"\r\n") else 0  # section 2.2: an empty line before it; one, not many
+        begin = _after_empty_lines(data)
+        if begin > 2 * MAX_EMPTY_LINES:
+            raise BadMessage(400, f"more than {MAX_EMPTY_LINES} empty lines before a request")
         start = max(begin, self._searched - len(_END))
         end = data.find(_END, start)
         size = end + len(_END) if end >= 0 else len(data)

@@ -29,7 +29,7 @@ FORMS = {
     "NUL": (b"GET / HTTP/1.1\r\n" + HOST + b"X: a\x00b\r\n\r\n", 400),
     "two hosts": (b"GET / HTTP/1.1\r\n" + HOST + b"Host: two.test\r\n\r\n", 400),
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
-    "two authorities": (b"GET https://two.test/ HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "userinfo": (b"GET https://one.test@two.test/ HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "authority form": (b"GET one.test HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "CONNECT": (b"CONNECT one.test:443 HTTP/1.1\r\nHost: one.test:443\r\n\r\n", 501),
     "method": (b"GE\x07T / HTTP/1.1\r\n" + HOST + b"\r\n", 400),

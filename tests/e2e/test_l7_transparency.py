@@ -99,10 +99,19 @@ def passed(fields: Fields) -> Fields:
     return tuple(each for each in fields if each[0] not in CLAIMS)
 
 
+def with_authority(head: Fields) -> Fields:
+    """A request's head with its authority where HTTP/2 has it, and nowhere else (RFC 9113, section 8.3.1)."""
+    named = {name: value for name, value in head if name in (b":authority", b"host")}
+    pseudo = tuple(each for each in head if each[0][:1] == b":")
+    if b"host" in named and b":authority" not in named:
+        pseudo += ((b":authority", named[b"host"]),)
+    return pseudo + tuple(each for each in head if each[0][:1] != b":" and each[0] != b"host")
+
+
 def over_http2(exchange: Exchange) -> Exchange:
     """What there is to be through the proxy, of what there was without it."""
     got, seen = exchange
-    return got, replace(seen, head=passed(seen.head) + OURS, trailers=passed(seen.trailers))
+    return got, replace(seen, head=passed(with_authority(seen.head)) + OURS, trailers=passed(seen.trailers))
 
 
 def differing_of(expected: Exchange, was: Exchange) -> list[str]:

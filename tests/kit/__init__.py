@@ -30,6 +30,7 @@ Clients and backends:
 Cases:
     conformance_frames, conformance_messages
                            RFC 9113, section by section
+    request_rules          the same request in HTTP/1.1 and in HTTP/2, and what must become of both
     mirror, mirror_cases   messages of every form, directly and through the proxy
 
 mcproxy beside other programs (tests/e2e/test_differences.py):

@@ -4,7 +4,7 @@ from enum import Enum
 
 from mcproxy.l7.bounds import MAX_INTERIM
 from mcproxy.l7.bridge.ends import BackendFault, ClientEnd
-from mcproxy.l7.bridge.translate import answer_trailers
+from mcproxy.wire.fields import passed_answer_trailers
 from mcproxy.wire.hpack_block import Field
 
 
@@ -78,7 +78,7 @@ class AnswerHalf:
     def end(self, trailers: list[Field]) -> None:
         """Write the end."""
         if self.state is not Answer.TUNNEL:
-            self.client.end(answer_trailers(trailers))
+            self.client.end(passed_answer_trailers(trailers))
         self._become(Answer.COMPLETE)
 
     def own(self, status: int, last: bool) -> None:

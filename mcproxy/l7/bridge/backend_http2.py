@@ -6,7 +6,7 @@ The connection itself is guarded_h2.py. h2's events end here: an exchange gets t
 from h2 import events
 
 from mcproxy.l7.bridge.ends import Answered, BackendFault, Processed, RequestHead, Takes
-from mcproxy.l7.bridge.guarded_h2 import GuardedH2, checked_head, fields_of
+from mcproxy.l7.bridge.guarded_h2 import GuardedH2, checked_head, checked_trailers
 from mcproxy.l7.core import Turn
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import ErrorCode
@@ -141,7 +141,7 @@ class Http2Backend:
         elif isinstance(event, events.ResponseReceived):
             exchange.on_head(checked_head(event.headers), event.stream_ended is not None)
         elif isinstance(event, events.TrailersReceived):
-            self._trailers = fields_of(event.headers)
+            self._trailers = checked_trailers(event.headers)
         elif isinstance(event, events.StreamEnded):
             exchange.on_end(self._trailers)
         elif isinstance(event, events.StreamReset):

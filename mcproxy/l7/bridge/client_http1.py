@@ -24,7 +24,7 @@ from mcproxy.l7.bridge.translate import translate
 from mcproxy.l7.core import Ending, ExchangeEnd, How, Turn
 from mcproxy.model import End
 from mcproxy.wire.fields import Request
-from mcproxy.wire.http1 import BadMessage, Head, Requests
+from mcproxy.wire.http1 import BadMessage, Head, Requests, begins_head
 
 
 class State(Enum):
@@ -89,7 +89,7 @@ class Http1Client:
                 self.settle(now)
         except BadMessage as bad:
             self._refuse(bad, now)
-        self._head_begun = self.exchange is None and taken < len(data)
+        self._head_begun = self.exchange is None and begins_head(data[taken:])
         return taken
 
     def _take_head(self, data: bytes, turn: Turn, now: float) -> int:

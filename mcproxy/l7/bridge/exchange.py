@@ -84,10 +84,10 @@ class Exchange:
         """The head is valid: send it to the backend, or answer it."""
         self.to_backend.accept(head, site.forwarded)
         self.to_client.takes_interim = head.takes_interim
-        if not site.leads_here(head.request.host):
-            self.answer_with(421, ExchangeEnd.ANSWERED)
-        elif head.upgrade is Upgrade.UNKNOWN:
+        if head.upgrade is Upgrade.UNKNOWN:
             self.answer_with(501, ExchangeEnd.ANSWERED)
+        elif not site.leads_here(head.request.host):
+            self.answer_with(421, ExchangeEnd.ANSWERED)
         else:
             self._dispatch()
 

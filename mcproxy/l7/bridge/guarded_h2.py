@@ -26,13 +26,14 @@ from hyperframe.exceptions import HyperframeError
 from mcproxy.l7.bridge.bounds import FRAME_COST, MAX_GOAWAY, WINDOW
 from mcproxy.l7.bridge.ends import BackendFault
 from mcproxy.l7.core import Turn
-from mcproxy.wire.fields import MAX_HEADER_LIST, Malformed, check_answer
+from mcproxy.wire.fields import MAX_HEADER_LIST, Malformed, check_answer, check_answer_trailers
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import HEADER, HEADER_SIZE, MAX_FRAME_SIZE, MAX_STREAM_ID, ErrorCode, Flag, Frame, headers
 
 _CONFIG = H2Configuration(
     client_side=True,
     header_encoding=None,
+    validate_inbound_headers=False,  # ours are the rules: it refuses blanks around a value (wire/fields.py)
     normalize_inbound_headers=False,  # it joins cookie fields, which mean nothing in an answer, and puts them last
     normalize_outbound_headers=False,
 )
@@ -190,10 +191,20 @@ class GuardedH2:
 
 
 def checked_head(headers: object) -> list[Field]:
-    """An answer's head as `fields_of` gives it, which h2 does not judge in all. Raises BackendFault."""
+    """An answer's head as `fields_of` gives it, which h2 does not judge. Raises BackendFault."""
     fields = fields_of(headers)
     try:
         check_answer(fields)
+    except Malformed as fault:
+        raise BackendFault(str(fault)) from fault
+    return fields
+
+
+def checked_trailers(headers: object) -> list[Field]:
+    """An answer's trailers, likewise. Raises BackendFault."""
+    fields = fields_of(headers)
+    try:
+        check_answer_trailers(fields)
     except Malformed as fault:
         raise BackendFault(str(fault)) from fault
     return fields

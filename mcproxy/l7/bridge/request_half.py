@@ -10,8 +10,7 @@ from mcproxy.l7.bounds import BODY_STALL_SECONDS
 from mcproxy.l7.bridge.body import Body
 from mcproxy.l7.bridge.bounds import ATTEMPTS, BODY_GRACE_SECONDS, MAX_UNREAD, MAX_WAITING, MIN_BODY_RATE
 from mcproxy.l7.bridge.ends import BackendEnd, BackendFault, Processed, RequestHead, Takes
-from mcproxy.l7.bridge.translate import request_trailers
-from mcproxy.wire.fields import NO_REQUEST, Request
+from mcproxy.wire.fields import NO_REQUEST, Request, passed_request_trailers
 from mcproxy.wire.hpack_block import Field
 
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110, section 9.2.1
@@ -146,7 +145,7 @@ class RequestHalf:
     def end(self, trailers: list[Field]) -> None:
         """All of the message, or of the tunnel, came."""
         self._come(Coming.COMPLETE)
-        self._trailers = request_trailers(trailers)
+        self._trailers = passed_request_trailers(trailers)
 
     def is_slow(self, started: float, now: float) -> bool:
         """Whether the client takes too long to send the body."""

@@ -1,45 +1,30 @@
 """Heads and trailers between HTTP/1.1 and the neutral form of ends.py: which fields pass, and which end at this hop.
 
 Towards the backend (RFC 9113, section 8.2.2; RFC 9110, section 7.6.1), hop-by-hop fields are removed, and every field
-that Connection names. X-Forwarded-* and the like never pass as the client sent them; wire/fields.py, which checks the
-result, knows which these are.
+that Connection names. Which requests are served, and which fields pass, wire/requests.py decides for both protocols:
+here is only what HTTP/2 has no form for.
 """
 
 import base64
 import hashlib
 
 from mcproxy.l7.bridge.ends import RequestHead, Upgrade
-from mcproxy.wire.fields import BadRequest, Malformed, check_request, without_not_passed
+from mcproxy.wire.fields import HOP_BY_HOP, BadRequest, Malformed, passed_answer
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http1 import BadMessage, Head
+from mcproxy.wire.requests import WEBSOCKET, check_request, is_authority, passed_request
 
-# Meant for the next hop alone; te has a rule of its own.
-_HOP_BY_HOP = frozenset(
-    (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"http2-settings", b"te")
-)
-# RFC 9110, section 6.5.1: what a trailer may not change after the fact.
-_NOT_IN_TRAILERS = _HOP_BY_HOP | {
-    b"host", b"content-length", b"content-encoding", b"content-type", b"content-range", b"trailer", b"authorization",
-    b"cookie", b"set-cookie", b"expect", b"max-forwards", b"cache-control", b"range",
-}  # fmt: skip
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
 
 def translate(head: Head, hostname: str) -> RequestHead:
     """Return a request's head in neutral form. `hostname` takes the place of a missing Host. Raises BadMessage."""
-    authority, path = _target(head, hostname.encode())
     connection = head.tokens(b"connection")
     upgrade = _upgrade(head, connection)
-    websocket = upgrade is Upgrade.WEBSOCKET
-    fields: list[Field] = [
-        (b":method", b"CONNECT" if websocket else head.method),
-        (b":scheme", b"https"),
-        (b":authority", authority),
-        (b":path", path),
-    ]
-    if websocket:
-        fields.append((b":protocol", b"websocket"))  # RFC 8441, section 4
-    dropped = _HOP_BY_HOP | connection | {b"host", b"sec-websocket-key" if websocket else b"host"}
+    fields = _pseudo(head, upgrade, hostname.encode())
+    dropped = HOP_BY_HOP | connection | {b"host", b"te"}
+    if head.minor == 0:
+        dropped |= {b"expect"}  # RFC 9110, section 10.1.1
     fields += [field for field in head.fields if field[0] not in dropped]
     if b"trailers" in head.tokens(b"te"):
         fields.append((b"te", b"trailers"))  # gRPC insists on it
@@ -47,31 +32,43 @@ def translate(head: Head, hostname: str) -> RequestHead:
         request = check_request(fields)
     except (Malformed, BadRequest) as error:
         raise BadMessage(400, str(error)) from None
-    passed = tuple(without_not_passed(fields)) if request.rewrite else tuple(fields)
+    if request.refusal:
+        raise BadMessage(request.refusal, request.why)
+    passed = tuple(passed_request(fields) if request.rewrite else fields)
     is_1_1 = head.minor == 1
     expects = is_1_1 and head.has_body and b"100-continue" in head.tokens(b"expect")
     return RequestHead(request, passed, upgrade, expects, is_1_1)
 
 
-def _target(head: Head, hostname: bytes) -> tuple[bytes, bytes]:
-    """Authority and path (RFC 9112, section 3.2)."""
-    target, host = head.target, hostname if head.host is None else head.host
+def _pseudo(head: Head, upgrade: Upgrade, hostname: bytes) -> list[Field]:
+    """The pseudo-fields of a request; its Host is no field then (RFC 9112, section 3.2). Raises BadMessage."""
     if head.method == b"CONNECT":
-        raise BadMessage(501, "CONNECT")  # an edge for backends is no way out
-    if target.startswith(b"/") or (target == b"*" and head.method == b"OPTIONS"):
-        return host, target
+        return [(b":method", b"CONNECT"), (b":authority", head.target)]
+    scheme, authority, path = _target(head, hostname)
+    if upgrade is Upgrade.WEBSOCKET:  # RFC 8441, section 4
+        method = [(b":method", b"CONNECT"), (b":protocol", WEBSOCKET)]
+    else:
+        method = [(b":method", head.method)]
+    return [*method, (b":scheme", scheme), (b":authority", authority), (b":path", path)]
+
+
+def _target(head: Head, hostname: bytes) -> tuple[bytes, bytes, bytes]:
+    """Scheme, authority and path (RFC 9112, section 3.2). Raises BadMessage."""
+    target, host = head.target, hostname if head.host is None else head.host
+    if target.startswith(b"/") or target == b"*":
+        return b"https", host, target
+    if host and not is_authority(host):
+        raise BadMessage(400, "Host is not a host with an optional port")
     scheme, found, rest = target.partition(b"://")
-    if not found or scheme.lower() not in (b"https", b"http"):
+    if not found:
         raise BadMessage(400, "a target in no known form")
-    authority, path = rest, b""
+    authority = rest
     for mark in (b"/", b"?"):
         authority = authority.partition(mark)[0]
     path = rest[len(authority) :]
-    if head.host is not None and head.host.lower() != authority.lower():
-        raise BadMessage(400, "the target names another authority than Host")
     if not path and head.method == b"OPTIONS":
-        return authority, b"*"  # section 3.2.4
-    return authority, path if path.startswith(b"/") else b"/" + path
+        return scheme, authority, b"*"  # section 3.2.4
+    return scheme, authority, path if path.startswith(b"/") else b"/" + path  # Host is ignored: section 3.2.2
 
 
 def _upgrade(head: Head, connection: frozenset[bytes]) -> Upgrade:
@@ -94,17 +91,7 @@ def accept_key(key: bytes) -> bytes:
     return base64.b64encode(hashlib.sha1(key + _WEBSOCKET_GUID, usedforsecurity=False).digest())
 
 
-def request_trailers(fields: list[Field]) -> list[Field]:
-    """Those trailers that may pass to the backend: what is not the client's to claim in a head, is not here either."""
-    return without_not_passed(answer_trailers(fields))
-
-
-def answer_trailers(fields: list[Field]) -> list[Field]:
-    """Those trailers that may pass to the client."""
-    return [field for field in fields if field[0] not in _NOT_IN_TRAILERS and field[0][:1] != b":"]
-
-
 def answer_head(fields: list[Field]) -> tuple[int, list[Field]]:
     """Status and fields of an answer, as they go to the client. Raises ValueError where the status is invalid."""
-    kept = [field for field in fields if field[0][:1] != b":" and field[0] not in _HOP_BY_HOP]
+    kept = [field for field in passed_answer(fields) if field[0][:1] != b":"]
     return int(dict(fields[:1])[b":status"]), kept

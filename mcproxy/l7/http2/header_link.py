@@ -43,12 +43,13 @@ from mcproxy.wire.fields import (
     BadRequest,
     Malformed,
     Request,
-    RequestTrailers,
+    Trailers,
     check_answer,
     check_answer_trailers,
-    check_request,
     check_request_trailers,
-    without_not_passed,
+    passed_answer,
+    passed_answer_trailers,
+    passed_request_trailers,
 )
 from mcproxy.wire.hpack_block import (
     CLEAR_TABLE,
@@ -63,24 +64,30 @@ from mcproxy.wire.hpack_block import (
     without_huffman,
 )
 from mcproxy.wire.http2 import DEFAULT_TABLE_SIZE, ConnectionFault, ErrorCode
+from mcproxy.wire.requests import check_request, passed_request
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Request | Answer | Trailers)
+Pass = Callable[[list[Field]], list[Field]]
 
 
 class TooLarge(Exception):
     """More fields, or larger ones, than MAX_FIELDS and MAX_HEADER_LIST allow: 431."""
 
+    def __init__(self) -> None:
+        super().__init__(f"a header list of more than {MAX_HEADER_LIST} bytes or {MAX_FIELDS} fields")
+
 
 class Section(Generic[T]):
     """What a block says, wherever it comes with these bytes after this table."""
 
-    __slots__ = ("_encoded", "express", "fault", "fields", "fits_all", "may_pass", "moved", "table", "value")
+    __slots__ = ("_encoded", "express", "fault", "fields", "fits_all", "may_pass", "moved", "passed", "table", "value")
 
-    def __init__(self, fields: list[Field], before: DynamicTable, after: DynamicTable) -> None:
+    def __init__(self, fields: list[Field], before: DynamicTable, after: DynamicTable, passed: Pass) -> None:
         self.fields = fields
+        self.passed = passed  # what of them goes on
         self.table = after
         self.moved = after is not before  # the sender's table changed
-        self.value: T | None = None  # None where `fault` is not, and for an answer's trailers
+        self.value: T | None = None  # None where `fault` is not
         self.fault: Exception | None = None  # Malformed, BadRequest, TooLarge
         self.may_pass = True  # as it is
         self.fits_all = False  # a request that is right whatever its flags and the connection are
@@ -91,15 +98,16 @@ class Section(Generic[T]):
     def encoded(self) -> bytes:
         """The fields that may pass, encoded without state."""
         if self._encoded is None:
-            self._encoded = encode(self.fields if self.may_pass else without_not_passed(self.fields))
+            self._encoded = encode(self.fields if self.may_pass else self.passed(self.fields))
         return self._encoded
 
 
 class BlockCache(Generic[T]):
     """Sections by (table, block), of one kind of field section."""
 
-    def __init__(self, check: Callable[[list[Field]], T], capacity: int = CACHE_BLOCKS) -> None:
+    def __init__(self, check: Callable[[list[Field]], T], passed: Pass, capacity: int = CACHE_BLOCKS) -> None:
         self.check = check
+        self.passed = passed
         self.capacity = capacity  # of a generation
         self.young: dict[tuple[DynamicTable, bytes], Section[T]] = {}
         self.old: dict[tuple[DynamicTable, bytes], Section[T]] = {}
@@ -130,7 +138,7 @@ class BlockCache(Generic[T]):
             decoded = decode(block, table, allowed, MAX_HEADER_LIST, MAX_FIELDS)
         except (CompressionFault, HeaderBomb) as fault:
             raise _as_connection_fault(fault) from None
-        section: Section[T] = Section(decoded.fields, table, decoded.table)
+        section: Section[T] = Section(decoded.fields, table, decoded.table, self.passed)
         if decoded.oversized:
             section.fault = TooLarge()
             return section
@@ -138,14 +146,14 @@ class BlockCache(Generic[T]):
             section.value = self.check(decoded.fields)
         except (Malformed, BadRequest) as fault:
             section.fault = fault
-        if isinstance(section.value, Request | RequestTrailers):
-            section.may_pass = not section.value.rewrite
-        if isinstance(section.value, Request):
-            section.fits_all = not section.value.protocol and section.value.content_length <= 0
-            if section.fits_all and section.may_pass:
-                section.express = section.value
-        elif isinstance(section.value, Answer) and section.value.status >= FINAL_STATUS:
-            section.express = section.value if section.value.status not in BODILESS else None
+        value = section.value
+        if value is not None:
+            section.may_pass = not value.rewrite
+        if isinstance(value, Request):
+            section.fits_all = not value.protocol and not value.refusal and value.content_length <= 0
+            section.express = value if section.fits_all and section.may_pass else None
+        elif isinstance(value, Answer) and value.status >= FINAL_STATUS and value.status not in BODILESS:
+            section.express = value if section.may_pass else None
         return section
 
 
@@ -165,10 +173,10 @@ def unpacked(block: bytes) -> Generator[None, None, bytes]:
     return plain
 
 
-REQUESTS = BlockCache(check_request)
-ANSWERS = BlockCache(check_answer)
-REQUEST_TRAILERS = BlockCache(check_request_trailers)
-ANSWER_TRAILERS = BlockCache(check_answer_trailers)
+REQUESTS = BlockCache(check_request, passed_request)
+ANSWERS = BlockCache(check_answer, passed_answer)
+REQUEST_TRAILERS = BlockCache(check_request_trailers, passed_request_trailers)
+ANSWER_TRAILERS = BlockCache(check_answer_trailers, passed_answer_trailers)
 
 
 class HeaderLink:

@@ -120,9 +120,8 @@ class FromBackend(Frames):
             raise StreamFault(stream_id, ErrorCode.ENHANCE_YOUR_CALM, "too many interim answers")
         else:
             stream.interim += 1
-        if down.in_step:
-            return True
-        return self._reframed(stream_id, flags, down.passed(block, section))
+        passed = down.passed(block, section)
+        return True if passed is block else self._reframed(stream_id, flags, passed)
 
     def _begin(self, stream: Stream, answer: Answer, flags: int, section: Section[Answer]) -> None:
         """The final head."""

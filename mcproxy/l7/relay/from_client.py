@@ -131,6 +131,8 @@ class FromClient(Frames):
             return ErrorCode.PROTOCOL_ERROR  # section 8.1.1
         if request is None:
             return TOO_LARGE_STATUS if isinstance(section.fault, TooLarge) else 400
+        if request.refusal:
+            return request.refusal
         if (request.protocol and not pair.extended_connect) or (request.content_length > 0 and flags & END_STREAM):
             return ErrorCode.PROTOCOL_ERROR
         if request.host != pair.host and not pair.leads_here(request.host):

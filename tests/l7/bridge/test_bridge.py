@@ -166,7 +166,7 @@ def test_a_body_shorter_than_was_declared_is_no_answer(ends_in_data: bool) -> No
         (b"POST / HTTP/1.1\r\nHost: one.test\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         (b"GET / HTTP/3.0\r\nHost: one.test\r\n\r\n", 505),
         (b"POST / HTTP/1.1\r\nHost: one.test\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
-        (b"GET http://two.test/ HTTP/1.1\r\nHost: one.test\r\n\r\n", 400),
+        (b"GET http://u@one.test/ HTTP/1.1\r\nHost: one.test\r\n\r\n", 400),
         (b"CONNECT one.test:443 HTTP/1.1\r\nHost: one.test:443\r\n\r\n", 501),
         (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
         (b"\x00", 400),

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from mcproxy.l7.core import Turn
 from mcproxy.l7.http2.header_link import REQUESTS, BlockCache, HeaderLink, TooLarge
-from mcproxy.wire.fields import Malformed, check_request, without_not_passed
+from mcproxy.wire.fields import Malformed
 from mcproxy.wire.hpack_block import EMPTY_TABLE, Field
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode
+from mcproxy.wire.requests import check_request, passed_request
 
 GET: list[Field] = [(b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"a.test")]
 EXTRA = st.sampled_from(
@@ -43,7 +44,7 @@ def test_the_backend_reads_what_the_client_said(steps: list[tuple[list[Field], b
         passed = link.passed(block, section)
         assert passed == block or not (link.in_step and section.may_pass)
         got = [(bytes(n), bytes(v)) for n, v in backend.decode(passed, raw=True)]
-        assert got == without_not_passed(fields)
+        assert got == passed_request(fields)
         if link.in_step:
             assert tuple(backend.header_table.dynamic_entries) == link.table.entries
         else:
@@ -72,7 +73,7 @@ def test_a_dropped_field_that_moves_nothing_keeps_the_step() -> None:
 
 
 def test_the_cache_serves_every_connection() -> None:
-    cache = BlockCache(check_request)
+    cache = BlockCache(check_request, passed_request)
     block = block_of(GET, indexed=True)
     first, second = HeaderLink(), HeaderLink()
     section = first.read(block, cache, Turn())
@@ -82,7 +83,7 @@ def test_the_cache_serves_every_connection() -> None:
 
 
 def test_the_cache_is_bounded_and_keeps_what_is_used() -> None:
-    cache = BlockCache(check_request, capacity=4)
+    cache = BlockCache(check_request, passed_request, capacity=4)
     often = block_of([*GET, (b"x-often", b"1")], indexed=False)
     kept = HeaderLink().read(often, cache, Turn())
     for number in range(40):
@@ -94,7 +95,7 @@ def test_the_cache_is_bounded_and_keeps_what_is_used() -> None:
 
 
 def test_the_cache_gives_up_one_outcome_for_each_that_it_takes() -> None:
-    cache = BlockCache(check_request, capacity=8)
+    cache = BlockCache(check_request, passed_request, capacity=8)
     counts = []
     for number in range(64):
         cache.read(block_of([*GET, (b"x-n", b"%d" % number)], indexed=False), EMPTY_TABLE, 4_096, Turn())
@@ -103,7 +104,7 @@ def test_the_cache_gives_up_one_outcome_for_each_that_it_takes() -> None:
 
 
 def test_a_size_update_is_judged_by_each_connections_settings() -> None:
-    cache = BlockCache(check_request)
+    cache = BlockCache(check_request, passed_request)
     block = b"\x3f\xe1\x1f" + block_of(GET, indexed=False)  # 4096
     assert HeaderLink().read(block, cache, Turn()).table is EMPTY_TABLE
     narrow = HeaderLink()
@@ -114,7 +115,7 @@ def test_a_size_update_is_judged_by_each_connections_settings() -> None:
 
 
 def test_a_table_above_what_is_allowed_is_not_served_from_the_cache() -> None:
-    cache = BlockCache(check_request)
+    cache = BlockCache(check_request, passed_request)
     block = block_of(GET, indexed=False)
     HeaderLink().read(block, cache, Turn())
     narrow = HeaderLink()
