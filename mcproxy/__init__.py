@@ -10,10 +10,10 @@ The life of one connection, and the file that owns each step:
     dial              net/dial.py          TCP or UNIX socket, PROXY header out where the route asks
     relay             net/relay.py         recv and send for talk, splice for bulk, until both sides have ended
       or terminate    l7/terminate.py      an l7 route: TLS ends here, l7/sockets/drive.py proxies HTTP/2 or HTTP/1.1
-    count and log     stats.py, log.py     one line a connection, the refused ones too
+    count and log     stats.py, log.py     one line a connection, also for refused ones
 
-Whatever goes wrong before the relay ends in `Refused`, which carries a `Reason`; the client gets a RST and nothing
-else. `net/session.py` tells this story in one function; `app.py` builds what it needs.
+A failure before the relay raises `Refused`, which carries a `Reason`; the client gets a RST and nothing else.
+`net/session.py` runs these steps in one function; `app.py` builds the parts.
 """
 
 __version__ = "0.1.0"

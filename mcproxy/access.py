@@ -1,7 +1,7 @@
-"""Where the commands find a server's admin API, and what they show and verify there: [grpc] of a configuration file.
+"""Where the commands find a server's admin API, and the certificates for it: [grpc] of a configuration file.
 
-Read without pydantic, which takes longer to load than a command takes to run. Only where something is missing or wrong
-does config.py look at it too, and find the words.
+It is read without pydantic, which takes longer to load than a command takes to run. Only if something is missing or
+wrong does config.py read it too, for the error messages.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from mcproxy.notation.address import parse_api
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The admin API's address, and PEM files of the client's: absolute paths, "" where there is none."""
+    """The admin API's address, and the client's PEM files: absolute paths, "" if not set."""
 
     addr: str
     client_cert: str = ""
@@ -24,9 +24,9 @@ class Access:
 
 
 def load_access(path: Path) -> Access | None:
-    """What the file says, None where it has no [grpc]. Nothing else in the file is looked at.
+    """The file's [grpc], None if it has none. Nothing else in the file is read.
 
-    Raises ConfigError where the file isn't TOML, or where what the commands need is wrong.
+    Raises ConfigError if the file isn't TOML, or if a key that the commands need is wrong.
     """
     table = load_document(path).get("grpc")
     if table is None:
@@ -35,7 +35,7 @@ def load_access(path: Path) -> Access | None:
 
 
 def _plain(table: Any, folder: Path) -> Access | None:
-    """What a table says that has all that it needs, and nothing that could be wrong."""
+    """The access that a table describes; None if a key is missing or might be wrong."""
     if not isinstance(table, dict) or "addr" not in table:
         return None
     values = {key: table[key] for key in Access.__slots__ if key in table}

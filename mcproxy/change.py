@@ -1,4 +1,4 @@
-"""A change is one value before and after: the one form in which the database, the table and the audit see mutations.
+"""A change is one value before and after: the form of mutations for the database, the table and the audit alike.
 
 Adding has no old value, removing no new one. A mutation is some changes that go in together, with one new generation.
 Undoing one is changing back; going back to a generation is undoing all that came after it.
@@ -13,13 +13,13 @@ from mcproxy.policy.firewall import Firewall
 from mcproxy.policy.networks import pack
 from mcproxy.table import ListenerTable, Table
 
-FEW_RULES = 32  # up to so many changes, rules are put in one by one (about 2 ms each at 100,000); above, compiled anew
+FEW_RULES = 32  # changes of rules that are made one by one (about 2 ms each at 100,000); more are compiled together
 
 Value = Listener | Route | FirewallRule
 
 
 class What(StrEnum):
-    """What kind of value changed."""
+    """The kind of a value that changed."""
 
     LISTENER = "listener"
     ROUTE = "route"
@@ -28,7 +28,7 @@ class What(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What identifies a value: a listener by its address, a route by listener and name, a rule by kind and value."""
+    """Identifies a value: a listener by its address, a route by listener and name, a rule by kind and value."""
 
     what: What
     scope: str  # the listener of a route, the kind of a rule, "" for a listener
@@ -55,7 +55,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a caller says, which nobody has verified."""
+    """Claims of a caller, which nobody has verified."""
 
     claim: str = ""  # who it is: the user that sudo was run by
     comment: str = ""  # why it makes the change
@@ -123,9 +123,9 @@ def _current_rule(firewall: Firewall, kind: RuleKind, value: str) -> FirewallRul
 
 
 def towards(wanted: Mapping[Key, Value], table: Table, *, prune: bool) -> list[Change]:
-    """The changes after which a table holds the values that are wanted; none where it does already.
+    """The changes after which a table holds the wanted values; empty if it holds them already.
 
-    `prune` also removes what is not wanted, but for temporary rules: those end by themselves.
+    `prune` also removes all other values but temporary rules, which end by themselves.
     """
     changes = [Change(key, old, new) for key, new in wanted.items() if (old := current(table, key)) != new]
     if prune:
@@ -135,14 +135,14 @@ def towards(wanted: Mapping[Key, Value], table: Table, *, prune: bool) -> list[C
 
 
 def is_temporary(value: Value) -> bool:
-    """Whether it is a rule with an end."""
+    """True if the value is a temporary rule."""
     return isinstance(value, FirewallRule) and value.expires_at is not None
 
 
 def next_table(table: Table, changes: Iterable[Change], generation: int) -> Table:
-    """The table after these changes. It shares with the old one whatever did not change.
+    """The table after these changes. It shares everything else with the old one.
 
-    Raises ValueError where a value can't be compiled.
+    Raises ValueError if a value can't be compiled.
     """
     listeners: dict[str, Listener] = {}
     gone: set[str] = set()

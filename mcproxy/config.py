@@ -1,7 +1,7 @@
 """The configuration file: TOML in, one frozen `Config` out, or every problem at once, each with its key path.
 
-pydantic checks types, forbids unknown keys and collects the problems; the words of the problems are ours. Paths are
-made absolute here, relative to the file's folder, so that nobody else needs to know where the file was.
+pydantic checks types, forbids unknown keys and collects the problems; the messages are ours. Paths are made absolute
+here, relative to the file's folder, so that no other code needs to know where the file was.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +47,7 @@ MAX_WORKERS = 1024  # processes; more than any machine has cores
 
 
 def _canonical(parse: Callable[[str], object]) -> Callable[[str], str]:
-    """A validator that keeps the text of what `parse` makes of it."""
+    """A validator that keeps the text of the value that `parse` returns."""
     return lambda text: str(parse(text))
 
 
@@ -63,7 +63,7 @@ def _rule_value(kind: RuleKind) -> Callable[[str], str]:
 
 
 def _socket(text: str, info: ValidationInfo) -> str:
-    """The same for "unix:PATH"; other addresses stay as they are."""
+    """Like `_file` for "unix:PATH"; other addresses stay as they are."""
     path = text.removeprefix(UNIX_PREFIX)
     return UNIX_PREFIX + _file(path, info) if text.startswith(UNIX_PREFIX) and path else text
 
@@ -85,7 +85,7 @@ def _duration(value: object) -> float:
 
 
 def _rate(value: object) -> object:
-    """Before pydantic makes a float of it, which a number of a thousand digits can't become."""
+    """Check a rate before pydantic converts it: a number of a thousand digits can't become a float."""
     if isinstance(value, int | float) and not isinstance(value, bool) and value and not MIN_RATE <= value <= MAX_RATE:
         raise ValueError(f"must be 0 (no limit), or from {MIN_RATE:.5f} to {MAX_RATE:.0f} connections a second")
     return value
@@ -120,7 +120,7 @@ class DatabaseSection(Section):
     path: Annotated[str, Field(min_length=1), AfterValidator(_file)]
 
 
-# What is checked of a key, by the kind of its field; of a word, its type says it.
+# The check of a key, by the kind of its field; a word is checked by its type.
 _KEYS: dict[Kind, Any] = {
     Kind.HOSTNAME: Hostname,
     Kind.LISTEN: ListenAddress,
@@ -144,7 +144,7 @@ class Declared(Section):
         return self
 
     def fields(self) -> dict[str, Any]:
-        """What the file says of each."""
+        """The file's value of each."""
         return {field.name: getattr(self, field.name) for field in self.declared}
 
 
@@ -168,7 +168,7 @@ class RouteSection(_keys_of(ROUTE_FIELDS)):  # type: ignore[misc]  # mypy can't 
     """[[listeners.routes]]."""
 
     def route(self, held: Route | None = None) -> Route:
-        """The value that the table holds: `held` itself where it is the same, which is ten times as fast."""
+        """The value for the table: `held` itself if it is equal, which is ten times as fast."""
         if held is not None and _plain(self) == _plain(held) and self.backend == str(held.backend):
             return held
         return Route(**{**self.fields(), "backend": address.parse_backend(self.backend)})
@@ -180,14 +180,14 @@ class ListenerSection(_keys_of(LISTENER_FIELDS)):  # type: ignore[misc]
     routes: tuple[RouteSection, ...] = Field(default=(), strict=False)
 
     def listener(self) -> Listener:
-        """The value that the table holds."""
+        """The value for the table."""
         return Listener(**self.fields())
 
 
 class ApiSection(Section):
-    """What the commands need of [grpc]: where the server is, and how both sides show who they are.
+    """The keys of [grpc] that the commands need: the server's address, and the certificates of both sides.
 
-    Other keys are the server's business and are passed over here, whatever they are.
+    The server's other keys are ignored here, valid or not.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -276,7 +276,7 @@ class Config(Section):
     log: LogSection = LogSection()
 
     def seed_listeners(self, held: Table = NOTHING) -> Iterator[tuple[Listener, list[Route]]]:
-        """Every listener with its routes; those that `held` has alike are its own objects."""
+        """Every listener with its routes; those that equal `held`'s are its own objects."""
         for section in self.listeners:
             present = held.listeners[section.addr].routes if section.addr in held.listeners else {}
             yield section.listener(), [route.route(present.get(route.hostname)) for route in section.routes]
@@ -296,9 +296,9 @@ def load(path: Path) -> Config:
 
 
 def load_api(path: Path) -> ApiSection | None:
-    """What the commands need of the file, None where it has no [grpc]. Nothing else in the file is looked at.
+    """The keys of [grpc] that the commands need, None if the file has no [grpc]. Nothing else is read.
 
-    Raises ConfigError where the file isn't TOML, or where what the commands need is wrong.
+    Raises ConfigError if the file isn't TOML, or if one of these keys is wrong.
     """
     table = load_document(path).get("grpc")
     if table is None:
@@ -315,11 +315,11 @@ def load_api(path: Path) -> ApiSection | None:
 
 
 def load_seed(path: Path, folder: Path | None = None) -> tuple[list[tuple[Listener, list[Route]]], list[FirewallRule]]:
-    """The listeners with their routes, and the rules of a file that need not have anything else.
+    """The listeners with their routes, and the rules, of a file that may have nothing else.
 
-    Other tables and keys are not looked at, but for those that no configuration file has: a misspelt [[listeners]]
-    would be taken for a file without any. Relative paths are relative to `folder`, or to that of the file. Raises
-    ConfigError with every problem.
+    Other tables and keys are ignored, but unknown ones are errors: a misspelt [[listeners]] would look like a file
+    without listeners. Relative paths are relative to `folder`, or to that of the file. Raises ConfigError with every
+    problem.
     """
     document = load_document(path)
     seed = {key: value for key, value in document.items() if key in _SEED or key not in Config.model_fields}

@@ -1,7 +1,7 @@
-"""What in a seed can't be true together: a name or an address that is there twice, a port that two listeners want.
+"""Conflicts within a seed: a duplicate name or address, a port that two listeners need.
 
-`find` looks at the document as it was read, not at what became of it, so that conflicts are reported in one round with
-everything else that is wrong. A value that does not parse conflicts with nothing; it is reported elsewhere.
+`find` examines the document as it was read, so that conflicts are reported together with all other problems. A value
+that does not parse conflicts with nothing; it is reported elsewhere.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -47,7 +47,7 @@ def _parsed(parse: Callable[[str], str], text: object) -> str:
 
 
 def clash(addr: str, others: Collection[str]) -> str | None:
-    """Which of the others, of the same port, the kernel would refuse beside it: an unspecified address takes all."""
+    """The one of the others, all of the same port, that can't be bound beside it: ":PORT" takes every address."""
     host, port = address.split_host_port(addr)
     if not port:
         return None

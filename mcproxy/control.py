@@ -1,8 +1,8 @@
 """The control plane of a running process: the database, the one writer, the admin API.
 
-`Control` opens the database first of all, because its table is what the data path begins with. Once the listeners have
-their addresses it takes the admin API's, then makes the seed durable, and answers last: a start that fails leaves the
-database unseeded, so that a corrected file still counts.
+`Control` opens the database first, because the data path needs its table. Once the listeners have their addresses it
+takes the admin API's, then makes the seed durable, and answers calls last: a start that fails leaves the database
+unseeded, so that a corrected file still counts.
 """
 
 import logging
@@ -37,7 +37,7 @@ class Control:
     """Store, writer, expiry and admin API of one process."""
 
     def __init__(self, config: Config) -> None:
-        """Open the database; `table` is what it holds, or what `seed` will make it hold. Raises StoreError."""
+        """Open the database; `table` is its contents, or those that `seed` will write. Raises StoreError."""
         self.hangs = False  # something of it has not ended in time
         self._config = config
         self.store = Store.open(Path(config.database.path))
@@ -60,7 +60,7 @@ class Control:
         return f"<Control {self.store} {self._server}>"
 
     def prepare(self, plane: Plane) -> None:
-        """Take the admin API's address, if there is one, and answer nobody yet. Raises AdminError."""
+        """Take the admin API's address, if there is one, without answering calls yet. Raises AdminError."""
         self._plane = plane
         self._writer = Writer(self.store, self.table, plane)
         if self._config.grpc is not None:
@@ -72,21 +72,21 @@ class Control:
             self.before_close(self._server.close)  # which closes the watchers
 
     def seed(self) -> None:
-        """Make the seed durable, where the database has never been written to. Raises StoreError."""
+        """Make the seed durable if the database has never been written to. Raises StoreError."""
         if self._unseeded and not self.store.seed(*self.file.seed(), time.time()):
             raise Conflict(f"database {self.store.path}: another process has seeded it meanwhile; start again")
 
     def open(self) -> None:
-        """Begin to change what the data plane does: rules end when they are due, and the admin API answers."""
+        """Begin to make changes: expired rules are removed, and the admin API answers."""
         assert self._writer is not None, "prepare comes first"
         self.before_close(Expiry(self._writer).close)
         if self._server is not None:
             self._server.open()
 
     def take(self, config: Config) -> None:
-        """Learn that the file was read again: what it says against the database, and the admin API's certificates.
+        """Take a configuration that was read again: its seed, and the admin API's certificates.
 
-        Raises AdminError; the certificates stay then.
+        Raises AdminError; then the old certificates stay in use.
         """
         table = self._writer.table if self._writer is not None else self.table
         self.file.read((config.seed_listeners(table), config.seed_rules()))
@@ -94,7 +94,7 @@ class Control:
             self._server.reload(config.grpc)
 
     def drain(self) -> None:
-        """Tell whoever asks that no more connections are taken."""
+        """Report that no more connections are accepted."""
         if self._plane is not None:
             self._plane.state = ServerState.DRAINING
         if self._server is not None:
@@ -119,5 +119,5 @@ class Control:
             log.error("the admin API or the database has not ended in %g s; the process ends without it", limit)
 
     def close_at_once(self) -> None:
-        """End everything, stopping the thread that this runs in until it is done."""
+        """End everything, blocking the calling thread."""
         self._open.close()

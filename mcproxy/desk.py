@@ -1,8 +1,8 @@
-"""The desk of a worker: answers what the control plane asks (messages.py), and reports connections to who watches.
+"""The desk of a worker: answers the control plane's requests (messages.py), and reports connections to watchers.
 
-What changes something, or has to be seen in one piece, is answered on the hub. What only looks is answered in the
-thread that asks: counters have one writer, and `list(dict)` copies in one step while the hub waits. So listing 100,000
-connections costs the hub no turn of its own.
+Requests that change something, or need a consistent view, are answered on the hub. Requests that only read are answered
+in the calling thread: counters have one writer, and `list(dict)` copies in one step while the hub waits. So listing
+100,000 connections takes no turn of the hub.
 """
 
 import itertools
@@ -88,7 +88,7 @@ class Desk:
 
     def __init__(self, worker: Worker, contexts: Contexts, reporter: Reporter, looker: Looker) -> None:
         """`contexts` are those of the l7 routes."""
-        self.stopping = False  # set on the hub: nothing is opened any more
+        self.stopping = False  # set on the hub: nothing more is opened
         self._worker = worker
         self._shared = worker.shared
         self._contexts = contexts
@@ -119,15 +119,15 @@ class Desk:
 
     @property
     def requests(self) -> frozenset[type[Request[Any]]]:
-        """What it answers."""
+        """The requests that it answers."""
         return frozenset((*self._on_hub, *self._anywhere))
 
     def needs_hub(self, request: Request[Any]) -> bool:
-        """Whether a request has to be answered on the hub's thread."""
+        """True if a request has to be answered on the hub's thread."""
         return type(request) in self._on_hub
 
     def answer(self, request: Request[T]) -> T:
-        """Answer a request, on the hub where it needs that. Raises what the request's class says."""
+        """Answer a request, on the hub if `needs_hub`. Raises what the request's class documents."""
         found = self._on_hub.get(type(request)) or self._anywhere[type(request)]
         answer: T = found(request)
         return answer
@@ -225,7 +225,7 @@ class ByDoor:
         return f"<ByDoor {self._desk}>"
 
     def ask(self, request: Request[T]) -> T:
-        """Return the answer. Raises what the desk raises, and PlaneBusy where the hub doesn't turn in time."""
+        """Return the answer. Raises what the desk raises, and PlaneBusy if the hub doesn't turn in time."""
         if not self._desk.needs_hub(request):
             return self._desk.answer(request)
         # A table that is durable must come into force; anything else must not happen after the caller has given up.

@@ -1,7 +1,7 @@
-"""What pydantic finds wrong with a document, in an operator's words: the place, what is wrong, and what to write there.
+"""Turns pydantic's errors into messages for operators: the place, what is wrong, and what to write there.
 
-Messages of our own validators are taken as they are. For the others the model of the tables is looked at: which keys a
-table has, and in which table a key belongs that stands in the wrong one.
+Messages of our own validators are kept. For the others the model of the tables shows which keys a table has, and in
+which table a misplaced key belongs.
 """
 
 import re
@@ -62,17 +62,17 @@ class _Wrong:
 
     @property
     def within_array(self) -> bool:
-        """Whether it is an element of an array."""
+        """True if it is an element of an array."""
         return isinstance(self.location[-1], int)
 
     @property
     def header(self) -> str:
-        """How the table is written that should be here; "" where none should."""
+        """The header of the table that should be here; "" if none should."""
         return next((table.header for table in _tables(self.model) if table.path == self.names), "")
 
 
 def problems(error: ValidationError, model: Model, table: Location = ()) -> Iterator[tuple[str, str]]:
-    """The key of each problem and what to say about it; `model` is of the whole, of which `table` was validated."""
+    """The key and the message of each problem; `model` is of the whole, of which `table` was validated."""
     for details in error.errors(include_url=False):
         wrong = _Wrong((*table, *details["loc"]), details["input"], details.get("ctx", {}), model)
         say = _MESSAGES.get(details["type"])
@@ -127,7 +127,7 @@ def _missing(wrong: _Wrong) -> str:
 
 
 def _unknown(wrong: _Wrong) -> str:
-    """A key that its table doesn't have: it belongs in another one, or is misspelt."""
+    """The message for a key that its table doesn't have: it belongs in another one, or is misspelt."""
     *path, name = wrong.names
     tables = list(_tables(wrong.model))
     here = next(table for table in tables if table.path == tuple(path))
@@ -151,7 +151,7 @@ def _unknown(wrong: _Wrong) -> str:
 
 
 def _line(name: str, value: str = "") -> str:
-    """A line as it should stand in the file."""
+    """A line as it should be in the file."""
     return f"{name} = {value or _EXAMPLES.get(name, quoted('...'))}"
 
 
@@ -214,7 +214,7 @@ def _table(wrong: _Wrong) -> str:
 
 
 def _kind(value: Any) -> str:
-    """What a value of TOML is, for a sentence."""
+    """The kind of a TOML value, for a sentence."""
     match value:
         case bool():
             return f"{value}".lower()

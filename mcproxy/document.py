@@ -1,6 +1,6 @@
-"""A TOML file as a document, or the sentence that says why it isn't one, with its line and what to do.
+"""Reads a TOML file as a document, or explains why it isn't one, with the line and the remedy.
 
-tomllib finds the place; the words are ours, because its own speak of namespaces and quote as Python does.
+tomllib finds the place; the messages are ours, because its own mention namespaces and quote as Python does.
 """
 
 import codecs
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 MAX_DOCUMENT = 64 << 20  # 100,000 routes take some 15 MB; more is a wrong file
-MAX_SHOWN_LINE = 80  # characters of the line that is at fault
+MAX_SHOWN_LINE = 80  # characters of the offending line
 
-# How tomllib's messages begin, and what we say in their place.
+# How tomllib's messages begin, and our messages for them.
 _REMEDIES = {
     "Cannot declare": "this table is in the file twice; put its keys under one header",
     "Cannot overwrite": "this is set twice; remove one of the two",
@@ -113,7 +113,7 @@ def _text(data: bytes) -> str:
 
 
 def _explained(said: str, text: str) -> str:
-    """What tomllib says about a text, in our words and with the line that is at fault."""
+    """The message of tomllib about a text, in our words and with the offending line."""
     place = _PLACE.search(said)
     if place is None:
         return f"is not TOML: {said}"

@@ -3,15 +3,15 @@
 The file is read once, into memory, and never looked at again: a tool that rewrites it in place can't disturb a lookup.
 maxminddb's C reader is ten times as fast as its Python one but opens paths only, which it maps. So the copy goes into
 an anonymous file of the kernel (memfd_create(2)), sealed against every change, and the C reader opens that by its path
-below /proc; the mapping lasts, the descriptor is closed at once. Where any of this is missing the Python reader takes
-the copy as it is.
+below /proc; the mapping lasts, the descriptor is closed at once. If any of this is missing, the Python reader takes the
+copy as it is.
 
-Opening proves what it can: the format, that records decode (real lookups, spread over all addresses), and that
-countries are among them. The Python reader does this, whatever serves later: it can't be led out of bounds by a damaged
-file, while the C reader (maxminddb 3.2) takes a map key for text without a look at its type. A file that fails is a
-`GeoIPError`, and whoever reloads keeps the database it has. Damage that shows only later, at one address, counts as a
-country that isn't known, and is counted in `failed`: an address that the database doesn't list passes country rules
-too, and to refuse all clients from the damaged part would turn a bad file into an outage.
+Opening checks the format, that records decode (real lookups, spread over all addresses), and that they have countries.
+The Python reader does this, whichever reader serves later: a damaged file can't lead it out of bounds, while the C
+reader (maxminddb 3.2) takes a map key for text without checking its type. A file that fails raises `GeoIPError`, and a
+reload keeps the old database. Damage that shows only later, at one address, makes its country unknown, and is counted
+in `failed`: an address that the database doesn't list passes country rules too, and refusing all clients from the
+damaged part would turn a bad file into an outage.
 """
 
 import fcntl
@@ -48,13 +48,13 @@ PROBES = 256
 _METADATA_MARKER = b"\xab\xcd\xefMaxMind.com"  # MaxMind DB File Format Specification 2.0, 'Database Metadata'
 _GZIP_MARKER = b"\x1f\x8b"  # RFC 1952 section 2.3.1
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-# What the two readers raise on a damaged database: their own error from checks, the others where checks have gaps.
+# The errors of the two readers on a damaged database: their own from checks, the others where checks have gaps.
 _DAMAGE = (maxminddb.InvalidDatabaseError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError, OSError,
            MemoryError, AttributeError)  # fmt: skip
 
 
 class GeoIPError(ValueError):
-    """A file that is no usable country database. The text says what is wrong and what to do."""
+    """The file is not a usable country database. The message says what is wrong and what to do."""
 
 
 log = logging.getLogger(__name__)
@@ -70,14 +70,14 @@ class GeoIP:
         self.path = path
         self.built_at = int(metadata.build_epoch)  # seconds since the epoch
         self.kind = str(metadata.database_type)  # such as "GeoLite2-Country"
-        self.failed = 0  # lookups that came upon damage
+        self.failed = 0  # lookups that found damage
         self._reader = reader
         self._ipv4_only = metadata.ip_version == 4
         self._cached: Callable[[bytes], str | None] = lru_cache(most_cached)(partial(_lookup, reader))
 
     @classmethod
     def open(cls, path: str | Path, in_c: bool = _CReader is not None) -> "GeoIP":
-        """Read and check a database; `in_c`: by the C reader. Blocks as long as the disk does. Raises GeoIPError."""
+        """Read and check a database; `in_c`: use the C reader. Waits for the disk. Raises GeoIPError."""
         path = Path(path)
         data = _read(path)
         if _METADATA_MARKER not in data:
@@ -94,7 +94,7 @@ class GeoIP:
         return opened
 
     def country(self, packed: bytes) -> str | None:
-        """The ISO 3166-1 alpha-2 code of a packed address, or None where it isn't known. Never raises."""
+        """The ISO 3166-1 alpha-2 code of a packed address, or None if it isn't known. Never raises."""
         if self._ipv4_only and len(packed) != 4:
             return None
         try:
@@ -106,7 +106,7 @@ class GeoIP:
             return None
 
     def close(self) -> None:
-        """Give the memory back now. No country is known from here on."""
+        """Free the memory now. From here on no country is known."""
         self._cached = _unknown
         self._reader.close()
 
@@ -124,7 +124,7 @@ def _lookup(reader: maxminddb.Reader, packed: bytes) -> str | None:
 
 
 def _code(record: object) -> str | None:
-    """Where the address is used; failing that (satellites, anycast), where its owner is registered."""
+    """The country where the address is used or, failing that (satellites, anycast), where its owner is registered."""
     if isinstance(record, dict):
         for key in ("country", "registered_country"):
             place = record.get(key)
@@ -163,7 +163,7 @@ def _what_else(data: bytes) -> str:
 
 
 def _reader_of(data: bytes, in_c: bool) -> maxminddb.Reader:
-    """The fastest reader that there is, on a copy that nobody else can reach. Raises one of `_DAMAGE`."""
+    """The fastest available reader, on a copy that nobody else can reach. Raises one of `_DAMAGE`."""
     descriptor = _sealed(data) if in_c else None
     if descriptor is None:
         return _python_reader_of(data)
@@ -178,7 +178,7 @@ def _python_reader_of(data: bytes) -> maxminddb.Reader:
 
 
 def _sealed(data: bytes) -> int | None:
-    """The descriptor of an anonymous file with this content, for good; None where a sandbox or the kernel refuses."""
+    """The descriptor of a sealed anonymous file with this content; None if a sandbox or the kernel refuses."""
     try:
         descriptor = os.memfd_create("geoip", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except OSError:

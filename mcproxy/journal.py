@@ -1,7 +1,7 @@
-"""Which connections and requests have a line in the log: all, but for floods of refusals.
+"""Decides which connections and requests are logged: all, except floods of refusals.
 
-A refusal costs its sender next to nothing, a line of it costs a disk 300 bytes. So each reason has a bucket of lines;
-what doesn't fit is counted, and told of in one line every now and then.
+A refusal costs its sender next to nothing, and its line takes 300 bytes of disk. So each reason has a bucket of lines;
+lines beyond it are counted, and a summary line is written every few seconds.
 """
 
 import logging
@@ -14,8 +14,8 @@ from mcproxy.model import Connection, Exchanges, Origin, Reason
 from mcproxy.stats import Stats
 
 # Lines of refused connections, for each reason. Refusals cost their sender next to nothing, and 5,000 a second for a
-# day would be 100 GB of lines that all say the same. A burst holds what people look at after an incident; what goes on
-# is 9 million lines, 3 GB, a day at most. Connections that are routed are never left out.
+# day would be 100 GB of lines that are all alike. A burst holds what people look at after an incident; afterwards there
+# are at most 9 million lines, 3 GB, a day. Routed connections are never left out.
 REFUSALS_PER_SECOND = 100
 REFUSALS_AT_ONCE = 5_000
 
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 
 class ConnectionLog:
-    """Puts a line for each connection that has ended, but not one for each of a flood of refusals.
+    """Writes a line for each connection that has ended, except in floods of refusals.
 
-    The lines are of level info: a higher level leaves them out, which is nobody's loss and counted nowhere.
+    The lines have the level info: a higher level leaves them out without counting them.
     """
 
     def __init__(self, put: Callable[[Sequence[str]], None], style: Format, stats: Stats) -> None:
@@ -45,7 +45,7 @@ class ConnectionLog:
         self._request_lines = REQUEST_LINES[style]
 
     def put(self, connection: Connection) -> None:
-        """Write its line, if it is one of those that are written."""
+        """Write the connection's line, unless its reason's bucket is empty."""
         if self._package.level > logging.INFO:
             return
         if connection.reason is not Reason.OK and not self._has_room(connection):
@@ -55,7 +55,7 @@ class ConnectionLog:
         self._put((self._line(connection),))
 
     def requests(self, origin: Origin) -> Callable[[Exchanges], None]:
-        """What writes the lines of one connection's requests, as they end."""
+        """A function that writes the lines of one connection's requests, as they end."""
         made = self._request_lines
         lines, put, package, clock = made(origin), self._put, self._package, time.time
 
@@ -70,7 +70,7 @@ class ConnectionLog:
         return put_lines
 
     def report(self) -> None:
-        """Say what was left out since the last time."""
+        """Log how many lines were left out since the last report."""
         if self._left_out:
             counts = ", ".join(f"{reason} {count}" for reason, count in self._left_out.most_common())
             log.warning("left out %d lines of refused connections: %s", self._left_out.total(), counts)

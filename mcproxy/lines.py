@@ -1,7 +1,7 @@
 """Log lines of connections and requests: values in, text or JSON out.
 
 Nothing that a client sends or an operator configures can forge a line or a field: host names have passed normalisation,
-protocol names and details are escaped to printable ASCII, and values with more in them than a plain word are quoted.
+protocol names and details are escaped to printable ASCII, and values that are not one plain word are quoted.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Literal
 from mcproxy.model import Connection, Exchanges, Origin, host_port
 
 MAX_LOGGED_PROTOCOLS = 8  # that are shown: clients offer two or three, a hello has room for thousands
-MAX_HOST = 300  # bytes of an authority that is worth remembering: the longest name, and a port
+MAX_HOST = 300  # bytes of an authority that is cached: the longest name, and a port
 MAX_LOGGED = 2048  # bytes of a path and the like: longer ones would make the log the target
 
 Format = Literal["text", "json"]
@@ -66,7 +66,7 @@ def _quoted(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _value(text: str) -> str:
-    """What was configured, quoted unless it is one plain word; "-" is nothing."""
+    """A configured value, quoted unless it is one plain word; "-" for an empty one."""
     return text if _PLAIN.fullmatch(text) else _quoted(text) if text else "-"
 
 
@@ -75,7 +75,7 @@ def _joined(names: tuple[str, ...]) -> str:
 
 
 def connection_text(c: Connection) -> str:
-    """One line: time, level, then key=value; "-" is nothing."""
+    """One line: time, level, then key=value; "-" for an empty value."""
     host, port = c.client
     client = host_port(host, port)
     detail = f" detail={_quoted(c.detail)}" if c.detail else ""
@@ -89,7 +89,7 @@ def connection_text(c: Connection) -> str:
 
 
 def connection_fields(c: Connection) -> dict[str, object]:
-    """The same for machines: what the JSON line and the admin API show."""
+    """The fields of the JSON line and of the admin API."""
     host, port = c.client
     return {
         "time": timestamp(c.started + c.duration),
@@ -134,7 +134,7 @@ _often = lru_cache(maxsize=256)(_shown)
 
 
 def _often_shown(raw: bytes) -> str:
-    """The same of methods and hosts, which are few where paths are many; a long one is nobody's to keep."""
+    """Like `_shown`, cached, for methods and hosts, which repeat; long ones are not kept."""
     return _often(raw) if len(raw) < MAX_HOST else _shown(raw)
 
 
@@ -150,7 +150,7 @@ def _asked_json(method: bytes, authority: bytes, path: bytes) -> str:
 
 
 def requests_text(origin: Origin) -> RequestLines:
-    """One line for each: time, level, then key=value. All of one read end at one time, which is told once."""
+    """One line for each: time, level, then key=value. All exchanges of one read share one time."""
     host, port = origin.client
     client = host_port(host, port)
     first = f" info request id={origin.connection} stream="

@@ -110,7 +110,7 @@ class Selection:
     refused: bool = False  # of events: those of refused connections
 
     def takes(self, connection: ConnectionInfo) -> bool:
-        """Whether a connection is meant; one without a route counts by the name that it asked for."""
+        """True if a connection is meant; one without a route counts by the name that it asked for."""
         if self.listener and connection.listener != self.listener:
             return False
         if self.route and (connection.route or connection.sni) != self.route:
@@ -118,7 +118,7 @@ class Selection:
         return self.clients is None or self.clients.find(pack(host_of(connection.client))) is not None
 
     def takes_event(self, event: ConnectionEvent) -> bool:
-        """Whether an event is of a connection that is meant."""
+        """True if an event is of a connection that is meant."""
         return (not self.refused or event.kind is EventKind.REFUSED) and self.takes(event.connection)
 
 
@@ -162,7 +162,7 @@ class Request(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class BindListener(Request[None]):
-    """Take an address, accepting nobody yet. Raises OSError where it can't be had, and PlaneStopping."""
+    """Take an address, accepting nobody yet. Raises OSError if it can't be had, and PlaneStopping."""
 
     addr: str
 
@@ -176,7 +176,7 @@ class StartListener(Request[None]):
 
 @dataclass(frozen=True, slots=True)
 class CloseListener(Request[None]):
-    """Give an address up; live connections go on. Does nothing where it isn't open."""
+    """Give an address up; live connections go on. Does nothing if it isn't open."""
 
     addr: str
 
@@ -245,7 +245,7 @@ class Matching(Request[Sequence[int]]):
 
 @dataclass(frozen=True, slots=True)
 class FindCountry(Request[str | None]):
-    """The ISO 3166-1 code of a packed address; None where it has none or there is no GeoIP database."""
+    """The ISO 3166-1 code of a packed address; None if it has none or there is no GeoIP database."""
 
     packed: bytes
 
@@ -284,4 +284,4 @@ class Courier(Protocol):
     """Takes requests to a worker, from a native thread."""
 
     def ask(self, request: Request[T]) -> T:
-        """Return the worker's answer, or raise what it raised. Raises PlaneBusy where there is none in time."""
+        """Return the worker's answer, or raise what it raised. Raises PlaneBusy if there is none in time."""

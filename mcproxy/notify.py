@@ -108,7 +108,7 @@ class Inherited:
         return f"<Inherited {', '.join(f'{host}:{port}' for host, port in self._sockets) or 'none'}>"
 
     def take(self, addr: str) -> socket.socket | None:
-        """A duplicate of the socket for this listener's address; None where there is none."""
+        """A duplicate of the socket for this listener's address; None if there is none."""
         for bound in _meant(addr):
             if (sock := self._sockets.get(bound)) is not None:
                 taken = sock.dup()

@@ -44,7 +44,7 @@ class Needs:
         return f"{self.name} = true" if self.value is True else f'{self.name} = "{self.value}"'
 
     def met(self, values: Mapping[str, Any]) -> bool:
-        """Whether these values have it."""
+        """True if these values have it."""
         return bool(values[self.name] == self.value)
 
 
@@ -76,7 +76,7 @@ class Field:
 
     @property
     def has_default(self) -> bool:
-        """Whether it may be left out."""
+        """True if it may be left out."""
         return self.default is not MISSING
 
     @property

@@ -57,7 +57,7 @@ class Table:
         return cls(generation, compiled, Firewall.compile(rules))
 
     def has_route(self, key: RouteKey) -> bool:
-        """Whether it has this route."""
+        """True if it has this route."""
         addr, hostname = key
         return addr in self.listeners and hostname in self.listeners[addr].routes
 

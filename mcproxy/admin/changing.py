@@ -164,7 +164,7 @@ def _own(request: pb.AddFirewallRuleRequest, context: grpc.ServicerContext) -> l
 
 
 def _required(field: str, addr: str) -> str:
-    """A listener's address in canonical form. Raises InvalidField where there is none."""
+    """A listener's address in canonical form. Raises InvalidField if there is none."""
     if not addr:
         raise InvalidField(field, "is required")
     return convert.listen_address(field, addr)

@@ -44,7 +44,7 @@ class GroupError(Exception):
 
 
 def peer_uid(peer: str) -> int | None:
-    """The user id in gRPC's name of a peer, None where it has not come through a doorman."""
+    """The user id in gRPC's name of a peer, None if it has not come through a doorman."""
     match = _PEER.fullmatch(peer)
     return int(match[1]) if match else None
 
@@ -259,7 +259,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket that nobody listens on; raises OSError where somebody does, or where it is no socket."""
+    """Remove a socket that nobody listens on; raises OSError if somebody does, or where it is no socket."""
     if not path.exists():
         return
     if not path.is_socket():

@@ -173,7 +173,7 @@ def _leading_to(addr: str, table: Table, but: Collection[Key] = ()) -> Key | Non
 
 
 def _refuse_too_many(changes: Sequence[Change], table: Table) -> None:
-    """Raise TooMany where there would be more of a kind than may be."""
+    """Raise TooMany if there would be more of a kind than may be."""
     grown = Counter[tuple[What, str]]()
     for change in changes:
         scope = change.key.scope if change.key.what is What.ROUTE else ""

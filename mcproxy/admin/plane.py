@@ -80,13 +80,13 @@ class DataPlane(Protocol):
     """The data plane, seen from a native thread. Every method may raise `PlaneBusy`."""
 
     def bind_listener(self, listener: Listener) -> None:
-        """Take the address, accepting nobody yet. Raises OSError where it can't be had, and PlaneStopping."""
+        """Take the address, accepting nobody yet. Raises OSError if it can't be had, and PlaneStopping."""
 
     def start_listener(self, addr: str) -> None:
         """Accept on a bound address. Raises OSError, and PlaneStopping."""
 
     def close_listener(self, addr: str) -> None:
-        """Give the address up; live connections go on. Does nothing where it isn't open."""
+        """Give the address up; live connections go on. Does nothing if it isn't open."""
 
     def status(self) -> PlaneStatus:
         """Return what is going on."""
@@ -109,11 +109,11 @@ class DataPlane(Protocol):
     def publish(self, table: Table) -> None:
         """Put a table in force. Returns when every later connection is decided by it, in every worker.
 
-        Raises PlaneBusy where that takes long; the table still comes into force, and tables do so in their order.
+        Raises PlaneBusy if that takes long; the table still comes into force, and tables do so in their order.
         """
 
     def country(self, packed: bytes) -> str | None:
-        """Return the ISO 3166-1 code of a packed address; None where it has none or there is no GeoIP database."""
+        """Return the ISO 3166-1 code of a packed address; None if it has none or there is no GeoIP database."""
 
     def would_enter(self, listener: str, listener_max: int) -> Reason | None:
         """Ask the limits, without counting, what they would say to one connection more on this listener."""
@@ -148,10 +148,10 @@ class DataPlane(Protocol):
         """Read the configuration file, all certificates and the GeoIP database again."""
 
     def reload_geoip(self) -> GeoipStatus:
-        """Reopen the GeoIP database. Raises ValueError where it is broken; the old one stays."""
+        """Reopen the GeoIP database. Raises ValueError if it is broken; the old one stays."""
 
     def reload_certificates(self) -> Sequence[CertificateStatus]:
-        """Read all certificates again. Raises ValueError where one is broken; the old one stays."""
+        """Read all certificates again. Raises ValueError if one is broken; the old one stays."""
 
     def set_log_level(self, level: str) -> None:
         """Log from this level on, until the next start, or until a reload finds another one in the file."""

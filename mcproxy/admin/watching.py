@@ -65,7 +65,7 @@ class Watcher:
         self._events.put(None)
 
     def batches(self) -> Iterator[list[ConnectionEvent]]:
-        """What has come, as it comes, until `end`. Raises TooMany where the reader was dropped."""
+        """What has come, as it comes, until `end`. Raises TooMany if the reader was dropped."""
         while not self.ended.is_set():
             batch = [self._events.get()]
             while len(batch) < EVENTS_AT_ONCE and not self._events.empty():

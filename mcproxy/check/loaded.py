@@ -46,7 +46,7 @@ class Loaded:
 
 
 def load(config: Config) -> tuple[Loaded | None, list[Found]]:
-    """What a start would load, None where it would fail for its database; and what was found."""
+    """What a start would load, None if it would fail for its database; and what was found."""
     path = Path(config.database.path)
     try:
         if not path.is_file() or not path.stat().st_size:

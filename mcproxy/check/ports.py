@@ -1,4 +1,4 @@
-"""Whether an address can be listened on, and who has it where it can't. Nothing is listened on here."""
+"""Whether an address can be listened on, and who has it if it can't. Nothing is listened on here."""
 
 import errno
 import socket

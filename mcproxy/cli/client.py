@@ -132,7 +132,7 @@ class Client:
 
     @contextmanager
     def _failing(self, places: Places, remedies: Remedies = NO_REMEDIES) -> Iterator[None]:
-        """End the program where a call fails; `places` makes what the server says of a field what was typed."""
+        """End the program if a call fails; `places` makes what the server says of a field what was typed."""
         try:
             yield
         except grpc.RpcError as error:

@@ -41,7 +41,7 @@ def diff(config_file: Path | None, as_json: bool) -> None:
     """Show what the configuration file says against what the database holds.
 
     The output is what `mcproxy apply FILE --prune` would do: + is only in the file, - only in the database, ~ differs,
-    with the value in the database and the one in the file. Ends with 1 where there is a difference.
+    with the value in the database and the one in the file. Ends with 1 if there is a difference.
     """
     path = find_config(config_file)
     config = load_config(path)

@@ -34,7 +34,7 @@ from mcproxy.cli.target import target_options
 def explain(config_file: Path | None, as_json: bool, listener: str, sni: str, dial: bool, ip: str) -> None:
     """Show the decision that a connection would meet, step by step. Nothing is counted.
 
-    Exit status 1 where the client would not be served: it would be refused, or its requests would fail.
+    Exit status 1 if the client would not be served: it would be refused, or its requests would fail.
     """
     with connected(config_file) as client:
         answer = client.call("Explain", pb.ExplainRequest(listener=listener, sni=sni, ip=ip, dial=dial))

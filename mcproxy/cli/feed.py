@@ -83,7 +83,7 @@ class Feed:
         return answer
 
     def route(self, listener: str, hostname: str) -> pb.Route | None:
-        """A route as it is configured now; None where it is gone. Raises Lost."""
+        """A route as it is configured now; None if it is gone. Raises Lost."""
         request = pb.ListRoutesRequest(listener=listener, prefix=hostname, page_size=1)
         found = [each.route for each in self._client.call("ListRoutes", request).routes]
         return found[0] if found and found[0].hostname == hostname else None

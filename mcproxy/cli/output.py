@@ -140,7 +140,7 @@ def emit_steps(steps: Iterable[Any], otherwise: str = "REFUSE") -> None:
 
 
 def on_terminal() -> bool:
-    """Whether a person reads the output."""
+    """True if a person reads the output."""
     return sys.stdout.isatty()
 
 

@@ -130,7 +130,7 @@ def add(
 
 
 def _looks() -> bool:
-    """Whether the server is to look at the backend: a person reads warnings, a script must not wait a second each."""
+    """True if the server is to look at the backend: a person reads warnings, a script must not wait a second each."""
     return output.on_terminal()
 
 

@@ -73,7 +73,7 @@ def changes(declared: Sequence[Field]) -> Callable[[F], F]:
 
 
 def _is_resettable(field: Field) -> bool:
-    """Whether an option of its own resets it: a word and a number have a value to say it with."""
+    """True if an option of its own resets it: a word and a number have a value to say it with."""
     return field.has_default and field.kind in {Kind.FILE, Kind.HOSTNAME, Kind.NETWORKS}
 
 

@@ -46,7 +46,7 @@ class Target:
 
     @property
     def unix(self) -> bool:
-        """Whether it is a UNIX socket, which needs none of the files."""
+        """True if it is a UNIX socket, which needs none of the files."""
         return self.addr.value.startswith(UNIX_PREFIX)
 
 
@@ -84,7 +84,7 @@ def target_options(command: F) -> F:
 
 
 def find_target(config_file: Path | None) -> Target:
-    """Where to connect. Ends the program where nothing says so, or where what says so is wrong."""
+    """Where to connect. Ends the program if nothing says so, or where what says so is wrong."""
     said = dict(_said())
     server = said.get("server")
     if server and config_file and server.source.startswith("--"):

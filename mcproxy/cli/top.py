@@ -107,7 +107,7 @@ class Top(App[None]):
         self.set_class(not is_wide, "-narrow")
 
     def refresh_board(self) -> None:
-        """Put the news on the board, and draw it where there was any."""
+        """Put the news on the board, and draw it if there was any."""
         changed = False
         for _ in range(self._feed.news.qsize()):
             try:

@@ -1,8 +1,8 @@
 """The census: every open session is looked at now and then, a few at each beat of the pulse.
 
-What a session has moved is counted when it ends; of one that lives for hours the counters would hear in hours. So the
-census counts what it has moved so far, and has a line written of it every hour, which is also what is left of it in the
-log should the machine lose power.
+A session's bytes are counted when it ends; those of a session that lives for hours would appear hours late. So the
+census counts what it has moved so far, and logs a line for it every hour, which also remains in the log if the machine
+loses power.
 """
 
 import time
@@ -39,7 +39,7 @@ class Census:
         return f"<Census left={len(self._ids)}>"
 
     def step(self) -> None:
-        """Visit the next few; what the pulse calls at each beat."""
+        """Visit the next few; the pulse calls this at each beat."""
         if not self._ids:
             self._ids = list(self._sessions)
             self._slice = max(SLICE, int(len(self._ids) / (ROUND / PERIOD)) + 1)

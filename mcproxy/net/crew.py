@@ -1,7 +1,7 @@
 """Greenlets that do one job after another.
 
 A new greenlet's first call maps 16 KiB for its frames, faults them in and unmaps them at the end: some 5 us each, and a
-connection takes two greenlets. One that rests until it is needed again has all of that already.
+connection takes two greenlets. A greenlet that is reused has all of that already.
 """
 
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from typing import Any
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
-MAX_RESTING = 512  # what a burst leaves behind, at most: about 4 MiB
+MAX_RESTING = 512  # idle greenlets kept after a burst: about 4 MiB
 
 
 class Job:
-    """What `Crew.spawn` was given, while a greenlet works on it. The same greenlet has another job afterwards."""
+    """A job of `Crew.spawn`, while a greenlet works on it. The same greenlet has another job afterwards."""
 
     __slots__ = ("_greenlet",)
 

@@ -1,4 +1,4 @@
-"""The border between native threads and the hub: one door, and nothing else passes."""
+"""The only way from native threads to the hub."""
 
 import threading
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class Door:
     def call(self, function: Callable[..., T], *args: Any, timeout: float = HUB_TIMEOUT) -> T:
         """Run `function` on the hub and return what it returns. It must not wait.
 
-        Raises what it raises, and TimeoutError where the hub did not get to it in `timeout` seconds; then it never
+        Raises what it raises, and TimeoutError if the hub did not get to it in `timeout` seconds; then it never
         runs.
         """
         future = self._put(function, args)
@@ -33,7 +33,7 @@ class Door:
             future.cancel()
 
     def send(self, function: Callable[..., T], *args: Any, timeout: float = HUB_TIMEOUT) -> T:
-        """The same, but it always runs, also after TimeoutError: once, and after all that was sent or called before."""
+        """Like `call`, but it always runs, even after TimeoutError: once, and after all earlier sends and calls."""
         return self._put(function, args).result(timeout)
 
     def _put(self, function: Callable[..., T], args: tuple[Any, ...]) -> Future[T]:
@@ -44,7 +44,7 @@ class Door:
                 return
             try:
                 future.set_result(function(*args))
-            except BaseException as error:  # noqa: BLE001 - whoever called gets it
+            except BaseException as error:  # noqa: BLE001 - passed on to the caller
                 future.set_exception(error)
 
         if threading.get_ident() == self._thread:

@@ -1,9 +1,9 @@
-"""Looking at what a client has sent while leaving it in the kernel.
+"""Reads what a client has sent and leaves it in the kernel.
 
-What is peeked at stays in the socket's receive queue (MSG_PEEK), so that a relay simply starts and a TLS handshake
-finds its ClientHello. The catch: a socket with half a hello is readable all the time, and waiting for it would spin.
-So SO_RCVLOWAT is set to what the parser says it needs, and the kernel wakes us when that much is there (tcp(7)). It
-goes back to 1 when the message is whole, or the relay would stall.
+Bytes that are peeked at stay in the socket's receive queue (MSG_PEEK), so that a relay simply starts and a TLS
+handshake finds its ClientHello. The catch: a socket with half a hello is readable all the time, and waiting for it
+would spin. So SO_RCVLOWAT is set to the number of bytes that the parser needs, and the kernel wakes us when they are
+there (tcp(7)). It goes back to 1 when the message is whole, or the relay would stall.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Pipes for bulk: what splice() moves bytes through, made when bulk flows and kept empty between two uses."""
+"""Pipes for splice(), made when bulk flows and kept empty between two uses."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ class Pipes:
     """Pipes for bulk, kept empty between two uses."""
 
     def __init__(self, max_descriptor: int = sys.maxsize) -> None:
-        """Those above `max_descriptor` are for others."""
+        """Descriptors above `max_descriptor` are left to others."""
         self._max_descriptor = max_descriptor
         self._spare: list[tuple[int, int]] = []
         self._open = 0
@@ -23,7 +23,7 @@ class Pipes:
         return f"<Pipes spare={len(self._spare)}>"
 
     def take(self) -> tuple[int, int] | None:
-        """A pipe's reading and writing end; None where there are too many already, and copying has to do."""
+        """A pipe's reading and writing end; None if too many are open, and the caller has to copy."""
         if self._spare:
             return self._spare.pop()
         if self._open >= MAX_PIPES:

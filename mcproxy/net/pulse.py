@@ -1,9 +1,8 @@
 """The hub's pulse: a timer that shows how late the hub is, and does what is due every now and then.
 
-Whatever keeps the hub from turning (a long computation, a native thread that holds the interpreter, a machine without
-CPU to spare) delays every connection by as much. A timer feels it too: how late it comes is the hub's lag. Jobs that
-run at an interval hang on the same timer, the service manager's watchdog among them, which a hub that is stuck no
-longer feeds.
+Anything that blocks the hub (a long computation, a native thread that holds the interpreter, a machine without CPU to
+spare) delays every connection by as much. It delays a timer too: the timer's lateness is the hub's lag. Periodic jobs
+run on the same timer, also feeding the service manager's watchdog, which a stuck hub stops doing.
 """
 
 import time
@@ -49,7 +48,7 @@ class Pulse:
         self._timer.again(self.beat, update=True)
 
     def beat(self) -> None:
-        """One beat; the timer calls it, and is set anew."""
+        """One beat: the timer calls it, and it restarts the timer."""
         now = self._clock()
         self._lag.observe(max(0.0, now - self._expected))
         for job in self._jobs:
@@ -59,6 +58,6 @@ class Pulse:
         self.start()
 
     def close(self) -> None:
-        """Stop for good."""
+        """Stop permanently."""
         self._timer.stop()
         self._timer.close()

@@ -1,7 +1,7 @@
 """The few things that sockets need beyond the socket module.
 
 The data path uses the C socket type as it is: `gevent.socket` wraps every call in Python, and `socket.socket` turns
-families and types into enums at every accept, which together cost a third of a connection.
+families and types into enums at every accept; together that is a third of a connection's cost.
 """
 
 import contextlib
@@ -35,13 +35,13 @@ __all__ = [
 
 
 class IoWatcher(Protocol):
-    """What `hub.loop.io(fd, READ)` returns."""
+    """A libev I/O watcher, as `hub.loop.io(fd, READ)` returns it."""
 
     def start(self, callback: Callable[[*Ts], Any], *args: *Ts) -> None:
         """Call back whenever the descriptor is ready, until stopped."""
 
     def stop(self) -> None:
-        """Don't, any more."""
+        """Stop calling back."""
 
     def close(self) -> None:
         """Stop, and let go of the descriptor. Must come before the descriptor is closed."""
@@ -54,14 +54,14 @@ def abort(sock: RawSocket) -> None:
 
 
 def reset_on_close(sock: RawSocket) -> None:
-    """Have the peer get a RST when it is closed (socket(7): SO_LINGER with a time of 0)."""
+    """Make `close` send the peer a RST (socket(7): SO_LINGER with a time of 0)."""
     with contextlib.suppress(OSError):  # a socket that was reset may refuse options; closing is what counts
         sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_0)
 
 
 @contextlib.contextmanager
 def corked(sock: RawSocket) -> Iterator[None]:
-    """Have what is sent meanwhile leave in full packets, and the rest at the end (tcp(7): TCP_CORK)."""
+    """Send in full packets until the end of the block, then the rest (tcp(7): TCP_CORK)."""
     with contextlib.suppress(OSError):  # not TCP, or gone
         sock.setsockopt(IPPROTO_TCP, TCP_CORK, 1)
     try:
@@ -72,7 +72,7 @@ def corked(sock: RawSocket) -> Iterator[None]:
 
 
 def is_established(sock: RawSocket) -> bool:
-    """Whether neither side of this TCP connection has ended it."""
+    """True if neither side of this TCP connection has ended it."""
     return _tcp_state(sock) == _TCP_ESTABLISHED
 
 
@@ -81,7 +81,7 @@ def _tcp_state(sock: RawSocket) -> int:
 
 
 def is_reset(sock: RawSocket) -> bool:
-    """Whether the peer has reset this TCP connection, which our side has not ended."""
+    """True if the peer has reset this TCP connection, which our side has not ended."""
     return _tcp_state(sock) == _TCP_CLOSE
 
 
@@ -94,7 +94,7 @@ def unsent(sock: RawSocket) -> int:
 
 
 def pauses(first: float, longest: float) -> Iterator[float]:
-    """Seconds to sleep between looks at what the kernel does not tell of: short ones at first, then twice as long."""
+    """Seconds to sleep between polls of something without an event: short at first, doubled each time."""
     while True:
         yield first
         first = min(2 * first, longest)

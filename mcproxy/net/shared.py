@@ -1,4 +1,4 @@
-"""What all sessions of a worker have in common, and what an l7 session is handed to."""
+"""The state that all sessions of a worker share, and the interfaces of an l7 session."""
 
 import resource
 from collections.abc import Callable
@@ -33,11 +33,11 @@ class Timeouts:
 
 
 class Carrier(Protocol):
-    """What moves an l7 session's bytes; what `Shared.terminate` runs calls `hand_over` with it."""
+    """Moves an l7 session's bytes; `Shared.terminate` passes it to `hand_over`."""
 
     @property
     def received(self) -> int:
-        """Of plain HTTP, from client to backend."""
+        """Bytes of plain HTTP from client to backend."""
 
     @property
     def sent(self) -> int:
@@ -45,17 +45,17 @@ class Carrier(Protocol):
 
     @property
     def detail(self) -> str:
-        """What went wrong with the connection, for its line in the log; "" is nothing."""
+        """The connection's failure, for its line in the log; "" if there was none."""
 
     def overdue(self, now: float) -> float | None:
-        """As of the session, which is what it arms the sweeper with, and cuts."""
+        """Come due; the session's `overdue` calls it."""
 
     def drain(self) -> None:
         """Finish what is under way, take nothing new, end soon. Called on the hub; must not wait."""
 
 
 class Cut(GreenletExit):
-    """Thrown into a session to end it where it stands."""
+    """Thrown into a session to end it at once."""
 
     def __init__(self, end: End) -> None:
         super().__init__(end)
@@ -74,7 +74,7 @@ class OpenSession(Protocol):
 
     @property
     def phase(self) -> str:
-        """Where it is, in the words of the log."""
+        """Its phase, in the words of the log."""
 
     @property
     def packed(self) -> bytes:
@@ -86,11 +86,11 @@ class OpenSession(Protocol):
 
     @property
     def carrier(self) -> Carrier | None:
-        """What moves its bytes, where that is l7's."""
+        """The carrier of its bytes; None for l4."""
 
     @property
     def shared(self) -> "Shared":
-        """What it has in common with others."""
+        """The state that it shares with other sessions."""
 
     @property
     def began(self) -> float:
@@ -98,7 +98,7 @@ class OpenSession(Protocol):
 
     @property
     def admitted(self) -> bool:
-        """Whether it has a place among the connections of its client."""
+        """True if it has a place among the connections of its client."""
 
     @property
     def received(self) -> int:
@@ -110,10 +110,10 @@ class OpenSession(Protocol):
 
     @property
     def account(self) -> Account:
-        """What it is counted in."""
+        """The counters that it is counted in."""
 
     def arrival(self) -> Arrival:
-        """What is handed on of it: to the way to its backend, and to l7."""
+        """The facts that dialling its backend and l7 need."""
 
     def hand_over(self, carrier: Carrier, client: RawSocket | None = None) -> None:
         """Let `carrier` move the bytes and keep the deadlines; `client` is the socket, where it is a new one."""
@@ -128,25 +128,25 @@ class OpenSession(Protocol):
         """End the session wherever it waits. To be called on the hub."""
 
     def connection(self) -> Connection:
-        """What is known of it now."""
+        """Its record as of now."""
 
 
 @dataclass(slots=True)
 class Shared:
-    """What all sessions of a worker have in common."""
+    """The state that all sessions of a worker share."""
 
     live: Live
     limits: Limits
     timeouts: Timeouts
-    ended: Callable[[Connection], None]  # told of every session that is over
-    opened: Callable[[OpenSession], None] | None = None  # told of every session that has reached its backend
+    ended: Callable[[Connection], None]  # called for every session that is over
+    opened: Callable[[OpenSession], None] | None = None  # called for every session that has reached its backend
     sweeper: Sweeper = field(default_factory=Sweeper)
     turns: Turns = field(default_factory=Turns)
     stats: Stats = field(default_factory=Stats)
     pipes: Pipes = field(init=False)
     crew: Crew = field(default_factory=Crew)
     geoip: GeoIP | None = None
-    terminate: Callable[[OpenSession], End] | None = None  # runs an l7 session; net does not know who that is
+    terminate: Callable[[OpenSession], End] | None = None  # runs an l7 session; net does not import l7
     draining: bool = False  # no more connections are accepted; l7 ones are to be brought to an end
     sessions: dict[int, OpenSession] = field(default_factory=dict)  # the open ones, by id
     max_descriptor: int = field(

@@ -1,7 +1,7 @@
-"""The sweeper: one timer that ends whatever is overdue.
+"""The sweeper: one timer that ends everything that is overdue.
 
-A timer for each connection costs more than the connection's own work, and deadlines hardly ever strike. So deadlines
-are kept in a wheel: a dictionary of slots, each one tick of time, each a set of what is due in it. Arming is a set
+A timer for each connection costs more than the connection's own work, and deadlines hardly ever expire. So deadlines
+are kept in a wheel: a dictionary of slots, each one tick of time, each a set of the entries due in it. Arming is a set
 insertion, disarming a removal, and a tick looks only at the slots that have come due.
 
 Deadlines are lazy. A later deadline does not move its owner to another slot; when the earlier slot comes due the
@@ -17,19 +17,19 @@ from typing import Protocol
 
 from gevent.hub import get_hub
 
-LATENESS = 0.05  # seconds; how late a deadline may strike, far below any sensible timeout
+LATENESS = 0.05  # seconds that a deadline may be late, far below any sensible timeout
 
 log = logging.getLogger(__name__)
 
 
 class Overdue(Protocol):
-    """What the sweeper watches over."""
+    """An entry with a deadline."""
 
     deadline: float  # on the sweeper's clock
     slot: int  # where the sweeper filed it; 0: nowhere
 
     def overdue(self, now: float) -> float | None:
-        """Come due: return the next deadline, or None where there is nothing left to wait for."""
+        """Come due: return the next deadline, or None if there is nothing left to wait for."""
 
 
 class Sweeper:
@@ -50,7 +50,7 @@ class Sweeper:
         return sum(map(len, self._slots.values()))
 
     def arm(self, entry: Overdue, seconds: float) -> None:
-        """Have `entry.overdue` called in `seconds`, two ticks late at most. Its earlier deadline is forgotten."""
+        """Call `entry.overdue` in `seconds`, at most two ticks late. This replaces its earlier deadline."""
         entry.deadline = deadline = self.now() + seconds
         slot = int(deadline / LATENESS) + 1
         if entry.slot:
@@ -75,7 +75,7 @@ class Sweeper:
         entry.slot = 0
 
     def sweep(self) -> None:
-        """Call what has come due; the timer does this every tick."""
+        """Call every entry that has come due; the timer does this every tick."""
         now = self.now()
         last = int(now / LATENESS)
         for slot in range(self._swept + 1, last + 1):
@@ -97,7 +97,7 @@ class Sweeper:
             self.arm(entry, deadline - now)
 
     def close(self) -> None:
-        """Stop for good."""
+        """Stop permanently."""
         self._timer.stop()
         self._timer.close()
         self._slots.clear()

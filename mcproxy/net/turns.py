@@ -1,12 +1,12 @@
-"""Who may do something long: one in each round of the hub.
+"""Turns: in each round of the hub, one session may do long work.
 
-In a round the hub handles all that has happened before it looks again, so that whatever happens meanwhile waits for all
-of it: eight downloads of 0.3 ms each, or the handshakes of everybody who comes back after a restart. So what is long
-has a turn: at once where nobody had one in this round, else in a queue, one in each round that follows, and after all
-that is short. It costs a look at the sockets for each, 5 us.
+In a round the hub handles all events that are ready before it polls again, so an event that comes meanwhile waits for
+all of them: eight downloads of 0.3 ms each, or the handshakes of all clients that reconnect after a restart. So long
+work needs a turn. The first in a round runs at once; the others queue, and one runs in each of the following rounds,
+after all short work. The price is one poll of the sockets for each turn, 5 us.
 
-There are two queues, which are served by turns: of sessions that are open, and of newcomers, whose handshakes would
-otherwise keep every download waiting until the last of a thousand has been let in. Each holds a session once at most.
+Two queues alternate: one of open sessions and one of newcomers, whose handshakes would otherwise delay every download
+until the last of a thousand is done. Each queue holds a session at most once.
 """
 
 from collections import deque
@@ -35,7 +35,7 @@ class Turns:
         return f"<Turns sessions={len(self._sessions)} newcomers={len(self._newcomers)}>"
 
     def take(self) -> bool:
-        """Whether one may go ahead at once. If not: `ask`, or `wait`."""
+        """True if the caller may go ahead at once. If not: `ask`, or `wait`."""
         now = self._hub.loop.iteration
         if self._next or self._other or self._round == now:
             return False
@@ -43,11 +43,11 @@ class Turns:
         return True
 
     def ask(self, on_turn: OnTurn) -> None:
-        """Have `on_turn` called, on the hub, when an open session's turn has come. It must not raise."""
+        """Call `on_turn`, on the hub, when an open session's turn has come. It must not raise."""
         self._queue(self._sessions, on_turn)
 
     def forget(self, on_turn: OnTurn) -> None:
-        """Don't, any more."""
+        """Take back `ask`: don't call `on_turn`."""
         self._sessions.remove(on_turn)
 
     def wait(self) -> None:
@@ -73,7 +73,7 @@ class Turns:
     def _serve(self) -> None:
         self._next, self._other = self._other, self._next
         queue = self._other or self._next
-        if not queue:  # whoever asked is gone
+        if not queue:  # the session that asked is gone
             return
         on_turn = queue.popleft()
         self._round = self._hub.loop.iteration

@@ -1,4 +1,4 @@
-"""The data path of one process: its listeners, its sessions, and what they share.
+"""The data path of one process: its listeners, its sessions, and their shared state.
 
 Everything here happens on the hub's thread. Another thread goes through `net.door.Door`, its only way in.
 """
@@ -25,10 +25,10 @@ DRAIN_CHECK = 0.05  # seconds between two looks at whether the last session has 
 
 
 class Worker:
-    """Listens, and keeps track of what it started."""
+    """Opens listeners, and keeps track of their sessions."""
 
     def __init__(self, shared: Shared, inherited: Callable[[str], socket | None] = lambda _addr: None) -> None:
-        """`inherited` has the sockets that listen on an address already, by whatever means."""
+        """`inherited` returns a socket that already listens on an address, or None."""
         self.shared = shared
         print_no_traceback()
         self._inherited = inherited
@@ -39,7 +39,7 @@ class Worker:
 
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
-        """Where each listener really listens, by its configured address, whose port 0 is any free one."""
+        """The address that each listener has bound, by its configured address, whose port may be 0."""
         return {addr: listener.socket.getsockname()[:2] for addr, listener in self._listeners.items()}
 
     @property
@@ -48,7 +48,7 @@ class Worker:
         return {addr for addr, listener in list(self._listeners.items()) if listener.started}
 
     def bind(self, addr: str) -> None:
-        """Take an address, accepting nobody yet. Raises OSError where it can't be had."""
+        """Take an address, accepting nobody yet. Raises OSError if it can't be had."""
         if addr in self._listeners:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         self._listeners[addr] = Acceptor(addr, self._inherited(addr) or bind(addr), self.shared)
@@ -61,7 +61,7 @@ class Worker:
     def close(self, addr: str) -> None:
         """Stop listening there; its sessions go on, and those that the kernel has connected already begin.
 
-        Does nothing where nobody listens.
+        Does nothing if nobody listens.
         """
         listener = self._listeners.pop(addr, None)
         if listener is None:
@@ -111,9 +111,9 @@ class Worker:
         return not left
 
     def release(self) -> None:
-        """Let go of what is left when nothing runs any more."""
+        """Release what is left when nothing runs."""
         self.shared.sweeper.close()
         self.shared.turns.close()
         self.shared.pipes.close()
         self.shared.crew.close()
-        sleep(0)  # in which the crew goes home
+        sleep(0)  # lets the resting greenlets exit

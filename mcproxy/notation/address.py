@@ -22,7 +22,7 @@ _SCOPE = re.compile(r"[A-Za-z0-9._-]+")  # RFC 4007, 11.2 leaves the zone id ope
 
 
 def is_ip(host: str) -> bool:
-    """Whether this is a literal IPv4 or IPv6 address; the latter may have a scope, as in "fe80::1%eth0"."""
+    """True if this is a literal IPv4 or IPv6 address; the latter may have a scope, as in "fe80::1%eth0"."""
     _, percent, scope = host.partition("%")
     if percent and not _SCOPE.fullmatch(scope):
         return False

@@ -1,16 +1,15 @@
-"""The firewall: may this client connect at all? Evaluated before anything else is asked of a connection.
+"""The firewall: may this client connect at all? It is evaluated first for every connection.
 
 Rules are refusals of three kinds, tried in the order ip, cidr, country; the first that matches decides. Each kind has
 a structure of its own whose cost hardly depends on the number of rules: a dictionary for addresses, a binary search
 over disjoint ranges for networks (policy/networks.py), a dictionary for countries. A kind without rules costs next to
 nothing, and the country of a client is looked up only where there are country rules.
 
-`match` is what the data path runs; `explain` tells how the same methods, one for each kind, came to their answers.
-Time plays no part here: a rule is in force while it is in the firewall, and whoever owns the clock removes it when it
-expires.
+The data path calls `match`; `explain` shows the result of the same methods, one for each kind. The firewall has no
+clock: a rule is in force while it is in the firewall, and admin/expiry.py removes it when it expires.
 
-A firewall never changes. A changed one shares the kinds that the change doesn't touch; of the one kind that it does
-touch it copies references, not rules.
+A firewall is immutable. A changed copy shares the kinds that the change doesn't touch; of the kind that it does touch
+it copies references, not rules.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,7 +37,7 @@ _MISTAKEN_COUNTRIES = {"UK": "GB", "EL": "GR"}
 
 
 def canonical_country(text: str) -> str:
-    """The ISO 3166-1 alpha-2 code in capitals. Raises ValueError where the text doesn't have that form."""
+    """The ISO 3166-1 alpha-2 code in capitals. Raises ValueError if the text doesn't have that form."""
     code = text.upper()
     if not (len(text) == 2 and text.isascii() and text.isalpha()):
         raise ValueError(f'{quoted(text)} is not a country code; write the two letters of ISO 3166-1, such as "DE"')
@@ -69,7 +68,7 @@ def _checked(unchecked: FirewallRule) -> FirewallRule:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What trying one kind of rule came to."""
+    """The result of trying one kind of rule."""
 
     kind: RuleKind
     rules: int  # how many of this kind there are
@@ -154,7 +153,7 @@ class Firewall:
                 return replace(self, countries={**self.countries, each.value: each})
 
     def without_rule(self, kind: RuleKind, value: str) -> "Firewall":
-        """A firewall without this rule. Raises KeyError where there is none, ValueError where there can be none."""
+        """A firewall without this rule. Raises KeyError if it is not there, ValueError if it is invalid."""
         canonical = _CANONICAL[kind](value)
         match kind:
             case RuleKind.IP:

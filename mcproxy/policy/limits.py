@@ -1,19 +1,19 @@
-"""Limits: how many connections there may be, in all, for a listener, and from one address, and how fast they may come.
+"""Limits on the number of connections, in all, for a listener and from one address, and on their rate.
 
-Two questions, asked at different times. `enter` is asked as soon as a connection is accepted and takes a place in the
-whole and in its listener. `admit` is asked when the client's address is known for sure (a PROXY header may name it) and
-takes a place and a token for that address. What was taken is given back by `leave` and `release`. An IPv6 client is
-counted by its /64: the low 64 bits are an interface's to choose (RFC 4291 section 2.5.1), so many of them buy nothing.
+There are two checks. `enter` runs as soon as a connection is accepted, and takes a place in the whole and in its
+listener. `admit` runs when the client's address is known for sure (a PROXY header may name it), and takes a place and a
+token for that address. `leave` and `release` give the places back. An IPv6 client is counted by its /64: an interface
+chooses its low 64 bits itself (RFC 4291 section 2.5.1), so many addresses gain nothing.
 
 A token bucket is one number: the time at which it will be full again. Taking a token moves it on by 1 / rate, and a
 token is there as long as it lies no more than burst / rate ahead. This is the generic cell rate algorithm (ITU-T I.371)
 and needs no refilling. A time in the past means a full bucket, which is the same as none at all.
 
 Memory is bounded: an address is forgotten when it has neither a connection nor an unfinished bucket. To find those
-without searching, each unfinished bucket stands in the slot of the time at which it was to be full; when that has
-passed, it is forgotten or moves to its new slot, at most once for each token taken since. When all places are taken by
-addresses that can't be forgotten yet, a new one is refused: failing open would hand the limits to whoever commands the
-most addresses.
+without searching, each unfinished bucket is in the slot of the time at which it was to be full; when that has passed,
+it is forgotten or moves to its new slot, at most once for each token taken since. When all places are taken by
+addresses that can't be forgotten yet, a new one is refused: failing open would let an attacker with many addresses
+switch the limits off.
 
 The clock is an argument, seconds of any clock that only goes forward.
 """
@@ -39,7 +39,7 @@ class _Client:
 
     def __init__(self) -> None:
         self.connections = 0  # counted only where they are limited
-        self.full_at = -inf  # when its bucket is full; -inf: it is, and stands in no slot
+        self.full_at = -inf  # when its bucket is full; -inf: it is full, and in no slot
 
 
 class Clients:
@@ -72,7 +72,7 @@ class Clients:
         return len(self._clients)
 
     def would_admit(self, packed: bytes, now: float) -> Reason | None:
-        """What `admit` would answer."""
+        """The answer of `admit`, without taking anything."""
         return self._decide(packed[:8], now) if self.max_per_ip or self.rate else None
 
     def admit(self, packed: bytes, now: float) -> Reason | None:
@@ -99,7 +99,7 @@ class Clients:
             self._clients.setdefault(packed[:8], _Client()).connections += 1
 
     def release(self, packed: bytes) -> None:
-        """Give back the place that `admit` took; a token is spent. Raises KeyError where no place was taken."""
+        """Give back the place that `admit` took; a token is spent. Raises KeyError if no place was taken."""
         if not self.max_per_ip:
             return
         key = packed[:8]
@@ -144,7 +144,7 @@ class Clients:
         self._next_due = min(((index + 1) * self._width for index in self._slots), default=inf)
 
     def _has_finished(self, now: float) -> bool:
-        """Whether `_forget` would make room. Straight after it there is nothing to search."""
+        """True if `_forget` would make room. Straight after it there is nothing to search."""
         if now < self._next_due:
             return False
         passed = [keys for index, keys in list(self._slots.items()) if (index + 1) * self._width <= now]
@@ -185,7 +185,7 @@ class Limits:
             self.clients = after
 
     def would_enter(self, listener: str, listener_max: int) -> Reason | None:
-        """What `enter` would answer."""
+        """The answer of `enter`, without taking anything."""
         if self.max_connections and self.connections >= self.max_connections:
             return Reason.LIMIT_TOTAL
         if listener_max and self.by_listener.get(listener, 0) >= listener_max:
@@ -201,7 +201,7 @@ class Limits:
         return reason
 
     def leave(self, listener: str) -> None:
-        """Give back what `enter` took. Raises KeyError where nothing was taken."""
+        """Give back what `enter` took. Raises KeyError if nothing was taken."""
         remaining = self.by_listener[listener] - 1
         self.connections -= 1
         if remaining:
@@ -210,7 +210,7 @@ class Limits:
             del self.by_listener[listener]
 
     def would_admit(self, packed: bytes, now: float) -> Reason | None:
-        """What `admit` would answer."""
+        """The answer of `admit`, without taking anything."""
         return self.clients.would_admit(packed, now)
 
     def admit(self, packed: bytes, now: float) -> Reason | None:
@@ -218,5 +218,5 @@ class Limits:
         return self.clients.admit(packed, now)
 
     def release(self, packed: bytes) -> None:
-        """Give back the place that `admit` took. Raises KeyError where no place was taken."""
+        """Give back the place that `admit` took. Raises KeyError if no place was taken."""
         self.clients.release(packed)

@@ -1,7 +1,7 @@
-"""Whether a backend is one of our own listeners: its clients would come in again, as often as there are descriptors.
+"""Finds backends that are our own listeners: connections would loop until descriptors run out.
 
-Only what the addresses say by themselves is judged. A name other than "localhost" may be anything when it is resolved,
-and so may an address of this machine that a listener on all addresses takes.
+Only the addresses themselves are judged. A name other than "localhost" may resolve to anything, and the addresses of
+this machine, which a listener on all addresses takes, are not known.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ _Ip = IPv4Address | IPv6Address
 
 
 class OwnListeners:
-    """The addresses that we listen on, as configured; to be asked about many backends."""
+    """The addresses that we listen on, as configured, indexed for many look-ups."""
 
     def __init__(self, addrs: Iterable[str]) -> None:
         self._by_port: dict[int, list[tuple[str, str]]] = {}  # each with its host
@@ -37,7 +37,7 @@ class OwnListeners:
 
 
 def _reaches(host: str, listens: str) -> bool:
-    """Whether a connection to `host` reaches who listens on this address, "" being all of them, on the same port."""
+    """True if a connection to `host` reaches a listener on this address ("": all addresses) and the same port."""
     taken = _ip(listens) if listens else None
     if host == LOCALHOST:
         return taken is None or taken.is_unspecified or taken in (IPv4Address("127.0.0.1"), IPv6Address("::1"))
@@ -53,7 +53,7 @@ def _reaches(host: str, listens: str) -> bool:
 
 
 def _connected(wanted: _Ip) -> _Ip:
-    """What Linux connects to: to the unspecified address is to the loopback one."""
+    """The address that Linux connects to: the loopback address for the unspecified one."""
     if not wanted.is_unspecified:
         return wanted
     return IPv4Address("127.0.0.1") if wanted.version == 4 else IPv6Address("::1")

@@ -7,8 +7,8 @@ The two families never meet: ::/0 is all of IPv6 and nothing of IPv4.
 
 Two CIDR networks are disjoint, or one lies within the other. So the networks that lie within no other are disjoint
 ranges, and one binary search over their first addresses answers whether an address is in any network at all. A set
-keeps both: every network, sorted, and the outermost ones, which alone are searched. Adding one replaces those that it
-covers; removing an outermost one brings back those next below it, which stand right behind it in the sorted order.
+keeps both: every network, sorted, and the outermost ones; only these are searched. Adding one replaces those that it
+covers; removing an outermost one brings back those next below it, which follow it in the sorted order.
 """
 
 from bisect import bisect_left, bisect_right
@@ -24,7 +24,7 @@ _MAPPED = bytes(10) + b"\xff\xff"  # what an IPv4-mapped address begins with
 _MAPPED_BITS = 96
 _HIGHEST = b"\xff"  # above any prefix length: an address + this sorts after every network that begins there
 
-# What the host part of an address covers, by size in bytes and prefix length in bits.
+# The host part of an address, by size in bytes and prefix length in bits.
 _HOST_MASKS = {size: tuple((1 << bits) - 1 for bits in range(size * 8, -1, -1)) for size in (_V4_BYTES, _V6_BYTES)}
 
 
@@ -35,7 +35,7 @@ def pack(text: str) -> bytes:
 
 
 def unpack(packed: bytes) -> str:
-    """The canonical text (RFC 5952) of a packed address. Raises ValueError where it isn't 4 or 16 bytes."""
+    """The canonical text (RFC 5952) of a packed address. Raises ValueError if it isn't 4 or 16 bytes."""
     return inet_ntop(AF_INET if len(packed) == _V4_BYTES else AF_INET6, packed)
 
 
@@ -45,7 +45,7 @@ def canonical_ip(text: str) -> str:
 
 
 def canonical_network(text: str) -> str:
-    """The one way to write this network; an address alone is a network of one. Raises ValueError saying the remedy."""
+    """The one way to write this network; a single address is a network too. Raises ValueError with the remedy."""
     return _text(_key(text))
 
 
@@ -59,7 +59,7 @@ def _parse(text: str) -> bytes:
 
 
 def _address_remedy(text: str) -> str:
-    """What to write in place of a text that is not an address alone."""
+    """What to write instead of a text that is not a plain address."""
     if "/" in text:
         return "it is a network: write one address of it, or use a rule of the kind cidr"
     bare = text.strip()
@@ -103,7 +103,7 @@ def _prefix(text: str, length: str, bits: int) -> int:
 
 
 def _mask_length(text: str) -> int | None:
-    """The prefix length of a mask such as "255.255.255.0"; None where the text is none."""
+    """The prefix length of a mask such as "255.255.255.0"; None if the text is not a mask."""
     try:
         mask = int.from_bytes(inet_pton(AF_INET, text), "big")
     except (OSError, ValueError):
@@ -185,14 +185,14 @@ class _Family:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Networks:
-    """A set of networks that is asked for addresses: the cost grows with the logarithm of its size only."""
+    """A set of networks; finding an address costs the logarithm of its size."""
 
     v4: _Family = _Family()
     v6: _Family = _Family()
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Networks":
-        """The set of these networks. Raises ValueError at the first that isn't one, saying the remedy."""
+        """The set of these networks. Raises ValueError, with the remedy, at the first that isn't one."""
         keys = [_key(text) for text in texts]
         return cls(
             _Family.of(key for key in keys if _size(key) == _V4_BYTES),
@@ -215,7 +215,7 @@ class Networks:
         return Networks(self.v4, self.v6.adding(key))
 
     def removing(self, text: str) -> "Networks":
-        """A set without this network; those within it count again. Raises KeyError, and ValueError if it is none."""
+        """A set without this network; those within it count again. Raises KeyError, and ValueError if it is invalid."""
         key = _key(text)
         if _size(key) == _V4_BYTES:
             return Networks(self.v4.removing(key), self.v6)

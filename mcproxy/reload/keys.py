@@ -82,7 +82,7 @@ def _differences(old: Values, new: Values) -> list[str]:
 
 
 def _turns_mtls(key: str, old: object, new: object) -> bool:
-    """Whether clients would have to show a certificate from now on, or no longer: gRPC fixes that at its start."""
+    """True if clients would have to show a certificate from now on, or no longer: gRPC fixes that at its start."""
     return key == "grpc.client_ca" and bool(old) != bool(new)
 
 

@@ -173,7 +173,7 @@ class Reloader:
         return report
 
     def reload_geoip(self) -> None:
-        """Open the GeoIP database again. Raises ValueError where there is none or it is broken, PlaneBusy."""
+        """Open the GeoIP database again. Raises ValueError if there is none or it is broken, PlaneBusy."""
         path = self.config.firewall.geoip_db
         if not path:
             raise ValueError("there is no firewall.geoip_db to open")

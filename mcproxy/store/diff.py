@@ -1,4 +1,4 @@
-"""What the configuration file says against what the database holds: the seed may have moved on, on either side."""
+"""The differences between the configuration file and the database: either may have changed since the seed."""
 
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
@@ -18,8 +18,8 @@ Seed = tuple[Iterable[ListenerRoutes], Iterable[FirewallRule]]
 class FileSeed:
     """The listeners, routes and rules of the configuration file, as it was last read.
 
-    What differs from a table is counted once a table: `mcproxy status` asks again and again. Where the routes of both
-    are the same objects, 100,000 of them take some 10 ms.
+    The differences from a table are counted once for each table, because `mcproxy status` asks often. If the routes of
+    both are the same objects, 100,000 of them take some 10 ms.
     """
 
     def __init__(self, seed: Seed) -> None:
@@ -29,11 +29,11 @@ class FileSeed:
         return f"<FileSeed listeners={len(self._listeners)} rules={len(self._rules)}>"
 
     def __bool__(self) -> bool:
-        """Whether the file names anything at all."""
+        """True if the file names anything at all."""
         return bool(self._listeners or self._rules)
 
     def read(self, seed: Seed) -> None:
-        """Take what the file says now."""
+        """Replace the seed with the file's present one."""
         listeners, rules = seed
         self._listeners: Mapping[str, tuple[Listener, Mapping[str, Route]]] = {
             listener.addr: (listener, {route.hostname: route for route in routes}) for listener, routes in listeners
@@ -42,12 +42,12 @@ class FileSeed:
         self._counted: tuple[Table, int] | None = None
 
     def seed(self) -> Seed:
-        """What fills an empty database."""
+        """The values that fill an empty database."""
         pairs = [(listener, list(routes.values())) for listener, routes in self._listeners.values()]
         return pairs, self._rules.values()
 
     def names(self, key: Key) -> bool:
-        """Whether the file has something under this key."""
+        """True if the file has something under this key."""
         match key.what:
             case What.LISTENER:
                 return key.name in self._listeners
@@ -57,11 +57,11 @@ class FileSeed:
                 return (key.scope, key.name) in self._rules
 
     def hint(self, key: Key) -> str:
-        """What to add to an error about something that the database doesn't have: that the file has it."""
+        """The end of an error about a value that the database lacks: that the file has it."""
         return f"; {ONLY_IN_FILE}" if self.names(key) else ""
 
     def differing(self, table: Table) -> int:
-        """How many `differences` there are; 0 where the file names nothing: then it doesn't mean to say anything."""
+        """The number of `differences`; 0 if the file has no listeners, routes or rules."""
         counted = self._counted
         if counted is None or counted[0] is not table:
             self._counted = counted = (table, self._count(table) if self else 0)
@@ -87,7 +87,7 @@ def _differing(wanted: Mapping[str, T], present: Mapping[str, T]) -> int:
 
 
 def differences(seed: Seed, table: Table) -> list[Change]:
-    """What would have to change in the database to make it say what the file says, in order.
+    """The changes that would make the database hold the file's values, in order.
 
     Temporary rules that are not in the file don't count: no file has them.
     """

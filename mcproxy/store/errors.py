@@ -1,11 +1,11 @@
-"""What can go wrong with the database. Every message is one sentence for an operator, with what to do about it.
+"""Errors of the database. Every message is one sentence for an operator, with the remedy.
 
 Tested by tests/store/test_schema.py, where they are raised.
 """
 
 
 class StoreError(Exception):
-    """The database can't do what was asked; nothing in it has changed."""
+    """The database can't do this; nothing in it has changed."""
 
 
 class NewerSchema(StoreError):
@@ -13,7 +13,7 @@ class NewerSchema(StoreError):
 
 
 class NotOurs(StoreError):
-    """The file is no database, or not one of mcproxy's."""
+    """The file is not a database, or not one of mcproxy's."""
 
 
 class Unavailable(StoreError):

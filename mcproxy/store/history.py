@@ -1,4 +1,4 @@
-"""What was changed by whom, and the way back: the audit, read.
+"""Reads the audit: who changed what, and the changes that lead back.
 
 The audit only ever grows, by some 400 bytes for each changed value (10,000 changes a day: 1.5 GB a year); its bound is
 the disk, and a full disk refuses mutations and nothing else.
@@ -55,9 +55,9 @@ def revisions(
 
 
 def way_back(store: Store, table: Table, generation: int, now: float) -> list[Change]:
-    """The changes that lead from `table` to what was there at `generation`, temporary rules that have ended left out.
+    """The changes that lead from `table` back to `generation`, without temporary rules that have ended.
 
-    Raises ValueError where there is no such generation before the table's, and StoreError.
+    Raises ValueError if there is no such generation before the table's, and StoreError.
     """
     if not 0 <= generation < table.generation:
         raise ValueError(f"there is no generation {generation} before the present one, {table.generation}")

@@ -1,4 +1,4 @@
-"""Pages of what is in the database, in the order of its keys: each page costs what it holds, however much there is."""
+"""Pages of the database's values in the order of their keys; a page's cost depends only on its own length."""
 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -41,7 +41,7 @@ def routes(
 ) -> Page[tuple[str, Route]]:
     """Listeners' addresses and routes, by both; of one listener, or of all where it is empty. Raises StoreError.
 
-    `prefix` is what their host names begin with.
+    Their host names begin with `prefix`.
     """
     query = select(ROUTES).order_by(ROUTES.c.listener, ROUTES.c.hostname).limit(limit + 1)
     if listener:

@@ -1,7 +1,7 @@
 """Rows <-> values <-> JSON: the columns of each table, and nothing about when they are read or written.
 
 The tables are named here once more, without types, for queries; migrations (schema.py) made them. A row is the value's
-own fields, with texts for what SQL has no type for. The JSON in the audit has the same fields.
+own fields, with texts for types that SQL lacks. The JSON in the audit has the same fields.
 """
 
 import json
@@ -104,7 +104,7 @@ RECORDS: Final[Mapping[What, Record]] = {
 
 
 def to_json(what: What, value: Value | None) -> str | None:
-    """The value's fields as JSON; None for none."""
+    """The value's fields as JSON; None for no value."""
     return None if value is None else json.dumps(RECORDS[what].fields(value), separators=(",", ":"))
 
 

@@ -31,7 +31,7 @@ def default_name(database: Path, at: float) -> str:
 
 
 def take(database: Path, target: Path) -> Snapshot:
-    """Copy the database to a file that doesn't exist yet. Raises Exists, and StoreError; then there is no such file."""
+    """Copy the database to a file that doesn't exist yet. Raises Exists and StoreError, and leaves no file then."""
     if not database.exists():
         raise Unavailable(f"there is no database {database}: check database.path")
     if target.exists():

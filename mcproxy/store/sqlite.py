@@ -2,11 +2,11 @@
 
 Another database needs another file like this one, and nothing else of store/ changes.
 
-Python's sqlite3 opens a transaction by itself before some statements and not before others (DDL). So it is told to open
-none, and `BEGIN` is ours. A reader then sees one snapshot of the WAL and blocks nobody. A writer's first statement must
-be a write: it waits for the lock (`BUSY_TIMEOUT`), where a write after a read would fail at once with BUSY_SNAPSHOT.
+Python's sqlite3 opens a transaction by itself before some statements and not before others (DDL). So that is switched
+off, and we say `BEGIN`. A reader then sees one snapshot of the WAL and blocks nobody. A writer's first statement must
+be a write: it waits for the lock (`BUSY_TIMEOUT`); a write after a read would fail at once with BUSY_SNAPSHOT.
 
-`synchronous=FULL` makes a commit in WAL mode durable before it returns; NORMAL would lose the last ones with the power.
+`synchronous=FULL` makes a commit in WAL mode durable before it returns; NORMAL could lose the last ones in a power cut.
 """
 
 import os
@@ -27,7 +27,7 @@ from mcproxy.store.schema import VERSION_TABLE
 BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock: a backup tool holds it for a moment, not for longer
 WAL_KEPT = 64 << 20  # bytes of WAL file kept after a checkpoint; a snapshot of 100,000 routes lets it grow meanwhile
 POOL = 16  # connections: one for each native thread that may be in the database at one time
-FILE_MODE = 0o600  # of a new database or snapshot: who may read it learns every backend's address
+FILE_MODE = 0o600  # of a new database or snapshot: it holds every backend's address
 
 CHANGED = "another process has changed it since this one loaded it; restart this one to see the change"
 
@@ -69,8 +69,8 @@ def connect_for_reading(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> datas
 def _untouched(path: Path) -> dict[str, str]:
     """How to open a file that is to stay as it is (https://www.sqlite.org/uri.html).
 
-    A reader of a WAL database makes its -wal and -shm files, and leaves them there because it may not write. Where
-    there is no -wal file, nobody has the database open, and SQLite is told to do without both.
+    A reader of a WAL database makes its -wal and -shm files, and leaves them there because it may not write. If there
+    is no -wal file, nobody has the database open, and SQLite opens it without both (immutable).
     """
     has_wal = path.with_name(f"{path.name}-wal").exists()
     return {"mode": "ro"} if has_wal else {"mode": "ro", "immutable": "1"}
@@ -106,7 +106,7 @@ def _create(path: Path) -> None:
 
 
 def identity(path: Path) -> tuple[int, int]:
-    """Which file has this name now: device and inode. Raises Unavailable where there is none, or an empty one."""
+    """Device and inode of the file with this name. Raises Unavailable if it is missing or empty."""
     try:
         found = path.stat()
     except OSError as error:
@@ -117,7 +117,7 @@ def identity(path: Path) -> tuple[int, int]:
 
 
 def refuse_moved(path: Path, opened: tuple[int, int]) -> None:
-    """Raise Unavailable where a commit of this process would be durable nowhere: its file isn't the one at `path`.
+    """Raise Unavailable if a commit would be lost: the file that this process has open isn't the one at `path`.
 
     To be called in a transaction that has written: then there is a WAL file.
     """
@@ -129,7 +129,7 @@ def refuse_moved(path: Path, opened: tuple[int, int]) -> None:
 
 @contextmanager
 def errors(path: Path) -> Iterator[None]:
-    """Turn what SQLAlchemy and sqlite3 raise into `Unavailable`, with the remedy."""
+    """Turn errors of SQLAlchemy and sqlite3 into `Unavailable`, with the remedy."""
     try:
         yield
     except DBAPIError as error:
@@ -154,9 +154,9 @@ def _open_for_reading(path: Path, options: Mapping[str, str]) -> sqlite3.Connect
 
 
 def schema_version(path: Path) -> int | None:
-    """The schema's version in a file, without changing a byte of it; None where it is empty.
+    """The schema's version in a file, without changing a byte of it; None if it is empty.
 
-    Raises NotOurs where it is no database of mcproxy's, Unavailable where it can't be read.
+    Raises NotOurs if it is not mcproxy's database, Unavailable if it can't be read.
     """
     with errors(path), closing(_open_for_reading(path, _untouched(path))) as connection:
         names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -175,7 +175,7 @@ def copy_into(source: Path, target: Path) -> None:
 
 
 def defects(path: Path) -> list[str]:
-    """What SQLite itself finds wrong with a file; nothing is good."""
+    """The defects that SQLite finds in a file; empty if it is sound."""
     with errors(path), closing(_open_for_reading(path, _untouched(path))) as connection:
         found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
         found += [f"dangling reference in {row[0]}" for row in connection.execute("PRAGMA foreign_key_check")]

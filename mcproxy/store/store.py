@@ -1,9 +1,9 @@
-"""The database as the truth: load all of it, change it in transactions, never ahead of it in memory.
+"""The database, which rules: it is loaded as a whole and changed in transactions; memory is never ahead of it.
 
-dataset keeps one connection and one stack of transactions for each native thread; every piece of work here is one
-`transaction()` of the calling thread, for readers too, so that nobody sits on an old snapshot of the file. Statements
-are SQLAlchemy expressions over our own tables, not dataset's reflected ones: those are forgotten and read anew by all
-threads whenever one of them rolls back.
+dataset keeps one connection and one stack of transactions for each native thread; every operation here is one
+`transaction()` of the calling thread, for readers too, so that no reader keeps an old snapshot of the file. Statements
+are SQLAlchemy expressions over our own tables, not dataset's reflected ones: all threads drop those and read them again
+whenever one of them rolls back.
 
 A mutation is a list of changes. Its rows of the audit go in first: they take SQLite's write lock, and their primary
 key (generation, sequence) makes sure that no other process has written this generation.
@@ -45,7 +45,7 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, busy_timeout: float = sqlite.BUSY_TIMEOUT) -> "Store":
-        """Open a file and bring its schema up to date; creates it where there is none.
+        """Open a file and bring its schema up to date; creates it if it is missing.
 
         Raises NewerSchema and NotOurs without touching the file, and Unavailable.
         """
@@ -90,7 +90,7 @@ class Store:
             connection.close()
 
     def load(self) -> Table:
-        """Everything, compiled. Raises StoreError, and ValueError where a row makes no sense."""
+        """Everything, compiled. Raises StoreError, and ValueError if a row is invalid."""
         with self.transaction() as database:
             generation = _generation(database)
             routes: dict[str, list[Route]] = {}
@@ -101,7 +101,7 @@ class Store:
         return Table.build([(each, routes.get(each.addr, ())) for each in listeners], rules, generation)
 
     def seed(self, listeners: Iterable[ListenerRoutes], rules: Iterable[FirewallRule], at: float) -> bool:
-        """Fill a database that has never been written to, in one transaction. Says whether it did."""
+        """Fill a database that has never been written to, in one transaction. Returns whether it did."""
         changes = [Change(key, None, value) for key, value in values(listeners, rules).items()]
         with self.transaction() as database:
             untouched = _generation(database) == 0
@@ -111,9 +111,9 @@ class Store:
         return False
 
     def apply(self, changes: Sequence[Change], provenance: Provenance, generation: int) -> None:
-        """Make a mutation durable under its new generation. On any exception nothing of it is in the database.
+        """Make a mutation durable under its new generation. After an exception the database is unchanged.
 
-        Raises Conflict where the generation before is not the last one, and Unavailable.
+        Raises Conflict if the generation before is not the last one, and Unavailable.
         """
         with self.transaction() as database:
             _write(database, AUDIT.insert(), _audit_rows(changes, provenance, generation))
@@ -171,9 +171,9 @@ class Store:
 
 
 def read_table(path: Path) -> Table:
-    """What a database file holds, whether a server has it open or not; changes nothing. Raises StoreError.
+    """The contents of a database file, whether a server has it open or not; changes nothing. Raises StoreError.
 
-    Raises ValueError where a row makes no sense.
+    Raises ValueError if a row is invalid.
     """
     if not path.exists():
         raise Unavailable(f"there is no database {path} yet: the first start of `mcproxy server` makes it")

@@ -54,7 +54,7 @@ NOT_IN_TRAILERS = HOP_BY_HOP | {
     b"te", b"host", b"content-length", b"content-encoding", b"content-type", b"content-range", b"trailer",
     b"authorization", b"cookie", b"set-cookie", b"expect", b"max-forwards", b"cache-control", b"range", b"alt-svc",
 }  # fmt: skip
-# The client's word on what only the edge knows, and what is meant for a proxy (RFC 9110, section 11.7): never passed.
+# Claims of the client that only the edge can make, and fields meant for a proxy (RFC 9110, section 11.7): never passed.
 # "_" counts as "-", because CGI and its heirs (RFC 3875, section 4.1.18) can't distinguish the two.
 _CLAIM = re.compile(rb"x[-_]forwarded[-_].*|x[-_]real[-_]ip|forwarded|proxy[-_]authorization").fullmatch
 # What else a check of a head must look at.
@@ -65,7 +65,7 @@ MAX_SHOWN_NAME = 64  # bytes of a field name in a reason
 
 
 class Malformed(Exception):
-    """No HTTP message: the stream ends with PROTOCOL_ERROR (section 8.1.1)."""
+    """The message is malformed: the stream ends with PROTOCOL_ERROR (section 8.1.1)."""
 
 
 class BadRequest(Exception):
@@ -147,7 +147,7 @@ def passed_request_trailers(fields: list[Field]) -> list[Field]:
 
 
 def forwarded(address: str) -> tuple[Field, ...]:
-    """What we say of the client, in place of what it may not say itself: its address, and that it used TLS."""
+    """The forwarding fields that we set instead of the client's own: its address, and that it used TLS."""
     raw = address.encode()
     return (b"x-forwarded-for", raw), (b"x-forwarded-proto", b"https"), (b"x-real-ip", raw)
 
@@ -188,7 +188,7 @@ def shown(name: bytes) -> str:
 
 
 class _Kind(Enum):
-    """What the name of a regular field says of it."""
+    """The kind of a regular field, by its name."""
 
     ORDINARY = "ordinary"
     WATCHED = "watched"  # some rule is about it

@@ -7,7 +7,7 @@ ways:
     int             so far nothing is wrong, but that many bytes in all are needed before anything more can be said
     HelloRefused    this connection can't be routed, and no further byte will change that
 
-There is no fourth: nothing that is broken, missing or doubtful ends in a Hello with an empty or half-read name.
+There is no fourth: a broken, missing or doubtful name never yields a Hello with an empty or half-read name.
 
 What arrives is three layers, and the file reads them from the outside in. `Reader` walks over the *records* (RFC 8446,
 5.1), of which `_joined` makes the *handshake message* (4.1.2); `_hello` walks over the message's vectors to its
@@ -27,8 +27,8 @@ from mcproxy.model import Reason, Refused
 from mcproxy.notation.name import InvalidName, normalise
 
 # On the wire, record headers included. RFC 8446 would allow 16 MiB. A browser's hello with a post-quantum key share is
-# below 2 KiB (tests/kit/hellos.py), so this leaves thirty times that for tickets and larger shares to come, and it is
-# all that a client of whom nothing is known yet can make the kernel hold and us look at.
+# below 2 KiB (tests/kit/hellos.py), so this leaves thirty times that for tickets and larger shares to come. It bounds
+# the bytes that an unknown client can make the kernel hold and us read.
 MAX_HELLO_BYTES: Final = 65536
 MAX_FRAGMENT: Final = 16384  # RFC 8446, 5.1: a record's length must not exceed 2^14
 MAX_SESSION_ID: Final = 32  # RFC 8446, 4.1.2
@@ -68,7 +68,7 @@ _Message = tuple[bytes, int, int, int]  # a buffer, where in it the message begi
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What a ClientHello says, as far as it matters here."""
+    """The parts of a ClientHello that matter here."""
 
     server_name: str  # normalised (notation/name.py)
     alpn: tuple[bytes, ...]  # the first MAX_PROTOCOLS offered, in the client's order, without GREASE
@@ -155,8 +155,8 @@ class Reader:
 def _in_one_record(data: bytes) -> _Message | None:
     """The message if it is whole and in a single record, as nearly every one is at the first look.
 
-    What is asked here in one breath is what the long way below asks step by step; whoever doesn't pass goes that way
-    and is told what is wrong.
+    This makes in one expression the checks that `Reader` makes step by step; a hello that fails here goes that way,
+    which finds the fault.
     """
     have = len(data)
     if have >= RECORD_HEADER + MESSAGE_HEADER:
@@ -192,7 +192,7 @@ def _joined(data: bytes, size: int, header: bytes) -> bytes:
 
 
 def _refuse_other_protocols(data: bytes) -> None:
-    """What shows in the first six bytes: a handshake record of TLS that begins with a ClientHello (RFC 8446, 5.1)."""
+    """Refuse unless the first six bytes are a handshake record that begins with a ClientHello (RFC 8446, 5.1)."""
     if data[:1] not in (b"", b"\x16"):
         raise HelloRefused(Reason.HELLO_NOT_TLS, _spoken(data))
     if data[1:2] not in (b"", b"\x03"):
@@ -201,7 +201,7 @@ def _refuse_other_protocols(data: bytes) -> None:
         raise HelloRefused(Reason.HELLO_NOT_TLS, f"the handshake begins with message type {data[5]}, not a ClientHello")
 
 
-# How other protocols begin that come to a port for TLS by mistake: their names tell an operator what to mend.
+# How other protocols begin that come to a port for TLS by mistake: their names show an operator what to fix.
 _HTTP_METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE")
 _GREETINGS: Final = (
     *((method + b" ", "the client speaks plain HTTP") for method in _HTTP_METHODS),
@@ -221,7 +221,7 @@ _GREETINGS: Final = (
 
 
 def _spoken(data: bytes) -> str:
-    """What a client speaks that doesn't begin with a handshake record."""
+    """The protocol of a client that doesn't begin with a handshake record."""
     if spoken := next((protocol for begin, protocol in _GREETINGS if data.startswith(begin)), ""):
         return spoken
     if data[0] & 0x80 and data[2:3] == b"\x01":  # RFC 5246, E.2: a version 2.0 ClientHello
@@ -338,7 +338,7 @@ def _server_name(message: bytes, at: int, end: int) -> str:
     """RFC 6066, 3: the one host name in the server_name extension.
 
     The list was meant for more kinds of names, but none was ever defined, and OpenSSL, BoringSSL and others take a
-    list of exactly one. So does this: whoever could read a second one could be told another name than we were.
+    list of exactly one. So does this: a backend that reads a second name could see another one than we did.
     """
     if _end_of_uint16_vector(message, at, end, "list of server names") != end or at + 2 == end:
         raise _malformed("the list of server names doesn't fill its extension")

@@ -6,8 +6,8 @@ block can be cached by (table, bytes), shared by every connection that got to th
 block move the table" is exact: an entry inserted (section 6.2.1), or a size update to another size (6.3), and not a
 byte that looks like one.
 
-The encoder is without state: matches in the static table, else literals without indexing (6.2.2; never indexed, 6.2.3,
-where the field was that). It neither reads nor writes anybody's dynamic table, so its output decodes the same after
+The encoder has no state: matches in the static table, else literals without indexing (6.2.2; never indexed, 6.2.3, if
+the field was so). It neither reads nor writes anybody's dynamic table, so its output decodes the same after
 any history.
 """
 
@@ -35,11 +35,11 @@ Field = tuple[bytes, bytes]
 
 
 class CompressionFault(Exception):
-    """The block is no header block: COMPRESSION_ERROR for the connection (RFC 9113, section 4.3)."""
+    """The block is malformed: COMPRESSION_ERROR for the connection (RFC 9113, section 4.3)."""
 
 
 class HeaderBomb(Exception):
-    """Fields without end: a block of a few kilobytes can refer to the tables tens of thousands of times."""
+    """Far too many fields: a block of a few kilobytes can refer to the tables tens of thousands of times."""
 
 
 class NeverIndexed(tuple[bytes, bytes]):
@@ -66,7 +66,7 @@ EMPTY_TABLE = DynamicTable()
 
 
 class Decoded:
-    """What one block said: its fields, and the table after it."""
+    """The fields of one block, and the table after it."""
 
     __slots__ = ("fields", "oversized", "table")
 

@@ -1,14 +1,14 @@
 """HTTP/1.1 requests, strictly: where a head ends, what it says, and which bytes are its body's (RFC 9112).
 
-Two readers that find different ends of one message are what request smuggling lives on. So whatever RFC 9112 lets a
-lenient reader repair is refused here: a bare CR or LF, a folded line, a blank before the colon, Content-Length beside
+Request smuggling needs two readers that find different ends of one message. So everything that RFC 9112 lets a lenient
+reader repair is refused here: a bare CR or LF, a folded line, a blank before the colon, Content-Length beside
 Transfer-Encoding or twice, any coding but chunked, a second Host. And this is the only reader of HTTP/1.1 requests: h11
 is lenient where RFC 9112 allows that, so a check of ours would have to come before it, and be the second reader.
 
 What is malformed for HTTP/2, too, is not judged here but behind the translation, by the rules of requests.py.
 
-`Requests` is shown what a connection has sent and was not taken yet, and finds in it the next head, or more of a body.
-What it refuses raises `BadMessage`, with the status that answers it; the connection can't go on then.
+`Requests` is given the bytes of a connection that were not taken yet, and finds in them the next head, or more of a
+body. It refuses with `BadMessage`, which has the status to answer; the connection can't go on then.
 """
 
 import re
@@ -37,7 +37,7 @@ _FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding"))
 
 
 class BadMessage(Exception):
-    """What the client sent is no request that can be served."""
+    """The client's request can't be served."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(status, why)
@@ -59,7 +59,7 @@ class Head:
 
     @property
     def has_body(self) -> bool:
-        """Whether bytes of this message follow the head."""
+        """True if bytes of this message follow the head."""
         return self.chunked or self.length > 0
 
     def tokens(self, wanted: bytes) -> frozenset[bytes]:
@@ -138,7 +138,7 @@ def _after_empty_lines(data: bytes) -> int:
 
 
 def begins_head(data: bytes) -> bool:
-    """Whether a head has begun in what is left of a connection's bytes: empty lines, whole or not, begin none."""
+    """True if a head has begun in what is left of a connection's bytes: empty lines, whole or not, begin none."""
     return data[_after_empty_lines(data) :] not in (b"", b"\r")
 
 
@@ -174,7 +174,7 @@ class Requests:
 
     @property
     def in_message(self) -> bool:
-        """Whether a message has begun that is not complete."""
+        """True if a message has begun that is not complete."""
         return self._within is not _Within.HEAD
 
     def next_head(self, data: bytes) -> tuple[Head, int] | None:

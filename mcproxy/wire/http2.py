@@ -1,7 +1,7 @@
 """HTTP/2 frames: the constants of RFC 9113, our own frames as bytes, and SETTINGS as values.
 
 Frames of others are never built into objects: the relay cuts them by their 9-byte header (`HEADER`) and passes slices.
-What is here is what the relay says itself, and the two kinds of fault that RFC 9113, section 5.4 knows.
+This file has the frames that the relay itself sends, and the two kinds of fault of RFC 9113, section 5.4.
 """
 
 import struct
@@ -12,7 +12,7 @@ HEADER_SIZE = 9
 # Section 4.1: length (24 bits, as 16 and 8), type, flags, reserved bit and stream identifier.
 HEADER = struct.Struct(">HBBBL")
 
-MAX_FRAME_SIZE = 16_384  # section 4.2: what everybody must take; also the most that we take ourselves
+MAX_FRAME_SIZE = 16_384  # section 4.2: every peer must accept this size; we accept no more
 MAX_WINDOW = 2**31 - 1  # section 6.9.1
 MAX_STREAM_ID = 2**31 - 1  # section 5.1.1
 DEFAULT_WINDOW = 65_535  # section 6.9.2

@@ -22,7 +22,7 @@ Steps = list[list[tuple[bytes, int]]]  # by node and bits of input
 
 
 class HuffmanFault(Exception):
-    """These bytes are no Huffman code of anything."""
+    """The bytes are not a valid Huffman code."""
 
 
 def _tree() -> Steps:

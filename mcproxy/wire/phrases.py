@@ -1,4 +1,4 @@
-"""What HTTP/1.1 writes beside a status, for people: the words of RFC 9110, section 15, and of IANA's registry.
+"""Reason phrases of HTTP/1.1: the words of RFC 9110, section 15, and of IANA's registry.
 
 A table of our own, because `http.HTTPStatus` changes its words with Python's version, and an answer's bytes with them.
 """
@@ -69,5 +69,5 @@ _PHRASES = {
 
 
 def phrase(status: int) -> bytes:
-    """The words for a status; none for one that nobody has registered (RFC 9112, 4: the phrase may be empty)."""
+    """The phrase for a status; empty if the status is not registered (RFC 9112, 4: the phrase may be empty)."""
     return _PHRASES.get(status, b"")

@@ -1,4 +1,4 @@
-"""The PROXY protocol, versions 1 and 2: who the client is, told by the proxy in front of us or told to a backend.
+"""The PROXY protocol, versions 1 and 2: the client's address, from the proxy in front of us and to backends.
 
 Rules and section numbers are those of HAProxy's doc/proxy-protocol.txt ("the specification").
 
@@ -6,8 +6,8 @@ Rules and section numbers are those of HAProxy's doc/proxy-protocol.txt ("the sp
 bytes that it needs at least, or with Refused. It never asks for a byte behind the header: the ClientHello follows
 directly and must stay in the kernel. `encode_v2` writes the header that backends get; it goes out before anything else.
 
-Whether a header is to be expected, and from whom, is not decided here. It must never be guessed from the bytes (section
-2): whoever could choose to send one could choose his own address.
+The caller decides whether a header is expected, and from which peers. It must never be guessed from the bytes (section
+2): a client that could choose to send one could choose its own address.
 """
 
 import re
@@ -64,7 +64,7 @@ Address = tuple[str, int]  # host and port
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a PROXY header says. Addresses are None where the connection's own are the ones that count."""
+    """What a PROXY header says. Addresses are None if the connection's own are the ones that count."""
 
     size: int  # bytes on the wire
     source: Address | None  # an IPv4-mapped IPv6 address is given as the IPv4 address that it is
@@ -171,7 +171,7 @@ def encode_v2(source: Address, destination: Address, *, authority: str = "", alp
     """A version 2 header for a TCP connection that the client at `source` made to `destination`.
 
     Hosts are IP addresses; where only one is IPv6, the other is written as IPv4-mapped. `authority` (a normalised name)
-    and `alpn` become TLVs unless empty. Raises ValueError where a host is no IP address or the whole would exceed
+    and `alpn` become TLVs unless empty. Raises ValueError if a host is no IP address or the whole would exceed
     MAX_HEADER_BYTES; one protocol name (at most 255 bytes) always fits.
     """
     client, local = _ip(source[0]), _ip(destination[0])

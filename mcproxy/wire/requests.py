@@ -111,7 +111,7 @@ def passed_request(fields: list[Field]) -> list[Field]:
 
 
 def is_authority(value: bytes) -> bool:
-    """Whether this is a host with an optional port, and without userinfo (RFC 9110, section 4.2.4)."""
+    """True if this is a host with an optional port, and without userinfo (RFC 9110, section 4.2.4)."""
     return _AUTHORITY(value) is not None
 
 
