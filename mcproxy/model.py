@@ -19,6 +19,7 @@ MAX_COMMENT = 500
 
 EXPIRY_WARNING = 14 * 86_400.0  # seconds before its end that a certificate is warned of at most: two weekly renewals
 EXPIRY_SHARE = 0.25  # of its lifetime, where that is less: some are for 45 days, and some for 160 hours
+Endpoint = tuple[str, int]  # IP address and port
 RouteKey = tuple[str, str]  # a listener's address and a route's host name
 LogLevel = Literal["debug", "info", "warning", "error"]
 LOG_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
@@ -196,7 +197,7 @@ class Connection(NamedTuple):
     started: float  # seconds since the epoch
     duration: float  # seconds
     listener: str
-    client: tuple[str, int]  # address and port, from the PROXY header where the listener takes one
+    client: Endpoint  # from the PROXY header where the listener takes one
     sni: str  # normalised; "" where none was read
     versions: tuple[int, ...]  # TLS versions that the client offered, as on the wire
     alpn: tuple[bytes, ...]  # protocols that the client offered
@@ -222,7 +223,7 @@ class Origin(NamedTuple):
     connection: int  # its id
     protocol: str  # "h2" or "http/1.1", that of the client
     listener: str
-    client: tuple[str, int]
+    client: Endpoint
     route: str
 
 

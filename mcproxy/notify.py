@@ -15,14 +15,13 @@ import time
 from collections.abc import Mapping, MutableMapping
 from ipaddress import ip_address
 
-from mcproxy.model import host_port
+from mcproxy.model import Endpoint, host_port
 from mcproxy.notation.address import split_host_port
 
 FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 MAX_INHERITED = 1024  # sockets; more is a damaged environment
 FEEDS = 3  # in one watchdog interval: two may be lost before it strikes
 
-Bound = tuple[str, int]  # the address and port that a socket is bound to
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ class Inherited:
 
     def __init__(self, descriptors: range = range(0)) -> None:
         """Take the descriptors over; what is not a listening TCP socket is logged and left alone."""
-        self._sockets: dict[Bound, socket.socket] = {}
+        self._sockets: dict[Endpoint, socket.socket] = {}
         for descriptor in descriptors:
             sock = _listening(descriptor)
             if sock is None:
@@ -130,7 +129,7 @@ class Inherited:
         self._sockets.clear()
 
 
-def _meant(addr: str) -> list[Bound]:
+def _meant(addr: str) -> list[Endpoint]:
     host, port = split_host_port(addr)
     return [(str(ip_address(host)), port)] if host else [("::", port), ("0.0.0.0", port)]
 

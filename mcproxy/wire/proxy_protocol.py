@@ -16,7 +16,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from struct import Struct
 from typing import Final
 
-from mcproxy.model import Reason, Refused
+from mcproxy.model import Endpoint, Reason, Refused
 from mcproxy.words import quoted
 
 # The specification would allow a v2 header of 64 KiB. Addresses take at most 216 bytes, and the TLVs that proxies send
@@ -59,16 +59,14 @@ _v1_line = re.compile(
     rb"PROXY (?:(TCP4|TCP6) %b %b %b %b|UNKNOWN(?: [^\r\n]*)?)\r\n" % (_HOST, _HOST, _PORT, _PORT)
 ).fullmatch
 
-Address = tuple[str, int]  # host and port
-
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """What a PROXY header says. Addresses are None if the connection's own are the ones that count."""
 
     size: int  # bytes on the wire
-    source: Address | None  # an IPv4-mapped IPv6 address is given as the IPv4 address that it is
-    destination: Address | None
+    source: Endpoint | None  # an IPv4-mapped IPv6 address is given as the IPv4 address that it is
+    destination: Endpoint | None
 
 
 def parse(data: bytes) -> Header | int:
@@ -105,7 +103,7 @@ def _parse_v1(data: bytes) -> Header | int:
     return Header(size, _v1_address(family, source, source_port), _v1_address(family, destination, destination_port))
 
 
-def _v1_address(family: bytes, host: bytes, port: bytes) -> Address:
+def _v1_address(family: bytes, host: bytes, port: bytes) -> Endpoint:
     """Section 2.1: an address in the format of its family, and a port of at most 65535; neither with leading zeroes."""
     if int(port) > 0xFFFF:
         raise _malformed(f"port {int(port)}")
@@ -144,7 +142,9 @@ def _parse_v2(data: bytes) -> Header | int:
     return Header(size, None, None)  # valid but of no use here: the specification's UNSPEC mode
 
 
-def _v2_addresses(data: bytes, layout: Struct, read: type[IPv4Address] | type[IPv6Address]) -> tuple[Address, Address]:
+def _v2_addresses(
+    data: bytes, layout: Struct, read: type[IPv4Address] | type[IPv6Address]
+) -> tuple[Endpoint, Endpoint]:
     source, destination, source_port, destination_port = layout.unpack_from(data, V2_FIXED)
     return (_host(read(source)), source_port), (_host(read(destination)), destination_port)
 
@@ -167,7 +167,7 @@ def _check_tlvs(header: bytes, at: int) -> None:
         raise _malformed("the TLVs don't fill the header")
 
 
-def encode_v2(source: Address, destination: Address, *, authority: str = "", alpn: bytes = b"") -> bytes:
+def encode_v2(source: Endpoint, destination: Endpoint, *, authority: str = "", alpn: bytes = b"") -> bytes:
     """A version 2 header for a TCP connection that the client at `source` made to `destination`.
 
     Hosts are IP addresses; where only one is IPv6, the other is written as IPv4-mapped. `authority` (a normalised name)
