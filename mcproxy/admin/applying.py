@@ -17,7 +17,7 @@ from mcproxy.admin.mutate import mutate
 from mcproxy.admin.paging import PAGE
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import DataPlane
-from mcproxy.admin.writer import Outcome, Writer
+from mcproxy.admin.writer import Mutated, Writer
 from mcproxy.change import Change, What, next_table, route_key
 from mcproxy.model import FirewallRule, Route, RuleKind
 from mcproxy.table import Table
@@ -58,7 +58,7 @@ class Applying:
         finally:
             too_slow.cancel()
 
-    def _apply(self, request: bulk.ApplyContents, context: grpc.ServicerContext) -> tuple[Outcome, Sequence[str]]:
+    def _apply(self, request: bulk.ApplyContents, context: grpc.ServicerContext) -> tuple[Mutated, Sequence[str]]:
         decide = mutations.apply(request.values, request.places, prune=request.options.prune)
         table = self._writer.table
         changes = decide(table, self._writer.clock())

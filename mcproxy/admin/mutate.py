@@ -8,7 +8,7 @@ import grpc
 from mcproxy.admin import caller
 from mcproxy.admin.errors import Busy
 from mcproxy.admin.mutations import Decision
-from mcproxy.admin.writer import LOCK_WAIT, Outcome, Writer
+from mcproxy.admin.writer import LOCK_WAIT, Mutated, Writer
 from mcproxy.change import Change
 from mcproxy.table import Table
 
@@ -26,7 +26,7 @@ class Mutation(Protocol):
     def comment(self) -> str: ...  # noqa: D102
 
 
-def mutate(writer: Writer, context: grpc.ServicerContext, action: str, decide: Decision, request: Mutation) -> Outcome:
+def mutate(writer: Writer, context: grpc.ServicerContext, action: str, decide: Decision, request: Mutation) -> Mutated:
     """Have the writer mutate while the caller still waits, or say what it would do in a dry run. Raises Refusal."""
     said = caller.said(context, request.comment)
     if request.dry_run:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Mutated:
     """What a mutation came to: the generation now in force, and what changed (nothing: there was nothing to do)."""
 
     generation: int
@@ -53,11 +53,11 @@ class Writer:
     def __repr__(self) -> str:
         return f"<Writer generation={self.table.generation} busy={self._lock.locked()}>"
 
-    def plan(self, decide: Decision, expected: int = 0) -> Outcome:
+    def plan(self, decide: Decision, expected: int = 0) -> Mutated:
         """Decide, and leave everything as it is: the generation in force, and what would change. Raises Refusal."""
         table = self.table
         _refuse_overtaken(table, expected)
-        return Outcome(table.generation, decide(table, self.clock()))
+        return Mutated(table.generation, decide(table, self.clock()))
 
     def mutate(
         self,
@@ -67,7 +67,7 @@ class Writer:
         expected: int = 0,
         wait: float = LOCK_WAIT,
         said: Said = Said(),  # noqa: B008 - frozen
-    ) -> Outcome:
+    ) -> Mutated:
         """Decide, commit, publish. `expected` is the generation that the caller has seen, 0 any.
 
         Raises Refusal and StoreError: then nothing has changed, neither on disk nor in memory.
@@ -79,13 +79,13 @@ class Writer:
         finally:
             self._lock.release()
 
-    def _mutate(self, who: str, action: str, decide: Decision, expected: int, said: Said) -> Outcome:
+    def _mutate(self, who: str, action: str, decide: Decision, expected: int, said: Said) -> Mutated:
         table = self.table
         _refuse_overtaken(table, expected)
         now = self.clock()
         changes = decide(table, now)
         if not changes:
-            return Outcome(table.generation, ())
+            return Mutated(table.generation, ())
         following = next_table(table, changes, table.generation + 1)
         opened, closed = _opened(changes), _closed(changes)
         with self._bound(opened):
@@ -97,7 +97,7 @@ class Writer:
             self._close(addr)
         if any(isinstance(change.new, FirewallRule) for change in changes):
             self.rules_changed.set()
-        return Outcome(following.generation, changes)
+        return Mutated(following.generation, changes)
 
     def _publish(self, following: Table) -> None:
         self.table = following
