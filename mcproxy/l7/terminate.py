@@ -92,7 +92,8 @@ class Terminator:
         route, alpn = arrival.route, protocol.encode()
 
         def connect(first: bytes) -> Stream:
-            backend = reach(arrival, alpn, b"" if route.backend_tls else first, session.reached)
+            names, to_send = session.shared.names, b"" if route.backend_tls else first
+            backend = reach(arrival, alpn, to_send, names, session.reached)
             if not route.backend_tls:
                 return Stream(backend)
             context = self._contexts.client(route)

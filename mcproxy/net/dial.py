@@ -1,17 +1,16 @@
 """Connecting to a backend, with the first bytes already on their way.
 
 On a local network the three-way handshake is often over before the next system call, so `dial` sends right after the
-non-blocking connect and waits only where the kernel says that it must. A name is resolved in gevent's thread pool when
-it is dialled, and its addresses are tried in the order in which the resolver gave them. Nothing is cached, but whoever
-needs a name that is being looked up waits for that answer: were the name's servers silent, a handful of dials would
-take every thread of the pool, and no other name could be resolved.
+non-blocking connect and waits only where the kernel says that it must. A name is looked up when it is dialled
+(`net/names.py`); where it has several addresses, they race (`net/race.py`), and the one that was reached goes first for
+a while.
 
 Whatever goes wrong is Refused with the reason that fits. There is no deadline here: the session's covers it all.
 """
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from socket import (
     AF_INET,
@@ -29,13 +28,14 @@ from socket import (
     gaierror,
     inet_pton,
 )
-from typing import Any
 
-from gevent import sleep, spawn_raw
-from gevent.event import AsyncResult
-from gevent.hub import Hub, get_hub
+from gevent import sleep
+from gevent.hub import get_hub
 
 from mcproxy.model import Backend, Reason, Refused
+from mcproxy.net.lookups import Address
+from mcproxy.net.names import Names
+from mcproxy.net.race import Race
 from mcproxy.net.raw import WRITE, IoWatcher, RawSocket, abort, pauses
 
 MAX_ADDRESSES = 8  # of one name that are tried: enough for a rotating backend, few enough for the deadline
@@ -52,30 +52,61 @@ _REASONS = {
 }
 _TYPE = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
 
-Address = tuple[int, Any]  # family and what connect() takes
-
-_lookups: "dict[tuple[Hub, str], AsyncResult[list[Any]]]" = {}  # under way: one a name, so no more than routes
+Tried = Callable[[Address, OSError | None], object]  # told of an address, and of what went wrong there
 
 
-def dial(backend: Backend, first: bytes, tried: Callable[[Address, OSError | None], object] | None = None) -> RawSocket:
+def dial(backend: Backend, first: bytes, names: Names, tried: Tried | None = None) -> RawSocket:
     """Connect and send `first`. Returns a non-blocking socket. Raises Refused.
 
     `tried` is told of each address, and of what went wrong there.
     """
-    failure: Refused | None = None
-    for family, address in addresses(backend):
-        try:
-            sock = _connected(family, address, first)
-        except OSError as error:
-            reason = _REASONS.get(error.errno or 0, Reason.BACKEND_UNREACHABLE)
-            failure = Refused(reason, f"{backend}: {error.strerror}")
-            if tried is not None:
-                tried((family, address), error)
-        else:
-            if tried is not None:
-                tried((family, address), None)
-            return sock
-    raise failure or Refused(Reason.BACKEND_UNRESOLVED, f"{backend.host} has no address")
+    found = addresses(backend, names)
+    if len(found) > 1:
+        return _first_to_answer(backend, found, first, names, tried)
+    address = found[0]
+    try:
+        sock = _connected(address, first)
+    except OSError as error:
+        if tried is not None:
+            tried(address, error)
+        raise _refusal(backend, error) from error
+    if tried is not None:
+        tried(address, None)
+    return sock
+
+
+def _first_to_answer(
+    backend: Backend, found: list[Address], first: bytes, names: Names, tried: Tried | None
+) -> RawSocket:
+    """As `dial`, with several addresses. The failure that came last is the one that is told."""
+    failures: list[OSError] = []
+
+    def note(address: Address, error: OSError) -> None:
+        failures.append(error)
+        if tried is not None:
+            tried(address, error)
+
+    won = Race(first, _begin, note).run(found)
+    if won is None:
+        raise _refusal(backend, failures[-1])
+    address, sock, sent = won
+    family, where = address
+    names.reached(backend.host, (family, (where[0], 0, *where[2:])))
+    try:
+        if first[sent:]:
+            _finish(sock, first[sent:])
+    except BaseException as error:
+        abort(sock)
+        if isinstance(error, OSError):
+            raise _refusal(backend, error) from error
+        raise
+    if tried is not None:
+        tried(address, None)
+    return sock
+
+
+def _refusal(backend: Backend, error: OSError) -> Refused:
+    return Refused(_REASONS.get(error.errno or 0, Reason.BACKEND_UNREACHABLE), f"{backend}: {error.strerror}")
 
 
 @lru_cache(maxsize=1024)  # hosts; each dial asks
@@ -90,67 +121,52 @@ def _family(host: str) -> AddressFamily:
     return AF_UNSPEC
 
 
-def addresses(backend: Backend) -> Iterator[Address]:
-    """Where to connect to, best first; resolving a name takes place here. Raises Refused."""
+def addresses(backend: Backend, names: Names) -> list[Address]:
+    """Where to connect to, best first; there is at least one. Waits for the name to be looked up. Raises Refused."""
     if backend.path:
-        yield AF_UNIX, backend.path
-    elif (family := _family(backend.host)) != AF_UNSPEC:
-        yield family, (backend.host, backend.port)
-    else:
-        try:
-            found = _look_up(backend.host)
-        except gaierror as error:
-            raise Refused(Reason.BACKEND_UNRESOLVED, f"{backend.host}: {error.strerror}") from error
-        for family, _type, _protocol, _canonical, address in found[:MAX_ADDRESSES]:
-            yield family, (address[0], backend.port, *address[2:])
-
-
-def _look_up(host: str) -> list[Any]:
-    """What getaddrinfo() says, without a port. Raises gaierror."""
-    key = get_hub(), host
-    if key not in _lookups:
-        _lookups[key] = AsyncResult()
-        spawn_raw(_run_lookup, key)
-    found: list[Any] | None = _lookups[key].get()
-    return found or []
-
-
-def _run_lookup(key: tuple[Hub, str]) -> None:
-    """In a greenlet of its own, because each of those who wait may be cut."""
-    hub, host = key
+        return [(AF_UNIX, backend.path)]
+    if (family := _family(backend.host)) != AF_UNSPEC:
+        return [(family, (backend.host, backend.port))]
     try:
-        _lookups[key].set(hub.resolver.getaddrinfo(host, 0, AF_UNSPEC, SOCK_STREAM))
-    except Exception as error:  # noqa: BLE001 - all who wait get it
-        _lookups[key].set_exception(error)
-    finally:
-        del _lookups[key]
+        found = names.look_up(backend.host)[:MAX_ADDRESSES]
+    except gaierror as error:
+        raise Refused(Reason.BACKEND_UNRESOLVED, f"{backend.host}: {error.strerror}") from error
+    if not found:
+        raise Refused(Reason.BACKEND_UNRESOLVED, f"{backend.host} has no address")
+    return [(family, (address[0], backend.port, *address[2:])) for family, address in found]
 
 
-def _connected(family: int, address: Any, first: bytes) -> RawSocket:
+def _connected(address: Address, first: bytes) -> RawSocket:
     """A socket on which `first` is sent; none is left where that fails. Raises OSError."""
-    sock = RawSocket(family, _TYPE)
+    sock = _begin(address)
     try:
-        _connect(sock, family, address, first)
+        sent = _send(sock, first) if first else 0
+        if sent < len(first) or not first:
+            _finish(sock, first[sent:])
     except BaseException:
         abort(sock)
         raise
     return sock
 
 
-def _connect(sock: RawSocket, family: int, address: Any, first: bytes) -> None:
-    """Connect and send; waits only where it must. Raises OSError."""
-    if family != AF_UNIX:
-        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-    code = sock.connect_ex(address)
-    pause = pauses(FULL_BACKLOG_PAUSE, MAX_FULL_BACKLOG_PAUSE)
-    while code == errno.EAGAIN and family == AF_UNIX:
-        sleep(next(pause))
-        code = sock.connect_ex(address)
-    if code not in (0, errno.EINPROGRESS):
-        raise OSError(code, os.strerror(code))
-    sent = _send(sock, first) if first else 0
-    if sent < len(first) or not first:
-        _finish(sock, first[sent:])
+def _begin(address: Address) -> RawSocket:
+    """A socket that connects; only that of a UNIX socket's full backlog waits. Raises OSError."""
+    family, where = address
+    sock = RawSocket(family, _TYPE)
+    try:
+        if family != AF_UNIX:
+            sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        code = sock.connect_ex(where)
+        pause = pauses(FULL_BACKLOG_PAUSE, MAX_FULL_BACKLOG_PAUSE)
+        while code == errno.EAGAIN and family == AF_UNIX:
+            sleep(next(pause))
+            code = sock.connect_ex(where)
+        if code not in (0, errno.EINPROGRESS):
+            raise OSError(code, os.strerror(code))
+    except BaseException:
+        abort(sock)
+        raise
+    return sock
 
 
 def _send(sock: RawSocket, data: bytes) -> int:

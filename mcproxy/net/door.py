@@ -36,6 +36,10 @@ class Door:
         """Like `call`, but it always runs, even after TimeoutError: once, and after all earlier sends and calls."""
         return self._put(function, args).result(timeout)
 
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Run it on the hub some time soon. It must not wait or raise."""
+        self._loop.run_callback_threadsafe(function, *args)
+
     def _put(self, function: Callable[..., T], args: tuple[Any, ...]) -> Future[T]:
         future: Future[T] = Future()
 

@@ -201,7 +201,7 @@ class Session:
         shared.sweeper.arm(self, shared.timeouts.connect)
         # The backend will choose from what the client offers; what it wants most is the best guess.
         alpn = self.hello.alpn[0] if self.hello.alpn else b""
-        backend = reach(self.arrival(), alpn, self._peeked, self.reached)
+        backend = reach(self.arrival(), alpn, self._peeked, shared.names, self.reached)
         try:
             self.client.recv(len(self._peeked))  # the backend has it now
             self._relay = Relay(self.client, self.readable, backend, shared.pipes, self._half_closed, shared.crew.spawn)

@@ -10,6 +10,7 @@ from greenlet import GreenletExit
 from mcproxy.geoip import GeoIP
 from mcproxy.model import Backend, Connection, End, Refused
 from mcproxy.net.crew import Crew
+from mcproxy.net.names import Names
 from mcproxy.net.pipes import Pipes
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.reach import Arrival
@@ -145,6 +146,7 @@ class Shared:
     stats: Stats = field(default_factory=Stats)
     pipes: Pipes = field(init=False)
     crew: Crew = field(default_factory=Crew)
+    names: Names = field(default_factory=Names)
     geoip: GeoIP | None = None
     terminate: Callable[[OpenSession], End] | None = None  # runs an l7 session; net does not import l7
     draining: bool = False  # no more connections are accepted; l7 ones are to be brought to an end

@@ -127,7 +127,12 @@ def parse_backend(text: str) -> Backend:
         raise ValueError(f'{quoted(text)} has no host; write {quoted(f"127.0.0.1:{port}")} or "unix:/path"')
     if port == 0:
         raise ValueError("port 0 can't be connected to; write the port that the backend listens on")
-    return Backend(str(ip_address(host)) if is_ip(host) else normalise(host), port)
+    return Backend(str(ip_address(host)) if is_ip(host) else _resolvable(host), port)
+
+
+def _resolvable(name: str) -> str:
+    """A host name in canonical form, but with its final dot: that keeps the resolver from its search domains."""
+    return normalise(name) + "." * name.endswith(".")
 
 
 def parse_api(text: str) -> str:

@@ -2,6 +2,7 @@
 
 What a test of one room needs:
     hub, worker_bench      a hub in a thread of its own, and workers on it whose clock the test winds
+    resolver               a resolver that answers what the test says, or nothing for a while
     socket_pairs, inbox    connected sockets; bytes that are offered to a core again and again
     tables, hellos, hello_reference, geoip_files, certificate_files
                            values and files of every shape, right and wrong

@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from mcproxy.model import Backend, Mode, Reason, Refused, Route
+from mcproxy.net.names import Names
 from mcproxy.net.reach import Arrival, reach
 from mcproxy.wire.hello import Hello
 from mcproxy.wire.proxy_protocol import encode_v2
@@ -36,7 +37,9 @@ def test_the_backend_gets_a_header_if_the_route_asks_for_it_and_then_what_is_fir
 ) -> None:
     port = server.getsockname()[1]
     told: list[tuple[Backend, float]] = []
-    dialled = hub.spawn(reach, arrival(port, header=header), b"h2", b"first", lambda *what: told.append(what))
+    dialled = hub.spawn(
+        reach, arrival(port, header=header), b"h2", b"first", hub.call(Names), lambda *what: told.append(what)
+    )
     expected = (encode_v2(CLIENT, DESTINATION, authority="a.test", alpn=b"h2") if header else b"") + b"first"
     accepted, _ = server.accept()
     with accepted, closing(dialled.result(DEADLINE)):
@@ -51,6 +54,8 @@ def test_a_dial_that_fails_is_not_told(hub: HubThread, server: socket.socket) ->
     server.close()
     told: list[object] = []
     with pytest.raises(Refused) as refused:
-        hub.spawn(reach, arrival(port, header=False), b"", b"", lambda *what: told.append(what)).result(DEADLINE)
+        hub.spawn(
+            reach, arrival(port, header=False), b"", b"", hub.call(Names), lambda *what: told.append(what)
+        ).result(DEADLINE)
     assert refused.value.reason is Reason.BACKEND_REFUSED
     assert not told

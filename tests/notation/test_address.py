@@ -50,7 +50,8 @@ def test_listen_addresses_that_are_none(text: str, complaint: str) -> None:
     [
         ("127.0.0.1:3000", "127.0.0.1:3000"),
         ("[::1]:3000", "[::1]:3000"),
-        ("Git.Internal.:443", "git.internal:443"),
+        ("Git.Internal:443", "git.internal:443"),
+        ("Git.Internal.:443", "git.internal.:443"),  # no search domain is tried
         ("bücher.example:443", "xn--bcher-kva.example:443"),
         ("unix:/run/app.sock", "unix:/run/app.sock"),
         ("unix:/run/my app.sock", "unix:/run/my app.sock"),
