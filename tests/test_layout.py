@@ -17,7 +17,7 @@ GENERATED = PACKAGE / "admin" / "pb"
 PAGE = (ROOT / "ARCHITECTURE.md").read_text()
 # What must not be loaded, however far away the import is, by these.
 WITHOUT_SOCKETS = (
-    "mcproxy.l7.core", "mcproxy.l7.bounds", "mcproxy.l7.http2.frames",
+    "mcproxy.l7.core", "mcproxy.l7.bounds", "mcproxy.l7.http2.from_client",
     "mcproxy.l7.relay.relay", "mcproxy.l7.bridge.bridge",
 )  # fmt: skip
 SOCKETS = {"gevent", "ssl", "socket", "selectors", "asyncio"}
@@ -59,7 +59,7 @@ def folder(path: Path) -> str:
 
 
 def names(module: str) -> set[str]:
-    """What an import is called on the page: "gevent" of gevent.hub, "l7" and "l7/relay" of mcproxy.l7.relay.pair."""
+    """What an import is called on the page: "gevent" of gevent.hub, "l7" and "l7/relay" of mcproxy.l7.relay.relay."""
     top, *rest = module.split(".")
     return {"/".join(rest[:depth]) for depth in range(1, len(rest) + 1)} if top == "mcproxy" else {top}
 

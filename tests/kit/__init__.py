@@ -7,7 +7,7 @@ What a test of one room needs:
     tables, hellos, hello_reference, geoip_files, certificate_files
                            values and files of every shape, right and wrong
     drive_stage, tls_gate  one l7 session on real sockets
-    relay_playbook, bridge_playbook, exchange_ends
+    relay_playbook, http2_direct, bridge_playbook, exchange_ends
                            the relay and the bridge in memory, by a script; an exchange between ends of no HTTP
 
 The program, as it is run:

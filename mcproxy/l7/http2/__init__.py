@@ -1,10 +1,36 @@
-"""HTTP/2 by frames, whatever is on the other side: reading, judging and bounding it. No socket, no clock.
+"""HTTP/2 by frames, whatever the other side speaks: read, judged and bounded. No socket, no clock.
+
+A client connection has three parts:
+
+* `ClientLeg` is its state: the streams, the windows and limits that the client has been promised, the header blocks of
+  both directions, its budget, the identifiers that are closed, and `out`, the bytes that wait for the client.
+* `FromClient` judges the frames that the client sends, by RFC 9113 in full, and changes the leg.
+* An `Outlet` takes what passed: a request's head, DATA, trailers, a reset, a window that has grown. It is all that
+  `FromClient` knows of the other side.
+
+        bytes -> frames.py -> from_client.py -> outlet -> the other side, in whatever it speaks
+                                   |
+                               ClientLeg
+                                   |
+        bytes <- out <------- flow.py <------------------ the other side's answers
+
+An outlet that sends HTTP/2 itself repeats the client's own bytes: `../relay/backend_leg.py`. It keeps `up` in step, and
+only then has the express lane something to do. Every other outlet reads the heads that it is given, and takes `up` out
+of step at the start. Either answers through the leg: it appends whole frames to `out`, gives bodies to `flow.hold`,
+which sends as much as the windows allow, and ends streams by `answer_ended`, `fail` or `reset`.
 
 | file | what it knows |
 | --- | --- |
+| from_client.py | the frames of the client: identifiers, stream states, windows, requests, trailers, bodies, draining |
+| outlet.py | what becomes of frames that passed |
+| client_leg.py | the state of a client connection; how its streams and the connection end |
+| admission.py | which requests may become streams |
+| client_settings.py | what was announced to the client and when it is in force |
+| windows.py, flow.py | flow control; answers that are larger than the client's windows |
 | frames.py | cutting bytes into frames, collecting header blocks, passing runs of frames as one slice |
 | header_link.py | one direction of header blocks: mirror table, cache, passing or encoding again |
 | stream.py | one exchange; which identifiers were used, and how they were closed |
-| answers.py | answers of our own |
-| budgets.py | every bound with its reason |
+| answers.py, budgets.py | answers of our own; every bound with its reason, and what is counted |
+
+`FromBackend` of the relay reads frames with the same `Frames`, `HeaderLink` and meters.
 """

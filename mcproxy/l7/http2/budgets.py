@@ -1,6 +1,6 @@
-"""The bounds of the relay, each with its reason, and the meter that rates are held with.
+"""The bounds of HTTP/2, each with its reason, and what rates are held with: a meter, and a client's budget.
 
-What both kinds of HTTP share is in l7/bounds.py.
+The bounds that both kinds of HTTP share are in l7/bounds.py.
 
 Each frame here is one that costs its sender next to nothing and us (or the backend) something: the attacks that have
 names are Rapid Reset (CVE-2023-44487), MadeYouReset (CVE-2025-8671), the floods of CVE-2019-9511 to 9518 and of
@@ -78,3 +78,40 @@ class Meter:
         """Begin a new period."""
         self.since = now
         self.count = 0
+
+
+class Budget:
+    """Counts the work of a client connection in this period, which pays for frames that cost us more than the client.
+
+    Work of long ago pays for nothing: the owner begins a new period every PERIOD seconds.
+    """
+
+    __slots__ = ("_resets", "_talk", "done", "work")
+
+    def __init__(self, now: float) -> None:
+        self.work = 0  # requests, and DATA frames either way; see TALK_FOR_WORK
+        self.done = 0  # exchanges that were completed
+        self._resets = Meter(RESETS, "streams ended early", now)
+        self._talk = Meter(IDLE_TALK, "frames without work", now)
+
+    def __repr__(self) -> str:
+        return f"<Budget {self.work} of work, {self.done} done, {self._resets!r}>"
+
+    def renew(self, now: float) -> None:
+        """Begin a new period."""
+        self.work = self.done = 0
+        self._resets.renew(now)
+        self._talk.renew(now)
+
+    def spend_talk(self, now: float) -> None:
+        """Count a frame that asks for nothing. Raises ConnectionFault."""
+        talk = self._talk
+        if talk.count < IDLE_TALK:  # without a call: nearly all are like this
+            talk.count += 1
+        elif talk.spend(now, TALK_FOR_WORK * self.work):
+            self.work = 0
+
+    def spend_reset(self, now: float) -> None:
+        """Count a stream that the client, or a fault of the client's, has ended early. Raises ConnectionFault."""
+        if self._resets.spend(now, self.done):
+            self.done = 0

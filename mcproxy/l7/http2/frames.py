@@ -1,7 +1,7 @@
 """Cutting a byte stream into frames, and deciding about each: pass it, replace it, or drop it.
 
 One pass over what was read. Contiguous frames that pass unchanged stay one slice; where all of a read passes, the very
-object that was read is handed on. A subclass says what each type means, with one handler each, which returns
+object that was read is handed on. A subclass has one handler for each type of frame, which returns
 
 * True: the frame passes as it is;
 * bytes: these go to the other side instead of it;
@@ -27,6 +27,7 @@ from typing import Any, ClassVar, NamedTuple
 from mcproxy.l7.bounds import TURN
 from mcproxy.l7.core import Turn
 from mcproxy.l7.http2.budgets import (
+    BLOCK_SECONDS,
     EARLY_END_COST,
     EMPTY,
     EXPRESS_FRAMES,
@@ -34,6 +35,7 @@ from mcproxy.l7.http2.budgets import (
     LARGE_BLOCK,
     MAX_BLOCK,
     MAX_FRAGMENTS,
+    PERIOD,
     Meter,
 )
 from mcproxy.l7.http2.header_link import unpacked
@@ -65,8 +67,7 @@ WHOLE = END_STREAM | END_HEADERS
 HEADERS = int(Frame.HEADERS)
 USUAL = (END_HEADERS, WHOLE)
 
-# Beside the flags of the wire, which are of 8 bits: a request that depends on itself (RFC 7540, section 5.3.1).
-SELF_DEPENDENT = 0x100
+DEPENDS_ON_ITSELF = "a stream that depends on itself"  # RFC 7540, section 5.3.1
 
 
 class Shape(NamedTuple):
@@ -90,6 +91,48 @@ SHAPES = (
     Shape(None, 4, 4),  # WINDOW_UPDATE
     Shape(on_stream=None),  # CONTINUATION
 )
+
+
+class Block:
+    """A header block that is being collected from HEADERS and CONTINUATION."""
+
+    __slots__ = ("fault", "flags", "fragments", "since", "stream_id")
+
+    def __init__(self, stream_id: int, flags: int, fault: str, fragment: bytes, now: float) -> None:
+        self.stream_id = stream_id
+        self.flags = flags  # of HEADERS
+        self.fault = fault  # what is wrong with HEADERS; it counts once the block has been read
+        self.fragments = [fragment]
+        self.since = now
+
+    def __repr__(self) -> str:
+        return f"<Block of stream {self.stream_id}, {len(self.fragments)} frames>"
+
+    def add(self, fragment: bytes) -> None:
+        """One more frame of it. Raises ConnectionFault."""
+        self.fragments.append(fragment)
+        if len(self.fragments) > MAX_FRAGMENTS or sum(map(len, self.fragments)) > MAX_BLOCK:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block of too many frames or bytes")
+
+
+def unpadded(buf: bytes, start: int, end: int) -> tuple[int, int]:
+    """Return where the payload without its padding starts and ends (sections 6.1, 6.2). Raises ConnectionFault."""
+    if start == end:
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a padded frame without a pad length")
+    pad = buf[start]
+    if start + 1 + pad > end:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "padding is longer than its frame")
+    return start + 1, end - pad
+
+
+def increment_of(stream_id: int, buf: bytes, start: int, end: int) -> int:
+    """Return the bytes that a WINDOW_UPDATE adds (section 6.9). Raises StreamFault, ConnectionFault."""
+    increment = int.from_bytes(buf[start:end], "big") & MAX_STREAM_ID
+    if increment:
+        return increment
+    if stream_id:
+        raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "an increment of 0")
+    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "an increment of 0")
 
 
 def check_shape(kind: int, stream_id: int, size: int) -> None:
@@ -120,13 +163,11 @@ class Frames(ABC):
         self.now = now
         self._tail = b""  # of the last read: a frame that is not whole
         self._span = HEADER_SIZE + MAX_FRAME_SIZE  # how long frames are when bulk flows
-        self._block_id = 0  # the stream whose header block is being collected
-        self._block_flags = 0
-        self._fragments: list[bytes] = []
-        self.block_since = 0.0  # when that began
-        self._unpacking: Generator[None, None, bytes] | None = None  # a block that is whole, and large
+        self._collecting: Block | None = None
+        self._unpacking: Generator[None, None, bytes] | None = None  # that block, which is whole, and large
         self._empty = Meter(EMPTY, "empty frames", now)
         self.meters = [self._empty]
+        self._period_since = now  # of the meters
         self._expected = _AT_FIRST
         self.turn = Turn()  # the one that is spent now
 
@@ -135,8 +176,8 @@ class Frames(ABC):
         """A frame of a type that RFC 9113 doesn't define: extensions are for one hop (section 5.5)."""
 
     @abstractmethod
-    def _block(self, stream_id: int, flags: int, block: bytes) -> Verdict:
-        """A whole header block."""
+    def _block(self, stream_id: int, flags: int, block: bytes, frame_fault: str = "") -> Verdict:
+        """A whole header block; `frame_fault` is what is wrong with its HEADERS frame."""
 
     @abstractmethod
     def _stream_fault(self, fault: StreamFault) -> bytes | None:
@@ -149,10 +190,14 @@ class Frames(ABC):
         They pass as they are, unless `out` is appended to: then what is there goes to the other side instead of them.
         """
 
-    def renew(self, now: float) -> None:
-        """Begin a new period of all meters."""
+    def renew(self, now: float) -> bool:
+        """Begin a new period of all meters, if it is time. Returns whether it was."""
+        if now - self._period_since < PERIOD:
+            return False
+        self._period_since = now
         for meter in self.meters:
             meter.renew(now)
+        return True
 
     def bulk_read(self, most: int) -> int:
         """How many bytes to read next, where bulk flows, so that it ends where a frame does: then nothing is copied.
@@ -168,10 +213,10 @@ class Frames(ABC):
         size = min(most, EXPRESS_FRAMES * TURN * self._span)
         return missing + size // self._span * self._span
 
-    @property
-    def in_block(self) -> bool:
-        """Whether a header block is begun and not ended: its end is the sender's to send."""
-        return self._block_id > 0 and self._unpacking is None
+    def block_stalls(self, now: float) -> bool:
+        """A header block was begun long ago, and its end has not come."""
+        block = self._collecting
+        return block is not None and self._unpacking is None and now - block.since > BLOCK_SECONDS
 
     def receive(self, data: bytes, turn: Turn, out: list[bytes]) -> int:  # noqa: C901 - calls are what it saves
         """Judge what was read, as far as the turn goes; what passes is appended to `out`. Returns the bytes taken.
@@ -260,41 +305,37 @@ class Frames(ABC):
         if not stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
         if flags & PADDED:
-            start, end = self.unpadded(buf, start, end)
+            start, end = unpadded(buf, start, end)
+        fault = ""
         if flags & PRIORITY:
             if end - start < 5:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for its priority")
             if int.from_bytes(buf[start : start + 4], "big") & MAX_STREAM_ID == stream_id:
-                flags |= SELF_DEPENDENT
-            flags &= ~PRIORITY
+                fault = DEPENDS_ON_ITSELF
             start += 5
-        block = buf[start:end]
-        if flags & END_HEADERS and len(block) <= LARGE_BLOCK:
-            return self._block(stream_id, flags, block)
-        self._block_id = stream_id
-        self._block_flags = flags
-        self._fragments = [block]
-        self.block_since = self.now
+        fragment = buf[start:end]
+        if flags & END_HEADERS and len(fragment) <= LARGE_BLOCK:
+            return self._block(stream_id, flags, fragment, fault)
+        self._collecting = block = Block(stream_id, flags, fault, fragment, self.now)
         self._expected = _IN_A_BLOCK
-        return self._whole_block() if flags & END_HEADERS else None
+        return self._whole_block(block) if flags & END_HEADERS else None
 
     def _continuation(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        if stream_id != self._block_id:
+        block = self._collecting
+        if block is None or stream_id != block.stream_id:
             return self._wants_continuation(flags, stream_id, buf, start, end)
         if start == end:
             self._empty.spend(self.now)
-        self._fragments.append(buf[start:end])
-        if len(self._fragments) > MAX_FRAGMENTS or sum(map(len, self._fragments)) > MAX_BLOCK:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block of too many frames or bytes")
-        return self._whole_block() if flags & END_HEADERS else None
+        block.add(buf[start:end])
+        return self._whole_block(block) if flags & END_HEADERS else None
 
-    def _whole_block(self) -> Verdict:
+    def _whole_block(self, block: Block) -> Verdict:
         """The fragments are complete: judge them, or begin to unpack them."""
-        block = b"".join(self._fragments)
-        self._fragments = []
-        if len(block) <= LARGE_BLOCK:
-            return self._collected(block)
-        self._unpacking = unpacked(block)
+        encoded = b"".join(block.fragments)
+        block.fragments.clear()
+        if len(encoded) <= LARGE_BLOCK:
+            return self._collected(block, encoded)
+        self._unpacking = unpacked(encoded)
         self.turn.left = 0
         return None
 
@@ -304,19 +345,20 @@ class Frames(ABC):
             next(unpacking)
         except StopIteration as stop:
             self._unpacking = None
+            assert self._collecting is not None
             try:
-                return self._collected(stop.value)
+                return self._collected(self._collecting, stop.value)
             except StreamFault as fault:
                 return self._ended_early(fault)
         self.turn.left = 0
         return None
 
-    def _collected(self, block: bytes) -> bytes | None:
+    def _collected(self, block: Block, encoded: bytes) -> bytes | None:
         """Judge a block that didn't come in one frame, or doesn't pass in the bytes that it came in."""
-        stream_id, self._block_id = self._block_id, 0
+        self._collecting = None
         self._expected = self.handlers
-        verdict = self._block(stream_id, self._block_flags, block)
-        return headers(stream_id, block, bool(self._block_flags & END_STREAM)) if verdict is True else verdict or None
+        verdict = self._block(block.stream_id, block.flags, encoded, block.fault)
+        return headers(block.stream_id, encoded, bool(block.flags & END_STREAM)) if verdict is True else verdict or None
 
     def _wants_continuation(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block was begun and something else came")
@@ -337,26 +379,6 @@ class Frames(ABC):
     def _no_push(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         # A client never may (section 8.4); for a backend we have switched it off (section 6.5.2).
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE")
-
-    @staticmethod
-    def unpadded(buf: bytes, start: int, end: int) -> tuple[int, int]:
-        """Where the payload without its padding starts and ends (sections 6.1 and 6.2)."""
-        if start == end:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a padded frame without a pad length")
-        pad = buf[start]
-        if start + 1 + pad > end:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "padding is longer than its frame")
-        return start + 1, end - pad
-
-    @staticmethod
-    def increment(stream_id: int, buf: bytes, start: int, end: int) -> int:
-        """What a WINDOW_UPDATE adds (section 6.9)."""
-        increment = int.from_bytes(buf[start:end], "big") & MAX_STREAM_ID
-        if increment:
-            return increment
-        if stream_id:
-            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "an increment of 0")
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "an increment of 0")
 
 
 _AT_FIRST: tuple[Handler, ...] = tuple(

@@ -3,11 +3,10 @@
 | file | what it knows |
 | --- | --- |
 | relay.py | one client connection and its backend connection: where to start reading |
-| from_client.py | the frames of the client: stream states, identifiers, windows, requests, trailers, bodies |
+| backend_leg.py | the state of the backend's connection; the outlet of the client's frames |
 | from_backend.py | the frames of the backend: heads, bodies, GOAWAY; its faults are never the client's |
-| settings.py | which SETTINGS pass to the other side, when they are in force, who acknowledges |
-| flow.py | what a backend sends beyond the client's windows |
-| pair.py | the state that both directions share, and how streams and connections end |
+| settings.py | which SETTINGS pass from one side to the other |
 
-Frames, header blocks and bounds are in ../http2.
+The client's end is in ../http2: its leg, and `FromClient`, which judges its frames and hands what passed to the
+backend's leg, its outlet. `FromBackend` judges the backend's frames and appends what passed to the client's leg.
 """

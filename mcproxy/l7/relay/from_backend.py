@@ -7,12 +7,14 @@ connection's fault ends the backend connection, which is the same as losing it (
 from mcproxy.l7.bounds import MAX_INTERIM
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.budgets import EXPRESS_FRAMES, IDLE_TALK, TALK_FOR_WORK, Meter
-from mcproxy.l7.http2.frames import END_HEADERS, END_STREAM, PADDED, Frames, Verdict
+from mcproxy.l7.http2.client_leg import ClientLeg
+from mcproxy.l7.http2.client_settings import ClientSettings
+from mcproxy.l7.http2.flow import hold
+from mcproxy.l7.http2.frames import END_HEADERS, END_STREAM, PADDED, Frames, Verdict, increment_of, unpadded
 from mcproxy.l7.http2.header_link import ANSWER_TRAILERS, ANSWERS, Section
 from mcproxy.l7.http2.stream import Closed, Held, Stream, StreamState
-from mcproxy.l7.relay.flow import hold
-from mcproxy.l7.relay.pair import Pair
-from mcproxy.l7.relay.settings import Settings
+from mcproxy.l7.relay.backend_leg import BackendLeg, BackendState
+from mcproxy.l7.relay.settings import relayed, shrinks_table
 from mcproxy.wire.fields import BODILESS, FINAL_STATUS, Answer
 from mcproxy.wire.http2 import (
     HEADER,
@@ -39,27 +41,31 @@ ODD_METHODS = (b"HEAD", b"CONNECT")  # their answers' content-length doesn't say
 
 
 class FromBackend(Frames):
-    """The backend's side of a pair."""
+    """Judges the frames of a backend; what passes goes to the client's leg."""
 
-    def __init__(self, pair: Pair, settings: Settings, now: float) -> None:
+    def __init__(self, backend: BackendLeg, client: ClientLeg, settings: ClientSettings, now: float) -> None:
         super().__init__(now)
-        self.pair = pair
+        self.backend = backend
+        self.client = client
         self.settings = settings
         self._talk = Meter(IDLE_TALK, "frames without work", now)
         self.meters.append(self._talk)
 
+    def __repr__(self) -> str:
+        return f"<FromBackend {self.backend!r}>"
+
     def _talks(self) -> None:
-        """One more frame that carries nothing."""
-        self._talk.spend(self.now, TALK_FOR_WORK * self.pair.work)
+        """Count one more frame that carries nothing."""
+        self._talk.spend(self.now, TALK_FOR_WORK * self.client.budget.work)
 
     def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:  # noqa: C901 - calls are what it saves
         """A final head that the cache knows, with a body to follow; DATA that is declared and has a window."""
-        pair = self.pair
-        down, window = pair.down, pair.down_window
-        table = down.table
+        client = self.client
+        down, windows, work = client.down, client.windows, 0
+        table, window = down.table, windows.down
         if not down.in_step or table.max_size > down.allowed:
             return pos
-        stream_of, section_of, unpack = pair.streams.get, ANSWERS.young.get, HEADER.unpack_from
+        stream_of, section_of, unpack = client.streams.get, ANSWERS.young.get, HEADER.unpack_from
         budget = left = EXPRESS_FRAMES * self.turn.left
         while size - pos >= HEADER_SIZE and left > 0:
             high, low, kind, flags, stream_id = unpack(buf, pos)
@@ -81,9 +87,9 @@ class FromBackend(Frames):
                 window -= length
                 stream.down_window -= length
                 stream.sent += length
-                pair.work += 1
+                work += 1
                 if flags:
-                    pair.finish(stream) if stream.state is CLIENT_ENDED else pair.backend_ended(stream)
+                    client.finish(stream) if stream.state is CLIENT_ENDED else client.answer_ended(stream)
             elif kind == HEADERS and flags == END_HEADERS:
                 section = section_of((table, buf[start:end]))
                 if section is None or section.express is None or stream.status or stream.request.method in ODD_METHODS:
@@ -95,18 +101,19 @@ class FromBackend(Frames):
                 break
             left -= 1
             pos = end
-        pair.down_window = window
+        windows.down = window
+        client.budget.work += work
         self.turn.left -= (budget - left) // EXPRESS_FRAMES
         return pos
 
     # Heads and trailers (section 8.1)
 
-    def _block(self, stream_id: int, flags: int, block: bytes) -> Verdict:
-        pair = self.pair
-        stream = pair.streams.get(stream_id)
+    def _block(self, stream_id: int, flags: int, block: bytes, frame_fault: str = "") -> Verdict:
+        client = self.client
+        stream = client.streams.get(stream_id)
         if stream is None or stream.status:
             return self._later_block(stream, stream_id, flags, block)
-        down = pair.down
+        down = client.down
         section = down.read(block, ANSWERS, self.turn)
         answer = section.value
         interim = answer is not None and answer.status < FINAL_STATUS
@@ -131,32 +138,32 @@ class FromBackend(Frames):
             stream.down_left = answer.content_length
         if flags & END_STREAM:
             if stream.down_left > 0:
-                self.pair.down.withheld(section)
+                self.client.down.withheld(section)
                 raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "content-length without a body")
             stream.status = answer.status
-            self.pair.backend_ended(stream)
+            self.client.answer_ended(stream)
         else:
             stream.status = answer.status
 
     def _later_block(self, stream: Stream | None, stream_id: int, flags: int, block: bytes) -> Verdict:
         """Trailers, or the answer to a request that is no more."""
-        pair = self.pair
-        section = pair.down.read(block, ANSWER_TRAILERS, self.turn)
+        client = self.client
+        section = client.down.read(block, ANSWER_TRAILERS, self.turn)
         if stream is None:
             why = self._stray(stream_id, "HEADERS")
-            if why is Closed.RESET_BY_CLIENT and pair.down.in_step:  # it will ignore it, and its table stays so
-                return self._reframed(stream_id, flags, pair.down.passed(block, section))
-            pair.down.withheld(section)
+            if why is Closed.RESET_BY_CLIENT and client.down.in_step:  # it will ignore it, and its table stays so
+                return self._reframed(stream_id, flags, client.down.passed(block, section))
+            client.down.withheld(section)
             return None
         if section.fault or not flags & END_STREAM or stream.down_left > 0 or stream.state is BACKEND_ENDED:
-            pair.down.withheld(section)
+            client.down.withheld(section)
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "invalid trailers, or an answer that is too short")
         if stream.held:
-            pair.down.withheld(section)
-            hold(pair, stream, Held(section.encoded, last=True, trailers=True))
+            client.down.withheld(section)
+            hold(client, stream, Held(section.encoded, last=True, trailers=True))
             return None
-        pair.backend_ended(stream)
-        passed = pair.down.passed(block, section)
+        client.answer_ended(stream)
+        passed = client.down.passed(block, section)
         return True if passed is block else self._reframed(stream_id, flags, passed)
 
     @staticmethod
@@ -165,35 +172,35 @@ class FromBackend(Frames):
 
     def _stray(self, stream_id: int, what: str) -> Closed:
         """A frame for no stream of ours: late, unless the client never opened it."""
-        why = self.pair.closed.why(stream_id)
+        why = self.client.closed.why(stream_id)
         if why in (Closed.IDLE, Closed.SKIPPED):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"{what} on a stream that is {why.value}")
         return why
 
     def _stream_fault(self, fault: StreamFault) -> bytes | None:
-        pair = self.pair
-        stream = pair.streams.get(fault.stream_id)
-        pair.to_backend.append(rst_stream(fault.stream_id, fault.code))
+        client = self.client
+        stream = client.streams.get(fault.stream_id)
+        self.backend.out.append(rst_stream(fault.stream_id, fault.code))
         if stream is not None:
-            pair.fail(stream, 502, ExchangeEnd.BACKEND_FAULT)
+            client.fail(stream, 502, ExchangeEnd.BACKEND_FAULT)
         return None
 
     # Bodies
 
     def _data(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        pair = self.pair
-        stream = pair.streams.get(stream_id)
+        client = self.client
+        stream = client.streams.get(stream_id)
         size = end - start
         if stream is None:
             self._stray(stream_id, "DATA")
-            pair.credit_backend(size)
+            self.backend.credit(size)
             return None
         if flags & PADDED:
-            start, end = self.unpadded(buf, start, end)
+            start, end = unpadded(buf, start, end)
         body = end - start
         wrong = not stream.status or stream.state is BACKEND_ENDED
         if body:
-            pair.work += 1
+            client.budget.work += 1
             stream.sent += body
             if stream.down_left >= 0:
                 stream.down_left -= body
@@ -201,26 +208,26 @@ class FromBackend(Frames):
         elif not flags & END_STREAM:
             self._empty.spend(self.now)
         if wrong or (flags & END_STREAM and stream.down_left > 0):
-            pair.credit_backend(size)
+            self.backend.credit(size)
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "DATA out of place, or not of content-length")
-        if size > stream.down_window or size > pair.down_window or stream.held:
+        if size > stream.down_window or size > client.windows.down or stream.held:
             self._give_back(stream_id, size - body)
-            hold(pair, stream, Held(buf[start:end], bool(flags & END_STREAM)))
+            hold(client, stream, Held(buf[start:end], bool(flags & END_STREAM)))
             return None
         stream.down_window -= size
-        pair.down_window -= size
+        client.windows.down -= size
         if flags & END_STREAM:
             if stream.state is CLIENT_ENDED:
-                pair.finish(stream)
+                client.finish(stream)
             else:
-                pair.backend_ended(stream)
+                client.answer_ended(stream)
         return True
 
     def _give_back(self, stream_id: int, padding: int) -> None:
         """What waits goes on without its padding, so the client will never give that back."""
         if padding:
-            self.pair.credit_backend(padding)
-            self.pair.to_backend.append(window_update(stream_id, padding))
+            self.backend.credit(padding)
+            self.backend.out.append(window_update(stream_id, padding))
 
     # The rest of section 6
 
@@ -229,8 +236,8 @@ class FromBackend(Frames):
         return None
 
     def _rst_stream(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        pair = self.pair
-        stream = pair.streams.get(stream_id)
+        client = self.client
+        stream = client.streams.get(stream_id)
         if stream is None:
             self._stray(stream_id, "RST_STREAM")
             return None
@@ -240,50 +247,55 @@ class FromBackend(Frames):
             # for what it has sent before it could know is still to be judged. What is held completes the answer.
             stream.unwanted = True
             return None
-        pair.closed.reset_by_us(stream_id)
+        client.closed.reset_by_us(stream_id)
         complete = stream.state is BACKEND_ENDED
-        pair.finish(stream, ExchangeEnd.DONE if complete else ExchangeEnd.BACKEND_RESET)
+        client.finish(stream, ExchangeEnd.DONE if complete else ExchangeEnd.BACKEND_RESET)
         return True
 
     def _settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         self._talks()
         if not flags:
-            self.settings.from_backend(parse_settings(buf[start:end]))
+            pairs = parse_settings(buf[start:end])
+            self.backend.state = BackendState.UP
+            if shrinks_table(pairs):
+                self.client.up.lose_step()
+            self.settings.relay(relayed(pairs))
         return None
 
     def _ping(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         self._talks()
         if not flags:
-            self.pair.to_backend.append(ping(buf[start:end], ack=True))
+            self.backend.out.append(ping(buf[start:end], ack=True))
         return None
 
     def _goaway(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         """Streams above the last one were not processed: the client may repeat them elsewhere (section 6.8)."""
         self._talks()
-        pair = self.pair
+        client = self.client
         last_id = int.from_bytes(buf[start : start + 4], "big") & MAX_STREAM_ID
         # Its debug data is for us, not for the client.
-        pair.goaway(last_id, int.from_bytes(buf[start + 4 : start + 8], "big"))
-        for stream in [stream for stream in pair.streams.values() if stream.id > last_id]:
-            pair.refuse(stream.id)
-            pair.finish(stream, ExchangeEnd.REFUSED)
+        client.goaway(last_id, int.from_bytes(buf[start + 4 : start + 8], "big"))
+        for stream in [stream for stream in client.streams.values() if stream.id > last_id]:
+            client.refuse(stream.id)
+            client.finish(stream, ExchangeEnd.REFUSED)
         return None
 
     def _window_update(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         self._talks()
-        increment = self.increment(stream_id, buf, start, end)
-        pair = self.pair
+        increment = increment_of(stream_id, buf, start, end)
+        client = self.client
         if not stream_id:
-            pair.up_window += increment
-            if pair.up_window > MAX_WINDOW:
+            windows = client.windows
+            windows.up = room = windows.up + increment
+            if room > MAX_WINDOW:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
             return True
-        stream = pair.streams.get(stream_id)
+        stream = client.streams.get(stream_id)
         if stream is None:
             self._stray(stream_id, "WINDOW_UPDATE")
             return None
-        stream.up_window += increment
-        if stream.up_window > MAX_WINDOW:
+        stream.up_window = room = stream.up_window + increment
+        if room > MAX_WINDOW:
             raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window overflows")
         return True
 

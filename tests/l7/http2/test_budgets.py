@@ -1,6 +1,6 @@
 import pytest
 
-from mcproxy.l7.http2.budgets import PERIOD, Meter
+from mcproxy.l7.http2.budgets import PERIOD, RESETS, Budget, Meter
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode
 
 
@@ -23,3 +23,18 @@ def test_an_allowance_widens_it() -> None:
         meter.spend(1.0, allowance=5)
     with pytest.raises(ConnectionFault):
         meter.spend(1.0, allowance=5)
+
+
+def test_completed_exchanges_pay_for_resets_of_the_same_period_only() -> None:
+    budget = Budget(now=0.0)
+    budget.work, budget.done = 7, 3
+    for _ in range(RESETS + 3):
+        budget.spend_reset(1.0)
+    with pytest.raises(ConnectionFault, match="ended early"):
+        budget.spend_reset(1.0)
+    budget.renew(PERIOD)
+    assert repr(budget) == f"<Budget 0 of work, 0 done, <Meter streams ended early 0 of {RESETS}>>"
+    for _ in range(RESETS):
+        budget.spend_reset(PERIOD)
+    with pytest.raises(ConnectionFault):
+        budget.spend_reset(PERIOD)

@@ -9,9 +9,9 @@ from hpack import Encoder
 
 from mcproxy.l7.bounds import BULK_SIZE, TURN
 from mcproxy.l7.http2.budgets import BLOCK_SECONDS, EARLY_END_COST, EXPRESS_FRAMES, FRAME_COST, LARGE_BLOCK
-from mcproxy.l7.http2.frames import SHAPES, UNDEFINED_FLAGS, Frames, check_shape
+from mcproxy.l7.http2.frames import SHAPES, UNDEFINED_FLAGS, check_shape, unpadded
+from mcproxy.l7.http2.from_client import FromClient
 from mcproxy.l7.relay.from_backend import FromBackend
-from mcproxy.l7.relay.from_client import FromClient
 from mcproxy.l7.relay.relay import Relay
 from mcproxy.wire import http2
 from mcproxy.wire.hpack_block import encode
@@ -40,12 +40,12 @@ def test_flags_that_mean_something_are_not_undefined() -> None:
 )
 def test_padding_that_does_not_fit(payload: bytes, code: ErrorCode) -> None:
     with pytest.raises(ConnectionFault) as fault:
-        Frames.unpadded(payload, 0, len(payload))
+        unpadded(payload, 0, len(payload))
     assert fault.value.code is code
 
 
 def test_padding_of_the_whole_payload_is_right() -> None:
-    assert Frames.unpadded(b"\x04abcd", 0, 5) == (1, 1)
+    assert unpadded(b"\x04abcd", 0, 5) == (1, 1)
 
 
 def test_a_run_stays_one_slice_and_keeps_its_place() -> None:
@@ -54,7 +54,7 @@ def test_a_run_stays_one_slice_and_keeps_its_place() -> None:
     book.drop()
     parts = [http2.data(1, b"a"), http2.data(1, b"b"), frame(0xEE), http2.data(1, b"c", end_stream=True)]
     book.from_client.one_turn(b"".join(parts), book.now)
-    assert book.relay.pair.to_backend == [parts[0] + parts[1], parts[3]]
+    assert book.relay.backend.out == [parts[0] + parts[1], parts[3]]
 
 
 def test_what_is_said_about_a_frame_comes_after_the_run_before_it() -> None:
@@ -103,8 +103,8 @@ class SlowBackend(FromBackend):
 class SlowRelay(Relay):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._client = SlowClient(self.pair, self._settings, 0.0)
-        self._backend = SlowBackend(self.pair, self._settings, 0.0)
+        self._from_client = SlowClient(self.client, self._settings, 0.0)
+        self._from_backend = SlowBackend(self.backend, self.client, self._settings, 0.0)
 
 
 class Lane:
@@ -115,12 +115,12 @@ class Lane:
         self.relay = kind(HOST, "192.0.2.1", lambda host: host == b"b.test", 0.0)
 
     def take(self, of_client: bool, data: bytes, now: float) -> tuple[object, ...]:
-        relay, pair = self.relay, self.relay.pair
+        relay, leg = self.relay, self.relay.client
         Inbox(relay.receive_from_client if of_client else relay.receive_from_backend).in_turns(data, now)
         return (
-            relay.take_for_backend(), relay.take_for_client(), relay.fault, repr(pair), pair.closed.last_id, pair.work,
-            pair.done, pair.up_window, pair.down_window, pair.up.table.entries, pair.down.table.entries,
-            [(s.id, s.state, s.status, s.up_window, s.down_window, s.down_left) for s in pair.streams.values()],
+            relay.take_for_backend(), relay.take_for_client(), relay.fault, repr(relay), leg.closed.last_id,
+            repr(leg.budget), repr(leg.windows), leg.up.table.entries, leg.down.table.entries,
+            [(s.id, s.state, s.status, s.up_window, s.down_window, s.down_left) for s in leg.streams.values()],
             [(s.id, s.state, s.status, s.received, s.sent, s.ended, s.end) for s in relay.take_ended()],
         )  # fmt: skip
 
@@ -223,7 +223,7 @@ def test_bulk_is_read_up_to_the_end_of_a_frame(size: int) -> None:
     after, ask = first + ask, book.relay.bulk_read(BULK_SIZE)
     whole = bulk[after : after + ask]
     book.from_backend.one_turn(whole, book.now)
-    (passed,) = book.relay.pair.to_client
+    (passed,) = book.relay.client.out
     assert passed is whole, "nothing was copied"
 
 
@@ -237,7 +237,7 @@ def test_a_turn_is_bounded_whatever_comes() -> None:
     assert book.from_client.in_turns(b"", book.now) == 3, "the last one finds a frame that is not whole"
     assert not book.from_client.pending
     book.from_client.one_turn(tiny[-1:], book.now)
-    assert book.relay.pair.streams[1].received == count + 1
+    assert book.relay.client.streams[1].received == count + 1
 
 
 def test_faults_of_streams_take_more_of_a_turn() -> None:
@@ -270,9 +270,9 @@ def test_decoding_takes_of_a_turn() -> None:
         http2.headers(i, book.block(book.client_encoder, [*GET, *fields[i:]], indexed=False)) for i in range(1, 41, 2)
     ]
     book.from_client.one_turn(b"".join(blocks), book.now)
-    assert len(book.relay.pair.streams) <= 2, "a block of 60 fields is worth half a turn"
+    assert len(book.relay.client.streams) <= 2, "a block of 60 fields is worth half a turn"
     book.from_client.in_turns(b"", book.now)
-    assert len(book.relay.pair.streams) == 20
+    assert len(book.relay.client.streams) == 20
 
 
 FRAMES = TURN // FRAME_COST  # small ones, of a turn
@@ -294,7 +294,7 @@ def test_a_large_block_is_unpacked_in_turns_and_everything_keeps_its_place(cut: 
     book.from_client.one_turn(
         http2.headers(1, first, True) + cut(3, large) + http2.headers(5, first, True) + http2.ping(bytes(8)), book.now
     )
-    assert list(book.relay.pair.streams) == [1]
+    assert list(book.relay.client.streams) == [1]
     assert book.from_client.in_turns(b"", book.now) == 5, "three, one to judge it, one with what came after it"
     book.collect()
     assert [(each[1], each[2]) for each in book.take_up()] == [

@@ -33,7 +33,7 @@ def test_a_whole_read_passes_as_the_object_that_was_read() -> None:
     book = asked()
     data = http2.headers(1, book.block(book.backend_encoder, OK)) + http2.data(1, b"x" * 100, end_stream=True)
     book.from_backend.one_turn(data, book.now)
-    assert book.relay.pair.to_client == [data]
+    assert book.relay.client.out == [data]
     (stream,) = book.records
     assert (stream.status, stream.sent, stream.end) == (200, 100, ExchangeEnd.DONE)
 
@@ -228,7 +228,7 @@ def test_an_answer_to_a_cancelled_request_keeps_the_tables_in_step() -> None:
     book.request(3)
     book.answer(3, [*OK, ("x-new", "1")])
     assert book.take_down()[-1] == ("HEADERS!", 3, [*OK, ("x-new", "1")])
-    assert book.relay.pair.down.in_step
+    assert book.relay.client.down.in_step
 
 
 def test_an_answer_to_a_stream_that_we_reset_is_not_passed() -> None:

@@ -129,7 +129,7 @@ def test_a_client_that_goes_leaves_a_record_of_each_exchange() -> None:
     book.drop()
     assert book.relay.wants_client
     book.relay.client_lost(book.now + 5)
-    assert not book.relay.pair.to_backend
+    assert not book.relay.backend.out
     assert [(s.id, s.end, s.ended - s.started) for s in book.records] == [(1, ExchangeEnd.CLIENT_GONE, 5.0)]
     book.client(http2.ping(b"12345678"))
     assert book.take_up() == []
@@ -229,7 +229,7 @@ def test_mutated_bytes_never_break_the_relay(seed: int) -> None:
     book.from_backend.one_turn(bytes(answers), book.now)
     book.relay.client_closed(book.now)
     assert len({s.id for s in book.records}) == len(book.records)
-    assert not book.relay.pair.streams
+    assert not book.relay.client.streams
 
 
 def test_a_request_among_many_costs_few_calls() -> None:
@@ -338,3 +338,15 @@ def test_two_real_state_machines_agree_through_the_relay() -> None:
     records = machines.relay.take_ended()
     assert [s.status for s in records].count(421) == 8
     assert {s.end for s in records} == {ExchangeEnd.DONE, ExchangeEnd.ANSWERED}
+
+
+def test_the_end_is_said_once() -> None:
+    book = Book()
+    book.request(1)
+    book.drop()
+    for _ in range(2):
+        book.relay.cut(book.now)
+        book.relay.client_closed(book.now)
+    book.collect()
+    assert book.take_down() == [("GOAWAY", 1, ErrorCode.NO_ERROR)]
+    assert [s.end for s in book.records] == [ExchangeEnd.CUT]

@@ -3,7 +3,7 @@
 import pytest
 
 from mcproxy.l7.http2 import budgets
-from mcproxy.l7.relay.settings import MAX_PENDING
+from mcproxy.l7.http2.client_settings import MAX_PENDING
 from mcproxy.wire import http2
 from mcproxy.wire.fields import MAX_HEADER_LIST
 from mcproxy.wire.http2 import PREFACE, ErrorCode, Setting
@@ -198,4 +198,4 @@ def test_extended_connect_is_never_taken_back(value: int) -> None:
     book = Book(backend_settings=[(Setting.ENABLE_CONNECT_PROTOCOL, 1)])
     book.backend(http2.settings([(Setting.ENABLE_CONNECT_PROTOCOL, value)]))
     assert book.take_down() == [("SETTINGS", 0, {})]
-    assert book.relay.pair.extended_connect
+    assert book.relay.client.admission.extended_connect

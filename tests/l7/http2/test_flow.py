@@ -29,7 +29,7 @@ def test_what_exceeds_the_window_waits_and_leaves_in_order() -> None:
     book.client(http2.window_update(1, 100))
     assert book.take_down() == [("DATA!", 1, b"rld")]
     assert [s.end for s in book.records] == [ExchangeEnd.DONE]
-    assert book.relay.pair.held_bytes == 0
+    assert book.relay.client.windows.held_bytes == 0
 
 
 def test_an_acknowledgement_comes_before_what_it_sets_free() -> None:
@@ -72,7 +72,7 @@ def test_what_is_held_is_dropped_with_its_stream() -> None:
     book.backend(http2.data(1, b"abc"))
     book.client(http2.rst_stream(1, ErrorCode.CANCEL))
     assert ("WINDOW_UPDATE", 0, 2) in book.take_up(), "the backend's window is not lost"
-    assert book.relay.pair.held_bytes == 0
+    assert book.relay.client.windows.held_bytes == 0
 
 
 def test_more_after_the_end_is_the_backends_fault() -> None:

@@ -31,7 +31,7 @@ def test_the_clients_word_on_its_address_is_replaced() -> None:
             stream_id, [*GET, ("x-forwarded-for", "10.0.0.1"), ("forwarded", "for=x"), ("x-a", "1")], indexed=indexed
         )
         assert book.take_up() == [("HEADERS!", stream_id, [*GET, ("x-a", "1"), *OURS])]
-    assert not book.relay.pair.up.in_step
+    assert not book.relay.client.up.in_step
     book.request(7)
     assert book.take_up() == [("HEADERS!", 7, [*GET, *OURS])]
 
@@ -43,7 +43,7 @@ def test_the_clients_word_on_its_address_is_dropped_from_trailers() -> None:
         book.drop()
         book.request(stream_id, [("x-sum", "1"), ("x-forwarded-for", "10.0.0.1")], indexed=indexed)
         assert book.take_up() == [("HEADERS!", stream_id, [("x-sum", "1")])]
-    assert not book.relay.pair.up.in_step
+    assert not book.relay.client.up.in_step
 
 
 def test_bodies_and_trailers_pass_as_they_are() -> None:

@@ -1,0 +1,80 @@
+"""Which requests may become streams: their number, their host, what was announced, and what GOAWAY has refused."""
+
+from collections.abc import Callable
+
+from mcproxy.l7.http2.budgets import EARLY_STREAMS
+from mcproxy.l7.http2.header_link import Section, TooLarge
+from mcproxy.wire.fields import Malformed, Request
+from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode
+
+TOO_LARGE_STATUS = 431  # RFC 6585, section 5
+
+
+class Admission:
+    """The rules for new streams of one client connection."""
+
+    __slots__ = (
+        "closing",
+        "extended_connect",
+        "host",
+        "last_offered",
+        "leads_here",
+        "max_streams",
+        "status",
+        "unchecked",
+    )
+
+    def __init__(self, host: bytes, leads_here: Callable[[bytes], bool]) -> None:
+        """`host` is the connection's name; `leads_here` returns whether another host leads to the same route."""
+        self.host = host
+        self.leads_here = leads_here
+        self.max_streams = EARLY_STREAMS  # the most that was ever announced and not taken back
+        # The most that may be open and still let a request of the connection's own host pass without `refusal`.
+        self.unchecked = EARLY_STREAMS
+        self.extended_connect = False  # RFC 8441 is offered
+        self.last_offered = MAX_STREAM_ID  # of our last GOAWAY: higher streams are not processed
+        self.closing = False  # GOAWAY has named a last stream
+        self.status = 0  # that every new request is answered with, for there is no backend; 0: requests pass
+
+    def __repr__(self) -> str:
+        rule = f"all get {self.status}" if self.status else f"up to {self.last_offered}"
+        return f"<Admission {self.host!r} {self.max_streams} streams, {rule}>"
+
+    def allow(self, streams: int) -> None:
+        """So many may be open at once."""
+        self.max_streams = streams
+        self.unchecked = 0 if self.status or self.closing else streams
+
+    def offer(self, last_id: int) -> int:
+        """Process streams up to this one; returns the last one: a refusal is never taken back (section 6.8)."""
+        self.last_offered = min(last_id, self.last_offered)
+        self.closing = self.last_offered != MAX_STREAM_ID
+        self.allow(self.max_streams)
+        return self.last_offered
+
+    def answer_all(self, status: int) -> None:
+        """Answer every request from now on with this status."""
+        self.status = status
+        self.unchecked = 0
+
+    def refusal(
+        self, stream_id: int, ended: bool, section: Section[Request], streams: int, frame_fault: str
+    ) -> ErrorCode | int | None:
+        """Judge a request: the error code of its RST_STREAM, or the status of its answer; None admits it.
+
+        `ended`: it has no body. `streams` are open. `frame_fault` is what is wrong with the frame of its head.
+        """
+        request = section.value
+        if stream_id > self.last_offered or streams >= self.max_streams:
+            return ErrorCode.REFUSED_STREAM
+        if frame_fault or isinstance(section.fault, Malformed):
+            return ErrorCode.PROTOCOL_ERROR  # section 8.1.1
+        if request is None:
+            return TOO_LARGE_STATUS if isinstance(section.fault, TooLarge) else 400
+        if request.refusal:
+            return request.refusal
+        if (request.protocol and not self.extended_connect) or (request.content_length > 0 and ended):
+            return ErrorCode.PROTOCOL_ERROR
+        if request.host != self.host and not self.leads_here(request.host):
+            return 421
+        return self.status or None

@@ -1,0 +1,161 @@
+"""One client connection of HTTP/2: its streams, what the client has been promised, and how both end.
+
+Whoever reads frames changes the leg; the socket side takes what is in `out`. That list holds whole frames only, so that
+the judge of either direction may append to it.
+"""
+
+from collections.abc import Callable
+
+from mcproxy.l7.bounds import BODY_STALL_SECONDS
+from mcproxy.l7.core import ExchangeEnd
+from mcproxy.l7.http2.admission import Admission
+from mcproxy.l7.http2.answers import answer
+from mcproxy.l7.http2.budgets import HELD_OVERHEAD, Budget
+from mcproxy.l7.http2.header_link import HeaderLink
+from mcproxy.l7.http2.outlet import Outlet
+from mcproxy.l7.http2.stream import ClosedStreams, Stream, StreamState
+from mcproxy.l7.http2.windows import Windows
+from mcproxy.wire.fields import NO_REQUEST, Request
+from mcproxy.wire.http2 import ErrorCode, goaway, rst_stream, window_update
+
+DONE = ExchangeEnd.DONE
+OPEN = StreamState.OPEN
+CLOSED = StreamState.CLOSED
+
+
+class ClientLeg:
+    """The state of a client connection. Times are seconds of the clock that the owner is given, lengths are bytes."""
+
+    __slots__ = (
+        "admission",
+        "budget",
+        "closed",
+        "down",
+        "ended",
+        "now",
+        "out",
+        "outlet",
+        "streams",
+        "up",
+        "windows",
+    )  # fmt: skip
+
+    def __init__(
+        self, host: bytes, leads_here: Callable[[bytes], bool], up: HeaderLink, outlet: Outlet, now: float
+    ) -> None:
+        """`host` and `leads_here`: see Admission. `up` is the link that the outlet's heads come from."""
+        self.now = now
+        self.outlet = outlet
+        self.out: list[bytes] = []  # frames for the client
+        self.up = up  # the header blocks that the client sends
+        self.down = HeaderLink()  # and those for it
+        self.streams: dict[int, Stream] = {}
+        self.ended: list[Stream] = []  # exchanges that are over and not recorded yet
+        self.closed = ClosedStreams()
+        self.windows = Windows()
+        self.admission = Admission(host, leads_here)
+        self.budget = Budget(now)
+
+    def __repr__(self) -> str:
+        return f"<ClientLeg {self.admission.host!r} {len(self.streams)} streams>"
+
+    # Streams
+
+    def finish(self, stream: Stream, end: ExchangeEnd = DONE) -> None:
+        """The stream is over: forget it, and have it recorded. One that was reset is for the caller to remember."""
+        del self.streams[stream.id]
+        stream.state = CLOSED
+        stream.ended = self.now
+        stream.end = end
+        if end is DONE:
+            self.budget.done += 1
+        if stream.held:
+            self.windows.held_bytes -= sum(len(piece.payload) + HELD_OVERHEAD for piece in stream.held)
+            self.outlet.dropped(sum(len(piece.payload) for piece in stream.held if not piece.trailers))
+            stream.held = None
+        self.ended.append(stream)
+
+    def request_ended(self, stream: Stream) -> None:
+        """END_STREAM came from the client."""
+        if stream.state is OPEN:
+            stream.state = StreamState.CLIENT_ENDED
+        else:
+            self.finish(stream)
+
+    def answer_ended(self, stream: Stream) -> None:
+        """END_STREAM goes to the client."""
+        if stream.state is OPEN:
+            stream.state = StreamState.BACKEND_ENDED
+        else:
+            self.finish(stream)
+
+    def reset(self, stream: Stream, code: ErrorCode, end: ExchangeEnd) -> None:
+        """End it with RST_STREAM."""
+        self.out.append(rst_stream(stream.id, code))
+        self.closed.reset_by_us(stream.id)
+        self.finish(stream, end)
+
+    def fail(self, stream: Stream, status: int, end: ExchangeEnd) -> None:
+        """The backend can't complete it: an answer of ours where none has begun, else never a clean end."""
+        if stream.unwanted and not stream.held:
+            self.reset(stream, ErrorCode.NO_ERROR, DONE)  # its answer is complete
+            return
+        if stream.status:
+            self.reset(stream, ErrorCode.INTERNAL_ERROR, end)
+            return
+        self._answer(stream.id, stream.state is not OPEN, status, stream.request)
+        stream.status = status
+        self.finish(stream, end)
+
+    def fail_all(self, status: int, end: ExchangeEnd) -> None:
+        """There is no backend any more: every stream fails, and every new request gets this status."""
+        self.admission.answer_all(status)
+        for stream in list(self.streams.values()):
+            self.fail(stream, status, end)
+
+    def answer(self, stream_id: int, ended: bool, status: int, request: Request | None) -> None:
+        """Answer a request that never became a stream; `ended`: it has no body. None: it couldn't be read."""
+        self._answer(stream_id, ended, status, request)
+        stream = Stream(stream_id, CLOSED, request or NO_REQUEST, self.now, 0, 0)
+        stream.status = status
+        stream.ended = self.now
+        stream.end = ExchangeEnd.ANSWERED
+        self.ended.append(stream)
+
+    def _answer(self, stream_id: int, ended: bool, status: int, request: Request | None) -> None:
+        self.out.append(answer(stream_id, status, request, self.down.prefix()))
+        if not ended:
+            self.out.append(rst_stream(stream_id, ErrorCode.NO_ERROR))  # section 8.1: the rest isn't needed
+            self.closed.reset_by_us(stream_id)
+
+    def refuse(self, stream_id: int) -> None:
+        """The stream was not processed and may be repeated (section 8.7)."""
+        self.out.append(rst_stream(stream_id, ErrorCode.REFUSED_STREAM))
+        self.closed.reset_by_us(stream_id)
+
+    def stalls(self, stream: Stream) -> bool:
+        """A body of declared length doesn't come, though it may."""
+        return (
+            stream.up_left > 0
+            and stream.state is OPEN
+            and min(stream.up_window, self.windows.up) > 0
+            and self.now - stream.progress > BODY_STALL_SECONDS
+        )
+
+    # The connection
+
+    def credit(self, size: int) -> None:
+        """DATA of the client's was dropped here: give its connection window back (section 6.9)."""
+        if size:
+            self.windows.up += size
+            self.out.append(window_update(0, size))
+
+    def goaway(self, last_id: int, code: int, debug: bytes = b"") -> None:
+        """Send GOAWAY; what was once refused stays refused (section 6.8)."""
+        self.out.append(goaway(self.admission.offer(last_id), code, debug))
+
+    def close(self, code: int, debug: bytes, end: ExchangeEnd) -> None:
+        """The connection ends now, with GOAWAY, and its streams with it."""
+        self.goaway(self.closed.last_id, code, debug)
+        for stream in list(self.streams.values()):
+            self.finish(stream, end)

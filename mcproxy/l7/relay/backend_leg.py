@@ -1,0 +1,125 @@
+"""The HTTP/2 connection to a backend: its state, and the frames for it.
+
+It is the outlet of the client's frames, and repeats their bytes. Windows are end to end, so it has none of its own: the
+client may send what the backend may receive.
+"""
+
+from enum import Enum
+
+from mcproxy.l7.http2.frames import WHOLE, Verdict
+from mcproxy.l7.http2.header_link import HeaderLink, Section
+from mcproxy.l7.http2.stream import Stream, StreamState
+from mcproxy.wire.fields import Request, Trailers
+from mcproxy.wire.http2 import (
+    HEADER,
+    MAX_FRAME_SIZE,
+    PREFACE,
+    SETTINGS_ACK,
+    ErrorCode,
+    Flag,
+    Frame,
+    Setting,
+    goaway,
+    headers,
+    rst_stream,
+    settings,
+    window_update,
+)
+
+HEADERS = int(Frame.HEADERS)
+END_HEADERS = int(Flag.END_HEADERS)
+OPEN = StreamState.OPEN
+pack = HEADER.pack
+
+
+class BackendState(Enum):
+    """Whether requests can be passed."""
+
+    WANTED = "wanted"  # nobody has begun to dial it; what is for it waits
+    DIALLING = "dialling"  # nothing was heard of it yet
+    UP = "up"  # its SETTINGS have come
+    GONE = "gone"  # never reached, or lost
+
+
+class BackendLeg:
+    """The state of a backend connection, and the outlet of its client's frames."""
+
+    __slots__ = ("greeted", "out", "state", "suffix", "up")
+
+    def __init__(self, suffix: bytes) -> None:
+        """`suffix` is our own fields, as literals: they go behind the fields of each request."""
+        self.suffix = suffix
+        self.up = HeaderLink()  # the client's header blocks, which the client's leg reads
+        self.state = BackendState.WANTED  # at once: its SETTINGS decide what we announce to the client
+        self.out: list[bytes] = []  # frames for the backend
+        self.greeted = False  # `out` begins with the preface, or has begun with it
+
+    def __repr__(self) -> str:
+        return f"<BackendLeg {self.state.value}>"
+
+    # What the client sent
+
+    def request(self, stream: Stream, block: bytes, section: Section[Request]) -> bytes | None:
+        """The client's own block, with our fields behind it."""
+        passed = self.up.passed(block, section) + self.suffix
+        flags = END_HEADERS if stream.state is OPEN else WHOLE
+        if len(passed) > MAX_FRAME_SIZE:
+            return headers(stream.id, passed, flags == WHOLE)
+        return pack(len(passed) >> 8, len(passed) & 0xFF, HEADERS, flags, stream.id) + passed
+
+    def data(self, stream: Stream, flags: int, buf: bytes, start: int, end: int) -> Verdict:
+        """The frame as it is."""
+        return True
+
+    def trailers(self, stream: Stream, block: bytes, section: Section[Trailers]) -> bytes | None:
+        """The client's own block."""
+        return headers(stream.id, self.up.passed(block, section), end_stream=True)
+
+    def reset(self, stream: Stream, code: int) -> Verdict:
+        """The frame as it is."""
+        return True
+
+    def abort(self, stream: Stream) -> bytes | None:
+        """RST_STREAM: the backend need not know whose fault it is."""
+        return rst_stream(stream.id, ErrorCode.CANCEL)
+
+    def window(self, stream: Stream | None) -> Verdict:
+        """The frame as it is: windows are end to end."""
+        return True
+
+    def settings(self, pairs: list[tuple[int, int]]) -> bytes | None:
+        """SETTINGS, if any are to be heeded; the first ones always, with the preface (section 3.4)."""
+        if self.greeted:
+            return settings(pairs) if pairs else None
+        self.greeted = True
+        # Before what may wait for the backend already, such as answers to its PING.
+        self.out.insert(0, PREFACE + settings([(Setting.ENABLE_PUSH, 0), *pairs]))
+        return None
+
+    def acknowledged(self) -> bytes | None:
+        """The acknowledgement of the backend's own SETTINGS."""
+        return SETTINGS_ACK if self.state is BackendState.UP else None
+
+    def goaway(self, code: int) -> bytes | None:
+        """GOAWAY; a client has no last stream to name, for nobody pushes."""
+        return goaway(0, code)
+
+    def dropped(self, size: int) -> None:
+        """WINDOW_UPDATE: what waited for the client's window goes no further."""
+        self.credit(size)
+
+    # The connection
+
+    def credit(self, size: int) -> None:
+        """DATA was dropped here: give its connection window back, for it never counted against the client's."""
+        if size:
+            self.out.append(window_update(0, size))
+
+    def cancel(self, stream: Stream) -> None:
+        """End a stream by our own decision."""
+        self.out.append(rst_stream(stream.id, ErrorCode.CANCEL))
+
+    def lose(self) -> None:
+        """It was not reached, or has gone: nothing that waits for it is sent any more."""
+        self.state = BackendState.GONE
+        self.out.clear()
