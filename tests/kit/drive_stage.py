@@ -8,7 +8,8 @@ from typing import Any, cast
 import gevent
 
 from mcproxy.l7.core import Ending, Turn
-from mcproxy.l7.sockets.drive import Drive, Patience
+from mcproxy.l7.sockets.departure import Patience
+from mcproxy.l7.sockets.drive import Drive
 from mcproxy.l7.sockets.stream import Stream
 from mcproxy.model import End, Exchanges, FinishedExchange
 from mcproxy.net.crew import Crew

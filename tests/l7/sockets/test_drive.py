@@ -11,7 +11,8 @@ from gevent.event import Event
 
 from mcproxy.l7.bounds import BULK_SIZE, MAX_PENDING, READ_SIZE
 from mcproxy.l7.core import Ending, How, Turn
-from mcproxy.l7.sockets.drive import MAX_OWED, MAX_UNSENT, Patience
+from mcproxy.l7.sockets.departure import Patience
+from mcproxy.l7.sockets.drive import MAX_OWED, MAX_UNSENT
 from mcproxy.l7.sockets.stream import Lost, Stream
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.shared import Cut
@@ -198,13 +199,13 @@ def test_the_quiet_before_half_a_tunnel_counts_for_nothing(stage: Callable[..., 
     cuts: list[BaseException] = []
     on.session.cut = cuts.append
     now = on.sweeper.now()
-    assert on.drive._look(now)
+    assert on.drive.overdue(now)
     on.client.shutdown(socket.SHUT_WR)
     on.until(lambda: ("client closed",) in on.core.told)
-    assert on.drive._look(now + 100.0)
-    assert on.drive._look(now + 150.0)
+    assert on.drive.overdue(now + 100.0)
+    assert on.drive.overdue(now + 150.0)
     assert not cuts
-    assert on.drive._look(now + 160.0) is None
+    assert on.drive.overdue(now + 160.0) is None
     assert len(cuts) == 1
 
 

@@ -138,7 +138,7 @@ def test_a_side_that_waits_for_its_turn_is_not_watched(side: Event, stage: Calla
     far.sendall(b"b")
     on.until(lambda: turns.asked)
     pass_rounds()
-    assert list(on.drive._due) == [side]
+    assert list(on.drive._its_turns.due) == [side]
     assert len(turns.asked) == 1
     turns.asked.pop()()
     assert on.core.seen[-1] == (side.value, b"b")
@@ -166,8 +166,8 @@ def test_the_only_session_reads_more_at_once(stage: Callable[..., Stage]) -> Non
     on.core.wants_dial = True
     on.client.sendall(b"a")
     on.until(lambda: on.backends)
-    assert on.drive._backend
-    sinks = on._stream, on.drive._backend.stream
+    assert on.drive._link.side
+    sinks = on._stream, on.drive._link.side.stream
     for sessions, unsent, size in ((1, 0, LONE_BULK), (1, 1, BULK_SIZE), (2, 0, BULK_SIZE)):
         on.session.shared.sessions = [None] * sessions
         for sink in sinks:

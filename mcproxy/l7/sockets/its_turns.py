@@ -1,0 +1,42 @@
+"""The turns of one session: which of its sides wait for one (see net/turns.py)."""
+
+from collections import deque
+from collections.abc import Callable
+
+from mcproxy.l7.sockets.side import Event
+from mcproxy.net.turns import Turns
+
+
+class ItsTurns:
+    """What a session still has to do that is long: one side of it each turn, in the order in which they came."""
+
+    __slots__ = ("_on", "_turns", "due")
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._on: Callable[[Event], object] | None = None  # None: no turn is asked for
+        self.due: deque[Event] = deque()  # sides to read, or to offer again what they have pending
+
+    def __repr__(self) -> str:
+        return f"<ItsTurns {', '.join(self.due)}>"
+
+    def take(self) -> bool:
+        """Whether something long may be done at once. If not, it is to be put into `due`."""
+        return self._turns.take()
+
+    def ask(self, on: Callable[[Event], object]) -> None:
+        """Ask for a turn, unless one is asked for. `on` is called with TURN, on the hub; `due` is not empty then."""
+        if self._on is None:
+            self._on = on
+            self._turns.ask(self._begin)
+
+    def _begin(self) -> None:
+        on, self._on = self._on, None
+        assert on is not None
+        on(Event.TURN)
+
+    def forget(self) -> None:
+        """Ask for no turn any more."""
+        if self._on is not None:
+            self._on = None
+            self._turns.forget(self._begin)

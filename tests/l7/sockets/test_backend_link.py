@@ -1,0 +1,121 @@
+"""The way to a backend, from its dial to its close."""
+
+import socket
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from gevent.event import Event as NeverSet
+
+from mcproxy.l7.sockets.backend_link import BackendLink
+from mcproxy.l7.sockets.side import Event
+from mcproxy.l7.sockets.stream import Lost, Stream
+from mcproxy.model import Reason, Refused
+from mcproxy.net.crew import Crew
+from mcproxy.net.raw import RawSocket
+from tests.kit.hub import pass_rounds
+
+pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
+
+
+@pytest.fixture
+def crew() -> Iterator[Crew]:
+    made = Crew()
+    yield made
+    made.close()
+    gevent.sleep(0)
+
+
+def ignore(_event: Event) -> None:
+    """No test here waits for an event of the new side."""
+
+
+def test_bytes_wait_for_the_dial_and_the_last_ones_go_before_the_end(crew: Crew) -> None:
+    ours, far = socket.socketpair()
+    seen, over = list[bytes](), list[int]()
+
+    def dial(first: bytes) -> Stream:
+        seen.append(first)
+        raw = RawSocket(ours.family, ours.type, 0, ours.detach())
+        raw.setblocking(False)
+        return Stream(raw)
+
+    link = BackendLink(dial, crew)
+    assert (link.unsent, link.dialled(ignore), repr(link)) == (0, None, "<BackendLink None>")
+    link.connect(b"first", 5.0, lambda: over.append(1))
+    link.send(b"second")
+    assert (link.unsent, link.dialled(ignore)) == (6, None), "there is no result yet"
+    assert [link.until_deadline(now, 1.0) for now in (1.0, 4.5, 6.0)] == [1.0, 0.5, 1.0]
+    while not over:
+        pass_rounds()
+    assert link.dialled(ignore) is None
+    assert link.side
+    link.side.stream.flush()
+    link.drop(lambda: b"last")
+    assert seen == [b"first"]
+    assert (far.recv(20), far.recv(20)) == (b"secondlast", b"")
+    assert repr(link) == "<BackendLink None>"
+    far.close()
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (Refused(Reason.BACKEND_REFUSED, "no"), 502),
+        (Lost("bad TLS"), 502),
+        (Refused(Reason.BACKEND_TIMEOUT, "no"), 504),
+    ],
+)
+def test_a_failure_is_a_status_and_a_reason(failure: Exception, status: int, crew: Crew) -> None:
+    over = list[int]()
+
+    def dial(_first: bytes) -> Stream:
+        raise failure
+
+    link = BackendLink(dial, crew)
+    link.connect(b"", 5.0, lambda: over.append(1))
+    while not over:
+        pass_rounds()
+    assert link.dialled(ignore) == (status, str(failure))
+    assert link.dialling is None
+
+
+def test_a_bug_in_a_dial_is_no_failure_to_connect(crew: Crew) -> None:
+    over = list[int]()
+
+    def dial(_first: bytes) -> Stream:
+        raise ZeroDivisionError
+
+    link = BackendLink(dial, crew)
+    link.connect(b"", 5.0, lambda: over.append(1))
+    while not over:
+        pass_rounds()
+    with pytest.raises(ZeroDivisionError):
+        link.dialled(ignore)
+
+
+def test_a_dial_that_is_late_or_not_needed_is_given_up(crew: Crew) -> None:
+    ends = list[BaseException]()
+
+    def dial(_first: bytes) -> Stream:
+        try:
+            NeverSet().wait()
+        except BaseException as error:
+            ends.append(error)
+            raise
+        raise AssertionError("not reached")
+
+    link = BackendLink(dial, crew)
+    link.connect(b"", 5.0, lambda: None)
+    pass_rounds()
+    link.give_up_late(4.9, 1.0)
+    pass_rounds()
+    assert not ends
+    link.give_up_late(5.0, 1.0)
+    pass_rounds()
+    assert link.dialled(ignore) == (504, "backend_timeout: no connection in 1 s")
+    link.connect(b"", 5.0, lambda: pytest.fail("it was given up"))
+    pass_rounds()
+    link.drop()
+    pass_rounds()
+    assert len(ends) == 2
