@@ -158,6 +158,29 @@ def test_no_circles_between_files() -> None:
     assert not circles(file_graph())
 
 
+def meeting(classes: dict[str, set[str]], graph: dict[str, set[str]]) -> set[tuple[str, str]]:
+    """(class, module) where a module is in the way of two classes of one name: it has or imports both."""
+    shared = {name: homes for name, homes in classes.items() if len(homes) > 1}
+    return {
+        (name, user)
+        for name, homes in shared.items()
+        for user, imported in graph.items()
+        if len(homes & {user, *imported}) > 1
+    }
+
+
+def test_one_name_means_one_thing_wherever_it_is_read() -> None:
+    """Rooms that don't meet may each have a Relay; a file that meets both would leave its reader to guess."""
+    assert meeting({"A": {"x", "y"}}, {"x": set(), "y": set(), "z": {"x", "y"}}) == {("A", "z")}
+    assert meeting({"A": {"x", "y"}}, {"x": {"y"}, "y": set(), "z": {"x"}}) == {("A", "x")}
+    classes: dict[str, set[str]] = {}
+    for path in sources():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                classes.setdefault(node.name, set()).add(module(path))
+    assert not meeting(classes, file_graph())
+
+
 @pytest.mark.parametrize("name", WITHOUT_SOCKETS)
 def test_http_loads_no_sockets(name: str) -> None:
     """Looked at in a process of its own, because what is imported far away counts too."""

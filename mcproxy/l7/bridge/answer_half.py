@@ -8,7 +8,7 @@ from mcproxy.wire.fields import passed_answer_trailers
 from mcproxy.wire.hpack_block import Field
 
 
-class Answer(Enum):
+class AnswerState(Enum):
     """How much of the answer has been written to the client."""
 
     AWAITED = "awaited"  # at most interim heads
@@ -19,13 +19,13 @@ class Answer(Enum):
     BROKEN = "broken"  # a part, which will never be complete; the client must not take it for all
 
 
-_NEXT: dict[Answer, frozenset[Answer]] = {
-    Answer.AWAITED: frozenset((Answer.BEGUN, Answer.TUNNEL, Answer.OURS)),
-    Answer.BEGUN: frozenset((Answer.COMPLETE, Answer.BROKEN)),
-    Answer.TUNNEL: frozenset((Answer.COMPLETE, Answer.BROKEN)),
-    Answer.COMPLETE: frozenset((Answer.BROKEN,)),  # the client breaks a rule in the rest of its request
-    Answer.OURS: frozenset(),
-    Answer.BROKEN: frozenset(),
+_NEXT: dict[AnswerState, frozenset[AnswerState]] = {
+    AnswerState.AWAITED: frozenset((AnswerState.BEGUN, AnswerState.TUNNEL, AnswerState.OURS)),
+    AnswerState.BEGUN: frozenset((AnswerState.COMPLETE, AnswerState.BROKEN)),
+    AnswerState.TUNNEL: frozenset((AnswerState.COMPLETE, AnswerState.BROKEN)),
+    AnswerState.COMPLETE: frozenset((AnswerState.BROKEN,)),  # the client breaks a rule in the rest of its request
+    AnswerState.OURS: frozenset(),
+    AnswerState.BROKEN: frozenset(),
 }
 
 
@@ -36,7 +36,7 @@ class AnswerHalf:
 
     def __init__(self, client: ClientEnd) -> None:
         self.client = client
-        self.state = Answer.AWAITED
+        self.state = AnswerState.AWAITED
         self.status = 0  # of the final answer; 0: not begun
         self.sent = 0  # bytes of the body
         self.takes_interim = False  # until the request is known to allow it
@@ -45,7 +45,7 @@ class AnswerHalf:
     def __repr__(self) -> str:
         return f"<AnswerHalf {self.status} {self.state.value} sent={self.sent}>"
 
-    def _become(self, state: Answer) -> None:
+    def _become(self, state: AnswerState) -> None:
         assert state in _NEXT[self.state], (self, state)
         self.state = state
 
@@ -63,12 +63,12 @@ class AnswerHalf:
     def head(self, fields: list[Field], empty: bool, last: bool) -> None:
         """Write the final head."""
         self.status = self.client.head(fields, empty, last)
-        self._become(Answer.BEGUN)
+        self._become(AnswerState.BEGUN)
 
     def open_tunnel(self, fields: list[Field]) -> None:
         """Write that the tunnel is open."""
         self.status = self.client.tunnel(fields)
-        self._become(Answer.TUNNEL)
+        self._become(AnswerState.TUNNEL)
 
     def body(self, data: bytes) -> None:
         """Write a piece of the body."""
@@ -77,17 +77,17 @@ class AnswerHalf:
 
     def end(self, trailers: list[Field]) -> None:
         """Write the end."""
-        if self.state is not Answer.TUNNEL:
+        if self.state is not AnswerState.TUNNEL:
             self.client.end(passed_answer_trailers(trailers))
-        self._become(Answer.COMPLETE)
+        self._become(AnswerState.COMPLETE)
 
     def own(self, status: int, last: bool) -> None:
         """Write an answer of our own; `last`: the connection takes no further request."""
         self.status = status
         self.sent = self.client.own(status, last)
-        self._become(Answer.OURS)
+        self._become(AnswerState.OURS)
 
     def break_off(self) -> None:
         """The rest of the answer will never come."""
-        self._become(Answer.BROKEN)
+        self._become(AnswerState.BROKEN)
         self.client.reset()

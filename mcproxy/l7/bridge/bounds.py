@@ -8,7 +8,7 @@ MIN_BODY_RATE = 100  # bytes a second; a modem did 30 times that
 
 # The backend's time ----------------------------------------------------------------------------------------------
 EXPECT_SECONDS = 0.5  # for a backend's 100 or answer, before we invite the body ourselves: many never say 100
-SETTINGS_SECONDS = 10.0  # for a backend's first SETTINGS, where a WebSocket has to wait for them
+FIRST_SETTINGS_SECONDS = 10.0  # for a backend's first SETTINGS, where a WebSocket has to wait for them
 ATTEMPTS = 2  # of one request
 
 # Bytes -----------------------------------------------------------------------------------------------------------
@@ -21,4 +21,4 @@ MAX_GOAWAY = 4_096  # bytes with its debug data, which is for people
 # What a turn is spent on: microseconds, as measured ----------------------------------------------------------------
 HEAD_COST = 80  # of a request: to read it, to begin it, and to end it
 STEP_COST = 3  # of a line or a piece of its body
-FRAME_COST = 14  # of a frame of the backend, in h2
+H2_FRAME_COST = 14  # of a frame of the backend, in h2

@@ -15,7 +15,7 @@ while: a race that nobody can rely on.) An answer that is complete is delivered,
 
 from enum import Enum
 
-from mcproxy.l7.bridge.answer_half import Answer
+from mcproxy.l7.bridge.answer_half import AnswerState
 from mcproxy.l7.bridge.answers_http1 import Http1Answers
 from mcproxy.l7.bridge.bounds import HEAD_COST, HEAD_SECONDS, KEEP_ALIVE_SECONDS, STEP_COST
 from mcproxy.l7.bridge.ends import BackendEnd, Site
@@ -169,7 +169,7 @@ class Http1Client:
         """Nothing has moved for too long: a request without an answer gets 504, and there is no further one."""
         self._state = State.GIVEN_UP
         self.drain()
-        if self.exchange is not None and self.exchange.to_client.state is Answer.AWAITED:
+        if self.exchange is not None and self.exchange.to_client.state is AnswerState.AWAITED:
             self.exchange.fail(504, ExchangeEnd.ANSWERED, "the backend doesn't answer")
         self.settle(now)
 

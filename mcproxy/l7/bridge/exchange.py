@@ -14,8 +14,8 @@ hand; so does a safe one whose connection, used before, ended without a word (`R
 
 from typing import NamedTuple
 
-from mcproxy.l7.bridge.answer_half import Answer, AnswerHalf
-from mcproxy.l7.bridge.bounds import EXPECT_SECONDS, SETTINGS_SECONDS
+from mcproxy.l7.bridge.answer_half import AnswerHalf, AnswerState
+from mcproxy.l7.bridge.bounds import EXPECT_SECONDS, FIRST_SETTINGS_SECONDS
 from mcproxy.l7.bridge.ends import BackendEnd, BackendFault, ClientEnd, Processed, RequestHead, Site, Takes, Upgrade
 from mcproxy.l7.bridge.request_half import Coming, Going, RequestHalf
 from mcproxy.l7.core import ExchangeEnd
@@ -64,7 +64,7 @@ class Exchange:
     @property
     def in_tunnel(self) -> bool:
         """Whether it is a WebSocket's two-way stream now."""
-        return self.to_client.state is Answer.TUNNEL
+        return self.to_client.state is AnswerState.TUNNEL
 
     def record(self, now: float) -> Finished:
         """What remains of it once it is over."""
@@ -112,7 +112,7 @@ class Exchange:
     def send_on(self) -> None:
         """Send what came to the backend, over another connection if need be; drop it behind a complete answer."""
         up = self.to_backend
-        if self.to_client.state is Answer.COMPLETE and not self.over:
+        if self.to_client.state is AnswerState.COMPLETE and not self.over:
             up.body.drop()
             if up.is_read or up.leaves_much_unread:
                 self.finish(ExchangeEnd.DONE)
@@ -141,7 +141,7 @@ class Exchange:
 
     def _invite(self) -> None:
         """Tell a client that waits for it to send the body, unless it has an answer instead."""
-        if self.to_client.state is Answer.AWAITED and self.to_backend.invited():
+        if self.to_client.state is AnswerState.AWAITED and self.to_backend.invited():
             self.to_client.client.invite()
 
     def on_head(self, fields: list[Field], ended: bool) -> None:
@@ -170,7 +170,7 @@ class Exchange:
 
     def on_reset(self, code: int, processed: Processed) -> None:
         """The backend gave the request up."""
-        if self.to_client.state is Answer.COMPLETE:
+        if self.to_client.state is AnswerState.COMPLETE:
             return  # it only says that the rest of the request is not needed (RFC 9113, section 8.1)
         if not self.to_backend.goes_again(processed):
             self.to_backend.given_up()
@@ -178,7 +178,7 @@ class Exchange:
 
     def on_lost(self, why: str, processed: Processed) -> None:
         """The connection to the backend can't be used any more."""
-        if self.to_client.state is Answer.COMPLETE:
+        if self.to_client.state is AnswerState.COMPLETE:
             return  # only the rest of the request is still to come, which nobody needs
         if not self.to_backend.goes_again(processed):
             self.fail(502, ExchangeEnd.BACKEND_GONE, why)
@@ -195,14 +195,14 @@ class Exchange:
             self._invite()
         if up.is_slow(self.started, now):
             return True
-        if up.going is Going.UNSENT and now - self.started > SETTINGS_SECONDS:
+        if up.going is Going.UNSENT and now - self.started > FIRST_SETTINGS_SECONDS:
             self.fail(504, ExchangeEnd.ANSWERED, "the backend sent no SETTINGS")
         return False
 
     def fail(self, status: int, end: ExchangeEnd, why: str) -> None:
         """It can't be completed: answer it if no answer has begun, else break the answer off."""
         self.why = why
-        if self.to_client.state is Answer.AWAITED:
+        if self.to_client.state is AnswerState.AWAITED:
             self.answer_with(status, end)
         else:
             self.to_client.break_off()
@@ -215,12 +215,12 @@ class Exchange:
 
     def abandon(self) -> None:
         """Its client has left."""
-        complete = self.to_client.state is Answer.COMPLETE
-        if self.to_client.state is Answer.BEGUN:
+        complete = self.to_client.state is AnswerState.COMPLETE
+        if self.to_client.state is AnswerState.BEGUN:
             self.to_client.break_off()
         self.finish(ExchangeEnd.DONE if complete else ExchangeEnd.CLIENT_GONE)
 
     def finish(self, end: ExchangeEnd) -> None:
         """It is over."""
         self.end = end
-        self.to_backend.let_go(self.to_client.state is Answer.COMPLETE)
+        self.to_backend.let_go(self.to_client.state is AnswerState.COMPLETE)

@@ -23,7 +23,7 @@ from hpack import Encoder
 from hpack.exceptions import HPACKError
 from hyperframe.exceptions import HyperframeError
 
-from mcproxy.l7.bridge.bounds import FRAME_COST, MAX_GOAWAY, WINDOW
+from mcproxy.l7.bridge.bounds import H2_FRAME_COST, MAX_GOAWAY, WINDOW
 from mcproxy.l7.bridge.ends import BackendFault
 from mcproxy.l7.core import Turn
 from mcproxy.wire.fields import MAX_HEADER_LIST, Malformed, check_answer, check_answer_trailers
@@ -160,7 +160,7 @@ class GuardedH2:
                 break
             high, low, kind, flags, stream = HEADER.unpack_from(data, at)
             size = HEADER_SIZE + (high << 8 | low)
-            turn.spend(FRAME_COST)
+            turn.spend(H2_FRAME_COST)
             self._check(kind, size)
             if kind == Frame.DATA and size == HEADER_SIZE and flags & Flag.END_STREAM:
                 out.append(headers(stream & MAX_STREAM_ID, b"", end_stream=True))

@@ -4,14 +4,14 @@ from itertools import product
 
 import pytest
 
-from mcproxy.l7.bridge.answer_half import _NEXT, Answer, AnswerHalf
+from mcproxy.l7.bridge.answer_half import _NEXT, AnswerHalf, AnswerState
 from tests.kit.exchange_ends import OK, NotedClient
 
 
 def test_no_step_is_taken_that_is_not_in_the_table() -> None:
-    assert set(_NEXT) == set(Answer)
-    assert set().union(*_NEXT.values()) == set(Answer) - {Answer.AWAITED}
-    for before, after in product(Answer, Answer):
+    assert set(_NEXT) == set(AnswerState)
+    assert set().union(*_NEXT.values()) == set(AnswerState) - {AnswerState.AWAITED}
+    for before, after in product(AnswerState, AnswerState):
         one = AnswerHalf(NotedClient())
         one.state = before
         if after in _NEXT[before]:
@@ -31,7 +31,7 @@ def test_it_counts_what_it_writes() -> None:
     assert repr(one) == "<AnswerHalf 200 begun sent=4>"
     one.end([(b"connection", b"close"), (b"x-sum", b"1")])
     assert client.told[-1] == ("end", [(b"x-sum", b"1")]), "hop-by-hop fields are no trailers"
-    assert one.state is Answer.COMPLETE
+    assert one.state is AnswerState.COMPLETE
     ours = AnswerHalf(NotedClient())
     ours.own(502, last=False)
-    assert (ours.status, ours.sent, ours.state) == (502, 7, Answer.OURS)
+    assert (ours.status, ours.sent, ours.state) == (502, 7, AnswerState.OURS)

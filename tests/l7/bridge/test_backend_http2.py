@@ -266,7 +266,7 @@ def test_a_backend_without_settings_keeps_no_websocket_waiting() -> None:
     book.from_client.one_turn(UPGRADE, book.now)
     assert book.bridge.wants_dial
     book.bridge.dialling()  # connected, and silent
-    book.now += bounds.SETTINGS_SECONDS + 1
+    book.now += bounds.FIRST_SETTINGS_SECONDS + 1
     book.bridge.tick(book.now)
     assert book.got().startswith(b"HTTP/1.1 504 ")
 

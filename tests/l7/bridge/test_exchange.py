@@ -3,8 +3,8 @@
 import pytest
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS, MAX_INTERIM
-from mcproxy.l7.bridge.answer_half import Answer
-from mcproxy.l7.bridge.bounds import EXPECT_SECONDS, SETTINGS_SECONDS
+from mcproxy.l7.bridge.answer_half import AnswerState
+from mcproxy.l7.bridge.bounds import EXPECT_SECONDS, FIRST_SETTINGS_SECONDS
 from mcproxy.l7.bridge.ends import BackendFault, Processed, Takes, Upgrade
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire.fields import NO_REQUEST
@@ -22,24 +22,24 @@ def test_before_it_is_known_to_be_a_request() -> None:
 def test_a_failure_is_answered_only_before_an_answer() -> None:
     on = Between()
     on.exchange.fail(502, ExchangeEnd.BACKEND_GONE, "it went")
-    assert (on.exchange.to_client.state, on.exchange.over, on.exchange.why) == (Answer.OURS, True, "it went")
+    assert (on.exchange.to_client.state, on.exchange.over, on.exchange.why) == (AnswerState.OURS, True, "it went")
     begun = Between(request_head())
     begun.exchange.on_head(OK, ended=False)
     begun.exchange.fail(502, ExchangeEnd.BACKEND_GONE, "it went")
     record = begun.exchange.record(1.0)
     assert (begun.exchange.to_client.state, record.status, record.end) == (
-        Answer.BROKEN, 200, ExchangeEnd.BACKEND_GONE,
+        AnswerState.BROKEN, 200, ExchangeEnd.BACKEND_GONE,
     )  # fmt: skip
 
 
 def test_a_client_that_leaves_breaks_an_answer_off() -> None:
     on = Between(request_head())
     on.exchange.abandon()
-    assert (on.exchange.to_client.state, on.exchange.end) == (Answer.AWAITED, ExchangeEnd.CLIENT_GONE)
+    assert (on.exchange.to_client.state, on.exchange.end) == (AnswerState.AWAITED, ExchangeEnd.CLIENT_GONE)
     begun = Between(request_head())
     begun.exchange.on_head(OK, ended=False)
     begun.exchange.abandon()
-    assert (begun.exchange.to_client.state, begun.exchange.end) == (Answer.BROKEN, ExchangeEnd.CLIENT_GONE)
+    assert (begun.exchange.to_client.state, begun.exchange.end) == (AnswerState.BROKEN, ExchangeEnd.CLIENT_GONE)
 
 
 def test_what_leads_elsewhere_or_becomes_something_unknown_is_answered() -> None:
@@ -77,9 +77,9 @@ def test_deadlines() -> None:
     waiting = Between()
     waiting.backend.answer = Takes.LATER
     waiting.accept(request_head(upgrade=Upgrade.WEBSOCKET))
-    assert not waiting.exchange.tick(SETTINGS_SECONDS)
+    assert not waiting.exchange.tick(FIRST_SETTINGS_SECONDS)
     assert not waiting.exchange.over
-    assert not waiting.exchange.tick(SETTINGS_SECONDS + 1), "it is not the client that is slow"
+    assert not waiting.exchange.tick(FIRST_SETTINGS_SECONDS + 1), "it is not the client that is slow"
     assert waiting.client.told == [("own", 504, False)]
 
 

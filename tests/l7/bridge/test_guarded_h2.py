@@ -4,7 +4,7 @@ import pytest
 from h2.events import DataReceived, Event, ResponseReceived, StreamEnded
 
 from mcproxy.l7.bounds import TURN
-from mcproxy.l7.bridge.bounds import FRAME_COST, MAX_GOAWAY
+from mcproxy.l7.bridge.bounds import H2_FRAME_COST, MAX_GOAWAY
 from mcproxy.l7.bridge.ends import BackendFault
 from mcproxy.l7.bridge.guarded_h2 import GuardedH2
 from mcproxy.l7.core import Turn
@@ -63,7 +63,7 @@ def test_many_frames_are_taken_in_turns() -> None:
     ours.request(FIELDS, end=True)
     theirs.receive(ours.take())
     theirs.answer(200)
-    most = -(-TURN // FRAME_COST)
+    most = -(-TURN // H2_FRAME_COST)
     for _ in range(3 * most - 1):
         theirs.data(b"x")
     flow = theirs.to_send()
