@@ -1,8 +1,8 @@
 """The log's thread, and the program's own messages.
 
-A line is formatted where it arises and handed to a `Sink`, whose native thread writes batches to standard output. So a
-terminal that was paused or a full pipe never stops the hub; when the sink is full, lines are dropped and the next
-batch says how many.
+The caller formats a line and hands it to a `Sink`, whose native thread writes batches to standard output. So a paused
+terminal or a full pipe never stops the hub; when the sink is full, lines are dropped and the next batch reports how
+many.
 """
 
 import json
@@ -19,7 +19,7 @@ MAX_WAITING = 50_000  # lines, some 15 MB: several seconds of the fastest flood,
 CLOSING_TIME = 1.0  # seconds for the last lines: a reader that has stalled must not keep the process from exiting
 BATCH_DELAY = 0.05  # seconds between a line and its writing: one system call for many lines
 
-# What moves a terminal's cursor or ends a line, but for the line feed, as it is shown in messages.
+# Escapes for the characters that move a terminal's cursor or end a line, except the line feed.
 _CONTROLS = {c: f"\\x{c:02x}" for c in (*range(10), *range(11, 32), *range(127, 160), 0x2028, 0x2029)}
 
 
@@ -87,7 +87,7 @@ class Sink:
             except BlockingIOError:  # a descriptor that another program made non-blocking
                 time.sleep(BATCH_DELAY)
             except OSError:
-                self._rest = memoryview(b"")  # nobody reads, so there is nobody to tell
+                self._rest = memoryview(b"")  # nobody reads the log, so this can't be reported
 
     def _dropped_line(self, missing: int) -> str:
         message = "%d lines dropped: they were read too slowly"
@@ -126,7 +126,7 @@ class _Handler(logging.Handler):
 
 
 def configure(sink: Sink, level: str, style: Format) -> logging.Handler:
-    """Send the package's own messages to the sink, which speaks like them from now on.
+    """Send the package's own messages to the sink, whose own messages have their form from now on.
 
     Returns the handler, for `logging.Logger.removeHandler`.
     """
@@ -140,7 +140,7 @@ def configure(sink: Sink, level: str, style: Format) -> logging.Handler:
 
 
 def write_as(style: Format) -> None:
-    """Write the package's own messages, and what its sink says, in this format from now on."""
+    """Write the messages of the package and of its sink in this format from now on."""
     for handler in logging.getLogger("mcproxy").handlers:
         if isinstance(handler, _Handler):
             handler.write_as(style)

@@ -1,7 +1,7 @@
-"""What passes between the control plane and a worker: frozen requests, and the frozen values that answer them.
+"""Messages between the control plane and a worker: frozen requests, and the frozen values that answer them.
 
 `desk.py` answers them for its worker. A `Courier` takes them there: through the hub's door in one process; another one
-could take them through a socket, since nothing in them is alive. Each request's class says what its answer is.
+could use a socket, since they contain only values. Each request's class documents its answer.
 
 Opening a listener has two halves, so that a change is durable before it is visible and a failure leaves nothing
 behind: `BindListener` takes the address before the commit and accepts nobody, `StartListener` accepts once the
@@ -26,11 +26,11 @@ NOTHING_COUNTED = Counters()
 
 
 class PlaneBusy(Exception):
-    """The hub didn't answer in time, and will not act on what it was asked, a publication excepted."""
+    """The hub didn't answer in time, and will not act on the request, a publication excepted."""
 
 
 class PlaneStopping(PlaneBusy):
-    """The server drains: it opens nothing any more."""
+    """The server drains and opens nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class RouteCounters:
 
 @dataclass(frozen=True, slots=True)
 class GeoipStatus:
-    """The GeoIP database in use; no path: none."""
+    """The GeoIP database in use; `path` is "" if there is none."""
 
     path: str = ""
     built_at: float = 0.0  # seconds since the epoch
@@ -80,7 +80,7 @@ class ConnectionInfo:
 
 
 class EventKind(StrEnum):
-    """What happened to a connection."""
+    """The kind of a connection event."""
 
     OPENED = "opened"  # it reached its backend
     CLOSED = "closed"
@@ -89,7 +89,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionEvent:
-    """Something that happened to a connection, for `watch`."""
+    """A connection that opened, ended or was refused, for `watch`."""
 
     kind: EventKind
     at: float  # seconds since the epoch
@@ -102,7 +102,7 @@ class ConnectionEvent:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which connections a list or a stream is about: those that match every field that is given."""
+    """Selects connections for a list or a stream: those that match every field that is set."""
 
     listener: str = ""
     route: str = ""  # normalised
@@ -110,7 +110,7 @@ class Selection:
     refused: bool = False  # of events: those of refused connections
 
     def takes(self, connection: ConnectionInfo) -> bool:
-        """True if a connection is meant; one without a route counts by the name that it asked for."""
+        """True if a connection is selected; one without a route counts by the name that it asked for."""
         if self.listener and connection.listener != self.listener:
             return False
         if self.route and (connection.route or connection.sni) != self.route:
@@ -118,7 +118,7 @@ class Selection:
         return self.clients is None or self.clients.find(pack(host_of(connection.client))) is not None
 
     def takes_event(self, event: ConnectionEvent) -> bool:
-        """True if an event is of a connection that is meant."""
+        """True if an event's connection is selected."""
         return (not self.refused or event.kind is EventKind.REFUSED) and self.takes(event.connection)
 
 
@@ -142,20 +142,20 @@ class Step:
     """One step of a decision, or of a look at a backend."""
 
     name: str
-    passed: bool  # False: the connection ends here, or it goes on and what it asks for fails
+    passed: bool  # False: the connection ends here, or it goes on and its requests fail
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was found at a route's backend."""
+    """The result of a look at a route's backend."""
 
     steps: Sequence[Step]
     reason: Reason = Reason.OK  # else a session would be refused with it, at the last step
 
 
 class Request(Generic[T_co]):
-    """What is asked of a worker; `T_co` is what answers it."""
+    """A request to a worker; `T_co` is the type of its answer."""
 
     __slots__ = ()
 
@@ -183,7 +183,7 @@ class CloseListener(Request[None]):
 
 @dataclass(frozen=True, slots=True)
 class Publish(Request[None]):
-    """Put a table in force. It comes into force also where the courier gives up waiting, and tables do so in order."""
+    """Put a table in force. It comes into force even if the courier gives up waiting, and tables do so in order."""
 
     table: Table
 
@@ -219,7 +219,7 @@ class Watch(Request[None]):
 
 @dataclass(frozen=True, slots=True)
 class ReadStatus(Request[WorkerStatus]):
-    """What is going on; a listener that is removed counts as long as it has a connection."""
+    """The worker's status; a removed listener is included as long as it has a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +252,7 @@ class FindCountry(Request[str | None]):
 
 @dataclass(frozen=True, slots=True)
 class LoadedFiles:
-    """What a worker has loaded of an l7 route's files, whatever they hold by now."""
+    """The files of an l7 route as a worker has loaded them; they may have changed on disk."""
 
     certificate: Certificate | None  # None: the next handshake reads it
     trusts_ca: bool  # whether it has the CAs of the route's backend_ca
@@ -260,7 +260,7 @@ class LoadedFiles:
 
 @dataclass(frozen=True, slots=True)
 class ReadLoaded(Request[LoadedFiles]):
-    """What of an l7 route's files is loaded."""
+    """The loaded files of an l7 route."""
 
     listener: str
     route: Route
@@ -271,9 +271,9 @@ MAX_LOOK = 10.0  # seconds for one look at a backend: `connect_timeout` may be a
 
 @dataclass(frozen=True, slots=True)
 class LookAt(Request[Look]):
-    """Connect to a route's backend, in the time that a session has or `seconds`, and say what is there.
+    """Connect to a route's backend, within a session's time or `seconds`, and report how it answers.
 
-    Raises PlaneBusy where as many others as may be are being looked at.
+    Raises PlaneBusy if too many looks are under way.
     """
 
     route: Route

@@ -1,4 +1,4 @@
-"""The values that everything else speaks of: frozen, without behaviour, free of I/O.
+"""The values that all other code uses: frozen, without behaviour, free of I/O.
 
 A changed route is a new `Route`; nothing here is ever mutated. The words in the enums are the words of the log, the
 metrics, the admin API and the tests.
@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, NamedTuple, Protocol, get_args
 from mcproxy.settings import Field, Kind, Needs, Setting, fields_of
 
 UNIX_PREFIX = "unix:"
-# Characters of what a caller says of a change: who it is, and why.
+# Characters of a caller's claims about a change: who makes it, and why.
 MAX_CLAIM = 64  # a user's name on Linux has 32 at most, one of a directory may be longer
 MAX_COMMENT = 500
 
@@ -31,14 +31,14 @@ def counted(count: int, noun: str) -> str:
 
 
 class Mode(StrEnum):
-    """What a route does with the connection."""
+    """How a route handles a connection."""
 
     L4 = "l4"  # the raw stream passes to the backend, untouched
     L7 = "l7"  # TLS ends here; HTTP is proxied to the backend
 
 
 class RuleKind(StrEnum):
-    """What a firewall rule is matched against, in the order in which the kinds are tried."""
+    """The kind of value that a firewall rule matches, in the order in which the kinds are tried."""
 
     IP = "ip"
     CIDR = "cidr"
@@ -118,7 +118,7 @@ class End(StrEnum):
     HALF_CLOSE_TIMEOUT = "half_close_timeout"
     SHUTDOWN = "shutdown"  # cut at proxy.shutdown_timeout
     KILLED = "killed"  # cut by an operator
-    ABUSE = "abuse"  # l7: the client went past a budget, and was told so; the detail says which
+    ABUSE = "abuse"  # l7: the client exceeded a budget and was disconnected; the detail names the budget
     ERROR = "error"  # a bug of ours: the log has the traceback
 
 
@@ -154,7 +154,7 @@ _TRUSTED = Setting(Kind.NETWORKS, "a network to trust; repeatable", _PROXIED, re
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What happens to connections that ask for `hostname`."""
+    """How connections that ask for `hostname` are handled."""
 
     hostname: Annotated[str, Setting(Kind.HOSTNAME, "the server name that clients ask for")]
     backend: Annotated[Backend, Setting(Kind.BACKEND, 'where it leads: "HOST:PORT" or "unix:/path"')]

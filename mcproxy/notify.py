@@ -20,24 +20,24 @@ from mcproxy.notation.address import split_host_port
 
 FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 MAX_INHERITED = 1024  # sockets; more is a damaged environment
-FEEDS = 3  # in one watchdog interval: two may be lost before it strikes
+FEEDS = 3  # in one watchdog interval: two may be lost before it fires
 
 
 log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """Tells the service manager what state we are in."""
+    """Reports our state to the service manager."""
 
     def __init__(self, address: str = "", watchdog: float = 0.0) -> None:
-        """`address` is a path, or "@name" in the abstract namespace; "": nobody listens. `watchdog` is in seconds."""
+        """`address` is a path, or "@name" in the abstract namespace; "": no manager. `watchdog` is in seconds."""
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.interval = watchdog / FEEDS  # seconds between two `alive`; 0: nobody waits for them
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Notifier":
-        """The one that the service manager described, if there is one."""
+        """A notifier for the service manager's variables; without them it does nothing."""
         watched = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         microseconds = environ.get("WATCHDOG_USEC", "0") if watched else "0"
         return cls(environ.get("NOTIFY_SOCKET", ""), int(microseconds) / 1e6 if microseconds.isdigit() else 0.0)
@@ -46,19 +46,19 @@ class Notifier:
         return f"<Notifier {self._address or 'off'} interval={self.interval:g}>"
 
     def ready(self) -> None:
-        """We serve: after the start, and after a reload."""
+        """Report that we serve: after the start, and after a reload."""
         self._tell("READY=1")
 
     def reloading(self) -> None:
-        """A reload has begun; `ready` ends it."""
+        """Report that a reload has begun; `ready` ends it."""
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """We drain and end."""
+        """Report that we drain and exit."""
         self._tell("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
+        """Set the line that `systemctl status` shows."""
         self._tell(f"STATUS={text}")
 
     def alive(self) -> None:
@@ -66,13 +66,13 @@ class Notifier:
         self._tell("WATCHDOG=1")
 
     def close(self) -> None:
-        """Tell nothing more."""
+        """Close the socket; later calls do nothing."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def _tell(self, *lines: str) -> None:
-        sock = self._socket  # a reload tells from its thread, and may be the last to do so
+        sock = self._socket  # a reload notifies from its own thread, perhaps after `close`
         if sock is None:
             return
         try:
@@ -85,7 +85,7 @@ class Inherited:
     """Listening sockets that were open before we were."""
 
     def __init__(self, descriptors: range = range(0)) -> None:
-        """Take the descriptors over; what is not a listening TCP socket is logged and left alone."""
+        """Take the descriptors over; those that are not listening TCP sockets are logged and left alone."""
         self._sockets: dict[Endpoint, socket.socket] = {}
         for descriptor in descriptors:
             sock = _listening(descriptor)
@@ -96,7 +96,7 @@ class Inherited:
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str] = os.environ) -> "Inherited":
-        """Those that the service manager left for this process. The variables are gone afterwards."""
+        """The sockets that the service manager passed to this process. Removes the variables."""
         pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
         environ.pop("LISTEN_FDNAMES", None)
         if pid != str(os.getpid()) or not count.isdigit():
@@ -117,13 +117,13 @@ class Inherited:
         return None
 
     def unclaimed(self, addrs: Mapping[str, object]) -> list[str]:
-        """The addresses of sockets that none of these listeners has: their clients wait for nobody."""
+        """The addresses of sockets that none of these listeners has: nobody accepts their clients."""
         claimed = {bound for addr in addrs for bound in _meant(addr)}
         return [host_port(host, port)
                 for host, port in self._sockets if (host, port) not in claimed]  # fmt: skip
 
     def close(self) -> None:
-        """Let go of them; whoever left them still has them."""
+        """Close our copies; the service manager keeps its own."""
         for sock in self._sockets.values():
             sock.close()
         self._sockets.clear()

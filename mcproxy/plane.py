@@ -1,4 +1,4 @@
-"""The data plane for the admin API (admin/plane.py): asks the worker, and looks after the files that it uses."""
+"""The data plane for the admin API (admin/plane.py): asks the worker, and checks the files that it uses."""
 
 import logging
 import threading
@@ -43,7 +43,7 @@ CUT_BATCH = 64  # sessions cut in one turn of the hub: each closes two sockets a
 
 
 class Watching:
-    """Those who watch connections. The hub calls `tell`; a native thread subscribes."""
+    """The subscribers to connection events. The hub calls `tell`; a native thread subscribes."""
 
     def __init__(self) -> None:
         self.sinks: tuple[EventSink, ...] = ()  # replaced as a whole, so that the hub needs no lock
@@ -63,7 +63,7 @@ class Plane:
     def __init__(
         self, table: Table, courier: Courier, reloader: Reloader, watching: Watching, log_dropped: Callable[[], int]
     ) -> None:
-        """`table` is what the worker begins with, `log_dropped` counts lines that nobody read in time."""
+        """`table` is the worker's first table, `log_dropped` counts lines that were read too slowly."""
         self.state = ServerState.SERVING
         self._table = table  # the latest that was published
         self._courier = courier
@@ -93,7 +93,7 @@ class Plane:
         self._courier.ask(Publish(table))
 
     def status(self) -> PlaneStatus:
-        """What is going on."""
+        """The status of the whole data plane."""
         worker = self._courier.ask(ReadStatus())
         certificates, problems = routes.state_of_files(self._table)
         return PlaneStatus(
@@ -136,20 +136,20 @@ class Plane:
         return self._courier.ask(FindCountry(packed))
 
     def would_enter(self, listener: str, listener_max: int) -> Reason | None:
-        """What the limits would say to one more."""
+        """The limits' answer to one connection more."""
         return self._courier.ask(WouldEnter(listener, listener_max))
 
     def would_admit(self, packed: bytes) -> Reason | None:
-        """What the limits would say to this address."""
+        """The limits' answer to one connection more from this address."""
         return self._courier.ask(WouldAdmit(packed))
 
     def would_serve(self, listener: str, route: Route) -> Serving:
-        """What is loaded counts; what is not is read here."""
+        """Judge the loaded files; read those that aren't loaded."""
         loaded = self._courier.ask(ReadLoaded(listener, route))
         return routes.serving(route, loaded.certificate, trusted=loaded.trusts_ca)
 
     def look(self, route: Route, seconds: float = MAX_LOOK) -> Look:
-        """Look at a route's backend. Raises PlaneStopping, so that the end waits for no look that begins later."""
+        """Look at a route's backend. Raises PlaneStopping, so that the shutdown waits for no new look."""
         if self.state is not ServerState.SERVING:
             raise PlaneStopping("the server is stopping")
         return self._courier.ask(LookAt(route, seconds))
@@ -161,11 +161,11 @@ class Plane:
     def check_routes(
         self, before: Table, after: Table, changed: Sequence[tuple[str, str]]
     ) -> tuple[Sequence[RouteProblem], Sequence[str]]:
-        """Judge the files of the changed routes. Returns what forbids the change, and new warnings."""
+        """Judge the files of the changed routes. Returns the problems that forbid the change, and new warnings."""
         return routes.check_routes(before, after, changed)
 
     def reload(self) -> ReloadReport:
-        """As SIGHUP does. Raises PlaneBusy."""
+        """Reload, as SIGHUP does. Raises PlaneBusy."""
         return self._reloader.reload()
 
     def reload_geoip(self) -> GeoipStatus:

@@ -19,7 +19,7 @@ MAX_COUNT = 2**31 - 1  # connections: no machine has more; it fits every column 
 
 
 class Kind(StrEnum):
-    """What sort of value a field has: what is valid, and how it is written in SQL, JSON, protobuf, TOML and options."""
+    """The kind of a field's value: which are valid, and their form in SQL, JSON, protobuf, TOML and options."""
 
     HOSTNAME = "hostname"  # normalised (notation/name.py); "" where it has that default
     LISTEN = "listen"  # an address to listen on, in canonical form
@@ -33,12 +33,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """The value of one field without which others mean nothing."""
+    """A condition on another field, without which a field has no meaning."""
 
     name: str
     value: StrEnum | bool
-    demands: str = "needs {}"  # what the value asks of the fields that it requires
-    otherwise: str = ""  # why they mean nothing without it
+    demands: str = "needs {}"  # the message when a required field is missing
+    otherwise: str = ""  # why the fields have no meaning without it
 
     def __str__(self) -> str:
         return f"{self.name} = true" if self.value is True else f'{self.name} = "{self.value}"'
@@ -50,7 +50,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is known of a field beside its name, its type and its default."""
+    """The declaration of a field, beside its name, its type and its default."""
 
     kind: Kind
     help: str  # as it follows a colon: without a full stop
@@ -71,7 +71,7 @@ class Field:
 
     @property
     def kind(self) -> Kind:
-        """What sort of value it has."""
+        """The kind of its value."""
         return self.setting.kind
 
     @property
@@ -101,7 +101,7 @@ def proto_name(word: StrEnum) -> str:
 
 
 def misfit(declared: Sequence[Field], values: Mapping[str, Any]) -> str:
-    """What is wrong with the fields together: one that is required is not set, or one that means nothing is; or ""."""
+    """What is wrong with the fields together: a required one is not set, or a meaningless one is; "" if nothing."""
     for needs in dict.fromkeys(each.setting.needs for each in declared):
         if needs is None:
             continue

@@ -1,7 +1,7 @@
-"""Counters, written by the hub's thread alone, read by anyone.
+"""Counters, written only by the hub's thread, read by any thread.
 
-Plain integers need no lock: one writer, and a reader that sees each number as it was a moment ago. What is counted is
-bounded by what is configured (listeners, routes, reasons), never by what clients send.
+Plain integers need no lock: there is one writer, and a reader sees each number as it was a moment ago. The number of
+counters is bounded by the configuration (listeners, routes) and by the reasons; clients can't add any.
 """
 
 import time
@@ -22,11 +22,11 @@ LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
 class Distribution(NamedTuple):
-    """What a histogram held at one moment."""
+    """The contents of a histogram at one moment."""
 
     bounds: Sequence[float]
-    counts: Sequence[int]  # one more than bounds: the last is what was above all of them
-    total: float  # the sum of what was observed
+    counts: Sequence[int]  # one more than bounds: the last is for values above all of them
+    total: float  # the sum of the values
 
     @classmethod
     def empty(cls, bounds: Sequence[float]) -> "Distribution":
@@ -34,7 +34,7 @@ class Distribution(NamedTuple):
         return cls(bounds, (0,) * (len(bounds) + 1), 0.0)
 
     def plus(self, other: "Distribution") -> "Distribution":
-        """What both observed; they have the same bounds."""
+        """The sum of both; they have the same bounds."""
         counts = tuple(mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True))
         return Distribution(self.bounds, counts, self.total + other.total)
 
@@ -44,7 +44,7 @@ NO_DURATIONS, NO_DIALS, NO_LAGS = (Distribution.empty(bounds) for bounds in (DUR
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What was counted of a listener or a route up to one moment. Those of several add up."""
+    """The counters of a listener or a route at one moment. They can be added."""
 
     connections: int = 0  # open at that moment
     accepted: int = 0
@@ -90,12 +90,12 @@ class Histogram:
         self._total += value
 
     def read(self) -> Distribution:
-        """What it holds now. Any thread may ask."""
+        """The present contents. Any thread may ask."""
         return Distribution(self._bounds, tuple(self._counts), self._total)
 
 
 class Tally:
-    """What is counted of one listener or one route."""
+    """The live counters of one listener or one route."""
 
     __slots__ = ("answers", "dials", "durations", "ends", "open", "received", "refused", "sent", "total")
 
@@ -114,7 +114,7 @@ class Tally:
         return f"<Tally total={self.total} open={self.open} refused={self.refused.total()}>"
 
     def read(self) -> Counters:
-        """What it holds now. Any thread may ask."""
+        """The present contents. Any thread may ask."""
         answers = dict(self.answers)
         return Counters(
             self.open,
@@ -139,7 +139,7 @@ class Tally:
         self.sent += down
 
     def end(self, connection: Connection, counted: tuple[int, int] = (0, 0)) -> None:
-        """Count what is known of a connection only when it has ended; `move` has `counted` these bytes already."""
+        """Count the end of a connection; `move` has `counted` these bytes already."""
         self.open -= 1
         self.durations.observe(connection.duration)
         self.received += connection.received - counted[0]
@@ -150,7 +150,7 @@ class Tally:
 
 
 class Account:
-    """What one connection is counted in: its listener's tally, and its route's as soon as it has one."""
+    """The tallies that count one connection: its listener's, and its route's as soon as it has one."""
 
     __slots__ = ("_moved", "_tallies", "lines")
 
@@ -211,7 +211,7 @@ class Stats:
         return tally
 
     def requests(self, listener: str, route: str) -> Callable[[Exchanges], None]:
-        """What counts a connection's requests as they end, in both tallies in one pass: each request takes this way."""
+        """A function that counts a connection's requests as they end, in both tallies in one pass."""
         of_listener, of_route = self.listener(listener).answers, self.route((listener, route)).answers
 
         def count(exchanges: Exchanges) -> None:

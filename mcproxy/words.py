@@ -1,4 +1,4 @@
-"""How a message quotes what somebody wrote, and names the known word that was probably meant."""
+"""How messages quote a user's text, and guess the known word that was probably meant."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -1,1 +1,1 @@
-"""What `mcproxy check` looks at beyond the file itself: what a start would load, and what it would find in its way."""
+"""The checks of `mcproxy check` beyond the file itself: the values that a start would load, and its obstacles."""

@@ -1,4 +1,4 @@
-"""Everything that `mcproxy check` looks at, in one go."""
+"""Runs every check of `mcproxy check`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ ONE_PROCESS = "workers = {}: this version runs one process"
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """All that was found."""
+    """The findings of all checks."""
 
     found: tuple[Found, ...]
-    loaded: Loaded | None  # what a start would load; None: it would fail for its database
+    loaded: Loaded | None  # the table that a start would load; None: its database is unusable
 
     @property
     def problems(self) -> list[Found]:
-        """What keeps a start, or clients, from being served."""
+        """The findings that prevent a start, or keep clients from being served."""
         return [each for each in self.found if each.serious]
 
     @property
@@ -32,7 +32,7 @@ class Checked:
 
 
 def check(config: Config, running: Running) -> Checked:
-    """Look at everything that a start would meet. Changes nothing and listens nowhere."""
+    """Check everything that a start depends on. Changes nothing and listens nowhere."""
     loaded, found = load(config)
     return Checked((*found, *_check(config, loaded, running)), loaded)
 
@@ -48,6 +48,6 @@ def _check(config: Config, loaded: Loaded | None, running: Running) -> Iterator[
 
 
 def check_workers(config: Config) -> Iterator[Found]:
-    """Whether there are as many processes as the file says."""
+    """Warn if the file asks for more than one process."""
     if config.proxy.workers != 1:
         yield warning("proxy.workers", ONE_PROCESS.format(config.proxy.workers))

@@ -1,4 +1,4 @@
-"""What is wrong with the files, and the group, that the configuration names. A start looks at them first, too."""
+"""Checks the files, and the group, that the configuration names. A start checks them first, too."""
 
 import ssl
 from collections.abc import Iterator

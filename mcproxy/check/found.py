@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is wrong, where, and what to do about it."""
+    """A problem, its place and its remedy."""
 
     key: str  # of the configuration, or a row of the database: "route www.example.org on :443: tls_cert"; "": the whole
     message: str
@@ -19,5 +19,5 @@ class Found:
 
 
 def warning(key: str, message: str) -> Found:
-    """Something that works, but not as one would wish, or not for long."""
+    """Something that works, but not well, or not for long."""
     return Found(key, message, serious=False)

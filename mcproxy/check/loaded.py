@@ -1,4 +1,4 @@
-"""The table that a start would load, opened without changing a byte: the database's, or the file's where that is empty.
+"""The table that a start would load, read without changing a byte: the database's, or the file's if that is empty.
 
 A database whose schema is older is copied, and the copy is upgraded as a start would do it.
 """
@@ -24,7 +24,7 @@ MAX_DEFECTS = 5  # of a damaged database that are shown: it has to be restored a
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a start would load."""
+    """The table that a start would load."""
 
     table: Table
     seeded: bool  # it is the file's: the database is empty, or not there yet
@@ -46,7 +46,7 @@ class Loaded:
 
 
 def load(config: Config) -> tuple[Loaded | None, list[Found]]:
-    """What a start would load, None if it would fail for its database; and what was found."""
+    """The table that a start would load, None if its database is unusable; and the findings."""
     path = Path(config.database.path)
     try:
         if not path.is_file() or not path.stat().st_size:
@@ -86,7 +86,7 @@ def _damaged(path: Path, defects: list[str]) -> str:
 
 
 def _upgraded(path: Path) -> Table:
-    """The table after the upgrade that a start does. Raises StoreError, OSError, ValueError for a row without sense."""
+    """The table after the upgrade that a start does. Raises StoreError, OSError, ValueError for an invalid row."""
     with tempfile.TemporaryDirectory(prefix="mcproxy-check-") as folder:
         copy = Path(folder, "copy.db")
         copy.touch(sqlite.FILE_MODE)
@@ -96,7 +96,7 @@ def _upgraded(path: Path) -> Table:
 
 
 def _differences(config: Config, table: Table) -> list[Found]:
-    """Whether the file's listeners, routes and rules are what the database has."""
+    """Warn if the file's listeners, routes and rules differ from the database."""
     file = FileSeed((config.seed_listeners(table), config.seed_rules()))
     if not (count := file.differing(table)):
         return []

@@ -1,4 +1,4 @@
-"""What would be in the way of a start on this machine: folders, the admin socket, addresses, descriptors."""
+"""Obstacles to a start on this machine: folders, the admin socket, addresses, descriptors."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ Running = Callable[[], Collection[str] | None]  # the listeners of a server that
 
 
 def check_places(config: Config) -> Iterator[Found]:
-    """What would keep a start from making its database and its socket."""
+    """Obstacles to making the database and the socket."""
     database = Path(config.database.path)
     if database.is_dir():
         yield Found("database.path", f"{database} is a folder; name a file in it")
@@ -47,7 +47,7 @@ def _check_socket(path: Path) -> Iterator[Found]:
 
 
 def _check_way(path: Path, group: str) -> Iterator[Found]:
-    """Whether the members of a group can get to the socket: they must be able to pass every folder above it."""
+    """Check that the members of a group can reach the socket: they must be able to pass every folder above it."""
     try:
         gid = doorman.group_id(group)
     except doorman.GroupError:
@@ -94,7 +94,7 @@ def _unavailable(key: str, addr: str, number: int) -> Found:
 
 
 def _in_use(failure: str, addr: str) -> str:
-    """By whom. No more than a warning: the program may be the one that this server is about to replace."""
+    """Name the program that uses it. Only a warning: this server may be about to replace that program."""
     holders = ports.holders(addr)
     names = {each.name for each in holders}
     if not holders:
@@ -108,7 +108,7 @@ def _in_use(failure: str, addr: str) -> str:
 
 
 def check_descriptors(config: Config) -> Iterator[Found]:
-    """Whether this user may open as many descriptors as there may be connections."""
+    """Check that this user may open enough descriptors for `max_connections`."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 2 * config.proxy.max_connections + RESERVED_DESCRIPTORS
     if config.proxy.max_connections and hard != resource.RLIM_INFINITY and needed > hard:

@@ -1,4 +1,4 @@
-"""Whether an address can be listened on, and who has it if it can't. Nothing is listened on here."""
+"""Finds out if an address can be listened on, and which process has it if not. It never listens itself."""
 
 import errno
 import socket
@@ -40,7 +40,7 @@ def failure(addr: str) -> int:
 
 
 def holders(addr: str) -> list[Holder]:
-    """Who listens on the port of an address, as far as this user may know."""
+    """The processes that listen on the port of an address, as far as this user may know."""
     wanted = set(_sockets(split_host_port(addr)[1]))
     found = {}
     for process in Path("/proc").glob("[0-9]*") if wanted else ():
@@ -51,14 +51,14 @@ def holders(addr: str) -> list[Holder]:
 
 
 def _name(process: Path) -> str:
-    """What it is called; ours is also run as `python -m mcproxy`. Raises OSError."""
+    """The process's name; ours is also run as `python -m mcproxy`. Raises OSError."""
     arguments = (process / "cmdline").read_text(errors="replace").split("\0")
     is_ours = any(Path(each).name == OURS for each in arguments[:3])  # what follows are options
     return OURS if is_ours else (process / "comm").read_text().strip()
 
 
 def _open(process: Path) -> Iterator[str]:
-    """What a process has open; nothing of another user's."""
+    """The open files of a process; none of another user's."""
     try:
         links = list((process / "fd").iterdir())
     except OSError:

@@ -1,4 +1,4 @@
-"""What is wrong with the table that a start would load: its routes' files, where they lead, rules that can't work."""
+"""Checks the table that a start would load: its routes' files, loops, rules that can't work."""
 
 import time
 from collections.abc import Iterator

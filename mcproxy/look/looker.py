@@ -2,10 +2,10 @@
 
 The dial is the data path's own, in a greenlet: the same resolver, the same order of addresses, the same reasons. What
 comes after it takes blocking sockets with a deadline, because a handshake costs the hub more than it is worth here.
-Where the route sends PROXY headers, this connection's says LOCAL, which is what the protocol has for a proxy's own.
+If the route sends PROXY headers, this connection's is LOCAL, the protocol's form for a proxy's own connections.
 
-An l7 backend is judged: what keeps it from answering requests doesn't pass. An l4 backend has to accept a connection;
-what it speaks is reported, and is the client's business.
+An l7 backend is judged: a fault that keeps it from answering requests fails. An l4 backend only has to accept a
+connection; its protocol is reported, not judged.
 """
 
 import threading
@@ -65,7 +65,7 @@ class Looker:
             return Look([unreached.step], unreached.reason if route.mode is Mode.L4 else Reason.OK)
 
     def _http(self, sock: socket, route: Route, deadline: float, limit: float) -> Iterator[Step]:
-        """What an l7 route needs: TLS that is accepted if it wants TLS, and HTTP/2."""
+        """Check the needs of an l7 route: a valid certificate if it uses TLS, and HTTP/2."""
         if not route.backend_tls:
             yield speak.http2(sock, deadline)
             return
@@ -85,7 +85,7 @@ class Looker:
                 yield speak.http2(tls, deadline)
 
     def _shown(self, route: Route, deadline: float, limit: float) -> str:
-        """The certificate that was not accepted, from a second connection: OpenSSL keeps it to itself."""
+        """The certificate that was not accepted, from a second connection: OpenSSL doesn't reveal it."""
         try:
             with self._connected(route, deadline, limit) as (sock, _):
                 return speak.shown(sock, speak.name_of(route), deadline)
@@ -121,7 +121,7 @@ class _Attempt:
     """One dial, in a greenlet of the hub."""
 
     def __init__(self, route: Route, names: Names, seconds: float, limit: float) -> None:
-        """It has `seconds`; `limit` is what the whole look had, for the words."""
+        """It has `seconds`; `limit` is the time of the whole look, for messages."""
         self._route = route
         self._names = names
         self._limit = limit
@@ -141,7 +141,7 @@ class _Attempt:
             late = Refused(Reason.BACKEND_TIMEOUT, f"{self._route.backend}: no connection in {self._limit:g} s")
             with Timeout(self.seconds, late):
                 sock = try_out(self._route, self._names, self._tried)
-        except Exception as error:  # noqa: BLE001 - whoever asked gets it
+        except Exception as error:  # noqa: BLE001 - passed on to the caller
             if self.result.set_running_or_notify_cancel():
                 self.result.set_exception(error)
             return
@@ -149,7 +149,7 @@ class _Attempt:
         if self.result.set_running_or_notify_cancel():
             self.result.set_result(sock)
         else:
-            sock.close()  # nobody waits for it any more
+            sock.close()  # the caller has given up
 
     def _tried(self, address: Address, error: OSError | None) -> None:
         family, where = address
@@ -160,14 +160,14 @@ class _Attempt:
             self._failures.append(f"{text}: {error.strerror}")
 
     def succeeded(self) -> Step:
-        """How it was made."""
+        """The step that says how the connection was made."""
         named = ", its name's resolution included" if self._route.backend.host not in self._reached else ""
         header = ", after a PROXY header (LOCAL)" if self._route.send_proxy_protocol else ""
         how = f"connected to {self._reached} in {speak.milliseconds(self._took)}{named}{header}"
         return Step("connect", True, "; ".join([*self._failures, how]))
 
     def failed(self, refused: Refused) -> Step:
-        """Why there is none."""
+        """The step that says why there is no connection."""
         last = [] if self._failures and refused.reason is not Reason.BACKEND_TIMEOUT else [refused.detail]
         why = "; ".join([*self._failures, *last])
         if self._route.mode is Mode.L4:

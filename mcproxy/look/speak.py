@@ -1,4 +1,4 @@
-"""What a backend says on a connection that is there: TLS, its certificate, HTTP/2. Blocking sockets, with a deadline.
+"""Checks what a connected backend speaks: TLS, its certificate, HTTP/2. Blocking sockets, with a deadline.
 
 Each function returns a step, or raises what the socket raises. Deadlines are on `time.monotonic()`.
 """
@@ -19,7 +19,7 @@ from mcproxy.words import quoted
 TLS, HTTP = "backend TLS", "backend HTTP"
 ANSWERED_502 = "requests will be answered 502"
 _REMEDY = "switch HTTP/2 on there, or make the route l4"
-LEAST = 0.001  # seconds of a socket's time-out, where 0 would make it non-blocking
+LEAST = 0.001  # seconds of a socket's timeout: 0 would make it non-blocking
 
 name_of = name_of_backend
 
@@ -40,7 +40,7 @@ def shake_hands(sock: socket, context: ssl.SSLContext, name: str, deadline: floa
 
 
 def _anything() -> ssl.SSLContext:
-    """A context that accepts whatever is shown."""
+    """A context that accepts every certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -49,7 +49,7 @@ def _anything() -> ssl.SSLContext:
 
 
 def any_tls(sock: socket, name: str, deadline: float) -> Step:
-    """What a client of l4 would find that asks for `name`; nothing of it is judged."""
+    """The TLS that an l4 client would find that asks for `name`; it is not judged."""
     try:
         with shake_hands(sock, _anything(), name, deadline) as tls:
             return Step(TLS, True, f"{_terms(tls)}, certificate {_certificate(tls)}")
@@ -58,7 +58,7 @@ def any_tls(sock: socket, name: str, deadline: float) -> Step:
 
 
 def shown(sock: socket, name: str, deadline: float) -> str:
-    """The certificate that is shown to a client who accepts all, as the end of a sentence; "" where there is none."""
+    """The backend's certificate, accepted or not, as the end of a sentence; "" if there is none."""
     try:
         with shake_hands(sock, _anything(), name, deadline) as tls:
             return f"; it shows one {_certificate(tls)}"
@@ -67,14 +67,14 @@ def shown(sock: socket, name: str, deadline: float) -> str:
 
 
 def refusal(error: OSError, route: Route) -> str:
-    """Why there is no TLS with an l7 route's backend, as its clients' requests find."""
+    """Why the TLS handshake with an l7 route's backend failed, in the words of a request's log line."""
     lost = Lost(_said(error))
     lost.__cause__ = error
     return f"{ANSWERED_502}: {backend_fault(lost, route)}"
 
 
 def agreed(tls: ssl.SSLSocket, route: Route) -> Step:
-    """What a handshake that was accepted came to: it has to be HTTP/2."""
+    """Judge a handshake that succeeded: it has to have chosen HTTP/2."""
     if tls.selected_alpn_protocol() != "h2":
         return Step(TLS, False, f"{ANSWERED_502}: {backend_fault(Lost('no h2'), route)}")
     verified = f"verified by {route.backend_ca or 'the CAs of this system'} for {name_of(route)}"
@@ -82,7 +82,7 @@ def agreed(tls: ssl.SSLSocket, route: Route) -> Step:
 
 
 def http2(sock: socket, deadline: float) -> Step:
-    """Exchange SETTINGS (RFC 9113, section 3.4), which is the least that a backend of HTTP/2 answers."""
+    """Exchange SETTINGS (RFC 9113, section 3.4), the least that an HTTP/2 backend answers."""
     began = time.monotonic()
     try:
         sock.settimeout(_left(deadline))

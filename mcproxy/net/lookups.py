@@ -117,7 +117,7 @@ class _HostsFile:
         self._names: frozenset[bytes] = frozenset()
 
     def lists(self, host: str) -> bool:
-        """Whether a line has this name. The system does not find a name with a final dot there either."""
+        """True if a line has this name. The system does not find a name with a final dot there either."""
         try:
             found = self._path.stat()
             state = (found.st_mtime_ns, found.st_size, found.st_ino)

@@ -1,4 +1,4 @@
-"""Which keys of the configuration a reload can apply, and in which of them two files differ.
+"""The keys of the configuration that a reload can apply, and those in which two files differ.
 
 A key that no list here has needs a restart. So a key that is new in `config.py` is reported as waiting for one until a
 reload learns to apply it; it is never dropped in silence.
@@ -34,7 +34,7 @@ Values = Mapping[str, object]  # by key path, as in "proxy.idle_timeout"; a tabl
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a reload does about the keys that differ from what is in force."""
+    """How a reload handles the keys that differ from the values in force."""
 
     applied: tuple[KeyChange, ...]
     waiting: tuple[KeyChange, ...]  # for a restart
@@ -54,7 +54,7 @@ def values(config: Config) -> dict[str, object]:
 
 
 def plan(in_force: Values, wanted: Values) -> Plan:
-    """How to get from what is in force to what the file says."""
+    """The plan that leads from the values in force to those of the file."""
     different = _differences(in_force, wanted)
     pinned = "grpc.addr" in different or "grpc" in different  # the certificates are those of the new address
     applied, waiting, seed = [], [], []
@@ -70,7 +70,7 @@ def plan(in_force: Values, wanted: Values) -> Plan:
 
 
 def after(in_force: Values, wanted: Values, taken: Iterable[str]) -> dict[str, object]:
-    """What is in force once these keys have been taken from the file."""
+    """The values in force once these keys have been taken from the file."""
     return {**in_force, **{key: wanted[key] for key in taken}}
 
 

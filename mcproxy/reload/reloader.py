@@ -1,13 +1,13 @@
 """One reload with two triggers: SIGHUP (`begin`, on the hub) and the admin API (`reload`, in its threads).
 
-    read the file -> open what it points to -> swap everything in one step on the hub -> the admin API's certificates
+    read the file -> open the files that it names -> swap all in one step on the hub -> the admin API's certificates
 
-All reading takes place in a native thread, one reload at a time. A configuration file that is invalid is refused whole.
-A file that it points to and that can't be used, a certificate or the GeoIP database, leaves what was loaded before in
-use, and nothing else: the renewal of one certificate must not wait for another.
+All reading takes place in a native thread, one reload at a time. An invalid configuration file changes nothing. If a
+certificate or the GeoIP database can't be used, only that one stays as it was loaded before: the renewal of one
+certificate must not wait for another.
 
-Sessions look up time-outs when they need them. So new ones hold for each session that begins, and for an open one from
-the next time that its deadline is looked at, which is within a quarter of the old time-out.
+Sessions look up timeouts when they need them. So new timeouts hold for new sessions at once, and for an open session
+from the next check of its deadline, which is within a quarter of the old timeout.
 """
 
 import logging
@@ -57,7 +57,7 @@ def timeouts(config: Config) -> Timeouts:
 
 
 def limits(config: Config) -> tuple[int, int, float, int]:
-    """What `Limits` takes: connections in all, of one address, new ones of it a second, and at once."""
+    """The arguments of `Limits`: connections in all and of one address, its new ones a second, and at once."""
     firewall = config.firewall
     return (
         config.proxy.max_connections,
@@ -69,7 +69,7 @@ def limits(config: Config) -> tuple[int, int, float, int]:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a reload changes and notifies."""
+    """The parts of the server that a reload changes or notifies."""
 
     worker: Worker
     contexts: Contexts
@@ -82,7 +82,7 @@ class Parts:
 
 @dataclass(slots=True)
 class _Fresh:
-    """What was read, and what could not be."""
+    """The files that were read, and the problems of the others."""
 
     config: Config
     plan: keys.Plan
@@ -93,14 +93,14 @@ class _Fresh:
 
 
 class _Refused(Exception):
-    """Nothing may be changed; the text says why."""
+    """Nothing may be changed; the message says why."""
 
 
 class Reloader:
     """Reads again what can change while the server runs."""
 
     def __init__(self, config: Config, path: Path | None, parts: Parts) -> None:
-        """`path` is the configuration's file; None: there is none, so its values stay what they are."""
+        """`path` is the configuration's file; None: no file, so its values stay."""
         self.config = config  # as it was last read and accepted
         self.last: ReloadReport | None = None
         self._in_force = keys.values(config)
@@ -146,7 +146,7 @@ class Reloader:
             return self._running
 
     def close(self) -> None:
-        """Begin no reload any more, and let the one that is reading change nothing."""
+        """Begin no more reloads, and let the one that is reading change nothing."""
         self._closed = True
 
     def wait(self) -> None:
@@ -156,7 +156,7 @@ class Reloader:
             sleep(CLOSE_CHECK)
 
     def reload(self) -> ReloadReport:
-        """Read everything again, put it in force, and log what came of it. To be called in a native thread.
+        """Read everything again, put it in force, and log the result. To be called in a native thread.
 
         Raises PlaneBusy and PlaneStopping: then nothing has changed.
         """
@@ -173,7 +173,7 @@ class Reloader:
         return report
 
     def reload_geoip(self) -> None:
-        """Open the GeoIP database again. Raises ValueError if there is none or it is broken, PlaneBusy."""
+        """Open the GeoIP database again. Raises ValueError if it is not configured or broken, and PlaneBusy."""
         path = self.config.firewall.geoip_db
         if not path:
             raise ValueError("there is no firewall.geoip_db to open")
@@ -189,7 +189,7 @@ class Reloader:
             raise ValueError("; ".join(fresh.problems))
 
     def _reload(self) -> tuple[ReloadReport, list[str]]:
-        """The report, and what else the log should have. Raises ConfigError and _Refused."""
+        """The report, and further texts for the log. Raises ConfigError and _Refused."""
         config = _load(self._path) if self._path is not None else self.config
         fresh = self._read(config)
         self._on_hub(self._swap, fresh)
@@ -206,7 +206,7 @@ class Reloader:
         return report, _besides(fresh)
 
     def _read(self, config: Config) -> _Fresh:
-        """Do everything that takes a look at the disk."""
+        """Read everything from the disk."""
         plan = keys.plan(self._in_force, keys.values(config))
         certificates = self._parts.contexts.read_again()
         fresh = _Fresh(config, plan, certificates, None, list(certificates.problems))
@@ -264,7 +264,7 @@ def _refusal(problems: Sequence[str], path: Path | None) -> ReloadReport:
 
 
 def _besides(fresh: _Fresh) -> list[str]:
-    """What else was read, for the log."""
+    """The other files that were read, for the log."""
     found = []
     if fresh.certificates.read:
         new = len(fresh.certificates.servers)
@@ -275,7 +275,7 @@ def _besides(fresh: _Fresh) -> list[str]:
 
 
 def _log(report: ReloadReport, besides: Sequence[str], path: Path | None) -> None:
-    """Say what came of it, and then keep to a new level: a reload that makes the log quieter is in it too."""
+    """Log the result, and only then set a new level: a reload that makes the log quieter is logged too."""
     logger = logging.getLogger("mcproxy")
     new = next((change.new for change in report.applied if change.key == "log.level"), "")
     level = logging.getLevelNamesMapping()[new.upper()] if new else logger.level
@@ -286,7 +286,7 @@ def _log(report: ReloadReport, besides: Sequence[str], path: Path | None) -> Non
 
 
 def lines(report: ReloadReport, besides: Sequence[str], path: Path | None) -> Iterator[tuple[int, str]]:
-    """What the log says about a reload: each problem, each key that was not applied, and one line on the whole."""
+    """The log lines of a reload: each problem, each key that was not applied, and a summary."""
     file = f"{path}: " if path is not None and report.refused else ""
     for problem in report.problems:
         yield logging.ERROR, f"{file}{problem}"
