@@ -14,9 +14,9 @@ from mcproxy.certificates.contexts import Contexts
 from mcproxy.l7.bridge.bridge import Bridge
 from mcproxy.l7.core import Core, Record
 from mcproxy.l7.relay.relay import Relay
-from mcproxy.l7.sockets import stream as streams
+from mcproxy.l7.sockets import channel as channels
+from mcproxy.l7.sockets.channel import Channel, Lost
 from mcproxy.l7.sockets.drive import Drive
-from mcproxy.l7.sockets.stream import Lost, Stream
 from mcproxy.model import End, Origin, Reason, Refused, Route
 from mcproxy.net.reach import Arrival, reach
 from mcproxy.net.shared import OpenSession
@@ -77,33 +77,33 @@ class Terminator:
         session.hand_over(_Handshake(session))
         context = self._contexts.server(arrival.listener, route)
         try:
-            stream = streams.accept(session.client, context, session.shared.turns)
+            channel = channels.accept(session.client, context, session.shared.turns)
         except Lost as lost:
             raise Refused(Reason.TLS_FAILED, str(lost)) from lost
-        core = _core(stream.protocol, route, arrival.client[0])
-        dial = self._dialler(session, arrival, stream.protocol)
-        record = self._book(_origin(arrival, stream.protocol))
-        drive = Drive(session, stream, core, dial, record)
-        session.hand_over(drive, stream.sock)
+        core = _core(channel.protocol, route, arrival.client[0])
+        dial = self._dialler(session, arrival, channel.protocol)
+        record = self._book(_origin(arrival, channel.protocol))
+        drive = Drive(session, channel, core, dial, record)
+        session.hand_over(drive, channel.sock)
         return drive.run()
 
-    def _dialler(self, session: OpenSession, arrival: Arrival, protocol: str) -> Callable[[bytes], Stream]:
+    def _dialler(self, session: OpenSession, arrival: Arrival, protocol: str) -> Callable[[bytes], Channel]:
         """How a session reaches its backend: the PROXY header before anything else, then TLS if the route wants it."""
         route, alpn = arrival.route, protocol.encode()
 
-        def connect(first: bytes) -> Stream:
+        def connect(first: bytes) -> Channel:
             names, to_send = session.shared.names, b"" if route.backend_tls else first
             backend = reach(arrival, alpn, to_send, names, session.reached)
             if not route.backend_tls:
-                return Stream(backend)
+                return Channel(backend)
             context = self._contexts.client(route)
             try:
-                stream = streams.connect(backend, context, name_of_backend(route), session.shared.turns)
+                channel = channels.connect(backend, context, name_of_backend(route), session.shared.turns)
             except Lost as lost:
                 raise Lost(backend_fault(lost, route)) from lost
-            stream.put(first)
-            stream.flush()
-            return stream
+            channel.put(first)
+            channel.flush()
+            return channel
 
         return connect
 

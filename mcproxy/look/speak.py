@@ -8,7 +8,7 @@ import time
 from socket import socket
 
 from mcproxy.certificates import peer
-from mcproxy.l7.sockets.stream import Lost
+from mcproxy.l7.sockets.channel import Lost
 from mcproxy.l7.terminate import backend_fault, name_of_backend
 from mcproxy.messages import Step
 from mcproxy.model import Route

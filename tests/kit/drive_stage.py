@@ -8,9 +8,9 @@ from typing import Any, cast
 import gevent
 
 from mcproxy.l7.core import Ending, Turn
+from mcproxy.l7.sockets.channel import Channel
 from mcproxy.l7.sockets.departure import Patience
 from mcproxy.l7.sockets.drive import Drive
-from mcproxy.l7.sockets.stream import Stream
 from mcproxy.model import End, Exchanges, FinishedExchange
 from mcproxy.net.crew import Crew
 from mcproxy.net.raw import RawSocket
@@ -145,8 +145,8 @@ class Stage:
 
     def __init__(
         self,
-        dial: Callable[[bytes], Stream] | None = None,
-        stream: type[Stream] = Stream,
+        dial: Callable[[bytes], Channel] | None = None,
+        channel: type[Channel] = Channel,
         turns: Turns | None = None,
         patience: Patience | None = None,
         **durations: float,
@@ -161,7 +161,7 @@ class Stage:
         timeouts = Timeouts(**{"handshake": 9.0, "connect": 9.0, "idle": 9.0, "half_close": 9.0, **durations})
         self.session = StageSession(self.sweeper, timeouts, turns or Turns())
         self.session.cut = self._cut
-        self._stream = stream(self._raw(ours))
+        self._stream = channel(self._raw(ours))
         self._dial = dial or self.connect
         self._patience = patience or Patience()
         self._greenlet = gevent.spawn(self._run)
@@ -187,11 +187,11 @@ class Stage:
     def _cut(self, cause: BaseException) -> None:
         self._greenlet.throw(cause)
 
-    def connect(self, first: bytes, stream: type[Stream] = Stream) -> Stream:
+    def connect(self, first: bytes, channel: type[Channel] = Channel) -> Channel:
         ours, theirs = socket.socketpair()
         self.backends.append(theirs)
         self.first.append(first)
-        return stream(self._raw(ours))
+        return channel(self._raw(ours))
 
     def until(self, what: Callable[[], object]) -> None:
         with gevent.Timeout(DEADLINE):

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from mcproxy.certificates.contexts import Contexts
-from mcproxy.l7.sockets.stream import Lost
+from mcproxy.l7.sockets.channel import Lost
 from mcproxy.l7.terminate import Terminator, _leads_to, _origin, backend_fault
 from mcproxy.model import Backend, Mode, Origin, Reason, Refused, Route
 from mcproxy.net.reach import Arrival

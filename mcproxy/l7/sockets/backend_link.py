@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+from mcproxy.l7.sockets.channel import Lost
 from mcproxy.l7.sockets.dialling import Dial, Dialling
 from mcproxy.l7.sockets.side import Event, Side
-from mcproxy.l7.sockets.stream import Lost
 from mcproxy.model import Reason, Refused
 from mcproxy.net.crew import Crew
 
@@ -27,7 +27,7 @@ class BackendLink:
     def unsent(self) -> int:
         """Bytes that wait to be sent."""
         if self.side is not None:
-            return self.side.stream.unsent
+            return self.side.channel.unsent
         return self.dialling.unsent if self.dialling is not None else 0
 
     def connect(self, first: bytes, deadline: float, over: Callable[[], object]) -> None:
@@ -39,11 +39,11 @@ class BackendLink:
         self.dialling.start(self._crew)
 
     def send(self, data: bytes) -> None:
-        """Send, or queue for the dial that is under way. A stream that broke may still have something to read."""
+        """Send, or queue for the dial that is under way. A channel that broke may still have something to read."""
         if self.dialling is not None:
             self.dialling.put(data)
         elif self.side is not None:
-            self.side.stream.send(data)
+            self.side.channel.send(data)
 
     def dialled(self, on: Callable[[Event], object]) -> tuple[int, str] | None:
         """Use the result of the dial, if there is one. Returns the status and the reason of a failure to connect.
@@ -55,10 +55,10 @@ class BackendLink:
         if dialling is None:
             return None
         failure = dialling.failure
-        if dialling.stream is not None:
+        if dialling.channel is not None:
             self.dialling = None
-            self.side = Side(dialling.stream, Event.BACKEND, on)
-            dialling.stream.put(b"".join(dialling.waiting))
+            self.side = Side(dialling.channel, Event.BACKEND, on)
+            dialling.channel.put(b"".join(dialling.waiting))
         elif isinstance(failure, Refused | Lost):
             self.dialling = None
             timed_out = isinstance(failure, Refused) and failure.reason is Reason.BACKEND_TIMEOUT
@@ -86,8 +86,8 @@ class BackendLink:
             dialling.abandon()
         if side is not None:
             if last is not None:
-                side.stream.put(last())
-                side.stream.flush()
+                side.channel.put(last())
+                side.channel.flush()
             side.close()
-            side.stream.end()
-            side.stream.close()
+            side.channel.end()
+            side.channel.close()

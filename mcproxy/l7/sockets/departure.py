@@ -59,37 +59,37 @@ class Departure:
 
     def run(self, ending: Ending) -> End:
         """Return when the connection may be closed."""
-        stream = self._client.stream
-        while stream.wants_write:
+        channel = self._client.channel
+        while channel.wants_write:
             self._wait(read=False)
-            stream.flush()
-        if stream.lost:
+            channel.flush()
+        if channel.lost:
             return End.CLIENT_RESET
         if ending.how is How.RST:
             self._reset_once_delivered()
         else:
-            stream.end()
+            channel.end()
             self._linger()
         return ending.end
 
     def _reset_once_delivered(self) -> None:
-        stream = self._client.stream
+        channel = self._client.channel
         self._client.want(read=False)
         end = time.monotonic() + self._session.shared.timeouts.half_close
         for pause in pauses(FLUSH_CHECK, FLUSH_LONGEST):
-            if not stream.undelivered or time.monotonic() > end:
+            if not channel.undelivered or time.monotonic() > end:
                 break
             sleep(pause)
-        reset_on_close(stream.sock)
+        reset_on_close(channel.sock)
 
     def _linger(self) -> None:
-        stream, sweeper = self._client.stream, self._session.shared.sweeper
+        channel, sweeper = self._client.channel, self._session.shared.sweeper
         self.state = State.LINGERING
         end = sweeper.now() + self._patience.longest
-        while not stream.ended and self.state is State.LINGERING:
+        while not channel.ended and self.state is State.LINGERING:
             sweeper.arm(self._session, max(0.0, min(self._patience.linger, end - sweeper.now())))
             if self._wait(read=True) is Event.CLIENT:
-                stream.receive()
+                channel.receive()
 
     def _wait(self, read: bool) -> Event:
         self._client.want(read)

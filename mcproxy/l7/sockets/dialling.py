@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from gevent.hub import get_hub
 
-from mcproxy.l7.sockets.stream import Stream
+from mcproxy.l7.sockets.channel import Channel
 from mcproxy.net.crew import Crew, Job
 
-Dial = Callable[[bytes], Stream]  # connects and sends; raises Refused, Lost
+Dial = Callable[[bytes], Channel]  # connects and sends; raises Refused, Lost
 
 
 class _Abandoned(Exception):
@@ -18,7 +18,7 @@ class _Abandoned(Exception):
 
 
 class Dialling:
-    """A dial. It is over once it has a `stream` or a `failure`."""
+    """A dial. It is over once it has a `channel` or a `failure`."""
 
     __slots__ = (
         "_cause",
@@ -26,9 +26,9 @@ class Dialling:
         "_first",
         "_job",
         "_over",
+        "channel",
         "deadline",
         "failure",
-        "stream",
         "unsent",
         "waiting",
     )
@@ -41,13 +41,13 @@ class Dialling:
         self._job: Job | None = None
         self._cause: Exception | None = None
         self.deadline = deadline  # on the sweeper's clock
-        self.stream: Stream | None = None
+        self.channel: Channel | None = None
         self.failure: Exception | None = None
         self.waiting: list[bytes] = []  # to be sent behind `first`
         self.unsent = 0  # bytes of it
 
     def __repr__(self) -> str:
-        return f"<Dialling {self.failure or self.stream or 'under way'}>"
+        return f"<Dialling {self.failure or self.channel or 'under way'}>"
 
     def put(self, data: bytes) -> None:
         """Send this once it is connected."""
@@ -63,7 +63,7 @@ class Dialling:
         try:
             if self._cause is not None:
                 raise self._cause
-            self.stream = self._dial(self._first)
+            self.channel = self._dial(self._first)
         except Exception as error:  # noqa: BLE001 - the session's greenlet looks at it
             self.failure = error
         if isinstance(self._cause, _Abandoned):
@@ -73,7 +73,7 @@ class Dialling:
 
     def fail(self, cause: Exception) -> None:
         """Give it up, with `cause` as its failure."""
-        if self._cause is None and self.stream is None and self.failure is None:
+        if self._cause is None and self.channel is None and self.failure is None:
             self._cause = cause
             get_hub().loop.run_callback(self._throw)  # later: a throw from a greenlet would not come back to it
 
@@ -88,6 +88,6 @@ class Dialling:
             self._job.throw(self._cause)
 
     def _discard(self) -> None:
-        stream, self.stream = self.stream, None
-        if stream is not None:
-            stream.abort()
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            channel.abort()

@@ -28,12 +28,12 @@ from gevent.hub import get_hub
 from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, MAX_PENDING, TURN
 from mcproxy.l7.core import Core, Ending, Record, Turn
 from mcproxy.l7.sockets.backend_link import BackendLink
+from mcproxy.l7.sockets.channel import Channel
 from mcproxy.l7.sockets.departure import PATIENCE, Departure, Patience
 from mcproxy.l7.sockets.dialling import Dial
 from mcproxy.l7.sockets.its_turns import ItsTurns
 from mcproxy.l7.sockets.quiet import Due, Quiet
 from mcproxy.l7.sockets.side import Event, Side
-from mcproxy.l7.sockets.stream import Stream
 from mcproxy.l7.sockets.waiting import Waiting
 from mcproxy.model import End
 from mcproxy.net.shared import Cut, OpenSession
@@ -56,7 +56,7 @@ class Drive:
     def __init__(
         self,
         session: OpenSession,
-        client: Stream,
+        client: Channel,
         core: Core,
         dial: Dial,
         record: Record,
@@ -77,17 +77,17 @@ class Drive:
 
     def __repr__(self) -> str:
         state = self._departure if self._core.ending else self._link.dialling or self._quiet
-        return f"<Drive {state} {self._core!r} client={self._client.stream!r}>"
+        return f"<Drive {state} {self._core!r} client={self._client.channel!r}>"
 
     @property
     def received(self) -> int:
         """Bytes of HTTP from the client."""
-        return self._client.stream.received
+        return self._client.channel.received
 
     @property
     def sent(self) -> int:
         """Bytes of HTTP to the client."""
-        return self._client.stream.sent
+        return self._client.channel.sent
 
     @property
     def detail(self) -> str:
@@ -137,7 +137,7 @@ class Drive:
         side = self._client if which is CLIENT else self._link.side if which is BACKEND else None
         if side is None:
             return
-        if side.stream.flows and not its_turn:
+        if side.channel.flows and not its_turn:
             its_turn = turns.take()
             if not its_turn:
                 turns.due.append(which)
@@ -145,11 +145,11 @@ class Drive:
         if its_turn and side.halted:
             side.halted = False  # its pending bytes are offered again
             return
-        stream = side.stream
-        data = stream.receive(self._bulk_size(which)) if its_turn else stream.receive()
+        channel = side.channel
+        data = channel.receive(self._bulk_size(which)) if its_turn else channel.receive()
         if data:
             side.pending = side.pending + data if side.pending else data
-        side.end_due = stream.ended
+        side.end_due = channel.ended
 
     def _go_on(self) -> None:
         """Have the core take pending bytes, send what results, and watch for what is wanted now."""
@@ -172,8 +172,8 @@ class Drive:
         """Watch for what is wanted now, and ask for a turn if one is due."""
         core, due = self._core, self._its_turns.due
         client, backend = self._client, self._link.side
-        to_client = client.stream.unsent
-        to_backend = backend.stream.unsent if backend is not None else self._link.unsent
+        to_client = client.channel.unsent
+        to_backend = backend.channel.unsent if backend is not None else self._link.unsent
         client.want(
             core.wants_client
             and to_backend <= MAX_UNSENT
@@ -208,7 +208,7 @@ class Drive:
     def _client_ended(self, now: float) -> None:
         client, core = self._client, self._core
         client.end_due = False
-        if not client.stream.lost:
+        if not client.channel.lost:
             core.client_closed(now)
             self._quiet.restart()  # the half-close timeout counts from here
 
@@ -221,13 +221,13 @@ class Drive:
         """Bytes of one bulk read: many, if no other session waits and the other side has taken what was read before."""
         sink = self._client if event is BACKEND else self._link.side
         alone = len(self._session.shared.sessions) == 1
-        size = LONE_BULK if alone and sink is not None and not sink.stream.unsent else BULK_SIZE
+        size = LONE_BULK if alone and sink is not None and not sink.channel.unsent else BULK_SIZE
         return self._core.bulk_read(size) if event is BACKEND else size
 
     def _send(self) -> None:
         """Send to both sides, over a new backend connection if the core asks for one."""
         core = self._core
-        client = self._client.stream
+        client = self._client.channel
         if core.wants_dial and core.ending is None:
             self._connect()
         if not core.has_backend:
@@ -273,10 +273,10 @@ class Drive:
         if self._departure.overdue():
             wake_later(self._wake)
             return None
-        timeouts, stream = self._session.shared.timeouts, self._client.stream
+        timeouts, channel = self._session.shared.timeouts, self._client.channel
         self._link.give_up_late(now, timeouts.connect)
         self._core.tick(time.monotonic())
-        due = self._quiet.look(stream.received + stream.sent, stream.ended, timeouts, now)
+        due = self._quiet.look(channel.received + channel.sent, channel.ended, timeouts, now)
         if end := _CUTS.get(due):
             self._session.cut(Cut(end))
             return None

@@ -1,11 +1,11 @@
-"""One side of an l7 session: its stream, the watchers that say when it can go on, and what was read and not taken."""
+"""One side of an l7 session: its channel, the watchers that say when it can go on, and what was read and not taken."""
 
 from collections.abc import Callable
 from enum import StrEnum
 
 from gevent.hub import get_hub
 
-from mcproxy.l7.sockets.stream import Stream
+from mcproxy.l7.sockets.channel import Channel
 from mcproxy.net.raw import READ, WRITE, IoWatcher
 
 
@@ -20,16 +20,25 @@ class Event(StrEnum):
 
 
 class Side:
-    """A stream with its watchers, which are started and stopped as wanted."""
+    """A channel with its watchers, which are started and stopped as wanted."""
 
     __slots__ = (
-        "_on", "_readable", "_reading", "_writable", "_writing", "end_due", "event", "halted", "pending", "stream",
+        "_on",
+        "_readable",
+        "_reading",
+        "_writable",
+        "_writing",
+        "channel",
+        "end_due",
+        "event",
+        "halted",
+        "pending",
     )  # fmt: skip
 
-    def __init__(self, stream: Stream, event: Event, on: Callable[[Event], object]) -> None:
+    def __init__(self, channel: Channel, event: Event, on: Callable[[Event], object]) -> None:
         """`on` is called, on the hub, with `event` where there is something to read, and with WRITABLE."""
-        self.stream = stream
-        io, descriptor = get_hub().loop.io, stream.sock.fileno()
+        self.channel = channel
+        io, descriptor = get_hub().loop.io, channel.sock.fileno()
         self._readable: IoWatcher = io(descriptor, READ)
         self._writable: IoWatcher = io(descriptor, WRITE)
         self._reading = self._writing = False
@@ -40,25 +49,25 @@ class Side:
         self.halted = False  # the turn was over before all was taken
 
     def __repr__(self) -> str:
-        return f"<Side {self.event} {self.stream!r} pending={len(self.pending)}>"
+        return f"<Side {self.event} {self.channel!r} pending={len(self.pending)}>"
 
     def want(self, read: bool) -> None:
-        """Watch for bytes if `read`, and for room if the stream wants it."""
-        stream = self.stream
-        read = read and not (stream.ended or stream.blocked)
+        """Watch for bytes if `read`, and for room if the channel wants it."""
+        channel = self.channel
+        read = read and not (channel.ended or channel.blocked)
         if read is not self._reading:
             self._reading = read
             self._readable.start(self._on, self.event) if read else self._readable.stop()
-        if stream.wants_write is not self._writing:
-            self._writing = stream.wants_write
+        if channel.wants_write is not self._writing:
+            self._writing = channel.wants_write
             self._writable.start(self._has_room) if self._writing else self._writable.stop()
 
     def _has_room(self) -> None:
-        self.stream.has_room()
+        self.channel.has_room()
         self._on(Event.WRITABLE)
 
     def close(self) -> None:
-        """Watch no more. The stream's socket is the owner's to close."""
+        """Watch no more. The channel's socket is the owner's to close."""
         self._readable.close()
         self._writable.close()
         del self._on  # or the collector would have to find out that nobody needs the two

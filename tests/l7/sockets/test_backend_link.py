@@ -8,8 +8,8 @@ import pytest
 from gevent.event import Event as NeverSet
 
 from mcproxy.l7.sockets.backend_link import BackendLink
+from mcproxy.l7.sockets.channel import Channel, Lost
 from mcproxy.l7.sockets.side import Event
-from mcproxy.l7.sockets.stream import Lost, Stream
 from mcproxy.model import Reason, Refused
 from mcproxy.net.crew import Crew
 from mcproxy.net.raw import RawSocket
@@ -34,11 +34,11 @@ def test_bytes_wait_for_the_dial_and_the_last_ones_go_before_the_end(crew: Crew)
     ours, far = socket.socketpair()
     seen, over = list[bytes](), list[int]()
 
-    def dial(first: bytes) -> Stream:
+    def dial(first: bytes) -> Channel:
         seen.append(first)
         raw = RawSocket(ours.family, ours.type, 0, ours.detach())
         raw.setblocking(False)
-        return Stream(raw)
+        return Channel(raw)
 
     link = BackendLink(dial, crew)
     assert (link.unsent, link.dialled(ignore), repr(link)) == (0, None, "<BackendLink None>")
@@ -50,7 +50,7 @@ def test_bytes_wait_for_the_dial_and_the_last_ones_go_before_the_end(crew: Crew)
         pass_rounds()
     assert link.dialled(ignore) is None
     assert link.side
-    link.side.stream.flush()
+    link.side.channel.flush()
     link.drop(lambda: b"last")
     assert seen == [b"first"]
     assert (far.recv(20), far.recv(20)) == (b"secondlast", b"")
@@ -69,7 +69,7 @@ def test_bytes_wait_for_the_dial_and_the_last_ones_go_before_the_end(crew: Crew)
 def test_a_failure_is_a_status_and_a_reason(failure: Exception, status: int, crew: Crew) -> None:
     over = list[int]()
 
-    def dial(_first: bytes) -> Stream:
+    def dial(_first: bytes) -> Channel:
         raise failure
 
     link = BackendLink(dial, crew)
@@ -83,7 +83,7 @@ def test_a_failure_is_a_status_and_a_reason(failure: Exception, status: int, cre
 def test_a_bug_in_a_dial_is_no_failure_to_connect(crew: Crew) -> None:
     over = list[int]()
 
-    def dial(_first: bytes) -> Stream:
+    def dial(_first: bytes) -> Channel:
         raise ZeroDivisionError
 
     link = BackendLink(dial, crew)
@@ -97,7 +97,7 @@ def test_a_bug_in_a_dial_is_no_failure_to_connect(crew: Crew) -> None:
 def test_a_dial_that_is_late_or_not_needed_is_given_up(crew: Crew) -> None:
     ends = list[BaseException]()
 
-    def dial(_first: bytes) -> Stream:
+    def dial(_first: bytes) -> Channel:
         try:
             NeverSet().wait()
         except BaseException as error:

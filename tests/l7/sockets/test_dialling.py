@@ -8,8 +8,8 @@ import pytest
 from gevent.event import Event
 from gevent.hub import get_hub
 
+from mcproxy.l7.sockets.channel import Channel
 from mcproxy.l7.sockets.dialling import Dial, Dialling
-from mcproxy.l7.sockets.stream import Stream
 from mcproxy.net.crew import Crew
 from mcproxy.net.raw import RawSocket
 
@@ -41,11 +41,11 @@ class Dialled:
         self.dialling = Dialling(dial or self._connect, b"first", 0.0, lambda: self.over.append(True))
         self.dialling.start(crew)
 
-    def _connect(self, first: bytes) -> Stream:
+    def _connect(self, first: bytes) -> Channel:
         self.first.append(first)
         self.gate.wait()
         ours, self.far = socket.socketpair()
-        return Stream(RawSocket(ours.family, ours.type, 0, ours.detach()))
+        return Channel(RawSocket(ours.family, ours.type, 0, ours.detach()))
 
 
 def test_a_dial_that_connects(crew: Crew) -> None:
@@ -62,7 +62,7 @@ def test_a_dial_that_connects(crew: Crew) -> None:
     one.dialling.fail(TimeoutError("too late to matter"))
     turn()
     assert one.dialling.failure is None
-    assert "Stream open" in repr(one.dialling)
+    assert "Channel open" in repr(one.dialling)
     one.dialling.abandon()
     assert "under way" in repr(one.dialling)
     assert one.far.recv(1) == b"", "it is closed with it"
@@ -72,7 +72,7 @@ def test_a_dial_that_connects(crew: Crew) -> None:
 def test_a_dial_that_fails(crew: Crew) -> None:
     failure = ConnectionError("no")
 
-    def dial(_first: bytes) -> Stream:
+    def dial(_first: bytes) -> Channel:
         raise failure
 
     one = Dialled(crew, dial)
@@ -111,7 +111,7 @@ def test_a_connection_that_comes_as_it_is_given_up_is_closed(crew: Crew) -> None
     one.gate.set()
     get_hub().loop.run_callback(one.dialling.abandon)
     turn()
-    assert one.dialling.stream is None
+    assert one.dialling.channel is None
     if one.far is not None:
         assert one.far.recv(1) == b""
         one.far.close()

@@ -11,9 +11,9 @@ from gevent.event import Event
 
 from mcproxy.l7.bounds import BULK_SIZE, MAX_PENDING, READ_SIZE
 from mcproxy.l7.core import Ending, How, Turn
+from mcproxy.l7.sockets.channel import Channel, Lost
 from mcproxy.l7.sockets.departure import Patience
 from mcproxy.l7.sockets.drive import MAX_OWED, MAX_UNSENT
-from mcproxy.l7.sockets.stream import Lost, Stream
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.shared import Cut
 from tests.kit.drive_stage import Later, Stage, pour
@@ -88,7 +88,7 @@ def test_what_is_for_a_new_backend_does_not_go_to_the_one_before(stage: Callable
     ],
 )  # fmt: skip
 def test_a_dial_that_fails_is_told(failure: Exception, status: int, stage: Callable[..., Stage]) -> None:
-    def dial(_first: bytes) -> Stream:
+    def dial(_first: bytes) -> Channel:
         raise failure
 
     on = stage(dial)
@@ -98,7 +98,7 @@ def test_a_dial_that_fails_is_told(failure: Exception, status: int, stage: Calla
 
 
 def test_a_dial_that_takes_too_long_is_ended(stage: Callable[..., Stage]) -> None:
-    def dial(_first: bytes) -> Stream:
+    def dial(_first: bytes) -> Channel:
         Event().wait()
         raise AssertionError("not reached")
 
@@ -111,7 +111,7 @@ def test_a_dial_that_takes_too_long_is_ended(stage: Callable[..., Stage]) -> Non
 def test_what_waits_for_a_dial_is_bounded(stage: Callable[..., Stage]) -> None:
     gate = Event()
 
-    def dial(first: bytes) -> Stream:
+    def dial(first: bytes) -> Channel:
         gate.wait()
         return on.connect(first)
 
@@ -254,7 +254,7 @@ def test_a_client_that_went_too_far_is_told_and_its_line_says_so(stage: Callable
     assert on.client.recv(20) == b"calm down"
 
 
-class EndingStream(Stream):
+class EndingStream(Channel):
     """Whose end comes with its first bytes."""
 
     def receive(self, most: int = READ_SIZE) -> bytes:
@@ -347,7 +347,7 @@ def test_what_a_core_leaves_is_offered_in_turns_of_their_own(stage: Callable[...
 def test_an_end_waits_behind_what_came_before_it(stage: Callable[..., Stage]) -> None:
     """Bytes and their end, read at once, used to be told in the wrong order when a turn was over between them."""
     turns = Later()
-    on = stage(turns=turns, stream=EndingStream)
+    on = stage(turns=turns, channel=EndingStream)
     on.core.take = one_a_turn
     on.client.sendall(b"abc")
     for _ in range(2):
@@ -361,7 +361,7 @@ def test_a_backend_that_has_ended_is_heard_to_its_end_before_the_client(stage: C
     """A request that the client sends meanwhile would go to a backend that has gone."""
     turns = Later()
 
-    def dial(first: bytes) -> Stream:
+    def dial(first: bytes) -> Channel:
         return on.connect(first, EndingStream)
 
     on = stage(dial, turns=turns)

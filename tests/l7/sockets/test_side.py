@@ -12,8 +12,8 @@ import pytest
 from gevent.hub import get_hub
 
 from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, READ_SIZE
+from mcproxy.l7.sockets.channel import Channel
 from mcproxy.l7.sockets.side import Event, Side
-from mcproxy.l7.sockets.stream import Stream
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.turns import Turns
 from tests.kit.drive_stage import Later, Stage
@@ -29,9 +29,9 @@ class Watched:
         ours, self.far = socket.socketpair()
         raw = RawSocket(ours.family, ours.type, 0, ours.detach())
         raw.setblocking(False)
-        self.stream = Stream(raw)
+        self.channel = Channel(raw)
         self.told: list[Event] = []
-        self.side = Side(self.stream, Event.BACKEND, self._on)
+        self.side = Side(self.channel, Event.BACKEND, self._on)
 
     def _on(self, event: Event) -> None:
         self.told.append(event)
@@ -47,7 +47,7 @@ class Watched:
         """Until the socket takes nothing more."""
         with suppress(BlockingIOError):
             while True:
-                self.stream.sock.send(bytes(1 << 16))
+                self.channel.sock.send(bytes(1 << 16))
 
     def make_room(self) -> None:
         self.far.setblocking(False)
@@ -61,7 +61,7 @@ def watched() -> Iterator[Watched]:
     watched = Watched()
     yield watched
     watched.side.close()
-    watched.stream.close()
+    watched.channel.close()
     watched.far.close()
 
 
@@ -72,28 +72,28 @@ def test_it_tells_of_bytes_as_long_as_they_are_wanted(watched: Watched) -> None:
         watched.side.want(read=True)
         assert watched.hear() == [Event.BACKEND]
     assert watched.hear() == []
-    assert repr(watched.side) == "<Side backend <Stream open received=0 sent=0> pending=0>"
+    assert repr(watched.side) == "<Side backend <Channel open received=0 sent=0> pending=0>"
 
 
 def test_a_stream_that_has_ended_or_is_blocked_is_not_read(watched: Watched) -> None:
     watched.far.send(b"x")
-    watched.stream.blocked = True
+    watched.channel.blocked = True
     watched.side.want(read=True)
     assert watched.hear() == []
-    watched.stream.blocked, watched.stream.ended = False, True
+    watched.channel.blocked, watched.channel.ended = False, True
     watched.side.want(read=True)
     assert watched.hear() == []
 
 
 def test_it_tells_of_room_where_the_stream_wants_it(watched: Watched) -> None:
     watched.fill()
-    watched.stream.wants_write = watched.stream.blocked = True
+    watched.channel.wants_write = watched.channel.blocked = True
     watched.side.want(read=True)
     assert watched.hear() == []
     watched.make_room()
     assert watched.hear() == [Event.WRITABLE]
-    assert not watched.stream.blocked, "the stream has been told"
-    assert not watched.stream.wants_write
+    assert not watched.channel.blocked, "the channel has been told"
+    assert not watched.channel.wants_write
     assert watched.hear() == []
 
 
@@ -151,7 +151,7 @@ def test_a_side_that_waits_for_its_turn_is_not_watched(side: Event, stage: Calla
     assert not turns.asked, "it wants none any more"
 
 
-class Sized(Stream):
+class Sized(Channel):
     """Says how much it was to read."""
 
     def receive(self, most: int = READ_SIZE) -> bytes:
@@ -162,12 +162,12 @@ class Sized(Stream):
 
 
 def test_the_only_session_reads_more_at_once(stage: Callable[..., Stage]) -> None:
-    on = stage(stream=Sized)
+    on = stage(channel=Sized)
     on.core.wants_dial = True
     on.client.sendall(b"a")
     on.until(lambda: on.backends)
     assert on.drive._link.side
-    sinks = on._stream, on.drive._link.side.stream
+    sinks = on._stream, on.drive._link.side.channel
     for sessions, unsent, size in ((1, 0, LONE_BULK), (1, 1, BULK_SIZE), (2, 0, BULK_SIZE)):
         on.session.shared.sessions = [None] * sessions
         for sink in sinks:

@@ -1,7 +1,7 @@
-"""Byte streams to a client and to a backend, encrypted or not: non-blocking, and without a watcher of their own.
+"""Byte channels to a client and to a backend, encrypted or not: non-blocking, and without a watcher of their own.
 
-`accept` and `connect` do the handshakes, and wait as they need to. What comes out is a `Stream`: `receive` gives what
-there is, `put` queues, and `flush` sends what the socket takes. drive.py waits for what its two streams want.
+`accept` and `connect` do the handshakes, and wait as they need to. What comes out is a `Channel`: `receive` gives what
+there is, `put` queues, and `flush` sends what the socket takes. drive.py waits for what its two channels want.
 
 TLS runs on OpenSSL's own socket reading. Measured on one core against decrypting from memory buffers (ssl.MemoryBIO):
 7.0 us a ping-pong of 128 bytes against 7.2, sending 0.32 s/GB against 0.44 to 0.53, receiving 0.69 against 0.58 to
@@ -44,8 +44,8 @@ class Lost(ConnectionError):
     """A handshake failed."""
 
 
-class Stream:
-    """One connection's bytes, not encrypted. The socket is the stream's to close."""
+class Channel:
+    """One connection's bytes, not encrypted. The socket is the channel's to close."""
 
     __slots__ = ("_queue", "blocked", "ended", "flows", "lost", "received", "sent", "sock", "unsent", "wants_write")
 
@@ -162,7 +162,7 @@ class Stream:
         abort(self.sock)
 
 
-class TLSStream(Stream):
+class TLSChannel(Channel):
     """One connection's bytes, in TLS."""
 
     __slots__ = ("_end_sent", "protocol")
@@ -174,7 +174,7 @@ class TLSStream(Stream):
         self.protocol = sock.selected_alpn_protocol() or ""  # of ALPN
 
     def receive(self, most: int = READ_SIZE) -> bytes:
-        """Like Stream.receive, but may exceed `most` by one record; reads several records under load."""
+        """Like Channel.receive, but may exceed `most` by one record; reads several records under load."""
         if self._end_sent:
             return self._drained()
         data = self._record()
@@ -259,21 +259,21 @@ class TLSStream(Stream):
             socket.shutdown(self.sock, SHUT_WR)  # SSLSocket's own forgets the TLS, and reads ciphertext from then on
 
 
-def accept(sock: RawSocket, context: ssl.SSLContext, turns: Turns) -> TLSStream:
+def accept(sock: RawSocket, context: ssl.SSLContext, turns: Turns) -> TLSChannel:
     """The handshake with a client. Takes the socket over. Raises Lost, with the socket closed."""
     return _shake_hands(sock, context, None, turns)
 
 
-def connect(sock: RawSocket, context: ssl.SSLContext, server_name: str, turns: Turns) -> TLSStream:
+def connect(sock: RawSocket, context: ssl.SSLContext, server_name: str, turns: Turns) -> TLSChannel:
     """The handshake with a backend, which must choose HTTP/2. Takes the socket over. Raises Lost, with it closed."""
-    stream = _shake_hands(sock, context, server_name, turns)
-    if stream.protocol != "h2":
-        stream.abort()
-        raise Lost(f"it chose {stream.protocol or 'no protocol'} in ALPN, not h2")
-    return stream
+    channel = _shake_hands(sock, context, server_name, turns)
+    if channel.protocol != "h2":
+        channel.abort()
+        raise Lost(f"it chose {channel.protocol or 'no protocol'} in ALPN, not h2")
+    return channel
 
 
-def _shake_hands(sock: RawSocket, context: ssl.SSLContext, server_name: str | None, turns: Turns) -> TLSStream:
+def _shake_hands(sock: RawSocket, context: ssl.SSLContext, server_name: str | None, turns: Turns) -> TLSChannel:
     """As the server where there is no `server_name`. Each step may take 0.5 ms, so it has a turn."""
     watchers: dict[int, IoWatcher] = {}
     wrapped: RawSocket = sock
@@ -292,7 +292,7 @@ def _shake_hands(sock: RawSocket, context: ssl.SSLContext, server_name: str | No
                 watchers[event] = get_hub().loop.io(tls.fileno(), event)
             get_hub().wait(watchers[event])
         done = True
-        return TLSStream(tls)
+        return TLSChannel(tls)
     except (OSError, ValueError) as error:  # ValueError: the peer had gone before it began
         raise Lost(_described(error)) from error
     finally:

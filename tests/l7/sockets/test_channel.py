@@ -15,8 +15,8 @@ from gevent.hub import get_hub
 from mcproxy.certificates.contexts import client_context, server_context
 from mcproxy.certificates.pem import read_pair
 from mcproxy.l7.bounds import READ_SIZE
-from mcproxy.l7.sockets import stream as streams
-from mcproxy.l7.sockets.stream import Lost, Stream, TLSStream
+from mcproxy.l7.sockets import channel as channels
+from mcproxy.l7.sockets.channel import Channel, Lost, TLSChannel
 from mcproxy.model import Backend, Mode, Route
 from mcproxy.net.raw import READ, WRITE, RawSocket
 from mcproxy.net.turns import Turns
@@ -50,30 +50,30 @@ def connected(peer: Peer) -> Iterator[RawSocket]:
         assert not thread.is_alive()
 
 
-def wait(stream: Stream, event: int) -> None:
-    watcher = get_hub().loop.io(stream.sock.fileno(), event)
+def wait(channel: Channel, event: int) -> None:
+    watcher = get_hub().loop.io(channel.sock.fileno(), event)
     try:
         get_hub().wait(watcher)
     finally:
         watcher.close()
 
 
-def receive(stream: Stream, size: int | None = None) -> bytes:
+def receive(channel: Channel, size: int | None = None) -> bytes:
     """So many bytes, or everything."""
     parts: list[bytes] = []
-    while not stream.ended and (size is None or sum(map(len, parts)) < size):
-        parts.append(stream.receive())
-        if not parts[-1] and not stream.ended:
-            wait(stream, READ)
+    while not channel.ended and (size is None or sum(map(len, parts)) < size):
+        parts.append(channel.receive())
+        if not parts[-1] and not channel.ended:
+            wait(channel, READ)
     return b"".join(parts)
 
 
-def send(stream: Stream, data: bytes) -> None:
-    stream.put(data)
-    stream.flush()
-    while stream.wants_write:
-        wait(stream, WRITE)
-        stream.flush()
+def send(channel: Channel, data: bytes) -> None:
+    channel.put(data)
+    channel.flush()
+    while channel.wants_write:
+        wait(channel, WRITE)
+        channel.flush()
 
 
 @pytest.fixture
@@ -116,18 +116,18 @@ def echo_all(sock: socket.socket) -> None:
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_talk(version: ssl.TLSVersion, authority: Authority, server: ssl.SSLContext) -> None:
     with connected(client(authority, echo_all, version)) as sock:
-        stream = streams.accept(sock, server, Turns())
-        assert stream.protocol == "http/1.1"
-        assert sock.fileno() == -1, "the socket is the stream's now"
+        channel = channels.accept(sock, server, Turns())
+        assert channel.protocol == "http/1.1"
+        assert sock.fileno() == -1, "the socket is the channel's now"
         for i in range(20):
-            send(stream, b"%d" % i)
-            assert receive(stream, 1) == b"%d" % i
-        assert stream.undelivered >= 0
-        stream.end()
-        assert receive(stream) == b""
-        assert not stream.lost
-        stream.close()
-    assert "ended" in repr(stream)
+            send(channel, b"%d" % i)
+            assert receive(channel, 1) == b"%d" % i
+        assert channel.undelivered >= 0
+        channel.end()
+        assert receive(channel) == b""
+        assert not channel.lost
+        channel.close()
+    assert "ended" in repr(channel)
 
 
 def test_bulk_out(authority: Authority, server: ssl.SSLContext) -> None:
@@ -141,29 +141,29 @@ def test_bulk_out(authority: Authority, server: ssl.SSLContext) -> None:
         got.append(digest.hexdigest())
 
     with connected(client(authority, hash_all)) as sock:
-        stream = streams.accept(sock, server, Turns())
+        channel = channels.accept(sock, server, Turns())
         for start in range(0, BULK, 100_000):
-            send(stream, data[start : start + 100_000])
-        assert stream.sent == BULK
-        stream.end()
-        assert receive(stream) == b""
-        stream.close()
+            send(channel, data[start : start + 100_000])
+        assert channel.sent == BULK
+        channel.end()
+        assert receive(channel) == b""
+        channel.close()
     assert got == [hashlib.sha256(data).hexdigest()]
 
 
 def test_bulk_in_is_read_many_records_at_once(authority: Authority, server: ssl.SSLContext) -> None:
     data = os.urandom(BULK)
     with connected(client(authority, lambda sock: sock.sendall(data))) as sock:
-        stream = streams.accept(sock, server, Turns())
+        channel = channels.accept(sock, server, Turns())
         reads = []
-        while not stream.ended:
-            if not (part := stream.receive()) and not stream.ended:
-                wait(stream, READ)
+        while not channel.ended:
+            if not (part := channel.receive()) and not channel.ended:
+                wait(channel, READ)
             reads.append(part)
         assert b"".join(reads) == data
         assert max(map(len, reads)) == READ_SIZE
-        assert stream.received == BULK
-        stream.close()
+        assert channel.received == BULK
+        channel.close()
 
 
 def test_an_end_right_behind_a_full_record_is_seen(authority: Authority, server: ssl.SSLContext) -> None:
@@ -172,19 +172,19 @@ def test_an_end_right_behind_a_full_record_is_seen(authority: Authority, server:
 
     def one_record(sock: socket.socket) -> None:
         assert isinstance(sock, ssl.SSLSocket)
-        sock.sendall(bytes(streams.RECORD))
+        sock.sendall(bytes(channels.RECORD))
         sock.setblocking(False)
         with suppress(ssl.SSLError):  # it is sent; the answer may come now or later
             sock.unwrap()
         goes_on.wait(DEADLINE)
 
     with connected(client(authority, one_record)) as sock:
-        stream = streams.accept(sock, server, Turns())
-        assert len(receive(stream)) == streams.RECORD
-        assert stream.ended
-        assert not stream.lost
+        channel = channels.accept(sock, server, Turns())
+        assert len(receive(channel)) == channels.RECORD
+        assert channel.ended
+        assert not channel.lost
         goes_on.set()
-        stream.close()
+        channel.close()
 
 
 def test_a_bare_fin_is_an_end_and_a_reset_is_a_loss(authority: Authority, server: ssl.SSLContext) -> None:
@@ -192,21 +192,21 @@ def test_a_bare_fin_is_an_end_and_a_reset_is_a_loss(authority: Authority, server
         sock.sendall(b"x")
 
     with connected(client(authority, fin)) as sock:
-        stream = streams.accept(sock, server, Turns())
-        assert receive(stream) == b"x"
-        assert not stream.lost
-        send(stream, b"an answer still goes")
-        assert not stream.lost
-        stream.close()
+        channel = channels.accept(sock, server, Turns())
+        assert receive(channel) == b"x"
+        assert not channel.lost
+        send(channel, b"an answer still goes")
+        assert not channel.lost
+        channel.close()
     for _ in range(20):  # the reset may come while OpenSSL sends its tickets, or later
         with connected(client(authority, reset)) as sock:
-            stream = streams.accept(sock, server, Turns())
-            assert receive(stream) == b""
-            assert "reset" in stream.lost
-            stream.put(b"never")
-            stream.flush()
-            assert stream.unsent == 0
-            stream.abort()
+            channel = channels.accept(sock, server, Turns())
+            assert receive(channel) == b""
+            assert "reset" in channel.lost
+            channel.put(b"never")
+            channel.flush()
+            assert channel.unsent == 0
+            channel.abort()
 
 
 def test_writing_to_a_client_that_has_gone_is_a_loss(authority: Authority, server: ssl.SSLContext) -> None:
@@ -217,39 +217,39 @@ def test_writing_to_a_client_that_has_gone_is_a_loss(authority: Authority, serve
         gone.set()
 
     with connected(client(authority, leave)) as sock:
-        stream = streams.accept(sock, server, Turns())
+        channel = channels.accept(sock, server, Turns())
         assert gone.wait(DEADLINE)
-        while not stream.lost:
-            send(stream, bytes(1 << 16))
-        assert receive(stream) == b"", "what came before can still be read, and then its end"
-        stream.abort()
+        while not channel.lost:
+            send(channel, bytes(1 << 16))
+        assert receive(channel) == b"", "what came before can still be read, and then its end"
+        channel.abort()
 
 
 @pytest.mark.parametrize("kind", [b"k", b"K"])  # K: with an answer, please
 def test_a_key_update_while_a_record_waits(kind: bytes, server: ssl.SSLContext) -> None:
     gate = Gate()
     with connected(gate) as sock:
-        stream = streams.accept(sock, server, Turns())
-        send(stream, b"\xff")
+        channel = channels.accept(sock, server, Turns())
+        send(channel, b"\xff")
         until(lambda: b"\xff" in b"".join(gate.got), "the first byte")  # s_client reads its input from now on
         gate.open = False
         sent = 1
-        while not stream.wants_write:
-            stream.send(bytes([255]) * streams.RECORD)
-            sent += streams.RECORD
+        while not channel.wants_write:
+            channel.send(bytes([255]) * channels.RECORD)
+            sent += channels.RECORD
         gate.say(kind)
         until(lambda: b"KEYUPDATE\n" in b"".join(gate.told), "s_client to take its command")
         gate.records.release()  # for it has its update sent when it reads
-        wait(stream, READ)
-        assert stream.receive() == b""
-        assert not stream.lost
+        wait(channel, READ)
+        assert channel.receive() == b""
+        assert not channel.lost
         gate.open = True
-        send(stream, b"\xff")
+        send(channel, b"\xff")
         gate.say(b"hello")
-        assert receive(stream, 6) == b"hello\n"
-        stream.end()
-        receive(stream)
-        stream.close()
+        assert receive(channel, 6) == b"hello\n"
+        channel.end()
+        receive(channel)
+        channel.close()
     assert b"".join(gate.got).count(b"\xff") == sent + 1
 
 
@@ -267,16 +267,16 @@ def test_a_client_that_goes_on_sending_gets_what_came_before_the_end(
             seen.append(data)
 
     with connected(client(authority, talk)) as sock:
-        stream = streams.accept(sock, server, Turns())
-        wait(stream, READ)  # these bytes are met by the close_notify
-        send(stream, b"answer")
-        stream.end()
+        channel = channels.accept(sock, server, Turns())
+        wait(channel, READ)  # these bytes are met by the close_notify
+        send(channel, b"answer")
+        channel.end()
         ended.set()
-        while not stream.ended:
-            wait(stream, READ)
-            assert stream.receive() == b"", "nobody wants it any more"
-        assert not stream.lost
-        stream.close()
+        while not channel.ended:
+            wait(channel, READ)
+            assert channel.receive() == b"", "nobody wants it any more"
+        assert not channel.lost
+        channel.close()
     assert seen == [b"answer"]
 
 
@@ -295,10 +295,10 @@ def test_the_steps_of_handshakes_take_turns(
     turns = Turns()
     with ExitStack() as stack:
         socks = [stack.enter_context(connected(client(authority, lambda _sock: None))) for _ in range(8)]
-        for accepting in [gevent.spawn(streams.accept, sock, server, turns) for sock in socks]:
-            stream = accepting.get(timeout=DEADLINE)
-            stream.end()
-            stream.close()
+        for accepting in [gevent.spawn(channels.accept, sock, server, turns) for sock in socks]:
+            channel = accepting.get(timeout=DEADLINE)
+            channel.end()
+            channel.close()
     turns.close()
     assert len(steps) > 8
     assert len(set(steps)) == len(steps), "each in a round of its own"
@@ -306,16 +306,16 @@ def test_the_steps_of_handshakes_take_turns(
 
 def failure(sock: RawSocket, server: ssl.SSLContext) -> str:
     try:
-        stream = streams.accept(sock, server, Turns())
+        channel = channels.accept(sock, server, Turns())
     except Lost as error:
         assert sock.fileno() == -1
         return str(error)
-    receive(stream)  # with TLS 1.3, a client's verdict comes after the server's part is done
-    stream.close()
-    return stream.lost
+    receive(channel)  # with TLS 1.3, a client's verdict comes after the server's part is done
+    channel.close()
+    return channel.lost
 
 
-# A reset that comes within wrap_socket() leaves its descriptor to the collector (see stream.py), which then warns.
+# A reset that comes within wrap_socket() leaves its descriptor to the collector (see channel.py), which then warns.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_handshakes_that_fail(authority: Authority, server: ssl.SSLContext) -> None:
     def distrusting(sock: socket.socket) -> None:
@@ -351,32 +351,32 @@ def serving(authority: Authority, protocols: list[str]) -> Peer:
 def test_connecting_to_a_backend(authority: Authority) -> None:
     context = client_context(str(authority.path))
     with connected(serving(authority, ["h2"])) as sock:
-        stream = streams.connect(sock, context, "backend.test", Turns())
-        send(stream, b"ping")
-        assert receive(stream, 4) == b"ping"
-        stream.end()
-        stream.close()
+        channel = channels.connect(sock, context, "backend.test", Turns())
+        send(channel, b"ping")
+        assert receive(channel, 4) == b"ping"
+        channel.end()
+        channel.close()
     for protocols, name, says in (
         (["http/1.1"], "backend.test", "no protocol in ALPN, not h2"),
         ([], "backend.test", "no protocol in ALPN, not h2"),
         (["h2"], "other.test", "certificate: Hostname mismatch"),
     ):
         with connected(serving(authority, protocols)) as sock, pytest.raises(Lost, match=says):
-            streams.connect(sock, context, name, Turns())
+            channels.connect(sock, context, name, Turns())
 
 
 def test_a_stream_without_tls() -> None:
     with connected(echo_all) as sock:
-        stream = Stream(sock)
-        stream.put(b"")
-        send(stream, b"ping")
-        assert receive(stream, 4) == b"ping"
-        stream.put(b"a")
-        stream.put(b"b")
-        assert stream.unsent == 2
-        stream.flush()
-        stream.end()
-        assert receive(stream) == b"ab"
-        assert isinstance(stream, Stream)
-        assert not isinstance(stream, TLSStream)
-        stream.close()
+        channel = Channel(sock)
+        channel.put(b"")
+        send(channel, b"ping")
+        assert receive(channel, 4) == b"ping"
+        channel.put(b"a")
+        channel.put(b"b")
+        assert channel.unsent == 2
+        channel.flush()
+        channel.end()
+        assert receive(channel) == b"ab"
+        assert isinstance(channel, Channel)
+        assert not isinstance(channel, TLSChannel)
+        channel.close()
