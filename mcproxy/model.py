@@ -30,6 +30,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def warned_from(not_before: float, not_after: float) -> float:
+    """From when on a certificate is warned of; times are seconds since the epoch.
+
+    One of 40 days that is renewed at a third of them is warned of when its renewal is late, and not before.
+    """
+    return not_after - min(EXPIRY_WARNING, (not_after - not_before) * EXPIRY_SHARE)
+
+
 class Mode(StrEnum):
     """How a route handles a connection."""
 

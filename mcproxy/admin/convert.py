@@ -279,7 +279,14 @@ def route_counters_out(value: PlaneRoute) -> pb.RouteCounters:
 def certificates_out(values: Iterable[CertificateStatus]) -> list[pb.CertificateStatus]:
     """The certificates' messages."""
     return [
-        pb.CertificateStatus(listener=each.listener, hostname=each.hostname, path=each.path, not_after=each.not_after)
+        pb.CertificateStatus(
+            listener=each.listener,
+            hostname=each.hostname,
+            path=each.path,
+            not_after=each.not_after,
+            not_before=each.not_before,
+            unread=each.unread,
+        )
         for each in values
     ]
 

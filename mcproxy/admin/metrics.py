@@ -95,9 +95,13 @@ def _server(status: PlaneStatus, table: Table, own: Own) -> Iterator[Metric]:
         text = "When the GeoIP database was built, in seconds since the epoch."
         yield _gauge("geoip_build_time_seconds", text, status.geoip.built_at)
     ends = _gauge("certificate_not_after_seconds", "When it expires, in seconds since the epoch.", None, _ROUTE)
+    begins = _gauge("certificate_not_before_seconds", "Since when it is valid, the same.", None, _ROUTE)
     for each in status.certificates:
-        ends.add_metric([each.listener, each.hostname], each.not_after)
+        if each.not_after or not each.unread:  # what can't be used expired in 1970; what can't be read is not known
+            ends.add_metric([each.listener, each.hostname], each.not_after)
+            begins.add_metric([each.listener, each.hostname], each.not_before)
     yield ends
+    yield begins
     yield _histogram("hub_lag_seconds", "How late the hub was, sampled four times a second.", [], [([], status.lag)])
 
 

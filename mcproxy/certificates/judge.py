@@ -12,7 +12,6 @@ appendix A). The clock is an argument.
 """
 
 import itertools
-import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from functools import lru_cache
 from mcproxy.certificates import pem
 from mcproxy.certificates.pem import Certificate, Unreadable, Unusable
 from mcproxy.disk import Stamp
-from mcproxy.model import EXPIRY_SHARE, EXPIRY_WARNING, Mode, Route
+from mcproxy.model import Mode, Route, warned_from
 
 MAX_KNOWN = 4096  # certificates that are kept in memory once read: a few KB each
 MAX_NAMES_SHOWN = 5  # in a sentence; certificates have up to 100 names
@@ -61,30 +60,26 @@ def _read_once(chain_path: str, key_path: str, *_stamps: Stamp) -> Certificate |
 
 def ca_problem(path: str) -> str:
     """Why a file of CAs can't be used; "" if it can. What was read is read again only if it has changed."""
+    found = _ca_finding(path)
+    return str(found) if found is not None and found.problem else ""
+
+
+def _ca_finding(path: str) -> Finding | None:
     try:
-        return _ca_problem_once(path, pem.stamp(path, "backend_ca"))
+        return _ca_finding_once(path, pem.stamp(path, "backend_ca"))
     except Unreadable as error:
-        return str(error)
+        return Finding(True, str(error), "backend_ca")
 
 
 @lru_cache(maxsize=MAX_KNOWN)
-def _ca_problem_once(path: str, _stamp: Stamp) -> str:
+def _ca_finding_once(path: str, _stamp: Stamp) -> Finding | None:
     try:
-        pem.trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
+        doubt = pem.doubt_about(path)
     except Unreadable:
         raise
     except Unusable as error:
-        return str(error)
-    return ""
-
-
-def warns_from(certificate: Certificate) -> float:
-    """From when on a certificate is warned of (seconds since the epoch): a quarter of its lifetime before its end.
-
-    So one of 90 days, renewed at a third, is warned of when its renewal is late; EXPIRY_WARNING before at the earliest.
-    """
-    lifetime = certificate.not_after - certificate.not_before
-    return certificate.not_after - min(EXPIRY_WARNING, lifetime * EXPIRY_SHARE)
+        return Finding(True, str(error), "backend_ca")
+    return Finding(False, doubt, "backend_ca", lasting=True) if doubt else None
 
 
 def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Finding]:
@@ -98,6 +93,8 @@ def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Fi
             f" with openssl x509 -noout -text -in {path}",
             lasting=True,
         )
+    for fault in certificate.faults:
+        yield Finding(False, fault, lasting=True)
     if not end:
         return
     if now >= end:
@@ -106,7 +103,7 @@ def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Fi
         yield Finding(
             True, f"{path} is not valid before {day(certificate.not_before)}; check its dates and this machine's clock"
         )
-    elif now > warns_from(certificate):
+    elif now > warned_from(certificate.not_before, end):
         yield Finding(False, f"{path} expires on {day(end)}, in {(end - now) / 86_400:.1f} days; renew it and reload")
     if not certificate.unread and not certificate.covers(hostname):
         yield Finding(
@@ -120,8 +117,8 @@ def route_findings(route: Route, read: Certificate | Finding, now: float) -> Ite
         yield read
     else:
         yield from findings(read, route.hostname, now)
-    if route.backend_ca and (problem := ca_problem(route.backend_ca)):
-        yield Finding(True, problem, "backend_ca")
+    if route.backend_ca and (finding := _ca_finding(route.backend_ca)):
+        yield finding
 
 
 def survey(routes: Iterable[Route], now: float, about: str = "") -> Iterator[tuple[str, Finding]]:

@@ -1,10 +1,10 @@
 """The certificate that a peer has shown, in words: whose it is, who signed it, how long it is good for."""
 
 from cryptography import x509
-from cryptography.x509.oid import NameOID
 
+from mcproxy.certificates.chain import UNREADABLE, named
 from mcproxy.certificates.judge import day, listed
-from mcproxy.certificates.pem import UNREADABLE, names_of
+from mcproxy.certificates.pem import names_of
 
 
 def described(der: bytes) -> str:
@@ -18,9 +18,4 @@ def described(der: bytes) -> str:
 
 
 def _issuer(shown: x509.Certificate) -> str:
-    if shown.issuer == shown.subject:
-        return "itself"
-    for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
-        if found := shown.issuer.get_attributes_for_oid(kind):
-            return str(found[0].value)
-    return shown.issuer.rfc4514_string() or "an issuer without a name"
+    return "itself" if shown.issuer == shown.subject else named(shown.issuer)

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtensionOID
 
 from mcproxy import disk
+from mcproxy.certificates.chain import UNREADABLE, faults, no_ca
 
 MAX_FILE_BYTES = 1 << 20  # a long chain takes some 10 KB, a system's CAs some 250; more is a wrong file
 
@@ -44,11 +45,6 @@ _TOO_WEAK = {
     "CA_MD_TOO_WEAK": "the chain is signed with a hash that is no longer safe; have it issued again, with SHA-256",
 }
 _MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH")
-# What cryptography raises on a certificate that it can't read, at once or when a field is asked for.
-UNREADABLE = (
-    ValueError, TypeError, NotImplementedError, UnsupportedAlgorithm, x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType, x509.InvalidVersion,
-)  # fmt: skip
 
 
 class Unusable(ValueError):
@@ -74,6 +70,7 @@ class Certificate:
     not_after: float  # 0.0: not known
     digest: str  # of both files: whether there is anything new in them
     unread: str = ""  # why its names or dates are not known, though TLS works; "": they are
+    faults: tuple[str, ...] = ()  # what the chain lacks, and what doesn't belong into it
 
     def covers(self, hostname: str) -> bool:
         """Whether a client that asked for `hostname` (normalised) takes it (RFC 9525, section 6.3)."""
@@ -244,15 +241,22 @@ def _first_value(der: bytes) -> bytes:
 
 def described(pair: Pair) -> Certificate:
     """What people are told of a pair that OpenSSL takes, as far as it can be read."""
+    chain = certificates_in(pair.chain)
     names: tuple[str, ...] = ()
     before, after, unread = 0.0, 0.0, ""
     try:
-        leaf = x509.load_der_x509_certificate(certificates_in(pair.chain)[0])
+        leaf = x509.load_der_x509_certificate(chain[0])
         before, after = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
         names = names_of(leaf)
     except UNREADABLE as error:
         unread = _said(error)
-    return Certificate(pair.chain_path, names, before, after, pair.digest, unread)
+    path = pair.chain_path
+    return Certificate(path, names, before, after, pair.digest, unread, faults(path, chain))
+
+
+def doubt_about(ca_path: str) -> str:
+    """Why no backend can be verified by a file that OpenSSL takes; "": one can. Raises Unusable."""
+    return no_ca(ca_path, certificates_in(trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ca_path)))
 
 
 def names_of(leaf: x509.Certificate) -> tuple[str, ...]:

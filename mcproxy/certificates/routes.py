@@ -35,7 +35,9 @@ class CertificateStatus:
     listener: str
     hostname: str
     path: str
-    not_after: float  # seconds since the epoch
+    not_after: float  # seconds since the epoch; 0.0: it can't be used, or not be read
+    not_before: float = 0.0
+    unread: str = ""  # why its names or dates are not known, though it is served
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def serving(route: Route, held: Certificate | None, *, trusted: bool) -> Serving
         read = held
     elif held is not None and held.digest != read.digest:
         notes.append(f"{route.tls_cert} or its key has changed since it was loaded; reload to use it")
-    found = findings(held or read, route.hostname, time.time())
+    found = list(findings(held or read, route.hostname, time.time()))
+    notes += [str(finding) for finding in found if finding.lasting]
     return Serving("", notes, [str(finding) for finding in found if finding.problem], failure)
 
 
@@ -109,11 +112,15 @@ def state_of_files(table: Table) -> tuple[list[CertificateStatus], list[RoutePro
     problems = list[RouteProblem]()
     for addr, route in _l7_routes(table):
         read = known(route)
-        end = read.not_after if isinstance(read, Certificate) else 0.0
-        found.append(CertificateStatus(addr, route.hostname, route.tls_cert, end))
+        begin, end, unread = _dates(read)
+        found.append(CertificateStatus(addr, route.hostname, route.tls_cert, end, begin, unread))
         told = [each for each in route_findings(route, read, now) if each.problem]
         problems += [RouteProblem(addr, route.hostname, each.key, each.message) for each in told]
     return found, problems
+
+
+def _dates(read: Certificate | Finding) -> tuple[float, float, str]:
+    return (0.0, 0.0, "") if isinstance(read, Finding) else (read.not_before, read.not_after, read.unread)
 
 
 def _l7_routes(table: Table) -> Iterator[tuple[str, Route]]:

@@ -13,7 +13,7 @@ from mcproxy.cli.columns import Column
 from mcproxy.cli.options import example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.cli.values import Word
-from mcproxy.model import EXPIRY_WARNING, LOG_LEVELS, counted
+from mcproxy.model import LOG_LEVELS, counted, warned_from
 
 WATCH_INTERVAL = 2.0  # seconds between two looks of --watch
 SHOWN_ROUTES = 20  # busiest routes on a terminal; --json and pipes have all of them
@@ -84,9 +84,16 @@ def _summary(answer: pb.GetStatusResponse) -> None:
     for problem in answer.problems:
         click.echo(f"warning: {problem.hostname} on {problem.listener}: {problem.key}: {output.clean(problem.message)}")
     for each in answer.certificates:
-        left = each.not_after - time.time()
-        if 0 < left < EXPIRY_WARNING:  # one that has ended, or that can't be read, is a problem
-            click.echo(f"warning: the certificate of {each.hostname} ({each.path}) expires in {output.span(left)}")
+        _certificate(each, time.time())
+
+
+def _certificate(each: pb.CertificateStatus, now: float) -> None:
+    """What is to be known of one; that it has expired or can't be used is a problem, which has been said."""
+    its = f"the certificate of {each.hostname} ({each.path})"
+    if each.unread:
+        click.echo(f"warning: {its} is used, but its names or dates can't be read: {output.clean(each.unread)}")
+    if warned_from(each.not_before, each.not_after) < now < each.not_after:
+        click.echo(f"warning: {its} expires in {output.span(each.not_after - now)}")
 
 
 def _reload(last: pb.ReloadStatus) -> None:

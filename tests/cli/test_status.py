@@ -26,6 +26,8 @@ def test_status(tmp_path: Path) -> None:
             CertificateStatus(":443", "l7.example.org", "/c.pem", time.time() + 86400 * 3 + 60),
             CertificateStatus(":443", "old.example.org", "/o.pem", time.time() - 1),
             CertificateStatus(":443", "new.example.org", "/n.pem", time.time() + 86400 * 30),
+            CertificateStatus(":443", "week.example.org", "/w.pem", time.time() + 86400 * 4, time.time() - 86400 * 2),
+            CertificateStatus(":443", "odd.example.org", "/odd.pem", 0.0, 0.0, "it is odd"),
         ]
         control.plane.problems = [
             RouteProblem(":443", "old.example.org", "tls_cert", "/o.pem expired on some day; renew it and reload"),
@@ -41,7 +43,10 @@ def test_status(tmp_path: Path) -> None:
             "warning: l7.example.org on :443: backend_ca: /ca.pem can't be read: No such file; check its path",
         ]
         assert warnings[2].startswith("warning: the certificate of l7.example.org (/c.pem) expires in 3d")
-        assert len(warnings) == 3
+        odd = "warning: the certificate of odd.example.org (/odd.pem) is used, but its names or dates can't be read"
+        assert warnings[3:] == [f"{odd}: it is odd"], (
+            "one of six days isn't warned of while more than a quarter of them is left"
+        )
         assert ":443\taccepting\t2\t1\t5\t2\t10 B\t20 B" in lines
         assert lines[-2:] == [
             ":443\twww.example.org\t0\t7\t1\t0 B\t0 B",

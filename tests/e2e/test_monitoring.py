@@ -92,6 +92,9 @@ HEALTHY = [
     {"series": 'mcproxy_database_errors_total{instance="m"}', "values": "3x120"},
     {"series": 'mcproxy_log_lines_dropped_total{instance="m"}', "values": "3x120"},
     {"series": 'mcproxy_certificate_not_after_seconds{instance="m", hostname="a"}', "values": "2600000x120"},
+    # One of 160 hours, of which 112 are left: it was warned of for all of its life.
+    {"series": 'mcproxy_certificate_not_after_seconds{instance="m", hostname="short"}', "values": "403200x120"},
+    {"series": 'mcproxy_certificate_not_before_seconds{instance="m", hostname="short"}', "values": "-172800x120"},
     {"series": 'mcproxy_geoip_build_time_seconds{instance="m"}', "values": "0x120"},
 ]
 

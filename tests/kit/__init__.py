@@ -4,7 +4,7 @@ What a test of one room needs:
     hub, worker_bench      a hub in a thread of its own, and workers on it whose clock the test winds
     resolver               a resolver that answers what the test says, or nothing for a while
     socket_pairs, inbox    connected sockets; bytes that are offered to a core again and again
-    tables, hellos, hello_reference, geoip_files, certificate_files
+    tables, hellos, hello_reference, geoip_files, certificate_files, odd_certificates
                            values and files of every shape, right and wrong
     drive_stage, tls_gate  one l7 session on real sockets
     relay_playbook, http2_direct, bridge_playbook, exchange_ends

@@ -172,16 +172,20 @@ class ListenerStatus(_message.Message):
     def __init__(self, addr: _Optional[str] = ..., accepting: _Optional[bool] = ..., routes: _Optional[int] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., ended: _Optional[_Mapping[str, int]] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., requests: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class CertificateStatus(_message.Message):
-    __slots__ = ("listener", "hostname", "path", "not_after")
+    __slots__ = ("listener", "hostname", "path", "not_after", "not_before", "unread")
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     NOT_AFTER_FIELD_NUMBER: _ClassVar[int]
+    NOT_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_FIELD_NUMBER: _ClassVar[int]
     listener: str
     hostname: str
     path: str
     not_after: float
-    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., path: _Optional[str] = ..., not_after: _Optional[float] = ...) -> None: ...
+    not_before: float
+    unread: str
+    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., path: _Optional[str] = ..., not_after: _Optional[float] = ..., not_before: _Optional[float] = ..., unread: _Optional[str] = ...) -> None: ...
 
 class RouteProblem(_message.Message):
     __slots__ = ("listener", "hostname", "key", "message")
