@@ -96,7 +96,7 @@ class App:
             opened=reporter.opened,
             stats=stats,
             geoip=geoip,
-            terminate=Terminator(self.contexts, _book(stats, self.lines)),
+            terminate=Terminator(self.contexts, _records(stats, self.lines)),
         )
         self.worker = Worker(shared, inherited=self.inherited.take)
         self.pulse = Pulse(stats.lag)
@@ -224,8 +224,8 @@ def _ended(lines: ConnectionLog, reporter: Reporter) -> Callable[[Connection], N
     return ended
 
 
-def _book(stats: Stats, lines: ConnectionLog) -> Callable[[Origin], Callable[[Exchanges], None]]:
-    """What is done about the exchanges of a connection as they end."""
+def _records(stats: Stats, lines: ConnectionLog) -> Callable[[Origin], Callable[[Exchanges], None]]:
+    """Returns, for a connection, what takes its exchanges as they end: counters, and the access log."""
 
     def begin(origin: Origin) -> Callable[[Exchanges], None]:
         count, put_lines = stats.requests(origin.listener, origin.route), lines.requests(origin)

@@ -60,10 +60,10 @@ class _Handshake:
 class Terminator:
     """Runs l7 sessions."""
 
-    def __init__(self, contexts: Contexts, book: Callable[[Origin], Record]) -> None:
-        """`book` says what is to be given the exchanges of a connection as they end."""
+    def __init__(self, contexts: Contexts, record_for: Callable[[Origin], Record]) -> None:
+        """`record_for` returns what takes the exchanges of a connection as they end."""
         self._contexts = contexts
-        self._book = book
+        self._record_for = record_for
 
     def __repr__(self) -> str:
         return f"<Terminator {self._contexts!r}>"
@@ -82,7 +82,7 @@ class Terminator:
             raise Refused(Reason.TLS_FAILED, str(lost)) from lost
         core = _core(channel.protocol, route, arrival.client[0])
         dial = self._dialler(session, arrival, channel.protocol)
-        record = self._book(_origin(arrival, channel.protocol))
+        record = self._record_for(_origin(arrival, channel.protocol))
         drive = Drive(session, channel, core, dial, record)
         session.hand_over(drive, channel.sock)
         return drive.run()

@@ -94,7 +94,10 @@ def unsent(sock: RawSocket) -> int:
 
 
 def pauses(first: float, longest: float) -> Iterator[float]:
-    """Seconds to sleep between polls of something without an event: short at first, doubled each time."""
+    """Seconds to sleep between polls of something without an event: short at first, doubled each time.
+
+    It is with the raw sockets because it is their queues that are polled: `unsent`, or a backlog that is full.
+    """
     while True:
         yield first
         first = min(2 * first, longest)
