@@ -19,7 +19,7 @@ from mcproxy.l7.bridge.bounds import EXPECT_SECONDS, FIRST_SETTINGS_SECONDS
 from mcproxy.l7.bridge.ends import BackendEnd, BackendFault, ClientEnd, Processed, RequestHead, Site, Takes, Upgrade
 from mcproxy.l7.bridge.request_half import Coming, Going, RequestHalf
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.wire.fields import Request
+from mcproxy.wire.fields import BODILESS, Request
 from mcproxy.wire.hpack_block import Field
 
 
@@ -156,7 +156,17 @@ class Exchange:
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body came. Raises BackendFault."""
-        self.to_client.body(data)
+        if self.to_backend.method == b"HEAD" or self.to_client.status in BODILESS:
+            self._drop_body(data)
+        else:
+            self.to_client.body(data)
+
+    def _drop_body(self, data: bytes) -> None:
+        """A body came that must not be (RFC 9110, section 6.4.1): the head stands, and the rest is not wanted."""
+        if data and self.to_client.state is AnswerState.BEGUN:
+            self.why = "the backend sent a body with an answer that has none"
+            self.to_backend.let_go(answered=False)
+            self.on_end([])
 
     def on_end(self, trailers: list[Field]) -> None:
         """The answer is complete. Raises BackendFault."""

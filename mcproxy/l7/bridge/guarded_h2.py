@@ -4,9 +4,10 @@ h2 closes its whole state machine when a GOAWAY comes, while RFC 9113, section 6
 finish. So GOAWAY frames are taken out of the stream before h2 sees it, and kept as what they say: this connection takes
 no further request, and requests above a number were not processed.
 
-h2 also expects of a 304 a body as long as its content-length, which is that of another answer (RFC 9110, section 8.6),
-and looks when DATA comes. So an empty DATA frame that ends an answer is given to it as trailers without a field. That a
-body has the length that was declared, h11 checks on its way to the client.
+h2 also holds the body of every answer against its content-length, by rules of its own: a 304 must have a body as long
+as that of another answer (RFC 9110, section 8.6), and a body in the answer to HEAD, which some backends send, ends the
+connection. So h2 doesn't get to see the field, nor that the method was HEAD. The exchange drops a body that must not
+be, and h11 checks the length of the others on their way to the client.
 
 Any fault that h2 finds ends this connection, never more: the next request gets another one. Windows are given back as
 soon as bytes are taken, because back-pressure is that nobody reads a backend whose client doesn't keep up.
@@ -19,7 +20,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, Event
 from h2.exceptions import H2Error, StreamClosedError
 from h2.settings import SettingCodes, Settings
-from hpack import Encoder
+from hpack import Decoder, Encoder, HeaderTuple
 from hpack.exceptions import HPACKError
 from hyperframe.exceptions import HyperframeError
 
@@ -28,7 +29,7 @@ from mcproxy.l7.bridge.ends import BackendFault
 from mcproxy.l7.core import Turn
 from mcproxy.wire.fields import MAX_HEADER_LIST, Malformed, check_answer, check_answer_trailers
 from mcproxy.wire.hpack_block import Field
-from mcproxy.wire.http2 import HEADER, HEADER_SIZE, MAX_FRAME_SIZE, MAX_STREAM_ID, ErrorCode, Flag, Frame, headers
+from mcproxy.wire.http2 import HEADER, HEADER_SIZE, MAX_FRAME_SIZE, MAX_STREAM_ID, ErrorCode, Frame
 
 _CONFIG = H2Configuration(
     client_side=True,
@@ -37,6 +38,7 @@ _CONFIG = H2Configuration(
     normalize_inbound_headers=False,  # it joins cookie fields, which mean nothing in an answer, and puts them last
     normalize_outbound_headers=False,
 )
+_HIDDEN = b":content-length"
 _SETTINGS = {
     SettingCodes.ENABLE_PUSH: 0,
     SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
@@ -51,12 +53,21 @@ class _PlainEncoder(Encoder):
         return bytes(super().encode(headers, huffman=False))
 
 
+class _Decoder(Decoder):
+    """HPACK that hides content-length from h2 under a name that no field has."""
+
+    def decode(self, data: bytes, raw: bool = False) -> list[HeaderTuple]:
+        fields = super().decode(data, raw)
+        return [HeaderTuple(_HIDDEN, field[1]) if field[0] == b"content-length" else field for field in fields]
+
+
 class GuardedH2:
     """One connection's state. No socket: bytes in, events out; what is to be sent waits in h2."""
 
     def __init__(self) -> None:
         self._h2 = H2Connection(_CONFIG)
         self._h2.encoder = _PlainEncoder()
+        self._h2.decoder = _Decoder(MAX_HEADER_LIST)
         self._h2.local_settings = Settings(client=True, initial_values=_SETTINGS)
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(WINDOW)
@@ -80,6 +91,7 @@ class GuardedH2:
         try:
             stream = self._h2.get_next_available_stream_id()
             self._h2.send_headers(stream, fields, end_stream=end)
+            self._h2.streams[stream].request_method = None
         except H2Error as error:
             raise self._fault(error) from error
         self.requests += 1
@@ -143,7 +155,7 @@ class GuardedH2:
         return BackendFault(f"{type(error).__name__}: {error}")
 
     def _for_h2(self, data: bytes, turn: Turn) -> tuple[bytes, int]:
-        """Keep GOAWAY frames back, and act on them; make trailers of the empty DATA that ends an answer.
+        """Keep GOAWAY frames back, and act on them.
 
         Returns what h2 gets, and how many bytes were taken.
         """
@@ -158,13 +170,11 @@ class GuardedH2:
             if len(data) - at < HEADER_SIZE:
                 self._held = data[at:]
                 break
-            high, low, kind, flags, stream = HEADER.unpack_from(data, at)
+            high, low, kind, _, _ = HEADER.unpack_from(data, at)
             size = HEADER_SIZE + (high << 8 | low)
             turn.spend(H2_FRAME_COST)
             self._check(kind, size)
-            if kind == Frame.DATA and size == HEADER_SIZE and flags & Flag.END_STREAM:
-                out.append(headers(stream & MAX_STREAM_ID, b"", end_stream=True))
-            elif kind != Frame.GOAWAY:
+            if kind != Frame.GOAWAY:
                 out.append(data[at : at + size])
                 self._passing = max(0, at + size - len(data))
             elif size > HEADER_SIZE + MAX_GOAWAY or size < HEADER_SIZE + 8:
@@ -212,4 +222,7 @@ def checked_trailers(headers: object) -> list[Field]:
 
 def fields_of(headers: object) -> list[Field]:
     """What h2 has decoded, as bytes."""
-    return [(bytes(name), bytes(value)) for name, value in headers]  # type: ignore[attr-defined]
+    return [
+        (b"content-length" if name == _HIDDEN else bytes(name), bytes(value))
+        for name, value in headers  # type: ignore[attr-defined]
+    ]

@@ -194,7 +194,8 @@ class FromClient(Frames):
             refusal = admission.refusal(stream_id, ended > 0, section, len(streams), frame_fault)
             if request is None or refusal is not None:
                 leg.up.withheld(section)
-                return self._refuse(stream_id, ended > 0, request, refusal)
+                why = frame_fault or str(section.fault or "a request that can't be processed")
+                return self._refuse(stream_id, ended > 0, request, refusal, why)
         leg.budget.work += 1
         windows = leg.windows
         streams[stream_id] = stream = Stream(
@@ -203,11 +204,11 @@ class FromClient(Frames):
         return leg.outlet.request(stream, block, section)
 
     def _refuse(
-        self, stream_id: int, ended: bool, request: Request | None, refusal: ErrorCode | int | None
+        self, stream_id: int, ended: bool, request: Request | None, refusal: ErrorCode | int | None, why: str
     ) -> bytes | None:
         leg = self.leg
         if isinstance(refusal, ErrorCode):
-            raise StreamFault(stream_id, refusal, "a request that can't be processed")
+            raise StreamFault(stream_id, refusal, why)
         leg.answer(stream_id, ended, refusal or 400, request)
         if request is None:  # 431 or 400: it cost more than a reset does
             leg.budget.spend_reset(self.now)

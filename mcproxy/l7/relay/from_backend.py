@@ -26,6 +26,7 @@ from mcproxy.wire.http2 import (
     ErrorCode,
     Frame,
     StreamFault,
+    data,
     headers,
     parse_settings,
     ping,
@@ -37,6 +38,7 @@ CLIENT_ENDED = StreamState.CLIENT_ENDED
 BACKEND_ENDED = StreamState.BACKEND_ENDED
 HEADERS = int(Frame.HEADERS)
 DATA = int(Frame.DATA)
+NO_BODY = "the backend sent a body with an answer that has none"
 ODD_METHODS = (b"HEAD", b"CONNECT")  # their answers' content-length doesn't say how much follows
 
 
@@ -50,6 +52,7 @@ class FromBackend(Frames):
         self.settings = settings
         self._talk = Meter(IDLE_TALK, "frames without work", now)
         self.meters.append(self._talk)
+        self.note = ""  # what the backend did wrong without harm, for the log
 
     def __repr__(self) -> str:
         return f"<FromBackend {self.backend!r}>"
@@ -199,6 +202,8 @@ class FromBackend(Frames):
             start, end = unpadded(buf, start, end)
         body = end - start
         wrong = not stream.status or stream.state is BACKEND_ENDED
+        if body and not wrong and (stream.request.method == b"HEAD" or stream.status in BODILESS):
+            return self._drop_body(stream, size)
         if body:
             client.budget.work += 1
             stream.sent += body
@@ -217,11 +222,17 @@ class FromBackend(Frames):
         stream.down_window -= size
         client.windows.down -= size
         if flags & END_STREAM:
-            if stream.state is CLIENT_ENDED:
-                client.finish(stream)
-            else:
-                client.answer_ended(stream)
+            client.answer_ended(stream)
         return True
+
+    def _drop_body(self, stream: Stream, size: int) -> bytes:
+        """A body came that must not be (RFC 9110, section 6.4.1): the head stands, and the rest is not wanted."""
+        self.note = NO_BODY
+        self.backend.credit(size)
+        self.backend.out.append(rst_stream(stream.id, ErrorCode.CANCEL))
+        self.client.answer_ended(stream)
+        stream.unwanted = True
+        return data(stream.id, b"", end_stream=True)
 
     def _give_back(self, stream_id: int, padding: int) -> None:
         """What waits goes on without its padding, so the client will never give that back."""

@@ -141,6 +141,7 @@ class Relay:
                     ErrorCode.HTTP_1_1_REQUIRED, "the backend speaks HTTP/1: an l7 route needs HTTP/2"
                 )
             taken = self._from_backend.receive(data, turn, self.client.out)
+            self.fault = self.fault or self._from_backend.note
         except ConnectionFault as fault:
             self.fault = str(fault)
             self._lose_backend(502, ExchangeEnd.BACKEND_FAULT)

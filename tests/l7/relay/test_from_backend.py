@@ -107,8 +107,6 @@ def test_grpc_gets_status_14_for_it() -> None:
     [
         ([*OK, ("content-length", "3")], http2.data(1, b"1234")),
         ([*OK, ("content-length", "3")], http2.data(1, b"12", end_stream=True)),
-        ([(":status", "204")], http2.data(1, b"1")),
-        ([(":status", "304"), ("content-length", "3")], http2.data(1, b"123")),
     ],
 )
 def test_a_body_of_another_length_never_ends_clean(answer: list[tuple[str, str]], data: bytes) -> None:
@@ -117,6 +115,38 @@ def test_a_body_of_another_length_never_ends_clean(answer: list[tuple[str, str]]
     book.backend(data)
     assert book.take_down()[-1] == ("RST_STREAM", 1, ErrorCode.INTERNAL_ERROR)
     assert ("WINDOW_UPDATE", 0, len(data) - 9) in book.take_up()
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [(HEAD, OK), (HEAD, [*OK, ("content-length", "3")]), (GET, [(":status", "204")]), (GET, [(":status", "304")])],
+)
+def test_a_body_that_must_not_be_ends_with_the_head(
+    request_: list[tuple[str, str]], answer: list[tuple[str, str]]
+) -> None:
+    """Some backends send one in answer to HEAD; the client got the head and then a reset."""
+    book = asked(request_)
+    book.answer(1, answer, end=False)
+    book.take_down()
+    book.backend(http2.data(1, b"123") + http2.data(1, b"456", end_stream=True))
+    assert book.take_down() == [("DATA!", 1, b"")]
+    assert book.take_up() == [("WINDOW_UPDATE", 0, 3), ("RST_STREAM", 1, ErrorCode.CANCEL), ("WINDOW_UPDATE", 0, 3)]
+    assert [(each.status, each.sent, each.end) for each in book.records] == [
+        (int(answer[0][1]), 0, ExchangeEnd.DONE),
+    ]  # fmt: skip
+    book.relay.client_closed(book.now)
+    assert book.relay.fault == "the backend sent a body with an answer that has none"
+
+
+def test_a_body_that_must_not_be_before_the_request_has_ended() -> None:
+    book = asked(HEAD, end=False)
+    book.answer(1, OK, end=False)
+    book.backend(http2.data(1, b"123"))
+    book.take_up()
+    book.client(http2.data(1, b"rest", end_stream=True))
+    assert ("WINDOW_UPDATE", 0, 4) in book.take_down()
+    assert book.take_up() == [], "the backend wants no more of it"
+    assert [each.end for each in book.records] == [ExchangeEnd.DONE]
 
 
 def test_head_and_304_may_name_a_length() -> None:
