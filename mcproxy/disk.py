@@ -1,7 +1,7 @@
 """Files that a route or the configuration names: read whole by a few threads, within a time and a size.
 
 A disk of the network that is gone makes open(), read() and even stat() hang for as long as it is gone, and no signal
-ends them. So whoever needs such a file, the hub or a thread that answers an operator, must not touch it: a thread of
+ends them. So the hub and the threads that answer operators must not touch such a file themselves: a thread of
 its own does, and is waited for until a deadline. A file that hangs takes one thread, however many ask for it: the next
 one that asks learns at once that it hangs still. Once files hang, others get less time, so that going through a
 thousand of them ends; and when all the threads hang, no further file is tried.
@@ -26,7 +26,7 @@ T = TypeVar("T")
 Stamp = tuple[int, int, int, int]
 
 PATIENCE = 4.0  # seconds for one file: many times what a busy disk takes, and less than any caller's own deadline
-LINGER = 0.1  # seconds that a thread waits for another file: whoever reads one often reads hundreds
+LINGER = 0.1  # seconds that a thread waits for another file: a caller that reads one often reads hundreds
 SLICE = 0.1  # seconds between two looks at whether what is waited for counts as hanging by now
 MAX_READERS = 16  # threads, and so files that may hang at once: those of a few routes on a disk that is gone
 

@@ -2,7 +2,7 @@
 
 Both are a few lines. State goes as one datagram of NAME=value lines to the socket in $NOTIFY_SOCKET. Listening sockets
 come as descriptors from 3 on, $LISTEN_FDS of them, and are matched to listeners by address, so their order and names
-don't matter. Whoever starts us in another way sets none of these variables, and everything here does nothing.
+don't matter. Without a service manager none of these variables is set, and everything here does nothing.
 
 An inherited socket outlives us: connections that come between two processes wait in its queue. What a listener gets is
 a duplicate, so that one that is removed and added again finds its address still there.

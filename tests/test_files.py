@@ -1,7 +1,7 @@
 """The tree's own promises: the example configuration is whole and valid, and every dependency has its reason written.
 
 A key that is added to the configuration and not to the example fails here, and so does a dependency without a line in
-ARCHITECTURE.md.
+ARCHITECTURE.md, or a phrase that the house style of CONTRIBUTING.md rules out.
 """
 
 import configparser
@@ -23,6 +23,21 @@ from mcproxy.notation.address import split_host_port
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "etc" / "mcproxy.toml.example"
 STARTER = ROOT / "etc" / "mcproxy.toml"
+STYLE = "CONTRIBUTING.md"  # which quotes the phrases that it rules out
+GENERATED = {"docs/mcproxy.1"}
+
+# Phrases that are no plain English, and what to write. Only those that have no good use, so that nobody has to work
+# around this list.
+PHRASES = {
+    r"(?<![Tt]here )\b(?:is|are|was|were) none\b": "is invalid, is missing, is not a ...",
+    r"\banew\b": "again",
+    r"\b[Ww]ho(?:so)?ever\b": "name it: the caller, the client, the operator",
+    r"\bany more\b(?! [a-z])": "no longer, no more",
+    r"\bbe it\b": "even if, whether",
+    r"\ball the same\b": "still",
+    r"\b[Tt]ime-outs?\b": "timeout",
+    r"\b(?:he|his|him)\b": "it, they",
+}
 
 # What an example must show by an example, because its default says too little or is the other mode's.
 SHOWN_BY_EXAMPLE = {
@@ -153,3 +168,23 @@ def data_files() -> str:
     metadata = configparser.ConfigParser()
     metadata.read(ROOT / "setup.cfg")
     return metadata["options.data_files"]["share/man/man1"]
+
+
+def prose() -> Iterator[Path]:
+    """The files that operators and readers meet, but for what is generated from them."""
+    for pattern in ("*.md", "docs/*", "etc/*", "proto/**/*.proto", "mcproxy/**/*.py", "deploy/**/*.*"):
+        for path in ROOT.glob(pattern):
+            name = str(path.relative_to(ROOT))
+            if path.is_file() and name != STYLE and name not in GENERATED and not re.search("/pb/|/__pycache__/", name):
+                yield path
+
+
+def test_the_texts_are_plain_english() -> None:
+    """A review found these phrases by the hundred; a native reader stumbles over each."""
+    found = []
+    for path in prose():
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for phrase, better in PHRASES.items():
+                if hit := re.search(phrase, line):
+                    found.append(f"{path.relative_to(ROOT)}:{number}: {hit[0]!r}; write: {better}")
+    assert not found, "\n".join(found)

@@ -1,7 +1,7 @@
-"""Apply: listeners, routes and rules become what a request says, in one mutation.
+"""Apply: makes the table's listeners, routes and rules those of a request, in one mutation.
 
-What can be refused is looked at before the writer's turn: what the request says of itself, then the files of the routes
-that are new or changed. Then the decision is made once more, on the table that is in force at that moment.
+The checks come before the writer's turn: of the request itself, then of the files of new or changed routes. Then the
+decision is made once more, on the table that is in force at that moment.
 """
 
 import itertools
@@ -27,7 +27,7 @@ MAX_WARNINGS = 50  # in one answer; one more says how many there are beside
 
 
 class Applying:
-    """The call that makes everything what a request says."""
+    """The call that applies a whole request."""
 
     def __init__(self, writer: Writer, plane: DataPlane) -> None:
         self._writer = writer
@@ -35,7 +35,7 @@ class Applying:
         self._one_apply = threading.Lock()  # held by the one that is received and decided on: each may take 250 MB
 
     def Apply(self, requests: Iterator[pb.ApplyRequest], context: grpc.ServicerContext) -> Iterator[pb.ApplyResponse]:
-        """Make everything what the request says."""
+        """Make the table's values those of the request."""
         if not self._one_apply.acquire(blocking=False):
             raise TooMany("another apply is under way: try again when it has ended")
         try:

@@ -1,7 +1,7 @@
-"""Everything at once, in many messages: what Export sends, and what Apply is sent.
+"""The streams of Export and Apply: a whole table in many messages.
 
-No message of gRPC can carry 100,000 routes, so both are streams of messages that each carry some values. What Apply
-is sent is checked as a whole: every problem is found, each with the place of its value in the request.
+No gRPC message can carry 100,000 routes, so both are streams of messages that each carry some values. The request of
+Apply is checked as a whole: every problem is found, each with the place of its value in the request.
 """
 
 import itertools
@@ -22,7 +22,7 @@ MAX_VALUES = 250_000  # in one Apply; each takes about 1 kB while it is decided 
 
 
 def exported(table: Table) -> Iterator[pb.Values]:
-    """The values of a table in messages of one page each; one message even where there are none."""
+    """The values of a table in messages of one page each; one message even if the table is empty."""
     tables = table.listeners.values()
     yield pb.Values(listeners=[convert.listener_out(each.listener) for each in tables])
     routes = (
@@ -39,7 +39,7 @@ def exported(table: Table) -> Iterator[pb.Values]:
 
 @dataclass(frozen=True, slots=True)
 class ApplyContents:
-    """What was received of an Apply."""
+    """The received contents of an Apply."""
 
     options: pb.ApplyOptions
     values: Mapping[Key, Value]
@@ -47,7 +47,7 @@ class ApplyContents:
 
 
 def received(messages: Iterable[pb.ApplyRequest]) -> ApplyContents:
-    """All that the messages say. Raises InvalidField or InvalidFields with every problem, and TooMany."""
+    """The contents of all messages. Raises InvalidField or InvalidFields with every problem, and TooMany."""
     stream = iter(messages)
     first = next(stream, pb.ApplyRequest())
     if not first.HasField("options"):
@@ -83,7 +83,7 @@ class _Taking:
         return sum(self._taken.values())
 
     def take(self, values: pb.Values) -> None:
-        """Some values more."""
+        """Take the values of one more message."""
         for listener in values.listeners:
             self._put("listeners", "listener", listener, self._listener)
         for route in values.routes:

@@ -1,7 +1,7 @@
-"""Who makes a call: what the connection proves, and what the caller only says.
+"""Who makes a call: the identity that the connection proves, and the caller's claims.
 
-The certificate or the user id on the UNIX socket is proved; the audit has it as `who`. On whose behalf the caller acts
-and why it makes a change is said: cleaned and bounded here, kept apart from the other in the audit.
+The certificate or the user id on the UNIX socket is proved; the audit has it as `who`. The caller only claims on whose
+behalf it acts and why: such texts are cleaned and bounded here, and kept apart in the audit.
 """
 
 import pwd
@@ -19,7 +19,7 @@ from mcproxy.model import MAX_CLAIM, MAX_COMMENT
 
 
 def who(context: grpc.ServicerContext) -> str:
-    """Who calls, as it is proved: by the name in the certificate, or by the user on the UNIX socket."""
+    """The proved identity: the name in the certificate, or the user on the UNIX socket."""
     certified: Mapping[str, Any] = context.auth_context()
     for field in ("x509_common_name", "x509_subject_alternative_name"):
         if names := certified.get(field):
@@ -36,7 +36,7 @@ def _user_name(uid: int) -> str:
 
 
 def said(context: grpc.ServicerContext, comment: str) -> Said:
-    """What the caller says of itself and of the change. Raises InvalidField."""
+    """The caller's claims about itself and the change. Raises InvalidField."""
     claim = next((value for key, value in context.invocation_metadata() or () if key == CLAIM), "")
     return Said(_bounded(CLAIM, claim, MAX_CLAIM), _bounded("comment", comment, MAX_COMMENT))
 

@@ -1,4 +1,4 @@
-"""What the admin API and its clients agree on beside admin.proto: keys of metadata, and bounds of one call."""
+"""The contract of the admin API and its clients beside admin.proto: keys of metadata, and bounds of one call."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Messages <-> values. What comes in is checked by the very rules of the configuration file, and named by its field."""
+"""Messages <-> values. Input is checked by the rules of the configuration file; errors name the field."""
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
@@ -57,7 +57,7 @@ def _invalid(field: str, section: type[BaseModel], error: ValidationError) -> In
 
 
 def listener(message: pb.Listener) -> Listener:
-    """A listener to be. Raises InvalidField."""
+    """The listener of a message. Raises InvalidField."""
     return _listener(_fields_in("listener", message, LISTENER_FIELDS))
 
 
@@ -76,7 +76,7 @@ def _listener(keys: dict[str, Any]) -> Listener:
 
 
 def route(message: pb.Route) -> Route:
-    """A route to be. Raises InvalidField."""
+    """The route of a message. Raises InvalidField."""
     return _route(_fields_in("route", message, ROUTE_FIELDS))
 
 
@@ -94,7 +94,7 @@ def _route(keys: dict[str, Any]) -> Route:
 
 
 def _keys(value: Listener | Route, declared: Iterable[Field]) -> dict[str, Any]:
-    """The keys of the configuration file that say what a value is."""
+    """A value as keys of the configuration file."""
     found = {field.name: getattr(value, field.name) for field in declared}
     return {name: str(each) if isinstance(each, Backend) else each for name, each in found.items()}
 
@@ -112,7 +112,7 @@ def _named(mask: FieldMask, declared: Sequence[Field]) -> list[Field]:
 
 
 def _fields_in(name: str, message: Message, declared: Iterable[Field]) -> dict[str, Any]:
-    """The keys of the configuration file that say what a message says. Raises InvalidField."""
+    """A message as keys of the configuration file. Raises InvalidField."""
     return {field.name: _in(f"{name}.{field.name}", getattr(message, field.name), field) for field in declared}
 
 
@@ -167,7 +167,7 @@ def ttl(seconds: float) -> float:
 
 
 def selection(message: pb.ConnectionFilter, refused: bool = False) -> Selection:
-    """Which connections are meant. Raises InvalidField."""
+    """The selection of a filter. Raises InvalidField."""
     route = hostname("filter.route", message.route) if message.route else ""
     try:
         clients = Networks.of([message.client]) if message.client else None
@@ -220,7 +220,7 @@ def change_out(value: Change) -> pb.Change:
 
 
 def effect_out(changes: Sequence[Change], risks: Iterable[str] = ()) -> pb.Effect:
-    """What a mutation changes."""
+    """A mutation's changes and risks as a message."""
     shown = map(change_out, changes[:MAX_CHANGES])
     return pb.Effect(changes=shown, truncated=len(changes) > MAX_CHANGES, risks=risks)
 
@@ -292,7 +292,7 @@ def certificates_out(values: Iterable[CertificateStatus]) -> list[pb.Certificate
 
 
 def problems_out(values: Iterable[RouteProblem]) -> list[pb.RouteProblem]:
-    """The messages of what is wrong with routes' files."""
+    """The messages of problems with routes' files."""
     return [
         pb.RouteProblem(listener=each.listener, hostname=each.hostname, key=each.key, message=each.message)
         for each in values
@@ -300,7 +300,7 @@ def problems_out(values: Iterable[RouteProblem]) -> list[pb.RouteProblem]:
 
 
 def reload_out(report: ReloadReport) -> pb.ReloadResponse:
-    """What a reload came to."""
+    """A reload's report as a message."""
     return pb.ReloadResponse(
         applied=map(_key_change_out, report.applied),
         needs_restart=map(_key_change_out, report.waiting),
@@ -310,7 +310,7 @@ def reload_out(report: ReloadReport) -> pb.ReloadResponse:
 
 
 def last_reload_out(report: ReloadReport | None) -> pb.ReloadStatus | None:
-    """What the last one came to, if there was one."""
+    """The last reload's report as a message, if there was one."""
     if report is None:
         return None
     waiting = map(_key_change_out, report.waiting)

@@ -1,10 +1,10 @@
-"""The UNIX socket of the admin API: who connects there is known by user id, which gRPC alone doesn't tell.
+"""The UNIX socket of the admin API: finds out the user id of each peer, which gRPC itself doesn't know.
 
-gRPC for Python has no access to an accepted socket, and names every peer on a UNIX socket "unix:". It does tell the
-name that a peer's socket is bound to. So this thread accepts on the public socket, asks the kernel for the peer's user
-id (SO_PEERCRED, unix(7)), connects on its behalf to gRPC's own socket from an abstract name that contains that id,
-and passes bytes both ways. gRPC's own socket is in a folder that only this user may enter, so nobody else can connect
-there under a name of his choosing.
+gRPC for Python has no access to an accepted socket, and names every peer on a UNIX socket "unix:" and the name that the
+peer's socket is bound to, if any. So this thread accepts on the public socket, asks the kernel for the peer's user id
+(SO_PEERCRED, unix(7)), connects on its behalf to gRPC's own socket from an abstract name that contains that id, and
+passes bytes both ways. gRPC's own socket is in a folder that only this user may enter, so nobody else can connect there
+under a name of their choice.
 
 One thread with one selector serves all connections. A side that doesn't read stops the reading on the other: at most
 `CHUNK` bytes wait in each direction.
@@ -249,7 +249,7 @@ def _listen(path: Path, gid: int | None) -> socket.socket:
 
 
 def _make_private(folder: Path) -> None:
-    """A folder that only this user may enter, empty even where a killed server left one. Raises OSError."""
+    """Make a folder that only this user may enter, and empty one that a killed server left. Raises OSError."""
     folder.mkdir(0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
@@ -259,7 +259,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket that nobody listens on; raises OSError if somebody does, or where it is no socket."""
+    """Remove a socket that nobody listens on; raises OSError if somebody does, or if it is not a socket."""
     if not path.exists():
         return
     if not path.is_socket():

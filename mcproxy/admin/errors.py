@@ -1,4 +1,4 @@
-"""Why the admin API says no. Each message is one sentence for an operator; `STATUS` gives each its gRPC status."""
+"""Refusals of the admin API. Each message is one sentence for an operator; `STATUS` gives each its gRPC status."""
 
 import errno
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ class Refusal(Exception):
     """The call is refused; nothing has changed."""
 
     def __init__(self, message: str, about: str = "") -> None:
-        """`about` is what programs are told beside the message: a field's path, or the kind of value."""
+        """`about` is for programs: the path of the field, or the kind of value."""
         super().__init__(message)
         self.about = about
 
@@ -45,11 +45,11 @@ class InvalidFields(Refusal):
 
 
 class AlreadyThere(Refusal):
-    """What should be added is there."""
+    """The value to be added exists."""
 
 
 class NotThere(Refusal):
-    """What is asked for isn't there."""
+    """The value doesn't exist."""
 
     def __init__(self, message: str, key: Key | None = None) -> None:
         """`key` is the listener's, the route's or the rule's, where it is one of these."""
@@ -77,7 +77,7 @@ class Busy(Refusal):
     """Other mutations took all the time that the caller has."""
 
 
-# The first kind that an exception is of counts.
+# The first class that an exception is an instance of counts.
 STATUS: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     InvalidField: grpc.StatusCode.INVALID_ARGUMENT,
     InvalidFields: grpc.StatusCode.INVALID_ARGUMENT,

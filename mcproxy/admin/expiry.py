@@ -1,7 +1,7 @@
 """Temporary rules end on time: a native thread sleeps until the next end and removes what is due, as a mutation.
 
-The ends are in the database, so a restart forgets none; what ended meanwhile goes first thing. Until its removal is
-durable a rule holds: a full disk keeps an address blocked, it never frees one.
+The ends are in the database, so a restart forgets none; rules that ended meanwhile are removed first. A rule holds
+until its removal is durable: a full disk keeps an address blocked, it never frees one.
 """
 
 import logging

@@ -1,8 +1,8 @@
-"""The decision that the data path would take, step by step, taken by the very functions that it calls.
+"""Explains the data path's decision step by step, by calling the same functions.
 
-Nothing is counted, and the backend is dialled only where that is asked for. Each step says whether all is well so far.
-The first that refuses the connection is the last, as it is for a client; behind the route, a step may find that the
-connection is taken and its requests fail.
+Nothing is counted, and the backend is dialled only on request. Each step passes or fails. The first that refuses the
+connection is the last, as it is for a client; behind the route, a step may find that the connection is accepted and its
+requests fail.
 """
 
 import time
@@ -21,7 +21,7 @@ from mcproxy.table import Table
 
 
 class Asked(Protocol):
-    """What of the data plane an explanation needs to ask."""
+    """The part of the data plane that an explanation uses."""
 
     def country(self, packed: bytes) -> str | None:
         """Return the country of a packed address."""
@@ -36,7 +36,7 @@ class Asked(Protocol):
         """Look at an l7 route's files and at what was loaded of them."""
 
     def look(self, route: Route) -> Look:
-        """Connect to a route's backend, and say what is there."""
+        """Connect to a route's backend, and report how it answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,9 @@ def explain(
     table: Table, plane: Asked, listener: str, sni: str, packed: bytes, hint: Callable[[Key], str] = lambda _: "",
     *, dial: bool = False,
 ) -> Explanation:  # fmt: skip
-    """What would happen to a connection to `listener`, one of the table's, from `packed` that asks for `sni`.
+    """Explain a connection to `listener`, one of the table's, from `packed` that asks for `sni`.
 
-    `hint` is what is to be added where there is no such route; with `dial` the route's backend is asked too.
+    `hint` gives the end of the message for a missing route; with `dial` the backend is dialled too.
     """
     steps: list[Step] = []
     route = None
@@ -83,7 +83,7 @@ def explain(
 
 
 def firewall_steps(table: Table, country: Callable[[bytes], str | None], packed: bytes) -> tuple[list[Step], Reason]:
-    """What the firewall alone says to an address."""
+    """The firewall's steps for an address, and its decision."""
     steps: list[Step] = []
     try:
         steps.extend(_firewall(table, country, packed))
@@ -119,7 +119,7 @@ def _walk(
 
 
 def _look(look: Look) -> Iterator[Step]:
-    """What is at the backend. A session that can't be connected to it is refused, where it gets no other answer."""
+    """The backend's steps. Raises _Refusal if a session would be refused because the backend can't be reached."""
     if look.reason is not Reason.OK:
         *others, last = look.steps
         yield from others
@@ -162,7 +162,7 @@ def _name(sni: str) -> tuple[str, Step]:
 
 
 def _files(route: Route, serving: Serving) -> Iterator[Step]:
-    """Of an l7 route: without its certificate nobody gets in; without its backend's CA everybody gets 502."""
+    """The files of an l7 route: without its certificate no handshake succeeds; without the CA requests get 502."""
     if serving.refusal:
         raise _Refusal(Step("certificate", False, serving.refusal), Reason.CERTIFICATE_UNUSABLE)
     rejected = [f"clients will refuse it: {reason}" for reason in serving.rejections]

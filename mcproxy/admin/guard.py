@@ -1,7 +1,7 @@
-"""What holds for every call: the start is over, its deadline, the bound on open streams, and one way of saying no.
+"""Wraps every call: the end of the start, the deadline, the bound on open streams, and errors as statuses.
 
-The service raises what went wrong; here it becomes a gRPC status. What nobody foresaw is a bug of ours: the log has its
-traceback, the caller an INTERNAL that says so, and nothing of the server's insides.
+The service raises exceptions; here they become gRPC statuses. An unforeseen one is a bug of ours: the log has its
+traceback, and the caller gets INTERNAL without any details of the server.
 """
 
 import logging
@@ -47,7 +47,7 @@ class Guard(grpc.ServerInterceptor):
         hint: Callable[[Exception], str] = lambda _: "",
         long_turn: AbstractContextManager[Any] | None = None,
     ) -> None:
-        """`hint` returns what to add to the message of an exception; `long_turn` is held by one long call at a time."""
+        """`hint` returns the end of an exception's message; `long_turn` is held by one long call at a time."""
         self._hint = hint
         self._is_open = False
         self._free_streams = threading.Semaphore(max_streams)

@@ -1,6 +1,6 @@
-"""A look at the backend of a route that was added or changed, so that somebody knows before a client does.
+"""Looks at the backend of a route that was added or changed, to find faults before clients do.
 
-The route is in force either way. A backend may well be started after its route is made, so that this only warns.
+The route is in force either way. A backend may well be started after its route is made, so this only warns.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ SECONDS = 1.0  # for the look: a person waits for the answer
 
 
 def warnings(plane: DataPlane, route: Route) -> Iterator[str]:
-    """What clients will find wrong with the route's backend."""
+    """The faults that clients will find at the route's backend."""
     try:
         look = plane.look(route, SECONDS)
     except PlaneBusy as error:

@@ -35,7 +35,7 @@ MAX_ROUTE_HISTOGRAMS = 100
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """What the control plane counts of itself."""
+    """The control plane's own counters."""
 
     watchers: int = 0  # open streams of connection events
     database_errors: int = 0
@@ -57,7 +57,7 @@ class _Families(Collector):
         self._own = own
 
     def collect(self) -> Iterator[Metric]:
-        """What the registry asks for, once."""
+        """The metrics; the registry calls this once."""
         yield from _server(self._status, self._table, self._own)
         yield from _listeners(self._status.listeners)
         yield from _listener_histograms(self._status.listeners)

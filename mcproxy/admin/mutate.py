@@ -1,4 +1,4 @@
-"""How a call becomes a mutation: whose it is, why, by when it has to be done, or that it is a dry run."""
+"""Turns a call into a mutation: who makes it, why, its deadline, or that it is a dry run."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -14,7 +14,7 @@ from mcproxy.table import Table
 
 
 class Mutation(Protocol):
-    """What the requests of all mutations have in common."""
+    """The fields that the requests of all mutations have in common."""
 
     @property
     def expected_generation(self) -> int: ...  # noqa: D102
@@ -27,7 +27,7 @@ class Mutation(Protocol):
 
 
 def mutate(writer: Writer, context: grpc.ServicerContext, action: str, decide: Decision, request: Mutation) -> Mutated:
-    """Have the writer mutate while the caller still waits, or say what it would do in a dry run. Raises Refusal."""
+    """Mutate while the caller still waits, or only plan in a dry run. Raises Refusal."""
     said = caller.said(context, request.comment)
     if request.dry_run:
         return writer.plan(decide, request.expected_generation)

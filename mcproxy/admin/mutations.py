@@ -1,4 +1,4 @@
-"""What each mutation changes, decided against the table that is in force: values in, changes or a refusal out."""
+"""Decides the changes of each mutation on the table in force: values in, changes or a refusal out."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ Decision = Callable[[Table, float], Sequence[Change]]
 
 
 def put_listener(listener: Listener, *, exists: bool, was: Listener | None = None) -> Decision:
-    """Add a listener, or change the settings of one that exists; `was` is what they were when they were looked at."""
+    """Add a listener, or change the settings of one that exists; `was` is its value when it was looked at."""
 
     def decide(table: Table, _now: float) -> list[Change]:
         key = listener_key(listener.addr)

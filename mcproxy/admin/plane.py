@@ -29,7 +29,7 @@ from mcproxy.table import Table
 
 
 class ServerState(StrEnum):
-    """What the whole server is doing."""
+    """The state of the whole server."""
 
     SERVING = "serving"
     DRAINING = "draining"  # no new connections; live ones may finish
@@ -49,7 +49,7 @@ class KeyChange:
 
 @dataclass(frozen=True, slots=True)
 class ReloadReport:
-    """What a reload came to."""
+    """The result of a reload."""
 
     at: float  # seconds since the epoch
     refused: str = ""  # why nothing was changed; the problems say more
@@ -69,7 +69,7 @@ class PlaneStatus:
     certificates: Sequence[CertificateStatus] = ()
     geoip: GeoipStatus = NO_GEOIP
     log_level: str = "info"
-    log_dropped: int = 0  # lines, because nobody read them in time
+    log_dropped: int = 0  # lines, because they were read too slowly
     log_left_out: int = 0  # lines, because there were too many of their kind
     lag: Distribution = NO_LAGS  # how late the hub was
     problems: Sequence[RouteProblem] = ()  # with the files of l7 routes, as they are on disk
@@ -89,7 +89,7 @@ class DataPlane(Protocol):
         """Give the address up; live connections go on. Does nothing if it isn't open."""
 
     def status(self) -> PlaneStatus:
-        """Return what is going on."""
+        """Return the status."""
 
     def route_counters(self) -> Sequence[RouteCounters]:
         """Return the counters of the routes that have had a connection."""
@@ -101,10 +101,10 @@ class DataPlane(Protocol):
         """Cut connections with a RST. Returns the ids of those that were there."""
 
     def kill_matching(self, rule: FirewallRule) -> int:
-        """Cut the live connections that the rule matches, and say how many."""
+        """Cut the live connections that the rule matches; return how many."""
 
     def count_matching(self, rule: FirewallRule) -> int:
-        """Say how many live connections the rule matches."""
+        """Return how many live connections the rule matches."""
 
     def publish(self, table: Table) -> None:
         """Put a table in force. Returns when every later connection is decided by it, in every worker.
@@ -116,22 +116,22 @@ class DataPlane(Protocol):
         """Return the ISO 3166-1 code of a packed address; None if it has none or there is no GeoIP database."""
 
     def would_enter(self, listener: str, listener_max: int) -> Reason | None:
-        """Ask the limits, without counting, what they would say to one connection more on this listener."""
+        """Ask the limits, without counting, about one connection more on this listener."""
 
     def would_admit(self, packed: bytes) -> Reason | None:
-        """Ask the limits, without counting, what they would say to one connection more from a packed address."""
+        """Ask the limits, without counting, about one connection more from a packed address."""
 
     def would_serve(self, listener: str, route: Route) -> Serving:
         """Look whether an l7 route's certificate could be served, and its backend verified, at the next connection."""
 
     def look(self, route: Route, seconds: float = MAX_LOOK) -> Look:
-        """Connect to a route's backend, in the time that a session has or `seconds`, and say what is there.
+        """Connect to a route's backend, within a session's time or `seconds`, and report how it answers.
 
         Raises PlaneStopping.
         """
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
-        """Judge a route's files and what certificates mean to other routes, an l4 route's name included.
+        """Judge a route's files, and certificates that cover the names of other routes, l4 routes included.
 
         Returns warnings. Raises RouteRefused.
         """
@@ -141,7 +141,7 @@ class DataPlane(Protocol):
     ) -> tuple[Sequence[RouteProblem], Sequence[str]]:
         """Judge the files of changed routes, each a listener and a host name, as `check_route` does for one.
 
-        Returns what forbids a change, and the warnings that `after` has and `before` has not.
+        Returns the problems that forbid a change, and the warnings that `after` has and `before` has not.
         """
 
     def reload(self) -> ReloadReport:

@@ -1,4 +1,4 @@
-"""What a person should agree to before a mutation is made: a sentence for each thing that is easily done by mistake."""
+"""Risks that a person should agree to before a mutation: a sentence for each step that is easily made by mistake."""
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,14 +9,14 @@ from mcproxy.model import FirewallRule, Listener, Route, RuleKind, counted
 from mcproxy.policy.firewall import CountryOf, Firewall
 from mcproxy.policy.networks import unpack
 
-# Networks shorter than that are taken for a slip: no provider has more than a /8 of IPv4, or than a /19 of IPv6.
+# Shorter prefixes are probably mistakes: no provider has more than a /8 of IPv4, or than a /19 of IPv6.
 SHORTEST = {4: 8, 6: 19}
 MANY_CUT = 100  # live connections of a network or a country; those of one address are what --kill is for
 NAMED = 3  # routes that a sentence names, and listeners that have a sentence
 
 
 def of_changes(changes: Sequence[Change]) -> Iterator[str]:
-    """Of listeners that go with their routes, and of routes whose mode changes."""
+    """The risks of removing listeners with their routes, and of changing a route's mode."""
     gone = {change.key.name for change in changes if isinstance(change.old, Listener) and change.new is None}
     removed: dict[str, list[str]] = {}
     turned: dict[tuple[str, str], list[str]] = {}
@@ -40,14 +40,14 @@ def _named(names: Sequence[str]) -> str:
 
 
 def of_rollback(changes: Sequence[Change]) -> Iterator[str]:
-    """Of a rollback that changes anything."""
+    """The risks of a rollback that changes anything."""
     if changes:
         yield f"it changes {counted(len(changes), 'value')}"
         yield from of_changes(changes)
 
 
 def of_rule(rule: FirewallRule, own: Iterable[bytes], country: CountryOf, cut: int) -> Iterator[str]:
-    """Of a rule that matches the caller's own packed addresses or too much, or `cut`s too many live connections."""
+    """The risks of a rule that matches the caller's own addresses or too much, or `cut`s too many connections."""
     firewall = Firewall.compile([rule])
     for packed in dict.fromkeys(own):
         if firewall.match(packed, country):

@@ -1,11 +1,11 @@
 """The gRPC server: where it listens, with which certificates, and how much at once.
 
-Over TCP there is TLS or nothing. With `client_ca` a client must show a certificate of that CA; without it, whoever can
-reach the address may do everything, so it should be a loopback one. On a UNIX socket the file's permissions guard it
-(doorman.py). Certificates are read again when gRPC needs them and their files have changed.
+Over TCP it always uses TLS. With `client_ca` a client must show a certificate of that CA; without it, every client that
+can reach the address may do everything, so it should be a loopback one. On a UNIX socket the file's permissions guard
+it (doorman.py). Certificates are read again when gRPC needs them and their files have changed.
 
 Making the server takes its address, reads its certificates and starts its threads; it answers nobody before `open`. So
-all that can fail has worked when the database is seeded, and no change comes before the seed.
+every step that can fail has succeeded when the database is seeded, and no change comes before the seed.
 
 Handlers run in native threads of a bounded pool: `MAX_CALLS` calls at once, of which `MAX_STREAMS` may be streams. A
 call beyond that is refused at once (RESOURCE_EXHAUSTED), it doesn't wait in a queue behind its own deadline.
@@ -89,7 +89,7 @@ class AdminServer:
         log.info("admin API on %s", self.address)
 
     def drain(self) -> None:
-        """Say that the proxy takes no more connections: NOT_SERVING. Calls are still answered."""
+        """Report NOT_SERVING: the proxy accepts no more connections. Calls are still answered."""
         self._health.enter_graceful_shutdown()
 
     def reload(self, config: GrpcSection) -> None:
@@ -153,7 +153,7 @@ def _server(
 
 
 class _Certificates:
-    """Reads the files again when one has changed; what is broken is logged, and the old ones stay."""
+    """Reads the files again when one has changed; if one is broken, that is logged, and the old ones stay."""
 
     def __init__(self, config: GrpcSection) -> None:
         """Raises AdminError."""
@@ -164,7 +164,7 @@ class _Certificates:
     def use(self, config: GrpcSection) -> None:
         """Use the files that are named there, whether they have changed or not. Raises AdminError.
 
-        Whether clients must show a certificate is for ever what it was at the start.
+        Whether clients must show a certificate is fixed at the start.
         """
         if bool(config.client_ca) != bool(self._config.client_ca):
             config = config.model_copy(update={"client_ca": self._config.client_ca})
@@ -172,7 +172,7 @@ class _Certificates:
         self._config, self._seen = config, None
 
     def __call__(self) -> grpc.ServerCertificateConfiguration | None:
-        """What gRPC asks before each handshake; None: use what you have."""
+        """Called by gRPC before each handshake; None: keep the present certificates."""
         try:
             config = self._config
             stamps = _stamps(config)

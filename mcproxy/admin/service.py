@@ -16,7 +16,7 @@ CALLS = tuple(admin_pb2.DESCRIPTOR.services_by_name["ProxyAdminService"].methods
 
 
 class Service(pb_grpc.ProxyAdminServiceServicer):
-    """What gRPC calls, in its own native threads."""
+    """The methods that gRPC calls, in its own native threads."""
 
     def __init__(self, writer: Writer, plane: DataPlane, watchers: Watchers, file: FileSeed) -> None:
         self.watchers = watchers
@@ -36,5 +36,5 @@ class Service(pb_grpc.ProxyAdminServiceServicer):
         return f"<Service {self._writer}>"
 
     def hint(self, error: Exception) -> str:
-        """Of something that isn't there: whether the configuration file has it."""
+        """The end of an error about a missing value: whether the configuration file has it."""
         return self._file.hint(error.key) if isinstance(error, NotThere) and error.key else ""

@@ -2,8 +2,8 @@
 
 The hub calls a `Watcher` for each event. It puts the event into a queue of Python's own C code that never blocks, or,
 when that is full, marks the watcher as dropped and is done. The reader's own thread takes batches out. A dropped reader
-that reads again learns why; one that doesn't, whose thread waits in gRPC for a client that takes nothing, has its call
-cancelled after `GRACE` by the one thread that sees to that.
+that reads again learns why. If it doesn't, because its thread waits in gRPC for a client that takes nothing, one thread
+cancels its call after `GRACE`.
 """
 
 import queue
@@ -65,7 +65,7 @@ class Watcher:
         self._events.put(None)
 
     def batches(self) -> Iterator[list[ConnectionEvent]]:
-        """What has come, as it comes, until `end`. Raises TooMany if the reader was dropped."""
+        """Yield events as they come, until `end`. Raises TooMany if the reader was dropped."""
         while not self.ended.is_set():
             batch = [self._events.get()]
             while len(batch) < EVENTS_AT_ONCE and not self._events.empty():

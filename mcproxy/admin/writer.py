@@ -2,11 +2,11 @@
 
     decide on the table in force -> compile the next table -> take new addresses -> commit -> publish -> open and close
 
-What can fail comes before the commit, and undoes what it did; what comes after it can't be refused any more. So a
-failed commit leaves memory as it was, a table that can't be compiled is never durable, and an address that can't be
-had leaves no row. Should an address that was taken still not accept, its change is undone by a mutation of its own.
+Steps that can fail come before the commit, and undo their work; after the commit nothing can be refused. So a failed
+commit leaves memory as it was, a table that can't be compiled is never durable, and an address that can't be taken
+leaves no row. If an address that was taken still doesn't accept, another mutation undoes the change.
 
-The lock is held over the disk and the hub on purpose: it is what puts mutations in an order. Readers never take it.
+The lock is held over the disk and the hub on purpose: it puts mutations in order. Readers never take it.
 """
 
 import logging
@@ -32,21 +32,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Mutated:
-    """What a mutation came to: the generation now in force, and what changed (nothing: there was nothing to do)."""
+    """The result of a mutation: the generation now in force, and its changes, if there was anything to do."""
 
     generation: int
     changes: Sequence[Change]
 
 
 class Writer:
-    """Owns the store and the table that the next mutation begins with. Any native thread may call `mutate`."""
+    """Owns the store and the table that the next mutation starts from. Any native thread may call `mutate`."""
 
     def __init__(self, store: Store, table: Table, plane: DataPlane, clock: Callable[[], float] = time.time) -> None:
-        """`table` is what the store holds and the data plane begins with."""
+        """`table` is the store's contents, and the data plane's first table."""
         self.store = store
-        self.table = table  # what is durable; the data plane has it, or has it before whatever it does next
+        self.table = table  # the durable one; the data plane has it, or takes it before its next request
         self.clock = clock  # seconds since the epoch
-        self.rules_changed = threading.Event()  # tells whoever ends temporary rules that there may be a nearer end
+        self.rules_changed = threading.Event()  # wakes expiry.py: a rule may end earlier than those before
         self._plane = plane
         self._lock = threading.Lock()
 
@@ -54,7 +54,7 @@ class Writer:
         return f"<Writer generation={self.table.generation} busy={self._lock.locked()}>"
 
     def plan(self, decide: Decision, expected: int = 0) -> Mutated:
-        """Decide, and leave everything as it is: the generation in force, and what would change. Raises Refusal."""
+        """Decide without changing anything: the generation in force, and the changes. Raises Refusal."""
         table = self.table
         _refuse_overtaken(table, expected)
         return Mutated(table.generation, decide(table, self.clock()))

@@ -9,8 +9,8 @@ Within its route a session resumes.
 **Built when first needed**, because most of 100,000 routes are not in use at any moment, and kept. `read_again` reads
 the files again: what has not changed stays (and its tickets with it), what has is replaced by `take` for the
 connections to come, and what is broken, has expired or is for another name leaves the old one in place and says why. A
-context's ticket keys don't change while it lives, so it is replaced after TICKET_KEY_SECONDS: whoever steals the keys
-can't read yesterday's recordings.
+context's ticket keys don't change while it lives, so it is replaced after TICKET_KEY_SECONDS: stolen keys can't
+decrypt yesterday's recordings.
 
 Everything here happens on the hub's thread, but for `held` and `trusts`, which look something up once and may be asked
 by any thread, and `read_again`, which reads files and changes nothing. The hub opens no file: a file may hang. What has

@@ -20,7 +20,7 @@ class Surveyor:
     """Surveys one table after the other."""
 
     def __init__(self) -> None:
-        self._changing = threading.Lock()  # of the two below; nobody surveys while he has it
+        self._changing = threading.Lock()  # guards the two below; it is not held during a survey
         self._waiting: Table | None = None  # the latest table that no survey has begun with
         self._running = False
         self._logged: set[int] = set()  # hashes of findings that last and are in the log: one for each l7 route at most

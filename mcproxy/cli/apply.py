@@ -52,14 +52,14 @@ def apply(
     comment: str,
     file: Path,
 ) -> None:
-    """Make the listeners, routes and rules of FILE the database's, all in one step or nothing at all.
+    """Put the listeners, routes and rules of FILE into the database, all in one step or nothing at all.
 
-    FILE is what `mcproxy export` prints, or a whole configuration file: its other tables are not looked at. Relative
+    FILE is the output of `mcproxy export`, or a whole configuration file, whose other tables are ignored. Relative
     paths are relative to FILE. "-" reads standard input, whose paths are relative to the current directory. Applying a
     file again changes nothing.
 
-    Without --prune, what the file lacks stays. With it, that is removed: a listener with all of its routes, whose
-    address is closed while open connections go on. Temporary rules stay, and the last listener is never removed.
+    --prune also removes the values that the file lacks, a listener with all of its routes: its address is closed, and
+    open connections go on. Temporary rules stay, and the last listener is never removed.
     """
     sending = _read(file)
     options = pb.ApplyOptions(
@@ -75,7 +75,7 @@ def apply(
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """What is sent of a file."""
+    """The values of a file, to be sent."""
 
     file: Path
     values: list[pb.Values]  # of one value each, in the order of the file
@@ -126,7 +126,7 @@ def _read(file: Path) -> Sending:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What the server says has changed, or would."""
+    """The changes that the server has made, or would make."""
 
     generation: int
     warnings: list[str]
@@ -141,7 +141,7 @@ def _send(client: Client, sending: Sending, options: pb.ApplyOptions) -> Applied
 
 
 def _agreed(client: Client, sending: Sending, options: pb.ApplyOptions) -> int:
-    """The generation on which what would be removed has been agreed to; or the end of the program."""
+    """Ask before removing anything; return the generation that was agreed to, or end the program."""
     question = pb.ApplyOptions()
     question.MergeFrom(options)
     question.dry_run = True

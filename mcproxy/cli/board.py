@@ -1,7 +1,7 @@
-"""What `mcproxy top` knows: counters turned into rates, and the last minute's events turned into clients.
+"""The data of `mcproxy top`: counters turned into rates, and the last minute's events turned into clients.
 
-Pure: it is fed with answers of the admin API and with the time, and read by whoever draws. Whatever it keeps has a
-bound, for it looks at a server under attack too.
+Pure: its input is answers of the admin API and the time; the screen reads it. Everything that it keeps has a bound,
+because it must work for a server under attack too.
 """
 
 from collections import Counter, deque
@@ -66,7 +66,7 @@ CLASSES = ("2xx", "3xx", "4xx", "5xx")  # of an answer's status
 
 @dataclass(slots=True)
 class Traffic:
-    """What passes through a route or a listener, or all of them."""
+    """The traffic of a route or a listener, or of all of them."""
 
     open: int = 0
     total: int = 0  # connections since the server's start
@@ -148,7 +148,7 @@ class Board:
         self, at: float, status: pb.GetStatusResponse, routes: Sequence[pb.RouteCounters],
         connections: Sequence[pb.Connection],
     ) -> None:  # fmt: skip
-        """Take what the server says at a moment, in seconds."""
+        """Take the server's counters at a moment, in seconds."""
         self.status = status
         self.total.feed(at, status.listeners)
         self.routes = _fed(self.routes, at, {(each.listener, each.hostname): each for each in routes})

@@ -1,7 +1,6 @@
-"""What a word on the command line may be completed to, asked of the running server.
+"""Completions for a word on the command line, from the running server.
 
-Somebody waits for it with a finger on the Tab key: each question has `TIMEOUT`, each answer a bound, and whatever goes
-wrong is silence.
+A user waits with a finger on the Tab key: each call has `TIMEOUT`, each answer a bound, and failures are silent.
 """
 
 import contextlib
@@ -17,7 +16,7 @@ from mcproxy.cli.client import Client, connected
 from mcproxy.cli.feed import Lost, lose
 
 TIMEOUT = 1.0  # seconds for one question to the server
-MAX_CANDIDATES = 200  # more than anybody reads: who types another letter gets others
+MAX_CANDIDATES = 200  # more than anybody reads: another letter narrows them down
 MAX_LISTED = 1_000  # items of a list that the server can't narrow down: one page
 
 Candidates = list[CompletionItem]
@@ -25,7 +24,7 @@ Complete = Callable[[click.Context, click.Parameter, str], Candidates]
 
 
 def _asking(ask: Callable[[Client, click.Context, str], Iterator[CompletionItem]]) -> Complete:
-    """What click calls with the beginning of a word."""
+    """A completion function for click, which calls it with the beginning of a word."""
 
     def complete(context: click.Context, _param: click.Parameter, begun: str) -> Candidates:
         # The options say which server; when one of them is wrong, this is not the place to say so.

@@ -1,7 +1,6 @@
-"""The connection to a running server, and what its answers mean for whoever typed a command.
+"""The connection to a running server, and its errors in the words of the commands.
 
-What goes wrong ends the program with one sentence and the exit status of the contract: 3 where the server can't be
-reached, 1 where it says no.
+A failure ends the program with one sentence and an exit status: 3 if the server can't be reached, 1 if it refuses.
 """
 
 import os
@@ -34,7 +33,7 @@ MISSING = grpc.StatusCode.NOT_FOUND
 UNREADY = grpc.StatusCode.FAILED_PRECONDITION
 WRONG = grpc.StatusCode.INVALID_ARGUMENT
 
-# What the library says when it can't connect, and what to do about it; {addr} and so on are where that is set.
+# The library's messages when it can't connect, and our remedies; {addr} and so on name where that is set.
 _REMEDIES = {
     "Connection refused": "is `mcproxy server` running?",
     "No such file": "is `mcproxy server` running?",
@@ -104,7 +103,7 @@ class Client:
     def call(self, method: str, request: Any, remedies: Remedies = NO_REMEDIES) -> Any:
         """One call's answer, or the end of the program.
 
-        `remedies` says what to add to the server's sentence for whoever typed this command.
+        `remedies` has the end of the server's sentence for this command.
         """
         with self._failing(_typed(request), remedies):
             return getattr(self._stub, method)(request, timeout=self._timeout, metadata=self._metadata)
@@ -132,7 +131,7 @@ class Client:
 
     @contextmanager
     def _failing(self, places: Places, remedies: Remedies = NO_REMEDIES) -> Iterator[None]:
-        """End the program if a call fails; `places` makes what the server says of a field what was typed."""
+        """End the program if a call fails; `places` turns the server's field names into what was typed."""
         try:
             yield
         except grpc.RpcError as error:
@@ -179,13 +178,13 @@ def connected(
 
 
 def _claim(environ: Mapping[str, str]) -> tuple[tuple[str, bytes], ...]:
-    """Whom sudo was run by: what the server can't see, and takes as said."""
+    """The user who ran sudo, as a claim: the server can't verify it."""
     user = environ.get("SUDO_USER", "")[:MAX_CLAIM]
     return ((CLAIM, user.encode("utf-8", "replace")),) if user else ()
 
 
 def _typed(request: Message) -> Places:
-    """The server's sentence about a field of the request, with what was typed in place of the field's name."""
+    """The server's sentence about a field of the request, with the option or argument instead of the field's name."""
     typed = {f"route.{path}": _dashed(path) for path in getattr(request, "update_mask", FieldMask()).paths}
 
     def of_field(details: str, field: str) -> str:
@@ -216,7 +215,7 @@ def _dashed(name: str) -> str:
 
 
 def _option(field: str) -> str:
-    """What was typed for a field; one of a list is meant with its number behind."""
+    """The option or argument for a field; for a member of a list the field has its number."""
     message, _, name = field.partition(".")
     name = name.partition(".")[0]
     path = f"{message}.{name}" if name else message
@@ -245,7 +244,7 @@ def _credentials(target: Target) -> grpc.ChannelCredentials:
 
 
 def _unreachable(target: Target, details: str) -> tuple[str, int]:
-    """What to say, and the exit status, where the library gives these details of why it couldn't connect."""
+    """The message and the exit status for the library's details of a failed connection."""
     if _UNUSABLE in details:
         return f"mcproxy: {_unusable(target)}", INVALID
     remedies = {**_REMEDIES, **({} if target.ca.value else _WITHOUT_CA), **({} if target.cert.value else _WITHOUT_CERT)}
@@ -255,7 +254,7 @@ def _unreachable(target: Target, details: str) -> tuple[str, int]:
 
 
 def _unusable(target: Target) -> str:
-    """Which of the files can't be used for TLS, and why."""
+    """The message that names the file that can't be used for TLS."""
     from mcproxy.certificates import pem  # noqa: PLC0415 - it takes 70 ms to load, for a failure alone
 
     try:

@@ -1,4 +1,4 @@
-"""`mcproxy completion`: what a shell loads to complete commands, options and what the server knows (candidates.py).
+"""`mcproxy completion`: scripts for a shell that complete commands, options and the server's values (candidates.py).
 
 The scripts call the program with a variable of the environment set, and click answers. Those for zsh and fish are
 click's. bash needs one of our own: it ends words at ":" too, of which addresses are full, so click would complete the

@@ -1,7 +1,7 @@
-"""Asking before something is done that is easily done by mistake.
+"""Asks before a change that is easily made by mistake.
 
-The server knows what that is: the same call with dry_run answers what would change, and as `risks` what a person should
-agree to first. On a terminal the command asks; elsewhere it takes --yes, and without that does nothing.
+The server decides which those are: the same call with dry_run answers with the changes, and with `risks` that a person
+should agree to first. On a terminal the command asks; elsewhere it needs --yes, and without that does nothing.
 """
 
 import sys

@@ -38,10 +38,10 @@ def snapshot_command(config_file: Path | None, as_json: bool, target: Path | Non
 @config_option
 @json_option
 def diff(config_file: Path | None, as_json: bool) -> None:
-    """Show what the configuration file says against what the database holds.
+    """Show how the configuration file differs from the database.
 
-    The output is what `mcproxy apply FILE --prune` would do: + is only in the file, - only in the database, ~ differs,
-    with the value in the database and the one in the file. Ends with 1 if there is a difference.
+    It shows what `mcproxy apply FILE --prune` would do: + is only in the file, - only in the database, ~ differs, with
+    the value in the database and the one in the file. Exit status 1 if there is a difference.
     """
     path = find_config(config_file)
     config = load_config(path)

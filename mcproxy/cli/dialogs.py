@@ -1,4 +1,4 @@
-"""What `mcproxy top` puts over its screen: help, all fields of one row, and questions before something is done."""
+"""The dialogs of `mcproxy top`: help, all fields of one row, and questions before a change."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class Help(ModalScreen[None]):
 
 
 class Zoom(ModalScreen[str]):
-    """All fields of one row, as they change. Answers with what is to be done: "block", "close" or ""."""
+    """All fields of one row, as they change. Answers with the action to take: "block", "close" or ""."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         ("escape,q,enter", "dismiss('')", "Back"),
@@ -108,7 +108,7 @@ class Zoom(ModalScreen[str]):
 
 @dataclass(frozen=True, slots=True)
 class Blocking:
-    """What somebody wants to be done to a client."""
+    """How to block a client."""
 
     seconds: float  # 0: permanent
     kill: bool  # close its connections too
@@ -150,7 +150,7 @@ class Block(ModalScreen[Blocking | None]):
 
 
 class Confirm(ModalScreen[bool]):
-    """Asks whether something is really meant."""
+    """Asks for confirmation."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         ("y,enter", "dismiss(True)", "Yes"),

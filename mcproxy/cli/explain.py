@@ -1,4 +1,4 @@
-"""`mcproxy explain`: why a connection goes where it goes, and whether its client would be served."""
+"""`mcproxy explain`: where a connection would go and why, and whether its client would be served."""
 
 import sys
 from pathlib import Path

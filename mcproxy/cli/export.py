@@ -1,7 +1,7 @@
 """`mcproxy export`: the database's listeners, routes and permanent rules as a TOML file that `mcproxy apply` takes.
 
-The file is for git: it is sorted, has one value on each line, leaves out what is at its default, and holds nothing that
-changes by itself but a comment for each temporary rule.
+The file is for git: it is sorted, has one value on each line, leaves out defaults, and nothing in it changes by itself
+but a comment for each temporary rule.
 """
 
 import json

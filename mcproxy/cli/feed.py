@@ -1,7 +1,7 @@
-"""Where `mcproxy top` gets its news: two native threads, one of which samples the server each second, one watches it.
+"""Gets the news for `mcproxy top`: of two native threads, one samples the server each second, one watches it.
 
-They put what they get into a queue that the screen empties. When the server doesn't answer, they put that there too,
-and try again.
+They put it into a queue that the screen empties. When the server doesn't answer, they report that there too, and try
+again.
 """
 
 import queue
@@ -26,7 +26,7 @@ class Lost(Exception):
 
 
 def lose(message: str, _status: int) -> NoReturn:
-    """What a client of ours does when a call fails."""
+    """Raise Lost when a call fails."""
     raise Lost(message.removeprefix("mcproxy: "))
 
 
@@ -74,11 +74,11 @@ class Feed:
                 thread.join()
 
     def close_connection(self, number: int) -> None:
-        """Close one connection. Raises Lost, also where there is none of this number."""
+        """Close one connection. Raises Lost, also if it is not there."""
         self._client.call("CloseConnection", pb.CloseConnectionRequest(id=number))
 
     def block(self, request: pb.AddFirewallRuleRequest) -> pb.AddFirewallRuleResponse:
-        """Add a rule, or say what it would do. Raises Lost, also where the server refuses it."""
+        """Add a rule, or only plan it. Raises Lost, also if the server refuses it."""
         answer: pb.AddFirewallRuleResponse = self._client.call("AddFirewallRule", request)
         return answer
 

@@ -126,8 +126,8 @@ def add(
 ) -> None:
     """Refuse connections from VALUE: an address, a network, or a country's two letters.
 
-    A rule that ends takes the new end. It asks before it blocks your own address or a large part of all, or cuts many
-    connections of a network or a country.
+    A temporary rule that exists takes the new end. It asks before it blocks your own address or a large part of all,
+    or cuts many connections of a network or a country.
     """
     kind, value = rule
     request = pb.AddFirewallRuleRequest(
@@ -144,7 +144,7 @@ def add(
 
 
 def own_ip(environ: Mapping[str, str]) -> str:
-    """Where the person at this shell comes from, if it is over ssh."""
+    """The client address of this shell's ssh session, if it has one."""
     ip = environ.get("SSH_CONNECTION", "").partition(" ")[0].partition("%")[0]
     return ip if is_ip(ip) else ""
 
@@ -168,7 +168,7 @@ def remove(config_file: Path | None, as_json: bool, comment: str, rule: tuple[st
 @json_option
 @click.argument("ip")
 def test(config_file: Path | None, as_json: bool, ip: str) -> None:
-    """Show what the firewall would say to a connection from IP."""
+    """Show whether the firewall would block IP, and by which rule."""
     with connected(config_file) as client:
         answer = client.call("TestFirewall", pb.TestFirewallRequest(ip=ip))
     if as_json:

@@ -45,7 +45,7 @@ class LazyGroup(Group):
         return sorted({*super().list_commands(ctx), *self._lazy})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command, or find it among the others; None if there is none of this name."""
+        """Import a command, or find it among the others; None if the name is unknown."""
         place = self._lazy.get(cmd_name)
         if place is None:
             return super().get_command(ctx, cmd_name)

@@ -1,4 +1,4 @@
-"""The upper lines of `mcproxy top`: what the server is doing, and its rates in the last minute."""
+"""The upper lines of `mcproxy top`: the server's state, and its rates in the last minute."""
 
 import time
 

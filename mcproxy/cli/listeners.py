@@ -64,7 +64,7 @@ def add(config_file: Path | None, as_json: bool, comment: str, addr: str, **opti
 @comment_option
 @click.argument("addr", shell_complete=candidates.listeners)
 def set_(config_file: Path | None, as_json: bool, comment: str, addr: str, **options: Any) -> None:
-    """Change what you name of the listener ADDR, and nothing else. It stays open.
+    """Change the options that you name of the listener ADDR, and nothing else. It stays open.
 
     Networks that are named take the place of all that were named before. A --no- form resets what was set before.
     """
@@ -84,7 +84,7 @@ def set_(config_file: Path | None, as_json: bool, comment: str, addr: str, **opt
 @comment_option
 @click.argument("addr", shell_complete=candidates.listeners)
 def remove(config_file: Path | None, as_json: bool, yes: bool, comment: str, addr: str) -> None:
-    """Stop listening on ADDR and remove its routes, if it has some once you agree. Live connections go on."""
+    """Stop listening on ADDR and remove its routes; asks first if it has any. Live connections go on."""
     with connected(config_file) as client:
         request = pb.RemoveListenerRequest(addr=addr, comment=comment)
         missing = {(MISSING, "listener"): "`mcproxy listeners list` shows those that exist"}

@@ -78,7 +78,7 @@ def check(config_file: Path | None) -> None:
 
 
 def _running(path: Path) -> list[str] | None:
-    """The listeners of the server that answers at [grpc] of this file; None: there is none."""
+    """The listeners of the server that answers at [grpc] of this file; None if none answers."""
     from mcproxy.admin.pb import admin_pb2 as pb  # noqa: PLC0415
     from mcproxy.cli.client import connected  # noqa: PLC0415
 

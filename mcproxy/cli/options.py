@@ -1,4 +1,4 @@
-"""What every command shares: where the configuration is found, and how a command ends.
+"""Common parts of all commands: finding the configuration, and ending with a message.
 
 Exit status: 0 done, 1 failed, 2 wrong usage or invalid configuration, 3 the server can't be reached.
 """
@@ -25,7 +25,7 @@ PLACES = ("./mcproxy.toml", "/srv/mcproxy/mcproxy.toml", "/etc/mcproxy/mcproxy.t
 def find_config(config_file: Path | None, places: Sequence[str] = PLACES, elsewhere: str = "") -> Path:
     """The file to use: this one, else the first of the environment's and the usual places that exists.
 
-    `elsewhere` is what to do, beside naming one, where there is none.
+    `elsewhere` is a further remedy for the message that no file was found.
     """
     if config_file is not None:
         return config_file

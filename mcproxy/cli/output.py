@@ -1,6 +1,6 @@
 """How answers look: tables on a terminal, tab-separated lines in a pipe, JSON where it is asked for.
 
-Whatever came from a client of the proxy passes `clean`: it can't move the cursor or forge a line.
+Every text from a client of the proxy passes `clean`: it can't move the cursor or forge a line.
 """
 
 import json
@@ -61,7 +61,7 @@ def word(enum: Any, number: int) -> str:
 
 
 def state(session: str) -> str:
-    """A session's state for a table: the server's word for one of l7, where TLS terminates, sounds like an end."""
+    """A session's state for a table: the server's word for l7, where TLS terminates, would look like an end."""
     return "proxying" if session == "terminating" else session
 
 
@@ -123,7 +123,7 @@ def amount(count: int) -> str:
 
 
 def emit_done(answer: Any, as_json: bool, text: str, more: str = "") -> None:
-    """Say that a change is in force, or was before, with its generation and what the server warns of."""
+    """Print that a change is in force, or was already, with its generation, and the server's warnings."""
     if as_json:
         emit_json(plain(answer))
         return

@@ -1,4 +1,4 @@
-"""What the panels of `mcproxy top` show: columns, what they sort by, and all that is known of one row.
+"""The panels of `mcproxy top`: their columns, their order, and all fields of one row.
 
 Pure: a board and the time in, texts out.
 """

@@ -1,4 +1,4 @@
-"""How changes are shown: + what is added, ~ what is changed, field by field, - what is removed.
+"""Shows changes: + for an added value, ~ for a changed one, field by field, - for a removed one.
 
 + route new.example.org on :443: backend=127.0.0.1:3002, mode=l4
 ~ route git.example.org on :443: backend 127.0.0.1:3000 -> 127.0.0.1:3005
@@ -46,7 +46,7 @@ class Shown(NamedTuple):
 
     @property
     def sign(self) -> str:
-        """What happens, in one character."""
+        """The kind of the change, in one character."""
         if self.old is None:
             return "+"
         return "-" if self.new is None else "~"
@@ -56,7 +56,7 @@ class Shown(NamedTuple):
         return output.clean(f"{self.sign} {self.key}{': ' if details else ''}{details}")
 
     def details(self) -> list[str]:
-        """What is set of something that is added, or what changes."""
+        """The fields that are set of an added value, or the fields that change."""
         if self.new is None:
             return []
         defaults = _DEFAULTS[self.key.what]
@@ -82,7 +82,7 @@ def _fields(text: str) -> Fields | None:
 
 
 def details(changes: Iterable[pb.Change]) -> str:
-    """What changes, field by field, of something that is named already."""
+    """The changed fields, for a sentence that names the value."""
     return output.clean(", ".join(detail for each in of_messages(changes) for detail in each.details()))
 
 
@@ -103,7 +103,7 @@ def key_of(what: str, parts: Sequence[str]) -> Key:
 
 
 def summary(changes: Sequence[Shown], *, done: bool = False) -> str:
-    """How many there are of each kind, to be made or `done`."""
+    """The number of changes of each kind, to be made or `done`."""
     counts = [(sum(each.sign == sign for each in changes), verb) for sign, verb in _VERBS.items()]
     return ", ".join(f"{count} {_DONE[verb]}" if done else f"{count} to {verb}" for count, verb in counts if count)
 

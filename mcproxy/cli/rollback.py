@@ -24,9 +24,9 @@ from mcproxy.model import counted
 @comment_option
 @click.argument("generation", type=Count(0), shell_complete=candidates.generations)
 def rollback(config_file: Path | None, as_json: bool, dry_run: bool, yes: bool, comment: str, generation: int) -> None:
-    """Make listeners, routes and rules as they were at GENERATION. `routes history` shows generations.
+    """Restore listeners, routes and rules as they were at GENERATION. `routes history` shows generations.
 
-    That is a change too, with a generation of its own. Temporary rules that have ended since do not come back.
+    That makes a new generation. Temporary rules that have ended since do not come back.
     """
     request = pb.RollbackRequest(generation=generation, comment=comment)
     with connected(config_file) as client:

@@ -111,8 +111,8 @@ def add(
 
     On a terminal, a warning says what is wrong with the backend; the route is in force nevertheless.
 
-    A route that is there as it should be stays. `routes set` changes what you name of one; --replace drops what you
-    don't name, and asks where that changes its mode.
+    If the route exists already, nothing changes. `routes set` changes only the options that you name; --replace resets
+    the others, and asks if that changes the mode.
     """
     route = pb.Route(hostname=host, backend=backend, **settings.for_message(ROUTE_FIELDS, options))
     with connected(config_file) as client:
@@ -130,12 +130,12 @@ def add(
 
 
 def _looks() -> bool:
-    """True if the server is to look at the backend: a person reads warnings, a script must not wait a second each."""
+    """True if the server should look at the backend: a person reads warnings, a script must not wait a second each."""
     return output.on_terminal()
 
 
 def _dropped(effect: pb.Effect) -> str:
-    """What a route had that its replacement leaves at the default."""
+    """The settings of a route that its replacement resets."""
     defaults = {field.name: field.default for field in ROUTE_FIELDS if field.has_default}
     gone = [
         plan.setting(name, change.old[name])
@@ -155,7 +155,7 @@ def _dropped(effect: pb.Effect) -> str:
 @comment_option
 @click.argument("host", shell_complete=candidates.hosts)
 def set_(config_file: Path | None, as_json: bool, listener: str, comment: str, host: str, **options: Any) -> None:
-    """Change what you name of the route of HOST, and nothing else.
+    """Change the options that you name of the route of HOST, and nothing else.
 
     Live connections go on as they are. A --no- form resets what was set before.
     """
@@ -225,7 +225,7 @@ def _what(revision: pb.Revision) -> str:
 
 
 def _difference(revision: pb.Revision) -> str:
-    """What was set, or what is different afterwards, field by field."""
+    """The fields that were set or changed."""
     change = plan.of_revision(revision)
     details = ", ".join(change.details())
     return details or {"+": "added", "-": "removed"}.get(change.sign, "")

@@ -82,7 +82,7 @@ def _reset(field: Field) -> str:
 
 
 def named(declared: Sequence[Field], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the options of `changes` name, by field; one that is reset has its default."""
+    """The fields that the options of `changes` set; one that is reset has its default."""
     found: dict[str, Any] = {}
     for field in declared[1:]:
         value, reset = options[field.name], options.get(_reset(field), False)
@@ -96,7 +96,7 @@ def named(declared: Sequence[Field], options: Mapping[str, Any]) -> dict[str, An
 
 
 def remedy(declared: Iterable[Field], named: Mapping[str, Any]) -> str:
-    """What to do about fields that mean nothing any more with what is named; "" where there can be none of these."""
+    """The remedy for fields that lose their meaning by this change; "" if there can't be any."""
     needed = [each.setting.needs for each in declared if each.setting.needs and each.setting.needs.name in named]
     return RESET if any(not needs.met(named) for needs in needed) else ""
 
@@ -110,7 +110,7 @@ def _help(field: Field) -> str:
 
 
 def for_message(declared: Iterable[Field], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a message has for what was given. A path is meant from here, and the server may stand elsewhere."""
+    """The options as fields of a message. Paths are made absolute, because the server's folder is another one."""
     fields = {field.name: field for field in declared}
     return {name: _sent(fields[name], value) for name, value in options.items() if value is not None}
 
@@ -125,7 +125,7 @@ def _sent(field: Field, value: Any) -> Any:
 
 
 def of_value(declared: Iterable[Field], value: Any) -> dict[str, Any]:
-    """What a message has for a value of model.py."""
+    """A value of model.py as fields of a message."""
     return {field.name: _message_value(field, getattr(value, field.name)) for field in declared}
 
 
@@ -148,7 +148,7 @@ def set_of(declared: Iterable[Field], message: Message) -> Iterator[tuple[Field,
 
 
 def shown(declared: Iterable[Field], message: Message, columns: Iterable[str]) -> str:
-    """What is set, in the words of the file, but for what has a column of its own."""
+    """The fields that are set, in the words of the file, but for those with a column of their own."""
     texts = []
     for field, value in set_of(declared, message):
         if field.setting.listed and field.name not in columns:

@@ -1,4 +1,4 @@
-"""`mcproxy status`, `mcproxy metrics` and `mcproxy log-level`: the server's health, its metrics, and what it logs."""
+"""`mcproxy status`, `mcproxy metrics` and `mcproxy log-level`: the server's health, its metrics and its log level."""
 
 import time
 from collections.abc import Sequence
@@ -97,7 +97,7 @@ def _certificate(each: pb.CertificateStatus, now: float) -> None:
 
 
 def _reload(last: pb.ReloadStatus) -> None:
-    """What the last reload left to do; an unset one has nothing."""
+    """Print the problems that the last reload left."""
     at = output.moment(last.at)
     if last.refused:
         click.echo(f"warning: the reload of {at} changed nothing: {last.refused}")
@@ -145,7 +145,7 @@ def _routes(routes: list[pb.RouteCounters]) -> None:
 
 
 def _section(columns: Sequence[Column], rows: Sequence[Sequence[output.Cell]], empty: str) -> None:
-    """A table under what was printed before, or why there is none: the head of an empty one says nothing here."""
+    """Print a table below the other output, or, instead of an empty one, why it is empty."""
     click.echo()
     if rows:
         output.emit_table(columns, rows, empty)
@@ -159,7 +159,7 @@ def _section(columns: Sequence[Column], rows: Sequence[Sequence[output.Cell]], e
 def log_level(config_file: Path | None, level: str) -> None:
     """Log from LEVEL on: debug, info, warning or error. Above info there is no line for a connection.
 
-    It holds until the next start, or until a reload finds another level in the file.
+    The level holds until the next start, or until a reload finds that the file's level has changed.
     """
     with connected(config_file) as client:
         client.call("SetLogLevel", pb.SetLogLevelRequest(level=level))

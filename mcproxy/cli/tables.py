@@ -62,7 +62,7 @@ class PanelTable(DataTable[Text]):
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
 
     def row(self, board: Board) -> Any:
-        """What the cursor is on; None if that is nothing, or has gone."""
+        """The row that the cursor is on; None if there is no row, or it has gone."""
         return None if self.selected is None else self.view.find(board, time.time(), self.selected)
 
     def _set_columns(self, columns: list[tuple[str, Fit]]) -> None:

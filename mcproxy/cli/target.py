@@ -84,7 +84,7 @@ def target_options(command: F) -> F:
 
 
 def find_target(config_file: Path | None) -> Target:
-    """Where to connect. Ends the program if nothing says so, or where what says so is wrong."""
+    """Where to connect. Ends the program if nothing says so, or if it is wrong."""
     said = dict(_said())
     server = said.get("server")
     if server and config_file and server.source.startswith("--"):

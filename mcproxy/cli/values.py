@@ -1,4 +1,4 @@
-"""What options and arguments take: one word of a few, or a whole number. What is none of these is told what is."""
+"""Types of options and arguments: one of a few words, or a whole number. Errors list the valid values."""
 
 from typing import Any
 

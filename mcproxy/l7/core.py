@@ -128,7 +128,7 @@ class Core(Protocol):
         """The client has ended its side, and sent nothing more that could be used. Once. Only a tunnel lives on."""
 
     def client_lost(self, now: float) -> None:
-        """The client's connection broke, at any time: nothing can be sent any more. `ending` follows."""
+        """The client's connection broke, at any time: nothing more can be sent. `ending` follows."""
 
     def receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:
         """The same for the backend. Follows a dial that succeeded."""

@@ -1,9 +1,9 @@
 """The way into l7: TLS with the route's certificate, then HTTP by what ALPN agreed on.
 
 `Terminator` is what `Shared.terminate` is set to. The ClientHello is still in the kernel, so the handshake just starts;
-the deadline of the hello is that of the whole handshake. Whoever offers protocols in ALPN and none that we speak is
-refused before it (RFC 7301, section 3.2), so that TLS meant for another service never finds HTTP here; no ALPN at all
-is HTTP/1.1.
+the deadline of the hello is that of the whole handshake. A client that offers protocols in ALPN and none that we speak
+is refused before it (RFC 7301, section 3.2), so that TLS meant for another service never finds HTTP here; no ALPN at
+all is HTTP/1.1.
 """
 
 import ssl

@@ -60,7 +60,7 @@ class Threads:
         self._asked.put(host)
 
     def close(self) -> None:
-        """Nothing is done any more, and every thread ends as soon as it can."""
+        """Do nothing more; every thread ends as soon as it can."""
         with self._lock:
             self._closed = True
             count = self._threads
@@ -98,7 +98,7 @@ class Threads:
     def _looked_up(self, host: str) -> Result:
         try:
             found = self._ask(host, 0, AF_UNSPEC, SOCK_STREAM)
-        except Exception as error:  # noqa: BLE001 - whoever asked gets it
+        except Exception as error:  # noqa: BLE001 - passed on to the caller
             return error
         return [(int(family), address) for family, _type, _protocol, _canonical, address in found]
 

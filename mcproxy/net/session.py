@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-VISITS = 4  # how often an idle time-out is looked after: it strikes up to 1/VISITS late, never early
+VISITS = 4  # checks of an idle timeout in its length: it fires up to 1/VISITS late, never early
 
 _DELIVERED = {End.CLOSED, End.ABUSE}  # what was sent has arrived, or had time to; all else ends with a RST
 
@@ -156,7 +156,7 @@ class Session:
     def _admit(self, listener: ListenerTable) -> ListenerTable:
         """Ask the firewall, then take a place among this client's connections. Returns the listener of today's table.
 
-        Taken anew: a PROXY header may be long in coming, and who cut a blocked client's sessions missed this one.
+        The table is read again: a PROXY header may take long, and a rule's `--kill` meanwhile has missed this session.
         """
         self.table = self.shared.live.table
         if rule := self.table.firewall.match(self.packed, self.shared.country):

@@ -13,7 +13,7 @@ MAX_SECONDS = 10 * 365 * 86400.0  # ten years: beyond it is a slip of the pen, a
 
 
 def parse_duration(value: str | float) -> float:
-    """Seconds of a duration, at least 0. Raises ValueError for what is none, is negative or is over ten years."""
+    """Seconds of a duration, at least 0. Raises ValueError if it is malformed, negative or over ten years."""
     if isinstance(value, str):
         seconds = _parse_text(value)
     elif isinstance(value, bool):

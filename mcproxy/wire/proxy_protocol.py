@@ -62,7 +62,7 @@ _v1_line = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a PROXY header says. Addresses are None if the connection's own are the ones that count."""
+    """A parsed PROXY header. Addresses are None if the connection's own count."""
 
     size: int  # bytes on the wire
     source: Endpoint | None  # an IPv4-mapped IPv6 address is given as the IPv4 address that it is

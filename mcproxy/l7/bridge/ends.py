@@ -24,7 +24,7 @@ from mcproxy.wire.hpack_block import Field
 
 
 class BackendFault(Exception):
-    """The backend broke HTTP, or its connection can't be used any more; the message is for the log."""
+    """The backend broke HTTP, or its connection can no longer be used; the message is for the log."""
 
 
 class Upgrade(Enum):
@@ -178,4 +178,4 @@ class Answered(Protocol):
         """The backend gave the request up; its connection goes on. `code` is for the log."""
 
     def on_lost(self, why: str, processed: Processed) -> None:
-        """The connection under the request can't be used any more."""
+        """The connection under the request can no longer be used."""

@@ -187,7 +187,7 @@ class Exchange:
             self.fail(502, ExchangeEnd.BACKEND_RESET, f"the backend reset the stream: {code}")
 
     def on_lost(self, why: str, processed: Processed) -> None:
-        """The connection to the backend can't be used any more."""
+        """The connection to the backend can no longer be used."""
         if self.to_client.state is AnswerState.COMPLETE:
             return  # only the rest of the request is still to come, which nobody needs
         if not self.to_backend.goes_again(processed):

@@ -31,7 +31,7 @@ class Going(Enum):
     UNSENT = "unsent"  # nothing
     OPEN = "open"  # its head, and more may follow
     SENT = "sent"  # all of it
-    LET_GO = "let go"  # nothing more will be sent, and nothing is expected any more
+    LET_GO = "let go"  # nothing more will be sent, and nothing more is expected
 
 
 _COMING: dict[Coming, frozenset[Coming]] = {
@@ -98,7 +98,7 @@ class RequestHalf:
 
     @property
     def leaves_much_unread(self) -> bool:
-        """Whether to end the connection rather than to read the rest of a body that is not wanted any more."""
+        """Whether to end the connection rather than to read the rest of a body that is no longer wanted."""
         if self.is_read:
             return False
         # A client that still waits for 100 may send the body now, or not: it is impossible to know.

@@ -82,7 +82,7 @@ def _upgrade(head: Head, connection: frozenset[bytes]) -> Upgrade:
             raise BadMessage(400, "a WebSocket handshake without a key")
         return Upgrade.WEBSOCKET
     if all(token.startswith((b"h2c", b"tls/", b"http/")) for token in wanted):
-        return Upgrade.NONE  # RFC 9113, section 3.1: not in use any more; to go on as before is a full answer
+        return Upgrade.NONE  # RFC 9113, section 3.1: no longer in use; to go on as before is a full answer
     return Upgrade.UNKNOWN
 
 

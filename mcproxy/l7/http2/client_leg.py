@@ -1,6 +1,6 @@
 """One client connection of HTTP/2: its streams, what the client has been promised, and how both end.
 
-Whoever reads frames changes the leg; the socket side takes what is in `out`. That list holds whole frames only, so that
+The reader of frames changes the leg; the socket side takes what is in `out`. That list holds whole frames only, so that
 the judge of either direction may append to it.
 """
 
@@ -108,7 +108,7 @@ class ClientLeg:
         self.finish(stream, end)
 
     def fail_all(self, status: int, end: ExchangeEnd) -> None:
-        """There is no backend any more: every stream fails, and every new request gets this status."""
+        """The backend is gone: every stream fails, and every new request gets this status."""
         self.admission.answer_all(status)
         for stream in list(self.streams.values()):
             self.fail(stream, status, end)

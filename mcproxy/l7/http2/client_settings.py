@@ -6,8 +6,8 @@ and HEADER_TABLE_SIZE is lowered, once streams exist, by taking that link out of
 
 **Ours** may depend on a backend that has not spoken yet, so the server's preface may be late (PREFACE_SECONDS at most:
 some clients wait for it in turn), and so may the first acknowledgement. A client has a right to the old values until it
-has acknowledged new ones. So an increase is in force once announced, a decrease once acknowledged, and whoever asked
-for them hears of the acknowledgement then.
+has acknowledged new ones. So an increase is in force once announced, a decrease once acknowledged, and the caller
+that asked for them learns of the acknowledgement then.
 """
 
 from collections import deque
@@ -51,7 +51,7 @@ class ClientSettings:
     # From the client
 
     def from_client(self, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Put the client's into force; returns those that whoever writes answers must heed. Raises ConnectionFault."""
+        """Put the client's into force; returns those that the writer of answers must heed. Raises ConnectionFault."""
         passed: list[tuple[int, int]] = []
         leg = self._leg
         for key, value in dict(pairs).items():  # the last one of each, for each may be a walk of all streams

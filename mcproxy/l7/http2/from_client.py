@@ -244,7 +244,7 @@ class FromClient(Frames):
         return leg.outlet.trailers(stream, block, section)
 
     def _stray(self, stream_id: int, what: str) -> Verdict:
-        """DATA or HEADERS for a stream that doesn't exist any more, or yet (section 5.1)."""
+        """DATA or HEADERS for a stream that no longer exists, or not yet (section 5.1)."""
         why = self.leg.closed.why(stream_id)
         if why is Closed.RESET_BY_US:
             return None

@@ -4,7 +4,7 @@ The relay keeps a mirror of the sender's dynamic table, reads each block against
 so that the receiver's table follows the sender's. That is *in step*. Appending literals without indexing keeps it so.
 
 A block that has moved the sender's table and is not passed as it is (refused, or a field of it dropped) breaks the step
-for good: the receiver's table can't follow any more. From then on the stateless encoder encodes every block again. It
+for good: the receiver's table can no longer follow. From then on the stateless encoder encodes every block again. It
 uses no dynamic table; the first block says so to the receiver with a size update to 0, so that its memory is freed and
 no later SETTINGS_HEADER_TABLE_SIZE asks anything of us. (The table could be brought back to size and filled by an
 encoder of ours. It would save bytes on a link that is usually a loopback, and cost a second table to get wrong.)

@@ -50,7 +50,7 @@ class Outlet(Protocol):
         """The client's window has grown by a WINDOW_UPDATE: of the stream, or of the connection."""
 
     def settings(self, pairs: list[tuple[int, int]]) -> bytes | None:
-        """Settings of the client that whoever writes answers must heed; they are in force."""
+        """Settings of the client that the writer of answers must heed; they are in force."""
 
     def acknowledged(self) -> bytes | None:
         """The client has acknowledged settings that were announced for the other side."""

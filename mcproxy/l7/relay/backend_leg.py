@@ -120,6 +120,6 @@ class BackendLeg:
         self.out.append(rst_stream(stream.id, ErrorCode.CANCEL))
 
     def lose(self) -> None:
-        """It was not reached, or has gone: nothing that waits for it is sent any more."""
+        """It was not reached, or has gone: nothing that waits for it is sent."""
         self.state = BackendState.GONE
         self.out.clear()

@@ -182,7 +182,7 @@ class Relay:
             client.goaway(client.closed.last_id, ErrorCode.NO_ERROR)  # the next connection dials again
 
     def client_closed(self, now: float) -> None:
-        """Its connection has ended: nothing can be delivered any more."""
+        """Its connection has ended: nothing more can be delivered."""
         self.client.now = now
         self._close(ExchangeEnd.CLIENT_GONE)
 
@@ -230,7 +230,7 @@ class Relay:
         self._settle()
 
     def _cut_overdue(self) -> None:
-        """End bodies that nobody wants any more, or that are of a declared length and don't come, though they may."""
+        """End bodies that nobody wants, or that are of a declared length and don't come, though they may."""
         client = self.client
         for stream in list(client.streams.values()):
             if stream.unwanted and stream.state is StreamState.BACKEND_ENDED:

@@ -14,7 +14,7 @@ Dial = Callable[[bytes], Channel]  # connects and sends; raises Refused, Lost
 
 
 class _Abandoned(Exception):
-    """The connection is not needed any more."""
+    """The connection is no longer needed."""
 
 
 class Dialling:

@@ -36,7 +36,7 @@ class ItsTurns:
         on(Event.TURN)
 
     def forget(self) -> None:
-        """Ask for no turn any more."""
+        """Take back the request for a turn."""
         if self._on is not None:
             self._on = None
             self._turns.forget(self._begin)
