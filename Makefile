@@ -7,7 +7,7 @@ DOCKER ?= docker
 CALM := env --block-signal=INT
 
 .DEFAULT_GOAL := help
-.PHONY: help all build test differences test-pure lint types proto man proto-lint fmt devserver docker clean
+.PHONY: help all build test differences fuzz test-pure lint types proto man proto-lint fmt devserver docker clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +25,9 @@ test: $(VENV)/.installed ## install what the tests need and run the whole suite
 differences: $(VENV)/.installed ## the same bytes to mcproxy, HAProxy, nginx and Caddy: the table, in build/differences.txt
 	@tests/install-peers.sh
 	$(BIN)/python -m pytest -q tests/e2e/test_differences.py
+
+fuzz: $(VENV)/.installed ## random input to every parser beside a second reader; SECONDS=60 each, TARGET=, SEED=, FILE=
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(foreach t,$(TARGET),--target $(t)) $(if $(SEED),--seed $(SEED)) $(if $(FILE),--file $(FILE))
 
 test-pure: $(VENV)/.installed ## the tests without sockets and files under each other Python found, or PYTHONS="..."
 	$(BIN)/python tests/pure.py $(PYTHONS)

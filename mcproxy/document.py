@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mcproxy.words import printable
+
 MAX_DOCUMENT = 64 << 20  # 100,000 routes take some 15 MB; more is a wrong file
 MAX_SHOWN_LINE = 80  # characters of the offending line
 
@@ -121,7 +123,7 @@ def _explained(said: str, text: str) -> str:
     number = int(place[1]) if place[1] else len(lines)
     line = lines[number - 1].strip() if number <= len(lines) else ""
     at = f"line {number}, column {place[2]}" if place[1] else f"line {number}, at the end of the file"
-    shown = line[:MAX_SHOWN_LINE] + ("..." if len(line) > MAX_SHOWN_LINE else "")
+    shown = printable(line[:MAX_SHOWN_LINE]) + ("..." if len(line) > MAX_SHOWN_LINE else "")
     return f"{at}: is not TOML: {_remedy(said[: place.start()], line)}" + (f": {shown}" if shown else "")
 
 

@@ -11,8 +11,12 @@ NEAR, VERY_NEAR = 0.6, 0.8
 
 def quoted(text: str) -> str:
     """`text` in double quotes, shortened, and with everything escaped that isn't printable: it can't forge a line."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:MAX_SHOWN])
-    return f'"{shown}"' + ("..." if len(text) > MAX_SHOWN else "")
+    return f'"{printable(text[:MAX_SHOWN])}"' + ("..." if len(text) > MAX_SHOWN else "")
+
+
+def printable(text: str) -> str:
+    """`text` with everything escaped that isn't printable: it can neither forge a line nor command a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def meant(text: str, known: Iterable[str], nearness: float = NEAR) -> str:

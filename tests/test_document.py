@@ -94,6 +94,11 @@ def test_what_is_not_toml(tmp_path: Path, text: str, told: str) -> None:
         assert insider not in sentence
 
 
+def test_a_line_can_not_command_a_terminal(tmp_path: Path) -> None:
+    """The line that is at fault is shown; it was shown as it is, with escape sequences that a terminal obeys."""
+    assert refusal(tmp_path, b"[a\x1b[2J\x07b").endswith(r": [a\x1b[2J\x07b")
+
+
 def test_a_long_line_is_cut(tmp_path: Path) -> None:
     assert refusal(tmp_path, "a = b" + "x" * 1000).endswith("a = b" + "x" * 75 + "...")
 

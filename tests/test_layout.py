@@ -326,7 +326,8 @@ def test_what_tests_share_is_in_the_kit() -> None:
     modules = {p.stem for p in (tests / "kit").glob("*.py")} - {"__init__"}
     listed = set(re.findall(r"[a-z0-9_]+", (tests / "kit" / "__init__.py").read_text()))
     assert modules <= listed, f"the head of tests/kit names no {', '.join(modules - listed)}"
-    programs = {tests / "pure.py", *(tests / "bench").glob("*.py"), *(tests / "kit").glob("*.py")}
+    folders = ("bench", "fuzz", "kit", "soak")
+    programs = {tests / "pure.py", *(p for folder in folders for p in (tests / folder).glob("*.py"))}
     others = {p for p in tests.rglob("*.py") if not p.name.startswith(("test_", "conftest", "__init__"))} - programs
     assert not others
 
