@@ -70,6 +70,7 @@ class Doorman:
         Raises OSError, GroupError.
         """
         gid = group_id(group) if group else None
+        path = Path(os.path.realpath(path))  # a symbolic link stays one, and leads to the socket
         self._path = path
         self._folder = path.with_name(f".{path.name}.d")
         self.inner = self._folder / "s"  # where gRPC is to listen

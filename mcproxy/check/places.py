@@ -26,11 +26,11 @@ def check_places(config: Config) -> Iterator[Found]:
     if database.is_dir():
         yield Found("database.path", f"{database} is a folder; name a file in it")
     else:
-        yield from _check_folder("database.path", database.parent)
+        yield from _check_folder("database.path", Path(os.path.realpath(database)).parent)
         if database.exists() and not os.access(database, os.R_OK | os.W_OK):
             yield Found("database.path", f"{database} can't be read and written by this user")
     if config.grpc and config.grpc.addr.startswith(UNIX_PREFIX):
-        path = Path(config.grpc.addr.removeprefix(UNIX_PREFIX))
+        path = Path(os.path.realpath(config.grpc.addr.removeprefix(UNIX_PREFIX)))
         yield from _check_socket(path)
         if config.grpc.group:
             yield from _check_way(path, config.grpc.group)

@@ -72,8 +72,13 @@ def _untouched(path: Path) -> dict[str, str]:
     A reader of a WAL database makes its -wal and -shm files, and leaves them there because it may not write. If there
     is no -wal file, nobody has the database open, and SQLite opens it without both (immutable).
     """
-    has_wal = path.with_name(f"{path.name}-wal").exists()
-    return {"mode": "ro"} if has_wal else {"mode": "ro", "immutable": "1"}
+    return {"mode": "ro"} if _wal(path).exists() else {"mode": "ro", "immutable": "1"}
+
+
+def _wal(path: Path) -> Path:
+    """Where SQLite has a database's WAL file: beside the file itself, where `path` is a symbolic link to it."""
+    real = Path(os.path.realpath(path))
+    return real.with_name(f"{real.name}-wal")
 
 
 def _connected(url: URL, busy_timeout: float, pragmas: Sequence[str]) -> dataset.Database:
@@ -123,7 +128,7 @@ def refuse_moved(path: Path, opened: tuple[int, int]) -> None:
     """
     if identity(path) != opened:
         raise Unavailable(f"database {path}: {_GONE} (it is another file)")
-    if not path.with_name(f"{path.name}-wal").exists():
+    if not _wal(path).exists():
         raise Unavailable(f"database {path}: {_GONE} (its -wal file is missing)")
 
 
