@@ -265,6 +265,21 @@ def test_values_of_answers_lose_the_blanks_around_them_and_their_http3_in_both()
     assert [(bytes(n), bytes(v)) for n, v in Decoder().decode(head.payload, raw=True)][1:] == expected
 
 
+def test_no_length_passes_with_the_answer_that_opens_a_tunnel() -> None:
+    """RFC 9110, 9.3.6: a client that heeds it would take the first bytes of the tunnel for a fault."""
+    answer = ((b":status", b"200"), (b"content-length", b"0"), (b"sec-websocket-protocol", b"chat"))
+    rule = RULES["a WebSocket"]
+    one, two = of_http1(Recorder(answer)), of_http2(Recorder(answer))
+    one.send(rule.http1)
+    two.send(http2_message(rule, 1))
+    assert one.got.startswith(b"HTTP/1.1 101 ")
+    assert b"content-length" not in one.got.lower()
+    (head,) = (frame for frame in Cutter().feed(two.got) if frame.stream_id == 1)
+    assert not head.ends
+    fields = [(bytes(n), bytes(v)) for n, v in Decoder().decode(head.payload, raw=True)]
+    assert fields == [answer[0], answer[2]]
+
+
 NAMES = st.sampled_from([b"x-a", b"cookie", b"te", b"expect", b"x-forwarded-for", b"content-type", b"range", b"host"])
 VALUES = st.one_of(
     st.sampled_from([b"trailers", b"", b" a ", b"a\x01", b"one.test", b"one.test:443", b"two.test"]),

@@ -210,6 +210,11 @@ class HeaderLink:
         self.withheld(section)
         return self.prefix() + section.encoded
 
+    def passed_without(self, section: Section[T], name: bytes) -> bytes:
+        """The block for the receiver, without a field."""
+        self.withheld(section)
+        return self.prefix() + encode([field for field in section.passed(section.fields) if field[0] != name])
+
     def prefix(self) -> bytes:
         """What a block that we encode must begin with: a size update (RFC 7541, section 4.2), where one is due.
 

@@ -15,7 +15,7 @@ from mcproxy.l7.http2.header_link import ANSWER_TRAILERS, ANSWERS, Section
 from mcproxy.l7.http2.stream import Closed, Held, Stream, StreamState
 from mcproxy.l7.relay.backend_leg import BackendLeg, BackendState
 from mcproxy.l7.relay.settings import relayed, shrinks_table
-from mcproxy.wire.fields import BODILESS, FINAL_STATUS, Answer
+from mcproxy.wire.fields import BODILESS, FINAL_STATUS, NO_LENGTH, Answer
 from mcproxy.wire.http2 import (
     HEADER,
     HEADER_SIZE,
@@ -130,7 +130,10 @@ class FromBackend(Frames):
             raise StreamFault(stream_id, ErrorCode.ENHANCE_YOUR_CALM, "too many interim answers")
         else:
             stream.interim += 1
-        passed = down.passed(block, section)
+        if stream.request.protocol and 200 <= answer.status < 300 and answer.content_length != NO_LENGTH:
+            passed = down.passed_without(section, b"content-length")  # it opens a tunnel: RFC 9110, section 9.3.6
+        else:
+            passed = down.passed(block, section)
         return True if passed is block else self._reframed(stream_id, flags, passed)
 
     def _begin(self, stream: Stream, answer: Answer, flags: int, section: Section[Answer]) -> None:
