@@ -250,7 +250,7 @@ class FinishedExchange(Protocol):
 
     @property
     def id(self) -> int:
-        """HTTP/2's stream identifier; with HTTP/1.1 the how manieth request of the connection, from 1."""
+        """HTTP/2's stream identifier; with HTTP/1.1 the ordinal of the request on its connection, from 1."""
 
     @property
     def method(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What an operator writes wrongly into the file: the place, what is wrong, and what to write, for each mistake."""
+"""Mistakes in the configuration file: the place, what is wrong, and what to write, for each."""
 
 from pathlib import Path
 

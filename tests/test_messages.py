@@ -1,4 +1,4 @@
-"""What passes between the control plane and a worker: it can leave the process, and a selection takes what it says."""
+"""Messages between the control plane and a worker: they can leave the process, and a selection selects."""
 
 import pickle
 from dataclasses import FrozenInstanceError

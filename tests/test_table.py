@@ -1,4 +1,4 @@
-"""What a table is made of, that it never changes, and that assigning publishes it. How it changes: test_change.py."""
+"""A table's parts; it never changes, and assigning publishes it. How the next one is made: test_change.py."""
 
 from dataclasses import FrozenInstanceError
 

@@ -2,8 +2,8 @@
 
 One greenlet copies from the client to the backend; the session's own copies back. Talk goes by `recv` and `send`. A
 read that fills its buffer says that bulk is flowing: from there on the bytes are spliced through a pipe and never
-enter this process, until the source runs dry. Back-pressure is the kernel's: who can't write does not read, so a slow
-side costs one buffer or one pipe here and no more.
+enter this process, until the source runs dry. Back-pressure is the kernel's: a side that can't write is not read, so
+a slow side costs one buffer or one pipe here and no more.
 
 How endings pass on:
 

@@ -1,4 +1,4 @@
-"""What is said of the backend of a route that was just made."""
+"""The warnings about the backend of a new route."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the files of routes come to when one is added, when many are, and in the status."""
+"""The judgement of routes' files: when one is added, when many are, and in the status."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is wrong with the files that the configuration names."""
+"""Problems with the files that the configuration names."""
 
 from pathlib import Path
 

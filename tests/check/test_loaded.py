@@ -1,4 +1,4 @@
-"""What a start would load: the file's table where the database is empty, and else the database's, whatever it is."""
+"""The table that a start would load: the file's if the database is empty, else the database's."""
 
 import shutil
 import sqlite3

@@ -1,4 +1,4 @@
-"""What is in the way of a start on this machine."""
+"""Obstacles to a start on this machine."""
 
 import grp
 import os

@@ -1,4 +1,4 @@
-"""Who has a port, and whether it could be had."""
+"""The process that has a port, and whether the port is free."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What is wrong with the table that would be loaded, of the file or of the database."""
+"""Problems with the table that a start would load, from the file or the database."""
 
 from contextlib import closing
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What words may be completed to, with a server and without one."""
+"""Completions of words, with a server and without one."""
 
 from pathlib import Path
 

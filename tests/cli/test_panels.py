@@ -1,4 +1,4 @@
-"""What the panels of `mcproxy top` say, and in which order: a board in, texts out."""
+"""The texts and the order of the panels of `mcproxy top`: a board in, texts out."""
 
 from typing import Any
 

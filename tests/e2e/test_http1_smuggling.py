@@ -1,4 +1,4 @@
-"""What two HTTP/1.1 readers could read differently ends with 400 and the connection; nothing behind it is served."""
+"""A message that two HTTP/1.1 readers could read differently gets 400, and nothing behind it is served."""
 
 import ssl
 

@@ -1,6 +1,6 @@
 """deploy/scripts/install.sh, as a new user would run it, into an empty tree.
 
-What it makes there runs; a second run changes nothing; what the operator wrote stays; --uninstall leaves his data.
+The installation runs; a second run changes nothing; the operator's files stay; --uninstall leaves the data.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What an l7 route's backend is told of the client, before anything else: before TLS too."""
+"""The PROXY header that an l7 route's backend gets before anything else, TLS included."""
 
 import queue
 import socket

@@ -1,7 +1,6 @@
-"""How many connections there may be, in all, on one listener, from one address, and how fast: no more, and no fewer.
+"""The limits on connections, in all, on one listener and from one address, and on their rate: no more, and no fewer.
 
-Whoever holds a place here has connected and sent nothing. A place is free again when its connection has ended, however
-it did.
+The clients that hold places here have connected and sent nothing. A place is free again when its connection has ended.
 """
 
 import socket

@@ -1,4 +1,4 @@
-"""Whoever is refused gets a RST and not one byte, whatever he has sent; his line says why, and he is counted.
+"""A refused client gets a RST and not one byte, whatever it has sent; its line gives the reason, and it is counted.
 
 The hub stands still until a client has sent all that it wants to, so "has sent a whole hello" is true when the proxy
 first looks, and "has sent nothing" is too.
@@ -168,9 +168,9 @@ def test_who_resets_before_the_hello_ends(sends: bytes, proxy: MakeProxy) -> Non
 MALFORMED = {
     "a hello and no header": HELLO,
     "an HTTP request": b"GET / HTTP/1.1\r\n\r\n",
-    "a line that is none": b"PROXY TCP4 nobody nowhere 1 2\r\n" + HELLO,
+    "a malformed line": b"PROXY TCP4 nobody nowhere 1 2\r\n" + HELLO,
     "a line without an end": b"PROXY TCP4 " + b"1" * 200,
-    "a version that is none": b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\0" + HELLO,
+    "an unknown version": b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\0" + HELLO,
     "addresses that are too short": b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\4abcd" + HELLO,
     "more than any proxy sends": b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff" + bytes(70_000),
 }

@@ -37,7 +37,7 @@ class Running:
         return client
 
     def told_to_stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Send it the signal and wait until nobody is accepted any more."""
+        """Send it the signal and wait until it accepts no more clients."""
         self.server.signal(number)
         self.server.line("no longer listening")
         with pytest.raises(ConnectionRefusedError):
@@ -197,7 +197,7 @@ def test_sigpipe_is_ignored(run: Run, backend: MakeBackend) -> None:
 
 
 class Load:
-    """Clients, one after the other in each of some threads, until they are told that nobody listens any more."""
+    """Clients, one after the other in each of some threads, until nobody listens."""
 
     def __init__(self, port: int, threads: int) -> None:
         self._port = port

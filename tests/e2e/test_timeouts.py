@@ -141,7 +141,7 @@ def test_traffic_one_way_keeps_both_ways_open(first: str, link: MakeLink) -> Non
 
 @pytest.mark.parametrize("first", ["client", "backend"])
 def test_a_slow_reader_is_not_idle(first: str, link: MakeLink) -> None:
-    """Although nothing passes the proxy any more: what it has accepted is still on its way."""
+    """Although nothing passes the proxy now: bytes that it has accepted are still on their way."""
     between = link(idle_timeout=SOON)
     one, other = sides(between, first)
     one.sendall(pattern(QUEUED))

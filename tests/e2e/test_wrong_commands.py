@@ -1,4 +1,4 @@
-"""What an operator types wrongly: the place, what is wrong, and what to type, for each mistake."""
+"""Mistyped commands: the place, what is wrong, and what to type, for each."""
 
 import shlex
 from collections.abc import Iterator

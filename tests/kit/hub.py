@@ -46,7 +46,7 @@ class HubThread:
         def run() -> None:
             try:
                 future.set_result(function(*args))
-            except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+            except BaseException as error:  # noqa: BLE001 - passed on with the result
                 future.set_exception(error)
 
         self.call(spawn_raw, run)

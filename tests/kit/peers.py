@@ -217,7 +217,7 @@ def pattern(size: int) -> bytes:
 
 
 def stream(size: int) -> Iterator[bytes]:
-    """The same in numbered blocks, for what is too much to hold or to make up anew."""
+    """The same in numbered blocks, for data that is too large to hold or to make twice."""
     block = pattern(BLOCK - 8)
     for i in range(size // BLOCK):
         yield i.to_bytes(8, "big") + block

@@ -49,7 +49,7 @@ def raw(sock: socket.socket) -> RawSocket:
 
 @contextmanager
 def no_more_descriptors() -> Iterator[None]:
-    """Whoever asks for one gets EMFILE."""
+    """Every call fails with EMFILE."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with Path(os.devnull).open() as lowest:
         free = lowest.fileno()

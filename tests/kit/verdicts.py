@@ -1,4 +1,4 @@
-"""What becomes of a client: seen by the client itself, and told in its line."""
+"""A client's fate: as the client itself sees it, and as its log line reports it."""
 
 from tests.conftest import MakeBackend
 from tests.kit.hub import knock

@@ -1,4 +1,4 @@
-"""What the way into l7 decides by itself: which host leads to a route, and what its exchanges have in common."""
+"""Decisions on the way into l7: which host leads to a route, and what its exchanges have in common."""
 
 import ssl
 from dataclasses import replace

@@ -96,7 +96,7 @@ def test_no_more_than_a_few_at_once(looker: MakeLooker, backend: MakeBackend) ->
 
 
 def test_a_hub_that_does_not_turn(hub: HubThread, looker: MakeLooker, backend: MakeBackend) -> None:
-    """What it dials later, when nobody waits any more, is closed again: `nothing_left` looks."""
+    """A connection that it dials later, when nobody waits, is closed: `nothing_left` looks."""
     server = backend(echo)
     with paused(hub.door), pytest.raises(PlaneBusy, match="too busy to dial"):
         looker(0.01).look(to(server))

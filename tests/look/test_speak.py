@@ -1,4 +1,4 @@
-"""What is said of answers that are no HTTP/2, cut anywhere, and of one that is."""
+"""The steps for answers that aren't HTTP/2, cut anywhere, and for one that is."""
 
 import socket
 import threading

@@ -22,7 +22,7 @@ from tests.kit.hub import HubThread
 from tests.kit.peers import DEADLINE, push, reset, until
 from tests.kit.socket_pairs import tcp_pair, turn
 
-IDLE_TURNS = 50  # of the loop; whoever spins looks in every one of them
+IDLE_TURNS = 50  # of the loop; code that spins looks in every one of them
 
 
 class Counted(RawSocket):

@@ -1,4 +1,4 @@
-"""What one side sends comes out at the other, whole and in order, and then the same ending."""
+"""Bytes of one side come out at the other, whole and in order, and then the same ending."""
 
 import itertools
 import socket

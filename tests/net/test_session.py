@@ -106,7 +106,7 @@ def test_the_record_of_a_connection_that_was_refused(bench: MakeBench) -> None:
 
 
 def test_a_rule_holds_for_who_is_known_only_now(bench: MakeBench, backend: MakeBackend) -> None:
-    """Whoever blocks a client is told that it is blocked while one of its connections waits behind a proxy's header."""
+    """A client is blocked while one of its connections still waits for its PROXY header."""
     route = Route("a.test", parse_backend(backend(swallow).address))
     behind = Listener(V4, proxy_protocol=True, trusted_proxies=("127.0.0.0/8",))
     table = Table.build([(behind, [route])])

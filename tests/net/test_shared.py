@@ -1,4 +1,4 @@
-"""What sessions share knows countries only where there is a database, and keeps descriptors in reserve."""
+"""The shared state knows countries only with a database, and keeps descriptors in reserve."""
 
 import resource
 

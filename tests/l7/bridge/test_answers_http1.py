@@ -1,4 +1,4 @@
-"""What h11 writes for the bridge."""
+"""The answers that h11 writes for the bridge."""
 
 import pytest
 

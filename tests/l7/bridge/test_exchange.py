@@ -1,4 +1,4 @@
-"""What an exchange decides by itself: answers of our own, 100-continue, and how it ends."""
+"""An exchange's own decisions: our own answers, 100-continue, and how it ends."""
 
 import pytest
 

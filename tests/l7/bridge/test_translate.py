@@ -1,4 +1,4 @@
-"""What of an HTTP/1.1 head goes over to HTTP/2, and back."""
+"""The translation of heads from HTTP/1.1 to HTTP/2, and back."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the client sends, and what of it the backend gets. The conformance cases are in tests/e2e."""
+"""The client's frames, and the requests that the backend gets. The conformance cases are in tests/e2e."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A block passed and a block encoded anew say the same, whatever came before."""
+"""A block that is passed and a block that is encoded again decode to the same fields, whatever came before."""
 
 import pytest
 from hpack import Decoder, Encoder

@@ -1,4 +1,4 @@
-"""What the backend sends, and what of it the client gets."""
+"""The backend's frames, and the frames that the client gets for them."""
 
 import pytest
 
@@ -236,7 +236,7 @@ def test_a_backend_that_goes_after_an_early_answer_has_failed_nobody() -> None:
 
 
 def test_an_answer_to_a_cancelled_request_is_dropped_where_the_tables_are_not_in_step() -> None:
-    """Nobody needs it, and encoding it anew may make much of little."""
+    """Nobody needs it, and encoding it again may make much of little."""
     book = asked()
     book.answer(1, [*OK, ("X-Upper", "1")])  # withheld
     book.request(3)

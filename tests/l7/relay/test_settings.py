@@ -1,4 +1,4 @@
-"""Who hears of whose SETTINGS, when they are in force, and who acknowledges."""
+"""SETTINGS of both sides: which are passed on, when they are in force, and who acknowledges."""
 
 import pytest
 

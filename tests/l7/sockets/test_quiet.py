@@ -1,4 +1,4 @@
-"""What is due after a quiet time, with no clock but the test's."""
+"""Timeouts after silence, with the test's own clock."""
 
 from mcproxy.l7.sockets.quiet import Due, Quiet
 from mcproxy.net.shared import Timeouts
