@@ -15,9 +15,14 @@ A client connection has three parts:
         bytes <- out <------- flow.py <------------------ the other side's answers
 
 An outlet that sends HTTP/2 itself repeats the client's own bytes: `../relay/backend_leg.py`. It keeps `up` in step, and
-only then has the express lane something to do. Every other outlet reads the heads that it is given, and takes `up` out
-of step at the start. Either answers through the leg: it appends whole frames to `out`, gives bodies to `flow.hold`,
-which sends as much as the windows allow, and ends streams by `answer_ended`, `fail` or `reset`.
+only then has the express lane something to do. Every other outlet reads the heads that it is given, has no `suffix`,
+and takes `up` out of step at the start. Either answers through the leg: it appends whole frames to `out` (a head behind
+`down.prefix()`, with the stream's `status` set), gives bodies and trailers to `flow.hold`, which sends as much as the
+windows allow, and ends streams by `answer_ended`, `fail` or `reset`.
+
+The owner of the three sets `now`, gives bytes to `take_preface` and `receive`, calls `settle` after each event and
+`check` about once a second, and takes `out` and `ended`. Where `receive` or `check` raises ConnectionFault, it closes
+the leg with it; where `settle` returns true, the connection has nothing left to do. `ask_to_leave` begins to drain it.
 
 | file | what it knows |
 | --- | --- |

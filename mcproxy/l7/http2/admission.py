@@ -1,4 +1,4 @@
-"""Which requests may become streams: their number, their host, what was announced, and what GOAWAY has refused."""
+"""Rules for new streams: their number, their host, what was announced, and what GOAWAY has refused."""
 
 from collections.abc import Callable
 

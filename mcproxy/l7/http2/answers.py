@@ -1,7 +1,7 @@
 """Answers of the proxy's own: one header block that leaves every dynamic table as it is, and no body.
 
 A body would take from flow-control windows that are the backend's to fill (and may be closed), so there is none; the
-status says it all. A gRPC client reads its status from trailers, so a failing backend is told to it as a Trailers-only
+status says it all. A gRPC client reads its status from trailers, so it learns of a failing backend by a Trailers-only
 answer with status 14, UNAVAILABLE (gRPC over HTTP2, "Responses"). What is the client's own fault stays an HTTP status
 for it too.
 """

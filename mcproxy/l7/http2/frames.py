@@ -71,7 +71,7 @@ DEPENDS_ON_ITSELF = "a stream that depends on itself"  # RFC 7540, section 5.3.1
 
 
 class Shape(NamedTuple):
-    """What holds for all frames of a type, whatever they mean (section 6)."""
+    """The rules that all frames of a type obey, whatever they mean (section 6)."""
 
     on_stream: bool | None  # or on the connection; None: on either
     least: int = 0  # bytes of the payload
@@ -200,7 +200,7 @@ class Frames(ABC):
         return True
 
     def bulk_read(self, most: int) -> int:
-        """How many bytes to read next, where bulk flows, so that it ends where a frame does: then nothing is copied.
+        """Return how many bytes to read next in bulk, so that the read ends where a frame does: then nothing is copied.
 
         They are `most` of them, give or take a frame. As far as one can tell: all frames are taken to be as long as the
         one that the last read ended in.

@@ -1,4 +1,4 @@
-"""Frames of the client: RFC 9113 in full, because nobody behind this checks anything.
+"""Frames of the client: RFC 9113 in full, because a backend may check nothing.
 
 The frequent path is a request: HEADERS whose block the cache knows. For an outlet that repeats the client's bytes it
 costs a look-up, a `Stream`, and one frame built from the client's own block with the outlet's fields behind it.
@@ -59,11 +59,11 @@ DRAIN_PING = b"draining"  # the payload of the PING that goes with the first GOA
 
 
 class Drain(Enum):
-    """How far we are in asking the client to open no more streams (section 6.8)."""
+    """The steps of asking a client to open no more streams (section 6.8)."""
 
     NOT_ASKED = "not asked"
     ASKED = "asked"  # a GOAWAY that refuses nothing has been sent, and a PING with it
-    HEARD = "heard"  # the PING has come back, or time is over: the GOAWAY that names the last stream may follow
+    HEARD = "heard"  # the PING has come back, or the grace is over: the GOAWAY that names the last stream may follow
 
 
 class FromClient(Frames):
@@ -137,7 +137,7 @@ class FromClient(Frames):
     # Requests (section 8.3.1)
 
     def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:
-        """Requests for the connection's own host, whose blocks the cache knows and whose turn it is."""
+        """Take requests for the connection's own host whose blocks the cache knows and whose identifier is the next."""
         if size - pos < HEADER_SIZE or buf[pos + TYPE_AT] != HEADERS:
             return pos
         leg = self.leg

@@ -78,7 +78,7 @@ class TooLarge(Exception):
 
 
 class Section(Generic[T]):
-    """What a block says, wherever it comes with these bytes after this table."""
+    """The meaning of a block, wherever it comes with these bytes after this table. Frozen once it has been judged."""
 
     __slots__ = ("_encoded", "express", "fault", "fields", "fits_all", "may_pass", "moved", "passed", "table", "value")
 
@@ -96,7 +96,7 @@ class Section(Generic[T]):
 
     @property
     def encoded(self) -> bytes:
-        """The fields that may pass, encoded without state."""
+        """The fields that may pass, encoded without state. A memo: it is the same for every reader."""
         if self._encoded is None:
             self._encoded = encode(self.fields if self.may_pass else self.passed(self.fields))
         return self._encoded
@@ -216,7 +216,7 @@ class HeaderLink:
         return self.prefix() + encode([field for field in section.passed(section.fields) if field[0] != name])
 
     def prefix(self) -> bytes:
-        """What a block that we encode must begin with: a size update (RFC 7541, section 4.2), where one is due.
+        """Return what a block that we encode must begin with: a size update (RFC 7541, section 4.2), where one is due.
 
         In step, one is due where the receiver has lowered its table and the sender's first block is still to come.
         """

@@ -83,7 +83,7 @@ class Stream:
 
 
 class Closed(Enum):
-    """Why a stream identifier has no `Stream`; decides what a frame for it means (section 5.1)."""
+    """The reason why an identifier has no `Stream`; decides what a frame for it means (section 5.1)."""
 
     IDLE = "idle"  # not used yet
     SKIPPED = "skipped"  # closed because a higher one was used first (section 5.1.1)
@@ -93,7 +93,7 @@ class Closed(Enum):
 
 
 class ClosedStreams:
-    """What is remembered of identifiers that were used; bounded: the oldest is forgotten first, and counts as ENDED."""
+    """Remembers identifiers that were used. Bounded: the oldest is forgotten first, and counts as ENDED."""
 
     __slots__ = ("_by_client", "_by_us", "_gaps", "last_id")
 
@@ -122,7 +122,7 @@ class ClosedStreams:
         self._remember(self._by_us, stream_id)
 
     def why(self, stream_id: int) -> Closed:
-        """Of an identifier without a stream."""
+        """Return the reason for an identifier without a stream."""
         if stream_id > self.last_id or not stream_id & 1:
             return Closed.IDLE
         if stream_id in self._by_us:

@@ -33,10 +33,10 @@ pack = HEADER.pack
 
 
 class BackendState(Enum):
-    """Whether requests can be passed."""
+    """The life of a backend connection."""
 
-    WANTED = "wanted"  # nobody has begun to dial it; what is for it waits
-    DIALLING = "dialling"  # nothing was heard of it yet
+    WANTED = "wanted"  # its dial has not begun; frames for it wait
+    DIALLING = "dialling"  # its SETTINGS have not come
     UP = "up"  # its SETTINGS have come
     GONE = "gone"  # never reached, or lost
 
@@ -61,7 +61,9 @@ class BackendLeg:
 
     def request(self, stream: Stream, block: bytes, section: Section[Request]) -> bytes | None:
         """The client's own block, with our fields behind it."""
-        passed = self.up.passed(block, section) + self.suffix
+        up = self.up
+        passed = block if up.in_step and section.may_pass else up.passed(block, section)  # nearly always without a call
+        passed += self.suffix
         flags = END_HEADERS if stream.state is OPEN else WHOLE
         if len(passed) > MAX_FRAME_SIZE:
             return headers(stream.id, passed, flags == WHOLE)
@@ -101,7 +103,7 @@ class BackendLeg:
         return SETTINGS_ACK if self.state is BackendState.UP else None
 
     def goaway(self, code: int) -> bytes | None:
-        """GOAWAY; a client has no last stream to name, for nobody pushes."""
+        """GOAWAY; a client has no last stream to name, for there is no push."""
         return goaway(0, code)
 
     def dropped(self, size: int) -> None:

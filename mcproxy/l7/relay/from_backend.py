@@ -238,7 +238,7 @@ class FromBackend(Frames):
         return data(stream.id, b"", end_stream=True)
 
     def _give_back(self, stream_id: int, padding: int) -> None:
-        """What waits goes on without its padding, so the client will never give that back."""
+        """Credit the padding of DATA that waits: it goes on without, so the client will never give that back."""
         if padding:
             self.backend.credit(padding)
             self.backend.out.append(window_update(stream_id, padding))
@@ -257,7 +257,7 @@ class FromBackend(Frames):
             return None
         held = stream.held and stream.held[-1].last
         if held or (stream.state is BACKEND_ENDED and buf[start:end] == bytes(4)):
-            # It only says that the rest of the request isn't needed (section 8.1): the client is told by the next tick,
+            # It only says that the rest of the request isn't needed (section 8.1): the next tick resets it,
             # for what it has sent before it could know is still to be judged. What is held completes the answer.
             stream.unwanted = True
             return None

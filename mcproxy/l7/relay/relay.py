@@ -6,7 +6,7 @@ judged (a header block). Between the two stands everything that RFC 9113 and RFC
 backend may check nothing.
 
 **End to end:** HEADERS, DATA, RST_STREAM, WINDOW_UPDATE, GOAWAY, the settings that settings.py names. **Ended here:**
-PING (each side measures its distance to us; nobody can flood the other), PRIORITY (deprecated), unknown frames (for one
+PING (each side measures its distance to us, and can't flood the other), PRIORITY (deprecated), unknown frames (for one
 hop), PUSH_PROMISE (switched off), padding of header blocks.
 
 **GOAWAY.** A backend's GOAWAY names the last stream that it processed. The client gets the same one, and every stream
@@ -51,7 +51,7 @@ class Relay:
         self._from_client = FromClient(self.client, self._settings, now)
         self._from_backend = FromBackend(self.backend, self.client, self._settings, now)
         self.fault = ""  # what went wrong with a connection as a whole, for the log
-        self._usual_end = End.CLOSED  # in the log, unless the client is at fault
+        self._end_word = End.CLOSED  # of the connection, for the log
         self.ending: Ending | None = None  # by FIN always: HTTP/2 itself says that an answer broke off
 
     def __repr__(self) -> str:
@@ -59,7 +59,7 @@ class Relay:
 
     @property
     def wants_dial(self) -> bool:
-        """Whether the backend is to be dialled."""
+        """The backend is to be dialled."""
         return self.backend.state is BackendState.WANTED
 
     def dialling(self) -> None:
@@ -68,22 +68,22 @@ class Relay:
 
     @property
     def wants_client(self) -> bool:
-        """Whether to read the client."""
+        """The client is to be read."""
         return self.ending is None
 
     @property
     def wants_backend(self) -> bool:
-        """Whether to read the backend: not while it has sent far beyond the client's windows."""
+        """The backend is to be read: not while it has sent far beyond the client's windows."""
         return self.client.windows.held_bytes <= MAX_HELD
 
     @property
     def has_backend(self) -> bool:
-        """Whether there is a backend to send to."""
+        """There is a backend to send to."""
         return self.backend.state is not BackendState.GONE
 
     @property
     def hurried(self) -> bool:
-        """Whether something is due sooner than a second from now: a step of draining, the server's preface."""
+        """Something is due sooner than a second from now: a step of draining, the server's preface."""
         return self._from_client.drain is not Drain.NOT_ASKED or not self._settings.announced
 
     # Bytes in
@@ -102,31 +102,24 @@ class Relay:
             taken = judge.receive(data, turn, self.backend.out)
         except ConnectionFault as fault:
             self._settings.announce_early()
-            self._end_by(fault)
+            self._close(ExchangeEnd.CLIENT_FAULT, fault)
         if self.ending is None and judge.settle():
             self._end()
         return eaten + taken
 
-    def _end_by(self, fault: ConnectionFault) -> None:
-        """End the connection for a fault of the client's."""
-        self.fault = str(fault)
-        end = End.ABUSE if fault.code is ErrorCode.ENHANCE_YOUR_CALM else None
-        self._close(ExchangeEnd.CLIENT_FAULT, fault.code, fault.why.encode(), end)
-
-    def _close(
-        self,
-        exchanges: ExchangeEnd,
-        code: int = ErrorCode.NO_ERROR,
-        debug: bytes = b"",
-        end: End | None = None,
-    ) -> None:
-        """The connection ends now, with GOAWAY, and its exchanges with it."""
+    def _close(self, exchanges: ExchangeEnd, fault: ConnectionFault | None = None) -> None:
+        """The connection ends now, with GOAWAY, and its exchanges with it; `fault` is the client's."""
+        if fault:
+            self.fault = str(fault)
         if self.ending is None:
-            self.client.close(code, debug, exchanges)
-            self._end(end)
+            code, why = (fault.code, fault.why) if fault else (ErrorCode.NO_ERROR, "")
+            self.client.close(code, why.encode(), exchanges)
+            if code is ErrorCode.ENHANCE_YOUR_CALM:
+                self._end_word = End.ABUSE
+            self._end()
 
-    def _end(self, end: End | None = None) -> None:
-        self.ending = Ending(end=end or self._usual_end, why=self.fault)
+    def _end(self) -> None:
+        self.ending = Ending(end=self._end_word, why=self.fault)
 
     def receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:
         """Take what the backend sent. A fault of the backend's loses it, and nothing else."""
@@ -186,9 +179,7 @@ class Relay:
         self.client.now = now
         self._close(ExchangeEnd.CLIENT_GONE)
 
-    def client_lost(self, now: float) -> None:
-        """Its connection broke."""
-        self.client_closed(now)
+    client_lost = client_closed
 
     def cut(self, now: float) -> None:
         """We end the client's connection where it stands."""
@@ -199,7 +190,7 @@ class Relay:
         """Nothing has moved for too long: what has no answer yet gets 504, and the client is asked to go."""
         client = self.client
         client.now = now
-        self._usual_end = End.IDLE_TIMEOUT
+        self._end_word = End.IDLE_TIMEOUT
         for stream in [each for each in client.streams.values() if not each.status]:
             self.fault = "the backend doesn't answer"
             self.backend.cancel(stream)
@@ -221,7 +212,7 @@ class Relay:
         try:
             self._from_client.check(now)
         except ConnectionFault as fault:
-            self._end_by(fault)
+            self._close(ExchangeEnd.CLIENT_FAULT, fault)
             return
         if self._from_backend.block_stalls(now):
             self._lose_backend(502, ExchangeEnd.BACKEND_FAULT)
@@ -247,7 +238,7 @@ class Relay:
     # Bytes out
 
     def bulk_read(self, most: int) -> int:
-        """How many bytes to read of a backend that sends in bulk."""
+        """Return how many bytes to read of a backend that sends in bulk."""
         return self._from_backend.bulk_read(most)
 
     def take_for_client(self) -> bytes:

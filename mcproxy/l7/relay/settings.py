@@ -1,8 +1,8 @@
-"""Which SETTINGS pass from one side to the other (RFC 9113, section 6.5). When they are in force: client_settings.py.
+"""SETTINGS that pass from one side to the other (RFC 9113, section 6.5). client_settings.py puts them into force.
 
 Relayed, because the other end is the one that acts on them: INITIAL_WINDOW_SIZE, MAX_HEADER_LIST_SIZE and
 MAX_CONCURRENT_STREAMS (never more than our own bounds); the client's HEADER_TABLE_SIZE (never more than the MAX_TABLE
-bytes that we mirror); and from the backend ENABLE_CONNECT_PROTOCOL. Ours alone: MAX_FRAME_SIZE stays at its default for
+bytes that we mirror); and from the backend ENABLE_CONNECT_PROTOCOL. Ours only: MAX_FRAME_SIZE stays at its default for
 everyone, so that a frame for one side always fits the other; ENABLE_PUSH is off towards the backend. Unknown ones are
 for one hop and end here. A backend with a table smaller than the default gets its blocks from our own encoder, which
 uses none: not every client heeds a server's HEADER_TABLE_SIZE, and one that doesn't would be cut off for that.
