@@ -179,7 +179,7 @@ class App:
             raise StartError(f"database.path: {error}") from error
 
     def _if_not_in_file(self, addr: str) -> str:
-        """What to add to an error about a listener that no change of the file corrects."""
+        """The end of an error about a listener that no change of the file corrects."""
         if self.control.file.names(listener_key(addr)):
             return ""
         database = self.config.database.path
@@ -215,7 +215,7 @@ class App:
 
 
 def _ended(lines: ConnectionLog, reporter: Reporter) -> Callable[[Connection], None]:
-    """What is done about a connection that has ended."""
+    """A function that counts and reports a connection that has ended."""
 
     def ended(connection: Connection) -> None:
         lines.put(connection)

@@ -63,7 +63,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Who changes something, by which action, and when."""
+    """The author of a change, its action and its time."""
 
     who: str
     action: str

@@ -186,7 +186,7 @@ def read(path: str, most: int, patience: float = PATIENCE) -> bytes:
 
 
 def stamp(path: str) -> Stamp:
-    """What is different once a file has changed, its owner and mode included. Raises OSError: Hangs."""
+    """Values that differ once a file has changed, its owner and mode included. Raises OSError: Hangs."""
     found = _readers.run(path, Path(path).stat)
     return (found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino)
 

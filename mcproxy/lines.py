@@ -125,7 +125,7 @@ CONNECTION_LINE: dict[Format, Callable[[Connection], str]] = {"text": connection
 
 
 def _shown(raw: bytes) -> str:
-    """What a client wrote, quoted, shortened, in printable ASCII."""
+    """A client's text, quoted, shortened, in printable ASCII."""
     text = raw[:MAX_LOGGED].decode("latin-1") + ("..." if len(raw) > MAX_LOGGED else "")
     return _quoted(text)
 

@@ -199,7 +199,7 @@ class FirewallRule:
 
 
 class Connection(NamedTuple):
-    """What is known of a connection once it has ended: its log line, and its event for those who watch."""
+    """The record of a connection that has ended: for its log line, and its event for watchers."""
 
     id: int
     started: float  # seconds since the epoch
@@ -226,7 +226,7 @@ class Connection(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What all exchanges of one connection have in common."""
+    """The facts that all exchanges of one connection share."""
 
     connection: int  # its id
     protocol: str  # "h2" or "http/1.1", that of the client
@@ -236,7 +236,7 @@ class Origin(NamedTuple):
 
 
 class RequestTarget(Protocol):
-    """What a request asks for, as the client wrote it."""
+    """The target of a request, as the client wrote it."""
 
     @property
     def authority(self) -> bytes: ...  # noqa: D102
@@ -258,7 +258,7 @@ class FinishedExchange(Protocol):
 
     @property
     def request(self) -> RequestTarget:
-        """What was asked for."""
+        """The request's target."""
 
     @property
     def status(self) -> int:

@@ -1,4 +1,4 @@
-"""What a service manager says to us and hears from us: sd_notify(3) and sd_listen_fds(3), without their library.
+"""The protocol of a service manager: sd_notify(3) and sd_listen_fds(3), without their library.
 
 Both are a few lines. State goes as one datagram of NAME=value lines to the socket in $NOTIFY_SOCKET. Listening sockets
 come as descriptors from 3 on, $LISTEN_FDS of them, and are matched to listeners by address, so their order and names

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Signals:
-    """What the system tells the process. Made in the main thread, before anything slow: no signal kills a start."""
+    """The process's signals. Made in the main thread, before anything slow: no signal kills a start."""
 
     def __init__(self) -> None:
         self.stop: signal.Signals | None = None  # the signal that told to stop

@@ -1,4 +1,4 @@
-"""Who makes a call: the identity that the connection proves, and the caller's claims.
+"""The caller of a method: the identity that the connection proves, and the caller's claims.
 
 The certificate or the user id on the UNIX socket is proved; the audit has it as `who`. The caller only claims on whose
 behalf it acts and why: such texts are cleaned and bounded here, and kept apart in the audit.

@@ -127,7 +127,7 @@ class Reading:
         request: pb.TestFirewallRequest,
         context: grpc.ServicerContext,
     ) -> pb.TestFirewallResponse:
-        """What the firewall says to an address."""
+        """Whether the firewall would block an address."""
         packed = _packed(request.ip)
         steps, reason = firewall_steps(self._writer.table, self._plane.country, packed)
         return pb.TestFirewallResponse(

@@ -188,7 +188,7 @@ class _Certificates:
 
 
 def _stamps(config: GrpcSection) -> list[Stamp]:
-    """What is different once a file has changed, also where it has only become readable. Raises AdminError."""
+    """Values that differ once a file has changed, or has only become readable. Raises AdminError."""
     files = (("tls_cert", config.tls_cert), ("tls_key", config.tls_key), ("client_ca", config.client_ca))
     try:
         return [pem.stamp(path, key) for key, path in files if path]

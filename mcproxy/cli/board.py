@@ -175,7 +175,7 @@ class Board:
         self._events.append(_Event(event.at, client, event.reason if refused else "", moved))
 
     def clients(self, now: float) -> list[ClientRow]:
-        """Who is connected, or had connections that ended in the last minute, by address."""
+        """Clients with connections now, or with some that ended in the last minute, by address."""
         while self._events and self._events[0].at < now - CLIENTS_WINDOW:
             self._events.popleft()
         rows: dict[str, ClientRow] = {}

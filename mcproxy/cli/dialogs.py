@@ -47,7 +47,7 @@ class Help(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [("escape,question_mark,q,enter,space", "dismiss", "Back")]
 
     def compose(self) -> ComposeResult:
-        """What it is made of."""
+        """The widgets."""
         with Vertical(classes="dialog") as frame:
             frame.border_title = "Keys"
             frame.border_subtitle = "Esc: back"
@@ -80,7 +80,7 @@ class Zoom(ModalScreen[str]):
         self._text = Static()
 
     def compose(self) -> ComposeResult:
-        """What it is made of."""
+        """The widgets."""
         with VerticalScroll(classes="dialog") as frame:
             frame.border_title = self._title
             frame.border_subtitle = f"{self._offers}Esc: back"
@@ -126,7 +126,7 @@ class Block(ModalScreen[Blocking | None]):
         self._kill = Checkbox("close its connections too", value=True, compact=True)
 
     def compose(self) -> ComposeResult:
-        """What it is made of."""
+        """The widgets."""
         with Vertical(classes="dialog") as frame:
             frame.border_title = f"Block {self._address}"
             frame.border_subtitle = "Enter: block  Tab, Space: the check box  Esc: back"
@@ -162,7 +162,7 @@ class Confirm(ModalScreen[bool]):
         self._question = question
 
     def compose(self) -> ComposeResult:
-        """What it is made of."""
+        """The widgets."""
         with Vertical(classes="dialog") as frame:
             frame.border_subtitle = "y: yes  n: no"
             yield Static(Text(self._question))

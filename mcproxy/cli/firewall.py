@@ -80,7 +80,7 @@ def _duration(_context: click.Context, _param: click.Parameter, value: str | Non
 
 @click.group(cls=Group, epilog=example("mcproxy firewall add 192.0.2.7 --ttl 1h"))
 def firewall() -> None:
-    """Who may not connect."""
+    """Block addresses, networks and countries."""
 
 
 @firewall.command("list", epilog=example("mcproxy firewall list"))

@@ -39,7 +39,7 @@ class Gauge(Vertical):
         self._line = Sparkline([0.0])
 
     def compose(self) -> ComposeResult:
-        """What it is made of."""
+        """The widgets."""
         yield self._label
         yield self._line
 
@@ -59,7 +59,7 @@ class Heading(Vertical):
         self._gauges = {name: Gauge(title, f"{name}-gauge") for name, title in GAUGES.items()}
 
     def compose(self) -> ComposeResult:
-        """What it is made of."""
+        """The widgets."""
         yield self._head
         yield self._rates
         yield Horizontal(*self._gauges.values(), id="gauges")

@@ -223,7 +223,7 @@ def _class_of(status: str) -> PanelColumn[_Busy]:
 
 
 def _passing(spark: int, moved: int) -> tuple[PanelColumn[_Busy], ...]:
-    """What is shown of all traffic; the ranks of two kinds of columns."""
+    """The columns of all traffic; the arguments are the ranks of two kinds of columns."""
     return (
         _number(Column("CONN/S", usual=7), lambda row: row.traffic.accepted.rate, rate),
         PanelColumn(

@@ -1,4 +1,4 @@
-"""What would hold up the hub, such as a file that may hang, in a native thread, while the greenlet that asks waits."""
+"""Runs work that could block the hub, such as reading a file, in a native thread, while the calling greenlet waits."""
 
 import threading
 from collections import deque

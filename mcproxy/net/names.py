@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 class _Name:
-    """What is remembered of one name."""
+    """The cached state of one name."""
 
     __slots__ = ("addresses", "answered", "preferred", "preferred_at", "suspect", "under_way")
 

@@ -49,7 +49,7 @@ def try_out(route: Route, names: Names, tried: Tried) -> RawSocket:
 
 
 def proxy_header(arrival: Arrival, alpn: bytes) -> bytes:
-    """What the backend gets before anything else; empty unless the route asks for it."""
+    """The PROXY header that the backend gets first; empty unless the route asks for it."""
     if not arrival.route.send_proxy_protocol:
         return b""
     assert arrival.destination is not None

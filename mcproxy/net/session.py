@@ -222,7 +222,7 @@ class Session:
         self.client = client or self.client
 
     def arrival(self) -> Arrival:
-        """What is handed on of the connection: to the way to its backend, and to l7."""
+        """The facts that dialling its backend and l7 need."""
         assert self.route is not None
         assert self.hello is not None
         destination = self.destination
@@ -261,7 +261,7 @@ class Session:
         self.shared.sweeper.arm(self, limit / VISITS)
 
     def overdue(self, now: float) -> float | None:
-        """What the sweeper asks when the deadline has come: cut, or say when to ask again."""
+        """Called by the sweeper when the deadline has come: cut, or return the next deadline."""
         timeouts = self.shared.timeouts
         if self.carrier is not None:
             return self.carrier.overdue(now)
@@ -289,7 +289,7 @@ class Session:
             self._job.throw(cause)
 
     def _leave(self) -> None:
-        """Close what is open, give back what was taken, and tell."""
+        """Close the sockets, release the places, and report the end."""
         shared = self.shared
         self.phase = Phase.ENDED
         self.readable.close()
@@ -323,7 +323,7 @@ class Session:
         return self._relay.down.moved if self._relay else 0
 
     def connection(self) -> Connection:
-        """What is known of the connection now."""
+        """The connection's record as of now."""
         duration = time.monotonic() - self.began
         route, seen = self.route, self.hello
         return Connection(

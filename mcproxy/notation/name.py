@@ -62,7 +62,7 @@ def _to_ascii(name: str) -> str:
 
 
 def _defect(name: str, plain: str) -> InvalidName:
-    """What is wrong with `name`, which in ASCII is `plain`."""
+    """The defect of `name`, which in ASCII is `plain`."""
     labels = plain.split(".")
     if more := _more_than_a_name(plain):
         fault = more
@@ -101,7 +101,7 @@ def _address(plain: str) -> str:
 
 
 def _remedy(plain: str) -> str:
-    """What to write instead: the host name that is in there, where there is one."""
+    """The text to write instead: the host name within it, if there is one."""
     if "*" in plain:
         return "there are no wildcards, so add a route for each name"
     rest = plain[: 2 * MAX_NAME_BYTES].strip().rpartition("://")[2].rpartition("@")[2]

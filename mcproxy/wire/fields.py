@@ -1,4 +1,4 @@
-"""What a field section must look like in HTTP/2 (RFC 9113, section 8.2), and what of it passes.
+"""Checks field sections of HTTP/2 (RFC 9113, section 8.2), and removes the fields that may not pass.
 
 Three forms: a request's head, an answer's head, and trailers. Each check returns a frozen value with what the relay
 needs to know, or raises `Malformed` (a stream error, section 8.1.1) or `BadRequest` (well-formed HTTP/2, yet no request
@@ -102,7 +102,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Trailers:
-    """What ends a body."""
+    """The trailers of a body."""
 
     rewrite: bool = False  # they pass, but not as they are
 
@@ -220,7 +220,7 @@ def _is_clean(value: bytes) -> bool:
 
 @dataclass(slots=True)
 class Regular:
-    """What was found in the regular fields of a section."""
+    """The findings in the regular fields of a section."""
 
     seen: dict[bytes, bytes]  # those that some rule is about; of several with one name, the last
     blanks: bool = False  # some value has blanks around it

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ProxyAdminServiceStub:
-    """What operators and their programs may ask of a running proxy.
+    """The calls for operators and their programs to a running proxy.
     """
 
     def __init__(self, channel):
@@ -188,7 +188,7 @@ class ProxyAdminServiceStub:
 
 
 class ProxyAdminServiceServicer:
-    """What operators and their programs may ask of a running proxy.
+    """The calls for operators and their programs to a running proxy.
     """
 
     def GetStatus(self, request, context):
@@ -212,7 +212,7 @@ class ProxyAdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddListener(self, request, context):
-        """Opens the address too; one that can't be bound answers FAILED_PRECONDITION and leaves no row.
+        """Opens the address too; if it can't be bound, answers FAILED_PRECONDITION and leaves no row.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -278,7 +278,7 @@ class ProxyAdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TestFirewall(self, request, context):
-        """What the firewall would say to an address.
+        """Whether the firewall would block an address, and by which rule.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -297,7 +297,7 @@ class ProxyAdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CloseConnections(self, request, context):
-        """Cuts several at once, and names those that were not there.
+        """Cuts several at once, and returns those that were not there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -311,7 +311,7 @@ class ProxyAdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """The decision that the data path would take, step by step, taken by the same code.
+        """The decision that the data path would take, step by step, made by the same code.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -325,8 +325,8 @@ class ProxyAdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Apply(self, request_iterator, context):
-        """Makes listeners, routes and permanent rules what the request says, all in one mutation; applying the same again
-        changes nothing. FAILED_PRECONDITION where an address can't be bound: nothing has changed then.
+        """Makes listeners, routes and permanent rules those of the request, all in one mutation; applying the same again
+        changes nothing. FAILED_PRECONDITION if an address can't be bound: nothing has changed then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -340,14 +340,14 @@ class ProxyAdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Rollback(self, request, context):
-        """Makes everything as it was at a generation. Itself a mutation with a generation of its own.
+        """Restores everything as it was at a generation, as a mutation with a new generation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDiff(self, request, context):
-        """What the server's configuration file says against what the database holds.
+        """How the server's configuration file differs from the database.
         For programs: `mcproxy diff` compares the files themselves, with or without a server.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -560,7 +560,7 @@ def add_ProxyAdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProxyAdminService:
-    """What operators and their programs may ask of a running proxy.
+    """The calls for operators and their programs to a running proxy.
     """
 
     @staticmethod
