@@ -21,6 +21,13 @@ from mcproxy.notation.address import split_host_port
 log = logging.getLogger(__name__)
 
 BACKLOG = 4096  # connections that wait to be accepted; the kernel caps it at net.core.somaxconn, 4096 by default
+# Accepted at one wake-up. gevent's 100 are more than the hub begins in a round, which ends after 50 callbacks or the
+# switch interval: a flood would pile up. Of 8, all have begun before the next are accepted.
+MAX_ACCEPT = 8
+# Sessions that were let in and have not begun, of all listeners; with more, nobody is accepted until they have. Clients
+# then wait in the kernel's queue, which is bounded, and hold no descriptor of ours. Enough that no round of the hub
+# lacks work.
+MAX_NOT_BEGUN = 64
 # accept(2): pending errors of a connection that is already dead; the next accept() may do.
 _GONE = (ConnectionAbortedError, ConnectionResetError, TimeoutError)
 
@@ -53,6 +60,8 @@ def bind(addr: str) -> socket.socket:
 class Acceptor(StreamServer):
     """Accepts connections of one configured address and starts a session for each."""
 
+    max_accept = MAX_ACCEPT
+
     def __init__(self, addr: str, sock: socket.socket, shared: Shared) -> None:
         """`addr` is the listener's identity in the table; `sock` listens already."""
         super().__init__(sock, handle=self.do_handle)  # StreamServer requires one
@@ -63,6 +72,11 @@ class Acceptor(StreamServer):
 
     def do_read(self) -> tuple[RawSocket, tuple[Any, ...]] | None:  # type: ignore[override]  # of gevent sockets
         """Accept one connection; None where there is none. Called by StreamServer until it says None."""
+        if self._shared.not_begun >= MAX_NOT_BEGUN:
+            return None  # the socket stays readable: the next round of the hub comes here again
+        return self._accept()
+
+    def _accept(self) -> tuple[RawSocket, tuple[Any, ...]] | None:
         accept = self.socket._accept  # type: ignore[attr-defined]  # accept() itself makes enums and a wrapper
         while True:
             try:
@@ -82,7 +96,7 @@ class Acceptor(StreamServer):
         """Accept those whose handshake the kernel has finished already: closing the socket would reset them."""
         with suppress(AcceptFailed):
             for _ in range(BACKLOG):  # of those who come meanwhile, not all
-                if (accepted := self.do_read()) is None:
+                if (accepted := self._accept()) is None:
                     return
                 self.do_handle(*accepted)
 

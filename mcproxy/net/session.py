@@ -57,22 +57,25 @@ class Session:
     """One client connection. All of it happens on the hub's thread."""
 
     __slots__ = (
-        "_entered", "_job", "_moved", "_peeked", "_quiet_since", "_reached", "_relay", "account", "address",
-        "admitted", "backend", "began", "carrier", "client", "deadline", "destination", "detail", "end", "hello", "id",
-        "listener", "packed", "phase", "readable", "reason", "route", "shared", "slot", "table",
+        "_cause", "_entered", "_job", "_listener", "_moved", "_peeked", "_quiet_since", "_reached", "_relay",
+        "account", "address", "admitted", "backend", "began", "carrier", "client", "deadline", "destination",
+        "detail", "end", "hello", "id", "listener", "packed", "phase", "readable", "reason", "route", "shared",
+        "slot", "table",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, listener: str, tally: Tally, client: RawSocket, peer: Endpoint) -> None:
         """`listener` is its address as configured, `peer` what accept() said."""
         self.shared = shared
         self.client = client
-        self.readable: IoWatcher = get_hub().loop.io(client.fileno(), READ)
+        self.readable: IoWatcher  # made once the client is let in
         self.began = time.monotonic()
         self.table = shared.live.table  # until `_admit` takes the one that holds then, for good
+        self._listener: ListenerTable | None = None  # as of that table
         self.account = Account(tally)
         self._entered = False
         self.admitted = False  # has a place among its client's connections
         self._job: Job | None = None
+        self._cause: Refused | Cut | None = None  # what it was cut with before its job began
         self._peeked = b""  # the ClientHello, still in the kernel too
         self._relay: Relay | None = None
         self.carrier: Carrier | None = None
@@ -99,18 +102,47 @@ class Session:
         return f"<Session {self.id} {self.phase} {self.listener} {self.address[0]}:{self.address[1]} {name}>"
 
     def start(self) -> None:
-        """Run in a greenlet of its own, from the hub's next round on."""
-        self._job = self.shared.crew.spawn(self.run)
+        """Decide what can be decided at once; then run in a greenlet of its own, from the hub's next round on.
+
+        A refusal costs its sender next to nothing. So where no PROXY header has to be read first, firewall and limits
+        are asked before there is a watcher or a greenlet.
+        """
+        shared = self.shared
+        shared.sessions[self.id] = self
+        if not self._completes(self._let_in):
+            self._leave()
+            return
+        self.readable = get_hub().loop.io(self.client.fileno(), READ)
+        shared.not_begun += 1
+        self._job = shared.crew.spawn(self.run)
+
+    def _let_in(self) -> None:
+        listener = self._enter()
+        self._recognise_peer()
+        if not listener.listener.proxy_protocol:
+            self._admit()
 
     def run(self) -> None:
-        """The life of the connection."""
-        self.shared.sessions[self.id] = self
+        """The life of the connection, once it is let in or has to show a PROXY header."""
+        self.shared.not_begun -= 1
         try:
-            listener = self._enter()
-            self._identify(listener)
-            listener = self._admit(listener)
-            self._read_hello()
-            self.end = self._terminate() if self._find_route(listener).mode is Mode.L7 else self._pass_on()
+            self._completes(self._serve)
+        finally:
+            self._leave()
+
+    def _serve(self) -> None:
+        if self._cause is not None:
+            raise self._cause
+        if not self.admitted:
+            self._read_proxy_header()
+            self._admit()
+        self._read_hello()
+        self.end = self._terminate() if self._find_route().mode is Mode.L7 else self._pass_on()
+
+    def _completes(self, step: Callable[[], None]) -> bool:
+        """Whether a step comes to its end; if not, note why."""
+        try:
+            step()
         except Refused as refusal:
             self.reason, self.detail = refusal.reason, refusal.detail
         except Cut as cut:
@@ -121,8 +153,9 @@ class Session:
             log.exception("bug in %r", self)
             self.end = End.ERROR
             self.reason = Reason.INTERNAL_ERROR
-        finally:
-            self._leave()
+        else:
+            return True
+        return False
 
     def _enter(self) -> ListenerTable:
         """Take a place among all connections and those of the listener."""
@@ -130,7 +163,7 @@ class Session:
         # The lowest free number tells how many are taken; and each session will have a backend's, too.
         if max(self.client.fileno(), 2 * len(shared.sessions)) > shared.max_descriptor:
             raise Refused(Reason.DESCRIPTORS, "too few file descriptors left; raise the limit (ulimit -n)")
-        listener = self.table.listeners.get(self.listener)
+        self._listener = listener = self.table.listeners.get(self.listener)
         if listener is None:
             raise Refused(Reason.ROUTE_UNKNOWN, "the listener was removed")
         if reason := shared.limits.enter(self.listener, listener.listener.max_connections):
@@ -138,14 +171,16 @@ class Session:
         self._entered = True
         return listener
 
-    def _identify(self, listener: ListenerTable) -> None:
-        """Find out who the client is: the peer, or whom a trusted proxy names."""
+    def _recognise_peer(self) -> None:
+        """Note who connected, which is the client unless a PROXY header names another."""
         self.packed = pack(self.address[0])
         if len(self.packed) == 4 and ":" in self.address[0]:  # IPv4 that came to an IPv6 socket
             self.address = (unpack(self.packed), self.address[1])
-        if not listener.listener.proxy_protocol:
-            return
-        if listener.trusted.find(self.packed) is None:
+
+    def _read_proxy_header(self) -> None:
+        """Find out whom a trusted proxy names as the client."""
+        assert self._listener is not None
+        if self._listener.trusted.find(self.packed) is None:
             raise Refused(Reason.PROXY_UNTRUSTED, f"{unpack(self.packed)} is not in trusted_proxies")
         header, _ = self._peek(proxy_protocol.parse, Reason.PROXY_MALFORMED)
         self.client.recv(header.size)  # all of it is there: it was peeked at
@@ -153,8 +188,8 @@ class Session:
             self.address, self.destination = header.source, header.destination
             self.packed = pack(self.address[0])
 
-    def _admit(self, listener: ListenerTable) -> ListenerTable:
-        """Ask the firewall, then take a place among this client's connections. Returns the listener of today's table.
+    def _admit(self) -> None:
+        """Ask the firewall, then take a place among this client's connections.
 
         The table is read again: a PROXY header may take long, and a rule's `--kill` meanwhile has missed this session.
         """
@@ -164,7 +199,7 @@ class Session:
         if reason := self.shared.limits.admit(self.packed, time.monotonic()):
             raise Refused(reason)
         self.admitted = True
-        return self.table.listeners.get(self.listener, listener)  # what a listener accepted outlives it
+        self._listener = self.table.listeners.get(self.listener, self._listener)  # what it accepted outlives it
 
     def _read_hello(self) -> None:
         try:
@@ -179,9 +214,10 @@ class Session:
             self.shared.sweeper.arm(self, self.shared.timeouts.handshake)
         return peek(self.client, self.readable, parse, ended)
 
-    def _find_route(self, listener: ListenerTable) -> Route:
+    def _find_route(self) -> Route:
+        assert self._listener is not None
         assert self.hello is not None
-        self.route = route = routing.find(listener.routes, self.hello.server_name)
+        self.route = route = routing.find(self._listener.routes, self.hello.server_name)
         self.backend = route.backend
         self.account.enter(self.shared.stats.route((self.listener, route.hostname)))
         return route
@@ -283,6 +319,8 @@ class Session:
 
     def cut(self, cause: Refused | Cut) -> None:
         """End the session wherever it waits. To be called on the hub."""
+        if self.phase is Phase.ACCEPTED:
+            self._cause = cause  # its job is about to begin
         if self._relay is not None:
             self._relay.stop()
         if self._job is not None:
@@ -292,7 +330,8 @@ class Session:
         """Close the sockets, release the places, and report the end."""
         shared = self.shared
         self.phase = Phase.ENDED
-        self.readable.close()
+        if self._job is not None:
+            self.readable.close()
         if self.end in _DELIVERED:
             self.client.close()
         else:

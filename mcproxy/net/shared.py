@@ -149,6 +149,7 @@ class Shared:
     names: Names = field(default_factory=Names)
     geoip: GeoIP | None = None
     terminate: Callable[[OpenSession], End] | None = None  # runs an l7 session; net does not import l7
+    not_begun: int = 0  # sessions that wait for their turn to begin; acceptors wait while there are too many
     draining: bool = False  # no more connections are accepted; l7 ones are to be brought to an end
     sessions: dict[int, OpenSession] = field(default_factory=dict)  # the open ones, by id
     max_descriptor: int = field(

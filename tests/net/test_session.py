@@ -344,3 +344,42 @@ def test_a_bug_in_either_direction_ends_that_session_only(first: str, bench: Mak
         (client if first == "client" else server.connections[0]).shutdown(socket.SHUT_WR)
         assert_bug_was_told(logged, running.last())
     assert running.last().end is End.ERROR
+
+
+# --- before it begins -------------------------------------------------------------------------------------------------
+
+
+def test_who_is_cut_between_accept_and_begin_never_begins(bench: MakeBench, backend: MakeBackend) -> None:
+    """The firewall lets a session in a round before it begins: a rule that comes in between cuts it."""
+    running = bench(table_for(backend(echo).address))
+    port = running.open()
+
+    def accept_and_cut() -> socket.socket:
+        client = socket.create_connection(("127.0.0.1", port), DEADLINE)
+        client.sendall(HELLO)
+        running.worker.close(V4)  # which accepts those whose handshake is over
+        (session,) = running.worker.sessions()
+        session.cut(Cut(End.KILLED))
+        return client
+
+    with running.hub.call(accept_and_cut) as client:
+        assert is_reset(client)
+    ended = running.last()
+    assert (ended.end, ended.reason, ended.sni) == (End.KILLED, Reason.KILLED, "")
+    assert running.shared.not_begun == 0
+
+
+def test_a_refusal_that_needs_no_byte_is_over_before_the_hub_turns(bench: MakeBench) -> None:
+    """It costs half as much as one with a watcher and a greenlet."""
+    running = bench(with_value(table_for("127.0.0.1:9"), FirewallRule(RuleKind.IP, "127.0.0.1")))
+    port = running.open()
+
+    def accept() -> tuple[socket.socket, int, int]:
+        client = socket.create_connection(("127.0.0.1", port), DEADLINE)
+        running.worker.close(V4)
+        return client, len(running.worker.sessions()), len(running.ended)
+
+    client, left, ended = running.hub.call(accept)
+    with client:
+        assert is_reset(client)
+    assert (left, ended, running.last().reason) == (0, 1, Reason.BLOCKED_IP)
