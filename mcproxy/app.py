@@ -101,7 +101,7 @@ class App:
         self.worker = Worker(shared, inherited=self.inherited.take)
         self.pulse = Pulse(stats.lag)
         self.door = Door()
-        looker = Looker(self.door, self.contexts, shared.names, lambda: shared.timeouts.connect)
+        looker = Looker(self.door, self.contexts, shared.outgoing, lambda: shared.timeouts.connect)
         self.desk = Desk(self.worker, self.contexts, reporter, looker)
         self._surveyor = Surveyor()
         parts = Parts(

@@ -73,6 +73,7 @@ class Reason(StrEnum):
     LIMIT_PER_IP = "limit_per_ip"  # firewall.max_connections_per_ip
     RATE_PER_IP = "rate_per_ip"  # firewall.connection_rate_per_ip
     LIMIT_TABLE_FULL = "limit_table_full"  # too many addresses to keep count of: fail closed
+    OWN_CONNECTION = "own_connection"  # from a route whose backend is one of our own listeners
     DESCRIPTORS = "descriptors"  # too few descriptors left
     # PROXY protocol
     PROXY_UNTRUSTED = "proxy_untrusted"  # the peer is not in trusted_proxies

@@ -92,8 +92,8 @@ class Terminator:
         route, alpn = arrival.route, protocol.encode()
 
         def connect(first: bytes) -> Channel:
-            names, to_send = session.shared.names, b"" if route.backend_tls else first
-            backend = reach(arrival, alpn, to_send, names, session.reached)
+            outgoing, to_send = session.shared.outgoing, b"" if route.backend_tls else first
+            backend = reach(arrival, alpn, to_send, outgoing, session.reached)
             if not route.backend_tls:
                 return Channel(backend)
             context = self._contexts.client(route)

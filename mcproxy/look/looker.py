@@ -22,9 +22,9 @@ from mcproxy.certificates.pem import Unusable
 from mcproxy.look import speak
 from mcproxy.messages import MAX_LOOK, Look, PlaneBusy, Step
 from mcproxy.model import Mode, Reason, Refused, Route, host_port
+from mcproxy.net.dial import Outgoing
 from mcproxy.net.door import Door
 from mcproxy.net.lookups import Address
-from mcproxy.net.names import Names
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.reach import try_out
 
@@ -35,11 +35,11 @@ HUB_GRACE = 1.0  # seconds that the hub may be late with what it was asked for
 class Looker:
     """Looks at backends. `look` may be called from any native thread."""
 
-    def __init__(self, door: Door, contexts: Contexts, names: Names, patience: Callable[[], float]) -> None:
+    def __init__(self, door: Door, contexts: Contexts, outgoing: Outgoing, patience: Callable[[], float]) -> None:
         """`patience` gives the seconds that a session has for its dial."""
         self._door = door
         self._contexts = contexts
-        self._names = names
+        self._outgoing = outgoing
         self._patience = patience
         self._slots = threading.BoundedSemaphore(MAX_LOOKS)
 
@@ -95,7 +95,7 @@ class Looker:
     @contextmanager
     def _connected(self, route: Route, deadline: float, limit: float) -> Iterator[tuple[socket, Step]]:
         """A connection to the backend, and the step that says how it was made. Raises _Unreached and PlaneBusy."""
-        attempt = _Attempt(route, self._names, max(0.0, deadline - time.monotonic()), limit)
+        attempt = _Attempt(route, self._outgoing, max(0.0, deadline - time.monotonic()), limit)
         try:
             self._door.call(spawn_raw, attempt.run)
             raw = attempt.result.result(attempt.seconds + HUB_GRACE)
@@ -120,10 +120,10 @@ class _Unreached(Exception):
 class _Attempt:
     """One dial, in a greenlet of the hub."""
 
-    def __init__(self, route: Route, names: Names, seconds: float, limit: float) -> None:
+    def __init__(self, route: Route, outgoing: Outgoing, seconds: float, limit: float) -> None:
         """It has `seconds`; `limit` is the time of the whole look, for messages."""
         self._route = route
-        self._names = names
+        self._outgoing = outgoing
         self._limit = limit
         self.seconds = seconds
         self.result: Future[RawSocket] = Future()
@@ -140,7 +140,7 @@ class _Attempt:
         try:
             late = Refused(Reason.BACKEND_TIMEOUT, f"{self._route.backend}: no connection in {self._limit:g} s")
             with Timeout(self.seconds, late):
-                sock = try_out(self._route, self._names, self._tried)
+                sock = try_out(self._route, self._outgoing, self._tried)
         except Exception as error:  # noqa: BLE001 - passed on to the caller
             if self.result.set_running_or_notify_cancel():
                 self.result.set_exception(error)

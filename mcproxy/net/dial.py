@@ -28,6 +28,7 @@ from socket import (
     gaierror,
     inet_pton,
 )
+from typing import NamedTuple
 
 from gevent import sleep
 from gevent.hub import get_hub
@@ -35,6 +36,7 @@ from gevent.hub import get_hub
 from mcproxy.model import Backend, Reason, Refused
 from mcproxy.net.lookups import Address
 from mcproxy.net.names import Names
+from mcproxy.net.own import OwnSockets
 from mcproxy.net.race import Race
 from mcproxy.net.raw import WRITE, IoWatcher, RawSocket, abort, pauses
 
@@ -55,17 +57,29 @@ _TYPE = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
 Tried = Callable[[Address, OSError | None], object]  # told of an address, and of what went wrong there
 
 
-def dial(backend: Backend, first: bytes, names: Names, tried: Tried | None = None) -> RawSocket:
+class Outgoing(NamedTuple):
+    """What all dials of a worker have in common."""
+
+    names: Names
+    own: OwnSockets
+
+    @classmethod
+    def make(cls) -> "Outgoing":
+        """To be called on the hub's thread."""
+        return cls(Names(), OwnSockets())
+
+
+def dial(backend: Backend, first: bytes, outgoing: Outgoing, tried: Tried | None = None) -> RawSocket:
     """Connect and send `first`. Returns a non-blocking socket. Raises Refused.
 
     `tried` is told of each address, and of what went wrong there.
     """
-    found = addresses(backend, names)
+    found = addresses(backend, outgoing.names)
     if len(found) > 1:
-        return _first_to_answer(backend, found, first, names, tried)
+        return _first_to_answer(backend, found, first, outgoing, tried)
     address = found[0]
     try:
-        sock = _connected(address, first)
+        sock = _connected(address, first, outgoing.own)
     except OSError as error:
         if tried is not None:
             tried(address, error)
@@ -76,7 +90,7 @@ def dial(backend: Backend, first: bytes, names: Names, tried: Tried | None = Non
 
 
 def _first_to_answer(
-    backend: Backend, found: list[Address], first: bytes, names: Names, tried: Tried | None
+    backend: Backend, found: list[Address], first: bytes, outgoing: Outgoing, tried: Tried | None
 ) -> RawSocket:
     """As `dial`, with several addresses. The failure that came last is the one that is told."""
     failures: list[OSError] = []
@@ -86,12 +100,12 @@ def _first_to_answer(
         if tried is not None:
             tried(address, error)
 
-    won = Race(first, _begin, note).run(found)
+    won = Race(first, lambda address: _begin(address, outgoing.own), note).run(found)
     if won is None:
         raise _refusal(backend, failures[-1])
     address, sock, sent = won
     family, where = address
-    names.reached(backend.host, (family, (where[0], 0, *where[2:])))
+    outgoing.names.reached(backend.host, (family, (where[0], 0, *where[2:])))
     try:
         if first[sent:]:
             _finish(sock, first[sent:])
@@ -136,9 +150,9 @@ def addresses(backend: Backend, names: Names) -> list[Address]:
     return [(family, (address[0], backend.port, *address[2:])) for family, address in found]
 
 
-def _connected(address: Address, first: bytes) -> RawSocket:
+def _connected(address: Address, first: bytes, own: OwnSockets) -> RawSocket:
     """A socket on which `first` is sent; none is left where that fails. Raises OSError."""
-    sock = _begin(address)
+    sock = _begin(address, own)
     try:
         sent = _send(sock, first) if first else 0
         if sent < len(first) or not first:
@@ -149,7 +163,7 @@ def _connected(address: Address, first: bytes) -> RawSocket:
     return sock
 
 
-def _begin(address: Address) -> RawSocket:
+def _begin(address: Address, own: OwnSockets) -> RawSocket:
     """A socket that connects; only that of a UNIX socket's full backlog waits. Raises OSError."""
     family, where = address
     sock = RawSocket(family, _TYPE)
@@ -163,6 +177,8 @@ def _begin(address: Address) -> RawSocket:
             code = sock.connect_ex(where)
         if code not in (0, errno.EINPROGRESS):
             raise OSError(code, os.strerror(code))
+        if family != AF_UNIX:
+            own.note(sock)  # before anybody can accept it
     except BaseException:
         abort(sock)
         raise

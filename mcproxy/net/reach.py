@@ -5,8 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mcproxy.model import Backend, Route
-from mcproxy.net.dial import Tried, dial
-from mcproxy.net.names import Names
+from mcproxy.net.dial import Outgoing, Tried, dial
 from mcproxy.net.raw import RawSocket
 from mcproxy.wire import proxy_protocol
 from mcproxy.wire.hello import Hello
@@ -28,24 +27,24 @@ class Arrival(NamedTuple):
 Reached = Callable[[Backend, float], None]  # told which backend was reached, and how many seconds that took
 
 
-def reach(arrival: Arrival, alpn: bytes, first: bytes, names: Names, reached: Reached) -> RawSocket:
+def reach(arrival: Arrival, alpn: bytes, first: bytes, outgoing: Outgoing, reached: Reached) -> RawSocket:
     """Connect to the route's backend and send `first`, which may be empty.
 
     `alpn` is what a PROXY header is to say of the client's protocol. Raises Refused.
     """
     backend = arrival.route.backend
     began = time.monotonic()
-    sock = dial(backend, proxy_header(arrival, alpn) + first, names)
+    sock = dial(backend, proxy_header(arrival, alpn) + first, outgoing)
     reached(backend, time.monotonic() - began)
     return sock
 
 
-def try_out(route: Route, names: Names, tried: Tried) -> RawSocket:
+def try_out(route: Route, outgoing: Outgoing, tried: Tried) -> RawSocket:
     """Connect to the route's backend on nobody's behalf, which a PROXY header says. Raises Refused.
 
     `tried` is told of each address, and of what went wrong there.
     """
-    return dial(route.backend, proxy_protocol.LOCAL_V2 if route.send_proxy_protocol else b"", names, tried)
+    return dial(route.backend, proxy_protocol.LOCAL_V2 if route.send_proxy_protocol else b"", outgoing, tried)
 
 
 def proxy_header(arrival: Arrival, alpn: bytes) -> bytes:

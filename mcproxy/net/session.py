@@ -119,6 +119,8 @@ class Session:
     def _let_in(self) -> None:
         listener = self._enter()
         self._recognise_peer()
+        if self.shared.outgoing.own.has(self.client, self.address):
+            raise Refused(Reason.OWN_CONNECTION, "a route leads back to this listener; change the route's backend")
         if not listener.listener.proxy_protocol:
             self._admit()
 
@@ -237,7 +239,7 @@ class Session:
         shared.sweeper.arm(self, shared.timeouts.connect)
         # The backend will choose from what the client offers; what it wants most is the best guess.
         alpn = self.hello.alpn[0] if self.hello.alpn else b""
-        backend = reach(self.arrival(), alpn, self._peeked, shared.names, self.reached)
+        backend = reach(self.arrival(), alpn, self._peeked, shared.outgoing, self.reached)
         try:
             self.client.recv(len(self._peeked))  # the backend has it now
             self._relay = Relay(self.client, self.readable, backend, shared.pipes, self._half_closed, shared.crew.spawn)

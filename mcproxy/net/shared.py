@@ -10,7 +10,7 @@ from greenlet import GreenletExit
 from mcproxy.geoip import GeoIP
 from mcproxy.model import Backend, Connection, End, Refused
 from mcproxy.net.crew import Crew
-from mcproxy.net.names import Names
+from mcproxy.net.dial import Outgoing
 from mcproxy.net.pipes import Pipes
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.reach import Arrival
@@ -146,7 +146,7 @@ class Shared:
     stats: Stats = field(default_factory=Stats)
     pipes: Pipes = field(init=False)
     crew: Crew = field(default_factory=Crew)
-    names: Names = field(default_factory=Names)
+    outgoing: Outgoing = field(default_factory=Outgoing.make)
     geoip: GeoIP | None = None
     terminate: Callable[[OpenSession], End] | None = None  # runs an l7 session; net does not import l7
     not_begun: int = 0  # sessions that wait for their turn to begin; acceptors wait while there are too many

@@ -115,6 +115,6 @@ class Worker:
         self.shared.sweeper.close()
         self.shared.turns.close()
         self.shared.pipes.close()
-        self.shared.names.close()
+        self.shared.outgoing.names.close()
         self.shared.crew.close()
         sleep(0)  # lets the resting greenlets exit

@@ -14,7 +14,7 @@ from mcproxy.certificates.contexts import Contexts
 from mcproxy.look.looker import MAX_LOOKS, Looker
 from mcproxy.messages import PlaneBusy, Step
 from mcproxy.model import Backend, Mode, Reason, Route
-from mcproxy.net.names import Names
+from mcproxy.net.dial import Outgoing
 from tests.conftest import MakeBackend
 from tests.kit.hub import HubThread, paused
 from tests.kit.peers import DEADLINE, Authority, echo, free_port
@@ -33,13 +33,13 @@ def hub(nothing_left: None) -> Iterator[HubThread]:
 
 @pytest.fixture
 def looker(hub: HubThread) -> Iterator[MakeLooker]:
-    names: Names = hub.call(Names)
+    outgoing: Outgoing = hub.call(Outgoing.make)
 
     def make(patience: float = DEADLINE) -> Looker:
-        return Looker(hub.door, Contexts(()), names, lambda: patience)
+        return Looker(hub.door, Contexts(()), outgoing, lambda: patience)
 
     yield make
-    hub.call(names.close)
+    hub.call(outgoing.names.close)
 
 
 def to(server: Server, **fields: Any) -> Route:

@@ -12,9 +12,10 @@ import pytest
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from mcproxy.model import Backend, Reason, Refused
-from mcproxy.net.dial import MAX_ADDRESSES, addresses, dial
+from mcproxy.net.dial import MAX_ADDRESSES, Outgoing, addresses, dial
 from mcproxy.net.lookups import Address
 from mcproxy.net.names import Names
+from mcproxy.net.own import OwnSockets
 from mcproxy.net.raw import RawSocket
 from tests.kit.hub import HubThread
 from tests.kit.peers import DEADLINE, pattern, receive, until
@@ -71,10 +72,10 @@ def resolver() -> Resolver:
 
 
 @pytest.fixture
-def names(hub: HubThread, resolver: Resolver) -> Iterator[Names]:
-    made: Names = hub.call(Names, resolver)
+def outgoing(hub: HubThread, resolver: Resolver) -> Iterator[Outgoing]:
+    made: Outgoing = hub.call(lambda: Outgoing(Names(resolver), OwnSockets()))
     yield made
-    hub.call(made.close)
+    hub.call(made.names.close)
 
 
 # --- reached ----------------------------------------------------------------------------------------------------------
@@ -83,102 +84,106 @@ def names(hub: HubThread, resolver: Resolver) -> Iterator[Names]:
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 @pytest.mark.parametrize("first", [FIRST, b""], ids=["first bytes", "none"])
 def test_a_literal_address_is_reached(
-    family: socket.AddressFamily, first: bytes, hub: HubThread, names: Names, serve: Serve
+    family: socket.AddressFamily, first: bytes, hub: HubThread, outgoing: Outgoing, serve: Serve
 ) -> None:
     host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
     server = serve(family, (host, 0))
-    dialled = hub.spawn(dial, Backend(host, server.getsockname()[1]), first, names)
+    dialled = hub.spawn(dial, Backend(host, server.getsockname()[1]), first, outgoing)
     assert arrives(server, dialled, first)
 
 
-def test_a_unix_socket_is_reached(hub: HubThread, names: Names, serve: Serve, tmp_path: Path) -> None:
+def test_a_unix_socket_is_reached(hub: HubThread, outgoing: Outgoing, serve: Serve, tmp_path: Path) -> None:
     path = str(tmp_path / "backend.sock")
     server = serve(socket.AF_UNIX, path)
-    assert arrives(server, hub.spawn(dial, Backend(path=path), FIRST, names))
+    assert arrives(server, hub.spawn(dial, Backend(path=path), FIRST, outgoing))
 
 
-def test_a_name_is_resolved_when_it_is_dialled(hub: HubThread, names: Names, serve: Serve) -> None:
+def test_a_name_is_resolved_when_it_is_dialled(hub: HubThread, outgoing: Outgoing, serve: Serve) -> None:
     server = serve(socket.AF_INET, ("127.0.0.1", 0))
-    assert arrives(server, hub.spawn(dial, Backend("localhost", server.getsockname()[1]), FIRST, names))
+    assert arrives(server, hub.spawn(dial, Backend("localhost", server.getsockname()[1]), FIRST, outgoing))
 
 
-def test_small_segments_are_not_held_back(hub: HubThread, names: Names, serve: Serve) -> None:
+def test_small_segments_are_not_held_back(hub: HubThread, outgoing: Outgoing, serve: Serve) -> None:
     server = serve(socket.AF_INET, ("127.0.0.1", 0))
-    with closing(hub.spawn(dial, Backend(*server.getsockname()), FIRST, names).result(DEADLINE)) as sock:
+    with closing(hub.spawn(dial, Backend(*server.getsockname()), FIRST, outgoing).result(DEADLINE)) as sock:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
 def test_first_bytes_may_exceed_every_buffer(
-    family: socket.AddressFamily, hub: HubThread, names: Names, serve: Serve, tmp_path: Path
+    family: socket.AddressFamily, hub: HubThread, outgoing: Outgoing, serve: Serve, tmp_path: Path
 ) -> None:
     path = str(tmp_path / "backend.sock")
     server = serve(family, path if family == socket.AF_UNIX else ("127.0.0.1", 0))
     backend = Backend(path=path) if family == socket.AF_UNIX else Backend(*server.getsockname())
     first = pattern(HUGE)
-    assert arrives(server, hub.spawn(dial, backend, first, names), first)
+    assert arrives(server, hub.spawn(dial, backend, first, outgoing), first)
 
 
-def test_the_next_address_of_a_name_is_tried(hub: HubThread, names: Names, resolver: Resolver, serve: Serve) -> None:
+def test_the_next_address_of_a_name_is_tried(
+    hub: HubThread, outgoing: Outgoing, resolver: Resolver, serve: Serve
+) -> None:
     server = serve(socket.AF_INET, ("127.0.0.1", 0))
     port = server.getsockname()[1]
     # 127.0.0.2 refuses, because the server listens on 127.0.0.1 only; to a broadcast address there is no route.
     resolver.addresses = ["127.0.0.2", "127.255.255.255", "127.0.0.1"]
-    assert arrives(server, hub.spawn(dial, Backend("several.test", port), FIRST, names))
+    assert arrives(server, hub.spawn(dial, Backend("several.test", port), FIRST, outgoing))
     assert resolver.asked == ["several.test"]
 
 
 # --- refused ----------------------------------------------------------------------------------------------------------
 
 
-def test_nobody_listens(hub: HubThread, names: Names, serve: Serve) -> None:
+def test_nobody_listens(hub: HubThread, outgoing: Outgoing, serve: Serve) -> None:
     port = serve(socket.AF_INET, ("127.0.0.1", 0)).getsockname()[1]
-    failure = refusal(hub.spawn(dial, Backend("127.0.0.2", port), FIRST, names))
+    failure = refusal(hub.spawn(dial, Backend("127.0.0.2", port), FIRST, outgoing))
     assert failure.reason is Reason.BACKEND_REFUSED
     assert failure.detail == f"127.0.0.2:{port}: Connection refused"
 
 
-def test_no_route_leads_there(hub: HubThread, names: Names) -> None:
-    failure = refusal(hub.spawn(dial, Backend("127.255.255.255", 443), FIRST, names))
+def test_no_route_leads_there(hub: HubThread, outgoing: Outgoing) -> None:
+    failure = refusal(hub.spawn(dial, Backend("127.255.255.255", 443), FIRST, outgoing))
     assert failure.reason is Reason.BACKEND_UNREACHABLE
     assert failure.detail == "127.255.255.255:443: Network is unreachable"
 
 
-def test_no_unix_socket_is_there(hub: HubThread, names: Names, tmp_path: Path) -> None:
-    failure = refusal(hub.spawn(dial, Backend(path=str(tmp_path / "missing.sock")), FIRST, names))
+def test_no_unix_socket_is_there(hub: HubThread, outgoing: Outgoing, tmp_path: Path) -> None:
+    failure = refusal(hub.spawn(dial, Backend(path=str(tmp_path / "missing.sock")), FIRST, outgoing))
     assert failure.reason is Reason.BACKEND_REFUSED
     assert failure.detail.endswith("missing.sock: No such file or directory")
 
 
-def test_nobody_listens_on_the_unix_socket_any_more(hub: HubThread, names: Names, serve: Serve, tmp_path: Path) -> None:
+def test_nobody_listens_on_the_unix_socket_any_more(
+    hub: HubThread, outgoing: Outgoing, serve: Serve, tmp_path: Path
+) -> None:
     path = str(tmp_path / "left.sock")
     serve(socket.AF_UNIX, path).close()
-    assert refusal(hub.spawn(dial, Backend(path=path), FIRST, names)).reason is Reason.BACKEND_REFUSED
+    assert refusal(hub.spawn(dial, Backend(path=path), FIRST, outgoing)).reason is Reason.BACKEND_REFUSED
 
 
-def test_a_name_without_an_address(hub: HubThread, names: Names) -> None:
+def test_a_name_without_an_address(hub: HubThread, outgoing: Outgoing) -> None:
     name = ".".join(["a" * 60] * 5)  # longer than any name may be (RFC 1035, 2.3.4), so that no resolver asks around
-    failure = refusal(hub.spawn(dial, Backend(name, 443), FIRST, names))
+    failure = refusal(hub.spawn(dial, Backend(name, 443), FIRST, outgoing))
     assert failure.reason is Reason.BACKEND_UNRESOLVED
     assert failure.detail.startswith(f"{name}: ")
 
 
-def test_a_name_with_no_addresses_at_all(hub: HubThread, names: Names, resolver: Resolver) -> None:
+def test_a_name_with_no_addresses_at_all(hub: HubThread, outgoing: Outgoing, resolver: Resolver) -> None:
     resolver.addresses = []
-    failure = refusal(hub.spawn(dial, Backend("none.test", 443), FIRST, names))
+    failure = refusal(hub.spawn(dial, Backend("none.test", 443), FIRST, outgoing))
     assert (failure.reason, failure.detail) == (Reason.BACKEND_UNRESOLVED, "none.test has no address")
 
 
-def test_only_so_many_addresses_are_tried(hub: HubThread, names: Names, resolver: Resolver, serve: Serve) -> None:
+def test_only_so_many_addresses_are_tried(hub: HubThread, outgoing: Outgoing, resolver: Resolver, serve: Serve) -> None:
     server = serve(socket.AF_INET, ("127.0.0.1", 0))
     port = server.getsockname()[1]
     resolver.addresses = ["127.0.0.2"] * MAX_ADDRESSES + ["127.0.0.1"]
-    assert refusal(hub.spawn(dial, Backend("rotating.test", port), FIRST, names)).reason is Reason.BACKEND_REFUSED
+    assert refusal(hub.spawn(dial, Backend("rotating.test", port), FIRST, outgoing)).reason is Reason.BACKEND_REFUSED
 
 
-def test_no_descriptor_is_left(hub: HubThread, names: Names) -> None:
+def test_no_descriptor_is_left(hub: HubThread, outgoing: Outgoing) -> None:
     with no_more_descriptors():
-        failure = refusal(hub.spawn(dial, Backend("127.0.0.1", 443), FIRST, names))
+        failure = refusal(hub.spawn(dial, Backend("127.0.0.1", 443), FIRST, outgoing))
     assert failure.reason is Reason.DESCRIPTORS
 
 
@@ -208,9 +213,9 @@ def busy(request: pytest.FixtureRequest, serve: Serve, tmp_path: Path) -> Iterat
         client.close()
 
 
-def test_a_full_backlog_is_waited_for(busy: tuple[socket.socket, Backend], hub: HubThread, names: Names) -> None:
+def test_a_full_backlog_is_waited_for(busy: tuple[socket.socket, Backend], hub: HubThread, outgoing: Outgoing) -> None:
     server, backend = busy
-    dialled = hub.spawn(dial, backend, FIRST, names)
+    dialled = hub.spawn(dial, backend, FIRST, outgoing)
     turn(hub, 20)
     assert not dialled.done()
     server.setblocking(False)
@@ -235,14 +240,14 @@ def test_a_full_backlog_is_waited_for(busy: tuple[socket.socket, Backend], hub: 
 
 
 def test_cut_while_it_waits_it_leaves_nothing(
-    busy: tuple[socket.socket, Backend], hub: HubThread, names: Names
+    busy: tuple[socket.socket, Backend], hub: HubThread, outgoing: Outgoing
 ) -> None:
     _, backend = busy
     dialling: list[greenlet] = []
 
     def run() -> RawSocket:
         dialling.append(getcurrent())
-        return dial(backend, FIRST, names)
+        return dial(backend, FIRST, outgoing)
 
     dialled = hub.spawn(run)
     turn(hub, 3)
@@ -265,20 +270,22 @@ def swallows(serve: Serve) -> Iterator[int]:
 
 @pytest.mark.parametrize("first", [FIRST, b""], ids=["first bytes", "none"])
 def test_an_address_that_swallows_everything_costs_a_moment(
-    first: bytes, hub: HubThread, names: Names, resolver: Resolver, swallows: int, serve: Serve
+    first: bytes, hub: HubThread, outgoing: Outgoing, resolver: Resolver, swallows: int, serve: Serve
 ) -> None:
     """It used to be waited for until the whole deadline was over: a name with one dead address reached nobody."""
     server = serve(socket.AF_INET, ("127.0.0.2", swallows))
     resolver.addresses = ["127.0.0.1", "127.0.0.2"]
     backend = Backend("several.test", swallows)
-    assert arrives(server, hub.spawn(dial, backend, first, names), first)
-    assert hub.spawn(addresses, backend, names).result(DEADLINE) == [
+    assert arrives(server, hub.spawn(dial, backend, first, outgoing), first)
+    assert hub.spawn(addresses, backend, outgoing.names).result(DEADLINE) == [
         (socket.AF_INET, ("127.0.0.2", swallows)),  # it goes first from now on
         (socket.AF_INET, ("127.0.0.1", swallows)),
     ]
 
 
-def test_each_address_is_told_of(hub: HubThread, names: Names, resolver: Resolver, swallows: int, serve: Serve) -> None:
+def test_each_address_is_told_of(
+    hub: HubThread, outgoing: Outgoing, resolver: Resolver, swallows: int, serve: Serve
+) -> None:
     server = serve(socket.AF_INET, ("127.0.0.3", swallows))
     resolver.addresses = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
     told: list[tuple[str, str]] = []
@@ -286,17 +293,19 @@ def test_each_address_is_told_of(hub: HubThread, names: Names, resolver: Resolve
     def tried(address: Address, error: OSError | None) -> None:
         told.append((address[1][0], error.strerror.partition(" in ")[0] if error and error.strerror else ""))
 
-    assert arrives(server, hub.spawn(dial, Backend("several.test", swallows), FIRST, names, tried))
+    assert arrives(server, hub.spawn(dial, Backend("several.test", swallows), FIRST, outgoing, tried))
     assert told == [("127.0.0.2", "Connection refused"), ("127.0.0.1", "no answer"), ("127.0.0.3", "")]
 
 
-def test_cut_during_a_race_it_leaves_nothing(hub: HubThread, names: Names, resolver: Resolver, swallows: int) -> None:
+def test_cut_during_a_race_it_leaves_nothing(
+    hub: HubThread, outgoing: Outgoing, resolver: Resolver, swallows: int
+) -> None:
     resolver.addresses = ["127.0.0.1", "127.0.0.1"]
     dialling: list[greenlet] = []
 
     def run() -> RawSocket:
         dialling.append(getcurrent())
-        return dial(Backend("several.test", swallows), FIRST, names)
+        return dial(Backend("several.test", swallows), FIRST, outgoing)
 
     dialled = hub.spawn(run)
     until(lambda: resolver.asked, "the name to be asked for")

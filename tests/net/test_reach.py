@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from mcproxy.model import Backend, Mode, Reason, Refused, Route
-from mcproxy.net.names import Names
+from mcproxy.net.dial import Outgoing
 from mcproxy.net.reach import Arrival, reach
 from mcproxy.wire.hello import Hello
 from mcproxy.wire.proxy_protocol import encode_v2
@@ -38,7 +38,7 @@ def test_the_backend_gets_a_header_if_the_route_asks_for_it_and_then_what_is_fir
     port = server.getsockname()[1]
     told: list[tuple[Backend, float]] = []
     dialled = hub.spawn(
-        reach, arrival(port, header=header), b"h2", b"first", hub.call(Names), lambda *what: told.append(what)
+        reach, arrival(port, header=header), b"h2", b"first", hub.call(Outgoing.make), lambda *what: told.append(what)
     )
     expected = (encode_v2(CLIENT, DESTINATION, authority="a.test", alpn=b"h2") if header else b"") + b"first"
     accepted, _ = server.accept()
@@ -55,7 +55,7 @@ def test_a_dial_that_fails_is_not_told(hub: HubThread, server: socket.socket) ->
     told: list[object] = []
     with pytest.raises(Refused) as refused:
         hub.spawn(
-            reach, arrival(port, header=False), b"", b"", hub.call(Names), lambda *what: told.append(what)
+            reach, arrival(port, header=False), b"", b"", hub.call(Outgoing.make), lambda *what: told.append(what)
         ).result(DEADLINE)
     assert refused.value.reason is Reason.BACKEND_REFUSED
     assert not told

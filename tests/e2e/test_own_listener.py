@@ -1,0 +1,51 @@
+"""A route that leads back to mcproxy itself: one connection stays one, and the second says what is wrong.
+
+A backend that is literally a listener is refused when it is written (policy/loops.py); by name, nobody can know before.
+"""
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from mcproxy.model import Reason
+from tests.conftest import MakeBackend, MakeProxy, listener
+from tests.kit.peers import client_hello, connect, echo, free_port, read_all, receive, until
+
+
+def listeners(kind: str) -> list[dict[str, Any]]:
+    one, other = free_port(), free_port()
+    if kind == "two listeners":
+        return [
+            listener({"a.test": f"localhost:{other}"}, addr=f"127.0.0.1:{one}"),
+            listener({"a.test": f"localhost:{one}"}, addr=f"127.0.0.1:{other}"),
+        ]
+    made = listener({"a.test": f"localhost:{one}"}, addr=f"127.0.0.1:{one}" if kind == "name" else f":{one}")
+    if kind == "PROXY header":
+        made |= {"proxy_protocol": True, "trusted_proxies": ["127.0.0.0/8", "::1"]}
+        made["routes"][0]["send_proxy_protocol"] = True
+    return [made]
+
+
+@pytest.mark.parametrize("kind", ["name", "every address", "two listeners", "PROXY header"])
+def test_one_connection_does_not_become_thousands(kind: str, proxy: MakeProxy, backend: MakeBackend) -> None:
+    """18,390 descriptors in three seconds, from one connection."""
+    port = int(backend(echo).address.rpartition(":")[2])
+    made = listeners(kind)
+    for each in made:
+        each["routes"].append({"hostname": "b.test", "backend": f"localhost:{port}"})
+    running = proxy({"listeners": made, "proxy": {"max_connections": 50}})
+    header = b"PROXY TCP4 192.0.2.7 192.0.2.1 1024 443\r\n" if kind == "PROXY header" else b""
+    hello, other = client_hello("a.test"), client_hello("b.test")
+    with connect(running.port) as client:
+        client.sendall(header + hello)
+        with suppress(ConnectionResetError):
+            assert read_all(client) == b""
+    refused = running.connection(reason=Reason.OWN_CONNECTION)
+    assert refused["client"].startswith("127.0.0.1:")
+    assert "leads back" in refused["detail"]
+    until(lambda: not running.sessions(), "all of it to end")
+    assert len([line for line in running.lines if " connection id=" in line]) == 2
+    with connect(running.port) as client:  # a route to a backend on this machine is none of that kind
+        client.sendall(header + other)
+        assert receive(client, len(other)) == other
