@@ -257,28 +257,27 @@ class Answers:
             self.send(Frame.HEADERS, 4, self.encoded([(":status", "103")]))
         self.with_fields()
 
+    def _at_once(self, fields: Fields, body: bytes, trailers: Fields | None = None) -> None:
+        """In one piece, so that a program sees all of it or nothing."""
+        stream, last = self.stream, 0 if trailers else 1
+        parts = [frame(Frame.HEADERS, 4, stream, self.encoded(fields)), frame(Frame.DATA, last, stream, body)]
+        parts += [frame(Frame.HEADERS, 5, stream, self.encoded(trailers))] if trailers else []
+        self.connection.sock.sendall(b"".join(parts))
+
     def do_beyond(self) -> None:
-        head = self.encoded([*self.head, ("content-length", "1")])
-        self.send(Frame.HEADERS, 4, head)
-        self.send(Frame.DATA, 1, b"two")
+        self._at_once([*self.head, ("content-length", "1")], b"two")
 
     def do_short(self) -> None:
-        self.send(Frame.HEADERS, 4, self.encoded([*self.head, ("content-length", "9")]))
-        self.send(Frame.DATA, 1, b"two")
+        self._at_once([*self.head, ("content-length", "9")], b"two")
 
     def do_head_data(self) -> None:
-        self.send(Frame.HEADERS, 4, self.encoded([*self.head, ("content-length", "3")]))
-        self.send(Frame.DATA, 1, b"abc")
+        self._at_once([*self.head, ("content-length", "3")], b"abc")
 
     def do_trailers(self) -> None:
-        self.send(Frame.HEADERS, 4, self.encoded(self.head))
-        self.send(Frame.DATA, 0, b"ok")
-        self.send(Frame.HEADERS, 5, self.encoded([("x-sum", "1")]))
+        self._at_once(self.head, b"ok", [("x-sum", "1")])
 
     def do_odd_trailers(self) -> None:
-        self.send(Frame.HEADERS, 4, self.encoded(self.head))
-        self.send(Frame.DATA, 0, b"ok")
-        self.send(Frame.HEADERS, 5, self.encoded([(":status", "200")]))
+        self._at_once(self.head, b"ok", [(":status", "200")])
 
     def do_watch(self) -> None:
         """A stream with one message, which stays open."""
