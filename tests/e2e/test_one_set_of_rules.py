@@ -27,6 +27,7 @@ from tests.kit.peers import Authority, connect
 from tests.kit.request_rules import (
     HOST,
     ONE_REFUSAL,
+    RESET,
     RULES,
     Fields,
     Passed,
@@ -37,6 +38,7 @@ from tests.kit.request_rules import (
     pseudo,
     status_of,
     status_of_http1,
+    with_trailers,
 )
 
 NOW = 100.0
@@ -320,6 +322,23 @@ def test_both_protocols_agree(method: bytes, path: bytes, authority: bytes, fiel
         return
     assert one == two
     assert status == other or {status, other} <= ONE_REFUSAL
+
+
+TRAILER_NAMES = st.sampled_from(
+    [b"x-sum", b"grpc-status", b"host", b"te", b"content-length", b"cookie", b"x-real-ip", b"http2-settings", b"expect"]
+)
+
+
+@given(st.lists(st.tuples(TRAILER_NAMES, VALUES), min_size=1, max_size=4), st.binary(max_size=5))
+def test_both_protocols_agree_on_trailers(trailers: list[Field], body: bytes) -> None:
+    """Whatever ends a body: the same of it passes, or both refuse it."""
+    (one, status), (two, other) = (
+        drive(with_trailers("", trailers, body=body)) for drive in (through_http1, through_http2)
+    )
+    refused = any(value.strip(b" \t").translate(None, b"\0\x0b\x0c") != value.strip(b" \t") for _, value in trailers)
+    assert status == (400 if refused else 200)
+    assert other == (RESET if refused else 200)
+    assert refused or one == two
 
 
 def differs_by_rfc(fields: Fields) -> bool:

@@ -6,6 +6,7 @@ PROTOCOL_ERROR: `ONE_REFUSAL` says which statuses mean the same.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from hpack import Decoder
@@ -177,11 +178,12 @@ def with_both(name: str, target: bytes, host: bytes, status: int = 0, scheme: by
     return Rule(name, status or Passed(authority=target), http1, head, **more)  # type: ignore[arg-type]
 
 
-def with_trailers(name: str, trailers: Fields, passed: Fields) -> Rule:
-    expected = Passed(b"POST", body=b"abc", trailers=passed)
+def with_trailers(name: str, trailers: Iterable[Field], passed: Fields = (), body: bytes = b"abc") -> Rule:
+    """A POST whose length is not declared."""
+    trailers = tuple(trailers)
     lines = ((b"Transfer-Encoding", b"chunked"),)
-    http1 = message(b"POST", b"/", lines) + chunked(b"abc", trailers)
-    return Rule(name, expected, http1, pseudo(b"POST"), b"abc", trailers)
+    http1 = message(b"POST", b"/", lines) + chunked(body, trailers)
+    return Rule(name, Passed(b"POST", body=body, trailers=passed), http1, pseudo(b"POST"), body, trailers)
 
 
 LONG = b"v" * 8_000
