@@ -202,7 +202,7 @@ def test_a_client_that_does_not_read_holds_its_backend_up_in_bounded_memory(
         until(has_stalled, "the backend to be held up")
         assert sent[0] < 32 << 20, "the rest is in the kernel's buffers"
         (session,) = running.sessions()
-        assert running.call(lambda: session.carrier._client.stream.unsent) < 1 << 20  # type: ignore[union-attr]
+        assert running.call(lambda: session.carrier._client.channel.unsent) < 1 << 20  # type: ignore[union-attr]
         before = sent[0]
         for _ in range(400):
             client.recv(1 << 16)

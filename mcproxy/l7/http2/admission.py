@@ -1,6 +1,7 @@
 """Rules for new streams: their number, their host, what was announced, and what GOAWAY has refused."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from mcproxy.l7.http2.budgets import EARLY_STREAMS
 from mcproxy.l7.http2.header_link import Section, TooLarge
@@ -8,6 +9,13 @@ from mcproxy.wire.fields import Malformed, Request
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode
 
 TOO_LARGE_STATUS = 431  # RFC 6585, section 5
+
+
+class Refusal(NamedTuple):
+    """How a request ends that is not admitted, and why."""
+
+    outcome: ErrorCode | int  # the code of its RST_STREAM, or the status of its answer
+    why: str
 
 
 class Admission:
@@ -59,22 +67,26 @@ class Admission:
 
     def refusal(
         self, stream_id: int, ended: bool, section: Section[Request], streams: int, frame_fault: str
-    ) -> ErrorCode | int | None:
-        """Judge a request: the error code of its RST_STREAM, or the status of its answer; None admits it.
+    ) -> Refusal | None:
+        """Judge a request; None admits it.
 
         `ended`: it has no body. `streams` are open. `frame_fault` is what is wrong with the frame of its head.
         """
-        request = section.value
-        if stream_id > self.last_offered or streams >= self.max_streams:
-            return ErrorCode.REFUSED_STREAM
-        if frame_fault or isinstance(section.fault, Malformed):
-            return ErrorCode.PROTOCOL_ERROR  # section 8.1.1
+        request, fault = section.value, section.fault
+        if stream_id > self.last_offered:
+            return Refusal(ErrorCode.REFUSED_STREAM, "a stream above the last one that GOAWAY named")
+        if streams >= self.max_streams:
+            return Refusal(ErrorCode.REFUSED_STREAM, f"more than {self.max_streams} streams at once")
+        if frame_fault or isinstance(fault, Malformed):
+            return Refusal(ErrorCode.PROTOCOL_ERROR, frame_fault or str(fault))  # section 8.1.1
         if request is None:
-            return TOO_LARGE_STATUS if isinstance(section.fault, TooLarge) else 400
+            return Refusal(TOO_LARGE_STATUS if isinstance(fault, TooLarge) else 400, str(fault))
         if request.refusal:
-            return request.refusal
-        if (request.protocol and not self.extended_connect) or (request.content_length > 0 and ended):
-            return ErrorCode.PROTOCOL_ERROR
+            return Refusal(request.refusal, request.why)
+        if request.protocol and not self.extended_connect:
+            return Refusal(ErrorCode.PROTOCOL_ERROR, ":protocol, which was not offered")  # RFC 8441, section 3
+        if request.content_length > 0 and ended:
+            return Refusal(ErrorCode.PROTOCOL_ERROR, "content-length without a body")
         if request.host != self.host and not self.leads_here(request.host):
-            return 421
-        return self.status or None
+            return Refusal(421, "a host that this connection's route doesn't serve")
+        return Refusal(self.status, "no backend") if self.status else None

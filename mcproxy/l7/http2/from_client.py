@@ -10,7 +10,7 @@ What the client is allowed is in the leg; what becomes of a frame that passed is
 from enum import Enum
 
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.l7.http2.admission import TOO_LARGE_STATUS
+from mcproxy.l7.http2.admission import TOO_LARGE_STATUS, Refusal
 from mcproxy.l7.http2.budgets import (
     EARLY_END_COST,
     GRACE_SECONDS,
@@ -32,7 +32,7 @@ from mcproxy.l7.http2.frames import (
     increment_of,
     unpadded,
 )
-from mcproxy.l7.http2.header_link import REQUEST_TRAILERS, REQUESTS
+from mcproxy.l7.http2.header_link import REQUEST_TRAILERS, REQUESTS, trailers_fault
 from mcproxy.l7.http2.stream import Closed, Stream, StreamState
 from mcproxy.wire.fields import Request
 from mcproxy.wire.http2 import (
@@ -194,8 +194,7 @@ class FromClient(Frames):
             refusal = admission.refusal(stream_id, ended > 0, section, len(streams), frame_fault)
             if request is None or refusal is not None:
                 leg.up.withheld(section)
-                why = frame_fault or str(section.fault or "a request that can't be processed")
-                return self._refuse(stream_id, ended > 0, request, refusal, why)
+                return self._refuse(stream_id, ended > 0, request, refusal)
         leg.budget.work += 1
         windows = leg.windows
         streams[stream_id] = stream = Stream(
@@ -203,16 +202,15 @@ class FromClient(Frames):
         )
         return leg.outlet.request(stream, block, section)
 
-    def _refuse(
-        self, stream_id: int, ended: bool, request: Request | None, refusal: ErrorCode | int | None, why: str
-    ) -> bytes | None:
-        leg = self.leg
-        if isinstance(refusal, ErrorCode):
-            raise StreamFault(stream_id, refusal, why)
-        leg.answer(stream_id, ended, refusal or 400, request)
+    def _refuse(self, stream_id: int, ended: bool, request: Request | None, refusal: Refusal | None) -> bytes | None:
+        assert refusal is not None, "a head that can't be read is refused"
+        leg, outcome = self.leg, refusal.outcome
+        if isinstance(outcome, ErrorCode):
+            raise StreamFault(stream_id, outcome, refusal.why)
+        leg.answer(stream_id, ended, outcome, request)
         if request is None:  # 431 or 400: it cost more than a reset does
             leg.budget.spend_reset(self.now)
-        if refusal == TOO_LARGE_STATUS:
+        if outcome == TOO_LARGE_STATUS:
             self._too_large.spend(self.now)
         if leg.admission.status:
             leg.goaway(leg.closed.last_id, ErrorCode.NO_ERROR)  # the next connection dials again
@@ -229,14 +227,13 @@ class FromClient(Frames):
         if stream is None:
             leg.up.withheld(section)
             return self._stray(stream_id, "HEADERS")
-        code = None
         if stream.state is CLIENT_ENDED:
-            code = ErrorCode.STREAM_CLOSED
-        elif section.fault or frame_fault or not flags & END_STREAM or stream.up_left > 0:
-            code = ErrorCode.PROTOCOL_ERROR
-        if code:
             leg.up.withheld(section)
-            raise StreamFault(stream_id, code, "invalid trailers, or a body that is too short")
+            raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
+        why = trailers_fault(section, flags, frame_fault, stream.up_left)
+        if why:
+            leg.up.withheld(section)
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, why)
         leg.request_ended(stream)
         if stream.unwanted:
             leg.up.withheld(section)

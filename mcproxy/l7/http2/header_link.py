@@ -63,7 +63,7 @@ from mcproxy.wire.hpack_block import (
     encode_integer,
     without_huffman,
 )
-from mcproxy.wire.http2 import DEFAULT_TABLE_SIZE, ConnectionFault, ErrorCode
+from mcproxy.wire.http2 import DEFAULT_TABLE_SIZE, ConnectionFault, ErrorCode, Flag
 from mcproxy.wire.requests import check_request, passed_request
 
 T = TypeVar("T", bound=Request | Answer | Trailers)
@@ -177,6 +177,18 @@ REQUESTS = BlockCache(check_request, passed_request)
 ANSWERS = BlockCache(check_answer, passed_answer)
 REQUEST_TRAILERS = BlockCache(check_request_trailers, passed_request_trailers)
 ANSWER_TRAILERS = BlockCache(check_answer_trailers, passed_answer_trailers)
+
+
+def trailers_fault(section: Section[Trailers], flags: int, frame_fault: str, left: int) -> str:
+    """Return what is wrong with trailers (RFC 9113, section 8.1), or "".
+
+    `frame_fault` is what is wrong with their frame; the body still lacks `left` bytes.
+    """
+    if section.fault or frame_fault:
+        return f"invalid trailers: {section.fault or frame_fault}"
+    if not flags & Flag.END_STREAM:
+        return "a second head, or trailers without END_STREAM"
+    return "trailers before the end of the body" if left > 0 else ""
 
 
 class HeaderLink:

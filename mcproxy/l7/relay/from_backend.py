@@ -11,7 +11,7 @@ from mcproxy.l7.http2.client_leg import ClientLeg
 from mcproxy.l7.http2.client_settings import ClientSettings
 from mcproxy.l7.http2.flow import hold
 from mcproxy.l7.http2.frames import END_HEADERS, END_STREAM, PADDED, Frames, Verdict, increment_of, unpadded
-from mcproxy.l7.http2.header_link import ANSWER_TRAILERS, ANSWERS, Section
+from mcproxy.l7.http2.header_link import ANSWER_TRAILERS, ANSWERS, Section, trailers_fault
 from mcproxy.l7.http2.stream import Closed, Held, Stream, StreamState
 from mcproxy.l7.relay.backend_leg import BackendLeg, BackendState
 from mcproxy.l7.relay.settings import relayed, shrinks_table
@@ -122,7 +122,8 @@ class FromBackend(Frames):
         interim = answer is not None and answer.status < FINAL_STATUS
         if answer is None or (flags & END_STREAM and interim):
             down.withheld(section)
-            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a malformed answer")
+            why = f"a malformed answer: {section.fault or 'an interim head with END_STREAM'}"
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, why)
         if not interim:
             self._begin(stream, answer, flags, section)
         elif stream.interim >= MAX_INTERIM:
@@ -161,9 +162,11 @@ class FromBackend(Frames):
                 return self._reframed(stream_id, flags, client.down.passed(block, section))
             client.down.withheld(section)
             return None
-        if section.fault or not flags & END_STREAM or stream.down_left > 0 or stream.state is BACKEND_ENDED:
+        ended = "HEADERS after END_STREAM" if stream.state is BACKEND_ENDED else ""
+        fault = ended or trailers_fault(section, flags, "", stream.down_left)
+        if fault:
             client.down.withheld(section)
-            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "invalid trailers, or an answer that is too short")
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, fault)
         if stream.held:
             client.down.withheld(section)
             hold(client, stream, Held(section.encoded, last=True, trailers=True))

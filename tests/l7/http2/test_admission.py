@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from mcproxy.l7.core import Turn
@@ -21,6 +23,13 @@ def section(fields: list[tuple[str, str]]) -> Section[Request]:
     return BlockCache(check_request, passed_request).read(block, EMPTY_TABLE, 4_096, Turn())
 
 
+def outcome(rules: Admission, *args: Any) -> ErrorCode | int | None:
+    """How a request ends; None: it is admitted."""
+    refusal = rules.refusal(*args)
+    assert refusal is None or refusal.why
+    return refusal and refusal.outcome
+
+
 def admission() -> Admission:
     return Admission(b"a.test", lambda host: host == b"b.test")
 
@@ -34,24 +43,43 @@ def admission() -> Admission:
     ],
 )  # fmt: skip
 def test_a_request_without_a_body(fields: list[tuple[str, str]], refusal: ErrorCode | int | None) -> None:
-    assert admission().refusal(1, True, section(fields), 0, "") == refusal
+    assert outcome(admission(), 1, True, section(fields), 0, "") == refusal
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ([*GET, ("X-A", "1")], "a field name in upper case: X-A"),
+        ([*GET, ("connection", "keep-alive")], "connection, which HTTP/2 does not know (RFC 9113, 8.2.2)"),
+        ([*POST, ("content-length", "1")], "content-length without a body"),
+        ([(":method", "CONNECT"), *GET[1:], (":protocol", "websocket")], ":protocol, which was not offered"),
+        ([(":method", "CONNECT"), (":authority", "a.test:443")], "CONNECT"),
+        (OTHER, "a host that this connection's route doesn't serve"),
+        ([*GET, *[("x", "y")] * MAX_FIELDS], "a header list of more than 65536 bytes or 256 fields"),
+    ],
+)
+def test_a_refusal_says_why(fields: list[tuple[str, str]], why: str) -> None:
+    """The author of a client got RST_STREAM PROTOCOL_ERROR, and not a word."""
+    refusal = admission().refusal(1, True, section(fields), 0, "")
+    assert refusal is not None
+    assert refusal.why == why
 
 
 def test_what_was_announced_is_allowed() -> None:
     rules = admission()
     rules.extended_connect = True
     connect = section([(":method", "CONNECT"), *GET[1:], (":protocol", "websocket")])
-    assert rules.refusal(1, False, connect, 0, "") is None
-    assert rules.refusal(1, False, section([*POST, ("content-length", "1")]), 0, "") is None
-    assert rules.refusal(1, False, section(GET), 0, "depends on itself") is PROTOCOL
+    assert outcome(rules, 1, False, connect, 0, "") is None
+    assert outcome(rules, 1, False, section([*POST, ("content-length", "1")]), 0, "") is None
+    assert outcome(rules, 1, False, section(GET), 0, "depends on itself") is PROTOCOL
 
 
 def test_no_more_streams_than_allowed() -> None:
     rules = admission()
     rules.allow(2)
     assert rules.unchecked == 2
-    assert rules.refusal(1, True, section(GET), 1, "") is None
-    assert rules.refusal(1, True, section(GET), 2, "") is REFUSED
+    assert outcome(rules, 1, True, section(GET), 1, "") is None
+    assert outcome(rules, 1, True, section(GET), 2, "") is REFUSED
 
 
 def test_none_above_the_last_one_that_goaway_named() -> None:
@@ -62,8 +90,8 @@ def test_none_above_the_last_one_that_goaway_named() -> None:
     assert rules.offer(7) == 5
     rules.allow(100)
     assert (rules.closing, rules.unchecked) == (True, 0)
-    assert rules.refusal(7, True, section(GET), 0, "") is REFUSED
-    assert rules.refusal(5, True, section(GET), 0, "") is None
+    assert outcome(rules, 7, True, section(GET), 0, "") is REFUSED
+    assert outcome(rules, 5, True, section(GET), 0, "") is None
     assert repr(rules) == "<Admission b'a.test' 100 streams, up to 5>"
 
 
@@ -72,6 +100,6 @@ def test_without_a_backend_all_get_one_status() -> None:
     rules.answer_all(504)
     rules.allow(100)
     assert rules.unchecked == 0
-    assert rules.refusal(1, True, section(GET), 0, "") == 504
-    assert rules.refusal(1, True, section(OTHER), 0, "") == 421, "that is for another connection"
+    assert outcome(rules, 1, True, section(GET), 0, "") == 504
+    assert outcome(rules, 1, True, section(OTHER), 0, "") == 421, "that is for another connection"
     assert repr(rules) == "<Admission b'a.test' 100 streams, all get 504>"

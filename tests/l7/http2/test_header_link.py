@@ -6,10 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcproxy.l7.core import Turn
-from mcproxy.l7.http2.header_link import REQUESTS, BlockCache, HeaderLink, TooLarge
-from mcproxy.wire.fields import Malformed
-from mcproxy.wire.hpack_block import EMPTY_TABLE, Field
-from mcproxy.wire.http2 import ConnectionFault, ErrorCode
+from mcproxy.l7.http2.header_link import (
+    REQUEST_TRAILERS,
+    REQUESTS,
+    BlockCache,
+    HeaderLink,
+    Section,
+    TooLarge,
+    trailers_fault,
+)
+from mcproxy.wire.fields import Malformed, Trailers
+from mcproxy.wire.hpack_block import EMPTY_TABLE, Field, encode
+from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag
 from mcproxy.wire.requests import check_request, passed_request
 
 GET: list[Field] = [(b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"a.test")]
@@ -141,3 +149,17 @@ def test_a_block_of_ours_says_a_size_update_that_is_due() -> None:
     link.lose_step()
     assert link.prefix() == b"\x20"
     assert link.prefix() == b"", "once"
+
+
+def test_trailers_are_faulty_for_a_reason() -> None:
+    def trailers(*fields: Field) -> Section[Trailers]:
+        return HeaderLink().read(encode(list(fields)), REQUEST_TRAILERS, Turn())
+
+    good, ends = trailers((b"x-sum", b"1")), int(Flag.END_STREAM)
+    assert trailers_fault(good, ends, "", 0) == ""
+    assert trailers_fault(good, ends, "", -1) == ""
+    assert trailers_fault(good, 0, "", 0) == "a second head, or trailers without END_STREAM"
+    assert trailers_fault(good, ends, "", 3) == "trailers before the end of the body"
+    assert trailers_fault(good, ends, "padding", 0) == "invalid trailers: padding"
+    bad = trailers((b"X-A", b"1"))
+    assert trailers_fault(bad, ends, "", 0) == "invalid trailers: a field name in upper case: X-A"
