@@ -67,8 +67,8 @@ class Reporter:
             self._tell(ConnectionEvent(EventKind.OPENED, time.time(), _info(session.connection(), session.phase)))
 
     def ended(self, connection: Connection) -> None:
-        """A session is over."""
-        if self.watched:
+        """A session is over. A load balancer's check is nothing to watch."""
+        if self.watched and connection.end is not End.PROBE:
             refused = connection.end is End.REFUSED
             self._tell(
                 ConnectionEvent(

@@ -46,7 +46,7 @@ class ConnectionLog:
 
     def put(self, connection: Connection) -> None:
         """Write the connection's line, unless its reason's bucket is empty."""
-        if self._package.level > logging.INFO:
+        if self._package.level > (logging.DEBUG if connection.reason is Reason.PROBE else logging.INFO):
             return
         if connection.reason is not Reason.OK and not self._has_room(connection):
             self._left_out[connection.reason] += 1

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
 
-from mcproxy.model import Connection, Exchanges, Origin, host_port
+from mcproxy.model import Connection, Exchanges, Origin, Reason, host_port
 
 MAX_LOGGED_PROTOCOLS = 8  # that are shown: clients offer two or three, a hello has room for thousands
 MAX_HOST = 300  # bytes of an authority that is cached: the longest name, and a port
@@ -74,14 +74,20 @@ def _joined(names: tuple[str, ...]) -> str:
     return ",".join(names) or "-"
 
 
+def _level(c: Connection) -> str:
+    """A load balancer's check every few seconds is for those who look for it."""
+    return "debug" if c.reason is Reason.PROBE else "info"
+
+
 def connection_text(c: Connection) -> str:
     """One line: time, level, then key=value; "-" for an empty value."""
     host, port = c.client
     client = host_port(host, port)
     detail = f" detail={_quoted(c.detail)}" if c.detail else ""
     return (
-        f"{timestamp(c.started + c.duration)} info connection id={c.id} listener={_value(c.listener)} client={client} "
-        f"sni={c.sni or '-'} route={_value(c.route)} mode={c.mode or '-'} backend={_value(str(c.backend or ''))} "
+        f"{timestamp(c.started + c.duration)} {_level(c)} connection id={c.id} listener={_value(c.listener)} "
+        f"client={client} sni={c.sni or '-'} route={_value(c.route)} mode={c.mode or '-'} "
+        f"backend={_value(str(c.backend or ''))} "
         f"verdict={c.verdict} reason={c.reason} end={c.end} received={c.received} sent={c.sent} "
         f"duration={c.duration:.3f} tls={_joined(version_names(c.versions))} alpn={_joined(protocol_names(c.alpn))} "
         f"ech={'yes' if c.ech else 'no'}{detail}\n"
@@ -93,7 +99,7 @@ def connection_fields(c: Connection) -> dict[str, object]:
     host, port = c.client
     return {
         "time": timestamp(c.started + c.duration),
-        "level": "info",
+        "level": _level(c),
         "event": "connection",
         "id": c.id,
         "listener": c.listener,

@@ -80,6 +80,7 @@ class Reason(StrEnum):
     PROXY_MALFORMED = "proxy_malformed"  # no header, or not one of either version
     # ClientHello
     HANDSHAKE_TIMEOUT = "handshake_timeout"  # PROXY header and hello not complete in proxy.handshake_timeout
+    PROBE = "probe"  # it ended without a byte of its own: a load balancer's check, and no refusal
     HELLO_TRUNCATED = "hello_truncated"  # the client ended before its hello did
     HELLO_NOT_TLS = "hello_not_tls"
     HELLO_MALFORMED = "hello_malformed"
@@ -120,6 +121,7 @@ class End(StrEnum):
 
     OPEN = "open"  # it has not: a line that is written of it every hour
     REFUSED = "refused"  # before the relay; the reason says why
+    PROBE = "probe"  # without a byte, which was answered with FIN
     CLOSED = "closed"  # both sides sent FIN
     CLIENT_RESET = "client_reset"
     BACKEND_RESET = "backend_reset"
@@ -223,6 +225,8 @@ class Connection(NamedTuple):
     @property
     def verdict(self) -> str:
         """Whether it reached its backend, in one word."""
+        if self.reason is Reason.PROBE:
+            return "probe"
         return "routed" if self.reason is Reason.OK else "refused"
 
 

@@ -145,7 +145,7 @@ class Tally:
         self.received += connection.received - counted[0]
         self.sent += connection.sent - counted[1]
         self.ends[connection.end] += 1
-        if connection.reason is not Reason.OK:
+        if connection.verdict == "refused":
             self.refused[connection.reason] += 1
 
 

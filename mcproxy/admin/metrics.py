@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from mcproxy import __version__
 from mcproxy.admin.plane import PlaneStatus
 from mcproxy.messages import ListenerStatus, RouteCounters
-from mcproxy.model import Reason, RuleKind
+from mcproxy.model import End, Reason, RuleKind
 from mcproxy.policy.firewall import REASONS
 from mcproxy.stats import Counters, Distribution
 from mcproxy.table import Table
@@ -139,8 +139,11 @@ def _listeners(listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
     for each in listeners:
         opened.add_metric([each.addr], each.counters.connections)
         accepted.add_metric([each.addr], each.counters.accepted)
-        routed = sum(each.counters.ended.values()) - sum(each.counters.refused.values())
+        probes = each.counters.ended.get(End.PROBE, 0)
+        routed = sum(each.counters.ended.values()) - sum(each.counters.refused.values()) - probes
         finished.add_metric([each.addr, "routed", Reason.OK], max(0, routed))
+        if probes:
+            finished.add_metric([each.addr, "probe", Reason.PROBE], probes)
         for reason, count in each.counters.refused.items():
             finished.add_metric([each.addr, "refused", reason], count)
         for end, count in each.counters.ended.items():

@@ -26,8 +26,9 @@ def peek(sock: RawSocket, readable: IoWatcher, parse: Callable[[bytes], T | int]
     """Wait until `parse` has a value; return it with the bytes looked at, which stay in the kernel.
 
     `parse` is given everything from the start and returns a value, or how many bytes it needs at least, which must be
-    more than it was given. Raises what `parse` raises, and Refused with `ended` where the client ends before. Has no
-    deadline of its own: the session's covers the PROXY header and the hello together.
+    more than it was given. Raises what `parse` raises, and Refused where the client ends before: with `ended`, or with
+    PROBE where not a byte came, as load balancers do to see whether somebody listens. Has no deadline of its own: the
+    session's covers the PROXY header and the hello together.
     """
     need = 1
     try:
@@ -38,10 +39,13 @@ def peek(sock: RawSocket, readable: IoWatcher, parse: Callable[[bytes], T | int]
                 get_hub().wait(readable)
                 continue
             except OSError as error:
-                raise Refused(ended, f"the client's connection failed: {error.strerror}") from error
+                reason = Reason.PROBE if need == 1 else ended  # nothing has come
+                raise Refused(reason, f"the client's connection failed: {error.strerror}") from error
             value = parse(data) if len(data) >= need else need
             if not isinstance(value, int):
                 return value, data
+            if not data and not is_established(sock):
+                raise Refused(Reason.PROBE, "the client ended without a byte")
             if len(data) < need and not is_established(sock):
                 raise Refused(ended, f"the client ended after {len(data)} bytes; at least {need} were needed")
             if len(data) < need:

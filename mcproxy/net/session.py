@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 VISITS = 4  # checks of an idle timeout in its length: it fires up to 1/VISITS late, never early
 
-_DELIVERED = {End.CLOSED, End.ABUSE}  # what was sent has arrived, or had time to; all else ends with a RST
+_DELIVERED = {End.CLOSED, End.ABUSE, End.PROBE}  # what was sent has arrived, or had time to; all else ends with a RST
 
 _ids = itertools.count(1)
 
@@ -147,6 +147,8 @@ class Session:
             step()
         except Refused as refusal:
             self.reason, self.detail = refusal.reason, refusal.detail
+            if refusal.reason is Reason.PROBE:
+                self.end = End.PROBE
         except Cut as cut:
             self.end = cut.end
             if self._relay is None and self.carrier is None:

@@ -49,15 +49,24 @@ def requests(status_class: str, hostname: str, values: str) -> dict[str, str]:
     return {"series": f"mcproxy_route_requests_total{{{labels}}}", "values": values}
 
 
+PROBES = finished("probe", "probe", "0+600x120")  # many load balancers: neither an alert, nor in the way of one
 # What makes each fire within half an hour, a sample a minute.
 FIRING: dict[str, list[dict[str, str]]] = {
     "MCProxyDown": [{"series": 'node_textfile_mtime_seconds{instance="m", file="/x/mcproxy.prom"}', "values": "0x30"}],
-    "MCProxyBackendDown": [finished("ok", "routed", "0+60x30"), finished("backend_refused", "refused", "0+6x30")],
+    "MCProxyBackendDown": [
+        finished("ok", "routed", "0+60x30"),
+        finished("backend_refused", "refused", "0+6x30"),
+        PROBES,
+    ],
     "MCProxyRequestsFail": [
         *(requests(*each, "0+60x30") for each in (("2xx", "a"), ("2xx", "b"), ("4xx", "c"))),
         requests("5xx", "a", "0+6x30"),
     ],
-    "MCProxyClientsRefused": [finished("ok", "routed", "0+1x30"), finished("route_unknown", "refused", "0+60x30")],
+    "MCProxyClientsRefused": [
+        finished("ok", "routed", "0+1x30"),
+        finished("route_unknown", "refused", "0+60x30"),
+        PROBES,
+    ],
     "MCProxyBug": [finished("internal_error", "refused", "0x20 1x10")],
     "MCProxyDescriptorsLow": [
         {"series": 'mcproxy_process_open_fds{instance="m"}', "values": "90x30"},
@@ -81,6 +90,7 @@ HEALTHY = [
     finished("backend_refused", "refused", "0+1x120"),
     finished("route_unknown", "refused", "0+20x120"),
     finished("internal_error", "refused", "7x120"),
+    PROBES,
     requests("2xx", "a", "0+60x120"),
     requests("4xx", "a", "0+60x120"),
     requests("5xx", "a", "0+5x120"),

@@ -159,7 +159,7 @@ def test_many_clients_are_accepted_for_one_wake_up(hub: HubThread) -> None:
     for client in clients:
         client.close()
     until(lambda: running.shared.stats.listener(ADDR).open == 0, "all of them to end")
-    assert {connection.reason for connection in running.ended} == {Reason.HELLO_TRUNCATED}
+    assert {connection.reason for connection in running.ended} == {Reason.PROBE}
     running.stop()
 
 

@@ -78,7 +78,7 @@ def test_a_rule_refuses_from_the_next_connection_on(bench: MakeBench) -> None:
         assert is_turned_away(running.hub.door, port)
         running.reach(Phase.PEEKING)
     running.last()
-    assert [connection.reason for connection in running.ended] == [Reason.BLOCKED_IP, Reason.HELLO_TRUNCATED]
+    assert [connection.reason for connection in running.ended] == [Reason.BLOCKED_IP, Reason.PROBE]
 
 
 def test_a_client_of_a_listener_that_is_in_no_table_is_refused(bench: MakeBench) -> None:
