@@ -21,7 +21,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mcproxy.admin.contract import MAX_REQUEST, SERVICE
+from mcproxy.admin.contract import MAX_REQUEST, MAX_TCP_CONNECTIONS, SERVICE
 from mcproxy.admin.doorman import Doorman, GroupError
 from mcproxy.admin.guard import MAX_STREAMS, Guard
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
@@ -34,8 +34,7 @@ from mcproxy.model import UNIX_PREFIX
 MAX_CALLS = 16 + MAX_STREAMS  # threads, and calls at once; the database has as many connections for those not streaming
 MAX_METADATA = 16 << 10  # bytes of a request's header fields
 MAX_STREAMS_PER_CONNECTION = MAX_CALLS
-MAX_TCP_CONNECTIONS = 64  # over TCP, open at once; doorman.py has its own bound
-HANDSHAKE = 10_000  # milliseconds for a TLS handshake
+HANDSHAKE = 3_000  # milliseconds for a TLS handshake: who is silent holds a place for no longer
 IDLE = 10 * 60_000  # milliseconds after which a connection without calls is closed
 STOP_GRACE = 2.0  # seconds that calls have to end when the server stops
 

@@ -273,7 +273,7 @@ def test_certificates_that_can_not_be_used_replace_none(tmp_path: Path, ours: tr
 def test_connections_at_once_have_a_bound(tmp_path: Path, ours: trustme.CA) -> None:
     with running(tmp_path, tls(tmp_path, ours, mutual=False)) as control:
         host, _, port = control.server.address.rpartition(":")
-        held = [socket.create_connection((host, int(port)), DEADLINE) for _ in range(server.MAX_TCP_CONNECTIONS)]
+        held = [socket.create_connection((host, int(port)), DEADLINE) for _ in range(contract.MAX_TCP_CONNECTIONS)]
         with client(control, ours) as stub:
             assert refusal(lambda: status(stub, SHORT)) is grpc.StatusCode.UNAVAILABLE
         for each in held:
