@@ -158,7 +158,7 @@ if [ -n "$root" ]; then
 fi
 say "installed $("$home/venv/bin/python" -m mcproxy --version)"
 
-for script in backup.sh prune-backups.sh; do
+for script in backup.sh prune-backups.sh publish-metrics.sh; do
 	put 0755 "$source/deploy/scripts/$script" "$home/bin/$script"
 done
 put 0644 "$source/etc/mcproxy.toml.example" "$home/mcproxy.toml.example"
@@ -171,6 +171,15 @@ fi
 
 if [ -n "$supervisor" ]; then
 	put 0644 "$source/etc/supervisor/conf.d/mcproxy.conf" "$programs/mcproxy.conf"
+	# supervisord writes logs that everybody may read; they name every client. adm is Debian's group of who reads logs.
+	if [ ! -d "$root/var/log/mcproxy" ]; then
+		mkdir -p "$root/var/log"
+		mkdir -m 0750 "$root/var/log/mcproxy"
+		say "made $root/var/log/mcproxy"
+	fi
+	if [ -n "$may_chown" ] && grep -q '^adm:' "$root/etc/group" 2>/dev/null; then
+		chown "0:$(sed -n 's/^adm:[^:]*:\([0-9]*\):.*/\1/p' "$root/etc/group")" "$root/var/log/mcproxy"
+	fi
 	next="supervisorctl update"
 	if grep -q '^addr *= *"unix:/run/' "$home/mcproxy.toml"; then
 		say "$home/mcproxy.toml: only systemd makes folders below /run at every boot: change [grpc] addr to \"unix:data/admin.sock\""

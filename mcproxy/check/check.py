@@ -7,6 +7,7 @@ from mcproxy.check.files import check_files
 from mcproxy.check.found import Found, warning
 from mcproxy.check.loaded import Loaded, load
 from mcproxy.check.places import Running, check_addresses, check_descriptors, check_places
+from mcproxy.check.sandbox import check_sandbox
 from mcproxy.check.table import check_table
 from mcproxy.config import Config
 
@@ -42,6 +43,7 @@ def _check(config: Config, loaded: Loaded | None, running: Running) -> Iterator[
     yield from check_places(config)
     if loaded is not None:
         yield from check_table(config, loaded)
+    yield from check_sandbox(config, loaded)
     yield from check_addresses(config, loaded, running)
     yield from check_descriptors(config)
     yield from check_workers(config)

@@ -40,7 +40,7 @@ from mcproxy.notify import Notifier
 from mcproxy.reload import keys
 
 CLOSE_WAIT = 2.0  # seconds that the end waits for a reload that is reading; a disk that hangs must not stop it
-CONFIG_SECONDS = 10.0  # for reading and judging the file: a large one takes a second or two
+CONFIG_SECONDS = 60.0  # for reading and judging the file: 100,000 routes take some seconds
 CLOSE_CHECK = 0.01  # seconds between two looks at whether it has ended
 
 T = TypeVar("T")

@@ -100,7 +100,7 @@ for boot in 1 2; do
 	tries=0
 	until /srv/mcproxy/venv/bin/mcproxy status; do
 		tries=$((tries + 1))
-		[ $tries -lt 100 ] || {{ cat /var/log/mcproxy.log; exit 1; }}
+		[ $tries -lt 100 ] || {{ cat /var/log/mcproxy/mcproxy.log; exit 1; }}
 		sleep 0.1
 	done
 	stat -c 'owner %U' /srv/mcproxy/data/admin.sock
@@ -142,7 +142,7 @@ def test_it_runs_under_supervisord_after_every_boot(tree: Path, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert "only systemd makes folders below /run" in done.stdout, "of a configuration that was shipped once"
     config.write_text(shipped)
-    (tree / "var/log").mkdir(parents=True, exist_ok=True)
+    assert stat.S_IMODE((tree / "var/log/mcproxy").stat().st_mode) == 0o750, "the log names every client"
     (tmp_path / "supervisord.conf").write_text(SUPERVISORD.format(tree=tree))
     script = BOOT_TWICE.format(
         tree=tree, main=tmp_path / "supervisord.conf", supervisord=f"{sys.executable} -m supervisor.supervisord"

@@ -54,7 +54,8 @@ class Supervised:
         (folder / "conf.d" / FILE.name).write_text(_adapted(FILE.read_text(), folder))
         self._main = folder / "supervisord.conf"
         self._main.write_text(MAIN.format(folder=folder))
-        self._log = folder / "mcproxy.log"
+        (folder / "mcproxy").mkdir(0o750)
+        self._log = folder / "mcproxy" / "mcproxy.log"
         command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(self._main)]
         self.process = subprocess.Popen(command, env=_environment(), stdout=subprocess.DEVNULL, cwd=folder)
 
