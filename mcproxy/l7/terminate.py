@@ -56,6 +56,9 @@ class _Handshake:
     def drain(self) -> None:
         """The session looks at `Shared.draining` later."""
 
+    def stop(self) -> None:
+        """Nothing: the handshake runs in the session's greenlet."""
+
 
 class Terminator:
     """Runs l7 sessions."""

@@ -233,6 +233,7 @@ class Relay:
         finally:
             self._joining = None
             self._backend_readable.close()
+            self._half_closed = _ignore  # whom it belongs to knows the relay: both would be left to the collector
             if self.up.outcome is None:
                 get_hub().loop.run_callback(self.up.stop)
         if self._bug is not None:
@@ -273,6 +274,10 @@ class Relay:
             get_hub().loop.run_callback(other.stop)
         elif outcome is Outcome.SINK_RESET:
             self.first_reset = self.first_reset or sink
+
+
+def _ignore() -> None:
+    """Half of a relay that is over is nobody's concern."""
 
 
 def flush(survivor: RawSocket) -> None:

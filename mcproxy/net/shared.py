@@ -3,6 +3,7 @@
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from greenlet import GreenletExit
@@ -33,6 +34,19 @@ class Timeouts:
     half_close: float
 
 
+class Phase(StrEnum):
+    """Where a session is."""
+
+    ACCEPTED = "accepted"  # nothing is known but the peer's address
+    PEEKING = "peeking"  # waiting for the PROXY header or the ClientHello
+    DIALLING = "dialling"  # connecting to the backend
+    RELAYING = "relaying"  # bytes pass both ways
+    HALF_CLOSED = "half-closed"  # one side has ended, the other goes on
+    FLUSHING = "flushing"  # one side was reset; the other one gets what came before
+    TERMINATING = "terminating"  # l7: TLS ends here, and the carrier keeps the deadlines
+    ENDED = "ended"
+
+
 class Carrier(Protocol):
     """Moves an l7 session's bytes; `Shared.terminate` passes it to `hand_over`."""
 
@@ -54,6 +68,9 @@ class Carrier(Protocol):
     def drain(self) -> None:
         """Finish what is under way, take nothing new, end soon. Called on the hub; must not wait."""
 
+    def stop(self) -> None:
+        """The session is about to be cut: stop what runs in other greenlets. Called on the hub; must not wait."""
+
 
 class Cut(GreenletExit):
     """Thrown into a session to end it at once."""
@@ -74,7 +91,7 @@ class OpenSession(Protocol):
         """Unique while the process lives, rising."""
 
     @property
-    def phase(self) -> str:
+    def phase(self) -> Phase:
         """Its phase, in the words of the log."""
 
     @property
@@ -118,6 +135,9 @@ class OpenSession(Protocol):
 
     def hand_over(self, carrier: Carrier, client: RawSocket | None = None) -> None:
         """Let `carrier` move the bytes and keep the deadlines; `client` is the socket, where it is a new one."""
+
+    def move_to(self, phase: Phase) -> None:
+        """The session is in this phase now."""
 
     def reached(self, backend: Backend, took: float) -> None:
         """Count a dial that succeeded, in seconds."""

@@ -11,7 +11,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.messages import ConnectionInfo
 from mcproxy.model import Mode
-from mcproxy.net.session import Phase
+from mcproxy.net.shared import Phase
 from tests.kit.commands import write_config
 from tests.kit.control_plane import running
 

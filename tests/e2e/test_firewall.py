@@ -10,7 +10,7 @@ import pytest
 
 from mcproxy.change import rule_key
 from mcproxy.model import FirewallRule, Reason, RuleKind
-from mcproxy.net.session import Phase
+from mcproxy.net.shared import Phase
 from tests.conftest import MakeBackend, MakeProxy, listener
 from tests.kit.geoip_files import located, write_database
 from tests.kit.hub import messages

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from mcproxy.model import End
-from mcproxy.net.session import Phase
+from mcproxy.net.shared import Phase
 from tests.conftest import MakeProxy, listener
 from tests.kit.link import HELLO, NAME
 from tests.kit.peers import DEADLINE, connect, receive, reset, until

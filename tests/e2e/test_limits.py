@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mcproxy.model import Reason
-from mcproxy.net.session import Phase
+from mcproxy.net.shared import Phase
 from tests.conftest import MakeBackend, MakeProxy, listener
 from tests.kit.hellos import hello, server_name
 from tests.kit.hub import knock
@@ -80,7 +80,7 @@ def named(running: Proxy, header: bytes) -> Iterator[None]:
     before = len(running.sessions())
     with connect(running.port) as client:
         client.sendall(header)
-        until(lambda: any(each.destination for each in running.sessions()[before:]), "the header to be read")
+        until(lambda: any(each.identity.destination for each in running.sessions()[before:]), "the header to be read")
         yield
     until(lambda: len(running.sessions()) == before, "the place to be given back")
 

@@ -16,8 +16,7 @@ import pytest
 from gevent.hub import get_hub
 
 from mcproxy.model import Reason
-from mcproxy.net.session import Phase
-from mcproxy.net.shared import Shared
+from mcproxy.net.shared import Phase, Shared
 from mcproxy.policy.limits import Limits
 from tests.conftest import MakeProxy, listener
 from tests.kit.geoip_files import located, write_database

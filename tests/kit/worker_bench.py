@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from mcproxy.model import Connection, Listener, Route
-from mcproxy.net.session import Phase, Session
-from mcproxy.net.shared import Shared, Timeouts
+from mcproxy.net.session import Session
+from mcproxy.net.shared import Phase, Shared, Timeouts
 from mcproxy.net.sweep import LATENESS, Sweeper
 from mcproxy.net.worker import Worker
 from mcproxy.notation.address import parse_backend

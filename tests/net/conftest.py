@@ -1,6 +1,8 @@
 """A hub, and workers on it, that end with the test."""
 
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,3 +32,14 @@ def bench(hub: HubThread) -> Iterator[MakeBench]:
     yield make
     for each in made:
         each.stop()
+
+
+@pytest.fixture
+def full_socket(nothing_left: None, tmp_path: Path) -> Iterator[str]:
+    """A backend that is never reached: the backlog of its UNIX socket is full."""
+    path = str(tmp_path / "full.sock")
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as first:
+        server.bind(path)
+        server.listen(0)
+        first.connect(path)
+        yield f"unix:{path}"

@@ -6,7 +6,7 @@ import pytest
 
 from mcproxy.change import listener_key
 from mcproxy.model import End, FirewallRule, Listener, Reason, RuleKind
-from mcproxy.net.session import Phase
+from mcproxy.net.shared import Phase
 from mcproxy.net.worker import SPARE_TALLIES
 from tests.conftest import MakeBackend
 from tests.kit.hub import is_turned_away, messages

@@ -290,6 +290,9 @@ class Drive:
         self._core.drain(time.monotonic())
         get_hub().loop.run_callback(self._wake)
 
+    def stop(self) -> None:
+        """Nothing: all of it happens in callbacks and in the session's greenlet."""
+
     def _wake(self) -> None:
         if self._waiting.is_on:
             self._on(Event.WOKEN)

@@ -1,0 +1,107 @@
+"""An l4 session's bytes, from the dial to the end of both sides. It is the session's carrier.
+
+The ClientHello goes to the backend with the connect; then `Relay` copies both ways, and the sweeper asks now and then
+whether anything has moved.
+"""
+
+from mcproxy.model import End, Reason, Refused
+from mcproxy.net.raw import IoWatcher, RawSocket, abort
+from mcproxy.net.reach import reach
+from mcproxy.net.relay import Relay, flush
+from mcproxy.net.shared import Cut, OpenSession, Phase
+
+VISITS = 4  # checks of an idle timeout in its length: it fires up to 1/VISITS late, never early
+
+
+class Passing:
+    """Dials the backend of one session, and relays until both sides have ended."""
+
+    __slots__ = ("_moved", "_quiet_since", "_relay", "_session")
+    detail = ""  # the session has the words for all that can go wrong
+
+    def __init__(self, session: OpenSession) -> None:
+        self._session = session
+        self._relay: Relay | None = None  # None: the dial is not over
+        self._moved = 0  # bytes delivered when the sweeper last looked
+        self._quiet_since = 0.0  # when it first saw that number
+
+    def __repr__(self) -> str:
+        return f"<Passing {self._relay or 'dialling'}>"
+
+    @property
+    def received(self) -> int:
+        """Bytes from client to backend so far."""
+        return self._relay.up.moved if self._relay else 0
+
+    @property
+    def sent(self) -> int:
+        """Bytes from backend to client so far."""
+        return self._relay.down.moved if self._relay else 0
+
+    def run(self, readable: IoWatcher, first: bytes) -> End:
+        """Relay; `first` is the ClientHello, which the kernel still has too. Raises Refused where the dial fails."""
+        session = self._session
+        client, shared = session.client, session.shared
+        session.move_to(Phase.DIALLING)
+        shared.sweeper.arm(session, shared.timeouts.connect)
+        arrival = session.arrival()
+        # The backend will choose from what the client offers; what it wants most is the best guess.
+        alpn = arrival.hello.alpn[0] if arrival.hello.alpn else b""
+        backend = reach(arrival, alpn, first, shared.outgoing, session.reached)
+        try:
+            client.recv(len(first))  # the backend has it now
+            self._relay = relay = Relay(client, readable, backend, shared.pipes, self._half_closed, shared.crew.spawn)
+            relay.up.moved = len(first)
+            self._wait_for_idleness(shared.timeouts.idle)
+            relay.run()
+            end = self._flush(relay, backend)
+        except BaseException:
+            abort(backend)
+            raise
+        backend.close()
+        return end
+
+    def _half_closed(self) -> None:
+        self._session.move_to(Phase.HALF_CLOSED)
+        self._wait_for_idleness(self._session.shared.timeouts.half_close)
+
+    def _flush(self, relay: Relay, backend: RawSocket) -> End:
+        """After a reset, wait until the other side has what came before it; then reset that side too."""
+        if relay.first_reset is None:
+            return End.CLOSED
+        client = self._session.client
+        by_client = relay.first_reset is client
+        self._session.move_to(Phase.FLUSHING)
+        self._wait_for_idleness(self._session.shared.timeouts.half_close)
+        flush(backend if by_client else client)
+        abort(backend)
+        return End.CLIENT_RESET if by_client else End.BACKEND_RESET
+
+    def _wait_for_idleness(self, limit: float) -> None:
+        sweeper = self._session.shared.sweeper
+        self._quiet_since = sweeper.now()
+        sweeper.arm(self._session, limit / VISITS)
+
+    def overdue(self, now: float) -> float | None:
+        """Check deadlines; returns when to check again, on the sweeper's clock."""
+        session, timeouts, relay = self._session, self._session.shared.timeouts, self._relay
+        if relay is None:
+            session.cut(Refused(Reason.BACKEND_TIMEOUT, f"no connection in {timeouts.connect:g} s"))
+            return None
+        idle = session.phase is Phase.RELAYING
+        limit = timeouts.idle if idle else timeouts.half_close
+        moved = relay.delivered()
+        if moved != self._moved:
+            self._moved, self._quiet_since = moved, now
+        elif now - self._quiet_since >= limit:
+            session.cut(Cut(End.IDLE_TIMEOUT if idle else End.HALF_CLOSE_TIMEOUT))
+            return None
+        return now + limit / VISITS
+
+    def drain(self) -> None:
+        """Nothing: an l4 stream can't be asked to end."""
+
+    def stop(self) -> None:
+        """End the direction that runs in another greenlet, because the session is about to be cut."""
+        if self._relay is not None:
+            self._relay.stop()
