@@ -103,14 +103,13 @@ class App:
         self.door = Door()
         looker = Looker(self.door, self.contexts, shared.outgoing, lambda: shared.timeouts.connect)
         self.desk = Desk(self.worker, self.contexts, reporter, looker)
-        self._surveyor = Surveyor()
+        self._survey = _Survey(shared.live)
         parts = Parts(
-            self.worker, self.contexts, self.lines, self.door, self.notifier, self.control.take, self._survey
+            self.worker, self.contexts, self.lines, self.door, self.notifier, self.control.take, self._survey.begin
         )  # fmt: skip
         self.reloader = Reloader(config, path, parts)
         carrier = ByDoor(self.desk, self.door)
         self.plane = Plane(self.control.table, carrier, self.reloader, watching, log_dropped)
-        self._daily = gevent.get_hub().loop.timer(0.0, SURVEY_SECONDS)  # the first time, when it is started
 
     def __repr__(self) -> str:
         return f"<App {self.worker}>"
@@ -132,7 +131,7 @@ class App:
         for addr in table.listeners:
             self.worker.start(addr)
         self.control.open()
-        self._daily.start(self._survey)
+        self._survey.start()
         for warning in check_workers(self.config):
             log.warning("%s", warning)
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
@@ -188,13 +187,9 @@ class App:
             "or move the database away to start from the file"
         )
 
-    def _survey(self) -> None:
-        """Have the certificates looked at."""
-        self._surveyor.begin(self.worker.shared.live.table)
-
     def stop(self) -> bool:
         """Accept nothing more, drain, let go of everything. True: every session ended by itself."""
-        self._daily.close()
+        self._survey.close()
         self.reloader.close()
         self.notifier.stopping()
         self.desk.stopping = True
@@ -212,6 +207,27 @@ class App:
             self.worker.shared.geoip.close()
         log.info("stopped" if clean else "stopped; connections had to be cut")
         return clean
+
+
+class _Survey:
+    """The daily survey of all certificates, in the table that is in force then."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._surveyor = Surveyor()
+        self._daily = gevent.get_hub().loop.timer(0.0, SURVEY_SECONDS)  # the first one when it is started
+
+    def start(self) -> None:
+        """Begin now, and every day from now on."""
+        self._daily.start(self.begin)
+
+    def begin(self) -> None:
+        """Begin one now."""
+        self._surveyor.begin(self._live.table)
+
+    def close(self) -> None:
+        """Begin no more."""
+        self._daily.close()
 
 
 def _ended(lines: ConnectionLog, reporter: Reporter) -> Callable[[Connection], None]:
