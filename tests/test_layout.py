@@ -26,6 +26,15 @@ MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 60
 USUAL_FUNCTION_LINES = 30
 UNUSUAL_SHARE = 0.05  # of all functions may be longer than usual
+MAX_METHODS = 25  # of a class, properties included
+MAX_ATTRIBUTES = 12  # that a class assigns, or has slots for
+LARGE_CLASSES = {  # that may exceed one of these, and why
+    "cli/top.py Top": "textual asks an App for a method for each key and message",
+    "l7/http2/stream.py Stream": "one for each request, on the fast path: objects within it would cost memory and time",
+    "l7/relay/relay.py Relay": "20 of its methods are those of Core",
+    "net/session.py Session": "what is known of a connection comes step by step, and two of them are the sweeper's",
+    "net/shared.py Shared": "set once, at the start: what all sessions of a worker have in common",
+}
 
 
 def sources() -> list[Path]:
@@ -282,6 +291,55 @@ def test_functions_are_short() -> None:
     assert not {name: n for name, n in lengths.items() if n > MAX_FUNCTION_LINES}
     unusual = {name: n for name, n in lengths.items() if n > USUAL_FUNCTION_LINES}
     assert len(unusual) <= UNUSUAL_SHARE * len(lengths), unusual
+
+
+def is_value(node: ast.ClassDef) -> bool:
+    """Whether instances never change (or there are none): their fields are not state that a reader has to follow."""
+    frozen = any("frozen=True" in ast.unparse(decorator) for decorator in node.decorator_list)
+    return frozen or bool({ast.unparse(base) for base in node.bases} & {"NamedTuple", "Protocol"})
+
+
+def shape(node: ast.ClassDef) -> tuple[int, int]:
+    """How many methods a class has, and how many attributes it declares or assigns to itself."""
+    methods = [each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+    attributes = {
+        each.target.id for each in node.body if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+    }
+    for each in ast.walk(node):
+        if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store) and ast.unparse(each.value) == "self":
+            attributes.add(each.attr)
+    return len(methods), len(attributes)
+
+
+def test_classes_are_small() -> None:
+    """And none is cut along the limit: see CONTRIBUTING. An exception that is not needed any more has to go."""
+    large = {
+        f"{path.relative_to(PACKAGE)} {node.name}"
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and not is_value(node)
+        if (counted := shape(node)) and (counted[0] > MAX_METHODS or counted[1] > MAX_ATTRIBUTES)
+    }
+    assert large == set(LARGE_CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (
+            "class A:\n    b: int\n    def c(self): self.d, self.e[0] = 1, 2\n    @property\n    def f(self): ...",
+            (2, 2),
+        ),
+        (
+            "class A:\n    def b(self):\n        self.c += 1\n        other.d = self.e\n    async def f(self): ...",
+            (2, 1),
+        ),
+    ],
+)
+def test_a_class_is_counted_by_what_it_assigns_to_itself(source: str, expected: tuple[int, int]) -> None:
+    node = ast.parse(source).body[0]
+    assert isinstance(node, ast.ClassDef)
+    assert shape(node) == expected
 
 
 def test_files_are_short() -> None:

@@ -110,7 +110,7 @@ class Between:
             self.accept(head, has_body)
 
     def accept(self, head: RequestHead, has_body: bool = False) -> None:
-        self.exchange.read(head.request.method, head.request, has_body)
+        self.exchange.to_backend.read(head.request.method, head.request, has_body)
         self.exchange.accept(head, SITE)
 
     def send(self, data: bytes, now: float = 0.0, end: bool = False) -> None:

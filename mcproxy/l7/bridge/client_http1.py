@@ -109,7 +109,7 @@ class Http1Client:
 
     def _begin(self, exchange: Exchange, head: Head) -> None:
         """Raises BadMessage."""
-        exchange.read(head.method, Request(head.method, head.host or b"", b"", head.target), head.has_body)
+        exchange.to_backend.read(head.method, Request(head.method, head.host or b"", b"", head.target), head.has_body)
         self._answers.begin(head)
         exchange.accept(translate(head, self._site.hostname), self._site)
 

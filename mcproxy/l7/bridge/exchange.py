@@ -76,10 +76,6 @@ class Exchange:
 
     # The request
 
-    def read(self, method: bytes, request: Request, has_body: bool) -> None:
-        """A head has come; whether it is valid is not known yet, so `request` has what the log needs."""
-        self.to_backend.read(method, request, has_body)
-
     def accept(self, head: RequestHead, site: Site) -> None:
         """The head is valid: send it to the backend, or answer it."""
         self.to_backend.accept(head, site.forwarded)

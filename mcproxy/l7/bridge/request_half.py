@@ -108,7 +108,7 @@ class RequestHalf:
     # From the client
 
     def read(self, method: bytes, request: Request, has_body: bool) -> None:
-        """The head was read; whether it is valid is not known yet."""
+        """The head was read; whether it is valid is not known yet, so `request` has what the log needs."""
         self.method = method
         self.request = request
         if not has_body:
