@@ -38,7 +38,7 @@ from mcproxy.net.lookups import Address
 from mcproxy.net.names import Names
 from mcproxy.net.own import OwnSockets
 from mcproxy.net.race import Race
-from mcproxy.net.raw import WRITE, IoWatcher, RawSocket, abort, pauses
+from mcproxy.net.raw import WRITE, IoWatcher, RawSocket, abort, keep_alive, pauses
 
 MAX_ADDRESSES = 8  # of one name that are tried: enough for a rotating backend, few enough for the deadline
 # Seconds between two tries; a UNIX socket with a full backlog says EAGAIN instead of queueing us, and nothing wakes us.
@@ -170,6 +170,7 @@ def _begin(address: Address, own: OwnSockets) -> RawSocket:
     try:
         if family != AF_UNIX:
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            keep_alive(sock)
         code = sock.connect_ex(where)
         pause = pauses(FULL_BACKLOG_PAUSE, MAX_FULL_BACKLOG_PAUSE)
         while code == errno.EAGAIN and family == AF_UNIX:

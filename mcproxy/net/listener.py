@@ -13,7 +13,7 @@ from typing import Any
 from gevent.hub import get_hub
 from gevent.server import StreamServer
 
-from mcproxy.net.raw import RawSocket
+from mcproxy.net.raw import RawSocket, keep_alive
 from mcproxy.net.session import Session
 from mcproxy.net.shared import Shared
 from mcproxy.notation.address import split_host_port
@@ -65,6 +65,7 @@ class Acceptor(StreamServer):
     def __init__(self, addr: str, sock: socket.socket, shared: Shared) -> None:
         """`addr` is the listener's identity in the table; `sock` listens already."""
         super().__init__(sock, handle=self.do_handle)  # StreamServer requires one
+        keep_alive(sock)  # accepted sockets inherit it
         self.addr = addr
         self._shared = shared
         self._tally = shared.stats.listener(addr)

@@ -8,7 +8,17 @@ import contextlib
 import fcntl
 import struct
 from collections.abc import Callable, Iterator
-from socket import AF_UNIX, IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_CORK, TCP_INFO
+from socket import (
+    AF_UNIX,
+    IPPROTO_TCP,
+    SO_KEEPALIVE,
+    SO_LINGER,
+    SOL_SOCKET,
+    TCP_CORK,
+    TCP_INFO,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+)
 from socket import SocketType as RawSocket
 from termios import TIOCOUTQ
 from typing import Any, Protocol, TypeVarTuple
@@ -16,6 +26,11 @@ from typing import Any, Protocol, TypeVarTuple
 Ts = TypeVarTuple("Ts")
 
 READ, WRITE = 1, 2  # libev's EV_READ and EV_WRITE
+# Seconds of silence until the kernel asks a peer whether it is there, and seconds until it asks again, 9 times (tcp(7),
+# tcp_keepalive_probes). So an idle connection stays known to firewalls and address translation on its way, the shortest
+# of which forget after some 2 minutes, and load balancers of clouds, after 4 minutes or 350 s; a peer that is gone
+# without a word is noticed after 195 s, even where idle_timeout is hours.
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL = 60, 15
 _LINGER_0 = struct.pack("ii", 1, 0)
 _TCP_ESTABLISHED, _TCP_CLOSE = 1, 7  # include/net/tcp_states.h
 
@@ -28,6 +43,7 @@ __all__ = [
     "corked",
     "is_established",
     "is_reset",
+    "keep_alive",
     "pauses",
     "reset_on_close",
     "unsent",
@@ -45,6 +61,13 @@ class IoWatcher(Protocol):
 
     def close(self) -> None:
         """Stop, and let go of the descriptor. Must come before the descriptor is closed."""
+
+
+def keep_alive(sock: RawSocket) -> None:
+    """Have the kernel ask a TCP peer that is silent. Sockets that a listening one accepts inherit it."""
+    sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
 
 
 def abort(sock: RawSocket) -> None:

@@ -1,7 +1,7 @@
 """What a connection costs, counted in system calls: a guard against work that creeps into the path of all of them.
 
 Time would depend on the machine; the number of system calls does not (much: an accept that finds nobody, a wake-up that
-serves two). Measured when this was written: 27 for a connection, 6 for a message there and back; of l7, 0.75 for a
+serves two). Measured when this was written: 31 for a connection, 6 for a message there and back; of l7, 0.75 for a
 request where ten go together.
 """
 
@@ -102,7 +102,7 @@ def messages(port: int) -> None:
 
 def test_system_calls_for_a_connection(count: Count) -> None:
     calls = count(connections)
-    assert 10 * CONNECTIONS < calls.total() <= 29 * CONNECTIONS, calls
+    assert 10 * CONNECTIONS < calls.total() <= 33 * CONNECTIONS, calls
 
 
 def test_system_calls_for_a_message(count: Count) -> None:
