@@ -42,8 +42,10 @@ _FORBIDDEN = re.compile(rb"[\0\n-\r]").search
 BLANKS = b" \t"
 is_length = re.compile(rb"[0-9]{1,18}").fullmatch  # of a body; 18 digits: an exabyte less one, within 64 bits
 _STATUS = re.compile(rb"[1-9][0-9]{2}").fullmatch
-# An alternative on the same host, by QUIC (RFC 7838, section 3; RFC 9114, section 3.1.1; drafts had "h3-29").
-_OWN_HTTP3 = re.compile(rb"h3(?:-[0-9]+)?=\":[0-9]*\"").match
+# The members of Alt-Svc, and one on the same host by HTTP/3 (RFC 7838, section 3; RFC 9114, section 3.1.1), or by what
+# was there before it: "h3-29", "h3-Q050", "quic".
+_alternatives = re.compile(rb"(?:[^,\"]+|\"[^\"]*\")+").findall
+_OWN_HTTP3 = re.compile(rb"[ \t]*(?:h3(?:-[0-9A-Za-z]+)?|quic)=\":[0-9]*\"").match
 
 # Section 8.2.2: a message with one of these is malformed.
 CONNECTION_SPECIFIC = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
@@ -291,16 +293,16 @@ def content_length(seen: dict[bytes, bytes]) -> int:
 
 
 def _offers_http3(name: bytes, value: bytes) -> bool:
-    return name == b"alt-svc" and any(_OWN_HTTP3(each.strip(BLANKS)) for each in value.split(b","))
+    return name == b"alt-svc" and any(map(_OWN_HTTP3, _alternatives(value)))
 
 
 def _offers_only_http3(name: bytes, value: bytes) -> bool:
-    return name == b"alt-svc" and all(_OWN_HTTP3(each.strip(BLANKS)) for each in value.split(b","))
+    return _offers_http3(name, value) and all(map(_OWN_HTTP3, _alternatives(value)))
 
 
 def _without_http3(field: Field) -> Field:
     """Return an Alt-Svc without its alternatives by HTTP/3 on the same host, and any other field as it is."""
     if not _offers_http3(*field):
         return field
-    kept = [each.strip(BLANKS) for each in field[1].split(b",") if not _OWN_HTTP3(each.strip(BLANKS))]
+    kept = [each.strip(BLANKS) for each in _alternatives(field[1]) if not _OWN_HTTP3(each)]
     return _with_value(field, b", ".join(kept))

@@ -94,3 +94,17 @@ def test_the_rest_of_a_body_behind_a_complete_answer_is_dropped() -> None:
     assert ("body", b"abcde") not in on.backend.told
     assert on.client.told == [("head", True, False), ("end", [])]
     assert (on.exchange.end, on.exchange.record(0.0).received) == (ExchangeEnd.DONE, 5)
+
+
+@pytest.mark.parametrize(("method", "status"), [(b"HEAD", b"200"), (b"GET", b"204"), (b"GET", b"304")])
+def test_a_body_that_must_not_be_ends_the_answer_with_its_head(method: bytes, status: bytes) -> None:
+    """Some backends send one in answer to HEAD; the client got 502."""
+    on = Between(request_head(method))
+    on.exchange.on_head([(b":status", status)], ended=False)
+    on.exchange.on_body(b"")
+    assert not on.exchange.over
+    on.exchange.on_body(b"abc")
+    assert on.client.told == [("head", False, False), ("end", [])]
+    assert on.backend.told[2:] == [("let go", False), ("let go", True)], "the stream is cancelled"
+    assert (on.exchange.end, on.exchange.record(1.0).sent) == (ExchangeEnd.DONE, 0)
+    assert on.exchange.why == "the backend sent a body with an answer that has none"
