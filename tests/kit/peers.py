@@ -62,6 +62,7 @@ class Backend:
         if path:
             self._socket.bind(path)
         else:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a backend may come back to its port
             self._socket.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", port))
         self._socket.listen(4096)
         self._path = path
