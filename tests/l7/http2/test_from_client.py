@@ -10,7 +10,7 @@ from mcproxy.model import End
 from mcproxy.wire import http2
 from mcproxy.wire.fields import MAX_FIELDS
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode, Frame, Setting
-from tests.kit.http2_peer import GET, POST, frame
+from tests.kit.http2_peer import GET, HOST, POST, frame
 from tests.kit.relay_playbook import OK, OURS, Book
 
 CALM = ErrorCode.ENHANCE_YOUR_CALM
@@ -337,3 +337,15 @@ def test_identifiers_come_to_an_end() -> None:
     book.drop()
     book.client(frame(Frame.HEADERS, 5, 1 << 31 | 1, book.block(book.client_encoder, GET, indexed=False)))
     assert not [seen for seen in book.take_up() if seen[0].startswith("HEADERS")]
+
+
+def test_a_request_that_is_rewritten_leaves_the_backends_table_right() -> None:
+    """Its block enters fields into the client's table that the backend must not refer to."""
+    book = Book()
+    authority = (":authority", f"{HOST}:443")
+    for stream in (1, 3, 5):
+        book.request(stream, [GET[0], (":scheme", "http"), GET[2], ("x-a", "1 "), ("host", authority[1])])
+        passed = [*GET[:3], authority, ("x-a", "1"), *OURS]
+        assert book.take_up() == [("HEADERS!", stream, passed)]
+    book.request(7, [*GET, ("x-a", "1")])
+    assert book.take_up() == [("HEADERS!", 7, [*GET, ("x-a", "1"), *OURS])]

@@ -117,6 +117,20 @@ def test_a_body_of_another_length_never_ends_clean(answer: list[tuple[str, str]]
     assert ("WINDOW_UPDATE", 0, len(data) - 9) in book.take_up()
 
 
+def test_an_answer_that_is_rewritten_leaves_the_clients_table_right() -> None:
+    """Its block enters fields into the backend's table that the client must not refer to."""
+    book = Book()
+    policy = ("content-security-policy", "default-src 'self'")
+    for stream in (1, 3, 5):
+        book.request(stream)
+        book.drop()
+        book.answer(stream, [*OK, ("server", "x"), (policy[0], policy[1] + " "), ("alt-svc", 'h3=":443"')])
+        assert book.take_down() == [("HEADERS!", stream, [*OK, ("server", "x"), policy])]
+    book.request(7)
+    book.answer(7, [*OK, ("server", "x"), policy])
+    assert book.take_down() == [("HEADERS!", 7, [*OK, ("server", "x"), policy])]
+
+
 @pytest.mark.parametrize(
     ("request_", "answer"),
     [(HEAD, OK), (HEAD, [*OK, ("content-length", "3")]), (GET, [(":status", "204")]), (GET, [(":status", "304")])],
