@@ -7,12 +7,14 @@ a resolver that hangs, a route to the proxy's own listener, a symlink for a data
 
 from collections.abc import Iterator
 
-from tests.kit.differ_case import LATE, STEADY, Case, ask, h1, h2, head, l4
+from mcproxy.wire.http2 import Frame
+from tests.kit.differ_case import LATE, STEADY, Case, ask, data, h1, h2, head, l4
 from tests.kit.differ_client import Fin, Pause
 from tests.kit.differ_http1_cases import bodies, fields, targets
 from tests.kit.differ_http2_cases import http2_bodies, http2_heads
 from tests.kit.differ_peers import CLOSING, GOING, LIMIT, STREAM, TOLD, TRUSTED
 from tests.kit.hellos import split
+from tests.kit.http2_peer import frame
 from tests.kit.peers import client_hello
 
 
@@ -30,6 +32,22 @@ def slow() -> Iterator[Case]:
             "a reader that pauses", "accepted by the kernel is not delivered", path("/big"), slowly=LATE, timed=True
         )
         yield make("a steady, slow reader", "it is not idle", path("/big"), slowly=STEADY, timed=True)
+    cancel = frame(Frame.RST_STREAM, 0, 1, b"\0\0\0\x08")
+    turns, pause = range(12), Pause(LIMIT / 6)  # twice as long as the limit
+    beside = [step for i in turns for step in (pause, head(path="/busy", stream=2 * i + 3))]
+    yield h2(
+        "a backend that hangs beside a busy stream",
+        "the clock is the request's, not the connection's",
+        head(path="/hang"), *beside, cancel,
+        timed=True,
+    )  # fmt: skip
+    crumbs = [step for _ in turns for step in (pause, data(b"a", end=False))]
+    yield h2(
+        "a backend that hangs while an upload trickles",
+        "who sends is not idle: no program answers 504 while the upload goes on",
+        head(method="POST", path="/hang", end=False), *crumbs, cancel,
+        timed=True,
+    )  # fmt: skip
     why = "the end of the last answer must not be lost"
     yield h1(
         "a slow reader, and the backend closes",
