@@ -43,8 +43,8 @@ def sources() -> list[Path]:
 
 def floors() -> list[list[str]]:
     """The floors that ARCHITECTURE.md draws, the lowest first."""
-    drawn = re.findall(r"(?m)^    ([a-z0-9_ ]+?) +\|", PAGE)
-    return [line.split() for line in reversed(drawn)]
+    drawn = re.findall(r"(?m)^    ([a-z_][a-z0-9_, ]+?) +\|", PAGE)
+    return [line.split(", ") for line in reversed(drawn)]
 
 
 def never() -> dict[str, set[str]]:
