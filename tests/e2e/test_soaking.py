@@ -13,7 +13,7 @@ from tests.soak.run import Soak
 
 
 def samples(pss: list[float]) -> list[Sample]:
-    return [Sample(float(i), each, 30 + i % 3, 15, 12, i * 10) for i, each in enumerate(pss)]
+    return [Sample(float(i), each, each, 30 + i % 3, 15, 12, i * 10) for i, each in enumerate(pss)]
 
 
 def test_a_process_that_levels_off_does_not_grow() -> None:
@@ -23,7 +23,7 @@ def test_a_process_that_levels_off_does_not_grow() -> None:
 def test_a_process_that_leaks_does() -> None:
     found = measure.grown(samples([90_000 + 100 * i for i in range(121)]))
     assert len(found) == 1
-    assert found[0].startswith("pss grew by 7900 ")
+    assert found[0].startswith("anonymous grew by 7900 ")
 
 
 def test_too_few_samples_prove_nothing() -> None:

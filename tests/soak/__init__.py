@@ -4,7 +4,7 @@
     make soak-quick          ten minutes
     python -m tests.soak --minutes 3
 
-Two proxies run in front of the same backends. One stays up, and its memory (PSS), descriptors, threads and greenlets
+Two proxies run in front of the same backends. One stays up, and its memory, descriptors, threads and greenlets
 are measured; the other is drained and started again and again. Clients of l4, HTTP/1.1 and HTTP/2 check every byte of
 what comes back. Meanwhile routes and rules are added and removed, the file is read again, a backend goes and comes
 back, and clients break off. `faults.py` notes when which fault was there: a request may fail only meanwhile. What was

@@ -12,7 +12,7 @@ WARM_UP = 0.34  # of the whole time: caches fill, threads start, the allocator f
 WIDTH, HEIGHT, MARGIN = 900, 150, 60  # of a panel of the picture
 # How much of each may be added from the end of the warm-up to the end, as a straight line through all samples has it:
 # an absolute amount, for what rises and falls with the traffic, and a share.
-ALLOWED = {"pss": (4_096.0, 0.02), "descriptors": (8.0, 0.1), "threads": (2.0, 0.0), "greenlets": (16.0, 0.1)}
+ALLOWED = {"anonymous": (4_096.0, 0.02), "descriptors": (8.0, 0.1), "threads": (2.0, 0.0), "greenlets": (16.0, 0.1)}
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Sample:
 
     seconds: float  # since the start
     pss: float  # KiB
+    anonymous: float  # KiB of it that belong to no file: what is shared with other processes comes and goes with them
     descriptors: float
     threads: float
     greenlets: float
@@ -32,15 +33,18 @@ NAMES = [each.name for each in fields(Sample)]
 
 def sample(pid: int, counter: Path, seconds: float, requests: int) -> Sample:
     """What a process takes now; `counter` is the socket of `served`."""
-    found = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-    assert found
+    kib = {name: int(size) for name, size in re.findall(r"(?m)^(\w+): +(\d+) kB", _read(pid, "smaps_rollup"))}
     descriptors = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     threads = sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(30)
         asking.connect(str(counter))
         greenlets = int(asking.recv(64))
-    return Sample(seconds, int(found[1]), descriptors, threads, greenlets, requests)
+    return Sample(seconds, kib["Pss"], kib["Pss_Anon"], descriptors, threads, greenlets, requests)
+
+
+def _read(pid: int, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text()
 
 
 def growth(samples: Sequence[Sample], name: str) -> tuple[float, float]:
