@@ -8,6 +8,7 @@ from h2 import events
 from mcproxy.l7.bridge.ends import Answered, BackendFault, Processed, RequestHead, Takes
 from mcproxy.l7.bridge.guarded_h2 import GuardedH2, checked_head, checked_trailers
 from mcproxy.l7.core import Turn
+from mcproxy.l7.meters import Pace
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import ErrorCode
 
@@ -30,6 +31,11 @@ class Http2Backend:
     def is_there(self) -> bool:
         """Whether there is a connection that is of use."""
         return self._connection is not None
+
+    @property
+    def pace(self) -> Pace | None:
+        """What the present connection's small pieces are counted by."""
+        return self._connection.meters.pace if self._connection else None
 
     def take(self) -> bytes:
         """Bytes for the backend, each once."""
@@ -106,7 +112,7 @@ class Http2Backend:
 
     # The answer
 
-    def receive(self, data: bytes, turn: Turn, exchange: Answered | None) -> int:
+    def receive(self, data: bytes, turn: Turn, exchange: Answered | None, now: float) -> int:
         """Judge what came, and pass it to the exchange. Returns how many bytes were taken.
 
         Raises BackendFault, also for an answer that the exchange can't pass on.
@@ -114,7 +120,9 @@ class Http2Backend:
         connection = self._connection
         if connection is None:
             return len(data)
-        found, taken = connection.receive(data, turn)
+        if connection.meters.pace.over and connection.meters.pace.must_wait(now):
+            return 0
+        found, taken = connection.receive(data, turn, now)
         for event in found:
             if exchange is None or exchange.over or self._connection is not connection:
                 break

@@ -43,12 +43,13 @@ class Bridge:
     def wants_client(self) -> bool:
         """Whether the client is to be read."""
         exchange = self._client.exchange
-        return exchange is None or exchange.to_backend.has_room
+        return not self._client.is_slowed and (exchange is None or exchange.to_backend.has_room)
 
     @property
     def wants_backend(self) -> bool:
-        """Always; the drive bounds what is unsent to the client."""
-        return True
+        """Always, unless it is slowed; the drive bounds what is unsent to the client."""
+        pace = self._backend.pace
+        return pace is None or not pace.over
 
     @property
     def has_backend(self) -> bool:
@@ -64,7 +65,8 @@ class Bridge:
     def hurried(self) -> bool:
         """Whether `tick` is needed sooner than in a second."""
         exchange = self._client.exchange
-        return exchange is not None and exchange.to_backend.coming is Coming.EXPECTING
+        expecting = exchange is not None and exchange.to_backend.coming is Coming.EXPECTING
+        return expecting or self._client.is_slowed or not self.wants_backend
 
     def take_for_client(self) -> bytes:
         """Bytes for the client."""
@@ -112,7 +114,9 @@ class Bridge:
         if client.ending:
             return taken
         try:
-            taken = self._backend.receive(data, turn, client.exchange)
+            taken = self._backend.receive(data, turn, client.exchange, now)
+            if (pace := self._backend.pace) is not None and pace.over:
+                client.fault = client.fault or pace.note
         except BackendFault as fault:
             self._lose(f"the backend broke HTTP: {fault}")
         client.settle(now)
@@ -155,4 +159,6 @@ class Bridge:
 
     def tick(self, now: float) -> None:
         """Look at deadlines."""
+        if (pace := self._backend.pace) is not None:
+            pace.must_wait(now)
         self._client.tick(now)

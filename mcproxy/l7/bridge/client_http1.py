@@ -22,6 +22,7 @@ from mcproxy.l7.bridge.ends import BackendEnd, Site
 from mcproxy.l7.bridge.exchange import Exchange, Finished
 from mcproxy.l7.bridge.translate import translate
 from mcproxy.l7.core import Ending, ExchangeEnd, How, Turn
+from mcproxy.l7.meters import ClientMeters, Exceeded
 from mcproxy.model import End
 from mcproxy.wire.fields import Request
 from mcproxy.wire.http1 import BadMessage, Head, Requests, begins_head
@@ -39,8 +40,8 @@ class Http1Client:
     """One client connection. `now` is seconds of the bridge's clock; calls of it never go back."""
 
     __slots__ = (
-        "_answers", "_backend", "_count", "_ended", "_head_begun", "_requests", "_since", "_site", "_state", "ending",
-        "exchange", "fault",
+        "_answers", "_backend", "_ended", "_head_begun", "_meters", "_requests", "_since", "_site", "_state",
+        "ending", "exchange", "fault",
     )  # fmt: skip
 
     def __init__(self, site: Site, backend: BackendEnd, now: float) -> None:
@@ -50,7 +51,7 @@ class Http1Client:
         self._answers = Http1Answers()
         self.exchange: Exchange | None = None  # the one that is under way
         self._ended: list[Finished] = []  # and not taken yet
-        self._count = 0  # requests
+        self._meters = ClientMeters(now)
         self._since = now  # when the connection became idle, or the next head began
         self._head_begun = False  # some of the next head has come
         self._state = State.OPEN
@@ -59,7 +60,7 @@ class Http1Client:
 
     def __repr__(self) -> str:
         state = self.ending or self._state.value
-        return f"<Http1Client {self._site.hostname} {state} requests={self._count} {self.exchange!r}>"
+        return f"<Http1Client {self._site.hostname} {state} requests={self._meters.requests} {self.exchange!r}>"
 
     def take(self) -> bytes:
         """Bytes for the client, each once."""
@@ -72,15 +73,22 @@ class Http1Client:
             self._ended = []
         return ended
 
+    @property
+    def is_slowed(self) -> bool:
+        """Whether the client must wait before more is read."""
+        return self._meters.pace.over
+
     # What the client sends
 
     def receive(self, data: bytes, turn: Turn, now: float) -> int:
         """Take what the client sent, up to the end of the request that is under way. Returns how many bytes."""
         if self.exchange is None and not self._head_begun:
             self._since = now
-        taken = 0
+        taken, pace = 0, self._meters.pace
+        if pace.over and pace.must_wait(now):
+            return 0
         try:
-            while taken < len(data) and not (turn.over or self.ending):
+            while taken < len(data) and not (turn.over or self.ending or pace.over):
                 rest = data[taken:] if taken else data
                 size = self._take_head(rest, turn, now) if self.exchange is None else self._take_body(rest, turn, now)
                 if not size:
@@ -90,6 +98,9 @@ class Http1Client:
         except BadMessage as bad:
             self._refuse(bad, now)
         self._head_begun = self.exchange is None and begins_head(data[taken:])
+        self._meters.offered(len(data), taken, now)
+        if pace.over:
+            self.fault = self.fault or pace.note
         return taken
 
     def _take_head(self, data: bytes, turn: Turn, now: float) -> int:
@@ -103,8 +114,8 @@ class Http1Client:
         return size
 
     def _next_exchange(self, now: float) -> Exchange:
-        self._count += 1
-        self.exchange = exchange = Exchange(self._count, self._answers, self._backend, now)
+        self._meters.requests += 1
+        self.exchange = exchange = Exchange(self._meters.requests, self._answers, self._backend, now)
         return exchange
 
     def _begin(self, exchange: Exchange, head: Head) -> None:
@@ -127,6 +138,7 @@ class Http1Client:
         body: list[bytes] = []
         size, steps = requests.next_body(data, -(-turn.left // STEP_COST), body)
         turn.spend(steps * STEP_COST)
+        self._meters.pieces(body, now)
         if size:
             exchange.receive(
                 b"".join(body), now
@@ -181,6 +193,7 @@ class Http1Client:
 
     def tick(self, now: float) -> None:
         """Look at deadlines."""
+        self._meters.pace.must_wait(now)
         exchange = self.exchange
         if self.ending or (exchange is not None and exchange.in_tunnel):
             return
@@ -208,10 +221,19 @@ class Http1Client:
         self._since = now
         self._ended.append(exchange.record(now))
         self.fault = exchange.why or self.fault
+        self._count_ended(exchange, now)
         if self._answers.broken:
             self._close(How.RST, End.BACKEND_RESET)
         elif self._state is not State.OPEN or not exchange.to_backend.is_read or not self._answers.next_message():
             self._close()
+
+    def _count_ended(self, exchange: Exchange, now: float) -> None:
+        assert exchange.end is not None
+        try:
+            self._meters.ended(exchange.end, exchange.to_client.status, now)
+        except Exceeded as fault:
+            self.fault = str(fault)
+            self._close(How.FIN, End.ABUSE)
 
     def _close(self, how: How = How.FIN, end: End = End.CLOSED) -> None:
         """The connection ends, if it has not ended before."""

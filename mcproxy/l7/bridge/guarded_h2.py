@@ -27,6 +27,7 @@ from hyperframe.exceptions import HyperframeError
 from mcproxy.l7.bridge.bounds import H2_FRAME_COST, MAX_GOAWAY, WINDOW
 from mcproxy.l7.bridge.ends import BackendFault
 from mcproxy.l7.core import Turn
+from mcproxy.l7.meters import BARREN, SMALL, BackendMeters, Exceeded
 from mcproxy.wire.fields import MAX_HEADER_LIST, Malformed, check_answer, check_answer_trailers
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import HEADER, HEADER_SIZE, MAX_FRAME_SIZE, MAX_STREAM_ID, ErrorCode, Frame
@@ -76,6 +77,7 @@ class GuardedH2:
         self.processed = MAX_STREAM_ID  # streams above it were not processed, says its GOAWAY
         self.accepts = True  # further requests
         self.heard = False  # its SETTINGS have come
+        self.meters = BackendMeters(0.0)  # the first period begins with the first frame
         self.requests = 0
 
     def __repr__(self) -> str:
@@ -95,6 +97,7 @@ class GuardedH2:
         except H2Error as error:
             raise self._fault(error) from error
         self.requests += 1
+        self.meters.work += 1
         return stream
 
     def room(self, stream: int) -> int:
@@ -136,17 +139,19 @@ class GuardedH2:
         """What is to be sent."""
         return bytes(self._h2.data_to_send())
 
-    def receive(self, data: bytes, turn: Turn) -> tuple[list[Event], int]:
+    def receive(self, data: bytes, turn: Turn, now: float) -> tuple[list[Event], int]:
         """Judge what came, as far as the turn goes. Returns how many bytes were taken, too. Raises BackendFault."""
         if not self.heard and data.startswith(b"HTTP/1."):
             raise BackendFault("it speaks HTTP/1, not HTTP/2; switch on h2c there, or let TLS end there and take l4")
         try:
-            passed, taken = self._for_h2(data, turn)
+            passed, taken = self._for_h2(data, turn, now)
             events: list[Event] = self._h2.receive_data(passed) if passed else []
             for event in events:
                 if isinstance(event, DataReceived) and event.flow_controlled_length:
                     self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-        except (H2Error, HPACKError, HyperframeError, ValueError) as error:
+                    if not event.data and event.stream_ended is None:
+                        self.meters.nothing_but_padding(now)
+        except (Exceeded, H2Error, HPACKError, HyperframeError, ValueError) as error:
             raise self._fault(error) from error
         return events, taken
 
@@ -154,26 +159,30 @@ class GuardedH2:
         self.accepts = False
         return BackendFault(f"{type(error).__name__}: {error}")
 
-    def _for_h2(self, data: bytes, turn: Turn) -> tuple[bytes, int]:
+    def _for_h2(self, data: bytes, turn: Turn, now: float) -> tuple[bytes, int]:
         """Keep GOAWAY frames back, and act on them.
 
         Returns what h2 gets, and how many bytes were taken.
         """
+        pace = self.meters.pace
         if not self._held and len(data) <= self._passing:
             self._passing -= len(data)
+            if len(data) < SMALL and self._passing:
+                pace.spend(now, BARREN)
             return data, len(data)
         held, self._held = self._held, b""
         data = held + data
         out, at = [data[: self._passing]], self._passing
         self._passing = 0
-        while at < len(data) and not turn.over:
+        while at < len(data) and not (turn.over or pace.over):
             if len(data) - at < HEADER_SIZE:
                 self._held = data[at:]
                 break
-            high, low, kind, _, _ = HEADER.unpack_from(data, at)
+            high, low, kind, flags, _ = HEADER.unpack_from(data, at)
             size = HEADER_SIZE + (high << 8 | low)
             turn.spend(H2_FRAME_COST)
             self._check(kind, size)
+            self.meters.count(kind, flags, size - HEADER_SIZE, now)
             if kind != Frame.GOAWAY:
                 out.append(data[at : at + size])
                 self._passing = max(0, at + size - len(data))

@@ -1,13 +1,10 @@
-"""The bounds of HTTP/2, each with its reason, and what rates are held with: a meter, and a client's budget.
+"""The bounds of HTTP/2, each with its reason, and a client's budget.
 
-The bounds that both kinds of HTTP share are in l7/bounds.py.
-
-Each frame here is one that costs its sender next to nothing and us (or the backend) something: the attacks that have
-names are Rapid Reset (CVE-2023-44487), MadeYouReset (CVE-2025-8671), the floods of CVE-2019-9511 to 9518 and of
-CONTINUATION (CVE-2024-27316 and its kin), and HPACK bombs. Past a bound the client gets GOAWAY with ENHANCE_YOUR_CALM.
+The bounds that both kinds of HTTP share are in l7/bounds.py. The rates, of frames that cost their sender next to
+nothing and us (or the backend) something, are in l7/meters.py.
 """
 
-from mcproxy.wire.http2 import ConnectionFault, ErrorCode
+from mcproxy.l7.meters import TALK_FOR_WORK, Loop, Meter
 
 # Streams ---------------------------------------------------------------------------------------------------------
 MAX_STREAMS = 256  # at once; browsers use 100, and a backend that wants fewer has its own number passed on
@@ -38,46 +35,8 @@ SETTINGS_SECONDS = 10.0  # for a SETTINGS acknowledgement, which needs one round
 PREFACE_SECONDS = 1.0  # how long the client's SETTINGS wait for the backend's; some clients wait for ours
 GRACE_SECONDS = 1.0  # between "no new streams, please" and "no new streams" of a drain (section 6.8)
 
-# Rates: so many in each PERIOD -----------------------------------------------------------------------------------
-PERIOD = 10.0  # seconds; long enough that a burst of a real client averages out
-RESETS = 500  # streams ended early by the client or its faults, beyond one for each exchange that was completed
-TOO_LARGE = 20  # header lists answered 431, each of which may take 3 ms to decode; real clients learn from the first
+# One frame ---------------------------------------------------------------------------------------------------------
 MAX_SETTINGS = 64  # in one frame, which has room for 2,730; real ones hold up to ten, GREASE included
-SETTINGS = 50  # each walks all streams; real clients send two or three in a connection's life
-EMPTY = 500  # DATA without a byte or an end, empty header fragments: they say nothing
-IDLE_TALK = 2_000  # PING, WINDOW_UPDATE, PRIORITY, unknown frames, beyond TALK_FOR_WORK
-TALK_FOR_WORK = 10  # of them for each request and each DATA frame either way; grpc-go sends a PING a round trip
-
-
-class Meter:
-    """Counts one kind of frame in periods; a count past its limit is the client's fault."""
-
-    __slots__ = ("count", "limit", "since", "what")
-
-    def __init__(self, limit: int, what: str, now: float) -> None:
-        self.limit = limit
-        self.what = what
-        self.count = 0
-        self.since = now  # seconds, of the clock that the relay is given
-
-    def __repr__(self) -> str:
-        return f"<Meter {self.what} {self.count} of {self.limit}>"
-
-    def spend(self, now: float, allowance: int = 0) -> bool:
-        """Count one. True: a new period began. Raises ConnectionFault past the limit and `allowance`."""
-        self.count += 1
-        if self.count <= self.limit + allowance:
-            return False
-        if now - self.since < PERIOD:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"too many: {self.what}")
-        self.since = now
-        self.count = 1
-        return True
-
-    def renew(self, now: float) -> None:
-        """Begin a new period."""
-        self.since = now
-        self.count = 0
 
 
 class Budget:
@@ -91,8 +50,8 @@ class Budget:
     def __init__(self, now: float) -> None:
         self.work = 0  # requests, and DATA frames either way; see TALK_FOR_WORK
         self.done = 0  # exchanges that were completed
-        self._resets = Meter(RESETS, "streams ended early", now)
-        self._talk = Meter(IDLE_TALK, "frames without work", now)
+        self._resets = Meter(Loop.RESETS, now)
+        self._talk = Meter(Loop.TALK, now)
 
     def __repr__(self) -> str:
         return f"<Budget {self.work} of work, {self.done} done, {self._resets!r}>"
@@ -104,14 +63,14 @@ class Budget:
         self._talk.renew(now)
 
     def spend_talk(self, now: float) -> None:
-        """Count a frame that asks for nothing. Raises ConnectionFault."""
+        """Count a frame that asks for nothing. Raises Exceeded."""
         talk = self._talk
-        if talk.count < IDLE_TALK:  # without a call: nearly all are like this
+        if talk.count < talk.limit:  # without a call: nearly all are like this
             talk.count += 1
         elif talk.spend(now, TALK_FOR_WORK * self.work):
             self.work = 0
 
     def spend_reset(self, now: float) -> None:
-        """Count a stream that the client, or a fault of the client's, has ended early. Raises ConnectionFault."""
+        """Count a stream that the client, or a fault of the client's, has ended early. Raises Exceeded."""
         if self._resets.spend(now, self.done):
             self.done = 0

@@ -29,16 +29,14 @@ from mcproxy.l7.core import Turn
 from mcproxy.l7.http2.budgets import (
     BLOCK_SECONDS,
     EARLY_END_COST,
-    EMPTY,
     EXPRESS_FRAMES,
     FRAME_COST,
     LARGE_BLOCK,
     MAX_BLOCK,
     MAX_FRAGMENTS,
-    PERIOD,
-    Meter,
 )
 from mcproxy.l7.http2.header_link import unpacked
+from mcproxy.l7.meters import BARREN, PERIOD, SMALL, Loop, Meter, Pace
 from mcproxy.wire.http2 import (
     HEADER,
     HEADER_SIZE,
@@ -159,13 +157,15 @@ class Frames(ABC):
     # By type. Functions of the class: methods bound to an object and kept in it would leave it to the collector.
     handlers: ClassVar[tuple[Handler, ...]]
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, empty: Loop, pieces: Loop, now: float) -> None:
+        """`empty` and `pieces` are the loops of frames that say nothing, and next to nothing."""
         self.now = now
+        self.pace = Pace(pieces)
         self._tail = b""  # of the last read: a frame that is not whole
         self._span = HEADER_SIZE + MAX_FRAME_SIZE  # how long frames are when bulk flows
         self._collecting: Block | None = None
         self._unpacking: Generator[None, None, bytes] | None = None  # that block, which is whole, and large
-        self._empty = Meter(EMPTY, "empty frames", now)
+        self._empty = Meter(empty, now)
         self.meters = [self._empty]
         self._period_since = now  # of the meters
         self._expected = _AT_FIRST
@@ -198,6 +198,13 @@ class Frames(ABC):
         for meter in self.meters:
             meter.renew(now)
         return True
+
+    def _small_piece(self, size: int) -> None:
+        """Count DATA of a few bytes that ends nothing; what follows waits for the pace. Raises Exceeded."""
+        if not size:
+            self._empty.spend(self.now)
+        elif self.pace.spend(self.now):
+            self.turn.left = 0
 
     def bulk_read(self, most: int) -> int:
         """Return how many bytes to read next in bulk, so that the read ends where a frame does: then nothing is copied.
@@ -261,6 +268,8 @@ class Frames(ABC):
             _append_run(out, mark, buf[run:pos], replaced)
         if turn.left > 0:
             self._tail = buf[pos:]
+            if not pos and len(data) < SMALL:
+                self.pace.spend(self.now, BARREN)
             return len(data)
         self._tail = tail[pos:]
         return max(0, pos - len(tail))

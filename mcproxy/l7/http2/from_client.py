@@ -15,9 +15,6 @@ from mcproxy.l7.http2.budgets import (
     EARLY_END_COST,
     GRACE_SECONDS,
     MAX_SETTINGS,
-    SETTINGS,
-    TOO_LARGE,
-    Meter,
 )
 from mcproxy.l7.http2.client_leg import ClientLeg
 from mcproxy.l7.http2.client_settings import ClientSettings
@@ -34,6 +31,7 @@ from mcproxy.l7.http2.frames import (
 )
 from mcproxy.l7.http2.header_link import REQUEST_TRAILERS, REQUESTS, trailers_fault
 from mcproxy.l7.http2.stream import Closed, Stream, StreamState
+from mcproxy.l7.meters import SMALL, Loop, Meter
 from mcproxy.wire.fields import Request
 from mcproxy.wire.http2 import (
     HEADER,
@@ -70,15 +68,15 @@ class FromClient(Frames):
     """Judges the frames of a client, and drains its connection."""
 
     def __init__(self, leg: ClientLeg, settings: ClientSettings, now: float) -> None:
-        super().__init__(now)
+        super().__init__(Loop.EMPTY, Loop.PIECES, now)
         self.leg = leg
         self.settings = settings
         self.preface_left = len(PREFACE)  # bytes of the client's preface that have not come
         self.drain = Drain.NOT_ASKED
         self.leaving = False  # the client has sent GOAWAY: once its streams are over, so is the connection
         self._drain_since = 0.0
-        self._settings_meter = Meter(SETTINGS, "SETTINGS", now)
-        self._too_large = Meter(TOO_LARGE, "header lists too large", now)
+        self._settings_meter = Meter(Loop.SETTINGS, now)
+        self._too_large = Meter(Loop.TOO_LARGE, now)
         self.meters += [self._settings_meter, self._too_large]
 
     def __repr__(self) -> str:
@@ -226,6 +224,7 @@ class FromClient(Frames):
         stream = leg.streams.get(stream_id)
         if stream is None:
             leg.up.withheld(section)
+            leg.budget.spend_talk(self.now)
             return self._stray(stream_id, "HEADERS")
         if stream.state is CLIENT_ENDED:
             leg.up.withheld(section)
@@ -276,7 +275,7 @@ class FromClient(Frames):
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "DATA beyond the connection's window")
         stream = leg.streams.get(stream_id)
         if stream is None or stream.state is CLIENT_ENDED:
-            return self._stray_data(stream, stream_id, size)
+            return self._stray_data(stream, flags, stream_id, size)
         stream.up_window = room = stream.up_window - size
         if room < 0:
             return self._bad_data(stream_id, ErrorCode.FLOW_CONTROL_ERROR, size, "DATA beyond the stream's window")
@@ -289,8 +288,8 @@ class FromClient(Frames):
             leg.budget.work += 1
             stream.received += body
             stream.progress = self.now
-        elif not ended:
-            self._empty.spend(self.now)
+        if body < SMALL and not ended:
+            self._small_piece(body)
         if stream.up_left >= 0:
             stream.up_left -= body
             if stream.up_left < 0 or (stream.up_left and ended):
@@ -308,12 +307,16 @@ class FromClient(Frames):
         self.leg.credit(size)
         raise StreamFault(stream_id, code, why)
 
-    def _stray_data(self, stream: Stream | None, stream_id: int, size: int) -> Verdict:
+    def _stray_data(self, stream: Stream | None, flags: int, stream_id: int, size: int) -> Verdict:
         if not stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA on stream 0")
         if stream is not None:
             return self._bad_data(stream_id, ErrorCode.STREAM_CLOSED, size, "DATA after END_STREAM")
         self.leg.credit(size)
+        if flags & END_STREAM:
+            self.leg.budget.spend_talk(self.now)
+        elif size < SMALL:
+            self._small_piece(size)
         return self._stray(stream_id, "DATA")
 
     # The rest of section 6

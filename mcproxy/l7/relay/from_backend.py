@@ -6,13 +6,14 @@ connection's fault ends the backend connection, which is the same as losing it (
 
 from mcproxy.l7.bounds import MAX_INTERIM
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.l7.http2.budgets import EXPRESS_FRAMES, IDLE_TALK, TALK_FOR_WORK, Meter
+from mcproxy.l7.http2.budgets import EXPRESS_FRAMES, MAX_SETTINGS
 from mcproxy.l7.http2.client_leg import ClientLeg
 from mcproxy.l7.http2.client_settings import ClientSettings
 from mcproxy.l7.http2.flow import hold
 from mcproxy.l7.http2.frames import END_HEADERS, END_STREAM, PADDED, Frames, Verdict, increment_of, unpadded
 from mcproxy.l7.http2.header_link import ANSWER_TRAILERS, ANSWERS, Section, trailers_fault
 from mcproxy.l7.http2.stream import Closed, Held, Stream, StreamState
+from mcproxy.l7.meters import SMALL, TALK_FOR_WORK, Loop, Meter
 from mcproxy.l7.relay.backend_leg import BackendLeg, BackendState
 from mcproxy.l7.relay.settings import relayed, shrinks_table
 from mcproxy.wire.fields import BODILESS, FINAL_STATUS, NO_LENGTH, Answer
@@ -46,12 +47,13 @@ class FromBackend(Frames):
     """Judges the frames of a backend; what passes goes to the client's leg."""
 
     def __init__(self, backend: BackendLeg, client: ClientLeg, settings: ClientSettings, now: float) -> None:
-        super().__init__(now)
+        super().__init__(Loop.BACKEND_EMPTY, Loop.BACKEND_PIECES, now)
         self.backend = backend
         self.client = client
         self.settings = settings
-        self._talk = Meter(IDLE_TALK, "frames without work", now)
-        self.meters.append(self._talk)
+        self._talk = Meter(Loop.BACKEND_TALK, now)
+        self._settings_meter = Meter(Loop.BACKEND_SETTINGS, now)
+        self.meters += [self._talk, self._settings_meter]
         self.note = ""  # what the backend did wrong without harm, for the log
 
     def __repr__(self) -> str:
@@ -79,6 +81,8 @@ class FromBackend(Frames):
                 break
             if kind == DATA and flags <= END_STREAM:
                 length, missing = end - start, stream.down_left
+                if length < SMALL and not flags:
+                    break
                 if not 0 < length <= window or length > stream.down_window or length > MAX_FRAME_SIZE:
                     break
                 if stream.held or not stream.status or stream.state is BACKEND_ENDED:
@@ -158,6 +162,7 @@ class FromBackend(Frames):
         section = client.down.read(block, ANSWER_TRAILERS, self.turn)
         if stream is None:
             why = self._stray(stream_id, "HEADERS")
+            self._talks()
             if why is Closed.RESET_BY_CLIENT and client.down.in_step:  # it will ignore it, and its table stays so
                 return self._reframed(stream_id, flags, client.down.passed(block, section))
             client.down.withheld(section)
@@ -201,9 +206,7 @@ class FromBackend(Frames):
         stream = client.streams.get(stream_id)
         size = end - start
         if stream is None:
-            self._stray(stream_id, "DATA")
-            self.backend.credit(size)
-            return None
+            return self._stray_data(flags, stream_id, size)
         if flags & PADDED:
             start, end = unpadded(buf, start, end)
         body = end - start
@@ -216,8 +219,8 @@ class FromBackend(Frames):
             if stream.down_left >= 0:
                 stream.down_left -= body
                 wrong = wrong or stream.down_left < 0
-        elif not flags & END_STREAM:
-            self._empty.spend(self.now)
+        if body < SMALL and not flags & END_STREAM:
+            self._small_piece(body)
         if wrong or (flags & END_STREAM and stream.down_left > 0):
             self.backend.credit(size)
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "DATA out of place, or not of content-length")
@@ -230,6 +233,15 @@ class FromBackend(Frames):
         if flags & END_STREAM:
             client.answer_ended(stream)
         return True
+
+    def _stray_data(self, flags: int, stream_id: int, size: int) -> Verdict:
+        self._stray(stream_id, "DATA")
+        self.backend.credit(size)
+        if flags & END_STREAM:
+            self._talks()
+        elif size < SMALL:
+            self._small_piece(size)
+        return None
 
     def _drop_body(self, stream: Stream, size: int) -> bytes:
         """A body came that must not be (RFC 9110, section 6.4.1): the head stands, and the rest is not wanted."""
@@ -257,6 +269,7 @@ class FromBackend(Frames):
         stream = client.streams.get(stream_id)
         if stream is None:
             self._stray(stream_id, "RST_STREAM")
+            self._talks()
             return None
         held = stream.held and stream.held[-1].last
         if held or (stream.state is BACKEND_ENDED and buf[start:end] == bytes(4)):
@@ -270,8 +283,12 @@ class FromBackend(Frames):
         return True
 
     def _settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        self._talks()
-        if not flags:
+        if flags:
+            self._talks()
+        else:
+            self._settings_meter.spend(self.now)
+            if end - start > MAX_SETTINGS * 6:
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many settings in one frame")
             pairs = parse_settings(buf[start:end])
             self.backend.state = BackendState.UP
             if shrinks_table(pairs):

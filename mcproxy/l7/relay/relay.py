@@ -69,12 +69,12 @@ class Relay:
     @property
     def wants_client(self) -> bool:
         """The client is to be read."""
-        return self.ending is None
+        return self.ending is None and not self._from_client.pace.over
 
     @property
     def wants_backend(self) -> bool:
-        """The backend is to be read: not while it has sent far beyond the client's windows."""
-        return self.client.windows.held_bytes <= MAX_HELD
+        """The backend is to be read: not while it has sent far beyond the client's windows, nor while it is slowed."""
+        return self.client.windows.held_bytes <= MAX_HELD and not self._from_backend.pace.over
 
     @property
     def has_backend(self) -> bool:
@@ -83,8 +83,14 @@ class Relay:
 
     @property
     def hurried(self) -> bool:
-        """Something is due sooner than a second from now: a step of draining, the server's preface."""
-        return self._from_client.drain is not Drain.NOT_ASKED or not self._settings.announced
+        """Something is due sooner than a second from now: a step of draining, the server's preface, the next pieces."""
+        judge = self._from_client
+        return (
+            judge.drain is not Drain.NOT_ASKED
+            or not self._settings.announced
+            or judge.pace.over
+            or self._from_backend.pace.over
+        )
 
     # Bytes in
 
@@ -93,6 +99,8 @@ class Relay:
         if self.ending:
             return len(data)
         judge = self._from_client
+        if judge.pace.over and judge.pace.must_wait(now):
+            return 0
         self.client.now = judge.now = now
         taken = eaten = 0
         try:
@@ -103,6 +111,8 @@ class Relay:
         except ConnectionFault as fault:
             self._settings.announce_early()
             self._close(ExchangeEnd.CLIENT_FAULT, fault)
+        if judge.pace.over:
+            self.fault = self.fault or judge.pace.note
         if self.ending is None and judge.settle():
             self._end()
         return eaten + taken
@@ -127,14 +137,17 @@ class Relay:
         taken = len(data)
         if self.ending or backend.state is BackendState.GONE:
             return taken
-        self.client.now = self._from_backend.now = now
+        judge = self._from_backend
+        if judge.pace.over and judge.pace.must_wait(now):
+            return 0
+        self.client.now = judge.now = now
         try:
             if backend.state is not BackendState.UP and data.startswith(b"HTTP/1."):
                 raise ConnectionFault(
                     ErrorCode.HTTP_1_1_REQUIRED, "the backend speaks HTTP/1: an l7 route needs HTTP/2"
                 )
-            taken = self._from_backend.receive(data, turn, self.client.out)
-            self.fault = self.fault or self._from_backend.note
+            taken = judge.receive(data, turn, self.client.out)
+            self.fault = self.fault or judge.note or (judge.pace.note if judge.pace.over else "")
         except ConnectionFault as fault:
             self.fault = str(fault)
             self._lose_backend(502, ExchangeEnd.BACKEND_FAULT)
@@ -217,6 +230,8 @@ class Relay:
         if self._from_backend.block_stalls(now):
             self._lose_backend(502, ExchangeEnd.BACKEND_FAULT)
         self._from_backend.renew(now)
+        self._from_client.pace.must_wait(now)
+        self._from_backend.pace.must_wait(now)
         self._cut_overdue()
         self._settle()
 

@@ -18,7 +18,7 @@ def taken(ours: GuardedH2, data: bytes) -> list[Event]:
     """What it makes of it, in as many turns as it takes."""
     found: list[Event] = []
     while data:
-        events, size = ours.receive(data, Turn())
+        events, size = ours.receive(data, Turn(), 0.0)
         found += events
         data = data[size:]
     return found
@@ -69,7 +69,7 @@ def test_many_frames_are_taken_in_turns() -> None:
     flow = theirs.to_send()
     flow, last, got = flow[:-1], flow[-1:], []
     while flow:
-        events, size = ours.receive(flow, Turn())
+        events, size = ours.receive(flow, Turn(), 0.0)
         flow = flow[size:]
         got.append(len(events))
     assert got == [most, most, most - 1]

@@ -6,6 +6,7 @@ import pytest
 
 from mcproxy.l7.core import ExchangeEnd, How
 from mcproxy.l7.http2 import budgets
+from mcproxy.l7.meters import PERIOD, Loop
 from mcproxy.model import End
 from mcproxy.wire import http2
 from mcproxy.wire.fields import MAX_FIELDS
@@ -214,15 +215,15 @@ def empty(book: Book, number: int) -> None:
 @pytest.mark.parametrize(
     ("send", "limit"),
     [
-        (reset, budgets.RESETS),
-        (provoke, budgets.RESETS),
-        (malformed, budgets.RESETS),
-        (empty, budgets.EMPTY),
-        (lambda book, _: book.client(http2.settings([(4, 1)])), budgets.SETTINGS - 2),
-        (lambda book, _: book.client(http2.ping(b"12345678")), budgets.IDLE_TALK),
-        (lambda book, _: book.client(http2.window_update(0, 1)), budgets.IDLE_TALK),
-        (lambda book, _: book.client(frame(Frame.PRIORITY, 0, 1, b"\0\0\0\0\0")), budgets.IDLE_TALK),
-        (lambda book, _: book.client(frame(0xFA, 0, 0, b"")), budgets.IDLE_TALK),
+        (reset, Loop.RESETS.limit),
+        (provoke, Loop.RESETS.limit),
+        (malformed, Loop.RESETS.limit),
+        (empty, Loop.EMPTY.limit),
+        (lambda book, _: book.client(http2.settings([(4, 1)])), Loop.SETTINGS.limit - 2),
+        (lambda book, _: book.client(http2.ping(b"12345678")), Loop.TALK.limit),
+        (lambda book, _: book.client(http2.window_update(0, 1)), Loop.TALK.limit),
+        (lambda book, _: book.client(frame(Frame.PRIORITY, 0, 1, b"\0\0\0\0\0")), Loop.TALK.limit),
+        (lambda book, _: book.client(frame(0xFA, 0, 0, b"")), Loop.TALK.limit),
     ],
     ids=["resets", "provoked resets", "malformed", "empty data", "settings", "ping", "window", "priority", "unknown"],
 )
@@ -245,7 +246,7 @@ def test_cancelling_may_keep_pace_with_what_is_completed() -> None:
         book.request(4 * number + 3)
         book.client(http2.rst_stream(4 * number + 3, ErrorCode.CANCEL))
 
-    assert not flood(work, 3 * budgets.RESETS).relay.ending
+    assert not flood(work, 3 * Loop.RESETS.limit).relay.ending
 
 
 def test_ping_may_keep_pace_with_work() -> None:
@@ -255,7 +256,7 @@ def test_ping_may_keep_pace_with_work() -> None:
         for _ in range(4):
             book.client(http2.ping(b"12345678"))
 
-    assert not flood(work, budgets.IDLE_TALK).relay.ending
+    assert not flood(work, Loop.TALK.limit).relay.ending
 
 
 def test_work_of_long_ago_pays_for_no_flood() -> None:
@@ -263,8 +264,8 @@ def test_work_of_long_ago_pays_for_no_flood() -> None:
     for number in range(1_000):
         book.request(2 * number + 1)
         book.answer(2 * number + 1)
-    book.tick(budgets.PERIOD)
-    for _ in range(budgets.IDLE_TALK):
+    book.tick(PERIOD)
+    for _ in range(Loop.TALK.limit):
         book.client(http2.ping(b"12345678"))
     assert not book.relay.ending
     book.client(http2.ping(b"12345678"))
@@ -273,7 +274,7 @@ def test_work_of_long_ago_pays_for_no_flood() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "most"),
-    [(GET[:3], budgets.RESETS), ([*GET, *[("x", "1")] * MAX_FIELDS], budgets.TOO_LARGE)],
+    [(GET[:3], Loop.RESETS.limit), ([*GET, *[("x", "1")] * MAX_FIELDS], Loop.TOO_LARGE.limit)],
 )
 def test_requests_that_can_t_be_read_are_counted(fields: list[tuple[str, str]], most: int) -> None:
     book = Book()

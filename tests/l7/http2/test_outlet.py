@@ -3,7 +3,7 @@
 import pytest
 
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.l7.http2 import budgets
+from mcproxy.l7.meters import Loop
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import ErrorCode, Flag, Frame, Setting
 from tests.kit.conformance_messages import CASES  # with those of conformance_frames
@@ -74,7 +74,7 @@ def test_requests_of_known_blocks_reach_it_one_by_one() -> None:
 
 def test_rapid_reset_is_an_attack_whatever_is_behind() -> None:
     client = greeted()
-    for number in range(budgets.RESETS + 1):
+    for number in range(Loop.RESETS.limit + 1):
         client.send(http2.headers(2 * number + 1, client.block(GET), True) + http2.rst_stream(2 * number + 1, 8))
     assert client.fault is not None
     assert client.fault.code is ErrorCode.ENHANCE_YOUR_CALM
