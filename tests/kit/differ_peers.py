@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,9 +24,11 @@ OTHER = "b.test"  # a second l7 route
 GOING = "going.test"  # its backend's connections end, which must not disturb other cases: some programs share them
 CLOSING = "closing.test"  # the same
 TRUSTED = "trusted.test"  # its certificate is a "TRUSTED CERTIFICATE"
+PRINTABLE = "printable.test"  # its certificate's subject has a `#` in a PrintableString, which has none
 STREAM = "stream.test"  # l4
 TOLD = "told.test"  # l4, and the backend gets a PROXY header
 DRAIN_SECONDS = 20
+UTF8_STRING, PRINTABLE_STRING = 0x0C, 0x13  # tags of DER
 LIMIT = 3  # seconds of every timeout
 
 
@@ -165,7 +168,7 @@ def caddy(setup: Setup) -> list[str]:
         f"  transport http {{\n   dial_timeout {LIMIT}s\n   response_header_timeout {LIMIT}s\n   versions h2c\n  }}\n"
         " }\n}\n"
         for name, (chain, key) in setup.certificates.items()
-        if name != TRUSTED  # Go's crypto/tls knows no such thing: Caddy would not start
+        if name not in (TRUSTED, PRINTABLE)  # Go's crypto/tls reads neither: Caddy would not start
     )
     (setup.folder / "Caddyfile").write_text(
         "{\n admin off\n auto_https off\n persist_config off\n log {\n  level ERROR\n }\n"
@@ -197,7 +200,15 @@ def certificates(authority: Authority, folder: Path) -> dict[str, tuple[Path, Pa
     chain, key = authority.pair(TRUSTED)
     trusted = folder / "trusted.pem"
     trusted.write_bytes(chain.read_bytes().replace(b" CERTIFICATE--", b" TRUSTED CERTIFICATE--", 2))
-    return {**pairs, TRUSTED: (trusted, key)}
+    printable, printable_key = authority.pair(PRINTABLE)
+    odd = folder / "printable.pem"
+    first, rest = printable.read_text().split("-----END", 1)
+    der = bytearray(ssl.PEM_cert_to_DER_cert(first + "-----END CERTIFICATE-----\n"))
+    at = der.rindex(b"Testing cert #")  # of the subject's text, behind its tag and its length
+    assert der[at - 2] == UTF8_STRING
+    der[at - 2] = PRINTABLE_STRING
+    odd.write_text(ssl.DER_cert_to_PEM_cert(bytes(der)) + rest.partition("\n")[2])
+    return {**pairs, TRUSTED: (trusted, key), PRINTABLE: (odd, printable_key)}
 
 
 @contextmanager
