@@ -7,10 +7,10 @@ The life of one connection, and the file that owns each step:
     firewall, limits  policy/firewall.py   IP, CIDR, country; then policy/limits.py: how many, how fast
     peek              net/peek.py          the ClientHello stays in the kernel; wire/hello.py reads the copy
     route             policy/routing.py    the name, exactly, in the table that the session began with
-    dial              net/dial.py          TCP or UNIX socket, PROXY header out where the route asks
+    reach             net/reach.py         TCP or UNIX socket (dial.py), PROXY header out if the route asks for it
     relay             net/relay.py         recv and send for talk, splice for bulk, until both sides have ended
       or terminate    l7/terminate.py      an l7 route: TLS ends here, l7/sockets/drive.py proxies HTTP/2 or HTTP/1.1
-    count and log     stats.py, log.py     one line a connection, also for refused ones
+    count and log     stats.py, journal.py one line a connection, also for refused ones (lines.py, log.py)
 
 A failure before the relay raises `Refused`, which carries a `Reason`; the client gets a RST and nothing else.
 `net/session.py` runs these steps in one function; `app.py` builds the parts.
