@@ -15,6 +15,7 @@ from mcproxy.model import Connection, Exchanges, Origin, Reason, host_port
 
 MAX_LOGGED_PROTOCOLS = 8  # that are shown: clients offer two or three, a hello has room for thousands
 MAX_HOST = 300  # bytes of an authority that is cached: the longest name, and a port
+EMPTY = '""'
 MAX_LOGGED = 2048  # bytes of a path and the like: longer ones would make the log the target
 
 Format = Literal["text", "json"]
@@ -139,6 +140,9 @@ def _shown(raw: bytes) -> str:
 _often = lru_cache(maxsize=256)(_shown)
 
 
+_often_quoted = lru_cache(maxsize=256)(_quoted)  # for reasons, which are short, and repeat in a flood
+
+
 def _often_shown(raw: bytes) -> str:
     """Like `_shown`, cached, for methods and hosts, which repeat; long ones are not kept."""
     return _often(raw) if len(raw) < MAX_HOST else _shown(raw)
@@ -167,7 +171,9 @@ def requests_text(origin: Origin) -> RequestLines:
         begin = timestamp(now) + first
         return [
             f"{begin}{e.id}{second}{_asked_text(e.method, e.request.authority, e.request.path)} status={e.status} "
-            f'end="{e.end}" received={e.received} sent={e.sent} duration={e.ended - e.started:.3f}\n'
+            f'end="{e.end}" received={e.received} sent={e.sent} duration={e.ended - e.started:.3f}'
+            f"{'' if e.grpc_status is None else f' grpc_status={e.grpc_status}'}"
+            f"{f' detail={_often_quoted(e.why)}' if e.why else ''}\n"
             for e in exchanges
         ]
 
@@ -189,7 +195,9 @@ def requests_json(origin: Origin) -> RequestLines:
         return [
             f"{begin}{e.id}{middle}{_asked_json(e.method, e.request.authority, e.request.path)}, "
             f'"status": {e.status}, "end": "{e.end}", "received_bytes": {e.received}, "sent_bytes": {e.sent}, '
-            f'"duration": {e.ended - e.started:.6f}}}\n'
+            f'"duration": {e.ended - e.started:.6f}, '
+            f'"grpc_status": {"null" if e.grpc_status is None else e.grpc_status}, '
+            f'"detail": {_often_quoted(e.why) if e.why else EMPTY}}}\n'
             for e in exchanges
         ]
 

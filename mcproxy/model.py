@@ -289,5 +289,13 @@ class FinishedExchange(Protocol):
     def end(self) -> str:
         """How it ended: a word of ours, or two."""
 
+    @property
+    def why(self) -> str:
+        """What went wrong; "" if nothing did."""
+
+    @property
+    def grpc_status(self) -> int | None:
+        """Of gRPC's answer; None: the answer is not gRPC's, or broke off before its status."""
+
 
 Exchanges = Sequence[FinishedExchange]  # of one connection, in the order in which they ended

@@ -21,6 +21,9 @@ DIALS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
+DONE = "done"  # the end of a request that is complete, with its answer
+
+
 class Distribution(NamedTuple):
     """The contents of a histogram at one moment."""
 
@@ -53,6 +56,7 @@ class Counters:
     received: int = 0  # bytes from clients
     sent: int = 0  # bytes to clients
     requests: Mapping[str, int] = field(default_factory=dict)  # l7, by status class, such as "2xx"; "none": no answer
+    request_ends: Mapping[str, int] = field(default_factory=dict)  # the same by how they ended: "done", "client reset"
     durations: Distribution = NO_DURATIONS
     dials: Distribution = NO_DIALS
 
@@ -65,6 +69,7 @@ class Counters:
             self.received + other.received,
             self.sent + other.sent,
             Counter(self.requests) + Counter(other.requests),
+            Counter(self.request_ends) + Counter(other.request_ends),
             self.durations.plus(other.durations),
             self.dials.plus(other.dials),
         )
@@ -97,7 +102,7 @@ class Histogram:
 class Tally:
     """The live counters of one listener or one route."""
 
-    __slots__ = ("answers", "dials", "durations", "ends", "open", "received", "refused", "sent", "total")
+    __slots__ = ("answers", "dials", "durations", "ends", "open", "received", "refused", "sent", "total", "undone")
 
     def __init__(self) -> None:
         self.total = 0  # connections that began
@@ -109,13 +114,16 @@ class Tally:
         self.refused: Counter[Reason] = Counter()
         self.ends: Counter[End] = Counter()
         self.answers: Counter[int] = Counter()  # l7: requests that have ended, by the first digit of their status, or 0
+        self.undone: Counter[str] = Counter()  # of these, the ones that did not end as DONE, by how they ended
 
     def __repr__(self) -> str:
         return f"<Tally total={self.total} open={self.open} refused={self.refused.total()}>"
 
     def read(self) -> Counters:
         """The present contents. Any thread may ask."""
+        undone = dict(self.undone)  # before `answers`: what is counted in between is among those
         answers = dict(self.answers)
+        done = sum(answers.values()) - sum(undone.values())
         return Counters(
             self.open,
             self.total,
@@ -124,6 +132,7 @@ class Tally:
             self.received,
             self.sent,
             {f"{first}xx" if first else "none": count for first, count in answers.items()},
+            {DONE: done, **undone} if done else undone,
             self.durations.read(),
             self.dials.read(),
         )
@@ -212,13 +221,17 @@ class Stats:
 
     def requests(self, listener: str, route: str) -> Callable[[Exchanges], None]:
         """A function that counts a connection's requests as they end, in both tallies in one pass."""
-        of_listener, of_route = self.listener(listener).answers, self.route((listener, route)).answers
+        tallies = self.listener(listener), self.route((listener, route))
+        of_listener, of_route = (tally.answers for tally in tallies)
 
         def count(exchanges: Exchanges) -> None:
             for exchange in exchanges:
                 first_digit = exchange.status // 100
                 of_listener[first_digit] += 1
                 of_route[first_digit] += 1
+                if exchange.end != DONE:  # most are, and those are counted by `answers` already
+                    for tally in tallies:
+                        tally.undone[exchange.end] += 1
 
         return count
 

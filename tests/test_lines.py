@@ -111,6 +111,8 @@ class Answered:
     started: float = 100.0
     ended: float = 101.5
     end: str = "done"
+    why: str = ""
+    grpc_status: int | None = None
 
 
 ORIGIN = Origin(connection=7, protocol="h2", listener=":443", client=("192.0.2.1", 50000), route="a.test")
@@ -148,8 +150,18 @@ def test_the_json_line_of_a_request_has_the_same_facts() -> None:
         "time": "2026-11-22T01:33:09.750Z", "level": "info", "event": "request", "id": 7, "stream": 3,
         "protocol": "h2", "listener": ":443", "client": "192.0.2.1", "client_port": 50000, "route": "a.test",
         "method": "GET", "authority": "a.test", "path": "/a?b", "status": 200, "end": "done", "received_bytes": 1,
-        "sent_bytes": 2, "duration": 1.5,
+        "sent_bytes": 2, "duration": 1.5, "grpc_status": None, "detail": "",
     }  # fmt: skip
+
+
+def test_a_request_that_failed_says_why() -> None:
+    """A backend's fault was a 502 without a reason, and gRPC's status was nowhere."""
+    failed = answered(status=502, end="backend fault", why='the field "X"\n', grpc_status=14)
+    assert text(failed).partition(" status=")[2] == (
+        '502 end="backend fault" received=1 sent=2 duration=1.500 grpc_status=14 detail="the field \\"X\\"\\n"\n'
+    )
+    found = json.loads(as_json(failed))
+    assert (found["grpc_status"], found["detail"]) == (14, 'the field "X"\n')
 
 
 @pytest.mark.parametrize("style", ["text", "json"])

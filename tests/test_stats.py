@@ -27,13 +27,14 @@ def test_what_was_counted_adds_up_and_stays_as_it_was() -> None:
     first.end(ended(duration=0.7, received=10, sent=20))
     second.end(ended(duration=0.001, reason=Reason.SNI_MISSING, end=End.REFUSED, received=1, sent=2))
     second.dials.observe(0.01)
-    stats.requests(":443", "a.test")([answered(status=200), answered(status=0)])
+    stats.requests(":443", "a.test")([answered(status=200), answered(status=0, end="client reset")])
     before = first.read()
     both = sum((each.read() for each in (first, second)), Counters())
     assert (both.connections, both.accepted, both.received, both.sent) == (1, 3, 11, 22)
     assert both.refused == {Reason.SNI_MISSING: 1}
     assert both.ended == {End.CLOSED: 1, End.REFUSED: 1}
     assert both.requests == {"2xx": 1, "none": 1}
+    assert both.request_ends == {"done": 1, "client reset": 1}
     assert (sum(both.durations.counts), round(both.durations.total, 6)) == (2, 0.701)
     assert sum(both.dials.counts) == 1
     first.begin()
@@ -76,6 +77,18 @@ def test_requests_are_counted_by_the_first_digit_of_their_status_for_the_listene
     assert stats.route((":443", "a.test")).answers == {2: 2, 3: 1, 5: 1, 0: 1}
     assert stats.route((":443", "b.test")).answers == {2: 1}
     assert stats.listener(":443").answers == {2: 3, 3: 1, 5: 1, 0: 1}
+
+
+def test_requests_are_counted_by_how_they_ended() -> None:
+    """Only status classes were counted: a cancelled request and a fault of the client's were both "none"."""
+    stats = Stats()
+    count = stats.requests(":443", "a.test")
+    count([answered(end=end) for end in ("done", "backend fault", "done", "client fault", "client fault")])
+    expected = {"done": 2, "backend fault": 1, "client fault": 2}
+    assert stats.route((":443", "a.test")).read().request_ends == expected
+    assert stats.listener(":443").read().request_ends == expected
+    stats.requests(":443", "b.test")([answered(end="refused")])
+    assert stats.route((":443", "b.test")).read().request_ends == {"refused": 1}
 
 
 def test_a_histogram_counts_by_bucket() -> None:

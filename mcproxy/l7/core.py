@@ -142,8 +142,8 @@ class Core(Protocol):
     def backend_failed(self, status: int, why: str, now: float) -> None:
         """The dial failed: requests that wait for it get `status`, 502 or 504. In place of a connection."""
 
-    def cut(self, now: float) -> None:
-        """The client's connection ends where it stands, by our own decision. `ending` follows."""
+    def cut(self, why: str, now: float) -> None:
+        """The client's connection ends where it stands, by our own decision, for `why`. `ending` follows."""
 
     def tick(self, now: float) -> None:
         """Look at deadlines."""

@@ -42,6 +42,7 @@ _FORBIDDEN = re.compile(rb"[\0\n-\r]").search
 BLANKS = b" \t"
 is_length = re.compile(rb"[0-9]{1,18}").fullmatch  # of a body; 18 digits: an exabyte less one, within 64 bits
 _STATUS = re.compile(rb"[1-9][0-9]{2}").fullmatch
+_GRPC_STATUS = re.compile(rb"[0-9]{1,3}").fullmatch
 # The members of Alt-Svc, and one on the same host by HTTP/3 (RFC 7838, section 3; RFC 9114, section 3.1.1), or by what
 # was there before it: "h3-29", "h3-Q050", "quic".
 _alternatives = re.compile(rb"(?:[^,\"]+|\"[^\"]*\")+").findall
@@ -100,6 +101,7 @@ class Answer:
     status: int
     content_length: int = NO_LENGTH
     rewrite: bool = False  # it passes, but not as it is
+    grpc_status: int | None = None  # None: it is not the whole answer of gRPC
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class Trailers:
     """The trailers of a body."""
 
     rewrite: bool = False  # they pass, but not as they are
+    grpc_status: int | None = None  # None: they are not gRPC's
 
 
 def check_answer(fields: list[Field]) -> Answer:
@@ -117,7 +120,8 @@ def check_answer(fields: list[Field]) -> Answer:
     if not _STATUS(status) or status == b"101":  # 101: section 8.6
         raise Malformed("no :status, or not one of HTTP/2")
     rewrite = regular.blanks or (b"alt-svc" in regular.seen and any(_offers_http3(*field) for field in rest))
-    return Answer(int(status), content_length(regular.seen), rewrite or bool(_HOPS & regular.seen.keys()))
+    rewrite = rewrite or bool(_HOPS & regular.seen.keys())
+    return Answer(int(status), content_length(regular.seen), rewrite, grpc_status_in(rest))
 
 
 def passed_answer(fields: list[Field]) -> list[Field]:
@@ -135,7 +139,16 @@ def check_request_trailers(fields: list[Field]) -> Trailers:
 def check_answer_trailers(fields: list[Field]) -> Trailers:
     """Judge an answer's trailers (section 8.1). Raises Malformed."""
     regular = _check_trailers(fields)
-    return Trailers(regular.blanks or _has_misplaced(fields))
+    return Trailers(regular.blanks or _has_misplaced(fields), grpc_status_in(fields))
+
+
+def grpc_status_in(fields: list[Field], otherwise: int | None = None) -> int | None:
+    """Return the gRPC status in an answer's fields, a number of up to three digits, for the log.
+
+    gRPC over HTTP2, "Responses": it is in the trailers, or in the head of an answer that has nothing else.
+    """
+    found = (value for name, value in fields if name == b"grpc-status" and _GRPC_STATUS(value))
+    return next(map(int, found), otherwise)
 
 
 def passed_answer_trailers(fields: list[Field]) -> list[Field]:

@@ -66,6 +66,14 @@ class ErrorCode(IntEnum):
     HTTP_1_1_REQUIRED = 0xD
 
 
+_CODE_NAMES = {int(code): code.name for code in ErrorCode}
+
+
+def code_name(code: int) -> str:
+    """An error code as people know it; one that RFC 9113 doesn't define as its number."""
+    return _CODE_NAMES.get(code) or f"0x{code:x}"
+
+
 class Setting(IntEnum):
     """Settings (section 6.5.2; RFC 8441, section 3)."""
 
@@ -99,8 +107,13 @@ class StreamFault(Exception):
         self.code = code
         self.why = why
 
+    @property
+    def reason(self) -> str:
+        """The fault without its stream, for the stream's own line of the log."""
+        return f"{self.code.name}: {self.why}"
+
     def __str__(self) -> str:
-        return f"stream {self.stream_id}: {self.code.name}: {self.why}"
+        return f"stream {self.stream_id}: {self.reason}"
 
 
 def frame_header(size: int, kind: int, flags: int, stream_id: int) -> bytes:

@@ -26,7 +26,8 @@ def observed(bounds: tuple[float, ...], *values: float) -> Histogram:
 LISTENER = ListenerStatus(
     ":443", True, Counters(
         2, 10, {Reason.BLOCKED_IP: 3, Reason.ROUTE_UNKNOWN: 1}, {End.CLOSED: 5, End.REFUSED: 4}, 100, 2**53,
-        {"2xx": 7}, observed(DURATIONS, 0.01, 2.0).read(), observed(DIALS, 0.0007).read(),
+        {"2xx": 7}, {"done": 6, "client reset": 1},
+        observed(DURATIONS, 0.01, 2.0).read(), observed(DIALS, 0.0007).read(),
     ),
 )  # fmt: skip
 STATUS = PlaneStatus(

@@ -64,7 +64,7 @@ class Telling:
         self._tell("client lost")
         self.ending = Ending()
 
-    def cut(self, now: float) -> None:
+    def cut(self, why: str, now: float) -> None:
         self._tell("cut")
         self.ending = Ending()
 

@@ -84,7 +84,7 @@ class Direct(MemoryClient):
             except ConnectionFault as fault:
                 self.fault = fault
                 self.agreed.announce_early()
-                self.leg.close(fault.code, b"", ExchangeEnd.CLIENT_FAULT)
+                self.leg.close(fault.code, b"", ExchangeEnd.CLIENT_FAULT, str(fault))
         self.look()
 
     def _judge(self, data: bytes) -> None:

@@ -297,7 +297,7 @@ def test_a_loop_of_the_backend_of_an_http1_client(loop: Loop, data: bytes) -> No
         book.pump()
         count += 1
     assert loop.limit - 3 <= count <= loop.limit + 20
-    assert [each.end for each in book.records] == [ExchangeEnd.BACKEND_GONE]
+    assert [each.end for each in book.records] == [ExchangeEnd.BACKEND_FAULT]
     assert f"too many: {loop.title}" in book.fault()
     if loop is not Loop.BACKEND_EMPTY:
         assert book.got().startswith(b"HTTP/1.1 502 ")

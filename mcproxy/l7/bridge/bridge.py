@@ -96,11 +96,11 @@ class Bridge:
 
     def client_lost(self, now: float) -> None:
         """The client's connection is broken."""
-        self._client.cut(ExchangeEnd.CLIENT_GONE, now)
+        self._client.cut(ExchangeEnd.CLIENT_GONE, "the client's connection broke", now)
 
-    def cut(self, now: float) -> None:
+    def cut(self, why: str, now: float) -> None:
         """We end the client's connection where it stands."""
-        self._client.cut(ExchangeEnd.CUT, now)
+        self._client.cut(ExchangeEnd.CUT, why, now)
 
     # What happens to the backend
 
@@ -118,7 +118,7 @@ class Bridge:
             if (pace := self._backend.pace) is not None and pace.over:
                 client.fault = client.fault or pace.note
         except BackendFault as fault:
-            self._lose(f"the backend broke HTTP: {fault}")
+            self._lose(f"the backend broke HTTP: {fault}", ExchangeEnd.BACKEND_FAULT)
         client.settle(now)
         self._pass_on(now)
         return taken
@@ -126,7 +126,7 @@ class Bridge:
     def backend_closed(self, now: float) -> None:
         """The backend's connection has ended."""
         if self._backend.is_there:
-            self._lose("the backend closed its connection")
+            self._lose("the backend closed its connection", ExchangeEnd.BACKEND_GONE)
         self._pass_on(now)
 
     def backend_failed(self, status: int, why: str, now: float) -> None:
@@ -136,10 +136,10 @@ class Bridge:
             self._client.exchange.fail(status, ExchangeEnd.ANSWERED, why)
         self._client.settle(now)
 
-    def _lose(self, why: str) -> None:
+    def _lose(self, why: str, end: ExchangeEnd) -> None:
         processed = self._backend.drop()
         if self._client.exchange is not None:
-            self._client.exchange.on_lost(why, processed)
+            self._client.exchange.on_lost(why, processed, end)
 
     def _pass_on(self, now: float) -> None:
         """A window may have opened, or there is another connection."""

@@ -26,6 +26,7 @@ from mcproxy.l7.meters import ClientMeters, Exceeded
 from mcproxy.model import End
 from mcproxy.wire.fields import Request
 from mcproxy.wire.http1 import BadMessage, Head, Requests, begins_head
+from mcproxy.wire.requests import NOT_IMPLEMENTED
 
 
 class State(Enum):
@@ -151,7 +152,8 @@ class Http1Client:
     def _refuse(self, bad: BadMessage, now: float) -> None:
         """The client's message is invalid: answer, and end the connection."""
         self._take_no_more()
-        (self.exchange or self._next_exchange(now)).fail(bad.status, ExchangeEnd.CLIENT_FAULT, bad.why)
+        end = ExchangeEnd.ANSWERED if bad.status == NOT_IMPLEMENTED else ExchangeEnd.CLIENT_FAULT
+        (self.exchange or self._next_exchange(now)).fail(bad.status, end, bad.why)
         self.settle(now)
         self._close()
 
@@ -166,15 +168,15 @@ class Http1Client:
             exchange.end_request([])
             exchange.send_on()
         else:
-            exchange.abandon()
+            exchange.abandon("the client closed its connection")
             self._close(How.RST if self._answers.broken else How.FIN)
         self.settle(now)
 
-    def cut(self, end: ExchangeEnd, now: float) -> None:
+    def cut(self, end: ExchangeEnd, why: str, now: float) -> None:
         """The connection ends where it stands; `end` is how its exchange ends."""
         self._close()
         if self.exchange is not None:
-            self.exchange.finish(end)
+            self.exchange.finish(end, why)
         self.settle(now)
 
     def give_up(self, now: float) -> None:

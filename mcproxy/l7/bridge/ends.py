@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import Field
 
@@ -177,5 +178,5 @@ class Answered(Protocol):
     def on_reset(self, code: int, processed: Processed) -> None:
         """The backend gave the request up; its connection goes on. `code` is for the log."""
 
-    def on_lost(self, why: str, processed: Processed) -> None:
-        """The connection under the request can no longer be used."""
+    def on_lost(self, why: str, processed: Processed, end: ExchangeEnd = ExchangeEnd.BACKEND_GONE) -> None:
+        """The connection under the request can no longer be used; `end` is how the exchange ends if it can't go on."""

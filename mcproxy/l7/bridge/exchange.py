@@ -19,8 +19,9 @@ from mcproxy.l7.bridge.bounds import EXPECT_SECONDS, FIRST_SETTINGS_SECONDS
 from mcproxy.l7.bridge.ends import BackendEnd, BackendFault, ClientEnd, Processed, RequestHead, Site, Takes, Upgrade
 from mcproxy.l7.bridge.request_half import Coming, Going, RequestHalf
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.wire.fields import BODILESS, Request
+from mcproxy.wire.fields import BODILESS, Request, grpc_status_in
 from mcproxy.wire.hpack_block import Field
+from mcproxy.wire.http2 import code_name
 
 
 class Finished(NamedTuple):
@@ -35,12 +36,14 @@ class Finished(NamedTuple):
     started: float
     ended: float
     end: ExchangeEnd
+    why: str
+    grpc_status: int | None
 
 
 class Exchange:
     """Times are seconds of the bridge's clock."""
 
-    __slots__ = ("end", "id", "started", "to_backend", "to_client", "why")
+    __slots__ = ("end", "grpc_status", "id", "started", "to_backend", "to_client", "why")
 
     def __init__(self, number: int, client: ClientEnd, backend: BackendEnd, now: float) -> None:
         """`number` is its position among the connection's requests, from 1."""
@@ -50,6 +53,7 @@ class Exchange:
         self.to_client = AnswerHalf(client)
         self.end: ExchangeEnd | None = None  # None: it is under way
         self.why = ""  # what went wrong, for the log
+        self.grpc_status: int | None = None  # of the answer; None: it is not gRPC's
 
     def __repr__(self) -> str:
         up, down = self.to_backend, self.to_client
@@ -71,8 +75,9 @@ class Exchange:
         assert self.end is not None
         up, down = self.to_backend, self.to_client
         return Finished(
-            self.id, up.method, up.request, down.status, up.body.received, down.sent, self.started, now, self.end
-        )
+            self.id, up.method, up.request, down.status, up.body.received, down.sent, self.started, now, self.end,
+            self.why, self.grpc_status,
+        )  # fmt: skip
 
     # The request
 
@@ -81,9 +86,9 @@ class Exchange:
         self.to_backend.accept(head, site.forwarded)
         self.to_client.takes_interim = head.takes_interim
         if head.upgrade is Upgrade.UNKNOWN:
-            self.answer_with(501, ExchangeEnd.ANSWERED)
+            self.answer_with(501, ExchangeEnd.ANSWERED, "an Upgrade to another protocol than WebSocket")
         elif not site.leads_here(head.request.host):
-            self.answer_with(421, ExchangeEnd.ANSWERED)
+            self.answer_with(421, ExchangeEnd.ANSWERED, "the host leads to another route, or to none")
         else:
             self._dispatch()
 
@@ -95,7 +100,7 @@ class Exchange:
             self._drop_backend(str(fault))
         else:
             if takes is Takes.NEVER:
-                self.answer_with(501, ExchangeEnd.ANSWERED)
+                self.answer_with(501, ExchangeEnd.ANSWERED, "the backend takes no WebSocket (RFC 8441)")
 
     def receive(self, data: bytes, now: float) -> None:
         """More of the message, or of the tunnel, came: a piece of the body, or b"" for its framing only."""
@@ -148,6 +153,8 @@ class Exchange:
             up.open_tunnel()
         else:
             down.head(fields, ended and up.method != b"HEAD", up.leaves_much_unread)
+        if ended:
+            self.grpc_status = grpc_status_in(fields)
         up.body.keep_no_more()
 
     def on_body(self, data: bytes) -> None:
@@ -167,6 +174,7 @@ class Exchange:
     def on_end(self, trailers: list[Field]) -> None:
         """The answer is complete. Raises BackendFault."""
         up, was_tunnel = self.to_backend, self.in_tunnel
+        self.grpc_status = grpc_status_in(trailers, self.grpc_status)
         self.to_client.end(trailers)
         if was_tunnel or up.is_read or up.leaves_much_unread:
             self.finish(ExchangeEnd.DONE)
@@ -180,14 +188,14 @@ class Exchange:
             return  # it only says that the rest of the request is not needed (RFC 9113, section 8.1)
         if not self.to_backend.goes_again(processed):
             self.to_backend.given_up()
-            self.fail(502, ExchangeEnd.BACKEND_RESET, f"the backend reset the stream: {code}")
+            self.fail(502, ExchangeEnd.BACKEND_RESET, f"the backend reset the stream: {code_name(code)}")
 
-    def on_lost(self, why: str, processed: Processed) -> None:
+    def on_lost(self, why: str, processed: Processed, end: ExchangeEnd = ExchangeEnd.BACKEND_GONE) -> None:
         """The connection to the backend can no longer be used."""
         if self.to_client.state is AnswerState.COMPLETE:
             return  # only the rest of the request is still to come, which nobody needs
         if not self.to_backend.goes_again(processed):
-            self.fail(502, ExchangeEnd.BACKEND_GONE, why)
+            self.fail(502, end, why)
 
     def _drop_backend(self, why: str) -> None:
         self.on_lost(why, self.to_backend.backend.drop())
@@ -207,26 +215,29 @@ class Exchange:
 
     def fail(self, status: int, end: ExchangeEnd, why: str) -> None:
         """It can't be completed: answer it if no answer has begun, else break the answer off."""
-        self.why = why
         if self.to_client.state is AnswerState.AWAITED:
-            self.answer_with(status, end)
+            self.answer_with(status, end, why)
         else:
             self.to_client.break_off()
-            self.finish(end)
+            self.finish(end, why)
 
-    def answer_with(self, status: int, end: ExchangeEnd) -> None:
+    def answer_with(self, status: int, end: ExchangeEnd, why: str) -> None:
         """Answer it ourselves."""
         self.to_client.own(status, last=not self.to_backend.is_read)
-        self.finish(end)
+        self.finish(end, why)
 
-    def abandon(self) -> None:
+    def abandon(self, why: str) -> None:
         """Its client has left."""
         complete = self.to_client.state is AnswerState.COMPLETE
         if self.to_client.state is AnswerState.BEGUN:
             self.to_client.break_off()
-        self.finish(ExchangeEnd.DONE if complete else ExchangeEnd.CLIENT_GONE)
+        if complete:
+            self.finish(ExchangeEnd.DONE)
+        else:
+            self.finish(ExchangeEnd.CLIENT_GONE, why)
 
-    def finish(self, end: ExchangeEnd) -> None:
-        """It is over."""
+    def finish(self, end: ExchangeEnd, why: str = "") -> None:
+        """It is over; `why` is what went wrong, for the log."""
         self.end = end
+        self.why = why or self.why
         self.to_backend.let_go(self.to_client.state is AnswerState.COMPLETE)

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.budgets import EARLY_STREAMS
 from mcproxy.l7.http2.header_link import Section, TooLarge
 from mcproxy.wire.fields import Malformed, Request
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode
 
+BAD_REQUEST_STATUS = 400  # RFC 9110, section 15.5.1
 TOO_LARGE_STATUS = 431  # RFC 6585, section 5
 
 
@@ -16,6 +18,19 @@ class Refusal(NamedTuple):
 
     outcome: ErrorCode | int  # the code of its RST_STREAM, or the status of its answer
     why: str
+
+    @property
+    def reason(self) -> str:
+        """The reason for the log, with the code that the client is sent."""
+        return f"{self.outcome.name}: {self.why}" if isinstance(self.outcome, ErrorCode) else self.why
+
+    @property
+    def end(self) -> ExchangeEnd:
+        """The word for it in the log."""
+        if self.outcome is ErrorCode.REFUSED_STREAM:
+            return ExchangeEnd.REFUSED
+        is_fault = isinstance(self.outcome, ErrorCode) or self.outcome in (BAD_REQUEST_STATUS, TOO_LARGE_STATUS)
+        return ExchangeEnd.CLIENT_FAULT if is_fault else ExchangeEnd.ANSWERED
 
 
 class Admission:
@@ -30,6 +45,7 @@ class Admission:
         "max_streams",
         "status",
         "unchecked",
+        "why",
     )
 
     def __init__(self, host: bytes, leads_here: Callable[[bytes], bool]) -> None:
@@ -43,6 +59,7 @@ class Admission:
         self.last_offered = MAX_STREAM_ID  # of our last GOAWAY: higher streams are not processed
         self.closing = False  # GOAWAY has named a last stream
         self.status = 0  # that every new request is answered with, for there is no backend; 0: requests pass
+        self.why = ""  # of `status`
 
     def __repr__(self) -> str:
         rule = f"all get {self.status}" if self.status else f"up to {self.last_offered}"
@@ -60,9 +77,10 @@ class Admission:
         self.allow(self.max_streams)
         return self.last_offered
 
-    def answer_all(self, status: int) -> None:
+    def answer_all(self, status: int, why: str) -> None:
         """Answer every request from now on with this status."""
         self.status = status
+        self.why = why
         self.unchecked = 0
 
     def refusal(
@@ -80,7 +98,7 @@ class Admission:
         if frame_fault or isinstance(fault, Malformed):
             return Refusal(ErrorCode.PROTOCOL_ERROR, frame_fault or str(fault))  # section 8.1.1
         if request is None:
-            return Refusal(TOO_LARGE_STATUS if isinstance(fault, TooLarge) else 400, str(fault))
+            return Refusal(TOO_LARGE_STATUS if isinstance(fault, TooLarge) else BAD_REQUEST_STATUS, str(fault))
         if request.refusal:
             return Refusal(request.refusal, request.why)
         if request.protocol and not self.extended_connect:
@@ -89,4 +107,4 @@ class Admission:
             return Refusal(ErrorCode.PROTOCOL_ERROR, "content-length without a body")
         if request.host != self.host and not self.leads_here(request.host):
             return Refusal(421, "a host that this connection's route doesn't serve")
-        return Refusal(self.status, "no backend") if self.status else None
+        return Refusal(self.status, self.why) if self.status else None

@@ -13,7 +13,7 @@ from mcproxy.wire.hpack_block import encode
 from mcproxy.wire.http2 import headers
 from mcproxy.wire.phrases import phrase
 
-GRPC_UNAVAILABLE = b"14"
+GRPC_UNAVAILABLE = 14
 SERVER_ERROR = 500  # and above: RFC 9110, 15.6
 
 
@@ -28,13 +28,18 @@ def _grpc(status: int) -> bytes:
         [
             (b":status", b"200"),
             (b"content-type", b"application/grpc"),
-            (b"grpc-status", GRPC_UNAVAILABLE),
+            (b"grpc-status", b"%d" % GRPC_UNAVAILABLE),
             (b"grpc-message", phrase(status)),
         ]
     )
 
 
-def answer(stream_id: int, status: int, request: Request | None, prefix: bytes = b"") -> bytes:
+def grpc_status(status: int, request: Request) -> int | None:
+    """The gRPC status in our answer to this request; None: it has none."""
+    return GRPC_UNAVAILABLE if request.grpc and status >= SERVER_ERROR else None
+
+
+def answer(stream_id: int, status: int, request: Request, prefix: bytes = b"") -> bytes:
     """The frame of a whole answer; `prefix` is put before its header block (a size update)."""
-    grpc = request is not None and request.grpc and status >= SERVER_ERROR
-    return headers(stream_id, prefix + (_grpc(status) if grpc else _plain(status)), end_stream=True)
+    block = _plain(status) if grpc_status(status, request) is None else _grpc(status)
+    return headers(stream_id, prefix + block, end_stream=True)

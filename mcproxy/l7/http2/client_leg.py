@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.l7.http2.admission import Admission
-from mcproxy.l7.http2.answers import answer
+from mcproxy.l7.http2.admission import Admission, Refusal
+from mcproxy.l7.http2.answers import answer, grpc_status
 from mcproxy.l7.http2.budgets import HELD_OVERHEAD, Budget
 from mcproxy.l7.http2.header_link import HeaderLink
 from mcproxy.l7.http2.outlet import Outlet
 from mcproxy.l7.http2.stream import ClosedStreams, Stream, StreamState
 from mcproxy.l7.http2.windows import Windows
-from mcproxy.wire.fields import NO_REQUEST, Request
+from mcproxy.wire.fields import Request
 from mcproxy.wire.http2 import ErrorCode, goaway, rst_stream, window_update
 
 DONE = ExchangeEnd.DONE
@@ -61,14 +61,19 @@ class ClientLeg:
 
     # Streams
 
-    def finish(self, stream: Stream, end: ExchangeEnd = DONE) -> None:
-        """The stream is over: forget it, and have it recorded. One that was reset is for the caller to remember."""
+    def finish(self, stream: Stream, end: ExchangeEnd = DONE, why: str = "") -> None:
+        """The stream is over: forget it, and have it recorded. One that was reset is for the caller to remember.
+
+        `why` is what went wrong, for the log.
+        """
         del self.streams[stream.id]
         stream.state = CLOSED
         stream.ended = self.now
         stream.end = end
         if end is DONE:
             self.budget.done += 1
+        else:
+            stream.why = why
         if stream.held:
             self.windows.held_bytes -= sum(len(piece.payload) + HELD_OVERHEAD for piece in stream.held)
             self.outlet.dropped(sum(len(piece.payload) for piece in stream.held if not piece.trailers))
@@ -89,49 +94,49 @@ class ClientLeg:
         else:
             self.finish(stream)
 
-    def reset(self, stream: Stream, code: ErrorCode, end: ExchangeEnd) -> None:
+    def reset(self, stream: Stream, code: ErrorCode, end: ExchangeEnd, why: str) -> None:
         """End it with RST_STREAM."""
         self.out.append(rst_stream(stream.id, code))
         self.closed.reset_by_us(stream.id)
-        self.finish(stream, end)
+        self.finish(stream, end, why)
 
-    def fail(self, stream: Stream, status: int, end: ExchangeEnd) -> None:
+    def fail(self, stream: Stream, status: int, end: ExchangeEnd, why: str) -> None:
         """The backend can't complete it: an answer of ours where none has begun, else never a clean end."""
         if stream.unwanted and not stream.held:
-            self.reset(stream, ErrorCode.NO_ERROR, DONE)  # its answer is complete
+            self.reset(stream, ErrorCode.NO_ERROR, DONE, "")  # its answer is complete
             return
         if stream.status:
-            self.reset(stream, ErrorCode.INTERNAL_ERROR, end)
+            self.reset(stream, ErrorCode.INTERNAL_ERROR, end, why)
             return
-        self._answer(stream.id, stream.state is not OPEN, status, stream.request)
-        stream.status = status
-        self.finish(stream, end)
+        self._answer(stream, status, stream.state is not OPEN)
+        self.finish(stream, end, why)
 
-    def fail_all(self, status: int, end: ExchangeEnd) -> None:
+    def fail_all(self, status: int, end: ExchangeEnd, why: str) -> None:
         """The backend is gone: every stream fails, and every new request gets this status."""
-        self.admission.answer_all(status)
+        self.admission.answer_all(status, why)
         for stream in list(self.streams.values()):
-            self.fail(stream, status, end)
+            self.fail(stream, status, end, why)
 
-    def answer(self, stream_id: int, ended: bool, status: int, request: Request | None) -> None:
-        """Answer a request that never became a stream; `ended`: it has no body. None: it couldn't be read."""
-        self._answer(stream_id, ended, status, request)
-        stream = Stream(stream_id, CLOSED, request or NO_REQUEST, self.now, 0, 0)
-        stream.status = status
+    def turn_away(self, stream_id: int, ended: bool, request: Request, refusal: Refusal) -> None:
+        """Reset or answer a request that never becomes a stream, and have it recorded; `ended`: it has no body."""
+        stream = Stream(stream_id, CLOSED, request, self.now, 0, 0)
         stream.ended = self.now
-        stream.end = ExchangeEnd.ANSWERED
+        stream.end, stream.why = refusal.end, refusal.reason
+        if isinstance(refusal.outcome, ErrorCode):
+            self.out.append(rst_stream(stream_id, refusal.outcome))
+            self.closed.reset_by_us(stream_id)
+        else:
+            self._answer(stream, refusal.outcome, ended)
         self.ended.append(stream)
 
-    def _answer(self, stream_id: int, ended: bool, status: int, request: Request | None) -> None:
-        self.out.append(answer(stream_id, status, request, self.down.prefix()))
+    def _answer(self, stream: Stream, status: int, ended: bool) -> None:
+        """Send a whole answer of our own; `ended`: the request is complete."""
+        self.out.append(answer(stream.id, status, stream.request, self.down.prefix()))
+        stream.status = status
+        stream.grpc_status = grpc_status(status, stream.request)
         if not ended:
-            self.out.append(rst_stream(stream_id, ErrorCode.NO_ERROR))  # section 8.1: the rest isn't needed
-            self.closed.reset_by_us(stream_id)
-
-    def refuse(self, stream_id: int) -> None:
-        """The stream was not processed and may be repeated (section 8.7)."""
-        self.out.append(rst_stream(stream_id, ErrorCode.REFUSED_STREAM))
-        self.closed.reset_by_us(stream_id)
+            self.out.append(rst_stream(stream.id, ErrorCode.NO_ERROR))  # section 8.1: the rest isn't needed
+            self.closed.reset_by_us(stream.id)
 
     def stalls(self, stream: Stream) -> bool:
         """A body of declared length doesn't come, though it may."""
@@ -154,8 +159,8 @@ class ClientLeg:
         """Send GOAWAY; what was once refused stays refused (section 6.8)."""
         self.out.append(goaway(self.admission.offer(last_id), code, debug))
 
-    def close(self, code: int, debug: bytes, end: ExchangeEnd) -> None:
-        """The connection ends now, with GOAWAY, and its streams with it."""
+    def close(self, code: int, debug: bytes, end: ExchangeEnd, why: str) -> None:
+        """The connection ends now, with GOAWAY, and its streams with it, for the reason `why`."""
         self.goaway(self.closed.last_id, code, debug)
         for stream in list(self.streams.values()):
-            self.finish(stream, end)
+            self.finish(stream, end, why)

@@ -29,8 +29,8 @@ from mcproxy.l7.http2.frames import (
     increment_of,
     unpadded,
 )
-from mcproxy.l7.http2.header_link import REQUEST_TRAILERS, REQUESTS, trailers_fault
-from mcproxy.l7.http2.stream import Closed, Stream, StreamState
+from mcproxy.l7.http2.header_link import REQUEST_TRAILERS, REQUESTS, Section, trailers_fault
+from mcproxy.l7.http2.stream import Closed, Stream, StreamState, asked_by
 from mcproxy.l7.meters import SMALL, Loop, Meter
 from mcproxy.wire.fields import Request
 from mcproxy.wire.http2 import (
@@ -43,6 +43,7 @@ from mcproxy.wire.http2 import (
     ErrorCode,
     Frame,
     StreamFault,
+    code_name,
     parse_settings,
     ping,
     rst_stream,
@@ -190,9 +191,10 @@ class FromClient(Frames):
             and not frame_fault
         ):
             refusal = admission.refusal(stream_id, ended > 0, section, len(streams), frame_fault)
-            if request is None or refusal is not None:
-                leg.up.withheld(section)
-                return self._refuse(stream_id, ended > 0, request, refusal)
+            if refusal is not None:
+                self._refuse(stream_id, ended > 0, section, refusal)
+                return None
+            assert request is not None  # a head with a fault is refused
         leg.budget.work += 1
         windows = leg.windows
         streams[stream_id] = stream = Stream(
@@ -200,19 +202,18 @@ class FromClient(Frames):
         )
         return leg.outlet.request(stream, block, section)
 
-    def _refuse(self, stream_id: int, ended: bool, request: Request | None, refusal: Refusal | None) -> bytes | None:
-        assert refusal is not None, "a head that can't be read is refused"
-        leg, outcome = self.leg, refusal.outcome
-        if isinstance(outcome, ErrorCode):
-            raise StreamFault(stream_id, outcome, refusal.why)
-        leg.answer(stream_id, ended, outcome, request)
-        if request is None:  # 431 or 400: it cost more than a reset does
+    def _refuse(self, stream_id: int, ended: bool, section: Section[Request], refusal: Refusal) -> None:
+        """Turn a request away; it has its line, like every other. Raises ConnectionFault."""
+        leg = self.leg
+        leg.up.withheld(section)
+        self.turn.left -= EARLY_END_COST
+        leg.turn_away(stream_id, ended, section.value or asked_by(section.fields), refusal)
+        if refusal.end is not ExchangeEnd.ANSWERED and stream_id <= leg.admission.last_offered:
             leg.budget.spend_reset(self.now)
-        if outcome == TOO_LARGE_STATUS:
+        if refusal.outcome == TOO_LARGE_STATUS:
             self._too_large.spend(self.now)
-        if leg.admission.status:
+        if leg.admission.status and not isinstance(refusal.outcome, ErrorCode):
             leg.goaway(leg.closed.last_id, ErrorCode.NO_ERROR)  # the next connection dials again
-        return None
 
     # Trailers, and what is no request at all
 
@@ -261,7 +262,7 @@ class FromClient(Frames):
             leg.out.append(rst_stream(stream_id, fault.code))
             leg.closed.reset_by_us(stream_id)
             return None
-        leg.reset(stream, fault.code, ExchangeEnd.CLIENT_FAULT)
+        leg.reset(stream, fault.code, ExchangeEnd.CLIENT_FAULT, fault.reason)
         return None if stream.unwanted else leg.outlet.abort(stream)
 
     # Bodies (section 6.1)
@@ -338,9 +339,10 @@ class FromClient(Frames):
         if stream.state is not StreamState.BACKEND_ENDED:
             leg.budget.spend_reset(self.now)
         self.turn.left -= EARLY_END_COST
+        code = int.from_bytes(buf[start:end], "big")
         leg.closed.reset_by_client(stream_id)
-        leg.finish(stream, ExchangeEnd.CLIENT_RESET)
-        return None if stream.unwanted else leg.outlet.reset(stream, int.from_bytes(buf[start:end], "big"))
+        leg.finish(stream, ExchangeEnd.CLIENT_RESET, f"the client reset the stream: {code_name(code)}")
+        return None if stream.unwanted else leg.outlet.reset(stream, code)
 
     def _settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         self._settings_meter.spend(self.now)

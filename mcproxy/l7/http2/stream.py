@@ -7,6 +7,7 @@ from enum import Enum
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.budgets import REMEMBERED_RESETS
 from mcproxy.wire.fields import Request
+from mcproxy.wire.hpack_block import Field
 
 REMEMBERED_GAPS = 16  # ranges of skipped identifiers; beyond, an old gap is reported as a closed stream
 
@@ -37,6 +38,7 @@ class Stream:
         "down_window",
         "end",
         "ended",
+        "grpc_status",
         "held",
         "id",
         "interim",
@@ -50,6 +52,7 @@ class Stream:
         "unwanted",
         "up_left",
         "up_window",
+        "why",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +75,8 @@ class Stream:
         self.unwanted = False  # the backend has answered and reset it: what still comes is judged, and ends here
         self.ended = 0.0
         self.end = ExchangeEnd.DONE
+        self.why = ""  # it ended so, if anything went wrong
+        self.grpc_status: int | None = None  # of the answer; None: it is not gRPC's
 
     def __repr__(self) -> str:
         return f"<Stream {self.id} {self.state.value} {self.request.method!r} {self.request.path!r} {self.status}>"
@@ -80,6 +85,15 @@ class Stream:
     def method(self) -> bytes:
         """The request's, as the log wants it."""
         return self.request.method
+
+
+def asked_by(fields: list[Field]) -> Request:
+    """Return what the log shows of a request whose head has a fault: its target, as far as it has one."""
+    found: dict[bytes, bytes] = {}
+    for name, value in fields:
+        found.setdefault(name, value)
+    authority = found.get(b":authority", found.get(b"host", b""))
+    return Request(found.get(b":method", b""), authority, b"", found.get(b":path", b""))
 
 
 class Closed(Enum):

@@ -27,6 +27,7 @@ from mcproxy.wire.http2 import (
     ErrorCode,
     Frame,
     StreamFault,
+    code_name,
     data,
     headers,
     parse_settings,
@@ -152,6 +153,7 @@ class FromBackend(Frames):
                 self.client.down.withheld(section)
                 raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "content-length without a body")
             stream.status = answer.status
+            stream.grpc_status = answer.grpc_status
             self.client.answer_ended(stream)
         else:
             stream.status = answer.status
@@ -172,6 +174,8 @@ class FromBackend(Frames):
         if fault:
             client.down.withheld(section)
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, fault)
+        if section.value is not None:
+            stream.grpc_status = section.value.grpc_status
         if stream.held:
             client.down.withheld(section)
             hold(client, stream, Held(section.encoded, last=True, trailers=True))
@@ -196,7 +200,7 @@ class FromBackend(Frames):
         stream = client.streams.get(fault.stream_id)
         self.backend.out.append(rst_stream(fault.stream_id, fault.code))
         if stream is not None:
-            client.fail(stream, 502, ExchangeEnd.BACKEND_FAULT)
+            client.fail(stream, 502, ExchangeEnd.BACKEND_FAULT, fault.reason)
         return None
 
     # Bodies
@@ -223,7 +227,7 @@ class FromBackend(Frames):
             self._small_piece(body)
         if wrong or (flags & END_STREAM and stream.down_left > 0):
             self.backend.credit(size)
-            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "DATA out of place, or not of content-length")
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, _data_fault(stream))
         if size > stream.down_window or size > client.windows.down or stream.held:
             self._give_back(stream_id, size - body)
             hold(client, stream, Held(buf[start:end], bool(flags & END_STREAM)))
@@ -248,6 +252,7 @@ class FromBackend(Frames):
         self.note = NO_BODY
         self.backend.credit(size)
         self.backend.out.append(rst_stream(stream.id, ErrorCode.CANCEL))
+        stream.why = NO_BODY
         self.client.answer_ended(stream)
         stream.unwanted = True
         return data(stream.id, b"", end_stream=True)
@@ -279,7 +284,9 @@ class FromBackend(Frames):
             return None
         client.closed.reset_by_us(stream_id)
         complete = stream.state is BACKEND_ENDED
-        client.finish(stream, ExchangeEnd.DONE if complete else ExchangeEnd.BACKEND_RESET)
+        code = code_name(int.from_bytes(buf[start:end], "big"))
+        end_word = ExchangeEnd.DONE if complete else ExchangeEnd.BACKEND_RESET
+        client.finish(stream, end_word, f"the backend reset the stream: {code}")
         return True
 
     def _settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
@@ -310,8 +317,8 @@ class FromBackend(Frames):
         # Its debug data is for us, not for the client.
         client.goaway(last_id, int.from_bytes(buf[start + 4 : start + 8], "big"))
         for stream in [stream for stream in client.streams.values() if stream.id > last_id]:
-            client.refuse(stream.id)
-            client.finish(stream, ExchangeEnd.REFUSED)
+            why = "the backend went away (GOAWAY) and did not process it"
+            client.reset(stream, ErrorCode.REFUSED_STREAM, ExchangeEnd.REFUSED, why)
         return None
 
     def _window_update(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
@@ -341,3 +348,10 @@ class FromBackend(Frames):
         _data, Frames._headers, _priority, _rst_stream, _settings, Frames._no_push, _ping, _goaway, _window_update,
         Frames._no_continuation,
     )  # fmt: skip
+
+
+def _data_fault(stream: Stream) -> str:
+    """Return what is wrong with DATA of a backend."""
+    if not stream.status:
+        return "DATA before the answer's head"
+    return "DATA after END_STREAM" if stream.state is BACKEND_ENDED else "the body is not of content-length"

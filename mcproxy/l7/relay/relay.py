@@ -110,20 +110,20 @@ class Relay:
             taken = judge.receive(data, turn, self.backend.out)
         except ConnectionFault as fault:
             self._settings.announce_early()
-            self._close(ExchangeEnd.CLIENT_FAULT, fault)
+            self._close(ExchangeEnd.CLIENT_FAULT, str(fault), fault)
         if judge.pace.over:
             self.fault = self.fault or judge.pace.note
         if self.ending is None and judge.settle():
             self._end()
         return eaten + taken
 
-    def _close(self, exchanges: ExchangeEnd, fault: ConnectionFault | None = None) -> None:
+    def _close(self, exchanges: ExchangeEnd, why: str, fault: ConnectionFault | None = None) -> None:
         """The connection ends now, with GOAWAY, and its exchanges with it; `fault` is the client's."""
         if fault:
-            self.fault = str(fault)
+            self.fault = why
         if self.ending is None:
-            code, why = (fault.code, fault.why) if fault else (ErrorCode.NO_ERROR, "")
-            self.client.close(code, why.encode(), exchanges)
+            code, debug = (fault.code, fault.why) if fault else (ErrorCode.NO_ERROR, "")
+            self.client.close(code, debug.encode(), exchanges, why)
             if code is ErrorCode.ENHANCE_YOUR_CALM:
                 self._end_word = End.ABUSE
             self._end()
@@ -150,7 +150,7 @@ class Relay:
             self.fault = self.fault or judge.note or (judge.pace.note if judge.pace.over else "")
         except ConnectionFault as fault:
             self.fault = str(fault)
-            self._lose_backend(502, ExchangeEnd.BACKEND_FAULT)
+            self._lose_backend(502, ExchangeEnd.BACKEND_FAULT, self.fault)
             backend.out.append(goaway(0, fault.code, fault.why.encode()))
         if self._settings.acks_due:
             self._settings.acknowledge()
@@ -164,18 +164,19 @@ class Relay:
         """It could not be reached: requests are answered with `status`, 502 or 504."""
         self.client.now = now
         self.fault = why
-        self._lose_backend(status, ExchangeEnd.ANSWERED)
+        self._lose_backend(status, ExchangeEnd.ANSWERED, why)
         self._settle()
 
     def backend_closed(self, now: float) -> None:
         """Its connection has ended, cleanly or not; all that it sent before has been judged."""
         self.client.now = now
+        why = "the backend closed its connection"
         if self.client.streams and not self.fault:
-            self.fault = "the backend closed its connection"
-        self._lose_backend(502, ExchangeEnd.BACKEND_GONE)
+            self.fault = why
+        self._lose_backend(502, ExchangeEnd.BACKEND_GONE, why)
         self._settle()
 
-    def _lose_backend(self, status: int, end: ExchangeEnd) -> None:
+    def _lose_backend(self, status: int, end: ExchangeEnd, why: str) -> None:
         """Every stream fails, and the client is asked to come again."""
         client = self.client
         before = self.backend.state
@@ -183,21 +184,24 @@ class Relay:
             return
         self._settings.announce_early()
         self.backend.lose()
-        client.fail_all(status, end)
+        client.fail_all(status, end, why)
         if before is BackendState.UP or client.closed.last_id:
             client.goaway(client.closed.last_id, ErrorCode.NO_ERROR)  # the next connection dials again
 
     def client_closed(self, now: float) -> None:
         """Its connection has ended: nothing more can be delivered."""
         self.client.now = now
-        self._close(ExchangeEnd.CLIENT_GONE)
+        self._close(ExchangeEnd.CLIENT_GONE, "the client closed its connection")
 
-    client_lost = client_closed
+    def client_lost(self, now: float) -> None:
+        """Its connection broke."""
+        self.client.now = now
+        self._close(ExchangeEnd.CLIENT_GONE, "the client's connection broke")
 
-    def cut(self, now: float) -> None:
+    def cut(self, why: str, now: float) -> None:
         """We end the client's connection where it stands."""
         self.client.now = now
-        self._close(ExchangeEnd.CUT)
+        self._close(ExchangeEnd.CUT, why)
 
     def give_up(self, now: float) -> None:
         """Nothing has moved for too long: what has no answer yet gets 504, and the client is asked to go."""
@@ -207,7 +211,7 @@ class Relay:
         for stream in [each for each in client.streams.values() if not each.status]:
             self.fault = "the backend doesn't answer"
             self.backend.cancel(stream)
-            client.fail(stream, 504, ExchangeEnd.ANSWERED)
+            client.fail(stream, 504, ExchangeEnd.ANSWERED, self.fault)
         self.drain(now)
         self._settle()
 
@@ -225,10 +229,11 @@ class Relay:
         try:
             self._from_client.check(now)
         except ConnectionFault as fault:
-            self._close(ExchangeEnd.CLIENT_FAULT, fault)
+            self._close(ExchangeEnd.CLIENT_FAULT, str(fault), fault)
             return
         if self._from_backend.block_stalls(now):
-            self._lose_backend(502, ExchangeEnd.BACKEND_FAULT)
+            self.fault = "a header block of the backend's that doesn't end"
+            self._lose_backend(502, ExchangeEnd.BACKEND_FAULT, self.fault)
         self._from_backend.renew(now)
         self._from_client.pace.must_wait(now)
         self._from_backend.pace.must_wait(now)
@@ -240,10 +245,10 @@ class Relay:
         client = self.client
         for stream in list(client.streams.values()):
             if stream.unwanted and stream.state is StreamState.BACKEND_ENDED:
-                client.reset(stream, ErrorCode.NO_ERROR, ExchangeEnd.DONE)
+                client.reset(stream, ErrorCode.NO_ERROR, ExchangeEnd.DONE, "")
             elif client.stalls(stream):
                 self.backend.cancel(stream)
-                client.reset(stream, ErrorCode.CANCEL, ExchangeEnd.CLIENT_FAULT)
+                client.reset(stream, ErrorCode.CANCEL, ExchangeEnd.CLIENT_FAULT, "a body that doesn't come")
 
     def _settle(self) -> None:
         """End the connection once it has nothing left to do."""

@@ -42,6 +42,12 @@ MAX_UNSENT = 262_144  # bytes unsent to a side at which the other one is no long
 MAX_OWED = 4 * MAX_UNSENT  # the same for reading that side itself; more than the other's bulk makes
 TICK = 1.0  # seconds between two checks of the core's deadlines
 HURRY = 0.1  # the same, while the core is in a hurry
+_CUT_WORDS = {
+    End.IDLE_TIMEOUT: "idle for proxy.idle_timeout",
+    End.HALF_CLOSE_TIMEOUT: "silent for proxy.half_close_timeout after the client's end",
+    End.SHUTDOWN: "not over within proxy.shutdown_timeout",
+    End.KILLED: "closed by an operator",
+}
 _CUTS = {Due.CUT_IDLE: End.IDLE_TIMEOUT, Due.CUT_HALF: End.HALF_CLOSE_TIMEOUT}
 
 # Members of an enum cost three times as much to read as a global.
@@ -96,7 +102,7 @@ class Drive:
 
     def run(self) -> End:
         """Return when the client's connection is over; the session closes its socket."""
-        core = self._core
+        core, why = self._core, "a defect of mcproxy; the log has its traceback"
         self._tick_later()
         if self._session.shared.draining:
             core.drain(time.monotonic())
@@ -105,9 +111,12 @@ class Drive:
             while core.ending is None:
                 self._waiting.wait()
             return self._finish(core.ending)
+        except Cut as cut:  # by the sweeper or an operator
+            why = _CUT_WORDS.get(cut.end, cut.end.value)
+            raise
         finally:
-            if core.ending is None:  # cut, by the sweeper or an operator: exchanges under way are over, and are logged
-                core.cut(time.monotonic())
+            if core.ending is None:  # exchanges under way are over, and are logged
+                core.cut(why, time.monotonic())
             self._record(core.take_ended())
             self._its_turns.forget()
             self._client.close()

@@ -333,7 +333,7 @@ def test_a_backend_that_speaks_http_1_is_called_that() -> None:
 def test_a_request_under_way_when_we_cut_the_connection_says_so() -> None:
     book = Book()
     book.send(GET)
-    book.bridge.cut(book.now)
+    book.bridge.cut("closed by an operator", book.now)
     assert [record.end for record in book.records] == [ExchangeEnd.CUT]
     assert book.closing()
 

@@ -156,7 +156,7 @@ def test_a_body_shorter_than_was_declared_is_no_answer(ends_in_data: bool) -> No
         book.do(book.backend.data, b"", end=True)
     assert book.closing()
     assert book.failed()
-    assert book.records[0].end is ExchangeEnd.BACKEND_GONE
+    assert book.records[0].end is ExchangeEnd.BACKEND_FAULT
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,9 @@ def test_what_is_no_request_is_told_so_and_ends_the_connection(raw: bytes, statu
     assert book.closing()
     assert not book.failed()
     assert not book.backends
-    assert [(record.status, record.end) for record in book.records] == [(status, ExchangeEnd.CLIENT_FAULT)]
+    end = ExchangeEnd.ANSWERED if status == 501 else ExchangeEnd.CLIENT_FAULT
+    assert [(record.status, record.end) for record in book.records] == [(status, end)]
+    assert book.records[0].why
 
 
 def test_a_bad_chunk_is_told_before_the_answer_and_cuts_it_afterwards() -> None:

@@ -92,4 +92,7 @@ def test_an_answer_that_breaks_off_is_reset() -> None:
     on.exchange.on_reset(2, Processed.POSSIBLY)
     assert on.client.told[-1] == ("reset",)
     assert on.backend.told[-1] == ("let go", True), "the backend has reset it: there is nothing to cancel"
-    assert (on.exchange.end, on.exchange.why) == (ExchangeEnd.BACKEND_RESET, "the backend reset the stream: 2")
+    assert (on.exchange.end, on.exchange.why) == (
+        ExchangeEnd.BACKEND_RESET,
+        "the backend reset the stream: INTERNAL_ERROR",
+    )

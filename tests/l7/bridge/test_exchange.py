@@ -34,11 +34,11 @@ def test_a_failure_is_answered_only_before_an_answer() -> None:
 
 def test_a_client_that_leaves_breaks_an_answer_off() -> None:
     on = Between(request_head())
-    on.exchange.abandon()
+    on.exchange.abandon("it left")
     assert (on.exchange.to_client.state, on.exchange.end) == (AnswerState.AWAITED, ExchangeEnd.CLIENT_GONE)
     begun = Between(request_head())
     begun.exchange.on_head(OK, ended=False)
-    begun.exchange.abandon()
+    begun.exchange.abandon("it left")
     assert (begun.exchange.to_client.state, begun.exchange.end) == (AnswerState.BROKEN, ExchangeEnd.CLIENT_GONE)
 
 

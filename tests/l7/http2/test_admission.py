@@ -97,7 +97,7 @@ def test_none_above_the_last_one_that_goaway_named() -> None:
 
 def test_without_a_backend_all_get_one_status() -> None:
     rules = admission()
-    rules.answer_all(504)
+    rules.answer_all(504, "no way")
     rules.allow(100)
     assert rules.unchecked == 0
     assert outcome(rules, 1, True, section(GET), 0, "") == 504

@@ -43,6 +43,6 @@ def test_what_is_the_clients_fault_stays_a_status_for_grpc() -> None:
 
 
 def test_a_size_update_comes_first() -> None:
-    head = only(answer(3, 400, None, b"\x20"))
+    head = only(answer(3, 400, request(), b"\x20"))
     assert head.payload.startswith(b"\x20")
     assert (":status", "400") in fields_of(head, Decoder())

@@ -50,11 +50,11 @@ def test_a_stream_that_fails_never_ends_cleanly(client: Direct, status: int, fra
     client.request(1, POST, end=False)
     stream = client.leg.streams[1]
     stream.status = status
-    client.leg.fail(stream, 502, ExchangeEnd.BACKEND_GONE)
+    client.leg.fail(stream, 502, ExchangeEnd.BACKEND_GONE, "it is gone")
     client.look()
     seen = client.take_inbox()
     assert [(each.kind, each.flags & 1 if each.kind == Frame.HEADERS else each.code) for each in seen] == frames
-    assert (stream.status, stream.end) == (status or 502, ExchangeEnd.BACKEND_GONE)
+    assert (stream.status, stream.end, stream.why) == (status or 502, ExchangeEnd.BACKEND_GONE, "it is gone")
 
 
 def test_a_body_that_may_come_and_does_not_stalls(client: Direct) -> None:

@@ -85,7 +85,8 @@ def test_answers_of_our_own(fields: list[tuple[str, str]], status: str) -> None:
     book.request(1, fields)
     assert book.take_up() == []
     assert book.take_down() == [("HEADERS!", 1, [(":status", status), ("content-length", "0")])]
-    assert [(s.status, s.end) for s in book.records] == [(int(status), ExchangeEnd.ANSWERED)]
+    end = ExchangeEnd.ANSWERED if status == "421" else ExchangeEnd.CLIENT_FAULT
+    assert [(s.status, s.end, s.why != "") for s in book.records] == [(int(status), end, True)]
     book.request(3)
     book.answer(3)
     assert book.take_up() == [("HEADERS!", 3, [*GET, *OURS])], "encoded anew, if that was needed"

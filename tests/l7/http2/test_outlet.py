@@ -98,10 +98,10 @@ def test_an_answer_waits_for_the_windows_and_what_waits_is_dropped_with_its_stre
 def test_without_a_backend_every_request_gets_its_status() -> None:
     client = greeted()
     client.request(1)
-    client.leg.fail_all(503, ExchangeEnd.ANSWERED)
+    client.leg.fail_all(503, ExchangeEnd.ANSWERED, "it is gone")
     client.request(3)
     client.look()
     assert [(seen.kind, seen.stream_id) for seen in client.inbox] == [
         (Frame.HEADERS, 1), (Frame.HEADERS, 3), (Frame.GOAWAY, 0)
     ]  # fmt: skip
-    assert [stream.status for stream in client.leg.ended] == [503, 503]
+    assert [(stream.status, stream.why) for stream in client.leg.ended] == [(503, "it is gone")] * 2

@@ -303,6 +303,7 @@ def test_goaway_refuses_what_was_not_processed() -> None:
     assert book.relay.ending
     assert [(s.id, s.end) for s in book.records] == [
         (5, ExchangeEnd.REFUSED),
+        (7, ExchangeEnd.REFUSED),  # it had no line: a stream that was refused at once is a request, too
         (1, ExchangeEnd.DONE),
         (3, ExchangeEnd.DONE),
     ]

@@ -139,7 +139,7 @@ def test_a_client_that_goes_leaves_a_record_of_each_exchange() -> None:
 def test_what_was_under_way_when_we_cut_the_connection_says_so() -> None:
     book = Book()
     book.request(1)
-    book.relay.cut(book.now)
+    book.relay.cut("closed by an operator", book.now)
     assert [s.end for s in book.records] == [ExchangeEnd.CUT]
     assert book.relay.ending
 
@@ -345,7 +345,7 @@ def test_the_end_is_said_once() -> None:
     book.request(1)
     book.drop()
     for _ in range(2):
-        book.relay.cut(book.now)
+        book.relay.cut("closed by an operator", book.now)
         book.relay.client_closed(book.now)
     book.collect()
     assert book.take_down() == [("GOAWAY", 1, ErrorCode.NO_ERROR)]
