@@ -336,7 +336,7 @@ class FromClient(Frames):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM on an idle stream")
             self.leg.budget.spend_talk(self.now)
             return None
-        if stream.state is not StreamState.BACKEND_ENDED:
+        if not stream.status:  # once the answer has begun, the work was wanted: a watch ends like this
             leg.budget.spend_reset(self.now)
         self.turn.left -= EARLY_END_COST
         code = int.from_bytes(buf[start:end], "big")

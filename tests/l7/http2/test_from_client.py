@@ -250,6 +250,36 @@ def test_cancelling_may_keep_pace_with_what_is_completed() -> None:
     assert not flood(work, 3 * Loop.RESETS.limit).relay.ending
 
 
+def test_a_stream_is_not_ended_early_once_its_answer_has_begun() -> None:
+    """gRPC clients cancel a watch after its first message: 60 a second ended the connection after 8 s."""
+
+    def watch(book: Book, number: int) -> None:
+        book.request(2 * number + 3)
+        book.answer(2 * number + 3, end=False)
+        book.backend(http2.data(2 * number + 3, b"first"))
+        book.client(http2.rst_stream(2 * number + 3, ErrorCode.CANCEL))
+
+    book = Book()
+    book.request(1)
+    for number in range(3 * Loop.RESETS.limit):
+        watch(book, number)
+    assert not book.relay.ending
+    book.drop()
+    book.answer(1)
+    assert book.take_down() == [("HEADERS!", 1, OK)]
+
+
+def test_an_interim_answer_begins_none() -> None:
+    """The backend's work is still wanted by nobody."""
+    book = Book()
+    for number in range(Loop.RESETS.limit + 1):
+        assert not book.relay.ending
+        book.request(2 * number + 1)
+        book.answer(2 * number + 1, [(":status", "103")], end=False)
+        book.client(http2.rst_stream(2 * number + 1, ErrorCode.CANCEL))
+    assert book.relay.ending
+
+
 def test_ping_may_keep_pace_with_work() -> None:
     def work(book: Book, number: int) -> None:
         book.request(2 * number + 1)
