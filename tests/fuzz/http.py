@@ -273,10 +273,7 @@ class Strict(CarelessBackend):
         if not self.seen:
             self.h2.receive_data(PREFACE)
         self.gone = seen.kind == Frame.GOAWAY  # h2 takes that for the end, RFC 9113, 6.8 doesn't
-        payload = seen.payload
-        if seen.kind == Frame.WINDOW_UPDATE:  # the relay passes the reserved bit, which h2 alone minds (RFC 9113, 6.9)
-            payload = bytes([payload[0] & 0x7F]) + payload[1:]
-        for event in self.h2.receive_data(frame(seen.kind, seen.flags, seen.stream_id, payload)):
+        for event in self.h2.receive_data(frame(seen.kind, seen.flags, seen.stream_id, seen.payload)):
             self.requests += isinstance(event, RequestReceived)
             if isinstance(event, StreamEnded):
                 with suppress(StreamClosedError, ProtocolError):

@@ -50,6 +50,7 @@ from mcproxy.wire.http2 import (
     StreamFault,
     frame_header,
     headers,
+    window_update,
 )
 
 Verdict = bool | bytes | None
@@ -131,6 +132,11 @@ def increment_of(stream_id: int, buf: bytes, start: int, end: int) -> int:
     if stream_id:
         raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "an increment of 0")
     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "an increment of 0")
+
+
+def increment_passed(verdict: Verdict, stream_id: int, increment: int, first: int) -> Verdict:
+    """Return the verdict on a WINDOW_UPDATE that begins with the byte `first`: its reserved bit is never passed."""
+    return window_update(stream_id, increment) if verdict is True and first & 0x80 else verdict
 
 
 def check_shape(kind: int, stream_id: int, size: int) -> None:

@@ -27,6 +27,7 @@ from mcproxy.l7.http2.frames import (
     Frames,
     Verdict,
     increment_of,
+    increment_passed,
     unpadded,
 )
 from mcproxy.l7.http2.header_link import REQUEST_TRAILERS, REQUESTS, Section, trailers_fault
@@ -381,7 +382,7 @@ class FromClient(Frames):
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
             if windows.held_bytes:
                 release_all(leg)
-            return leg.outlet.window(None)
+            return increment_passed(leg.outlet.window(None), stream_id, increment, buf[start])
         stream = leg.streams.get(stream_id)
         if stream is None:
             if leg.closed.why(stream_id) is Closed.IDLE:
@@ -392,7 +393,7 @@ class FromClient(Frames):
             raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window overflows")
         if stream.held:
             release(leg, stream)
-        return leg.outlet.window(stream)
+        return increment_passed(leg.outlet.window(stream), stream_id, increment, buf[start])
 
     def _unknown(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         self.leg.budget.spend_talk(self.now)

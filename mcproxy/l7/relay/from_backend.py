@@ -10,7 +10,16 @@ from mcproxy.l7.http2.budgets import EXPRESS_FRAMES, MAX_SETTINGS
 from mcproxy.l7.http2.client_leg import ClientLeg
 from mcproxy.l7.http2.client_settings import ClientSettings
 from mcproxy.l7.http2.flow import hold
-from mcproxy.l7.http2.frames import END_HEADERS, END_STREAM, PADDED, Frames, Verdict, increment_of, unpadded
+from mcproxy.l7.http2.frames import (
+    END_HEADERS,
+    END_STREAM,
+    PADDED,
+    Frames,
+    Verdict,
+    increment_of,
+    increment_passed,
+    unpadded,
+)
 from mcproxy.l7.http2.header_link import ANSWER_TRAILERS, ANSWERS, Section, trailers_fault
 from mcproxy.l7.http2.stream import Closed, Held, Stream, StreamState
 from mcproxy.l7.meters import SMALL, TALK_FOR_WORK, Loop, Meter
@@ -330,7 +339,7 @@ class FromBackend(Frames):
             windows.up = room = windows.up + increment
             if room > MAX_WINDOW:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
-            return True
+            return increment_passed(True, stream_id, increment, buf[start])
         stream = client.streams.get(stream_id)
         if stream is None:
             self._stray(stream_id, "WINDOW_UPDATE")
@@ -338,7 +347,7 @@ class FromBackend(Frames):
         stream.up_window = room = stream.up_window + increment
         if room > MAX_WINDOW:
             raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window overflows")
-        return True
+        return increment_passed(True, stream_id, increment, buf[start])
 
     def _unknown(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         self._talks()

@@ -14,8 +14,8 @@ from mcproxy.l7.http2 import budgets
 from mcproxy.l7.relay.relay import Relay
 from mcproxy.model import End
 from mcproxy.wire import http2
-from mcproxy.wire.http2 import MAX_STREAM_ID, PREFACE, ErrorCode
-from tests.kit.http2_peer import GET, HOST, POST, CarelessBackend
+from mcproxy.wire.http2 import MAX_STREAM_ID, PREFACE, ErrorCode, Frame
+from tests.kit.http2_peer import GET, HOST, POST, CarelessBackend, frame
 from tests.kit.inbox import Inbox
 from tests.kit.relay_playbook import OK, OURS, Book
 
@@ -350,3 +350,16 @@ def test_the_end_is_said_once() -> None:
     book.collect()
     assert book.take_down() == [("GOAWAY", 1, ErrorCode.NO_ERROR)]
     assert [s.end for s in book.records] == [ExchangeEnd.CUT]
+
+
+@pytest.mark.parametrize("stream_id", [0, 1])
+def test_the_reserved_bit_of_an_increment_is_not_passed(stream_id: int) -> None:
+    """It must be unset when sent (RFC 9113, section 6.9): a backend on h2 ended its connection for a client's bit."""
+    book = Book()
+    book.request(1, POST, end=False)
+    book.to_backend.clear()
+    book.client(frame(Frame.WINDOW_UPDATE, 0, stream_id, bytes.fromhex("80000064")))
+    assert [(each.stream_id, each.payload.hex()) for each in book.to_backend] == [(stream_id, "00000064")]
+    book.to_client.clear()
+    book.backend(frame(Frame.WINDOW_UPDATE, 0, stream_id, bytes.fromhex("80000064")))
+    assert [(each.stream_id, each.payload.hex()) for each in book.to_client] == [(stream_id, "00000064")]
