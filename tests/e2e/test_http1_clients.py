@@ -152,7 +152,7 @@ def test_fields_as_the_backend_sees_them(backend: MakeBackend, authority: Author
     made = client(running, authority)
     sent = {
         "X-Forwarded-For": "10.0.0.1",
-        "Connection": "keep-alive, x-hop",
+        "Connection": "keep-alive, x-hop, x-forwarded-for, x-real-ip",
         "X-Hop": "a",
         "X-Kept": "b",
         "TE": "trailers",
@@ -165,6 +165,18 @@ def test_fields_as_the_backend_sees_them(backend: MakeBackend, authority: Author
         ("accept-encoding", "identity"), ("x-kept", "b"), ("te", "trailers"), ("x-forwarded-for", "127.0.0.1"),
         ("x-forwarded-proto", "https"), ("x-real-ip", "127.0.0.1"),
     ]  # fmt: skip
+
+
+def test_credentials_are_in_no_line(backend: MakeBackend, authority: Authority, proxy: MakeProxy) -> None:
+    """Fields are not logged. Paths are, with their queries: SECURITY.md says so."""
+    running = proxy({"listeners": [l7_listener({"one.test": backend(h2(says("one.test"))).address}, authority)]})
+    made = client(running, authority)
+    secret = "c2VjcmV0"
+    made.request("POST", "/", body=secret, headers={"Authorization": f"Basic {secret}", "Cookie": f"session={secret}"})
+    made.getresponse().read()
+    made.close()
+    running.connection(route="one.test", end="closed")
+    assert secret not in "".join(running.lines)
 
 
 def test_two_routes_on_one_listener_with_l4_beside_them(

@@ -81,6 +81,53 @@ def test_old_versions_are_refused(backend: MakeBackend, authority: Authority, pr
     assert running.connection(reason="tls_failed")["detail"] == '"unsupported protocol"'
 
 
+def s_client(port: int, *options: str, sends: bytes = GET % b"one.test") -> str:
+    """What OpenSSL's own client prints; it goes on until the server has ended the connection."""
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", "one.test", *options]
+    done = subprocess.run(command, input=sends, capture_output=True, timeout=DEADLINE, check=False)
+    return (done.stdout + done.stderr).decode(errors="replace")
+
+
+def test_renegotiation_is_refused(backend: MakeBackend, authority: Authority, proxy: MakeProxy) -> None:
+    """Each one costs a server several times what it costs a client (CVE-2011-1473)."""
+    running = proxy({"listeners": [l7_listener({"one.test": backend(h2(says("one.test"))).address}, authority)]})
+    said = s_client(running.port, "-tls1_2", sends=b"R\n" + GET % b"one.test")
+    assert "RENEGOTIATING" in said
+    assert "no renegotiation" in said
+    assert "one.test /" not in said
+
+
+def test_a_ticket_allows_no_early_data(backend: MakeBackend, authority: Authority, proxy: MakeProxy) -> None:
+    """Early data can be replayed (RFC 8446, 8): a client that follows its ticket sends none, OpenSSL skips the rest."""
+    running = proxy({"listeners": [l7_listener({"one.test": backend(h2(says("one.test"))).address}, authority)]})
+    said = s_client(running.port, "-tls1_3", "-ign_eof")
+    assert "TLS session ticket:" in said
+    assert "Max Early Data: 0\n" in said
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_neither_compression_nor_a_clients_certificate_is_asked_for(
+    version: str, backend: MakeBackend, authority: Authority, proxy: MakeProxy
+) -> None:
+    """Compression before encryption tells what is inside (CRIME, CVE-2012-4929)."""
+    running = proxy({"listeners": [l7_listener({"one.test": backend(h2(says("one.test"))).address}, authority)]})
+    said = s_client(running.port, version, "-comp", "-ign_eof")
+    assert "one.test /" in said
+    assert "Compression: NONE\n" in said
+    assert "No client certificate CA names sent\n" in said
+    assert "Client Certificate Types" not in said
+
+
+@pytest.mark.parametrize(
+    "cipher", ["AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA256", "DHE-RSA-AES128-GCM-SHA256", "NULL:@SECLEVEL=0"]
+)
+def test_weak_ciphers_are_refused(cipher: str, backend: MakeBackend, authority: Authority, proxy: MakeProxy) -> None:
+    """No forward secrecy, no authenticated encryption, a group of the client's choice, no encryption."""
+    running = proxy({"listeners": [l7_listener({"one.test": backend(h2(says("one.test"))).address}, authority)]})
+    assert "handshake failure" in s_client(running.port, "-tls1_2", "-cipher", cipher)
+    assert running.connection(reason="tls_failed")["detail"] == '"no shared cipher"'
+
+
 def test_a_client_that_trusts_another_authority_ends_the_handshake(
     backend: MakeBackend, authority: Authority, proxy: MakeProxy
 ) -> None:

@@ -117,6 +117,16 @@ def test_a_mapped_client_is_the_ipv4_client() -> None:
     assert firewall.match(pack("::ffff:192.0.2.7"), never) is not None
 
 
+@pytest.mark.parametrize("client", ["64:ff9b::192.0.2.7", "2002:c000:207::1", "::192.0.2.7", "::ffff:0:192.0.2.7"])
+def test_an_address_that_only_embeds_another_is_its_own(client: str) -> None:
+    """NAT64, 6to4 and the like: who may use them for whom is not known here."""
+    assert Firewall.compile([rule(RuleKind.IP, "192.0.2.7")]).match(pack(client), never) is None
+
+
+def test_a_client_whose_country_is_unknown_is_not_refused_for_it() -> None:
+    assert Firewall.compile([rule(RuleKind.COUNTRY, "DE")]).match(pack("192.0.2.7"), lambda _packed: None) is None
+
+
 def test_the_last_of_two_equal_rules_holds() -> None:
     twice = [rule(RuleKind.IP, "192.0.2.7", 5.0), rule(RuleKind.IP, "192.0.2.7", 9.0)]
     assert list(Firewall.compile(twice).rules()) == twice[1:]

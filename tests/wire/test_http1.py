@@ -204,8 +204,8 @@ def test_chunks_are_followed_to_their_end() -> None:
     [
         (b"\r\n", 400), (b"x\r\n", 400), (b"-1\r\n", 400), (b"+1\r\n", 400), (b"0x1\r\n", 400), (b" 1\r\n", 400),
         (b"1\n", 400), (b"1\r\nab\r\n", 400), (b"1\r\na\n", 400), (b"1\r\na\r0\r\n", 400), (b"1;\x00\r\n", 400),
-        (b"1;a\rb\r\n", 400), (b"1000000000000000\r\n", 400), (b"1" * MAX_CHUNK_LINE, 400),
-        (b"1;" + b"a" * MAX_CHUNK_LINE + b"\r\n", 400),
+        (b"1;a\rb\r\n", 400), (b"1;a\nb\r\n", 400), (b"0;a\n\r\n", 400), (b"1000000000000000\r\n", 400),
+        (b"1" * MAX_CHUNK_LINE, 400), (b"1;" + b"a" * MAX_CHUNK_LINE + b"\r\n", 400),
         (b"0\r\nX: a\n\r\n", 400), (b"0\r\n X: a\r\n\r\n", 400), (b"0\r\nX : a\r\n\r\n", 400), (b"0\r\nX\r\n\r\n", 400),
         (b"0\r\nX: a\r\n b\r\n\r\n", 400), (b"0\r\nX: a\x00\r\n\r\n", 400), (b"0\r\n\n", 400),
         (b"0\r\nX: " + b"a" * MAX_TRAILERS, 431),
