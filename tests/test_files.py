@@ -1,7 +1,7 @@
 """The tree's own promises: the example configuration is whole and valid, and every dependency has its reason written.
 
 A key that is added to the configuration and not to the example fails here, and so does a dependency without a line in
-ARCHITECTURE.md, or a phrase that the house style of CONTRIBUTING.md rules out.
+ARCHITECTURE.md, a claim of SECURITY.md whose test is gone, or a phrase that CONTRIBUTING.md rules out.
 """
 
 import configparser
@@ -152,6 +152,27 @@ def test_every_dependency_has_its_reason() -> None:
     lines = section.partition("\n## ")[0].splitlines()
     missing = [name for name in names if not any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", x) for x in lines)]
     assert not missing, "these are in setup.cfg and have no line in ARCHITECTURE.md"
+
+
+def test_each_attack_names_tests_that_exist_or_says_that_there_is_none() -> None:
+    """A row of SECURITY.md that names a test which was renamed or removed claims what nothing shows."""
+    page = (ROOT / "SECURITY.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if row[0] not in ("attack", "---")]
+    assert len(rows) > 100
+    wrong = []
+    for row in rows:
+        shown = row[-1]
+        found = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", shown)
+        left = re.sub(r"`tests/[\w/]+\.py::test_\w+`", "", shown).strip()
+        if len(row) != 3 or bool(found) == left.startswith("no test") or (found and left):
+            wrong.append(f"{row[0]}: name tests as `tests/x/test_y.py::test_z`, or write: no test")
+        for path, name in found:
+            text = (ROOT / path).read_text() if (ROOT / path).is_file() else ""
+            if not re.search(rf"^def {name}\(", text, re.MULTILINE):
+                wrong.append(f"{row[0]}: there is no {path}::{name}")
+    assert not wrong, "\n".join(wrong)
+    assert page.count("::test_") == sum(row[-1].count("::test_") for row in rows), "tests are named in rows only"
 
 
 def test_the_man_page_is_that_of_the_help_pages() -> None:

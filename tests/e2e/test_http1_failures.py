@@ -283,14 +283,17 @@ def test_proxy_v2_comes_first(backend: MakeBackend, authority: Authority, proxy:
     listener = l7_listener({"one.test": backend(serve).address}, authority, send_proxy_protocol=True)
     listener |= {"proxy_protocol": True, "trusted_proxies": ["127.0.0.0/8"]}
     running = proxy({"listeners": [listener]})
-    plain = connect(running.port)
-    plain.sendall(b"PROXY TCP4 198.51.100.9 203.0.113.1 4567 443\r\n")
-    with authority.client_context().wrap_socket(plain, server_hostname="one.test") as client:
-        client.sendall(GET)
-        assert read_head(client).startswith(b"HTTP/1.1 200 ")
-    assert headers[0].startswith(b"\r\n\r\n\0\r\nQUIT\n\x21\x11")
-    assert headers[0][16:20] == bytes((198, 51, 100, 9))
-    assert running.connection(protocol="http/1.1")["client"] == "198.51.100.9:4567"
+    with contextlib.ExitStack() as stack:
+        for host in ("198.51.100.9", "198.51.100.10"):  # both at once: they must not share a connection to the backend
+            plain = connect(running.port)
+            plain.sendall(b"PROXY TCP4 %b 203.0.113.1 4567 443\r\n" % host.encode())
+            client = authority.client_context().wrap_socket(plain, server_hostname="one.test")
+            stack.enter_context(client).sendall(GET)
+            assert read_head(client).startswith(b"HTTP/1.1 200 ")
+    assert len(headers) == 2
+    assert all(header.startswith(b"\r\n\r\n\0\r\nQUIT\n\x21\x11") for header in headers)
+    assert [header[16:20] for header in headers] == [bytes((198, 51, 100, last)) for last in (9, 10)]
+    assert running.connection(protocol="http/1.1", client="198.51.100.9:4567")
 
 
 def test_a_slow_handshake_is_refused(

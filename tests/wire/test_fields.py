@@ -80,6 +80,10 @@ def test_answers() -> None:
         [(b":status", b"200"), (b"connection", b"close")],
         [(b":status", b"200"), (b"X-Upper", b"1")],
         [(b"server", b"x"), (b":status", b"200")],
+        [(b":status", b"200"), (b"x-a", b"1\r\nset-cookie: a=b")],
+        [(b":status", b"200"), (b"x-a", b"1\nset-cookie: a=b")],
+        [(b":status", b"200"), (b"x-a", b"1\0")],
+        [(b":status", b"200"), (b"x-a: 1\r\nset-cookie", b"a=b")],
     ],
 )
 def test_malformed_answers(fields: list[Field]) -> None:
