@@ -7,13 +7,12 @@ behalf it acts and why: such texts are cleaned and bounded here, and kept apart 
 import pwd
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote
 
 import grpc
 
 from mcproxy.admin.contract import CLAIM
-from mcproxy.admin.doorman import peer_uid
 from mcproxy.admin.errors import InvalidField
+from mcproxy.admin.peer import peer_of
 from mcproxy.change import Said
 from mcproxy.model import MAX_CLAIM, MAX_COMMENT
 
@@ -24,7 +23,7 @@ def who(context: grpc.ServicerContext) -> str:
     for field in ("x509_common_name", "x509_subject_alternative_name"):
         if names := certified.get(field):
             return "cert:" + _printable(_text(names[0]))
-    uid = peer_uid(context.peer())
+    uid = peer_of(context.peer()).uid
     return "tls" if uid is None else f"user:{_user_name(uid)}:{uid}"
 
 
@@ -58,5 +57,4 @@ def _text(name: bytes | str) -> str:
 
 def ip(context: grpc.ServicerContext) -> str:
     """The address that a call comes from; "" where it comes through the UNIX socket."""
-    family, _, peer = context.peer().partition(":")
-    return unquote(peer).rpartition(":")[0].strip("[]") if family in {"ipv4", "ipv6"} else ""
+    return peer_of(context.peer()).ip

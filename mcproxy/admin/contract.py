@@ -12,5 +12,4 @@ ABOUT = "mcproxy-about"  # beside it: the field's path, or the kind of value, th
 CLAIM = "mcproxy-claim-bin"  # in the metadata of a call, in UTF-8: on whose behalf it is made
 
 MAX_REQUEST = 64 << 10  # bytes of one message; the longest sensible request is a route with four paths of 4 kB
-MAX_TCP_CONNECTIONS = 64  # to a TCP address, open at once; doorman.py has its own bound
 MAX_CLOSED = 1_000  # connections that one call cuts: some 50 ms of the hub, in turns of 3 ms

@@ -46,9 +46,14 @@ class Guard(grpc.ServerInterceptor):
         max_streams: int = MAX_STREAMS,
         hint: Callable[[Exception], str] = lambda _: "",
         long_turn: AbstractContextManager[Any] | None = None,
+        on_call: Callable[[str], Callable[[], None]] = lambda _: lambda: None,
     ) -> None:
-        """`hint` returns the end of an exception's message; `long_turn` is held by one long call at a time."""
+        """`hint` returns the end of an exception's message; `long_turn` is held by one long call at a time.
+
+        `on_call` is called with gRPC's name of the peer of each call, and returns what is called at the call's end.
+        """
         self._hint = hint
+        self._on_call = on_call
         self._is_open = False
         self._free_streams = threading.Semaphore(max_streams)
         self._long_turn = long_turn or threading.Lock()  # a call of LONG has it while it runs
@@ -80,8 +85,14 @@ class Guard(grpc.ServerInterceptor):
             return grpc.stream_stream_rpc_method_handler(self._streaming(handler.stream_stream, method), **coding)
         return handler
 
+    def _count(self, context: grpc.ServicerContext) -> None:
+        ended = self._on_call(context.peer())
+        if not context.add_callback(ended):
+            ended()
+
     def _streaming(self, behaviour: Callable[..., Iterator[Any]], method: str) -> Callable[..., Iterator[Any]]:
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            self._count(context)
             if not self._free_streams.acquire(blocking=False):
                 _refuse(context, TooMany("too many streams are open: end one first"), "")
             # At the call's end, however it ends; a generator that is never resumed would not get there.
@@ -99,6 +110,7 @@ class Guard(grpc.ServerInterceptor):
         self, behaviour: Callable[[Any, Any], Any], method: str, turn: AbstractContextManager[Any]
     ) -> Callable[[Any, Any], Any]:
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
+            self._count(context)
             with turn, _Translated(context, method, self._hint):
                 self._refuse_early()
                 if not context.is_active():

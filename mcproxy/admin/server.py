@@ -2,7 +2,8 @@
 
 Over TCP it always uses TLS. With `client_ca` a client must show a certificate of that CA; without it, every client that
 can reach the address may do everything, so it should be a loopback one. On a UNIX socket the file's permissions guard
-it (doorman.py). Certificates are read again when gRPC needs them and their files have changed.
+it. Either way gRPC itself listens on a UNIX socket that only the doorman reaches (doorman.py). Certificates are read
+again when gRPC needs them and their files have changed.
 
 Making the server takes its address, reads its certificates and starts its threads; it answers nobody before `open`. So
 every step that can fail has succeeded when the database is seeded, and no change comes before the seed.
@@ -21,8 +22,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mcproxy.admin.contract import MAX_REQUEST, MAX_TCP_CONNECTIONS, SERVICE
-from mcproxy.admin.doorman import Doorman, GroupError
+from mcproxy.admin.contract import MAX_REQUEST, SERVICE
+from mcproxy.admin.doorman import Doorman
+from mcproxy.admin.entrance import GroupError, TcpEntrance, UnixEntrance
+from mcproxy.admin.errors import bind_failure
 from mcproxy.admin.guard import MAX_STREAMS, Guard
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.admin.service import Service
@@ -60,10 +63,11 @@ class AdminServer:
         self.address = config.addr  # with the port that was chosen, where the configuration says 0
         self._service = service
         self._closed = False
-        self._doorman = _doorman(config)
+        self._entrance = _entrance(config)
+        self._doorman = Doorman(self._entrance)
         self._health = health.HealthServicer(experimental_non_blocking=False)
         self._pool = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="admin")
-        self._guard = Guard(hint=service.hint)
+        self._guard = Guard(hint=service.hint, on_call=self._doorman.call)
         self._server = _server(self._pool, service, self._health, self._guard)
         try:
             self._listen(config)
@@ -71,8 +75,7 @@ class AdminServer:
         except BaseException:
             self._server.stop(None)
             self._pool.shutdown()
-            if self._doorman is not None:
-                self._doorman.close()
+            self._doorman.close()
             raise
 
     def __repr__(self) -> str:
@@ -81,8 +84,7 @@ class AdminServer:
     def open(self) -> None:
         """Answer from now on."""
         self._guard.open()
-        if self._doorman is not None:
-            self._doorman.start()
+        self._doorman.start()
         for name in ("", SERVICE):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         log.info("admin API on %s", self.address)
@@ -105,31 +107,33 @@ class AdminServer:
         self._service.watchers.close()
         self._server.stop(STOP_GRACE).wait()
         self._pool.shutdown()
-        if self._doorman is not None:
-            self._doorman.close()
+        self._doorman.close()
 
     def _listen(self, config: GrpcSection) -> None:
-        if self._doorman is not None:
-            self._server.add_insecure_port(f"{UNIX_PREFIX}{self._doorman.inner}")
-            return
-        self._certificates = _certificates(config)
+        inner = f"{UNIX_PREFIX}{self._entrance.inner}"
         try:
-            port = self._server.add_secure_port(config.addr, _credentials(self._certificates, config))
+            if isinstance(self._entrance, TcpEntrance):
+                self._certificates = _certificates(config)
+                self._server.add_secure_port(inner, _credentials(self._certificates, config))
+                self.address = f"{config.addr.rpartition(':')[0]}:{self._entrance.port}"
+            else:
+                self._server.add_insecure_port(inner)
         except RuntimeError as error:
-            raise AdminError(f"grpc.addr: can't listen on {config.addr}: is something else there?") from error
-        self.address = f"{config.addr.rpartition(':')[0]}:{port}"
+            raise AdminError(f"grpc: can't listen on {inner}: is TMPDIR a short path?") from error
+        self._entrance.inside()
 
 
-def _doorman(config: GrpcSection) -> Doorman | None:
-    if not config.addr.startswith(UNIX_PREFIX):
-        return None
+def _entrance(config: GrpcSection) -> UnixEntrance | TcpEntrance:
+    unix = config.addr.startswith(UNIX_PREFIX)
     try:
-        return Doorman(Path(config.addr.removeprefix(UNIX_PREFIX)), config.group)
+        if unix:
+            return UnixEntrance(Path(config.addr.removeprefix(UNIX_PREFIX)), config.group)
+        return TcpEntrance(config.addr)
     except GroupError as error:
         raise AdminError(f"grpc.group: {error}") from error
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "")
-        raise AdminError(f"grpc.addr: can't listen on {config.addr}: {error.strerror or error}{remedy}") from error
+        failure = bind_failure(config.addr, error)
+        raise AdminError(f"grpc.addr: {failure}{_REMEDIES.get(error.errno or 0, '') if unix else ''}") from error
 
 
 def _server(
@@ -141,8 +145,6 @@ def _server(
         ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
         ("grpc.max_connection_idle_ms", IDLE),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE),
-        ("grpc.max_allowed_incoming_connections", MAX_TCP_CONNECTIONS),
-        ("grpc.so_reuseport", 0),  # a second server on the same address is a mistake, and fails
     ]
     server = grpc.server(pool, interceptors=[guard], options=options, maximum_concurrent_rpcs=MAX_CALLS)
     pb_grpc.add_ProxyAdminServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]

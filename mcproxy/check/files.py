@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Iterator
 
-from mcproxy.admin import doorman
+from mcproxy.admin import entrance
 from mcproxy.certificates import pem
 from mcproxy.check.found import Found
 from mcproxy.config import Config
@@ -28,8 +28,8 @@ def check_files(config: Config) -> Iterator[Found]:
 def _check_group(group: str) -> Iterator[Found]:
     try:
         if group:
-            doorman.group_id(group)
-    except doorman.GroupError as error:
+            entrance.group_id(group)
+    except entrance.GroupError as error:
         yield Found("grpc.group", str(error))
 
 

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from mcproxy.admin import doorman
+from mcproxy.admin import entrance
 from mcproxy.check import ports
 from mcproxy.check.found import Found, warning
 from mcproxy.check.loaded import Loaded
@@ -49,8 +49,8 @@ def _check_socket(path: Path) -> Iterator[Found]:
 def _check_way(path: Path, group: str) -> Iterator[Found]:
     """Check that the members of a group can reach the socket: they must be able to pass every folder above it."""
     try:
-        gid = doorman.group_id(group)
-    except doorman.GroupError:
+        gid = entrance.group_id(group)
+    except entrance.GroupError:
         return  # files.py has it
     for folder in path.parents:
         if folder.is_dir() and not _may_pass(folder.stat(), gid):

@@ -19,7 +19,7 @@ import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from mcproxy.admin.contract import ABOUT, CLAIM, MAX_TCP_CONNECTIONS, REFUSED
+from mcproxy.admin.contract import ABOUT, CLAIM, REFUSED
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.cli.options import FAILED, INVALID, UNREACHABLE, fail
 from mcproxy.cli.target import Sourced, Target, find_target
@@ -34,8 +34,6 @@ UNREADY = grpc.StatusCode.FAILED_PRECONDITION
 WRONG = grpc.StatusCode.INVALID_ARGUMENT
 
 # The library's messages when it can't connect, and our remedies; {addr} and so on name where that is set.
-# It accepts, and closes before TLS begins.
-_FULL = f"or its {MAX_TCP_CONNECTIONS} connections are all taken: look there, with ss -tn, for who holds them"
 _REMEDIES = {
     "Connection refused": "is `mcproxy server` running?",
     "No such file": "is `mcproxy server` running?",
@@ -50,15 +48,14 @@ _REMEDIES = {
     "Hostname Verification": "its certificate is not for the name or address in {addr}",
     "CERTIFICATE_REQUIRED": "it requires a certificate: set {cert} and {key}",
     "alert": "it doesn't accept the certificate in {cert}",
-    "Socket closed": "it closed the connection: check {cert}, and that {addr} is the address of the admin API;"
-    f" {_FULL}",
+    "Socket closed": "it closed the connection: check {cert}, and that {addr} is the address of the admin API",
 }
 # The same where no CA, or no certificate of our own, is set.
 _WITHOUT_CA = {"CERTIFICATE_VERIFY_FAILED": "its certificate is not signed by a CA that this machine trusts: set {ca}"}
 _WITHOUT_CERT = {
     "alert": "it requires a certificate: set {cert} and {key}",
     "Socket closed": "it closed the connection: if it requires a certificate, set {cert} and {key};"
-    f" check that {{addr}} is the address of the admin API; {_FULL}",
+    " check that {addr} is the address of the admin API",
 }
 _UNUSABLE = "Failed to create security handshaker"  # of the files that we gave to the library
 

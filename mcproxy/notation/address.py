@@ -12,7 +12,7 @@ from mcproxy.notation.name import normalise
 from mcproxy.words import MAX_SHOWN, quoted
 
 MAX_UNIX_PATH = 107  # sockaddr_un.sun_path is 108 bytes with its closing NUL (unix(7))
-# Bytes of the admin socket's path: its name before it is in place takes ten of them (doorman.py).
+# Bytes of the admin socket's path: its name before it is in place takes ten of them (admin/entrance.py).
 MAX_API_PATH = MAX_UNIX_PATH - 10
 MAX_PORT = 65535
 MAX_PORT_DIGITS = 20  # leading zeroes included; more is no port, and more than int() should be asked for

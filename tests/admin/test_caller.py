@@ -11,6 +11,7 @@ from mcproxy.admin.errors import InvalidField
 from mcproxy.change import Said
 
 ME = f"user:{pwd.getpwuid(os.getuid()).pw_name}:{os.getuid()}"
+TCP = "unix-abstract:mcproxy-00ff-ip7f000001-7"  # gRPC's name of a peer
 NOBODY_HAS = 4_000_000_000  # a user id
 
 
@@ -35,10 +36,13 @@ class Context:
 @pytest.mark.parametrize(
     ("context", "name"),
     [
-        (Context("ipv4:127.0.0.1:5", x509_common_name=[b"alice"]), "cert:alice"),
-        (Context("ipv4:127.0.0.1:5", x509_common_name=[b"eve\n\x1b[2J"]), "cert:eve??[2J"),
-        (Context("ipv4:127.0.0.1:5", x509_subject_alternative_name=[b"ops.example.org"]), "cert:ops.example.org"),
-        (Context("ipv4:127.0.0.1:5", transport_security_type=[b"ssl"]), "tls"),
+        (Context(TCP, x509_common_name=[b"alice"]), "cert:alice"),
+        (Context(TCP, x509_common_name=[b"eve\n\x1b[2J"]), "cert:eve??[2J"),
+        (
+            Context(TCP, x509_subject_alternative_name=[b"ops.example.org"]),
+            "cert:ops.example.org",
+        ),
+        (Context(TCP, transport_security_type=[b"ssl"]), "tls"),
         (Context(f"unix-abstract:mcproxy-00ff-{os.getuid()}-7"), ME),
         (Context(f"unix-abstract:mcproxy-00ff-{NOBODY_HAS}-7"), f"user::{NOBODY_HAS}"),
     ],
@@ -57,13 +61,13 @@ def test_who_calls(context: Any, name: str) -> None:
     ],
 )
 def test_what_is_said_is_one_clean_line(metadata: Any, comment: str, said: Said) -> None:
-    context: Any = Context("ipv4:127.0.0.1:5", metadata)
+    context: Any = Context(TCP, metadata)
     assert caller.said(context, comment) == said
 
 
 @pytest.mark.parametrize(("claim", "comment", "field"), [(b"a" * 65, "", CLAIM), (b"", "a" * 501, "comment")])
 def test_what_is_said_at_length_is_refused(claim: bytes, comment: str, field: str) -> None:
-    context: Any = Context("ipv4:127.0.0.1:5", [(CLAIM, claim)])
+    context: Any = Context(TCP, [(CLAIM, claim)])
     with pytest.raises(InvalidField, match=rf"^{field}: has \d+ characters"):
         caller.said(context, comment)
 
@@ -71,9 +75,8 @@ def test_what_is_said_at_length_is_refused(claim: bytes, comment: str, field: st
 @pytest.mark.parametrize(
     ("peer", "ip"),
     [
-        ("ipv4:192.0.2.7:5", "192.0.2.7"),
-        ("ipv6:%5B2001:db8::1%5D:5", "2001:db8::1"),
-        ("ipv6:[::1]:5", "::1"),
+        ("unix-abstract:mcproxy-00ff-ipc0000207-7", "192.0.2.7"),
+        ("unix-abstract:mcproxy-00ff-ip20010db8000000000000000000000001-7", "2001:db8::1"),
         ("unix-abstract:mcproxy-00ff-0-7", ""),
         ("unix:", ""),
     ],

@@ -1,31 +1,41 @@
-import grp
 import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from mcproxy.admin import doorman
-from mcproxy.admin.doorman import Doorman, GroupError, peer_uid
+from mcproxy.admin.doorman import Doorman
+from mcproxy.admin.entrance import TcpEntrance, UnixEntrance
+from mcproxy.admin.peer import Peer, peer_of
+from mcproxy.admin.room import Room
 from tests.kit.peers import DEADLINE, until
+
+SIZE = 3  # places of a small room
 
 
 @contextmanager
-def door(folder: Path, group: str = "") -> Iterator[tuple[Doorman, socket.socket]]:
+def served(man: Doorman) -> Iterator[tuple[Doorman, socket.socket]]:
     """A doorman, and the socket that stands for gRPC's."""
-    man = Doorman(folder / "admin.sock", group)
     try:
         with socket.socket(socket.AF_UNIX) as inner:
-            inner.bind(os.fspath(man.inner))
+            inner.bind(os.fspath(man.entrance.inner))
             inner.listen(128)
             inner.settimeout(DEADLINE)
+            man.entrance.inside()
             man.start()
             yield man, inner
     finally:
         man.close()
+
+
+@contextmanager
+def door(folder: Path) -> Iterator[tuple[Doorman, socket.socket]]:
+    """On a UNIX socket."""
+    with served(Doorman(UnixEntrance(folder / "admin.sock"))) as made:
+        yield made
 
 
 def connect(folder: Path) -> socket.socket:
@@ -33,6 +43,40 @@ def connect(folder: Path) -> socket.socket:
     sock.settimeout(DEADLINE)
     sock.connect(os.fspath(folder / "admin.sock"))
     return sock
+
+
+class Tcp:
+    """A doorman on TCP with SIZE places, and its clients."""
+
+    def __init__(self, man: Doorman, inner: socket.socket, stack: ExitStack) -> None:
+        self.man = man
+        self._inner = inner
+        self._stack = stack
+
+    def connect(self, host: str = "127.0.0.1") -> socket.socket:
+        """A client at this address of this machine."""
+        assert isinstance(self.man.entrance, TcpEntrance)
+        made = socket.create_connection(("127.0.0.1", self.man.entrance.port), DEADLINE, (host, 0))
+        return self._stack.enter_context(made)
+
+    def come(self, host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket, str]:
+        """A client, the other end of it, and gRPC's name for it, once it has its place."""
+        outside = self.connect(host)
+        inside, name = self._inner.accept()
+        inside.settimeout(DEADLINE)
+        self._stack.enter_context(inside)
+        return outside, inside, f"unix-abstract:{name[1:].decode()}"
+
+
+@pytest.fixture
+def tcp() -> Iterator[Tcp]:
+    with served(Doorman(TcpEntrance("127.0.0.1:0"), Room(SIZE))) as made, ExitStack() as stack:
+        yield Tcp(*made, stack)
+
+
+def works(outside: socket.socket, inside: socket.socket) -> bool:
+    outside.sendall(b"x")
+    return inside.recv(10) == b"x"
 
 
 @contextmanager
@@ -43,41 +87,6 @@ def pair(folder: Path, inner: socket.socket) -> Iterator[tuple[socket.socket, so
         inside.settimeout(DEADLINE)
         with inside:
             yield outside, inside, name
-
-
-def test_the_peers_user_is_in_the_name(tmp_path: Path) -> None:
-    with door(tmp_path) as (_, inner), pair(tmp_path, inner) as (_, _, name):
-        assert name.startswith(b"\0mcproxy-")
-        assert peer_uid("unix-abstract:" + name[1:].decode()) == os.getuid()
-
-
-@pytest.mark.parametrize("peer", ["", "unix:", "unix:/tmp/mcproxy-ab-0-1", "ipv4:127.0.0.1:5", "unix-abstract:x-0-1"])
-def test_other_peers_have_no_user(peer: str) -> None:
-    assert peer_uid(peer) is None
-
-
-def test_only_this_user_may_connect(tmp_path: Path) -> None:
-    with door(tmp_path) as (man, _):
-        assert (tmp_path / "admin.sock").stat().st_mode & 0o777 == 0o600
-        assert man.inner.parent.stat().st_mode & 0o777 == 0o700
-
-
-def test_the_members_of_a_group_may_connect_where_there_is_one(tmp_path: Path) -> None:
-    mine = grp.getgrgid(os.getegid())
-    with door(tmp_path, mine.gr_name) as (man, _):
-        found = (tmp_path / "admin.sock").stat()
-        assert (found.st_mode & 0o777, found.st_gid) == (0o660, mine.gr_gid)
-        assert man.inner.parent.stat().st_mode & 0o777 == 0o700, "nobody comes past the doorman"
-
-
-def test_a_group_that_can_not_have_the_socket_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(GroupError, match="there is no group of-nobody on this machine"):
-        Doorman(tmp_path / "admin.sock", "of-nobody")
-    assert not list(tmp_path.iterdir())
-    mine = grp.getgrgid(os.getegid())
-    assert doorman.group_id(mine.gr_name, {mine.gr_gid}) == mine.gr_gid
-    with pytest.raises(GroupError, match=f"this user is not a member of {mine.gr_name}"):
-        doorman.group_id(mine.gr_name, {mine.gr_gid + 1})
 
 
 def test_bytes_pass_both_ways_and_each_end_is_passed_on(tmp_path: Path) -> None:
@@ -119,22 +128,8 @@ def test_a_reset_ends_the_other_side(tmp_path: Path) -> None:
         until(lambda: "connections=0" in repr(man), "the connection to be forgotten")
 
 
-def test_connections_have_a_bound(tmp_path: Path) -> None:
-    with door(tmp_path) as (man, inner):
-        held = [connect(tmp_path) for _ in range(doorman.MAX_UNIX_CONNECTIONS)]
-        accepted = [inner.accept()[0] for _ in held]
-        with connect(tmp_path) as one_more:
-            assert one_more.recv(1) == b"", "closed at once"
-        for sock in [*held, *accepted]:
-            sock.close()
-        until(lambda: "connections=0" in repr(man), "the others to end")
-        with pair(tmp_path, inner) as (outside, inside, _):
-            outside.sendall(b"x")
-            assert inside.recv(1) == b"x", "there is room again"
-
-
 def test_where_nobody_listens_inside_the_client_is_let_go(tmp_path: Path) -> None:
-    man = Doorman(tmp_path / "admin.sock")
+    man = Doorman(UnixEntrance(tmp_path / "admin.sock"))
     man.start()
     try:
         with connect(tmp_path) as outside:
@@ -143,42 +138,65 @@ def test_where_nobody_listens_inside_the_client_is_let_go(tmp_path: Path) -> Non
         man.close()
 
 
-def test_a_socket_that_a_killed_server_left_is_replaced(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(os.fspath(tmp_path / "admin.sock"))
-    with door(tmp_path) as (_, inner), pair(tmp_path, inner) as (outside, inside, _):
-        outside.sendall(b"x")
-        assert inside.recv(1) == b"x"
-
-
-def test_a_socket_in_use_is_not_replaced(tmp_path: Path) -> None:
-    with door(tmp_path), pytest.raises(OSError, match="another process listens"):
-        Doorman(tmp_path / "admin.sock")
-
-
-def test_a_file_in_the_way_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "admin.sock").write_text("precious")
-    with pytest.raises(OSError, match="is not a socket"):
-        Doorman(tmp_path / "admin.sock")
-    assert (tmp_path / "admin.sock").read_text() == "precious"
-
-
-def test_a_folder_that_others_may_enter_is_not_used(tmp_path: Path) -> None:
-    folder = tmp_path / ".admin.sock.d"
-    folder.mkdir(0o755)
-    with pytest.raises(PermissionError, match="is another user's or open to others"):
-        Doorman(tmp_path / "admin.sock")
-    assert not (tmp_path / "admin.sock").exists()
-    folder.chmod(0o700)
-    (folder / "s").touch()  # as a killed server leaves it
-    with door(tmp_path) as (_, inner), pair(tmp_path, inner):
-        assert folder.is_dir()
-
-
 def test_nothing_is_left(tmp_path: Path) -> None:
     threads = set(threading.enumerate())
     with door(tmp_path) as (man, inner), pair(tmp_path, inner):
-        folder = man.inner.parent
+        folder = man.entrance.inner.parent
     assert not folder.exists()
     assert not (tmp_path / "admin.sock").exists()
     assert set(threading.enumerate()) <= threads
+
+
+def test_the_peer_is_in_the_name(tmp_path: Path, tcp: Tcp) -> None:
+    with door(tmp_path) as (_, inner), pair(tmp_path, inner) as (_, _, name):
+        assert name.startswith(b"\0mcproxy-")
+        assert peer_of("unix-abstract:" + name[1:].decode()) == Peer(uid=os.getuid())
+    assert peer_of(tcp.come("127.0.0.2")[2]) == Peer(ip="127.0.0.2")
+
+
+def test_when_all_places_are_taken_the_oldest_of_the_flood_goes(tcp: Tcp) -> None:
+    operator, inside, _ = tcp.come("127.0.0.2")
+    oldest, other = tcp.come(), tcp.come()
+    newest = tcp.come()
+    assert oldest[0].recv(1) == b"", "though the operator's is older"
+    assert works(operator, inside)
+    assert works(*other[:2])
+    assert works(*newest[:2])
+
+
+def test_a_connection_with_a_call_stays_and_one_more_is_refused_when_all_have(tcp: Tcp) -> None:
+    taken = [tcp.come() for _ in range(SIZE)]
+    assert all(works(*each[:2]) for each in taken)
+    ends = [tcp.man.call(name) for *_, name in taken]
+    assert tcp.connect().recv(1) == b""
+    assert all(works(*each[:2]) for each in taken)
+    ends.pop()()
+    for end in taken.pop()[:2]:
+        end.close()
+    until(lambda: f"connections={SIZE - 1}" in repr(tcp.man), "it to be forgotten")
+    assert works(*tcp.come()[:2]), "there is room again"
+    tcp.man.call("unix:")()
+
+
+def test_who_comes_in_the_time_of_grace_waits_and_keeps_its_turn(tcp: Tcp) -> None:
+    """A flood from the operator's own address: each is served in the order in which they came."""
+    come = [tcp.connect() for _ in range(5 * SIZE)]
+    for each in come:
+        each.sendall(str(each.getsockname()[1]).encode())
+    order = []
+    for _ in come:
+        inside, _ = tcp._inner.accept()
+        inside.settimeout(DEADLINE)
+        with inside:
+            order.append(int(inside.recv(100) or 0))
+    assert order == [each.getsockname()[1] for each in come]
+
+
+def test_what_grpc_ends_is_over_though_the_client_stays(tcp: Tcp) -> None:
+    """Else a client that gRPC has given up would keep its place for as long as it likes."""
+    outside, inside, _ = tcp.come()
+    inside.sendall(b"alert")
+    inside.close()
+    assert outside.recv(10) == b"alert"
+    assert outside.recv(10) == b""
+    until(lambda: "connections=0" in repr(tcp.man), "the connection to be forgotten")

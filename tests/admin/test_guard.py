@@ -18,6 +18,7 @@ from mcproxy.change import What
 from mcproxy.store.errors import Unavailable
 from tests.kit.peers import DEADLINE, until
 
+ANONYMOUS: dict[str, Any] = {"peer": lambda: "", "add_callback": lambda _: True}  # of a context
 LISTS = ("ListRouteCounters", "GetMetrics", "ListRoutes")
 
 
@@ -195,7 +196,7 @@ def test_long_lists_are_made_one_at_a_time() -> None:
     turn = Turn(threading.Lock())  # to see who comes
     guard, inside = answering(long_turn=turn), list[str]()
     entered, leave = threading.Semaphore(0), threading.Event()
-    context = SimpleNamespace(is_active=lambda: True)
+    context = SimpleNamespace(is_active=lambda: True, **ANONYMOUS)
 
     def call_of(name: str) -> Callable[[], Any]:
         def behaviour(_request: bytes, _context: object) -> None:
@@ -234,7 +235,7 @@ def test_a_long_stream_has_a_turn_for_each_answer_and_none_between() -> None:
 
     details = SimpleNamespace(method="/mc_proxy.v1.ProxyAdminService/Export")
     handler = guard.intercept_service(lambda _: grpc.unary_stream_rpc_method_handler(export), details)
-    between = [lock.locked() for _ in handler.unary_stream(b"", SimpleNamespace(add_callback=lambda _: True))]
+    between = [lock.locked() for _ in handler.unary_stream(b"", SimpleNamespace(**ANONYMOUS))]
     assert turns == [True] * 3
     assert between == [False] * 3
 
@@ -244,3 +245,34 @@ def test_every_long_call_is_one_of_the_proto() -> None:
     names = {f"/mc_proxy.v1.ProxyAdminService/{name}" for name in methods}
     assert names >= LONG
     assert {name for name in names if "/List" in name} <= LONG
+
+
+@pytest.mark.parametrize("method", ["one", "many"])
+def test_the_beginning_and_the_end_of_each_call_are_reported(tmp_path: Path, behaviour: Behaviour, method: str) -> None:
+    began, ended = list[str](), threading.Event()
+
+    def on_call(peer: str) -> Callable[[], None]:
+        began.append(peer)
+        return ended.set
+
+    with serving(tmp_path, behaviour, answering(on_call=on_call)) as channel:
+        if method == "one":
+            call(channel)
+        else:
+            stream = channel.unary_stream("/t/many")(b"x", timeout=DEADLINE)
+            assert next(stream) == b"x"
+            assert not ended.is_set()
+            stream.cancel()
+        assert ended.wait(DEADLINE)
+    assert began == ["unix:"]
+
+
+def test_a_call_that_is_over_before_it_begins_has_an_end_too() -> None:
+    ended: list[bool] = []
+    guard = answering(on_call=lambda _: lambda: ended.append(True))
+    handler = guard.intercept_service(
+        lambda _: grpc.unary_unary_rpc_method_handler(lambda *_: b""), SimpleNamespace(method="/t/one")
+    )
+    gone = SimpleNamespace(is_active=lambda: True, peer=lambda: "", add_callback=lambda _: False)
+    assert handler.unary_unary(b"", gone) == b""
+    assert ended == [True]

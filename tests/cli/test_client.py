@@ -1,6 +1,5 @@
 import datetime as dt
 import socket
-from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -9,7 +8,7 @@ import grpc
 import pytest
 import trustme
 
-from mcproxy.admin.contract import MAX_TCP_CONNECTIONS, REFUSED
+from mcproxy.admin.contract import REFUSED
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.cli import client
@@ -19,7 +18,7 @@ from mcproxy.store.errors import Unavailable
 from tests.admin.test_server import Pair, tls
 from tests.kit.commands import Shell, shell, typed, write_config
 from tests.kit.control_plane import Control, running
-from tests.kit.peers import DEADLINE, free_port, until
+from tests.kit.peers import free_port
 
 
 def target(addr: str) -> Target:
@@ -113,28 +112,6 @@ def section(folder: Path, control: Control, **files: object) -> Path:
     lines = [f'addr = "{control.server.address}"', f'tls_cert = "{folder}/127.0.0.1.pem"']
     lines += [f'tls_key = "{folder}/127.0.0.1.key"', *(f'{name} = "{file}"' for name, file in files.items())]
     return write_config(folder, "\n".join(lines))
-
-
-def test_a_server_whose_connections_are_all_taken_is_not_blamed_on_the_certificate_alone(tmp_path: Path) -> None:
-    """As many silent connections as it takes shut everybody out, and the message sent its reader to the wrong place."""
-    ours = trustme.CA()
-    alice = Pair.of(ours, tmp_path, common_name="alice")
-    with running(tmp_path, tls(tmp_path, ours, mutual=True)) as control, ExitStack() as stack:
-        mine = {"server_ca": tmp_path / "ca.pem", "client_cert": alice.cert, "client_key": alice.key}
-        user = Shell(section(tmp_path, control, **mine))
-        user.ok("status")
-        host, _, port = control.server.address.rpartition(":")
-        said: list[str] = []
-
-        def is_told() -> bool:
-            for _ in range(MAX_TCP_CONNECTIONS):
-                stack.enter_context(socket.create_connection((host, int(port)), DEADLINE))
-            result = user.run("status")
-            said.append(result.output)
-            return result.exit_code == 3
-
-        until(is_told, "the connections to be taken")
-        assert f"its {MAX_TCP_CONNECTIONS} connections are all taken" in said[-1]
 
 
 def test_over_tls_with_a_certificate_of_our_own(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ Clients and backends:
                            HTTP/2 by hand, and the servers that people run
     key_updates            a flood of TLS 1.3 KeyUpdates
     verdicts               what becomes of a client, as the client sees it and as its line says
-    visitors, restarts, killed_writer
-                           programs that connect, restart and kill again and again
+    visitors, restarts, killed_writer, flooder
+                           programs that connect, restart and kill again and again, or hold connections
 
 Cases:
     conformance_frames, conformance_messages
