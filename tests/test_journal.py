@@ -8,6 +8,7 @@ import pytest
 
 from mcproxy import journal
 from mcproxy.journal import ConnectionLog
+from mcproxy.l7.core import ExchangeEnd
 from mcproxy.model import End, Reason
 from mcproxy.stats import Stats
 from tests.test_lines import ORIGIN, STARTED, answered, ended
@@ -81,3 +82,42 @@ def test_another_format_holds_for_open_connections_too(chatty: None) -> None:
     put([answered()])
     assert [line.startswith("{") for line in written] == [False, True, True, False]
     assert json.loads(written[1])["event"] == "request"
+
+
+def test_a_flood_of_requests_that_we_answer_is_cut_short_and_counted(
+    chatty: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One connection wrote 60,000 lines a second: each request for another host has an answer of ours, and a line."""
+    written: list[str] = []
+    stats, now = Stats(), [STARTED]
+    lines = ConnectionLog(written.extend, "text", stats, clock=lambda: now[0])
+    put = lines.requests(ORIGIN)
+    burst = journal.REFUSALS_AT_ONCE
+    put([answered(end="answered", status=421)] * (burst + 300))
+    put([answered(end="answered", status=502)] * 10)  # each status has a bucket of its own
+    put([answered(end="refused", status=0)] * 10)
+    put([answered(end="client fault", status=400)] * 10)
+    assert len(written) == burst + 30
+    now[0] += 1
+    lines.requests(ORIGIN)([answered(end="answered", status=421)] * 1_000)  # another connection has no more
+    assert len(written) == burst + 30 + journal.REFUSALS_PER_SECOND
+    assert stats.lines_left_out == 300 + 900
+    lines.report()
+    lines.report()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["left out 1200 lines of requests that mcproxy answered itself: answered 421 1200"]
+
+
+@pytest.mark.parametrize("end", sorted(set(ExchangeEnd) - journal.WITHOUT_BACKEND))
+def test_no_line_of_a_request_that_a_backend_got_is_left_out(chatty: None, end: str) -> None:
+    written: list[str] = []
+    stats = Stats()
+    ConnectionLog(written.extend, "text", stats).requests(ORIGIN)(
+        [answered(end=end, status=404)] * (3 * journal.REFUSALS_AT_ONCE)
+    )
+    assert len(written) == 3 * journal.REFUSALS_AT_ONCE
+    assert not stats.lines_left_out
+
+
+def test_the_ends_without_a_backend_are_words_of_the_log() -> None:
+    assert {ExchangeEnd.ANSWERED, ExchangeEnd.REFUSED, ExchangeEnd.CLIENT_FAULT} == journal.WITHOUT_BACKEND
