@@ -7,6 +7,9 @@ often it may happen and why, and what happens beyond. A `Meter` and a `Pace` can
 no loop that is counted and not in the table. Rows that neither of them counts name a bound that its own file holds.
 
 Nothing here is only a rate: what a client has done that is worth something (`earned`) adds to what it may do.
+
+What comes before HTTP is bounded elsewhere: connections and their handshakes by policy/limits.py and net/listener.py,
+lines of the log by journal.py.
 """
 
 from enum import Enum
@@ -107,6 +110,23 @@ class Loop(Enum):
         Outcome.ABUSE,
         "each may take 3 ms to decode; real clients learn from the first 431",
     )
+    OWN_ANSWERS = Row(
+        Side.CLIENT_2,
+        "requests that we answer ourselves",
+        100,
+        Per.PERIOD,
+        Outcome.ABUSE,
+        "421, 501: the backend gets none of them, and each has its line; real clients go elsewhere after one",
+        "an exchange that was completed",
+    )
+    LATE_REQUESTS = Row(
+        Side.CLIENT_2,
+        "requests after GOAWAY",
+        1_000,
+        Per.PERIOD,
+        Outcome.ABUSE,
+        "each is reset and has its line; what was on its way is 256 at most, and some clients retry here once or twice",
+    )
     PIECES = Row(
         Side.CLIENT_2,
         "small pieces",
@@ -138,7 +158,7 @@ class Loop(Enum):
         100,
         Per.PERIOD,
         Outcome.ABUSE,
-        "421, 501: the backend gets none of them, and each has its line; real clients go elsewhere after one",
+        "the same; a 400 or 431 ends the connection of HTTP/1.1 anyway",
         "an exchange that was completed",
     )
     FAILURES = Row(

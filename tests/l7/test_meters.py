@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from mcproxy.l7.bounds import MAX_PENDING
 from mcproxy.l7.core import ExchangeEnd, How, Turn
 from mcproxy.l7.meters import BARREN, PERIOD, SMALL, Exceeded, Loop, Meter, Outcome, Pace, Per
 from mcproxy.model import End
@@ -85,14 +86,6 @@ def asked(fields: list[tuple[str, str]] = POST) -> Book:
     return book
 
 
-def cancelled(number: int) -> Callable[[Book], None]:
-    def send(book: Book) -> None:
-        book.request(2 * number + 1)
-        book.client(http2.rst_stream(2 * number + 1, ErrorCode.CANCEL))
-
-    return send
-
-
 Provoked = Callable[[Book, int], None]  # the loop once more, for the nth time
 
 
@@ -112,13 +105,36 @@ def on_new_streams(what: Callable[[int], bytes], fields: list[tuple[str, str]] =
     return provoke
 
 
-def empty_continuation(send: Callable[[bytes], object], begin: bool) -> None:
-    if begin:
-        send(frame(Frame.HEADERS, 0, 1, b""))
-    send(frame(Frame.CONTINUATION, 0, 1, b""))
+def late(book: Book, number: int) -> None:
+    if not number:
+        book.backend(http2.goaway(1, 0))
+    book.request(2 * number + 3)
 
 
-RESET_BY_US = http2.window_update(1, 0)  # makes us reset stream 1
+def after_reset(data: bytes) -> Provoked:
+    """For a stream that we have reset."""
+
+    def provoke(book: Book, number: int) -> None:
+        if not number:
+            book.client(http2.window_update(1, 0))
+        book.client(data)
+
+    return provoke
+
+
+def after_cancel(data: bytes) -> Provoked:
+    """For a stream that the client has reset."""
+
+    def provoke(book: Book, number: int) -> None:
+        if not number:
+            book.request(3)
+            book.client(http2.rst_stream(3, ErrorCode.CANCEL))
+        book.backend(data)
+
+    return provoke
+
+
+INDEXED = b"\x88"  # :status: 200
 # By row: what drives it, in a relay whose stream 1 is open both ways.
 IN_RELAYS: dict[Loop, dict[str, Provoked]] = {
     Loop.SETTINGS: {"": from_client(http2.settings([(4, 1)]))},
@@ -131,12 +147,20 @@ IN_RELAYS: dict[Loop, dict[str, Provoked]] = {
         "window": from_client(http2.window_update(0, 1)),
         "priority": from_client(frame(Frame.PRIORITY, 0, 1, bytes(5))),
         "unknown": from_client(frame(0xFA, 0, 0, b"")),
+        "trailers, late": after_reset(http2.headers(1, b"", end_stream=True)),
+        "resets, late": after_reset(http2.rst_stream(1, ErrorCode.CANCEL)),
+        "ends, late": after_reset(http2.data(1, b"", end_stream=True)),
     },
     Loop.RESETS: {
         "rapid reset": on_new_streams(lambda i: http2.rst_stream(i, ErrorCode.CANCEL)),
         "made you reset": on_new_streams(lambda i: http2.window_update(i, 0)),
         "malformed": on_new_streams(lambda _: b"", [*GET, ("X-A", "1")]),
     },
+    Loop.OWN_ANSWERS: {
+        "421": on_new_streams(lambda _: b"", [*GET[:2], (":authority", "z.test"), (":path", "/")]),
+        "501": on_new_streams(lambda _: b"", [(":method", "CONNECT"), (":authority", "a.test:443")]),
+    },
+    Loop.LATE_REQUESTS: {"": late},
     Loop.TOO_LARGE: {"": on_new_streams(lambda _: b"", [*GET, *[("x", "1")] * 256])},
     Loop.BACKEND_SETTINGS: {"": from_backend(http2.settings([(4, 1)]))},
     Loop.BACKEND_EMPTY: {"data": from_backend(http2.data(1, b""))},
@@ -146,6 +170,9 @@ IN_RELAYS: dict[Loop, dict[str, Provoked]] = {
         "priority": from_backend(frame(Frame.PRIORITY, 0, 1, bytes(5))),
         "unknown": from_backend(frame(0xFA, 0, 0, b"")),
         "acknowledgements": from_backend(http2.SETTINGS_ACK),
+        "heads, late": after_cancel(http2.headers(3, INDEXED)),
+        "resets, late": after_cancel(http2.rst_stream(3, ErrorCode.CANCEL)),
+        "ends, late": after_cancel(http2.data(3, b"", end_stream=True)),
     },
 }
 
@@ -163,10 +190,10 @@ def test_a_loop_between_http2_and_http2(loop: Loop, provoke: Provoked) -> None:
     row, count = loop.value, 0
     allowed = loop.limit + 10 * book.relay.client.budget.work
     why = f"ENHANCE_YOUR_CALM: too many: {row.name}"
-    while count <= allowed + 1 and not book.relay.ending and book.relay.has_backend:
+    while count <= allowed + 20 and not book.relay.ending and book.relay.has_backend:
         provoke(book, count)
         count += 1
-    assert loop.limit - 3 <= count <= allowed + 1
+    assert loop.limit - 3 <= count <= allowed + 20
     if row.outcome is Outcome.ABUSE:
         ending = book.relay.ending
         assert ending
@@ -176,8 +203,11 @@ def test_a_loop_between_http2_and_http2(loop: Loop, provoke: Provoked) -> None:
         assert row.outcome is Outcome.BACKEND_LOST
         assert not book.relay.has_backend
         assert book.relay.fault == why
-        assert book.take_down()[-2:] == [("RST_STREAM", 1, ErrorCode.INTERNAL_ERROR), ("GOAWAY", 1, 0)]
-        assert [each.end for each in book.records] == [ExchangeEnd.BACKEND_FAULT]
+        assert [each[::2] for each in book.take_down()[-2:]] == [
+            ("RST_STREAM", ErrorCode.INTERNAL_ERROR),
+            ("GOAWAY", 0),
+        ]
+        assert book.records[-1].end is ExchangeEnd.BACKEND_FAULT
 
 
 def waiting(book: Book, piece: bytes) -> int:
@@ -396,3 +426,65 @@ def test_after_a_period_the_client_may_go_on() -> None:
         book.send(OTHER * limit)
         book.now += PERIOD
     assert not book.bridge.ending
+
+
+# Bounds of one thing
+
+
+CHUNKED = HEAD + b"1\r\nx\r\n0\r\n"
+HUGE = 1 << 20  # bytes; more than any row allows
+BOUNDS: dict[Loop, tuple[bytes, bytes]] = {  # what is sent, and the answer
+    Loop.FIELDS: (b"GET / HTTP/1.1\r\nHost: one.test\r\n" + b"a: b\r\n" * Loop.FIELDS.limit + b"\r\n", b"431"),
+    Loop.CONNECTION_TOKENS: (
+        b"GET / HTTP/1.1\r\nHost: one.test\r\nConnection: x%b\r\n\r\n" % (b",x" * Loop.CONNECTION_TOKENS.limit), b"431",
+    ),
+    Loop.TRAILERS: (CHUNKED + b"a: b\r\n" * (Loop.TRAILERS.limit // 6 + 1) + b"\r\n", b"431"),
+    Loop.EMPTY_LINES: (b"\r\n" * (Loop.EMPTY_LINES.limit + 1) + bridge_playbook.GET, b"400"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("loop", BOUNDS)
+def test_a_request_beyond_a_bound_is_answered(loop: Loop) -> None:
+    book, (data, status) = bridge_playbook.Book(), BOUNDS[loop]
+    assert loop.value.outcome is Outcome.ANSWERED
+    book.send(data)
+    assert book.got().startswith(b"HTTP/1.1 " + status)
+    (record,) = book.records
+    assert record.end is ExchangeEnd.CLIENT_FAULT
+    assert record.why
+
+
+def test_interim_answers_of_one_request_are_bounded() -> None:
+    relay, bridge = asked(), begun()
+    relay.request(3)
+    for _ in range(Loop.INTERIM.limit):
+        relay.answer(3, [(":status", "103")], end=False)
+        bridge.do(bridge.backend.answer, 103)
+    assert [*relay.records] == []
+    assert [*bridge.records] == []
+    relay.answer(3, [(":status", "103")], end=False)
+    bridge.do(bridge.backend.answer, 103)
+    assert [each.why for each in relay.records] == ["ENHANCE_YOUR_CALM: too many interim answers"]
+    assert (relay.records[0].status, bridge.records[0].status) == (502, 502)
+    assert "too many interim answers" in bridge.records[0].why
+
+
+def test_pipelined_requests_wait_unread() -> None:
+    """Beyond its limit the drive reads the client no further: test_drive.py."""
+    assert Loop.PIPELINED.limit == MAX_PENDING
+    book = bridge_playbook.Book()
+    book.send(bridge_playbook.GET * 3)
+    assert book.from_client.pending == bridge_playbook.GET * 2
+
+
+def test_each_row_is_provoked_here() -> None:
+    paced = {Loop.PIECES, Loop.BACKEND_PIECES, Loop.CHUNKS}
+    counted = {Loop.OWN_ANSWERS_1, Loop.FAILURES, Loop.INTERIM, Loop.PIPELINED}
+    assert set(Loop) == set(IN_RELAYS) | set(BACKENDS) | paced | counted | set(BOUNDS)
+
+
+def test_each_row_has_a_reason_and_a_name_of_its_own() -> None:
+    rows = [each.value for each in Loop]
+    assert all(each.why and each.limit > 0 for each in rows)
+    assert len({(each.side, each.name) for each in rows}) == len(rows)
+    assert len(Loop.__members__) == len(rows), "no row is another name for one"

@@ -45,11 +45,12 @@ class Budget:
     Work of long ago pays for nothing: the owner begins a new period every PERIOD seconds.
     """
 
-    __slots__ = ("_resets", "_talk", "done", "work")
+    __slots__ = ("_answers", "_resets", "_talk", "done", "work")
 
     def __init__(self, now: float) -> None:
         self.work = 0  # requests, and DATA frames either way; see TALK_FOR_WORK
         self.done = 0  # exchanges that were completed
+        self._answers = Meter(Loop.OWN_ANSWERS, now)
         self._resets = Meter(Loop.RESETS, now)
         self._talk = Meter(Loop.TALK, now)
 
@@ -59,6 +60,7 @@ class Budget:
     def renew(self, now: float) -> None:
         """Begin a new period."""
         self.work = self.done = 0
+        self._answers.renew(now)
         self._resets.renew(now)
         self._talk.renew(now)
 
@@ -69,6 +71,11 @@ class Budget:
             talk.count += 1
         elif talk.spend(now, TALK_FOR_WORK * self.work):
             self.work = 0
+
+    def spend_answer(self, now: float) -> None:
+        """Count a request that we answered ourselves, though it could be read. Raises Exceeded."""
+        if self._answers.spend(now, self.done):
+            self.done = 0
 
     def spend_reset(self, now: float) -> None:
         """Count a stream that the client, or a fault of the client's, has ended early. Raises Exceeded."""

@@ -79,7 +79,8 @@ class FromClient(Frames):
         self._drain_since = 0.0
         self._settings_meter = Meter(Loop.SETTINGS, now)
         self._too_large = Meter(Loop.TOO_LARGE, now)
-        self.meters += [self._settings_meter, self._too_large]
+        self._late = Meter(Loop.LATE_REQUESTS, now)
+        self.meters += [self._settings_meter, self._too_large, self._late]
 
     def __repr__(self) -> str:
         return f"<FromClient {self.leg!r} drain {self.drain.value}>"
@@ -209,12 +210,21 @@ class FromClient(Frames):
         leg.up.withheld(section)
         self.turn.left -= EARLY_END_COST
         leg.turn_away(stream_id, ended, section.value or asked_by(section.fields), refusal)
-        if refusal.end is not ExchangeEnd.ANSWERED and stream_id <= leg.admission.last_offered:
+        self._count_refusal(stream_id, refusal)
+        if leg.admission.status and not isinstance(refusal.outcome, ErrorCode):
+            leg.goaway(leg.closed.last_id, ErrorCode.NO_ERROR)  # the next connection dials again
+
+    def _count_refusal(self, stream_id: int, refusal: Refusal) -> None:
+        """Raises Exceeded."""
+        leg = self.leg
+        if stream_id > leg.admission.last_offered:
+            self._late.spend(self.now)
+        elif refusal.end is ExchangeEnd.ANSWERED:
+            leg.budget.spend_answer(self.now)
+        else:
             leg.budget.spend_reset(self.now)
         if refusal.outcome == TOO_LARGE_STATUS:
             self._too_large.spend(self.now)
-        if leg.admission.status and not isinstance(refusal.outcome, ErrorCode):
-            leg.goaway(leg.closed.last_id, ErrorCode.NO_ERROR)  # the next connection dials again
 
     # Trailers, and what is no request at all
 
