@@ -145,8 +145,11 @@ class Core(Protocol):
     def cut(self, why: str, now: float) -> None:
         """The client's connection ends where it stands, by our own decision, for `why`. `ending` follows."""
 
-    def tick(self, now: float) -> None:
-        """Look at deadlines."""
+    def tick(self, now: float, idle: float) -> None:
+        """Look at deadlines. A request gets 504 once its answer has not begun in `idle` seconds.
+
+        They count from when the request was complete, or its body moved last.
+        """
 
     def give_up(self, now: float) -> None:
         """Nothing has moved for too long: what has no answer yet gets 504, and the connection drains. Once."""

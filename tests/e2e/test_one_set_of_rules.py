@@ -244,7 +244,7 @@ def test_an_empty_line_on_an_idle_connection_is_no_head_that_times_out() -> None
         rig.send(message(b"POST", b"/", ((b"Content-Length", b"3"),)) + b"abc" + behind)
         first = rig.got
         assert status_of_http1(first) == 200
-        bridge.tick(NOW + 30)
+        bridge.tick(NOW + 30, 300.0)
         assert rig.taken() == b"", "no 408"
         assert bridge.ending is None
         rig.send(b"\n" * behind.endswith(b"\r") + message(b"GET", b"/next", ()))

@@ -288,7 +288,7 @@ def frames(data: bytes) -> Hashable:
     client = MemoryClient(backend := Strict())
     client.send(PREFACE + http2.settings([]) + data)
     client.now += 1.0
-    client.relay.tick(client.now)
+    client.relay.tick(client.now, 300.0)
     client.send(b"")
     client.relay.client_closed(client.now)
     client.send(b"")
@@ -313,7 +313,7 @@ def answers(data: bytes) -> Hashable:
     relay.take_for_backend()
     down.feed(relay.take_for_client())
     Inbox(relay.receive_from_backend).in_turns(http2.settings([]) + data, 0.1)
-    relay.tick(1.0)
+    relay.tick(1.0, 300.0)
     relay.take_for_backend()
     seen = down.feed(relay.take_for_client())
     assert not down.tail, "half a frame"

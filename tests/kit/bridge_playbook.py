@@ -78,6 +78,7 @@ class Book:
 
     def __init__(self, settings: dict[SettingCodes | int, int] | None = None, reachable: bool = True) -> None:
         self.now = 1000.0
+        self.idle = 300.0  # seconds, of idle_timeout
         self._records: list[Finished] = []
         self.backends: list[MemoryBackend] = []
         self.bridge = Bridge("one.test", "192.0.2.7", lambda host: host == b"one.test", self.now)
@@ -132,7 +133,7 @@ class Book:
         end = self.now + seconds
         while self.now < end:
             self.now = min(end, self.now + 1.0)
-            self.bridge.tick(self.now)
+            self.bridge.tick(self.now, self.idle)
             self.pump()
 
     def got(self) -> bytes:

@@ -77,7 +77,7 @@ class Telling:
     def backend_failed(self, status: int, why: str, now: float) -> None:
         self._tell("backend failed", status, why)
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float, idle: float) -> None:
         self._tell("tick")
 
     def give_up(self, now: float) -> None:

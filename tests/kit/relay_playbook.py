@@ -27,6 +27,7 @@ class Book:
     ) -> None:
         self._records: list[Stream] = []
         self.now = 100.0
+        self.idle = 300.0  # seconds, of idle_timeout
         self.relay = Relay(HOST, "192.0.2.1", lambda host: host == b"b.test", self.now)
         self.from_client, self.from_backend = (
             Inbox(self.relay.receive_from_client),
@@ -73,7 +74,7 @@ class Book:
 
     def tick(self, seconds: float) -> None:
         self.now += seconds
-        self.relay.tick(self.now)
+        self.relay.tick(self.now, self.idle)
         self.collect()
 
     def request(self, stream_id: int = 1, fields: Fields = GET, end: bool = True, indexed: bool = True) -> None:

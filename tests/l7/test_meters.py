@@ -342,7 +342,7 @@ def test_small_pieces_of_the_backend_of_an_http1_client_are_slowed() -> None:
     assert len(book.from_backend.pending) == len(flood) // 2
     assert (book.bridge.wants_backend, book.bridge.hurried) == (False, True)
     book.now += 0.1
-    book.bridge.tick(book.now)
+    book.bridge.tick(book.now, book.idle)
     assert (book.bridge.wants_backend, book.bridge.hurried) == (True, False)
     book.from_backend.in_turns(b"", book.now)
     assert len(book.from_backend.pending) // 10 in (limit - limit // 10, limit - limit // 10 - 1)
@@ -362,7 +362,7 @@ def test_small_chunks_are_slowed(piece: bytes) -> None:
     assert (book.wants_client(), book.hurried()) == (False, True)
     assert book.bridge.receive_from_client(book.from_client.pending, Turn(), book.now) == 0
     book.now += 0.1
-    book.bridge.tick(book.now)
+    book.bridge.tick(book.now, book.idle)
     assert book.wants_client()
     book.from_client.in_turns(b"", book.now)
     assert left - len(book.from_client.pending) // len(chunk) in range(limit // 10 - 60, limit // 10 + 30)

@@ -8,9 +8,10 @@ from mcproxy.l7.bridge.bounds import MAX_REPLAY
 class Body:
     """The buffer between a client that sends a body and a backend that takes it."""
 
-    __slots__ = ("_kept", "_kept_bytes", "_waiting", "dropped", "received", "replayable", "waiting_bytes")
+    __slots__ = ("_kept", "_kept_bytes", "_waiting", "dropped", "moved", "received", "replayable", "waiting_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
+        self.moved = now  # when it last grew, or ended: seconds of the bridge's clock
         self._waiting: deque[bytes] = deque()  # received and not sent
         self.waiting_bytes = 0
         self.received = 0  # bytes in all

@@ -157,8 +157,8 @@ class Bridge:
         """Take no further request."""
         self._client.drain()
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float, idle: float) -> None:
         """Look at deadlines."""
         if (pace := self._backend.pace) is not None:
             pace.must_wait(now)
-        self._client.tick(now)
+        self._client.tick(now, idle)

@@ -193,7 +193,7 @@ class Http1Client:
         if self.exchange is None and not self._head_begun:
             self._close()
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float, idle: float) -> None:
         """Look at deadlines."""
         self._meters.pace.must_wait(now)
         exchange = self.exchange
@@ -203,6 +203,8 @@ class Http1Client:
             if exchange.tick(now):
                 self._take_no_more()
                 exchange.fail(408, ExchangeEnd.CLIENT_FAULT, "a body that doesn't come")
+            elif exchange.to_client.state is AnswerState.AWAITED and exchange.to_backend.waits(now, idle):
+                self.give_up(now)
             self.settle(now)
         elif self._head_begun and now - self._since > HEAD_SECONDS:
             self._refuse(BadMessage(408, "a head that doesn't end"), now)

@@ -52,8 +52,8 @@ class RequestHalf:
     """The request of one exchange. `now` is seconds of the bridge's clock."""
 
     __slots__ = (
-        "_attempts", "_dials", "_fields", "_head", "_progress", "_trailers", "backend", "body", "coming", "going",
-        "method", "request",
+        "_attempts", "_dials", "_fields", "_head", "_progress", "_trailers", "backend", "body", "coming",
+        "going", "method", "request",
     )  # fmt: skip
 
     def __init__(self, backend: BackendEnd, now: float) -> None:
@@ -62,11 +62,11 @@ class RequestHalf:
         self.request = NO_REQUEST
         self.coming = Coming.COMING
         self.going = Going.UNSENT
-        self.body = Body()
+        self.body = Body(now)
         self._head: RequestHead | None = None  # None: not known to be a valid request yet
         self._fields: tuple[Field, ...] = ()  # of the head, with ours
         self._trailers: list[Field] = []
-        self._progress = now  # when the body last grew
+        self._progress = now  # when the body last grew, or could not
         self._attempts = 0  # how often its head was sent
         self._dials = 0  # connections made for it, whether it was sent there or not
 
@@ -128,7 +128,7 @@ class RequestHalf:
         """Some of the message came: a piece of the body, or b"" for its framing only."""
         if data:
             self.body.add(data)
-        self._progress = now
+        self._progress = self.body.moved = now
         self.invited()  # the client did not wait
 
     def invited(self) -> bool:
@@ -146,6 +146,10 @@ class RequestHalf:
         """All of the message, or of the tunnel, came."""
         self._come(Coming.COMPLETE)
         self._trailers = passed_request_trailers(trailers)
+
+    def waits(self, now: float, seconds: float) -> bool:
+        """Whether it has been the backend's turn for so long: all came, or some came that it doesn't take."""
+        return now - self.body.moved >= seconds and (self.is_read or self.body.waiting_bytes > 0)
 
     def is_slow(self, started: float, now: float) -> bool:
         """Whether the client takes too long to send the body."""

@@ -82,6 +82,7 @@ class ClientLeg:
 
     def request_ended(self, stream: Stream) -> None:
         """END_STREAM came from the client."""
+        stream.progress = self.now
         if stream.state is OPEN:
             stream.state = StreamState.CLIENT_ENDED
         else:
@@ -138,14 +139,26 @@ class ClientLeg:
             self.out.append(rst_stream(stream.id, ErrorCode.NO_ERROR))  # section 8.1: the rest isn't needed
             self.closed.reset_by_us(stream.id)
 
+    def owes_body(self, stream: Stream) -> bool:
+        """Return whether it is the client's turn: the rest of a body of declared length may come."""
+        return stream.up_left > 0 and stream.state is OPEN and min(stream.up_window, self.windows.up) > 0
+
     def stalls(self, stream: Stream) -> bool:
         """A body of declared length doesn't come, though it may."""
-        return (
-            stream.up_left > 0
-            and stream.state is OPEN
-            and min(stream.up_window, self.windows.up) > 0
-            and self.now - stream.progress > BODY_STALL_SECONDS
-        )
+        return self.now - stream.progress > BODY_STALL_SECONDS and self.owes_body(stream)
+
+    def unanswered(self, seconds: float) -> list[Stream]:
+        """Return the streams that the backend has owed an answer's head for so long, the oldest first.
+
+        A request's clock begins when it is complete, or when its body moved last.
+        """
+        found, now = [], self.now
+        for stream in self.streams.values():  # in the order in which they began
+            if now - stream.started < seconds:
+                break
+            if not stream.status and now - stream.progress >= seconds and not self.owes_body(stream):
+                found.append(stream)
+        return found
 
     # The connection
 

@@ -66,7 +66,7 @@ class Stream:
         self.down_window = down_window  # bytes that the backend may still send
         self.up_left = request.content_length  # bytes that the body still lacks; below 0: no length was declared
         self.down_left = -1  # the same of the answer's
-        self.progress = now  # when the request's body last grew
+        self.progress = now  # when the request's body last grew, or ended
         self.status = 0  # of the final answer; 0 before it
         self.interim = 0  # heads before that
         self.received = 0  # of bodies, without padding

@@ -51,6 +51,7 @@ class Relay:
         self._from_client = FromClient(self.client, self._settings, now)
         self._from_backend = FromBackend(self.backend, self.client, self._settings, now)
         self.fault = ""  # what went wrong with a connection as a whole, for the log
+        self._heard = now  # when the backend last sent anything
         self._end_word = End.CLOSED  # of the connection, for the log
         self.ending: Ending | None = None  # by FIN always: HTTP/2 itself says that an answer broke off
 
@@ -140,7 +141,7 @@ class Relay:
         judge = self._from_backend
         if judge.pace.over and judge.pace.must_wait(now):
             return 0
-        self.client.now = judge.now = now
+        self.client.now = judge.now = self._heard = now
         try:
             if backend.state is not BackendState.UP and data.startswith(b"HTTP/1."):
                 raise ConnectionFault(
@@ -207,13 +208,20 @@ class Relay:
         """Nothing has moved for too long: what has no answer yet gets 504, and the client is asked to go."""
         client = self.client
         client.now = now
+        self._leave_backend([each for each in client.streams.values() if not each.status])
+        self._settle()
+
+    def _leave_backend(self, unanswered: list[Stream]) -> None:
+        """It may be gone: the client's next connection dials again."""
         self._end_word = End.IDLE_TIMEOUT
-        for stream in [each for each in client.streams.values() if not each.status]:
+        self._answer_504(unanswered)
+        self.drain(self.client.now)
+
+    def _answer_504(self, unanswered: list[Stream]) -> None:
+        for stream in unanswered:
             self.fault = "the backend doesn't answer"
             self.backend.cancel(stream)
-            client.fail(stream, 504, ExchangeEnd.ANSWERED, self.fault)
-        self.drain(now)
-        self._settle()
+            self.client.fail(stream, 504, ExchangeEnd.ANSWERED, self.fault)
 
     def drain(self, now: float) -> None:
         """Ask the client to come no more, in two steps (section 6.8); what is under way is finished."""
@@ -221,7 +229,7 @@ class Relay:
             self.client.now = now
             self._from_client.ask_to_leave(now)
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float, idle: float) -> None:
         """Look at what may not take for ever; about once a second."""
         if self.ending:
             return
@@ -237,6 +245,9 @@ class Relay:
         self._from_backend.renew(now)
         self._from_client.pace.must_wait(now)
         self._from_backend.pace.must_wait(now)
+        if unanswered := self.client.unanswered(idle):
+            silent = now - self._heard >= idle
+            self._leave_backend(unanswered) if silent else self._answer_504(unanswered)
         self._cut_overdue()
         self._settle()
 

@@ -284,7 +284,7 @@ class Drive:
             return None
         timeouts, channel = self._session.shared.timeouts, self._client.channel
         self._link.give_up_late(now, timeouts.connect)
-        self._core.tick(time.monotonic())
+        self._core.tick(time.monotonic(), timeouts.idle)
         due = self._quiet.look(channel.received + channel.sent, channel.ended, timeouts, now)
         if end := _CUTS.get(due):
             self._session.cut(Cut(end))

@@ -1,5 +1,7 @@
 """How requests end when something goes wrong with their backend, which are sent again, and tunnels."""
 
+from collections.abc import Callable
+
 import pytest
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
@@ -267,7 +269,7 @@ def test_a_backend_without_settings_keeps_no_websocket_waiting() -> None:
     assert book.bridge.wants_dial
     book.bridge.dialling()  # connected, and silent
     book.now += bounds.FIRST_SETTINGS_SECONDS + 1
-    book.bridge.tick(book.now)
+    book.bridge.tick(book.now, book.idle)
     assert book.got().startswith(b"HTTP/1.1 504 ")
 
 
@@ -353,6 +355,64 @@ def test_a_backend_that_never_answers_is_504() -> None:
         Ending(end=End.IDLE_TIMEOUT, why="the backend doesn't answer"),
         Ending(end=End.IDLE_TIMEOUT),
     ]
+
+
+def kept_up(book: Book, seconds: float, doing: Callable[[Book], None]) -> None:
+    """Time passes, and each second something shows that the backend's connection lives."""
+    for _ in range(int(seconds)):
+        book.wait(1)
+        if not book.closing():
+            doing(book)
+
+
+def ping(book: Book) -> None:
+    book.do(book.backend.h2.ping, bytes(8))
+
+
+def test_a_hung_backend_is_504_though_its_connection_lives() -> None:
+    """A PING every two seconds kept a request waiting for ever: the clock is the request's."""
+    book = Book()
+    book.send(POST + b"12345")
+    kept_up(book, book.idle - 1, ping)
+    assert book.got() == b""
+    kept_up(book, 2, ping)
+    assert book.got().startswith(b"HTTP/1.1 504 ")
+    assert [(each.status, each.end, each.why) for each in book.records] == [
+        (504, ExchangeEnd.ANSWERED, "the backend doesn't answer")
+    ]
+    assert book.backend.reset == [1]
+    assert book.bridge.ending == Ending(end=End.IDLE_TIMEOUT, why="the backend doesn't answer")
+
+
+def test_the_clock_of_a_request_begins_when_its_body_last_moved() -> None:
+    book = Book()
+    book.send(b"POST / HTTP/1.1\r\nHost: one.test\r\nContent-Length: 40000\r\n\r\n")
+    kept_up(book, book.idle + 50, lambda book: book.send(b"x" * 100))
+    book.send(b"x" * (40_000 - 100 * int(book.idle + 50)))
+    kept_up(book, book.idle - 1, ping)
+    assert not book.closing()
+    kept_up(book, 2, ping)
+    assert book.got().startswith(b"HTTP/1.1 504 ")
+
+
+def test_a_body_that_the_backend_does_not_take_is_504_too() -> None:
+    book = Book()
+    book.send(b"GET / HTTP/1.1\r\nHost: one.test\r\n\r\n")
+    book.backend.gives_room = False
+    book.do(book.backend.answer, end=True)
+    book.send(b"POST / HTTP/1.1\r\nHost: one.test\r\nContent-Length: 400000\r\n\r\n" + bytes(300_000))
+    book.got()
+    kept_up(book, book.idle + 1, ping)
+    assert book.got().startswith(b"HTTP/1.1 504 ")
+
+
+def test_an_answer_that_has_begun_may_take_its_time() -> None:
+    """Event streams, and long polls that sent their head."""
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer)
+    kept_up(book, 3 * book.idle, ping)
+    assert not book.closing()
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -5,7 +5,7 @@ from mcproxy.l7.bridge.bounds import MAX_REPLAY
 
 
 def test_what_was_sent_can_be_sent_again_in_order() -> None:
-    one = Body()
+    one = Body(0.0)
     for piece in (b"abc", b"def", b"ghi"):
         one.add(piece)
     assert (one.waiting_bytes, one.received) == (9, 9)
@@ -18,7 +18,7 @@ def test_what_was_sent_can_be_sent_again_in_order() -> None:
 
 
 def test_no_more_than_that_is_kept() -> None:
-    one = Body()
+    one = Body(0.0)
     one.add(bytes(MAX_REPLAY))
     one.next_piece(MAX_REPLAY)
     one.add(b"a")
@@ -28,7 +28,7 @@ def test_no_more_than_that_is_kept() -> None:
 
 
 def test_what_nobody_needs_is_counted() -> None:
-    one = Body()
+    one = Body(0.0)
     one.add(b"abc")
     one.drop()
     assert (one.waiting_bytes, one.received, one.dropped) == (0, 3, 3)

@@ -307,7 +307,7 @@ def test_a_large_block_that_is_whole_is_not_waited_for() -> None:
     book = Book()
     assert book.from_client.one_turn(http2.headers(1, book.block(book.client_encoder, [*GET, LARGE]), True), book.now)
     book.now += BLOCK_SECONDS + 1
-    book.relay.tick(book.now)
+    book.relay.tick(book.now, book.idle)
     book.from_client.in_turns(b"", book.now)
     book.collect()
     assert book.take_up() == [("HEADERS!", 1, [*GET, LARGE, *OURS])]

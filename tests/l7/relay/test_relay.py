@@ -165,6 +165,79 @@ def test_a_backend_that_never_answers_is_504() -> None:
     assert book.relay.ending == Ending(end=End.IDLE_TIMEOUT, why="the backend doesn't answer")
 
 
+PING = http2.ping(bytes(8))
+
+
+def test_a_hung_backend_is_504_though_its_connection_lives() -> None:
+    """A PING every two seconds, or another busy stream, kept a request waiting for ever: the clock is the request's."""
+    book = Book()
+    book.request(1)
+    book.request(3)
+    book.answer(1, end=False)
+    book.drop()
+    for _ in range(int(book.idle) - 1):
+        book.tick(1)
+        book.backend(PING + http2.data(1, b"busy"))
+        book.client(PING + http2.window_update(0, 4) + http2.window_update(1, 4))
+    assert {each[0] for each in book.take_down()} == {"PING", "DATA"}
+    book.take_up()
+    book.tick(1)
+    assert book.take_down()[0][:2] == ("HEADERS!", 3)
+    assert book.take_up() == [("RST_STREAM", 3, ErrorCode.CANCEL)]
+    assert [(s.id, s.status, s.end, s.why) for s in book.records] == [
+        (3, 504, ExchangeEnd.ANSWERED, "the backend doesn't answer")
+    ]
+    book.tick(3 * book.idle)
+    book.request(5)
+    book.answer(5)
+    book.backend(http2.data(1, b"", end_stream=True))
+    assert [s.status for s in book.records[1:]] == [200, 200], "what has begun goes on, and so does the connection"
+    assert not book.relay.ending
+
+
+def test_a_backend_that_is_silent_altogether_is_left() -> None:
+    """It may be gone: the client's next connection dials again."""
+    book = Book()
+    book.request(1)
+    for _ in range(int(book.idle)):
+        book.tick(1)
+        book.client(PING)
+    down = [each for each in book.take_down() if each[0] != "PING"]
+    assert [each[:2] for each in down] == [("HEADERS!", 1), ("GOAWAY", MAX_STREAM_ID)]
+    book.tick(1)
+    assert book.relay.ending == Ending(end=End.IDLE_TIMEOUT, why="the backend doesn't answer")
+
+
+def test_the_clock_of_a_request_begins_when_its_body_last_moved() -> None:
+    book = Book()
+    book.request(1, POST, end=False)
+    for _ in range(int(book.idle) + 50):
+        book.tick(1)
+        book.client(http2.data(1, b"x"))
+    book.client(http2.data(1, b"", end_stream=True))
+    book.drop()
+    for _ in range(int(book.idle) - 1):
+        book.tick(1)
+        book.backend(PING)
+    assert {each[0] for each in book.take_down()} == set()
+    book.tick(1)
+    assert book.take_down()[0][:2] == ("HEADERS!", 1)
+
+
+def test_a_client_that_owes_the_rest_of_its_body_is_not_the_backends_fault() -> None:
+    book = Book()
+    book.idle = 20.0
+    book.request(1, [*POST, ("content-length", "9")], end=False)
+    book.drop()
+    for _ in range(50):
+        book.tick(1)
+        book.backend(PING)
+    assert book.take_down() == []
+    book.tick(11)
+    assert [each[:2] for each in book.take_down()] == [("RST_STREAM", 1)]
+    assert [s.end for s in book.records] == [ExchangeEnd.CLIENT_FAULT]
+
+
 def test_a_backend_that_speaks_http_1_is_called_that() -> None:
     book = Book(start=False)
     book.client(PREFACE + http2.settings([]))
