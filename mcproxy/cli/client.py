@@ -24,6 +24,7 @@ from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.cli.options import FAILED, INVALID, UNREACHABLE, fail
 from mcproxy.cli.target import Sourced, Target, find_target
 from mcproxy.model import MAX_CLAIM
+from mcproxy.words import printable
 
 TIMEOUT = 15.0  # seconds for one call: longer than the server lets a change wait for others
 MAX_BACKOFF = 1_000  # milliseconds between two tries to connect: gRPC's own become two minutes, while somebody watches
@@ -138,7 +139,7 @@ class Client:
             self._failed(*self._failure(error, places, remedies))
 
     def _failure(self, error: Any, places: Places, remedies: Remedies) -> tuple[str, int]:
-        details = error.details() or error.code().name
+        details = _shown(error.details() or error.code().name)
         metadata = dict(error.trailing_metadata() or ())
         if REFUSED in metadata:
             about = metadata.get(ABOUT, "")  # an older server doesn't send it: its sentences are shown as they are
@@ -154,6 +155,11 @@ class Client:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return "mcproxy: the server is too old for this command; upgrade it", FAILED
         return f"mcproxy: {details}", FAILED
+
+
+def _shown(details: str) -> str:
+    """A server's sentences, a line each; they can't command the terminal, whatever server this is."""
+    return "\n".join(map(printable, details.split("\n")))
 
 
 @contextmanager

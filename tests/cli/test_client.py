@@ -68,6 +68,21 @@ def test_the_sentences_of_a_server_that_does_not_tell_what_they_are_about_are_sh
         caller.call("AddRoute", pb.AddRouteRequest(), remedies)
 
 
+def test_what_a_server_says_commands_no_terminal() -> None:
+    """The file may name a server that is not ours. What it said went to the terminal as it came."""
+
+    def refuse(_request: object, timeout: float, metadata: object) -> None:
+        raise Refusal(grpc.StatusCode.INTERNAL, "\x1b]0;a\x07\x9b2J\u202e\r\nb\u00fcrgl")
+
+    def failed(told: str, _status: int) -> NoReturn:
+        assert told == "mcproxy: \\x1b]0;a\\x07\\x9b2J\\u202e\\r\nb\u00fcrgl"
+        raise SystemExit
+
+    caller = client.Client(SimpleNamespace(AddRoute=refuse), target(""), failed=failed)
+    with pytest.raises(SystemExit):
+        caller.call("AddRoute", pb.AddRouteRequest())
+
+
 def test_no_server(tmp_path: Path) -> None:
     nobody = Shell(write_config(tmp_path, f'addr = "unix:{tmp_path}/admin.sock"'))
     told = nobody.fails(3, "routes", "list")
