@@ -257,6 +257,7 @@ def listener_status_out(value: PlaneListener, routes: int) -> pb.ListenerStatus:
         received_bytes=counted.received,
         sent_bytes=counted.sent,
         requests=counted.requests,
+        request_ends=counted.request_ends,
     )
 
 
@@ -272,6 +273,7 @@ def route_counters_out(value: PlaneRoute) -> pb.RouteCounters:
         received_bytes=counted.received,
         sent_bytes=counted.sent,
         requests=counted.requests,
+        request_ends=counted.request_ends,
         refused_by_reason={str(reason): count for reason, count in counted.refused.items()},
     )
 

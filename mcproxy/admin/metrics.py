@@ -135,7 +135,10 @@ def _listeners(listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
     )
     ended = _counter("connections_ended", "Finished connections, by how they ended.", [*_LISTENER, "end"])
     moved = _counter("bytes", "Bytes received from clients and sent to them.", [*_LISTENER, "direction"])
-    requests = _counter("requests", "Requests answered, by status class.", [*_LISTENER, "class"])
+    requests = _counter(
+        "requests", "Requests that have ended, by status class; none: without an answer.", [*_LISTENER, "class"]
+    )
+    over = _counter("requests_ended", "Requests that have ended, by how they did.", [*_LISTENER, "end"])
     for each in listeners:
         opened.add_metric([each.addr], each.counters.connections)
         accepted.add_metric([each.addr], each.counters.accepted)
@@ -152,7 +155,9 @@ def _listeners(listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
         moved.add_metric([each.addr, "sent"], each.counters.sent)
         for status_class, count in each.counters.requests.items():
             requests.add_metric([each.addr, status_class], count)
-    yield from (opened, accepted, finished, ended, moved, requests)
+        for word, count in each.counters.request_ends.items():
+            over.add_metric([each.addr, word], count)
+    yield from (opened, accepted, finished, ended, moved, requests, over)
 
 
 def _listener_histograms(listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
@@ -168,7 +173,12 @@ def _routes(routes: Iterable[RouteCounters]) -> Iterator[Metric]:
     accepted = _counter("route_connections", "Connections that asked for a route.", _ROUTE)
     refused = _counter("route_refused", "Connections that asked for a route and didn't reach its backend.", _ROUTE)
     moved = _counter("route_bytes", "Bytes received from a route's clients and sent to them.", [*_ROUTE, "direction"])
-    requests = _counter("route_requests", "Requests of a route answered, by status class.", [*_ROUTE, "class"])
+    requests = _counter(
+        "route_requests",
+        "Requests of a route that have ended, by status class; none: without an answer.",
+        [*_ROUTE, "class"],
+    )
+    over = _counter("route_requests_ended", "Requests of a route that have ended, by how they did.", [*_ROUTE, "end"])
     for each in routes:
         at = [each.listener, each.hostname]
         opened.add_metric(at, each.counters.connections)
@@ -178,7 +188,9 @@ def _routes(routes: Iterable[RouteCounters]) -> Iterator[Metric]:
         moved.add_metric([*at, "sent"], each.counters.sent)
         for status_class, count in each.counters.requests.items():
             requests.add_metric([*at, status_class], count)
-    yield from (opened, accepted, refused, moved, requests)
+        for word, count in each.counters.request_ends.items():
+            over.add_metric([*at, word], count)
+    yield from (opened, accepted, refused, moved, requests, over)
 
 
 def _route_histograms(routes: Iterable[RouteCounters]) -> Iterator[Metric]:

@@ -61,7 +61,7 @@ def _bytes_meter() -> Meter:
     return Meter(BYTES_WINDOW)
 
 
-CLASSES = ("2xx", "3xx", "4xx", "5xx")  # of an answer's status
+CLASSES = ("2xx", "3xx", "4xx", "5xx", "none")  # of an answer's status; the last: the request ended without one
 
 
 @dataclass(slots=True)
@@ -74,6 +74,7 @@ class Traffic:
     moved: tuple[int, int] = (0, 0)  # bytes from clients and to clients since the server's start
     reasons: Counter[str] = field(default_factory=Counter)  # of the refusals
     answers: Counter[str] = field(default_factory=Counter)  # of l7: how many, by the class of their status
+    ends: Counter[str] = field(default_factory=Counter)  # the same requests, by how they ended
     answering: dict[str, Meter] = field(default_factory=dict)  # the same as rates
     accepted: Meter = field(default_factory=Meter)
     refused: Meter = field(default_factory=Meter)
@@ -90,9 +91,10 @@ class Traffic:
         self.refused.feed(at, self.refusals)
         self.received.feed(at, self.moved[0])
         self.sent.feed(at, self.moved[1])
-        self.answers, self.reasons = Counter(), Counter()
+        self.answers, self.ends, self.reasons = Counter(), Counter(), Counter()
         for each in counters:
             self.answers.update(each.requests)
+            self.ends.update(each.request_ends)
             self.reasons.update(each.refused_by_reason)
         for status, count in self.answers.items():
             self.answering.setdefault(status, Meter()).feed(at, count)

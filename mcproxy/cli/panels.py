@@ -207,6 +207,7 @@ def _traffic(each: Traffic) -> Details:
         ("sent", f"{output.amount(each.moved[1])}, {speed(each.sent.rate)}"),
         ("last seconds", blocks(each.accepted.rates, SPARK).lstrip()),
         *[(f"requests {status}", str(count)) for status, count in sorted(each.answers.items())],
+        *[(f"requests: {end}", str(count)) for end, count in sorted(each.ends.items())],
         *_refusals(each.reasons),
     ]
 

@@ -97,6 +97,8 @@ def test_the_numbers() -> None:
         'mcproxy_connections_ended_total{end="closed",listener=":443"}': 5,
         'mcproxy_bytes_total{direction="sent",listener=":443"}': 2**53,
         'mcproxy_requests_total{class="2xx",listener=":443"}': 7,
+        'mcproxy_requests_ended_total{end="done",listener=":443"}': 6,
+        'mcproxy_requests_ended_total{end="client reset",listener=":443"}': 1,
         'mcproxy_connection_duration_seconds_bucket{le="0.025",listener=":443"}': 1,
         'mcproxy_connection_duration_seconds_count{listener=":443"}': 2,
         'mcproxy_dial_duration_seconds_bucket{le="0.001",listener=":443"}': 1,

@@ -31,9 +31,10 @@ from tests.kit.program import bounded, environment
 Script = Callable[[Top, Pilot[None]], Awaitable[None]]
 SMALL, LARGE = (80, 24), (150, 44)
 GIT = "git.example.org"
+ENDS = {"done": 70, "backend fault": 8}
 ROUTES = [
     RouteCounters(":443", "git.example.org", counted(1, 20, 0, 1000, 10)),
-    RouteCounters(":443", "www.example.org", counted(5, 10, 3, 2_000_000, 4, {"2xx": 70, "5xx": 8})),
+    RouteCounters(":443", "www.example.org", counted(5, 10, 3, 2_000_000, 4, {"2xx": 70, "5xx": 8}, ENDS)),
 ]
 OPEN = [
     ConnectionInfo(7, ":443", "192.0.2.5:5", 1000.0, "relaying", GIT, GIT, "127.0.0.1:3000"),
@@ -253,6 +254,7 @@ def test_all_fields_of_a_route_with_its_configuration(running: tuple[Shell, Cont
         fields = written(zoom)
         assert (fields["route"], fields["backend"], fields["mode"]) == ("www.example.org", "127.0.0.1:3001", "l4")
         assert (fields["requests 2xx"], fields["requests 5xx"]) == ("70", "8")
+        assert (fields["requests: done"], fields["requests: backend fault"]) == ("70", "8")
 
     play(user, script)
 

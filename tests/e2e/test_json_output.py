@@ -17,7 +17,8 @@ from tests.kit.peers import Authority, Backend, client_hello, connect, echo, fre
 from tests.kit.program import ROOT, Server, bounded, environment
 
 PAGE = ROOT / "docs" / "json.md"
-NAMES = {"refused_by_reason", "ended", "requests"}  # objects that have counters by names, which come and go
+# Objects that have counters by names, which come and go.
+NAMES = {"refused_by_reason", "ended", "requests", "request_ends"}
 
 
 VALUES = {"old", "new", "old_json", "new_json"}  # a listener, a route or a rule: the page has a section for these

@@ -51,11 +51,11 @@ RULES = [FirewallRule(RuleKind.IP, "192.0.2.1"), FirewallRule(RuleKind.CIDR, "19
 
 def counted(
     connections: int, accepted: int, refused: int = 0, received: int = 0, sent: int = 0,
-    requests: Mapping[str, int] | None = None,
+    requests: Mapping[str, int] | None = None, ends: Mapping[str, int] | None = None,
 ) -> Counters:  # fmt: skip
     """Counters of a route."""
     refusals = {Reason.ROUTE_UNKNOWN: refused} if refused else {}
-    return Counters(connections, accepted, refusals, {}, received, sent, requests or {})
+    return Counters(connections, accepted, refusals, {}, received, sent, requests or {}, ends or {})
 
 
 @dataclass

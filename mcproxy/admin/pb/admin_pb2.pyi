@@ -125,7 +125,7 @@ class ReloadStatus(_message.Message):
     def __init__(self, at: _Optional[float] = ..., refused: _Optional[str] = ..., problems: _Optional[_Iterable[str]] = ..., needs_restart: _Optional[_Iterable[_Union[KeyChange, _Mapping]]] = ...) -> None: ...
 
 class ListenerStatus(_message.Message):
-    __slots__ = ("addr", "accepting", "routes", "connections", "accepted", "refused", "refused_by_reason", "ended", "received_bytes", "sent_bytes", "requests")
+    __slots__ = ("addr", "accepting", "routes", "connections", "accepted", "refused", "refused_by_reason", "ended", "received_bytes", "sent_bytes", "requests", "request_ends")
     class RefusedByReasonEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +147,13 @@ class ListenerStatus(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class RequestEndsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     ADDR_FIELD_NUMBER: _ClassVar[int]
     ACCEPTING_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +165,7 @@ class ListenerStatus(_message.Message):
     RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
     SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ENDS_FIELD_NUMBER: _ClassVar[int]
     addr: str
     accepting: bool
     routes: int
@@ -169,7 +177,8 @@ class ListenerStatus(_message.Message):
     received_bytes: int
     sent_bytes: int
     requests: _containers.ScalarMap[str, int]
-    def __init__(self, addr: _Optional[str] = ..., accepting: _Optional[bool] = ..., routes: _Optional[int] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., ended: _Optional[_Mapping[str, int]] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., requests: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    request_ends: _containers.ScalarMap[str, int]
+    def __init__(self, addr: _Optional[str] = ..., accepting: _Optional[bool] = ..., routes: _Optional[int] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., ended: _Optional[_Mapping[str, int]] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., requests: _Optional[_Mapping[str, int]] = ..., request_ends: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class CertificateStatus(_message.Message):
     __slots__ = ("listener", "hostname", "path", "not_after", "not_before", "unread")
@@ -224,7 +233,7 @@ class ListRouteCountersResponse(_message.Message):
     def __init__(self, routes: _Optional[_Iterable[_Union[RouteCounters, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RouteCounters(_message.Message):
-    __slots__ = ("listener", "hostname", "connections", "accepted", "refused", "received_bytes", "sent_bytes", "requests", "refused_by_reason")
+    __slots__ = ("listener", "hostname", "connections", "accepted", "refused", "received_bytes", "sent_bytes", "requests", "refused_by_reason", "request_ends")
     class RequestsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -233,6 +242,13 @@ class RouteCounters(_message.Message):
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     class RefusedByReasonEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class RequestEndsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -248,6 +264,7 @@ class RouteCounters(_message.Message):
     SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     REFUSED_BY_REASON_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ENDS_FIELD_NUMBER: _ClassVar[int]
     listener: str
     hostname: str
     connections: int
@@ -257,7 +274,8 @@ class RouteCounters(_message.Message):
     sent_bytes: int
     requests: _containers.ScalarMap[str, int]
     refused_by_reason: _containers.ScalarMap[str, int]
-    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., requests: _Optional[_Mapping[str, int]] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    request_ends: _containers.ScalarMap[str, int]
+    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., requests: _Optional[_Mapping[str, int]] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., request_ends: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class ListListenersRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
