@@ -96,10 +96,11 @@ class Terminator:
 
         def connect(first: bytes) -> Channel:
             outgoing, to_send = session.shared.outgoing, b"" if route.backend_tls else first
+            # First, because it may wait for a file, and a dial that is given up there would leave its socket open.
+            context = self._contexts.client(route) if route.backend_tls else None
             backend = reach(arrival, alpn, to_send, outgoing, session.reached)
-            if not route.backend_tls:
+            if context is None:
                 return Channel(backend)
-            context = self._contexts.client(route)
             try:
                 channel = channels.connect(backend, context, name_of_backend(route), session.shared.turns)
             except Lost as lost:
