@@ -7,7 +7,16 @@ client's address is the local address of a socket of ours, and the other way rou
 The port of each socket that connects is noted with its descriptor, and nothing is noted when it closes: a port that is
 found is proven by asking the descriptor for its addresses. Local ports are shared between sockets to different places
 (so the other side is compared too), and of those the last one is known: where that misses, the connection goes round
-once more, by another port. A connection whose addresses are translated on its way (NAT) is not recognised.
+once more, by another port.
+
+A connection whose addresses are translated on its way (NAT, or a relay) is recognised by its ClientHello, which an l4
+session passes on byte for byte: its random is unique (RFC 8446, section 4.1.2), and is counted while the session lives.
+So a loop ends after MAX_COPIES rounds. A client that sends one random in more connections at once has the next refused,
+which harms only itself; to harm another one it has to see that one's hello on its way, and then a RST is cheaper.
+
+What is not recognised: an l7 route with `backend_tls` that leads back here through NAT. Each round is a TLS connection
+of its own, with a random of ours that OpenSSL doesn't reveal. It stays slow, a new connection for each request that
+goes round, and `proxy.connect_timeout` and `max_connections` bound it.
 """
 
 import socket
@@ -17,16 +26,36 @@ from mcproxy.model import Endpoint
 from mcproxy.net.raw import RawSocket
 
 MAX_NOTED = 16_384  # ports, some 200 bytes each: more than the 4096 that may wait to be accepted at a listener
+# Sessions at once with one ClientHello. One would do to end a loop at its first round; but programs that test a server
+# send one hello again and again, a few at a time, and 8 sessions of a loop do no harm.
+MAX_COPIES = 8
 
 
 class OwnSockets:
-    """The local ports of sockets that connect, the latest last. Everything here happens on the hub's thread."""
+    """The local ports of sockets that connect, the latest last, and the hellos that are passed on.
+
+    Everything here happens on the hub's thread.
+    """
 
     def __init__(self) -> None:
         self._descriptors: OrderedDict[int, int] = OrderedDict()  # by port
+        self._copies: dict[bytes, int] = {}  # l4 sessions by the random of their ClientHello
 
     def __repr__(self) -> str:
-        return f"<OwnSockets noted={len(self._descriptors)}>"
+        return f"<OwnSockets noted={len(self._descriptors)} hellos={len(self._copies)}>"
+
+    def pass_on(self, random: bytes) -> None:
+        """Count a ClientHello by its random, before it is passed on; until `passed`."""
+        self._copies[random] = self._copies.get(random, 0) + 1
+
+    def passed(self, random: bytes) -> None:
+        """Count it no more: its session has ended."""
+        if left := self._copies.pop(random) - 1:
+            self._copies[random] = left
+
+    def goes_round(self, random: bytes) -> bool:
+        """Whether a ClientHello that has come has been passed on MAX_COPIES times."""
+        return self._copies.get(random, 0) >= MAX_COPIES
 
     def note(self, sock: RawSocket) -> None:
         """Remember a TCP socket that has begun to connect."""

@@ -38,6 +38,8 @@ _ids = itertools.count(1)
 _CUT_REASONS = {End.SHUTDOWN: Reason.SHUTDOWN, End.KILLED: Reason.KILLED}  # given where nothing was relayed yet
 
 
+_LEADS_BACK = "a route leads back to this listener; change the route's backend"
+
 _EARLY = frozenset((Phase.ACCEPTED, Phase.PEEKING, Phase.DIALLING))
 
 
@@ -146,7 +148,7 @@ class Session:
         listener = self._enter()
         self._recognise_peer()
         if self.shared.outgoing.own.has(self.client, self.identity.address):
-            raise Refused(Reason.OWN_CONNECTION, "a route leads back to this listener; change the route's backend")
+            raise Refused(Reason.OWN_CONNECTION, _LEADS_BACK)
         if not listener.listener.proxy_protocol:
             self._admit()
 
@@ -233,10 +235,13 @@ class Session:
     def _read_hello(self) -> bytes:
         """Peek at the ClientHello. Returns its bytes, which stay in the kernel."""
         try:
-            self.hello, peeked = self._peek(hello.Reader().parse, Reason.HELLO_TRUNCATED)
+            found, peeked = self._peek(hello.Reader().parse, Reason.HELLO_TRUNCATED)
         except hello.HelloRefused as refusal:
             self.hello = refusal.hello
             raise
+        self.hello = found
+        if self.shared.outgoing.own.goes_round(found.random):
+            raise Refused(Reason.OWN_CONNECTION, _LEADS_BACK)
         return peeked
 
     def _peek(self, parse: Callable[[bytes], T | int], ended: Reason) -> tuple[T, bytes]:
@@ -261,9 +266,14 @@ class Session:
 
     def _pass_on(self, first: bytes) -> End:
         """Relay an l4 route's connection, which begins with `first`."""
-        passing = Passing(self)
+        assert self.hello is not None
+        passing, own, random = Passing(self), self.shared.outgoing.own, self.hello.random
         self.hand_over(passing)
-        return passing.run(self.readable, first)
+        own.pass_on(random)
+        try:
+            return passing.run(self.readable, first)
+        finally:
+            own.passed(random)
 
     def move_to(self, phase: Phase) -> None:
         """The session is in this phase now."""

@@ -75,6 +75,7 @@ class Hello:
     versions: tuple[int, ...]  # the first MAX_VERSIONS, likewise and as on the wire: 0x0304 is TLS 1.3
     ech: bool  # an encrypted inner hello is there too; `server_name` is the outer one, which routes
     size: int  # bytes on the wire up to the end of the hello's last record
+    random: bytes = b""  # 32 bytes that no other hello has
 
 
 class HelloRefused(Refused):
@@ -259,7 +260,8 @@ def _bytes_needed(end: int, missing: int) -> int:
 
 def _hello(message: bytes, start: int, end: int, size: int) -> Hello:
     """RFC 8446, 4.1.2: the ClientHello, whose header is at `start` of `message` and whose last byte is before `end`."""
-    (legacy_version,) = _uint16(message, start + MESSAGE_HEADER)  # SMALLEST_MESSAGE holds it
+    at = start + MESSAGE_HEADER
+    (legacy_version,), random = _uint16(message, at), message[at + 2 : at + 34]  # SMALLEST_MESSAGE holds them
     found, repeated = _extensions(message, _end_of_fields(message, start, end), end)
     versions = _versions(message, *found[SUPPORTED_VERSIONS]) if SUPPORTED_VERSIONS in found else (legacy_version,)
     alpn = _protocols(message, *found[ALPN]) if ALPN in found else ()
@@ -271,9 +273,9 @@ def _hello(message: bytes, start: int, end: int, size: int) -> Hello:
             raise HelloRefused(Reason.SNI_MISSING, "no server_name extension")
         name = _server_name(message, *found[SERVER_NAME])
     except HelloRefused as refused:
-        refused.hello = Hello("", alpn, versions, ech, size)
+        refused.hello = Hello("", alpn, versions, ech, size, random)
         raise
-    return Hello(name, alpn, versions, ech, size)
+    return Hello(name, alpn, versions, ech, size, random)
 
 
 def _end_of_fields(message: bytes, start: int, end: int) -> int:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.kit.peers import client_hello, free_port
+from tests.kit.peers import another, client_hello, free_port
 
 CONNECTIONS_AT_ONCE = 64
 TALKERS = 50
@@ -67,7 +67,7 @@ def backend(sock: socket.socket) -> None:
 def dial(port: int, first: bytes = HELLO) -> socket.socket:
     client = socket.create_connection(("127.0.0.1", port))
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    client.sendall(first)
+    client.sendall(another(first))
     return client
 
 

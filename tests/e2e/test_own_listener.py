@@ -3,14 +3,18 @@
 A backend that is literally a listener is refused when it is written (policy/loops.py); by name, nobody can know before.
 """
 
+import socket
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from mcproxy.model import Reason
+from mcproxy.net.own import MAX_COPIES
 from tests.conftest import MakeBackend, MakeProxy, listener
-from tests.kit.peers import client_hello, connect, echo, free_port, read_all, receive, until
+from tests.kit.peers import DEADLINE, client_hello, connect, echo, free_port, read_all, receive, until
 
 
 def listeners(kind: str) -> list[dict[str, Any]]:
@@ -49,3 +53,41 @@ def test_one_connection_does_not_become_thousands(kind: str, proxy: MakeProxy, b
     with connect(running.port) as client:  # a route to a backend on this machine is none of that kind
         client.sendall(header + other)
         assert receive(client, len(other)) == other
+
+
+def relay(ports: list[int]) -> Callable[[socket.socket], None]:
+    """A relay to the first of `ports`, which is known later: what it connects has other addresses, as through NAT."""
+
+    def copy(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def handle(near: socket.socket) -> None:
+        with connect(ports[0]) as far:
+            back = threading.Thread(target=copy, args=(far, near), daemon=True)
+            back.start()
+            copy(near, far)
+            back.join(DEADLINE)
+
+    return handle
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_way_round_that_hides_our_addresses(count: int, proxy: MakeProxy, backend: MakeBackend) -> None:
+    """A loop through NAT was not recognised: it took all places that there were."""
+    ports: list[int] = []
+    nat, ours = backend(relay(ports)).address, [free_port() for _ in range(count)]
+    made = [listener({"a.test": nat}, addr=f"127.0.0.1:{ours[0]}")]
+    made += [listener({"a.test": f"localhost:{ours[0]}"}, addr=f"127.0.0.1:{port}") for port in ours[1:]]
+    ports.append(ours[-1])
+    running = proxy({"listeners": made, "proxy": {"max_connections": 50}})
+    with connect(running.port) as client:
+        client.sendall(client_hello("a.test"))
+        with suppress(ConnectionResetError):
+            assert read_all(client) == b""
+    assert "leads back" in running.connection(reason=Reason.OWN_CONNECTION)["detail"]
+    until(lambda: not running.sessions(), "all of it to end")
+    assert len([line for line in running.lines if " connection id=" in line]) <= MAX_COPIES + 1

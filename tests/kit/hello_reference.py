@@ -41,7 +41,7 @@ def read(data: bytes) -> Hello:
     message, size = join_records(data)
     body = Eater(message[4:])
     legacy_version = body.number(2)
-    body.eat(32)
+    random = body.eat(32)
     session_id, suites, methods = body.vector(1).food, body.vector(2).food, body.vector(1).food
     if len(session_id) > 32 or not suites or len(suites) % 2 or not methods:
         raise Wrong("a field of a forbidden length")
@@ -60,6 +60,7 @@ def read(data: bytes) -> Hello:
         versions=versions_in(contents.get(43), legacy_version),
         ech=0xFE0D in contents,
         size=size,
+        random=random,
     )
 
 

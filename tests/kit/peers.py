@@ -1,5 +1,6 @@
 """Clients and backends for end-to-end tests: blocking sockets in threads, on loopback, with a deadline everywhere."""
 
+import os
 import random
 import socket
 import ssl
@@ -268,6 +269,11 @@ def _modern(context: ssl.SSLContext) -> ssl.SSLContext:
     """That offers TLS 1.3 and 1.2 on every machine: what Debian's own Python offers is in /etc/ssl/openssl.cnf."""
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def another(hello: bytes) -> bytes:
+    """The same hello with a random of its own, as each connection has one: a copy may be taken for a loop."""
+    return hello[:11] + os.urandom(32) + hello[43:]
 
 
 def client_hello(name: str | None, alpn: tuple[str, ...] = (), context: ssl.SSLContext | None = None) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.net.own import MAX_NOTED, OwnSockets
+from mcproxy.net.own import MAX_COPIES, MAX_NOTED, OwnSockets
 from mcproxy.net.raw import RawSocket
 
 
@@ -77,4 +77,18 @@ def test_only_so_many_are_noted(nothing_left: None) -> None:
     with closing(Sock(socket.AF_INET)) as sock:
         for _ in range(MAX_NOTED + 10):
             own.note(sock)
-    assert repr(own) == f"<OwnSockets noted={MAX_NOTED}>"
+    assert repr(own) == f"<OwnSockets noted={MAX_NOTED} hellos=0>"
+
+
+def test_a_hello_is_counted_while_its_sessions_live() -> None:
+    own, random = OwnSockets(), bytes(32)
+    for _ in range(MAX_COPIES):
+        assert not own.goes_round(random)
+        own.pass_on(random)
+    assert own.goes_round(random)
+    assert not own.goes_round(b"another")
+    own.passed(random)
+    assert not own.goes_round(random)
+    for _ in range(MAX_COPIES - 1):
+        own.passed(random)
+    assert repr(own) == "<OwnSockets noted=0 hellos=0>"

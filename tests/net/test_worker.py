@@ -10,7 +10,7 @@ from mcproxy.net.shared import Phase
 from mcproxy.net.worker import SPARE_TALLIES
 from tests.conftest import MakeBackend
 from tests.kit.hub import is_turned_away, messages
-from tests.kit.peers import DEADLINE, connect, is_reset, read_all, says
+from tests.kit.peers import DEADLINE, another, connect, is_reset, read_all, says
 from tests.kit.tables import with_value, without
 from tests.kit.worker_bench import HELLO, NOWHERE, V4, V6, MakeBench, swallow, table_for
 
@@ -152,7 +152,7 @@ def test_who_has_connected_in_the_last_moment_is_served(bench: MakeBench, backen
     def stop_before_anything_is_accepted() -> list[socket.socket]:
         clients = [connect(port) for _ in range(300)]
         for client in clients:
-            client.sendall(HELLO)
+            client.sendall(another(HELLO))
         running.worker.stop_listening()
         return clients
 

@@ -64,11 +64,12 @@ def peeks(data: bytes) -> tuple[Hello, int]:
 
 
 def test_the_smallest() -> None:
-    assert parse(TINY) == Hello("a.test", alpn=(), versions=(0x0303,), ech=False, size=len(TINY))
+    assert parse(TINY) == Hello("a.test", alpn=(), versions=(0x0303,), ech=False, size=len(TINY), random=b"R" * 32)
 
 
 def test_a_browser() -> None:
-    assert parse(CHROME) == Hello("www.example.org", (b"h2", b"http/1.1"), (0x0304, 0x0303), True, len(CHROME))
+    size, random = len(CHROME), CHROME[11:43]
+    assert parse(CHROME) == Hello("www.example.org", (b"h2", b"http/1.1"), (0x0304, 0x0303), True, size, random)
 
 
 @pytest.mark.parametrize(("name", "data"), REAL.values(), ids=REAL)
@@ -94,7 +95,7 @@ def test_grease_and_unknown_extensions_are_skipped() -> None:
         extension(0x0A0A), extension(0xFAFA, b"\0"), extension(65000, b"?" * 999), A_TEST,
         alpn(b"\x1a\x1a", b"h2", b"\x0a\x1a"), supported_versions(0x8A8A, 0x0304, 0x7F1C, 0x8A9A),
     )  # fmt: skip
-    assert parse(data) == Hello("a.test", (b"h2", b"\x0a\x1a"), (0x0304, 0x7F1C, 0x8A9A), False, len(data))
+    assert parse(data) == Hello("a.test", (b"h2", b"\x0a\x1a"), (0x0304, 0x7F1C, 0x8A9A), False, len(data), data[11:43])
 
 
 def test_the_outer_name_of_an_encrypted_hello_routes() -> None:
@@ -148,7 +149,7 @@ def test_two_records_cut_anywhere(data: bytes) -> None:
     for cut in range(1, len(whole)):
         cut_up = hellos.split(whole, [cut])
         assert peeks(cut_up)[0] == Hello(
-            expected.server_name, expected.alpn, expected.versions, expected.ech, len(cut_up)
+            expected.server_name, expected.alpn, expected.versions, expected.ech, len(cut_up), expected.random
         )
 
 
@@ -245,7 +246,7 @@ def test_a_refused_name_leaves_the_rest_for_the_log(names: list[bytes], reason: 
     data = hello(*names, alpn(b"h2"), supported_versions(0x0304), ECH)
     refused = refusal(data)
     assert refused.reason is reason
-    assert refused.hello == Hello("", alpn=(b"h2",), versions=(0x0304,), ech=True, size=len(data))
+    assert refused.hello == Hello("", alpn=(b"h2",), versions=(0x0304,), ech=True, size=len(data), random=data[11:43])
 
 
 @pytest.mark.parametrize(
