@@ -15,7 +15,7 @@ from mcproxy.l7.bridge.bridge import Bridge
 from mcproxy.l7.core import Core, Record
 from mcproxy.l7.relay.relay import Relay
 from mcproxy.l7.sockets import channel as channels
-from mcproxy.l7.sockets.channel import Channel, Lost
+from mcproxy.l7.sockets.channel import Channel, Flooded, Lost
 from mcproxy.l7.sockets.drive import Drive
 from mcproxy.model import End, Origin, Reason, Refused, Route
 from mcproxy.net.reach import Arrival, reach
@@ -42,10 +42,10 @@ class _Handshake:
     """The session's carrier while TLS is being agreed on."""
 
     received = sent = 0
-    detail = ""
 
     def __init__(self, session: OpenSession) -> None:
         self._session = session
+        self.detail = ""  # why the client was disconnected, where it was
 
     def overdue(self, now: float) -> float | None:  # noqa: ARG002 - the Carrier's
         """The time for the hello and the handshake is over."""
@@ -77,10 +77,14 @@ class Terminator:
         route, offered = arrival.route, arrival.hello.alpn
         if offered and not _OFFERS & frozenset(offered):
             raise Refused(Reason.TLS_FAILED, "it offers no protocol that is spoken here")
-        session.hand_over(_Handshake(session))
+        handshake = _Handshake(session)
+        session.hand_over(handshake)
         context = self._contexts.server(arrival.listener, route)
         try:
-            channel = channels.accept(session.client, context, session.shared.turns)
+            channel = channels.accept(session.client, context, session.shared.turns, session.shared.read_guard)
+        except Flooded as flood:
+            handshake.detail = str(flood)
+            return End.ABUSE
         except Lost as lost:
             raise Refused(Reason.TLS_FAILED, str(lost)) from lost
         core = _core(channel.protocol, route, arrival.client[0])
@@ -101,8 +105,9 @@ class Terminator:
             backend = reach(arrival, alpn, to_send, outgoing, session.reached)
             if context is None:
                 return Channel(backend)
+            turns, guard = session.shared.turns, session.shared.read_guard
             try:
-                channel = channels.connect(backend, context, name_of_backend(route), session.shared.turns)
+                channel = channels.connect(backend, context, name_of_backend(route), turns, guard)
             except Lost as lost:
                 raise Lost(backend_fault(lost, route)) from lost
             channel.put(first)

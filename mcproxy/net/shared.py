@@ -15,6 +15,7 @@ from mcproxy.net.dial import Outgoing
 from mcproxy.net.pipes import Pipes
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.reach import Arrival
+from mcproxy.net.read_guard import ReadGuard
 from mcproxy.net.sweep import Sweeper
 from mcproxy.net.turns import Turns
 from mcproxy.policy.limits import Limits
@@ -163,6 +164,7 @@ class Shared:
     opened: Callable[[OpenSession], None] | None = None  # called for every session that has reached its backend
     sweeper: Sweeper = field(default_factory=Sweeper)
     turns: Turns = field(default_factory=Turns)
+    read_guard: ReadGuard = field(default_factory=ReadGuard)
     stats: Stats = field(default_factory=Stats)
     pipes: Pipes = field(init=False)
     crew: Crew = field(default_factory=Crew)

@@ -114,6 +114,7 @@ class Worker:
         """Release what is left when nothing runs."""
         self.shared.sweeper.close()
         self.shared.turns.close()
+        self.shared.read_guard.close()
         self.shared.pipes.close()
         self.shared.outgoing.names.close()
         self.shared.crew.close()

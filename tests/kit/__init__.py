@@ -23,7 +23,7 @@ Clients and backends:
     peers, pace            blocking sockets with a deadline everywhere, and `until`; slow senders and readers
     http2_peer, http2_backends
                            HTTP/2 by hand, and the servers that people run
-    key_updates            a flood of TLS 1.3 KeyUpdates
+    key_updates            floods of TLS 1.3 KeyUpdates
     verdicts               what becomes of a client, as the client sees it and as its line says
     visitors, restarts, killed_writer, flooder
                            programs that connect, restart and kill again and again, or hold connections

@@ -1,11 +1,16 @@
 """A TLS 1.3 client that floods its server with KeyUpdate messages (RFC 8446, section 4.6.3), which only OpenSSL's own
 client sends on demand: one for each read of its input that begins with "k". A socket that keeps messages apart makes
-that one for each `send`.
+that one for each `send`. Where many are needed at once, `key_updates` makes their bytes.
 """
 
+import hmac
 import socket
+import struct
 import subprocess
+from pathlib import Path
 from typing import Any, Self
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 
 class KeyUpdates:
@@ -35,3 +40,31 @@ class KeyUpdates:
         except OSError:
             return False
         return self._process.poll() is None
+
+
+def secret(keylog: Path) -> bytes:
+    """The client's traffic secret of the one TLS 1.3 connection in an `SSLContext.keylog_filename`."""
+    line = next(line for line in keylog.read_text().splitlines() if line.startswith("CLIENT_TRAFFIC_SECRET_0 "))
+    return bytes.fromhex(line.split()[2])
+
+
+def key_updates(secret: bytes, count: int) -> bytes:
+    """So many KeyUpdates, encrypted as the first of a client with TLS_AES_256_GCM_SHA384 (RFC 8446, sections 5.2, 7.2).
+
+    Each is under the keys that the one before it brought, as its first record.
+    """
+    update = b"\x18\0\0\x01\0\x16"  # the message, update_not_requested, and the type of what is inside the record
+    head = struct.pack(">BHH", 23, 0x0303, len(update) + 16)
+    records = []
+    for _ in range(count):
+        key, nonce = _expanded(secret, b"key", 32), _expanded(secret, b"iv", 12)
+        records.append(head + AESGCM(key).encrypt(nonce, update, head))
+        secret = _expanded(secret, b"traffic upd", 48)
+    return b"".join(records)
+
+
+def _expanded(secret: bytes, label: bytes, size: int) -> bytes:
+    """HKDF-Expand-Label of RFC 8446, section 7.1, in the one step that is enough for 48 bytes of SHA-384."""
+    label = b"tls13 " + label
+    info = struct.pack(">HB", size, len(label)) + label + b"\0\x01"
+    return hmac.digest(secret, info, "sha384")[:size]

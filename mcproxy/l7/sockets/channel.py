@@ -16,17 +16,19 @@ Nothing here raises once the handshake is done. Renegotiation is off, so writing
 
 Reading waits for writing where TLS 1.3 answers a KeyUpdate (RFC 8446, section 4.6.3). OpenSSL does that with the next
 write, behind a record that waits. While the answer does not fit into the socket nothing can be read, which `blocked`
-says, for the socket may well be readable. Two things about KeyUpdate are OpenSSL's, and not to be helped from here:
+says, for the socket may well be readable. Two things about KeyUpdate are OpenSSL's, and can't be corrected from here:
 
 * It does not survive a second one before a record that waits has gone, where the first asked for an answer: SSL_read
   then begins with that answer, over the record, and fails with "bad length" (what its issue 8677 left open). Nothing
   tells that read from others beforehand, so such a connection is lost. Clients that change keys by themselves do so
   once in many gigabytes; `openssl s_client` does on its user's command.
-* One SSL_read handles as many as there are before it returns (SSL_MODE_AUTO_RETRY, which Python sets and lets nobody
-  clear), 10 us each. Who sends nothing else, 3 MB a second, holds the hub for as long. The firewall ends that.
+* One SSL_read handles as many as there are before it returns, 10 us each. A guard (net/read_guard.py) ends a read that
+  takes too long, and a peer whose reads bring nothing is ended by `EMPTY_READS`. Either is `abuse`, whatever the
+  records were; of a backend, it is one more way to lose the connection.
 """
 
 import ssl
+import time
 from collections import deque
 from contextlib import suppress
 from socket import SHUT_WR, socket
@@ -35,19 +37,31 @@ from gevent.hub import get_hub
 
 from mcproxy.l7.bounds import READ_SIZE
 from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, abort, corked, is_reset, unsent
+from mcproxy.net.read_guard import READ_CPU, STEP_CPU, ReadCut, ReadGuard
 from mcproxy.net.turns import Turns
 
 RECORD = 16_384  # bytes of a full TLS record (RFC 8446, section 5.1)
+# Reads in a row without a byte of HTTP, in EMPTY_SECONDS. Each costs 20 us. A record that comes in the smallest packets
+# there are (536 bytes) takes 31; session tickets and KeyUpdates of an honest peer take a few.
+EMPTY_READS, EMPTY_SECONDS = 1_000, 10.0
+# Reads of one handshake. A chain of certificates of 100 KB, OpenSSL's limit, takes 190 of the smallest packets.
+MAX_STEPS = 1_000
 
 
 class Lost(ConnectionError):
     """A handshake failed."""
 
 
+class Flooded(Lost):
+    """The peer floods the handshake."""
+
+
 class Channel:
     """One connection's bytes, not encrypted. The socket is the channel's to close."""
 
-    __slots__ = ("_queue", "blocked", "ended", "flows", "lost", "received", "sent", "sock", "unsent", "wants_write")
+    __slots__ = (
+        "_queue", "abuse", "blocked", "ended", "flows", "lost", "received", "sent", "sock", "unsent", "wants_write",
+    )  # fmt: skip
 
     def __init__(self, sock: RawSocket) -> None:
         self.sock = sock
@@ -58,6 +72,7 @@ class Channel:
         self.blocked = False  # and nothing can be received before
         self.ended = False  # nothing more will be received
         self.lost = ""  # what broke the connection: nothing more can be sent either
+        self.abuse = False  # it was broken by us, because the peer floods it
         self.received = 0  # bytes, ever
         self.sent = 0
 
@@ -165,11 +180,13 @@ class Channel:
 class TLSChannel(Channel):
     """One connection's bytes, in TLS."""
 
-    __slots__ = ("_end_sent", "protocol")
+    __slots__ = ("_empty", "_end_sent", "_guard", "protocol")
     sock: ssl.SSLSocket
 
-    def __init__(self, sock: ssl.SSLSocket) -> None:
+    def __init__(self, sock: ssl.SSLSocket, guard: ReadGuard) -> None:
         super().__init__(sock)
+        self._guard = guard
+        self._empty = _EmptyReads()
         self._end_sent = False
         self.protocol = sock.selected_alpn_protocol() or ""  # of ALPN
 
@@ -204,19 +221,43 @@ class TLSChannel(Channel):
 
     def _record(self) -> bytes:
         """Of one record; b"" is nothing yet, or the end."""
+        guard = self._guard
+        guard.reading = self.sock, READ_CPU  # what `ReadGuard.watching` does, which would cost as much as the rest
+        if guard.parked:
+            guard.wake()
         try:
             data = self.sock.recv(RECORD)
-        except ssl.SSLWantReadError:
-            return b""
-        except ssl.SSLWantWriteError:
-            self.wants_write = self.blocked = True
-            return b""
         except OSError as error:
-            self._fail_to_read(error)
+            guard.reading = None
+            if not self._was_cut():
+                self._read_nothing(error)
+            return b""
+        finally:
+            guard.reading = None
+        if guard.acting and self._was_cut():
             return b""
         if not data:
             self._end_of_reading()
         return data
+
+    def _was_cut(self) -> bool:
+        if not (self._guard.acting and self._guard.was_cut()):
+            return False
+        self._end_abuse(f"one TLS read without a byte of HTTP took more than {READ_CPU * 1000:g} ms of CPU")
+        return True
+
+    def _read_nothing(self, error: OSError) -> None:
+        if isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError):
+            if self._empty.too_many(self.received):
+                self._end_abuse(f"more than {EMPTY_READS} TLS reads without a byte of HTTP in {EMPTY_SECONDS:g} s")
+            elif isinstance(error, ssl.SSLWantWriteError):
+                self.wants_write = self.blocked = True
+        else:
+            self._fail_to_read(error)
+
+    def _end_abuse(self, why: str) -> None:
+        self.ended = self.abuse = True
+        self._lose(Lost(why))
 
     def _fail_to_read(self, error: OSError) -> None:
         """Before CPython issue 115627 was solved, a reset was the same SSLEOFError as a bare FIN."""
@@ -253,27 +294,53 @@ class TLSChannel(Channel):
     def end(self) -> None:
         """Send close_notify, then FIN."""
         self._end_sent = True
-        with suppress(OSError, ValueError):  # it need not be answered, and what is broken needs none
-            self.sock.unwrap()
+        try:
+            with self._guard.watching(self.sock, READ_CPU):  # it reads what has come
+                self.sock.unwrap()
+        except ReadCut as cut:
+            self._end_abuse(str(cut))
+        except (OSError, ValueError):  # it need not be answered, and what is broken needs none
+            pass
         with suppress(OSError):
             socket.shutdown(self.sock, SHUT_WR)  # SSLSocket's own forgets the TLS, and reads ciphertext from then on
 
 
-def accept(sock: RawSocket, context: ssl.SSLContext, turns: Turns) -> TLSChannel:
+class _EmptyReads:
+    """Counts reads that brought nothing, between two that brought something."""
+
+    __slots__ = ("_count", "_received", "_since")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._received = -1  # bytes ever, when it began to count
+        self._since = 0.0
+
+    def too_many(self, received: int) -> bool:
+        """Count one; `received` is how many bytes other reads have brought, ever."""
+        now = time.monotonic()
+        if received != self._received or now - self._since > EMPTY_SECONDS:
+            self._count, self._received, self._since = 0, received, now
+        self._count += 1
+        return self._count > EMPTY_READS
+
+
+def accept(sock: RawSocket, context: ssl.SSLContext, turns: Turns, guard: ReadGuard) -> TLSChannel:
     """The handshake with a client. Takes the socket over. Raises Lost, with the socket closed."""
-    return _shake_hands(sock, context, None, turns)
+    return _shake_hands(sock, context, None, turns, guard)
 
 
-def connect(sock: RawSocket, context: ssl.SSLContext, server_name: str, turns: Turns) -> TLSChannel:
+def connect(sock: RawSocket, context: ssl.SSLContext, server_name: str, turns: Turns, guard: ReadGuard) -> TLSChannel:
     """The handshake with a backend, which must choose HTTP/2. Takes the socket over. Raises Lost, with it closed."""
-    channel = _shake_hands(sock, context, server_name, turns)
+    channel = _shake_hands(sock, context, server_name, turns, guard)
     if channel.protocol != "h2":
         channel.abort()
         raise Lost(f"it chose {channel.protocol or 'no protocol'} in ALPN, not h2")
     return channel
 
 
-def _shake_hands(sock: RawSocket, context: ssl.SSLContext, server_name: str | None, turns: Turns) -> TLSChannel:
+def _shake_hands(
+    sock: RawSocket, context: ssl.SSLContext, server_name: str | None, turns: Turns, guard: ReadGuard
+) -> TLSChannel:
     """As the server where there is no `server_name`. Each step may take 0.5 ms, so it has a turn."""
     watchers: dict[int, IoWatcher] = {}
     wrapped: RawSocket = sock
@@ -287,12 +354,19 @@ def _shake_hands(sock: RawSocket, context: ssl.SSLContext, server_name: str | No
             do_handshake_on_connect=False,
             suppress_ragged_eofs=False,
         )
-        while event := _step(tls, turns):
+        for _ in range(MAX_STEPS):
+            event = _step(tls, turns, guard)
+            if not event:
+                done = True
+                return TLSChannel(tls, guard)
             if event not in watchers:
                 watchers[event] = get_hub().loop.io(tls.fileno(), event)
             get_hub().wait(watchers[event])
-        done = True
-        return TLSChannel(tls)
+        raise Flooded(f"more than {MAX_STEPS} TLS reads in one handshake")
+    except ReadCut as cut:
+        raise Flooded(f"in the handshake, {cut}") from cut
+    except Flooded:
+        raise
     except (OSError, ValueError) as error:  # ValueError: the peer had gone before it began
         raise Lost(_described(error)) from error
     finally:
@@ -302,11 +376,12 @@ def _shake_hands(sock: RawSocket, context: ssl.SSLContext, server_name: str | No
             abort(wrapped)
 
 
-def _step(sock: ssl.SSLSocket, turns: Turns) -> int:
+def _step(sock: ssl.SSLSocket, turns: Turns, guard: ReadGuard) -> int:
     """Go on with a handshake. Returns what to wait for; 0: done."""
     turns.wait()
     try:
-        sock.do_handshake()
+        with guard.watching(sock, STEP_CPU):
+            sock.do_handshake()
     except ssl.SSLWantReadError:
         return READ
     except ssl.SSLWantWriteError:

@@ -64,13 +64,13 @@ class Departure:
             self._wait(read=False)
             channel.flush()
         if channel.lost:
-            return End.CLIENT_RESET
+            return End.ABUSE if channel.abuse else End.CLIENT_RESET
         if ending.how is How.RST:
             self._reset_once_delivered()
         else:
             channel.end()
             self._linger()
-        return ending.end
+        return End.ABUSE if channel.abuse else ending.end
 
     def _reset_once_delivered(self) -> None:
         channel = self._client.channel

@@ -19,6 +19,7 @@ the end.
 How it ends is in departure.py, and when nothing moves any more in quiet.py.
 """
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -37,6 +38,8 @@ from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.l7.sockets.waiting import Waiting
 from mcproxy.model import End
 from mcproxy.net.shared import Cut, OpenSession
+
+log = logging.getLogger(__name__)
 
 MAX_UNSENT = 262_144  # bytes unsent to a side at which the other one is no longer read
 MAX_OWED = 4 * MAX_UNSENT  # the same for reading that side itself; more than the other's bulk makes
@@ -98,6 +101,8 @@ class Drive:
     @property
     def detail(self) -> str:
         """What went wrong with the connection."""
+        if self._client.channel.abuse:
+            return self._client.channel.lost
         return self._core.ending.why if self._core.ending else ""
 
     def run(self) -> End:
@@ -222,6 +227,11 @@ class Drive:
             self._quiet.restart()  # the half-close timeout counts from here
 
     def _backend_ended(self, now: float) -> None:
+        side = self._link.side
+        if side is not None and side.channel.abuse:  # the client's line does not name it
+            log.warning(
+                "the backend of %s floods the proxy: %s", self._session.arrival().route.hostname, side.channel.lost
+            )
         if not self._core.wants_dial:  # else the next connection replaces it anyway
             self._drop_backend()
             self._core.backend_closed(now)

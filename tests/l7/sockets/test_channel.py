@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import gevent
 import pytest
@@ -19,7 +20,9 @@ from mcproxy.l7.sockets import channel as channels
 from mcproxy.l7.sockets.channel import Channel, Lost, TLSChannel
 from mcproxy.model import Backend, Mode, Route
 from mcproxy.net.raw import READ, WRITE, RawSocket
+from mcproxy.net.read_guard import ReadGuard
 from mcproxy.net.turns import Turns
+from tests.kit import key_updates
 from tests.kit.peers import DEADLINE, Authority, reset, until
 from tests.kit.tls_gate import Gate
 
@@ -77,6 +80,13 @@ def send(channel: Channel, data: bytes) -> None:
 
 
 @pytest.fixture
+def guard() -> Iterator[ReadGuard]:
+    guard = ReadGuard()
+    yield guard
+    guard.close()
+
+
+@pytest.fixture
 def server(authority: Authority) -> ssl.SSLContext:
     chain, key = map(str, authority.pair("one.test"))
     route = Route("one.test", Backend("x", 1), Mode.L7, chain, key)
@@ -114,9 +124,9 @@ def echo_all(sock: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_talk(version: ssl.TLSVersion, authority: Authority, server: ssl.SSLContext) -> None:
+def test_talk(version: ssl.TLSVersion, authority: Authority, server: ssl.SSLContext, guard: ReadGuard) -> None:
     with connected(client(authority, echo_all, version)) as sock:
-        channel = channels.accept(sock, server, Turns())
+        channel = channels.accept(sock, server, Turns(), guard)
         assert channel.protocol == "http/1.1"
         assert sock.fileno() == -1, "the socket is the channel's now"
         for i in range(20):
@@ -130,7 +140,7 @@ def test_talk(version: ssl.TLSVersion, authority: Authority, server: ssl.SSLCont
     assert "ended" in repr(channel)
 
 
-def test_bulk_out(authority: Authority, server: ssl.SSLContext) -> None:
+def test_bulk_out(authority: Authority, server: ssl.SSLContext, guard: ReadGuard) -> None:
     data = os.urandom(BULK)
     got: list[str] = []
 
@@ -141,7 +151,7 @@ def test_bulk_out(authority: Authority, server: ssl.SSLContext) -> None:
         got.append(digest.hexdigest())
 
     with connected(client(authority, hash_all)) as sock:
-        channel = channels.accept(sock, server, Turns())
+        channel = channels.accept(sock, server, Turns(), guard)
         for start in range(0, BULK, 100_000):
             send(channel, data[start : start + 100_000])
         assert channel.sent == BULK
@@ -151,10 +161,10 @@ def test_bulk_out(authority: Authority, server: ssl.SSLContext) -> None:
     assert got == [hashlib.sha256(data).hexdigest()]
 
 
-def test_bulk_in_is_read_many_records_at_once(authority: Authority, server: ssl.SSLContext) -> None:
+def test_bulk_in_is_read_many_records_at_once(authority: Authority, server: ssl.SSLContext, guard: ReadGuard) -> None:
     data = os.urandom(BULK)
     with connected(client(authority, lambda sock: sock.sendall(data))) as sock:
-        channel = channels.accept(sock, server, Turns())
+        channel = channels.accept(sock, server, Turns(), guard)
         reads = []
         while not channel.ended:
             if not (part := channel.receive()) and not channel.ended:
@@ -166,7 +176,9 @@ def test_bulk_in_is_read_many_records_at_once(authority: Authority, server: ssl.
         channel.close()
 
 
-def test_an_end_right_behind_a_full_record_is_seen(authority: Authority, server: ssl.SSLContext) -> None:
+def test_an_end_right_behind_a_full_record_is_seen(
+    authority: Authority, server: ssl.SSLContext, guard: ReadGuard
+) -> None:
     """close_notify with the connection kept open: no event would tell of it later."""
     goes_on = threading.Event()
 
@@ -179,7 +191,7 @@ def test_an_end_right_behind_a_full_record_is_seen(authority: Authority, server:
         goes_on.wait(DEADLINE)
 
     with connected(client(authority, one_record)) as sock:
-        channel = channels.accept(sock, server, Turns())
+        channel = channels.accept(sock, server, Turns(), guard)
         assert len(receive(channel)) == channels.RECORD
         assert channel.ended
         assert not channel.lost
@@ -187,12 +199,14 @@ def test_an_end_right_behind_a_full_record_is_seen(authority: Authority, server:
         channel.close()
 
 
-def test_a_bare_fin_is_an_end_and_a_reset_is_a_loss(authority: Authority, server: ssl.SSLContext) -> None:
+def test_a_bare_fin_is_an_end_and_a_reset_is_a_loss(
+    authority: Authority, server: ssl.SSLContext, guard: ReadGuard
+) -> None:
     def fin(sock: socket.socket) -> None:
         sock.sendall(b"x")
 
     with connected(client(authority, fin)) as sock:
-        channel = channels.accept(sock, server, Turns())
+        channel = channels.accept(sock, server, Turns(), guard)
         assert receive(channel) == b"x"
         assert not channel.lost
         send(channel, b"an answer still goes")
@@ -200,7 +214,7 @@ def test_a_bare_fin_is_an_end_and_a_reset_is_a_loss(authority: Authority, server
         channel.close()
     for _ in range(20):  # the reset may come while OpenSSL sends its tickets, or later
         with connected(client(authority, reset)) as sock:
-            channel = channels.accept(sock, server, Turns())
+            channel = channels.accept(sock, server, Turns(), guard)
             assert receive(channel) == b""
             assert "reset" in channel.lost
             channel.put(b"never")
@@ -209,7 +223,9 @@ def test_a_bare_fin_is_an_end_and_a_reset_is_a_loss(authority: Authority, server
             channel.abort()
 
 
-def test_writing_to_a_client_that_has_gone_is_a_loss(authority: Authority, server: ssl.SSLContext) -> None:
+def test_writing_to_a_client_that_has_gone_is_a_loss(
+    authority: Authority, server: ssl.SSLContext, guard: ReadGuard
+) -> None:
     gone = threading.Event()
 
     def leave(sock: socket.socket) -> None:
@@ -217,7 +233,7 @@ def test_writing_to_a_client_that_has_gone_is_a_loss(authority: Authority, serve
         gone.set()
 
     with connected(client(authority, leave)) as sock:
-        channel = channels.accept(sock, server, Turns())
+        channel = channels.accept(sock, server, Turns(), guard)
         assert gone.wait(DEADLINE)
         while not channel.lost:
             send(channel, bytes(1 << 16))
@@ -226,10 +242,10 @@ def test_writing_to_a_client_that_has_gone_is_a_loss(authority: Authority, serve
 
 
 @pytest.mark.parametrize("kind", [b"k", b"K"])  # K: with an answer, please
-def test_a_key_update_while_a_record_waits(kind: bytes, server: ssl.SSLContext) -> None:
+def test_a_key_update_while_a_record_waits(kind: bytes, server: ssl.SSLContext, guard: ReadGuard) -> None:
     gate = Gate()
     with connected(gate) as sock:
-        channel = channels.accept(sock, server, Turns())
+        channel = channels.accept(sock, server, Turns(), guard)
         send(channel, b"\xff")
         until(lambda: b"\xff" in b"".join(gate.got), "the first byte")  # s_client reads its input from now on
         gate.open = False
@@ -253,8 +269,68 @@ def test_a_key_update_while_a_record_waits(kind: bytes, server: ssl.SSLContext) 
     assert b"".join(gate.got).count(b"\xff") == sent + 1
 
 
+def test_a_read_that_key_updates_keep_from_its_end_is_ended(
+    tmp_path: Path, authority: Authority, server: ssl.SSLContext, guard: ReadGuard
+) -> None:
+    """One SSL_read handled all that had come: the hub served nobody else for seconds."""
+    came, over = threading.Event(), threading.Event()
+
+    def flood(sock: socket.socket) -> None:
+        context = authority.client_context()
+        context.keylog_filename = str(tmp_path / "keys")
+        with context.wrap_socket(sock, server_hostname="one.test") as secured:
+            floods = key_updates.key_updates(key_updates.secret(tmp_path / "keys"), 40_000)
+            socket.socket.sendall(secured, floods)
+            came.set()
+            over.wait(DEADLINE)
+
+    with connected(flood) as sock:
+        channel = channels.accept(sock, server, Turns(), guard)
+        until(came.is_set, "the flood to come")
+        assert channel.receive() == b""
+        assert channel.ended
+        assert channel.abuse
+        assert "50 ms of CPU" in channel.lost
+        channel.send(b"nobody gets it")
+        channel.close()
+        over.set()
+
+
+def test_reads_that_bring_nothing_are_counted(
+    tmp_path: Path, authority: Authority, server: ssl.SSLContext, guard: ReadGuard
+) -> None:
+    """KeyUpdates one at a time cost the hub a read each, for ever."""
+    wanted, over = threading.Semaphore(1), threading.Event()
+
+    def trickle(sock: socket.socket) -> None:
+        context = authority.client_context()
+        context.keylog_filename = str(tmp_path / "keys")
+        with context.wrap_socket(sock, server_hostname="one.test") as secured:
+            flood = key_updates.key_updates(key_updates.secret(tmp_path / "keys"), channels.EMPTY_READS + 2)
+            for start in range(0, len(flood), len(flood) // (channels.EMPTY_READS + 2)):
+                wanted.acquire()
+                if over.is_set():
+                    return
+                socket.socket.sendall(secured, flood[start : start + len(flood) // (channels.EMPTY_READS + 2)])
+
+    with connected(trickle) as sock:
+        channel = channels.accept(sock, server, Turns(), guard)
+        reads = 0
+        while not channel.ended:
+            wait(channel, READ)
+            assert channel.receive() == b""
+            reads += 1
+            wanted.release()
+        assert channel.abuse
+        assert reads == channels.EMPTY_READS + 1
+        assert "1000 TLS reads without a byte" in channel.lost
+        over.set()
+        wanted.release()
+        channel.abort()
+
+
 def test_a_client_that_goes_on_sending_gets_what_came_before_the_end(
-    authority: Authority, server: ssl.SSLContext
+    authority: Authority, server: ssl.SSLContext, guard: ReadGuard
 ) -> None:
     ended, seen = threading.Event(), list[bytes]()
 
@@ -267,7 +343,7 @@ def test_a_client_that_goes_on_sending_gets_what_came_before_the_end(
             seen.append(data)
 
     with connected(client(authority, talk)) as sock:
-        channel = channels.accept(sock, server, Turns())
+        channel = channels.accept(sock, server, Turns(), guard)
         wait(channel, READ)  # these bytes are met by the close_notify
         send(channel, b"answer")
         channel.end()
@@ -281,7 +357,7 @@ def test_a_client_that_goes_on_sending_gets_what_came_before_the_end(
 
 
 def test_the_steps_of_handshakes_take_turns(
-    authority: Authority, server: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    authority: Authority, server: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, guard: ReadGuard
 ) -> None:
     steps: list[int] = []
     step = ssl.SSLSocket.do_handshake
@@ -295,7 +371,7 @@ def test_the_steps_of_handshakes_take_turns(
     turns = Turns()
     with ExitStack() as stack:
         socks = [stack.enter_context(connected(client(authority, lambda _sock: None))) for _ in range(8)]
-        for accepting in [gevent.spawn(channels.accept, sock, server, turns) for sock in socks]:
+        for accepting in [gevent.spawn(channels.accept, sock, server, turns, guard) for sock in socks]:
             channel = accepting.get(timeout=DEADLINE)
             channel.end()
             channel.close()
@@ -304,9 +380,9 @@ def test_the_steps_of_handshakes_take_turns(
     assert len(set(steps)) == len(steps), "each in a round of its own"
 
 
-def failure(sock: RawSocket, server: ssl.SSLContext) -> str:
+def failure(sock: RawSocket, server: ssl.SSLContext, guard: ReadGuard) -> str:
     try:
-        channel = channels.accept(sock, server, Turns())
+        channel = channels.accept(sock, server, Turns(), guard)
     except Lost as error:
         assert sock.fileno() == -1
         return str(error)
@@ -317,7 +393,7 @@ def failure(sock: RawSocket, server: ssl.SSLContext) -> str:
 
 # A reset that comes within wrap_socket() leaves its descriptor to the collector (see channel.py), which then warns.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_handshakes_that_fail(authority: Authority, server: ssl.SSLContext) -> None:
+def test_handshakes_that_fail(authority: Authority, server: ssl.SSLContext, guard: ReadGuard) -> None:
     def distrusting(sock: socket.socket) -> None:
         with pytest.raises(ssl.SSLCertVerificationError):
             ssl.create_default_context().wrap_socket(sock, server_hostname="one.test")
@@ -332,7 +408,7 @@ def test_handshakes_that_fail(authority: Authority, server: ssl.SSLContext) -> N
     for peer, says in ((distrusting, "unknown ca"), (other_name, "callback failed"), (no_tls, "http request"),
                        (reset, ""), (socket.socket.close, "")):  # fmt: skip
         with connected(peer) as sock:
-            assert says in failure(sock, server)
+            assert says in failure(sock, server, guard)
 
 
 def serving(authority: Authority, protocols: list[str]) -> Peer:
@@ -348,10 +424,10 @@ def serving(authority: Authority, protocols: list[str]) -> Peer:
     return serve
 
 
-def test_connecting_to_a_backend(authority: Authority) -> None:
+def test_connecting_to_a_backend(authority: Authority, guard: ReadGuard) -> None:
     context = client_context(str(authority.path))
     with connected(serving(authority, ["h2"])) as sock:
-        channel = channels.connect(sock, context, "backend.test", Turns())
+        channel = channels.connect(sock, context, "backend.test", Turns(), guard)
         send(channel, b"ping")
         assert receive(channel, 4) == b"ping"
         channel.end()
@@ -362,7 +438,7 @@ def test_connecting_to_a_backend(authority: Authority) -> None:
         (["h2"], "other.test", "certificate: Hostname mismatch"),
     ):
         with connected(serving(authority, protocols)) as sock, pytest.raises(Lost, match=says):
-            channels.connect(sock, context, name, Turns())
+            channels.connect(sock, context, name, Turns(), guard)
 
 
 def test_a_stream_without_tls() -> None:
