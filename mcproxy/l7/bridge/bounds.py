@@ -20,5 +20,8 @@ MAX_GOAWAY = 4_096  # bytes with its debug data, which is for people
 
 # What a turn is spent on: microseconds, as measured ----------------------------------------------------------------
 HEAD_COST = 80  # of a request: to read it, to begin it, and to end it
+HEAD_FIELD_COST = 5  # of each field of its head: to read, judge and encode it
+HEAD_BYTES = 30  # of its head, in one microsecond
+DEAR_HEAD = 384  # a head that takes longer waits for a turn of its own; browsers send some 20 fields
 STEP_COST = 3  # of a line or a piece of its body
 H2_FRAME_COST = 14  # of a frame of the backend, in h2

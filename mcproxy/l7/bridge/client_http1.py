@@ -17,7 +17,15 @@ from enum import Enum
 
 from mcproxy.l7.bridge.answer_half import AnswerState
 from mcproxy.l7.bridge.answers_http1 import Http1Answers
-from mcproxy.l7.bridge.bounds import HEAD_COST, HEAD_SECONDS, KEEP_ALIVE_SECONDS, STEP_COST
+from mcproxy.l7.bridge.bounds import (
+    DEAR_HEAD,
+    HEAD_BYTES,
+    HEAD_COST,
+    HEAD_FIELD_COST,
+    HEAD_SECONDS,
+    KEEP_ALIVE_SECONDS,
+    STEP_COST,
+)
 from mcproxy.l7.bridge.ends import BackendEnd, Site
 from mcproxy.l7.bridge.exchange import Exchange, Finished
 from mcproxy.l7.bridge.translate import translate
@@ -37,18 +45,52 @@ class State(Enum):
     GIVEN_UP = "given up"  # the same, because nothing has moved for too long
 
 
+class Heads:
+    """Finds the heads of requests; one that costs much waits for a turn of its own.
+
+    Else those of ten clients, 2 ms each, would run in one round of the hub.
+    """
+
+    __slots__ = ("_waiting", "requests")
+
+    def __init__(self) -> None:
+        self.requests = Requests()
+        self._waiting: tuple[Head, int] | None = None  # the head that was found, and its size in bytes
+
+    def __repr__(self) -> str:
+        return f"<Heads {self.requests!r}>"
+
+    def take(self, data: bytes, turn: Turn) -> tuple[Head, int] | None:
+        """Return the next head and its size. None: it is not complete, or has to wait; the turn is over then.
+
+        Raises BadMessage.
+        """
+        waited, self._waiting = self._waiting, None
+        found = waited or self.requests.next_head(data)
+        if found is None:
+            return None
+        head, size = found
+        cost = HEAD_COST + HEAD_FIELD_COST * len(head.fields) + size // HEAD_BYTES
+        if cost > DEAR_HEAD and waited is None:
+            self._waiting = found
+            turn.left = 0
+            return None
+        turn.spend(cost)
+        return found
+
+
 class Http1Client:
     """One client connection. `now` is seconds of the bridge's clock; calls of it never go back."""
 
     __slots__ = (
-        "_answers", "_backend", "_ended", "_head_begun", "_meters", "_requests", "_since", "_site", "_state",
+        "_answers", "_backend", "_ended", "_head_begun", "_heads", "_meters", "_since", "_site", "_state",
         "ending", "exchange", "fault",
     )  # fmt: skip
 
     def __init__(self, site: Site, backend: BackendEnd, now: float) -> None:
         self._site = site
         self._backend = backend
-        self._requests = Requests()
+        self._heads = Heads()
         self._answers = Http1Answers()
         self.exchange: Exchange | None = None  # the one that is under way
         self._ended: list[Finished] = []  # and not taken yet
@@ -106,10 +148,9 @@ class Http1Client:
 
     def _take_head(self, data: bytes, turn: Turn, now: float) -> int:
         """Take a head and begin its exchange. Returns its size; 0: it is not complete. Raises BadMessage."""
-        found = self._requests.next_head(data)
+        found = self._heads.take(data, turn)
         if found is None:
             return 0
-        turn.spend(HEAD_COST)
         head, size = found
         self._begin(self._next_exchange(now), head)
         return size
@@ -130,7 +171,7 @@ class Http1Client:
 
         Everything that is offered of a tunnel is taken, because its end may be behind it.
         """
-        exchange, requests = self.exchange, self._requests
+        exchange, requests = self.exchange, self._heads.requests
         assert exchange is not None
         if exchange.in_tunnel:
             requests.tunnel()

@@ -17,19 +17,19 @@ from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import DataReceived, Event
+from h2.events import DataReceived, Event, InformationalResponseReceived, ResponseReceived, TrailersReceived
 from h2.exceptions import H2Error, StreamClosedError
 from h2.settings import SettingCodes, Settings
 from hpack import Decoder, Encoder, HeaderTuple
 from hpack.exceptions import HPACKError
 from hyperframe.exceptions import HyperframeError
 
-from mcproxy.l7.bridge.bounds import H2_FRAME_COST, MAX_GOAWAY, WINDOW
+from mcproxy.l7.bridge.bounds import H2_FRAME_COST, HEAD_FIELD_COST, MAX_GOAWAY, WINDOW
 from mcproxy.l7.bridge.ends import BackendFault
 from mcproxy.l7.core import Turn
 from mcproxy.l7.meters import BARREN, SMALL, BackendMeters, Exceeded
 from mcproxy.wire.fields import MAX_HEADER_LIST, Malformed, check_answer, check_answer_trailers
-from mcproxy.wire.hpack_block import Field
+from mcproxy.wire.hpack_block import CLEAR_TABLE, Field, encode
 from mcproxy.wire.http2 import HEADER, HEADER_SIZE, MAX_FRAME_SIZE, MAX_STREAM_ID, ErrorCode, Frame
 
 _CONFIG = H2Configuration(
@@ -38,8 +38,10 @@ _CONFIG = H2Configuration(
     validate_inbound_headers=False,  # ours are the rules: it refuses blanks around a value (wire/fields.py)
     normalize_inbound_headers=False,  # it joins cookie fields, which mean nothing in an answer, and puts them last
     normalize_outbound_headers=False,
+    validate_outbound_headers=False,  # check_request and the like have done so
 )
 _HIDDEN = b":content-length"
+_HEADS = (ResponseReceived, InformationalResponseReceived, TrailersReceived)
 _SETTINGS = {
     SettingCodes.ENABLE_PUSH: 0,
     SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
@@ -48,10 +50,19 @@ _SETTINGS = {
 
 
 class _PlainEncoder(Encoder):
-    """HPACK without Huffman codes: hpack makes them in pure Python, 0.3 s for a field of 60,000 bytes."""
+    """HPACK without a dynamic table and Huffman codes.
+
+    hpack searches its table for each field, 8 us each, and makes the codes in pure Python, 0.3 s for a field of 60,000
+    bytes. The first block says that our table is empty, so that no later setting of the backend's asks for more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._prefix = CLEAR_TABLE  # of the next block
 
     def encode(self, headers: Any, huffman: bool = False) -> bytes:  # noqa: ARG002 - h2 leaves it out
-        return bytes(super().encode(headers, huffman=False))
+        prefix, self._prefix = self._prefix, b""
+        return prefix + encode(list(headers))
 
 
 class _Decoder(Decoder):
@@ -151,6 +162,8 @@ class GuardedH2:
                     self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                     if not event.data and event.stream_ended is None:
                         self.meters.nothing_but_padding(now)
+                elif isinstance(event, _HEADS):
+                    turn.spend(HEAD_FIELD_COST * len(event.headers))
         except (Exceeded, H2Error, HPACKError, HyperframeError, ValueError) as error:
             raise self._fault(error) from error
         return events, taken

@@ -318,7 +318,7 @@ def test_an_answer_whose_status_is_none_is_502(status: str) -> None:
 def test_a_large_field_is_passed_as_it_is() -> None:
     """Huffman codes, which hpack makes in pure Python, would hold up everybody for a third of a second."""
     book = Book()
-    book.from_client.one_turn(GET[:-2] + b"X-Big: " + b"y" * 50_000 + b"\r\n\r\n", book.now)
+    book.from_client.in_turns(GET[:-2] + b"X-Big: " + b"y" * 50_000 + b"\r\n\r\n", book.now)
     assert b"y" * 15_000 in book.bridge.take_for_backend(), "in frames of 16 KiB"
 
 

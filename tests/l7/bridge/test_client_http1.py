@@ -1,9 +1,11 @@
 """One HTTP/1.1 client connection: turns, pipelining, deadlines, draining, and clients that leave."""
 
+import pytest
+
 from mcproxy.l7.bounds import BODY_STALL_SECONDS, TURN
 from mcproxy.l7.bridge import bounds
 from mcproxy.l7.bridge.bounds import HEAD_COST, STEP_COST
-from mcproxy.l7.core import ExchangeEnd
+from mcproxy.l7.core import ExchangeEnd, Turn
 from tests.kit.bridge_playbook import GET, HOST, POST, Book
 from tests.kit.http2_peer import Cutter
 
@@ -149,3 +151,29 @@ def test_it_says_what_it_waits_for() -> None:
     assert "<Exchange 1 b'GET' b'/' 0 complete, sent, awaited>" in repr(book.bridge)
     book.bridge.drain(book.now)
     assert "<Http1Client one.test last requests=1 " in repr(book.bridge)
+
+
+def with_fields(count: int, size: int = 1) -> bytes:
+    return b"GET / HTTP/1.1\r\nHost: one.test\r\n" + b"a: %b\r\n" % (b"x" * size) * count + b"\r\n"
+
+
+@pytest.mark.parametrize("dear", [with_fields(250), with_fields(1, 60_000)], ids=["fields", "bytes"])
+def test_a_head_that_costs_much_has_a_turn_of_its_own(dear: bytes) -> None:
+    """Ten clients with 250 fields each had all their heads handled in one round of the hub, 2.8 ms each."""
+    book = Book()
+    pipelined = dear + GET
+    turn = Turn()
+    assert book.bridge.receive_from_client(pipelined, turn, book.now) == 0
+    assert turn.over, "the drive offers it again in the session's turn"
+    assert book.records == []
+    turn = Turn()
+    assert book.bridge.receive_from_client(pipelined, turn, book.now) == len(dear)
+    assert turn.left < -128, "and nothing else happens in that"
+    book.pump()
+    assert len(book.backend.heads) == 1
+
+
+def test_a_usual_head_waits_for_nothing() -> None:
+    book, usual = Book(), with_fields(25)
+    turn = Turn()
+    assert book.bridge.receive_from_client(usual, turn, book.now) == len(usual)

@@ -176,7 +176,6 @@ def test_what_can_t_be_sent_is_a_fault() -> None:
         lambda: ours.room(99),
         lambda: ours.end(stream, []),
         lambda: ours.cancel(99),
-        lambda: ours.request(((b"connection", b"close"),), end=True),
     ):
         with pytest.raises(BackendFault):
             attempt()
