@@ -53,7 +53,6 @@ class Doorman:
     def __init__(self, entrance: Entrance, room: Room | None = None) -> None:
         """Take over an entrance."""
         self.entrance = entrance
-        self._token = secrets.token_hex(8)
         self._room = Room() if room is None else room
         self._lock = threading.Lock()  # of the room, which gRPC's threads enter too
         self._clients: dict[int, _Side] = {}  # the clients' sides, by number
@@ -163,7 +162,8 @@ class Doorman:
         inner = socket.socket(socket.AF_UNIX)
         try:
             peer = self.entrance.peer(outer, address)
-            inner.bind("\0" + peer.name(self._token, self._serial))
+            # A token for each: /proc/net/unix shows these names to all users, who may take the next ones they guess.
+            inner.bind("\0" + peer.name(secrets.token_hex(8), self._serial))
             inner.connect(os.fspath(self.entrance.inner))
         except OSError as error:
             log.warning("admin API: can't take a connection: %s", error)

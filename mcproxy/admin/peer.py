@@ -38,7 +38,7 @@ class Peer:
         return self.uid if not packed else packed[:NETWORK]
 
     def name(self, token: str, serial: int) -> str:
-        """The name of an abstract socket; `token` is hexadecimal, so that several servers don't meet there."""
+        """The name of an abstract socket; `token` is hexadecimal, and nobody can guess it."""
         who = f"ip{ip_address(self.ip).packed.hex()}" if self.ip else self.uid
         return f"mcproxy-{token}-{who}-{serial}"
 

@@ -154,6 +154,17 @@ def test_the_peer_is_in_the_name(tmp_path: Path, tcp: Tcp) -> None:
     assert peer_of(tcp.come("127.0.0.2")[2]) == Peer(ip="127.0.0.2")
 
 
+def test_names_that_another_user_could_guess_and_take_keep_nobody_out(tmp_path: Path) -> None:
+    """The names of all connections had one token and a serial number: who took the next ones shut everybody out."""
+    with door(tmp_path) as (_, inner), pair(tmp_path, inner) as (_, _, name), ExitStack() as stack:
+        before, serial = name.rsplit(b"-", 1)
+        for number in range(int(serial) + 1, int(serial) + 20):
+            taken = stack.enter_context(socket.socket(socket.AF_UNIX))
+            taken.bind(before + b"-%d" % number)
+        with pair(tmp_path, inner) as (outside, inside, _):
+            assert works(outside, inside)
+
+
 def test_when_all_places_are_taken_the_oldest_of_the_flood_goes(tcp: Tcp) -> None:
     operator, inside, _ = tcp.come("127.0.0.2")
     oldest, other = tcp.come(), tcp.come()
