@@ -5,25 +5,23 @@ whether anything has moved.
 """
 
 from mcproxy.model import End, Reason, Refused
+from mcproxy.net.delivery import VISITS, Progress
 from mcproxy.net.raw import IoWatcher, RawSocket, abort
 from mcproxy.net.reach import reach
 from mcproxy.net.relay import Relay, flush
 from mcproxy.net.shared import Cut, OpenSession, Phase
 
-VISITS = 4  # checks of an idle timeout in its length: it fires up to 1/VISITS late, never early
-
 
 class Passing:
     """Dials the backend of one session, and relays until both sides have ended."""
 
-    __slots__ = ("_moved", "_quiet_since", "_relay", "_session")
+    __slots__ = ("_progress", "_relay", "_session")
     detail = ""  # the session has the words for all that can go wrong
 
     def __init__(self, session: OpenSession) -> None:
         self._session = session
         self._relay: Relay | None = None  # None: the dial is not over
-        self._moved = 0  # bytes delivered when the sweeper last looked
-        self._quiet_since = 0.0  # when it first saw that number
+        self._progress = Progress()
 
     def __repr__(self) -> str:
         return f"<Passing {self._relay or 'dialling'}>"
@@ -79,7 +77,7 @@ class Passing:
 
     def _wait_for_idleness(self, limit: float) -> None:
         sweeper = self._session.shared.sweeper
-        self._quiet_since = sweeper.now()
+        self._progress.begin(sweeper.now())
         sweeper.arm(self._session, limit / VISITS)
 
     def overdue(self, now: float) -> float | None:
@@ -90,10 +88,8 @@ class Passing:
             return None
         idle = session.phase is Phase.RELAYING
         limit = timeouts.idle if idle else timeouts.half_close
-        moved = relay.delivered()
-        if moved != self._moved:
-            self._moved, self._quiet_since = moved, now
-        elif now - self._quiet_since >= limit:
+        progress = self._progress
+        if not progress.moved(relay.moved, now) and progress.stalled(limit, relay.peers, now):
             session.cut(Cut(End.IDLE_TIMEOUT if idle else End.HALF_CLOSE_TIMEOUT))
             return None
         return now + limit / VISITS

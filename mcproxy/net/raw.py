@@ -44,6 +44,7 @@ __all__ = [
     "is_established",
     "is_reset",
     "keep_alive",
+    "outgoing_queue",
     "pauses",
     "reset_on_close",
     "unsent",
@@ -110,10 +111,15 @@ def is_reset(sock: RawSocket) -> bool:
 
 def unsent(sock: RawSocket) -> int:
     """Bytes that the peer has yet to acknowledge (tcp(7): SIOCOUTQ), or to read from a UNIX socket; 0 if it is gone."""
-    waiting = int.from_bytes(fcntl.ioctl(sock.fileno(), TIOCOUTQ, bytes(4)), "little")
+    waiting = outgoing_queue(sock)
     if waiting and sock.family != AF_UNIX and _tcp_state(sock) == _TCP_CLOSE:
         return 0  # it was reset: what the kernel still counts nobody will ever take
     return waiting
+
+
+def outgoing_queue(sock: RawSocket) -> int:
+    """The same as the kernel counts it: a connection that was reset keeps the number that it had."""
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), TIOCOUTQ, bytes(4)), "little")
 
 
 def pauses(first: float, longest: float) -> Iterator[float]:

@@ -239,9 +239,15 @@ class Relay:
         if self._bug is not None:
             raise self._bug
 
-    def delivered(self) -> int:
-        """Bytes that have reached the other side, which those in the kernel have not: a slow reader takes its time."""
-        return self.up.moved + self.down.moved - unsent(self._backend) - unsent(self._client)
+    @property
+    def moved(self) -> int:
+        """Bytes that were passed on, both ways; those that the kernel still has for a peer are among them."""
+        return self.up.moved + self.down.moved
+
+    @property
+    def peers(self) -> tuple[RawSocket, RawSocket]:
+        """The client and the backend, for net/delivery.py to ask what has reached them."""
+        return self._client, self._backend
 
     def stop(self) -> None:
         """End the upward direction, because the session is about to be cut. To be called on the hub."""

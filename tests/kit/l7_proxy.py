@@ -13,7 +13,7 @@ from hpack import Encoder
 
 from tests.kit.http2_backends import l7_listener
 from tests.kit.http2_peer import HOST, CarelessBackend, Cutter, MemoryClient, Seen
-from tests.kit.peers import DEADLINE, Authority, Handler
+from tests.kit.peers import Authority, Handler, connect
 from tests.kit.proxy import Proxy
 
 
@@ -66,10 +66,11 @@ class Server:
 class SocketClient(MemoryClient):
     """The raw client over a real connection."""
 
-    def __init__(self, port: int, authority: Authority, name: str = HOST) -> None:
+    def __init__(self, port: int, authority: Authority, name: str = HOST, receive_buffer: int = 0) -> None:
+        """`receive_buffer` is SO_RCVBUF, in bytes; 0: the kernel's choice."""
         context = authority.client_context()
         context.set_alpn_protocols(["h2"])
-        raw = socket.create_connection(("127.0.0.1", port), DEADLINE)
+        raw = connect(port, receive_buffer=receive_buffer)
         self.sock = context.wrap_socket(raw, server_hostname=name)
         assert self.sock.selected_alpn_protocol() == "h2"
         self.cutter = Cutter()

@@ -44,3 +44,8 @@ def receive_slowly(connection: socket.socket, size: int, seconds: float) -> byte
         parts.append(receive(connection, portion))
         time.sleep(pause)
     return b"".join(parts)
+
+
+def pause(seconds: float) -> None:
+    """Do nothing for so long: a peer that is slow."""
+    time.sleep(seconds)

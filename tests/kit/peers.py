@@ -1,5 +1,6 @@
 """Clients and backends for end-to-end tests: blocking sockets in threads, on loopback, with a deadline everywhere."""
 
+import ctypes
 import os
 import random
 import socket
@@ -17,6 +18,7 @@ import trustme
 DEADLINE = 60.0  # seconds until a test that waits for something gives up; on a loaded machine things take their time
 QUIET = 0.1  # seconds without room for a single byte, after which a stream counts as stalled
 BLOCK = 1 << 20  # bytes
+SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 
 Handler = Callable[[socket.socket], None]
 
@@ -147,9 +149,18 @@ def echo(connection: socket.socket) -> None:
         connection.sendall(data)
 
 
-def connect(port: int, host: str = "127.0.0.1") -> socket.socket:
-    """A TCP client."""
-    return socket.create_connection((host, port), timeout=DEADLINE)
+def connect(port: int, host: str = "127.0.0.1", receive_buffer: int = 0) -> socket.socket:
+    """A TCP client; `receive_buffer` is its SO_RCVBUF, in bytes, 0: the kernel's choice."""
+    client = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        client.settimeout(DEADLINE)
+        if receive_buffer:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        client.connect((host, port))
+    except BaseException:
+        client.close()
+        raise
+    return client
 
 
 def free_port(host: str = "127.0.0.1", beside: Sequence[int] = ()) -> int:
@@ -254,6 +265,12 @@ def reset(connection: socket.socket) -> None:
     """Close with a RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
+
+
+def vanish(connection: socket.socket) -> None:
+    """Have the kernel drop every packet that comes for a socket: its peer is half-open from here on."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0 (linux/filter.h)
+    connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HxxxxxxP", 1, ctypes.addressof(program)))
 
 
 def is_reset(connection: socket.socket) -> bool:

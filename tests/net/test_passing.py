@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from mcproxy.model import End, Reason
-from mcproxy.net.passing import VISITS
+from mcproxy.net.delivery import VISITS
 from mcproxy.net.raw import unsent
 from mcproxy.net.shared import Phase
 from mcproxy.net.sweep import LATENESS
@@ -48,7 +48,7 @@ def test_a_byte_either_way_puts_idleness_off(sender: str, bench: MakeBench, back
             until(lambda c=count: session.received + session.sent == len(HELLO) + c, "the byte")  # type: ignore[misc]
         running.wind(TIMEOUTS.idle - 1)
         running.reach(Phase.RELAYING)
-        running.wind(1 + TIMEOUTS.idle / VISITS + (VISITS + 1) * 2 * LATENESS)
+        running.wind(1 + 2 * TIMEOUTS.idle / VISITS + (VISITS + 1) * 2 * LATENESS)
         if sender == "backend":
             assert client.recv(9) == b"xxx"
         assert is_reset(client)
@@ -75,7 +75,7 @@ def test_who_is_half_closed_has_less_time(first: str, bench: MakeBench, backend:
             until(lambda: not running.hub.call(unsent, session.client), "the FIN to be acknowledged")
         running.wind(TIMEOUTS.half_close - 1)
         running.reach(Phase.HALF_CLOSED)
-        running.wind(1 + TIMEOUTS.half_close / VISITS + (VISITS + 1) * 2 * LATENESS)
+        running.wind(1 + 2 * TIMEOUTS.half_close / VISITS + (VISITS + 1) * 2 * LATENESS)
         if first == "client":
             assert is_reset(client)
         assert running.last().end is End.HALF_CLOSE_TIMEOUT
@@ -97,5 +97,5 @@ def test_a_side_that_does_not_take_what_came_before_a_reset_is_given_up(bench: M
         session = running.reach(Phase.PEEKING)
         client.sendall(HELLO)
         running.reach(Phase.FLUSHING)
-        running.wind(TIMEOUTS.half_close * (1 + 1 / VISITS) + (VISITS + 1) * 2 * LATENESS)
+        running.wind(TIMEOUTS.half_close * (1 + 2 / VISITS) + (VISITS + 1) * 2 * LATENESS)
         assert running.last().end is End.HALF_CLOSE_TIMEOUT

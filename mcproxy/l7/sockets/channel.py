@@ -36,7 +36,7 @@ from socket import SHUT_WR, socket
 from gevent.hub import get_hub
 
 from mcproxy.l7.bounds import READ_SIZE
-from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, abort, corked, is_reset, unsent
+from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, abort, corked, is_reset, outgoing_queue, unsent
 from mcproxy.net.read_guard import READ_CPU, STEP_CPU, ReadCut, ReadGuard
 from mcproxy.net.turns import Turns
 
@@ -94,6 +94,10 @@ class Channel:
         self.flows = len(data) >= READ_SIZE
         self.received += len(data)
         return data
+
+    def drop(self) -> int:
+        """Read what there is, for nobody. Returns how many bytes; 0 is nothing yet, or the end: see `ended`."""
+        return len(self.receive())
 
     def send(self, data: bytes) -> None:
         """Send what the socket takes, behind the queue, and queue the rest; `wants_write` says to `flush` later."""
@@ -165,8 +169,13 @@ class Channel:
 
     @property
     def undelivered(self) -> int:
-        """Bytes sent that the peer has not acknowledged yet."""
+        """Bytes sent that the peer has still to acknowledge; of TLS where it is. 0 if it has reset the connection."""
         return unsent(self.sock)
+
+    @property
+    def unacknowledged(self) -> int:
+        """The same, but of a connection that was reset those that the peer never acknowledged."""
+        return outgoing_queue(self.sock)
 
     def close(self) -> None:
         """Close the socket."""
@@ -193,7 +202,8 @@ class TLSChannel(Channel):
     def receive(self, most: int = READ_SIZE) -> bytes:
         """Like Channel.receive, but may exceed `most` by one record; reads several records under load."""
         if self._end_sent:
-            return self._drained()
+            self.drop()
+            return b""
         data = self._record()
         if len(data) == RECORD:
             records, size = [data], RECORD
@@ -206,18 +216,22 @@ class TLSChannel(Channel):
         self.received += len(data)
         return data
 
-    def _drained(self) -> bytes:
-        """What comes after our close_notify is read, or the kernel would answer it with a RST, and is for nobody.
+    def drop(self) -> int:
+        """Read what there is, for nobody; after our close_notify as it comes.
 
         OpenSSL, which met it in the middle of shutting down, reads no further.
         """
+        if not self._end_sent:
+            return super().drop()
+        dropped = 0
         try:
-            self.ended = not socket.recv(self.sock, READ_SIZE)
+            dropped = len(socket.recv(self.sock, READ_SIZE))
+            self.ended = not dropped
         except BlockingIOError:
             pass
         except OSError:
             self.ended = True
-        return b""
+        return dropped
 
     def _record(self) -> bytes:
         """Of one record; b"" is nothing yet, or the end."""

@@ -1,34 +1,42 @@
-"""The end of a client's connection: send what is left, then end as the core decided.
+"""The end of a peer's connection: send what is left, have it delivered, then end as the core decided.
 
-Usually that is close_notify and FIN. Then the client has a while to end as well (`Patience`), because closing with
-unread bytes sends a RST, which would destroy an answer on its way (RFC 9112, section 9.6). If an answer broke off, the
-connection ends with a RST instead, once the client has received the part that came.
+Usually that is close_notify and FIN. A connection that is closed answers what the peer still sends with a RST, and the
+RST destroys whatever the peer has not read (RFC 9112, section 9.6). So until the peer has acknowledged everything
+(net/delivery.py) the connection stays, whatever it sends is read and dropped, and it is cut only when it takes nothing
+for idle_timeout. From then on it has a while to end as well (`Patience`). If an answer broke off, the connection ends
+with a RST instead, once the client has received the part that came, or takes none of it for half_close_timeout.
+
+A backend's connection departs the same way where a request's last bytes are under way to it, but is not waited for
+once it has them.
 """
 
-import time
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gevent import sleep
-
 from mcproxy.l7.core import Ending, How
-from mcproxy.l7.sockets.side import Event, Side
+from mcproxy.l7.sockets.quiet import Quiet
+from mcproxy.l7.sockets.receipts import Receipts
+from mcproxy.l7.sockets.side import Side
 from mcproxy.l7.sockets.waiting import Waiting
 from mcproxy.model import End
 from mcproxy.net.raw import pauses, reset_on_close
 from mcproxy.net.shared import OpenSession
 
-FLUSH_CHECK = 0.005  # seconds between the first two checks for bytes that the client has not acknowledged
-FLUSH_LONGEST = 0.32  # seconds between the last ones
+CHECK = 0.05  # seconds between the first two checks for bytes that the peer has not acknowledged
+LONGEST_CHECK = 0.4  # seconds between the last ones
+GOODBYE = 32  # bytes at most of our close_notify and FIN: a peer that has all but these has everything
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a client may take to leave; seconds."""
+    """How long a client may take to leave, once everything has been delivered; seconds, but for `chatter`."""
 
     farewell: float = 5.0  # without a byte, once it was idle and has been asked to end; a drain takes two
     linger: float = 2.0  # without a byte, to end after us: a few round trips to anywhere
-    longest: float = 10.0  # to end after us, however much it still sends
+    longest: float = 10.0  # to end after us, if it sends more than `chatter`; idle_timeout if it sends less
+    chatter: int = (
+        65_536  # bytes: the WINDOW_UPDATEs of a program that still reads what its kernel has, far from a body
+    )
 
 
 PATIENCE = Patience()
@@ -37,66 +45,127 @@ PATIENCE = Patience()
 class State(StrEnum):
     """How far the end is."""
 
+    AHEAD = "ahead"
     SENDING = "sending"  # what is left
-    LINGERING = "lingering"  # we have ended, and the client has a while to end as well
+    DELIVERING = "delivering"  # all is sent, and the peer has not acknowledged it
+    LINGERING = "lingering"  # it has, and has a while to end as well
     OVER = "over"  # and that while is over
+    STALLED = "stalled"  # the peer no longer takes anything
 
 
 class Departure:
-    """The end of one client's connection, in the session's greenlet. The session's deadlines come through `overdue`."""
+    """The end of one connection, in the session's greenlet. The session's deadlines come through `overdue`."""
 
-    __slots__ = ("_client", "_patience", "_session", "_waiting", "state")
+    __slots__ = (
+        "_chatter", "_delivered", "_heard", "_limit", "_patience", "_pauses", "_quiet", "_receipts", "_session",
+        "_side", "_waiting", "state",
+    )  # fmt: skip
 
-    def __init__(self, session: OpenSession, client: Side, waiting: Waiting, patience: Patience) -> None:
+    def __init__(
+        self,
+        session: OpenSession,
+        side: Side,
+        waiting: Waiting,
+        quiet: Quiet,
+        patience: Patience,
+        receipts: Receipts | None = None,
+    ) -> None:
+        """`receipts` are those of a client, None for a backend."""
         self._session = session
-        self._client = client
+        self._side = side
+        self._receipts = receipts
         self._waiting = waiting
+        self._quiet = quiet
         self._patience = patience
-        self.state = State.SENDING
+        self._pauses = pauses(CHECK, LONGEST_CHECK)
+        self._limit = 0.0  # seconds in which the peer has to take something
+        self._chatter = 0  # bytes that the peer sent since we began to end
+        self._heard = 0.0  # when the last of them came
+        self._delivered = 0.0  # when everything had been acknowledged
+        self.state = State.AHEAD
 
     def __repr__(self) -> str:
-        return f"<Departure {self.state.value} {self._client!r}>"
+        return f"<Departure {self.state.value} {self._side!r}>"
 
     def run(self, ending: Ending) -> End:
-        """Return when the connection may be closed."""
-        channel = self._client.channel
-        while channel.wants_write:
-            self._wait(read=False)
-            channel.flush()
+        """End a client's connection. Return when it may be closed."""
+        channel, timeouts = self._side.channel, self._session.shared.timeouts
+        broken_off = ending.how is How.RST
+        delivered = self._deliver(timeouts.half_close if broken_off else self._quiet.limit(timeouts), broken_off)
         if channel.lost:
             return End.ABUSE if channel.abuse else End.CLIENT_RESET
-        if ending.how is How.RST:
-            self._reset_once_delivered()
+        if broken_off:
+            reset_on_close(channel.sock)
+        elif not delivered:
+            return End.IDLE_TIMEOUT
         else:
-            channel.end()
+            if self._receipts is not None:
+                self._receipts.close(GOODBYE)
             self._linger()
         return End.ABUSE if channel.abuse else ending.end
 
-    def _reset_once_delivered(self) -> None:
-        channel = self._client.channel
-        self._client.want(read=False)
-        end = time.monotonic() + self._session.shared.timeouts.half_close
-        for pause in pauses(FLUSH_CHECK, FLUSH_LONGEST):
-            if not channel.undelivered or time.monotonic() > end:
-                break
-            sleep(pause)
-        reset_on_close(channel.sock)
+    def release(self) -> None:
+        """End a backend's connection. Return when it may be closed."""
+        self._deliver(self._session.shared.timeouts.idle, broken_off=False)
+
+    def _deliver(self, limit: float, broken_off: bool) -> bool:
+        """Send what is left and, unless the answer broke off, our end. Whether the peer has acknowledged it all."""
+        channel = self._side.channel
+        self._limit = limit
+        self.state = State.SENDING
+        self._session.shared.sweeper.arm(self._session, CHECK)
+        while channel.wants_write and self.state is State.SENDING:
+            self._wait()
+            channel.flush()
+        if channel.lost or self.state is State.STALLED:
+            return False
+        if not broken_off:
+            channel.end()
+        self.state = State.DELIVERING
+        while self.state is State.DELIVERING and channel.undelivered > (0 if broken_off else GOODBYE):
+            if channel.ended and self._receipts is not None and not self._receipts:
+                break  # a client that has left, and has all its answers: the rest is our goodbye
+            self._wait()
+        return self.state is State.DELIVERING
 
     def _linger(self) -> None:
-        channel, sweeper = self._client.channel, self._session.shared.sweeper
+        sweeper = self._session.shared.sweeper
         self.state = State.LINGERING
-        end = sweeper.now() + self._patience.longest
-        while not channel.ended and self.state is State.LINGERING:
-            sweeper.arm(self._session, max(0.0, min(self._patience.linger, end - sweeper.now())))
-            if self._wait(read=True) is Event.CLIENT:
-                channel.receive()
+        self._delivered = self._heard = sweeper.now()
+        self._chatter = 0
+        sweeper.arm(self._session, self._until_over(self._heard))
+        while not self._side.channel.ended and self.state is State.LINGERING:
+            self._wait()
 
-    def _wait(self, read: bool) -> Event:
-        self._client.want(read)
-        return self._waiting.wait()
+    def _wait(self) -> None:
+        """Wait for an event; what the peer sends is read and dropped."""
+        self._side.want(read=True)
+        if self._waiting.wait() is self._side.event:
+            self._chatter += self._side.channel.drop()
+            self._heard = self._session.shared.sweeper.now()
 
-    def overdue(self) -> bool:
-        """A deadline of the session has come. Whether the client's time to end is over; then wake the session."""
+    def overdue(self, now: float) -> float | None:
+        """A deadline of the session has come: return the next one; None: it is time to go on, as `state` says."""
+        channel = self._side.channel
         if self.state is State.LINGERING:
+            wait = self._until_over(now)
+            if wait > 0:
+                return now + wait
             self.state = State.OVER
-        return self.state is State.OVER
+            return None
+        if self.state not in (State.SENDING, State.DELIVERING):
+            return None
+        progress = self._quiet.progress
+        if not progress.moved(channel.sent + self._chatter, now) and progress.stalled(
+            self._limit, (channel.sock,), now
+        ):
+            self.state = State.STALLED
+            return None
+        return now + next(self._pauses)
+
+    def _until_over(self, now: float) -> float:
+        """Seconds that the peer still has to end after us."""
+        patience = self._patience
+        longest = patience.longest if self._chatter > patience.chatter else self._session.shared.timeouts.idle
+        over = min(self._heard + patience.linger, self._delivered + max(longest, patience.longest))
+        return over - now

@@ -30,10 +30,11 @@ from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, MAX_PENDING, TURN
 from mcproxy.l7.core import Core, Ending, Record, Turn
 from mcproxy.l7.sockets.backend_link import BackendLink
 from mcproxy.l7.sockets.channel import Channel
-from mcproxy.l7.sockets.departure import PATIENCE, Departure, Patience
+from mcproxy.l7.sockets.departure import GOODBYE, PATIENCE, Departure, Patience, State
 from mcproxy.l7.sockets.dialling import Dial
 from mcproxy.l7.sockets.its_turns import ItsTurns
 from mcproxy.l7.sockets.quiet import Due, Quiet
+from mcproxy.l7.sockets.receipts import Receipts
 from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.l7.sockets.waiting import Waiting
 from mcproxy.model import End
@@ -73,7 +74,7 @@ class Drive:
     ) -> None:
         """`record` is given the exchanges that have ended, and must not raise."""
         self._session = session
-        self._record = record
+        self._receipts = Receipts(client, record)
         self._core = core
         self._client = Side(client, CLIENT, self._on)
         self._link = BackendLink(dial, session.shared.crew)
@@ -81,7 +82,7 @@ class Drive:
         self._turn = Turn()
         self._waiting = Waiting()
         self._quiet = Quiet(patience.farewell)
-        self._departure = Departure(session, self._client, self._waiting, patience)
+        self._departure = Departure(session, self._client, self._waiting, self._quiet, patience, self._receipts)
         self._hurried = False
 
     def __repr__(self) -> str:
@@ -103,7 +104,7 @@ class Drive:
         """What went wrong with the connection."""
         if self._client.channel.abuse:
             return self._client.channel.lost
-        return self._core.ending.why if self._core.ending else ""
+        return self._receipts.loss or (self._core.ending.why if self._core.ending else "")
 
     def run(self) -> End:
         """Return when the client's connection is over; the session closes its socket."""
@@ -122,7 +123,8 @@ class Drive:
         finally:
             if core.ending is None:  # exchanges under way are over, and are logged
                 core.cut(why, time.monotonic())
-            self._record(core.take_ended())
+            self._receipts.add(core.take_ended())
+            self._receipts.close(0 if self._departure.state in (State.AHEAD, State.SENDING) else GOODBYE)
             self._its_turns.forget()
             self._client.close()
             self._drop_backend()
@@ -176,7 +178,7 @@ class Drive:
             self._hear(client, core.receive_from_client, self._client_ended)
         self._send()
         if ended := core.take_ended():
-            self._record(ended)
+            self._receipts.add(ended)
         if core.hurried is not self._hurried:
             self._hurried = core.hurried
             self._tick_later()
@@ -222,6 +224,7 @@ class Drive:
     def _client_ended(self, now: float) -> None:
         client, core = self._client, self._core
         client.end_due = False
+        self._receipts.look()  # before we send anything more, which it won't acknowledge
         if not client.channel.lost:
             core.client_closed(now)
             self._quiet.restart()  # the half-close timeout counts from here
@@ -273,7 +276,9 @@ class Drive:
     def _finish(self, ending: Ending) -> End:
         """Send what is left, then end as the core decided."""
         self._its_turns.forget()
+        self._receipts.look()
         self._send()
+        self._receipts.add(self._core.take_ended())
         self._drop_backend()
         return self._departure.run(ending)
 
@@ -289,13 +294,17 @@ class Drive:
 
     def _look(self, now: float) -> float | None:
         wake_later = get_hub().loop.run_callback  # the session may end in `_wake`, and must not be armed again then
-        if self._departure.overdue():
+        if self._departure.state is not State.AHEAD:
             wake_later(self._wake)
-            return None
+            self._receipts.look()
+            return self._departure.overdue(now)
         timeouts, channel = self._session.shared.timeouts, self._client.channel
         self._link.give_up_late(now, timeouts.connect)
         self._core.tick(time.monotonic(), timeouts.idle)
-        due = self._quiet.look(channel.received + channel.sent, channel.ended, timeouts, now)
+        self._receipts.look()
+        sides = (self._client,) if self._link.side is None else (self._client, self._link.side)
+        peers = [side.channel.sock for side in sides]
+        due = self._quiet.look(channel.received + channel.sent, peers, channel.ended, timeouts, now)
         if end := _CUTS.get(due):
             self._session.cut(Cut(end))
             return None

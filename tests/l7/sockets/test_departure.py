@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from mcproxy.l7.core import Ending, How
-from mcproxy.l7.sockets.departure import State
+from mcproxy.l7.sockets.departure import PATIENCE, State
 from mcproxy.model import End
 from tests.kit.drive_stage import Stage
 from tests.kit.hub import pass_rounds
@@ -17,14 +17,14 @@ pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
 def test_a_client_that_stays_is_left_when_its_time_is_over(stage: Callable[..., Stage]) -> None:
     on = stage()
     departure = on.drive._departure
-    assert not departure.overdue(), "the session's deadlines are its own before its end"
+    assert departure.overdue(0.0) is None, "the session's deadlines are its own before its end"
     on.core.react = lambda _what: setattr(on.core, "ending", Ending(end=End.ABUSE))
     on.client.sendall(b"a")
     on.until(lambda: departure.state is State.LINGERING)
     assert repr(on.drive).startswith("<Drive <Departure lingering ")
     pass_rounds()
     assert not on.end
-    assert on.drive.overdue(on.sweeper.now()) is None
+    assert on.drive.overdue(on.sweeper.now() + PATIENCE.linger) is None
     on.until(lambda: on.end)
     assert on.end is End.ABUSE
     assert repr(departure).startswith("<Departure over ")

@@ -225,7 +225,7 @@ def test_a_client_has_a_while_to_end_after_us(stage: Callable[..., Stage]) -> No
 
 
 def test_a_client_that_never_stops_sending_is_not_waited_for(stage: Callable[..., Stage]) -> None:
-    on = stage(patience=Patience(longest=0.3))
+    on = stage(patience=Patience(longest=0.3, chatter=0))
     on.client.setblocking(False)
     on.drive.drain()
 
@@ -312,13 +312,17 @@ def test_a_client_that_talks_while_an_answer_that_broke_off_is_delivered(stage: 
 def test_exchanges_are_recorded_when_their_answers_have_gone(stage: Callable[..., Stage]) -> None:
     on = stage()
 
-    def answer(_what: tuple[Any, ...]) -> None:
-        on.core.to_client, on.core.over = b"answer", [answered()]
+    def answer(what: tuple[Any, ...]) -> None:
+        if what[0] == "client":
+            on.core.to_client, on.core.over = b"answer", [answered()]
 
     on.core.react = answer
     on.client.sendall(b"a")
-    on.until(lambda: on.ended)
+    on.until(lambda: on.drive._receipts)
+    on.drive.overdue(on.sweeper.now())
+    assert not on.ended, "the client has not taken it"
     assert on.client.recv(9) == b"answer"
+    on.until(lambda: on.ended)
     assert on.ended == [answered()]
 
 

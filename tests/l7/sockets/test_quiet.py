@@ -7,7 +7,7 @@ TIMEOUTS = Timeouts(handshake=1.0, connect=1.0, idle=60.0, half_close=20.0)
 
 
 def look(quiet: Quiet, now: float, moved: int = 0, half_closed: bool = False, timeouts: Timeouts = TIMEOUTS) -> Due:
-    return quiet.look(moved, half_closed, timeouts, now)
+    return quiet.look(moved, (), half_closed, timeouts, now)
 
 
 def test_an_idle_session_is_asked_to_leave_and_then_cut() -> None:

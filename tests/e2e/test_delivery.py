@@ -1,0 +1,226 @@
+"""What a backend has sent reaches a client that goes on reading, however slowly, however the connection ends.
+
+The kernel takes megabytes at once, long before a slow client has them. Timers that counted from there cut clients that
+read steadily, and a connection that was closed meanwhile answered their next WINDOW_UPDATE with a RST, which destroys
+what is on its way (mcproxy/net/delivery.py). In all of this the buffers are small, so that the tests take seconds.
+"""
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mcproxy.model import End
+from mcproxy.wire import http2
+from mcproxy.wire.http2 import PREFACE, ErrorCode, Frame, Setting
+from tests.conftest import MakeBackend
+from tests.kit.http2_peer import HOST, CarelessBackend, Cutter
+from tests.kit.l7_proxy import Server, SocketClient
+from tests.kit.pace import pause
+from tests.kit.peers import DEADLINE, Authority, Backend, connect, until, vanish
+
+SMALL = 65_536  # bytes of a client's receive buffer
+BODY = 3_000_000  # bytes that our kernel takes at once, and a small receive buffer doesn't
+LARGE = 12_000_000  # and bytes that it doesn't take at once
+FULL = 1_500_000  # bytes of a receive buffer of which a sixteenth is much to a slow reader; the kernel doubles it
+PIECE = 16_384
+LONGER_THAN_LINGERING = 4.0  # seconds in which a client sends nothing: twice what it has once it has everything
+
+After = Callable[[socket.socket], None]
+
+
+class Answering:
+    """A backend that answers each request with so many bytes, then does something else."""
+
+    def __init__(self, size: int, after: After = lambda _connection: None) -> None:
+        self._pieces = [http2.data(1, bytes(PIECE)) for _ in range(size // PIECE)]
+        self._last = http2.data(1, bytes(size % PIECE), end_stream=True)
+        self._length = size
+        self._after = after
+        self.answered = threading.Event()
+
+    def __call__(self, connection: socket.socket) -> None:
+        backend, cutter = CarelessBackend(b""), Cutter()
+        while data := connection.recv(65_536):
+            out = backend.receive(data)
+            head = next((seen for seen in cutter.feed(out) if seen.kind == Frame.HEADERS), None)
+            if head is None:
+                connection.sendall(out)
+                continue
+            connection.sendall(out[: -9 - 9 - len(head.payload)])
+            block = backend.encoder.encode([(":status", "200"), ("content-length", str(self._length))])
+            connection.sendall(http2.headers(1, block))
+            for piece in self._pieces:
+                connection.sendall(piece)
+            connection.sendall(self._last)
+            self.answered.set()
+            self._after(connection)
+            if connection.fileno() < 0:
+                return
+
+
+def says_goaway(connection: socket.socket) -> None:
+    connection.sendall(http2.goaway(1, ErrorCode.NO_ERROR))
+
+
+def says_fin(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_WR)
+
+
+class Rig:
+    """Servers and clients that end with the test."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+        self._servers: list[Server] = []
+        self._clients: list[SocketClient | ssl.SSLSocket] = []
+
+    def server(self, backend: Backend, **limits: str) -> Server:
+        self._servers.append(Server(self._authority, int(backend.address.rpartition(":")[2]), limits))
+        return self._servers[-1]
+
+    def http2(self, server: Server, receive_buffer: int = SMALL) -> SocketClient:
+        """A client whose windows hold any answer, which has asked for one."""
+        client = SocketClient(server.port, self._authority, receive_buffer=receive_buffer)
+        self._clients.append(client)
+        client.send(PREFACE + http2.settings([(Setting.INITIAL_WINDOW_SIZE, 1 << 30)]))
+        client.send(http2.window_update(0, 1 << 30))
+        client.request()
+        return client
+
+    def http1(self, server: Server, receive_buffer: int = SMALL) -> ssl.SSLSocket:
+        """A client that has asked for an answer."""
+        context = self._authority.client_context()
+        raw = connect(server.port, receive_buffer=receive_buffer)
+        client = context.wrap_socket(raw, server_hostname=HOST, suppress_ragged_eofs=False)
+        self._clients.append(client)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % HOST.encode())
+        return client
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+        for server in self._servers:
+            server.close()
+
+
+@pytest.fixture
+def rig(nothing_left: None, authority: Authority) -> Iterator[Rig]:
+    rig = Rig(authority)
+    yield rig
+    rig.close()
+
+
+def data_of(client: SocketClient, updates: bool = True) -> Iterator[int]:
+    """The sizes of an answer's pieces; for each there is a WINDOW_UPDATE, as most clients do."""
+    while seen := client.wait():
+        if seen.kind == Frame.SETTINGS and not seen.flags & 1:
+            client.send(http2.SETTINGS_ACK)
+        if seen.kind == Frame.PING and not seen.flags & 1:
+            client.send(http2.ping(seen.payload, ack=True))
+        if seen.kind == Frame.DATA:
+            if updates:
+                client.send(http2.window_update(0, len(seen.payload)))
+            yield len(seen.payload)
+            if seen.ends:
+                return
+
+
+def body_of(client: ssl.SSLSocket) -> Iterator[int]:
+    """The sizes of the pieces of an HTTP/1.1 answer's body."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += client.recv(1)
+    left = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while left:
+        got = len(client.recv(min(left, PIECE)))
+        assert got, f"ended {left} bytes early"
+        yield got
+        left -= got
+
+
+def ended(server: Server) -> list[tuple[str, int]]:
+    return [(record.end, record.sent) for record in server.records]
+
+
+@pytest.mark.parametrize("ends", ["goaway", "fin", "drain"])
+def test_a_slow_client_gets_all_when_its_connection_is_to_end(ends: str, rig: Rig, backend: MakeBackend) -> None:
+    """2 s after the kernel had taken the last byte the connection was closed, and the rest was lost."""
+    answering = Answering(BODY, {"goaway": says_goaway, "fin": says_fin, "drain": lambda _: None}[ends])
+    server = rig.server(backend(answering), shutdown_timeout="50s")
+    client = rig.http2(server)
+    assert answering.answered.wait(DEADLINE)
+    if ends == "drain":
+        server.proxy.begin_stop()
+    pause(LONGER_THAN_LINGERING)
+    assert "done" not in dict(ended(server)), "it has not been delivered"
+    assert sum(data_of(client)) == BODY
+    assert client.find(Frame.GOAWAY) is not None
+    assert client.find(Frame.DATA) is None, "and the connection ends"
+    client.close()
+    until(lambda: server.ends == [End.CLOSED.value], "the session to end")
+    assert ended(server) == [("done", BODY)]
+    if ends == "drain":
+        server.proxy.stop()
+        assert server.proxy.clean
+
+
+def test_a_slow_client_of_http1_that_asks_for_more_meanwhile(rig: Rig, backend: MakeBackend) -> None:
+    """Its next request met a closed socket, whose RST destroyed the answer under way."""
+    answering = Answering(BODY)
+    server = rig.server(backend(answering), shutdown_timeout="50s")
+    client = rig.http1(server)
+    assert answering.answered.wait(DEADLINE)
+    server.proxy.begin_stop()
+    pause(LONGER_THAN_LINGERING)
+    body = body_of(client)
+    got = next(body)
+    client.sendall(b"GET /next HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    assert got + sum(body) == BODY
+    assert client.recv(1) == b""
+    client.close()
+    until(lambda: server.ends == [End.CLOSED.value], "the session to end")
+    assert ended(server) == [("done", BODY)]
+    server.proxy.stop()
+    assert server.proxy.clean
+
+
+@pytest.mark.parametrize("protocol", ["http2", "http1"])
+def test_a_steady_reader_is_not_idle(protocol: str, rig: Rig, backend: MakeBackend) -> None:
+    """Though for long nothing is acknowledged: a large buffer that was full has room again when a part of it is free.
+
+    Here that takes 11 s. It was cut after some 7, of which it had 1 for being idle and 5 to leave.
+    """
+    server = rig.server(backend(Answering(LARGE)), idle_timeout="1s")
+    if protocol == "http2":
+        body = data_of(rig.http2(server, receive_buffer=FULL), updates=False)
+    else:
+        body = body_of(rig.http1(server, receive_buffer=FULL))
+    got = 0
+    for _ in range(14):
+        got += next(body)
+        pause(1.0)
+        assert not server.ends
+    assert got + sum(body) == LARGE
+
+
+def test_a_client_that_never_reads_on_is_cut(rig: Rig, backend: MakeBackend) -> None:
+    answering = Answering(BODY, says_goaway)
+    server = rig.server(backend(answering), idle_timeout="1s")
+    client = rig.http2(server)
+    assert answering.answered.wait(DEADLINE)
+    until(lambda: server.ends == [End.IDLE_TIMEOUT.value], "the session to be cut")
+    assert ended(server) == [("client gone", BODY)], "it was sent, and not delivered"
+    with pytest.raises((ConnectionResetError, ssl.SSLError)):
+        sum(data_of(client))
+
+
+def test_a_client_that_has_vanished_is_cut_and_its_answer_was_not_delivered(rig: Rig, backend: MakeBackend) -> None:
+    answering = Answering(BODY, says_goaway)
+    server = rig.server(backend(answering), idle_timeout="1s")
+    client = rig.http2(server)
+    vanish(client.sock)
+    until(lambda: server.ends == [End.IDLE_TIMEOUT.value], "the session to be cut")
+    assert ended(server)[-1][0] != "done"
