@@ -9,6 +9,8 @@ What a test of one room needs:
     drive_stage, tls_gate  one l7 session on real sockets
     relay_playbook, http2_direct, bridge_playbook, exchange_ends
                            the relay and the bridge in memory, by a script; an exchange between ends of no HTTP
+    fault_rows, fault_plays, fault_sites
+                            every fault of a peer, an input for it, and where the code makes it
 
 The program, as it is run:
     program, proxy         `mcproxy server` as a process; an `App` in this one
