@@ -27,8 +27,8 @@ from mcproxy.net.raw import RawSocket
 
 MAX_NOTED = 16_384  # ports, some 200 bytes each: more than the 4096 that may wait to be accepted at a listener
 # Sessions at once with one ClientHello. One would do to end a loop at its first round; but programs that test a server
-# send one hello again and again, a few at a time, and 8 sessions of a loop do no harm.
-MAX_COPIES = 8
+# send one hello again and again, a few at a time, and 16 sessions of a loop do no harm.
+MAX_COPIES = 16
 
 
 class OwnSockets:

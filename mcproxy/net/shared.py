@@ -22,7 +22,9 @@ from mcproxy.policy.limits import Limits
 from mcproxy.stats import Account, Stats
 from mcproxy.table import Live
 
-RESERVED_DESCRIPTORS = 64  # kept for the admin API, the database, the log and reloads when connections take the rest
+# Kept when connections take the rest: three for each of the 64 connections of the admin API, one for each of the 48
+# lookups and 16 files under way, and what the database, the log and a reload need.
+RESERVED_DESCRIPTORS = 288
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from mcproxy.check.files import check_files
 from mcproxy.check.loaded import load
 from mcproxy.check.places import check_addresses, check_descriptors, check_places
 from mcproxy.config import Config
+from mcproxy.net.shared import RESERVED_DESCRIPTORS
 from tests.check.conftest import Parse
 from tests.kit.peers import free_port
 
@@ -105,8 +106,11 @@ def test_more_connections_than_descriptors(parse: Parse) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard == resource.RLIM_INFINITY:
         pytest.skip("this user may have as many as there are")
-    assert list(check_descriptors(parse({"proxy": {"max_connections": (hard - 64) // 2}}))) == []
+    assert list(check_descriptors(parse({"proxy": {"max_connections": (hard - RESERVED_DESCRIPTORS) // 2}}))) == []
     assert list(check_descriptors(parse({}))) == [], "without a limit there is nothing to compare"
     (found,) = check_descriptors(parse({"proxy": {"max_connections": hard // 2}}))
     assert not found.serious
-    assert f"{hard // 2} connections need {hard // 2 * 2 + 64} descriptors, and the limit here is {hard}" in str(found)
+    assert (
+        f"{hard // 2} connections need {hard // 2 * 2 + RESERVED_DESCRIPTORS} descriptors, and the limit here is {hard}"
+        in str(found)
+    )

@@ -18,10 +18,10 @@ import pytest
 from mcproxy.net.shared import RESERVED_DESCRIPTORS
 from tests.conftest import MakeBackend
 from tests.kit.link import HELLO, NAME
-from tests.kit.peers import BLOCK, connect, echo, free_port, pattern, push, receive, received, reset, until
+from tests.kit.peers import BLOCK, another, connect, echo, free_port, pattern, push, receive, received, reset, until
 from tests.kit.program import Program, environment, write_config
 
-LIMIT = 200  # descriptors that the server may have
+LIMIT = 424  # descriptors that the server may have
 CROWD = 150  # clients, for which that is too few: each takes two
 BULK = 20  # of them that get stuck in bulk, where each may take four more
 BASE = 30  # descriptors that it has open when nobody is connected, at most
@@ -58,9 +58,10 @@ class Limited(Program):
 
 def is_served(client: socket.socket) -> bool:
     """Whether this client is connected with the backend; False: it was reset."""
+    hello = another(HELLO)
     try:
-        client.sendall(HELLO)
-        return receive(client, len(HELLO)) == HELLO
+        client.sendall(hello)
+        return receive(client, len(hello)) == hello
     except (ConnectionResetError, BrokenPipeError):
         return False
 

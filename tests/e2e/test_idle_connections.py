@@ -13,7 +13,7 @@ from mcproxy.model import End
 from mcproxy.net.shared import Phase
 from tests.conftest import MakeProxy, listener
 from tests.kit.link import HELLO, NAME
-from tests.kit.peers import DEADLINE, connect, receive, reset, until
+from tests.kit.peers import DEADLINE, another, connect, receive, reset, until
 
 COUNT = 2000
 ENDS = 4  # descriptors a connection, with client, proxy and backend in one process
@@ -71,10 +71,11 @@ def test_thousands_at_once(many: EchoForMany, proxy: MakeProxy) -> None:
     running = proxy({"listeners": [listener({NAME: many.address})]})
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(running.port)) for _ in range(COUNT)]
-        for client in clients:
-            client.sendall(HELLO)
-        for client in clients:
-            assert receive(client, len(HELLO)) == HELLO
+        hellos = [another(HELLO) for _ in clients]
+        for client, hello in zip(clients, hellos, strict=True):
+            client.sendall(hello)
+        for client, hello in zip(clients, hellos, strict=True):
+            assert receive(client, len(hello)) == hello
         assert [each.phase for each in running.sessions()] == [Phase.RELAYING] * COUNT
         for i, client in enumerate(clients):
             client.sendall(b"%08d" % i)
@@ -90,12 +91,13 @@ def test_thousands_that_have_said_nothing_yet(many: EchoForMany, proxy: MakeProx
         clients = [stack.enter_context(connect(running.port)) for _ in range(COUNT)]
         until(lambda: len(running.sessions()) == COUNT, "all to be accepted")
         assert {each.phase for each in running.sessions()} == {Phase.PEEKING}
-        for client in clients[::2]:
-            client.sendall(HELLO)
+        hellos = [another(HELLO) for _ in clients[::2]]
+        for client, hello in zip(clients[::2], hellos, strict=True):
+            client.sendall(hello)
         for client in clients[1::2]:
             reset(client)
-        for client in clients[::2]:
-            assert receive(client, len(HELLO)) == HELLO
+        for client, hello in zip(clients[::2], hellos, strict=True):
+            assert receive(client, len(hello)) == hello
     until(lambda: not running.sessions(), "all to end")
     stats = running.call(next(iter(running.app.worker.shared.stats.listeners.values())).read)
     assert stats.ended[End.PROBE] == COUNT // 2
