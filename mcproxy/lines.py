@@ -17,6 +17,7 @@ MAX_LOGGED_PROTOCOLS = 8  # that are shown: clients offer two or three, a hello 
 MAX_HOST = 300  # bytes of an authority that is cached: the longest name, and a port
 EMPTY = '""'
 MAX_LOGGED = 2048  # bytes of a path and the like: longer ones would make the log the target
+KEPT = MAX_LOGGED + 1  # as many show that there are more; a cache must not hold paths of 64 KiB
 
 Format = Literal["text", "json"]
 RequestLines = Callable[
@@ -170,7 +171,8 @@ def requests_text(origin: Origin) -> RequestLines:
     def lines(exchanges: Exchanges, now: float) -> list[str]:
         begin = timestamp(now) + first
         return [
-            f"{begin}{e.id}{second}{_asked_text(e.method, e.request.authority, e.request.path)} status={e.status} "
+            f"{begin}{e.id}{second}"
+            f"{_asked_text(e.method[:KEPT], e.request.authority[:KEPT], e.request.path[:KEPT])} status={e.status} "
             f'end="{e.end}" received={e.received} sent={e.sent} duration={e.ended - e.started:.3f}'
             f"{'' if e.grpc_status is None else f' grpc_status={e.grpc_status}'}"
             f"{f' detail={_often_quoted(e.why)}' if e.why else ''}\n"
@@ -193,7 +195,8 @@ def requests_json(origin: Origin) -> RequestLines:
     def lines(exchanges: Exchanges, now: float) -> list[str]:
         begin = f'{{"time": "{timestamp(now)}{first}'
         return [
-            f"{begin}{e.id}{middle}{_asked_json(e.method, e.request.authority, e.request.path)}, "
+            f"{begin}{e.id}{middle}"
+            f"{_asked_json(e.method[:KEPT], e.request.authority[:KEPT], e.request.path[:KEPT])}, "
             f'"status": {e.status}, "end": "{e.end}", "received_bytes": {e.received}, "sent_bytes": {e.sent}, '
             f'"duration": {e.ended - e.started:.6f}, '
             f'"grpc_status": {"null" if e.grpc_status is None else e.grpc_status}, '

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -186,6 +187,16 @@ def test_a_request_cannot_forge_a_line_or_a_field(method: bytes, authority: byte
 def test_long_paths_are_cut() -> None:
     assert len(text(asked(path=b"/" * 60_000))) < MAX_LOGGED + 300
     assert len(as_json(asked(path=b"/" * 60_000))) < MAX_LOGGED + 400
+
+
+@pytest.mark.parametrize("part", ["method", "authority", "path"])
+def test_no_cache_keeps_what_is_long(part: str) -> None:
+    """A client that asked for a thousand long paths had 64 MB of them kept, for each format."""
+    long = b"/" * 60_000
+    before = sys.getrefcount(long)
+    text(asked(**{part: long}))
+    as_json(asked(**{part: long}))
+    assert sys.getrefcount(long) == before
 
 
 def test_unknown_versions_and_protocols_are_shown_as_what_they_are() -> None:

@@ -1,13 +1,10 @@
-"""The end of a peer's connection: send what is left, have it delivered, then end as the core decided.
+"""The end of a client's connection: send what is left, have it delivered, then end as the core decided.
 
 Usually that is close_notify and FIN. A connection that is closed answers what the peer still sends with a RST, and the
 RST destroys whatever the peer has not read (RFC 9112, section 9.6). So until the peer has acknowledged everything
 (net/delivery.py) the connection stays, whatever it sends is read and dropped, and it is cut only when it takes nothing
 for idle_timeout. From then on it has a while to end as well (`Patience`). If an answer broke off, the connection ends
 with a RST instead, once the client has received the part that came, or takes none of it for half_close_timeout.
-
-A backend's connection departs the same way where a request's last bytes are under way to it, but is not waited for
-once it has them.
 """
 
 from dataclasses import dataclass
@@ -34,9 +31,7 @@ class Patience:
     farewell: float = 5.0  # without a byte, once it was idle and has been asked to end; a drain takes two
     linger: float = 2.0  # without a byte, to end after us: a few round trips to anywhere
     longest: float = 10.0  # to end after us, if it sends more than `chatter`; idle_timeout if it sends less
-    chatter: int = (
-        65_536  # bytes: the WINDOW_UPDATEs of a program that still reads what its kernel has, far from a body
-    )
+    chatter: int = 65_536  # bytes: WINDOW_UPDATEs of a program that reads what its kernel has; far from a body
 
 
 PATIENCE = Patience()
@@ -88,7 +83,7 @@ class Departure:
         return f"<Departure {self.state.value} {self._side!r}>"
 
     def run(self, ending: Ending) -> End:
-        """End a client's connection. Return when it may be closed."""
+        """End the connection. Return when it may be closed."""
         channel, timeouts = self._side.channel, self._session.shared.timeouts
         broken_off = ending.how is How.RST
         delivered = self._deliver(timeouts.half_close if broken_off else self._quiet.limit(timeouts), broken_off)
@@ -103,10 +98,6 @@ class Departure:
                 self._receipts.close(GOODBYE)
             self._linger()
         return End.ABUSE if channel.abuse else ending.end
-
-    def release(self) -> None:
-        """End a backend's connection. Return when it may be closed."""
-        self._deliver(self._session.shared.timeouts.idle, broken_off=False)
 
     def _deliver(self, limit: float, broken_off: bool) -> bool:
         """Send what is left and, unless the answer broke off, our end. Whether the peer has acknowledged it all."""
