@@ -31,7 +31,10 @@ begin() {
 	before=$(lines 'started, generation')
 	setsid mcproxy server >>$state/log 2>&1 </dev/null &
 	echo $! >$state/pid
-	until [ $(lines 'started, generation') -gt $before ]; do sleep 0.1; done
+	until [ $(lines 'started, generation') -gt $before ]; do
+		kill -0 $(cat $state/pid) || { cat $state/log; exit 1; } # it could not start
+		sleep 0.1
+	done
 }
 reload() {
 	before=$(lines reloaded)
@@ -82,8 +85,9 @@ class Machine:
             (root / "bin" / name).chmod(0o755)
         # install.sh leaves a configuration alone that is there: one for this machine's ports and folders.
         text = (ROOT / "deploy" / "mcproxy.toml").read_text().replace(":443", self.addr)
-        geoip = '\n[firewall]\ngeoip_db = "country.mmdb"\n'
-        (root / "srv/mcproxy/mcproxy.toml").write_text(text + geoip)
+        with_countries = text.replace("[firewall]\n", '[firewall]\ngeoip_db = "country.mmdb"\n')
+        assert with_countries != text
+        (root / "srv/mcproxy/mcproxy.toml").write_text(with_countries)
         write_database(root / "srv/mcproxy/country.mmdb", {"2001:db8:a::/48": located("AQ")})
 
     def here(self, text: str) -> str:
