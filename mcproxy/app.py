@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import gevent
+from gevent.hub import Waiter
 
 from mcproxy import __version__
 from mcproxy import log as log_lines
@@ -284,12 +285,13 @@ def serve(config: Config, path: Path) -> int:
 
 def _wait(signals: Signals, app: App) -> None:
     """Return when told to stop."""
-    hub = gevent.get_hub()
-    wake = hub.loop.async_()  # while it is waited for, the hub has something to live for, even without a listener
+    told: Waiter[None] = Waiter()
+    wake = gevent.get_hub().loop.async_()  # gives the hub something to live for, even without a listener
+    wake.start(told.switch, None)  # before anybody may send: what is sent to a watcher that rests is lost
     gevent.signal_handler(signal.SIGHUP, app.reloader.begin)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came during the start has waited
     signals.wake(wake.send)
-    hub.wait(wake)
+    told.get()
     wake.close()
     assert signals.stop is not None
     log.info("%s: draining for up to %g s", signals.stop.name, app.config.proxy.shutdown_timeout)

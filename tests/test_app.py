@@ -178,3 +178,25 @@ def test_workers_that_this_version_does_not_have_are_warned_of(
         hub.call(app.start)
         stop(hub, app)
     assert f"warning proxy.workers: workers = {workers}: this version runs one process" in logged
+
+
+TOLD_BEFORE = """
+import os, signal, types
+from mcproxy import app
+from mcproxy.signals import Signals
+signals = Signals()
+os.kill(os.getpid(), signal.SIGTERM)
+while signals.stop is None:
+    pass
+proxy = types.SimpleNamespace(shutdown_timeout=1.0)
+reloader, config = types.SimpleNamespace(begin=print), types.SimpleNamespace(proxy=proxy)
+app._wait(signals, types.SimpleNamespace(reloader=reloader, config=config))
+print("stopped")
+"""
+
+
+def test_a_signal_that_comes_before_the_hub_waits_for_it_is_not_lost() -> None:
+    """A server that was told to stop right after it had started went on for ever: nobody had started the watcher."""
+    command = [sys.executable, "-c", TOLD_BEFORE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert done.stdout == "stopped\n"

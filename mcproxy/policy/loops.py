@@ -39,7 +39,7 @@ class OwnListeners:
 def _reaches(host: str, listens: str) -> bool:
     """True if a connection to `host` reaches a listener on this address ("": all addresses) and the same port."""
     taken = _ip(listens) if listens else None
-    if host == LOCALHOST:
+    if host.removesuffix(".") == LOCALHOST:
         return taken is None or taken.is_unspecified or taken in (IPv4Address("127.0.0.1"), IPv6Address("::1"))
     wanted = _ip(host)
     if wanted is None:  # a name

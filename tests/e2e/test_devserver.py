@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.peers import connect, free_port, until
+from tests.kit.peers import client_hello, connect, free_port, until
 from tests.kit.program import ROOT, Program, environment
 
 BACKENDS = (998, 999, 1001)  # so much higher than the proxy's port are theirs, in devserver.py
@@ -44,8 +44,9 @@ def devserver(script: Path) -> Iterator[tuple[Program, int]]:
 def test_it_serves_until_it_is_interrupted(devserver: tuple[Program, int]) -> None:
     program, port = devserver
     program.line("started, generation 1")
-    connect(port).close()
-    program.line("verdict=refused")
+    with connect(port) as client:
+        client.sendall(client_hello("unknown.test"))
+        program.line("verdict=refused")
     program.signal(signal.SIGINT)
     assert program.wait() == 0
     assert program.err == []

@@ -98,11 +98,14 @@ def test_h2load_loses_nothing(served: Server, request: pytest.FixtureRequest, cl
     totals = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", done.stdout)
     assert totals is not None
 
+    # h2load resets its connections once it has all answers: whether it has the last ones nobody can know then.
+    answered = {ExchangeEnd.DONE.value, ExchangeEnd.CLIENT_GONE.value}
+
     def done_count() -> int:
-        return [s.end for s in served.records].count(ExchangeEnd.DONE.value)
+        return sum(s.end in answered for s in served.records)
 
     until(lambda: done_count() >= int(totals[1]), "the last record, which is made after its answer is sent")
     assert done_count() == int(totals[1])
-    assert {s.end for s in served.records} <= {ExchangeEnd.DONE.value, ExchangeEnd.REFUSED.value}
+    assert {s.end for s in served.records} <= {*answered, ExchangeEnd.REFUSED.value}
     assert int(totals[1]) + int(totals[2]) == count
     assert int(totals[1]) >= (50 * clients if "nginx" in request.node.name else count)

@@ -87,13 +87,13 @@ class Departure:
         channel, timeouts = self._side.channel, self._session.shared.timeouts
         broken_off = ending.how is How.RST
         delivered = self._deliver(timeouts.half_close if broken_off else self._quiet.limit(timeouts), broken_off)
+        if broken_off:
+            reset_on_close(channel.sock)  # also of a connection that the client has half closed
         if channel.lost:
             return End.ABUSE if channel.abuse else End.CLIENT_RESET
-        if broken_off:
-            reset_on_close(channel.sock)
-        elif not delivered:
+        if not (broken_off or delivered):
             return End.IDLE_TIMEOUT
-        else:
+        if not broken_off:
             if self._receipts is not None:
                 self._receipts.close(GOODBYE)
             self._linger()
