@@ -14,12 +14,16 @@ folder=$2
 [ -d "$folder" ] || { echo "publish-metrics.sh: there is no folder $folder: install prometheus-node-exporter" >&2; exit 1; }
 owner=$(stat -c %u "$folder") # of a link itself, not of what it leads to
 group=$(stat -c %g "$folder")
+set --
 if [ "$(id -u)" = 0 ] && [ "$owner" != 0 ]; then
-	exec setpriv --reuid="$owner" --regid="$group" --clear-groups --no-new-privs \
-		--inh-caps=-all --bounding-set=-all "$0" "$file" "$folder"
+	set -- setpriv --reuid="$owner" --regid="$group" --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all
 fi
-new=$(mktemp "$folder/.mcproxy.XXXXXX")
-trap 'rm -f "$new"' EXIT
-cat "$file" >"$new"
-chmod 0644 "$new"
-mv -T "$new" "$folder/mcproxy.prom"
+# The owner may reach neither this script nor the file: it is given what to run, and the file already open.
+# shellcheck disable=SC2016 # expanded by the shell that it is for
+exec "$@" sh -euc '
+	new=$(mktemp "$1/.mcproxy.XXXXXX")
+	trap '\''rm -f "$new"'\'' EXIT
+	cat >"$new"
+	chmod 0644 "$new"
+	mv -T "$new" "$1/mcproxy.prom"
+' sh "$folder" <"$file"

@@ -90,4 +90,4 @@ def test_a_flood_of_connections_without_calls_shuts_out_no_command(api: Api, kin
             assert watch.is_active(), "a stream that was open before goes on"
         assert watch.cancel()
     until(lambda: api.size()[0] <= OWN, "the descriptors to be closed")
-    assert api.size()[1] <= threads + 4
+    assert api.size()[1] <= threads + COMMANDS, "gRPC keeps some of its pollers; a thread for each of 200 would show"
