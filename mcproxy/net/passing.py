@@ -15,11 +15,13 @@ from mcproxy.net.shared import Cut, OpenSession, Phase
 class Passing:
     """Dials the backend of one session, and relays until both sides have ended."""
 
-    __slots__ = ("_progress", "_relay", "_session")
+    __slots__ = ("_first", "_progress", "_relay", "_session")
     detail = ""  # the session has the words for all that can go wrong
 
-    def __init__(self, session: OpenSession) -> None:
+    def __init__(self, session: OpenSession, first: bytes) -> None:
+        """`first` is the ClientHello, which the kernel still has too."""
         self._session = session
+        self._first = first  # until the backend has it: a relay that is idle must not hold 2 KB for nothing
         self._relay: Relay | None = None  # None: the dial is not over
         self._progress = Progress()
 
@@ -36,20 +38,14 @@ class Passing:
         """Bytes from backend to client so far."""
         return self._relay.down.moved if self._relay else 0
 
-    def run(self, readable: IoWatcher, first: bytes) -> End:
-        """Relay; `first` is the ClientHello, which the kernel still has too. Raises Refused where the dial fails."""
-        session = self._session
-        client, shared = session.client, session.shared
-        session.move_to(Phase.DIALLING)
-        shared.sweeper.arm(session, shared.timeouts.connect)
-        arrival = session.arrival()
-        # The backend will choose from what the client offers; what it wants most is the best guess.
-        alpn = arrival.hello.alpn[0] if arrival.hello.alpn else b""
-        backend = reach(arrival, alpn, first, shared.outgoing, session.reached)
+    def run(self, readable: IoWatcher) -> End:
+        """Relay until both sides have ended. Raises Refused if the dial fails."""
+        client, shared = self._session.client, self._session.shared
+        backend = self._reach()
         try:
-            client.recv(len(first))  # the backend has it now
             self._relay = relay = Relay(client, readable, backend, shared.pipes, self._half_closed, shared.crew.spawn)
-            relay.up.moved = len(first)
+            relay.up.moved = len(client.recv(len(self._first)))  # the backend has it now
+            self._first = b""
             self._wait_for_idleness(shared.timeouts.idle)
             relay.run()
             end = self._flush(relay, backend)
@@ -58,6 +54,17 @@ class Passing:
             raise
         backend.close()
         return end
+
+    def _reach(self) -> RawSocket:
+        """Dial, with the ClientHello behind a PROXY header. Raises Refused."""
+        session = self._session
+        shared = session.shared
+        session.move_to(Phase.DIALLING)
+        shared.sweeper.arm(session, shared.timeouts.connect)
+        arrival = session.arrival()
+        # The backend will choose from what the client offers; what it wants most is the best guess.
+        alpn = arrival.hello.alpn[0] if arrival.hello.alpn else b""
+        return reach(arrival, alpn, self._first, shared.outgoing, session.reached)
 
     def _half_closed(self) -> None:
         self._session.move_to(Phase.HALF_CLOSED)

@@ -21,7 +21,7 @@ from mcproxy.net.raw import WRITE, IoWatcher, RawSocket, abort
 
 HEAD_START = 0.25  # seconds; RFC 8305, section 8 recommends it
 
-Lost = Callable[[Address, OSError], object]  # told of an address, and of what went wrong there
+OnFailure = Callable[[Address, OSError], object]  # told of an address, and of what went wrong there
 
 
 class _Runner:
@@ -39,7 +39,7 @@ class _Runner:
 class Race:
     """One race. Its events wake the greenlet that runs it."""
 
-    def __init__(self, first: bytes, begin: Callable[[Address], RawSocket], lost: Lost) -> None:
+    def __init__(self, first: bytes, begin: Callable[[Address], RawSocket], lost: OnFailure) -> None:
         """The winner is sent `first`; `begin` returns a socket that connects. It raises OSError."""
         self._first = first
         self._begin = begin

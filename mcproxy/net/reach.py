@@ -4,13 +4,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mcproxy.model import Backend, Route
+from mcproxy.model import Backend, Endpoint, Route
 from mcproxy.net.dial import Outgoing, Tried, dial
 from mcproxy.net.raw import RawSocket
 from mcproxy.wire import proxy_protocol
 from mcproxy.wire.hello import Hello
-
-Endpoint = tuple[str, int]  # address and port
 
 
 class Arrival(NamedTuple):

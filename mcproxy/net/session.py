@@ -13,12 +13,12 @@ from typing import NamedTuple, TypeVar
 
 from gevent.hub import get_hub
 
-from mcproxy.model import Backend, Connection, End, Mode, Reason, Refused, Route
+from mcproxy.model import Backend, Connection, End, Endpoint, Mode, Reason, Refused, Route
 from mcproxy.net.crew import Job
 from mcproxy.net.passing import Passing
 from mcproxy.net.peek import peek
 from mcproxy.net.raw import READ, IoWatcher, RawSocket, abort
-from mcproxy.net.reach import Arrival, Endpoint
+from mcproxy.net.reach import Arrival
 from mcproxy.net.shared import Carrier, Cut, Phase, Shared
 from mcproxy.policy import firewall, routing
 from mcproxy.policy.networks import pack, unpack
@@ -67,7 +67,7 @@ class Place(Enum):
     CLIENT = "client"  # and among the connections of its client
 
 
-class Outcome(NamedTuple):
+class SessionEnd(NamedTuple):
     """How a session ends."""
 
     end: End
@@ -79,8 +79,8 @@ class Session:
     """One client connection. All of it happens on the hub's thread."""
 
     __slots__ = (
-        "_accepted", "_cause", "_job", "_listener", "_outcome", "_place", "account", "backend", "carrier", "client",
-        "deadline", "hello", "identity", "phase", "readable", "route", "shared", "slot",
+        "_accepted", "_cause", "_job", "_listener", "_outcome", "_peeked", "_place", "account", "backend",
+        "carrier", "client", "deadline", "hello", "identity", "phase", "readable", "route", "shared", "slot",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, listener: str, tally: Tally, client: RawSocket, peer: Endpoint) -> None:
@@ -101,8 +101,9 @@ class Session:
         self._listener: ListenerTable | None = None  # as of the table that was read last
         self._job: Job | None = None
         self._cause: Refused | Cut | None = None  # what it was cut with before its job began
+        self._peeked = b""  # the ClientHello, from when it is read until somebody has it
         self._place = Place.NONE
-        self._outcome = Outcome(End.REFUSED)
+        self._outcome = SessionEnd(End.REFUSED)
 
     def __repr__(self) -> str:
         name = self.hello.server_name if self.hello else "?"
@@ -166,9 +167,9 @@ class Session:
         if not self.admitted:
             self._read_proxy_header()
             self._admit()
-        first = self._read_hello()
-        end = self._terminate() if self._find_route().mode is Mode.L7 else self._pass_on(first)
-        self._outcome = Outcome(end)
+        self._read_hello()
+        end = self._terminate() if self._find_route().mode is Mode.L7 else self._pass_on()
+        self._outcome = SessionEnd(end)
 
     def _completes(self, step: Callable[[], None]) -> bool:
         """Whether a step comes to its end; if not, note why."""
@@ -176,12 +177,12 @@ class Session:
             step()
         except Refused as refusal:
             end = End.PROBE if refusal.reason is Reason.PROBE else End.REFUSED
-            self._outcome = Outcome(end, refusal.reason, refusal.detail)
+            self._outcome = SessionEnd(end, refusal.reason, refusal.detail)
         except Cut as cut:
-            self._outcome = Outcome(cut.end, _CUT_REASONS[cut.end] if self.phase in _EARLY else Reason.OK)
+            self._outcome = SessionEnd(cut.end, _CUT_REASONS[cut.end] if self.phase in _EARLY else Reason.OK)
         except Exception:
             log.exception("bug in %r", self)
-            self._outcome = Outcome(End.ERROR, Reason.INTERNAL_ERROR)
+            self._outcome = SessionEnd(End.ERROR, Reason.INTERNAL_ERROR)
         else:
             return True
         return False
@@ -232,17 +233,16 @@ class Session:
         self._place = Place.CLIENT
         self._listener = table.listeners.get(self._accepted.listener, self._listener)  # what it accepted outlives it
 
-    def _read_hello(self) -> bytes:
-        """Peek at the ClientHello. Returns its bytes, which stay in the kernel."""
+    def _read_hello(self) -> None:
+        """Peek at the ClientHello, whose bytes stay in the kernel."""
         try:
-            found, peeked = self._peek(hello.Reader().parse, Reason.HELLO_TRUNCATED)
+            found, self._peeked = self._peek(hello.Reader().parse, Reason.HELLO_TRUNCATED)
         except hello.HelloRefused as refusal:
             self.hello = refusal.hello
             raise
         self.hello = found
         if self.shared.outgoing.own.goes_round(found.random):
             raise Refused(Reason.OWN_CONNECTION, _LEADS_BACK)
-        return peeked
 
     def _peek(self, parse: Callable[[bytes], T | int], ended: Reason) -> tuple[T, bytes]:
         if self.phase is Phase.ACCEPTED:  # one deadline for the PROXY header and the hello together
@@ -260,18 +260,20 @@ class Session:
     def _terminate(self) -> End:
         """Hand an l7 route's connection over, its ClientHello still in the kernel."""
         self.phase = Phase.TERMINATING
+        self._peeked = b""  # OpenSSL reads them itself
         if self.shared.terminate is None:
             raise Refused(Reason.INTERNAL_ERROR, "nothing here terminates TLS")
         return self.shared.terminate(self)
 
-    def _pass_on(self, first: bytes) -> End:
-        """Relay an l4 route's connection, which begins with `first`."""
+    def _pass_on(self) -> End:
+        """Relay an l4 route's connection."""
         assert self.hello is not None
-        passing, own, random = Passing(self), self.shared.outgoing.own, self.hello.random
+        passing, own, random = Passing(self, self._peeked), self.shared.outgoing.own, self.hello.random
+        self._peeked = b""
         self.hand_over(passing)
         own.pass_on(random)
         try:
-            return passing.run(self.readable, first)
+            return passing.run(self.readable)
         finally:
             own.passed(random)
 
