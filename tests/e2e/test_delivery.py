@@ -17,9 +17,9 @@ from mcproxy.wire import http2
 from mcproxy.wire.http2 import PREFACE, ErrorCode, Frame, Setting
 from tests.conftest import MakeBackend
 from tests.kit.http2_peer import HOST, CarelessBackend, Cutter
-from tests.kit.l7_proxy import Server, SocketClient
+from tests.kit.l7_proxy import Rig, Server, SocketClient
 from tests.kit.pace import pause
-from tests.kit.peers import DEADLINE, Authority, Backend, connect, until, vanish
+from tests.kit.peers import DEADLINE, Authority, connect, until, vanish
 
 SMALL = 65_536  # bytes of a client's receive buffer
 BODY = 3_000_000  # bytes that our kernel takes at once, and a small receive buffer doesn't
@@ -69,22 +69,13 @@ def says_fin(connection: socket.socket) -> None:
     connection.shutdown(socket.SHUT_WR)
 
 
-class Rig:
-    """Servers and clients that end with the test."""
-
-    def __init__(self, authority: Authority) -> None:
-        self._authority = authority
-        self._servers: list[Server] = []
-        self._clients: list[SocketClient | ssl.SSLSocket] = []
-
-    def server(self, backend: Backend, **limits: str) -> Server:
-        self._servers.append(Server(self._authority, int(backend.address.rpartition(":")[2]), limits))
-        return self._servers[-1]
+class Askers(Rig):
+    """Makes clients with small receive buffers, which have asked for an answer."""
 
     def http2(self, server: Server, receive_buffer: int = SMALL) -> SocketClient:
         """A client whose windows hold any answer, which has asked for one."""
-        client = SocketClient(server.port, self._authority, receive_buffer=receive_buffer)
-        self._clients.append(client)
+        client = SocketClient(server.port, self.authority, receive_buffer=receive_buffer)
+        self.clients.append(client)
         client.send(PREFACE + http2.settings([(Setting.INITIAL_WINDOW_SIZE, 1 << 30)]))
         client.send(http2.window_update(0, 1 << 30))
         client.request()
@@ -92,23 +83,17 @@ class Rig:
 
     def http1(self, server: Server, receive_buffer: int = SMALL) -> ssl.SSLSocket:
         """A client that has asked for an answer."""
-        context = self._authority.client_context()
+        context = self.authority.client_context()
         raw = connect(server.port, receive_buffer=receive_buffer)
         client = context.wrap_socket(raw, server_hostname=HOST, suppress_ragged_eofs=False)
-        self._clients.append(client)
+        self.clients.append(client)
         client.sendall(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % HOST.encode())
         return client
 
-    def close(self) -> None:
-        for client in self._clients:
-            client.close()
-        for server in self._servers:
-            server.close()
-
 
 @pytest.fixture
-def rig(nothing_left: None, authority: Authority) -> Iterator[Rig]:
-    rig = Rig(authority)
+def rig(nothing_left: None, authority: Authority) -> Iterator[Askers]:
+    rig = Askers(authority)
     yield rig
     rig.close()
 
@@ -146,7 +131,7 @@ def ended(server: Server) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("ends", ["goaway", "fin", "drain"])
-def test_a_slow_client_gets_all_when_its_connection_is_to_end(ends: str, rig: Rig, backend: MakeBackend) -> None:
+def test_a_slow_client_gets_all_when_its_connection_is_to_end(ends: str, rig: Askers, backend: MakeBackend) -> None:
     """2 s after the kernel had taken the last byte the connection was closed, and the rest was lost."""
     answering = Answering(BODY, {"goaway": says_goaway, "fin": says_fin, "drain": lambda _: None}[ends])
     server = rig.server(backend(answering), shutdown_timeout="50s")
@@ -167,7 +152,7 @@ def test_a_slow_client_gets_all_when_its_connection_is_to_end(ends: str, rig: Ri
         assert server.proxy.clean
 
 
-def test_a_slow_client_of_http1_that_asks_for_more_meanwhile(rig: Rig, backend: MakeBackend) -> None:
+def test_a_slow_client_of_http1_that_asks_for_more_meanwhile(rig: Askers, backend: MakeBackend) -> None:
     """Its next request met a closed socket, whose RST destroyed the answer under way."""
     answering = Answering(BODY)
     server = rig.server(backend(answering), shutdown_timeout="50s")
@@ -188,7 +173,7 @@ def test_a_slow_client_of_http1_that_asks_for_more_meanwhile(rig: Rig, backend: 
 
 
 @pytest.mark.parametrize("protocol", ["http2", "http1"])
-def test_a_steady_reader_is_not_idle(protocol: str, rig: Rig, backend: MakeBackend) -> None:
+def test_a_steady_reader_is_not_idle(protocol: str, rig: Askers, backend: MakeBackend) -> None:
     """Though for long nothing is acknowledged: a large buffer that was full has room again when a part of it is free.
 
     Here that takes 11 s. It was cut after some 7, of which it had 1 for being idle and 5 to leave.
@@ -206,7 +191,7 @@ def test_a_steady_reader_is_not_idle(protocol: str, rig: Rig, backend: MakeBacke
     assert got + sum(body) == LARGE
 
 
-def test_a_client_that_never_reads_on_is_cut(rig: Rig, backend: MakeBackend) -> None:
+def test_a_client_that_never_reads_on_is_cut(rig: Askers, backend: MakeBackend) -> None:
     answering = Answering(BODY, says_goaway)
     server = rig.server(backend(answering), idle_timeout="1s")
     client = rig.http2(server)
@@ -217,7 +202,7 @@ def test_a_client_that_never_reads_on_is_cut(rig: Rig, backend: MakeBackend) -> 
         sum(data_of(client))
 
 
-def test_a_client_that_has_vanished_is_cut_and_its_answer_was_not_delivered(rig: Rig, backend: MakeBackend) -> None:
+def test_a_client_that_has_vanished_is_cut_and_its_answer_was_not_delivered(rig: Askers, backend: MakeBackend) -> None:
     answering = Answering(BODY, says_goaway)
     server = rig.server(backend(answering), idle_timeout="1s")
     client = rig.http2(server)

@@ -14,34 +14,10 @@ from mcproxy.wire import http2
 from mcproxy.wire.http2 import PREFACE, ErrorCode, Frame
 from tests.conftest import MakeBackend
 from tests.kit.http2_peer import GET, POST, CarelessBackend, Cutter
-from tests.kit.l7_proxy import Server, SocketClient, careless
-from tests.kit.peers import DEADLINE, Authority, Backend, free_port, push, receive, until
+from tests.kit.l7_proxy import Rig, SocketClient, careless
+from tests.kit.peers import DEADLINE, Authority, free_port, push, receive, until
 
 MUCH = 64 << 20  # bytes, several times what the kernel takes for two connections
-
-
-class Rig:
-    """Makes servers and clients that end with the test."""
-
-    def __init__(self, authority: Authority) -> None:
-        self._authority = authority
-        self._servers: list[Server] = []
-        self._clients: list[SocketClient] = []
-
-    def server(self, backend: Backend | int, **limits: str) -> Server:
-        port = backend if isinstance(backend, int) else int(backend.address.rpartition(":")[2])
-        self._servers.append(Server(self._authority, port, limits))
-        return self._servers[-1]
-
-    def client(self, server: Server) -> SocketClient:
-        self._clients.append(SocketClient(server.port, self._authority))
-        return self._clients[-1]
-
-    def close(self) -> None:
-        for client in self._clients:
-            client.close()
-        for server in self._servers:
-            server.close()
 
 
 @pytest.fixture

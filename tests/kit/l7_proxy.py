@@ -13,7 +13,7 @@ from hpack import Encoder
 
 from tests.kit.http2_backends import l7_listener
 from tests.kit.http2_peer import HOST, CarelessBackend, Cutter, MemoryClient, Seen
-from tests.kit.peers import Authority, Handler, connect
+from tests.kit.peers import Authority, Backend, Handler, connect
 from tests.kit.proxy import Proxy
 
 
@@ -114,3 +114,28 @@ def careless(body: bytes = b"hello world") -> Handler:
             connection.sendall(backend.receive(data))
 
     return handle
+
+
+class Rig:
+    """Makes servers and clients that end with the test."""
+
+    def __init__(self, authority: Authority) -> None:
+        self.authority = authority
+        self._servers: list[Server] = []
+        self.clients: list[SocketClient | ssl.SSLSocket] = []
+
+    def server(self, backend: Backend | int, **limits: str) -> Server:
+        port = backend if isinstance(backend, int) else int(backend.address.rpartition(":")[2])
+        self._servers.append(Server(self.authority, port, limits))
+        return self._servers[-1]
+
+    def client(self, server: Server) -> SocketClient:
+        client = SocketClient(server.port, self.authority)
+        self.clients.append(client)
+        return client
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+        for server in self._servers:
+            server.close()
