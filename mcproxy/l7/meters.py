@@ -9,8 +9,7 @@ no loop that is counted and not in the table. Rows that neither of them counts n
 Nothing here is only a rate: what a client has done that is worth something (`earned`) adds to what it may do.
 
 What comes before HTTP is bounded elsewhere: connections and their handshakes by policy/limits.py and net/listener.py,
-TLS without a byte of HTTP by sockets/channel.py and net/read_guard.py,
-lines of the log by journal.py.
+TLS without a byte of HTTP by sockets/channel.py and net/read_guard.py; and lines of the log by journal.py.
 """
 
 from enum import Enum
