@@ -107,21 +107,32 @@ def test_a_client_that_goes_is_told_to_the_backend(
     assert running.connection(protocol="http/1.1")["end"] == '"client gone"'
 
 
-def end_side(client: ssl.SSLSocket) -> None:
+def end_side(client: ssl.SSLSocket) -> bool:
     socket.socket.shutdown(client, socket.SHUT_WR)
+    return False
 
 
-def say_goodbye(client: ssl.SSLSocket) -> None:
-    """close_notify, with the connection left open; the proxy may have reset it before we look for an answer."""
+def say_goodbye(client: ssl.SSLSocket) -> bool:
+    """close_notify, with the connection left open; whether the reset was seen: the kernel reports it only once."""
     client.setblocking(False)
-    with contextlib.suppress(ssl.SSLWantReadError, ConnectionResetError):
+    try:
         client.unwrap()
+    except ConnectionResetError:
+        return True
+    except ssl.SSLWantReadError:
+        return False
+    return False
 
 
-@pytest.mark.parametrize("leave", [end_side, say_goodbye, ssl.SSLSocket.close])
+def leave_at_once(client: ssl.SSLSocket) -> bool:
+    client.close()
+    return False
+
+
+@pytest.mark.parametrize("leave", [end_side, say_goodbye, leave_at_once])
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_client_that_leaves_cancels_what_it_waits_for(
-    leave: Callable[[ssl.SSLSocket], None], begun: bool, backend: MakeBackend, authority: Authority, proxy: MakeProxy
+    leave: Callable[[ssl.SSLSocket], bool], begun: bool, backend: MakeBackend, authority: Authority, proxy: MakeProxy
 ) -> None:
     asked, cancelled = threading.Event(), threading.Event()
 
@@ -142,14 +153,14 @@ def test_a_client_that_leaves_cancels_what_it_waits_for(
         if begun:
             read_head(client)
             assert client.recv(100)
-        leave(client)
+        reset_seen = leave(client)
         assert cancelled.wait(DEADLINE)
         line = running.connection(protocol="http/1.1")
         assert (line["status"], line["end"]) == ("200" if begun else "0", '"client gone"')
         # Session tickets that were not read make the kernel reset what is closed.
         gone = client.fileno() < 0
         assert running.connection(mode="l7")["end"] in ("closed", "client_reset" if gone else "")
-        if begun and not gone:
+        if begun and not gone and not reset_seen:
             error = client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             assert error == errno.ECONNRESET, "a FIN is taken for the end of the answer"
 
