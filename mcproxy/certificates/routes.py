@@ -73,7 +73,7 @@ def serving(route: Route, held: Certificate | None, *, trusted: bool) -> Serving
         notes.append(f"{read}; the certificate that was loaded stays in use")
         read = held
     elif held is not None and held.digest != read.digest:
-        notes.append(f"{route.tls_cert} or its key has changed since it was loaded; reload to use it")
+        notes.append(f"{route.tls_cert} or its key has changed since it was loaded, and is taken within a minute")
     found = list(findings(held or read, route.hostname, time.time()))
     notes += [str(finding) for finding in found if finding.lasting]
     return Serving("", notes, [str(finding) for finding in found if finding.problem], failure)

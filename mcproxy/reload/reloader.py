@@ -188,6 +188,18 @@ class Reloader:
         if fresh.problems:
             raise ValueError("; ".join(fresh.problems))
 
+    def take_changed(self, files: frozenset[str]) -> None:
+        """Use certificates and CAs of which these files have changed, and log it. Raises PlaneBusy, PlaneStopping."""
+        with self._reloading:
+            fresh = self._parts.contexts.read_again(files)
+            self._on_hub(self._swap_certificates, fresh)
+        for problem in fresh.problems:
+            log.error("%s", problem)
+        for old, _ in fresh.servers.values():
+            log.info("%s: %s has changed on disk and is in use", old.route.hostname, old.route.tls_cert)
+        for path in fresh.clients:
+            log.info("backend_ca: the CAs in %s have changed on disk and are in use", path)
+
     def _reload(self) -> tuple[ReloadReport, list[str]]:
         """The report, and further texts for the log. Raises ConfigError and _Refused."""
         config = _load(self._path) if self._path is not None else self.config
@@ -246,6 +258,8 @@ class Reloader:
             old.close()
 
     def _swap_certificates(self, fresh: contexts.Fresh) -> None:
+        if self._closed:
+            raise PlaneStopping("the server is stopping")
         self._parts.contexts.take(fresh)
         self._parts.contexts.prune(self._parts.worker.shared.live.table.has_route)
 
