@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from mcproxy.certificates.routes import CertificateStatus, RouteProblem, Serving
+from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem, Serving
 from mcproxy.messages import (
     EVERYTHING,
     MAX_LOOK,
@@ -123,6 +123,9 @@ class DataPlane(Protocol):
 
     def would_serve(self, listener: str, route: Route) -> Serving:
         """Look whether an l7 route's certificate could be served, and its backend verified, at the next connection."""
+
+    def certificate(self, listener: str, route: Route) -> Listed:
+        """Return the certificate of an l7 route, as it is in use."""
 
     def look(self, route: Route, seconds: float = MAX_LOOK) -> Look:
         """Connect to a route's backend, within a session's time or `seconds`, and report how it answers.
