@@ -160,6 +160,6 @@ def _print(answer: Applied, as_json: bool, dry_run: bool) -> None:
     if answer.changes:
         click.echo("\n".join(map(str, answer.changes)))
     counts = plan.summary(answer.changes, done=not dry_run) if answer.changes else "nothing to change"
-    click.echo(f"{counts} (generation {answer.generation})")
+    output.say(f"{counts} (generation {answer.generation})")
     for warning in answer.warnings:
-        click.echo(f"warning: {output.clean(warning)}", err=True)
+        output.say(f"warning: {warning}", err=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from mcproxy.document import ConfigError
+from mcproxy.words import printable
 
 if TYPE_CHECKING:
     from mcproxy.config import Config
@@ -49,8 +50,8 @@ def load_config(path: Path) -> "Config":
 
 
 def fail(message: str, status: int = FAILED) -> NoReturn:
-    """End the program with a message on standard error."""
-    click.echo(message, err=True)
+    """End the program with a message on standard error, whose line breaks are its own."""
+    click.echo("\n".join(map(printable, message.split("\n"))), err=True)
     sys.exit(status)
 
 
