@@ -40,7 +40,7 @@ from mcproxy.notify import Notifier
 from mcproxy.reload import keys
 
 CLOSE_WAIT = 2.0  # seconds that the end waits for a reload that is reading; a disk that hangs must not stop it
-CONFIG_SECONDS = 60.0  # for reading and judging the file: 100,000 routes take some seconds
+CONFIG_SECONDS = 60.0  # for judging the file: 100,000 routes take some seconds
 CLOSE_CHECK = 0.01  # seconds between two looks at whether it has ended
 
 T = TypeVar("T")
@@ -265,11 +265,11 @@ class Reloader:
 
 
 def _load(path: Path) -> Config:
-    """The configuration in a file. Raises ConfigError, and _Refused where the file hangs."""
+    """The configuration in a file. Raises ConfigError, and _Refused where that takes too long."""
     try:
-        return disk.within(str(path), lambda: configuration.load(path), CONFIG_SECONDS)
+        return disk.within(f"the configuration in {path}", lambda: configuration.load(path), CONFIG_SECONDS)
     except disk.Hangs as error:
-        raise _Refused(f"{path} can't be read: {error.strerror}; keep it on a local disk") from error
+        raise _Refused(f"{path} takes too long to judge: {error.strerror}") from error
 
 
 def _refusal(problems: Sequence[str], path: Path | None) -> ReloadReport:
