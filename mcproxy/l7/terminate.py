@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Callable
 
-from mcproxy.certificates.contexts import Contexts
+from mcproxy.certificates.contexts import CHALLENGE_PROTOCOL, Contexts
 from mcproxy.l7.bridge.bridge import Bridge
 from mcproxy.l7.core import Core, Record
 from mcproxy.l7.relay.relay import Relay
@@ -35,6 +35,7 @@ _CERTIFICATE_FAULTS = {
     21: _UNKNOWN_CA,  # UNABLE_TO_VERIFY_LEAF_SIGNATURE
     62: "is not for {name}; give a name that it has as backend_server_name",  # HOSTNAME_MISMATCH
 }
+_CHALLENGE = (CHALLENGE_PROTOCOL.encode(),)
 _OFFERS = frozenset(protocol.encode() for protocol in PROTOCOLS)
 
 
@@ -75,6 +76,8 @@ class Terminator:
         """Run a session whose hello has been peeked at. Raises Refused where it does not get to HTTP."""
         arrival = session.arrival()
         route, offered = arrival.route, arrival.hello.alpn
+        if offered == _CHALLENGE:
+            return self._answer_challenge(session, route)
         if offered and not _OFFERS & frozenset(offered):
             raise Refused(Reason.TLS_FAILED, "it offers no protocol that is spoken here")
         handshake = _Handshake(session)
@@ -93,6 +96,20 @@ class Terminator:
         drive = Drive(session, channel, core, dial, record)
         session.hand_over(drive, channel.sock)
         return drive.run()
+
+    def _answer_challenge(self, session: OpenSession, route: Route) -> End:
+        """Show a CA that the name leads here (RFC 8737): the handshake is all there is."""
+        handshake = _Handshake(session)
+        session.hand_over(handshake)
+        context = self._contexts.challenge(route)
+        try:
+            channel = channels.accept(session.client, context, session.shared.turns, session.shared.read_guard)
+        except (Flooded, Lost) as lost:
+            raise Refused(Reason.TLS_FAILED, f"an ACME challenge: {lost}") from lost
+        handshake.detail = "an ACME challenge was answered"
+        session.hand_over(handshake, channel.sock)
+        channel.end()
+        return End.CLOSED
 
     def _dialler(self, session: OpenSession, arrival: Arrival, protocol: str) -> Callable[[bytes], Channel]:
         """How a session reaches its backend: the PROXY header before anything else, then TLS if the route wants it."""
