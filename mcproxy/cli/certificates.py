@@ -81,5 +81,5 @@ def _state(each: pb.ListedCertificate, now: float) -> str:
     if each.state and each.state != "waiting":
         return f"{each.state}, a renewal"
     if each.next_at:
-        return f"ok for {output.span(each.not_after - now)}, renewed {output.moment(each.next_at)}"
+        return f"ok, renewal {output.moment(each.next_at)}"
     return f"ok for {output.span(each.not_after - now)}" if each.not_after else "in use; its dates can't be read"

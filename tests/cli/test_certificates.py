@@ -40,7 +40,7 @@ def test_it_lists_the_certificates_of_l7_routes(tmp_path: Path, listed: Listed, 
 @pytest.mark.parametrize(
     ("listed", "state"),
     [
-        (Listed("acme", not_after=4e9, state="waiting", next_at=3e9), "renewed 2065-01-24 05:20:00Z"),
+        (Listed("acme", not_after=4e9, state="waiting", next_at=3e9), "ok, renewal 2065-01-24 05:20:00Z"),
         (Listed("acme", not_after=4e9, state="validating", next_at=3e9), "validating, a renewal"),
         (
             Listed("acme", not_after=4e9, state="waiting", next_at=3e9, failures=2, failure="no route (connection)"),

@@ -104,6 +104,8 @@ class StubCA:
         self.invalid = ""  # why validation fails
         self.window: tuple[float, float, float] | None = None
         self.lifetime = lifetime
+        self.renewed: bytes | None = None  # by the last order
+        self.crash: Exception | None = None  # a bug
         self.names: dict[str, str] = {}  # status by host name
         self._clock = clock
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -112,6 +114,8 @@ class StubCA:
     def _called(self, method: str, about: str = "") -> None:
         self.calls.append(f"{method} {about}".strip())
         self.on_call(method)
+        if self.crash is not None:
+            raise self.crash
         if self.refuse.get(method):
             raise self.refuse[method].pop(0)
 
@@ -119,9 +123,10 @@ class StubCA:
         self._called("register")
         return "https://ca.test/account/1"
 
-    def order(self, hostname: str) -> str:
+    def order(self, hostname: str, renewed: bytes | None) -> str:
         self._called("order", hostname)
         self.names[hostname] = "pending"
+        self.renewed = renewed
         return f"https://ca.test/order/{hostname}"
 
     def look(self, url: str) -> Seen:

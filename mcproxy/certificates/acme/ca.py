@@ -14,16 +14,17 @@ from acme import challenges, client, errors, messages
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from josepy import errors as jose_errors
-from josepy.json_util import encode_b64jose
+from josepy.json_util import JSONObjectWithFields, encode_b64jose, field
 from josepy.jwa import ES256
 from josepy.jwk import JWKEC
+from requests.adapters import HTTPAdapter
 
 from mcproxy import __version__
 from mcproxy.certificates.acme.contract import Refusal, Seen, Settings
 
 TIMEOUT = 30  # seconds for a connection, and between two pieces of an answer
 NONCE_TRIES = 5  # a CA may refuse a good nonce (RFC 8555, section 6.5); the library tries twice
-MAX_CHAIN = 1 << 20  # bytes of a certificate chain: some 10 KB
+MAX_ANSWER = 1 << 20  # bytes: a chain has some 10 KB, all else less
 TLS_ALPN_01 = "tls-alpn-01"
 MAX_RETRY_AFTER = 30 * 86_400.0  # seconds: a header may say anything
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
@@ -49,6 +50,30 @@ class _Network(client.ClientNetwork):
         return super().post(*args, **kwargs)
 
 
+class _NewOrder(JSONObjectWithFields):
+    """A new order, with what the library's own lacks."""
+
+    identifiers: list[messages.Identifier] = field("identifiers", omitempty=True)
+    profile: str = field("profile", omitempty=True)
+    replaces: str = field("replaces", omitempty=True)
+
+    def __init__(self, identifiers: list[messages.Identifier], profile: str = "", replaces: str = "") -> None:
+        super().__init__(identifiers=identifiers, profile=profile, replaces=replaces)
+
+
+class _Bounded(HTTPAdapter):
+    """Reads an answer as far as MAX_ANSWER: requests would read all of it."""
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        response = super().send(*args, **{**kwargs, "stream": True})
+        whole = response.raw.read(MAX_ANSWER + 1, decode_content=True)
+        response.close()
+        if len(whole) > MAX_ANSWER:
+            raise requests.RequestException(f"its answer has more than {MAX_ANSWER >> 20} MiB")
+        response._content, response._content_consumed = whole, True
+        return response
+
+
 class CA:
     """One account at one CA. Every call may take TIMEOUT a request, and raises Refusal."""
 
@@ -60,6 +85,7 @@ class CA:
         self._net = _Network(
             self._key, alg=ES256, verify_ssl=cast("bool", settings.ca or True), user_agent=agent, timeout=TIMEOUT
         )
+        self._net.session.mount("https://", _Bounded())
         self._directory: messages.Directory | None = None
         if account:
             self._use(account)
@@ -72,18 +98,30 @@ class CA:
         contact = (f"mailto:{self._settings.email}",) if self._settings.email else ()
         new = messages.NewRegistration(contact=contact, terms_of_service_agreed=True)
         self._net.account = None
-        url = self._post(self._where("newAccount"), new).headers["Location"]
+        url = self._made("newAccount", new)
         self._use(url)
-        return str(url)
+        return url
 
-    def order(self, hostname: str) -> str:
-        """Order a certificate for a name. Returns the order's URL."""
+    def order(self, hostname: str, renewed: bytes | None) -> str:
+        """Order a certificate for a name. Returns the order's URL.
+
+        `renewed` is the chain that it is to replace: a CA may count renewals apart (RFC 9773, section 5).
+        """
         name = messages.Identifier(typ=messages.IDENTIFIER_FQDN, value=hostname)
-        new = messages.NewOrder(identifiers=[name], profile=self._settings.profile)
-        return str(self._post(self._where("newOrder"), new).headers["Location"])
+        replaces = self._identified(renewed) if renewed is not None and "renewalInfo" in self._resources() else ""
+        try:
+            return self._made("newOrder", _NewOrder([name], self._settings.profile, replaces))
+        except Refusal as refusal:
+            if not replaces or refusal.code not in _NO_REPLACEMENT:
+                raise
+            return self._made("newOrder", _NewOrder([name], self._settings.profile))
 
     def look(self, url: str) -> Seen:
         """An order as it is now."""
+        seen: Seen = self._asked(lambda: self._look(url))
+        return seen
+
+    def _look(self, url: str) -> Seen:
         order = self._json(url)
         retry_after, status = self._net.retry_after, str(order.get("status", ""))
         if status == "valid":
@@ -125,23 +163,34 @@ class CA:
 
     def download(self, url: str) -> bytes:
         """The chain, PEM."""
-        chain = self._post(url, None).content
-        if len(chain) > MAX_CHAIN:
-            raise Refusal(f"the CA sent a chain of {len(chain)} bytes")
-        return bytes(chain)
+        return bytes(self._post(url, None).content)
 
     def renewal(self, chain: bytes) -> tuple[float, float, float] | None:
         """When to renew a certificate (RFC 9773): a window's begin and end, and when to ask again, in seconds from now.
 
         None: the CA doesn't say.
         """
-        try:
-            base = str(self._found()["renewalInfo"])
-        except KeyError:
+        if "renewalInfo" not in self._resources() or not (name := self._identified(chain)):
             return None
-        name = client._renewal_info_path_component(x509.load_pem_x509_certificate(chain))
+        base = self._where("renewalInfo")
         begin, end = self._asked(lambda: _window(self._net.get(f"{base}/{name}").json()))
         return begin, end, self._net.retry_after
+
+    def _identified(self, chain: bytes) -> str:
+        """What renewal information calls a certificate (RFC 9773, section 4.1); "" for one that it has no name for."""
+        try:
+            leaf = x509.load_pem_x509_certificate(chain)
+            return client._renewal_info_path_component(leaf)
+        except (ValueError, x509.ExtensionNotFound):
+            return ""
+
+    def _resources(self) -> set[str]:
+        return set(self._found().to_partial_json())
+
+    def _made(self, resource: str, message: Any) -> str:
+        """The URL of something that is made there."""
+        answer = self._post(self._where(resource), message)
+        return str(self._asked(lambda: answer.headers["Location"]))
 
     def _found(self) -> messages.Directory:
         if self._directory is None:
@@ -180,6 +229,8 @@ class CA:
             raise _refusal(error, self._net.retry_after) from error
         except requests.RequestException as error:
             raise Refusal(f"the CA can't be asked: {_reason(error)}", whole=True) from error
+        except errors.ConflictError as error:  # HTTP 409, whose words the library drops
+            raise Refusal("the CA answered 409", "conflict") from error
         except errors.ClientError as error:
             response = error.args[0] if error.args else None
             status = getattr(response, "status_code", "")
@@ -188,10 +239,14 @@ class CA:
             ) from error
         except OSError as error:  # of requests' own making: the file of CAs can't be read
             raise Refusal(f"acme.ca: {error}", whole=True) from error
-        except (errors.Error, jose_errors.Error, ValueError, KeyError) as error:
+        except _SENSELESS as error:
             raise Refusal(f"the CA's answer makes no sense: {error}", whole=True) from error
 
 
+_SENSELESS = (errors.Error, jose_errors.Error, ValueError, KeyError, TypeError, AttributeError)
+_NO_REPLACEMENT = frozenset(
+    {"alreadyReplaced", "conflict", "malformed", "unauthorized"}
+)  # of an order that names what it replaces
 # Of the account or the CA, whatever name was asked for (RFC 8555, section 6.7).
 _WHOLE = frozenset(
     {

@@ -55,8 +55,8 @@ class Asked(Protocol):
     def register(self) -> str:
         """Make an account, or find it. Returns its URL."""
 
-    def order(self, hostname: str) -> str:
-        """Order a certificate for a name. Returns the order's URL."""
+    def order(self, hostname: str, renewed: bytes | None) -> str:
+        """Order a certificate for a name, in place of the chain `renewed`. Returns the order's URL."""
 
     def look(self, url: str) -> Seen:
         """An order as it is now."""

@@ -70,7 +70,7 @@ class Course:
         self._rows.write_start(begun, now - HOUR)
         self._set(name, begun)
         log.info("%s: %s from %s", hostname, State.ORDERING, directory)
-        self._move(name, State.VALIDATING, url=ca.order(hostname))
+        self._move(name, State.VALIDATING, url=ca.order(hostname, name.pair.chain if name.pair is not None else None))
 
     def go_on(self, name: Name, ca: Asked) -> None:
         """Look at an order at the CA, and do what is next."""

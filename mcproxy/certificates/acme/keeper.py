@@ -219,6 +219,11 @@ class Keeper:
                 self._course.put_back(name)
             else:
                 self._course.refused(name, refusal)
+        except NotDurable:
+            raise
+        except Exception:  # of one name: the others go on
+            log.exception("bug in the order for %s", name.order.hostname)
+            self._course.fail(name, "a bug of mcproxy: its log has the traceback")
         else:
             self._recovered(at)
 

@@ -1,6 +1,7 @@
 """The CA by Certbot's library, with a server that answers what the test says."""
 
 import base64
+import datetime as dt
 import json
 import ssl
 import threading
@@ -10,13 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
-from mcproxy.certificates.acme.ca import CA
+from mcproxy.certificates.acme.ca import CA, MAX_ANSWER
 from mcproxy.certificates.acme.challenge import new_key
 from mcproxy.certificates.acme.contract import Refusal, Settings
 from tests.kit.acme_stub import StubCA
 from tests.kit.peers import Authority, free_port
 
+BORN, DIES = dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 Answer = tuple[int, dict[str, str], Any]  # status, header fields, JSON or bytes
 
 
@@ -88,11 +95,9 @@ def problem(code: str, detail: str) -> dict[str, str]:
 
 def test_an_order_names_the_profile(answers: Answers, authority: Authority) -> None:
     answers.next = [(201, {"Location": f"{answers.url}/order/1"}, {"status": "pending"})]
-    assert ca(answers, authority).order("a.test") == f"{answers.url}/order/1"
+    assert ca(answers, authority).order("a.test", None) == f"{answers.url}/order/1"
 
-    payload = answers.asked[-1][1]["payload"]
-    said = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    assert said == {"identifiers": [{"type": "dns", "value": "a.test"}], "profile": "shortlived"}
+    assert said(answers.asked[-1]) == {"identifiers": [{"type": "dns", "value": "a.test"}], "profile": "shortlived"}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +127,7 @@ def test_a_refusal_has_the_cas_words_and_its_pause(
 ) -> None:
     answers.next = [answer]
     with pytest.raises(Refusal) as caught:
-        ca(answers, authority).order("a.test")
+        ca(answers, authority).order("a.test", None)
     assert (str(caught.value), caught.value.code, caught.value.whole) == (words, code, whole)
     assert caught.value.retry_after == retry_after
 
@@ -130,10 +135,10 @@ def test_a_refusal_has_the_cas_words_and_its_pause(
 def test_bad_nonces_are_tried_again_but_not_for_ever(answers: Answers, authority: Authority) -> None:
     bad: Answer = (400, {}, problem("badNonce", "old"))
     answers.next = [*[bad] * 5, (201, {"Location": "https://ca.test/1"}, {})]
-    assert ca(answers, authority).order("a.test") == "https://ca.test/1"
+    assert ca(answers, authority).order("a.test", None) == "https://ca.test/1"
     answers.next = [bad] * 40
     with pytest.raises(Refusal, match="badNonce"):
-        ca(answers, authority).order("a.test")
+        ca(answers, authority).order("a.test", None)
     assert len(answers.next) > 20
 
 
@@ -181,3 +186,56 @@ def test_a_server_that_is_not_there_or_is_somebody_else(answers: Answers, author
 def test_the_stub_in_memory_has_the_same_calls() -> None:
     calls = ("register", "order", "look", "key_authorization", "begin", "finalize", "download", "renewal")
     assert all(callable(getattr(each, name)) for name in calls for each in (CA, StubCA))
+
+
+def test_an_order_names_what_it_renews_where_the_ca_knows_of_renewals(answers: Answers, authority: Authority) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "CA")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(0x8765).not_valid_before(BORN).not_valid_after(DIES)
+    identified = builder.add_extension(x509.AuthorityKeyIdentifier(b"\x01\x02", None, None), critical=False)
+    chain = identified.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    made: Answer = (201, {"Location": "https://ca.test/1"}, {})
+    refusals: list[Answer] = [
+        (409, {}, problem("alreadyReplaced", "it was")),
+        (400, {}, problem("malformed", "replaces")),
+    ]
+    for refused in refusals:
+        answers.next, seen = [refused, made], len(answers.asked)
+        assert ca(answers, authority).order("a.test", chain) == "https://ca.test/1"
+        orders = [said(each) for each in answers.asked[seen:] if each[0] == "/newOrder"]
+        # RFC 9773, section 4.1: the key identifier, and the serial number with its sign bit.
+        assert [each.get("replaces") for each in orders] == ["AQI.AIdl", None]
+    answers.next = [made]
+    plain = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    assert ca(answers, authority).order("a.test", plain) == "https://ca.test/1"
+    assert "replaces" not in said(answers.asked[-1])
+
+
+@pytest.mark.parametrize(
+    "answer", [(200, {}, []), (200, {}, {"status": "pending", "authorizations": 5}), (200, {}, b"<html>")]
+)
+def test_what_makes_no_sense_is_the_cas_fault(answers: Answers, authority: Authority, answer: Answer) -> None:
+    answers.next = [answer]
+    with pytest.raises(Refusal) as caught:
+        ca(answers, authority).look(f"{answers.url}/order/1")
+    assert caught.value.whole
+    answers.next = [(201, {}, {})]
+    with pytest.raises(Refusal, match="makes no sense: 'location'"):
+        ca(answers, authority).order("a.test", None)
+
+
+def test_an_answer_is_read_as_far_as_its_bound(answers: Answers, authority: Authority) -> None:
+    answers.next = [(200, {}, b"x" * (MAX_ANSWER + 1))]
+    with pytest.raises(Refusal, match="its answer has more than 1 MiB"):
+        ca(answers, authority).download(f"{answers.url}/chain")
+    answers.next = [(200, {}, b"x" * MAX_ANSWER)]
+    assert len(ca(answers, authority).download(f"{answers.url}/chain")) == MAX_ANSWER
+
+
+def said(asked: tuple[str, Any]) -> dict[str, Any]:
+    """The payload of a request."""
+    payload = asked[1]["payload"]
+    found = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    assert isinstance(found, dict)
+    return found

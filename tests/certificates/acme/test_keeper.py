@@ -238,6 +238,19 @@ def test_a_certificate_is_renewed_with_a_new_key_and_serves_until_then() -> None
     renewed = bench.workers.names[A].pair
     assert renewed is not None
     assert renewed.key != first.key
+    assert bench.ca.renewed == first.chain, "which the CA is told"
+
+
+def test_a_bug_in_one_order_is_no_other_names_business() -> None:
+    bench = Bench(A, "b.test")
+    bench.ca.crash = ZeroDivisionError()
+    with messages() as logged:
+        bench.step()
+    assert "bug in the order for a.test" in logged[-1] or any("bug in the order for a.test" in each for each in logged)
+    bench.ca.crash = None
+    assert bench.workers.names[A].order.failure == "a bug of mcproxy: its log has the traceback"
+    bench.keeper.renew("b.test")
+    assert bench.until_waiting("b.test").failures in {0, 1}
 
 
 @pytest.mark.parametrize(("lifetime", "share"), [(90 * DAY, 2 / 3), (45 * DAY, 2 / 3), (160 * 3600.0, 1 / 2)])
