@@ -289,7 +289,7 @@ def kept(name: str, pair: Pair | None, challenge: Pair | None = None) -> Kept:
 
 def test_a_route_of_acme_has_what_is_kept_for_its_name(authority: Authority) -> None:
     contexts, asked = Contexts(("h2",)), Route("one.test", Backend("127.0.0.1", 1), Mode.L7, tls=Tls.ACME)
-    for given, words in ((None, "nobody orders one"), (kept("one.test", None), "its order begins soon")):
+    for given, words in ((None, "nobody orders one"), (kept("one.test", None), "its order is due")):
         if given is not None:
             contexts.keep(given)
         with pytest.raises(Refused, match=words) as refused:

@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import socket
 import sqlite3
 import ssl
 import stat
@@ -104,6 +103,12 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         yield Scene(stack, tmp_path)
 
 
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Scene]:
+    with ExitStack() as stack:
+        yield Scene(stack, tmp_path, PEBBLE_VA_NOSLEEP="0", PEBBLE_VA_SLEEPTIME="3")
+
+
 CHALLENGE = ("acme-tls/1",)
 
 
@@ -143,7 +148,9 @@ def test_the_challenge_is_answered_to_nobody_but_whom_an_order_waits_for(scene: 
     assert "reason=challenge_unexpected" in scene.refused(client_hello(WWW, alpn=CHALLENGE)), "the order is over"
 
 
-def test_a_renewal_comes_into_use_and_live_connections_keep_theirs(scene: Scene) -> None:
+def test_a_renewal_comes_into_use_and_live_connections_keep_theirs(slow: Scene) -> None:
+    """With a CA that takes some seconds to look at the challenge, three times."""
+    scene = slow
     scene.pebble.start()
     scene.start()
     scene.add()
@@ -174,7 +181,7 @@ def test_a_failed_validation_is_told_in_the_cas_words(scene: Scene) -> None:
     assert (listed["failures"], listed["state"]) == (1, "waiting")
     assert "Failed to connect to 127.0.0.1:" in listed["failure"]
     assert listed["failure"] in scene.ok("status")
-    assert "its order failed, try 1: " in scene.refused(client_hello(WWW))
+    assert "its order failed, try 1, next one at " in scene.refused(client_hello(WWW))
 
 
 @pytest.mark.parametrize("state", ["ordering", "validating", "issuing", "certificate of"])
@@ -189,7 +196,7 @@ def test_killed_at_any_step_it_goes_on_with_the_same_order(scene: Scene, state: 
     if state == "ordering":  # nobody can know whether there is an order: it is a failed try
         until(lambda: scene.listed()["failures"] or scene.listed()["names"], "the failure")
         if not scene.listed()["names"]:
-            assert scene.listed()["failure"] == "the process ended while the CA was asked for an order"
+            assert scene.listed()["failure"].startswith("the process ended, or the disk failed")
             assert scene.pebble.orders() <= orders + 1
             scene.ok("certificates", "renew", WWW)
     scene.until_issued()
@@ -291,20 +298,6 @@ def test_what_is_missing_is_said_before_anything_is_changed(scene: Scene) -> Non
     done = scene.run("check")
     assert done.returncode == 2
     assert "acme: accept_terms must be true: read the CA's terms of service" in done.stderr
-
-
-def test_a_client_that_stops_in_the_challenge_has_the_time_of_a_handshake(scene: Scene) -> None:
-    scene.tables["proxy"] = {"handshake_timeout": "500ms"}
-    scene.pebble.start()
-    scene.start()
-    scene.add()
-    scene.until_issued()
-    seen = len(scene.server.out)
-    with connect(scene.port) as client:
-        client.sendall(client_hello(WWW)[:100])
-        assert is_reset(client)
-    until(lambda: any("handshake_timeout" in each for each in scene.server.out[seen:]), "its line")
-    assert isinstance(client, socket.socket)
 
 
 def test_an_l4_service_runs_its_own_acme_beside_it(scene: Scene) -> None:

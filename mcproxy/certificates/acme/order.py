@@ -6,6 +6,7 @@ Times are seconds since the epoch; `chance` is a random number from 0 to 1.
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from mcproxy.certificates.judge import day
 from mcproxy.certificates.pem import Certificate, Pair
 
 DAY = 86_400.0
@@ -83,8 +84,8 @@ class Kept:
         if order.state is not State.WAITING and not self.obstacle:
             return f"its order is {order.state}"
         if order.failure:
-            return f"its order failed, try {order.failures}: {order.failure}"
-        return self.obstacle or "its order begins soon"
+            return f"its order failed, try {order.failures}, next one at {day(order.next_at)}: {order.failure}"
+        return self.obstacle or f"its order is due at {day(order.next_at)}"
 
 
 def failed(order: Order, failure: str, now: float, chance: float, retry_after: float = 0.0) -> Order:

@@ -72,9 +72,12 @@ def test_keys_are_not_shown() -> None:
     ("kept", "words"),
     [
         (Kept(ORDER), "its order is issuing"),
-        (Kept(Order("a.test")), "its order begins soon"),
+        (Kept(Order("a.test")), "its order is due at 1970-01-01 00:00 UTC"),
         (Kept(Order("a.test"), obstacle="the CA is away"), "the CA is away"),
-        (Kept(failed(ORDER, "no route", 0.0, 0.0)), "its order failed, try 1: no route"),
+        (
+            Kept(failed(ORDER, "no route", 0.0, 0.0)),
+            "its order failed, try 1, next one at 1970-01-01 00:10 UTC: no route",
+        ),
     ],
 )
 def test_why_there_is_no_certificate(kept: Kept, words: str) -> None:
