@@ -88,11 +88,17 @@ class ClientEnd(Protocol):
     def end(self, trailers: list[Field]) -> None:
         """Write the end of the answer, or of the backend's half of a tunnel."""
 
-    def own(self, status: int, last: bool) -> int:
-        """Write a whole answer of our own. Returns the size of its body in bytes."""
+    def own(self, status: int, last: bool, why: str) -> int:
+        """Write a whole answer of our own; `why` is for a client of gRPC. Returns the size of its body in bytes."""
 
     def reset(self) -> None:
         """The answer broke off: the client must not take it for a complete one."""
+
+    def taken(self, size: int) -> None:
+        """The backend's end has taken so many bytes of the request's body: the client may send as many more."""
+
+    def over(self, end: ExchangeEnd, why: str) -> None:
+        """The exchange is over, and nothing follows."""
 
 
 class Answered(Protocol):
@@ -183,7 +189,7 @@ class BackendEnd(Protocol):
 class BackendConnection(Protocol):
     """HTTP in one version on one connection to the backend, one request at a time. Frames and parses; decides nothing.
 
-    Raises BackendFault where the backend breaks HTTP, or where `Answered` raises it; the connection is of no use then.
+    Made as `(now, reused)`: whether the connection has carried requests of others before. Raises BackendFault where the backend breaks HTTP, or where `Answered` raises it; the connection is of no use then.
     """
 
     version: str  # "h2" or "http/1.1"
@@ -200,7 +206,7 @@ class BackendConnection(Protocol):
 
     @property
     def processed(self) -> Processed:
-        """Whether the request that is under way may have been processed. Processed.UNKNOWN is the line's to say."""
+        """Whether the request that is under way may have been processed. UNKNOWN: others were before it here."""
 
     @property
     def half_closed(self) -> bool:
