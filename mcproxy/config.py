@@ -127,7 +127,6 @@ _KEYS: dict[Kind, Any] = {
     Kind.BACKEND: BackendAddress,
     Kind.FILE: File,
     Kind.SWITCH: bool,
-    Kind.COUNT: Count,
     Kind.NETWORKS: Annotated[tuple[Network, ...], Field(strict=False)],
 }
 
@@ -155,6 +154,8 @@ def _keys_of(declared: Sequence[settings.Field]) -> Any:
         key = _KEYS.get(field.kind, Annotated[field.type, Field(strict=False)])
         if field.kind is Kind.HOSTNAME and field.default == "":
             key = Annotated[str, AfterValidator(lambda text: text and name.normalise(text))]
+        if field.kind is Kind.COUNT:
+            key = Annotated[int, Field(ge=field.setting.least, le=field.setting.most)]
         keys[field.name] = (key, field.default if field.has_default else ...)
     made = create_model("Keys", __base__=Declared, **keys)
     made.declared = declared

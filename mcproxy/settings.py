@@ -27,7 +27,7 @@ class Kind(StrEnum):
     WORD = "word"  # a member of a StrEnum
     FILE = "file"  # an absolute path; "" for none
     SWITCH = "switch"  # a bool, with the default false: the proto can't tell false from nothing said
-    COUNT = "count"  # an int, 0 to MAX_COUNT
+    COUNT = "count"  # an int, from `Setting.least` to `Setting.most`
     NETWORKS = "networks"  # a tuple of CIDRs in canonical form
 
 
@@ -58,6 +58,8 @@ class Setting:
     required: bool = False  # must be set where `needs` is met
     option: str = ""  # of the commands, where it isn't the name with dashes
     listed: bool = True  # `list` shows it, where it isn't the default
+    least: int = 0  # of a COUNT; above 0, the proto's 0 stands for the default
+    most: int = MAX_COUNT
 
 
 @dataclass(frozen=True, slots=True)
