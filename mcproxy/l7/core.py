@@ -217,8 +217,12 @@ class Line(Protocol):
     def receive(self, data: bytes, turn: Turn, now: float) -> int:
         """Take what the backend sent: as `Core.receive_from_backend`."""
 
-    def closed(self, now: float) -> None:
-        """The connection is over, however that came; all that it sent has been taken. The line is SPENT."""
+    def closed(self, clean: bool, now: float) -> None:
+        """The connection is over; all that it sent has been taken. The line is SPENT.
+
+        `clean`: the backend ended its side (FIN; over TLS behind a close_notify). Only that can be the end of an answer
+        which is delimited by it (RFC 9112, section 8).
+        """
 
 
 class LinedCore(Core, Protocol):

@@ -30,6 +30,10 @@ class BackendFault(Exception):
     """The backend broke HTTP, or its connection can no longer be used; the message is for the log."""
 
 
+class OtherVersion(BackendFault):
+    """The backend speaks another version of HTTP than was found: the route's is to be found out once more."""
+
+
 class Takes(Enum):
     """Whether a backend's connection takes a request."""
 
@@ -189,7 +193,8 @@ class BackendEnd(Protocol):
 class BackendConnection(Protocol):
     """HTTP in one version on one connection to the backend, one request at a time. Frames and parses; decides nothing.
 
-    Made as `(now, reused)`: whether the connection has carried requests of others before. Raises BackendFault where the backend breaks HTTP, or where `Answered` raises it; the connection is of no use then.
+    Made as `(now, reused)`: whether the connection has carried requests of others before. Raises BackendFault where the
+    backend breaks HTTP, or where `Answered` raises it; the connection is of no use then. OtherVersion is one of them.
     """
 
     version: str  # "h2" or "http/1.1"
@@ -233,8 +238,11 @@ class BackendConnection(Protocol):
         Less than all of `data`: the turn is over, or the rest is incomplete. The rest is offered again, with more.
         """
 
-    def closed(self, exchange: Answered | None) -> None:
-        """The connection is over: ends an answer that is delimited by that; else `on_lost`, if one is under way."""
+    def closed(self, exchange: Answered | None, clean: bool) -> None:
+        """The connection is over; `clean`: by a FIN of the backend (`Line.closed`).
+
+        That ends an answer which is delimited by it; else `on_lost`, if a request is under way.
+        """
 
     def cancel(self) -> None:
         """The request under way is no longer wanted. `reusable` says whether the connection still is."""
