@@ -16,6 +16,9 @@ MAX_WAITING = 262_144  # bytes of a body that the backend has no room for; beyon
 MAX_REPLAY = 65_536  # bytes of a body kept for a second attempt; covers what forms and API calls send
 MAX_UNREAD = 262_144  # bytes of a body that are read for nothing after its answer; beyond, the connection ends
 WINDOW = 1 << 20  # bytes that the backend may send ahead: enough for 1 Gbit/s at 8 ms, few enough to hold
+STREAM_WINDOW = MAX_WAITING  # bytes of a request's body that an HTTP/2 client may send ahead of the backend
+CONNECTION_WINDOW = 1 << 20  # the same of all its streams together
+CREDIT = 65_536  # bytes that the backend has taken, before a WINDOW_UPDATE says so: a sixteenth of the frames otherwise
 MAX_GOAWAY = 4_096  # bytes with its debug data, which is for people
 
 # What a turn is spent on: microseconds, as measured ----------------------------------------------------------------

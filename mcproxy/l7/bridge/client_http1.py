@@ -26,8 +26,9 @@ from mcproxy.l7.bridge.bounds import (
     KEEP_ALIVE_SECONDS,
     STEP_COST,
 )
-from mcproxy.l7.bridge.ends import BackendEnd, Site
+from mcproxy.l7.bridge.ends import NewEnd, Site
 from mcproxy.l7.bridge.exchange import Exchange, Finished
+from mcproxy.l7.bridge.request_half import Coming
 from mcproxy.l7.bridge.translate import translate
 from mcproxy.l7.core import Ending, ExchangeEnd, How, Turn
 from mcproxy.l7.meters import ClientMeters, Exceeded
@@ -83,13 +84,13 @@ class Http1Client:
     """One client connection. `now` is seconds of the bridge's clock; calls of it never go back."""
 
     __slots__ = (
-        "_answers", "_backend", "_ended", "_head_begun", "_heads", "_meters", "_since", "_site", "_state",
-        "ending", "exchange", "fault",
+        "_answers", "_ended", "_head_begun", "_heads", "_meters", "_new_end", "_since", "_site", "_state", "ending",
+        "exchange", "fault",
     )  # fmt: skip
 
-    def __init__(self, site: Site, backend: BackendEnd, now: float) -> None:
+    def __init__(self, site: Site, new_end: NewEnd, now: float) -> None:
         self._site = site
-        self._backend = backend
+        self._new_end = new_end
         self._heads = Heads()
         self._answers = Http1Answers()
         self.exchange: Exchange | None = None  # the one that is under way
@@ -117,9 +118,15 @@ class Http1Client:
         return ended
 
     @property
-    def is_slowed(self) -> bool:
-        """Whether the client must wait before more is read."""
-        return self._meters.pace.over
+    def wants_read(self) -> bool:
+        """Whether to read the client."""
+        return not self._meters.pace.over and (self.exchange is None or self.exchange.to_backend.has_room)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether `tick` is needed sooner than in a second."""
+        exchange = self.exchange
+        return self._meters.pace.over or (exchange is not None and exchange.to_backend.coming is Coming.EXPECTING)
 
     # What the client sends
 
@@ -157,14 +164,20 @@ class Http1Client:
 
     def _next_exchange(self, now: float) -> Exchange:
         self._meters.requests += 1
-        self.exchange = exchange = Exchange(self._meters.requests, self._answers, self._backend, now)
+        self.exchange = exchange = Exchange(self._meters.requests, self._answers, self._new_end, now)
         return exchange
 
     def _begin(self, exchange: Exchange, head: Head) -> None:
         """Raises BadMessage."""
-        exchange.to_backend.read(head.method, Request(head.method, head.host or b"", b"", head.target), head.has_body)
+        up = exchange.to_backend
         self._answers.begin(head)
-        exchange.accept(translate(head, self._site.hostname), self._site)
+        try:
+            neutral = translate(head, self._site.hostname)
+        except BadMessage:
+            up.read(Request(head.method, head.host or b"", b"", head.target), head.has_body)
+            raise
+        up.read(neutral.request, head.has_body)
+        exchange.accept(neutral, self._site)
 
     def _take_body(self, data: bytes, turn: Turn, now: float) -> int:
         """Take more of the body, or of the tunnel. Returns how many bytes; 0: it has to wait. Raises BadMessage.
@@ -223,12 +236,12 @@ class Http1Client:
     def give_up(self, now: float) -> None:
         """Nothing has moved for too long: a request without an answer gets 504, and there is no further one."""
         self._state = State.GIVEN_UP
-        self.drain()
+        self.drain(now)
         if self.exchange is not None and self.exchange.to_client.state is AnswerState.AWAITED:
             self.exchange.fail(504, ExchangeEnd.ANSWERED, "the backend doesn't answer")
         self.settle(now)
 
-    def drain(self) -> None:
+    def drain(self, now: float) -> None:  # noqa: ARG002 - the ClientConnection's
         """Take no further request; an answer that has not begun says so."""
         self._take_no_more()
         if self.exchange is None and not self._head_begun:
@@ -244,7 +257,7 @@ class Http1Client:
             if exchange.tick(now):
                 self._take_no_more()
                 exchange.fail(408, ExchangeEnd.CLIENT_FAULT, "a body that doesn't come")
-            elif exchange.to_client.state is AnswerState.AWAITED and exchange.to_backend.waits(now, idle):
+            elif exchange.is_unanswered(now, idle):
                 self.give_up(now)
             self.settle(now)
         elif self._head_begun and now - self._since > HEAD_SECONDS:

@@ -56,7 +56,12 @@ class Site:
 
     hostname: str  # of the route
     forwarded: Forwarded  # the fields that we add to each request
-    leads_here: Callable[[bytes], bool]  # whether a host leads to the connection's route
+    leads_here: Callable[[bytes], bool]  # whether another host leads to the connection's route
+    host: bytes = b""  # the route's, as requests have it
+
+    def serves(self, host: bytes) -> bool:
+        """Whether a request for this host leads to the connection's route."""
+        return host == self.host or self.leads_here(host)
 
 
 class ClientEnd(Protocol):
@@ -117,6 +122,10 @@ class Answered(Protocol):
         """Whether the exchange is over; nothing may be called then."""
 
     @property
+    def wants_more(self) -> bool:
+        """Whether more of the answer may be read: the client takes what came."""
+
+    @property
     def wants_head_only(self) -> bool:
         """Whether the request is a HEAD: its answer has no body, whatever its head says."""
 
@@ -155,21 +164,34 @@ class Answered(Protocol):
 class BackendEnd(Protocol):
     """Carries one request to the backend.
 
-    In order: `connect` unless it `accepts`, `takes`, `begin`; then `body` and `end` unless `begin` said that nothing
-    follows; `let_go` at any time. All calls that send raise BackendFault; then the connection can't be used, and
-    `drop` follows.
+    In order: `takes` until that is not LATER, `begin`; then `body` and `end` unless `begin` said that nothing follows;
+    `let_go` at any time. All calls that send raise BackendFault; then the connection can't be used, and `drop` follows.
+    An exchange that goes on after `drop` needs another one.
     """
 
     @property
+    def version(self) -> str:
+        """The version of HTTP that is spoken there; "" while that is unknown."""
+
+    @property
+    def reused(self) -> bool:
+        """Whether the connection had carried other requests before."""
+
+    @property
+    def now(self) -> float:
+        """When it last heard of the backend: seconds of the clock that the core is given."""
+
+    @property
     def accepts(self) -> bool:
-        """Whether there is a connection, or the search for one, that takes a request. If not, `connect` comes first."""
+        """Whether there is a connection, or the search for one."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection."""
 
     @property
     def room(self) -> int:
         """Bytes of the request's body that may be sent now."""
-
-    def connect(self, exchange: Answered) -> None:
-        """Find a connection for the exchange, in place of the present one; `on_ready` or `on_refused` follows."""
 
     def takes(self, head: RequestHead) -> Takes:
         """Whether the connection takes this request. LATER while there is none."""
@@ -188,6 +210,12 @@ class BackendEnd(Protocol):
 
     def drop(self) -> Processed:
         """Forget the connection. Returns whether its request may have been processed."""
+
+    def resume(self) -> None:
+        """The client takes more of the answer again: `Answered.wants_more` has changed."""
+
+
+NewEnd = Callable[[Answered], BackendEnd]  # a way to the backend for an exchange: one that lasts, or a new one
 
 
 class BackendConnection(Protocol):

@@ -109,7 +109,7 @@ class ClientLeg:
         if stream.status:
             self.reset(stream, ErrorCode.INTERNAL_ERROR, end, why)
             return
-        self._answer(stream, status, stream.state is not OPEN)
+        self.answer(stream, status, stream.state is not OPEN, why)
         self.finish(stream, end, why)
 
     def fail_all(self, status: int, end: ExchangeEnd, why: str) -> None:
@@ -127,11 +127,12 @@ class ClientLeg:
             self.out.append(rst_stream(stream_id, refusal.outcome))
             self.closed.reset_by_us(stream_id)
         else:
-            self._answer(stream, refusal.outcome, ended)
+            self.answer(stream, refusal.outcome, ended, refusal.reason)
         self.ended.append(stream)
 
-    def _answer(self, stream: Stream, status: int, ended: bool) -> None:
-        """Send a whole answer of our own; `ended`: the request is complete."""
+    def answer(self, stream: Stream, status: int, ended: bool, why: str) -> None:
+        """Send a whole answer of our own; `ended`: the request is complete. `why` is for clients of gRPC."""
+        del why  # until answers carry it
         self.out.append(answer(stream.id, status, stream.request, self.down.prefix()))
         stream.status = status
         stream.grpc_status = grpc_status(status, stream.request)

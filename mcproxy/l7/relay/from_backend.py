@@ -76,7 +76,7 @@ class FromBackend(Frames):
     def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:  # noqa: C901 - calls are what it saves
         """A final head that the cache knows, with a body to follow; DATA that is declared and has a window."""
         client = self.client
-        down, windows, work = client.down, client.windows, 0
+        down, windows, now, work = client.down, client.windows, self.now, 0
         table, window = down.table, windows.down
         if not down.in_step or table.max_size > down.allowed:
             return pos
@@ -112,6 +112,7 @@ class FromBackend(Frames):
                 if section is None or section.express is None or stream.status or stream.request.method in ODD_METHODS:
                     break
                 stream.status = section.express.status
+                stream.head_at = now
                 stream.down_left = section.express.content_length
                 down.table = table = section.table
             else:
@@ -166,6 +167,7 @@ class FromBackend(Frames):
             self.client.answer_ended(stream)
         else:
             stream.status = answer.status
+        stream.head_at = self.now
 
     def _later_block(self, stream: Stream | None, stream_id: int, flags: int, block: bytes) -> Verdict:
         """Trailers, or the answer to a request that is no more."""
