@@ -34,7 +34,8 @@ from mcproxy.l7.core import Ending, ExchangeEnd, How, Turn
 from mcproxy.l7.meters import ClientMeters, Exceeded
 from mcproxy.model import End
 from mcproxy.wire.fields import Request
-from mcproxy.wire.http1 import BadMessage, Head, Requests, begins_head
+from mcproxy.wire.http1 import Head, Requests, begins_head
+from mcproxy.wire.http1_framing import BadMessage
 from mcproxy.wire.requests import NOT_IMPLEMENTED
 
 

@@ -11,7 +11,8 @@ import hashlib
 from mcproxy.l7.bridge.ends import RequestHead, Upgrade
 from mcproxy.wire.fields import HOP_BY_HOP, BadRequest, Malformed, passed_answer
 from mcproxy.wire.hpack_block import Field
-from mcproxy.wire.http1 import BadMessage, Head
+from mcproxy.wire.http1 import Head
+from mcproxy.wire.http1_framing import BadMessage
 from mcproxy.wire.requests import WEBSOCKET, check_request, is_authority, passed_request
 
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3

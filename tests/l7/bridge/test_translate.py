@@ -8,7 +8,8 @@ from mcproxy.l7.bridge.translate import (
     answer_head,
     translate,
 )
-from mcproxy.wire.http1 import BadMessage, parse_head
+from mcproxy.wire.http1 import parse_head
+from mcproxy.wire.http1_framing import BadMessage
 
 
 def translated(*lines: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes = b"one.test") -> RequestHead:
