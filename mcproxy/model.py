@@ -185,13 +185,13 @@ class Route:
     backend_tls: Annotated[bool, Setting(Kind.SWITCH, "TLS to the backend", _L7)] = False
     backend_ca: Annotated[str, Setting(Kind.FILE, "CA to verify the backend with", _BACKEND_TLS)] = ""
     backend_server_name: Annotated[str, Setting(Kind.HOSTNAME, "name to ask for, if not HOST", _BACKEND_TLS)] = ""
+    send_proxy_protocol: Annotated[bool, Setting(Kind.SWITCH, "send a PROXY v2 header to the backend")] = False
     backend_protocol: Annotated[BackendProtocol, Setting(Kind.WORD, "HTTP version of the backend", _L7)] = (
         BackendProtocol.AUTO
     )
     max_backend_connections: Annotated[
         int, Setting(Kind.COUNT, _BACKEND_CONNECTIONS, _L7, least=1, most=MAX_BACKEND_CONNECTIONS)
     ] = 64
-    send_proxy_protocol: Annotated[bool, Setting(Kind.SWITCH, "send a PROXY v2 header to the backend")] = False
 
 
 @dataclass(frozen=True, slots=True)

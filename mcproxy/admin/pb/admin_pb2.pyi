@@ -52,7 +52,7 @@ class Listener(_message.Message):
     def __init__(self, addr: _Optional[str] = ..., proxy_protocol: _Optional[bool] = ..., trusted_proxies: _Optional[_Iterable[str]] = ..., max_connections: _Optional[int] = ...) -> None: ...
 
 class Route(_message.Message):
-    __slots__ = ("hostname", "backend", "mode", "tls_cert", "tls_key", "backend_tls", "backend_ca", "backend_server_name", "backend_protocol", "max_backend_connections", "send_proxy_protocol")
+    __slots__ = ("hostname", "backend", "mode", "tls_cert", "tls_key", "backend_tls", "backend_ca", "backend_server_name", "send_proxy_protocol", "backend_protocol", "max_backend_connections")
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -61,9 +61,9 @@ class Route(_message.Message):
     BACKEND_TLS_FIELD_NUMBER: _ClassVar[int]
     BACKEND_CA_FIELD_NUMBER: _ClassVar[int]
     BACKEND_SERVER_NAME_FIELD_NUMBER: _ClassVar[int]
+    SEND_PROXY_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     BACKEND_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     MAX_BACKEND_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
-    SEND_PROXY_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     hostname: str
     backend: str
     mode: Mode
@@ -72,10 +72,10 @@ class Route(_message.Message):
     backend_tls: bool
     backend_ca: str
     backend_server_name: str
+    send_proxy_protocol: bool
     backend_protocol: BackendProtocol
     max_backend_connections: int
-    send_proxy_protocol: bool
-    def __init__(self, hostname: _Optional[str] = ..., backend: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., tls_cert: _Optional[str] = ..., tls_key: _Optional[str] = ..., backend_tls: _Optional[bool] = ..., backend_ca: _Optional[str] = ..., backend_server_name: _Optional[str] = ..., backend_protocol: _Optional[_Union[BackendProtocol, str]] = ..., max_backend_connections: _Optional[int] = ..., send_proxy_protocol: _Optional[bool] = ...) -> None: ...
+    def __init__(self, hostname: _Optional[str] = ..., backend: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., tls_cert: _Optional[str] = ..., tls_key: _Optional[str] = ..., backend_tls: _Optional[bool] = ..., backend_ca: _Optional[str] = ..., backend_server_name: _Optional[str] = ..., send_proxy_protocol: _Optional[bool] = ..., backend_protocol: _Optional[_Union[BackendProtocol, str]] = ..., max_backend_connections: _Optional[int] = ...) -> None: ...
 
 class FirewallRule(_message.Message):
     __slots__ = ("kind", "value", "expires_at")
