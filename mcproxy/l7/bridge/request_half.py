@@ -227,12 +227,11 @@ class RequestHalf:
         self.body.rewind()
         if self.going is not Going.UNSENT:
             self._go(Going.UNSENT)
-        self.backend = None
+        if self.backend is not None:
+            self.backend.drop()
         try:
             self.begin(exchange)
         except BackendFault:
-            if self.backend is not None:
-                self.backend.drop()
             return False
         return True
 

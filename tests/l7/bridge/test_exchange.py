@@ -5,9 +5,10 @@ import pytest
 from mcproxy.l7.bounds import BODY_STALL_SECONDS, MAX_INTERIM
 from mcproxy.l7.bridge.answer_half import AnswerState
 from mcproxy.l7.bridge.bounds import EXPECT_SECONDS, FIRST_SETTINGS_SECONDS
-from mcproxy.l7.bridge.ends import BackendFault, Processed, Takes, Upgrade
+from mcproxy.l7.bridge.ends import BackendFault, Processed, Takes
+from mcproxy.l7.bridge.heads import AnswerHead, Upgrade
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.wire.fields import NO_REQUEST
+from mcproxy.wire.fields import NO_LENGTH, NO_REQUEST
 from tests.kit.exchange_ends import OK, Between, request_head
 
 
@@ -42,10 +43,28 @@ def test_a_client_that_leaves_breaks_an_answer_off() -> None:
     assert (begun.exchange.to_client.state, begun.exchange.end) == (AnswerState.BROKEN, ExchangeEnd.CLIENT_GONE)
 
 
-def test_what_leads_elsewhere_or_becomes_something_unknown_is_answered() -> None:
+def test_what_leads_elsewhere_or_asks_too_much_of_the_backend_is_answered() -> None:
     assert Between(request_head(host=b"two.test")).client.told == [("own", 421, False)]
     assert Between(request_head(b"POST", b"two.test"), has_body=True).client.told == [("own", 421, True)]
-    assert Between(request_head(upgrade=Upgrade.UNKNOWN)).client.told == [("own", 501, False)]
+    for head, why in (
+        (request_head(upgrade=Upgrade.OTHER), "an Upgrade to another protocol than WebSocket"),
+        (request_head(upgrade=Upgrade.WEBSOCKET), "the backend takes no WebSocket (RFC 8441)"),
+        (request_head(grpc=True), "the backend speaks HTTP/1.1, which carries no gRPC"),
+    ):
+        on = Between()
+        on.backend.answer = Takes.NEVER
+        on.accept(head)
+        assert on.client.told == [("own", 501, False)]
+        assert on.exchange.why.startswith(why)
+
+
+def test_without_a_connection_it_gets_the_status_of_that() -> None:
+    on = Between()
+    on.backend.answer, on.backend.is_connected = Takes.LATER, False
+    on.accept(request_head())
+    assert not on.exchange.tick(FIRST_SETTINGS_SECONDS + 1), "the drive has the deadline"
+    on.exchange.on_refused(503, "too many wait")
+    assert (on.client.told, on.exchange.why) == ([("own", 503, False)], "too many wait")
 
 
 def test_100_is_the_backends_to_say_and_then_ours() -> None:
@@ -53,12 +72,12 @@ def test_100_is_the_backends_to_say_and_then_ours() -> None:
     assert not on.exchange.tick(EXPECT_SECONDS)
     assert on.client.told == []
     assert not on.exchange.tick(EXPECT_SECONDS + 0.1)
-    on.exchange.on_interim([(b":status", b"100")])
+    on.exchange.on_interim(AnswerHead(100, (), NO_LENGTH))
     assert on.client.told == [("invite",)], "once is enough"
 
 
 def test_interim_heads_pass_to_those_who_know_them_and_are_bounded() -> None:
-    hints = [(b":status", b"103")]
+    hints = AnswerHead(103, (), NO_LENGTH)
     on = Between(request_head())
     on.exchange.on_interim(hints)
     assert on.client.told == [("interim", hints)]
@@ -96,11 +115,11 @@ def test_the_rest_of_a_body_behind_a_complete_answer_is_dropped() -> None:
     assert (on.exchange.end, on.exchange.record(0.0).received) == (ExchangeEnd.DONE, 5)
 
 
-@pytest.mark.parametrize(("method", "status"), [(b"HEAD", b"200"), (b"GET", b"204"), (b"GET", b"304")])
-def test_a_body_that_must_not_be_ends_the_answer_with_its_head(method: bytes, status: bytes) -> None:
+@pytest.mark.parametrize(("method", "status"), [(b"HEAD", 200), (b"GET", 204), (b"GET", 304)])
+def test_a_body_that_must_not_be_ends_the_answer_with_its_head(method: bytes, status: int) -> None:
     """Some backends send one in answer to HEAD; the client got 502."""
     on = Between(request_head(method))
-    on.exchange.on_head([(b":status", status)], ended=False)
+    on.exchange.on_head(AnswerHead(status, (), NO_LENGTH), ended=False)
     on.exchange.on_body(b"")
     assert not on.exchange.over
     on.exchange.on_body(b"abc")
