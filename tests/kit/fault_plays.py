@@ -188,7 +188,7 @@ def bridge_http1() -> bridge.Book:
     book.send(bridge.GET[:5])
     book.from_client.in_turns(bridge.GET[5:], book.now)
     book.bridge.dialling()
-    book.bridge.take_for_backend()
+    book.take_for_backend()
     book.from_backend.in_turns(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
     return book
 

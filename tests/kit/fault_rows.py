@@ -331,7 +331,7 @@ ELSEWHERE = [
     *of(
         "l7/bridge/bridge.py",
         ("the backend broke HTTP: *", raw_answer([*OK, ("X-A", "1")]), 502, BACKEND),
-        ("the backend closed its connection", bridged(lambda b: b.bridge.backend_closed(b.now)), 502, GONE),
+        ("the backend closed its connection", bridged(lambda b: b.backend_closed()), 502, GONE),
         ("the client's connection broke", bridged(lambda b: b.bridge.client_lost(b.now)), 0, LEFT),
     ),
     *of(

@@ -26,7 +26,7 @@ SPENT: Final = LineState.SPENT
 class Lines:
     """The lines of one client connection."""
 
-    __slots__ = ("_keeps", "_lasting", "_stirred", "forwarded", "settle")
+    __slots__ = ("_keeps", "_lasting", "_slowed", "_stirred", "forwarded", "settle")
 
     def __init__(self, forwarded: Forwarded, keeps: bool, settle: Callable[[float], object]) -> None:
         """`keeps`: one request is under way at a time, so that a line of HTTP/2 can last.
@@ -38,6 +38,7 @@ class Lines:
         self._keeps = keeps
         self._lasting: BackendLine | None = None
         self._stirred: list[BackendLine] = []  # the drive is to look at these
+        self._slowed: list[BackendLine] = []  # their backends have to wait before more is read
 
     def __repr__(self) -> str:
         return f"<Lines {self._lasting!r} stirred={len(self._stirred)}>"
@@ -61,6 +62,26 @@ class Lines:
         if not line.stirred:
             line.stirred = True
             self._stirred.append(line)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether `tick` is needed sooner than in a second."""
+        return bool(self._slowed)
+
+    def slow(self, line: "BackendLine") -> None:
+        """Have a line wait until its backend may send more."""
+        if line not in self._slowed:
+            self._slowed.append(line)
+            self.stir(line)
+
+    def tick(self, now: float) -> None:
+        """Look at the lines that wait."""
+        slowed, self._slowed = self._slowed, []
+        for line in slowed:
+            if line.must_wait(now):
+                self._slowed.append(line)
+            else:
+                self.stir(line)
 
     def take(self) -> Sequence[Line]:
         """The lines that the drive is to look at, each once."""
@@ -171,7 +192,7 @@ class BackendLine:
         if self._exchange is None:
             self._rest()
         elif connection.pace.over:
-            self._lines.stir(self)
+            self._lines.slow(self)
         self._lines.settle(now)
         return taken
 
@@ -277,6 +298,10 @@ class BackendLine:
         if self.state is WANTED or self.state is BUSY:
             self._become(SPENT)
         return processed
+
+    def must_wait(self, now: float) -> bool:
+        """Whether the backend has sent so many small pieces that it must wait still."""
+        return self.state is BUSY and self._connection is not None and self._connection.pace.must_wait(now)
 
     def resume(self) -> None:
         """The client takes more of the answer again."""

@@ -104,7 +104,7 @@ class Bridge:
     @property
     def hurried(self) -> bool:
         """Whether `tick` is needed sooner than in a second."""
-        return self._client.hurried
+        return self._client.hurried or self._lines.hurried
 
     def take_for_client(self) -> bytes:
         """Bytes for the client."""
@@ -148,6 +148,7 @@ class Bridge:
 
     def tick(self, now: float, idle: float) -> None:
         """Look at deadlines."""
+        self._lines.tick(now)
         self._client.tick(now, idle)
 
     # The one backend connection of a core that has no lines

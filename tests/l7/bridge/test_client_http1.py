@@ -29,10 +29,10 @@ def test_small_chunks_take_turns_and_share_frames() -> None:
     book.send(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
     more = book.from_client.one_turn(b"1\r\nx\r\n" * 200 + b"0\r\n\r\n", book.now)
     turns, frames = 1, Cutter()
-    seen = frames.feed(book.bridge.take_for_backend())
+    seen = frames.feed(book.take_for_backend())
     while more:
         more = book.from_client.one_turn(b"", book.now)
-        seen += frames.feed(book.bridge.take_for_backend())
+        seen += frames.feed(book.take_for_backend())
         turns += 1
     assert b"".join(each.payload for each in seen) == b"x" * 200
     assert turns == -(-602 // -(-TURN // STEP_COST))
