@@ -75,6 +75,62 @@ class Counters:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class PoolCounters:
+    """A route's connections to an HTTP/1.1 backend at one moment. They can be added."""
+
+    opened: int = 0
+    idle: int = 0  # at that moment: open, and without a request
+    busy: int = 0  # at that moment: they carry a request
+    waiting: int = 0  # requests at that moment that wait for a connection
+    overdue: int = 0  # requests that waited too long for one, and got 503
+    dead: int = 0  # the backend closed them while they were idle
+    poisoned: int = 0  # the backend sent more than its answer
+
+    def __add__(self, other: "PoolCounters") -> "PoolCounters":
+        return PoolCounters(
+            self.opened + other.opened,
+            self.idle + other.idle,
+            self.busy + other.busy,
+            self.waiting + other.waiting,
+            self.overdue + other.overdue,
+            self.dead + other.dead,
+            self.poisoned + other.poisoned,
+        )
+
+
+class PoolTally:
+    """The live counters of one route's connections to an HTTP/1.1 backend, kept by its pool (l7/sockets/pool.py)."""
+
+    __slots__ = ("busy", "dead", "idle", "opened", "overdue", "poisoned", "waiting")
+
+    def __init__(self) -> None:
+        """Each is described in `PoolCounters`."""
+        self.opened = 0
+        self.idle = 0
+        self.busy = 0
+        self.waiting = 0
+        self.overdue = 0
+        self.dead = 0
+        self.poisoned = 0
+
+    def __repr__(self) -> str:
+        return f"<PoolTally opened={self.opened} idle={self.idle} busy={self.busy} waiting={self.waiting}>"
+
+    def read(self) -> PoolCounters:
+        """The present contents. Any thread may ask."""
+        return PoolCounters(self.opened, self.idle, self.busy, self.waiting, self.overdue, self.dead, self.poisoned)
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """The version of HTTP that a route's backend was found to speak."""
+
+    version: str  # "h2" or "http/1.1"
+    how: str  # it was found, in a few words: "ALPN", "SETTINGS", "answered 400 to HTTP/2's preface"
+    at: float  # seconds since the epoch
+
+
 class Histogram:
     """Counts values by fixed buckets: a binary search and two additions, some 150 ns."""
 
@@ -199,6 +255,7 @@ class Stats:
         self.started = time.time()  # seconds since the epoch
         self.listeners: dict[str, Tally] = {}
         self.routes: dict[RouteKey, Tally] = {}
+        self.pools: dict[RouteKey, PoolTally] = {}  # of l7 routes whose backend speaks HTTP/1.1
         self.lag = Histogram(LAGS)  # how late the hub is
         self.lines_left_out = 0  # of the log, being too many
 
@@ -217,6 +274,13 @@ class Stats:
         tally = self.routes.get(key)
         if tally is None:
             tally = self.routes[key] = Tally()
+        return tally
+
+    def pool(self, key: RouteKey) -> PoolTally:
+        """The tally of a route's connections to its HTTP/1.1 backend, new if need be."""
+        tally = self.pools.get(key)
+        if tally is None:
+            tally = self.pools[key] = PoolTally()
         return tally
 
     def requests(self, listener: str, route: str) -> Callable[[Exchanges], None]:
@@ -239,3 +303,4 @@ class Stats:
         """Drop the tallies of routes that are gone and have no connection left."""
         for key in [key for key, tally in self.routes.items() if not tally.open and not is_kept(key)]:
             del self.routes[key]
+            self.pools.pop(key, None)

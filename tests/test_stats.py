@@ -1,7 +1,7 @@
 """Counting: what is open, what has ended and how; what is gone is forgotten."""
 
 from mcproxy.model import Connection, End, Reason
-from mcproxy.stats import DIALS, DURATIONS, LAGS, Account, Counters, Histogram, Stats
+from mcproxy.stats import DIALS, DURATIONS, LAGS, Account, Counters, Histogram, PoolCounters, Stats
 from tests.test_lines import answered, ended
 
 
@@ -60,6 +60,21 @@ def test_a_route_that_is_gone_is_forgotten_when_its_last_connection_ends() -> No
     stats.route(busy).end(ended())
     stats.forget_routes(lambda key: key == kept)
     assert set(stats.routes) == {kept}
+
+
+def test_the_counters_of_pools_add_up_and_are_forgotten_with_their_routes() -> None:
+    stats = Stats()
+    first, second = stats.pool((":443", "a.test")), stats.pool((":443", "b.test"))
+    assert stats.pool((":443", "a.test")) is first
+    for number, name in enumerate(PoolCounters.__dataclass_fields__, start=1):
+        assert getattr(first, name) == 0
+        setattr(first, name, number)
+        setattr(second, name, 10 * number)
+    assert first.read() == PoolCounters(1, 2, 3, 4, 5, 6, 7)
+    assert first.read() + second.read() == PoolCounters(11, 22, 33, 44, 55, 66, 77)
+    stats.route((":443", "a.test"))
+    stats.forget_routes(lambda _key: False)
+    assert set(stats.pools) == {(":443", "b.test")}
 
 
 def test_connection_says_its_verdict_in_a_word() -> None:
