@@ -47,6 +47,7 @@ class Head:
     host: bytes | None  # None: HTTP/1.0 without one
     length: int = NO_LENGTH  # of the body
     chunked: bool = False
+    persists: bool = False  # the client may send another request behind this one (RFC 9112, section 9.3)
 
     @property
     def has_body(self) -> bool:
@@ -73,8 +74,17 @@ def parse_head(raw: bytes) -> Head:
     if len(target) > MAX_TARGET:
         raise BadMessage(414, f"a target of {len(target)} bytes")
     fields = parse_fields(lines)
-    framing = _framing(fields, minor == b"1")
-    return Head(method, target, int(minor), fields, *framing)
+    host, length, chunked = _framing(fields, minor == b"1")
+    return Head(method, target, int(minor), fields, host, length, chunked, _persists(fields, minor == b"1"))
+
+
+def _persists(fields: tuple[Field, ...], is_1_1: bool) -> bool:
+    """Whether the client means to keep the connection: HTTP/1.0 has to say so."""
+    try:
+        connection = members(fields, b"connection")
+    except BadMessage:
+        return False  # `tokens` raises it, too, for a caller that knows the request by then
+    return b"close" not in connection and (is_1_1 or b"keep-alive" in connection)
 
 
 def _line_fault(line: bytes) -> str:
@@ -116,7 +126,7 @@ class Requests:
         self._searched = 0  # bytes in which no head ends
 
     def __repr__(self) -> str:
-        return f"<Requests {'in a message' if self.in_message else 'between messages'}>"
+        return f"<Requests {self._body!r}>"
 
     @property
     def in_message(self) -> bool:

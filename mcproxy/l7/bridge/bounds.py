@@ -19,12 +19,20 @@ WINDOW = 1 << 20  # bytes that the backend may send ahead: enough for 1 Gbit/s a
 STREAM_WINDOW = MAX_WAITING  # bytes of a request's body that an HTTP/2 client may send ahead of the backend
 CONNECTION_WINDOW = 1 << 20  # the same of all its streams together
 CREDIT = 65_536  # bytes that the backend has taken, before a WINDOW_UPDATE says so: a sixteenth of the frames otherwise
+MAX_UNSENT = 262_144  # bytes for an HTTP/1.1 backend that its socket has no room for: as much as is read of a client
+JOINED_PIECES = 16_384  # bytes of a read whose chunks are passed on as one piece: to copy them costs less than to frame
 MAX_GOAWAY = 4_096  # bytes with its debug data, which is for people
+
+# Heads of HTTP/1.1 that are kept (head_cache.py) -------------------------------------------------------------------
+CACHE_HEADS = 1_024  # heads of one generation; about 4 KB each, two generations, requests and answers
+CACHE_HEAD_BYTES = 2_048  # a larger head repeats too seldom for the memory it takes
 
 # What a turn is spent on: microseconds, as measured ----------------------------------------------------------------
 HEAD_COST = 80  # of a request: to read it, to begin it, and to end it
 HEAD_FIELD_COST = 5  # of each field of its head: to read, judge and encode it
 HEAD_BYTES = 30  # of its head, in one microsecond
 DEAR_HEAD = 384  # a head that takes longer waits for a turn of its own; browsers send some 20 fields
+KNOWN_HEAD_COST = 15  # of a head that is cached, whichever side sent it
+ANSWER_COST = 30  # of an answer's head that is new
 STEP_COST = 3  # of a line or a piece of its body
 H2_FRAME_COST = 14  # of a frame of the backend, in h2

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
-from mcproxy.wire.fields import Request
+from mcproxy.wire.fields import FINAL_STATUS, Request
 from mcproxy.wire.hpack_block import Field, encode, literal
 from mcproxy.wire.phrases import phrase
+
+_OF_THE_MESSAGE = frozenset((b"cookie", b"content-length", b"te"))  # which `RequestHead.lines` writes itself, or drops
 
 
 class Upgrade(Enum):
@@ -59,6 +61,23 @@ class RequestHead:
     takes_interim: bool = True  # HTTP/1.0 knows no 1xx (RFC 9110, section 15.2)
     key: bytes = field(default=b"", compare=False)  # Sec-WebSocket-Key, which an HTTP/1.1 client sent
 
+    @cached_property
+    def lines(self) -> bytes:
+        """Request line and fields of HTTP/1.1, without ours, those of an upgrade, and the empty line at the end.
+
+        TE ends here, because we take trailers from any backend. The crumbs of a cookie are one field (RFC 9113, section
+        8.2.3), and the declared length is as `request` has it, so that nothing else can frame the message.
+        """
+        request = self.request
+        crumbs = [value for name, value in self.fields if name == b"cookie"]
+        rest = tuple([field for field in self.fields if field[0] not in _OF_THE_MESSAGE])
+        if crumbs:
+            rest = (*rest, (b"cookie", b"; ".join(crumbs)))
+        if request.content_length >= 0:
+            rest = (*rest, (b"content-length", b"%d" % request.content_length))
+        method = b"GET" if request.protocol else request.method  # RFC 8441, section 5
+        return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (method, request.path, request.authority, field_lines(rest))
+
     @property
     def is_websocket(self) -> bool:
         """Whether the request asks for a WebSocket."""
@@ -86,4 +105,7 @@ class AnswerHead:
     @cached_property
     def lines(self) -> bytes:
         """Status line and fields of HTTP/1.1, without the empty line at the end."""
-        return b"HTTP/1.1 %d %b\r\n" % (self.status, phrase(self.status)) + field_lines(self.fields)
+        fields = self.fields
+        if self.status < FINAL_STATUS or self.status == 204:  # RFC 9110, section 8.6
+            fields = tuple([field for field in fields if field[0] != b"content-length"])
+        return b"HTTP/1.1 %d %b\r\n" % (self.status, phrase(self.status)) + field_lines(fields)
