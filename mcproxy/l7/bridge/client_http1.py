@@ -17,24 +17,16 @@ from enum import Enum
 
 from mcproxy.l7.bridge.answer_half import AnswerState
 from mcproxy.l7.bridge.answers_http1 import Http1Answers
-from mcproxy.l7.bridge.bounds import (
-    DEAR_HEAD,
-    HEAD_BYTES,
-    HEAD_COST,
-    HEAD_FIELD_COST,
-    HEAD_SECONDS,
-    KEEP_ALIVE_SECONDS,
-    STEP_COST,
-)
+from mcproxy.l7.bridge.bounds import HEAD_SECONDS, KEEP_ALIVE_SECONDS, STEP_COST
 from mcproxy.l7.bridge.ends import NewEnd, Site
 from mcproxy.l7.bridge.exchange import Exchange, Finished
 from mcproxy.l7.bridge.request_half import Coming
-from mcproxy.l7.bridge.translate import translate
+from mcproxy.l7.bridge.request_heads import ReadRequest, RequestHeads
 from mcproxy.l7.core import Ending, ExchangeEnd, How, Turn
 from mcproxy.l7.meters import ClientMeters, Exceeded
 from mcproxy.model import End
 from mcproxy.wire.fields import Request
-from mcproxy.wire.http1 import Head, Requests, begins_head
+from mcproxy.wire.http1 import begins_head
 from mcproxy.wire.http1_framing import BadMessage
 from mcproxy.wire.requests import NOT_IMPLEMENTED
 
@@ -45,40 +37,6 @@ class State(Enum):
     OPEN = "open"
     LAST = "last"  # only the one that is under way
     GIVEN_UP = "given up"  # the same, because nothing has moved for too long
-
-
-class Heads:
-    """Finds the heads of requests; one that costs much waits for a turn of its own.
-
-    Else those of ten clients, 2 ms each, would run in one round of the hub.
-    """
-
-    __slots__ = ("_waiting", "requests")
-
-    def __init__(self) -> None:
-        self.requests = Requests()
-        self._waiting: tuple[Head, int] | None = None  # the head that was found, and its size in bytes
-
-    def __repr__(self) -> str:
-        return f"<Heads {self.requests!r}>"
-
-    def take(self, data: bytes, turn: Turn) -> tuple[Head, int] | None:
-        """Return the next head and its size. None: it is not complete, or has to wait; the turn is over then.
-
-        Raises BadMessage.
-        """
-        waited, self._waiting = self._waiting, None
-        found = waited or self.requests.next_head(data)
-        if found is None:
-            return None
-        head, size = found
-        cost = HEAD_COST + HEAD_FIELD_COST * len(head.fields) + size // HEAD_BYTES
-        if cost > DEAR_HEAD and waited is None:
-            self._waiting = found
-            turn.left = 0
-            return None
-        turn.spend(cost)
-        return found
 
 
 class Http1Client:
@@ -92,7 +50,7 @@ class Http1Client:
     def __init__(self, site: Site, new_end: NewEnd, now: float) -> None:
         self._site = site
         self._new_end = new_end
-        self._heads = Heads()
+        self._heads = RequestHeads(site.hostname)
         self._answers = Http1Answers()
         self.exchange: Exchange | None = None  # the one that is under way
         self._ended: list[Finished] = []  # and not taken yet
@@ -159,8 +117,8 @@ class Http1Client:
         found = self._heads.take(data, turn)
         if found is None:
             return 0
-        head, size = found
-        self._begin(self._next_exchange(now), head)
+        read, size = found
+        self._begin(self._next_exchange(now), read)
         return size
 
     def _next_exchange(self, now: float) -> Exchange:
@@ -168,16 +126,16 @@ class Http1Client:
         self.exchange = exchange = Exchange(self._meters.requests, self._answers, self._new_end, now)
         return exchange
 
-    def _begin(self, exchange: Exchange, head: Head) -> None:
+    def _begin(self, exchange: Exchange, read: ReadRequest) -> None:
         """Raises BadMessage."""
-        up = exchange.to_backend
-        self._answers.begin(head)
-        try:
-            neutral = translate(head, self._site.hostname)
-        except BadMessage:
-            up.read(Request(head.method, head.host or b"", b"", head.target), head.has_body)
-            raise
-        up.read(neutral.request, head.has_body)
+        head, neutral = read.head, read.neutral
+        if neutral is None:
+            self._answers.begin(head)
+            exchange.to_backend.read(Request(head.method, head.host or b"", b"", head.target), head.has_body)
+            assert read.fault is not None
+            raise read.fault
+        self._answers.begin(head, neutral.key)
+        exchange.to_backend.read(neutral.request, head.has_body)
         exchange.accept(neutral, self._site)
 
     def _take_body(self, data: bytes, turn: Turn, now: float) -> int:

@@ -312,15 +312,16 @@ class Http1Connection:
 
     def closed(self, exchange: Answered | None, clean: bool) -> None:
         """The connection is over; `clean`: by a FIN. That ends what it delimits; else the answer is lost."""
-        answer, self._answer, self._goes_on = self._answer, _Answer.NONE, False
+        processed, answer = self.processed, self._answer
+        self._answer, self._goes_on = _Answer.NONE, False
         if answer is _Answer.NONE or exchange is None or exchange.over:
             return
         if answer is AWAITED:
-            exchange.on_lost("the backend closed its connection before it answered", self.processed)
+            exchange.on_lost("the backend closed its connection before it answered", processed)
         elif clean and self._answers.ends_with_connection:
             exchange.on_end([])
         else:
-            exchange.on_lost("the backend's answer broke off", self.processed)
+            exchange.on_lost("the backend's answer broke off", processed)
 
 
 def _check_version(data: bytes) -> None:

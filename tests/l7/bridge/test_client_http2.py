@@ -39,7 +39,7 @@ def test_a_request_and_its_answer() -> None:
     client = ready()
     client.request()
     got = client.lanes.last.take()
-    assert got.startswith(b"GET / HTTP/1.1\r\nhost: a.test\r\n"), got
+    assert got.startswith(b"GET / HTTP/1.1\r\nhost: a.test:443\r\n"), got
     assert b"x-forwarded-for: 192.0.2.1\r\n" in got
     client.do(client.lanes.send, OK + b"hello")
     head, data = client.find(Frame.HEADERS), client.find(Frame.DATA)
