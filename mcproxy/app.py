@@ -30,6 +30,7 @@ from mcproxy.control import Control
 from mcproxy.desk import ByDoor, Desk, Reporter
 from mcproxy.geoip import GeoIP, GeoIPError
 from mcproxy.journal import ConnectionLog
+from mcproxy.l7.sockets.backends import Backends
 from mcproxy.l7.terminate import PROTOCOLS, Terminator
 from mcproxy.log import Sink
 from mcproxy.look.looker import Looker
@@ -89,15 +90,17 @@ class App:
         self.contexts = Contexts(PROTOCOLS, Aside())
         stats, watching = Stats(), Watching()
         self.lines, reporter = ConnectionLog(put_lines, config.log.format, stats), Reporter(watching.tell)
+        live = Live(self.control.table)
+        self.backends = Backends(live)
         shared = Shared(
-            live=Live(self.control.table),
+            live=live,
             limits=Limits(*limits(config)),
             timeouts=timeouts(config),
             ended=_ended(self.lines, reporter),
             opened=reporter.opened,
             stats=stats,
             geoip=geoip,
-            terminate=Terminator(self.contexts, _records(stats, self.lines)),
+            terminate=Terminator(self.contexts, self.backends, _records(stats, self.lines)),
         )
         self.worker = Worker(shared, inherited=self.inherited.take)
         self.pulse = Pulse(stats.lag)

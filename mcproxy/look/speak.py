@@ -9,7 +9,7 @@ from socket import socket
 
 from mcproxy.certificates import peer
 from mcproxy.l7.sockets.channel import Lost
-from mcproxy.l7.terminate import backend_fault, name_of_backend
+from mcproxy.l7.approach import backend_fault, name_of_backend
 from mcproxy.messages import Step
 from mcproxy.model import Route
 from mcproxy.wire import http2 as frames

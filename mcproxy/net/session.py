@@ -295,9 +295,13 @@ class Session:
             destination = self.client.getsockname()[:2]
         return Arrival(self.id, self._accepted.listener, address, destination, self.hello, self.route)
 
-    def reached(self, backend: Backend, took: float) -> None:
-        """Count a dial that succeeded, in seconds; the first one opens the connection for those who watch."""
-        self.account.dialled(took)
+    def reached(self, backend: Backend, took: float | None) -> None:
+        """Count a dial that succeeded, in seconds; None: a connection that was there already was used.
+
+        The first one opens the connection for those who watch.
+        """
+        if took is not None:
+            self.account.dialled(took)
         is_first, self.backend = self.backend is None, backend
         if self.phase is Phase.DIALLING:
             self.phase = Phase.RELAYING

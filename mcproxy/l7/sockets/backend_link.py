@@ -1,4 +1,8 @@
-"""The way to a session's backend: none, a dial under way, or a connection."""
+"""The way to a session's backend: none, a dial under way, or a connection.
+
+The core was chosen by what the backend was known to speak. If the first dial finds something else (`OtherVersion`), the
+session begins again with another core, which gets all that the client has sent: until then it is kept here.
+"""
 
 from collections.abc import Callable
 
@@ -8,17 +12,32 @@ from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.model import Reason, Refused
 from mcproxy.net.crew import Crew
 
+MAX_KEPT = 262_144  # bytes of a client that are kept; a backend says what it speaks before a client sends as many
+
+
+class OtherVersion(Exception):
+    """A backend speaks another version of HTTP than was known; nothing that was sent to it can have had an effect."""
+
+
+class BeginAgain(Exception):
+    """The session is to begin again with another core."""
+
+    def __init__(self, kept: bytes) -> None:
+        super().__init__(f"{len(kept)} bytes")
+        self.kept = kept  # all that the client has sent
+
 
 class BackendLink:
     """One connection to the backend at a time, from its dial to its close."""
 
-    __slots__ = ("_crew", "_dial", "dialling", "side")
+    __slots__ = ("_crew", "_dial", "dialling", "kept", "side")
 
     def __init__(self, dial: Dial, crew: Crew) -> None:
         self._dial = dial
         self._crew = crew
         self.dialling: Dialling | None = None
         self.side: Side | None = None
+        self.kept: list[bytes] | None = []  # what the client has sent; None: it is no longer needed
 
     def __repr__(self) -> str:
         return f"<BackendLink {self.dialling or self.side}>"
@@ -45,24 +64,36 @@ class BackendLink:
         elif self.side is not None:
             self.side.channel.send(data)
 
-    def dialled(self, on: Callable[[Event], object]) -> tuple[int, str] | None:
+    def keep(self, data: bytes) -> None:
+        """The client has sent this. Only while `kept` is a list."""
+        assert self.kept is not None
+        self.kept.append(data)
+        if sum(map(len, self.kept)) > MAX_KEPT:
+            self.kept = None
+
+    def dialled(self, on: Callable[[Event], object], may_begin_again: bool) -> tuple[int, str] | None:
         """Use the result of the dial, if there is one. Returns the status and the reason of a failure to connect.
 
-        `on` is for the new `Side`. The status, 502 or 504, is for requests that wait for the connection. Raises any
-        other failure.
+        `on` is for the new `Side`. The status, 502 or 504, is for requests that wait for the connection. Raises
+        BeginAgain where the backend speaks another version and `may_begin_again`, and any other failure.
         """
         dialling = self.dialling
         if dialling is None:
             return None
         failure = dialling.failure
         if dialling.channel is not None:
-            self.dialling = None
+            self.dialling = self.kept = None
             self.side = Side(dialling.channel, Event.BACKEND, on)
             dialling.channel.put(b"".join(dialling.waiting))
         elif isinstance(failure, Refused | Lost):
             self.dialling = None
             timed_out = isinstance(failure, Refused) and failure.reason is Reason.BACKEND_TIMEOUT
             return 504 if timed_out else 502, str(failure)
+        elif isinstance(failure, OtherVersion):
+            self.dialling = None
+            if self.kept is not None and may_begin_again:
+                raise BeginAgain(b"".join(self.kept)) from failure
+            return 502, str(failure)
         elif failure is not None:
             raise failure
         return None
