@@ -42,13 +42,15 @@ from mcproxy.messages import (
     WouldAdmit,
     WouldEnter,
 )
-from mcproxy.model import Connection, End, Mode, Reason, host_port
+from mcproxy.model import Connection, End, Mode, Reason, RouteKey, host_port
 from mcproxy.net.door import Door
 from mcproxy.net.shared import Cut, OpenSession
 from mcproxy.net.worker import Worker
 from mcproxy.policy.firewall import Firewall
+from mcproxy.stats import Spoken
 
 T = TypeVar("T")
+FindSpoken = Callable[[RouteKey], Spoken | None]  # what a route's backend was found to speak, if that is known
 
 
 class Reporter:
@@ -86,7 +88,9 @@ class Reporter:
 class Desk:
     """Answers for one worker."""
 
-    def __init__(self, worker: Worker, contexts: Contexts, reporter: Reporter, looker: Looker) -> None:
+    def __init__(
+        self, worker: Worker, contexts: Contexts, reporter: Reporter, looker: Looker, spoken: FindSpoken
+    ) -> None:
         """`contexts` are those of the l7 routes."""
         self.stopping = False  # set on the hub: nothing more is opened
         self._worker = worker
@@ -94,6 +98,7 @@ class Desk:
         self._contexts = contexts
         self._reporter = reporter
         self._looker = looker
+        self._spoken = spoken
         self._on_hub: dict[type[Request[Any]], Callable[[Any], Any]] = {
             BindListener: self._bind,
             StartListener: self._start,
@@ -187,9 +192,9 @@ class Desk:
     def _read_routes(self, _request: ReadRoutes) -> Sequence[RouteCounters]:
         listeners = self._shared.live.table.listeners
         return [
-            RouteCounters(addr, name, tally.read())
-            for (addr, name), tally in list(self._shared.stats.routes.items())
-            if tally.open or (addr in listeners and name in listeners[addr].routes)
+            RouteCounters(*key, tally.read(), self._spoken(key))
+            for key, tally in list(self._shared.stats.routes.items())
+            if tally.open or (key[0] in listeners and key[1] in listeners[key[0]].routes)
         ]
 
     def _read_connections(self, request: ReadConnections) -> Sequence[ConnectionInfo]:

@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from mcproxy.certificates.pem import Certificate
 from mcproxy.model import End, FirewallRule, Mode, Reason, Route, host_of
 from mcproxy.policy.networks import Networks, pack
-from mcproxy.stats import Counters, Distribution
+from mcproxy.stats import Counters, Distribution, Spoken
 from mcproxy.table import Table
 
 T = TypeVar("T")
@@ -49,6 +49,7 @@ class RouteCounters:
     listener: str
     hostname: str
     counters: Counters = NOTHING_COUNTED
+    spoken: Spoken | None = None  # None: it isn't known what its backend speaks
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,32 @@ NO_DURATIONS, NO_DIALS, NO_LAGS = (Distribution.empty(bounds) for bounds in (DUR
 
 
 @dataclass(frozen=True, slots=True)
+class BackendCounters:
+    """An l7 route's connections to its backend, as of one moment. They can be added."""
+
+    made: Mapping[str, int] = field(default_factory=dict)  # by the version of HTTP: "h2", "http/1.1"
+    reused: int = 0  # requests that found an idle connection
+    retries: int = 0  # requests that were sent once more, over another connection
+    waiting: int = 0  # requests that wait at that moment, because as many connections as may be are in use
+    waited_too_long: int = 0  # of those, the ones that were answered 503
+    idle: int = 0  # connections that wait for a request at that moment
+    dead: int = 0  # idle ones that the backend ended before we did
+    poisoned: int = 0  # connections over which the backend sent more than its answer
+
+    def __add__(self, other: "BackendCounters") -> "BackendCounters":
+        return BackendCounters(
+            Counter(self.made) + Counter(other.made),
+            self.reused + other.reused,
+            self.retries + other.retries,
+            self.waiting + other.waiting,
+            self.waited_too_long + other.waited_too_long,
+            self.idle + other.idle,
+            self.dead + other.dead,
+            self.poisoned + other.poisoned,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Counters:
     """The counters of a listener or a route at one moment. They can be added."""
 
@@ -59,6 +85,10 @@ class Counters:
     request_ends: Mapping[str, int] = field(default_factory=dict)  # the same by how they ended: "done", "client reset"
     durations: Distribution = NO_DURATIONS
     dials: Distribution = NO_DIALS
+    backend: BackendCounters = field(default_factory=BackendCounters)  # of a route
+    passed: Mapping[str, int] = field(default_factory=dict)  # requests that backends got, by their HTTP: "h2"
+    heads: int = 0  # those of them whose answer has begun
+    waited: float = 0.0  # seconds of all these together, from the request's head to the answer's
 
     def __add__(self, other: "Counters") -> "Counters":
         return Counters(
@@ -72,54 +102,11 @@ class Counters:
             Counter(self.request_ends) + Counter(other.request_ends),
             self.durations.plus(other.durations),
             self.dials.plus(other.dials),
+            self.backend + other.backend,
+            Counter(self.passed) + Counter(other.passed),
+            self.heads + other.heads,
+            self.waited + other.waited,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class PoolCounters:
-    """A route's connections to an HTTP/1.1 backend at one moment. They can be added."""
-
-    opened: int = 0
-    idle: int = 0  # at that moment: open, and without a request
-    busy: int = 0  # at that moment: they carry a request
-    waiting: int = 0  # requests at that moment that wait for a connection
-    overdue: int = 0  # requests that waited too long for one, and got 503
-    dead: int = 0  # the backend closed them while they were idle
-    poisoned: int = 0  # the backend sent more than its answer
-
-    def __add__(self, other: "PoolCounters") -> "PoolCounters":
-        return PoolCounters(
-            self.opened + other.opened,
-            self.idle + other.idle,
-            self.busy + other.busy,
-            self.waiting + other.waiting,
-            self.overdue + other.overdue,
-            self.dead + other.dead,
-            self.poisoned + other.poisoned,
-        )
-
-
-class PoolTally:
-    """The live counters of one route's connections to an HTTP/1.1 backend, kept by its pool (l7/sockets/pool.py)."""
-
-    __slots__ = ("busy", "dead", "idle", "opened", "overdue", "poisoned", "waiting")
-
-    def __init__(self) -> None:
-        """Each is described in `PoolCounters`."""
-        self.opened = 0
-        self.idle = 0
-        self.busy = 0
-        self.waiting = 0
-        self.overdue = 0
-        self.dead = 0
-        self.poisoned = 0
-
-    def __repr__(self) -> str:
-        return f"<PoolTally opened={self.opened} idle={self.idle} busy={self.busy} waiting={self.waiting}>"
-
-    def read(self) -> PoolCounters:
-        """The present contents. Any thread may ask."""
-        return PoolCounters(self.opened, self.idle, self.busy, self.waiting, self.overdue, self.dead, self.poisoned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +142,33 @@ class Histogram:
         return Distribution(self._bounds, tuple(self._counts), self._total)
 
 
+class BackendTally:
+    """The live counters of an l7 route's connections to its backend; the fields are those of `BackendCounters`."""
+
+    __slots__ = ("dead", "idle", "made", "poisoned", "retries", "reused", "waited_too_long", "waiting")
+
+    def __init__(self) -> None:
+        self.made: Counter[str] = Counter()
+        self.reused = self.retries = self.waiting = self.waited_too_long = self.idle = self.dead = self.poisoned = 0
+
+    def __repr__(self) -> str:
+        return f"<BackendTally {self.read()}>"
+
+    def read(self) -> BackendCounters:
+        """The present contents. Any thread may ask."""
+        return BackendCounters(
+            dict(self.made), self.reused, self.retries, self.waiting, self.waited_too_long, self.idle, self.dead,
+            self.poisoned,
+        )  # fmt: skip
+
+
 class Tally:
     """The live counters of one listener or one route."""
 
-    __slots__ = ("answers", "dials", "durations", "ends", "open", "received", "refused", "sent", "total", "undone")
+    __slots__ = (
+        "answers", "backend", "dials", "durations", "ends", "heads", "open", "passed", "received", "refused", "sent",
+        "total", "undone", "waited",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.total = 0  # connections that began
@@ -169,8 +179,12 @@ class Tally:
         self.dials = Histogram(DIALS)  # of connections that reached their backend: how long that took
         self.refused: Counter[Reason] = Counter()
         self.ends: Counter[End] = Counter()
-        self.answers: Counter[int] = Counter()  # l7: requests that have ended, by the first digit of their status, or 0
+        self.answers = [0] * 10  # l7: requests that have ended, by the first digit of their status, or 0
         self.undone: Counter[str] = Counter()  # of these, the ones that did not end as DONE, by how they ended
+        self.passed: Counter[str] = Counter()  # the next ones: see Counters
+        self.heads = 0
+        self.waited = 0.0
+        self.backend = BackendTally()
 
     def __repr__(self) -> str:
         return f"<Tally total={self.total} open={self.open} refused={self.refused.total()}>"
@@ -178,8 +192,8 @@ class Tally:
     def read(self) -> Counters:
         """The present contents. Any thread may ask."""
         undone = dict(self.undone)  # before `answers`: what is counted in between is among those
-        answers = dict(self.answers)
-        done = sum(answers.values()) - sum(undone.values())
+        answers = tuple(self.answers)
+        done = sum(answers) - sum(undone.values())
         return Counters(
             self.open,
             self.total,
@@ -187,10 +201,14 @@ class Tally:
             dict(self.ends),
             self.received,
             self.sent,
-            {f"{first}xx" if first else "none": count for first, count in answers.items()},
+            {f"{first}xx" if first else "none": count for first, count in enumerate(answers) if count},
             {DONE: done, **undone} if done else undone,
             self.durations.read(),
             self.dials.read(),
+            self.backend.read(),
+            dict(self.passed),
+            self.heads,
+            self.waited,
         )
 
     def begin(self) -> None:
@@ -202,6 +220,15 @@ class Tally:
         """Count bytes of a connection that goes on."""
         self.received += up
         self.sent += down
+
+    def count_passed(self, http1: int, h2: int, heads: int, waited: float) -> None:
+        """Count requests that backends got; see `Counters`."""
+        if h2:
+            self.passed["h2"] += h2
+        if http1:
+            self.passed["http/1.1"] += http1
+        self.heads += heads
+        self.waited += waited
 
     def end(self, connection: Connection, counted: tuple[int, int] = (0, 0)) -> None:
         """Count the end of a connection; `move` has `counted` these bytes already."""
@@ -255,7 +282,6 @@ class Stats:
         self.started = time.time()  # seconds since the epoch
         self.listeners: dict[str, Tally] = {}
         self.routes: dict[RouteKey, Tally] = {}
-        self.pools: dict[RouteKey, PoolTally] = {}  # of l7 routes whose backend speaks HTTP/1.1
         self.lag = Histogram(LAGS)  # how late the hub is
         self.lines_left_out = 0  # of the log, being too many
 
@@ -276,19 +302,14 @@ class Stats:
             tally = self.routes[key] = Tally()
         return tally
 
-    def pool(self, key: RouteKey) -> PoolTally:
-        """The tally of a route's connections to its HTTP/1.1 backend, new if need be."""
-        tally = self.pools.get(key)
-        if tally is None:
-            tally = self.pools[key] = PoolTally()
-        return tally
-
     def requests(self, listener: str, route: str) -> Callable[[Exchanges], None]:
         """A function that counts a connection's requests as they end, in both tallies in one pass."""
         tallies = self.listener(listener), self.route((listener, route))
         of_listener, of_route = (tally.answers for tally in tallies)
 
         def count(exchanges: Exchanges) -> None:
+            http1 = h2 = heads = 0
+            waited = 0.0
             for exchange in exchanges:
                 first_digit = exchange.status // 100
                 of_listener[first_digit] += 1
@@ -296,6 +317,16 @@ class Stats:
                 if exchange.end != DONE:  # most are, and those are counted by `answers` already
                     for tally in tallies:
                         tally.undone[exchange.end] += 1
+                if protocol := exchange.backend_protocol:
+                    if protocol == "h2":
+                        h2 += 1
+                    else:
+                        http1 += 1
+                    if head_at := exchange.head_at:
+                        heads += 1
+                        waited += head_at - exchange.started
+            for tally in tallies:
+                tally.count_passed(http1, h2, heads, waited)
 
         return count
 
@@ -303,4 +334,3 @@ class Stats:
         """Drop the tallies of routes that are gone and have no connection left."""
         for key in [key for key, tally in self.routes.items() if not tally.open and not is_kept(key)]:
             del self.routes[key]
-            self.pools.pop(key, None)

@@ -248,7 +248,7 @@ class ListRouteCountersResponse(_message.Message):
     def __init__(self, routes: _Optional[_Iterable[_Union[RouteCounters, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RouteCounters(_message.Message):
-    __slots__ = ("listener", "hostname", "connections", "accepted", "refused", "received_bytes", "sent_bytes", "requests", "refused_by_reason", "request_ends")
+    __slots__ = ("listener", "hostname", "connections", "accepted", "refused", "received_bytes", "sent_bytes", "requests", "refused_by_reason", "request_ends", "passed", "heads", "waited_seconds", "backend_connections", "spoken")
     class RequestsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -270,6 +270,13 @@ class RouteCounters(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class PassedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -280,6 +287,11 @@ class RouteCounters(_message.Message):
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     REFUSED_BY_REASON_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ENDS_FIELD_NUMBER: _ClassVar[int]
+    PASSED_FIELD_NUMBER: _ClassVar[int]
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    WAITED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    SPOKEN_FIELD_NUMBER: _ClassVar[int]
     listener: str
     hostname: str
     connections: int
@@ -290,7 +302,49 @@ class RouteCounters(_message.Message):
     requests: _containers.ScalarMap[str, int]
     refused_by_reason: _containers.ScalarMap[str, int]
     request_ends: _containers.ScalarMap[str, int]
-    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., requests: _Optional[_Mapping[str, int]] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., request_ends: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    passed: _containers.ScalarMap[str, int]
+    heads: int
+    waited_seconds: float
+    backend_connections: BackendConnections
+    spoken: Spoken
+    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., requests: _Optional[_Mapping[str, int]] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., request_ends: _Optional[_Mapping[str, int]] = ..., passed: _Optional[_Mapping[str, int]] = ..., heads: _Optional[int] = ..., waited_seconds: _Optional[float] = ..., backend_connections: _Optional[_Union[BackendConnections, _Mapping]] = ..., spoken: _Optional[_Union[Spoken, _Mapping]] = ...) -> None: ...
+
+class BackendConnections(_message.Message):
+    __slots__ = ("made", "reused", "retries", "waiting", "waited_too_long", "idle", "dead", "poisoned")
+    class MadeEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    MADE_FIELD_NUMBER: _ClassVar[int]
+    REUSED_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    WAITED_TOO_LONG_FIELD_NUMBER: _ClassVar[int]
+    IDLE_FIELD_NUMBER: _ClassVar[int]
+    DEAD_FIELD_NUMBER: _ClassVar[int]
+    POISONED_FIELD_NUMBER: _ClassVar[int]
+    made: _containers.ScalarMap[str, int]
+    reused: int
+    retries: int
+    waiting: int
+    waited_too_long: int
+    idle: int
+    dead: int
+    poisoned: int
+    def __init__(self, made: _Optional[_Mapping[str, int]] = ..., reused: _Optional[int] = ..., retries: _Optional[int] = ..., waiting: _Optional[int] = ..., waited_too_long: _Optional[int] = ..., idle: _Optional[int] = ..., dead: _Optional[int] = ..., poisoned: _Optional[int] = ...) -> None: ...
+
+class Spoken(_message.Message):
+    __slots__ = ("version", "how", "at")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    HOW_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    how: str
+    at: float
+    def __init__(self, version: _Optional[str] = ..., how: _Optional[str] = ..., at: _Optional[float] = ...) -> None: ...
 
 class ListListenersRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
