@@ -1,6 +1,6 @@
 """Ends of an exchange that speak no HTTP: they note what they are asked for, and do what a test says."""
 
-from mcproxy.l7.bridge.ends import Answered, BackendFault, Processed, Site, Takes
+from mcproxy.l7.bridge.ends import Answered, BackendFault, NewEnd, Processed, Site, Takes
 from mcproxy.l7.bridge.exchange import Exchange
 from mcproxy.l7.bridge.heads import AnswerHead, Forwarded, RequestHead, Upgrade
 from mcproxy.l7.core import ExchangeEnd
@@ -120,10 +120,12 @@ def request_head(
 class Between:
     """An exchange between the two."""
 
-    def __init__(self, head: RequestHead | None = None, has_body: bool = False, now: float = 0.0) -> None:
+    def __init__(
+        self, head: RequestHead | None = None, has_body: bool = False, now: float = 0.0, new_end: NewEnd | None = None
+    ) -> None:
         self.client = NotedClient()
         self.backend = NotedBackend()
-        self.exchange = Exchange(1, self.client, self.backend.for_exchange, now)
+        self.exchange = Exchange(1, self.client, new_end or self.backend.for_exchange, now)
         if head is not None:
             self.accept(head, has_body)
 

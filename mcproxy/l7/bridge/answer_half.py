@@ -12,6 +12,8 @@ from mcproxy.wire.hpack_block import Field
 class AnswerState(Enum):
     """How much of the answer has been written to the client."""
 
+    __hash__ = object.__hash__  # a member is one of a kind; the one of Enum is written in Python
+
     AWAITED = "awaited"  # at most interim heads
     BEGUN = "begun"  # its final head
     TUNNEL = "tunnel"  # that the tunnel is open: bytes pass as they are

@@ -20,6 +20,8 @@ _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE
 class Coming(Enum):
     """How much of the request has come from the client."""
 
+    __hash__ = object.__hash__  # a member is one of a kind; the one of Enum is written in Python
+
     EXPECTING = "expecting"  # the client waits for 100 before it sends the body
     COMING = "coming"  # the rest of the body, or of the client's half of a tunnel, is still to come
     UPGRADING = "upgrading"  # all of a request for a tunnel, which may still become one; the tunnel's bytes wait
@@ -28,6 +30,8 @@ class Coming(Enum):
 
 class Going(Enum):
     """How much of the request has gone to the backend."""
+
+    __hash__ = object.__hash__  # a member is one of a kind; the one of Enum is written in Python
 
     UNSENT = "unsent"  # nothing
     OPEN = "open"  # its head, and more may follow
