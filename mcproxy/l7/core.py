@@ -195,6 +195,10 @@ class Line(Protocol):
         """See there. Changes only within calls of the core and of the line, and `take_lines` returns it then."""
 
     @property
+    def again(self) -> bool:
+        """Whether its request was sent before, over another line."""
+
+    @property
     def wants_read(self) -> bool:
         """Whether to read the connection. `take_lines` returns the line when this has changed."""
 

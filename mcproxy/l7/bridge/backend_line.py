@@ -97,7 +97,7 @@ class BackendLine:
     """One way to the backend."""
 
     __slots__ = (
-        "_connection", "_exchange", "_halted", "_lines", "_receiving", "_unsent", "now", "reused", "state", "stirred",
+        "_connection", "_exchange", "_halted", "_lines", "_receiving", "_unsent", "again", "now", "reused", "state", "stirred",
     )  # fmt: skip
 
     def __init__(self, lines: Lines, exchange: Answered) -> None:
@@ -107,6 +107,7 @@ class BackendLine:
         self._unsent = 0  # bytes that wait in the drive
         self._halted = False  # the drive has been told not to read
         self._receiving = False  # the connection is passing on what came: only then is it known what it is fit for
+        self.again = exchange.sent_before
         self.now = 0.0  # when it last heard of the backend
         self.reused = False  # the connection had carried requests before this one
         self.state = WANTED

@@ -122,6 +122,10 @@ class Answered(Protocol):
         """Whether the exchange is over; nothing may be called then."""
 
     @property
+    def sent_before(self) -> bool:
+        """Whether the request has been sent, by another way to the backend."""
+
+    @property
     def wants_more(self) -> bool:
         """Whether more of the answer may be read: the client takes what came."""
 

@@ -71,6 +71,11 @@ class Exchange:
         return self.end is not None
 
     @property
+    def sent_before(self) -> bool:
+        """Whether its request was sent already."""
+        return self.to_backend.attempts > 0
+
+    @property
     def wants_more(self) -> bool:
         """Whether the client takes what comes."""
         return self.to_client.client.has_room

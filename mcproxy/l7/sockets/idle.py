@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from mcproxy.l7.sockets.pooled import Fit, Holder, Pooled
 from mcproxy.net.shared import Shared
-from mcproxy.stats import PoolTally
+from mcproxy.stats import BackendTally
 
 CHECKED = 0.5  # seconds; no backend ends a connection sooner for being idle, and asking costs 2 us
 LOOK = 1.0  # seconds between two looks at what is too old, and whether the route is still there
@@ -20,7 +20,7 @@ class Idle:
     """Idle connections, by the session that they are for. The sweeper visits it while there are any."""
 
     def __init__(
-        self, shared: Shared, tally: PoolTally, is_wanted: Callable[[], bool], close: Callable[[Pooled], object]
+        self, shared: Shared, tally: BackendTally, is_wanted: Callable[[], bool], close: Callable[[Pooled], object]
     ) -> None:
         """`is_wanted` returns whether the route is still in use; `close` closes a connection and gives its place up."""
         self._shared = shared

@@ -130,7 +130,9 @@ class Lines:
             self._join(line, conn, now)
 
     def _join(self, line: Line, conn: Pooled, now: float) -> None:
-        reused = conn.uses > 0
+        reused, tally = conn.uses > 0, self._pool.tally
+        tally.reused += reused
+        tally.retries += line.again
         conn.begin(self, line)
         self._busy[line] = conn
         self._session.reached(self._pool.route.backend, None if reused else conn.made.took)

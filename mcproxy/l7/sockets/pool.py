@@ -23,7 +23,7 @@ from mcproxy.l7.core import Line
 from mcproxy.l7.sockets.channel import Channel, Lost
 from mcproxy.l7.sockets.dialling import Dialling
 from mcproxy.l7.sockets.idle import Idle
-from mcproxy.l7.sockets.pooled import Holder, Made, Pooled
+from mcproxy.l7.sockets.pooled import HTTP1, Holder, Made, Pooled
 from mcproxy.model import Reason, Refused, Route, RouteKey
 from mcproxy.net.shared import Shared
 
@@ -104,7 +104,7 @@ class Pool:
 
     def __init__(self, shared: Shared, key: RouteKey, route: Route) -> None:
         self.route = route
-        self.tally = shared.stats.pool(key)
+        self.tally = shared.stats.route(key).backend
         self._shared = shared
         self._key = key
         self._idle = Idle(shared, self.tally, self._is_current, self._close)
@@ -123,7 +123,6 @@ class Pool:
         owner = holder if self.route.send_proxy_protocol else None
         mine = self._seekers.get(owner)
         if not mine and (conn := self._idle.take(owner)) is not None:
-            self.tally.busy += 1
             return conn
         if mine is None:
             mine = self._seekers[owner] = OrderedDict()
@@ -147,15 +146,12 @@ class Pool:
         if self._retired and not self._seekers:
             self.discard(conn)
             return
-        self.tally.busy -= 1
         self._idle.put(conn)
         if self._seekers:
             self._advance_soon()
 
     def discard(self, conn: Pooled) -> None:
         """Close a connection that a line had, in whatever state it is."""
-        if conn.is_http1:
-            self.tally.busy -= 1
         self._close(conn)
 
     def _close(self, conn: Pooled) -> None:
@@ -211,7 +207,7 @@ class Pool:
 
     def _late(self, seeker: Seeker) -> None:
         bound, limit = self.route.max_backend_connections, self._shared.timeouts.connect
-        self.tally.overdue += 1
+        self.tally.waited_too_long += 1
         self._remove(seeker)
         why = f"all {bound} connections to the backend were in use for {limit:g} s; see max_backend_connections"
         seeker.holder.failed(seeker.line, 503, why)
@@ -232,7 +228,6 @@ class Pool:
         self._advancing = False
         for owner, mine in list(self._seekers.items()):
             while mine and (conn := self._idle.take(owner)) is not None:
-                self.tally.busy += 1
                 self._meet(next(iter(mine.values())), conn)
         self._dial_queued()
 
@@ -268,8 +263,7 @@ class Pool:
         conn = Pooled(dial.made, dial.seeker.owner, self._idle)
         conn.want(read=True)
         if conn.is_http1:
-            self.tally.opened += 1
-            self.tally.busy += 1
+            self.tally.made[HTTP1] += 1
         else:
             self._leave_place()
         mine = self._seekers.get(conn.owner)
