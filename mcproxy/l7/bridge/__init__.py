@@ -13,7 +13,7 @@ Today that is HTTP/1.1 clients before HTTP/2 backends.
 | client_http1.py | an HTTP/1.1 client's connection: which request comes next, what follows one that is over |
 | answers_http1.py | the client's end in HTTP/1.1: answers, written by h11 |
 | translate.py | heads and trailers, between HTTP/1.1 and the neutral form |
-| backend_http2.py | the backend's end in HTTP/2: which connection carries a request |
-| guarded_h2.py | one HTTP/2 connection to the backend: h2, with what it lacks |
+| http2_connection.py, http2_leg.py | one HTTP/2 connection to the backend: what is sent; its windows and its request |
+| from_http2.py | the frames of that backend, judged, and what the exchange gets of them |
 | bounds.py | every bound of the bridge, with its reason |
 """

@@ -14,6 +14,8 @@ from mcproxy.wire.hpack_block import Field, encode, literal
 from mcproxy.wire.phrases import phrase
 
 _OF_THE_MESSAGE = frozenset((b"cookie", b"content-length", b"te"))  # which `RequestHead.lines` writes itself, or drops
+# RFC 8441, section 5, and no body is declared: what follows are the tunnel's bytes.
+_NOT_IN_CONNECT = (b"sec-websocket-key", b"sec-websocket-accept", b"content-length")
 
 
 class Upgrade(Enum):
@@ -82,6 +84,20 @@ class RequestHead:
     def is_websocket(self) -> bool:
         """Whether the request asks for a WebSocket."""
         return self.upgrade is Upgrade.WEBSOCKET
+
+    @cached_property
+    def block(self) -> bytes:
+        """A header block of HPACK that leaves every dynamic table as it is.
+
+        A request for a WebSocket is an extended CONNECT (RFC 8441, section 5), whatever it came as.
+        """
+        request, fields = self.request, self.fields
+        method = [(b":method", request.method)]
+        if self.is_websocket:
+            method = [(b":method", b"CONNECT"), (b":protocol", b"websocket")]
+            fields = tuple(field for field in fields if field[0] not in _NOT_IN_CONNECT)
+        target = [(b":scheme", self.scheme), (b":authority", request.authority), (b":path", request.path)]
+        return encode([*method, *target, *fields])
 
 
 @dataclass(frozen=True)
