@@ -14,7 +14,7 @@ from mcproxy.l7.sockets.backend_link import OtherVersion
 from mcproxy.l7.sockets.backends import Backends
 from mcproxy.l7.sockets.channel import Channel, Lost, TLSChannel
 from mcproxy.l7.sockets.pooled import H2, HTTP1, Made
-from mcproxy.l7.sockets.probe import SILENCE, Answer, by_alpn, decided, first_bytes, judge, look
+from mcproxy.l7.sockets.probe import CLOSED, SILENCE, SILENT, Answer, by_alpn, decided, first_bytes, judge, look
 from mcproxy.model import BackendProtocol, Refused, Route, RouteKey
 from mcproxy.net.raw import RawSocket, abort
 from mcproxy.net.reach import Arrival, Reached, reach
@@ -105,13 +105,13 @@ class Approach:
             return Channel(sock)
         try:
             answer = _first_answer(sock, min(SILENCE, self._shared.timeouts.connect / 2))
-            if answer.how == "closed":
+            if answer.how == CLOSED:
                 self.doubt()
                 answer = Answer(self._find(), answer.how)
         except BaseException:
             abort(sock)
             raise
-        if answer.version == H2 or answer.how == "silent":
+        if answer.version == H2 or answer.how == SILENT:
             return Channel(sock)
         abort(sock)
         self._backends.found(self._key, self._route, answer)
@@ -159,7 +159,7 @@ def _first_answer(sock: RawSocket, seconds: float) -> Answer:
     try:
         return judge(first_bytes(sock, seconds))
     except OSError:
-        return Answer(HTTP1, "closed")
+        return Answer(HTTP1, CLOSED)
 
 
 def _unnoticed(_backend: object, _took: float | None) -> None:
@@ -173,7 +173,9 @@ def name_of_backend(route: Route) -> str:
 
 def without_http2(route: Route) -> str:
     """Why a backend that chose no HTTP/2 can't be used, and what to do."""
-    return f"the backend offers no HTTP/2 in ALPN at {route.backend}; switch it on there, or make the route l4"
+    return (
+        f"the backend offers no HTTP/2 in ALPN at {route.backend}; switch it on there, or set backend_protocol to auto"
+    )
 
 
 def backend_fault(lost: Lost, route: Route) -> str:

@@ -22,7 +22,8 @@ from mcproxy.net.reach import try_out
 from mcproxy.wire.http2 import HEADER, HEADER_SIZE, PREFACE, SETTINGS_ACK, ErrorCode, Frame, goaway, settings
 
 SILENCE = 1.0  # seconds in which a backend has to begin its SETTINGS; it needs nothing of us for them but the preface
-_ENOUGH = 64  # bytes of an answer: a frame's header, or a status line with its status
+ENOUGH = 64  # bytes of an answer: a frame's header, or a status line with its status
+CLOSED, SILENT, NO_HTTP = "closed", "silent", "no HTTP"  # how HTTP/1.1 was found, where there was no status line
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [0-9]{3}")
 
 Secure = Callable[[Route, RawSocket], TLSChannel]  # does the TLS handshake with a route's backend; raises Refused, Lost
@@ -33,7 +34,7 @@ class Answer:
     """What a backend speaks, and how that was found."""
 
     version: str  # H2 or HTTP1
-    how: str  # "ALPN", "SETTINGS", "HTTP/1.1 400", "closed", "silent", "no HTTP"
+    how: str  # "ALPN", "SETTINGS", "HTTP/1.1 400", CLOSED, SILENT, NO_HTTP
 
 
 def look(route: Route, outgoing: Outgoing, secure: Secure, limit: float) -> Answer:
@@ -52,7 +53,7 @@ def look(route: Route, outgoing: Outgoing, secure: Secure, limit: float) -> Answ
         if answer.version == H2:
             sock.send(SETTINGS_ACK + goaway(0, ErrorCode.NO_ERROR))
     except OSError:  # it was reset
-        answer = Answer(HTTP1, "closed")
+        answer = Answer(HTTP1, CLOSED)
     except BaseException:
         abort(sock)
         raise
@@ -72,7 +73,7 @@ def first_bytes(sock: RawSocket, seconds: float = SILENCE) -> bytes | None:
     try:
         with silence:
             get_hub().wait(readable)
-            return sock.recv(_ENOUGH, MSG_PEEK)
+            return sock.recv(ENOUGH, MSG_PEEK)
     except Timeout as timeout:
         if timeout is not silence:
             raise
@@ -84,13 +85,13 @@ def first_bytes(sock: RawSocket, seconds: float = SILENCE) -> bytes | None:
 def judge(data: bytes | None) -> Answer:
     """Judge a backend by the first bytes that it answers to HTTP/2."""
     if data is None:
-        return Answer(HTTP1, "silent")
+        return Answer(HTTP1, SILENT)
     if not data:
-        return Answer(HTTP1, "closed")
+        return Answer(HTTP1, CLOSED)
     if _begins_settings(data):
         return Answer(H2, "SETTINGS")
     status = _STATUS_LINE.match(data)
-    return Answer(HTTP1, status[0].decode() if status else "no HTTP")
+    return Answer(HTTP1, status[0].decode() if status else NO_HTTP)
 
 
 def _begins_settings(data: bytes) -> bool:
