@@ -254,6 +254,7 @@ class ProxySection(Section):
     handshake_timeout: PositiveDuration = 10.0
     idle_timeout: PositiveDuration = 300.0
     half_close_timeout: PositiveDuration = 60.0
+    backend_idle_timeout: PositiveDuration = 4.0
     shutdown_timeout: Duration = 30.0
     max_connections: Count = 0
     workers: Workers = 1

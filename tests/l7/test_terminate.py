@@ -9,7 +9,10 @@ import pytest
 
 from mcproxy.certificates.contexts import Contexts
 from mcproxy.l7.sockets.channel import Lost
-from mcproxy.l7.terminate import Terminator, _leads_to, _origin, backend_fault
+from mcproxy.l7.approach import backend_fault
+from mcproxy.l7.sockets.backends import Backends
+from mcproxy.l7.terminate import Terminator, _leads_to, _origin
+from mcproxy.table import Live, Table
 from mcproxy.model import Backend, Mode, Origin, Reason, Refused, Route
 from mcproxy.net.reach import Arrival
 from mcproxy.net.session import Session
@@ -46,7 +49,7 @@ def test_a_host_leads_to_the_route_of_its_name(host: bytes, leads: bool) -> None
     ],
 )  # fmt: skip
 def test_what_never_gets_to_a_handshake(alpn: tuple[bytes, ...], reason: Reason) -> None:
-    terminator = Terminator(Contexts(()), lambda _: lambda _: None)
+    terminator = Terminator(Contexts(()), Backends(Live(Table())), lambda _: lambda _: None)
     with pytest.raises(Refused) as refused:
         terminator(session(alpn))
     assert refused.value.reason is reason

@@ -64,11 +64,11 @@ def reload(app: App, folder: Path, **tables: Any) -> tuple[ReloadReport, list[st
 def test_what_can_change_changes(start: Start, tmp_path: Path) -> None:
     app = start()
     proxy = {"connect_timeout": 1, "handshake_timeout": 2, "idle_timeout": 3, "half_close_timeout": 4,
-             "shutdown_timeout": 0.5, "max_connections": 5}  # fmt: skip
+             "backend_idle_timeout": 9, "shutdown_timeout": 0.5, "max_connections": 5}  # fmt: skip
     firewall = {"max_connections_per_ip": 6, "connection_rate_per_ip": 7, "connection_burst_per_ip": 8}
     report, logged = reload(app, tmp_path, proxy=proxy, firewall=firewall)
-    assert len(report.applied) == 9
-    assert app.worker.shared.timeouts == Timeouts(handshake=2.0, connect=1.0, idle=3.0, half_close=4.0)
+    assert len(report.applied) == 10
+    assert app.worker.shared.timeouts == Timeouts(handshake=2.0, connect=1.0, idle=3.0, half_close=4.0, backend_idle=9.0)
     assert app.config.proxy.shutdown_timeout == 0.5
     limits = app.worker.shared.limits
     clients = limits.clients

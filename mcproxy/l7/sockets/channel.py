@@ -200,7 +200,7 @@ class Channel:
 class TLSChannel(Channel):
     """One connection's bytes, in TLS."""
 
-    __slots__ = ("_empty", "_end_sent", "_guard", "protocol")
+    __slots__ = ("_empty", "_end_sent", "_guard", "_half_closed", "protocol")
     sock: ssl.SSLSocket
 
     def __init__(self, sock: ssl.SSLSocket, guard: ReadGuard) -> None:
@@ -208,6 +208,7 @@ class TLSChannel(Channel):
         self._guard = guard
         self._empty = _EmptyReads()
         self._end_sent = False
+        self._half_closed = False
         self.protocol = sock.selected_alpn_protocol() or ""  # of ALPN
 
     def receive(self, most: int = READ_SIZE) -> bytes:
@@ -297,7 +298,7 @@ class TLSChannel(Channel):
         """Tell an end from a reset, which OpenSSL may have met, and kept to itself, when it sent session tickets."""
         self.ended = True
         with suppress(OSError):  # not TCP
-            if is_reset(self.sock):
+            if not self._half_closed and is_reset(self.sock):
                 self._lose(ConnectionResetError("connection reset by peer"))
 
     def _send(self, data: bytes | memoryview) -> int:
@@ -332,6 +333,7 @@ class TLSChannel(Channel):
 
     def half_close(self) -> None:
         """Send FIN alone: OpenSSL would not read on once it had sent a close_notify (see `drop`)."""
+        self._half_closed = True
         with suppress(OSError):
             socket.shutdown(self.sock, SHUT_WR)
 

@@ -41,14 +41,14 @@ def test_bytes_wait_for_the_dial_and_the_last_ones_go_before_the_end(crew: Crew)
         return Channel(raw)
 
     link = BackendLink(dial, crew)
-    assert (link.unsent, link.dialled(ignore), repr(link)) == (0, None, "<BackendLink None>")
+    assert (link.unsent, link.dialled(ignore, may_begin_again=True), repr(link)) == (0, None, "<BackendLink None>")
     link.connect(b"first", 5.0, lambda: over.append(1))
     link.send(b"second")
-    assert (link.unsent, link.dialled(ignore)) == (6, None), "there is no result yet"
+    assert (link.unsent, link.dialled(ignore, may_begin_again=True)) == (6, None), "there is no result yet"
     assert [link.until_deadline(now, 1.0) for now in (1.0, 4.5, 6.0)] == [1.0, 0.5, 1.0]
     while not over:
         pass_rounds()
-    assert link.dialled(ignore) is None
+    assert link.dialled(ignore, may_begin_again=True) is None
     assert link.side
     link.side.channel.flush()
     link.drop(lambda: b"last")
@@ -76,7 +76,7 @@ def test_a_failure_is_a_status_and_a_reason(failure: Exception, status: int, cre
     link.connect(b"", 5.0, lambda: over.append(1))
     while not over:
         pass_rounds()
-    assert link.dialled(ignore) == (status, str(failure))
+    assert link.dialled(ignore, may_begin_again=True) == (status, str(failure))
     assert link.dialling is None
 
 
@@ -91,7 +91,7 @@ def test_a_bug_in_a_dial_is_no_failure_to_connect(crew: Crew) -> None:
     while not over:
         pass_rounds()
     with pytest.raises(ZeroDivisionError):
-        link.dialled(ignore)
+        link.dialled(ignore, may_begin_again=True)
 
 
 def test_a_dial_that_is_late_or_not_needed_is_given_up(crew: Crew) -> None:
@@ -113,7 +113,7 @@ def test_a_dial_that_is_late_or_not_needed_is_given_up(crew: Crew) -> None:
     assert not ends
     link.give_up_late(5.0, 1.0)
     pass_rounds()
-    assert link.dialled(ignore) == (504, "backend_timeout: no connection in 1 s")
+    assert link.dialled(ignore, may_begin_again=True) == (504, "backend_timeout: no connection in 1 s")
     link.connect(b"", 5.0, lambda: pytest.fail("it was given up"))
     pass_rounds()
     link.drop()
