@@ -23,7 +23,7 @@ from mcproxy.l7.core import Line
 from mcproxy.l7.sockets.channel import Channel, Lost
 from mcproxy.l7.sockets.dialling import Dialling
 from mcproxy.l7.sockets.idle import Idle
-from mcproxy.l7.sockets.pooled import HTTP1, Holder, Made, Pooled
+from mcproxy.l7.sockets.pooled import Holder, Made, Pooled
 from mcproxy.model import Reason, Refused, Route, RouteKey
 from mcproxy.net.shared import Shared
 
@@ -107,7 +107,7 @@ class Pool:
         self.tally = shared.stats.route(key).backend
         self._shared = shared
         self._key = key
-        self._idle = Idle(shared, self.tally, self._is_current, self._close)
+        self._idle = Idle(shared, self.tally, self._is_current, self.discard)
         self._seekers: dict[Holder | None, OrderedDict[Line, Seeker]] = {}  # in the order of arrival
         self._queued: OrderedDict[Line, Seeker] = OrderedDict()  # those without a dial, in the order of arrival
         self._dials: set[Dialled] = set()
@@ -151,10 +151,7 @@ class Pool:
             self._advance_soon()
 
     def discard(self, conn: Pooled) -> None:
-        """Close a connection that a line had, in whatever state it is."""
-        self._close(conn)
-
-    def _close(self, conn: Pooled) -> None:
+        """Close a connection, in whatever state it is."""
         channel = conn.channel
         conn.leave()
         conn.close()
@@ -262,9 +259,8 @@ class Pool:
             return
         conn = Pooled(dial.made, dial.seeker.owner, self._idle)
         conn.want(read=True)
-        if conn.is_http1:
-            self.tally.made[HTTP1] += 1
-        else:
+        self.tally.made[dial.made.version] += 1
+        if not conn.is_http1:
             self._leave_place()
         mine = self._seekers.get(conn.owner)
         if mine:
