@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import time
 
 import pytest
 from hypothesis import given
@@ -162,6 +163,14 @@ def test_heads_are_bounded() -> None:
     many = b"".join(b"X%d: a\r\n" % i for i in range(MAX_FIELDS))
     assert refusal(b"GET / HTTP/1.1\r\n" + HOST + many + b"\r\n").status == 431
     assert len(head_of(b"GET / HTTP/1.1\r\n" + HOST + many[7:] + b"\r\n").fields) <= MAX_FIELDS
+
+
+@pytest.mark.parametrize("line", [b"X: %sa\0", b"X: %s\0", b"X: a%sa\0", b"X%s: a", b"X: a%s\0"])
+def test_blanks_cost_no_more_than_their_bytes(line: bytes) -> None:
+    """An expression with two runs of blanks tried all ways to divide them: one head took a minute, for everyone."""
+    began = time.thread_time()
+    assert refusal(b"GET / HTTP/1.1\r\n" + HOST + line % (b" " * 60_000) + b"\r\n\r\n").status == 400
+    assert time.thread_time() - began < 1.0
 
 
 def test_a_bare_lf_is_refused_as_soon_as_it_is_there() -> None:
