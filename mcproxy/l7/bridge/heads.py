@@ -74,7 +74,7 @@ class RequestHead:
         crumbs = [value for name, value in self.fields if name == b"cookie"]
         rest = tuple([field for field in self.fields if field[0] not in _OF_THE_MESSAGE])
         if crumbs:
-            rest = (*rest, (b"cookie", b"; ".join(crumbs)))
+            rest = (*rest, (b"cookie", b"; ".join(filter(None, crumbs))))
         if request.content_length >= 0:
             rest = (*rest, (b"content-length", b"%d" % request.content_length))
         method = b"GET" if request.protocol else request.method  # RFC 8441, section 5
