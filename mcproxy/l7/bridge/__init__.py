@@ -11,8 +11,12 @@ Today that is HTTP/1.1 clients before HTTP/2 backends.
 | answer_half.py | the answer's half |
 | body.py | a request's body: what waits, and what is kept for a second attempt |
 | client_http1.py | an HTTP/1.1 client's connection: which request comes next, what follows one that is over |
-| answers_http1.py | the client's end in HTTP/1.1: answers, written by h11 |
-| translate.py | heads and trailers, between HTTP/1.1 and the neutral form |
+| answers_http1.py | the client's end in HTTP/1.1: how an answer is framed, and whether its connection goes on |
+| heads.py | heads in the neutral form, and their bytes in either version |
+| translate.py | heads of HTTP/1.1, requests and answers, to the neutral form |
+| request_heads.py | the heads of an HTTP/1.1 client, found, and cached whole |
+| head_cache.py | that cache, of either direction |
+| http1_connection.py | one HTTP/1.1 connection to the backend: requests framed from what was parsed, answers read strictly |
 | http2_connection.py, http2_leg.py | one HTTP/2 connection to the backend: what is sent; its windows and its request |
 | from_http2.py | the frames of that backend, judged, and what the exchange gets of them |
 | bounds.py | every bound of the bridge, with its reason |

@@ -4,7 +4,7 @@ import pytest
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS, TURN
 from mcproxy.l7.bridge import bounds
-from mcproxy.l7.bridge.bounds import HEAD_COST, STEP_COST
+from mcproxy.l7.bridge.bounds import KNOWN_HEAD_COST, STEP_COST
 from mcproxy.l7.core import ExchangeEnd, Turn
 from tests.kit.bridge_playbook import GET, HOST, POST, Book
 from tests.kit.http2_peer import Cutter
@@ -20,7 +20,7 @@ def test_pipelined_requests_of_our_own_answers_take_turns() -> None:
         more = book.from_client.one_turn(b"", book.now)
         turns.append(book.got().count(b" 421 "))
     assert sum(turns) == 20
-    assert max(turns) == -(-TURN // HEAD_COST)
+    assert max(turns) == -(-TURN // KNOWN_HEAD_COST)
     assert book.wants_client()
 
 
