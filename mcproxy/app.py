@@ -106,7 +106,7 @@ class App:
         self.pulse = Pulse(stats.lag)
         self.door = Door()
         looker = Looker(self.door, self.contexts, shared.outgoing, lambda: shared.timeouts.connect)
-        self.desk = Desk(self.worker, self.contexts, reporter, looker, lambda _key: None)
+        self.desk = Desk(self.worker, self.contexts, reporter, looker, self.backends.spoken)
         self._survey = _Survey(shared.live)
         parts = Parts(
             self.worker, self.contexts, self.lines, self.door, self.notifier, self.control.take, self._survey.begin

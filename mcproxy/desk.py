@@ -33,6 +33,7 @@ from mcproxy.messages import (
     ReadConnections,
     ReadLoaded,
     ReadRoutes,
+    ReadSpoken,
     ReadStatus,
     Request,
     RouteCounters,
@@ -42,7 +43,7 @@ from mcproxy.messages import (
     WouldAdmit,
     WouldEnter,
 )
-from mcproxy.model import Connection, End, Mode, Reason, RouteKey, host_port
+from mcproxy.model import Connection, End, Mode, Reason, Route, RouteKey, host_port
 from mcproxy.net.door import Door
 from mcproxy.net.shared import Cut, OpenSession
 from mcproxy.net.worker import Worker
@@ -50,7 +51,7 @@ from mcproxy.policy.firewall import Firewall
 from mcproxy.stats import Spoken
 
 T = TypeVar("T")
-FindSpoken = Callable[[RouteKey], Spoken | None]  # what a route's backend was found to speak, if that is known
+FindSpoken = Callable[[RouteKey, Route], Spoken | None]  # what a route's backend was found to speak, if that is known
 
 
 class Reporter:
@@ -116,6 +117,7 @@ class Desk:
             Matching: self._matching,
             FindCountry: self._country,
             ReadLoaded: self._read_loaded,
+            ReadSpoken: self._read_spoken,
             LookAt: self._look_at,
         }
 
@@ -190,12 +192,18 @@ class Desk:
         )
 
     def _read_routes(self, _request: ReadRoutes) -> Sequence[RouteCounters]:
-        listeners = self._shared.live.table.listeners
-        return [
-            RouteCounters(*key, tally.read(), self._spoken(key))
-            for key, tally in list(self._shared.stats.routes.items())
-            if tally.open or (key[0] in listeners and key[1] in listeners[key[0]].routes)
-        ]
+        listeners, found = self._shared.live.table.listeners, []
+        for key, tally in list(self._shared.stats.routes.items()):
+            addr, name = key
+            route = listeners[addr].routes.get(name) if addr in listeners else None
+            if route is not None:
+                found.append(RouteCounters(addr, name, tally.read(), self._spoken(key, route)))
+            elif tally.open:
+                found.append(RouteCounters(addr, name, tally.read()))
+        return found
+
+    def _read_spoken(self, request: ReadSpoken) -> Spoken | None:
+        return self._spoken((request.listener, request.route.hostname), request.route)
 
     def _read_connections(self, request: ReadConnections) -> Sequence[ConnectionInfo]:
         sessions = self._shared.sessions

@@ -267,6 +267,14 @@ class ReadLoaded(Request[LoadedFiles]):
     route: Route
 
 
+@dataclass(frozen=True, slots=True)
+class ReadSpoken(Request[Spoken | None]):
+    """The version of HTTP that an l7 route's backend was found to speak; None: that isn't known."""
+
+    listener: str
+    route: Route
+
+
 MAX_LOOK = 10.0  # seconds for one look at a backend: `connect_timeout` may be an hour, and somebody waits
 
 

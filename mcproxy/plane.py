@@ -27,6 +27,7 @@ from mcproxy.messages import (
     ReadConnections,
     ReadLoaded,
     ReadRoutes,
+    ReadSpoken,
     ReadStatus,
     RouteCounters,
     Selection,
@@ -37,6 +38,7 @@ from mcproxy.messages import (
 )
 from mcproxy.model import FirewallRule, Listener, Reason, Route
 from mcproxy.reload.reloader import Reloader
+from mcproxy.stats import Spoken
 from mcproxy.table import Table
 
 CUT_BATCH = 64  # sessions cut in one turn of the hub: each closes two sockets and writes a line, some 50 us
@@ -147,6 +149,10 @@ class Plane:
         """Judge the loaded files; read those that aren't loaded."""
         loaded = self._courier.ask(ReadLoaded(listener, route))
         return routes.serving(route, loaded.certificate, trusted=loaded.trusts_ca)
+
+    def spoken(self, listener: str, route: Route) -> Spoken | None:
+        """What a route's backend was found to speak, if that is known."""
+        return self._courier.ask(ReadSpoken(listener, route))
 
     def look(self, route: Route, seconds: float = MAX_LOOK) -> Look:
         """Look at a route's backend. Raises PlaneStopping, so that the shutdown waits for no new look."""

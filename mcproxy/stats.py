@@ -114,7 +114,7 @@ class Spoken:
     """The version of HTTP that a route's backend was found to speak."""
 
     version: str  # "h2" or "http/1.1"
-    how: str  # it was found, in a few words: "ALPN", "SETTINGS", "answered 400 to HTTP/2's preface"
+    how: str  # it was found, in words for operators: "ALPN", "SETTINGS", "answered 400 to HTTP/2's preface"
     at: float  # seconds since the epoch
 
 

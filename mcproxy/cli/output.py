@@ -129,6 +129,8 @@ def emit_done(answer: Any, as_json: bool, text: str, more: str = "") -> None:
         return
     already = " already" if answer.HasField("effect") and not answer.effect.changes else ""
     click.echo(f"{text}{already}{more} (generation {answer.generation})")
+    if http := getattr(answer, "backend_http", ""):
+        click.echo(f"its backend speaks {clean(http)}")
     for warning in getattr(answer, "warnings", ()):
         click.echo(f"warning: {clean(warning)}", err=True)
 

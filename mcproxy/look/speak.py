@@ -12,7 +12,7 @@ from mcproxy.certificates import peer
 from mcproxy.l7.approach import backend_fault, name_of_backend, without_http2
 from mcproxy.l7.sockets.channel import Lost
 from mcproxy.l7.sockets.pooled import H2
-from mcproxy.l7.sockets.probe import CLOSED, ENOUGH, NO_HTTP, SILENCE, SILENT, judge
+from mcproxy.l7.sockets.probe import ENOUGH, NO_HTTP, SILENCE, judge
 from mcproxy.messages import Step
 from mcproxy.model import BackendProtocol, Route
 from mcproxy.wire import http2 as frames
@@ -22,7 +22,6 @@ from mcproxy.words import quoted
 TLS, HTTP = "backend TLS", "backend HTTP"
 ANSWERED_502 = "requests will be answered 502"
 _REMEDY = "switch HTTP/2 on there, or set backend_protocol to auto"
-_HOW = {CLOSED: "closes the connection when HTTP/2 begins", SILENT: "is silent when HTTP/2 begins"}
 _STATUS_LINE = len("HTTP/1.1 400")
 LEAST = 0.001  # seconds of a socket's timeout: 0 would make it non-blocking
 
@@ -107,10 +106,9 @@ def http(sock: socket, wanted: BackendProtocol, deadline: float) -> Step:
     if answer.how == NO_HTTP:
         begins = quoted((first or b"").decode("latin-1"))
         return Step(HTTP, False, f"{ANSWERED_502}: the backend speaks no HTTP: its answer begins with {begins}")
-    how = _HOW.get(answer.how) or f"answered {answer.how.split()[-1]} to HTTP/2's preface"
     if wanted is BackendProtocol.H2:
-        return Step(HTTP, False, f"{ANSWERED_502}: the backend speaks HTTP/1.1 ({how}); {_REMEDY}")
-    return Step(HTTP, True, f"HTTP/1.1 ({how})")
+        return Step(HTTP, False, f"{ANSWERED_502}: the backend speaks HTTP/1.1 ({answer.how}); {_REMEDY}")
+    return Step(HTTP, True, f"HTTP/1.1 ({answer.how})")
 
 
 def _first_bytes(sock: socket, deadline: float) -> bytes | None:

@@ -475,14 +475,16 @@ class AddRouteRequest(_message.Message):
     def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., expected_generation: _Optional[int] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ..., look: _Optional[bool] = ...) -> None: ...
 
 class AddRouteResponse(_message.Message):
-    __slots__ = ("generation", "warnings", "effect")
+    __slots__ = ("generation", "warnings", "effect", "backend_http")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     EFFECT_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_HTTP_FIELD_NUMBER: _ClassVar[int]
     generation: int
     warnings: _containers.RepeatedScalarFieldContainer[str]
     effect: Effect
-    def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
+    backend_http: str
+    def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., backend_http: _Optional[str] = ...) -> None: ...
 
 class UpdateRouteRequest(_message.Message):
     __slots__ = ("listener", "route", "expected_generation", "update_mask", "dry_run", "comment", "look")
@@ -503,14 +505,16 @@ class UpdateRouteRequest(_message.Message):
     def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., expected_generation: _Optional[int] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ..., look: _Optional[bool] = ...) -> None: ...
 
 class UpdateRouteResponse(_message.Message):
-    __slots__ = ("generation", "warnings", "effect")
+    __slots__ = ("generation", "warnings", "effect", "backend_http")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     EFFECT_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_HTTP_FIELD_NUMBER: _ClassVar[int]
     generation: int
     warnings: _containers.RepeatedScalarFieldContainer[str]
     effect: Effect
-    def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
+    backend_http: str
+    def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., backend_http: _Optional[str] = ...) -> None: ...
 
 class RemoveRouteRequest(_message.Message):
     __slots__ = ("listener", "hostname", "expected_generation", "dry_run", "comment")

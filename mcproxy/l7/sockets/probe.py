@@ -23,8 +23,11 @@ from mcproxy.wire.http2 import HEADER, HEADER_SIZE, PREFACE, SETTINGS_ACK, Error
 
 SILENCE = 1.0  # seconds in which a backend has to begin its SETTINGS; it needs nothing of us for them but the preface
 ENOUGH = 64  # bytes of an answer: a frame's header, or a status line with its status
-CLOSED, SILENT, NO_HTTP = "closed", "silent", "no HTTP"  # how HTTP/1.1 was found, where there was no status line
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [0-9]{3}")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
+# How HTTP/1.1 was found, where there was no status line.
+CLOSED = "closes the connection when HTTP/2 begins"
+SILENT = "is silent when HTTP/2 begins"
+NO_HTTP = "answers no HTTP"
 
 Secure = Callable[[Route, RawSocket], TLSChannel]  # does the TLS handshake with a route's backend; raises Refused, Lost
 
@@ -34,7 +37,7 @@ class Answer:
     """What a backend speaks, and how that was found."""
 
     version: str  # H2 or HTTP1
-    how: str  # "ALPN", "SETTINGS", "HTTP/1.1 400", CLOSED, SILENT, NO_HTTP
+    how: str  # in words for operators: "ALPN", "SETTINGS", "answered 400 to HTTP/2's preface"
 
 
 def look(route: Route, outgoing: Outgoing, secure: Secure, limit: float) -> Answer:
@@ -91,7 +94,7 @@ def judge(data: bytes | None) -> Answer:
     if _begins_settings(data):
         return Answer(H2, "SETTINGS")
     status = _STATUS_LINE.match(data)
-    return Answer(HTTP1, status[0].decode() if status else NO_HTTP)
+    return Answer(HTTP1, f"answered {status[1].decode()} to HTTP/2's preface" if status else NO_HTTP)
 
 
 def _begins_settings(data: bytes) -> bool:
