@@ -16,18 +16,16 @@ from mcproxy.l7.core import Ending, ExchangeEnd, Turn
 from mcproxy.l7.http2.budgets import MAX_HELD
 from mcproxy.l7.http2.client_leg import ClientLeg
 from mcproxy.l7.http2.client_settings import ClientSettings
-from mcproxy.l7.http2.flow import hold
+from mcproxy.l7.http2.flow import hold, send
 from mcproxy.l7.http2.frames import PADDED, Verdict, unpadded
 from mcproxy.l7.http2.from_client import Drain, FromClient
 from mcproxy.l7.http2.header_link import HeaderLink, Section
 from mcproxy.l7.http2.stream import Held, Stream, StreamState
 from mcproxy.model import End, Exchanges
-from mcproxy.wire import http2
 from mcproxy.wire.fields import Request, Trailers
 from mcproxy.wire.hpack_block import Field, encode
 from mcproxy.wire.http2 import (
     DEFAULT_WINDOW,
-    MAX_FRAME_SIZE,
     ConnectionFault,
     ErrorCode,
     Setting,
@@ -130,16 +128,7 @@ class StreamEnd:
             self._send(data, last=False)
 
     def _send(self, data: bytes, last: bool) -> None:
-        stream, leg = self._stream, self._client.leg
-        size = len(data)
-        if not stream.held and size <= MAX_FRAME_SIZE and size <= stream.down_window and size <= leg.windows.down:
-            stream.down_window -= size  # most are like this
-            leg.windows.down -= size
-            leg.out.append(http2.data(stream.id, data, last))
-            if last:
-                leg.answer_ended(stream)
-        else:
-            hold(leg, stream, Held(data, last))
+        send(self._client.leg, self._stream, data, last)
 
     def end(self, trailers: list[Field]) -> None:
         """Write the end."""
@@ -243,7 +232,7 @@ class Http2Client:
     def take(self) -> bytes:
         """Bytes for the client, each once."""
         out = self.leg.out
-        data = out[0] if len(out) == 1 else b"".join(out)
+        data = b"".join(out)
         out.clear()
         return data
 
@@ -267,8 +256,7 @@ class Http2Client:
             if judge.preface_left:
                 eaten = judge.take_preface(data)
                 data = data[eaten:]
-            passed: list[bytes] = []
-            taken = judge.receive(data, turn, passed)
+            taken = judge.receive(data, turn, [])
         except ConnectionFault as fault:
             self._close(ExchangeEnd.CLIENT_FAULT, str(fault), fault)
         if judge.pace.over:

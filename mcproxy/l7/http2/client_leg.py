@@ -16,7 +16,7 @@ from mcproxy.l7.http2.outlet import Outlet
 from mcproxy.l7.http2.stream import ClosedStreams, Stream, StreamState
 from mcproxy.l7.http2.windows import Windows
 from mcproxy.wire.fields import Request
-from mcproxy.wire.http2 import ErrorCode, goaway, rst_stream, window_update
+from mcproxy.wire.http2 import ErrorCode, Piece, goaway, rst_stream, window_update
 
 DONE = ExchangeEnd.DONE
 OPEN = StreamState.OPEN
@@ -46,7 +46,7 @@ class ClientLeg:
         """`host` and `leads_here`: see Admission. `up` is the link that the outlet's heads come from."""
         self.now = now
         self.outlet = outlet
-        self.out: list[bytes] = []  # frames for the client
+        self.out: list[Piece] = []  # frames for the client
         self.up = up  # the header blocks that the client sends
         self.down = HeaderLink()  # and those for it
         self.streams: dict[int, Stream] = {}
@@ -132,7 +132,6 @@ class ClientLeg:
 
     def answer(self, stream: Stream, status: int, ended: bool, why: str) -> None:
         """Send a whole answer of our own; `ended`: the request is complete. `why` is for clients of gRPC."""
-        del why  # until answers carry it
         self.out.append(answer(stream.id, status, stream.request, self.down.prefix()))
         stream.status = status
         stream.grpc_status = grpc_status(status, stream.request)

@@ -9,6 +9,7 @@ from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.budgets import REMEMBERED_RESETS
 from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import Field
+from mcproxy.wire.http2 import Piece
 
 REMEMBERED_GAPS = 16  # ranges of skipped identifiers; beyond, an old gap is reported as a closed stream
 
@@ -26,7 +27,7 @@ class StreamState(Enum):
 class Held:
     """A piece of an answer that waits for the client's window: DATA, or trailers."""
 
-    payload: bytes  # of DATA, else the encoded trailers
+    payload: Piece  # of DATA, else the encoded trailers
     last: bool  # END_STREAM
     trailers: bool = False
 
