@@ -132,7 +132,7 @@ class ClientLeg:
 
     def answer(self, stream: Stream, status: int, ended: bool, why: str) -> None:
         """Send a whole answer of our own; `ended`: the request is complete. `why` is for clients of gRPC."""
-        self.out.append(answer(stream.id, status, stream.request, self.down.prefix()))
+        self.out.append(answer(stream.id, status, stream.request, self.down.prefix(), why))
         stream.status = status
         stream.grpc_status = grpc_status(status, stream.request)
         if not ended:
