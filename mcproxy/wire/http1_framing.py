@@ -26,11 +26,11 @@ MAX_CHUNK_LINE = 1_024  # bytes of a chunk's size with its extensions, which nob
 MAX_TRAILERS = 16_384  # bytes; a checksum or two
 MAX_MEMBERS = 64  # of a list such as Connection's, each of which is looked up in every field; real ones hold three
 CACHED_LINES = 4_096  # field lines of at most CACHED_VALUE bytes: most lines of a head that is new are not
+CACHED_LISTS = 256  # values such as Connection's, of at most CACHED_VALUE bytes
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 END = b"\r\n\r\n"  # of a head
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t -~\x80-\xff]*)?").fullmatch
-_BARE_LF = re.compile(rb"(?:[^\r]|\A)\n").search
 _has_control = re.compile(rb"[^\t -~\x80-\xff]").search
 
 
@@ -54,7 +54,7 @@ def head_size(data: bytes, begin: int, searched: int) -> int:
     start = max(begin, searched - len(END))
     end = data.find(END, start)
     size = end + len(END) if end >= 0 else len(data)
-    if _BARE_LF(data, max(0, start - 1), size):
+    if data.count(b"\n", start, size) != data.count(b"\r\n", max(0, start - 1), size):
         raise BadMessage(400, "a bare LF")
     if size - begin > MAX_HEAD or (end < 0 and size - begin >= MAX_HEAD):
         raise BadMessage(431, f"a head of more than {MAX_HEAD} bytes")
@@ -109,9 +109,22 @@ def members(fields: Iterable[Field], wanted: bytes) -> frozenset[bytes]:
     values = [value for name, value in fields if name == wanted]
     if not values:
         return frozenset()
-    if sum(value.count(b",") + 1 for value in values) > MAX_MEMBERS:
+    if len(values) == 1 and len(values[0]) <= CACHED_VALUE:
+        found = _known_members(values[0])
+    else:
+        found = _members(b",".join(values))
+    if found is None:
         raise BadMessage(431, f"more than {MAX_MEMBERS} members in {shown(wanted)}")
-    return frozenset(token.partition(b";")[0].strip(b" \t").lower() for value in values for token in value.split(b","))
+    return found
+
+
+def _members(value: bytes) -> frozenset[bytes] | None:
+    if value.count(b",") >= MAX_MEMBERS:
+        return None
+    return frozenset([each.partition(b";")[0].strip(b" \t").lower() for each in value.split(b",")])
+
+
+_known_members = lru_cache(CACHED_LISTS)(_members)
 
 
 # Bodies

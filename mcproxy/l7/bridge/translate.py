@@ -141,12 +141,14 @@ def read_answer(raw: bytes) -> ReadAnswer:
 
 def answer_head(answer: RawAnswer) -> AnswerHead:
     """Return an answer's head in neutral form."""
-    dropped = HOP_BY_HOP | (answer.connection - _NOT_NAMED)
+    dropped = HOP_BY_HOP | (answer.connection - _NOT_NAMED) if answer.connection else HOP_BY_HOP
     length = answer.length
     if answer.is_interim or answer.status == 204:
         dropped |= _NOT_NAMED  # RFC 9110, section 8.6
         length = NO_LENGTH
-    fields = passed_answer([field for field in answer.fields if field[0] not in dropped])
+    fields = [field for field in answer.fields if field[0] not in dropped]
+    if [name for name, _ in fields if name == b"alt-svc"]:  # that is all it looks for in fields of HTTP/1.1
+        fields = passed_answer(fields)
     upgrade_to = (
         b", ".join(value for name, value in answer.fields if name == b"upgrade") if answer.status == 101 else b""
     )
