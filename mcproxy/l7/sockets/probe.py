@@ -13,6 +13,7 @@ from socket import MSG_PEEK
 from gevent import Timeout
 from gevent.hub import get_hub
 
+from mcproxy.l7.bounds import READ_SIZE
 from mcproxy.l7.sockets.channel import TLSChannel
 from mcproxy.l7.sockets.pooled import H2, HTTP1
 from mcproxy.model import BackendProtocol, Reason, Refused, Route
@@ -54,6 +55,7 @@ def look(route: Route, outgoing: Outgoing, secure: Secure, limit: float) -> Answ
         sock.send(PREFACE + settings([]))  # the first bytes of a connection always fit
         answer = judge(first_bytes(sock))
         if answer.version == H2:
+            sock.recv(READ_SIZE)  # a socket that is closed over unread bytes sends a RST
             sock.send(SETTINGS_ACK + goaway(0, ErrorCode.NO_ERROR))
     except OSError:  # it was reset
         answer = Answer(HTTP1, CLOSED)
