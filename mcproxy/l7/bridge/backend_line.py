@@ -147,6 +147,7 @@ class BackendLine:
         self.state = BUSY
         self.reused = reused
         self._connection = Http2Connection(now, reused) if version == "h2" else Http1Connection(now, reused)
+        self._lines.stir(self)  # the preface of HTTP/2 goes even where the request has to wait
         if self._exchange is not None:
             self._exchange.on_ready()
         self._lines.settle(now)

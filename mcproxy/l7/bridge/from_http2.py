@@ -62,6 +62,7 @@ class FromHttp2(BackendFrames):
         self.leg = leg
         self._link = HeaderLink()
         self._exchange: Answered | None = None  # for which frames are judged now
+        self._is_heard = False  # SETTINGS have come in this read
         self._has_grown = False  # a window has, for what we send
 
     def __repr__(self) -> str:
@@ -77,8 +78,8 @@ class FromHttp2(BackendFrames):
         self._exchange = exchange
         try:
             taken = self.receive(data, turn, [])
-            if self._has_grown:
-                self._send_on()
+            if self._is_heard or self._has_grown:
+                self._stir()
         except ConnectionFault as fault:
             raise BackendFault(str(fault)) from None
         finally:
@@ -89,10 +90,13 @@ class FromHttp2(BackendFrames):
         exchange = self._exchange
         return None if exchange is None or exchange.over else exchange
 
-    def _send_on(self) -> None:
-        self._has_grown = False
-        stream, exchange = self.leg.stream, self._listener()
-        if exchange is not None and stream is not None and not stream.request_ended:
+    def _stir(self) -> None:
+        """Have the exchange send what it can now; once a read, for much of it may be SETTINGS and WINDOW_UPDATE."""
+        is_heard, self._is_heard, self._has_grown = self._is_heard, False, False
+        if is_heard and (exchange := self._listener()):
+            exchange.on_ready()
+        stream = self.leg.stream
+        if stream is not None and not stream.request_ended and (exchange := self._listener()):
             exchange.send_on()
 
     def _talks(self) -> None:
@@ -260,8 +264,7 @@ class FromHttp2(BackendFrames):
         if leg.tunnels is Takes.LATER:
             leg.tunnels = Takes.NEVER
         leg.out.append(SETTINGS_ACK)
-        if exchange := self._listener():
-            exchange.on_ready()
+        self._is_heard = True
 
     def _resize(self, initial: int) -> None:
         """SETTINGS_INITIAL_WINDOW_SIZE (section 6.9.2). Raises ConnectionFault."""

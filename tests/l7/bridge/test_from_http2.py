@@ -427,6 +427,14 @@ def test_settings_are_acknowledged_and_heeded() -> None:
     assert connection.takes(request_head()) is Takes.NOW
 
 
+def test_an_offer_may_come_in_a_second_frame_of_the_same_read() -> None:
+    """A request that waits for it was answered 501 between the two."""
+    connection, exchange = Http2Connection(0.0, False), NotedExchange()
+    in_turns(connection, SETTINGS + http2.settings([(Setting.ENABLE_CONNECT_PROTOCOL, 1)]), exchange)
+    assert exchange.told == [("ready",)]
+    assert connection.takes(request_head(upgrade=Upgrade.WEBSOCKET)) is Takes.NOW
+
+
 def test_without_an_offer_there_are_no_tunnels() -> None:
     connection = Http2Connection(0.0, False)
     in_turns(connection, SETTINGS, None)
