@@ -90,7 +90,7 @@ def test_what_else_keeps_tls_from_a_backend() -> None:
     assert "is not for inner.test;" in backend_fault(refused_certificate(62, "x"), named)
     assert "is of no CA in /ca.pem;" in backend_fault(refused_certificate(20, "x"), named)
     assert backend_fault(lost(OSError("gone"), "gone"), named) == "TLS with the backend: gone"
-    without = "the backend offers no HTTP/2 in ALPN at 127.0.0.1:1; switch it on there, or make the route l4"
+    without = "the backend offers no HTTP/2 in ALPN at 127.0.0.1:1; switch it on there, or set backend_protocol to auto"
     alert = ssl.SSLError(1, "[SSL] tlsv1 alert no application protocol (_ssl.c:1006)")
     alert.reason = ""
     assert backend_fault(lost(alert, str(alert)), named) == without

@@ -59,6 +59,7 @@ def test_few_settings_are_enough() -> None:
 HTTP1_ANSWERS = [
     (b"HTTP/1.1 400 Bad Request\r\n\r\n", "answered 400 to HTTP/2's preface"),
     (b"HTTP/1.0 505 HTTP Version Not Supported\r\n\r\n", "answered 505 to HTTP/2's preface"),
+    (b'<!DOCTYPE HTML>\n<html lang="en">', "answered HTML to HTTP/2's preface"),
     (b"", "closes the connection when HTTP/2 begins"),
 ]
 

@@ -28,6 +28,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
 # How HTTP/1.1 was found, where there was no status line.
 CLOSED = "closes the connection when HTTP/2 begins"
 SILENT = "is silent when HTTP/2 begins"
+HTML = "answered HTML to HTTP/2's preface"  # as an error without a head, which Python's http.server does
 NO_HTTP = "answers no HTTP"
 
 Secure = Callable[[Route, RawSocket], TLSChannel]  # does the TLS handshake with a route's backend; raises Refused, Lost
@@ -95,6 +96,8 @@ def judge(data: bytes | None) -> Answer:
         return Answer(HTTP1, CLOSED)
     if _begins_settings(data):
         return Answer(H2, "SETTINGS")
+    if data[:1] == b"<":
+        return Answer(HTTP1, HTML)
     status = _STATUS_LINE.match(data)
     return Answer(HTTP1, f"answered {status[1].decode()} to HTTP/2's preface" if status else NO_HTTP)
 

@@ -10,7 +10,7 @@ from gevent import Timeout, spawn
 from mcproxy.l7.sockets import channel as channels
 from mcproxy.l7.sockets import probe
 from mcproxy.l7.sockets.channel import Lost, TLSChannel
-from mcproxy.l7.sockets.probe import Answer, decided, judge, look
+from mcproxy.l7.sockets.probe import CLOSED, NO_HTTP, SILENT, Answer, decided, judge, look
 from mcproxy.model import Backend as Address
 from mcproxy.model import BackendProtocol, Mode, Reason, Refused, Route
 from mcproxy.net.dial import Outgoing
@@ -73,8 +73,9 @@ def test_settings_are_http2_and_are_said_goodbye_to(backend: MakeBackend, outgoi
 @pytest.mark.parametrize(
     ("data", "how"),
     [
-        (ANSWER_400, "HTTP/1.1 400"), (b"HTTP/1.0 505 No\r\n\r\n", "HTTP/1.0 505"), (b"<!DOCTYPE HTML", "no HTTP"),
-        (b"", "closed"), (ping(b"12345678"), "no HTTP"), (b"HTTP", "no HTTP"),
+        (ANSWER_400, "answered 400 to HTTP/2's preface"), (b"", CLOSED), (ping(b"12345678"), NO_HTTP),
+        (b"HTTP/1.0 505 No\r\n\r\n", "answered 505 to HTTP/2's preface"), (b"HTTP", NO_HTTP),
+        (b"<!DOCTYPE HTML", "answered HTML to HTTP/2's preface"),
     ],
 )  # fmt: skip
 def test_all_else_is_http1(data: bytes, how: str, backend: MakeBackend, outgoing: Outgoing) -> None:
@@ -86,12 +87,12 @@ def test_so_is_a_reset(backend: MakeBackend, outgoing: Outgoing) -> None:
         receive(connection, len(PREFACE))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    assert found(to(backend(handle).address), outgoing) == Answer("http/1.1", "closed")
+    assert found(to(backend(handle).address), outgoing) == Answer("http/1.1", CLOSED)
 
 
 def test_so_is_silence(backend: MakeBackend, outgoing: Outgoing) -> None:
     """Some servers wait for the rest of what they take for a request."""
-    assert found(to(backend(read_all).address), outgoing) == Answer("http/1.1", "silent")
+    assert found(to(backend(read_all).address), outgoing) == Answer("http/1.1", SILENT)
 
 
 def test_a_proxy_header_says_that_nobody_is_behind_it(backend: MakeBackend, outgoing: Outgoing) -> None:
