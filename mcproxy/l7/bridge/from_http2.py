@@ -240,13 +240,9 @@ class FromHttp2(BackendFrames):
     # The rest of section 6
 
     def _rst_stream(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        leg, stream = self.leg, self._of(stream_id, "RST_STREAM")
-        if stream is None:
+        if self._of(stream_id, "RST_STREAM") is None:
             self._talks()
-            return None
-        leg.stream = None
-        exchange = self._listener()
-        if exchange is not None and not stream.answer_ended:
+        elif self.leg.forget() and (exchange := self._listener()):
             code = int.from_bytes(buf[start:end], "big")
             exchange.on_reset(code, Processed.NO if code == ErrorCode.REFUSED_STREAM else Processed.POSSIBLY)
         return None
@@ -277,18 +273,16 @@ class FromHttp2(BackendFrames):
         self._has_grown = self._has_grown or delta > 0
 
     def _goaway(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        """A request that it covers is still answered; another was not processed (section 6.8)."""
+        """A request that it covers is still answered; another, and one that waits, was not processed (section 6.8)."""
         self._talks()
         leg = self.leg
         leg.leaves = True
         leg.last_id = min(leg.last_id, int.from_bytes(buf[start : start + 4], "big") & MAX_STREAM_ID)
-        stream = leg.stream
-        if stream is not None and not leg.covers(stream):
-            leg.stream = None
-            exchange = self._listener()
-            if exchange is not None and not stream.answer_ended:
-                code = int.from_bytes(buf[start + 4 : start + 8], "big")
-                exchange.on_lost(f"the backend went away (GOAWAY, {code_name(code)})", Processed.NO)
+        if leg.stream is not None and leg.covers(leg.stream):
+            return None
+        if leg.forget() and (exchange := self._listener()):
+            code = int.from_bytes(buf[start + 4 : start + 8], "big")
+            exchange.on_lost(f"the backend went away (GOAWAY, {code_name(code)})", Processed.NO)
         return None
 
     def _window_update(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:

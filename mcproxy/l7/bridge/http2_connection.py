@@ -134,9 +134,8 @@ class Http2Connection:
         return self._frames.judge(data, turn, exchange, now)
 
     def closed(self, exchange: Answered | None, clean: bool) -> None:  # noqa: ARG002 - every answer has an end of its own
-        """The connection is over, and with it the request."""
-        stream, processed = self.leg.stream, self.processed
-        self.leg.stream = None
+        """The connection is over, and with it a request that is under way, or waits for SETTINGS."""
+        processed = self.processed
         self.leg.leaves = True
-        if exchange is not None and not exchange.over and stream is not None and not stream.answer_ended:
+        if self.leg.forget() and exchange is not None and not exchange.over:
             exchange.on_lost("the backend closed its connection", processed)

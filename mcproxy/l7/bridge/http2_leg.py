@@ -87,6 +87,13 @@ class Http2Leg:
         self.out.append(window_update(stream.id, stream.owed))
         stream.owed = 0
 
+    def forget(self) -> bool:
+        """Forget the request. Returns whether it lacks an answer: one that waits for SETTINGS does, too."""
+        stream, self.stream = self.stream, None
+        if stream is None:
+            return self.tunnels is Takes.LATER or not self.max_streams
+        return not stream.answer_ended
+
     def covers(self, stream: Http2Stream) -> bool:
         """Whether no GOAWAY says that the stream was not processed."""
         return stream.id <= self.last_id

@@ -202,6 +202,19 @@ def test_the_end_of_the_connection_is_no_end_of_an_answer(clean: bool) -> None:
     assert not connection.reusable
 
 
+@pytest.mark.parametrize("end", ["closed", "goaway"])
+def test_a_request_that_waits_for_settings_is_lost_with_its_connection(end: str) -> None:
+    """It was told nothing, and waited for ten seconds."""
+    connection, exchange = Http2Connection(0.0, False), NotedExchange()
+    if end == "closed":
+        connection.closed(exchange, True)
+    else:
+        in_turns(connection, http2.settings([(Setting.MAX_CONCURRENT_STREAMS, 0)]), exchange)
+        in_turns(connection, http2.goaway(0, 0), exchange)
+    assert exchange.told[-1][0] == "lost"
+    assert exchange.told[-1][2] is Processed.NO
+
+
 def test_the_end_of_an_idle_connection_loses_nothing() -> None:
     connection, exchange = open_to()
     in_turns(connection, http2.headers(1, b"\x88", True), exchange)
