@@ -84,7 +84,7 @@ def leads_here(host: bytes) -> bool:
 
 
 def of_http1(recorder: Recorder | None = None) -> Rig:
-    return Rig(Bridge(HOST.decode(), ADDRESS, leads_here, NOW), recorder)
+    return Rig(Bridge("http/1.1", HOST.decode(), ADDRESS, leads_here, NOW), recorder)
 
 
 def of_http2(recorder: Recorder | None = None) -> Rig:
@@ -239,7 +239,7 @@ NEXT = Rule("", 0, head=pseudo(path=b"/next"))
 def test_an_empty_line_on_an_idle_connection_is_no_head_that_times_out() -> None:
     """Two CRLFs behind the body of a POST made the next request 400, or brought a stray 408 after 10 seconds."""
     for behind in (b"\r\n", b"\r\n\r\n", b"\r\n\r"):
-        bridge = Bridge(HOST.decode(), ADDRESS, leads_here, NOW)
+        bridge = Bridge("http/1.1", HOST.decode(), ADDRESS, leads_here, NOW)
         rig = Rig(bridge)
         rig.send(message(b"POST", b"/", ((b"Content-Length", b"3"),)) + b"abc" + behind)
         first = rig.got

@@ -9,6 +9,7 @@ from h2.settings import SettingCodes
 from hpack import Encoder
 
 from mcproxy.l7.bridge.bridge import Bridge
+from mcproxy.l7.bridge.client_http1 import Http1Client
 from mcproxy.l7.core import How, Line, LineState, Turn
 from mcproxy.model import FinishedExchange
 from mcproxy.wire import http2
@@ -104,7 +105,7 @@ class Book:
     @property
     def has_backend(self) -> bool:
         """Whether there is a line with a connection."""
-        self._look()
+        self.look()
         return self.line is not None
 
     @property
@@ -117,7 +118,7 @@ class Book:
         self.from_client.in_turns(data, self.now)
         self.pump()
 
-    def _look(self) -> bool:
+    def look(self) -> bool:
         """Do what lines ask for. Whether there was anything."""
         lines = self.bridge.take_lines()
         for line in lines:
@@ -154,7 +155,7 @@ class Book:
         """Carry what waits, both ways, until nothing does."""
         moved = True
         while moved:
-            moved = self._look()
+            moved = self.look()
             moved = bool(self.take_for_backend()) or moved
             down = self.backend.to_send() if self.backends else b""
             if down and self.line is not None:
@@ -187,6 +188,7 @@ class Book:
 
     def fault(self) -> str:
         """What went wrong last."""
+        assert isinstance(self.bridge._client, Http1Client)
         return self.bridge._client.fault
 
     def hurried(self) -> bool:

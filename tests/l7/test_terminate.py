@@ -8,14 +8,14 @@ from typing import Any, cast
 import pytest
 
 from mcproxy.certificates.contexts import Contexts
-from mcproxy.l7.sockets.channel import Lost
 from mcproxy.l7.approach import backend_fault
 from mcproxy.l7.sockets.backends import Backends
+from mcproxy.l7.sockets.channel import Lost
 from mcproxy.l7.terminate import Terminator, _leads_to, _origin
-from mcproxy.table import Live, Table
 from mcproxy.model import Backend, Mode, Origin, Reason, Refused, Route
 from mcproxy.net.reach import Arrival
 from mcproxy.net.session import Session
+from mcproxy.table import Live, Table
 from mcproxy.wire.hello import Hello
 
 ROUTE = Route("one.test", Backend("127.0.0.1", 1), Mode.L7, "absent.pem", "absent.key")

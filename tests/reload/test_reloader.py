@@ -68,7 +68,9 @@ def test_what_can_change_changes(start: Start, tmp_path: Path) -> None:
     firewall = {"max_connections_per_ip": 6, "connection_rate_per_ip": 7, "connection_burst_per_ip": 8}
     report, logged = reload(app, tmp_path, proxy=proxy, firewall=firewall)
     assert len(report.applied) == 10
-    assert app.worker.shared.timeouts == Timeouts(handshake=2.0, connect=1.0, idle=3.0, half_close=4.0, backend_idle=9.0)
+    assert app.worker.shared.timeouts == Timeouts(
+        handshake=2.0, connect=1.0, idle=3.0, half_close=4.0, backend_idle=9.0
+    )
     assert app.config.proxy.shutdown_timeout == 0.5
     limits = app.worker.shared.limits
     clients = limits.clients

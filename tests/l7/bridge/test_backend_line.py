@@ -5,6 +5,8 @@ import pytest
 from mcproxy.l7.bridge.backend_line import BackendLine, Lines
 from mcproxy.l7.bridge.ends import Processed, Takes
 from mcproxy.l7.core import ExchangeEnd, LineState, Turn
+from mcproxy.wire import http2
+from mcproxy.wire.hpack_block import encode
 from tests.kit.exchange_ends import SITE, Between, request_head
 
 GET = request_head()
@@ -155,7 +157,7 @@ def test_a_line_of_http_2_lasts_for_a_client_that_asks_one_thing_at_a_time(keeps
     desk = Desk(keeps)
     line = line_of(desk.exchange())
     line.connected("h2", False, 1.0)
-    line.let_go(complete=True)
+    answered(line, http2.settings([]) + http2.headers(1, encode([(b":status", b"204")]), end_stream=True))
     assert line.state is (LineState.BUSY if keeps else LineState.FREE)
     second = line_of(desk.exchange())
     assert (second is line) is keeps

@@ -146,7 +146,7 @@ def test_the_answers_before_a_bad_request_are_given() -> None:
 
 def test_it_says_what_it_waits_for() -> None:
     book = Book()
-    assert repr(book.bridge).startswith("<Bridge <Http1Client one.test open requests=0 None> <Http2Backend None")
+    assert repr(book.bridge).startswith("<Bridge <Http1Client one.test open requests=0 None> <Lines None")
     book.send(GET)
     assert "<Exchange 1 b'GET' b'/' 0 complete, sent, awaited>" in repr(book.bridge)
     book.bridge.drain(book.now)

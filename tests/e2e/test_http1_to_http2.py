@@ -1,4 +1,4 @@
-"""How requests end when something goes wrong with their backend, which are sent again, and tunnels."""
+"""HTTP/1.1 clients before HTTP/2 backends, in memory: what ends a request, which are sent again, and tunnels."""
 
 from collections.abc import Callable
 
@@ -171,9 +171,9 @@ def test_an_idle_connection_that_goes_away_is_let_go() -> None:
     assert not book.closing()
 
 
-def test_a_safe_request_on_a_connection_that_was_used_is_sent_again() -> None:
+def test_an_idempotent_request_on_a_connection_that_was_used_is_sent_again() -> None:
     """A backend may close an idle connection just as the next request is on its way."""
-    for method, again in ((b"GET", True), (b"HEAD", True), (b"POST", False), (b"DELETE", False)):
+    for method, again in ((b"GET", True), (b"HEAD", True), (b"POST", False), (b"DELETE", True), (b"PATCH", False)):
         book = Book()
         book.send(GET)
         book.do(book.backend.answer, 200, end=True)
@@ -266,8 +266,8 @@ def test_a_websocket_without_a_backend_for_it_is_501() -> None:
 def test_a_backend_without_settings_keeps_no_websocket_waiting() -> None:
     book = Book()
     book.from_client.one_turn(UPGRADE, book.now)
-    assert book.bridge.wants_dial
-    book.bridge.dialling()  # connected, and silent
+    book.look()
+    assert book.has_backend, "connected, and silent"
     book.now += bounds.FIRST_SETTINGS_SECONDS + 1
     book.bridge.tick(book.now, book.idle)
     assert book.got().startswith(b"HTTP/1.1 504 ")
@@ -297,12 +297,9 @@ def test_a_message_that_is_none_behind_a_head_request_is_400(answers: int) -> No
 def test_a_websocket_whose_backends_go_before_they_speak_is_502() -> None:
     book = Book()
     book.from_client.one_turn(UPGRADE, book.now)
-    dials = 0
-    while book.bridge.wants_dial:
-        dials += 1
-        book.bridge.dialling()
+    while book.has_backend:
         book.backend_closed()
-    assert dials == bounds.ATTEMPTS
+    assert len(book.backends) == bounds.ATTEMPTS
     assert book.got().startswith(b"HTTP/1.1 502 ")
     assert [record.status for record in book.records] == [502]
 
@@ -319,16 +316,17 @@ def test_a_large_field_is_passed_as_it_is() -> None:
     """Huffman codes, which hpack makes in pure Python, would hold up everybody for a third of a second."""
     book = Book()
     book.from_client.in_turns(GET[:-2] + b"X-Big: " + b"y" * 50_000 + b"\r\n\r\n", book.now)
+    book.look()
     assert b"y" * 15_000 in book.take_for_backend(), "in frames of 16 KiB"
 
 
 def test_a_backend_that_speaks_http_1_is_called_that() -> None:
     book = Book()
     book.from_client.one_turn(GET, book.now)
+    book.look()
     book.take_for_backend()
-    book.bridge.dialling()
     book.from_backend.one_turn(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
-    assert "it speaks HTTP/1, not HTTP/2; switch on h2c there" in book.fault()
+    assert "it speaks HTTP/1, not HTTP/2" in book.fault()
     assert book.got().startswith(b"HTTP/1.1 502 ")
 
 
