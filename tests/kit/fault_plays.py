@@ -183,16 +183,6 @@ def http1_backend() -> Book:
     return book
 
 
-def bridge_http1() -> bridge.Book:
-    book = bridge.Book()
-    book.send(bridge.GET[:5])
-    book.from_client.in_turns(bridge.GET[5:], book.now)
-    book.bridge.dialling()
-    book.take_for_backend()
-    book.from_backend.in_turns(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
-    return book
-
-
 def ws(settles: bool) -> Play:
     """A WebSocket before a backend that offers none, or says nothing at all."""
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire import http2
+from mcproxy.wire.hpack_block import encode
 from mcproxy.wire.http2 import PREFACE, Frame, Setting
 from tests.kit import bridge_playbook as bridge
 from tests.kit.fault_plays import (
@@ -22,7 +23,6 @@ from tests.kit.fault_plays import (
     answered,
     asked,
     block,
-    bridge_http1,
     bridged,
     drained,
     early_answer,
@@ -53,6 +53,7 @@ from tests.kit.http2_peer import GET, POST, frame
 CLIENT, BACKEND, ANSWERED, REFUSED = (
     ExchangeEnd.CLIENT_FAULT, ExchangeEnd.BACKEND_FAULT, ExchangeEnd.ANSWERED, ExchangeEnd.REFUSED,
 )  # fmt: skip
+TWO_BYTES = [(b":status", b"200"), (b"content-length", b"2")]
 GONE, LEFT = ExchangeEnd.BACKEND_GONE, ExchangeEnd.CLIENT_GONE
 
 
@@ -275,11 +276,8 @@ RELAY = [
         ("* on a stream that is *", replied(http2.data(3, b"x")), 502, BACKEND),
         ("too many interim answers", answered(*[([(":status", "103")], False)] * 17), 502, BACKEND),
         ("content-length without a body", answered((SIZED, True)), 502, BACKEND),
-        ("DATA before the answer's head", replied(http2.data(1, b"x")), 502, BACKEND),
-        ("the body is not of content-length", answered((SIZED, False), data=http2.data(1, b"abc")), 200, BACKEND),
         ("the stream's window overflows", replied(http2.window_update(1, 2**31 - 1)), 502, BACKEND),
         ("the connection's window overflows", replied(http2.window_update(0, 2**31 - 1)), 502, BACKEND),
-        ("too many settings in one frame", replied(http2.settings([(0xFF, 0)] * 65)), 502, BACKEND),
         ("the backend reset the stream: *", replied(http2.rst_stream(1, 2)), 0, ExchangeEnd.BACKEND_RESET),
         ("the backend went away (GOAWAY) and did not process it", replied(http2.goaway(0, 0)), 0, REFUSED),
     ),
@@ -306,10 +304,26 @@ RELAY = [
 
 BRIDGE = [
     *of(
-        "l7/bridge/guarded_h2.py",
-        ("it speaks HTTP/1, not HTTP/2; switch on h2c there, or let TLS end there and take l4", bridge_http1,
-         502, BACKEND),
-        ("*: *", raw_bytes(frame(Frame.PING, 0, 1, bytes(8))), 502, BACKEND),
+        "l7/bridge/from_http2.py",
+        ("* on a stream that is idle", raw_bytes(http2.data(3, b"x")), 502, BACKEND),
+        ("a malformed answer: *", raw_answer([*OK, ("X-A", "1")]), 502, BACKEND),
+        ("an interim head with END_STREAM", raw_bytes(http2.headers(1, encode([(b":status", b"103")]), True)), 502,
+         BACKEND),
+        ("content-length without a body", raw_bytes(http2.headers(1, encode(TWO_BYTES), True)), 502, BACKEND),
+        ("the connection's window overflows", raw_bytes(http2.window_update(0, 2**31 - 1)), 502, BACKEND),
+        ("the stream's window overflows", raw_bytes(http2.window_update(1, 2**31 - 1)), 502, BACKEND),
+        (
+            "INITIAL_WINDOW_SIZE overflows a window",
+            raw_bytes(http2.window_update(1, 2**31 - 70_000) + http2.settings([(4, 2**31 - 1)])), 502, BACKEND,
+        ),
+    ),
+    *of(
+        "l7/http2/backend_frames.py",
+        ("DATA before the answer's head", raw_bytes(http2.data(1, b"x")), 502, BACKEND),
+        ("DATA after END_STREAM", shown(early_answer), 200, BACKEND),
+        ("the body is not of content-length", raw_bytes(http2.headers(1, encode(TWO_BYTES)) + http2.data(1, b"abc")),
+         200, BACKEND),
+        ("too many settings in one frame", raw_bytes(http2.settings([(0xFF, 0)] * 65)), 502, BACKEND),
     ),
     *of(
         "l7/bridge/exchange.py",
@@ -352,7 +366,6 @@ ELSEWHERE = [
     *of("l7/http2/from_client.py", ("DATA beyond the stream's window", narrow, 0, CLIENT)),
     *of(
         "l7/relay/from_backend.py",
-        ("DATA after END_STREAM", shown(early_answer), 200, BACKEND),
         (
             "the backend sent a body with an answer that has none",
             answered(([(":status", "304")], False), data=http2.data(1, b"x", True)), 304, ExchangeEnd.DONE,

@@ -21,6 +21,8 @@ Site = tuple[str, str]  # a file and a text; "*" is what differs
 # Faults without a row, and why.
 OTHERWISE: dict[Site, str] = {
     ("l7/http2/from_client.py", "* after RST_STREAM"): "it is about a stream that is over, and has had its line",
+    ("l7/bridge/http2_connection.py", "it takes no request"): "a line asks before",
+    ("l7/bridge/http2_connection.py", "it takes no more of the request"): "an exchange is told before",
     ("l7/bridge/request_half.py", "it takes no request"): "the reason is why the connection before it was lost",
 }
 

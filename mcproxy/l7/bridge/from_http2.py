@@ -220,22 +220,15 @@ class FromHttp2(BackendFrames):
             raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, fault)
 
     def _count(self, stream: Http2Stream | None, size: int) -> None:
-        """Count DATA against our windows, and open them again. Raises ConnectionFault, StreamFault."""
+        """Count DATA, padding included, and open our windows again (section 6.9)."""
         leg = self.leg
-        leg.unread -= size
         leg.owed += size
-        if leg.unread < 0:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "DATA beyond the connection's window")
         if leg.owed >= WINDOW_STEP:
             leg.credit()
-        if stream is None:
-            return
-        stream.unread -= size
-        stream.owed += size
-        if stream.unread < 0:
-            raise StreamFault(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "DATA beyond the stream's window")
-        if stream.owed >= WINDOW_STEP:
-            leg.credit_stream(stream)
+        if stream is not None:
+            stream.owed += size
+            if stream.owed >= WINDOW_STEP:
+                leg.credit_stream(stream)
 
     # The rest of section 6
 

@@ -1,7 +1,8 @@
 """The state of an HTTP/2 connection to a backend that carries one request at a time: its windows, and that request.
 
 `Http2Connection` sends by it, `FromHttp2` judges what comes by it. Windows are ours here, not the client's: what has
-been taken is given back, in large steps. Back-pressure is that nobody reads a backend whose client doesn't keep up.
+been taken is given back, in large steps. Back-pressure is that nobody reads a backend whose client doesn't keep up, and
+therefore a backend that sends more than its window allows gains nothing, and is not looked for.
 """
 
 from mcproxy.l7.bridge.bounds import WINDOW
@@ -30,7 +31,6 @@ class Http2Stream:
         "owed",
         "request_ended",
         "status",
-        "unread",
         "window",
     )  # fmt: skip
 
@@ -39,8 +39,7 @@ class Http2Stream:
         self.method = method
         self.asks_tunnel = asks_tunnel  # an extended CONNECT (RFC 8441)
         self.window = window  # bytes that we may send; below 0 where SETTINGS took some back (section 6.9.2)
-        self.unread = WINDOW  # bytes that the backend may send
-        self.owed = 0  # bytes that came, and that its window lacks
+        self.owed = 0  # bytes that came, and that the backend's window lacks
         self.status = 0  # of the final head; 0 before it
         self.lacks = ANY_LENGTH  # bytes of the answer's body that are still to come
         self.request_ended = ended
@@ -54,7 +53,7 @@ class Http2Leg:
     """The state of the connection. Lengths are bytes."""
 
     __slots__ = (
-        "initial", "last_id", "leaves", "max_streams", "next_id", "out", "owed", "stream", "tunnels", "unread",
+        "initial", "last_id", "leaves", "max_streams", "next_id", "out", "owed", "stream", "tunnels",
         "window", "work",
     )  # fmt: skip
 
@@ -68,8 +67,7 @@ class Http2Leg:
         self.tunnels = Takes.LATER  # whether it takes an extended CONNECT; LATER: its SETTINGS have not come
         self.initial = DEFAULT_WINDOW  # of a new stream, for what we send
         self.window = DEFAULT_WINDOW  # of the connection, for what we send
-        self.unread = DEFAULT_WINDOW + WINDOW  # that the backend may send on the connection
-        self.owed = 0  # that came, and that this window lacks
+        self.owed = 0  # that came, and that the backend's window for the connection lacks
         self.work = 0  # requests, and DATA frames either way, in this period; see TALK_FOR_WORK
 
     def __repr__(self) -> str:
@@ -77,13 +75,11 @@ class Http2Leg:
 
     def credit(self) -> None:
         """Open the connection's window again."""
-        self.unread += self.owed
         self.out.append(window_update(0, self.owed))
         self.owed = 0
 
     def credit_stream(self, stream: Http2Stream) -> None:
         """Open the window of a stream again."""
-        stream.unread += stream.owed
         self.out.append(window_update(stream.id, stream.owed))
         stream.owed = 0
 

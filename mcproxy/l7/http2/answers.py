@@ -17,7 +17,7 @@ from mcproxy.wire.phrases import phrase
 GRPC_UNIMPLEMENTED = 12
 GRPC_UNAVAILABLE = 14
 NOT_IMPLEMENTED = 501
-_MESSAGE_SAFE = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"  # all that is printable but "%" and what is never quoted
+_SAFE = bytes(range(0x20, 0x7F)).replace(b"%", b"")  # which are not quoted in a message of gRPC
 SERVER_ERROR = 500  # and above: RFC 9110, 15.6
 
 
@@ -38,7 +38,7 @@ def _grpc(status: int, message: bytes) -> bytes:
             (b":status", b"200"),
             (b"content-type", b"application/grpc"),
             (b"grpc-status", b"%d" % status),
-            (b"grpc-message", quote_from_bytes(message, _MESSAGE_SAFE).encode()),
+            (b"grpc-message", quote_from_bytes(message, _SAFE).encode()),
         ]
     )
 

@@ -4,7 +4,7 @@ import pytest
 from hpack import Encoder
 
 from mcproxy.l7.bounds import TURN
-from mcproxy.l7.bridge.bounds import STEP_COST, WINDOW, WINDOW_STEP
+from mcproxy.l7.bridge.bounds import STEP_COST, WINDOW_STEP
 from mcproxy.l7.bridge.ends import BackendFault, OtherVersion, Processed, Takes
 from mcproxy.l7.bridge.from_http2 import FromHttp2
 from mcproxy.l7.bridge.heads import Upgrade
@@ -355,32 +355,6 @@ def test_our_windows_are_given_back_in_large_steps() -> None:
         given = [int.from_bytes(each.payload, "big") for each in updates if each.stream_id == stream]
         assert len(given) == 16_000 * count // (WINDOW_STEP + 16_000 - WINDOW_STEP % 16_000)
         assert 16_000 * count - WINDOW_STEP < sum(given) <= 16_000 * count
-
-
-@pytest.mark.parametrize("late", [False, True])
-def test_our_windows_are_enforced(late: bool) -> None:
-    """Nothing was given back yet: each piece is just too small for that."""
-    connection, exchange = asked(), NotedExchange()
-    leg = connection.leg
-    in_turns(connection, head(), exchange)
-    if late:
-        connection.cancel()
-    leg.unread = 16_000
-    in_turns(connection, http2.data(1, bytes(16_000)), exchange)
-    with pytest.raises(BackendFault, match="beyond the connection's window"):
-        in_turns(connection, http2.data(1, b"x"), exchange)
-
-
-def test_the_window_of_a_stream_is_enforced() -> None:
-    connection, exchange = asked(), NotedExchange()
-    in_turns(connection, head(), exchange)
-    stream = connection.leg.stream
-    assert stream
-    assert stream.unread == WINDOW
-    stream.unread = 10
-    in_turns(connection, http2.data(1, bytes(10)), exchange)
-    with pytest.raises(BackendFault, match="beyond the stream's window"):
-        in_turns(connection, http2.data(1, b"x"), exchange)
 
 
 def test_padding_and_late_bodies_count_against_our_windows_too() -> None:

@@ -4,33 +4,31 @@ from mcproxy.l7.bridge.bounds import WINDOW
 from mcproxy.l7.bridge.http2_leg import OPENING, Http2Leg, Http2Stream
 from mcproxy.wire import http2
 from mcproxy.wire.fields import MAX_HEADER_LIST
-from mcproxy.wire.http2 import DEFAULT_WINDOW, PREFACE, Frame, Setting, parse_settings
+from mcproxy.wire.http2 import PREFACE, Frame, Setting, parse_settings
 from tests.kit.http2_peer import Cutter
 
 
-def test_the_opening_is_what_the_windows_say() -> None:
+def test_the_opening_has_our_settings_and_windows() -> None:
     assert OPENING.startswith(PREFACE)
     settings, update = Cutter().feed(OPENING[len(PREFACE) :])
     values = dict(parse_settings(settings.payload))
-    stream, leg = Http2Stream(1, b"GET", False, DEFAULT_WINDOW, True), Http2Leg()
     assert values == {
         Setting.ENABLE_PUSH: 0,
-        Setting.INITIAL_WINDOW_SIZE: stream.unread,
+        Setting.INITIAL_WINDOW_SIZE: WINDOW,
         Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
     }
     assert (update.kind, update.stream_id) == (Frame.WINDOW_UPDATE, 0)
-    assert DEFAULT_WINDOW + int.from_bytes(update.payload, "big") == leg.unread == DEFAULT_WINDOW + WINDOW
+    assert int.from_bytes(update.payload, "big") == WINDOW, "no less than a stream's"
 
 
 def test_windows_are_opened_by_what_they_lack() -> None:
     leg, stream = Http2Leg(), Http2Stream(3, b"GET", False, 100, True)
     leg.out.clear()
     leg.owed, stream.owed = 700, 600
-    leg.unread = stream.unread = 0
     leg.credit()
     leg.credit_stream(stream)
     assert leg.out == [http2.window_update(0, 700), http2.window_update(3, 600)]
-    assert (leg.unread, leg.owed, stream.unread, stream.owed) == (700, 0, 600, 0)
+    assert (leg.owed, stream.owed) == (0, 0)
 
 
 def test_a_goaway_covers_what_is_not_above_its_last_stream() -> None:
