@@ -19,6 +19,7 @@ class NotedExchange:
         self.heads: list[AnswerHead] = []
         self.over = False
         self.wants_more = True
+        self.sent_before = False
         self.wants_head_only = head_only
         self.ends_at = ""  # it is over then
         self.then: dict[str, Callable[[], object]] = {}  # what follows, by the name of what is noted

@@ -26,7 +26,7 @@ SPENT: Final = LineState.SPENT
 class Lines:
     """The lines of one client connection."""
 
-    __slots__ = ("_keeps", "_lasting", "_slowed", "_stirred", "forwarded", "settle")
+    __slots__ = ("_keeps", "_lasting", "_slowed", "_stirred", "forwarded", "note", "settle")
 
     def __init__(self, forwarded: Forwarded, keeps: bool, settle: Callable[[float], object]) -> None:
         """`keeps`: one request is under way at a time, so that a line of HTTP/2 can last.
@@ -35,6 +35,7 @@ class Lines:
         """
         self.forwarded = forwarded
         self.settle = settle
+        self.note = ""  # what the log says of a backend that had to wait
         self._keeps = keeps
         self._lasting: BackendLine | None = None
         self._stirred: list[BackendLine] = []  # the drive is to look at these
@@ -68,11 +69,12 @@ class Lines:
         """Whether `tick` is needed sooner than in a second."""
         return bool(self._slowed)
 
-    def slow(self, line: "BackendLine") -> None:
-        """Have a line wait until its backend may send more."""
+    def slow(self, line: "BackendLine", note: str) -> None:
+        """Have a line wait until its backend may send more. `note` is for the log."""
         if line not in self._slowed:
             self._slowed.append(line)
             self.stir(line)
+        self.note = note
 
     def tick(self, now: float) -> None:
         """Look at the lines that wait."""
@@ -194,7 +196,7 @@ class BackendLine:
         if self._exchange is None:
             self._rest()
         elif connection.pace.over:
-            self._lines.slow(self)
+            self._lines.slow(self, connection.pace.note)
         self._lines.settle(now)
         return taken
 

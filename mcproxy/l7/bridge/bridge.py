@@ -23,6 +23,8 @@ from mcproxy.wire.fields import forwarded
 class ClientConnection(Protocol):
     """One client connection, in one version of HTTP. Its methods are those of core.py."""
 
+    fault: str  # what went wrong, for the log
+
     def __init__(self, site: Site, new_end: NewEnd, now: float) -> None:
         """`new_end` makes an exchange's way to the backend."""
 
@@ -87,7 +89,9 @@ class Bridge:
         return f"<Bridge {self._client!r} {self._lines!r}>"
 
     def _settle(self, now: float) -> None:
-        self._client.settle(now)
+        client = self._client
+        client.fault = client.fault or self._lines.note
+        client.settle(now)
 
     # What the owner asks
 
