@@ -91,7 +91,8 @@ class App:
         stats, watching = Stats(), Watching()
         self.lines, reporter = ConnectionLog(put_lines, config.log.format, stats), Reporter(watching.tell)
         live = Live(self.control.table)
-        self.backends = Backends(live)
+        backends = Backends(live)
+        self.terminator = Terminator(self.contexts, backends, _records(stats, self.lines))
         shared = Shared(
             live=live,
             limits=Limits(*limits(config)),
@@ -100,13 +101,13 @@ class App:
             opened=reporter.opened,
             stats=stats,
             geoip=geoip,
-            terminate=Terminator(self.contexts, self.backends, _records(stats, self.lines)),
+            terminate=self.terminator,
         )
         self.worker = Worker(shared, inherited=self.inherited.take)
         self.pulse = Pulse(stats.lag)
         self.door = Door()
         looker = Looker(self.door, self.contexts, shared.outgoing, lambda: shared.timeouts.connect)
-        self.desk = Desk(self.worker, self.contexts, reporter, looker, self.backends.spoken)
+        self.desk = Desk(self.worker, self.contexts, reporter, looker, backends.spoken)
         self._survey = _Survey(shared.live)
         parts = Parts(
             self.worker, self.contexts, self.lines, self.door, self.notifier, self.control.take, self._survey.begin
@@ -206,6 +207,7 @@ class App:
         self.pulse.close()
         self.inherited.close()
         self.notifier.close()
+        self.terminator.release()
         self.worker.release()
         if self.worker.shared.geoip is not None:
             self.worker.shared.geoip.close()

@@ -69,6 +69,10 @@ class Terminator:
     def __repr__(self) -> str:
         return f"<Terminator {self._contexts!r}>"
 
+    def release(self) -> None:
+        """Close the connections to backends that are idle: the worker has stopped."""
+        self._pools.retire()
+
     def __call__(self, session: OpenSession) -> End:
         """Run a session whose hello has been peeked at. Raises Refused where it does not get to HTTP."""
         arrival = session.arrival()

@@ -302,3 +302,8 @@ class Pools:
             pool.retire()
         pool = self._pools[key] = Pool(shared, key, route)
         return pool
+
+    def retire(self) -> None:
+        """Retire all: the worker stops."""
+        for pool in list(self._pools.values()):
+            pool.retire()
