@@ -87,12 +87,12 @@ class App:
         if self.control.table.firewall.countries and geoip is None:
             self.control.store.close()
             raise StartError("firewall.geoip_db: the database has country rules, which need it")
-        self.contexts = Contexts(PROTOCOLS, Aside())
+        contexts = Contexts(PROTOCOLS, Aside())
         stats, watching = Stats(), Watching()
         self.lines, reporter = ConnectionLog(put_lines, config.log.format, stats), Reporter(watching.tell)
         live = Live(self.control.table)
         backends = Backends(live)
-        self.terminator = Terminator(self.contexts, backends, _records(stats, self.lines))
+        self.terminator = Terminator(contexts, backends, _records(stats, self.lines))
         shared = Shared(
             live=live,
             limits=Limits(*limits(config)),
@@ -106,11 +106,11 @@ class App:
         self.worker = Worker(shared, inherited=self.inherited.take)
         self.pulse = Pulse(stats.lag)
         self.door = Door()
-        looker = Looker(self.door, self.contexts, shared.outgoing, lambda: shared.timeouts.connect)
-        self.desk = Desk(self.worker, self.contexts, reporter, looker, backends.spoken)
+        looker = Looker(self.door, contexts, shared.outgoing, lambda: shared.timeouts.connect)
+        self.desk = Desk(self.worker, contexts, reporter, looker, backends.spoken)
         self._survey = _Survey(shared.live)
         parts = Parts(
-            self.worker, self.contexts, self.lines, self.door, self.notifier, self.control.take, self._survey.begin
+            self.worker, contexts, self.lines, self.door, self.notifier, self.control.take, self._survey.begin
         )  # fmt: skip
         self.reloader = Reloader(config, path, parts)
         carrier = ByDoor(self.desk, self.door)

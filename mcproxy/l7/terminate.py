@@ -61,13 +61,13 @@ class Terminator:
 
     def __init__(self, contexts: Contexts, backends: Backends, record_for: Callable[[Origin], Record]) -> None:
         """`record_for` returns what takes the exchanges of a connection as they end."""
-        self._contexts = contexts
+        self.contexts = contexts
         self._backends = backends
         self._pools = Pools()
         self._record_for = record_for
 
     def __repr__(self) -> str:
-        return f"<Terminator {self._contexts!r}>"
+        return f"<Terminator {self.contexts!r}>"
 
     def release(self) -> None:
         """Close the connections to backends that are idle: the worker has stopped."""
@@ -81,7 +81,7 @@ class Terminator:
             raise Refused(Reason.TLS_FAILED, "it offers no protocol that is spoken here")
         handshake = _Handshake(session)
         session.hand_over(handshake)
-        context = self._contexts.server(arrival.listener, route)
+        context = self.contexts.server(arrival.listener, route)
         try:
             channel = channels.accept(session.client, context, session.shared.turns, session.shared.read_guard)
         except Flooded as flood:
@@ -96,7 +96,7 @@ class Terminator:
     def _run(self, session: OpenSession, arrival: Arrival, channel: TLSChannel) -> End:
         """Proxy HTTP; begin again if the backend turns out to speak another version than was known."""
         approach = Approach(
-            session.shared, arrival, channel.protocol, self._contexts, self._backends, session.reached
+            session.shared, arrival, channel.protocol, self.contexts, self._backends, session.reached
         )  # fmt: skip
         record = self._record_for(_origin(arrival, channel.protocol))
         if channel.protocol != H2 or approach.version() != H2:

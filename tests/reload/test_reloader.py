@@ -188,18 +188,18 @@ def test_certificates_that_changed_are_taken_and_broken_ones_left_out(
     document = {"listeners": [{"addr": ":1", "routes": [route]}]}
     app = start(**document)
     in_table = app.worker.shared.live.table.listeners[":1"].routes["a.test"]
-    before = hub.spawn(app.contexts.server, ":1", in_table).result(DEADLINE)
+    before = hub.spawn(app.terminator.contexts.server, ":1", in_table).result(DEADLINE)
     _, logged = reload(app, tmp_path, **document)
     assert logged[0].endswith("no key has changed; 0 of 1 certificate in use changed")
     key.write_text(f"{key.read_text()}\n")
     _, logged = reload(app, tmp_path, **document)
     assert logged[0].endswith("no key has changed; 1 of 1 certificate in use changed")
-    assert (after := hub.spawn(app.contexts.server, ":1", in_table).result(DEADLINE)) is not before
+    assert (after := hub.spawn(app.terminator.contexts.server, ":1", in_table).result(DEADLINE)) is not before
     chain.write_text("junk")
     _, logged = reload(app, tmp_path, **document)
     assert [line for line in logged if line.startswith(f"error a.test: {chain} holds no certificate")]
     assert "; but 1 problem" in logged[-1]
-    assert hub.spawn(app.contexts.server, ":1", in_table).result(DEADLINE) is after
+    assert hub.spawn(app.terminator.contexts.server, ":1", in_table).result(DEADLINE) is after
     with pytest.raises(ValueError, match="holds no certificate"):
         app.reloader.reload_certificates()
 
