@@ -1,6 +1,6 @@
 """What backends speak, as it is remembered, doubted and looked at again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import gevent
@@ -137,7 +137,10 @@ def test_a_route_that_changes_is_another_one(looks: Looks) -> None:
 def test_routes_that_are_gone_are_forgotten() -> None:
     listener = Listener(":443")
     backends = Backends(Live(Table.build([(listener, [ROUTE])])))
-    note: Callable[[str], None] = lambda name: backends.found((":443", name), replace(ROUTE, hostname=name), H2)
+
+    def note(name: str) -> None:
+        backends.found((":443", name), replace(ROUTE, hostname=name), H2)
+
     note("a.test")
     for number in range(MAX_ROUTES):
         note(f"n{number}.test")
