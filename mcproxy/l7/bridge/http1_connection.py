@@ -41,6 +41,7 @@ class _Request(Enum):
     CHUNKED = "chunked"  # a part, whose body has chunks
     SENT = "sent"
     TUNNEL = "tunnel"  # the client's half of one
+    HALF_CLOSED = "half closed"  # all of that
 
 
 class _Answer(Enum):
@@ -52,15 +53,17 @@ class _Answer(Enum):
     TUNNEL = "tunnel"  # the backend's half of one
 
 
-AWAITED: Final = _Answer.AWAITED  # members of an enum cost three times as much to read as a global
+# Members of an enum cost three times as much to read as a global.
+AWAITED: Final = _Answer.AWAITED
+POSSIBLY: Final = Processed.POSSIBLY
 
 
 class Http1Connection:
     """Methods that send, and `receive`, raise BackendFault."""
 
     __slots__ = (
-        "_answer", "_answers", "_asked", "_goes_on", "_left", "_random", "_request", "_reused",
-        "half_closed", "out", "pace", "requests",
+        "_answer", "_answers", "_asked", "_goes_on", "_left", "_random", "_request", "_reused", "out", "pace",
+        "processed", "requests",
     )  # fmt: skip
     version = "http/1.1"
 
@@ -69,7 +72,7 @@ class Http1Connection:
         self.out: list[bytes] = []
         self.requests = 0
         self.pace = Pace(Loop.BACKEND_PIECES)
-        self.half_closed = False
+        self.processed = Processed.NO
         self._reused = reused
         self._random = random
         self._answers = Answers()
@@ -87,19 +90,12 @@ class Http1Connection:
     def reusable(self) -> bool:
         """Whether another request may begin here."""
         request = self._request
-        return (
-            self._goes_on
-            and self._answer is _Answer.NONE
-            and (request is _Request.SENT or request is _Request.NONE)
-            and not self.half_closed
-        )
+        return self._goes_on and self._answer is _Answer.NONE and (request is _Request.SENT or request is _Request.NONE)
 
     @property
-    def processed(self) -> Processed:
-        """Whether the request that is under way may have been processed."""
-        if self._answer is _Answer.NONE:
-            return Processed.NO
-        return Processed.UNKNOWN if self._reused or self.requests > 1 else Processed.POSSIBLY
+    def half_closed(self) -> bool:
+        """Whether our side of the connection ends once `out` is sent."""
+        return self._request is _Request.HALF_CLOSED
 
     # Sending
 
@@ -135,6 +131,7 @@ class Http1Connection:
             framing = b"transfer-encoding: chunked\r\n"
             self._request = _Request.CHUNKED
         self.out.append(b"%b%b%b\r\n" % (head.lines, forwarded.lines, framing))
+        self.processed = Processed.UNKNOWN if self._reused or self.requests > 1 else POSSIBLY
 
     def _upgrade(self, head: RequestHead) -> bytes:
         """The fields that ask for a tunnel. A WebSocket's client of HTTP/2 has no key, so we make one."""
@@ -170,7 +167,7 @@ class Http1Connection:
         """Send the end of the request, or of the client's half of a tunnel."""
         request = self._request
         if request is _Request.TUNNEL:
-            self.half_closed = True
+            self._request = _Request.HALF_CLOSED
         elif request is _Request.CHUNKED:
             self.out.append(b"0\r\n%b\r\n" % field_lines(trailers))
             self._request = _Request.SENT
@@ -208,6 +205,8 @@ class Http1Connection:
         at = 0
         if not self.requests:
             _check_version(data)
+        else:
+            self.processed = POSSIBLY  # a backend that closed an idle connection would have sent nothing
         while self._answer is AWAITED and at < len(data) and turn.left > 0:
             searched = self._answers.searched
             size = self._take_head(data[at:] if at else data, turn, exchange)
@@ -312,16 +311,15 @@ class Http1Connection:
 
     def closed(self, exchange: Answered | None, clean: bool) -> None:
         """The connection is over; `clean`: by a FIN. That ends what it delimits; else the answer is lost."""
-        processed, answer = self.processed, self._answer
-        self._answer, self._goes_on = _Answer.NONE, False
+        answer, self._answer, self._goes_on = self._answer, _Answer.NONE, False
         if answer is _Answer.NONE or exchange is None or exchange.over:
             return
         if answer is AWAITED:
-            exchange.on_lost("the backend closed its connection before it answered", processed)
+            exchange.on_lost("the backend closed its connection before it answered", self.processed)
         elif clean and self._answers.ends_with_connection:
             exchange.on_end([])
         else:
-            exchange.on_lost("the backend's answer broke off", processed)
+            exchange.on_lost("the backend's answer broke off", self.processed)
 
 
 def _check_version(data: bytes) -> None:

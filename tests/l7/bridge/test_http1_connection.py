@@ -1,7 +1,6 @@
 """One HTTP/1.1 connection to the backend: what is sent for a request, and what becomes of each answer."""
 
 import itertools
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
@@ -9,66 +8,40 @@ from hypothesis import strategies as st
 
 from mcproxy.l7.bridge.bounds import MAX_UNSENT
 from mcproxy.l7.bridge.ends import BackendFault, OtherVersion, Processed, Takes
-from mcproxy.l7.bridge.heads import AnswerHead, Forwarded, RequestHead, Upgrade
+from mcproxy.l7.bridge.heads import RequestHead, Upgrade
 from mcproxy.l7.bridge.http1_connection import Http1Connection
 from mcproxy.l7.bridge.request_heads import RequestHeads
 from mcproxy.l7.bridge.translate import accept_key
-from mcproxy.l7.core import ExchangeEnd, Turn
+from mcproxy.l7.core import Turn
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.requests import check_request
+from tests.kit.noted_exchange import FORWARDED, NotedExchange, sent
 
-FORWARDED = Forwarded.of(((b"x-forwarded-for", b"192.0.2.7"),))
 OURS = b"x-forwarded-for: 192.0.2.7\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
 EMPTY = OK + b"Content-Length: 0\r\n\r\n"
 
 
-@dataclass
-class NotedExchange:
-    """An `Answered`."""
+class Noted(NotedExchange):
+    """An exchange that also notes whether its connection can be used again, as it hears of the end."""
 
-    wants_head_only: bool = False
-    wants_more: bool = True
-    over: bool = False
-    heads: list[AnswerHead] = field(default_factory=list)
-    pieces: list[bytes] = field(default_factory=list)
-    told: list[object] = field(default_factory=list)
-    connection: Http1Connection | None = None
-    reusable_at_end: bool | None = None
+    def __init__(self, connection: Http1Connection, head_only: bool) -> None:
+        super().__init__(head_only)
+        self.reusable_at_end: bool | None = None
+        self.then["end"] = lambda: setattr(self, "reusable_at_end", connection.reusable)
 
-    def on_ready(self) -> None:
-        self.told.append("ready")
+    @property
+    def pieces(self) -> list[object]:
+        return [each[1] for each in self.told if each[0] == "body"]
 
-    def on_interim(self, head: AnswerHead) -> None:
-        self.told.append(head.status)
-
-    def on_head(self, head: AnswerHead, ended: bool) -> None:
-        self.heads.append(head)
-        self.told.append((head.status, ended))
-
-    def on_body(self, data: bytes) -> None:
-        assert data
-        self.pieces.append(data)
-
-    def on_end(self, trailers: list[Field]) -> None:
-        self.told.append(("end", trailers))
-        self.reusable_at_end = self.connection.reusable if self.connection else None
-
-    def on_reset(self, code: int, processed: Processed) -> None:
-        raise AssertionError("HTTP/1.1 has no resets of one exchange")
-
-    def on_lost(self, why: str, processed: Processed, end: ExchangeEnd = ExchangeEnd.BACKEND_GONE) -> None:
-        self.told.append(("lost", why, processed))
-
-    def on_refused(self, status: int, why: str) -> None:
-        raise AssertionError("there is a connection")
-
-    def send_on(self) -> None:
-        self.told.append("send on")
+    @property
+    def steps(self) -> list[tuple[object, ...]]:
+        """What was noted but for the body."""
+        return [each for each in self.told if each[0] != "body"]
 
     @property
     def outcome(self) -> tuple[object, ...]:
-        return self.told, b"".join(self.pieces)
+        return self.steps, self.body
 
 
 def read_head(raw: bytes) -> RequestHead:
@@ -97,14 +70,12 @@ class Asked:
     def __init__(self, head: RequestHead | None = None, ended: bool = True, reused: bool = False) -> None:
         self.connection = Http1Connection(0.0, reused, lambda size: b"k" * size)
         head = head or request()
-        self.exchange = NotedExchange(head.request.method == b"HEAD", connection=self.connection)
+        self.exchange = Noted(self.connection, head.request.method == b"HEAD")
         self.connection.begin(head, FORWARDED, ended)
         self.sent = self.take()
 
     def take(self) -> bytes:
-        out = b"".join(self.connection.out)
-        self.connection.out.clear()
-        return out
+        return sent(self.connection)
 
     def receive(self, *pieces: bytes) -> bytes:
         """The drive: offers what was not taken again. Returns what is left."""
@@ -241,7 +212,7 @@ def test_answers_in_every_cut(name: str) -> None:
     raw = ANSWERS[name]
     whole = Asked()
     assert whole.receive(raw) == b""
-    assert whole.exchange.told[-1] == ("end", [(b"x-sum", b"1")] if name == "chunked" else [])
+    assert whole.exchange.steps[-1] == ("end", [(b"x-sum", b"1")] if name == "chunked" else [])
     assert whole.connection.reusable
     assert whole.exchange.reusable_at_end
     for at in range(1, len(raw)):
@@ -303,13 +274,13 @@ def test_small_chunks_of_one_read_are_one_piece() -> None:
     assert asked.exchange.pieces == [b"a" * 10]
     large = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
     asked.receive(large * 2)
-    assert list(map(len, asked.exchange.pieces)) == [10, 0x4000, 0x4000]
+    assert asked.exchange.pieces == [b"a" * 10, b"x" * 0x4000, b"x" * 0x4000]
 
 
 def test_a_head_answer_has_no_body() -> None:
     asked = Asked(request(line=b"HEAD / HTTP/1.1"))
     asked.receive(OK + b"Content-Length: 5\r\n\r\n")
-    assert asked.exchange.told == [(200, True), ("end", [])]
+    assert asked.exchange.steps == [("head", 200, True), ("end", [])]
     assert asked.connection.reusable
 
 
@@ -324,7 +295,7 @@ def test_a_head_answer_has_no_body() -> None:
 def test_a_backend_that_closes_is_not_used_again(head: bytes) -> None:
     asked = Asked()
     asked.receive(head + b"hello" + (b"\r\n0\r\n\r\n" if b"chunked" in head else b""))
-    assert asked.exchange.told[-1] == ("end", [])
+    assert asked.exchange.steps[-1] == ("end", [])
     assert asked.exchange.reusable_at_end is False
     assert not asked.connection.reusable
     assert "last" in repr(asked.connection)
@@ -346,7 +317,7 @@ def test_an_answer_that_ends_with_its_connection(head: bytes, clean: bool) -> No
     asked.connection.closed(asked.exchange, clean)
     assert asked.exchange.pieces == [b"hel", b"lo"]
     lost = ("lost", "the backend's answer broke off", Processed.POSSIBLY)
-    assert asked.exchange.told[-1] == (("end", []) if clean else lost)
+    assert asked.exchange.steps[-1] == (("end", []) if clean else lost)
 
 
 @pytest.mark.parametrize("clean", [True, False])
@@ -354,13 +325,27 @@ def test_an_answer_that_ends_with_its_connection(head: bytes, clean: bool) -> No
 def test_an_answer_that_breaks_off_never_ends(name: str, clean: bool) -> None:
     raw = ANSWERS[name]
     for size in range(len(raw)):
-        asked = Asked(reused=size % 2 == 1)
+        asked = Asked(reused=size > 0)
         asked.receive(raw[:size])
         asked.connection.closed(asked.exchange, clean)
-        told = asked.exchange.told[-1]
+        told = asked.exchange.steps[-1]
         assert isinstance(told, tuple)
-        assert (told[0], told[2]) == ("lost", Processed.UNKNOWN if size % 2 else Processed.POSSIBLY)
+        assert (told[0], told[2]) == ("lost", Processed.POSSIBLY)
         assert not asked.connection.reusable
+
+
+def test_a_request_that_was_not_answered_at_all_may_have_met_an_idle_end() -> None:
+    """Only then may it go again: not once a byte of an answer came, were it an invalid one."""
+    for came, processed in ((b"", Processed.UNKNOWN), (b"H", Processed.POSSIBLY)):
+        asked = Asked(reused=True)
+        asked.receive(came)
+        asked.connection.closed(asked.exchange, clean=True)
+        assert asked.exchange.steps == [("lost", "the backend closed its connection before it answered", processed)]
+    for raw in (b"HTTP/1.1 200 OK\r\nX\r\n\r\n", b"H2"):
+        asked = Asked(reused=True)
+        with pytest.raises(BackendFault):
+            asked.receive(raw)
+        assert asked.connection.processed is Processed.POSSIBLY
 
 
 def test_what_comes_behind_an_answer_poisons_the_connection() -> None:
@@ -368,7 +353,7 @@ def test_what_comes_behind_an_answer_poisons_the_connection() -> None:
     for name, raw in ANSWERS.items():
         asked = Asked()
         assert asked.receive(raw + EMPTY) == b"", name
-        assert asked.exchange.told.count(("end", [])) + asked.exchange.told.count(("end", [(b"x-sum", b"1")])) == 1
+        assert asked.exchange.steps.count(("end", [])) + asked.exchange.steps.count(("end", [(b"x-sum", b"1")])) == 1
         assert asked.exchange.reusable_at_end is False
         assert not asked.connection.reusable
         later = Asked()
@@ -421,7 +406,7 @@ def test_an_answer_before_the_end_of_its_request() -> None:
     asked = Asked(request(b"Content-Length: 5", line=POST), ended=False)
     asked.connection.body(b"hel")
     asked.receive(early)
-    assert asked.exchange.told == [(413, True), ("end", [])]
+    assert asked.exchange.steps == [("head", 413, True), ("end", [])]
     assert standing(asked.connection)[0] is False
     asked.connection.body(b"lo")
     asked.connection.end([])
@@ -439,7 +424,7 @@ def test_a_cancelled_request_takes_its_connection_with_it() -> None:
     assert not asked.connection.reusable
     asked.exchange.over = True
     assert asked.receive(EMPTY) == b""
-    assert asked.exchange.told == []
+    assert asked.exchange.steps == []
     asked.connection.closed(None, clean=True)
     done = Asked()
     done.receive(EMPTY)
@@ -520,7 +505,7 @@ def test_a_websocket_of_http1_keeps_its_key() -> None:
     head = asked.exchange.heads[0]
     assert (head.status, head.upgrade_to) == (101, b"websocket")
     assert (b"sec-websocket-accept", b"x") in head.fields, "the client checks it"
-    assert asked.exchange.outcome == ([(101, False)], b"\x81\x02hi")
+    assert asked.exchange.outcome == ([("head", 101, False)], b"\x81\x02hi")
 
 
 def test_a_websocket_of_http2_gets_a_key_and_its_accept_is_checked() -> None:
@@ -531,7 +516,7 @@ def test_a_websocket_of_http2_gets_a_key_and_its_accept_is_checked() -> None:
         b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: " + key + b"\r\n\r\n"
     )  # fmt: skip
     asked.receive(SWITCH + b"Upgrade: websocket\r\nSec-WebSocket-Accept: " + accept_key(key) + b"\r\n\r\n")
-    assert asked.exchange.told == [(101, False)]
+    assert asked.exchange.steps == [("head", 101, False)]
     for accept in (b"", b"Sec-WebSocket-Accept: " + accept_key(KEY) + b"\r\n"):
         with pytest.raises(BackendFault, match="Sec-WebSocket-Accept"):
             Asked(extended_connect(), ended=False).receive(SWITCH + b"Upgrade: websocket\r\n" + accept + b"\r\n")
@@ -543,7 +528,7 @@ def test_another_upgrade_passes_with_its_name() -> None:
     asked = Asked(head, ended=False)
     assert asked.sent.endswith(OURS + b"connection: Upgrade\r\nupgrade: Foo/2, bar\r\n\r\n"), "no h2c"
     asked.receive(SWITCH + b"Upgrade: foo/2\r\n\r\nraw")
-    assert asked.exchange.outcome == ([(101, False)], b"raw")
+    assert asked.exchange.outcome == ([("head", 101, False)], b"raw")
 
 
 @pytest.mark.parametrize("to", [b"", b"Upgrade: h2c\r\n", b"Upgrade: websocket, foo\r\n", b"Upgrade:\r\n"])
@@ -560,7 +545,7 @@ def test_a_101_without_an_upgrade_is_a_fault() -> None:
 def test_an_upgrade_may_be_answered_otherwise() -> None:
     asked = Asked(websocket(), ended=False)
     asked.receive(b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 2\r\n\r\nno")
-    assert asked.exchange.outcome == ([(426, False), ("end", [])], b"no")
+    assert asked.exchange.outcome == ([("head", 426, False), ("end", [])], b"no")
     asked.connection.end([])
     assert asked.connection.reusable
 
@@ -578,11 +563,11 @@ def test_a_tunnel_passes_bytes_and_halves_both_ways() -> None:
     assert asked.exchange.pieces == [b"HTTP/1.1 200 OK\r\n\r\n", b"0\r\n\r\n"]
     assert not asked.connection.reusable
     asked.connection.closed(asked.exchange, clean=True)
-    assert asked.exchange.told == [(101, False), ("end", [])]
+    assert asked.exchange.steps == [("head", 101, False), ("end", [])]
 
 
 def test_a_tunnel_that_is_reset_is_lost() -> None:
     asked = Asked(websocket(), ended=False)
     asked.receive(SWITCH + b"Upgrade: websocket\r\n\r\nx")
     asked.connection.closed(asked.exchange, clean=False)
-    assert asked.exchange.told[-1] == ("lost", "the backend's answer broke off", Processed.POSSIBLY)
+    assert asked.exchange.steps[-1] == ("lost", "the backend's answer broke off", Processed.POSSIBLY)
