@@ -204,7 +204,7 @@ class Http1Connection:
     def _receive(self, data: bytes, turn: Turn, exchange: Answered | None, now: float) -> int:
         at = 0
         if not self.requests:
-            _check_version(data)
+            self._check_version(data)
         else:
             self.processed = POSSIBLY  # a backend that closed an idle connection would have sent nothing
         while self._answer is AWAITED and at < len(data) and turn.left > 0:
@@ -231,7 +231,7 @@ class Http1Connection:
             self._answers.searched = 0
             turn.left -= KNOWN_HEAD_COST
         else:
-            _check_version(data)
+            self._check_version(data)
             size = self._answers.head_size(data)
             if not size:
                 return 0
@@ -242,6 +242,12 @@ class Http1Connection:
         else:
             self._final(known, exchange, size == len(data))
         return size
+
+    def _check_version(self, data: bytes) -> None:
+        """Raises OtherVersion where the backend speaks HTTP/2: it can't have understood a request of HTTP/1.1."""
+        if is_frames(data):
+            self.processed = Processed.NO
+            raise OtherVersion("the backend sends HTTP/2 frames where it should speak HTTP/1.1")
 
     def _interim(self, known: ReadAnswer, exchange: Answered | None) -> None:
         """A 1xx head came: only a 101 is the last one."""
@@ -320,11 +326,6 @@ class Http1Connection:
             exchange.on_end([])
         else:
             exchange.on_lost("the backend's answer broke off", self.processed)
-
-
-def _check_version(data: bytes) -> None:
-    if is_frames(data):
-        raise OtherVersion("the backend sends HTTP/2 frames where it should speak HTTP/1.1")
 
 
 def _protocols(value: bytes) -> frozenset[bytes]:

@@ -376,8 +376,10 @@ SETTINGS = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64"
 
 def test_a_backend_that_speaks_http2_is_recognised() -> None:
     for size in range(1, len(SETTINGS)):
+        asked = Asked()
         with pytest.raises(OtherVersion, match="HTTP/2"):
-            Asked().receive(SETTINGS[:size])
+            asked.receive(SETTINGS[:size])
+        assert standing(asked.connection) == (False, Processed.NO, False), "so that it may go again"
         with pytest.raises(OtherVersion):
             Http1Connection(0.0, reused=False).receive(SETTINGS[:size], Turn(), None, 0.0)
 
