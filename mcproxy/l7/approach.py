@@ -1,9 +1,4 @@
-"""How l7 sessions reach their backends: the dial, the PROXY header, TLS, and the version of HTTP that is spoken there.
-
-A relay needs HTTP/2, which its backend was found to speak. In clear text that may be true no longer, so a dial waits
-for the backend's first bytes before it hands the connection over: what has been sent until then is HTTP/2, of which a
-server of HTTP/1.1 understands nothing, so no request has had an effect (RFC 9113, section 3.4).
-"""
+"""How l7 sessions reach their backends: PROXY header, dial, TLS, and the version of HTTP that is spoken there."""
 
 import ssl
 import time
@@ -13,10 +8,10 @@ from mcproxy.l7.sockets import channel as channels
 from mcproxy.l7.sockets.backend_link import OtherVersion
 from mcproxy.l7.sockets.backends import Backends
 from mcproxy.l7.sockets.channel import Channel, Lost, TLSChannel
-from mcproxy.l7.sockets.pooled import H2, HTTP1, Made
-from mcproxy.l7.sockets.probe import CLOSED, SILENCE, SILENT, Answer, by_alpn, decided, first_bytes, judge, look
+from mcproxy.l7.sockets.pooled import H2, Made
+from mcproxy.l7.sockets.probe import Answer, by_alpn, decided, judge, look
 from mcproxy.model import BackendProtocol, Refused, Route, RouteKey
-from mcproxy.net.raw import RawSocket, abort
+from mcproxy.net.raw import RawSocket
 from mcproxy.net.reach import Arrival, Reached, reach
 from mcproxy.net.shared import Shared
 
@@ -82,7 +77,9 @@ class Approach:
     def dial(self, first: bytes) -> Channel:
         """Connect, in HTTP/2, and send `first`. Raises Refused, Lost, OtherVersion."""
         try:
-            return self._dial_tls(first) if self._route.backend_tls else self._dial_clear(first)
+            if self._route.backend_tls:
+                return self._dial_tls(first)
+            return Channel(reach(self._arrival, self._alpn, first, self._shared.outgoing, self._reached))
         except (Refused, Lost):
             self.doubt()
             raise
@@ -99,23 +96,12 @@ class Approach:
         channel.flush()
         return channel
 
-    def _dial_clear(self, first: bytes) -> Channel:
-        sock = reach(self._arrival, self._alpn, first, self._shared.outgoing, self._reached)
-        if decided(self._route):
-            return Channel(sock)
-        try:
-            answer = _first_answer(sock, min(SILENCE, self._shared.timeouts.connect / 2))
-            if answer.how == CLOSED:
-                self.doubt()
-                answer = Answer(self._find(), answer.how)
-        except BaseException:
-            abort(sock)
-            raise
-        if answer.version == H2 or answer.how == SILENT:
-            return Channel(sock)
-        abort(sock)
-        self._backends.found(self._key, self._route, answer)
-        raise OtherVersion("the backend speaks HTTP/1.1 now; the next connection will use that")
+    def contradicted(self, said: bytes) -> None:
+        """A relay's backend began with this in place of HTTP/2; b"": it ended at once."""
+        if said:
+            self._backends.found(self._key, self._route, judge(said))
+        else:
+            self.doubt()
 
     def connect(self) -> Made:
         """Connect for a line, in whatever the backend speaks. Raises Refused, Lost."""
@@ -152,14 +138,6 @@ class Approach:
             return channels.connect(sock, context, name_of_backend(route), shared.turns, shared.read_guard)
         except Lost as lost:
             raise Lost(backend_fault(lost, route)) from lost
-
-
-def _first_answer(sock: RawSocket, seconds: float) -> Answer:
-    """What a backend says to HTTP/2 first; it stays in the kernel."""
-    try:
-        return judge(first_bytes(sock, seconds))
-    except OSError:
-        return Answer(HTTP1, CLOSED)
 
 
 def _unnoticed(_backend: object, _took: float | None) -> None:

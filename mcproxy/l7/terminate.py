@@ -17,11 +17,12 @@ from mcproxy.l7.relay.relay import Relay
 from mcproxy.l7.sockets import channel as channels
 from mcproxy.l7.sockets.backend_link import BeginAgain
 from mcproxy.l7.sockets.backends import Backends
-from mcproxy.l7.sockets.channel import Flooded, Lost, TLSChannel
+from mcproxy.l7.sockets.channel import Channel, Flooded, Lost, TLSChannel
 from mcproxy.l7.sockets.drive import Drive
 from mcproxy.l7.sockets.lines import Lines
 from mcproxy.l7.sockets.pool import Pools
 from mcproxy.l7.sockets.pooled import H2, HTTP1
+from mcproxy.l7.sockets.probe import decided
 from mcproxy.model import End, Origin, Reason, Refused, Route
 from mcproxy.net.reach import Arrival
 from mcproxy.net.shared import OpenSession
@@ -101,11 +102,15 @@ class Terminator:
         record = self._record_for(_origin(arrival, channel.protocol))
         if channel.protocol != H2 or approach.version() != H2:
             return _serve(session, channel, self._bridged(session, channel, approach, record))
-        relayed = Relay(arrival.route.hostname, arrival.client[0], _leads_to(arrival.route), time.monotonic())
+        contradicted = None if decided(arrival.route) else approach.contradicted
+        drive = Drive(session, channel, _relay(arrival), approach.dial, record, contradicted=contradicted)
         try:
-            return _serve(session, channel, Drive(session, channel, relayed, approach.dial, record))
+            return _serve(session, channel, drive)
         except BeginAgain as again:
-            return _serve(session, channel, self._bridged(session, channel, approach, record, again.kept))
+            pending = again.kept
+        if approach.version() != H2:
+            return _serve(session, channel, self._bridged(session, channel, approach, record, pending))
+        return _serve(session, channel, Drive(session, channel, _relay(arrival), _vanished, record, pending=pending))
 
     def _bridged(
         self, session: OpenSession, channel: TLSChannel, approach: Approach, record: Record, pending: bytes = b""
@@ -117,6 +122,15 @@ class Terminator:
         pool = self._pools.of(session.shared, arrival.listener, route)
         lines = Lines(session, core, pool, approach.connect, approach.doubt)
         return Drive(session, channel, core, lines, record, pending=pending)
+
+
+def _relay(arrival: Arrival) -> Relay:
+    return Relay(arrival.route.hostname, arrival.client[0], _leads_to(arrival.route), time.monotonic())
+
+
+def _vanished(_first: bytes) -> Channel:
+    """Once more would be too often: a backend of HTTP/2 that vanishes may have acted on its requests."""
+    raise Lost("the backend closed its connection")
 
 
 def _serve(session: OpenSession, channel: TLSChannel, drive: Drive) -> End:

@@ -1,13 +1,17 @@
 """The way to a session's backend: none, a dial under way, or a connection.
 
-The core was chosen by what the backend was known to speak. If the first dial finds something else (`OtherVersion`), the
-session begins again with another core, which gets all that the client has sent: until then it is kept here.
+The core was chosen by what the backend was found to speak. If the first dial finds something else (`OtherVersion`), or
+the first bytes that come do, the session begins again with another core, which gets all that the client has sent: until
+then that is kept here. What was sent to the backend was HTTP/2, and a server of HTTP/1.1 understands nothing of it, so
+no request has had an effect (RFC 9113, section 3.4).
 """
 
 from collections.abc import Callable
 
-from mcproxy.l7.sockets.channel import Lost
+from mcproxy.l7.sockets.channel import Channel, Lost, TLSChannel
 from mcproxy.l7.sockets.dialling import Dial, Dialling
+from mcproxy.l7.sockets.pooled import H2
+from mcproxy.l7.sockets.probe import judge
 from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.model import Reason, Refused
 from mcproxy.net.crew import Crew
@@ -15,8 +19,11 @@ from mcproxy.net.crew import Crew
 MAX_KEPT = 262_144  # bytes of a client that are kept; a backend says what it speaks before a client sends as many
 
 
+Contradicted = Callable[[bytes], object]  # is given the first bytes that a backend says; b"": it has ended
+
+
 class OtherVersion(Exception):
-    """A backend speaks another version of HTTP than was known; nothing that was sent to it can have had an effect."""
+    """A backend has agreed on another version of HTTP than was found; it was sent nothing."""
 
 
 class BeginAgain(Exception):
@@ -30,14 +37,17 @@ class BeginAgain(Exception):
 class BackendLink:
     """One connection to the backend at a time, from its dial to its close."""
 
-    __slots__ = ("_crew", "_dial", "dialling", "kept", "side")
+    __slots__ = ("_contradicted", "_crew", "_dial", "dialling", "kept", "side")
 
-    def __init__(self, dial: Dial, crew: Crew) -> None:
+    def __init__(self, dial: Dial, crew: Crew, contradicted: Contradicted | None = None) -> None:
+        """`contradicted` is called where a backend does not begin with HTTP/2; None: it is certain that it does."""
         self._dial = dial
         self._crew = crew
+        self._contradicted = contradicted
         self.dialling: Dialling | None = None
         self.side: Side | None = None
-        self.kept: list[bytes] | None = []  # what the client has sent; None: it is no longer needed
+        # What the client has sent; None: it is no longer needed.
+        self.kept: list[bytes] | None = None if contradicted is None else []
 
     def __repr__(self) -> str:
         return f"<BackendLink {self.dialling or self.side}>"
@@ -64,12 +74,24 @@ class BackendLink:
         elif self.side is not None:
             self.side.channel.send(data)
 
-    def keep(self, data: bytes) -> None:
-        """The client has sent this. Only while `kept` is a list."""
+    def follow(self, side: Side, data: bytes, client: Channel) -> None:
+        """Something was read, or has ended, while what the client sends is kept.
+
+        Raises BeginAgain where it is the backend's, which does not begin with HTTP/2, and the client was sent nothing.
+        """
         assert self.kept is not None
-        self.kept.append(data)
-        if sum(map(len, self.kept)) > MAX_KEPT:
-            self.kept = None
+        if side is not self.side:
+            self.kept.append(data)
+            if sum(map(len, self.kept)) > MAX_KEPT:
+                self.kept = None
+            return
+        kept, self.kept = self.kept, None
+        if judge(data).version == H2:
+            return
+        assert self._contradicted is not None
+        self._contradicted(data)
+        if not (client.sent or client.unsent):
+            raise BeginAgain(b"".join(kept))
 
     def dialled(self, on: Callable[[Event], object], may_begin_again: bool) -> tuple[int, str] | None:
         """Use the result of the dial, if there is one. Returns the status and the reason of a failure to connect.
@@ -82,7 +104,9 @@ class BackendLink:
             return None
         failure = dialling.failure
         if dialling.channel is not None:
-            self.dialling = self.kept = None
+            self.dialling = None
+            if isinstance(dialling.channel, TLSChannel):
+                self.kept = None  # ALPN has said what is spoken
             self.side = Side(dialling.channel, Event.BACKEND, on)
             dialling.channel.put(b"".join(dialling.waiting))
         elif isinstance(failure, Refused | Lost):

@@ -30,7 +30,7 @@ from gevent.hub import get_hub
 
 from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, MAX_PENDING, MAX_UNSENT, TURN
 from mcproxy.l7.core import Core, Ending, Record, Turn
-from mcproxy.l7.sockets.backend_link import BackendLink, BeginAgain
+from mcproxy.l7.sockets.backend_link import BackendLink, BeginAgain, Contradicted
 from mcproxy.l7.sockets.channel import Channel
 from mcproxy.l7.sockets.departure import GOODBYE, PATIENCE, Departure, Patience, State
 from mcproxy.l7.sockets.dialling import Dial
@@ -75,11 +75,12 @@ class Drive:
         record: Record,
         patience: Patience = PATIENCE,
         pending: bytes = b"",
+        contradicted: Contradicted | None = None,
     ) -> None:
         """`way` leads to the backend: a dial, or the lines of a `LinedCore`.
 
         `record` is given the exchanges that have ended, and must not raise. `pending` was received from the client
-        already.
+        already. `contradicted` is called if the backend does not begin with HTTP/2; None: it is certain that it does.
         """
         self._session = session
         self._receipts = Receipts(client, record)
@@ -87,7 +88,7 @@ class Drive:
         self._client = Side(client, CLIENT, self._on)
         self._client.pending = pending
         self._lines = way if isinstance(way, Lines) else None
-        self._link = BackendLink(_no_dial if isinstance(way, Lines) else way, session.shared.crew)
+        self._link = BackendLink(_no_dial if isinstance(way, Lines) else way, session.shared.crew, contradicted)
         self._its_turns = ItsTurns(session.shared.turns)
         self._turn = Turn()
         self._waiting = Waiting()
@@ -95,7 +96,6 @@ class Drive:
         self._departure = Departure(session, self._client, self._waiting, self._quiet, patience, self._receipts)
         self._hurried = False
         if self._lines is not None:
-            self._link.kept = None
             self._lines.begin(Stage(self._client, self._waiting, self._its_turns, self._wake))
 
     def __repr__(self) -> str:
@@ -191,9 +191,9 @@ class Drive:
         data = channel.receive(self._bulk_size(side)) if its_turn else channel.receive()
         if data:
             side.pending = side.pending + data if side.pending else data
-            if self._link.kept is not None and side is self._client:
-                self._link.keep(data)
         side.end_due = channel.ended
+        if self._link.kept is not None and (data or channel.ended):
+            self._link.follow(side, data, self._client.channel)
 
     def _go_on(self) -> None:
         """Have the core take pending bytes, send what results, and watch for what is wanted now."""

@@ -8,7 +8,6 @@ take for a request. Where the route sends PROXY headers, this connection's is LO
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from socket import MSG_PEEK
 
 from gevent import Timeout
 from gevent.hub import get_hub
@@ -54,9 +53,8 @@ def look(route: Route, outgoing: Outgoing, secure: Secure, limit: float) -> Answ
             return by_alpn(channel.protocol)
     try:
         sock.send(PREFACE + settings([]))  # the first bytes of a connection always fit
-        answer = judge(first_bytes(sock))
+        answer = judge(_first_bytes(sock))
         if answer.version == H2:
-            sock.recv(READ_SIZE)  # a socket that is closed over unread bytes sends a RST
             sock.send(SETTINGS_ACK + goaway(0, ErrorCode.NO_ERROR))
     except OSError:  # it was reset
         answer = Answer(HTTP1, CLOSED)
@@ -72,14 +70,14 @@ def by_alpn(protocol: str) -> Answer:
     return Answer(H2 if protocol == H2 else HTTP1, "ALPN")
 
 
-def first_bytes(sock: RawSocket, seconds: float = SILENCE) -> bytes | None:
-    """The first bytes that come in so many seconds; they stay in the kernel. None: nothing does. Raises OSError."""
+def _first_bytes(sock: RawSocket) -> bytes | None:
+    """The first bytes that come; None: nothing does for SILENCE. Raises OSError."""
     readable = get_hub().loop.io(sock.fileno(), READ)
-    silence = Timeout(seconds)
+    silence = Timeout(SILENCE)
     try:
         with silence:
             get_hub().wait(readable)
-            return sock.recv(ENOUGH, MSG_PEEK)
+            return sock.recv(READ_SIZE)  # all: a socket that is closed over unread bytes sends a RST
     except Timeout as timeout:
         if timeout is not silence:
             raise
