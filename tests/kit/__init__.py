@@ -25,6 +25,7 @@ Clients and backends:
     peers, pace            blocking sockets with a deadline everywhere, and `until`; slow senders and readers
     http2_peer, http2_backends
                            HTTP/2 by hand, and the servers that people run
+    http1_backends, apps   one application on the servers of HTTP/1.1 that people run
     key_updates            floods of TLS 1.3 KeyUpdates
     verdicts               what becomes of a client, as the client sees it and as its line says
     visitors, restarts, killed_writer, flooder
