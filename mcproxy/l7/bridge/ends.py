@@ -30,6 +30,10 @@ class BackendFault(Exception):
     """The backend broke HTTP, or its connection can no longer be used; the message is for the log."""
 
 
+class OtherVersion(BackendFault):
+    """The backend speaks another version of HTTP than was found: the route's is to be found out once more."""
+
+
 class Takes(Enum):
     """Whether a backend's connection takes a request."""
 
@@ -222,7 +226,7 @@ class BackendConnection(Protocol):
     """HTTP in one version on one connection to the backend, one request at a time. Frames and parses; decides nothing.
 
     Made as `(now, reused)`: whether the connection has carried requests of others before. Raises BackendFault where the
-    backend breaks HTTP, or where `Answered` raises it; the connection is of no use then.
+    backend breaks HTTP, or where `Answered` raises it; the connection is of no use then. OtherVersion is one of them.
     """
 
     version: str  # "h2" or "http/1.1"

@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Final
 
 from mcproxy.l7.bridge.bounds import ANSWER_COST, JOINED_PIECES, KNOWN_HEAD_COST, MAX_UNSENT, STEP_COST
-from mcproxy.l7.bridge.ends import Answered, BackendFault, Processed, Takes
+from mcproxy.l7.bridge.ends import Answered, BackendFault, OtherVersion, Processed, Takes
 from mcproxy.l7.bridge.heads import AnswerHead, Forwarded, RequestHead, Upgrade, field_lines
 from mcproxy.l7.bridge.translate import ANSWERS, ReadAnswer, accept_key
 from mcproxy.l7.core import Turn
@@ -244,10 +244,10 @@ class Http1Connection:
         return size
 
     def _check_version(self, data: bytes) -> None:
-        """Raises BackendFault where the backend speaks HTTP/2: it can't have understood a request of HTTP/1.1."""
+        """Raises OtherVersion where the backend speaks HTTP/2: it can't have understood a request of HTTP/1.1."""
         if is_frames(data):
             self.processed = Processed.NO
-            raise BackendFault("the backend sends HTTP/2 frames where it should speak HTTP/1.1")
+            raise OtherVersion("the backend sends HTTP/2 frames where it should speak HTTP/1.1")
 
     def _interim(self, known: ReadAnswer, exchange: Answered | None) -> None:
         """A 1xx head came: only a 101 is the last one."""

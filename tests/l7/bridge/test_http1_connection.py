@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcproxy.l7.bridge.bounds import MAX_UNSENT
-from mcproxy.l7.bridge.ends import BackendFault, Processed, Takes
+from mcproxy.l7.bridge.ends import BackendFault, OtherVersion, Processed, Takes
 from mcproxy.l7.bridge.heads import RequestHead, Upgrade
 from mcproxy.l7.bridge.http1_connection import Http1Connection
 from mcproxy.l7.bridge.request_heads import RequestHeads
@@ -377,10 +377,10 @@ SETTINGS = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64"
 def test_a_backend_that_speaks_http2_is_recognised() -> None:
     for size in range(1, len(SETTINGS)):
         asked = Asked()
-        with pytest.raises(BackendFault, match="HTTP/2"):
+        with pytest.raises(OtherVersion, match="HTTP/2"):
             asked.receive(SETTINGS[:size])
         assert standing(asked.connection) == (False, Processed.NO, False), "so that it may go again"
-        with pytest.raises(BackendFault, match="HTTP/2"):
+        with pytest.raises(OtherVersion):
             Http1Connection(0.0, reused=False).receive(SETTINGS[:size], Turn(), None, 0.0)
 
 
