@@ -6,6 +6,7 @@ from mcproxy.l7.bridge.heads import AnswerHead, Forwarded, RequestHead, Upgrade
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire.fields import NO_LENGTH, Request
 from mcproxy.wire.hpack_block import Field
+from mcproxy.wire.http2 import Piece
 
 SITE = Site("one.test", Forwarded.of(((b"x-forwarded-for", b"192.0.2.7"),)), lambda host: host == b"one.test")
 OK = AnswerHead(200, (), NO_LENGTH)
@@ -34,7 +35,7 @@ class NotedClient:
         self.told.append(("tunnel",))
         return head.status
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: Piece) -> None:
         self.told.append(("body", data))
 
     def end(self, trailers: list[Field]) -> None:
@@ -84,7 +85,7 @@ class NotedBackend:
         self._break()
         self.told.append(("begin", head.request.method, ended))
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: Piece) -> None:
         self._break()
         self.room -= len(data)
         self.told.append(("body", data))

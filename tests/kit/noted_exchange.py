@@ -7,6 +7,7 @@ from mcproxy.l7.bridge.heads import AnswerHead, Forwarded, RequestHead, Upgrade
 from mcproxy.l7.core import ExchangeEnd, Turn
 from mcproxy.wire.fields import NO_LENGTH, Request
 from mcproxy.wire.hpack_block import Field
+from mcproxy.wire.http2 import Piece
 
 FORWARDED = Forwarded.of(((b"x-forwarded-for", b"192.0.2.7"),))
 
@@ -50,8 +51,8 @@ class NotedExchange:
         self.heads.append(head)
         self._note("head", head.status, ended)
 
-    def on_body(self, data: bytes) -> None:
-        self._note("body", data)
+    def on_body(self, data: Piece) -> None:
+        self._note("body", bytes(data))
 
     def on_end(self, trailers: list[Field]) -> None:
         self._note("end", trailers)

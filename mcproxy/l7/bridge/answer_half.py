@@ -7,6 +7,7 @@ from mcproxy.l7.bridge.ends import BackendFault, ClientEnd
 from mcproxy.l7.bridge.heads import AnswerHead
 from mcproxy.wire.fields import passed_answer_trailers
 from mcproxy.wire.hpack_block import Field
+from mcproxy.wire.http2 import Piece
 
 
 class AnswerState(Enum):
@@ -75,7 +76,7 @@ class AnswerHalf:
         self.status = self.client.tunnel(head)
         self._become(AnswerState.TUNNEL)
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: Piece) -> None:
         """Write a piece of the body."""
         self.sent += len(data)
         self.client.body(data)

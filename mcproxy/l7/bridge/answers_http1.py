@@ -17,6 +17,7 @@ from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire.fields import BODILESS
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http1 import Head
+from mcproxy.wire.http2 import Piece
 from mcproxy.wire.phrases import phrase
 
 _CRLF = b"\r\n"
@@ -46,7 +47,7 @@ class Http1Answers:
     def __init__(self) -> None:
         self._head: Head | None = None  # the request's; None: it could not be read
         self._key = b""  # its Sec-WebSocket-Key
-        self._out: list[bytes] = []
+        self._out: list[Piece] = []
         self._writing = _Writing.HEAD
         self._left = 0  # bytes of a counted body
         self._persists = False  # the client can send another request
@@ -59,7 +60,7 @@ class Http1Answers:
     def take(self) -> bytes:
         """Bytes for the client, each once."""
         out = self._out
-        data = out[0] if len(out) == 1 else b"".join(out)
+        data = b"".join(out)
         out.clear()
         return data
 
@@ -131,7 +132,7 @@ class Http1Answers:
         self._persists = False
         return 101
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: Piece) -> None:
         """Write a piece of the body, or of the tunnel. Raises BackendFault where it is more than was declared."""
         writing = self._writing
         if not data:

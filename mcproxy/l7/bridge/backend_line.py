@@ -15,6 +15,7 @@ from mcproxy.l7.bridge.http1_connection import Http1Connection
 from mcproxy.l7.bridge.http2_connection import Http2Connection
 from mcproxy.l7.core import ExchangeEnd, Line, LineState, Turn
 from mcproxy.wire.hpack_block import Field
+from mcproxy.wire.http2 import Piece
 
 # Members of an enum cost three times as much to read as a global.
 WANTED: Final = LineState.WANTED
@@ -167,7 +168,7 @@ class BackendLine:
         if self._connection is None:
             return b""
         out = self._connection.out
-        data = out[0] if len(out) == 1 else b"".join(out)
+        data = b"".join(out)
         out.clear()
         return data
 
@@ -269,7 +270,7 @@ class BackendLine:
         self._lines.stir(self)
         self._connection.begin(head, self._lines.forwarded, ended)
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: Piece) -> None:
         """Send a piece of the body. Raises BackendFault."""
         assert self._connection is not None
         self._lines.stir(self)

@@ -28,6 +28,7 @@ from mcproxy.wire.http2 import (
     DEFAULT_WINDOW,
     ConnectionFault,
     ErrorCode,
+    Piece,
     Setting,
     headers,
     window_update,
@@ -68,7 +69,7 @@ class StreamEnd:
     def __init__(self, client: "Http2Client", stream: Stream) -> None:
         self._client = client
         self._stream = stream
-        self._last = b""  # the piece that waits
+        self._last: Piece = b""  # the piece that waits
         self._credit = 0  # bytes of the request's body that went, and that the client's window lacks
         self._broken = False
 
@@ -111,7 +112,7 @@ class StreamEnd:
         self._head(encode([(b":status", b"200"), *fields]))
         return 200
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: Piece) -> None:
         """Write a piece, once it is known what follows."""
         if self._last:
             self._send(self._last, last=False)
@@ -127,7 +128,7 @@ class StreamEnd:
         if data and self._stream.state is not StreamState.CLOSED:
             self._send(data, last=False)
 
-    def _send(self, data: bytes, last: bool) -> None:
+    def _send(self, data: Piece, last: bool) -> None:
         send(self._client.leg, self._stream, data, last)
 
     def end(self, trailers: list[Field]) -> None:

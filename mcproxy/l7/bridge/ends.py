@@ -24,6 +24,7 @@ from mcproxy.l7.bridge.heads import AnswerHead, Forwarded, RequestHead
 from mcproxy.l7.core import ExchangeEnd, Turn
 from mcproxy.l7.meters import Pace
 from mcproxy.wire.hpack_block import Field
+from mcproxy.wire.http2 import Piece
 
 
 class BackendFault(Exception):
@@ -91,7 +92,7 @@ class ClientEnd(Protocol):
     def tunnel(self, head: AnswerHead) -> int:
         """Write that the tunnel is open, which the backend's `head` said. Returns the status."""
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: Piece) -> None:
         """Write a piece of the body, or of the tunnel. Always possible; the drive bounds the bytes that are unsent."""
 
     def end(self, trailers: list[Field]) -> None:
@@ -146,7 +147,7 @@ class Answered(Protocol):
         are the tunnel's bytes.
         """
 
-    def on_body(self, data: bytes) -> None:
+    def on_body(self, data: Piece) -> None:
         """A piece of the body came."""
 
     def on_end(self, trailers: list[Field]) -> None:
@@ -203,7 +204,7 @@ class BackendEnd(Protocol):
     def begin(self, head: RequestHead, ended: bool) -> None:
         """Send a request's head, with the fields that we add; `ended`: nothing follows it. Takes must be NOW."""
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: Piece) -> None:
         """Send a piece of the body, of at most `room` bytes."""
 
     def end(self, trailers: list[Field]) -> None:
@@ -230,7 +231,7 @@ class BackendConnection(Protocol):
     """
 
     version: str  # "h2" or "http/1.1"
-    out: list[bytes]  # for the backend; the line takes them
+    out: list[Piece]  # for the backend; the line takes them
     requests: int  # begun here
 
     @property
@@ -258,7 +259,7 @@ class BackendConnection(Protocol):
     def begin(self, head: RequestHead, forwarded: Forwarded, ended: bool) -> None:
         """Send a head. `ended`: the request is complete with it."""
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: Piece) -> None:
         """Send a piece of the body, or of the client's half of a tunnel."""
 
     def end(self, trailers: list[Field]) -> None:

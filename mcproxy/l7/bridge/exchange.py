@@ -23,7 +23,7 @@ from mcproxy.l7.bridge.request_half import Coming, Going, RequestHalf
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire.fields import BODILESS, Request, grpc_status_in
 from mcproxy.wire.hpack_block import Field
-from mcproxy.wire.http2 import code_name
+from mcproxy.wire.http2 import Piece, code_name
 
 
 class Finished(NamedTuple):
@@ -207,7 +207,7 @@ class Exchange:
     def _opens_tunnel(self, status: int) -> bool:
         return 200 <= status < 300 if self.version == "h2" else status == 101
 
-    def on_body(self, data: bytes) -> None:
+    def on_body(self, data: Piece) -> None:
         """A piece of the body came. Raises BackendFault."""
         down = self.to_client
         if down.status in BODILESS or self.wants_head_only:
@@ -215,7 +215,7 @@ class Exchange:
         else:
             down.body(data)
 
-    def _drop_body(self, data: bytes) -> None:
+    def _drop_body(self, data: Piece) -> None:
         """A body came that must not be (RFC 9110, section 6.4.1): the head stands, and the rest is not wanted."""
         if data and self.to_client.state is AnswerState.BEGUN:
             self.why = "the backend sent a body with an answer that has none"

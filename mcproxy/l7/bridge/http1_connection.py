@@ -26,6 +26,7 @@ from mcproxy.l7.meters import BARREN, SMALL, Loop, Pace
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http1_answers import Answers, is_frames
 from mcproxy.wire.http1_framing import END, BadMessage
+from mcproxy.wire.http2 import Piece
 
 _CRLF = b"\r\n"
 _SWITCHING = 101
@@ -69,7 +70,7 @@ class Http1Connection:
 
     def __init__(self, now: float, reused: bool, random: Callable[[int], bytes] = os.urandom) -> None:  # noqa: ARG002
         """`random` makes the keys of WebSockets."""
-        self.out: list[bytes] = []
+        self.out: list[Piece] = []
         self.requests = 0
         self.pace = Pace(Loop.BACKEND_PIECES)
         self.processed = Processed.NO
@@ -146,7 +147,7 @@ class Http1Connection:
         self._asked = _protocols(protocols), accept
         return b"connection: Upgrade\r\nupgrade: %b\r\n%b" % (protocols, handshake)
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: Piece) -> None:
         """Send a piece of the body, or of the client's half of a tunnel."""
         request = self._request
         if not data:

@@ -12,7 +12,17 @@ from mcproxy.l7.bridge.http2_leg import Http2Leg, Http2Stream
 from mcproxy.l7.core import Turn
 from mcproxy.l7.meters import Pace
 from mcproxy.wire.hpack_block import CLEAR_TABLE, Field, encode
-from mcproxy.wire.http2 import MAX_FRAME_SIZE, MAX_STREAM_ID, ErrorCode, Flag, Frame, frame_header, headers, rst_stream
+from mcproxy.wire.http2 import (
+    MAX_FRAME_SIZE,
+    MAX_STREAM_ID,
+    ErrorCode,
+    Flag,
+    Frame,
+    Piece,
+    frame_header,
+    headers,
+    rst_stream,
+)
 
 END_STREAM = int(Flag.END_STREAM)
 DATA = int(Frame.DATA)
@@ -88,7 +98,7 @@ class Http2Connection:
             return 0
         return max(0, min(stream.window, self.leg.window, MAX_UNSENT - unsent))
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: Piece) -> None:
         """Send a piece of the body, of at most `room` bytes. Raises BackendFault."""
         stream, leg, out = self._sending(), self.leg, self.out
         size = len(data)
@@ -98,6 +108,7 @@ class Http2Connection:
             leg.work += 1
             out.append(frame_header(size, DATA, 0, stream.id) + data)
             return
+        data = memoryview(data)
         for start in range(0, size, MAX_FRAME_SIZE):
             piece = data[start : start + MAX_FRAME_SIZE]
             leg.work += 1

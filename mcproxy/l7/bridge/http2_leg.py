@@ -9,7 +9,7 @@ from mcproxy.l7.bridge.bounds import WINDOW
 from mcproxy.l7.bridge.ends import Takes
 from mcproxy.l7.http2.backend_frames import ANY_LENGTH
 from mcproxy.wire.fields import MAX_HEADER_LIST
-from mcproxy.wire.http2 import DEFAULT_WINDOW, MAX_STREAM_ID, PREFACE, Setting, settings, window_update
+from mcproxy.wire.http2 import DEFAULT_WINDOW, MAX_STREAM_ID, PREFACE, Piece, Setting, settings, window_update
 
 _SETTINGS: list[tuple[int, int]] = [
     (Setting.ENABLE_PUSH, 0),
@@ -58,7 +58,7 @@ class Http2Leg:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.out: list[bytes] = [OPENING]  # for the backend
+        self.out: list[Piece] = [OPENING]  # for the backend
         self.stream: Http2Stream | None = None  # of the request that is under way
         self.next_id = 1  # of the next request
         self.last_id = MAX_STREAM_ID  # requests above it were not processed, says a GOAWAY
