@@ -7,7 +7,7 @@ client: its line lasts, and carries the client's next request.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from mcproxy.l7.bridge.ends import Answered, BackendConnection, BackendFault, Processed, Takes
 from mcproxy.l7.bridge.heads import Forwarded, RequestHead
@@ -24,23 +24,36 @@ FREE: Final = LineState.FREE
 SPENT: Final = LineState.SPENT
 
 
+class Owner(Protocol):
+    """Whose lines they are."""
+
+    def settle(self, now: float) -> None:
+        """An event of a line has been handled."""
+
+
 class Lines:
     """The lines of one client connection."""
 
-    __slots__ = ("_keeps", "_lasting", "_slowed", "_stirred", "forwarded", "note", "settle")
+    __slots__ = ("_keeps", "_lasting", "_owner", "_slowed", "_stirred", "forwarded", "note")
 
-    def __init__(self, forwarded: Forwarded, keeps: bool, settle: Callable[[float], object]) -> None:
+    def __init__(self, forwarded: Forwarded, keeps: bool, owner: Callable[[], Owner | None]) -> None:
         """`keeps`: one request is under way at a time, so that a line of HTTP/2 can last.
 
-        `settle` is called with the time once an event of a line has been handled.
+        `owner` is a weak reference, or the collector would have to find out that nobody needs the two.
         """
         self.forwarded = forwarded
-        self.settle = settle
+        self._owner = owner
         self.note = ""  # what the log says of a backend that had to wait
         self._keeps = keeps
         self._lasting: BackendLine | None = None
         self._stirred: list[BackendLine] = []  # the drive is to look at these
         self._slowed: list[BackendLine] = []  # their backends have to wait before more is read
+
+    def settle(self, now: float) -> None:
+        """An event of a line has been handled."""
+        owner = self._owner()
+        if owner is not None:
+            owner.settle(now)
 
     def __repr__(self) -> str:
         return f"<Lines {self._lasting!r} stirred={len(self._stirred)}>"
@@ -100,7 +113,8 @@ class BackendLine:
     """One way to the backend."""
 
     __slots__ = (
-        "_connection", "_exchange", "_halted", "_lines", "_receiving", "_unsent", "again", "now", "reused", "state", "stirred",
+        "_connection", "_exchange", "_halted", "_lines", "_receiving", "_unsent", "again", "now", "reused", "state",
+        "stirred",
     )  # fmt: skip
 
     def __init__(self, lines: Lines, exchange: Answered) -> None:

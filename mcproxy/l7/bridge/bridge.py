@@ -9,6 +9,7 @@ core.py says what the owner does, and when.
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
+from weakref import ref
 
 from mcproxy.l7.bridge.backend_line import Lines
 from mcproxy.l7.bridge.client_http1 import Http1Client
@@ -71,7 +72,7 @@ class ClientConnection(Protocol):
 class Bridge:
     """A `LinedCore` (l7/core.py)."""
 
-    __slots__ = ("_client", "_lines")
+    __slots__ = ("__weakref__", "_client", "_lines")
 
     def __init__(
         self, version: str, hostname: str, address: str, leads_here: Callable[[bytes], bool], now: float
@@ -81,14 +82,15 @@ class Bridge:
         `leads_here` returns whether another host than `hostname` leads to the connection's route.
         """
         site = Site(hostname, Forwarded.of(forwarded(address)), leads_here, hostname.encode())
-        self._lines = Lines(site.forwarded, version != "h2", self._settle)
+        self._lines = Lines(site.forwarded, version != "h2", ref(self))
         make: type[ClientConnection] = Http2Client if version == "h2" else Http1Client
         self._client = make(site, self._lines.line_for, now)
 
     def __repr__(self) -> str:
         return f"<Bridge {self._client!r} {self._lines!r}>"
 
-    def _settle(self, now: float) -> None:
+    def settle(self, now: float) -> None:
+        """An event of a line has been handled."""
         client = self._client
         client.fault = client.fault or self._lines.note
         client.settle(now)

@@ -7,6 +7,8 @@ again as the backend takes it; an answer waits in the leg until the client's win
 line that it comes from is not read meanwhile.
 """
 
+from weakref import proxy
+
 from mcproxy.l7.bridge.bounds import CONNECTION_WINDOW, CREDIT, STREAM_WINDOW
 from mcproxy.l7.bridge.ends import NewEnd, Site
 from mcproxy.l7.bridge.exchange import Exchange
@@ -189,7 +191,7 @@ class Http2Client:
     """A `ClientConnection` (bridge.py), and the outlet of its streams (../http2/outlet.py)."""
 
     __slots__ = (
-        "_end_word", "_exchanges", "_judge", "_new_end", "_settings", "_site", "ending", "fault", "leg", "unsent",
+        "__weakref__", "_end_word", "_exchanges", "_judge", "_new_end", "_settings", "_site", "ending", "fault", "leg", "unsent",
     )  # fmt: skip
 
     suffix = None  # no head of the client's is repeated
@@ -199,7 +201,7 @@ class Http2Client:
         self._new_end = new_end
         up = HeaderLink()
         up.lose_step()  # nobody follows the client's table
-        self.leg = leg = ClientLeg(site.host, site.leads_here, up, self, now)
+        self.leg = leg = ClientLeg(site.host, site.leads_here, up, proxy(self), now)  # or they'd keep each other
         leg.down.lose_step()
         self._settings = ClientSettings(leg)
         self._judge = FromClient(leg, self._settings, now)

@@ -71,6 +71,7 @@ class Lines:
         self._turn = Turn()
         self._held = False  # too much waits for the client
         self._woken = False  # the drive goes on later in this round
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Lines busy={len(self._busy)} seeking={len(self._seeking)}>"
@@ -108,7 +109,10 @@ class Lines:
                 self._watch(line, conn)
 
     def close(self) -> None:
-        """The session ends: let go of all connections, in whatever state they are."""
+        """The session ends: let go of all connections, in whatever state they are. May come twice."""
+        if self._closed:
+            return
+        self._closed = True
         for line in self._seeking:
             self._pool.forget(line, self)
         self._seeking.clear()
@@ -117,6 +121,7 @@ class Lines:
             self._let_go(conn)
             self._pool.discard(conn)
         self._pool.leave(self)
+        del self._stage  # or the collector would have to find out that nobody needs the two
 
     # Connections, as lines need them
 
@@ -305,4 +310,5 @@ class Lines:
 
     def _wake(self) -> None:
         self._woken = False
-        self._stage.wake()
+        if not self._closed:
+            self._stage.wake()

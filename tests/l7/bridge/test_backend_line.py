@@ -18,9 +18,9 @@ class Desk:
 
     def __init__(self, keeps: bool = True) -> None:
         self.settled = 0
-        self.lines = Lines(SITE.forwarded, keeps, self._settle)
+        self.lines = Lines(SITE.forwarded, keeps, lambda: self)
 
-    def _settle(self, now: float) -> None:
+    def settle(self, now: float) -> None:
         self.settled += 1
 
     def exchange(self) -> Between:
