@@ -57,13 +57,14 @@ class Seeker:
 class Dialled:
     """A dial for a pool, which may outlive the session that it was begun for; its deadline is its own."""
 
-    __slots__ = ("_dialling", "_limit", "_over", "deadline", "made", "seeker", "slot")
+    __slots__ = ("_dialling", "_limit", "_over", "deadline", "failure", "made", "seeker", "slot")
 
     def __init__(self, seeker: Seeker, limit: float, over: Callable[["Dialled"], object]) -> None:
         """`limit` is seconds; `over` is called on the hub, unless it is given up."""
         self._limit = limit
         self._over = over
-        self._dialling = Dialling(self._dial, b"", 0.0, self._is_over)
+        self._dialling: Dialling | None = Dialling(self._dial, b"", 0.0, self._is_over)
+        self.failure: Exception | None = None  # why there is no connection
         self.seeker = seeker
         self.made: Made | None = None
         self.deadline = 0.0
@@ -72,31 +73,32 @@ class Dialled:
     def __repr__(self) -> str:
         return f"<Dialled {self._dialling!r}>"
 
-    @property
-    def failure(self) -> Exception | None:
-        """Why there is no connection."""
-        return self._dialling.failure
-
     def start(self, shared: Shared) -> None:
         """Dial, in one of the crew's greenlets."""
         shared.sweeper.arm(self, self._limit)
-        self._dialling.start(shared.crew)
+        if self._dialling is not None:
+            self._dialling.start(shared.crew)
 
     def _dial(self, _first: bytes) -> Channel:
         self.made = self.seeker.holder.connect()
         return self.made.channel
 
     def _is_over(self) -> None:
+        dialling, self._dialling = self._dialling, None  # which keeps this one, too
+        self.failure = dialling.failure if dialling is not None else None
         self._over(self)
 
     def overdue(self, now: float) -> float | None:  # noqa: ARG002 - the sweeper's
         """It takes too long."""
-        self._dialling.fail(Refused(Reason.BACKEND_TIMEOUT, f"no connection in {self._limit:g} s"))
+        if self._dialling is not None:
+            self._dialling.fail(Refused(Reason.BACKEND_TIMEOUT, f"no connection in {self._limit:g} s"))
         return None
 
     def abandon(self) -> None:
         """Give it up."""
-        self._dialling.abandon()
+        dialling, self._dialling = self._dialling, None
+        if dialling is not None:
+            dialling.abandon()
 
 
 class Pool:
