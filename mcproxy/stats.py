@@ -162,13 +162,43 @@ class BackendTally:
         )  # fmt: skip
 
 
+class RequestTally:
+    """The live counters of the l7 requests of one listener or one route."""
+
+    __slots__ = ("answers", "heads", "passed", "undone", "waited")
+
+    def __init__(self) -> None:
+        self.answers = [0] * 10  # requests that have ended, by the first digit of their status, or 0
+        self.undone: Counter[str] = Counter()  # of these, the ones that did not end as DONE, by how they ended
+        self.passed: Counter[str] = Counter()  # this and the next ones: see Counters
+        self.heads = 0
+        self.waited = 0.0
+
+    def __repr__(self) -> str:
+        return f"<RequestTally {sum(self.answers)}>"
+
+    def read(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Requests that have ended, by the class of their status, and by how they ended. Any thread may ask."""
+        undone = dict(self.undone)  # before `answers`: what is counted in between is among those
+        answers = tuple(self.answers)
+        done = sum(answers) - sum(undone.values())
+        classes = {f"{first}xx" if first else "none": count for first, count in enumerate(answers) if count}
+        return classes, {DONE: done, **undone} if done else undone
+
+    def count_passed(self, http1: int, h2: int, heads: int, waited: float) -> None:
+        """Count requests that backends got; see `Counters`."""
+        if h2:
+            self.passed["h2"] += h2
+        if http1:
+            self.passed["http/1.1"] += http1
+        self.heads += heads
+        self.waited += waited
+
+
 class Tally:
     """The live counters of one listener or one route."""
 
-    __slots__ = (
-        "answers", "backend", "dials", "durations", "ends", "heads", "open", "passed", "received", "refused", "sent",
-        "total", "undone", "waited",
-    )  # fmt: skip
+    __slots__ = ("backend", "dials", "durations", "ends", "open", "received", "refused", "requests", "sent", "total")
 
     def __init__(self) -> None:
         self.total = 0  # connections that began
@@ -179,11 +209,7 @@ class Tally:
         self.dials = Histogram(DIALS)  # of connections that reached their backend: how long that took
         self.refused: Counter[Reason] = Counter()
         self.ends: Counter[End] = Counter()
-        self.answers = [0] * 10  # l7: requests that have ended, by the first digit of their status, or 0
-        self.undone: Counter[str] = Counter()  # of these, the ones that did not end as DONE, by how they ended
-        self.passed: Counter[str] = Counter()  # the next ones: see Counters
-        self.heads = 0
-        self.waited = 0.0
+        self.requests = RequestTally()  # l7
         self.backend = BackendTally()
 
     def __repr__(self) -> str:
@@ -191,9 +217,8 @@ class Tally:
 
     def read(self) -> Counters:
         """The present contents. Any thread may ask."""
-        undone = dict(self.undone)  # before `answers`: what is counted in between is among those
-        answers = tuple(self.answers)
-        done = sum(answers) - sum(undone.values())
+        requests = self.requests
+        classes, ends = requests.read()
         return Counters(
             self.open,
             self.total,
@@ -201,14 +226,14 @@ class Tally:
             dict(self.ends),
             self.received,
             self.sent,
-            {f"{first}xx" if first else "none": count for first, count in enumerate(answers) if count},
-            {DONE: done, **undone} if done else undone,
+            classes,
+            ends,
             self.durations.read(),
             self.dials.read(),
             self.backend.read(),
-            dict(self.passed),
-            self.heads,
-            self.waited,
+            dict(requests.passed),
+            requests.heads,
+            requests.waited,
         )
 
     def begin(self) -> None:
@@ -220,15 +245,6 @@ class Tally:
         """Count bytes of a connection that goes on."""
         self.received += up
         self.sent += down
-
-    def count_passed(self, http1: int, h2: int, heads: int, waited: float) -> None:
-        """Count requests that backends got; see `Counters`."""
-        if h2:
-            self.passed["h2"] += h2
-        if http1:
-            self.passed["http/1.1"] += http1
-        self.heads += heads
-        self.waited += waited
 
     def end(self, connection: Connection, counted: tuple[int, int] = (0, 0)) -> None:
         """Count the end of a connection; `move` has `counted` these bytes already."""
@@ -304,7 +320,7 @@ class Stats:
 
     def requests(self, listener: str, route: str) -> Callable[[Exchanges], None]:
         """A function that counts a connection's requests as they end, in both tallies in one pass."""
-        tallies = self.listener(listener), self.route((listener, route))
+        tallies = self.listener(listener).requests, self.route((listener, route)).requests
         of_listener, of_route = (tally.answers for tally in tallies)
 
         def count(exchanges: Exchanges) -> None:
