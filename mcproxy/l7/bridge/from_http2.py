@@ -115,12 +115,13 @@ class FromHttp2(BackendFrames):
         self.leg.out.append(frame)
 
     def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:
-        """WINDOW_UPDATE that overflows nothing, for an upload gets two of them for each 32 KiB from many servers.
+        """WINDOW_UPDATE that overflows nothing: many servers send two of them for each 32 KiB of an upload.
 
         It passes no further, but its bytes count as passed: nobody looks at them.
         """
         leg, stream, talk = self.leg, self.leg.stream, self._talk
-        while size - pos >= WINDOW_UPDATE_SIZE and buf[pos : pos + 5] == WINDOW_UPDATE and talk.count < talk.limit:
+        most = talk.limit + TALK_FOR_WORK * leg.work
+        while size - pos >= WINDOW_UPDATE_SIZE and buf[pos : pos + 5] == WINDOW_UPDATE and talk.count < most:
             stream_id, increment = WINDOW.unpack_from(buf, pos + 5)
             if not increment or increment > MAX_WINDOW - max(leg.window, stream.window if stream else 0):
                 break
