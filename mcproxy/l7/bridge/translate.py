@@ -95,8 +95,8 @@ def _target(head: Head, hostname: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _asked(head: Head, connection: frozenset[bytes]) -> list[bytes]:
-    """The protocols that a request asks to change to, but for those that we ignore."""
-    if head.minor == 0 or b"upgrade" not in connection or not head.tokens(b"upgrade"):
+    """The protocols that a request asks to change to, but for those that we ignore. Raises BadMessage."""
+    if not head.tokens(b"upgrade") or head.minor == 0 or b"upgrade" not in connection:
         return []
     asked = [each.strip(b" \t") for name, value in head.fields if name == b"upgrade" for each in value.split(b",")]
     return [each for each in asked if _PROTOCOL(each) and not each.lower().startswith(_IGNORED)]
