@@ -6,7 +6,8 @@ What a test of one room needs:
     socket_pairs, inbox    connected sockets; bytes that are offered to a core again and again
     tables, hellos, hello_reference, geoip_files, certificate_files, odd_certificates
                            values and files of every shape, right and wrong
-    drive_stage, tls_gate  one l7 session on real sockets
+    drive_stage, lined_stage, pool_stage, tls_gate
+                           one l7 session on real sockets, and a pool of connections to a backend
     relay_playbook, http2_direct, bridge_playbook, exchange_ends, noted_exchange
                            the relay and the bridge in memory, by a script; an exchange between ends of no HTTP
     fault_rows, fault_plays, fault_sites

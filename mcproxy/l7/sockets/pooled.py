@@ -1,4 +1,7 @@
-"""One connection to a backend that may carry the requests of many clients, one after the other."""
+"""One connection to a backend that may carry the requests of many clients, one after the other.
+
+Tested by tests/l7/sockets/test_idle.py and, in use, by tests/l7/sockets/test_lines.py.
+"""
 
 from enum import Enum
 from typing import NamedTuple, Protocol

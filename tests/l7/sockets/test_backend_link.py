@@ -1,19 +1,21 @@
 """The way to a backend, from its dial to its close."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gevent
 import pytest
 from gevent.event import Event as NeverSet
 
-from mcproxy.l7.sockets.backend_link import BackendLink
+from mcproxy.l7.sockets.backend_link import MAX_KEPT, BackendLink, BeginAgain, OtherVersion
 from mcproxy.l7.sockets.channel import Channel, Lost
-from mcproxy.l7.sockets.side import Event
+from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.model import Reason, Refused
 from mcproxy.net.crew import Crew
 from mcproxy.net.raw import RawSocket
+from mcproxy.wire.http2 import settings
 from tests.kit.hub import pass_rounds
+from tests.kit.socket_pairs import unix_pair
 
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
 
@@ -119,3 +121,95 @@ def test_a_dial_that_is_late_or_not_needed_is_given_up(crew: Crew) -> None:
     link.drop()
     pass_rounds()
     assert len(ends) == 2
+
+
+# --- what a backend speaks after all ----------------------------------------------------------------------------------
+
+
+def linked(crew: Crew, contradicted: Callable[[bytes], object] | None) -> tuple[BackendLink, Side, socket.socket]:
+    """A link with a connection, and the client's side, on either of which anything may come."""
+    ours, theirs = unix_pair()
+    far, near = unix_pair()
+    over = list[int]()
+    link = BackendLink(lambda _first: Channel(far), crew, contradicted)
+    link.connect(b"", 5.0, lambda: over.append(1))
+    while not over:
+        pass_rounds()
+    link.dialled(ignore, may_begin_again=True)
+    theirs.close()
+    return link, Side(Channel(ours), Event.CLIENT, ignore), near
+
+
+def unlink(link: BackendLink, client: Side, near: socket.socket) -> None:
+    link.drop()
+    client.close()
+    client.channel.close()
+    near.close()
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n", b"", b"<!DOCTYPE HTML>"])
+def test_a_backend_that_does_not_begin_with_http2_makes_the_session_begin_again(said: bytes, crew: Crew) -> None:
+    told: list[bytes] = []
+    link, client, near = linked(crew, told.append)
+    link.follow(client, b"all that ", client.channel)
+    link.follow(client, b"was sent", client.channel)
+    assert link.side
+    with pytest.raises(BeginAgain) as again:
+        link.follow(link.side, said, client.channel)
+    assert (again.value.kept, told, link.kept) == (b"all that was sent", [said], None)
+    unlink(link, client, near)
+
+
+def test_one_that_does_is_trusted_from_then_on(crew: Crew) -> None:
+    link, client, near = linked(crew, lambda _said: pytest.fail("it is no contradiction"))
+    link.follow(client, b"x", client.channel)
+    assert link.side
+    link.follow(link.side, settings([]), client.channel)
+    assert link.kept is None
+    unlink(link, client, near)
+
+
+def test_nothing_begins_again_once_the_client_was_sent_something(crew: Crew) -> None:
+    """It would get it twice. What was found is doubted none the less."""
+    told: list[bytes] = []
+    link, client, near = linked(crew, told.append)
+    link.follow(client, b"x", client.channel)
+    client.channel.sent = 1
+    assert link.side
+    link.follow(link.side, b"HTTP/1.1 400", client.channel)
+    assert (told, link.kept) == ([b"HTTP/1.1 400"], None)
+    unlink(link, client, near)
+
+
+def test_what_is_kept_is_bounded(crew: Crew) -> None:
+    link, client, near = linked(crew, lambda _said: None)
+    link.follow(client, bytes(MAX_KEPT), client.channel)
+    assert link.kept is not None
+    link.follow(client, b"x", client.channel)
+    assert link.kept is None
+    unlink(link, client, near)
+
+
+def test_nothing_is_kept_where_it_is_certain_what_is_spoken(crew: Crew) -> None:
+    link, client, near = linked(crew, None)
+    assert link.kept is None
+    unlink(link, client, near)
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_a_dial_may_find_another_version(may: bool, crew: Crew) -> None:
+    over = list[int]()
+
+    def dial(_first: bytes) -> Channel:
+        raise OtherVersion("the backend speaks HTTP/1.1 now")
+
+    link = BackendLink(dial, crew, lambda _said: None)
+    link.connect(b"", 5.0, lambda: over.append(1))
+    while not over:
+        pass_rounds()
+    if may:
+        with pytest.raises(BeginAgain):
+            link.dialled(ignore, may_begin_again=True)
+    else:
+        assert link.dialled(ignore, may_begin_again=False) == (502, "the backend speaks HTTP/1.1 now")
+    assert link.dialling is None
