@@ -224,7 +224,7 @@ class FromHttp2(BackendFrames):
             if body < SMALL and not ended:
                 self._small_piece(body)
         if body and (exchange := self._listener()):
-            # A view of a long piece: what waits of it for the client is long, too, so that little else is kept with it.
+            # A long piece is copied once only, into what is sent.
             exchange.on_body(buf[start:end] if body < SHORT_PIECE else memoryview(buf)[start:end])
         if ended:
             self._end(stream, [])
