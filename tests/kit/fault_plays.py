@@ -193,7 +193,7 @@ def ws(settles: bool) -> Play:
             book.send(raw)
             return book
         book.from_client.in_turns(raw, book.now)
-        book.bridge.dialling()
+        book.look()
         book.bridge.tick(book.now + 11, 300.0)
         return book
 

@@ -128,45 +128,50 @@ REQUESTS = of(
     ("no authority, and no Host", asked(GET[:3]), 400, CLIENT),
     ("CONNECT with :scheme or :path, or without :authority", asked([(":method", "CONNECT"), *GET[1:]]), 0, CLIENT),
 )
-HTTP1 = of(
-    "wire/http1.py",
-    ("a malformed request line", head1(b"GET", H1[:-2]), 400, CLIENT),
-    ("a target with a fragment", head1(b"GET /# HTTP/1.1", H1[:-2]), 400, CLIENT),
-    ("neither HTTP/1.0 nor HTTP/1.1", head1(b"GET / HTTP/2.0", H1[:-2]), 505, CLIENT),
-    ("a target of * bytes", head1(b"GET /" + b"a" * 17_000 + b" HTTP/1.1", H1[:-2]), 414, CLIENT),
-    ("* fields", head1(b"GET / HTTP/1.1", H1[:-2], *[b"a: b"] * 300), 431, CLIENT),
-    ("a malformed field line: *", head1(b"GET / HTTP/1.1", H1[:-2], b"a b: c"), 400, CLIENT),
-    ("no Host", head1(b"GET / HTTP/1.1"), 400, CLIENT),
-    ("Content-Length is not a number", head1(b"GET / HTTP/1.1", H1[:-2], b"Content-Length: x"), 400, CLIENT),
-    (
-        "more than * members in *",
-        head1(b"GET / HTTP/1.1", H1[:-2], b"Connection: " + b",".join([b"a"] * 99)), 431, CLIENT,
+HTTP1 = [
+    *of(
+        "wire/http1.py",
+        ("a malformed request line", head1(b"GET", H1[:-2]), 400, CLIENT),
+        ("a target with a fragment", head1(b"GET /# HTTP/1.1", H1[:-2]), 400, CLIENT),
+        ("neither HTTP/1.0 nor HTTP/1.1", head1(b"GET / HTTP/2.0", H1[:-2]), 505, CLIENT),
+        ("a target of * bytes", head1(b"GET /" + b"a" * 17_000 + b" HTTP/1.1", H1[:-2]), 414, CLIENT),
+        ("no Host", head1(b"GET / HTTP/1.1"), 400, CLIENT),
+        ("more than * empty lines before a request", wrote(b"\r\n" * 40), 400, CLIENT),
     ),
-    (
-        "Transfer-Encoding beside Content-Length, or in HTTP/1.0",
-        head1(b"GET / HTTP/1.1", H1[:-2], b"Content-Length: 1", b"Transfer-Encoding: chunked"), 400, CLIENT,
+    *of(
+        "wire/http1_framing.py",
+        ("* fields", head1(b"GET / HTTP/1.1", H1[:-2], *[b"a: b"] * 300), 431, CLIENT),
+        ("a malformed field line: *", head1(b"GET / HTTP/1.1", H1[:-2], b"a b: c"), 400, CLIENT),
+        ("Content-Length is not a number", head1(b"GET / HTTP/1.1", H1[:-2], b"Content-Length: x"), 400, CLIENT),
+        (
+            "more than * members in *",
+            head1(b"GET / HTTP/1.1", H1[:-2], b"Connection: " + b",".join([b"a"] * 99)), 431, CLIENT,
+        ),
+        (
+            "Transfer-Encoding beside Content-Length, or in HTTP/1.0",
+            head1(b"GET / HTTP/1.1", H1[:-2], b"Content-Length: 1", b"Transfer-Encoding: chunked"), 400, CLIENT,
+        ),
+        (
+            "a transfer coding other than chunked",
+            head1(b"GET / HTTP/1.1", H1[:-2], b"Transfer-Encoding: gzip"), 501, ANSWERED,
+        ),
+        ("a bare LF", wrote(b"GET / HTTP/1.1\n\n"), 400, CLIENT),
+        ("a head of more than * bytes", wrote(b"GET / HTTP/1.1\r\n" + H1 + b"a: " + b"b" * 70_000), 431, CLIENT),
+        (
+            "a malformed chunk size",
+            wrote(b"POST / HTTP/1.1\r\n" + H1 + b"Transfer-Encoding: chunked\r\n\r\nx\r\n"), 400, CLIENT,
+        ),
+        ("* twice", head1(b"GET / HTTP/1.1", H1[:-2], H1[:-2]), 400, CLIENT),
+        (
+            "a line that doesn't end",
+            wrote(b"POST / HTTP/1.1\r\n" + H1 + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 2_000), 400, CLIENT,
+        ),
+        (
+            "a chunk is longer than its size",
+            wrote(b"POST / HTTP/1.1\r\n" + H1 + b"Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n"), 400, CLIENT,
+        ),
     ),
-    (
-        "a transfer coding other than chunked",
-        head1(b"GET / HTTP/1.1", H1[:-2], b"Transfer-Encoding: gzip"), 501, ANSWERED,
-    ),
-    ("more than * empty lines before a request", wrote(b"\r\n" * 40), 400, CLIENT),
-    ("a bare LF", wrote(b"GET / HTTP/1.1\n\n"), 400, CLIENT),
-    ("a head of more than * bytes", wrote(b"GET / HTTP/1.1\r\n" + H1 + b"a: " + b"b" * 70_000), 431, CLIENT),
-    (
-        "a malformed chunk size",
-        wrote(b"POST / HTTP/1.1\r\n" + H1 + b"Transfer-Encoding: chunked\r\n\r\nx\r\n"), 400, CLIENT,
-    ),
-    ("* twice", head1(b"GET / HTTP/1.1", H1[:-2], H1[:-2]), 400, CLIENT),
-    (
-        "a line that doesn't end",
-        wrote(b"POST / HTTP/1.1\r\n" + H1 + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 2_000), 400, CLIENT,
-    ),
-    (
-        "a chunk is longer than its size",
-        wrote(b"POST / HTTP/1.1\r\n" + H1 + b"Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n"), 400, CLIENT,
-    ),
-)  # fmt: skip
+]  # fmt: skip
 TRANSLATE = of(
     "l7/bridge/translate.py",
     ("Host is not a host with an optional port", head1(b"GET http://one.test/ HTTP/1.1", b"Host: a b"), 400, CLIENT),
@@ -343,9 +348,15 @@ ELSEWHERE = [
         ("too many interim answers", bridged(interims), 502, BACKEND),
     ),
     *of(
-        "l7/bridge/bridge.py",
+        "l7/bridge/backend_line.py",
         ("the backend broke HTTP: *", raw_answer([*OK, ("X-A", "1")]), 502, BACKEND),
+    ),
+    *of(
+        "l7/bridge/http2_connection.py",
         ("the backend closed its connection", bridged(lambda b: b.backend_closed()), 502, GONE),
+    ),
+    *of(
+        "l7/bridge/bridge.py",
         ("the client's connection broke", bridged(lambda b: b.bridge.client_lost(b.now)), 0, LEFT),
     ),
     *of(
