@@ -1,14 +1,25 @@
 """Inputs that provoke the faults of tests/kit/fault_rows.py: each runs a core in memory up to one fault."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from mcproxy.model import FinishedExchange
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import PREFACE, Frame, Setting
 from tests.kit import bridge_playbook as bridge
 from tests.kit.http2_peer import GET, POST, frame
+from tests.kit.lanes import Bridged
 from tests.kit.relay_playbook import Book, Fields
 
-Played = Book | bridge.Book
+
+@dataclass(frozen=True)
+class Ended:
+    """The exchanges of an HTTP/2 client before an HTTP/1.1 backend."""
+
+    records: list[FinishedExchange]
+
+
+Played = Book | bridge.Book | Ended
 Play = Callable[[], Played]
 CONNECT = [(":method", "CONNECT"), *GET[1:], (":protocol", "websocket")]
 OK = [(":status", "200")]
@@ -259,5 +270,18 @@ def late(happen: Callable[[Book], object]) -> Play:
         book.request(1)
         happen(book)
         return book
+
+    return play
+
+
+def http1_answer(raw: bytes, fields: list[tuple[str, str]] = GET, end: bool = True) -> Play:
+    """A backend of HTTP/1.1 answers the request of an HTTP/2 client with these bytes."""
+
+    def play() -> Ended:
+        client = Bridged(None)
+        client.handshake()
+        client.request(1, fields, end)
+        client.lanes.send(raw)
+        return Ended(client.ended)
 
     return play

@@ -30,6 +30,7 @@ from tests.kit.fault_plays import (
     full_window,
     head1,
     head_with_body,
+    http1_answer,
     http1_backend,
     interims,
     late,
@@ -172,6 +173,26 @@ HTTP1 = [
         ),
     ),
 ]  # fmt: skip
+ANSWERS_1 = of(
+    "wire/http1_answers.py",
+    ("a malformed status line", http1_answer(b"220 ready\r\n"), 502, BACKEND),
+    ("an answer in neither HTTP/1.0 nor HTTP/1.1", http1_answer(b"HTTP/1.2 200 OK\r\n\r\n"), 502, BACKEND),
+    ("a folded line", http1_answer(b"HTTP/1.1 200 OK\r\n a: b\r\n\r\n"), 502, BACKEND),
+    ("a folded line behind *", http1_answer(b"HTTP/1.1 200 OK\r\nx: a\r\n b\r\n\r\n"), 502, BACKEND),
+)
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\n"
+HTTP1_CONNECTION = of(
+    "l7/bridge/http1_connection.py",
+    ("101 for a request without Upgrade", http1_answer(SWITCH + b"\r\n"), 502, BACKEND),
+    (
+        "101 with an Upgrade to another protocol than the request asked for",
+        http1_answer(SWITCH + b"Upgrade: x\r\n\r\n", CONNECT, end=False), 502, BACKEND,
+    ),
+    (
+        "101 with another Sec-WebSocket-Accept than the key's",
+        http1_answer(SWITCH + b"Upgrade: websocket\r\n\r\n", CONNECT, end=False), 502, BACKEND,
+    ),
+)  # fmt: skip
 TRANSLATE = of(
     "l7/bridge/translate.py",
     ("Host is not a host with an optional port", head1(b"GET http://one.test/ HTTP/1.1", b"Host: a b"), 400, CLIENT),
@@ -413,6 +434,6 @@ ELSEWHERE = [
 ]  # fmt: skip
 
 ROWS = [
-    *ADMISSION, *FIELDS, *REQUESTS, *HTTP1, *TRANSLATE, *FRAMES, *FROM_CLIENT, *HEADER_LINK, *HPACK, *WIRE, *RELAY,
-    *BRIDGE, *ELSEWHERE,
+    *ADMISSION, *FIELDS, *REQUESTS, *HTTP1, *ANSWERS_1, *HTTP1_CONNECTION, *TRANSLATE, *FRAMES, *FROM_CLIENT,
+    *HEADER_LINK, *HPACK, *WIRE, *RELAY, *BRIDGE, *ELSEWHERE,
 ]  # fmt: skip
