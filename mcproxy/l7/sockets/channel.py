@@ -200,7 +200,7 @@ class Channel:
 class TLSChannel(Channel):
     """One connection's bytes, in TLS."""
 
-    __slots__ = ("_empty", "_end_sent", "_guard", "_half_closed", "protocol")
+    __slots__ = ("_empty", "_end_sent", "_guard", "_half_closed")
     sock: ssl.SSLSocket
 
     def __init__(self, sock: ssl.SSLSocket, guard: ReadGuard) -> None:
@@ -209,7 +209,11 @@ class TLSChannel(Channel):
         self._empty = _EmptyReads()
         self._end_sent = False
         self._half_closed = False
-        self.protocol = sock.selected_alpn_protocol() or ""  # of ALPN
+
+    @property
+    def protocol(self) -> str:
+        """What ALPN agreed on; "" is nothing. To be asked before it is closed."""
+        return self.sock.selected_alpn_protocol() or ""
 
     def receive(self, most: int = READ_SIZE) -> bytes:
         """Like Channel.receive, but may exceed `most` by one record; reads several records under load."""

@@ -257,19 +257,14 @@ class Lines:
         else:
             data = channel.receive(self._bulk_size()) if its_turn else channel.receive()
             if data:
-                if not conn.heard:
-                    self._first_bytes(conn, data)
+                if not (conn.heard or conn.made.known) and data.startswith(b"HTTP/") is not conn.is_http1:
+                    self._contradicted()  # its version of HTTP was found out by another connection
+                conn.heard = True
                 conn.pending = conn.pending + data if conn.pending else data
             conn.end_due = channel.ended
         self._hear(line, conn, time.monotonic())
         if conn.line is line:
             self._watch(line, conn)
-
-    def _first_bytes(self, conn: Pooled, data: bytes) -> None:
-        """Look at what a backend says first, if its version of HTTP was found out by another connection."""
-        conn.heard = True
-        if not conn.made.known and data.startswith(b"HTTP/") is not conn.is_http1:
-            self._contradicted()
 
     def _hear(self, line: Line, conn: Pooled, now: float) -> None:
         """Have the line take what is pending, then deliver the end, unless pending bytes wait for a turn."""

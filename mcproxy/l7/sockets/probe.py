@@ -48,9 +48,10 @@ def look(route: Route, outgoing: Outgoing, secure: Secure, limit: float) -> Answ
         sock = try_out(route, outgoing)
         if route.backend_tls:
             channel = secure(route, sock)
+            answer = by_alpn(channel.protocol)
             channel.end()
             channel.close()
-            return by_alpn(channel.protocol)
+            return answer
     try:
         sock.send(PREFACE + settings([]))  # the first bytes of a connection always fit
         answer = judge(_first_bytes(sock))
