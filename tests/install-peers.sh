@@ -12,6 +12,7 @@ need curl curl
 need haproxy haproxy
 need nginx nginx-light libnginx-mod-stream
 need apache2 apache2-bin
+need chromium chromium
 need node nodejs
 need php php-cli
 need strace strace
