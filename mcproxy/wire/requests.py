@@ -12,7 +12,7 @@ section 8.1.1). Either way the reason is in the exception.
 | method | any token; else 400 | 9110, 9.1 |
 | scheme | http or https, in any case, else 400; the backend gets https, because TLS was used | 9110, 4.2; 3986, 3.1 |
 | authority | of the target: `:authority`, or the absolute form, or CONNECT's | 9112, 3.2.2; 9113, 8.3.1 |
-| - where that has none | of Host; the backend always gets `:authority`, and never `host` | 9113, 8.3.1 |
+| - where that has none | of Host; HTTP/2 gets `:authority`, and never `host`, HTTP/1.1 only Host | 9113, 8.3.1 |
 | - neither | 400; HTTP/1.0 without Host means the connection's name | 9112, 3.2 |
 | - Host beside it | HTTP/1.1 ignores it; HTTP/2 refuses another entity after normalisation | 9112, 3.2.2; 9113, 8.3.1 |
 | - normalisation | case of the host; a port that is empty or the scheme's default. Only to compare | 9110, 4.2.3 |

@@ -1,6 +1,6 @@
-"""Clients and backends that speak different versions of HTTP, exchange by exchange. No socket, no clock.
+"""Clients and backends of either version of HTTP, exchange by exchange. No socket, no clock.
 
-Today that is HTTP/1.1 clients before HTTP/2 backends.
+That is every pairing but HTTP/2 clients before HTTP/2 backends, which the relay serves.
 
 | file | what it knows |
 | --- | --- |
@@ -10,13 +10,15 @@ Today that is HTTP/1.1 clients before HTTP/2 backends.
 | request_half.py | the request's half: how much has come, how much has gone, whether it may go once more |
 | answer_half.py | the answer's half |
 | body.py | a request's body: what waits, and what is kept for a second attempt |
+| backend_line.py | the backend's end of an exchange: a line, which the drive finds a connection |
+| client_http2.py | an HTTP/2 client's connection: its streams, each an exchange |
 | client_http1.py | an HTTP/1.1 client's connection: which request comes next, what follows one that is over |
 | answers_http1.py | the client's end in HTTP/1.1: how an answer is framed, and whether its connection goes on |
 | heads.py | heads in the neutral form, and their bytes in either version |
 | translate.py | heads of HTTP/1.1, requests and answers, to the neutral form |
 | request_heads.py | the heads of an HTTP/1.1 client, found, and cached whole |
 | head_cache.py | that cache, of either direction |
-| http1_connection.py | one HTTP/1.1 connection to the backend: requests framed from what was parsed, answers read strictly |
+| http1_connection.py | one HTTP/1.1 connection to the backend: requests framed from what was parsed, answers read |
 | http2_connection.py, http2_leg.py | one HTTP/2 connection to the backend: what is sent; its windows and its request |
 | from_http2.py | the frames of that backend, judged, and what the exchange gets of them |
 | bounds.py | every bound of the bridge, with its reason |
