@@ -43,7 +43,8 @@ const spoken = loaded.then(() => new Promise((done, failed) => {
   socket.onopen = () => { socket.send("hello"); socket.send(new Uint8Array(UPLOAD)); };
   socket.onmessage = event => {
     said.push(typeof event.data === "string" ? `heard ${event.data}` : `heard ${event.data.byteLength} bytes`);
-    if (++answers === 2) socket.close(1000, "enough");
+    answers += 1;
+    if (answers === 2) socket.close(1000, "enough");
   };
   socket.onclose = event => { said.push(`closed ${event.code}`); done(); };
   socket.onerror = () => failed("socket");

@@ -8,7 +8,7 @@ What a test of one room needs:
                            values and files of every shape, right and wrong
     drive_stage, lined_stage, pool_stage, tls_gate
                            one l7 session on real sockets, and a pool of connections to a backend
-    relay_playbook, http2_direct, bridge_playbook, exchange_ends, noted_exchange
+    relay_playbook, http2_direct, bridge_playbook, lanes, exchange_ends, noted_exchange
                            the relay and the bridge in memory, by a script; an exchange between ends of no HTTP
     fault_rows, fault_plays, fault_sites
                             every fault of a peer, an input for it, and where the code makes it

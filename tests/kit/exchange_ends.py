@@ -3,7 +3,7 @@
 from mcproxy.l7.bridge.ends import Answered, BackendFault, NewEnd, Processed, Site, Takes
 from mcproxy.l7.bridge.exchange import Exchange
 from mcproxy.l7.bridge.heads import AnswerHead, Forwarded, RequestHead, Upgrade
-from mcproxy.l7.core import ExchangeEnd
+from mcproxy.l7.core import ExchangeEnd, LineState
 from mcproxy.wire.fields import NO_LENGTH, Request
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import Piece
@@ -65,8 +65,7 @@ class NotedBackend:
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
-        self.accepts = False
-        self.is_connected = True
+        self.state = LineState.SPENT
         self.answer = Takes.NOW
         self.room = 1 << 20
         self.breaks = False  # with the next head or piece
@@ -74,7 +73,7 @@ class NotedBackend:
 
     def for_exchange(self, exchange: Answered) -> "NotedBackend":
         """A `NewEnd`."""
-        self.accepts = True
+        self.state = LineState.BUSY
         self.told.append(("connect",))
         return self
 
@@ -102,7 +101,7 @@ class NotedBackend:
         self.told.append(("let go", complete))
 
     def drop(self) -> Processed:
-        self.accepts = False
+        self.state = LineState.SPENT
         self.told.append(("drop",))
         return self.processed
 
@@ -136,7 +135,7 @@ class Between:
 
     def send(self, data: bytes, now: float = 0.0, end: bool = False) -> None:
         """The client sends a piece of the body."""
-        self.exchange.receive(data, now)
+        self.exchange.to_backend.add(data, now)
         if end:
-            self.exchange.end_request([])
+            self.exchange.to_backend.end([])
         self.exchange.send_on()

@@ -260,16 +260,6 @@ class BackendLine:
         return True
 
     @property
-    def accepts(self) -> bool:
-        """Whether there is a connection, or the search for one."""
-        return self.state is WANTED or self.state is BUSY
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection."""
-        return self.state is BUSY
-
-    @property
     def room(self) -> int:
         """Bytes of the request's body that may be sent now."""
         return self._connection.room(self._unsent) if self._connection is not None else 0

@@ -19,7 +19,7 @@ from mcproxy.l7.bridge.answer_half import AnswerState
 from mcproxy.l7.bridge.answers_http1 import Http1Answers
 from mcproxy.l7.bridge.bounds import HEAD_SECONDS, KEEP_ALIVE_SECONDS, STEP_COST
 from mcproxy.l7.bridge.ends import NewEnd, Site
-from mcproxy.l7.bridge.exchange import Exchange, Finished
+from mcproxy.l7.bridge.exchange import Exchange, Finished, finished
 from mcproxy.l7.bridge.request_half import Coming
 from mcproxy.l7.bridge.request_heads import ReadRequest, RequestHeads
 from mcproxy.l7.core import Ending, ExchangeEnd, How, Turn
@@ -154,11 +154,11 @@ class Http1Client:
         turn.spend(steps * STEP_COST)
         self._meters.pieces(body, now)
         if size:
-            exchange.receive(
+            exchange.to_backend.add(
                 b"".join(body), now
             )  # at once: a frame for each small chunk would cost more than its bytes
             if not requests.in_message:
-                exchange.end_request(requests.trailers)
+                exchange.to_backend.end(requests.trailers)
             exchange.send_on()
         return size
 
@@ -178,7 +178,7 @@ class Http1Client:
         if exchange is None:
             self._close()
         elif exchange.in_tunnel:
-            exchange.end_request([])
+            exchange.to_backend.end([])
             exchange.send_on()
         else:
             exchange.abandon("the client closed its connection")
@@ -216,7 +216,7 @@ class Http1Client:
             if exchange.tick(now):
                 self._take_no_more()
                 exchange.fail(408, ExchangeEnd.CLIENT_FAULT, "a body that doesn't come")
-            elif exchange.is_unanswered(now, idle):
+            elif exchange.to_client.state is AnswerState.AWAITED and exchange.to_backend.waits(now, idle):
                 self.give_up(now)
             self.settle(now)
         elif self._head_begun and now - self._since > HEAD_SECONDS:
@@ -236,7 +236,7 @@ class Http1Client:
             return
         self.exchange = None
         self._since = now
-        self._ended.append(exchange.record(now))
+        self._ended.append(finished(exchange, now))
         self.fault = exchange.why or self.fault
         self._count_ended(exchange, now)
         if self._answers.broken:

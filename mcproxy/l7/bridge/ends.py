@@ -3,7 +3,7 @@
 A message is a head (heads.py), pieces of a body, and an end with the trailers; or it is reset before its end.
 
     the client's connection                  Exchange                        the backend's end
-      receive, send_on, end_request  ------>   request half   ------>  begin, body, end, let_go    (BackendEnd)
+      add, send_on, end              ------>   request half   ------>  begin, body, end, let_go    (BackendEnd)
       interim, head, body, end, reset <------  answer half    <------  on_ready, on_interim, on_head, on_body,
       (ClientEnd)                                                      on_end, on_reset, on_lost   (Answered)
 
@@ -21,7 +21,7 @@ from enum import Enum
 from typing import Protocol
 
 from mcproxy.l7.bridge.heads import AnswerHead, Forwarded, RequestHead
-from mcproxy.l7.core import ExchangeEnd, Turn
+from mcproxy.l7.core import ExchangeEnd, LineState, Turn
 from mcproxy.l7.meters import Pace
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import Piece
@@ -130,10 +130,6 @@ class Answered(Protocol):
     def wants_more(self) -> bool:
         """Whether more of the answer may be read: the client takes what came."""
 
-    @property
-    def wants_head_only(self) -> bool:
-        """Whether the request is a HEAD: its answer has no body, whatever its head says."""
-
     def on_ready(self) -> None:
         """The backend has said what it offers, or there is a connection at last."""
 
@@ -175,6 +171,10 @@ class BackendEnd(Protocol):
     """
 
     @property
+    def state(self) -> LineState:
+        """WANTED: there is no connection yet. BUSY: there is one. Else this end is of no more use."""
+
+    @property
     def version(self) -> str:
         """The version of HTTP that is spoken there; "" while that is unknown."""
 
@@ -185,14 +185,6 @@ class BackendEnd(Protocol):
     @property
     def now(self) -> float:
         """When it last heard of the backend: seconds of the clock that the core is given."""
-
-    @property
-    def accepts(self) -> bool:
-        """Whether there is a connection, or the search for one."""
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection."""
 
     @property
     def room(self) -> int:

@@ -81,35 +81,9 @@ class Exchange:
         return self.to_client.client.has_room
 
     @property
-    def wants_head_only(self) -> bool:
-        """Whether the answer has no body, because it is one to HEAD."""
-        return self.to_backend.request.method == b"HEAD"
-
-    @property
     def in_tunnel(self) -> bool:
         """Whether it is a two-way stream of bytes now."""
         return self.to_client.state is AnswerState.TUNNEL
-
-    @property
-    def version(self) -> str:
-        """The version of HTTP in which it went to the backend; "": it didn't."""
-        up = self.to_backend
-        return up.backend.version if up.backend is not None and up.attempts else ""
-
-    @property
-    def reused(self) -> bool:
-        """Whether its connection to the backend had carried other requests."""
-        backend = self.to_backend.backend
-        return backend is not None and backend.reused
-
-    def record(self, now: float) -> Finished:
-        """What remains of it once it is over."""
-        assert self.end is not None
-        up, down = self.to_backend, self.to_client
-        return Finished(
-            self.id, up.request.method, up.request, down.status, up.body.received, down.sent, self.started, now,
-            self.end, self.why, self.grpc_status, self.version, self.reused, down.head_at,
-        )  # fmt: skip
 
     # The request
 
@@ -131,24 +105,7 @@ class Exchange:
             self._drop_backend(str(fault))
         else:
             if takes is Takes.NEVER:
-                self.answer_with(501, ExchangeEnd.ANSWERED, self._not_offered())
-
-    def _not_offered(self) -> str:
-        """What the backend can't do that the request asks for."""
-        up = self.to_backend
-        if up.request.grpc and up.upgrade is Upgrade.NONE:
-            return "the backend speaks HTTP/1.1, which carries no gRPC"
-        if up.upgrade is Upgrade.WEBSOCKET:
-            return "the backend takes no WebSocket (RFC 8441)"
-        return "an Upgrade to another protocol than WebSocket, and the backend speaks HTTP/2"
-
-    def receive(self, data: bytes, now: float) -> None:
-        """More of the message, or of the tunnel, came: a piece of the body, or b"" for its framing only."""
-        self.to_backend.add(data, now)
-
-    def end_request(self, trailers: list[Field]) -> None:
-        """All of the message, or of the client's half of the tunnel, came."""
-        self.to_backend.end(trailers)
+                self.answer_with(501, ExchangeEnd.ANSWERED, not_offered(up))
 
     def send_on(self) -> None:
         """Send what came to the backend, over another connection if need be; drop it behind a complete answer."""
@@ -193,7 +150,7 @@ class Exchange:
     def on_head(self, head: AnswerHead, ended: bool) -> None:
         """The final head came. Raises BackendFault."""
         up, down = self.to_backend, self.to_client
-        if up.upgrade is not Upgrade.NONE and not ended and self._opens_tunnel(head.status):
+        if up.upgrade is not Upgrade.NONE and not ended and opens_tunnel(up, head.status):
             down.open_tunnel(head)
             up.open_tunnel()
             self.send_on()
@@ -204,13 +161,10 @@ class Exchange:
             self.grpc_status = head.grpc_status
         up.body.keep_no_more()
 
-    def _opens_tunnel(self, status: int) -> bool:
-        return 200 <= status < 300 if self.version == "h2" else status == 101
-
     def on_body(self, data: Piece) -> None:
         """A piece of the body came. Raises BackendFault."""
         down = self.to_client
-        if down.status in BODILESS or self.wants_head_only:
+        if down.status in BODILESS or self.to_backend.request.method == b"HEAD":
             self._drop_body(data)
         else:
             down.body(data)
@@ -253,16 +207,7 @@ class Exchange:
         backend = self.to_backend.backend
         self.on_lost(why, backend.drop() if backend is not None else Processed.NO)
 
-    def resume(self) -> None:
-        """The client takes more of the answer again."""
-        if self.to_backend.backend is not None:
-            self.to_backend.backend.resume()
-
     # The end
-
-    def is_unanswered(self, now: float, seconds: float) -> bool:
-        """Whether the backend has owed the answer's head for so long."""
-        return self.to_client.state is AnswerState.AWAITED and self.to_backend.waits(now, seconds)
 
     def tick(self, now: float) -> bool:
         """Look at deadlines. Whether the client was too slow."""
@@ -305,3 +250,27 @@ class Exchange:
         down = self.to_client
         self.to_backend.let_go(down.state is AnswerState.COMPLETE)
         down.client.over(end, self.why)
+
+
+def not_offered(up: RequestHalf) -> str:
+    """What the request asks for that its backend can't do."""
+    if up.request.grpc and up.upgrade is Upgrade.NONE:
+        return "the backend speaks HTTP/1.1, which carries no gRPC"
+    if up.upgrade is Upgrade.WEBSOCKET:
+        return "the backend takes no WebSocket (RFC 8441)"
+    return "an Upgrade to another protocol than WebSocket, and the backend speaks HTTP/2"
+
+
+def opens_tunnel(up: RequestHalf, status: int) -> bool:
+    """Whether an answer opens the tunnel that was asked for (RFC 9110, section 15.2.2; RFC 8441, section 5)."""
+    return 200 <= status < 300 if up.version == "h2" else status == 101
+
+
+def finished(exchange: Exchange, now: float) -> Finished:
+    """What remains of an exchange that is over."""
+    assert exchange.end is not None
+    up, down = exchange.to_backend, exchange.to_client
+    return Finished(
+        exchange.id, up.request.method, up.request, down.status, up.body.received, down.sent, exchange.started, now,
+        exchange.end, exchange.why, exchange.grpc_status, up.version, up.reused, down.head_at,
+    )  # fmt: skip

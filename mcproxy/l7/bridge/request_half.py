@@ -11,6 +11,7 @@ from mcproxy.l7.bridge.body import Body
 from mcproxy.l7.bridge.bounds import ATTEMPTS, BODY_GRACE_SECONDS, MAX_UNREAD, MAX_WAITING, MIN_BODY_RATE
 from mcproxy.l7.bridge.ends import Answered, BackendEnd, BackendFault, ClientEnd, NewEnd, Processed, Takes
 from mcproxy.l7.bridge.heads import RequestHead, Upgrade
+from mcproxy.l7.core import LineState
 from mcproxy.wire.fields import NO_REQUEST, Request, passed_request_trailers
 from mcproxy.wire.hpack_block import Field
 
@@ -172,20 +173,25 @@ class RequestHalf:
     # To the backend
 
     @property
-    def is_sent(self) -> bool:
-        """Whether all of it has gone."""
-        return self.going is Going.SENT
+    def version(self) -> str:
+        """The version of HTTP in which it went to the backend; "": it didn't."""
+        return self.backend.version if self.backend is not None and self.attempts else ""
+
+    @property
+    def reused(self) -> bool:
+        """Whether its connection to the backend had carried another request before."""
+        return self.backend is not None and self.backend.reused
 
     @property
     def waits_for_settings(self) -> bool:
         """Whether it has a connection, and can't be sent before the backend has said what it offers."""
-        return self.going is Going.UNSENT and self.backend is not None and self.backend.is_connected
+        return self.going is Going.UNSENT and self.backend is not None and self.backend.state is LineState.BUSY
 
     def begin(self, exchange: Answered) -> Takes:
         """Send the head, by a new way if the present one is closed. Raises BackendFault."""
         head, backend = self._head, self.backend
         assert head is not None
-        if backend is None or not backend.accepts:
+        if backend is None or not (backend.state is LineState.BUSY or backend.state is LineState.WANTED):
             if self._searches >= ATTEMPTS:
                 raise BackendFault("it takes no request")
             self._searches += 1
@@ -249,3 +255,8 @@ class RequestHalf:
         self.going = Going.LET_GO
         if self.backend is not None:
             self.backend.let_go(complete)
+
+    def resume(self) -> None:
+        """The client takes more of the answer again."""
+        if self.backend is not None:
+            self.backend.resume()

@@ -57,7 +57,7 @@ def test_a_connection_of_http_1_is_free_behind_a_whole_answer() -> None:
     line = line_of(on)
     line.connected("http/1.1", True, 1.0)
     answered(line)
-    assert (line.state, on.exchange.end, on.exchange.reused) == (LineState.FREE, ExchangeEnd.DONE, True)
+    assert (line.state, on.exchange.end, on.exchange.to_backend.reused) == (LineState.FREE, ExchangeEnd.DONE, True)
     assert desk.lines.take() == (line,)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from mcproxy.l7.bridge.ends import Processed, Takes
+from mcproxy.l7.bridge.exchange import finished
 from mcproxy.l7.bridge.heads import Upgrade
 from mcproxy.l7.core import ExchangeEnd
 from tests.kit.exchange_ends import OK, Between, request_head
@@ -22,7 +23,7 @@ def test_a_message_is_a_head_pieces_and_an_end_both_ways() -> None:
     assert on.backend.told[-1] == ("let go", True)
     assert on.client.bytes_taken == 3
     assert on.client.ends == [(ExchangeEnd.DONE, "")]
-    record = on.exchange.record(9.0)
+    record = finished(on.exchange, 9.0)
     assert (record.status, record.received, record.sent, record.ended, record.end) == (
         200, 3, 2, 9.0, ExchangeEnd.DONE,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from mcproxy.l7.bridge.bounds import ATTEMPTS, BODY_GRACE_SECONDS, MAX_REPLAY, M
 from mcproxy.l7.bridge.ends import BackendFault, Processed, Takes
 from mcproxy.l7.bridge.heads import RequestHead, Upgrade
 from mcproxy.l7.bridge.request_half import _COMING, _GOING, Coming, Going, RequestHalf
+from mcproxy.l7.core import LineState
 from mcproxy.wire.fields import NO_LENGTH
 from tests.kit.exchange_ends import Between, NotedBackend, NotedClient, request_head
 
@@ -121,7 +122,7 @@ def test_connections_for_one_request_are_bounded() -> None:
         begin(one)
         assert isinstance(one.backend, NotedBackend)
         one.backend.answer = Takes.LATER
-        one.backend.accepts = False
+        one.backend.state = LineState.SPENT
     with pytest.raises(BackendFault, match="takes no request"):
         begin(one)
     assert not one.goes_again(Processed.NO, EXCHANGE)
