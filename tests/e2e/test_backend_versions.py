@@ -72,7 +72,7 @@ def ask(client: SocketClient, body: bytes) -> bytes:
 def test_a_backend_that_no_longer_speaks_http2(refuses: bytes, rig: Rig, backend: MakeBackend) -> None:
     """Its session begins again, with the request that the client sent once."""
     changing = Changing(refuses)
-    server = rig.server(backend(changing))
+    server = rig.server(backend(changing), backend_protocol="auto")
     assert ask(rig.client(server), b"first") == b"hello world"
     changing.is_old = True
     assert ask(rig.client(server), b"second") == b"old"
