@@ -232,7 +232,7 @@ class BackendLine:
         self._lines.settle(now)
 
     def _lose(self, why: str, end: ExchangeEnd) -> None:
-        """The connection is of no use any more."""
+        """The connection is no longer of use."""
         exchange = self._exchange
         processed = self.drop()
         if exchange is not None and not exchange.over:

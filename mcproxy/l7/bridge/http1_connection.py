@@ -226,7 +226,7 @@ class Http1Connection:
 
     def _take_head(self, data: bytes, turn: Turn, exchange: Answered | None) -> int:
         """Take a head. Returns its size; 0: it is not complete."""
-        size = data.find(END) + len(END)  # of a head that is not complete: three bytes, which are none
+        size = data.find(END) + len(END)  # of a head that is not complete: three bytes, which no cache has
         known = ANSWERS.young.get(data[:size])
         if known is not None:  # the same bytes have passed every check
             self._answers.searched = 0
@@ -311,7 +311,7 @@ class Http1Connection:
         return at
 
     def _count(self, pieces: list[bytes], ended: bool, offered: int, now: float) -> None:
-        """Count small pieces, as http2/frames.py does: what ends an answer is none."""
+        """Count small pieces, as http2/frames.py does: what ends an answer does not count."""
         small = sum([len(each) < SMALL for each in pieces]) if pieces else BARREN * (offered < SMALL)
         if small and not (ended and len(pieces) <= 1):
             self.pace.spend(now, small)

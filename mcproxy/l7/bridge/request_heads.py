@@ -64,7 +64,7 @@ class RequestHeads:
             return self._begun(*self._waiting)
         requests = self.requests
         if not requests.in_head:
-            size = data.find(END) + len(END)  # of a head that is not complete: three bytes, which are none
+            size = data.find(END) + len(END)  # of a head that is not complete: three bytes, which no cache has
             known = REQUESTS.young.get(data[:size])
             if known is not None and known.neutral is not None:  # the same bytes have passed every check
                 turn.left -= KNOWN_HEAD_COST

@@ -37,7 +37,7 @@ class ItsTurns:
         on(Event.TURN)
 
     def remove(self, side: Side) -> None:
-        """Nothing is to be done for it any more."""
+        """Nothing more is to be done for it."""
         if side in self.due:
             self.due.remove(side)
             if not self.due:

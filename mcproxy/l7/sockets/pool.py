@@ -2,8 +2,8 @@
 
 A line asks for a connection (`ask`). An idle one is there at once. If there is none, a new one is dialled, unless the
 route has as many as it may: then the line waits, in the order of arrival, for `connect_timeout` at most; after that its
-request gets 503. Whatever becomes free first goes to the line that has waited longest, whoever dialled it; so a dial
-whose line is gone serves another, or is kept idle.
+request gets 503. Whatever becomes free first goes to the line that has waited longest, even if it was dialled for
+another; so a dial whose line is gone serves another, or is kept idle.
 
 Where a route sends PROXY headers, each connection has told the backend who its client is. So it belongs to the session
 that made it, and is closed at its end; to make room, the oldest idle one of another session is closed.
@@ -137,7 +137,7 @@ class Pool:
         return None
 
     def forget(self, line: Line, holder: Holder) -> None:
-        """The line needs none any more. A dial for it goes on, for others."""
+        """The line no longer needs one. A dial for it goes on, for others."""
         owner = holder if self.route.send_proxy_protocol else None
         seeker = self._seekers.get(owner, _NONE).get(line)
         if seeker is not None:
@@ -163,7 +163,7 @@ class Pool:
             self._leave_place()
 
     def leave(self, holder: Holder) -> None:
-        """A session ends, whose lines have none and wait for none any more: what is only for it goes."""
+        """A session ends, whose lines have no connection and wait for none: what is only for it goes."""
         if not self.route.send_proxy_protocol:
             return
         self._idle.drop_all([holder])

@@ -101,4 +101,4 @@ class Keeper(Protocol):
     """The keeper of idle connections."""
 
     def unfit(self, conn: Pooled, fit: Fit) -> None:
-        """An idle connection is of no use any more."""
+        """An idle connection is no longer of use."""

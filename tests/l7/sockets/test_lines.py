@@ -497,9 +497,8 @@ def test_bytes_of_a_line_keep_an_upload_from_being_idle(make: Make) -> None:
     line.react = lambda what: line.send(bytes(1 << 20)) if what == ("received", b"go") else None
     backend.sendall(b"go")
     on.until(lambda: line.told[-1][0] == "sent" and line.told[-1][1] > 0)
-    for _ in range(6):
+    for _ in steps_on_the_hub(6, 0.1):
         backend.recv(1 << 15)
-        gevent.sleep(0.1)
     assert ("give up",) not in on.core.told
 
 
