@@ -3,7 +3,7 @@
 The life of one connection, and the file that owns each step:
 
     accept            net/listener.py      a raw socket and its peer address, many for each wake-up
-    PROXY header      net/session.py       only where the listener wants one, only from trusted_proxies
+    PROXY header      net/admission.py     only where the listener wants one, only from trusted_proxies
     firewall, limits  policy/firewall.py   IP, CIDR, country; then policy/limits.py: how many, how fast
     peek              net/peek.py          the ClientHello stays in the kernel; wire/hello.py reads the copy
     route             policy/routing.py    the name, exactly, in the table that the session began with

@@ -44,6 +44,7 @@ from mcproxy.net.worker import Worker
 from mcproxy.notify import Inherited, Notifier
 from mcproxy.plane import Plane, Watching
 from mcproxy.policy.limits import Limits
+from mcproxy.reload.noticing import Noticing
 from mcproxy.reload.reloader import Parts, Reloader, limits, timeouts
 from mcproxy.signals import Signals
 from mcproxy.stats import Stats
@@ -137,6 +138,7 @@ class App:
             self.worker.start(addr)
         self.control.open()
         self._survey.start()
+        self.control.before_close(Noticing(self.terminator.contexts.files, self.reloader.take_changed).close)
         for warning in check_workers(self.config):
             log.warning("%s", warning)
         log.info("mcproxy %s started, generation %d", __version__, table.generation)

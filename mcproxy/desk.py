@@ -163,7 +163,7 @@ class Desk:
         found = [session for number in request.ids if (session := self._shared.sessions.get(number)) is not None]
         for session in found:
             session.cut(Cut(End.KILLED))
-        return [session.id for session in found]
+        return [session.facts.id for session in found]
 
     def _would_enter(self, request: WouldEnter) -> Reason | None:
         return self._shared.limits.would_enter(request.listener, request.listener_max)
@@ -213,8 +213,8 @@ class Desk:
 
     def _matching(self, request: Matching) -> Sequence[int]:
         firewall, country = Firewall.compile([request.rule]), self._shared.country
-        sessions = list(self._shared.sessions.values())
-        return [each.id for each in sessions if each.packed and firewall.match(each.packed, country)]
+        facts = [session.facts for session in list(self._shared.sessions.values())]
+        return [each.id for each in facts if each.packed and firewall.match(each.packed, country)]
 
     def _country(self, request: FindCountry) -> str | None:
         return self._shared.country(request.packed)

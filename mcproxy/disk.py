@@ -187,7 +187,11 @@ def read(path: str, most: int, patience: float = PATIENCE) -> bytes:
 
 def stamp(path: str) -> Stamp:
     """Values that differ once a file has changed, its owner and mode included. Raises OSError: Hangs."""
-    found = _readers.run(path, Path(path).stat)
+    return stamp_of(_readers.run(path, Path(path).stat))
+
+
+def stamp_of(found: os.stat_result) -> Stamp:
+    """The stamp in what stat() has returned."""
     return (found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino)
 
 

@@ -4,15 +4,18 @@ tomllib finds the place; the messages are ours, because its own mention namespac
 """
 
 import codecs
+import os
 import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mcproxy import disk
 from mcproxy.words import printable
 
 MAX_DOCUMENT = 64 << 20  # 100,000 routes take some 15 MB; more is a wrong file
+READ_SECONDS = 5.0  # for a file: many times what MAX_DOCUMENT takes from a disk that answers
 MAX_SHOWN_LINE = 80  # characters of the offending line
 
 # How tomllib's messages begin, and our messages for them.
@@ -43,6 +46,7 @@ _REMEDIES = {
     "Illegal character": "this holds a control character; remove it, or write it as an escape such as \\t",
     "Found invalid": "this holds a control character; remove it",
 }
+_CONNECTED = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # what a shell has connected may take its time
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)")
 _CURLED = re.compile("[\u201c\u201d\u2018\u2019\u201e\u00ab\u00bb]")
 
@@ -87,12 +91,13 @@ def load_document(path: Path) -> dict[str, Any]:
         raise ConfigError(path, [Problem("", str(error))]) from error
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """The document in a file. Raises NotADocument; opens no other file."""
+def read_document(path: Path, seconds: float = READ_SECONDS) -> dict[str, Any]:
+    """The document in a file that can be read in so many seconds. Raises NotADocument; opens no other file."""
     try:
-        if path.stat().st_size > MAX_DOCUMENT:
-            raise NotADocument(f"is larger than {MAX_DOCUMENT >> 20} MiB; is this the right file?")
-        text = _text(path.read_bytes())
+        connected = str(path).startswith(_CONNECTED)
+        text = _text(_content(path) if connected else disk.within(str(path), lambda: _content(path), seconds))
+    except disk.Hangs as error:
+        raise NotADocument(f"can't be read: {error.strerror}; keep it on a local disk") from error
     except OSError as error:
         raise NotADocument(f"can't be read: {error.strerror}") from error
     try:
@@ -101,6 +106,15 @@ def read_document(path: Path) -> dict[str, Any]:
         raise NotADocument("is not TOML for mcproxy: its arrays or tables are nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError is one; so is what int() says to a number of 5,000 digits
         raise NotADocument(_explained(str(error), text)) from error
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size  # 0 of a pipe
+        data = file.read(MAX_DOCUMENT + 1) if size <= MAX_DOCUMENT else b""
+    if max(size, len(data)) > MAX_DOCUMENT:
+        raise NotADocument(f"is larger than {MAX_DOCUMENT >> 20} MiB; is this the right file?")
+    return data
 
 
 def _text(data: bytes) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from mcproxy.admin.plane import PlaneStatus, ReloadReport, ServerState
 from mcproxy.certificates import routes
-from mcproxy.certificates.routes import CertificateStatus, RouteProblem, Serving
+from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem, Serving
 from mcproxy.messages import (
     EVERYTHING,
     MAX_LOOK,
@@ -153,6 +153,10 @@ class Plane:
     def spoken(self, listener: str, route: Route) -> Spoken | None:
         """What a route's backend was found to speak, if that is known."""
         return self._courier.ask(ReadSpoken(listener, route))
+
+    def certificate(self, listener: str, route: Route) -> Listed:
+        """The certificate of an l7 route, as it is in use."""
+        return routes.listed(route, self._courier.ask(ReadLoaded(listener, route)).certificate)
 
     def look(self, route: Route, seconds: float = MAX_LOOK) -> Look:
         """Look at a route's backend. Raises PlaneStopping, so that the shutdown waits for no new look."""

@@ -1,5 +1,7 @@
 """A TOML file: what is read, and for what is not TOML the line and the remedy."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,24 @@ def test_a_file_far_too_large_is_not_read(tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(NotADocument, match="can't be read: No such file or directory"):
         read_document(tmp_path / "none.toml")
+
+
+def test_a_file_that_hangs_has_a_deadline(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    os.mkfifo(path)
+    with pytest.raises(NotADocument, match=r"can't be read: it has not answered in 0\.\d s; keep it on a local disk"):
+        read_document(path, 0.1)
+    with path.open("w"):  # and the thread that reads it ends
+        pass
+
+
+def test_what_a_shell_connects_may_take_its_time(tmp_path: Path) -> None:
+    """`mcproxy export | ssh there mcproxy apply -`, where somebody types a password first."""
+    ours, theirs = os.pipe()
+    with ThreadPoolExecutor(1) as pool, os.fdopen(ours), os.fdopen(theirs, "w") as pipe:
+        reading = pool.submit(read_document, Path(f"/dev/fd/{ours}"), 0.01)
+        with pytest.raises(TimeoutError):
+            reading.result(0.1)
+        pipe.write("a = 1")
+        pipe.close()
+        assert reading.result() == {"a": 1}

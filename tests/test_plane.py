@@ -100,7 +100,7 @@ def test_whether_a_route_would_be_served(proxy: MakeProxy, authority: Authority,
     )
     issue("a.test", "b.test")
     (note,) = app.plane.would_serve(":443", route).notes
-    assert note == f"{chain} or its key has changed since it was loaded; reload to use it"
+    assert note == f"{chain} or its key has changed since it was loaded, and is taken within a minute"
     chain.unlink()
     (tmp_path / "ca.pem").unlink()
     serving = app.plane.would_serve(":443", route)

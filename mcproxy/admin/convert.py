@@ -13,7 +13,7 @@ from mcproxy import diagnosis
 from mcproxy.admin.errors import InvalidField
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import KeyChange, ReloadReport
-from mcproxy.certificates.routes import CertificateStatus, RouteProblem
+from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem
 from mcproxy.change import Change, Key, What
 from mcproxy.config import ListenerSection, RouteSection
 from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, GeoipStatus, Selection
@@ -314,6 +314,21 @@ def certificates_out(values: Iterable[CertificateStatus]) -> list[pb.Certificate
         )
         for each in values
     ]
+
+
+def certificate_out(listener: str, route: Route, value: Listed) -> pb.ListedCertificate:
+    """The message of a route's certificate."""
+    return pb.ListedCertificate(
+        listener=listener,
+        hostname=route.hostname,
+        source=value.source,
+        path=value.path,
+        names=value.names,
+        issuer=value.issuer,
+        not_before=value.not_before,
+        not_after=value.not_after,
+        problem=value.problem,
+    )
 
 
 def problems_out(values: Iterable[RouteProblem]) -> list[pb.RouteProblem]:

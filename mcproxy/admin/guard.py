@@ -29,6 +29,7 @@ LONG = frozenset(
         "GetDiff",
         "GetMetrics",
         "ListConnections",
+        "ListCertificates",
         "ListFirewallRules",
         "ListListeners",
         "ListRevisions",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from mcproxy.certificates.routes import CertificateStatus, RouteProblem, Serving
+from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem, Serving
 from mcproxy.messages import (
     EVERYTHING,
     MAX_LOOK,
@@ -126,6 +126,9 @@ class DataPlane(Protocol):
 
     def spoken(self, listener: str, route: Route) -> Spoken | None:
         """Return the version of HTTP that an l7 route's backend was found to speak; None: that isn't known."""
+
+    def certificate(self, listener: str, route: Route) -> Listed:
+        """Return the certificate of an l7 route, as it is in use."""
 
     def look(self, route: Route, seconds: float = MAX_LOOK) -> Look:
         """Connect to a route's backend, within a session's time or `seconds`, and report how it answers.

@@ -17,10 +17,12 @@ from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
 from mcproxy.change import What
 from mcproxy.messages import Selection
-from mcproxy.model import Reason
+from mcproxy.model import Mode, Reason
 from mcproxy.policy.networks import pack
 from mcproxy.store import history, listing, schema, snapshot
 from mcproxy.store.diff import FileSeed, differences
+
+MAX_CERTIFICATES = 200  # on a page: each may have to be read, which takes some milliseconds
 
 
 class Reading:
@@ -107,6 +109,19 @@ class Reading:
             next_page_token=paging.token(page.following),
             generation=page.generation,
         )
+
+    def ListCertificates(
+        self,
+        request: pb.ListCertificatesRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.ListCertificatesResponse:
+        """The certificates of l7 routes, by listener and name."""
+        limit, after = min(paging.size(request.page_size), MAX_CERTIFICATES), _after(request.page_token)
+        page = listing.routes(self._writer.store, limit, after, mode=Mode.L7)
+        found = [
+            convert.certificate_out(addr, route, self._plane.certificate(addr, route)) for addr, route in page.items
+        ]
+        return pb.ListCertificatesResponse(certificates=found, next_page_token=paging.token(page.following))
 
     def ListFirewallRules(
         self,

@@ -160,6 +160,7 @@ class _Certificates:
         """Raises AdminError."""
         self._config = config
         self._seen: list[Stamp] | None = _stamps(config)
+        self._logged = ""  # the last problem: every handshake would log it again
         self.configuration = _read(config)
 
     def use(self, config: GrpcSection) -> None:
@@ -182,8 +183,11 @@ class _Certificates:
             self._seen = stamps
             fresh = _read(config)
         except AdminError as error:
-            log.error("the admin API keeps its old certificate: %s", error)
+            if str(error) != self._logged:
+                log.error("the admin API keeps its old certificate: %s", error)
+            self._logged = str(error)
             return None
+        self._logged = ""
         log.info("the admin API has read its certificate again")
         return fresh
 

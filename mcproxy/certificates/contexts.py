@@ -7,10 +7,10 @@ does). Python sets one and the same session id context everywhere, which therefo
 Within its route a session resumes.
 
 **Built when first needed**, because most of 100,000 routes are not in use at any moment, and kept. `read_again` reads
-the files again: what has not changed stays (and its tickets with it), what has is replaced by `take` for the
-connections to come, and what is broken, has expired or is for another name leaves the old one in place and says why. A
-context's ticket keys don't change while it lives, so it is replaced after TICKET_KEY_SECONDS: stolen keys can't
-decrypt yesterday's recordings.
+the files again, all of them or those that were noticed to have changed: what holds the same stays (and its tickets with
+it), what has changed is replaced by `take` for the connections to come, and what is broken, has expired or is for
+another name leaves the old one in place and says why. A context's ticket keys don't change while it lives, so it is
+replaced after TICKET_KEY_SECONDS: stolen keys can't decrypt yesterday's recordings.
 
 Everything here happens on the hub's thread, but for `held` and `trusts`, which look something up once and may be asked
 by any thread, and `read_again`, which reads files and changes nothing. The hub opens no file: a file may hang. What has
@@ -20,7 +20,7 @@ to be read for a connection is read `aside`, while the connection waits and no o
 import logging
 import ssl
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,12 +117,24 @@ class Contexts:
         towards = _towards(route)
         return self._clients.get(towards) or client_context(*towards)
 
-    def read_again(self) -> "Fresh":
-        """Read every file that is in use again. Any thread may do this; `take` puts what came of it to use."""
+    def files(self) -> set[str]:
+        """The files that are in use: chains, keys and CAs. Any thread may ask."""
+        routes = [entry.route for entry in list(self._servers.values())]
+        pairs = {path for route in routes for path in (route.tls_cert, route.tls_key)}
+        return pairs | {ca for ca, _ in list(self._clients) if ca}
+
+    def read_again(self, changed: Collection[str] | None = None) -> "Fresh":
+        """Read every file that is in use again, or only pairs and CAs that have a file in `changed`.
+
+        Any thread may do this; `take` puts what came of it to use.
+        """
         servers: dict[RouteKey, tuple[_Entry, _Entry]] = {}
         clients: dict[_Towards, ssl.SSLContext] = {}
         problems = []
-        entries = list(self._servers.items())
+        entries = [
+            (key, entry) for key, entry in list(self._servers.items())
+            if changed is None or entry.route.tls_cert in changed or entry.route.tls_key in changed
+        ]  # fmt: skip
         for key, entry in entries:
             try:
                 pair = read_pair(entry.route.tls_cert, entry.route.tls_key)
@@ -131,8 +143,12 @@ class Contexts:
             except Unusable as error:
                 problems.append(f"{entry.route.hostname}: {error}; the certificate that was loaded stays in use")
         for towards in list(self._clients):
+            if changed is not None and towards[0] not in changed:
+                continue
             try:
-                clients[towards] = client_context(*towards)
+                fresh = client_context(*towards)
+                if changed is None or fresh.get_ca_certs(True) != self._clients[towards].get_ca_certs(True):
+                    clients[towards] = fresh
             except Unusable as error:
                 problems.append(f"backend_ca: {error}; the CAs that were loaded stay in use")
         return Fresh(len(entries), servers, clients, problems)

@@ -98,13 +98,13 @@ def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Fi
     if not end:
         return
     if now >= end:
-        yield Finding(True, f"{path} expired on {day(end)}; renew it and reload")
+        yield Finding(True, f"{path} expired on {day(end)}; renew it")
     elif now < certificate.not_before:
         yield Finding(
             True, f"{path} is not valid before {day(certificate.not_before)}; check its dates and this machine's clock"
         )
     elif now > warned_from(certificate.not_before, end):
-        yield Finding(False, f"{path} expires on {day(end)}, in {(end - now) / 86_400:.1f} days; renew it and reload")
+        yield Finding(False, f"{path} expires on {day(end)}, in {(end - now) / 86_400:.1f} days; renew it")
     if not certificate.unread and not certificate.covers(hostname):
         yield Finding(
             True, f"{path} is for {listed(certificate.names)}, not for {hostname}; give one that names {hostname}"

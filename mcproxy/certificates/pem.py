@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtensionOID
 
 from mcproxy import disk
-from mcproxy.certificates.chain import UNREADABLE, faults, no_ca
+from mcproxy.certificates.chain import UNREADABLE, faults, named, no_ca
 
 MAX_FILE_BYTES = 1 << 20  # a long chain takes some 10 KB, a system's CAs some 250; more is a wrong file
 
@@ -71,6 +71,7 @@ class Certificate:
     digest: str  # of both files: whether there is anything new in them
     unread: str = ""  # why its names or dates are not known, though TLS works; "": they are
     faults: tuple[str, ...] = ()  # what the chain lacks, and what doesn't belong into it
+    issuer: str = ""  # its name; "": not known
 
     def covers(self, hostname: str) -> bool:
         """Whether a client that asked for `hostname` (normalised) takes it (RFC 9525, section 6.3)."""
@@ -243,15 +244,16 @@ def described(pair: Pair) -> Certificate:
     """What people are told of a pair that OpenSSL takes, as far as it can be read."""
     chain = certificates_in(pair.chain)
     names: tuple[str, ...] = ()
-    before, after, unread = 0.0, 0.0, ""
+    before, after, unread, issuer = 0.0, 0.0, "", ""
     try:
         leaf = x509.load_der_x509_certificate(chain[0])
         before, after = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
+        issuer = named(leaf.issuer)
         names = names_of(leaf)
     except UNREADABLE as error:
         unread = _said(error)
     path = pair.chain_path
-    return Certificate(path, names, before, after, pair.digest, unread, faults(path, chain))
+    return Certificate(path, names, before, after, pair.digest, unread, faults(path, chain), issuer)
 
 
 def doubt_about(ca_path: str) -> str:

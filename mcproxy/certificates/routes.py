@@ -51,6 +51,19 @@ class RouteProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """The certificate of an l7 route, for a list. Times are seconds since the epoch, 0.0 where they are not known."""
+
+    source: str  # of the certificate: "files"
+    path: str = ""  # of its chain
+    names: Sequence[str] = ()
+    issuer: str = ""
+    not_before: float = 0.0
+    not_after: float = 0.0
+    problem: str = ""  # why it can't be used, or why clients refuse it
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """What an l7 route's files, and what was loaded of them, come to at the next connection."""
 
@@ -73,10 +86,19 @@ def serving(route: Route, held: Certificate | None, *, trusted: bool) -> Serving
         notes.append(f"{read}; the certificate that was loaded stays in use")
         read = held
     elif held is not None and held.digest != read.digest:
-        notes.append(f"{route.tls_cert} or its key has changed since it was loaded; reload to use it")
+        notes.append(f"{route.tls_cert} or its key has changed since it was loaded, and is taken within a minute")
     found = list(findings(held or read, route.hostname, time.time()))
     notes += [str(finding) for finding in found if finding.lasting]
     return Serving("", notes, [str(finding) for finding in found if finding.problem], failure)
+
+
+def listed(route: Route, held: Certificate | None) -> Listed:
+    """An l7 route's certificate: the one that a worker has loaded, else the one that it will read."""
+    read = held or known(route)
+    if isinstance(read, Finding):
+        return Listed("files", route.tls_cert, problem=read.message)
+    problem = next((str(each) for each in findings(read, route.hostname, time.time()) if each.problem), "")
+    return Listed("files", read.path, read.names, read.issuer, read.not_before, read.not_after, problem)
 
 
 def check_route(table: Table, listener: str, route: Route) -> Sequence[str]:

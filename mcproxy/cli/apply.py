@@ -13,7 +13,7 @@ from mcproxy.admin.contract import MAX_REQUEST
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import confirm, output, plan
 from mcproxy.cli.client import UNREADY, Client, connected
-from mcproxy.cli.options import FAILED, INVALID, comment_option, example, fail, json_option
+from mcproxy.cli.options import FAILED, FILE, INVALID, comment_option, example, fail, json_option
 from mcproxy.cli.plan import Shown
 from mcproxy.cli.settings import of_value
 from mcproxy.cli.target import target_options
@@ -41,7 +41,7 @@ _REMEDIES = {(UNREADY, ""): "nothing has changed"}
 @confirm.yes_option
 @click.option("--expect", type=Count(0), default=0, metavar="GENERATION", help="Fail if another is in force.")
 @comment_option
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=FILE)
 def apply(
     config_file: Path | None,
     as_json: bool,
@@ -160,6 +160,6 @@ def _print(answer: Applied, as_json: bool, dry_run: bool) -> None:
     if answer.changes:
         click.echo("\n".join(map(str, answer.changes)))
     counts = plan.summary(answer.changes, done=not dry_run) if answer.changes else "nothing to change"
-    click.echo(f"{counts} (generation {answer.generation})")
+    output.say(f"{counts} (generation {answer.generation})")
     for warning in answer.warnings:
-        click.echo(f"warning: {output.clean(warning)}", err=True)
+        output.say(f"warning: {warning}", err=True)

@@ -5,6 +5,7 @@ A user waits with a finger on the Tab key: each call has `TIMEOUT`, each answer 
 
 import contextlib
 import io
+import re
 from collections.abc import Callable, Iterator
 
 import click
@@ -17,6 +18,7 @@ from mcproxy.cli.feed import Lost, lose
 
 TIMEOUT = 1.0  # seconds for one question to the server
 MAX_CANDIDATES = 200  # more than anybody reads: another letter narrows them down
+_PLAIN = re.compile(r"[A-Za-z0-9._:/\[\]%-]+").fullmatch  # names, addresses and numbers: nothing that a shell expands
 MAX_LISTED = 1_000  # items of a list that the server can't narrow down: one page
 
 Candidates = list[CompletionItem]
@@ -31,12 +33,21 @@ def _asking(ask: Callable[[Client, click.Context, str], Iterator[CompletionItem]
         with contextlib.redirect_stderr(io.StringIO()), context.scope(cleanup=False):
             try:
                 with connected(context.params.get("config_file"), lose, TIMEOUT) as client:
-                    found = [item for item in ask(client, context, begun) if item.value.startswith(begun)]
+                    found = [_shown(item) for item in ask(client, context, begun) if _fits(item.value, begun)]
             except (Lost, SystemExit, click.ClickException):
                 return []
         return found[:MAX_CANDIDATES]
 
     return complete
+
+
+def _fits(value: str, begun: str) -> bool:
+    """Whether a value goes on from `begun`, and may be put into a command line as it is: the server may not be ours."""
+    return value.startswith(begun) and _PLAIN(value) is not None
+
+
+def _shown(item: CompletionItem) -> CompletionItem:
+    return CompletionItem(item.value, help=output.clean(item.help or ""))
 
 
 @_asking

@@ -19,6 +19,7 @@ import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
+from mcproxy import disk
 from mcproxy.admin.contract import ABOUT, CLAIM, REFUSED
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.cli.options import FAILED, INVALID, UNREACHABLE, fail
@@ -241,7 +242,7 @@ def _credentials(target: Target) -> grpc.ChannelCredentials:
     problems: list[str] = []
     for file in (ca, target.key, target.cert):
         try:
-            contents.append(Path(file.value).read_bytes() if file.value else None)
+            contents.append(disk.within(file.value, Path(file.value).read_bytes) if file.value else None)
         except OSError as error:
             problems.append(f"mcproxy: {file.source}: {file.value} can't be read: {error.strerror}")
     if problems:

@@ -40,10 +40,13 @@ def call(client: Client, method: str, request: Any, yes: bool, remedies: Remedie
 def ask(changes: Iterable[str], risks: Sequence[str]) -> None:
     """Show what would change, and go on only where a person agrees."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        fail(f"mcproxy: {'; '.join(risks)}; there is no terminal to ask on: add --yes to do it", INVALID)
+        fail(
+            f"mcproxy: {'; '.join(map(output.clean, risks))}; there is no terminal to ask on: add --yes to do it",
+            INVALID,
+        )
     lines = list(changes)
     for line in [*lines[:SHOWN_LINES], *([f"and {len(lines) - SHOWN_LINES} more"] if len(lines) > SHOWN_LINES else [])]:
-        click.echo(output.clean(line), err=True)
-    click.echo("; ".join(map(output.clean, risks)), err=True)
+        output.say(line, err=True)
+    output.say("; ".join(risks), err=True)
     if not click.confirm("Do it?", err=True):
         fail("mcproxy: nothing has changed", FAILED)

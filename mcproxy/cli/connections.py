@@ -114,9 +114,9 @@ def close(config_file: Path | None, ids: tuple[int, ...]) -> None:
             missing.update(client.call("CloseConnections", request).missing)
     for number in dict.fromkeys(ids):
         if number in missing:
-            click.echo(f"mcproxy: there is no connection {number}: it may have ended", err=True)
+            output.say(f"mcproxy: there is no connection {number}: it may have ended", err=True)
         else:
-            click.echo(f"closed connection {number}")
+            output.say(f"closed connection {number}")
     if missing:
         sys.exit(FAILED)
 

@@ -31,7 +31,7 @@ def snapshot_command(config_file: Path | None, as_json: bool, target: Path | Non
     if as_json:
         output.emit_json({"path": str(taken.path), "size_bytes": taken.size, "generation": taken.generation})
     else:
-        click.echo(f"{taken.path}: {output.amount(taken.size)}, generation {taken.generation}, verified")
+        output.say(f"{taken.path}: {output.amount(taken.size)}, generation {taken.generation}, verified")
 
 
 @click.command(epilog=example("mcproxy diff"))
@@ -54,10 +54,10 @@ def diff(config_file: Path | None, as_json: bool) -> None:
         output.emit_json(plan.as_json(found))
     elif found:
         for each in found:
-            click.echo(each)
-        click.echo(f"{plan.summary(found)}: {path} against the database (generation {table.generation})")
+            output.say(str(each))
+        output.say(f"{plan.summary(found)}: {path} against the database (generation {table.generation})")
     else:
-        click.echo(f"{path} and the database agree (generation {table.generation})")
+        output.say(f"{path} and the database agree (generation {table.generation})")
     sys.exit(FAILED if found else 0)
 
 

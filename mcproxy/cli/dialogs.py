@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
@@ -128,7 +129,7 @@ class Block(ModalScreen[Blocking | None]):
     def compose(self) -> ComposeResult:
         """The widgets."""
         with Vertical(classes="dialog") as frame:
-            frame.border_title = f"Block {self._address}"
+            frame.border_title = f"Block {escape(self._address)}"
             frame.border_subtitle = "Enter: block  Tab, Space: the check box  Esc: back"
             yield Static('For how long, such as "10m" or "1h"; empty: permanent:')
             yield Input("1h")

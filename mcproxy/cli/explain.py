@@ -49,8 +49,8 @@ def explain(config_file: Path | None, as_json: bool, listener: str, sni: str, di
 def _emit(answer: pb.ExplainResponse) -> None:
     if not answer.HasField("route"):
         output.emit_steps(answer.steps)
-        click.echo(f"refused: {answer.reason}")
+        output.say(f"refused: {answer.reason}")
         return
     output.emit_steps(answer.steps, "FAIL")
-    failed = [output.clean(step.detail) for step in answer.steps if not step.passed]
-    click.echo(f"accepted, but {'; '.join(failed)}" if failed else f"routed to {answer.route.backend}")
+    failed = [step.detail for step in answer.steps if not step.passed]
+    output.say(f"accepted, but {'; '.join(failed)}" if failed else f"routed to {answer.route.backend}")

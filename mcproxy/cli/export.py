@@ -4,8 +4,13 @@ The file is for git: it is sorted, has one value on each line, leaves out defaul
 but a comment for each temporary rule.
 """
 
+import errno
 import json
+import os
+import stat
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +47,52 @@ def export(config_file: Path | None, target: Path | None) -> None:
         click.echo(text, nl=False)
         return
     try:
-        target.write_text(text, encoding="utf-8")
+        _replace(target, text)
     except OSError as error:
         fail(f"mcproxy: {target} can't be written: {error.strerror}")
     count = len(whole.listeners) + len(whole.routes) + len(whole.rules)
-    click.echo(f"{target}: {counted(count, 'value')} of generation {generation}")
+    output.say(f"{target}: {counted(count, 'value')} of generation {generation}")
+
+
+def _replace(target: Path, text: str) -> None:
+    """Write a file as a whole, or leave it as it is; what a link leads to stays as it is, too. Raises OSError.
+
+    The folder may belong to another user, who must not have us, who may be root, write somewhere else.
+    """
+    before = _before(target)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            if before is not None:
+                with suppress(PermissionError):
+                    os.fchown(descriptor, before.st_uid, before.st_gid)
+            os.fchmod(descriptor, _usual_mode() if before is None else stat.S_IMODE(before.st_mode))
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink()
+        raise
+
+
+def _before(target: Path) -> os.stat_result | None:
+    """The file that is there, if one is. Raises OSError if it is anything else."""
+    try:
+        found = target.lstat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(found.st_mode):
+        raise OSError(errno.ELOOP, "it is a symbolic link; name the file that it leads to")
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file; leave out -o, and use > or |")
+    return found
+
+
+def _usual_mode() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def document(whole: pb.Values) -> str:
@@ -78,7 +124,8 @@ def _rules(messages: Iterable[pb.FirewallRule]) -> Iterator[str]:
     if temporary := [each for each in rules if each["expires_at"]]:
         yield from ("", "# Temporary rules, which are not applied:")
         yield from (
-            f"#   {each['kind']} {each['value']} until {output.moment(each['expires_at'])}" for each in temporary
+            output.clean(f"#   {each['kind']} {each['value']} until {output.moment(each['expires_at'])}")
+            for each in temporary
         )
 
 
@@ -91,5 +138,6 @@ def _value(value: Any) -> str:
 
 
 def _text(text: str) -> str:
-    """A basic string (TOML 1.0): JSON's, but that DEL must be escaped too."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """A basic string (TOML 1.0): JSON's, with everything escaped that isn't printable, as DEL must be."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)

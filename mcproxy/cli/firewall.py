@@ -175,4 +175,4 @@ def test(config_file: Path | None, as_json: bool, ip: str) -> None:
         output.emit_json(output.plain(answer))
         return
     output.emit_steps(answer.steps)
-    click.echo(f"blocked: {answer.reason}" if answer.blocked else "not blocked")
+    output.say(f"blocked: {answer.reason}" if answer.blocked else "not blocked")

@@ -87,6 +87,7 @@ class LazyGroup(Group):
 # The clients of the admin API, and what opens the database file.
 COMMANDS = {
     "apply": "mcproxy.cli.apply:apply",
+    "certificates": "mcproxy.cli.certificates:certificates",
     "completion": "mcproxy.cli.completion:completion",
     "connections": "mcproxy.cli.connections:connections",
     "diff": "mcproxy.cli.database:diff",

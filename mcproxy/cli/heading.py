@@ -83,12 +83,11 @@ class Heading(Vertical):
 
 def _server(board: Board) -> str:
     status = board.status
-    return "  ".join(
-        (
+    parts = (
             status.state, f"mcproxy {status.version}", f"up {output.span(time.time() - status.started_at)}",
             f"{board.total.open} open", counted(status.routes, "route"), f"generation {status.generation}",
-        )
     )  # fmt: skip
+    return "  ".join(map(output.clean, parts))
 
 
 def _rates(board: Board) -> Text:

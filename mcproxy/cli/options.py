@@ -7,11 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from mcproxy import disk
 from mcproxy.document import ConfigError
+from mcproxy.words import printable
 
 if TYPE_CHECKING:
     from mcproxy.config import Config
@@ -32,10 +34,29 @@ def find_config(config_file: Path | None, places: Sequence[str] = PLACES, elsewh
     if named := os.environ.get(ENVIRONMENT):
         return Path(named)
     for place in map(Path, places):
-        if place.exists():
+        if _exists(place):
             return place
     remedies = f"give -c FILE, set {ENVIRONMENT}, or create one of {', '.join(places)}"
     raise click.UsageError(f"no configuration found; {remedies}" + (f"; {elsewhere}" if elsewhere else ""))
+
+
+def _exists(place: Path) -> bool:
+    """Whether a file is there; one that hangs is, and the one who reads it says so."""
+    try:
+        return disk.within(str(place), place.exists)
+    except disk.Hangs:
+        return True
+
+
+class _File(click.Path):
+    """A file's path. It is not looked at here, as click would: that would hang where the file does."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
+        """Return the path."""
+        return self.coerce_path_result(value)
+
+
+FILE = _File(path_type=Path, dir_okay=False)
 
 
 def load_config(path: Path) -> "Config":
@@ -49,8 +70,8 @@ def load_config(path: Path) -> "Config":
 
 
 def fail(message: str, status: int = FAILED) -> NoReturn:
-    """End the program with a message on standard error."""
-    click.echo(message, err=True)
+    """End the program with a message on standard error, whose line breaks are its own."""
+    click.echo("\n".join(map(printable, message.split("\n"))), err=True)
     sys.exit(status)
 
 
@@ -64,7 +85,7 @@ config_option = click.option(
     "-c",
     "--config",
     "config_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help=f"Configuration file. Default: ${ENVIRONMENT}, or the first of {', '.join(PLACES)} that exists.",
 )
 

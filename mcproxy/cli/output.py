@@ -1,6 +1,7 @@
 """How answers look: tables on a terminal, tab-separated lines in a pipe, JSON where it is asked for.
 
-Every text from a client of the proxy passes `clean`: it can't move the cursor or forge a line.
+Every text from a client of the proxy, or from a server that may not be ours, passes `clean` or is escaped: it can't
+command a terminal or forge a line.
 """
 
 import json
@@ -65,9 +66,24 @@ def state(session: str) -> str:
     return "proxying" if session == "terminating" else session
 
 
+def say(text: str, err: bool = False) -> None:
+    """Print one line."""
+    click.echo(clean(text), err=err)
+
+
 def emit_json(value: Any) -> None:
     """Print a value; indented for people, on one line for pipes."""
-    click.echo(json.dumps(value, indent=2 if on_terminal() else None, ensure_ascii=False))
+    click.echo(_json(value, 2 if on_terminal() else None))
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """A value as JSON, whose line breaks are its own; everything else that isn't printable is escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return "\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n"))
+
+
+def _escaped(line: str) -> str:
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 def emit_table(columns: Sequence[str | Column], rows: Iterable[Sequence[Cell]], empty: str) -> None:
@@ -93,7 +109,8 @@ def clean(cell: Cell) -> str:
     """One cell's text, on one line, without control characters."""
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    return "".join(c if c.isprintable() else "\ufffd" for c in str(cell))
+    text = str(cell)
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def moment(seconds: float) -> str:
@@ -128,11 +145,11 @@ def emit_done(answer: Any, as_json: bool, text: str, more: str = "") -> None:
         emit_json(plain(answer))
         return
     already = " already" if answer.HasField("effect") and not answer.effect.changes else ""
-    click.echo(f"{text}{already}{more} (generation {answer.generation})")
+    say(f"{text}{already}{more} (generation {answer.generation})")
     if http := getattr(answer, "backend_http", ""):
-        click.echo(f"its backend speaks {clean(http)}")
+        say(f"its backend speaks {http}")
     for warning in getattr(answer, "warnings", ()):
-        click.echo(f"warning: {clean(warning)}", err=True)
+        say(f"warning: {warning}", err=True)
 
 
 def emit_steps(steps: Iterable[Any], otherwise: str = "REFUSE") -> None:
@@ -148,9 +165,9 @@ def on_terminal() -> bool:
 
 def one_line(message: Message) -> str:
     """A message as JSON on one line."""
-    return json.dumps(plain(message), ensure_ascii=False)
+    return _json(plain(message))
 
 
 def emit_line(value: Any) -> None:
     """Print a value as JSON on one line."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(_json(value))

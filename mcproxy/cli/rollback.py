@@ -50,8 +50,8 @@ def _show(answer: pb.RollbackResponse, changes: Sequence[Shown], as_json: bool) 
         )
         return
     for change in changes:
-        click.echo(change)
+        output.say(str(change))
     if answer.effect.truncated:
-        click.echo(f"and {answer.changes - len(changes)} more")
+        output.say(f"and {answer.changes - len(changes)} more")
     total = f"{counted(answer.changes, 'value')} to change" if answer.changes else "nothing to change"
-    click.echo(f"{total} (generation {answer.generation})")
+    output.say(f"{total} (generation {answer.generation})")

@@ -126,7 +126,7 @@ def add(
             answer = client.call("AddRoute", request, there)
     output.emit_done(answer, as_json, f"{host} leads to {backend}")
     if not as_json and (dropped := _dropped(answer.effect)):
-        click.echo(f"dropped: {dropped}; `routes set` would have kept it", err=True)
+        output.say(f"dropped: {dropped}; `routes set` would have kept it", err=True)
 
 
 def _looks() -> bool:
@@ -142,7 +142,7 @@ def _dropped(effect: pb.Effect) -> str:
         for change in plan.of_messages(effect.changes)
         if change.old and change.new
         for name, default in defaults.items()
-        if change.old[name] != default == change.new[name]
+        if change.old.get(name, default) != default == change.new.get(name, default)
     ]
     return ", ".join(gone)
 

@@ -73,17 +73,17 @@ def _show(client: Client, as_json: bool, again: bool) -> None:
 
 def _summary(answer: pb.GetStatusResponse) -> None:
     uptime = output.span(time.time() - answer.started_at)
-    click.echo(f"{answer.state}, mcproxy {answer.version}, up {uptime}, pid {answer.pid}")
+    output.say(f"{answer.state}, mcproxy {answer.version}, up {uptime}, pid {answer.pid}")
     routes, rules = counted(answer.routes, "route"), counted(answer.firewall_rules, "firewall rule")
-    click.echo(f"generation {answer.generation}, {routes}, {rules}")
+    output.say(f"generation {answer.generation}, {routes}, {rules}")
     if answer.file_differences:
         values = counted(answer.file_differences, "value")
-        click.echo(f"file and database differ in {values}; the database is in force: mcproxy diff")
+        output.say(f"file and database differ in {values}; the database is in force: mcproxy diff")
     if answer.geoip.path:
-        click.echo(f"GeoIP {answer.geoip.path}, built {output.moment(answer.geoip.built_at)}")
+        output.say(f"GeoIP {answer.geoip.path}, built {output.moment(answer.geoip.built_at)}")
     _reload(answer.last_reload)
     for problem in answer.problems:
-        click.echo(f"warning: {problem.hostname} on {problem.listener}: {problem.key}: {output.clean(problem.message)}")
+        output.say(f"warning: {problem.hostname} on {problem.listener}: {problem.key}: {problem.message}")
     for each in answer.certificates:
         _certificate(each, time.time())
 
@@ -92,20 +92,20 @@ def _certificate(each: pb.CertificateStatus, now: float) -> None:
     """What is to be known of one; that it has expired or can't be used is a problem, which has been said."""
     its = f"the certificate of {each.hostname} ({each.path})"
     if each.unread:
-        click.echo(f"warning: {its} is used, but its names or dates can't be read: {output.clean(each.unread)}")
+        output.say(f"warning: {its} is used, but its names or dates can't be read: {each.unread}")
     if warned_from(each.not_before, each.not_after) < now < each.not_after:
-        click.echo(f"warning: {its} expires in {output.span(each.not_after - now)}")
+        output.say(f"warning: {its} expires in {output.span(each.not_after - now)}")
 
 
 def _reload(last: pb.ReloadStatus) -> None:
     """Print the problems that the last reload left."""
     at = output.moment(last.at)
     if last.refused:
-        click.echo(f"warning: the reload of {at} changed nothing: {last.refused}")
+        output.say(f"warning: the reload of {at} changed nothing: {last.refused}")
     for problem in last.problems:
-        click.echo(f"warning: the reload of {at}: {output.clean(problem)}")
+        output.say(f"warning: the reload of {at}: {problem}")
     for change in last.needs_restart:
-        click.echo(f"warning: {change.key} is {change.old}, and {change.new} in the file: restart mcproxy to change it")
+        output.say(f"warning: {change.key} is {change.old}, and {change.new} in the file: restart mcproxy to change it")
 
 
 def _listeners(answer: pb.GetStatusResponse) -> None:
@@ -143,7 +143,7 @@ def _routes(routes: list[pb.RouteCounters]) -> None:
     ]
     _section(_ROUTES, rows, "No route has had a connection yet.")
     if len(shown) < len(busiest):
-        click.echo(f"and {len(busiest) - len(shown)} more")
+        output.say(f"and {len(busiest) - len(shown)} more")
 
 
 def _section(columns: Sequence[Column], rows: Sequence[Sequence[output.Cell]], empty: str) -> None:
@@ -165,7 +165,7 @@ def log_level(config_file: Path | None, level: str) -> None:
     """
     with connected(config_file) as client:
         client.call("SetLogLevel", pb.SetLogLevelRequest(level=level))
-    click.echo(f"the log level is {level}")
+    output.say(f"the log level is {level}")
 
 
 @click.command(epilog=example("mcproxy metrics > /var/lib/node_exporter/mcproxy.prom"))
@@ -173,4 +173,5 @@ def log_level(config_file: Path | None, level: str) -> None:
 def metrics(config_file: Path | None) -> None:
     """Print Prometheus text, for node_exporter's textfile collector."""
     with connected(config_file) as client:
-        click.echo(client.call("GetMetrics", pb.GetMetricsRequest()).text, nl=False)
+        text = client.call("GetMetrics", pb.GetMetricsRequest()).text
+    click.echo("\n".join(map(output.clean, text.split("\n"))), nl=False)

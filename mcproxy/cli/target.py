@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from mcproxy.access import load_access
-from mcproxy.cli.options import INVALID, config_option, fail, find_config
+from mcproxy.cli.options import FILE, INVALID, config_option, fail, find_config
 from mcproxy.document import ConfigError
 from mcproxy.model import UNIX_PREFIX
 from mcproxy.notation.address import parse_api
@@ -66,7 +66,7 @@ def _option(name: str, **details: Any) -> Callable[[F], F]:
     )
 
 
-_PATH = {"type": click.Path(path_type=Path, dir_okay=False), "metavar": "FILE"}
+_PATH = {"type": FILE, "metavar": "FILE"}
 _OPTIONS = (
     config_option,
     _option("server", metavar="ADDR", help='The server, "HOST:PORT" or "unix:/path", in place of a file.'),

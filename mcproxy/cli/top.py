@@ -230,10 +230,10 @@ class Top(App[None]):
             try:
                 outcome = await action
             except Lost as lost:
-                self.notify(str(lost), severity="error")
+                self.notify(str(lost), severity="error", markup=False)
             else:
                 if outcome:
-                    self.notify(outcome)
+                    self.notify(outcome, markup=False)
 
         self.run_worker(run())
 

@@ -50,7 +50,7 @@ class Census:
 
     def _visit(self, session: OpenSession) -> None:
         session.account.moved(session.received, session.sent)
-        lines = int((self._clock() - session.began) / self._line_interval)
+        lines = int((self._clock() - session.facts.began) / self._line_interval)
         if lines > session.account.lines:
             session.account.lines = lines
             self._write(session.connection()._replace(end=End.OPEN))

@@ -29,6 +29,7 @@ MAX_NOTED = 16_384  # ports, some 200 bytes each: more than the 4096 that may wa
 # Sessions at once with one ClientHello. One would do to end a loop at its first round; but programs that test a server
 # send one hello again and again, a few at a time, and 16 sessions of a loop do no harm.
 MAX_COPIES = 16
+LEADS_BACK = "a route leads back to this listener; change the route's backend"  # the detail of such a refusal
 
 
 class OwnSockets:

@@ -8,20 +8,19 @@ from mcproxy.model import End, Reason, Refused
 from mcproxy.net.delivery import VISITS, Progress
 from mcproxy.net.raw import IoWatcher, RawSocket, abort
 from mcproxy.net.reach import reach
-from mcproxy.net.relay import Relay, flush
+from mcproxy.net.relay import BUFFER, Relay, flush
 from mcproxy.net.shared import Cut, OpenSession, Phase
 
 
 class Passing:
     """Dials the backend of one session, and relays until both sides have ended."""
 
-    __slots__ = ("_first", "_progress", "_relay", "_session")
+    __slots__ = ("_progress", "_relay", "_session")
     detail = ""  # the session has the words for all that can go wrong
 
-    def __init__(self, session: OpenSession, first: bytes) -> None:
-        """`first` is the ClientHello, which the kernel still has too."""
+    def __init__(self, session: OpenSession) -> None:
+        """The session has a route, and its ClientHello is still in the kernel."""
         self._session = session
-        self._first = first  # until the backend has it: a relay that is idle must not hold 2 KB for nothing
         self._relay: Relay | None = None  # None: the dial is not over
         self._progress = Progress()
 
@@ -41,11 +40,10 @@ class Passing:
     def run(self, readable: IoWatcher) -> End:
         """Relay until both sides have ended. Raises Refused if the dial fails."""
         client, shared = self._session.client, self._session.shared
-        backend = self._reach()
+        backend, size = self._reach()
         try:
             self._relay = relay = Relay(client, readable, backend, shared.pipes, self._half_closed, shared.crew.spawn)
-            relay.up.moved = len(client.recv(len(self._first)))  # the backend has it now
-            self._first = b""
+            relay.up.moved = size
             self._wait_for_idleness(shared.timeouts.idle)
             relay.run()
             end = self._flush(relay, backend)
@@ -55,16 +53,19 @@ class Passing:
         backend.close()
         return end
 
-    def _reach(self) -> RawSocket:
-        """Dial, with the ClientHello behind a PROXY header. Raises Refused."""
+    def _reach(self) -> tuple[RawSocket, int]:
+        """Dial, with the ClientHello behind a PROXY header. Raises Refused.
+
+        Returns how many bytes of the client the backend was sent, too. What is longer than one read follows later.
+        """
         session = self._session
         shared = session.shared
-        session.move_to(Phase.DIALLING)
         shared.sweeper.arm(session, shared.timeouts.connect)
         arrival = session.arrival()
         # The backend will choose from what the client offers; what it wants most is the best guess.
         alpn = arrival.hello.alpn[0] if arrival.hello.alpn else b""
-        return reach(arrival, alpn, self._first, shared.outgoing, session.reached)
+        first = session.client.recv(BUFFER)
+        return reach(arrival, alpn, first, shared.outgoing, session.reached), len(first)
 
     def _half_closed(self) -> None:
         self._session.move_to(Phase.HALF_CLOSED)

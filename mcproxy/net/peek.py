@@ -22,8 +22,8 @@ FIRST_LOOK = 16384  # bytes; hardly any hello is longer
 SHORT_OF_MEMORY_PAUSE = 0.02  # seconds; see below
 
 
-def peek(sock: RawSocket, readable: IoWatcher, parse: Callable[[bytes], T | int], ended: Reason) -> tuple[T, bytes]:
-    """Wait until `parse` has a value; return it with the bytes looked at, which stay in the kernel.
+def peek(sock: RawSocket, readable: IoWatcher, parse: Callable[[bytes], T | int], ended: Reason) -> T:
+    """Wait until `parse` has a value, and return it. The bytes that it was found in stay in the kernel.
 
     `parse` is given everything from the start and returns a value, or how many bytes it needs at least, which must be
     more than it was given. Raises what `parse` raises, and Refused where the client ends before: with `ended`, or with
@@ -43,7 +43,7 @@ def peek(sock: RawSocket, readable: IoWatcher, parse: Callable[[bytes], T | int]
                 raise Refused(reason, f"the client's connection failed: {error.strerror}") from error
             value = parse(data) if len(data) >= need else need
             if not isinstance(value, int):
-                return value, data
+                return value
             if not data and not is_established(sock):
                 raise Refused(Reason.PROBE, "the client ended without a byte")
             if len(data) < need and not is_established(sock):

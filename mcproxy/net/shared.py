@@ -12,6 +12,7 @@ from mcproxy.geoip import GeoIP
 from mcproxy.model import Backend, Connection, End, Refused
 from mcproxy.net.crew import Crew
 from mcproxy.net.dial import Outgoing
+from mcproxy.net.facts import Facts
 from mcproxy.net.pipes import Pipes
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.reach import Arrival
@@ -91,16 +92,12 @@ class OpenSession(Protocol):
     slot: int  # the sweeper's
 
     @property
-    def id(self) -> int:
-        """Unique while the process lives, rising."""
-
-    @property
     def phase(self) -> Phase:
         """Its phase, in the words of the log."""
 
     @property
-    def packed(self) -> bytes:
-        """The client's address; b"" before it is known."""
+    def facts(self) -> Facts:
+        """What is known of it; nobody else adds to it."""
 
     @property
     def client(self) -> RawSocket:
@@ -113,10 +110,6 @@ class OpenSession(Protocol):
     @property
     def shared(self) -> "Shared":
         """The state that it shares with other sessions."""
-
-    @property
-    def began(self) -> float:
-        """When it was accepted: seconds of a monotonic clock."""
 
     @property
     def admitted(self) -> bool:

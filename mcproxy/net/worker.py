@@ -80,7 +80,7 @@ class Worker:
 
     def limit(self, max_connections: int, max_per_ip: int, rate: float, burst: int) -> None:
         """Apply other limits from now on (see `Limits`). No open session is cut."""
-        admitted = (session.packed for session in self.shared.sessions.values() if session.admitted)
+        admitted = (session.facts.packed for session in self.shared.sessions.values() if session.admitted)
         self.shared.limits.change(max_connections, max_per_ip, rate, burst, admitted)
 
     def sessions(self) -> list[OpenSession]:

@@ -40,7 +40,7 @@ from mcproxy.notify import Notifier
 from mcproxy.reload import keys
 
 CLOSE_WAIT = 2.0  # seconds that the end waits for a reload that is reading; a disk that hangs must not stop it
-CONFIG_SECONDS = 60.0  # for reading and judging the file: 100,000 routes take some seconds
+CONFIG_SECONDS = 60.0  # for judging the file: 100,000 routes take some seconds
 CLOSE_CHECK = 0.01  # seconds between two looks at whether it has ended
 
 T = TypeVar("T")
@@ -191,6 +191,18 @@ class Reloader:
         if fresh.problems:
             raise ValueError("; ".join(fresh.problems))
 
+    def take_changed(self, files: frozenset[str]) -> None:
+        """Use certificates and CAs of which these files have changed, and log it. Raises PlaneBusy, PlaneStopping."""
+        with self._reloading:
+            fresh = self._parts.contexts.read_again(files)
+            self._on_hub(self._swap_certificates, fresh)
+        for problem in fresh.problems:
+            log.error("%s", problem)
+        for old, _ in fresh.servers.values():
+            log.info("%s: %s has changed on disk and is in use", old.route.hostname, old.route.tls_cert)
+        for path in fresh.clients:
+            log.info("backend_ca: the CAs in %s have changed on disk and are in use", path)
+
     def _reload(self) -> tuple[ReloadReport, list[str]]:
         """The report, and further texts for the log. Raises ConfigError and _Refused."""
         config = _load(self._path) if self._path is not None else self.config
@@ -249,16 +261,18 @@ class Reloader:
             old.close()
 
     def _swap_certificates(self, fresh: contexts.Fresh) -> None:
+        if self._closed:
+            raise PlaneStopping("the server is stopping")
         self._parts.contexts.take(fresh)
         self._parts.contexts.prune(self._parts.worker.shared.live.table.has_route)
 
 
 def _load(path: Path) -> Config:
-    """The configuration in a file. Raises ConfigError, and _Refused where the file hangs."""
+    """The configuration in a file. Raises ConfigError, and _Refused where that takes too long."""
     try:
-        return disk.within(str(path), lambda: configuration.load(path), CONFIG_SECONDS)
+        return disk.within(f"the configuration in {path}", lambda: configuration.load(path), CONFIG_SECONDS)
     except disk.Hangs as error:
-        raise _Refused(f"{path} can't be read: {error.strerror}; keep it on a local disk") from error
+        raise _Refused(f"{path} takes too long to judge: {error.strerror}") from error
 
 
 def _refusal(problems: Sequence[str], path: Path | None) -> ReloadReport:

@@ -37,15 +37,17 @@ def listeners(store: Store, limit: int, after: After | None = None) -> Page[List
 
 
 def routes(
-    store: Store, limit: int, after: After | None = None, listener: str = "", prefix: str = ""
+    store: Store, limit: int, after: After | None = None, listener: str = "", prefix: str = "", mode: str = ""
 ) -> Page[tuple[str, Route]]:
     """Listeners' addresses and routes, by both; of one listener, or of all where it is empty. Raises StoreError.
 
-    Their host names begin with `prefix`.
+    Their host names begin with `prefix`; with `mode`, only those of one mode.
     """
     query = select(ROUTES).order_by(ROUTES.c.listener, ROUTES.c.hostname).limit(limit + 1)
     if listener:
         query = query.where(ROUTES.c.listener == listener)
+    if mode:
+        query = query.where(ROUTES.c.mode == mode)
     if prefix:
         query = query.where(ROUTES.c.hostname.startswith(prefix, autoescape=True))
     if after is not None:

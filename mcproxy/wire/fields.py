@@ -60,6 +60,7 @@ _CLAIM = re.compile(rb"x[-_]forwarded[-_].*|x[-_]real[-_]ip|forwarded|proxy[-_]a
 # What else a check of a head must look at.
 _WATCHED = HOP_BY_HOP | {b"te", b"host", b"content-length", b"content-type", b"alt-svc"}
 
+MAX_ALT_SVC = 1_024  # bytes of an Alt-Svc; a larger one goes as a whole: to read 60 KB of commas takes 5 ms
 CACHED_VALUE = 128  # bytes: longer names and values repeat less, and would make caches large
 MAX_SHOWN_NAME = 64  # bytes of a field name in a reason
 
@@ -307,11 +308,13 @@ def content_length(seen: dict[bytes, bytes]) -> int:
 
 
 def _offers_http3(name: bytes, value: bytes) -> bool:
-    return name == b"alt-svc" and any(map(_OWN_HTTP3, _alternatives(value)))
+    return name == b"alt-svc" and (len(value) > MAX_ALT_SVC or any(map(_OWN_HTTP3, _alternatives(value))))
 
 
 def _offers_only_http3(name: bytes, value: bytes) -> bool:
-    return _offers_http3(name, value) and all(map(_OWN_HTTP3, _alternatives(value)))
+    if not _offers_http3(name, value):
+        return False
+    return len(value) > MAX_ALT_SVC or all(map(_OWN_HTTP3, _alternatives(value)))
 
 
 def _without_http3(field: Field) -> Field:

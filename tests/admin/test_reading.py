@@ -13,10 +13,10 @@ from mcproxy import __version__
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.watching import EVENTS_AT_ONCE, QUEUE
 from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, RouteCounters
-from mcproxy.model import Listener
+from mcproxy.model import Backend, Listener, Mode, Route
 from mcproxy.store import schema
 from mcproxy.store.diff import FileSeed
-from mcproxy.store.store import read_table
+from mcproxy.store.store import ListenerRoutes, read_table
 from tests.kit.admin_calls import call
 from tests.kit.control_plane import SEED, Control, counted, route, running
 from tests.kit.pace import within
@@ -63,18 +63,22 @@ def test_counters_of_a_route_have_its_requests_by_status_and_refusals_by_reason(
 
 
 def test_lists_come_in_pages(tmp_path: Path) -> None:
-    seed = [(Listener(f":{port}"), [route(f"{name}.example.org") for name in "abc"]) for port in (443, 8443)]
+    seed: list[ListenerRoutes] = [
+        (Listener(f":{port}"), [route(f"{name}.example.org") for name in "abc"]) for port in (443, 8443)
+    ]
+    seed.append((Listener(":80"), [Route(name, Backend("::1", 1), Mode.L7, "/a", "/b") for name in ("a.b", "c.d")]))
     with running(tmp_path, seed=seed) as control:
         control.plane.open = [ConnectionInfo(i, ":443", "192.0.2.1:5", 0.0, "relaying") for i in range(1, 8)]
         control.plane.counters = [RouteCounters(addr, each.hostname) for addr, some in _flat(seed) for each in some]
         for method, request, items, count in (
-            ("ListListeners", pb.ListListenersRequest(page_size=1), "listeners", 2),
-            ("ListRoutes", pb.ListRoutesRequest(page_size=4), "routes", 6),
+            ("ListCertificates", pb.ListCertificatesRequest(page_size=1), "certificates", 2),
+            ("ListListeners", pb.ListListenersRequest(page_size=1), "listeners", 3),
+            ("ListRoutes", pb.ListRoutesRequest(page_size=4), "routes", 8),
             ("ListRoutes", pb.ListRoutesRequest(page_size=2, listener=":443"), "routes", 3),
             ("ListFirewallRules", pb.ListFirewallRulesRequest(page_size=1), "rules", 2),
             ("ListConnections", pb.ListConnectionsRequest(page_size=3), "connections", 7),
-            ("ListRouteCounters", pb.ListRouteCountersRequest(page_size=5), "routes", 6),
-            ("ListRevisions", pb.ListRevisionsRequest(page_size=3), "revisions", 10),
+            ("ListRouteCounters", pb.ListRouteCountersRequest(page_size=5), "routes", 8),
+            ("ListRevisions", pb.ListRevisionsRequest(page_size=3), "revisions", 13),
             ("ListRevisions", pb.ListRevisionsRequest(page_size=3, what="route", listener=":443"), "revisions", 3),
         ):
             found = pages(control, method, request, items)

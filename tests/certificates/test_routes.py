@@ -1,11 +1,14 @@
 """The judgement of routes' files: when one is added, when many are, and in the status."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
 
-from mcproxy.certificates.routes import RouteRefused, check_route, check_routes, state_of_files
+from mcproxy.certificates.judge import known
+from mcproxy.certificates.pem import Certificate
+from mcproxy.certificates.routes import RouteRefused, check_route, check_routes, listed, state_of_files
 from mcproxy.model import Backend, Listener, Mode, Route
 from mcproxy.table import Table
 from tests.kit.peers import Authority
@@ -78,3 +81,18 @@ def test_what_is_wrong_with_the_files_of_routes(authority: Authority, tmp_path: 
         RouteRefused, match=r"^backend_ca: .*no can't be read: No such file or directory; check its path"
     ):
         check_route(table, ":443", route)
+
+
+def test_a_certificate_is_listed_as_it_is_in_use(authority: Authority, tmp_path: Path) -> None:
+    certificate, key = map(str, authority.pair("a.test"))
+    route = Route("a.test", Backend("127.0.0.1", 1), Mode.L7, certificate, key)
+    found = listed(route, None)
+    assert (found.source, found.path, found.names, found.problem) == ("files", certificate, ("a.test",), "")
+    assert found.issuer.startswith("trustme"), "the issuer's organisation"
+    assert found.not_before < found.not_after
+    gone = replace(route, tls_cert=str(tmp_path / "absent.pem"))
+    assert listed(gone, None).problem.startswith(f"{tmp_path}/absent.pem can't be read")
+    held = known(route)
+    assert isinstance(held, Certificate)
+    assert listed(gone, held) == found, "what is loaded stays in use"
+    assert "not for b.test" in listed(replace(route, hostname="b.test"), None).problem

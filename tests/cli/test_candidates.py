@@ -11,6 +11,7 @@ from mcproxy.cli.options import COMPLETION
 from mcproxy.messages import ConnectionInfo
 from tests.kit.commands import shell, write_config
 from tests.kit.control_plane import Control
+from tests.kit.hostile_server import EVIL, hostile
 
 
 def offered(config: Path, *words: str, begun: str = "") -> dict[str, str | None]:
@@ -77,3 +78,15 @@ def test_without_a_server_there_are_none_and_no_word(
     for config in (absent, broken, tmp_path / "absent.toml"):
         assert not offered(config, *words)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("value", [EVIL, "$(reboot)", "a;b", "`a`", "a b", "~root"])
+def test_what_a_server_offers_runs_nothing(value: str, tmp_path: Path) -> None:
+    """bash puts a candidate into the line as it is, and the file may name a server that is not ours."""
+    with hostile(tmp_path, value) as address:
+        config = write_config(tmp_path, f'addr = "{address}"')
+        assert not offered(config, "routes", "remove")
+        assert not offered(config, "listeners", "remove")
+        found = offered(config, "connections", "close")
+        assert list(found) == ["1"]
+        assert all(each is not None and each.isprintable() for each in found.values())

@@ -1,3 +1,5 @@
+import os
+import stat
 import tomllib
 from pathlib import Path
 
@@ -111,3 +113,44 @@ def test_to_standard_output_or_to_a_file(tmp_path: Path) -> None:
         assert user.ok("export", "-o", tmp_path / "a.toml") == f"{tmp_path}/a.toml: 5 values of generation 1\n"
         assert (tmp_path / "a.toml").read_text() == printed
         assert "no/a.toml can't be written: No such file" in user.fails(1, "export", "-o", tmp_path / "no" / "a.toml")
+
+
+def test_a_file_is_replaced_as_a_whole_and_keeps_its_mode(tmp_path: Path) -> None:
+    """What another user placed there was written through: `sudo mcproxy export -o` over a link, or a hard link."""
+    target, other = tmp_path / "exported.toml", tmp_path / "other"
+    other.write_text("of somebody else")
+    with shell(tmp_path) as (user, _):
+        target.hardlink_to(other)
+        target.chmod(0o640)
+        user.ok("export", "-o", target)
+        assert target.read_text().startswith(HEAD)
+        assert stat.S_IMODE(target.stat().st_mode) == 0o640
+        assert other.read_text() == "of somebody else"
+        user.ok("export", "-o", target)
+        assert sorted(each.name for each in tmp_path.iterdir() if "exported" in each.name) == ["exported.toml"]
+
+
+def test_a_new_file_has_the_mode_that_a_shell_would_give_it(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with shell(tmp_path) as (user, _):
+            user.ok("export", "-o", tmp_path / "exported.toml")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "exported.toml").stat().st_mode) == 0o640
+
+
+def test_what_is_no_file_is_not_written_to(tmp_path: Path) -> None:
+    """A link was followed, so that whoever owns the folder could have root overwrite any file."""
+    link, fifo, other = tmp_path / "link", tmp_path / "fifo", tmp_path / "other"
+    other.write_text("of somebody else")
+    link.symlink_to(other)
+    os.mkfifo(fifo)
+    with shell(tmp_path) as (user, _):
+        told = user.fails(1, "export", "-o", link)
+        assert told == f"mcproxy: {link} can't be written: it is a symbolic link; name the file that it leads to"
+        assert user.fails(1, "export", "-o", fifo).endswith("it is not a regular file; leave out -o, and use > or |")
+        assert link.is_symlink()
+        assert stat.S_ISFIFO(fifo.stat().st_mode)
+        assert "Permission denied" in user.fails(1, "export", "-o", "/proc/1/exported.toml") or os.getuid() == 0
+    assert other.read_text() == "of somebody else"

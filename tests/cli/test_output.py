@@ -1,19 +1,25 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
+from mcproxy.cli.options import INVALID
 from mcproxy.messages import ConnectionInfo
 from mcproxy.model import Mode
 from mcproxy.net.shared import Phase
-from tests.kit.commands import write_config
+from tests.kit.commands import typed, write_config
 from tests.kit.control_plane import running
+from tests.kit.hostile_server import EVIL, hostile
+from tests.kit.program import ROOT
 
 
 def test_a_message_as_json() -> None:
@@ -105,3 +111,51 @@ def on_a_terminal(*arguments: str, width: int = 120) -> str:
     finally:
         os.close(ours)
         os.close(its)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with hostile(tmp_path_factory.mktemp("hostile")) as address:
+        yield address
+
+
+# Every command that prints what a server sends; `top` draws it, and the words of a refusal are in test_client.py.
+ASKING = [
+    "status", "listeners list", "listeners add :444", "listeners set :443 --max-connections 5",
+    "listeners remove :443 --yes", "listeners remove :443", "routes list", "routes add a.test 127.0.0.1:1",
+    "routes add a.test 127.0.0.1:1 --replace --yes", "routes set a.test --backend 127.0.0.1:2", "routes remove a.test",
+    "routes history", "firewall list", "firewall add 192.0.2.1 --yes", "firewall add 192.0.2.1",
+    "firewall remove 192.0.2.1", "firewall test 192.0.2.1", "connections list", "connections close 7", "watch",
+    "explain --sni a.test --from 192.0.2.1", "rollback 1 --dry-run", "rollback 1 --yes", "certificates list",
+    "apply FILE", "apply FILE --dry-run",
+]  # fmt: skip
+PLAIN = ["metrics", "export"]  # without --json
+
+
+def texts(value: Any) -> list[str]:
+    """All texts in a value of JSON, joined with those that are not."""
+    if isinstance(value, dict | list):
+        return [text for each in (value.values() if isinstance(value, dict) else value) for text in texts(each)]
+    return [str(value)]
+
+
+@pytest.mark.parametrize("command", [*ASKING, *(f"{each} --json" for each in ASKING), *PLAIN])
+def test_what_a_server_sends_commands_no_terminal(command: str, server: str, tmp_path: Path) -> None:
+    """`-c` may name a server that isn't ours; `status` printed its words as they came, and forged lines."""
+    file = tmp_path / "routes.toml"
+    file.write_text('[[listeners]]\naddr = ":443"\n')
+    result = typed(*command.replace("FILE", str(file)).split(), "--server", server)
+    assert not isinstance(result.exception, Exception), result.exception
+    shown = result.stdout + result.stderr
+    for line in shown.split("\n"):
+        assert line.replace("\t", "").isprintable()
+        assert not line.startswith("forged") or command == "metrics"  # whose text has lines of its own
+    if "--json" in command and result.exit_code < INVALID:
+        assert all(EVIL in texts(json.loads(line)) for line in result.stdout.splitlines()), "nothing is lost"
+
+
+def test_commands_print_what_they_were_sent_by_one_function() -> None:
+    """Or the next one forgets to clean it. `check` prints what it has found itself."""
+    for path in (ROOT / "mcproxy" / "cli").glob("*.py"):
+        if path.name != "main.py":
+            assert not re.search(r'click\.echo\(f"|click\.echo\(answer', path.read_text()), path

@@ -32,7 +32,7 @@ def test_status(tmp_path: Path) -> None:
             CertificateStatus(":443", "odd.example.org", "/odd.pem", 0.0, 0.0, "it is odd"),
         ]
         control.plane.problems = [
-            RouteProblem(":443", "old.example.org", "tls_cert", "/o.pem expired on some day; renew it and reload"),
+            RouteProblem(":443", "old.example.org", "tls_cert", "/o.pem expired on some day; renew it"),
             RouteProblem(":443", "l7.example.org", "backend_ca", "/ca.pem can't be read: No such file; check its path"),
         ]
         lines = user.ok("status").splitlines()
@@ -41,7 +41,7 @@ def test_status(tmp_path: Path) -> None:
         assert "GeoIP /geo.mmdb, built 1970-01-01 00:00:01Z" in lines
         warnings = [line for line in lines if line.startswith("warning")]
         assert warnings[:2] == [
-            "warning: old.example.org on :443: tls_cert: /o.pem expired on some day; renew it and reload",
+            "warning: old.example.org on :443: tls_cert: /o.pem expired on some day; renew it",
             "warning: l7.example.org on :443: backend_ca: /ca.pem can't be read: No such file; check its path",
         ]
         assert warnings[2].startswith("warning: the certificate of l7.example.org (/c.pem) expires in 3d")

@@ -202,6 +202,21 @@ def test_a_start_says_which_file_hangs(run: Run, hang: Hang, tmp_path: Path) -> 
         assert f"firewall.geoip_db: {tmp_path}/disk/geo.mmdb" in "".join(it.err)
 
 
+@pytest.mark.parametrize("command", ["server", "check", "status", "diff", "apply"])
+def test_a_configuration_that_hangs_is_named(command: str, hang: Hang, tmp_path: Path) -> None:
+    """A start hung for good, and so did every command; only a reload had a deadline."""
+    (tmp_path / "disk").mkdir()
+    write_config(tmp_path / "disk", {})
+    file = tmp_path / "disk/mcproxy.toml"
+    hang(file)
+    arguments: list[str | Path] = ["-c", file]
+    if command == "apply":
+        arguments = [file, "--server", f"unix:{tmp_path}/none.sock"]
+    with Program(sys.executable, "-m", "mcproxy", command, *arguments, env=environment()) as it:
+        assert it.wait() == 2
+        assert f"{file}: can't be read: it has not answered in" in "".join(it.err)
+
+
 def test_a_second_signal_ends_it_while_a_file_hangs(run: Run, tmp_path: Path) -> None:
     running = run(proxy={"shutdown_timeout": "10m"})
     with connect(running.port) as silent, dead_disk(tmp_path / "disk"):

@@ -80,7 +80,7 @@ def named(running: Proxy, header: bytes) -> Iterator[None]:
     before = len(running.sessions())
     with connect(running.port) as client:
         client.sendall(header)
-        until(lambda: any(each.identity.destination for each in running.sessions()[before:]), "the header to be read")
+        until(lambda: any(each.facts.destination for each in running.sessions()[before:]), "the header to be read")
         yield
     until(lambda: len(running.sessions()) == before, "the place to be given back")
 

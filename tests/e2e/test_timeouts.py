@@ -56,7 +56,7 @@ def test_proxy_header_and_hello_share_the_time(backend: MakeBackend, proxy: Make
         (session,) = running.sessions()
         deadline = session.deadline
         client.sendall(b"192.0.2.2 40000 443\r\n" + HELLO[:-1])
-        until(lambda: session.identity.address == ("192.0.2.1", 40000), "the header to be read")
+        until(lambda: session.facts.client == ("192.0.2.1", 40000), "the header to be read")
         assert (session.phase, session.deadline) == ("peeking", deadline)
         client.sendall(HELLO[-1:])
         assert receive(client, len(HELLO)) == HELLO

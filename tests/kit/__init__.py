@@ -18,7 +18,7 @@ The program, as it is run:
     link, l7_proxy         clients and backends with a proxy between them, for l4 and for l7
     control_plane, admin_stub, admin_calls, apply_requests
                            the admin API, with a data plane that only remembers or with the real one
-    commands, operator_terminal, screen
+    commands, operator_terminal, screen, hostile_server
                            commands in this process, on a terminal with a person, and what they draw
     service_manager        a notification socket, and listening sockets that are passed on
 

@@ -1,7 +1,7 @@
 """Commands run in this process, against a control plane whose data plane only remembers."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from mcproxy.cli.main import main
+from mcproxy.store.store import ListenerRoutes
+from tests.kit.control_plane import SEED as ROUTES
 from tests.kit.control_plane import Control, running
 
 SEED = """
@@ -88,7 +90,7 @@ def write_config(folder: Path, grpc: str) -> Path:
 
 
 @contextmanager
-def shell(folder: Path) -> Iterator[tuple[Shell, Control]]:
+def shell(folder: Path, seed: Sequence[ListenerRoutes] = ROUTES) -> Iterator[tuple[Shell, Control]]:
     """A shell beside a running server, on a UNIX socket."""
-    with running(folder) as control:
+    with running(folder, seed=seed) as control:
         yield Shell(write_config(folder, f'addr = "unix:{folder}/admin.sock"')), control

@@ -16,7 +16,7 @@ from mcproxy.admin.server import AdminServer
 from mcproxy.admin.service import Service
 from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
-from mcproxy.certificates.routes import CertificateStatus, RouteProblem, Serving
+from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem, Serving
 from mcproxy.config import GrpcSection
 from mcproxy.messages import (
     EVERYTHING,
@@ -85,6 +85,7 @@ class FakePlane:
     last_reload: ReloadReport | None = None
     reloaded: ReloadReport = field(default_factory=lambda: ReloadReport(1.0))
     serving: Serving = field(default_factory=Serving)
+    listed: Listed = field(default_factory=lambda: Listed("files", "/a.pem", ["a.test"], "R11", 1e9, 4e9))
     warnings: Sequence[str] = ("its certificate expires in 3 days",)
 
     def _called(self, name: str, *arguments: Any) -> None:
@@ -162,6 +163,10 @@ class FakePlane:
 
     def spoken(self, listener: str, route: Route) -> Spoken | None:
         return self.found
+
+    def certificate(self, listener: str, route: Route) -> Listed:
+        self._called("certificate", listener, route.hostname)
+        return self.listed
 
     def look(self, route: Route, most: float = MAX_LOOK) -> Look:
         self._called("look", route.hostname, most)

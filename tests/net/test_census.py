@@ -6,6 +6,7 @@ import pytest
 
 from mcproxy.model import Connection, End
 from mcproxy.net.census import SLICE, Census
+from mcproxy.net.facts import Facts
 from tests.test_lines import ended
 
 
@@ -13,7 +14,8 @@ class Open:
     """A session as the census sees it."""
 
     def __init__(self, began: float = 0.0) -> None:
-        self.began = began
+        self.facts = Facts("[::1]:443", ("192.0.2.1", 1024))
+        self.facts.began = began
         self.received, self.sent = 1, 2
         self.account = self
         self.lines = 0

@@ -56,6 +56,7 @@ def test_every_spelling_has_one_form(name: str, normal: str) -> None:
         ("example..", "has an empty label"),
         ("a" + LONGEST_LABEL + ".test", "has a label of 64 octets, more than 63"),
         ("b" + LONGEST_NAME, "is 254 octets long, more than 253"),
+        ("a-." * 20_000 + "*", "is 60001 octets long, more than 253"),
         ("-a.example", "has a label that begins or ends with a hyphen"),
         ("a.example-", "has a label that begins or ends with a hyphen"),
         (LONGEST_NAME[:-1] + "-", "has a label that begins or ends with a hyphen"),

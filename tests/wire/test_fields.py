@@ -103,6 +103,8 @@ def test_malformed_answers(fields: list[Field]) -> None:
         (b"", b""),
         (b'h2=":8443"', b'h2=":8443"'),
         (b"clear", b"clear"),
+        (b"a," * 512, b"a," * 512),
+        (b"a," * 513, None),
     ],
 )
 def test_http3_on_this_host_is_offered_to_nobody(value: bytes, passed: bytes | None) -> None:

@@ -211,6 +211,44 @@ class CertificateStatus(_message.Message):
     unread: str
     def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., path: _Optional[str] = ..., not_after: _Optional[float] = ..., not_before: _Optional[float] = ..., unread: _Optional[str] = ...) -> None: ...
 
+class ListCertificatesRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListCertificatesResponse(_message.Message):
+    __slots__ = ("certificates", "next_page_token")
+    CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    certificates: _containers.RepeatedCompositeFieldContainer[ListedCertificate]
+    next_page_token: str
+    def __init__(self, certificates: _Optional[_Iterable[_Union[ListedCertificate, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListedCertificate(_message.Message):
+    __slots__ = ("listener", "hostname", "source", "path", "names", "issuer", "not_before", "not_after", "problem")
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    NOT_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    NOT_AFTER_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    listener: str
+    hostname: str
+    source: str
+    path: str
+    names: _containers.RepeatedScalarFieldContainer[str]
+    issuer: str
+    not_before: float
+    not_after: float
+    problem: str
+    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., source: _Optional[str] = ..., path: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., issuer: _Optional[str] = ..., not_before: _Optional[float] = ..., not_after: _Optional[float] = ..., problem: _Optional[str] = ...) -> None: ...
+
 class RouteProblem(_message.Message):
     __slots__ = ("listener", "hostname", "key", "message")
     LISTENER_FIELD_NUMBER: _ClassVar[int]

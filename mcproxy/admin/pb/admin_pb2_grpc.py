@@ -85,6 +85,11 @@ class ProxyAdminServiceStub:
                 request_serializer=mc__proxy_dot_v1_dot_admin__pb2.RemoveRouteRequest.SerializeToString,
                 response_deserializer=mc__proxy_dot_v1_dot_admin__pb2.RemoveRouteResponse.FromString,
                 _registered_method=True)
+        self.ListCertificates = channel.unary_unary(
+                '/mc_proxy.v1.ProxyAdminService/ListCertificates',
+                request_serializer=mc__proxy_dot_v1_dot_admin__pb2.ListCertificatesRequest.SerializeToString,
+                response_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ListCertificatesResponse.FromString,
+                _registered_method=True)
         self.ListFirewallRules = channel.unary_unary(
                 '/mc_proxy.v1.ProxyAdminService/ListFirewallRules',
                 request_serializer=mc__proxy_dot_v1_dot_admin__pb2.ListFirewallRulesRequest.SerializeToString,
@@ -253,6 +258,13 @@ class ProxyAdminServiceServicer:
 
     def RemoveRoute(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCertificates(self, request, context):
+        """The certificates of l7 routes, as they are in use.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -450,6 +462,11 @@ def add_ProxyAdminServiceServicer_to_server(servicer, server):
                     servicer.RemoveRoute,
                     request_deserializer=mc__proxy_dot_v1_dot_admin__pb2.RemoveRouteRequest.FromString,
                     response_serializer=mc__proxy_dot_v1_dot_admin__pb2.RemoveRouteResponse.SerializeToString,
+            ),
+            'ListCertificates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCertificates,
+                    request_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ListCertificatesRequest.FromString,
+                    response_serializer=mc__proxy_dot_v1_dot_admin__pb2.ListCertificatesResponse.SerializeToString,
             ),
             'ListFirewallRules': grpc.unary_unary_rpc_method_handler(
                     servicer.ListFirewallRules,
@@ -823,6 +840,33 @@ class ProxyAdminService:
             '/mc_proxy.v1.ProxyAdminService/RemoveRoute',
             mc__proxy_dot_v1_dot_admin__pb2.RemoveRouteRequest.SerializeToString,
             mc__proxy_dot_v1_dot_admin__pb2.RemoveRouteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCertificates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mc_proxy.v1.ProxyAdminService/ListCertificates',
+            mc__proxy_dot_v1_dot_admin__pb2.ListCertificatesRequest.SerializeToString,
+            mc__proxy_dot_v1_dot_admin__pb2.ListCertificatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -12,7 +12,7 @@ A block that has *not* moved the table may be refused or changed at any time wit
 
 The one change that never matters is how a string is coded. A large block's Huffman codes take milliseconds to undo, so
 `unpacked` does that a turn at a time, and what is read and passed is the block without them: the same fields, with the
-same effect on every table. Large blocks are never cached: they repeat too seldom.
+same effect on every table. The largest blocks are never cached: they repeat too seldom.
 
 What a block says depends on nothing but the table before it and its bytes, so `BlockCache` keeps the section: fields,
 checked value, table after. It is shared by all connections of the process: in the steady state a request costs one
@@ -32,7 +32,7 @@ from mcproxy.l7.http2.budgets import (
     CACHE_BLOCKS,
     CACHE_FIELDS,
     FIELD_COST,
-    LARGE_BLOCK,
+    UNPACKED,
 )
 from mcproxy.wire.fields import (
     BODILESS,
@@ -170,7 +170,7 @@ def _as_connection_fault(fault: CompressionFault | HeaderBomb) -> ConnectionFaul
 def unpacked(block: bytes) -> Generator[None, None, bytes]:
     """A large block without its Huffman codes; yields when others should have their turn. Raises ConnectionFault."""
     try:
-        plain = yield from without_huffman(block, LARGE_BLOCK, MAX_FIELDS)
+        plain = yield from without_huffman(block, UNPACKED, MAX_FIELDS)
     except (CompressionFault, HeaderBomb) as fault:
         raise _as_connection_fault(fault) from None
     yield  # to decode it takes long enough for a turn of its own

@@ -8,7 +8,7 @@ import pytest
 from hpack import Encoder
 
 from mcproxy.l7.bounds import BULK_SIZE, TURN
-from mcproxy.l7.http2.budgets import BLOCK_SECONDS, EARLY_END_COST, EXPRESS_FRAMES, FRAME_COST, LARGE_BLOCK
+from mcproxy.l7.http2.budgets import BLOCK_SECONDS, EARLY_END_COST, EXPRESS_FRAMES, FRAME_COST, UNPACKED
 from mcproxy.l7.http2.frames import SHAPES, UNDEFINED_FLAGS, check_shape, unpadded
 from mcproxy.l7.http2.from_client import FromClient
 from mcproxy.l7.relay.from_backend import FromBackend
@@ -290,7 +290,7 @@ def pieces(stream_id: int, block: bytes) -> bytes:
 def test_a_large_block_is_unpacked_in_turns_and_everything_keeps_its_place(cut: Callable[[int, bytes], bytes]) -> None:
     book = Book()
     first, large = book.block(book.client_encoder, GET), book.block(book.client_encoder, [*GET, LARGE])
-    assert len(large) > 2 * LARGE_BLOCK
+    assert len(large) > 2 * UNPACKED
     book.from_client.one_turn(
         http2.headers(1, first, True) + cut(3, large) + http2.headers(5, first, True) + http2.ping(bytes(8)), book.now
     )
@@ -301,6 +301,19 @@ def test_a_large_block_is_unpacked_in_turns_and_everything_keeps_its_place(cut: 
         (1, [*GET, *OURS]), (3, [*GET, LARGE, *OURS]), (5, [*GET, *OURS])
     ]  # fmt: skip
     assert book.take_down() == [("PING", 0, bytes(8))]
+
+
+def test_a_block_of_many_small_fields_has_a_turn_of_its_own() -> None:
+    """200 of them fit into 1.5 KB and take 0.5 ms: ten clients with such heads at once held others up for 5 ms."""
+    book = Book()
+    many = [*GET, *((f"{number:02x}", "ab") for number in range(200))]
+    block = book.block(book.client_encoder, many)
+    assert len(block) < 1_500
+    assert book.from_client.one_turn(http2.headers(1, block, True), book.now)
+    assert not book.relay.client.streams
+    book.from_client.in_turns(b"", book.now)
+    book.collect()
+    assert book.take_up() == [("HEADERS!", 1, [*many, *OURS])]
 
 
 def test_a_large_block_that_is_whole_is_not_waited_for() -> None:

@@ -1,0 +1,36 @@
+import time
+from pathlib import Path
+
+import pytest
+
+from mcproxy.certificates.routes import Listed
+from mcproxy.model import Backend, Listener, Mode, Route
+from mcproxy.store.store import ListenerRoutes
+from tests.kit.commands import shell
+
+L7 = Route("www.example.org", Backend("127.0.0.1", 1), Mode.L7, "/a.pem", "/a.key")
+SEED: list[ListenerRoutes] = [(Listener(":443"), [L7, Route("git.example.org", Backend("127.0.0.1", 1))])]
+
+
+@pytest.mark.parametrize(
+    ("listed", "shown"),
+    [
+        (
+            Listed("files", "/a.pem", ["www.example.org"], "R11", 1e9, 4e9),
+            ["files", "www.example.org", "R11", "2096-10-02 07:06:40Z", "ok for "],
+        ),
+        (Listed("files", "/a.pem", problem="/a.pem is empty"), ["files", "-", "-", "-", "/a.pem is empty"]),
+        (Listed("files", "/a.pem"), ["files", "-", "-", "-", "in use; its dates can't be read"]),
+    ],
+)
+def test_it_lists_the_certificates_of_l7_routes(tmp_path: Path, listed: Listed, shown: list[str]) -> None:
+    with shell(tmp_path, seed=SEED) as (user, control):
+        control.plane.listed = listed
+        (row,) = user.rows("certificates", "list")
+        assert row[:2] == [":443", "www.example.org"]
+        assert row[2:-1] == shown[:-1]
+        assert row[-1].startswith(shown[-1])
+        (plain,) = user.json("certificates", "list")
+        assert (plain["hostname"], plain["path"], plain["problem"]) == (L7.hostname, listed.path, listed.problem)
+        assert listed.not_after in {0.0, 4e9}
+        assert time.time() < 4e9, "this test is out of date"
