@@ -18,6 +18,7 @@ from mcproxy.net.shared import Cut
 from tests.kit.drive_stage import Later, pour
 from tests.kit.hub import messages, pass_rounds
 from tests.kit.lined_stage import LinedStage, PlayedLine
+from tests.kit.pace import steps_on_the_hub
 
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
 
