@@ -172,7 +172,7 @@ class Lines:
         if data := line.take():
             channel.send(data)
         self._let_go(conn)
-        is_free = line.state is FREE and conn.is_http1
+        is_free = line.state is FREE and conn.is_http1 and not conn.half_closed
         if is_free and conn.pending:
             self._pool.tally.poisoned += 1
         if is_free and not (conn.pending or conn.end_due or channel.unsent or channel.ended or channel.lost):
