@@ -319,7 +319,7 @@ class FinishedExchange(Protocol):
 
     @property
     def reused(self) -> bool:
-        """Whether its connection to the backend had carried another request before."""
+        """Whether its connection to the backend had carried another request before; of no meaning if it had none."""
 
     @property
     def head_at(self) -> float:

@@ -171,7 +171,7 @@ def test_a_request_that_failed_says_why() -> None:
 
 
 def test_a_request_that_reached_no_backend_names_no_protocol() -> None:
-    answered_by_us = answered(status=503, end="answered", backend_protocol="", reused=False)
+    answered_by_us = answered(status=503, end="answered", backend_protocol="", reused=True)
     assert " backend_protocol=- reused=false\n" in text(answered_by_us)
     found = json.loads(as_json(answered_by_us))
     assert (found["backend_protocol"], found["reused"]) == ("", False)

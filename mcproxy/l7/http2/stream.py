@@ -11,6 +11,7 @@ from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import Piece
 
+ANSWERED = ExchangeEnd.ANSWERED  # a member of an enum costs three times as much to read as a global
 REMEMBERED_GAPS = 16  # ranges of skipped identifiers; beyond, an old gap is reported as a closed stream
 
 
@@ -106,15 +107,18 @@ class Stream:
 
     @property
     def backend_protocol(self) -> str:
-        """The version of HTTP in which it went to the backend; "": it didn't."""
+        """The version of HTTP in which it went to the backend; "": it didn't, or we answered instead."""
         if self.exchange is not None:
             return self.exchange.version
-        return "h2" if self.up_window or self.down_window else ""  # it became a stream
+        # One that is turned away has no windows.
+        return "h2" if (self.up_window or self.down_window) and self.end is not ANSWERED else ""
 
     @property
     def reused(self) -> bool:
         """Whether its connection to the backend had carried another request before."""
-        return self.exchange.reused if self.exchange is not None else self.id > 1
+        if self.exchange is not None:
+            return self.exchange.reused
+        return self.id > 1
 
 
 def asked_by(fields: list[Field]) -> Request:
