@@ -14,7 +14,7 @@ from mcproxy.settings import Field, Kind, proto_name
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-RESET = "use the --no- form to reset an option"
+RESET = "use the --no- form, or the default, to reset an option"
 
 
 def options(declared: Iterable[Field]) -> Callable[[F], F]:

@@ -165,7 +165,7 @@ def test_set_says_how_to_reset_what_the_new_mode_has_no_use_for(tmp_path: Path) 
         user.ok("routes", "add", "a.test", "127.0.0.1:1", *L7)
         assert user.fails(2, "routes", "set", "a.test", "--mode", "l4") == (
             "mcproxy: --tls-cert, --tls-key only work with --mode l7; an l4 stream is never terminated; "
-            "use the --no- form to reset an option"
+            "use the --no- form, or the default, to reset an option"
         )
         told = user.fails(2, "routes", "set", "git.example.org", "--mode", "l7")
         assert told == "mcproxy: --mode l7 terminates TLS, so it needs --tls-cert and --tls-key"
