@@ -152,9 +152,9 @@ class StreamEnd:
             return
         if self._broken:
             streams.leg.reset(stream, ErrorCode.INTERNAL_ERROR, end, why)
-        elif stream.held:
-            stream.unwanted = True  # the rest of the request; the answer goes on
-        elif stream.state is StreamState.BACKEND_ENDED:
-            streams.leg.reset(stream, ErrorCode.NO_ERROR, end, why)
+        elif stream.held or stream.state is StreamState.BACKEND_ENDED:
+            # The answer goes on, or has gone. RST_STREAM says later that the rest of the request is not needed (RFC
+            # 9113, section 8.1): right behind the answer, curl takes it for a failure of both.
+            stream.unwanted = True
         else:
             streams.leg.finish(stream, end, why)

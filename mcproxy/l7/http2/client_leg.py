@@ -65,8 +65,11 @@ class ClientLeg:
     def finish(self, stream: Stream, end: ExchangeEnd = DONE, why: str = "") -> None:
         """The stream is over: forget it, and have it recorded. One that was reset is for the caller to remember.
 
-        `why` is what went wrong, for the log.
+        `why` is what went wrong, for the log. Nothing did if the answer was complete: only the rest of the request is
+        cut short.
         """
+        if stream.unwanted and not stream.held:
+            end, why = DONE, ""
         del self.streams[stream.id]
         stream.state = CLOSED
         stream.ended = self.now

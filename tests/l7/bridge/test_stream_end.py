@@ -57,17 +57,31 @@ def test_an_answer_beyond_the_clients_window_stops_the_line() -> None:
 
 
 def test_an_answer_before_the_end_of_a_request_is_passed_and_the_rest_is_not_wanted() -> None:
+    """curl takes RST_STREAM right behind the answer for a failure of both."""
     client = ready()
     client.request(1, POST, end=False)
     client.do(client.lanes.send, b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
     head = client.find(Frame.HEADERS)
     assert head is not None
+    assert head.ends
+    assert client.find(Frame.RST_STREAM) is None
+    assert client.lanes.last.line.state is LineState.SPENT
+    client.send(http2.data(1, b"late"))
+    assert not client.lanes.last.take().endswith(b"late")
+    client.wait_for(1)
     reset = client.find(Frame.RST_STREAM, 1)
     assert reset is not None
     assert reset.code == ErrorCode.NO_ERROR
-    assert client.lanes.last.line.state is LineState.SPENT
-    client.send(http2.data(1, b"late"))
     client.expect_ping()
+    assert ends(client) == [(413, "done")]
+
+
+@pytest.mark.parametrize("leave", [http2.rst_stream(1, ErrorCode.CANCEL), http2.data(1, b"short", end_stream=True)])
+def test_who_stops_sending_behind_a_complete_answer_is_done(leave: bytes) -> None:
+    client = ready()
+    client.request(1, [*POST, ("content-length", "100")], end=False)
+    client.do(client.lanes.send, b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+    client.send(leave)
     assert ends(client) == [(413, "done")]
 
 
