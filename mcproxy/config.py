@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -40,6 +41,7 @@ from mcproxy.policy import firewall, networks
 from mcproxy.settings import Kind
 from mcproxy.table import Table
 
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 DEFAULT_GRPC_ADDRESS = "127.0.0.1:9090"
 _EXAMPLE_ADDR = 'addr = "proxy.example.org:9090"'
 MIN_RATE, MAX_RATE = 1e-5, 1e6  # connections a second: slower than one a day is a block, faster is no limit
@@ -82,6 +84,12 @@ def _duration(value: object) -> float:
         return parse_duration(value)
     except OverflowError:
         raise ValueError("a duration can't be longer than ten years") from None
+
+
+def _directory(text: str) -> str:
+    if not text.startswith("https://") or not urlsplit(text).hostname:
+        raise ValueError(f'must be the https:// address of an ACME directory, as in "{LETS_ENCRYPT}"')
+    return text
 
 
 def _rate(value: object) -> object:
@@ -227,6 +235,25 @@ class GrpcSection(ApiSection):
         return self
 
 
+class AcmeSection(Section):
+    """[acme]; needed where a route says tls = "acme"."""
+
+    directory: Annotated[str, AfterValidator(_directory)] = LETS_ENCRYPT
+    email: str = ""
+    accept_terms: bool = False
+    profile: str = ""
+    ca: File = ""
+
+    @model_validator(mode="after")
+    def _terms_are_accepted(self) -> "AcmeSection":
+        if not self.accept_terms:
+            raise ValueError(
+                "accept_terms must be true: read the CA's terms of service, whose address its directory has as"
+                " termsOfService, and write accept_terms = true if you agree"
+            )
+        return self
+
+
 class FirewallSection(Section):
     """[firewall]."""
 
@@ -273,6 +300,7 @@ class Config(Section):
     database: DatabaseSection
     listeners: tuple[ListenerSection, ...] = Field(default=(), strict=False)
     grpc: GrpcSection | None = None
+    acme: AcmeSection | None = None
     firewall: FirewallSection = FirewallSection()
     proxy: ProxySection = ProxySection()
     log: LogSection = LogSection()

@@ -16,14 +16,17 @@ from gevent import sleep
 
 from mcproxy.admin.expiry import Expiry
 from mcproxy.admin.plane import ServerState
-from mcproxy.admin.server import AdminServer
+from mcproxy.admin.server import AdminError, AdminServer
 from mcproxy.admin.service import Service
 from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
+from mcproxy.certificates.acme.contract import Settings
+from mcproxy.certificates.acme.keeper import Keeper
 from mcproxy.config import Config
 from mcproxy.plane import Plane
+from mcproxy.store.acme import Records
 from mcproxy.store.diff import FileSeed
-from mcproxy.store.errors import Conflict
+from mcproxy.store.errors import Conflict, StoreError
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 
@@ -31,6 +34,12 @@ STOP_LIMIT = 15.0  # seconds for calls that are under way: the longest waits 5 s
 STOP_CHECK = 0.01  # seconds between two looks at whether the admin API has stopped
 
 log = logging.getLogger(__name__)
+
+
+def acme_settings(config: Config) -> Settings | None:
+    """[acme] for those who ask; None: there is none."""
+    acme = config.acme
+    return Settings(acme.directory, acme.email, acme.profile, acme.ca) if acme is not None else None
 
 
 class Control:
@@ -55,6 +64,7 @@ class Control:
         self._plane: Plane | None = None
         self._server: AdminServer | None = None
         self._writer: Writer | None = None
+        self._keeper: Keeper | None = None
 
     def __repr__(self) -> str:
         return f"<Control {self.store} {self._server}>"
@@ -62,7 +72,13 @@ class Control:
     def prepare(self, plane: Plane) -> None:
         """Take the admin API's address, if there is one, without answering calls yet. Raises AdminError."""
         self._plane = plane
-        self._writer = Writer(self.store, self.table, plane)
+        self._writer = writer = Writer(self.store, self.table, plane)
+        try:
+            plane.orders.keeper = self._keeper = Keeper(
+                Records(self.store), plane.orders, lambda: writer.table, acme_settings(self._config)
+            )
+        except StoreError as error:
+            raise AdminError(f"database.path: {error}") from error
         if self._config.grpc is not None:
             watchers = Watchers(plane)
             with ExitStack() as failed:
@@ -79,7 +95,10 @@ class Control:
     def open(self) -> None:
         """Begin to make changes: expired rules are removed, and the admin API answers."""
         assert self._writer is not None, "prepare comes first"
+        assert self._keeper is not None
         self.before_close(Expiry(self._writer).close)
+        self._keeper.start()
+        self.before_close(self._keeper.close)
         if self._server is not None:
             self._server.open()
 
@@ -90,6 +109,8 @@ class Control:
         """
         table = self._writer.table if self._writer is not None else self.table
         self.file.read((config.seed_listeners(table), config.seed_rules()))
+        if self._keeper is not None:
+            self._keeper.configure(acme_settings(config))
         if self._server is not None and config.grpc is not None:
             self._server.reload(config.grpc)
 

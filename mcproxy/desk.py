@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from mcproxy.certificates.acme.order import Kept
 from mcproxy.certificates.contexts import Contexts
 from mcproxy.look.looker import Looker
 from mcproxy.messages import (
@@ -21,7 +22,9 @@ from mcproxy.messages import (
     EventKind,
     EventSink,
     FindCountry,
+    Forget,
     GeoipStatus,
+    Keep,
     ListenerStatus,
     LoadedFiles,
     Look,
@@ -31,6 +34,7 @@ from mcproxy.messages import (
     PlaneStopping,
     Publish,
     ReadConnections,
+    ReadKept,
     ReadLoaded,
     ReadRoutes,
     ReadSpoken,
@@ -118,6 +122,9 @@ class Desk:
             FindCountry: self._country,
             ReadLoaded: self._read_loaded,
             ReadSpoken: self._read_spoken,
+            Keep: self._keep,
+            Forget: self._forget,
+            ReadKept: self._read_kept,
             LookAt: self._look_at,
         }
 
@@ -222,6 +229,15 @@ class Desk:
     def _read_loaded(self, request: ReadLoaded) -> LoadedFiles:
         held = self._contexts.held(request.listener, request.route)
         return LoadedFiles(held, self._contexts.trusts(request.route.backend_ca))
+
+    def _keep(self, request: Keep) -> None:
+        self._contexts.keep(request.kept)
+
+    def _forget(self, request: Forget) -> None:
+        self._contexts.forget(request.hostname)
+
+    def _read_kept(self, request: ReadKept) -> Kept | None:
+        return self._contexts.kept(request.hostname)
 
     def _look_at(self, request: LookAt) -> Look:
         return self._looker.look(request.route, request.seconds)

@@ -25,6 +25,7 @@ DONE = "done"  # nearly all requests end so
 WITHOUT_BACKEND = frozenset(("answered", "refused", "client fault"))
 
 log = logging.getLogger(__name__)
+_OK, _PROBE = Reason.OK, Reason.PROBE  # named once: CONTRIBUTING says why
 
 
 class Buckets:
@@ -85,9 +86,9 @@ class ConnectionLog:
 
     def put(self, connection: Connection) -> None:
         """Write the connection's line, unless its reason's bucket is empty."""
-        if self._package.level > (logging.DEBUG if connection.reason is Reason.PROBE else logging.INFO):
+        if self._package.level > (logging.DEBUG if connection.reason is _PROBE else logging.INFO):
             return
-        if connection.reason is not Reason.OK:
+        if connection.reason is not _OK:
             now = connection.started + connection.duration
             if not self._connections.has_room(connection.reason, now):
                 self._stats.lines_left_out += 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
+from mcproxy.certificates.acme.order import Kept
 from mcproxy.certificates.pem import Certificate
 from mcproxy.model import End, FirewallRule, Mode, Reason, Route, host_of
 from mcproxy.policy.networks import Networks, pack
@@ -273,6 +274,27 @@ class ReadSpoken(Request[Spoken | None]):
 
     listener: str
     route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class Keep(Request[None]):
+    """Have what ACME has for a name from now on."""
+
+    kept: Kept
+
+
+@dataclass(frozen=True, slots=True)
+class Forget(Request[None]):
+    """Have nothing of ACME for a name from now on."""
+
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadKept(Request[Kept | None]):
+    """What a worker has of ACME for a name."""
+
+    hostname: str
 
 
 MAX_LOOK = 10.0  # seconds for one look at a backend: `connect_timeout` may be an hour, and somebody waits

@@ -53,6 +53,13 @@ class BackendProtocol(StrEnum):
     HTTP1 = "http/1.1"
 
 
+class Tls(StrEnum):
+    """Where an l7 route's certificate comes from."""
+
+    FILES = "files"  # tls_cert and tls_key
+    ACME = "acme"  # ordered, renewed and kept by mcproxy
+
+
 class RuleKind(StrEnum):
     """The kind of value that a firewall rule matches, in the order in which the kinds are tried."""
 
@@ -105,6 +112,8 @@ class Reason(StrEnum):
     BACKEND_TIMEOUT = "backend_timeout"  # no connection in proxy.connect_timeout
     # TLS at an l7 route
     CERTIFICATE_UNUSABLE = "certificate_unusable"  # the route's certificate or key could not be loaded
+    CERTIFICATE_PENDING = "certificate_pending"  # ordered by ACME, and not there yet
+    CHALLENGE_UNEXPECTED = "challenge_unexpected"  # of ACME, for a name that nobody has ordered a certificate for
     TLS_FAILED = "tls_failed"  # the handshake did not succeed
     # neither side's fault
     SHUTDOWN = "shutdown"  # cut while draining, before its relay began
@@ -168,6 +177,7 @@ class Backend:
 MAX_BACKEND_CONNECTIONS = 65_535  # more than the ports that lead to one address
 _BACKEND_CONNECTIONS = "connections to an HTTP/1.1 backend; further requests wait"
 _L7 = Needs("mode", Mode.L7, "terminates TLS, so it needs {}", "an l4 stream is never terminated")
+_ACME = Needs("tls", Tls.ACME)
 _BACKEND_TLS = Needs("backend_tls", True)
 _PROXIED = Needs("proxy_protocol", True, "needs {}, or every connection would be refused")
 _TRUSTED = Setting(Kind.NETWORKS, "a network to trust; repeatable", _PROXIED, required=True, option="trusted-proxy")
@@ -180,8 +190,8 @@ class Route:
     hostname: Annotated[str, Setting(Kind.HOSTNAME, "the server name that clients ask for")]
     backend: Annotated[Backend, Setting(Kind.BACKEND, 'where it leads: "HOST:PORT" or "unix:/path"')]
     mode: Annotated[Mode, Setting(Kind.WORD, "pass the raw stream (l4) or terminate TLS (l7)")] = Mode.L4
-    tls_cert: Annotated[str, Setting(Kind.FILE, "certificate chain, PEM", _L7, required=True)] = ""
-    tls_key: Annotated[str, Setting(Kind.FILE, "its key, PEM", _L7, required=True, listed=False)] = ""
+    tls_cert: Annotated[str, Setting(Kind.FILE, "certificate chain, PEM", _L7, required=True, idle=_ACME)] = ""
+    tls_key: Annotated[str, Setting(Kind.FILE, "its key, PEM", _L7, required=True, listed=False, idle=_ACME)] = ""
     backend_tls: Annotated[bool, Setting(Kind.SWITCH, "TLS to the backend", _L7)] = False
     backend_ca: Annotated[str, Setting(Kind.FILE, "CA to verify the backend with", _BACKEND_TLS)] = ""
     backend_server_name: Annotated[str, Setting(Kind.HOSTNAME, "name to ask for, if not HOST", _BACKEND_TLS)] = ""
@@ -192,6 +202,9 @@ class Route:
     max_backend_connections: Annotated[
         int, Setting(Kind.COUNT, _BACKEND_CONNECTIONS, _L7, least=1, most=MAX_BACKEND_CONNECTIONS)
     ] = 64
+    tls: Annotated[Tls, Setting(Kind.WORD, "have its certificate ordered and renewed by ACME", _L7, flag=Tls.ACME)] = (
+        Tls.FILES
+    )
 
 
 @dataclass(frozen=True, slots=True)

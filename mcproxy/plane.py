@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 
 from mcproxy.admin.plane import PlaneStatus, ReloadReport, ServerState
 from mcproxy.certificates import routes
-from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem, Serving
+from mcproxy.certificates.acme.keeper import Keeper, missing
+from mcproxy.certificates.acme.order import Kept
+from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem, RouteRefused, Serving
 from mcproxy.messages import (
     EVERYTHING,
     MAX_LOOK,
@@ -18,13 +20,16 @@ from mcproxy.messages import (
     Courier,
     EventSink,
     FindCountry,
+    Forget,
     GeoipStatus,
+    Keep,
     Look,
     LookAt,
     Matching,
     PlaneStopping,
     Publish,
     ReadConnections,
+    ReadKept,
     ReadLoaded,
     ReadRoutes,
     ReadSpoken,
@@ -36,7 +41,7 @@ from mcproxy.messages import (
     WouldAdmit,
     WouldEnter,
 )
-from mcproxy.model import FirewallRule, Listener, Reason, Route
+from mcproxy.model import FirewallRule, Listener, Reason, Route, Tls
 from mcproxy.reload.reloader import Reloader
 from mcproxy.stats import Spoken
 from mcproxy.table import Table
@@ -59,6 +64,50 @@ class Watching:
             sink(event)
 
 
+class Orders:
+    """What workers have of ACME, and the keeper that orders it."""
+
+    def __init__(self, courier: Courier) -> None:
+        self.keeper: Keeper | None = None  # set before anything is asked
+        self._courier = courier
+
+    def __repr__(self) -> str:
+        return f"<Orders {self.keeper}>"
+
+    def keep(self, kept: Kept) -> None:
+        """Have the workers know what there is for a name."""
+        self._courier.ask(Keep(kept))
+
+    def forget(self, hostname: str) -> None:
+        """Have the workers forget a name."""
+        self._courier.ask(Forget(hostname))
+
+    def kept(self, route: Route) -> Kept | None:
+        """What they have for the name of a route."""
+        return self._courier.ask(ReadKept(route.hostname))
+
+    def certificate(self, listener: str, route: Route) -> Listed:
+        """The certificate of an l7 route, as it is in use, whatever it comes from."""
+        if route.tls is Tls.ACME:
+            return routes.listed_order(route, self.kept(route))
+        return routes.listed(route, self._courier.ask(ReadLoaded(listener, route)).certificate)
+
+    def adopt(self, route: Route) -> None:
+        """Serve a route's files until ACME has brought a certificate."""
+        if self.keeper is not None:
+            self.keeper.adopt(route)
+
+    def renew(self, hostname: str) -> None:
+        """Order a certificate for a name now."""
+        if self.keeper is not None:
+            self.keeper.renew(hostname)
+
+    def follow(self) -> None:
+        """A table is in force."""
+        if self.keeper is not None:
+            self.keeper.wake.set()
+
+
 class Plane:
     """One worker and its files as the data plane, for native threads."""
 
@@ -72,6 +121,7 @@ class Plane:
         self._reloader = reloader
         self._watching = watching
         self._log_dropped = log_dropped
+        self.orders = Orders(courier)
         self._subscribing = threading.Lock()
 
     def __repr__(self) -> str:
@@ -93,11 +143,15 @@ class Plane:
         """Put a table in force. A worker that is busy does so when it can, in the order of the calls."""
         self._table = table
         self._courier.ask(Publish(table))
+        self.orders.follow()
 
     def status(self) -> PlaneStatus:
         """The status of the whole data plane."""
         worker = self._courier.ask(ReadStatus())
         certificates, problems = routes.state_of_files(self._table)
+        ordered = [(addr, route, self.orders.kept(route)) for addr, route in routes.acme_routes(self._table)]
+        certificates += [routes.state_of_order(*each) for each in ordered]
+        problems += [found for each in ordered if (found := routes.order_problem(*each)) is not None]
         return PlaneStatus(
             self.state,
             worker.started_at,
@@ -148,15 +202,15 @@ class Plane:
     def would_serve(self, listener: str, route: Route) -> Serving:
         """Judge the loaded files; read those that aren't loaded."""
         loaded = self._courier.ask(ReadLoaded(listener, route))
+        if route.tls is Tls.ACME:
+            return routes.serving_order(
+                route, self.orders.kept(route), self._table.firewall.countries, trusted=loaded.trusts_ca
+            )
         return routes.serving(route, loaded.certificate, trusted=loaded.trusts_ca)
 
     def spoken(self, listener: str, route: Route) -> Spoken | None:
         """What a route's backend was found to speak, if that is known."""
         return self._courier.ask(ReadSpoken(listener, route))
-
-    def certificate(self, listener: str, route: Route) -> Listed:
-        """The certificate of an l7 route, as it is in use."""
-        return routes.listed(route, self._courier.ask(ReadLoaded(listener, route)).certificate)
 
     def look(self, route: Route, seconds: float = MAX_LOOK) -> Look:
         """Look at a route's backend. Raises PlaneStopping, so that the shutdown waits for no new look."""
@@ -166,13 +220,20 @@ class Plane:
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         """Judge a route's files. Returns warnings; raises RouteRefused."""
+        if route.tls is Tls.ACME and (lacking := missing(configured=self._reloader.config.acme is not None)):
+            raise RouteRefused("tls", lacking)
         return routes.check_route(self._table, listener, route)
 
     def check_routes(
         self, before: Table, after: Table, changed: Sequence[tuple[str, str]]
     ) -> tuple[Sequence[RouteProblem], Sequence[str]]:
         """Judge the files of the changed routes. Returns the problems that forbid the change, and new warnings."""
-        return routes.check_routes(before, after, changed)
+        problems, warnings = routes.check_routes(before, after, changed)
+        if lacking := missing(configured=self._reloader.config.acme is not None):
+            found = [(addr, after.listeners[addr].routes.get(name)) for addr, name in changed]
+            ordered = [(addr, each) for addr, each in found if each is not None and each.tls is Tls.ACME]
+            problems = [*problems, *(RouteProblem(addr, each.hostname, "tls", lacking) for addr, each in ordered)]
+        return problems, warnings
 
     def reload(self) -> ReloadReport:
         """Reload, as SIGHUP does. Raises PlaneBusy."""

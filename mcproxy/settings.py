@@ -57,6 +57,8 @@ class Setting:
     needs: Needs | None = None
     required: bool = False  # must be set where `needs` is met
     option: str = ""  # of the commands, where it isn't the name with dashes
+    flag: StrEnum | None = None  # of a word with two values: the one that an option without a value sets
+    idle: Needs | None = None  # where this is met, the field has no meaning and isn't required
     listed: bool = True  # `list` shows it, where it isn't the default
     least: int = 0  # of a COUNT; above 0, the proto's 0 stands for the default
     most: int = MAX_COUNT
@@ -84,6 +86,8 @@ class Field:
     @property
     def option(self) -> str:
         """The option of the commands, without its dashes in front."""
+        if self.setting.flag is not None:
+            return str(self.setting.flag)
         return self.setting.option or self.name.replace("_", "-")
 
 
@@ -109,10 +113,15 @@ def misfit(declared: Sequence[Field], values: Mapping[str, Any]) -> str:
             continue
         depending = [each for each in declared if each.setting.needs == needs]
         if needs.met(values):
-            required = [each.name for each in depending if each.setting.required]
+            idle = [each for each in depending if each.setting.idle is not None and each.setting.idle.met(values)]
+            if meaningless := [each.name for each in idle if values[each.name] != each.default]:
+                return (
+                    f"{' and '.join(meaningless)} can't be set with {idle[0].setting.idle}; leave out one or the other"
+                )
+            required = [each.name for each in depending if each.setting.required and each not in idle]
             if not all(values[name] for name in required):
                 return f"{needs} {needs.demands.format(' and '.join(required))}"
-        elif idle := [each.name for each in depending if values[each.name] != each.default]:
-            only = f"{', '.join(idle)} only {'works' if len(idle) == 1 else 'work'} with {needs}"
+        elif lost := [each.name for each in depending if values[each.name] != each.default]:
+            only = f"{', '.join(lost)} only {'works' if len(lost) == 1 else 'work'} with {needs}"
             return f"{only}; {needs.otherwise}" if needs.otherwise else only
     return ""

@@ -21,6 +21,7 @@ DIALS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
+_OK = Reason.OK  # named once: CONTRIBUTING says why
 DONE = "done"  # the end of a request that is complete, with its answer
 
 
@@ -253,7 +254,7 @@ class Tally:
         self.received += connection.received - counted[0]
         self.sent += connection.sent - counted[1]
         self.ends[connection.end] += 1
-        if connection.verdict == "refused":
+        if connection.reason is not _OK and connection.verdict == "refused":
             self.refused[connection.reason] += 1
 
 

@@ -24,6 +24,7 @@ need promtool prometheus
 need zsh zsh
 need fish fish
 need sniproxy sniproxy
+need pebble pebble
 need nft nftables
 need ss iproute2
 need socat socat

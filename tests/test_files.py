@@ -41,6 +41,7 @@ PHRASES = {
 
 # What an example must show by an example, because its default says too little or is the other mode's.
 SHOWN_BY_EXAMPLE = {
+    "acme.accept_terms",
     "database.path",
     "grpc.addr",
     "listeners[].addr",

@@ -32,7 +32,6 @@ LARGE_CLASSES = {  # that may exceed one of these, and why
     "cli/top.py Top": "textual asks an App for a method for each key and message",
     "l7/http2/stream.py Stream": "one for each request, on the fast path: objects within it would cost memory and time",
     "l7/relay/relay.py Relay": "20 of its methods are those of Core",
-    "plane.py Plane": "its methods are those of DataPlane",
     "net/shared.py Shared": "set once, at the start: what all sessions of a worker have in common",
 }
 

@@ -137,3 +137,32 @@ def test_what_a_field_needs_is_a_field(
     assert all(
         isinstance(each.setting.needs.value, types[each.setting.needs.name]) for each in fields if each.setting.needs
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Candle:
+    """One whose fuel is either named or comes by itself."""
+
+    name: Annotated[str, Setting(Kind.HOSTNAME, "its name")]
+    colour: Annotated[Colour, Setting(Kind.WORD, "its colour", flag=Colour.RED)] = Colour.DEEP_BLUE
+    lit: Annotated[bool, Setting(Kind.SWITCH, "whether it burns")] = False
+    fuel: Annotated[str, Setting(Kind.FILE, "what burns", LIT, required=True, idle=Needs("colour", Colour.RED))] = ""
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"lit": True, "fuel": "f"}, ""),
+        ({"lit": True}, "lit = true needs fuel"),
+        ({"lit": True, "colour": Colour.RED}, ""),
+        (
+            {"lit": True, "colour": Colour.RED, "fuel": "f"},
+            'fuel can\'t be set with colour = "red"; leave out one or the other',
+        ),
+    ],
+)
+def test_a_field_may_have_no_meaning_beside_another_value(values: dict[str, Any], problem: str) -> None:
+    candle = fields_of(Candle)
+    defaults = {field.name: field.default for field in candle if field.has_default}
+    assert misfit(candle, {"name": "x", **defaults, **values}) == problem
+    assert [field.option for field in candle] == ["name", "red", "lit", "fuel"]

@@ -328,6 +328,10 @@ def certificate_out(listener: str, route: Route, value: Listed) -> pb.ListedCert
         not_before=value.not_before,
         not_after=value.not_after,
         problem=value.problem,
+        state=value.state,
+        next_at=value.next_at,
+        failures=value.failures,
+        failure=value.failure,
     )
 
 

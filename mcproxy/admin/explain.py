@@ -13,7 +13,7 @@ from typing import Protocol
 from mcproxy.certificates.routes import Serving
 from mcproxy.change import Key, route_key
 from mcproxy.messages import Look, Step
-from mcproxy.model import BackendProtocol, FirewallRule, Mode, Reason, Refused, Route, counted
+from mcproxy.model import BackendProtocol, FirewallRule, Mode, Reason, Refused, Route, Tls, counted
 from mcproxy.notation.name import InvalidName, normalise
 from mcproxy.policy import firewall, routing
 from mcproxy.policy.networks import unpack
@@ -173,7 +173,7 @@ def _name(sni: str) -> tuple[str, Step]:
 def _files(route: Route, serving: Serving) -> Iterator[Step]:
     """The files of an l7 route: without its certificate no handshake succeeds; without the CA requests get 502."""
     if serving.refusal:
-        raise _Refusal(Step("certificate", False, serving.refusal), Reason.CERTIFICATE_UNUSABLE)
+        raise _Refusal(Step("certificate", False, serving.refusal), serving.reason)
     rejected = [f"clients will refuse it: {reason}" for reason in serving.rejections]
     remarks = "; ".join([*serving.notes, *rejected])
     yield Step("certificate", not rejected, remarks or f"{route.tls_cert} can be served")
@@ -202,6 +202,6 @@ def _backend(route: Route) -> str:
 
 
 def _mode(route: Route) -> str:
-    return (
-        f"{route.mode}: TLS ends here, with {route.tls_cert}" if route.tls_cert else f"{route.mode}: passed untouched"
-    )
+    if route.mode is Mode.L4:
+        return f"{route.mode}: passed untouched"
+    return f"{route.mode}: TLS ends here, with {'a certificate from ACME' if route.tls is Tls.ACME else route.tls_cert}"

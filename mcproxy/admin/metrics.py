@@ -104,6 +104,14 @@ def _server(status: PlaneStatus, table: Table, own: Own) -> Iterator[Metric]:
             begins.add_metric([each.listener, each.hostname], each.not_before)
     yield ends
     yield begins
+    failures = _gauge("acme_failures", "Failed tries in a row to order or renew it.", None, _ROUTE)
+    tries = _gauge("acme_next_try_seconds", "When it is ordered or renewed next, the same.", None, _ROUTE)
+    for each in status.certificates:
+        if each.from_acme:
+            failures.add_metric([each.listener, each.hostname], each.failures)
+            tries.add_metric([each.listener, each.hostname], each.next_at)
+    yield failures
+    yield tries
     yield _histogram("hub_lag_seconds", "How late the hub was, sampled four times a second.", [], [([], status.lag)])
 
 

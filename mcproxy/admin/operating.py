@@ -7,13 +7,15 @@ from mcproxy.admin.contract import MAX_CLOSED
 from mcproxy.admin.errors import InvalidField, NotThere, Unready
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import DataPlane
-from mcproxy.model import LOG_LEVELS
+from mcproxy.admin.writer import Writer
+from mcproxy.model import LOG_LEVELS, Mode, Tls
 
 
 class Operating:
     """The calls that act on the running server."""
 
-    def __init__(self, plane: DataPlane) -> None:
+    def __init__(self, writer: Writer, plane: DataPlane) -> None:
+        self._writer = writer
         self._plane = plane
 
     def CloseConnection(
@@ -36,6 +38,22 @@ class Operating:
             raise InvalidField("ids", f"must be at most {MAX_CLOSED} in one call")
         closed = set(self._plane.close_connections(list(dict.fromkeys(request.ids))))
         return pb.CloseConnectionsResponse(missing=[number for number in request.ids if number not in closed])
+
+    def RenewCertificate(
+        self,
+        request: pb.RenewCertificateRequest,
+        context: grpc.ServicerContext,
+    ) -> pb.RenewCertificateResponse:
+        """Have a certificate ordered now."""
+        hostname = convert.hostname("hostname", request.hostname)
+        routes = [each.routes.get(hostname) for each in self._writer.table.listeners.values()]
+        found = [route for route in routes if route is not None and route.mode is Mode.L7]
+        if not found:
+            raise NotThere(f"there is no l7 route {hostname}")
+        if not any(route.tls is Tls.ACME for route in found):
+            raise Unready(f"the certificate of {hostname} comes from files: renew them, and they are noticed")
+        self._plane.orders.renew(hostname)
+        return pb.RenewCertificateResponse()
 
     def SetLogLevel(
         self,

@@ -76,8 +76,28 @@ class PlaneStatus:
     last_reload: ReloadReport | None = None  # since the start
 
 
+class Ordering(Protocol):
+    """The certificates of l7 routes, and what ACME is asked to do."""
+
+    def certificate(self, listener: str, route: Route) -> Listed:
+        """Return the certificate of an l7 route, as it is in use."""
+
+    def adopt(self, route: Route) -> None:
+        """Serve the files of an l7 route that is about to have its certificate from ACME until that is there.
+
+        What they hold is durable then; nothing happens if they can't be used. Raises StoreError.
+        """
+
+    def renew(self, hostname: str) -> None:
+        """Have a certificate ordered for a name now."""
+
+
 class DataPlane(Protocol):
     """The data plane, seen from a native thread. Every method may raise `PlaneBusy`."""
+
+    @property
+    def orders(self) -> Ordering:
+        """The certificates."""
 
     def bind_listener(self, listener: Listener) -> None:
         """Take the address, accepting nobody yet. Raises OSError if it can't be had, and PlaneStopping."""
@@ -126,9 +146,6 @@ class DataPlane(Protocol):
 
     def spoken(self, listener: str, route: Route) -> Spoken | None:
         """Return the version of HTTP that an l7 route's backend was found to speak; None: that isn't known."""
-
-    def certificate(self, listener: str, route: Route) -> Listed:
-        """Return the certificate of an l7 route, as it is in use."""
 
     def look(self, route: Route, seconds: float = MAX_LOOK) -> Look:
         """Connect to a route's backend, within a session's time or `seconds`, and report how it answers.

@@ -118,9 +118,8 @@ class Reading:
         """The certificates of l7 routes, by listener and name."""
         limit, after = min(paging.size(request.page_size), MAX_CERTIFICATES), _after(request.page_token)
         page = listing.routes(self._writer.store, limit, after, mode=Mode.L7)
-        found = [
-            convert.certificate_out(addr, route, self._plane.certificate(addr, route)) for addr, route in page.items
-        ]
+        certificate = self._plane.orders.certificate
+        found = [convert.certificate_out(addr, each, certificate(addr, each)) for addr, each in page.items]
         return pb.ListCertificatesResponse(certificates=found, next_page_token=paging.token(page.following))
 
     def ListFirewallRules(

@@ -26,7 +26,7 @@ class Service(pb_grpc.ProxyAdminServiceServicer):
             Reading(writer, plane, watchers, file),
             Changing(writer, plane),
             Applying(writer, plane),
-            Operating(plane),
+            Operating(writer, plane),
         )
         for name in CALLS:
             (method,) = (getattr(part, name) for part in parts if hasattr(part, name))

@@ -21,7 +21,7 @@ from mcproxy.admin.mutations import Decision
 from mcproxy.admin.plane import DataPlane
 from mcproxy.change import Change, Provenance, Said, next_table
 from mcproxy.messages import PlaneBusy
-from mcproxy.model import FirewallRule, Listener
+from mcproxy.model import FirewallRule, Listener, Mode, Route, Tls
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 
@@ -88,6 +88,8 @@ class Writer:
             return Mutated(table.generation, ())
         following = next_table(table, changes, table.generation + 1)
         opened, closed = _opened(changes), _closed(changes)
+        for route in _leaving_files(changes):
+            self._plane.orders.adopt(route)
         with self._bound(opened):
             self.store.apply(changes, Provenance(who, action, now, said), following.generation)
         self._publish(following)
@@ -150,6 +152,15 @@ class Writer:
 def _refuse_overtaken(table: Table, expected: int) -> None:
     if expected and expected != table.generation:
         raise Overtaken(f"the generation is {table.generation}, not {expected}: look at the change and decide again")
+
+
+def _leaving_files(changes: Sequence[Change]) -> list[Route]:
+    """Routes as they were that have their certificate from ACME from now on, and had it from files."""
+    return [
+        change.old for change in changes
+        if isinstance(change.new, Route) and change.new.tls is Tls.ACME
+        and isinstance(change.old, Route) and change.old.mode is Mode.L7 and change.old.tls is Tls.FILES
+    ]  # fmt: skip
 
 
 def _opened(changes: Sequence[Change]) -> list[Listener]:

@@ -24,15 +24,17 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any
 
+from mcproxy.certificates.acme.order import Kept
 from mcproxy.certificates.judge import findings
 from mcproxy.certificates.pem import Certificate, Pair, Unusable, described, fill, read_pair, trust
-from mcproxy.model import BackendProtocol, Reason, Refused, Route, RouteKey
+from mcproxy.model import BackendProtocol, Reason, Refused, Route, RouteKey, Tls
 from mcproxy.notation.name import InvalidName, normalise
 
 log = logging.getLogger(__name__)
 
 TICKET_KEY_SECONDS = 86_400.0  # RFC 8446, 4.6.1 allows tickets of a week; a day is what most sites keep their keys
 SPARE_CONTEXTS = 256  # of routes that are gone, kept until there are as many again; about 100 KB each
+CHALLENGE_PROTOCOL = "acme-tls/1"  # of ALPN, by which a CA asks for the answer to a challenge (RFC 8737, section 4)
 # Forward secrecy and authenticated encryption only, which is what RFC 9113, section 9.2.2 asks of TLS 1.2 with HTTP/2.
 CIPHERS_TLS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 # HTTP knows by itself what is complete, so a FIN without close_notify is an end like any other; without the last one,
@@ -54,6 +56,7 @@ class _Entry:
     certificate: Certificate
     context: ssl.SSLContext
     built: float
+    pair: Pair | None = None  # from ACME; what came from files is read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class Contexts:
         self._servers: dict[RouteKey, _Entry] = {}
         self._clients: dict[_Towards, ssl.SSLContext] = {}
         self._prune_at = SPARE_CONTEXTS
+        self._kept: dict[str, Kept] = {}  # of ACME, by host name
+        self._challenges: dict[str, ssl.SSLContext] = {}  # the answers that a CA may ask for
 
     def __repr__(self) -> str:
         return f"<Contexts servers={len(self._servers)} clients={len(self._clients)}>"
@@ -91,6 +96,10 @@ class Contexts:
         """The context for a route's clients, read first where it is not there. Raises Refused: CERTIFICATE_UNUSABLE."""
         key = (listener, route.hostname)
         entry = self._servers.get(key)
+        if route.tls is Tls.ACME:
+            pair = self._issued(route)
+            if entry is None or entry.pair is not pair:
+                entry = self._servers[key] = self._aside((key, pair.digest), lambda: self._built(route, pair))
         if entry is None or not _same_files(entry.route, route):
             try:
                 entry = self._aside((key, route.tls_cert, route.tls_key), lambda: self._read(route))
@@ -100,6 +109,39 @@ class Contexts:
         elif self._clock() - entry.built > TICKET_KEY_SECONDS:
             entry = self._renewed(key, entry)
         return entry.context
+
+    def _issued(self, route: Route) -> Pair:
+        """The pair that ACME has brought. Raises Refused: CERTIFICATE_PENDING."""
+        kept = self._kept.get(route.hostname)
+        if kept is None or kept.pair is None:
+            words = kept.words if kept is not None else "nobody orders one: see [acme]"
+            raise Refused(Reason.CERTIFICATE_PENDING, f"there is no certificate for {route.hostname} yet: {words}")
+        return kept.pair
+
+    def challenge(self, route: Route) -> ssl.SSLContext:
+        """The context that answers a CA's challenge for a route. Raises Refused: CHALLENGE_UNEXPECTED."""
+        context = self._challenges.get(route.hostname) if route.tls is Tls.ACME else None
+        if context is None:
+            raise Refused(Reason.CHALLENGE_UNEXPECTED, f"no order for {route.hostname} waits for a challenge")
+        return context
+
+    def keep(self, kept: Kept) -> None:
+        """Have what ACME has for a name from now on. Any thread may do this."""
+        name = kept.order.hostname
+        if kept.challenge is None:
+            self._challenges.pop(name, None)
+        else:
+            self._challenges[name] = challenge_context(name, kept.challenge)
+        self._kept[name] = kept
+
+    def forget(self, hostname: str) -> None:
+        """Have nothing of ACME for a name from now on. Any thread may do this."""
+        self._kept.pop(hostname, None)
+        self._challenges.pop(hostname, None)
+
+    def kept(self, hostname: str) -> Kept | None:
+        """What ACME has for a name. Any thread may ask."""
+        return self._kept.get(hostname)
 
     def client(self, route: Route) -> ssl.SSLContext:
         """The context for a route's backend. Raises Refused with CERTIFICATE_UNUSABLE where its CA can't be read."""
@@ -119,7 +161,7 @@ class Contexts:
 
     def files(self) -> set[str]:
         """The files that are in use: chains, keys and CAs. Any thread may ask."""
-        routes = [entry.route for entry in list(self._servers.values())]
+        routes = [entry.route for entry in list(self._servers.values()) if entry.route.tls is Tls.FILES]
         pairs = {path for route in routes for path in (route.tls_cert, route.tls_key)}
         return pairs | {ca for ca, _ in list(self._clients) if ca}
 
@@ -133,7 +175,8 @@ class Contexts:
         problems = []
         entries = [
             (key, entry) for key, entry in list(self._servers.items())
-            if changed is None or entry.route.tls_cert in changed or entry.route.tls_key in changed
+            if entry.route.tls is Tls.FILES
+            and (changed is None or entry.route.tls_cert in changed or entry.route.tls_key in changed)
         ]  # fmt: skip
         for key, entry in entries:
             try:
@@ -161,7 +204,13 @@ class Contexts:
         self._clients.update((key, context) for key, context in fresh.clients.items() if key in self._clients)
 
     def held(self, listener: str, route: Route) -> Certificate | None:
-        """The certificate that a route's clients get whatever its files are by now; None: they would be read first."""
+        """The certificate that a route's clients get whatever its files are by now; None: they would be read first.
+
+        Of a route that has its certificate from ACME; None: there is none yet.
+        """
+        if route.tls is Tls.ACME:
+            kept = self._kept.get(route.hostname)
+            return kept.certificate if kept is not None else None
         entry = self._servers.get((listener, route.hostname))
         return entry.certificate if entry is not None and _same_files(entry.route, route) else None
 
@@ -185,7 +234,7 @@ class Contexts:
 
     def _built(self, route: Route, pair: Pair) -> _Entry:
         context = server_context(route, self._protocols, pair)  # which OpenSSL judges first
-        return _Entry(route, described(pair), context, self._clock())
+        return _Entry(route, described(pair), context, self._clock(), pair if route.tls is Tls.ACME else None)
 
     def _rebuilt(self, entry: _Entry, pair: Pair) -> _Entry:
         """From what the files hold now. Raises Unusable, also where clients took the old one and won't the new."""
@@ -197,9 +246,11 @@ class Contexts:
     def _renewed(self, key: RouteKey, entry: _Entry) -> _Entry:
         """With keys of today; the connections that come meanwhile get the old ones."""
         entry.built = self._clock()  # not to try at every connection
-        route = entry.route
+        route, pair = entry.route, entry.pair
         try:
-            fresh: _Entry = self._aside(entry, lambda: self._rebuilt(entry, read_pair(route.tls_cert, route.tls_key)))
+            fresh: _Entry = self._aside(
+                entry, lambda: self._rebuilt(entry, pair or read_pair(route.tls_cert, route.tls_key))
+            )
         except Unusable as error:
             log.error("%s: %s; the certificate that was loaded stays in use", route.hostname, error)
             return entry
@@ -219,7 +270,7 @@ def _towards(route: Route) -> _Towards:
 
 
 def _same_files(one: Route, other: Route) -> bool:
-    return (one.tls_cert, one.tls_key) == (other.tls_cert, other.tls_key)
+    return (one.tls, one.tls_cert, one.tls_key) == (other.tls, other.tls_cert, other.tls_key)
 
 
 def server_context(route: Route, protocols: list[str], pair: Pair) -> ssl.SSLContext:
@@ -233,6 +284,18 @@ def server_context(route: Route, protocols: list[str], pair: Pair) -> ssl.SSLCon
     context.set_alpn_protocols(protocols)
     context.sni_callback = _only(route.hostname)
     fill(context, pair)
+    return context
+
+
+def challenge_context(hostname: str, answer: Pair) -> ssl.SSLContext:
+    """A context that shows the answer to a challenge, and speaks nothing but its protocol. Raises Unusable."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS_TLS_1_2)
+    context.options |= _OPTIONS
+    context.set_alpn_protocols([CHALLENGE_PROTOCOL])
+    context.sni_callback = _only(hostname)
+    fill(context, answer)
     return context
 
 

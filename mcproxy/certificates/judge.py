@@ -20,7 +20,7 @@ from functools import lru_cache
 from mcproxy.certificates import pem
 from mcproxy.certificates.pem import Certificate, Unreadable, Unusable
 from mcproxy.disk import Stamp
-from mcproxy.model import Mode, Route, warned_from
+from mcproxy.model import Mode, Route, Tls, warned_from
 
 MAX_KNOWN = 4096  # certificates that are kept in memory once read: a few KB each
 MAX_NAMES_SHOWN = 5  # in a sentence; certificates have up to 100 names
@@ -117,8 +117,13 @@ def route_findings(route: Route, read: Certificate | Finding, now: float) -> Ite
         yield read
     else:
         yield from findings(read, route.hostname, now)
-    if route.backend_ca and (finding := _ca_finding(route.backend_ca)):
+    if finding := route_ca_finding(route):
         yield finding
+
+
+def route_ca_finding(route: Route) -> Finding | None:
+    """What is to be told about the file of CAs of a route's backend, if it has one."""
+    return _ca_finding(route.backend_ca) if route.backend_ca else None
 
 
 def survey(routes: Iterable[Route], now: float, about: str = "") -> Iterator[tuple[str, Finding]]:
@@ -132,6 +137,10 @@ def survey(routes: Iterable[Route], now: float, about: str = "") -> Iterator[tup
     for route in routes:
         hostnames.append(route.hostname)
         if route.mode is not Mode.L7:
+            continue
+        if route.tls is Tls.ACME:  # certificates/acme/keeper.py judges its certificate, which is for its name only
+            if about in ("", route.hostname) and (finding := route_ca_finding(route)):
+                yield route.hostname, finding
             continue
         read = known(route)
         if isinstance(read, Certificate):

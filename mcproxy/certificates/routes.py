@@ -9,14 +9,16 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mcproxy.certificates.judge import Finding, ca_problem, findings, known, route_findings, survey
+from mcproxy.certificates.acme.order import BLOCKED_COUNTRIES, MAX_COUNTRIES, Kept
+from mcproxy.certificates.judge import Finding, ca_problem, day, findings, known, route_findings, survey
 from mcproxy.certificates.pem import Certificate
-from mcproxy.model import Mode, Route
+from mcproxy.model import Mode, Reason, Route, Tls
 from mcproxy.table import ListenerTable, Table
 
 # Routes of a listener whose files are looked at when one more comes, and when the status is asked for: what they hold
 # is remembered, so that looking again costs one stat() call a file: two a route, three with a CA.
 MAX_SURVEYED = 1000
+_PENDING = "there is no certificate for {} yet: {}"
 
 
 class RouteRefused(Exception):
@@ -38,6 +40,9 @@ class CertificateStatus:
     not_after: float  # seconds since the epoch; 0.0: it can't be used, or not be read
     not_before: float = 0.0
     unread: str = ""  # why its names or dates are not known, though it is served
+    from_acme: bool = False
+    failures: int = 0  # of its order, in a row
+    next_at: float = 0.0  # when it is ordered again, or renewed
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +59,17 @@ class RouteProblem:
 class Listed:
     """The certificate of an l7 route, for a list. Times are seconds since the epoch, 0.0 where they are not known."""
 
-    source: str  # of the certificate: "files"
+    source: str  # of the certificate: "files" or "acme"
     path: str = ""  # of its chain
     names: Sequence[str] = ()
     issuer: str = ""
     not_before: float = 0.0
     not_after: float = 0.0
     problem: str = ""  # why it can't be used, or why clients refuse it
+    state: str = ""  # of its order with ACME, as are the following
+    next_at: float = 0.0  # when it is tried again, or renewed
+    failures: int = 0  # in a row
+    failure: str = ""  # the last one's own words
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,7 @@ class Serving:
     notes: Sequence[str] = ()  # what else should be known of its certificate
     rejections: Sequence[str] = ()  # why clients will not accept its certificate
     failure: str = ""  # why its requests would be answered 502
+    reason: Reason = Reason.CERTIFICATE_UNUSABLE  # of the refusal
 
 
 def serving(route: Route, held: Certificate | None, *, trusted: bool) -> Serving:
@@ -99,6 +109,59 @@ def listed(route: Route, held: Certificate | None) -> Listed:
         return Listed("files", route.tls_cert, problem=read.message)
     problem = next((str(each) for each in findings(read, route.hostname, time.time()) if each.problem), "")
     return Listed("files", read.path, read.names, read.issuer, read.not_before, read.not_after, problem)
+
+
+def acme_routes(table: Table) -> Iterator[tuple[str, Route]]:
+    """The first routes that have their certificates from ACME, each with its listener."""
+    return ((addr, route) for addr, route in _l7_routes(table) if route.tls is Tls.ACME)
+
+
+def listed_order(route: Route, kept: Kept | None) -> Listed:
+    """The certificate of a route that has it from ACME, and how its order does."""
+    if kept is None:
+        return Listed("acme", problem=_PENDING.format(route.hostname, "its order begins soon"), state="waiting")
+    order, held = kept.order, kept.certificate
+    how = (str(order.state), order.next_at, order.failures, order.failure)
+    if held is None:
+        return Listed("acme", "", (), "", 0.0, 0.0, _PENDING.format(route.hostname, kept.words), *how)
+    problem = next((str(each) for each in findings(held, route.hostname, time.time()) if each.problem), "")
+    return Listed("acme", "", held.names, held.issuer, held.not_before, held.not_after, problem, *how)
+
+
+def state_of_order(listener: str, route: Route, kept: Kept | None) -> CertificateStatus:
+    """The certificate of a route that has it from ACME, for the status."""
+    held = kept.certificate if kept is not None else None
+    return CertificateStatus(
+        listener, route.hostname, "from ACME", held.not_after if held else 0.0, held.not_before if held else 0.0,
+        held.unread if held else "", True, kept.order.failures if kept else 0, kept.order.next_at if kept else 0.0,
+    )  # fmt: skip
+
+
+def order_problem(listener: str, route: Route, kept: Kept | None) -> RouteProblem | None:
+    """Why a route's clients are refused, or why its certificate is not renewed."""
+    listed = listed_order(route, kept)
+    if listed.problem:
+        return RouteProblem(listener, route.hostname, "tls", listed.problem)
+    if listed.failures or (kept is not None and kept.obstacle):
+        words = kept.words if kept is not None else ""
+        return RouteProblem(listener, route.hostname, "tls", f"the certificate is not renewed: {words}")
+    return None
+
+
+def serving_order(route: Route, kept: Kept | None, countries: Collection[str], *, trusted: bool) -> Serving:
+    """What a route that has its certificate from ACME comes to at the next connection.
+
+    `countries` are those that the firewall blocks, with the CA's validators.
+    """
+    listed = listed_order(route, kept)
+    failure = "" if trusted or not route.backend_ca else ca_problem(route.backend_ca)
+    if kept is None or kept.certificate is None:
+        doubt = BLOCKED_COUNTRIES.format(", ".join(sorted(countries)[:MAX_COUNTRIES])) if countries else ""
+        return Serving(f"{listed.problem}{doubt}", reason=Reason.CERTIFICATE_PENDING)
+    notes = [f"by {listed.issuer} until {day(listed.not_after)}, to be renewed at {day(listed.next_at)}"]
+    if listed.failures:
+        notes = [f"by {listed.issuer} until {day(listed.not_after)}; {kept.words}"]
+    return Serving("", notes, [listed.problem] if listed.problem else (), failure)
 
 
 def check_route(table: Table, listener: str, route: Route) -> Sequence[str]:
@@ -133,6 +196,8 @@ def state_of_files(table: Table) -> tuple[list[CertificateStatus], list[RoutePro
     now, found = time.time(), list[CertificateStatus]()
     problems = list[RouteProblem]()
     for addr, route in _l7_routes(table):
+        if route.tls is Tls.ACME:
+            continue
         read = known(route)
         begin, end, unread = _dates(read)
         found.append(CertificateStatus(addr, route.hostname, route.tls_cert, end, begin, unread))

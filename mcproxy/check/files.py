@@ -11,12 +11,14 @@ from mcproxy.geoip import GeoIP, GeoIPError
 
 
 def check_files(config: Config) -> Iterator[Found]:
-    """Of the GeoIP database and of [grpc]; those of routes are the table's."""
+    """Of the GeoIP database, of [acme] and of [grpc]; those of routes are the table's."""
     if config.firewall.geoip_db:
         try:
             GeoIP.open(config.firewall.geoip_db).close()
         except GeoIPError as error:
             yield Found("firewall.geoip_db", str(error))
+    if config.acme:
+        yield from _check_ca("acme.ca", config.acme.ca)
     if config.grpc:
         yield from _check_pair("grpc.tls", config.grpc.tls_cert, config.grpc.tls_key)
         yield from _check_pair("grpc.client", config.grpc.client_cert, config.grpc.client_key)

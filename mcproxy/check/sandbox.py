@@ -48,6 +48,8 @@ def _paths(config: Config, loaded: Loaded | None) -> Iterator[tuple[str, str]]:
     """Every path that the server opens or connects to, with its key or row."""
     yield "database.path", config.database.path
     yield "firewall.geoip_db", config.firewall.geoip_db
+    if config.acme:
+        yield "acme.ca", config.acme.ca
     if config.grpc:
         for name in ("tls_cert", "tls_key", "client_ca"):
             yield f"grpc.{name}", getattr(config.grpc, name)

@@ -4,16 +4,18 @@ import time
 from collections.abc import Iterator
 
 from mcproxy.certificates import judge
-from mcproxy.check.found import Found
+from mcproxy.certificates.acme import keeper
+from mcproxy.check.found import Found, warning
 from mcproxy.check.loaded import Loaded
 from mcproxy.config import Config
-from mcproxy.model import counted
+from mcproxy.model import Tls, counted
 from mcproxy.policy.loops import LOOP, OwnListeners
 
 
 def check_table(config: Config, loaded: Loaded) -> Iterator[Found]:
     """Everything that is wrong with a table, each with its key or row."""
     yield from _check_certificates(loaded)
+    yield from _check_acme(config, loaded)
     yield from _check_loops(loaded)
     countries = loaded.table.firewall.countries
     if countries and not config.firewall.geoip_db:
@@ -25,6 +27,24 @@ def _check_certificates(loaded: Loaded) -> Iterator[Found]:
     for addr, listener in loaded.table.listeners.items():
         for hostname, finding in judge.survey(listener.routes.values(), time.time()):
             yield Found(loaded.route(addr, hostname, finding.key), finding.message, finding.problem)
+
+
+def _check_acme(config: Config, loaded: Loaded) -> Iterator[Found]:
+    """What ordering certificates lacks, once: it is the same for each route."""
+    routes = [(addr, each) for addr, table in loaded.table.listeners.items() for each in table.routes.values()]
+    ordered = [(addr, each.hostname) for addr, each in routes if each.tls is Tls.ACME]
+    if not ordered:
+        return
+    place, others = loaded.route(*ordered[0], "tls"), len(ordered) - 1
+    more = f" (and {counted(others, 'other route')})" if others else ""
+    if missing := keeper.missing(configured=config.acme is not None):
+        yield Found(place, f"{missing}{more}")
+    if countries := loaded.table.firewall.countries:
+        yield warning(
+            place,
+            f"the firewall blocks {', '.join(sorted(countries)[:5])}, and a CA validates from several countries: an"
+            f" order fails if one of them is blocked{more}",
+        )
 
 
 def _check_loops(loaded: Loaded) -> Iterator[Found]:

@@ -7,7 +7,7 @@ import click
 
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.certificates.judge import listed
-from mcproxy.cli import output
+from mcproxy.cli import candidates, output
 from mcproxy.cli.client import connected
 from mcproxy.cli.columns import Column
 from mcproxy.cli.groups import Group
@@ -55,8 +55,31 @@ def list_(config_file: Path | None, as_json: bool) -> None:
     output.emit_table(_LISTED, rows, "No l7 routes; an l4 route's certificate is its backend's.")
 
 
+@certificates.command(epilog=example("mcproxy certificates renew www.example.org"))
+@target_options
+@json_option
+@click.argument("host", shell_complete=candidates.hosts)
+def renew(config_file: Path | None, as_json: bool, host: str) -> None:
+    """Order a new certificate for HOST now, from the CA in [acme].
+
+    It returns at once; `certificates list` shows the order. What the CA asks for, a pause or a limit, holds.
+    """
+    with connected(config_file) as client:
+        answer = client.call("RenewCertificate", pb.RenewCertificateRequest(hostname=host))
+    if as_json:
+        output.emit_json(output.plain(answer))
+    else:
+        output.say(f"a certificate for {host} is ordered: mcproxy certificates list")
+
+
 def _state(each: pb.ListedCertificate, now: float) -> str:
     """What is wrong with it, or how long it lasts."""
     if each.problem:
         return each.problem
+    if each.failures:
+        return f"not renewed, try {each.failures}, next one {output.moment(each.next_at)}: {each.failure}"
+    if each.state and each.state != "waiting":
+        return f"{each.state}, a renewal"
+    if each.next_at:
+        return f"ok, renewal {output.moment(each.next_at)}"
     return f"ok for {output.span(each.not_after - now)}" if each.not_after else "in use; its dates can't be read"

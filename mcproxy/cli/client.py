@@ -71,6 +71,7 @@ _TYPED = {
     "hostname": "HOST",
     "route.hostname": "HOST",
     "route.backend": "BACKEND",
+    "route.tls": "--acme",
     "value": "VALUE",
     "comment": "--comment",
     "ExplainRequest.ip": "--from",
@@ -214,7 +215,12 @@ def _about_several(sentence: str, message: str, names: list[str]) -> str:
     """
     options = {name: option for name in names if (option := _option(f"{message}.{name}")).startswith("--")}
     setting = re.compile(rf'\b({"|".join(options)})\b(?: = (?:true|"(\w+)"))?')
-    return setting.sub(lambda found: " ".join(filter(None, (options[found[1]], found[2]))), sentence)
+
+    def typed(found: re.Match[str]) -> str:
+        option, word = options[found[1]], found[2]
+        return option if not word or option == _dashed(word) else f"{option} {word}"
+
+    return setting.sub(typed, sentence)
 
 
 def _dashed(name: str) -> str:

@@ -32,6 +32,8 @@ def _form(field: Field) -> dict[str, Any]:
     match field.kind:
         case Kind.SWITCH:
             return {"is_flag": True}
+        case Kind.WORD if field.setting.flag is not None:
+            return {"flag_value": str(field.setting.flag), "default": str(field.default)}
         case Kind.WORD:
             return {**_typed(field), "default": str(field.default), "show_default": True}
         case Kind.COUNT:
@@ -40,6 +42,8 @@ def _form(field: Field) -> dict[str, Any]:
 
 
 def _typed(field: Field) -> dict[str, Any]:
+    if field.setting.flag is not None:
+        return {"flag_value": str(field.setting.flag), "default": None}
     match field.kind:
         case Kind.WORD:
             return {"type": Word([word.value for word in field.type])}
@@ -74,7 +78,8 @@ def changes(declared: Sequence[Field]) -> Callable[[F], F]:
 
 def _is_resettable(field: Field) -> bool:
     """True if an option of its own resets it: a word and a number have a value to say it with."""
-    return field.has_default and field.kind in {Kind.FILE, Kind.HOSTNAME, Kind.NETWORKS}
+    kinds = {Kind.FILE, Kind.HOSTNAME, Kind.NETWORKS}
+    return field.has_default and (field.kind in kinds or field.setting.flag is not None)
 
 
 def _reset(field: Field) -> str:
@@ -90,9 +95,21 @@ def named(declared: Sequence[Field], options: Mapping[str, Any]) -> dict[str, An
             raise click.UsageError(f"--{field.option} and --no-{field.option} exclude each other")
         if value not in {None, ()} or reset:
             found[field.name] = field.default if reset else value
+    _exclude(declared, found)
     if not found:
         raise click.UsageError(f"name what to change: {', '.join(f'--{field.option}' for field in declared[1:])}")
     return found
+
+
+def _exclude(declared: Sequence[Field], named: dict[str, Any]) -> None:
+    """Of fields that exclude each other, reset those that were not named: a certificate's files, or ACME."""
+    for field in declared:
+        if (idle := field.setting.idle) is None:
+            continue
+        if named.get(idle.name) == idle.value:
+            named.setdefault(field.name, field.default)
+        elif named.get(field.name):
+            named.setdefault(idle.name, next(each.default for each in declared if each.name == idle.name))
 
 
 def remedy(declared: Iterable[Field], named: Mapping[str, Any]) -> str:

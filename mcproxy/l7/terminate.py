@@ -9,7 +9,7 @@ all is HTTP/1.1.
 import time
 from collections.abc import Callable
 
-from mcproxy.certificates.contexts import Contexts
+from mcproxy.certificates.contexts import CHALLENGE_PROTOCOL, Contexts
 from mcproxy.l7.approach import Approach
 from mcproxy.l7.bridge.bridge import Bridge
 from mcproxy.l7.core import Record
@@ -29,6 +29,7 @@ from mcproxy.net.shared import OpenSession
 from mcproxy.notation.name import InvalidName, normalise
 
 PROTOCOLS = ("h2", "http/1.1", "http/1.0")  # of ALPN, best first
+_CHALLENGE = (CHALLENGE_PROTOCOL.encode(),)
 _OFFERS = frozenset(protocol.encode() for protocol in PROTOCOLS)
 
 
@@ -78,6 +79,8 @@ class Terminator:
         """Run a session whose hello has been peeked at. Raises Refused where it does not get to HTTP."""
         arrival = session.arrival()
         route, offered = arrival.route, arrival.hello.alpn
+        if offered == _CHALLENGE:
+            return self._answer_challenge(session, route)
         if offered and not _OFFERS & frozenset(offered):
             raise Refused(Reason.TLS_FAILED, "it offers no protocol that is spoken here")
         handshake = _Handshake(session)
@@ -111,6 +114,20 @@ class Terminator:
         if approach.version() != H2:
             return _serve(session, channel, self._bridged(session, channel, approach, record, pending))
         return _serve(session, channel, Drive(session, channel, _relay(arrival), _vanished, record, pending=pending))
+
+    def _answer_challenge(self, session: OpenSession, route: Route) -> End:
+        """Show a CA that the name leads here (RFC 8737): the handshake is all there is."""
+        handshake = _Handshake(session)
+        session.hand_over(handshake)
+        context = self.contexts.challenge(route)
+        try:
+            channel = channels.accept(session.client, context, session.shared.turns, session.shared.read_guard)
+        except (Flooded, Lost) as lost:
+            raise Refused(Reason.TLS_FAILED, f"an ACME challenge: {lost}") from lost
+        handshake.detail = "an ACME challenge was answered"
+        session.hand_over(handshake, channel.sock)
+        channel.end()
+        return End.CLOSED
 
     def _bridged(
         self, session: OpenSession, channel: TLSChannel, approach: Approach, record: Record, pending: bytes = b""

@@ -30,6 +30,9 @@ class Place(Enum):
     CLIENT = "client"  # and among the connections of its client
 
 
+_NONE, _LISTENER, _CLIENT = Place  # named once: CONTRIBUTING says why
+
+
 class Admission:
     """The admission of one connection, and the places that it holds."""
 
@@ -40,7 +43,7 @@ class Admission:
         self._shared = shared
         self._facts = facts
         self._client = client
-        self._place = Place.NONE
+        self._place = _NONE
         self.listener: ListenerTable  # as of the table that was read last; there once it was let in
 
     def __repr__(self) -> str:
@@ -49,7 +52,7 @@ class Admission:
     @property
     def is_complete(self) -> bool:
         """True if the connection has a place among its client's, so that only its ClientHello can refuse it."""
-        return self._place is Place.CLIENT
+        return self._place is _CLIENT
 
     def let_in(self) -> None:
         """Decide what needs no byte of the client. Raises Refused."""
@@ -75,11 +78,11 @@ class Admission:
     def leave(self) -> None:
         """Give back the places that it holds."""
         limits = self._shared.limits
-        if self._place is Place.CLIENT:
+        if self._place is _CLIENT:
             limits.release(self._facts.packed)
-        if self._place is not Place.NONE:
+        if self._place is not _NONE:
             limits.leave(self._facts.listener)
-        self._place = Place.NONE
+        self._place = _NONE
 
     def _enter(self) -> ListenerTable:
         """Take a place among all connections and those of the listener."""
@@ -92,7 +95,7 @@ class Admission:
             raise Refused(Reason.ROUTE_UNKNOWN, "the listener was removed")
         if reason := shared.limits.enter(addr, listener.listener.max_connections):
             raise Refused(reason)
-        self._place = Place.LISTENER
+        self._place = _LISTENER
         self.listener = listener
         return listener
 
@@ -115,5 +118,5 @@ class Admission:
             raise Refused(firewall.REASONS[rule.kind], rule.value)
         if reason := shared.limits.admit(facts.packed, time.monotonic()):
             raise Refused(reason)
-        self._place = Place.CLIENT
+        self._place = _CLIENT
         self.listener = table.listeners.get(facts.listener, self.listener)  # a connection outlives its listener

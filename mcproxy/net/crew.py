@@ -5,7 +5,6 @@ connection takes two greenlets. A greenlet that is reused has all of that alread
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
@@ -16,29 +15,21 @@ MAX_RESTING = 512  # idle greenlets kept after a burst: about 4 MiB
 class Job:
     """A job of `Crew.spawn`, while a greenlet works on it. The same greenlet has another job afterwards."""
 
-    __slots__ = ("_greenlet",)
+    __slots__ = ("worker",)
 
     def __init__(self) -> None:
-        self._greenlet: greenlet | None = None
+        self.worker: greenlet | None = None  # set by the crew
 
     def __repr__(self) -> str:
-        return f"<Job {'at work' if self._greenlet else 'not at work'}>"
+        return f"<Job {'at work' if self.worker else 'not at work'}>"
 
     def throw(self, cause: BaseException) -> None:
         """Raise `cause` where the job waits. Does nothing before the job begins and after it ends.
 
         To be called on the hub: a greenlet that throws into another one is not resumed.
         """
-        if self._greenlet is not None:
-            self._greenlet.throw(cause)
-
-    def run(self, work: Callable[..., object], args: tuple[Any, ...]) -> None:
-        """Work, in the present greenlet."""
-        self._greenlet = getcurrent()
-        try:
-            work(*args)
-        finally:
-            self._greenlet = None
+        if self.worker is not None:
+            self.worker.throw(cause)
 
 
 class Crew:
@@ -52,7 +43,7 @@ class Crew:
     def __repr__(self) -> str:
         return f"<Crew resting={len(self._resting)}>"
 
-    def spawn(self, work: Callable[..., object], *args: Any) -> Job:
+    def spawn(self, work: Callable[[], object]) -> Job:
         """Call `work` in the loop's next round, in a greenlet."""
         run = self._hub.loop.run_callback
         if self._resting:
@@ -61,7 +52,7 @@ class Crew:
             worker = greenlet(self._work, self._hub)
             run(worker.switch)  # without the job: what a greenlet is begun with, it keeps for life
         job = Job()
-        run(worker.switch, job, work, args)
+        run(worker.switch, job, work)
         return job
 
     def close(self) -> None:
@@ -75,9 +66,13 @@ class Crew:
         me = getcurrent()
         resting, switch = self._resting, self._hub.switch
         while True:
-            job, work, args = switch()
-            job.run(work, args)
-            del job, work, args  # or they would live as long as this one rests
+            job, work = switch()
+            job.worker = me
+            try:
+                work()  # a plain call takes nothing of the C stack, which is copied at every switch
+            finally:
+                job.worker = None
+            del job, work  # or they would live as long as this one rests
             if len(resting) >= self._max_resting:
                 return
             resting.append(me)

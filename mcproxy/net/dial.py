@@ -170,20 +170,25 @@ def _begin(address: Address, own: OwnSockets) -> RawSocket:
     try:
         if family != AF_UNIX:
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-            keep_alive(sock)
-        code = sock.connect_ex(where)
-        pause = pauses(FULL_BACKLOG_PAUSE, MAX_FULL_BACKLOG_PAUSE)
-        while code == errno.EAGAIN and family == AF_UNIX:
-            sleep(next(pause))
-            code = sock.connect_ex(where)
+            if not (where[0].startswith("127.") or where[0] == "::1"):  # whose end this kernel always knows
+                keep_alive(sock)
+        code = sock.connect_ex(where) if family != AF_UNIX else _connect_to_path(sock, where)
         if code not in (0, errno.EINPROGRESS):
             raise OSError(code, os.strerror(code))
-        if family != AF_UNIX:
+        if family != AF_UNIX and where[1] in own.ports:
             own.note(sock)  # before anybody can accept it
     except BaseException:
         abort(sock)
         raise
     return sock
+
+
+def _connect_to_path(sock: RawSocket, path: str) -> int:
+    """Connect to a UNIX socket, waiting while its backlog is full. Returns an errno, or 0."""
+    pause = pauses(FULL_BACKLOG_PAUSE, MAX_FULL_BACKLOG_PAUSE)
+    while (code := sock.connect_ex(path)) == errno.EAGAIN:
+        sleep(next(pause))
+    return code
 
 
 def _send(sock: RawSocket, data: bytes) -> int:

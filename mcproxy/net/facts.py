@@ -13,6 +13,7 @@ from mcproxy.net.reach import Arrival
 from mcproxy.wire.hello import Hello
 
 _ids = itertools.count(1)
+_REFUSED, _OK = End.REFUSED, Reason.OK  # named once: CONTRIBUTING says why
 
 
 class Facts:
@@ -34,8 +35,8 @@ class Facts:
         self.hello: Hello | None = None
         self.route: Route | None = None
         self.backend: Backend | None = None  # that was reached
-        self.end = End.REFUSED  # until it is relayed
-        self.reason = Reason.OK
+        self.end = _REFUSED  # until it is relayed
+        self.reason = _OK
         self.detail = ""
 
     def __repr__(self) -> str:
@@ -46,7 +47,7 @@ class Facts:
         host, port = self.client
         return f"{self.id} {self.listener} {host}:{port} {name}"
 
-    def ended(self, end: End, reason: Reason = Reason.OK, detail: str = "") -> None:
+    def ended(self, end: End, reason: Reason = _OK, detail: str = "") -> None:
         """Note how it has ended, and why."""
         self.end = end
         self.reason = reason

@@ -4,10 +4,10 @@ One connection that goes round would become thousands in a second. `check` and `
 literally a listener of ours; a name, or a way over two listeners, shows only when the connection arrives. Then the
 client's address is the local address of a socket of ours, and the other way round.
 
-The port of each socket that connects is noted with its descriptor, and nothing is noted when it closes: a port that is
-found is proven by asking the descriptor for its addresses. Local ports are shared between sockets to different places
-(so the other side is compared too), and of those the last one is known: where that misses, the connection goes round
-once more, by another port.
+The port of each socket that connects to a port that a listener has, at whatever address, is noted with its descriptor,
+and nothing is noted when it closes: a port that is found is proven by asking the descriptor for its addresses. Local
+ports are shared between sockets to different places (so the other side is compared too), and of those the last one is
+known: where that misses, the connection goes round once more, by another port.
 
 A connection whose addresses are translated on its way (NAT, or a relay) is recognised by its ClientHello, which an l4
 session passes on byte for byte: its random is unique (RFC 8446, section 4.1.2), and is counted while the session lives.
@@ -39,6 +39,7 @@ class OwnSockets:
     """
 
     def __init__(self) -> None:
+        self.ports: frozenset[int] = frozenset()  # that this process listens on; the worker sets them
         self._descriptors: OrderedDict[int, int] = OrderedDict()  # by port
         self._copies: dict[bytes, int] = {}  # l4 sessions by the random of their ClientHello
 
@@ -59,7 +60,7 @@ class OwnSockets:
         return self._copies.get(random, 0) >= MAX_COPIES
 
     def note(self, sock: RawSocket) -> None:
-        """Remember a TCP socket that has begun to connect."""
+        """Remember a TCP socket that has begun to connect to one of `ports`: no other can come back untranslated."""
         port = sock.getsockname()[1]
         self._descriptors[port] = sock.fileno()
         self._descriptors.move_to_end(port)

@@ -11,6 +11,8 @@ from mcproxy.net.reach import reach
 from mcproxy.net.relay import BUFFER, Relay, flush
 from mcproxy.net.shared import Cut, OpenSession, Phase
 
+_HALF_CLOSED, _CLOSED = Phase.HALF_CLOSED, End.CLOSED  # named once: CONTRIBUTING says why
+
 
 class Passing:
     """Dials the backend of one session, and relays until both sides have ended."""
@@ -22,7 +24,7 @@ class Passing:
         """The session has a route, and its ClientHello is still in the kernel."""
         self._session = session
         self._relay: Relay | None = None  # None: the dial is not over
-        self._progress = Progress()
+        self._progress: Progress  # once there is a relay
 
     def __repr__(self) -> str:
         return f"<Passing {self._relay or 'dialling'}>"
@@ -44,7 +46,8 @@ class Passing:
         try:
             self._relay = relay = Relay(client, readable, backend, shared.pipes, self._half_closed, shared.crew.spawn)
             relay.up.moved = size
-            self._wait_for_idleness(shared.timeouts.idle)
+            self._progress = Progress(shared.sweeper.now())
+            shared.sweeper.arm(self._session, shared.timeouts.idle / VISITS)
             relay.run()
             end = self._flush(relay, backend)
         except BaseException:
@@ -68,13 +71,13 @@ class Passing:
         return reach(arrival, alpn, first, shared.outgoing, session.reached), len(first)
 
     def _half_closed(self) -> None:
-        self._session.move_to(Phase.HALF_CLOSED)
+        self._session.move_to(_HALF_CLOSED)
         self._wait_for_idleness(self._session.shared.timeouts.half_close)
 
     def _flush(self, relay: Relay, backend: RawSocket) -> End:
         """After a reset, wait until the other side has what came before it; then reset that side too."""
         if relay.first_reset is None:
-            return End.CLOSED
+            return _CLOSED
         client = self._session.client
         by_client = relay.first_reset is client
         self._session.move_to(Phase.FLUSHING)

@@ -48,6 +48,10 @@ class Outcome(Enum):
     STOPPED = "stopped"  # by the other direction
 
 
+# Named once: CONTRIBUTING says why.
+_FIN, _SOURCE_RESET, _SINK_RESET, _STOPPED = Outcome
+
+
 class Stopped(GreenletExit):
     """Thrown into a direction whose other side is gone."""
 
@@ -75,10 +79,11 @@ class Direction:
             return self.outcome
         self._greenlet = current = getcurrent()
         self._readable.start(current.switch)
-        outcome = Outcome.STOPPED  # by a bug, too
+        outcome = _STOPPED  # by a bug, too
         try:
-            with suppress(Stopped):
-                outcome = self._talk()
+            outcome = self._talk()
+        except Stopped:
+            outcome = _STOPPED
         finally:
             self.outcome = outcome
             self._readable.stop()
@@ -89,7 +94,7 @@ class Direction:
         if self.outcome is not None:
             return
         if self._greenlet is None:
-            self.outcome = Outcome.STOPPED
+            self.outcome = _STOPPED
         else:
             self._greenlet.throw(Stopped)
 
@@ -102,18 +107,18 @@ class Direction:
             except BlockingIOError:
                 continue
             except OSError:
-                return Outcome.SOURCE_RESET
+                return _SOURCE_RESET
             if not data:
-                return Outcome.FIN
+                return _FIN
             try:
                 sent = send(data)
             except BlockingIOError:
                 sent = 0
             except OSError:
-                return Outcome.SINK_RESET
+                return _SINK_RESET
             self.moved += sent
             if sent < len(data) and not self._send_rest(data[sent:]):
-                return Outcome.SINK_RESET
+                return _SINK_RESET
             if len(data) == BUFFER and (outcome := self._bulk()):
                 return outcome
 
@@ -143,13 +148,13 @@ class Direction:
                 except BlockingIOError:
                     return None
                 except OSError:
-                    return Outcome.SOURCE_RESET
+                    return _SOURCE_RESET
                 if not filled:
                     return None  # the end, or an urgent byte, before which splice stops (tcp(7)): reading will tell
                 share -= filled
                 filled = self._empty(pipe[0], filled)
                 if filled:
-                    return Outcome.SINK_RESET
+                    return _SINK_RESET
                 if share <= 0:
                     share = FAIR_SHARE
                     get_hub().switch()
@@ -269,16 +274,16 @@ class Relay:
     def _passed_on(self, outcome: Outcome, this: Direction, other: Direction) -> None:
         """Do to the other side what this direction's source did."""
         source, sink = (self._client, self._backend) if this is self.up else (self._backend, self._client)
-        if outcome is Outcome.FIN and other.outcome is Outcome.SINK_RESET:
-            outcome = this.outcome = Outcome.SOURCE_RESET  # the failed write took the error; what is left reads as FIN
-        if outcome is Outcome.FIN and other.outcome is None:
+        if outcome is _FIN and other.outcome is _SINK_RESET:
+            outcome = this.outcome = _SOURCE_RESET  # the failed write took the error; what is left reads as FIN
+        if outcome is _FIN and other.outcome is None:
             with suppress(OSError):  # a sink that is gone is found by the direction that reads from it
                 sink.shutdown(SHUT_WR)
             self._half_closed()
-        elif outcome is Outcome.SOURCE_RESET:
+        elif outcome is _SOURCE_RESET:
             self.first_reset = self.first_reset or source
             get_hub().loop.run_callback(other.stop)
-        elif outcome is Outcome.SINK_RESET:
+        elif outcome is _SINK_RESET:
             self.first_reset = self.first_reset or sink
 
 

@@ -30,6 +30,11 @@ log = logging.getLogger(__name__)
 _DELIVERED = {End.CLOSED, End.ABUSE, End.PROBE}  # what was sent has arrived, or had time to; all else ends with a RST
 _CUT_REASONS = {End.SHUTDOWN: Reason.SHUTDOWN, End.KILLED: Reason.KILLED}  # given where nothing was relayed yet
 _EARLY = frozenset((Phase.ACCEPTED, Phase.PEEKING, Phase.DIALLING))
+# Named once: CONTRIBUTING says why.
+_ACCEPTED, _PEEKING, _DIALLING, _RELAYING, _ENDED = (
+    Phase.ACCEPTED, Phase.PEEKING, Phase.DIALLING, Phase.RELAYING, Phase.ENDED,
+)  # fmt: skip
+_L7, _TRUNCATED = Mode.L7, Reason.HELLO_TRUNCATED
 
 
 class Session:
@@ -47,7 +52,7 @@ class Session:
         self.account = Account(tally)
         self.deadline = 0.0
         self.slot = 0
-        self.phase = Phase.ACCEPTED
+        self.phase = _ACCEPTED
         self.facts = facts = Facts(listener, peer)
         self.carrier: Carrier | None = None
         self._admission = Admission(shared, facts, client)
@@ -85,12 +90,12 @@ class Session:
     def _serve(self) -> None:
         if self._cause is not None:
             raise self._cause
-        self.phase = Phase.PEEKING
+        self.phase = _PEEKING
         self.shared.sweeper.arm(self, self.shared.timeouts.handshake)  # for the PROXY header and the hello together
         if not self._admission.is_complete:
             self._admission.read_proxy_header(self._readable)
         self._read_hello()
-        end = self._terminate() if self._find_route().mode is Mode.L7 else self._pass_on()
+        end = self._terminate() if self._find_route().mode is _L7 else self._pass_on()
         self.facts.ended(end)
 
     def _completes(self, step: Callable[[], None]) -> bool:
@@ -113,7 +118,7 @@ class Session:
         """Peek at the ClientHello, whose bytes stay in the kernel."""
         facts = self.facts
         try:
-            facts.hello = found = peek(self.client, self._readable, hello.Reader().parse, Reason.HELLO_TRUNCATED)
+            facts.hello = found = peek(self.client, self._readable, hello.Reader().parse, _TRUNCATED)
         except hello.HelloRefused as refusal:
             facts.hello = refusal.hello
             raise
@@ -138,7 +143,7 @@ class Session:
         """Relay an l4 route's connection."""
         assert self.facts.hello is not None
         own, random = self.shared.outgoing.own, self.facts.hello.random
-        self.phase = Phase.DIALLING
+        self.phase = _DIALLING
         self.carrier = passing = Passing(self)
         own.pass_on(random)
         try:
@@ -167,8 +172,8 @@ class Session:
         if took is not None:
             self.account.dialled(took)
         is_first, self.facts.backend = self.facts.backend is None, backend
-        if self.phase is Phase.DIALLING:
-            self.phase = Phase.RELAYING
+        if self.phase is _DIALLING:
+            self.phase = _RELAYING
         if is_first and self.shared.opened is not None:
             self.shared.opened(self)
 
@@ -182,7 +187,7 @@ class Session:
 
     def cut(self, cause: Refused | Cut) -> None:
         """End the session wherever it waits. To be called on the hub."""
-        if self.phase is Phase.ACCEPTED:
+        if self.phase is _ACCEPTED:
             self._cause = cause  # its job is about to begin
         if self.carrier is not None:
             self.carrier.stop()
@@ -192,7 +197,7 @@ class Session:
     def _leave(self) -> None:
         """Close the sockets, give back the places, and report the end."""
         shared, facts = self.shared, self.facts
-        self.phase = Phase.ENDED
+        self.phase = _ENDED
         if self._job is not None:
             self._readable.close()
         if facts.end in _DELIVERED:

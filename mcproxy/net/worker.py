@@ -52,6 +52,7 @@ class Worker:
         if addr in self._listeners:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         self._listeners[addr] = Acceptor(addr, self._inherited(addr) or bind(addr), self.shared)
+        self._note_ports()
 
     def start(self, addr: str) -> None:
         """Accept on an address that is bound."""
@@ -70,6 +71,10 @@ class Worker:
             listener.accept_waiting()
             log.info("no longer listening on %s", addr)
         listener.stop()
+        self._note_ports()
+
+    def _note_ports(self) -> None:
+        self.shared.outgoing.own.ports = frozenset(port for _, port in self.addresses.values())
 
     def publish(self, table: Table) -> None:
         """Make this the table of every session that begins from now on."""

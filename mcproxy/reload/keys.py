@@ -20,6 +20,7 @@ APPLIED = frozenset(
         "proxy.shutdown_timeout", "proxy.max_connections",
         "firewall.geoip_db", "firewall.max_connections_per_ip", "firewall.connection_rate_per_ip",
         "firewall.connection_burst_per_ip",
+        "acme", "acme.directory", "acme.email", "acme.accept_terms", "acme.profile", "acme.ca",
         "grpc.tls_cert", "grpc.tls_key", "grpc.client_ca",
     }
 )  # fmt: skip

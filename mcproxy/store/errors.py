@@ -3,8 +3,10 @@
 Tested by tests/store/test_schema.py, where they are raised.
 """
 
+from mcproxy.certificates.acme.contract import NotDurable
 
-class StoreError(Exception):
+
+class StoreError(NotDurable):
     """The database can't do this; nothing in it has changed."""
 
 

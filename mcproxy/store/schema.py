@@ -33,6 +33,7 @@ MAX_NAME = 255  # a host name has 253 at most (RFC 1035), a CIDR 43
 MAX_KIND = 16
 MAX_WHO = 255
 MAX_ACTION = 64
+MAX_URL = 2048
 
 VERSION_TABLE: Final = "schema_version"
 
@@ -97,9 +98,52 @@ def _backends_speak_any_http(op: Operations) -> None:
     op.add_column("routes", Column("max_backend_connections", Integer, nullable=False, server_default="64"))
 
 
+def _acme(op: Operations) -> None:
+    op.add_column("routes", Column("tls", String(MAX_KIND), nullable=False, server_default="files"))
+    # Keys: no list, audit, export or log has them.
+    op.create_table(
+        "acme_accounts",
+        Column("directory", String(MAX_URL), nullable=False),
+        Column("key", Text, nullable=False),  # PEM
+        Column("url", Text, nullable=False),
+        Column("paused_until", Double, nullable=False),  # seconds since the epoch, as all times
+        Column("failures", Integer, nullable=False),
+        Column("failure", Text, nullable=False),
+        PrimaryKeyConstraint("directory"),
+    )
+    op.create_table(
+        "acme_orders",
+        Column("hostname", String(MAX_NAME), nullable=False),
+        Column("state", String(MAX_KIND), nullable=False),
+        Column("directory", Text, nullable=False),
+        Column("url", Text, nullable=False),
+        Column("key", Text, nullable=False),  # of the certificate that is ordered, PEM
+        Column("next_at", Double, nullable=False),
+        Column("began", Double, nullable=False),
+        Column("failures", Integer, nullable=False),
+        Column("failure", Text, nullable=False),
+        Column("failed_at", Double, nullable=False),
+        PrimaryKeyConstraint("hostname"),
+    )
+    op.create_table(
+        "acme_starts",  # of the orders of the last hour
+        Column("hostname", String(MAX_NAME), nullable=False),
+        Column("at", Double, nullable=False),
+        PrimaryKeyConstraint("hostname", "at"),
+    )
+    op.create_table(
+        "certificates",
+        Column("hostname", String(MAX_NAME), nullable=False),
+        Column("chain", Text, nullable=False),  # PEM
+        Column("key", Text, nullable=False),  # PEM
+        Column("not_after", Double, nullable=False),
+        PrimaryKeyConstraint("hostname"),
+    )
+
+
 Migration = Callable[[Operations], None]
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _audit_says_why, _backends_speak_any_http)
+MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _audit_says_why, _backends_speak_any_http, _acme)
 VERSION: Final = len(MIGRATIONS)
 
 

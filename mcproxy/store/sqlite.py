@@ -11,8 +11,9 @@ be a write: it waits for the lock (`BUSY_TIMEOUT`); a write after a read would f
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -27,7 +28,7 @@ from mcproxy.store.schema import VERSION_TABLE
 BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock: a backup tool holds it for a moment, not for longer
 WAL_KEPT = 64 << 20  # bytes of WAL file kept after a checkpoint; a snapshot of 100,000 routes lets it grow meanwhile
 POOL = 16  # connections: one for each native thread that may be in the database at one time
-FILE_MODE = 0o600  # of a new database or snapshot: it holds every backend's address
+FILE_MODE = 0o600  # of a new database or snapshot: it holds every backend's address, and keys
 
 CHANGED = "another process has changed it since this one loaded it; restart this one to see the change"
 
@@ -108,6 +109,21 @@ def _create(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, FILE_MODE))
     except OSError as error:
         raise Unavailable(f"the database {path} can't be created: {error.strerror}") from error
+
+
+def keep_private(path: Path) -> bool:
+    """Let nobody but the owner read a database that holds keys. Returns whether somebody could before.
+
+    SQLite gives the -wal and -shm files that it makes the same mode.
+    """
+    changed = False
+    for each in (path, _wal(path), _wal(path).with_name(f"{_wal(path).name.removesuffix('-wal')}-shm")):
+        with suppress(FileNotFoundError, PermissionError):  # a file of another owner is the operator's business
+            mode = stat.S_IMODE(each.stat().st_mode)
+            if mode & 0o077:
+                each.chmod(mode & 0o700)
+                changed = True
+    return changed
 
 
 def identity(path: Path) -> tuple[int, int]:

@@ -124,3 +124,10 @@ def test_the_firewall_alone() -> None:
     assert (len(steps), reason) == (3, Reason.OK)
     steps, reason = firewall_steps(TABLE, lambda _packed: None, pack("198.51.100.1"))
     assert (len(steps), reason) == (2, Reason.BLOCKED_CIDR)
+
+
+def test_a_certificate_that_is_ordered_has_a_reason_of_its_own() -> None:
+    pending = Serving("there is no certificate for it yet: its order is validating", reason=Reason.CERTIFICATE_PENDING)
+    reason, steps = asked("l7.example.org", serving=pending)
+    assert reason is Reason.CERTIFICATE_PENDING
+    assert steps[-1].endswith("its order is validating")

@@ -37,6 +37,7 @@ STATUS = PlaneStatus(
     [LISTENER],
     [
         CertificateStatus(":443", "a.example.org", "/c.pem", 5000.0, 1000.0),
+        CertificateStatus(":443", "c.example.org", "from ACME", 6000.0, 2000.0, "", True, 3, 3000.0),
         CertificateStatus(":443", "odd.example.org", "/odd.pem", 0.0, 0.0, "its dates can't be read"),
     ],
     GeoipStatus("/geo.mmdb", 7.0),
@@ -170,3 +171,10 @@ def test_the_largest_answer_is_affordable() -> None:
     text = rendered(*many)
     assert time.thread_time() - began < 1.0
     assert len(text) < 4 << 20, "what gRPC takes in one message"
+
+
+def test_orders_of_certificates_have_their_failures_and_their_next_try() -> None:
+    lines = rendered().splitlines()
+    assert 'mcproxy_acme_failures{hostname="c.example.org",listener=":443"} 3.0' in lines
+    assert 'mcproxy_acme_next_try_seconds{hostname="c.example.org",listener=":443"} 3000.0' in lines
+    assert not [each for each in lines if each.startswith("mcproxy_acme_failures{") and "c.example.org" not in each]

@@ -1,5 +1,7 @@
 """The calls that act on the running server: closing connections, reloading, the log's level."""
 
+from pathlib import Path
+
 import grpc
 import pytest
 
@@ -7,9 +9,9 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import KeyChange, ReloadReport
 from mcproxy.certificates.routes import CertificateStatus
 from mcproxy.messages import ConnectionInfo
-from mcproxy.model import LOG_LEVELS
+from mcproxy.model import LOG_LEVELS, Backend, Listener, Mode, Route, Tls
 from tests.kit.admin_calls import call, refused
-from tests.kit.control_plane import Control
+from tests.kit.control_plane import Control, running
 
 
 def test_connections_can_be_cut(control: Control) -> None:
@@ -61,3 +63,23 @@ def test_reloads(control: Control) -> None:
         assert code is grpc.StatusCode.FAILED_PRECONDITION
         assert "it is broken" in words
         assert "stay" in words
+
+
+def test_a_certificate_is_renewed_where_acme_has_it(tmp_path: Path) -> None:
+    backend = Backend("127.0.0.1", 1)
+    routes = [
+        Route("a.test", backend, Mode.L7, tls=Tls.ACME),
+        Route("b.test", backend, Mode.L7, "/b", "/b"),
+        Route("c.test", backend),
+    ]
+    with running(tmp_path, seed=[(Listener(":443"), routes)]) as control:
+        call(control, "RenewCertificate", pb.RenewCertificateRequest(hostname="A.test"))
+        assert ("renew", "a.test") in control.plane.calls
+        for name, code, words in (
+            ("b.test", grpc.StatusCode.FAILED_PRECONDITION, "the certificate of b.test comes from files"),
+            ("c.test", grpc.StatusCode.NOT_FOUND, "there is no l7 route c.test"),
+            ("-", grpc.StatusCode.INVALID_ARGUMENT, "hostname"),
+        ):
+            found = refused(control, "RenewCertificate", pb.RenewCertificateRequest(hostname=name))
+            assert found[0] is code
+            assert words in found[1]

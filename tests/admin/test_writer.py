@@ -3,6 +3,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from mcproxy.admin import mutations
 from mcproxy.admin.errors import AlreadyThere, Busy, Overtaken, Unready
 from mcproxy.admin.writer import Writer
-from mcproxy.change import Change, table_values
+from mcproxy.change import Change, current, route_key, table_values
 from mcproxy.messages import PlaneBusy
-from mcproxy.model import FirewallRule, Listener, RuleKind
+from mcproxy.model import Backend, FirewallRule, Listener, Mode, Route, RuleKind, Tls
 from mcproxy.store import history
 from mcproxy.store.errors import Unavailable
 from mcproxy.store.store import Store
@@ -195,3 +196,22 @@ def test_readers_see_the_old_table_or_the_new_one(setting: Setting) -> None:
     stop.set()
     reader.join(DEADLINE)
     assert not mixed
+
+
+def test_files_are_adopted_before_a_route_has_its_certificate_from_acme(tmp_path: Path) -> None:
+    """Else its clients would be refused until there is one."""
+    files = Route("a.test", Backend("127.0.0.1", 1), Mode.L7, "/a.pem", "/a.key")
+    with store_at(tmp_path / "a.db", [(Listener(":443"), [files])]) as store:
+        plane = FakePlane()
+        writer = make_writer(store, plane)
+        acme = Route("a.test", Backend("127.0.0.1", 1), Mode.L7, tls=Tls.ACME)
+        for new, adopted in ((acme, ["a.test"]), (files, []), (acme, ["a.test"])):
+            plane.calls.clear()
+            writer.mutate("me", "route.update", partial(_becomes, new))
+            assert [each[1] for each in plane.calls if each[0] == "adopt"] == adopted
+            assert [each[0] for each in plane.calls][-1] == "publish", "what is durable first"
+
+
+def _becomes(new: Route, table: Table, _now: float) -> list[Change]:
+    key = route_key(":443", new.hostname)
+    return [Change(key, current(table, key), new)]

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import trustme
 
+from mcproxy.certificates.acme.order import Kept, Order
 from mcproxy.certificates.contexts import SPARE_CONTEXTS, TICKET_KEY_SECONDS, Contexts, client_context
-from mcproxy.model import Backend, BackendProtocol, Mode, Reason, Refused, Route
+from mcproxy.certificates.pem import Pair, described, read_pair
+from mcproxy.model import Backend, BackendProtocol, Mode, Reason, Refused, Route, Tls
 from tests.kit.peers import Authority
 
 LISTENER = "127.0.0.1:443"
@@ -299,3 +301,59 @@ def test_a_certificate_that_clients_would_refuse_replaces_none_that_they_take(
     assert says in problem
     assert problem.endswith("stays in use")
     assert contexts.server(LISTENER, route("one.test", pair)) is before
+
+
+def kept(name: str, pair: Pair | None, challenge: Pair | None = None) -> Kept:
+    return Kept(Order(name), pair, described(pair) if pair else None, challenge)
+
+
+def test_a_route_of_acme_has_what_is_kept_for_its_name(authority: Authority) -> None:
+    contexts, asked = Contexts(("h2",)), Route("one.test", Backend("127.0.0.1", 1), Mode.L7, tls=Tls.ACME)
+    for given, words in ((None, "nobody orders one"), (kept("one.test", None), "its order begins soon")):
+        if given is not None:
+            contexts.keep(given)
+        with pytest.raises(Refused, match=words) as refused:
+            contexts.server(LISTENER, asked)
+        assert refused.value.reason is Reason.CERTIFICATE_PENDING
+    first, second = (read_pair(*map(str, authority.pair(each))) for each in ("one.test", "two.test"))
+    contexts.keep(kept("one.test", first))
+    context = contexts.server(LISTENER, asked)
+    assert contexts.server(LISTENER, asked) is context
+    shake(context, client_of(authority, VERSIONS[1]), "one.test")
+    contexts.keep(kept("one.test", first, None))
+    assert contexts.server(LISTENER, asked) is context, "another state of its order is no other certificate"
+    contexts.keep(kept("one.test", second))
+    assert contexts.server(LISTENER, asked) is not context
+    assert contexts.files() == set()
+    assert contexts.read_again().read == 0
+    held = contexts.held(LISTENER, asked)
+    assert held is not None
+    assert held.names == ("two.test",)
+    contexts.forget("one.test")
+    with pytest.raises(Refused):
+        contexts.server(LISTENER, asked)
+
+
+def test_a_route_that_changes_between_files_and_acme_never_has_the_others(authority: Authority) -> None:
+    contexts, files = Contexts(("h2",)), route("one.test", authority.pair("one.test"))
+    acme = Route("one.test", Backend("127.0.0.1", 1), Mode.L7, tls=Tls.ACME)
+    of_files = contexts.server(LISTENER, files)
+    contexts.keep(kept("one.test", read_pair(*map(str, authority.pair("one.test")))))
+    of_acme = contexts.server(LISTENER, acme)
+    assert of_acme is not of_files
+    assert contexts.server(LISTENER, files) not in {of_files, of_acme}
+
+
+def test_a_challenge_is_answered_while_it_is_expected(authority: Authority) -> None:
+    contexts, acme = Contexts(("h2",)), Route("one.test", Backend("127.0.0.1", 1), Mode.L7, tls=Tls.ACME)
+    pair = read_pair(*map(str, authority.pair("one.test")))
+    for given in (kept("one.test", None), kept("one.test", None, pair), kept("one.test", pair)):
+        contexts.keep(given)
+        if given.challenge is not None:
+            assert contexts.challenge(acme) is contexts.challenge(acme)
+            with pytest.raises(Refused):
+                contexts.challenge(route("one.test", authority.pair("one.test")))
+        else:
+            with pytest.raises(Refused, match=r"no order for one\.test waits for a challenge") as refused:
+                contexts.challenge(acme)
+            assert refused.value.reason is Reason.CHALLENGE_UNEXPECTED

@@ -103,3 +103,23 @@ def test_what_the_database_has_is_judged_and_the_seed_is_not(
 def test_a_route_to_its_own_listener(backend: str, parse: Parse) -> None:
     document = {"listeners": [{"addr": ":443", "routes": [{"hostname": "a.test", "backend": backend}]}]}
     assert "is mcproxy's own listener :443" in found(parse(document))["listeners[0].routes[0].backend"]
+
+
+def acme_routes(*names: str) -> dict[str, object]:
+    routes = [{"hostname": each, "backend": "127.0.0.1:2", "mode": "l7", "tls": "acme"} for each in names]
+    return {"listeners": [{"addr": ":1", "routes": routes}]}
+
+
+def test_what_ordering_certificates_lacks_is_told_once(parse: Parse) -> None:
+    (missing,) = found(parse(acme_routes("a.test", "b.test"))).items()
+    assert missing[0] == "listeners[0].routes[0].tls"
+    assert missing[1].startswith("there is no [acme] in the configuration file; add it, with accept_terms = true")
+    assert missing[1].endswith(" (and 1 other route)")
+    assert found(parse({**acme_routes("a.test"), "acme": {"accept_terms": True}})) == {}
+
+
+def test_country_rules_may_keep_a_ca_out(parse: Parse, tmp_path: Path) -> None:
+    firewall = {"geoip_db": str(tmp_path / "geo.mmdb"), "blocked_countries": ["DE", "FR"]}
+    document = {**acme_routes("a.test"), "acme": {"accept_terms": True}, "firewall": firewall}
+    (told,) = found(parse(document), serious=False).values()
+    assert told.startswith("the firewall blocks DE, FR, and a CA validates from several countries")

@@ -1,10 +1,11 @@
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mcproxy.certificates.routes import Listed
-from mcproxy.model import Backend, Listener, Mode, Route
+from mcproxy.model import Backend, Listener, Mode, Route, Tls
 from mcproxy.store.store import ListenerRoutes
 from tests.kit.commands import shell
 
@@ -34,3 +35,32 @@ def test_it_lists_the_certificates_of_l7_routes(tmp_path: Path, listed: Listed, 
         assert (plain["hostname"], plain["path"], plain["problem"]) == (L7.hostname, listed.path, listed.problem)
         assert listed.not_after in {0.0, 4e9}
         assert time.time() < 4e9, "this test is out of date"
+
+
+@pytest.mark.parametrize(
+    ("listed", "state"),
+    [
+        (Listed("acme", not_after=4e9, state="waiting", next_at=3e9), "ok, renewal 2065-01-24 05:20:00Z"),
+        (Listed("acme", not_after=4e9, state="validating", next_at=3e9), "validating, a renewal"),
+        (
+            Listed("acme", not_after=4e9, state="waiting", next_at=3e9, failures=2, failure="no route (connection)"),
+            "not renewed, try 2, next one 2065-01-24 05:20:00Z: no route (connection)",
+        ),
+        (Listed("acme", problem="there is no certificate yet", state="ordering"), "there is no certificate yet"),
+    ],
+)
+def test_it_shows_how_an_order_does(tmp_path: Path, listed: Listed, state: str) -> None:
+    with shell(tmp_path, seed=SEED) as (user, control):
+        control.plane.listed = listed
+        (row,) = user.rows("certificates", "list")
+        assert row[-1].endswith(state)
+
+
+def test_a_renewal_is_asked_for(tmp_path: Path) -> None:
+    routes: list[ListenerRoutes] = [(Listener(":443"), [replace(L7, tls=Tls.ACME, tls_cert="", tls_key="")])]
+    with shell(tmp_path, seed=routes) as (user, control):
+        assert user.ok("certificates", "renew", "WWW.example.org") == (
+            "a certificate for WWW.example.org is ordered: mcproxy certificates list\n"
+        )
+        assert ("renew", "www.example.org") in control.plane.calls
+        assert user.fails(1, "certificates", "renew", "git.example.org").startswith("mcproxy: there is no l7 route")

@@ -60,3 +60,34 @@ def test_the_help_says_what_a_field_needs() -> None:
     assert "--tls-key PATH With --mode l7: its key, PEM." in text
     assert "--backend-ca PATH With --backend-tls: CA to verify" in text
     assert "--send-proxy-protocol Send a PROXY v2 header to the backend." in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--acme"], {"tls": "acme", "tls_cert": "", "tls_key": ""}),
+        (["--tls-cert", "c", "--tls-key", "k"], {"tls": "files", "tls_cert": Path("c"), "tls_key": Path("k")}),
+        (["--no-acme", "--mode", "l4"], {"tls": "files", "mode": "l4"}),
+        (
+            ["--acme", "--tls-cert", "c"],
+            {"tls": "acme", "tls_cert": Path("c"), "tls_key": ""},
+        ),  # which the server refuses
+    ],
+)
+def test_files_and_acme_exclude_each_other_where_a_route_changes(arguments: list[str], named: dict[str, Any]) -> None:
+    taken: dict[str, Any] = {}
+
+    @click.command()
+    @settings.changes(ROUTE_FIELDS)
+    def command(**options: Any) -> None:
+        taken.update(settings.named(ROUTE_FIELDS, options))
+
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 0, result.output
+    assert taken == named
+
+
+def test_acme_is_an_option_without_a_value() -> None:
+    options = given("--mode", "l7", "--acme")
+    assert pb.Route(**settings.for_message(ROUTE_FIELDS, options)).tls == pb.TLS_ACME
+    assert pb.Route(**settings.for_message(ROUTE_FIELDS, given())).tls == pb.TLS_FILES

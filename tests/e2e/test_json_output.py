@@ -93,11 +93,13 @@ class Scene:
             {"hostname": "git.example.org", "backend": backend.address},
             _l7("www.example.org", nobody, *authority.pair("www.example.org")),
             _l7("lost.example.org", nobody, *lost),
+            {"hostname": "acme.example.org", "backend": nobody, "mode": "l7", "tls": "acme"},
         ]
         self._server = Server(
             folder,
             {
                 "listeners": [{"addr": self.addr, "routes": routes}],
+                "acme": {"accept_terms": True, "directory": f"https://127.0.0.1:{free_port()}/dir"},  # nobody is there
                 "grpc": {"addr": f"unix:{folder}/admin.sock"},
                 "firewall": {"blocked_cidrs": ["198.51.100.0/24"]},
             },
@@ -163,6 +165,7 @@ SCRIPT = {
     "listeners list": (),
     "routes list": (),
     "certificates list": (),
+    "certificates renew": ("acme.example.org",),
     "firewall list": (),
     "firewall test": ("198.51.100.7",),
     "explain": ("--sni", "git.example.org", "--from", "192.0.2.7"),

@@ -20,6 +20,7 @@ The program, as it is run:
                            the admin API, with a data plane that only remembers or with the real one
     commands, operator_terminal, screen, hostile_server
                            commands in this process, on a terminal with a person, and what they draw
+    pebble, acme_stub      an ACME server, and a CA in memory for the keeper of certificates
     service_manager        a notification socket, and listening sockets that are passed on
 
 Clients and backends:

@@ -168,6 +168,16 @@ class FakePlane:
         self._called("certificate", listener, route.hostname)
         return self.listed
 
+    @property
+    def orders(self) -> "FakePlane":
+        return self
+
+    def adopt(self, route: Route) -> None:
+        self._called("adopt", route.hostname)
+
+    def renew(self, hostname: str) -> None:
+        self._called("renew", hostname)
+
     def look(self, route: Route, most: float = MAX_LOOK) -> Look:
         self._called("look", route.hostname, most)
         return self.seen

@@ -42,6 +42,9 @@ def test_a_host_leads_to_the_route_of_its_name(host: bytes, leads: bool) -> None
     [
         ((b"imap",), Reason.TLS_FAILED), ((b"h3", b"ftp"), Reason.TLS_FAILED),
         ((b"http/1.1",), Reason.CERTIFICATE_UNUSABLE), ((), Reason.CERTIFICATE_UNUSABLE),
+        ((b"acme-tls/1",), Reason.CHALLENGE_UNEXPECTED),
+        # Exactly this protocol is the CA's (RFC 8737, section 3); with another one it is somebody else.
+        ((b"acme-tls/1", b"ftp"), Reason.TLS_FAILED), ((b"acme-tls/1", b"h2"), Reason.CERTIFICATE_UNUSABLE),
     ],
 )  # fmt: skip
 def test_what_never_gets_to_a_handshake(alpn: tuple[bytes, ...], reason: Reason) -> None:

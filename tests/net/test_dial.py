@@ -16,7 +16,7 @@ from mcproxy.net.dial import MAX_ADDRESSES, Outgoing, addresses, dial
 from mcproxy.net.lookups import Address
 from mcproxy.net.names import Names
 from mcproxy.net.own import OwnSockets
-from mcproxy.net.raw import RawSocket
+from mcproxy.net.raw import KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, RawSocket
 from tests.kit.hub import HubThread
 from tests.kit.peers import DEADLINE, pattern, receive, until
 from tests.kit.resolver import Resolver
@@ -107,6 +107,32 @@ def test_small_segments_are_not_held_back(hub: HubThread, outgoing: Outgoing, se
     server = serve(socket.AF_INET, ("127.0.0.1", 0))
     with closing(hub.spawn(dial, Backend(*server.getsockname()), FIRST, outgoing).result(DEADLINE)) as sock:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize(("host", "asked"), [("127.0.0.1", False), ("::ffff:127.0.0.1", True)])
+def test_a_backend_that_is_silent_is_asked_unless_it_is_on_this_machine(
+    host: str, asked: bool, hub: HubThread, outgoing: Outgoing, serve: Serve
+) -> None:
+    """It was not: an idle connection over a firewall that forgets was dead, and nobody knew before idle_timeout.
+
+    Over loopback nothing can be lost without a word, and three options are a percent of what a connection costs. The
+    other address stands for one of another machine, because it doesn't begin like this one's.
+    """
+    port = serve(socket.AF_INET, ("127.0.0.1", 0)).getsockname()[1]
+    with closing(hub.spawn(dial, Backend(host, port), FIRST, outgoing).result(DEADLINE)) as sock:
+        assert bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is asked
+        if asked:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == KEEPALIVE_IDLE
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == KEEPALIVE_INTERVAL
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_socket_to_a_port_of_ours_is_noted(is_ours: bool, hub: HubThread, outgoing: Outgoing, serve: Serve) -> None:
+    """A socket to any other port can't arrive at a listener of ours, and is not worth a system call."""
+    port = serve(socket.AF_INET, ("127.0.0.1", 0)).getsockname()[1]
+    outgoing.own.ports = frozenset([port if is_ours else port ^ 1])
+    with closing(hub.spawn(dial, Backend("127.0.0.1", port), FIRST, outgoing).result(DEADLINE)):
+        assert repr(outgoing.own) == f"<OwnSockets noted={int(is_ours)} hellos=0>"
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])

@@ -23,11 +23,13 @@ def test_listeners_open_and_close_on_the_fly(bench: MakeBench, backend: MakeBack
     with messages() as logged:
         first, second = running.open(V4), running.open(V6)
         assert running.worker.addresses == {V4: ("127.0.0.1", first), V6: ("::1", second)}
+        assert running.shared.outgoing.own.ports == {first, second}
         for port, host in ((first, "127.0.0.1"), (second, "::1")):
             with connect(port, host) as client:
                 client.sendall(HELLO)
                 assert b"here" in read_all(client)
         running.hub.call(running.worker.close, V4)
+    assert running.shared.outgoing.own.ports == {second}
     with pytest.raises(ConnectionRefusedError):
         connect(first)
     with connect(second, "::1") as client:

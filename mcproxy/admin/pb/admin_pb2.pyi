@@ -21,6 +21,12 @@ class BackendProtocol(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     BACKEND_PROTOCOL_H2: _ClassVar[BackendProtocol]
     BACKEND_PROTOCOL_HTTP_1_1: _ClassVar[BackendProtocol]
 
+class Tls(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TLS_UNSPECIFIED: _ClassVar[Tls]
+    TLS_FILES: _ClassVar[Tls]
+    TLS_ACME: _ClassVar[Tls]
+
 class RuleKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     RULE_KIND_UNSPECIFIED: _ClassVar[RuleKind]
@@ -34,6 +40,9 @@ BACKEND_PROTOCOL_UNSPECIFIED: BackendProtocol
 BACKEND_PROTOCOL_AUTO: BackendProtocol
 BACKEND_PROTOCOL_H2: BackendProtocol
 BACKEND_PROTOCOL_HTTP_1_1: BackendProtocol
+TLS_UNSPECIFIED: Tls
+TLS_FILES: Tls
+TLS_ACME: Tls
 RULE_KIND_UNSPECIFIED: RuleKind
 RULE_KIND_IP: RuleKind
 RULE_KIND_CIDR: RuleKind
@@ -52,7 +61,7 @@ class Listener(_message.Message):
     def __init__(self, addr: _Optional[str] = ..., proxy_protocol: _Optional[bool] = ..., trusted_proxies: _Optional[_Iterable[str]] = ..., max_connections: _Optional[int] = ...) -> None: ...
 
 class Route(_message.Message):
-    __slots__ = ("hostname", "backend", "mode", "tls_cert", "tls_key", "backend_tls", "backend_ca", "backend_server_name", "send_proxy_protocol", "backend_protocol", "max_backend_connections")
+    __slots__ = ("hostname", "backend", "mode", "tls_cert", "tls_key", "backend_tls", "backend_ca", "backend_server_name", "send_proxy_protocol", "backend_protocol", "max_backend_connections", "tls")
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +73,7 @@ class Route(_message.Message):
     SEND_PROXY_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     BACKEND_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     MAX_BACKEND_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    TLS_FIELD_NUMBER: _ClassVar[int]
     hostname: str
     backend: str
     mode: Mode
@@ -75,7 +85,8 @@ class Route(_message.Message):
     send_proxy_protocol: bool
     backend_protocol: BackendProtocol
     max_backend_connections: int
-    def __init__(self, hostname: _Optional[str] = ..., backend: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., tls_cert: _Optional[str] = ..., tls_key: _Optional[str] = ..., backend_tls: _Optional[bool] = ..., backend_ca: _Optional[str] = ..., backend_server_name: _Optional[str] = ..., send_proxy_protocol: _Optional[bool] = ..., backend_protocol: _Optional[_Union[BackendProtocol, str]] = ..., max_backend_connections: _Optional[int] = ...) -> None: ...
+    tls: Tls
+    def __init__(self, hostname: _Optional[str] = ..., backend: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., tls_cert: _Optional[str] = ..., tls_key: _Optional[str] = ..., backend_tls: _Optional[bool] = ..., backend_ca: _Optional[str] = ..., backend_server_name: _Optional[str] = ..., send_proxy_protocol: _Optional[bool] = ..., backend_protocol: _Optional[_Union[BackendProtocol, str]] = ..., max_backend_connections: _Optional[int] = ..., tls: _Optional[_Union[Tls, str]] = ...) -> None: ...
 
 class FirewallRule(_message.Message):
     __slots__ = ("kind", "value", "expires_at")
@@ -227,8 +238,18 @@ class ListCertificatesResponse(_message.Message):
     next_page_token: str
     def __init__(self, certificates: _Optional[_Iterable[_Union[ListedCertificate, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class RenewCertificateRequest(_message.Message):
+    __slots__ = ("hostname",)
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    hostname: str
+    def __init__(self, hostname: _Optional[str] = ...) -> None: ...
+
+class RenewCertificateResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ListedCertificate(_message.Message):
-    __slots__ = ("listener", "hostname", "source", "path", "names", "issuer", "not_before", "not_after", "problem")
+    __slots__ = ("listener", "hostname", "source", "path", "names", "issuer", "not_before", "not_after", "problem", "state", "next_at", "failures", "failure")
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -238,6 +259,10 @@ class ListedCertificate(_message.Message):
     NOT_BEFORE_FIELD_NUMBER: _ClassVar[int]
     NOT_AFTER_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    NEXT_AT_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
     listener: str
     hostname: str
     source: str
@@ -247,7 +272,11 @@ class ListedCertificate(_message.Message):
     not_before: float
     not_after: float
     problem: str
-    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., source: _Optional[str] = ..., path: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., issuer: _Optional[str] = ..., not_before: _Optional[float] = ..., not_after: _Optional[float] = ..., problem: _Optional[str] = ...) -> None: ...
+    state: str
+    next_at: float
+    failures: int
+    failure: str
+    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., source: _Optional[str] = ..., path: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., issuer: _Optional[str] = ..., not_before: _Optional[float] = ..., not_after: _Optional[float] = ..., problem: _Optional[str] = ..., state: _Optional[str] = ..., next_at: _Optional[float] = ..., failures: _Optional[int] = ..., failure: _Optional[str] = ...) -> None: ...
 
 class RouteProblem(_message.Message):
     __slots__ = ("listener", "hostname", "key", "message")

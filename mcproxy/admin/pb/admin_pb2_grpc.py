@@ -90,6 +90,11 @@ class ProxyAdminServiceStub:
                 request_serializer=mc__proxy_dot_v1_dot_admin__pb2.ListCertificatesRequest.SerializeToString,
                 response_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ListCertificatesResponse.FromString,
                 _registered_method=True)
+        self.RenewCertificate = channel.unary_unary(
+                '/mc_proxy.v1.ProxyAdminService/RenewCertificate',
+                request_serializer=mc__proxy_dot_v1_dot_admin__pb2.RenewCertificateRequest.SerializeToString,
+                response_deserializer=mc__proxy_dot_v1_dot_admin__pb2.RenewCertificateResponse.FromString,
+                _registered_method=True)
         self.ListFirewallRules = channel.unary_unary(
                 '/mc_proxy.v1.ProxyAdminService/ListFirewallRules',
                 request_serializer=mc__proxy_dot_v1_dot_admin__pb2.ListFirewallRulesRequest.SerializeToString,
@@ -264,6 +269,13 @@ class ProxyAdminServiceServicer:
 
     def ListCertificates(self, request, context):
         """The certificates of l7 routes, as they are in use.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewCertificate(self, request, context):
+        """Has a certificate ordered now for a route that has it from ACME. Answers before it is there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -467,6 +479,11 @@ def add_ProxyAdminServiceServicer_to_server(servicer, server):
                     servicer.ListCertificates,
                     request_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ListCertificatesRequest.FromString,
                     response_serializer=mc__proxy_dot_v1_dot_admin__pb2.ListCertificatesResponse.SerializeToString,
+            ),
+            'RenewCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewCertificate,
+                    request_deserializer=mc__proxy_dot_v1_dot_admin__pb2.RenewCertificateRequest.FromString,
+                    response_serializer=mc__proxy_dot_v1_dot_admin__pb2.RenewCertificateResponse.SerializeToString,
             ),
             'ListFirewallRules': grpc.unary_unary_rpc_method_handler(
                     servicer.ListFirewallRules,
@@ -867,6 +884,33 @@ class ProxyAdminService:
             '/mc_proxy.v1.ProxyAdminService/ListCertificates',
             mc__proxy_dot_v1_dot_admin__pb2.ListCertificatesRequest.SerializeToString,
             mc__proxy_dot_v1_dot_admin__pb2.ListCertificatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mc_proxy.v1.ProxyAdminService/RenewCertificate',
+            mc__proxy_dot_v1_dot_admin__pb2.RenewCertificateRequest.SerializeToString,
+            mc__proxy_dot_v1_dot_admin__pb2.RenewCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

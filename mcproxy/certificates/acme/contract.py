@@ -1,0 +1,121 @@
+"""What the keeper asks of a CA, of the database and of the workers: protocols and values, nothing that acts.
+
+Tested by tests/certificates/acme/test_keeper.py, whose CA, rows and workers keep to them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from mcproxy.certificates.acme.order import CaAccount, Kept, Order
+from mcproxy.certificates.pem import Pair
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """[acme] of the configuration, as far as it says how to ask."""
+
+    directory: str
+    email: str = ""
+    profile: str = ""
+    ca: str = ""  # file of CAs to verify the CA's own server with; "" is the system's
+
+
+class Refusal(Exception):
+    """A CA refused, or can't be asked; the message is for people."""
+
+    def __init__(self, message: str, code: str = "", retry_after: float = 0.0, *, whole: bool = False) -> None:
+        """`code` is that of RFC 8555, section 6.7; `whole`: it is about the CA or the account, and not about a name."""
+        super().__init__(message)
+        self.code = code
+        self.retry_after = retry_after  # seconds; 0.0: it didn't say
+        self.whole = whole
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An order as the CA has it."""
+
+    status: str  # RFC 8555, section 7.1.6
+    finalize: str = ""
+    certificate: str = ""  # where it is, once the order is valid
+    challenge: str = ""  # the URL of tls-alpn-01, while it is pending
+    token: str = ""  # its token
+    problem: str = ""  # why it is invalid
+    retry_after: float = 0.0
+
+
+class NotDurable(Exception):
+    """A row can't be read or written now; nothing has changed."""
+
+
+class Asked(Protocol):
+    """An account at a CA (ca.py). Every call may raise Refusal."""
+
+    def register(self) -> str:
+        """Make an account, or find it. Returns its URL."""
+
+    def order(self, hostname: str, renewed: bytes | None) -> str:
+        """Order a certificate for a name, in place of the chain `renewed`. Returns the order's URL."""
+
+    def look(self, url: str) -> Seen:
+        """An order as it is now."""
+
+    def key_authorization(self, token: str) -> str:
+        """What the answer to a challenge has to show."""
+
+    def begin(self, challenge: str) -> None:
+        """Have the CA look at the answer."""
+
+    def finalize(self, url: str, request: bytes) -> None:
+        """Have the certificate issued."""
+
+    def download(self, url: str) -> bytes:
+        """The chain, PEM."""
+
+    def renewal(self, chain: bytes) -> tuple[float, float, float] | None:
+        """When to renew: begin and end of a window, and seconds until the next question; None: it doesn't say."""
+
+
+class Rows(Protocol):
+    """What is durable (store/acme.py). Every method may raise NotDurable."""
+
+    def account(self, directory: str) -> CaAccount | None:
+        """The account at a CA."""
+
+    def orders(self) -> list[Order]:
+        """Every name's order."""
+
+    def certificates(self) -> dict[str, Pair]:
+        """Every certificate with its key, by name."""
+
+    def starts(self, since: float) -> list[float]:
+        """When orders began, from `since` on."""
+
+    def write_account(self, account: CaAccount) -> None:
+        """Insert or replace an account."""
+
+    def write_order(self, order: Order) -> None:
+        """Insert or replace an order."""
+
+    def write_start(self, order: Order, forget_before: float) -> None:
+        """Write an order that begins, and that it has."""
+
+    def write_issued(self, order: Order, issued: Pair, not_after: float) -> None:
+        """Write a certificate, and the order that waits for its renewal, together."""
+
+    def remove(self, hostname: str, ended_before: float) -> None:
+        """Remove a name's order, and its certificate if that has ended before."""
+
+
+class Holder(Protocol):
+    """The workers, which have what is kept of each name."""
+
+    def keep(self, kept: Kept) -> None:
+        """Have this for a name from now on."""
+
+    def forget(self, hostname: str) -> None:
+        """Have nothing for a name from now on."""
+
+
+Asking = Callable[[Settings, CaAccount], Asked]  # raises ImportError where the library is missing

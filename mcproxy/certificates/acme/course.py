@@ -1,0 +1,190 @@
+"""The course of one name's order, a step at a time: what the CA is asked next, and what is durable before."""
+
+import datetime as dt
+import logging
+import ssl
+from collections.abc import Callable
+from dataclasses import replace
+
+from mcproxy.certificates import judge, pem
+from mcproxy.certificates.acme import challenge, order
+from mcproxy.certificates.acme.contract import Asked, Refusal, Rows, Seen
+from mcproxy.certificates.acme.order import Kept, Order, State
+from mcproxy.certificates.pem import Certificate, Pair, Unusable
+
+HOUR = 3_600.0
+MAX_ORDER = 900.0  # seconds that a CA has to decide
+FIRST_POLL, LAST_POLL = 0.5, 10.0  # seconds between two looks at an order; each pause is half as long again
+MAX_POLL = 300.0  # seconds: what a CA may ask for between two looks
+ASK_AGAIN = 6 * HOUR  # between two questions when to renew, where the CA doesn't say (RFC 9773, section 4.3.3)
+LEAST_ASK_AGAIN = 60.0  # seconds, whatever the CA says
+RATE_LIMITED = 3_600.0  # seconds that a name waits where a CA has had enough and doesn't say for how long
+
+log = logging.getLogger(__package__)
+
+
+class Name:
+    """One name: its order as it is durable, and what only this process knows of it."""
+
+    __slots__ = ("asked_until", "certificate", "challenge", "order", "pair", "poll")
+
+    def __init__(self, of: Order, pair: Pair | None = None) -> None:
+        self.order = of
+        self.pair = pair
+        self.certificate: Certificate | None = pem.described(pair) if pair else None
+        self.challenge: Pair | None = None
+        self.poll = FIRST_POLL
+        self.asked_until = 0.0  # the CA has said when to renew, and need not be asked before
+
+    def __repr__(self) -> str:
+        return f"<Name {self.order}>"
+
+    def kept(self, obstacle: str = "") -> Kept:
+        """The value for the workers; `obstacle` is why no order gets on."""
+        return Kept(replace(self.order, key=""), self.pair, self.certificate, self.challenge, obstacle)
+
+
+class Course:
+    """Takes orders on. Every call asks the CA, and may raise Refusal and NotDurable: then the order is as it was."""
+
+    def __init__(
+        self, rows: Rows, publish: Callable[[Name], None], clock: Callable[[], float], chance: Callable[[], float],
+        doubt: Callable[[], str] = lambda: "",
+    ) -> None:  # fmt: skip
+        """`publish` hands on what is kept of a name; `doubt` is what may keep the CA out, to follow a failure."""
+        self._rows = rows
+        self._publish = publish
+        self._clock = clock
+        self._chance = chance
+        self._doubt = doubt
+
+    def __repr__(self) -> str:
+        return f"<Course {self._rows}>"
+
+    def begin(self, name: Name, ca: Asked, directory: str) -> None:
+        """Order a certificate with a new key."""
+        now, hostname = self._clock(), name.order.hostname
+        new = Order(hostname, State.ORDERING, directory, key=challenge.new_key(), next_at=now, began=now)
+        old = name.order  # whose failures count until there is a certificate
+        begun = replace(new, failures=old.failures, failure=old.failure, failed_at=old.failed_at)
+        self._rows.write_start(begun, now - HOUR)
+        self._set(name, begun)
+        log.info("%s: %s from %s", hostname, State.ORDERING, directory)
+        self._move(name, State.VALIDATING, url=ca.order(hostname, name.pair.chain if name.pair is not None else None))
+
+    def go_on(self, name: Name, ca: Asked) -> None:
+        """Look at an order at the CA, and do what is next."""
+        seen = ca.look(name.order.url)
+        match seen.status:
+            case "pending":
+                self._validate(name, ca, seen)
+            case "ready":
+                ca.finalize(seen.finalize, challenge.request_for(name.order.hostname, name.order.key))
+                self._move(name, State.ISSUING)
+            case "valid":
+                self._take(name, ca.download(seen.certificate))
+            case "invalid":
+                self.fail(name, f"{seen.problem}{self._doubt()}")
+                return
+        if name.order.url and self._clock() > name.order.began + MAX_ORDER:
+            self.fail(name, f"the CA has not decided in {MAX_ORDER / 60:.0f} minutes")
+        elif name.order.url:
+            pause = max(min(seen.retry_after, MAX_POLL), name.poll)
+            name.order = replace(name.order, next_at=self._clock() + pause)  # not durable: a restart looks at once
+            name.poll = min(name.poll * 1.5, LAST_POLL)
+
+    def _validate(self, name: Name, ca: Asked, seen: Seen) -> None:
+        """Be ready to answer the challenge, then have the CA look; once for each process."""
+        if name.challenge is None and seen.challenge:
+            now = dt.datetime.fromtimestamp(self._clock(), dt.UTC)
+            name.challenge = challenge.answer(name.order.hostname, ca.key_authorization(seen.token), now)
+            self._publish(name)
+            ca.begin(seen.challenge)
+
+    def _take(self, name: Name, chain: bytes) -> None:
+        """Judge a chain as a file is judged, and make it durable before it is in use."""
+        hostname = name.order.hostname
+        pair = named_pair(hostname, chain, name.order.key.encode())
+        try:
+            pem.fill(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
+        except Unusable as error:
+            self.fail(name, f"the CA's certificate can't be used: {error}")
+            return
+        certificate = pem.described(pair)
+        for finding in judge.findings(certificate, hostname, self._clock()):
+            if finding.problem:
+                self.fail(name, f"the CA's certificate can't be used: {finding}")
+                return
+        waiting = order.issued(name.order, order.renewed_at(certificate, self._chance()))
+        self._rows.write_issued(waiting, pair, certificate.not_after)
+        name.pair, name.certificate, name.asked_until = pair, certificate, 0.0
+        self._set(name, waiting)
+        log.info("%s: certificate of %s until %s", hostname, certificate.issuer, judge.day(certificate.not_after))
+
+    def fail(self, name: Name, failure: str, retry_after: float = 0.0) -> None:
+        """The order has failed: the next try is a new one."""
+        failed = order.failed(name.order, failure, self._clock(), self._chance(), retry_after)
+        self._rows.write_order(failed)
+        self._set(name, failed)
+        serves = "; the old certificate stays in use" if name.pair is not None else ""
+        log.error(
+            "%s: the order failed, try %d, next one at %s: %s%s",
+            name.order.hostname, failed.failures, judge.day(failed.next_at), failed.failure, serves,
+        )  # fmt: skip
+
+    def ask_when(self, name: Name, ca: Asked) -> None:
+        """Ask the CA when to renew (RFC 9773). A time within its window stays, so that it is chosen once."""
+        assert name.pair is not None
+        assert name.certificate is not None
+        now, again = self._clock(), ASK_AGAIN
+        name.asked_until = now + again  # also after a refusal: the certificate is renewed in time without an answer
+        try:
+            window = ca.renewal(name.pair.chain)
+        except Refusal as refusal:
+            log.info("%s: the CA doesn't say when to renew: %s", name.order.hostname, refusal)
+            return
+        if window is None:
+            return
+        begin, end, again = window
+        name.asked_until = now + max(again or ASK_AGAIN, LEAST_ASK_AGAIN)
+        if not begin <= name.order.next_at <= end:
+            chosen = begin + (end - begin) * self._chance()
+            moved = replace(name.order, next_at=max(chosen, order.earliest_renewal(name.certificate)))
+            if moved == name.order:
+                return
+            self._rows.write_order(moved)
+            self._set(name, moved)
+            log.info("%s: the CA wants it renewed at %s", name.order.hostname, judge.day(moved.next_at))
+
+    def put_back(self, name: Name) -> None:
+        """The CA as a whole can't be asked: no try of this name's is used up."""
+        if name.order.state is State.ORDERING:
+            waiting = replace(name.order, state=State.WAITING, key="", url="")
+            self._rows.write_order(waiting)
+            self._set(name, waiting)
+
+    def refused(self, name: Name, refusal: Refusal) -> None:
+        """A request about this name was refused."""
+        limited = RATE_LIMITED if refusal.code == "rateLimited" else 0.0
+        self.fail(name, str(refusal), refusal.retry_after or limited)
+
+    def _move(self, name: Name, state: State, url: str = "") -> None:
+        moved = replace(name.order, state=state, url=url or name.order.url)
+        self._rows.write_order(moved)
+        name.poll = FIRST_POLL
+        if state is State.ISSUING:
+            name.challenge = None
+        self._set(name, moved)
+        log.info("%s: %s", name.order.hostname, state)
+
+    def _set(self, name: Name, now: Order) -> None:
+        name.order = now
+        if now.state is State.WAITING:
+            name.challenge = None
+        self._publish(name)
+
+
+def named_pair(hostname: str, chain: bytes, key: bytes) -> Pair:
+    """A chain and its key, under the name that messages have for them."""
+    what = f"the certificate of {hostname} from ACME"
+    return Pair(what, what, chain, key)

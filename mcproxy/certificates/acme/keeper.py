@@ -1,0 +1,312 @@
+"""The thread that orders and renews certificates. The head of this folder has the states and what is durable when."""
+
+import logging
+import queue
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from mcproxy.certificates import judge, pem
+from mcproxy.certificates.acme import challenge, order
+from mcproxy.certificates.acme.contract import Asked, Asking, Holder, NotDurable, Refusal, Rows, Settings
+from mcproxy.certificates.acme.course import HOUR, Course, Name, named_pair
+from mcproxy.certificates.acme.order import CaAccount, Order, State
+from mcproxy.certificates.pem import Unusable
+from mcproxy.model import Mode, Route, Tls
+from mcproxy.table import Table
+
+ORDERS_AN_HOUR = 60  # over all names: Let's Encrypt allows 300 in three hours
+MAX_SLEEP = 30.0  # seconds: after so long at most, a clock that was set is noticed
+RETRY = 5.0  # seconds after a row could not be written
+CUT_OFF = "the process ended while the CA was asked for an order"
+NO_SECTION = "there is no [acme] in the configuration file; add it, with accept_terms = true, and reload"
+INSTALL = "the package acme is missing: pip install 'mcproxy[acme]', and restart"
+
+log = logging.getLogger(__package__)
+
+
+def missing(*, configured: bool) -> str:
+    """What there has to be before a certificate can be ordered; "" if it is there."""
+    if not configured:
+        return NO_SECTION
+    return "" if find_spec("acme") and find_spec("josepy") else INSTALL
+
+
+def by_library(settings: Settings, account: CaAccount) -> Asked:
+    """The CA, asked by Certbot's library, which is an extra. Raises ImportError."""
+    from mcproxy.certificates.acme.ca import CA  # noqa: PLC0415
+
+    return CA(settings, account.key, account.url)
+
+
+@dataclass(slots=True)
+class _AtCA:
+    """The CA that is asked now."""
+
+    settings: Settings
+    account: CaAccount
+    ca: Asked | None = None  # made when it is needed
+
+
+class Keeper:
+    """All names. Its thread does everything, but any thread may call `renew`, `adopt`, `configure` and `close`."""
+
+    def __init__(
+        self, rows: Rows, holder: Holder, table: Callable[[], Table], settings: Settings | None,
+        ask: Asking = by_library, clock: Callable[[], float] = time.time, chance: Callable[[], float] = random.random,
+    ) -> None:  # fmt: skip
+        """Load what is durable and hand it on. `table` is the one in force. Raises what `rows` raises."""
+        self.wake = threading.Event()  # a table is new, or something was asked for
+        self._outside = _Outside(rows, holder, table, ask, clock)
+        self._course = Course(rows, self._publish, clock, chance, self._doubt)
+        self._chance = chance
+        self._asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # by other threads
+        self._settings = settings
+        self._at: _AtCA | None = None
+        self._names: dict[str, Name] = {}
+        self._seen: Table | None = None  # the table that the names are those of
+        self._obstacle = ""  # why no name gets on at all
+        self._closing = threading.Event()
+        self._load()
+
+    def __repr__(self) -> str:
+        return f"<Keeper names={len(self._names)} {self._obstacle or 'working'} closing={self._closing.is_set()}>"
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        threading.Thread(target=self._run, name="acme", daemon=True).start()
+
+    def close(self) -> None:
+        """Ask for nothing more. A request that is under way is not waited for: what it brings is asked for again."""
+        self._closing.set()
+        self.wake.set()
+
+    def configure(self, settings: Settings | None) -> None:
+        """Ask by these settings from now on."""
+
+        def change() -> None:
+            if settings != self._settings:
+                self._settings, self._at = settings, None
+
+        self._later(change)
+
+    def renew(self, hostname: str) -> None:
+        """Order a certificate for a name now, whatever it waits for; the CA's own pauses and the budget hold."""
+
+        def bring_forward() -> None:
+            name = self._names.get(hostname)
+            if name is not None and name.order.state is State.WAITING:
+                name.order = replace(name.order, next_at=self._outside.clock())
+                self._outside.rows.write_order(name.order)
+
+        self._later(bring_forward)
+
+    def adopt(self, route: Route) -> None:
+        """Serve a route's files until there is a certificate from ACME. Nothing is adopted if they can't be used."""
+        hostname, now = route.hostname, self._outside.clock()
+        if hostname in self._outside.rows.certificates():
+            return
+        try:
+            read = pem.read_pair(route.tls_cert, route.tls_key)
+            pair = named_pair(hostname, read.chain, read.key)
+            pem.fill(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
+        except Unusable as error:
+            log.warning("%s: its files can't be served until ACME has brought a certificate: %s", hostname, error)
+            return
+        waiting = Order(hostname, next_at=now)
+        self._outside.rows.write_issued(waiting, pair, pem.described(pair).not_after)
+        self._outside.holder.keep(Name(waiting, pair).kept())
+        self._later(lambda: self._names.update({hostname: Name(waiting, pair)}))
+
+    def _later(self, change: Callable[[], None]) -> None:
+        self._asked.put(change)
+        self.wake.set()
+
+    # In the thread
+
+    def _load(self) -> None:
+        rows = self._outside.rows
+        orders, pairs = {each.hostname: each for each in rows.orders()}, rows.certificates()
+        for hostname in {*orders, *pairs}:
+            self._names[hostname] = name = Name(orders.get(hostname, Order(hostname)), pairs.get(hostname))
+            if name.order.state is State.ORDERING:
+                self._course.fail(name, CUT_OFF)
+            self._publish(name)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                pause = self.step()
+            except Exception as error:  # the thread must outlive a full disk, and a bug of ours
+                if self._closing.is_set():  # the database is closed meanwhile
+                    return
+                bug = not isinstance(error, NotDurable)
+                log.error("no certificate can be ordered, next try in %.0f s: %s", RETRY, error, exc_info=bug)
+                pause = RETRY
+            self.wake.wait(pause)
+            self.wake.clear()
+
+    def step(self) -> float:
+        """Take every name that is due one step further. Returns how many seconds there are to sleep."""
+        while not self._asked.empty():
+            self._asked.get()()
+        self._follow_table()
+        at = self._find_ca() if self._names else None
+        if at is None:
+            return MAX_SLEEP
+        for name in sorted(self._names.values(), key=_when):
+            now = self._outside.clock()
+            if self._closing.is_set() or _when(name) > now or at.account.paused_until > now:
+                break
+            self._take_on(name, at, now)
+        return self._pause(at)
+
+    def _pause(self, at: _AtCA) -> float:
+        now = self._outside.clock()
+        first = min(map(_when, self._names.values()), default=now + MAX_SLEEP)
+        return min(max(first, at.account.paused_until, now) - now, MAX_SLEEP)
+
+    def _follow_table(self) -> None:
+        table = self._outside.table()
+        if table is self._seen:
+            return
+        routes = (route for each in table.listeners.values() for route in each.routes.values())
+        wanted = {route.hostname for route in routes if route.mode is Mode.L7 and route.tls is Tls.ACME}
+        now = self._outside.clock()
+        for hostname in self._names.keys() - wanted:
+            self._outside.rows.remove(hostname, now)
+            self._outside.holder.forget(hostname)
+            del self._names[hostname]
+        if new := wanted - self._names.keys():
+            pairs = self._outside.rows.certificates()
+            for hostname in sorted(new):
+                self._names[hostname] = name = Name(Order(hostname, next_at=now), pairs.get(hostname))
+                if name.certificate is not None:  # the name was here before
+                    name.order = replace(name.order, next_at=order.renewed_at(name.certificate, self._chance()))
+                self._publish(name)
+        self._seen = table
+
+    def _find_ca(self) -> _AtCA | None:
+        """The CA, or None and an obstacle."""
+        if self._settings is None:
+            self._meet(NO_SECTION)
+            return None
+        if self._at is None:
+            directory = self._settings.directory
+            account = self._outside.rows.account(directory)
+            if account is None:
+                account = CaAccount(directory, challenge.new_key())
+                self._outside.rows.write_account(account)
+            self._at = _AtCA(self._settings, account)
+        at, now = self._at, self._outside.clock()
+        if at.account.paused_until > now:
+            self._meet(f"{at.account.failure}; next try at {judge.day(at.account.paused_until)}")
+        return at
+
+    def _take_on(self, name: Name, at: _AtCA, now: float) -> None:
+        try:
+            self._ask_about(name, self._registered(at), now)
+        except ImportError:
+            self._stop_for(at, INSTALL, HOUR)
+        except Refusal as refusal:
+            if refusal.whole or (refusal.code == "unauthorized" and name.order.state is State.ORDERING):
+                self._refused_by(at, refusal)
+                self._course.put_back(name)
+            else:
+                self._course.refused(name, refusal)
+        except NotDurable:
+            raise
+        except Exception:  # of one name: the others go on
+            log.exception("bug in the order for %s", name.order.hostname)
+            self._course.fail(name, "a bug of mcproxy: its log has the traceback")
+        else:
+            self._recovered(at)
+
+    def _registered(self, at: _AtCA) -> Asked:
+        if at.ca is None:
+            at.ca = self._outside.ask(at.settings, at.account)
+        if not at.account.url:
+            self._write(at, replace(at.account, url=at.ca.register()))
+            log.info("registered an account at %s", at.settings.directory)
+        return at.ca
+
+    def _ask_about(self, name: Name, ca: Asked, now: float) -> None:
+        directory = self._at.settings.directory if self._at else ""
+        if name.order.url and name.order.directory == directory:
+            self._course.go_on(name, ca)
+        elif name.order.next_at > now:
+            self._course.ask_when(name, ca)
+        elif (free_at := self._budget_free_at(now)) > now:
+            name.order = replace(name.order, next_at=free_at)  # not durable: a restart asks the budget again
+            log.warning("%s waits: %d orders have begun in an hour", name.order.hostname, ORDERS_AN_HOUR)
+            self._publish(name)
+        else:
+            self._course.begin(name, ca, directory)
+
+    def _budget_free_at(self, now: float) -> float:
+        starts = sorted(self._outside.rows.starts(now - HOUR))
+        return starts[-ORDERS_AN_HOUR] + HOUR if len(starts) >= ORDERS_AN_HOUR else now
+
+    def _refused_by(self, at: _AtCA, refusal: Refusal) -> None:
+        """The CA as a whole can't be asked: leave it alone for a while."""
+        at.ca = None  # its directory, and its nonces, are read again
+        account = order.paused(at.account, str(refusal), self._outside.clock(), self._chance(), refusal.retry_after)
+        if refusal.code == "accountDoesNotExist":
+            account = replace(account, url="")
+        elif refusal.code == "unauthorized":
+            log.warning("the account at %s is no longer valid: a new one is registered", at.settings.directory)
+            account = replace(account, url="", key=challenge.new_key())
+        self._write(at, account)
+        log.error("%s, next try at %s", account.failure, judge.day(account.paused_until))
+        self._meet(f"{account.failure}; next try at {judge.day(account.paused_until)}")
+
+    def _stop_for(self, at: _AtCA, why: str, seconds: float) -> None:
+        at.account = replace(at.account, paused_until=self._outside.clock() + seconds, failure=why)  # until a restart
+        log.error("%s", why)
+        self._meet(why)
+
+    def _recovered(self, at: _AtCA) -> None:
+        if at.account.failures:
+            self._write(at, replace(at.account, failures=0, failure="", paused_until=0.0))
+        self._meet("")
+
+    def _write(self, at: _AtCA, account: CaAccount) -> None:
+        self._outside.rows.write_account(account)
+        at.account = account
+
+    def _meet(self, obstacle: str) -> None:
+        """Have the names say why none of them gets on."""
+        if obstacle != self._obstacle:
+            self._obstacle = obstacle
+            for name in self._names.values():
+                self._publish(name)
+
+    def _publish(self, name: Name) -> None:
+        self._outside.holder.keep(name.kept(self._obstacle))
+
+    def _doubt(self) -> str:
+        countries = self._outside.table().firewall.countries
+        blocked = ", ".join(sorted(countries)[: order.MAX_COUNTRIES])
+        return order.BLOCKED_COUNTRIES.format(blocked) if countries else ""
+
+
+class _Outside(NamedTuple):
+    """Whatever is not the keeper's own."""
+
+    rows: Rows
+    holder: Holder
+    table: Callable[[], Table]
+    ask: Asking
+    clock: Callable[[], float]
+
+
+def _when(name: Name) -> float:
+    """When to go on with a name: its order, or the question when to renew."""
+    if name.pair is not None and not name.order.url and not name.order.failures:
+        return min(name.order.next_at, name.asked_until)
+    return name.order.next_at

@@ -1,0 +1,120 @@
+"""An order's state and what follows from it: when it is tried again, when a certificate is renewed. Pure.
+
+Times are seconds since the epoch; `chance` is a random number from 0 to 1.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from mcproxy.certificates.pem import Certificate, Pair
+
+DAY = 86_400.0
+RENEWED_AT = 2 / 3  # of its lifetime, where the CA doesn't say when (RFC 9773)
+SHORT_LIFETIME = 10 * 86_400.0  # seconds: what lives no longer is renewed earlier, so that some tries are left
+SHORT_RENEWED_AT = 1 / 2
+RENEWAL_SPREAD = 0.03  # of a lifetime: so that many names that were ordered together are not renewed together
+FIRST_RETRY = 600.0  # seconds: Let's Encrypt allows five failed validations of a name an hour
+LAST_RETRY = 86_400.0  # seconds: it doubles up to here
+CA_FIRST_RETRY = 15.0  # seconds: a CA that is away for a minute should not cost ten
+CA_LAST_RETRY = 3_600.0
+RETRY_SPREAD = 0.1  # of a pause, added
+MAX_FAILURE = 500  # characters of the CA's own words that are kept
+MAX_COUNTRIES = 5  # in a sentence
+BLOCKED_COUNTRIES = "; the firewall blocks {}, and a CA validates from several countries"
+
+
+class State(StrEnum):
+    """Where a name's order is."""
+
+    WAITING = "waiting"  # nothing is under way; the next try is at `next_at`
+    ORDERING = "ordering"  # the CA is asked for an order; one that a crash cut off here may exist there
+    VALIDATING = "validating"  # the challenge can be answered, and the CA was told to look
+    ISSUING = "issuing"  # the CA has the request for the certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One name's order: the row that a restart goes on from."""
+
+    hostname: str
+    state: State = State.WAITING
+    directory: str = ""  # of the CA that `url` is at
+    url: str = ""  # of the order at the CA; "": there is none to go on with
+    key: str = ""  # the private key of the certificate that is ordered, PEM; never shown
+    next_at: float = 0.0  # when to go on
+    began: float = 0.0  # when the CA was asked for it
+    failures: int = 0  # in a row
+    failure: str = ""  # the last one, in the words of the CA
+    failed_at: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Order {self.hostname} {self.state} failures={self.failures}>"  # and nothing of the key
+
+
+@dataclass(frozen=True, slots=True)
+class CaAccount:
+    """An account at a CA, and how the CA does."""
+
+    directory: str
+    key: str  # PEM; never shown
+    url: str = ""  # "": not registered yet
+    paused_until: float = 0.0  # nothing is asked of the CA before
+    failures: int = 0  # in a row, of the CA as a whole
+    failure: str = ""
+
+    def __repr__(self) -> str:
+        return f"<CaAccount {self.directory} failures={self.failures}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a worker has of one name: the certificate, the answer to a challenge, and how its order does."""
+
+    order: Order  # without its key
+    pair: Pair | None = None  # None: there is no certificate yet
+    certificate: Certificate | None = None  # what `pair` holds
+    challenge: Pair | None = None  # None: no challenge is expected
+    obstacle: str = ""  # why no order gets on, of whatever name
+
+    @property
+    def words(self) -> str:
+        """Why there is no certificate yet."""
+        order = self.order
+        if order.state is not State.WAITING and not self.obstacle:
+            return f"its order is {order.state}"
+        if order.failure:
+            return f"its order failed, try {order.failures}: {order.failure}"
+        return self.obstacle or "its order begins soon"
+
+
+def failed(order: Order, failure: str, now: float, chance: float, retry_after: float = 0.0) -> Order:
+    """The order after it failed for good: the next try is a new one."""
+    pause = min(FIRST_RETRY * 2 ** min(order.failures, 30), LAST_RETRY) * (1 + RETRY_SPREAD * chance)
+    return replace(
+        order, state=State.WAITING, url="", key="", next_at=now + max(pause, retry_after), failures=order.failures + 1,
+        failure=failure[:MAX_FAILURE], failed_at=now,
+    )  # fmt: skip
+
+
+def paused(account: CaAccount, failure: str, now: float, chance: float, retry_after: float = 0.0) -> CaAccount:
+    """The account after the CA as a whole failed: no order has failed by that."""
+    pause = min(CA_FIRST_RETRY * 2 ** min(account.failures, 30), CA_LAST_RETRY) * (1 + RETRY_SPREAD * chance)
+    until = now + max(pause, retry_after)
+    return replace(account, paused_until=until, failures=account.failures + 1, failure=failure[:MAX_FAILURE])
+
+
+def renewed_at(certificate: Certificate, chance: float) -> float:
+    """When a certificate is renewed whose CA doesn't say."""
+    lifetime = certificate.not_after - certificate.not_before
+    share = SHORT_RENEWED_AT if lifetime <= SHORT_LIFETIME else RENEWED_AT
+    return certificate.not_before + lifetime * (share - RENEWAL_SPREAD * chance)
+
+
+def earliest_renewal(certificate: Certificate) -> float:
+    """Before this a certificate is not renewed, whatever the CA says: one that is wrong would get a loop of orders."""
+    return certificate.not_before + min(DAY, (certificate.not_after - certificate.not_before) / 10)
+
+
+def issued(order: Order, renew_at: float) -> Order:
+    """The order after its certificate is there: it waits for the renewal."""
+    return Order(order.hostname, next_at=renew_at)

@@ -1,0 +1,395 @@
+"""The keeper, with a CA in memory: what it asks, what is durable before, what it tries when."""
+
+import logging
+import ssl
+from dataclasses import replace
+
+import pytest
+
+from mcproxy.certificates.acme import keeper
+from mcproxy.certificates.acme.contract import NotDurable, Refusal, Settings
+from mcproxy.certificates.acme.keeper import ORDERS_AN_HOUR
+from mcproxy.certificates.acme.order import Order, State
+from mcproxy.certificates.pem import fill
+from mcproxy.model import Backend, FirewallRule, Mode, Route, RuleKind
+from mcproxy.policy.firewall import Firewall
+from tests.kit.acme_stub import DAY, DIRECTORY, START, Bench, StubCA, table
+from tests.kit.hub import messages
+from tests.kit.peers import Authority, until
+
+A = "a.test"
+WHOLE = Refusal("the CA can't be asked: Connection refused", whole=True)
+
+
+def asked(bench: Bench, *methods: str) -> list[str]:
+    return [each for each in bench.ca.calls if each.split()[0] in methods]
+
+
+def test_an_order_goes_its_way_and_each_state_is_durable_first() -> None:
+    bench = Bench(A)
+    order = bench.until_waiting(A)
+    assert bench.rows.log == [
+        "account",
+        "account",
+        "a.test ordering",
+        "a.test validating",
+        "a.test issuing",
+        "a.test waiting",
+    ]
+    assert [each.split()[0] for each in bench.ca.calls if not each.startswith(("look", "renewal"))] == [
+        "register", "order", "begin", "finalize", "download",
+    ]  # fmt: skip
+    kept = bench.workers.names[A]
+    assert kept.pair is not None
+    fill(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), kept.pair)
+    assert kept.certificate is not None
+    assert (kept.certificate.names, kept.certificate.issuer, kept.challenge) == ((A,), "Stub CA", None)
+    assert order.next_at == pytest.approx(START + 90 * DAY * (2 / 3 - 0.015), abs=DAY / 2)
+
+
+def test_the_challenge_is_there_before_the_ca_is_told_to_look_and_gone_afterwards() -> None:
+    bench = Bench(A)
+    seen = []
+
+    def look(method: str) -> None:
+        if method == "begin":
+            seen.append(bench.workers.names[A].challenge)
+
+    bench.ca.on_call = look
+    bench.until_waiting(A)
+    (challenge,) = seen
+    assert challenge is not None
+    assert b"CERTIFICATE" in challenge.chain
+    assert bench.workers.names[A].challenge is None
+
+
+def test_no_key_leaves_the_keeper_but_in_its_row() -> None:
+    bench = Bench(A)
+    bench.step()
+    assert bench.rows.order_rows[A].key.startswith("-----BEGIN PRIVATE KEY")
+    assert bench.workers.names[A].order.key == ""
+    shown = f"{bench.workers.names[A]!r} {bench.rows.order_rows[A]!r} {bench.rows.accounts[DIRECTORY]!r}"
+    assert "PRIVATE" not in shown
+
+
+@pytest.mark.parametrize("killed_after", range(1, 7))
+def test_killed_after_any_write_nothing_is_ordered_twice_and_nothing_lost(killed_after: int) -> None:
+    """The process ends with a write; what the CA did after it, and before the next one, it did or did not."""
+    bench = Bench(A)
+    written: list[Order] = []
+
+    def die(order: Order) -> None:
+        written.append(order)
+        if len(written) == killed_after:
+            raise KeyboardInterrupt
+
+    bench.rows.after_order = die
+    for _ in range(12):
+        try:
+            bench.step(1.0)
+        except KeyboardInterrupt:
+            bench.restart()
+    for _ in range(12):
+        bench.step(1.0)
+    if killed_after == 1:  # while the CA was asked: nobody knows whether there is an order
+        failed = bench.workers.names[A].order
+        assert (failed.failure, len(asked(bench, "order"))) == (keeper.CUT_OFF, 0)
+        bench.now = failed.next_at
+        bench.until_waiting(A)
+    assert len(asked(bench, "order")) == 1
+    assert bench.workers.names[A].pair is not None
+
+
+def test_a_failed_validation_is_told_in_the_cas_words_and_tried_again_later_and_later() -> None:
+    bench = Bench(A)
+    bench.ca.invalid = "no route to it (connection)"
+    pauses = []
+    for number in (1, 2, 3):
+        order = bench.until_waiting(A)
+        assert (order.failures, order.failure) == (number, "no route to it (connection)")
+        pauses.append(order.next_at - order.failed_at)
+        bench.now = order.next_at - 5
+        bench.step()
+        assert len(asked(bench, "order")) == number, "not before its time"
+        bench.restart()
+        bench.step()
+        assert len(asked(bench, "order")) == number, "not after a restart either"
+        bench.now = order.next_at - 1
+    assert pauses == pytest.approx([630, 1260, 2520])
+    bench.ca.invalid = ""
+    bench.now += 1
+    bench.step()
+    for _ in range(9):
+        bench.step(1.0)
+    assert bench.workers.names[A].order == Order(A, next_at=bench.workers.names[A].order.next_at), "and forgotten"
+
+
+def test_a_blocked_country_is_named_with_a_failed_validation() -> None:
+    bench = Bench(A)
+    bench.table = replace(bench.table, firewall=Firewall.compile([FirewallRule(RuleKind.COUNTRY, "DE")]))
+    bench.ca.invalid = "timeout (connection)"
+    assert bench.until_waiting(A).failure == (
+        "timeout (connection); the firewall blocks DE, and a CA validates from several countries"
+    )
+
+
+def test_a_ca_that_is_away_uses_up_no_tries_and_is_left_alone() -> None:
+    bench = Bench(A, "b.test", "c.test")
+    bench.ca.refuse["register"] = [WHOLE] * 3
+    bench.step()
+    assert bench.ca.calls == ["register"], "one try, not one a name"
+    assert bench.workers.names["b.test"].words.startswith("the CA can't be asked: Connection refused; next try at ")
+    bench.step(5)
+    bench.restart()
+    bench.step(5)
+    assert bench.ca.calls == ["register"], "after a restart neither"
+    bench.step(10)
+    bench.step(40)
+    assert len(bench.ca.calls) == 3
+    for name in (A, "b.test", "c.test"):
+        bench.now += 70
+        assert bench.until_waiting(name).failures == 0
+    assert bench.rows.accounts[DIRECTORY].failures == 0
+
+
+def test_a_ca_that_goes_away_in_the_middle_is_asked_for_the_same_order() -> None:
+    bench = Bench(A)
+    bench.step()
+    bench.ca.refuse["look"] = [WHOLE]
+    bench.step(1)
+    assert bench.workers.names[A].order.state is State.VALIDATING
+    bench.now += 20
+    bench.until_waiting(A)
+    assert len(asked(bench, "order")) == 1
+
+
+def test_an_order_that_was_refused_by_the_whole_ca_is_not_a_try() -> None:
+    bench = Bench(A)
+    bench.ca.refuse["order"] = [Refusal("the CA answered 503", whole=True, retry_after=120.0)]
+    bench.step()
+    assert (bench.workers.names[A].order.state, bench.workers.names[A].order.failures) == (State.WAITING, 0)
+    bench.step(119)
+    assert len(asked(bench, "order")) == 1, "Retry-After is obeyed"
+    bench.step(1)
+    assert len(asked(bench, "order")) == 2
+
+
+@pytest.mark.parametrize(("retry_after", "pause"), [(0.0, 3600.0), (7200.0, 7200.0)])
+def test_a_rate_limit_is_obeyed_for_the_name_only(retry_after: float, pause: float) -> None:
+    bench = Bench(A, "b.test")
+    bench.ca.refuse["order"] = [Refusal("too many certificates (rateLimited)", "rateLimited", retry_after)]
+    bench.step()
+    limited = bench.workers.names[A].order
+    assert limited.next_at == bench.now + pause
+    assert limited.failure == "too many certificates (rateLimited)"
+    assert bench.until_waiting("b.test").failures == 0
+
+
+def test_an_account_that_is_unknown_or_revoked_is_replaced() -> None:
+    bench = Bench(A)
+    bench.ca.refuse["order"] = [
+        Refusal("no such account (accountDoesNotExist)", "accountDoesNotExist", whole=True),
+        Refusal("account is deactivated (unauthorized)", "unauthorized"),
+    ]
+    bench.step()
+    key = bench.rows.accounts[DIRECTORY].key
+    bench.step(20)
+    assert len(asked(bench, "register")) == 2
+    assert bench.rows.accounts[DIRECTORY].key != key, "of one that is revoked, the key is of no use"
+    bench.now += 60
+    assert bench.until_waiting(A).failures == 0
+    assert len(asked(bench, "register")) == 3
+
+
+def test_fifty_names_are_ordered_together_and_no_more_than_the_budget_an_hour() -> None:
+    names = [f"n{number}.test" for number in range(ORDERS_AN_HOUR + 5)]
+    bench = Bench(*names)
+    for _ in range(12):
+        bench.step(1.0)
+    assert len(asked(bench, "order")) == ORDERS_AN_HOUR
+    assert sum(1 for each in bench.workers.names.values() if each.pair) == ORDERS_AN_HOUR
+    bench.restart()
+    bench.step(60.0)
+    assert len(asked(bench, "order")) == ORDERS_AN_HOUR, "the budget outlives a restart"
+    bench.now = START + 3601.0
+    for _ in range(12):
+        bench.step(1.0)
+    assert sum(1 for each in bench.workers.names.values() if each.pair) == len(names)
+    assert len(set(asked(bench, "order"))) == len(names), "nothing twice"
+
+
+def test_a_certificate_is_renewed_with_a_new_key_and_serves_until_then() -> None:
+    bench = Bench(A)
+    renewal = bench.until_waiting(A).next_at
+    first = bench.workers.names[A].pair
+    assert first is not None
+    bench.now = renewal - 10
+    bench.step()
+    assert len(asked(bench, "order")) == 1
+    bench.ca.invalid = "no (connection)"
+    bench.now = renewal
+    for _ in range(5):
+        bench.step(1)
+    failed = bench.workers.names[A]
+    assert (failed.order.failures, failed.pair) == (1, first)
+    bench.ca.invalid, bench.now = "", failed.order.next_at
+    for _ in range(8):
+        bench.step(1)
+    renewed = bench.workers.names[A].pair
+    assert renewed is not None
+    assert renewed.key != first.key
+    assert bench.ca.renewed == first.chain, "which the CA is told"
+
+
+def test_a_bug_in_one_order_is_no_other_names_business() -> None:
+    bench = Bench(A, "b.test")
+    bench.ca.crash = ZeroDivisionError()
+    with messages() as logged:
+        bench.step()
+    assert "bug in the order for a.test" in logged[-1] or any("bug in the order for a.test" in each for each in logged)
+    bench.ca.crash = None
+    assert bench.workers.names[A].order.failure == "a bug of mcproxy: its log has the traceback"
+    bench.keeper.renew("b.test")
+    assert bench.until_waiting("b.test").failures in {0, 1}
+
+
+@pytest.mark.parametrize(("lifetime", "share"), [(90 * DAY, 2 / 3), (45 * DAY, 2 / 3), (160 * 3600.0, 1 / 2)])
+def test_what_is_short_lived_is_renewed_earlier(lifetime: float, share: float) -> None:
+    bench = Bench(A, lifetime=lifetime)
+    assert bench.until_waiting(A).next_at == pytest.approx(START + lifetime * (share - 0.015), abs=60)
+
+
+def test_the_ca_may_say_when_to_renew() -> None:
+    bench = Bench(A)
+    bench.ca.window = (START + 10 * DAY, START + 12 * DAY, 3600.0)
+    bench.until_waiting(A)
+    bench.step(1)
+    assert bench.workers.names[A].order.next_at == START + 11 * DAY
+    bench.step(3000)
+    assert len(asked(bench, "renewal")) == 1
+    bench.step(700)
+    bench.restart()
+    bench.step(1)
+    assert len(asked(bench, "renewal")) == 3
+    assert bench.rows.log.count("a.test waiting") == 2, "what is within the window stays"
+    bench.ca.window = (START - DAY, START - 1, 0.0)  # it was revoked, say
+    bench.now += 3600
+    for _ in range(8):
+        bench.step(1)
+    assert len(asked(bench, "order")) == 1, "but not on the day that it was issued"
+    bench.now = START + DAY + 3600
+    for _ in range(8):
+        bench.step(1)
+    assert len(asked(bench, "order")) == 2
+    for _ in range(8):
+        bench.step(1)
+    assert len(asked(bench, "order")) == 2, "a CA that says so of a new one too gets no loop of orders"
+
+
+def test_a_ca_that_does_not_answer_when_to_renew_stops_nothing() -> None:
+    bench = Bench(A)
+    bench.ca.refuse["renewal"] = [WHOLE]
+    bench.until_waiting(A)
+    bench.step(1)
+    assert bench.rows.accounts[DIRECTORY].failures == 0
+    assert bench.step(1) > 1
+
+
+def test_an_operator_may_bring_it_forward() -> None:
+    bench = Bench(A)
+    bench.ca.invalid = "no (connection)"
+    bench.until_waiting(A)
+    bench.ca.invalid = ""
+    bench.keeper.renew(A)
+    bench.keeper.renew("unknown.test")
+    for _ in range(8):
+        bench.step(1)
+    assert bench.workers.names[A].pair is not None
+
+
+def test_a_chain_for_another_name_is_not_taken() -> None:
+    bench = Bench(A)
+    bench.ca.issued_for = "b.test"
+    order = bench.until_waiting(A)
+    assert order.failure.startswith(
+        "the CA's certificate can't be used: the certificate of a.test from ACME is for b.test"
+    )
+    assert bench.rows.pairs == {}
+    bench.ca.junk = b"junk"
+    bench.now = order.next_at
+    bench.step()
+    for _ in range(6):
+        bench.step(1)
+    assert "holds no certificate chain in PEM form" in bench.workers.names[A].order.failure
+
+
+def test_names_follow_the_table() -> None:
+    bench = Bench(A, "b.test")
+    bench.until_waiting(A)
+    bench.until_waiting("b.test")
+    bench.table = table("b.test", "c.test", generation=2)
+    bench.step(1)
+    assert set(bench.workers.names) == {"b.test", "c.test"}
+    assert set(bench.rows.order_rows) == {"b.test", "c.test"}
+    bench.table = table(A, generation=3)
+    bench.step(1)
+    assert bench.workers.names[A].pair is not None, "what was ordered is found again"
+    assert len(asked(bench, "order")) == 3
+
+
+def test_without_a_section_or_the_library_the_words_say_so() -> None:
+    bench = Bench(A)
+    bench.settings = None
+    bench.restart().step()
+    assert bench.workers.names[A].words == keeper.NO_SECTION
+    bench.keeper.configure(Settings(DIRECTORY))
+    bench.until_waiting(A)
+
+    def lacking(*_: object) -> StubCA:
+        raise ImportError
+
+    bench.table = table("b.test")
+    broken = keeper.Keeper(bench.rows, bench.workers, lambda: bench.table, Settings(DIRECTORY), lacking)
+    broken.step()
+    assert bench.workers.names["b.test"].words == keeper.INSTALL
+
+
+def test_another_ca_gets_an_order_of_its_own() -> None:
+    bench = Bench(A)
+    bench.step()
+    bench.keeper.configure(Settings("https://other.test/dir"))
+    bench.until_waiting(A)
+    assert len(asked(bench, "order")) == 2
+    assert set(bench.rows.accounts) == {DIRECTORY, "https://other.test/dir"}
+
+
+def test_files_are_adopted_until_there_is_a_certificate(authority: Authority) -> None:
+    bench = Bench()
+    chain, key = map(str, authority.pair(A))
+    bench.keeper.adopt(Route(A, Backend("127.0.0.1", 1), Mode.L7, chain, key))
+    adopted = bench.workers.names[A].pair
+    assert adopted is not None, "before the route changes"
+    bench.table = table(A)
+    bench.restart()
+    assert bench.workers.names[A].pair is not None
+    for _ in range(8):
+        bench.step(1)
+    kept = bench.workers.names[A]
+    assert kept.certificate is not None
+    assert kept.certificate.issuer == "Stub CA"
+    bench.keeper.adopt(Route(A, Backend("127.0.0.1", 1), Mode.L7, chain, key))
+    assert bench.rows.pairs[A] == kept.pair, "what ACME brought is not replaced"
+    with messages() as logged:
+        bench.keeper.adopt(Route("b.test", Backend("127.0.0.1", 1), Mode.L7, "/absent.pem", key))
+    assert logged[0].startswith("warning b.test: its files can't be served until ACME has brought a certificate: ")
+
+
+def test_the_thread_outlives_a_disk_that_is_full() -> None:
+    bench = Bench(A)
+    bench.rows.fail = NotDurable("the disk is full")
+    with messages() as logged:
+        bench.keeper.start()
+        until(lambda: logged, "its words")
+        bench.keeper.close()
+    assert logged[0] == "error no certificate can be ordered, next try in 5 s: the disk is full"
+    assert logging.getLogger("mcproxy").level <= logging.ERROR

@@ -1,0 +1,81 @@
+from dataclasses import replace
+
+import pytest
+
+from mcproxy.certificates.acme.order import (
+    CA_LAST_RETRY,
+    LAST_RETRY,
+    CaAccount,
+    Kept,
+    Order,
+    State,
+    earliest_renewal,
+    failed,
+    issued,
+    paused,
+    renewed_at,
+)
+from mcproxy.certificates.pem import Certificate
+
+DAY = 86_400.0
+ORDER = Order("a.test", State.ISSUING, "https://ca.test", "https://ca.test/1", "key", began=5.0)
+
+
+def certificate(days: float) -> Certificate:
+    return Certificate("", ("a.test",), 1000 * DAY, (1000 + days) * DAY, "")
+
+
+def test_a_failure_ends_the_order_and_the_next_try_is_later_each_time() -> None:
+    order, pauses = ORDER, []
+    for _ in range(10):
+        order = failed(order, "no", 100.0, 0.0)
+        pauses.append(order.next_at - 100.0)
+    assert pauses[:4] == [600.0, 1200.0, 2400.0, 4800.0]
+    assert pauses[-1] == LAST_RETRY
+    assert (order.state, order.url, order.key, order.failures, order.failed_at) == (State.WAITING, "", "", 10, 100.0)
+    assert failed(ORDER, "x" * 900, 0.0, 1.0).next_at == pytest.approx(660.0)
+    assert len(failed(ORDER, "x" * 900, 0.0, 1.0).failure) == 500
+    assert failed(replace(ORDER, failures=10_000), "no", 0.0, 0.0).next_at == LAST_RETRY, "and no overflow"
+    assert failed(ORDER, "no", 100.0, 0.0, retry_after=7200.0).next_at == 7300.0
+
+
+def test_a_ca_is_left_alone_longer_each_time() -> None:
+    account, pauses = CaAccount("https://ca.test", "key"), []
+    for _ in range(10):
+        account = paused(account, "away", 100.0, 0.0)
+        pauses.append(account.paused_until - 100.0)
+    assert pauses[:3] == [15.0, 30.0, 60.0]
+    assert pauses[-1] == CA_LAST_RETRY
+    assert paused(account, "away", 0.0, 0.0, retry_after=9000.0).paused_until == 9000.0
+
+
+@pytest.mark.parametrize(("days", "chance", "after"), [(90, 0, 60), (90, 1, 57.3), (45, 0, 30), (160 / 24, 0, 80 / 24)])
+def test_a_certificate_is_renewed_at_a_share_of_its_lifetime(days: float, chance: float, after: float) -> None:
+    assert renewed_at(certificate(days), chance) == pytest.approx((1000 + after) * DAY)
+
+
+def test_no_certificate_is_renewed_just_after_it_was_issued() -> None:
+    assert earliest_renewal(certificate(90)) == 1001 * DAY
+    assert earliest_renewal(certificate(5)) == 1000.5 * DAY
+
+
+def test_an_issued_order_waits_with_nothing_of_the_old_one() -> None:
+    assert issued(replace(ORDER, failures=3, failure="no"), 9.0) == Order("a.test", next_at=9.0)
+
+
+def test_keys_are_not_shown() -> None:
+    assert repr(ORDER) == "<Order a.test issuing failures=0>"
+    assert repr(CaAccount("https://ca.test", "secret")) == "<CaAccount https://ca.test failures=0>"
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        (Kept(ORDER), "its order is issuing"),
+        (Kept(Order("a.test")), "its order begins soon"),
+        (Kept(Order("a.test"), obstacle="the CA is away"), "the CA is away"),
+        (Kept(failed(ORDER, "no route", 0.0, 0.0)), "its order failed, try 1: no route"),
+    ],
+)
+def test_why_there_is_no_certificate(kept: Kept, words: str) -> None:
+    assert kept.words == words
