@@ -1,7 +1,8 @@
 """Connections to the admin API that make no call don't shut out those that do.
 
 64 connections that sent nothing once held all places of the API for as long as they were renewed, and certificates of
-clients didn't help: they are looked at later. Here the flood comes from the very address that the commands come from.
+clients didn't help: they are looked at later. Here the flood comes from the very address that the commands come from,
+from another one, or from many: the commands' connections wait behind it in the kernel's queue, and have their turn.
 """
 
 import sys
@@ -55,9 +56,9 @@ class Api:
             yield pb_grpc.ProxyAdminServiceStub(channel)  # type: ignore[no-untyped-call]
 
     @contextmanager
-    def flooded(self, kind: str) -> Iterator[Program]:
-        """While connections of this kind are held and renewed."""
-        command = (sys.executable, "-m", "tests.kit.flooder", self.port, FLOOD, kind)
+    def flooded(self, kind: str, addresses: int) -> Iterator[Program]:
+        """While connections of this kind, from so many other addresses, are held and renewed."""
+        command = (sys.executable, "-m", "tests.kit.flooder", self.port, FLOOD, kind, addresses)
         with Program(*map(str, command), cwd=ROOT, env=environment()) as flooder:
             flooder.line("flooding")
             yield flooder
@@ -75,14 +76,15 @@ def api(request: pytest.FixtureRequest, grpc_is_awake: None, tmp_path: Path) -> 
         yield made
 
 
+@pytest.mark.parametrize("addresses", [0, 1, 100])
 @pytest.mark.parametrize("kind", ["silent", "half"])
-def test_a_flood_of_connections_without_calls_shuts_out_no_command(api: Api, kind: str) -> None:
+def test_a_flood_of_connections_without_calls_shuts_out_no_command(api: Api, kind: str, addresses: int) -> None:
     """Before, each of these commands ended with "it closed the connection", and exit status 3."""
     with api.stub() as stub, api.stub() as other:
         watch = stub.WatchConnections(pb.WatchConnectionsRequest())
         until(lambda: other.GetStatus(pb.GetStatusRequest(), timeout=DEADLINE).generation, "the server")
         _, threads = api.size()
-        with api.flooded(kind) as flooder:
+        with api.flooded(kind, addresses) as flooder:
             for _ in range(COMMANDS):
                 assert api.shell.ok("status").startswith("serving, mcproxy ")
             assert api.size()[0] <= OWN + 3 * MAX_CONNECTIONS

@@ -1,9 +1,11 @@
 """A program that holds many connections to a port which do nothing, and renews at once each one that is ended.
 
-`python -m tests.kit.flooder PORT COUNT silent|half`: the connections send nothing, or a ClientHello and nothing more.
+`python -m tests.kit.flooder PORT COUNT silent|half ADDRESSES`: the connections send nothing, or a ClientHello and
+nothing more. They come from so many addresses beside 127.0.0.1, by turns; from 127.0.0.1 if that is 0.
 It prints a line once it has begun, and then each thousand connections that it has renewed.
 """
 
+import itertools
 import selectors
 import socket
 import sys
@@ -11,12 +13,15 @@ from contextlib import suppress
 
 from tests.kit.peers import client_hello
 
+IP_BIND_ADDRESS_NO_PORT = 24  # Linux, ip(7): the port is chosen by the connection
+
 
 class Flooder:
     """The connections."""
 
-    def __init__(self, port: int, hello: bytes) -> None:
+    def __init__(self, port: int, hello: bytes, addresses: int) -> None:
         self._port = port
+        self._addresses = itertools.cycle([f"127.0.1.{1 + each}" for each in range(addresses)] or ["127.0.0.1"])
         self._hello = hello
         self._selector = selectors.DefaultSelector()
         self._ended = 0
@@ -33,6 +38,8 @@ class Flooder:
     def _open(self) -> None:
         sock = socket.socket()
         sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((next(self._addresses), 0))
         with suppress(BlockingIOError):
             sock.connect(("127.0.0.1", self._port))
         self._selector.register(sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
@@ -57,9 +64,9 @@ class Flooder:
 
 def main() -> None:
     """Take the arguments."""
-    port, count, kind = sys.argv[1:]
+    port, count, kind, addresses = sys.argv[1:]
     hello = client_hello("localhost", ("h2",)) if kind == "half" else b""
-    Flooder(int(port), hello).hold(int(count))
+    Flooder(int(port), hello, int(addresses)).hold(int(count))
 
 
 if __name__ == "__main__":

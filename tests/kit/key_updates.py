@@ -1,6 +1,6 @@
 """A TLS 1.3 client that floods its server with KeyUpdate messages (RFC 8446, section 4.6.3), which only OpenSSL's own
 client sends on demand: one for each read of its input that begins with "k". A socket that keeps messages apart makes
-that one for each `send`. Where many are needed at once, `key_updates` makes their bytes.
+that one for each `send`. Where many are needed at once, or from a server, `key_updates` makes their bytes.
 """
 
 import hmac
@@ -42,25 +42,35 @@ class KeyUpdates:
         return self._process.poll() is None
 
 
-def secret(keylog: Path) -> bytes:
-    """The client's traffic secret of the one TLS 1.3 connection in an `SSLContext.keylog_filename`."""
-    line = next(line for line in keylog.read_text().splitlines() if line.startswith("CLIENT_TRAFFIC_SECRET_0 "))
+def secret(keylog: Path, side: str = "CLIENT") -> bytes:
+    """A side's traffic secret of the one TLS 1.3 connection in an `SSLContext.keylog_filename`."""
+    line = next(line for line in keylog.read_text().splitlines() if line.startswith(f"{side}_TRAFFIC_SECRET_0 "))
     return bytes.fromhex(line.split()[2])
 
 
-def key_updates(secret: bytes, count: int) -> bytes:
-    """So many KeyUpdates, encrypted as the first of a client with TLS_AES_256_GCM_SHA384 (RFC 8446, sections 5.2, 7.2).
+def key_updates(secret: bytes, count: int, sent: int = 0) -> bytes:
+    """So many KeyUpdates, after `sent` other records under this secret of TLS_AES_256_GCM_SHA384.
 
-    Each is under the keys that the one before it brought, as its first record.
+    Each is under the keys that the one before it brought, as its first record (RFC 8446, sections 5.2 and 7.2).
     """
     update = b"\x18\0\0\x01\0\x16"  # the message, update_not_requested, and the type of what is inside the record
-    head = struct.pack(">BHH", 23, 0x0303, len(update) + 16)
     records = []
     for _ in range(count):
-        key, nonce = _expanded(secret, b"key", 32), _expanded(secret, b"iv", 12)
-        records.append(head + AESGCM(key).encrypt(nonce, update, head))
-        secret = _expanded(secret, b"traffic upd", 48)
+        records.append(_record(secret, sent, update))
+        secret, sent = _expanded(secret, b"traffic upd", 48), 0
     return b"".join(records)
+
+
+def empty_records(secret: bytes, count: int, sent: int = 0) -> bytes:
+    """So many records of application data without a byte of it, as `key_updates`."""
+    return b"".join(_record(secret, number, b"\x17") for number in range(sent, sent + count))
+
+
+def _record(secret: bytes, number: int, inside: bytes) -> bytes:
+    """The record of this number under a secret; `inside` ends in the type (RFC 8446, sections 5.2 and 5.3)."""
+    head = struct.pack(">BHH", 23, 0x0303, len(inside) + 16)
+    nonce = int.from_bytes(_expanded(secret, b"iv", 12), "big") ^ number
+    return head + AESGCM(_expanded(secret, b"key", 32)).encrypt(nonce.to_bytes(12, "big"), inside, head)
 
 
 def _expanded(secret: bytes, label: bytes, size: int) -> bytes:

@@ -329,6 +329,76 @@ def test_reads_that_bring_nothing_are_counted(
         channel.abort()
 
 
+def test_a_flood_that_our_own_end_meets_is_ended(
+    tmp_path: Path, authority: Authority, server: ssl.SSLContext, guard: ReadGuard
+) -> None:
+    """Our close_notify has OpenSSL read what has come: all of a flood, in one call."""
+    came, over = threading.Event(), threading.Event()
+
+    def flood(sock: socket.socket) -> None:
+        context = authority.client_context()
+        context.keylog_filename = str(tmp_path / "keys")
+        with context.wrap_socket(sock, server_hostname="one.test") as secured:
+            floods = key_updates.key_updates(key_updates.secret(tmp_path / "keys"), 40_000)
+            socket.socket.sendall(secured, floods)
+            came.set()
+            over.wait(DEADLINE)
+
+    with connected(flood) as sock, setting(over):
+        channel = channels.accept(sock, server, Turns(), guard)
+        until(came.is_set, "the flood to come")
+        channel.end()
+        assert channel.abuse
+        assert "more than 0.05 s of CPU" in channel.lost
+        channel.close()
+
+
+@contextmanager
+def setting(event: threading.Event) -> Iterator[None]:
+    """Set it at the end of the block, however that ends."""
+    try:
+        yield
+    finally:
+        event.set()
+
+
+class Steps(Turns):
+    """Lets another thread know of each step of a handshake."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = threading.Semaphore(0)
+
+    def wait(self) -> None:
+        super().wait()
+        self.taken.release()
+
+
+def test_a_handshake_of_very_many_reads_is_ended(
+    authority: Authority, server: ssl.SSLContext, guard: ReadGuard
+) -> None:
+    """A record that comes byte by byte costs a step for each."""
+    steps, over = Steps(), threading.Event()
+
+    def drip(sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        hello = authority.client_context().wrap_bio(incoming, outgoing, server_hostname="one.test")
+        with suppress(ssl.SSLWantReadError):
+            hello.do_handshake()
+        sock.sendall(outgoing.read() + b"\x17\x03\x03\x40\x00")
+        with suppress(OSError):
+            while not over.is_set():
+                steps.taken.acquire(timeout=0.01)  # one step may have read two
+                sock.sendall(b"x")
+
+    with connected(drip) as sock, setting(over):
+        with pytest.raises(channels.Flooded, match="more than 1000 TLS reads in one handshake"):
+            channels.accept(sock, server, steps, guard)
+        assert sock.fileno() == -1
+    steps.close()
+
+
 def test_a_client_that_goes_on_sending_gets_what_came_before_the_end(
     authority: Authority, server: ssl.SSLContext, guard: ReadGuard
 ) -> None:
@@ -468,6 +538,64 @@ def test_an_end_without_a_close_notify_is_known_for_one(clean: bool, authority: 
             gevent.sleep(0)
         assert (channel.ended_cleanly, channel.lost) == (clean, "")
         channel.close()
+
+
+@pytest.mark.parametrize(
+    ("made", "count", "says"),
+    [
+        (key_updates.key_updates, 40_000, "50 ms of CPU"),
+        (key_updates.empty_records, channels.EMPTY_READS + 1, "more than 1000 TLS reads"),
+    ],
+    ids=["KeyUpdate", "empty records"],
+)
+def test_a_backend_that_floods_is_lost(
+    made: Callable[[bytes, int, int], bytes], count: int, says: str, tmp_path: Path, authority: Authority,
+    guard: ReadGuard,
+) -> None:  # fmt: skip
+    """A read brings all KeyUpdates that there are, or one empty record."""
+    came, over = threading.Event(), threading.Event()
+
+    def flood(sock: socket.socket) -> None:
+        context = authority.server_context("backend.test")
+        context.set_alpn_protocols(["h2"])
+        context.num_tickets = 0  # each would be a record
+        context.keylog_filename = str(tmp_path / "keys")
+        with context.wrap_socket(sock, server_side=True) as secured:
+            secured.sendall(b"x")
+            secret = key_updates.secret(tmp_path / "keys", "SERVER")
+            socket.socket.sendall(secured, made(secret, count, 1))
+            came.set()
+            over.wait(DEADLINE)
+
+    with connected(flood) as sock, setting(over):
+        channel = channels.connect(sock, client_context(str(authority.path)), "backend.test", Turns(), guard)
+        assert receive(channel, 1) == b"x"
+        until(came.is_set, "the flood to come")
+        for _ in range(channels.EMPTY_READS + 1):
+            assert channel.receive() == b""
+            if channel.ended:
+                break
+        assert channel.abuse
+        assert says in channel.lost
+        channel.close()
+
+
+def test_a_backend_that_floods_its_handshake_is_lost(authority: Authority, guard: ReadGuard) -> None:
+    """HelloRequest of TLS 1.2 is ignored within a handshake: one call of OpenSSL reads any number of them."""
+    over = threading.Event()
+
+    def flood(sock: socket.socket) -> None:
+        requests = b"\x16\x03\x03\x40\x00" + bytes(0x4000)
+        with suppress(OSError):
+            while not over.is_set():
+                sock.sendall(requests * 16)
+
+    with connected(flood) as sock, setting(over):
+        with pytest.raises(
+            channels.Flooded, match=r"in the handshake, one read took more than 1 s of CPU|1000 TLS reads"
+        ):
+            channels.connect(sock, client_context(str(authority.path)), "backend.test", Turns(), guard)
+        assert sock.fileno() == -1
 
 
 def test_a_stream_without_tls() -> None:
