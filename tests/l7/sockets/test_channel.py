@@ -24,33 +24,12 @@ from mcproxy.net.read_guard import ReadGuard
 from mcproxy.net.turns import Turns
 from tests.kit import key_updates
 from tests.kit.peers import DEADLINE, Authority, reset, until
+from tests.kit.socket_pairs import connected
 from tests.kit.tls_gate import Gate
 
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
 Peer = Callable[[socket.socket], None]
 BULK = 16 << 20
-
-
-@contextmanager
-def connected(peer: Peer) -> Iterator[RawSocket]:
-    """A non-blocking TCP socket whose other end `peer` has, in a thread."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        theirs = socket.create_connection(listening.getsockname(), timeout=DEADLINE)
-        accepted, _ = listening.accept()
-    ours = RawSocket(accepted.family, accepted.type, 0, accepted.detach())
-    ours.setblocking(False)
-
-    def run() -> None:
-        with theirs:
-            peer(theirs)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield ours
-    finally:
-        thread.join(DEADLINE)
-        assert not thread.is_alive()
 
 
 def wait(channel: Channel, event: int) -> None:
