@@ -30,6 +30,7 @@ from mcproxy.control import Control
 from mcproxy.desk import ByDoor, Desk, Reporter
 from mcproxy.geoip import GeoIP, GeoIPError
 from mcproxy.journal import ConnectionLog
+from mcproxy.l7.sockets.backends import Backends
 from mcproxy.l7.terminate import PROTOCOLS, Terminator
 from mcproxy.log import Sink
 from mcproxy.look.looker import Looker
@@ -87,27 +88,30 @@ class App:
         if self.control.table.firewall.countries and geoip is None:
             self.control.store.close()
             raise StartError("firewall.geoip_db: the database has country rules, which need it")
-        self.contexts = Contexts(PROTOCOLS, Aside())
+        contexts = Contexts(PROTOCOLS, Aside())
         stats, watching = Stats(), Watching()
         self.lines, reporter = ConnectionLog(put_lines, config.log.format, stats), Reporter(watching.tell)
+        live = Live(self.control.table)
+        backends = Backends(live)
+        self.terminator = Terminator(contexts, backends, _records(stats, self.lines))
         shared = Shared(
-            live=Live(self.control.table),
+            live=live,
             limits=Limits(*limits(config)),
             timeouts=timeouts(config),
             ended=_ended(self.lines, reporter),
             opened=reporter.opened,
             stats=stats,
             geoip=geoip,
-            terminate=Terminator(self.contexts, _records(stats, self.lines)),
+            terminate=self.terminator,
         )
         self.worker = Worker(shared, inherited=self.inherited.take)
         self.pulse = Pulse(stats.lag)
         self.door = Door()
-        looker = Looker(self.door, self.contexts, shared.outgoing, lambda: shared.timeouts.connect)
-        self.desk = Desk(self.worker, self.contexts, reporter, looker)
+        looker = Looker(self.door, contexts, shared.outgoing, lambda: shared.timeouts.connect)
+        self.desk = Desk(self.worker, contexts, reporter, looker, backends.spoken)
         self._survey = _Survey(shared.live)
         parts = Parts(
-            self.worker, self.contexts, self.lines, self.door, self.notifier, self.control.take, self._survey.begin
+            self.worker, contexts, self.lines, self.door, self.notifier, self.control.take, self._survey.begin
         )  # fmt: skip
         self.reloader = Reloader(config, path, parts)
         carrier = ByDoor(self.desk, self.door)
@@ -134,7 +138,7 @@ class App:
             self.worker.start(addr)
         self.control.open()
         self._survey.start()
-        self.control.before_close(Noticing(self.contexts.files, self.reloader.take_changed).close)
+        self.control.before_close(Noticing(self.terminator.contexts.files, self.reloader.take_changed).close)
         for warning in check_workers(self.config):
             log.warning("%s", warning)
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
@@ -205,6 +209,7 @@ class App:
         self.pulse.close()
         self.inherited.close()
         self.notifier.close()
+        self.terminator.release()
         self.worker.release()
         if self.worker.shared.geoip is not None:
             self.worker.shared.geoip.close()

@@ -135,7 +135,6 @@ _KEYS: dict[Kind, Any] = {
     Kind.BACKEND: BackendAddress,
     Kind.FILE: File,
     Kind.SWITCH: bool,
-    Kind.COUNT: Count,
     Kind.NETWORKS: Annotated[tuple[Network, ...], Field(strict=False)],
 }
 
@@ -163,6 +162,8 @@ def _keys_of(declared: Sequence[settings.Field]) -> Any:
         key = _KEYS.get(field.kind, Annotated[field.type, Field(strict=False)])
         if field.kind is Kind.HOSTNAME and field.default == "":
             key = Annotated[str, AfterValidator(lambda text: text and name.normalise(text))]
+        if field.kind is Kind.COUNT:
+            key = Annotated[int, Field(ge=field.setting.least, le=field.setting.most)]
         keys[field.name] = (key, field.default if field.has_default else ...)
     made = create_model("Keys", __base__=Declared, **keys)
     made.declared = declared
@@ -280,6 +281,7 @@ class ProxySection(Section):
     handshake_timeout: PositiveDuration = 10.0
     idle_timeout: PositiveDuration = 300.0
     half_close_timeout: PositiveDuration = 60.0
+    backend_idle_timeout: PositiveDuration = 4.0
     shutdown_timeout: Duration = 30.0
     max_connections: Count = 0
     workers: Workers = 1

@@ -37,6 +37,7 @@ from mcproxy.messages import (
     ReadKept,
     ReadLoaded,
     ReadRoutes,
+    ReadSpoken,
     ReadStatus,
     Request,
     RouteCounters,
@@ -46,13 +47,15 @@ from mcproxy.messages import (
     WouldAdmit,
     WouldEnter,
 )
-from mcproxy.model import Connection, End, Mode, Reason, host_port
+from mcproxy.model import Connection, End, Mode, Reason, Route, RouteKey, host_port
 from mcproxy.net.door import Door
 from mcproxy.net.shared import Cut, OpenSession
 from mcproxy.net.worker import Worker
 from mcproxy.policy.firewall import Firewall
+from mcproxy.stats import Spoken
 
 T = TypeVar("T")
+FindSpoken = Callable[[RouteKey, Route], Spoken | None]  # what a route's backend was found to speak, if that is known
 
 
 class Reporter:
@@ -90,7 +93,9 @@ class Reporter:
 class Desk:
     """Answers for one worker."""
 
-    def __init__(self, worker: Worker, contexts: Contexts, reporter: Reporter, looker: Looker) -> None:
+    def __init__(
+        self, worker: Worker, contexts: Contexts, reporter: Reporter, looker: Looker, spoken: FindSpoken
+    ) -> None:
         """`contexts` are those of the l7 routes."""
         self.stopping = False  # set on the hub: nothing more is opened
         self._worker = worker
@@ -98,6 +103,7 @@ class Desk:
         self._contexts = contexts
         self._reporter = reporter
         self._looker = looker
+        self._spoken = spoken
         self._on_hub: dict[type[Request[Any]], Callable[[Any], Any]] = {
             BindListener: self._bind,
             StartListener: self._start,
@@ -115,6 +121,7 @@ class Desk:
             Matching: self._matching,
             FindCountry: self._country,
             ReadLoaded: self._read_loaded,
+            ReadSpoken: self._read_spoken,
             Keep: self._keep,
             Forget: self._forget,
             ReadKept: self._read_kept,
@@ -192,12 +199,18 @@ class Desk:
         )
 
     def _read_routes(self, _request: ReadRoutes) -> Sequence[RouteCounters]:
-        listeners = self._shared.live.table.listeners
-        return [
-            RouteCounters(addr, name, tally.read())
-            for (addr, name), tally in list(self._shared.stats.routes.items())
-            if tally.open or (addr in listeners and name in listeners[addr].routes)
-        ]
+        listeners, found = self._shared.live.table.listeners, []
+        for key, tally in list(self._shared.stats.routes.items()):
+            addr, name = key
+            route = listeners[addr].routes.get(name) if addr in listeners else None
+            if route is not None:
+                found.append(RouteCounters(addr, name, tally.read(), self._spoken(key, route)))
+            elif tally.open:
+                found.append(RouteCounters(addr, name, tally.read()))
+        return found
+
+    def _read_spoken(self, request: ReadSpoken) -> Spoken | None:
+        return self._spoken((request.listener, request.route.hostname), request.route)
 
     def _read_connections(self, request: ReadConnections) -> Sequence[ConnectionInfo]:
         sessions = self._shared.sessions

@@ -173,7 +173,8 @@ def requests_text(origin: Origin) -> RequestLines:
         return [
             f"{begin}{e.id}{second}"
             f"{_asked_text(e.method[:KEPT], e.request.authority[:KEPT], e.request.path[:KEPT])} status={e.status} "
-            f'end="{e.end}" received={e.received} sent={e.sent} duration={e.ended - e.started:.3f}'
+            f'end="{e.end}" received={e.received} sent={e.sent} duration={e.ended - e.started:.3f} '
+            f"backend_protocol={(way := e.backend_protocol) or '-'} reused={'true' if way and e.reused else 'false'}"
             f"{'' if e.grpc_status is None else f' grpc_status={e.grpc_status}'}"
             f"{f' detail={_often_quoted(e.why)}' if e.why else ''}\n"
             for e in exchanges
@@ -198,7 +199,8 @@ def requests_json(origin: Origin) -> RequestLines:
             f"{begin}{e.id}{middle}"
             f"{_asked_json(e.method[:KEPT], e.request.authority[:KEPT], e.request.path[:KEPT])}, "
             f'"status": {e.status}, "end": "{e.end}", "received_bytes": {e.received}, "sent_bytes": {e.sent}, '
-            f'"duration": {e.ended - e.started:.6f}, '
+            f'"duration": {e.ended - e.started:.6f}, "backend_protocol": "{(way := e.backend_protocol)}", '
+            f'"reused": {"true" if way and e.reused else "false"}, '
             f'"grpc_status": {"null" if e.grpc_status is None else e.grpc_status}, '
             f'"detail": {_often_quoted(e.why) if e.why else EMPTY}}}\n'
             for e in exchanges

@@ -17,7 +17,7 @@ from mcproxy.certificates.acme.order import Kept
 from mcproxy.certificates.pem import Certificate
 from mcproxy.model import End, FirewallRule, Mode, Reason, Route, host_of
 from mcproxy.policy.networks import Networks, pack
-from mcproxy.stats import Counters, Distribution
+from mcproxy.stats import Counters, Distribution, Spoken
 from mcproxy.table import Table
 
 T = TypeVar("T")
@@ -50,6 +50,7 @@ class RouteCounters:
     listener: str
     hostname: str
     counters: Counters = NOTHING_COUNTED
+    spoken: Spoken | None = None  # None: it isn't known what its backend speaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +263,14 @@ class LoadedFiles:
 @dataclass(frozen=True, slots=True)
 class ReadLoaded(Request[LoadedFiles]):
     """The loaded files of an l7 route."""
+
+    listener: str
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSpoken(Request[Spoken | None]):
+    """The version of HTTP that an l7 route's backend was found to speak; None: that isn't known."""
 
     listener: str
     route: Route

@@ -45,6 +45,14 @@ class Mode(StrEnum):
     L7 = "l7"  # TLS ends here; HTTP is proxied to the backend
 
 
+class BackendProtocol(StrEnum):
+    """The version of HTTP in which an l7 route's backend is asked."""
+
+    AUTO = "auto"  # found out: by ALPN, or in clear text by a connection that carries no request
+    H2 = "h2"
+    HTTP1 = "http/1.1"
+
+
 class Tls(StrEnum):
     """Where an l7 route's certificate comes from."""
 
@@ -166,6 +174,8 @@ class Backend:
         return host_port(self.host, self.port)
 
 
+MAX_BACKEND_CONNECTIONS = 65_535  # more than the ports that lead to one address
+_BACKEND_CONNECTIONS = "connections to an HTTP/1.1 backend; further requests wait"
 _L7 = Needs("mode", Mode.L7, "terminates TLS, so it needs {}", "an l4 stream is never terminated")
 _ACME = Needs("tls", Tls.ACME)
 _BACKEND_TLS = Needs("backend_tls", True)
@@ -182,10 +192,16 @@ class Route:
     mode: Annotated[Mode, Setting(Kind.WORD, "pass the raw stream (l4) or terminate TLS (l7)")] = Mode.L4
     tls_cert: Annotated[str, Setting(Kind.FILE, "certificate chain, PEM", _L7, required=True, idle=_ACME)] = ""
     tls_key: Annotated[str, Setting(Kind.FILE, "its key, PEM", _L7, required=True, listed=False, idle=_ACME)] = ""
-    backend_tls: Annotated[bool, Setting(Kind.SWITCH, "HTTP/2 over TLS to the backend instead of h2c", _L7)] = False
+    backend_tls: Annotated[bool, Setting(Kind.SWITCH, "TLS to the backend", _L7)] = False
     backend_ca: Annotated[str, Setting(Kind.FILE, "CA to verify the backend with", _BACKEND_TLS)] = ""
     backend_server_name: Annotated[str, Setting(Kind.HOSTNAME, "name to ask for, if not HOST", _BACKEND_TLS)] = ""
     send_proxy_protocol: Annotated[bool, Setting(Kind.SWITCH, "send a PROXY v2 header to the backend")] = False
+    backend_protocol: Annotated[BackendProtocol, Setting(Kind.WORD, "HTTP version of the backend", _L7)] = (
+        BackendProtocol.AUTO
+    )
+    max_backend_connections: Annotated[
+        int, Setting(Kind.COUNT, _BACKEND_CONNECTIONS, _L7, least=1, most=MAX_BACKEND_CONNECTIONS)
+    ] = 64
     tls: Annotated[Tls, Setting(Kind.WORD, "have its certificate ordered and renewed by ACME", _L7, flag=Tls.ACME)] = (
         Tls.FILES
     )
@@ -309,6 +325,18 @@ class FinishedExchange(Protocol):
     @property
     def grpc_status(self) -> int | None:
         """Of gRPC's answer; None: the answer is not gRPC's, or broke off before its status."""
+
+    @property
+    def backend_protocol(self) -> str:
+        """The version in which it went to the backend, "h2" or "http/1.1"; "": it didn't, or we answered instead."""
+
+    @property
+    def reused(self) -> bool:
+        """Whether its connection to the backend had carried another request before; of no meaning if it had none."""
+
+    @property
+    def head_at(self) -> float:
+        """When the final head of the answer was there: seconds of the same clock; 0.0: none was, as `status` says."""
 
 
 Exchanges = Sequence[FinishedExchange]  # of one connection, in the order in which they ended

@@ -32,6 +32,7 @@ from mcproxy.messages import (
     ReadKept,
     ReadLoaded,
     ReadRoutes,
+    ReadSpoken,
     ReadStatus,
     RouteCounters,
     Selection,
@@ -42,6 +43,7 @@ from mcproxy.messages import (
 )
 from mcproxy.model import FirewallRule, Listener, Reason, Route, Tls
 from mcproxy.reload.reloader import Reloader
+from mcproxy.stats import Spoken
 from mcproxy.table import Table
 
 CUT_BATCH = 64  # sessions cut in one turn of the hub: each closes two sockets and writes a line, some 50 us
@@ -205,6 +207,10 @@ class Plane:
                 route, self.orders.kept(route), self._table.firewall.countries, trusted=loaded.trusts_ca
             )
         return routes.serving(route, loaded.certificate, trusted=loaded.trusts_ca)
+
+    def spoken(self, listener: str, route: Route) -> Spoken | None:
+        """What a route's backend was found to speak, if that is known."""
+        return self._courier.ask(ReadSpoken(listener, route))
 
     def look(self, route: Route, seconds: float = MAX_LOOK) -> Look:
         """Look at a route's backend. Raises PlaneStopping, so that the shutdown waits for no new look."""

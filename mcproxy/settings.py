@@ -27,7 +27,7 @@ class Kind(StrEnum):
     WORD = "word"  # a member of a StrEnum
     FILE = "file"  # an absolute path; "" for none
     SWITCH = "switch"  # a bool, with the default false: the proto can't tell false from nothing said
-    COUNT = "count"  # an int, 0 to MAX_COUNT
+    COUNT = "count"  # an int, from `Setting.least` to `Setting.most`
     NETWORKS = "networks"  # a tuple of CIDRs in canonical form
 
 
@@ -60,6 +60,8 @@ class Setting:
     flag: StrEnum | None = None  # of a word with two values: the one that an option without a value sets
     idle: Needs | None = None  # where this is met, the field has no meaning and isn't required
     listed: bool = True  # `list` shows it, where it isn't the default
+    least: int = 0  # of a COUNT; above 0, the proto's 0 stands for the default
+    most: int = MAX_COUNT
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,32 @@ NO_DURATIONS, NO_DIALS, NO_LAGS = (Distribution.empty(bounds) for bounds in (DUR
 
 
 @dataclass(frozen=True, slots=True)
+class BackendCounters:
+    """An l7 route's connections to its backend, as of one moment. They can be added."""
+
+    made: Mapping[str, int] = field(default_factory=dict)  # by the version of HTTP: "h2", "http/1.1"
+    reused: int = 0  # requests that found an idle connection
+    retries: int = 0  # requests that were sent once more, over another connection
+    waiting: int = 0  # requests that wait at that moment, because as many connections as may be are in use
+    waited_too_long: int = 0  # of those, the ones that were answered 503
+    idle: int = 0  # connections that wait for a request at that moment
+    dead: int = 0  # idle ones that the backend ended before we did
+    poisoned: int = 0  # connections over which the backend sent more than its answer
+
+    def __add__(self, other: "BackendCounters") -> "BackendCounters":
+        return BackendCounters(
+            Counter(self.made) + Counter(other.made),
+            self.reused + other.reused,
+            self.retries + other.retries,
+            self.waiting + other.waiting,
+            self.waited_too_long + other.waited_too_long,
+            self.idle + other.idle,
+            self.dead + other.dead,
+            self.poisoned + other.poisoned,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Counters:
     """The counters of a listener or a route at one moment. They can be added."""
 
@@ -60,6 +86,10 @@ class Counters:
     request_ends: Mapping[str, int] = field(default_factory=dict)  # the same by how they ended: "done", "client reset"
     durations: Distribution = NO_DURATIONS
     dials: Distribution = NO_DIALS
+    backend: BackendCounters = field(default_factory=BackendCounters)  # of a route
+    passed: Mapping[str, int] = field(default_factory=dict)  # requests that backends got, by their HTTP: "h2"
+    heads: int = 0  # those of them whose answer has begun
+    waited: float = 0.0  # seconds of all these together, from the request's head to the answer's
 
     def __add__(self, other: "Counters") -> "Counters":
         return Counters(
@@ -73,7 +103,20 @@ class Counters:
             Counter(self.request_ends) + Counter(other.request_ends),
             self.durations.plus(other.durations),
             self.dials.plus(other.dials),
+            self.backend + other.backend,
+            Counter(self.passed) + Counter(other.passed),
+            self.heads + other.heads,
+            self.waited + other.waited,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """The version of HTTP that a route's backend was found to speak."""
+
+    version: str  # "h2" or "http/1.1"
+    how: str  # it was found, in words for operators: "ALPN", "SETTINGS", "answered 400 to HTTP/2's preface"
+    at: float  # seconds since the epoch
 
 
 class Histogram:
@@ -100,10 +143,63 @@ class Histogram:
         return Distribution(self._bounds, tuple(self._counts), self._total)
 
 
+class BackendTally:
+    """The live counters of an l7 route's connections to its backend; the fields are those of `BackendCounters`."""
+
+    __slots__ = ("dead", "idle", "made", "poisoned", "retries", "reused", "waited_too_long", "waiting")
+
+    def __init__(self) -> None:
+        self.made: Counter[str] = Counter()
+        self.reused = self.retries = self.waiting = self.waited_too_long = self.idle = self.dead = self.poisoned = 0
+
+    def __repr__(self) -> str:
+        return f"<BackendTally {self.read()}>"
+
+    def read(self) -> BackendCounters:
+        """The present contents. Any thread may ask."""
+        return BackendCounters(
+            dict(self.made), self.reused, self.retries, self.waiting, self.waited_too_long, self.idle, self.dead,
+            self.poisoned,
+        )  # fmt: skip
+
+
+class RequestTally:
+    """The live counters of the l7 requests of one listener or one route."""
+
+    __slots__ = ("answers", "heads", "passed", "undone", "waited")
+
+    def __init__(self) -> None:
+        self.answers = [0] * 10  # requests that have ended, by the first digit of their status, or 0
+        self.undone: Counter[str] = Counter()  # of these, the ones that did not end as DONE, by how they ended
+        self.passed: Counter[str] = Counter()  # this and the next ones: see Counters
+        self.heads = 0
+        self.waited = 0.0
+
+    def __repr__(self) -> str:
+        return f"<RequestTally {sum(self.answers)}>"
+
+    def read(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Requests that have ended, by the class of their status, and by how they ended. Any thread may ask."""
+        undone = dict(self.undone)  # before `answers`: what is counted in between is among those
+        answers = tuple(self.answers)
+        done = sum(answers) - sum(undone.values())
+        classes = {f"{first}xx" if first else "none": count for first, count in enumerate(answers) if count}
+        return classes, {DONE: done, **undone} if done else undone
+
+    def count_passed(self, http1: int, h2: int, heads: int, waited: float) -> None:
+        """Count requests that backends got; see `Counters`."""
+        if h2:
+            self.passed["h2"] += h2
+        if http1:
+            self.passed["http/1.1"] += http1
+        self.heads += heads
+        self.waited += waited
+
+
 class Tally:
     """The live counters of one listener or one route."""
 
-    __slots__ = ("answers", "dials", "durations", "ends", "open", "received", "refused", "sent", "total", "undone")
+    __slots__ = ("backend", "dials", "durations", "ends", "open", "received", "refused", "requests", "sent", "total")
 
     def __init__(self) -> None:
         self.total = 0  # connections that began
@@ -114,17 +210,16 @@ class Tally:
         self.dials = Histogram(DIALS)  # of connections that reached their backend: how long that took
         self.refused: Counter[Reason] = Counter()
         self.ends: Counter[End] = Counter()
-        self.answers: Counter[int] = Counter()  # l7: requests that have ended, by the first digit of their status, or 0
-        self.undone: Counter[str] = Counter()  # of these, the ones that did not end as DONE, by how they ended
+        self.requests = RequestTally()  # l7
+        self.backend = BackendTally()
 
     def __repr__(self) -> str:
         return f"<Tally total={self.total} open={self.open} refused={self.refused.total()}>"
 
     def read(self) -> Counters:
         """The present contents. Any thread may ask."""
-        undone = dict(self.undone)  # before `answers`: what is counted in between is among those
-        answers = dict(self.answers)
-        done = sum(answers.values()) - sum(undone.values())
+        requests = self.requests
+        classes, ends = requests.read()
         return Counters(
             self.open,
             self.total,
@@ -132,10 +227,14 @@ class Tally:
             dict(self.ends),
             self.received,
             self.sent,
-            {f"{first}xx" if first else "none": count for first, count in answers.items()},
-            {DONE: done, **undone} if done else undone,
+            classes,
+            ends,
             self.durations.read(),
             self.dials.read(),
+            self.backend.read(),
+            dict(requests.passed),
+            requests.heads,
+            requests.waited,
         )
 
     def begin(self) -> None:
@@ -222,10 +321,12 @@ class Stats:
 
     def requests(self, listener: str, route: str) -> Callable[[Exchanges], None]:
         """A function that counts a connection's requests as they end, in both tallies in one pass."""
-        tallies = self.listener(listener), self.route((listener, route))
+        tallies = self.listener(listener).requests, self.route((listener, route)).requests
         of_listener, of_route = (tally.answers for tally in tallies)
 
         def count(exchanges: Exchanges) -> None:
+            http1 = h2 = heads = 0
+            waited = 0.0
             for exchange in exchanges:
                 first_digit = exchange.status // 100
                 of_listener[first_digit] += 1
@@ -233,6 +334,16 @@ class Stats:
                 if exchange.end != DONE:  # most are, and those are counted by `answers` already
                     for tally in tallies:
                         tally.undone[exchange.end] += 1
+                if protocol := exchange.backend_protocol:
+                    if protocol == "h2":
+                        h2 += 1
+                    else:
+                        http1 += 1
+                    if head_at := exchange.head_at:
+                        heads += 1
+                        waited += head_at - exchange.started
+            for tally in tallies:
+                tally.count_passed(http1, h2, heads, waited)
 
         return count
 

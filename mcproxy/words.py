@@ -7,6 +7,8 @@ MAX_SHOWN = 80  # characters of a bad text in a message: enough to recognise it,
 
 # How much of two words must be the same: as difflib and click have it, and for a word out of many.
 NEAR, VERY_NEAR = 0.6, 0.8
+# Words that are written quite otherwise than they are called.
+_CALLED = {"http/2": "h2", "http2": "h2", "http/2.0": "h2", "h1": "http/1.1"}
 
 
 def quoted(text: str) -> str:
@@ -22,5 +24,7 @@ def printable(text: str) -> str:
 def meant(text: str, known: Iterable[str], nearness: float = NEAR) -> str:
     """The known word that is nearest to `text`; "" where none is near."""
     by_lower = {each.lower(): each for each in known}
+    if (word := _CALLED.get(text.lower(), "")) in by_lower:
+        return by_lower[word]
     nearest = get_close_matches(text.lower()[:MAX_SHOWN], by_lower, n=1, cutoff=nearness)
     return by_lower[nearest[0]] if nearest else ""

@@ -11,6 +11,10 @@ need openssl openssl
 need curl curl
 need haproxy haproxy
 need nginx nginx-light libnginx-mod-stream
+need apache2 apache2-bin
+need chromium chromium
+need node nodejs
+need php php-cli
 need strace strace
 need nghttpd nghttp2-server
 need h2load nghttp2-client

@@ -65,6 +65,7 @@ connect_timeout = "500ms"
 handshake_timeout = "2m30s"
 idle_timeout = "1h"
 half_close_timeout = 90
+backend_idle_timeout = "1500ms"
 shutdown_timeout = 0.25
 max_connections = 5000
 workers = "auto"
@@ -142,6 +143,7 @@ def test_the_other_tables(tmp_path: Path) -> None:
         "handshake_timeout": 150.0,
         "idle_timeout": 3600.0,
         "half_close_timeout": 90.0,
+        "backend_idle_timeout": 1.5,
         "shutdown_timeout": 0.25,
         "max_connections": 5000,
         "workers": "auto",
@@ -168,6 +170,7 @@ def test_what_is_left_out_has_the_contracts_default(tmp_path: Path) -> None:
         "handshake_timeout": 10.0,
         "idle_timeout": 300.0,
         "half_close_timeout": 60.0,
+        "backend_idle_timeout": 4.0,
         "shutdown_timeout": 30.0,
         "max_connections": 0,
         "workers": 1,

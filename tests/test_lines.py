@@ -114,6 +114,9 @@ class Answered:
     end: str = "done"
     why: str = ""
     grpc_status: int | None = None
+    backend_protocol: str = "http/1.1"
+    reused: bool = True
+    head_at: float = 100.25
 
 
 ORIGIN = Origin(connection=7, protocol="h2", listener=":443", client=("192.0.2.1", 50000), route="a.test")
@@ -141,7 +144,7 @@ def test_the_text_line_of_a_request() -> None:
     assert text(answered()) == (
         "2026-11-22T01:33:09.750Z info request id=7 stream=3 protocol=h2 listener=:443 client=192.0.2.1:50000 "
         'route=a.test method="GET" authority="a.test" path="/a?b" status=200 end="done" received=1 sent=2 '
-        "duration=1.500\n"
+        "duration=1.500 backend_protocol=http/1.1 reused=true\n"
     )
     assert "client=[2001:db8::1]:5 " in text(answered(), ORIGIN._replace(client=("2001:db8::1", 5)))
 
@@ -151,7 +154,8 @@ def test_the_json_line_of_a_request_has_the_same_facts() -> None:
         "time": "2026-11-22T01:33:09.750Z", "level": "info", "event": "request", "id": 7, "stream": 3,
         "protocol": "h2", "listener": ":443", "client": "192.0.2.1", "client_port": 50000, "route": "a.test",
         "method": "GET", "authority": "a.test", "path": "/a?b", "status": 200, "end": "done", "received_bytes": 1,
-        "sent_bytes": 2, "duration": 1.5, "grpc_status": None, "detail": "",
+        "sent_bytes": 2, "duration": 1.5, "backend_protocol": "http/1.1", "reused": True, "grpc_status": None,
+        "detail": "",
     }  # fmt: skip
 
 
@@ -159,10 +163,18 @@ def test_a_request_that_failed_says_why() -> None:
     """A backend's fault was a 502 without a reason, and gRPC's status was nowhere."""
     failed = answered(status=502, end="backend fault", why='the field "X"\n', grpc_status=14)
     assert text(failed).partition(" status=")[2] == (
-        '502 end="backend fault" received=1 sent=2 duration=1.500 grpc_status=14 detail="the field \\"X\\"\\n"\n'
+        '502 end="backend fault" received=1 sent=2 duration=1.500 backend_protocol=http/1.1 reused=true '
+        'grpc_status=14 detail="the field \\"X\\"\\n"\n'
     )
     found = json.loads(as_json(failed))
     assert (found["grpc_status"], found["detail"]) == (14, 'the field "X"\n')
+
+
+def test_a_request_that_reached_no_backend_names_no_protocol() -> None:
+    answered_by_us = answered(status=503, end="answered", backend_protocol="", reused=True)
+    assert " backend_protocol=- reused=false\n" in text(answered_by_us)
+    found = json.loads(as_json(answered_by_us))
+    assert (found["backend_protocol"], found["reused"]) == ("", False)
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
@@ -185,8 +197,8 @@ def test_a_request_cannot_forge_a_line_or_a_field(method: bytes, authority: byte
 
 
 def test_long_paths_are_cut() -> None:
-    assert len(text(asked(path=b"/" * 60_000))) < MAX_LOGGED + 300
-    assert len(as_json(asked(path=b"/" * 60_000))) < MAX_LOGGED + 400
+    assert len(text(asked(path=b"/" * 60_000))) < MAX_LOGGED + 350
+    assert len(as_json(asked(path=b"/" * 60_000))) < MAX_LOGGED + 500
 
 
 @pytest.mark.parametrize("part", ["method", "authority", "path"])

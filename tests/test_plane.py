@@ -92,9 +92,12 @@ def test_whether_a_route_would_be_served(proxy: MakeProxy, authority: Authority,
     issue("a.test")
     (tmp_path / "ca.pem").write_bytes(authority.path.read_bytes())
     assert app.plane.would_serve(":443", route) == Serving("", [], [], "")
-    app.door.call(spawn_raw, app.contexts.server, ":443", route)
-    app.door.call(spawn_raw, app.contexts.client, route)
-    until(lambda: app.contexts.held(":443", route) and app.contexts.trusts(route.backend_ca), "both to be read")
+    app.door.call(spawn_raw, app.terminator.contexts.server, ":443", route)
+    app.door.call(spawn_raw, app.terminator.contexts.client, route)
+    until(
+        lambda: app.terminator.contexts.held(":443", route) and app.terminator.contexts.trusts(route.backend_ca),
+        "both to be read",
+    )
     issue("a.test", "b.test")
     (note,) = app.plane.would_serve(":443", route).notes
     assert note == f"{chain} or its key has changed since it was loaded, and is taken within a minute"

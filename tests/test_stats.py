@@ -1,7 +1,7 @@
 """Counting: what is open, what has ended and how; what is gone is forgotten."""
 
 from mcproxy.model import Connection, End, Reason
-from mcproxy.stats import DIALS, DURATIONS, LAGS, Account, Counters, Histogram, Stats
+from mcproxy.stats import DIALS, DURATIONS, LAGS, Account, BackendCounters, Counters, Histogram, Stats
 from tests.test_lines import answered, ended
 
 
@@ -62,6 +62,20 @@ def test_a_route_that_is_gone_is_forgotten_when_its_last_connection_ends() -> No
     assert set(stats.routes) == {kept}
 
 
+def test_the_counters_of_backend_connections_add_up() -> None:
+    stats = Stats()
+    first, second = stats.route((":443", "a.test")), stats.route((":443", "b.test"))
+    first.backend.made["h2"], second.backend.made["http/1.1"] = 1, 2
+    numbers = [name for name in BackendCounters.__dataclass_fields__ if name != "made"]
+    for number, name in enumerate(numbers, start=1):
+        assert getattr(first.backend, name) == 0
+        setattr(first.backend, name, number)
+        setattr(second.backend, name, 10 * number)
+    assert first.read().backend == BackendCounters({"h2": 1}, 1, 2, 3, 4, 5, 6, 7)
+    both = first.read() + second.read()
+    assert both.backend == BackendCounters({"h2": 1, "http/1.1": 2}, 11, 22, 33, 44, 55, 66, 77)
+
+
 def test_connection_says_its_verdict_in_a_word() -> None:
     assert isinstance(ended(), Connection)
     assert ended().verdict == "routed"
@@ -74,9 +88,22 @@ def test_requests_are_counted_by_the_first_digit_of_their_status_for_the_listene
     count([answered(status=status) for status in (200, 204, 304)])
     count([answered(status=status) for status in (502, 0)])
     stats.requests(":443", "b.test")([answered(status=200)])
-    assert stats.route((":443", "a.test")).answers == {2: 2, 3: 1, 5: 1, 0: 1}
-    assert stats.route((":443", "b.test")).answers == {2: 1}
-    assert stats.listener(":443").answers == {2: 3, 3: 1, 5: 1, 0: 1}
+    assert stats.route((":443", "a.test")).read().requests == {"none": 1, "2xx": 2, "3xx": 1, "5xx": 1}
+    assert stats.route((":443", "b.test")).read().requests == {"2xx": 1}
+    assert stats.listener(":443").read().requests == {"none": 1, "2xx": 3, "3xx": 1, "5xx": 1}
+
+
+def test_requests_that_backends_got_are_counted_by_protocol_and_time_to_the_first_byte() -> None:
+    stats = Stats()
+    for name in ("a.test", "b.test"):
+        count = stats.requests(":443", name)
+        count([answered(head_at=100.25), answered(backend_protocol="h2", head_at=100.5)])
+        count([answered(status=0, head_at=0.0), answered(status=502, backend_protocol="", head_at=101.0)])
+    found, both = stats.route((":443", "a.test")).read(), stats.listener(":443").read()
+    assert found.passed == {"http/1.1": 2, "h2": 1}
+    assert (found.heads, found.waited) == (2, 0.75)
+    assert found + stats.route((":443", "b.test")).read() == both
+    assert (both.passed, both.heads, both.waited) == ({"http/1.1": 4, "h2": 2}, 4, 1.5)
 
 
 def test_requests_are_counted_by_how_they_ended() -> None:

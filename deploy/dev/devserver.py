@@ -16,13 +16,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socketserver import BaseRequestHandler, TCPServer, ThreadingTCPServer
 from tempfile import mkdtemp
 
 import trustme
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import DataReceived, StreamEnded
 
 from mcproxy.notation.address import MAX_API_PATH
 
@@ -56,7 +52,7 @@ addr = "127.0.0.1:{port}"
   hostname = "two.localhost"
   backend = "127.0.0.1:{two.localhost}"
 
-  # TLS ends at the proxy, which passes HTTP requests on to a backend that speaks HTTP/2 without TLS (h2c).
+  # TLS ends at the proxy, which passes HTTP requests on to a web application without TLS, one of HTTP/1.1.
   [[listeners.routes]]
   hostname = "three.localhost"
   backend = "127.0.0.1:{three.localhost}"
@@ -95,56 +91,39 @@ def admin_socket(folder: Path) -> str:
     return "admin.sock" if len(f"{folder}/admin.sock".encode()) <= MAX_API_PATH else f"{mkdtemp()}/admin.sock"
 
 
-def l4_backend(name: str, port: int, certificate: Path) -> ThreadingHTTPServer:
-    """Answers every GET with its own name, over its own TLS."""
+class Answer(BaseHTTPRequestHandler):
+    """Answers every GET with the backend's name, in HTTP/1.1."""
 
-    class Answer(BaseHTTPRequestHandler):
-        def handle(self) -> None:
-            with suppress(OSError):  # one that leaves in a handshake, as `explain --dial` does, is no news
-                super().handle()
-
-        def do_GET(self) -> None:
-            body = f"This is {name}. You asked for {self.path}\n".encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class names it
-            """Log nothing: the proxy's log is the one to look at."""
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    server = ThreadingHTTPServer(("127.0.0.1", port), Answer)
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    return server
-
-
-class H2cServer(ThreadingTCPServer):
-    """May be started again at once, and ends with the process."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-
-
-class H2cBackend(BaseRequestHandler):
-    """One connection of the proxy's, over which many requests come; each is answered with the backend's name."""
+    server: "Backend"
+    protocol_version = "HTTP/1.1"
 
     def handle(self) -> None:
-        """Until the proxy closes it."""
-        connection = H2Connection(H2Configuration(client_side=False))
-        connection.initiate_connection()
-        data = b""
-        while True:
-            for event in connection.receive_data(data) if data else ():
-                if isinstance(event, DataReceived):
-                    connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                elif isinstance(event, StreamEnded):
-                    connection.send_headers(event.stream_id, [(":status", "200")])
-                    connection.send_data(event.stream_id, f"This is {L7}.\n".encode(), end_stream=True)
-            self.request.sendall(connection.data_to_send())
-            if not (data := self.request.recv(65536)):
-                return
+        """Answer requests until the connection ends."""
+        with suppress(OSError):  # one that leaves in a handshake, as `explain --dial` does, is no news
+            super().handle()
+
+    def do_GET(self) -> None:
+        """Answer one."""
+        body = f"This is {self.server.name}. You asked for {self.path}\n".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class names it
+        """Log nothing: the proxy's log is the one to look at."""
+
+
+class Backend(ThreadingHTTPServer):
+    """One of the three; over TLS of its own where there is a certificate."""
+
+    def __init__(self, name: str, port: int, certificate: Path | None = None) -> None:
+        super().__init__(("127.0.0.1", port), Answer)
+        self.name = name
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
 
 def refuse_taken(ports: Iterable[int]) -> None:
@@ -204,12 +183,10 @@ def main() -> int:
     folder = SRV if port == PORT else SRV / text
     create(folder, port)
     refuse_taken([port, *(port + offset for offset in BACKENDS.values())])
-    servers: dict[str, TCPServer] = {
-        name: l4_backend(name, port + offset, folder / f"{name}.pem") for name, offset in L4.items()
-    }
-    servers[L7] = H2cServer(("127.0.0.1", port + BACKENDS[L7]), H2cBackend)
-    for name, server in servers.items():
-        threading.Thread(target=server.serve_forever, name=name, daemon=True).start()
+    servers = [Backend(name, port + offset, folder / f"{name}.pem") for name, offset in L4.items()]
+    servers.append(Backend(L7, port + BACKENDS[L7]))
+    for server in servers:
+        threading.Thread(target=server.serve_forever, name=server.name, daemon=True).start()
     explain(folder, port)
     return run_proxy(folder)
 

@@ -1,6 +1,6 @@
 """The calls that change listeners, routes and rules. Each converts what it was given; the writer does the rest."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import grpc
 
@@ -65,9 +65,13 @@ class Changing:
         route = convert.route(request.route)
         warnings = self._check(addr, route)
         outcome = mutate(self._writer, context, "route.add", mutations.put_route(addr, route, exists=False), request)
-        warnings = [*warnings, *self._look(request, route)]
-        effect = convert.effect_out(outcome.changes)
-        return pb.AddRouteResponse(generation=outcome.generation, warnings=warnings, effect=effect)
+        seen = self._look(request, route)
+        return pb.AddRouteResponse(
+            generation=outcome.generation,
+            warnings=[*warnings, *seen.warnings],
+            effect=convert.effect_out(outcome.changes),
+            backend_http=seen.http,
+        )
 
     def UpdateRoute(self, request: pb.UpdateRouteRequest, context: grpc.ServicerContext) -> pb.UpdateRouteResponse:
         """Change a route, or replace it."""
@@ -81,10 +85,15 @@ class Changing:
         outcome = mutate(
             self._writer, context, "route.update", mutations.put_route(addr, route, exists=True, was=was), request
         )
-        warnings = [*warnings, *self._look(request, route)]
+        seen = self._look(request, route)
         unnamed = request.dry_run and not mask.paths  # a mode that is named is no slip
         effect = convert.effect_out(outcome.changes, risks.of_changes(outcome.changes) if unnamed else ())
-        return pb.UpdateRouteResponse(generation=outcome.generation, warnings=warnings, effect=effect)
+        return pb.UpdateRouteResponse(
+            generation=outcome.generation,
+            warnings=[*warnings, *seen.warnings],
+            effect=effect,
+            backend_http=seen.http,
+        )
 
     def _listener(self, addr: str) -> str:
         return only_listener(self._writer.table, convert.listen_address("listener", addr))
@@ -102,8 +111,8 @@ class Changing:
         except RouteRefused as error:
             raise InvalidField(f"route.{error.key}", error.message) from error
 
-    def _look(self, request: pb.AddRouteRequest | pb.UpdateRouteRequest, route: Route) -> Iterable[str]:
-        return looking.warnings(self._plane, route) if request.look and not request.dry_run else ()
+    def _look(self, request: pb.AddRouteRequest | pb.UpdateRouteRequest, route: Route) -> looking.Seen:
+        return looking.look(self._plane, route) if request.look and not request.dry_run else looking.Seen()
 
     def RemoveRoute(self, request: pb.RemoveRouteRequest, context: grpc.ServicerContext) -> pb.RemoveRouteResponse:
         """Remove a route."""

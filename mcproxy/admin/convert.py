@@ -25,6 +25,7 @@ from mcproxy.notation.duration import MAX_SECONDS
 from mcproxy.policy import firewall
 from mcproxy.policy.networks import Networks
 from mcproxy.settings import Field, Kind, proto_name
+from mcproxy.stats import BackendCounters, Spoken
 from mcproxy.store import records
 from mcproxy.store.history import Revision
 from mcproxy.words import quoted
@@ -275,7 +276,29 @@ def route_counters_out(value: PlaneRoute) -> pb.RouteCounters:
         requests=counted.requests,
         request_ends=counted.request_ends,
         refused_by_reason={str(reason): count for reason, count in counted.refused.items()},
+        passed=counted.passed,
+        heads=counted.heads,
+        waited_seconds=counted.waited,
+        backend_connections=_backend_out(counted.backend),
+        spoken=_spoken_out(value.spoken) if value.spoken else None,
     )
+
+
+def _backend_out(value: BackendCounters) -> pb.BackendConnections:
+    return pb.BackendConnections(
+        made=value.made,
+        reused=value.reused,
+        retries=value.retries,
+        waiting=value.waiting,
+        waited_too_long=value.waited_too_long,
+        idle=value.idle,
+        dead=value.dead,
+        poisoned=value.poisoned,
+    )
+
+
+def _spoken_out(value: Spoken) -> pb.Spoken:
+    return pb.Spoken(version=value.version, how=value.how, at=value.at)
 
 
 def certificates_out(values: Iterable[CertificateStatus]) -> list[pb.CertificateStatus]:

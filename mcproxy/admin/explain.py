@@ -13,10 +13,11 @@ from typing import Protocol
 from mcproxy.certificates.routes import Serving
 from mcproxy.change import Key, route_key
 from mcproxy.messages import Look, Step
-from mcproxy.model import FirewallRule, Mode, Reason, Refused, Route, Tls, counted
+from mcproxy.model import BackendProtocol, FirewallRule, Mode, Reason, Refused, Route, Tls, counted
 from mcproxy.notation.name import InvalidName, normalise
 from mcproxy.policy import firewall, routing
 from mcproxy.policy.networks import unpack
+from mcproxy.stats import Spoken
 from mcproxy.table import Table
 
 
@@ -35,8 +36,14 @@ class Asked(Protocol):
     def would_serve(self, listener: str, route: Route) -> Serving:
         """Look at an l7 route's files and at what was loaded of them."""
 
+    def spoken(self, listener: str, route: Route) -> Spoken | None:
+        """What a route's backend was found to speak."""
+
     def look(self, route: Route) -> Look:
         """Connect to a route's backend, and report how it answers."""
+
+
+_HTTP = {"h2": "HTTP/2", "http/1.1": "HTTP/1.1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,8 @@ def explain(
                 steps.append(outcome)
         if dial and route is not None:
             steps.extend(_look(plane.look(route)))
+        elif route is not None and route.mode is Mode.L7 and steps[-1].passed:
+            steps.append(_http(route, plane.spoken(listener, route)))
     except _Refusal as refusal:
         steps.append(refusal.step)
         reason, route = refusal.reason, None
@@ -172,6 +181,18 @@ def _files(route: Route, serving: Serving) -> Iterator[Step]:
         yield Step("backend CA", False, f"requests will be answered 502: {serving.failure}")
     elif route.backend_tls:
         yield Step("backend CA", True, f"verified by {route.backend_ca or 'the CAs of this system'}")
+
+
+def _http(route: Route, found: Spoken | None) -> Step:
+    """What an l7 backend is asked in, as far as it is known without a dial."""
+    if route.backend_protocol is not BackendProtocol.AUTO:
+        detail = f"{_HTTP[route.backend_protocol]}, as backend_protocol says"
+    elif found is None:
+        detail = "not found out yet: the first request does, or --dial"
+    else:
+        at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(found.at))
+        detail = f"{_HTTP[found.version]} ({found.how}), found {at}"
+    return Step("backend HTTP", True, detail)
 
 
 def _backend(route: Route) -> str:

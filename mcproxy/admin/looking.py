@@ -3,22 +3,30 @@
 The route is in force either way. A backend may well be started after its route is made, so this only warns.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 from mcproxy.admin.plane import DataPlane
 from mcproxy.messages import PlaneBusy
 from mcproxy.model import Mode, Route
 
-SECONDS = 1.0  # for the look: a person waits for the answer
+SECONDS = 2.0  # for the look: a person waits for the answer, and a backend's silence takes a second to be sure of
 
 
-def warnings(plane: DataPlane, route: Route) -> Iterator[str]:
-    """The faults that clients will find at the route's backend."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look has found."""
+
+    warnings: tuple[str, ...] = ()  # the faults that clients will find
+    http: str = ""  # what an l7 backend speaks
+
+
+def look(plane: DataPlane, route: Route) -> Seen:
+    """Look at a route's backend."""
     try:
-        look = plane.look(route, SECONDS)
+        found = plane.look(route, SECONDS)
     except PlaneBusy as error:
-        yield f"the backend was not looked at: {error}"
-        return
-    for step in look.steps:
-        if not step.passed:
-            yield step.detail if route.mode is Mode.L7 else f"clients will be refused: {step.detail}"
+        return Seen((f"the backend was not looked at: {error}",))
+    refused = "" if route.mode is Mode.L7 else "clients will be refused: "
+    warnings = tuple(f"{refused}{step.detail}" for step in found.steps if not step.passed)
+    last = found.steps[-1]
+    return Seen(warnings, last.detail if last.passed and route.mode is Mode.L7 else "")

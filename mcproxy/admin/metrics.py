@@ -16,6 +16,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
+    SummaryMetricFamily,
 )
 from prometheus_client.registry import Collector
 
@@ -63,6 +64,7 @@ class _Families(Collector):
         yield from _listener_histograms(self._status.listeners)
         shown = _shown(self._routes)
         yield from _routes(shown)
+        yield from _backends([each for each in shown if each.counters.requests or each.counters.backend.made])
         yield from _route_histograms(shown[:MAX_ROUTE_HISTOGRAMS])
 
 
@@ -199,6 +201,41 @@ def _routes(routes: Iterable[RouteCounters]) -> Iterator[Metric]:
         for word, count in each.counters.request_ends.items():
             over.add_metric([*at, word], count)
     yield from (opened, accepted, refused, moved, requests, over)
+
+
+# The counters among the fields of stats.BackendCounters.
+_BACKEND_COUNTERS = {
+    "reused": "Requests that found an idle connection to the backend.",
+    "retries": "Requests that were sent to the backend once more, over another connection.",
+    "waited_too_long": "Requests answered 503, because max_backend_connections were in use.",
+    "dead": "Idle connections that the backend closed.",
+    "poisoned": "Connections over which the backend sent more than its answer.",
+}
+
+
+def _backends(routes: Iterable[RouteCounters]) -> Iterator[Metric]:
+    """How l7 routes use their backends."""
+    protocol = [*_ROUTE, "protocol"]
+    passed = _counter("route_backend_requests", "Requests that a route's backend got, by its HTTP version.", protocol)
+    made = _counter("route_backend_connections", "Connections to a route's backend, by its HTTP version.", protocol)
+    counters = {name: _counter(f"route_backend_{name}", text, _ROUTE) for name, text in _BACKEND_COUNTERS.items()}
+    waiting = _gauge("route_backend_waiting", "Requests that wait for a connection to the backend.", None, _ROUTE)
+    idle = _gauge("route_backend_connections_idle", "Idle connections to the backend.", None, _ROUTE)
+    heads = SummaryMetricFamily(
+        "mcproxy_route_first_byte_seconds", "From a request's head to that of the backend's answer.", labels=_ROUTE
+    )
+    for each in routes:
+        at, backend = [each.listener, each.hostname], each.counters.backend
+        for version, count in each.counters.passed.items():
+            passed.add_metric([*at, version], count)
+        for version, count in backend.made.items():
+            made.add_metric([*at, version], count)
+        for name, family in counters.items():
+            family.add_metric(at, getattr(backend, name))
+        waiting.add_metric(at, backend.waiting)
+        idle.add_metric(at, backend.idle)
+        heads.add_metric(at, each.counters.heads, each.counters.waited)
+    yield from (passed, made, *counters.values(), waiting, idle, heads)
 
 
 def _route_histograms(routes: Iterable[RouteCounters]) -> Iterator[Metric]:

@@ -24,7 +24,7 @@ from mcproxy.messages import (
     Selection,
 )
 from mcproxy.model import FirewallRule, Listener, Reason, Route
-from mcproxy.stats import NO_LAGS, Distribution
+from mcproxy.stats import NO_LAGS, Distribution, Spoken
 from mcproxy.table import Table
 
 
@@ -143,6 +143,9 @@ class DataPlane(Protocol):
 
     def would_serve(self, listener: str, route: Route) -> Serving:
         """Look whether an l7 route's certificate could be served, and its backend verified, at the next connection."""
+
+    def spoken(self, listener: str, route: Route) -> Spoken | None:
+        """Return the version of HTTP that an l7 route's backend was found to speak; None: that isn't known."""
 
     def look(self, route: Route, seconds: float = MAX_LOOK) -> Look:
         """Connect to a route's backend, within a session's time or `seconds`, and report how it answers.

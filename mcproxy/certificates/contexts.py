@@ -1,4 +1,4 @@
-"""TLS contexts: one for each l7 route towards its clients, one for each CA towards backends.
+"""TLS contexts: one for each l7 route towards its clients, one for each CA and offer of ALPN towards backends.
 
 **One context a route.** A session ticket or session id is good only in the context that issued it, because each has
 keys and a cache of its own. So no session resumes across routes, not even where two share a certificate (CVE-2025-23419
@@ -27,7 +27,7 @@ from typing import Any
 from mcproxy.certificates.acme.order import Kept
 from mcproxy.certificates.judge import findings
 from mcproxy.certificates.pem import Certificate, Pair, Unusable, described, fill, read_pair, trust
-from mcproxy.model import Reason, Refused, Route, RouteKey, Tls
+from mcproxy.model import BackendProtocol, Reason, Refused, Route, RouteKey, Tls
 from mcproxy.notation.name import InvalidName, normalise
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,11 @@ _OPTIONS = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_IGNORE_UNEXP
 
 # Runs a function off the hub and returns what it returns; who asks under a key that is being worked on shares that.
 Aside = Callable[[Hashable, Callable[[], Any]], Any]
+_Towards = tuple[str, BackendProtocol]  # a file of CAs, or "" for the system's; and what a backend is offered in ALPN
+
+_OFFERS = {
+    BackendProtocol.AUTO: ["h2", "http/1.1"], BackendProtocol.H2: ["h2"], BackendProtocol.HTTP1: ["http/1.1"],
+}  # fmt: skip
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +65,7 @@ class Fresh:
 
     read: int  # certificates that were read, unchanged ones too
     servers: Mapping[RouteKey, tuple[_Entry, _Entry]]  # what was in use, and what is to take its place
-    clients: Mapping[str, ssl.SSLContext]
+    clients: Mapping["_Towards", ssl.SSLContext]
     problems: Sequence[str]  # what was wrong; there the old one stays in use
 
 
@@ -79,7 +84,7 @@ class Contexts:
         self._aside = aside
         self._clock = clock
         self._servers: dict[RouteKey, _Entry] = {}
-        self._clients: dict[str, ssl.SSLContext] = {}  # by CA file
+        self._clients: dict[_Towards, ssl.SSLContext] = {}
         self._prune_at = SPARE_CONTEXTS
         self._kept: dict[str, Kept] = {}  # of ACME, by host name
         self._challenges: dict[str, ssl.SSLContext] = {}  # the answers that a CA may ask for
@@ -140,24 +145,25 @@ class Contexts:
 
     def client(self, route: Route) -> ssl.SSLContext:
         """The context for a route's backend. Raises Refused with CERTIFICATE_UNUSABLE where its CA can't be read."""
-        path = route.backend_ca
-        context = self._clients.get(path)
+        towards = _towards(route)
+        context = self._clients.get(towards)
         if context is None:
             try:
-                context = self._clients[path] = self._aside(path, lambda: client_context(path))
+                context = self._clients[towards] = self._aside(towards, lambda: client_context(*towards))
             except Unusable as error:
                 raise Refused(Reason.CERTIFICATE_UNUSABLE, f"backend_ca: {error}") from error
         return context
 
     def towards(self, route: Route) -> ssl.SSLContext:
         """The context that the next connection to a route's backend gets. Any thread may ask. Raises Unusable."""
-        return self._clients.get(route.backend_ca) or client_context(route.backend_ca)
+        towards = _towards(route)
+        return self._clients.get(towards) or client_context(*towards)
 
     def files(self) -> set[str]:
         """The files that are in use: chains, keys and CAs. Any thread may ask."""
         routes = [entry.route for entry in list(self._servers.values()) if entry.route.tls is Tls.FILES]
         pairs = {path for route in routes for path in (route.tls_cert, route.tls_key)}
-        return pairs | {path for path in list(self._clients) if path}
+        return pairs | {ca for ca, _ in list(self._clients) if ca}
 
     def read_again(self, changed: Collection[str] | None = None) -> "Fresh":
         """Read every file that is in use again, or only pairs and CAs that have a file in `changed`.
@@ -165,7 +171,7 @@ class Contexts:
         Any thread may do this; `take` puts what came of it to use.
         """
         servers: dict[RouteKey, tuple[_Entry, _Entry]] = {}
-        clients: dict[str, ssl.SSLContext] = {}
+        clients: dict[_Towards, ssl.SSLContext] = {}
         problems = []
         entries = [
             (key, entry) for key, entry in list(self._servers.items())
@@ -179,13 +185,13 @@ class Contexts:
                     servers[key] = entry, self._rebuilt(entry, pair)
             except Unusable as error:
                 problems.append(f"{entry.route.hostname}: {error}; the certificate that was loaded stays in use")
-        for path in list(self._clients):
-            if changed is not None and path not in changed:
+        for towards in list(self._clients):
+            if changed is not None and towards[0] not in changed:
                 continue
             try:
-                fresh = client_context(path)
-                if changed is None or fresh.get_ca_certs(True) != self._clients[path].get_ca_certs(True):
-                    clients[path] = fresh
+                fresh = client_context(*towards)
+                if changed is None or fresh.get_ca_certs(True) != self._clients[towards].get_ca_certs(True):
+                    clients[towards] = fresh
             except Unusable as error:
                 problems.append(f"backend_ca: {error}; the CAs that were loaded stay in use")
         return Fresh(len(entries), servers, clients, problems)
@@ -195,7 +201,7 @@ class Contexts:
         for key, (old, new) in fresh.servers.items():
             if self._servers.get(key) is old:
                 self._servers[key] = new
-        self._clients.update((path, context) for path, context in fresh.clients.items() if path in self._clients)
+        self._clients.update((key, context) for key, context in fresh.clients.items() if key in self._clients)
 
     def held(self, listener: str, route: Route) -> Certificate | None:
         """The certificate that a route's clients get whatever its files are by now; None: they would be read first.
@@ -210,7 +216,7 @@ class Contexts:
 
     def trusts(self, ca_path: str) -> bool:
         """Whether backends are verified by the CAs of this file whatever is in it by now."""
-        return ca_path in self._clients
+        return any(path == ca_path for path, _ in list(self._clients))
 
     def certificates(self) -> Iterator[tuple[RouteKey, Certificate]]:
         """What is in use, by route."""
@@ -259,6 +265,10 @@ def _problem(entry: _Entry) -> str:
     return next((str(finding) for finding in found if finding.problem), "")
 
 
+def _towards(route: Route) -> _Towards:
+    return route.backend_ca, route.backend_protocol
+
+
 def _same_files(one: Route, other: Route) -> bool:
     return (one.tls, one.tls_cert, one.tls_key) == (other.tls, other.tls_cert, other.tls_key)
 
@@ -303,16 +313,17 @@ def _only(hostname: str) -> Callable[[ssl.SSLObject, str | None, ssl.SSLContext]
     return check
 
 
-def client_context(ca_path: str) -> ssl.SSLContext:
-    """A context for backends: TLS 1.2 and 1.3, HTTP/2 only, verified by `ca_path`, or "" by the system's CAs.
+def client_context(ca_path: str, protocol: BackendProtocol = BackendProtocol.AUTO) -> ssl.SSLContext:
+    """A context for backends: TLS 1.2 and 1.3, verified by `ca_path`, or "" by the system's CAs.
 
-    Raises Unusable where the file can't be read or holds no CA.
+    `protocol` is what is offered in ALPN. Raises Unusable where the file can't be read or holds no CA.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS_TLS_1_2)
-    context.options |= _OPTIONS
-    context.set_alpn_protocols(["h2"])
+    # A bare FIN is told from a close_notify: an answer that ends with the connection must not be cut short unnoticed.
+    context.options = (context.options | _OPTIONS) & ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    context.set_alpn_protocols(_OFFERS[protocol])
     if ca_path:
         trust(context, ca_path)
     else:

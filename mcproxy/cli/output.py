@@ -146,6 +146,8 @@ def emit_done(answer: Any, as_json: bool, text: str, more: str = "") -> None:
         return
     already = " already" if answer.HasField("effect") and not answer.effect.changes else ""
     say(f"{text}{already}{more} (generation {answer.generation})")
+    if http := getattr(answer, "backend_http", ""):
+        say(f"its backend speaks {http}")
     for warning in getattr(answer, "warnings", ()):
         say(f"warning: {warning}", err=True)
 

@@ -9,12 +9,12 @@ from google.protobuf.message import Message
 
 from mcproxy.cli import output
 from mcproxy.cli.values import Count, Word
-from mcproxy.settings import MAX_COUNT, Field, Kind, proto_name
+from mcproxy.settings import Field, Kind, proto_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-RESET = "use the --no- form to reset an option"
+RESET = "use the --no- form, or the default, to reset an option"
 
 
 def options(declared: Iterable[Field]) -> Callable[[F], F]:
@@ -50,7 +50,7 @@ def _typed(field: Field) -> dict[str, Any]:
         case Kind.FILE:
             return {"type": click.Path(path_type=Path)}
         case Kind.COUNT:
-            return {"type": Count(0, MAX_COUNT)}
+            return {"type": Count(field.setting.least, field.setting.most)}
         case Kind.NETWORKS:
             return {"multiple": True, "metavar": "CIDR"}
         case Kind.BACKEND:

@@ -35,6 +35,7 @@ _ROUTES = (
     Column("REFUSED"),
     Column("RECEIVED", rank=2),
     Column("SENT", rank=1),
+    Column("BACKEND", rank=1, least=8),
 )
 
 
@@ -136,6 +137,7 @@ def _routes(routes: list[pb.RouteCounters]) -> None:
             each.refused,
             output.amount(each.received_bytes),
             output.amount(each.sent_bytes),
+            each.spoken.version or "-",
         )
         for each in shown
     ]

@@ -22,7 +22,7 @@ The order of a core's life, from its side:
                         A core ignores bytes and events that reach it later.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Protocol
@@ -168,3 +168,72 @@ class Core(Protocol):
 
     def take_ended(self) -> Exchanges:
         """The exchanges that are over, each once. After every call, and once more at `ending`."""
+
+
+class LineState(Enum):
+    """What a line is to its drive."""
+
+    WANTED = "wanted"  # it has no connection yet
+    BUSY = "busy"  # it has one
+    FREE = "free"  # it needs its connection no longer, which can carry another request
+    SPENT = "spent"  # it needs its connection no longer, which can't: the drive closes it, or drops the search for one
+
+
+class Line(Protocol):
+    """One way from a core to the backend, over a connection that the drive finds: one that is idle, or a new one.
+
+    A core that has lines instead of one backend connection (`LinedCore`) makes one for each request; one that leads to
+    HTTP/2 lasts as long as the core likes. In order:
+
+        WANTED      `connected` or `failed` follows, unless the core makes it SPENT before
+        BUSY        the drive sends what `take` returns and then says what is still unsent, delivers bytes, and the end
+        FREE, SPENT final: the drive takes and sends what is left, and calls nothing else
+    """
+
+    @property
+    def state(self) -> LineState:
+        """See there. Changes only within calls of the core and of the line, and `take_lines` returns it then."""
+
+    @property
+    def again(self) -> bool:
+        """Whether its request was sent before, over another line."""
+
+    @property
+    def wants_read(self) -> bool:
+        """Whether to read the connection. `take_lines` returns the line when this has changed."""
+
+    @property
+    def half_closed(self) -> bool:
+        """Whether to end our side of the connection once all is sent. Never taken back."""
+
+    def connected(self, version: str, reused: bool, now: float) -> None:
+        """There is a connection, which speaks `version`, "h2" or "http/1.1"; `reused`: it has carried requests."""
+
+    def failed(self, status: int, why: str, now: float) -> None:
+        """There will be none: its request gets `status`, 502, 503 or 504. The line is SPENT."""
+
+    def take(self) -> bytes:
+        """Bytes for the backend, each once."""
+
+    def sent(self, unsent: int, now: float) -> None:
+        """The drive has sent what there was room for; `unsent` bytes that were taken still wait there."""
+
+    def receive(self, data: bytes, turn: Turn, now: float) -> int:
+        """Take what the backend sent: as `Core.receive_from_backend`."""
+
+    def closed(self, clean: bool, now: float) -> None:
+        """The connection is over; all that it sent has been taken. The line is SPENT.
+
+        `clean`: the backend ended its side (FIN; over TLS behind a close_notify). Only that can be the end of an answer
+        which is delimited by it (RFC 9112, section 8).
+        """
+
+
+class LinedCore(Core, Protocol):
+    """A core whose requests have lines; of the rest of `Core`, what is about the one backend connection is unused."""
+
+    def take_lines(self) -> Sequence[Line]:
+        """The lines that the drive is to look at: new ones, ones with bytes to send, and ones that have changed.
+
+        After every call of the core or of a line, and once more at `ending`.
+        """

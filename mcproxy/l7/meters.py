@@ -18,7 +18,8 @@ from typing import NamedTuple
 from mcproxy.l7.bounds import MAX_INTERIM, MAX_PENDING
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire.fields import MAX_FIELDS
-from mcproxy.wire.http1 import MAX_EMPTY_LINES, MAX_MEMBERS, MAX_TRAILERS
+from mcproxy.wire.http1 import MAX_EMPTY_LINES
+from mcproxy.wire.http1_framing import MAX_MEMBERS, MAX_TRAILERS
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag, Frame
 
 PERIOD = 10.0  # seconds; long enough that a burst of a real client averages out

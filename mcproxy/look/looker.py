@@ -1,4 +1,4 @@
-"""Looks at backends: dials on the hub as a session does, then speaks TLS and HTTP/2 in the calling native thread.
+"""Looks at backends: dials on the hub as a session does, then speaks TLS and HTTP in the calling native thread.
 
 The dial is the data path's own, in a greenlet: the same resolver, the same order of addresses, the same reasons. What
 comes after it takes blocking sockets with a deadline, because a handshake costs the hub more than it is worth here.
@@ -65,9 +65,9 @@ class Looker:
             return Look([unreached.step], unreached.reason if route.mode is Mode.L4 else Reason.OK)
 
     def _http(self, sock: socket, route: Route, deadline: float, limit: float) -> Iterator[Step]:
-        """Check the needs of an l7 route: a valid certificate if it uses TLS, and HTTP/2."""
+        """Check the needs of an l7 route: a valid certificate if it uses TLS, and the HTTP that it wants."""
         if not route.backend_tls:
-            yield speak.http2(sock, deadline)
+            yield speak.http(sock, route.backend_protocol, deadline)
             return
         try:
             context = self._contexts.towards(route)
@@ -82,7 +82,7 @@ class Looker:
         with closing(tls):
             yield (step := speak.agreed(tls, route))
             if step.passed:
-                yield speak.http2(tls, deadline)
+                yield speak.http_over(tls, deadline)
 
     def _shown(self, route: Route, deadline: float, limit: float) -> str:
         """The certificate that was not accepted, from a second connection: OpenSSL doesn't reveal it."""

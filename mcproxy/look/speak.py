@@ -1,6 +1,7 @@
-"""Checks what a connected backend speaks: TLS, its certificate, HTTP/2. Blocking sockets, with a deadline.
+"""Checks what a connected backend speaks: TLS, its certificate, HTTP. Blocking sockets, with a deadline.
 
-Each function returns a step, or raises what the socket raises. Deadlines are on `time.monotonic()`.
+What it speaks is found out as the data path does (l7/sockets/probe.py), without a request. Each function returns a
+step, or raises what the socket raises. Deadlines are on `time.monotonic()`.
 """
 
 import ssl
@@ -8,17 +9,20 @@ import time
 from socket import socket
 
 from mcproxy.certificates import peer
+from mcproxy.l7.approach import backend_fault, name_of_backend, without_http2
 from mcproxy.l7.sockets.channel import Lost
-from mcproxy.l7.terminate import backend_fault, name_of_backend
+from mcproxy.l7.sockets.pooled import H2
+from mcproxy.l7.sockets.probe import ENOUGH, NO_HTTP, SILENCE, judge
 from mcproxy.messages import Step
-from mcproxy.model import Route
+from mcproxy.model import BackendProtocol, Route
 from mcproxy.wire import http2 as frames
 from mcproxy.wire.http2 import ConnectionFault, Frame, Setting
 from mcproxy.words import quoted
 
 TLS, HTTP = "backend TLS", "backend HTTP"
 ANSWERED_502 = "requests will be answered 502"
-_REMEDY = "switch HTTP/2 on there, or make the route l4"
+_REMEDY = "switch HTTP/2 on there, or set backend_protocol to auto"
+_STATUS_LINE = len("HTTP/1.1 400")
 LEAST = 0.001  # seconds of a socket's timeout: 0 would make it non-blocking
 
 name_of = name_of_backend
@@ -74,20 +78,65 @@ def refusal(error: OSError, route: Route) -> str:
 
 
 def agreed(tls: ssl.SSLSocket, route: Route) -> Step:
-    """Judge a handshake that succeeded: it has to have chosen HTTP/2."""
-    if tls.selected_alpn_protocol() != "h2":
-        return Step(TLS, False, f"{ANSWERED_502}: {backend_fault(Lost('no h2'), route)}")
+    """Judge a handshake that succeeded: it has to have chosen what the route wants."""
+    if route.backend_protocol is BackendProtocol.H2 and tls.selected_alpn_protocol() != H2:
+        return Step(TLS, False, f"{ANSWERED_502}: {without_http2(route)}")
     verified = f"verified by {route.backend_ca or 'the CAs of this system'} for {name_of(route)}"
     return Step(TLS, True, f"{_terms(tls)}, certificate {_certificate(tls)}, {verified}")
 
 
-def http2(sock: socket, deadline: float) -> Step:
-    """Exchange SETTINGS (RFC 9113, section 3.4), the least that an HTTP/2 backend answers."""
+def http_over(tls: ssl.SSLSocket, deadline: float) -> Step:
+    """What is spoken over TLS, which ALPN has chosen."""
+    chosen = tls.selected_alpn_protocol()
+    if chosen != H2:
+        return Step(HTTP, True, f"HTTP/1.1 ({'ALPN' if chosen else 'nothing chosen in ALPN'})")
     began = time.monotonic()
+    return _http2(tls, _first_bytes(tls, deadline) or b"", began, deadline)
+
+
+def http(sock: socket, wanted: BackendProtocol, deadline: float) -> Step:
+    """What is spoken in clear text, judged by what the route wants."""
+    began = time.monotonic()
+    first = _first_bytes(sock, min(deadline, began + SILENCE))
+    answer = judge(first)
+    if answer.version == H2:
+        step = _http2(sock, first or b"", began, deadline)
+        asked = "; asked in HTTP/1.1, as backend_protocol wants" if wanted is BackendProtocol.HTTP1 else ""
+        return Step(HTTP, step.passed, f"{step.detail}{asked}")
+    if answer.how == NO_HTTP:
+        begins = quoted((first or b"").decode("latin-1"))
+        return Step(HTTP, False, f"{ANSWERED_502}: the backend speaks no HTTP: its answer begins with {begins}")
+    if wanted is BackendProtocol.H2:
+        return Step(HTTP, False, f"{ANSWERED_502}: the backend speaks HTTP/1.1 ({answer.how}); {_REMEDY}")
+    return Step(HTTP, True, f"HTTP/1.1 ({answer.how})")
+
+
+def _first_bytes(sock: socket, deadline: float) -> bytes | None:
+    """Begin HTTP/2 (RFC 9113, section 3.4); return the first bytes of the answer, as many as have to be judged.
+
+    None: nothing comes; b"": the connection is closed.
+    """
+    data = b""
     try:
         sock.settimeout(_left(deadline))
         sock.sendall(frames.PREFACE + frames.settings([]))
-        pairs = dict(_settings(sock, deadline))
+        while len(data) < (frames.HEADER_SIZE if data[:1] == b"\0" else _STATUS_LINE):
+            sock.settimeout(_left(deadline))
+            piece = sock.recv(ENOUGH)
+            if not piece:
+                break
+            data += piece
+    except TimeoutError:
+        return data or None
+    except OSError:  # it was reset
+        pass
+    return data
+
+
+def _http2(sock: socket, first: bytes, began: float, deadline: float) -> Step:
+    """Read the SETTINGS that begin with `first`, and say goodbye."""
+    try:
+        pairs = dict(_settings(sock, first, deadline))
         took = time.monotonic() - began
         sock.sendall(frames.SETTINGS_ACK + frames.goaway(0, frames.ErrorCode.NO_ERROR))
     except (OSError, ConnectionFault, _NotHttp2) as error:
@@ -102,25 +151,25 @@ class _NotHttp2(Exception):
     """It answers in another protocol."""
 
 
-def _settings(sock: socket, deadline: float) -> list[tuple[int, int]]:
-    """The first frame, which must be SETTINGS. Raises OSError, ConnectionFault, _NotHttp2."""
-    head = _receive(sock, frames.HEADER_SIZE, deadline)
-    if head.startswith(b"HTTP/"):
-        raise _NotHttp2(f"the backend speaks HTTP/1 only: {_REMEDY}")
-    high, low, kind, flags, stream_id = frames.HEADER.unpack(head)
+def _settings(sock: socket, first: bytes, deadline: float) -> list[tuple[int, int]]:
+    """The first frame, which must be SETTINGS; `first` begins it. Raises OSError, ConnectionFault, _NotHttp2."""
+    data = _receive(sock, first, frames.HEADER_SIZE, deadline)
+    high, low, kind, flags, stream_id = frames.HEADER.unpack_from(data)
     size = high << 8 | low
     if (kind, flags & frames.Flag.ACK, stream_id) != (Frame.SETTINGS, 0, 0) or size > frames.MAX_FRAME_SIZE:
-        raise _NotHttp2(f"the backend doesn't answer in HTTP/2 but with {quoted(head.decode('latin-1'))}: {_REMEDY}")
-    return frames.parse_settings(_receive(sock, size, deadline))
+        begins = quoted(data[: frames.HEADER_SIZE].decode("latin-1"))
+        raise _NotHttp2(f"the backend doesn't begin HTTP/2 with SETTINGS but with {begins}")
+    end = frames.HEADER_SIZE + size
+    return frames.parse_settings(_receive(sock, data, end, deadline)[frames.HEADER_SIZE : end])
 
 
-def _receive(sock: socket, size: int, deadline: float) -> bytes:
-    data = b""
+def _receive(sock: socket, data: bytes, size: int, deadline: float) -> bytes:
+    """At least `size` bytes, of which `data` are there."""
     while len(data) < size:
         sock.settimeout(_left(deadline))
         piece = sock.recv(size - len(data))
         if not piece:
-            raise _NotHttp2(f"the backend closes the connection when HTTP/2 begins: {_REMEDY}")
+            raise _NotHttp2("the backend closes the connection within its SETTINGS")
         data += piece
     return data
 

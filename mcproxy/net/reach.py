@@ -22,7 +22,8 @@ class Arrival(NamedTuple):
     route: Route
 
 
-Reached = Callable[[Backend, float], None]  # told which backend was reached, and how many seconds that took
+# Told which backend was reached, and how many seconds that took; None: over a connection that was there already.
+Reached = Callable[[Backend, float | None], None]
 
 
 def reach(arrival: Arrival, alpn: bytes, first: bytes, outgoing: Outgoing, reached: Reached) -> RawSocket:
@@ -37,7 +38,7 @@ def reach(arrival: Arrival, alpn: bytes, first: bytes, outgoing: Outgoing, reach
     return sock
 
 
-def try_out(route: Route, outgoing: Outgoing, tried: Tried) -> RawSocket:
+def try_out(route: Route, outgoing: Outgoing, tried: Tried | None = None) -> RawSocket:
     """Connect to the route's backend on nobody's behalf, which a PROXY header says. Raises Refused.
 
     `tried` is told of each address, and of what went wrong there.

@@ -164,9 +164,13 @@ class Session:
         """The facts that dialling its backend and l7 need."""
         return self.facts.arrival(self.client)
 
-    def reached(self, backend: Backend, took: float) -> None:
-        """Count a dial that succeeded, in seconds; the first one opens the connection for those who watch."""
-        self.account.dialled(took)
+    def reached(self, backend: Backend, took: float | None) -> None:
+        """Count a dial that succeeded, in seconds; None: a connection that was there already was used.
+
+        The first one opens the connection for those who watch.
+        """
+        if took is not None:
+            self.account.dialled(took)
         is_first, self.facts.backend = self.facts.backend is None, backend
         if self.phase is _DIALLING:
             self.phase = _RELAYING

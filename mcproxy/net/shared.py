@@ -36,6 +36,7 @@ class Timeouts:
     connect: float
     idle: float
     half_close: float
+    backend_idle: float = 4.0  # that a connection to a backend is kept without a request; Node closes after 5
 
 
 class Phase(StrEnum):
@@ -135,8 +136,8 @@ class OpenSession(Protocol):
     def move_to(self, phase: Phase) -> None:
         """The session is in this phase now."""
 
-    def reached(self, backend: Backend, took: float) -> None:
-        """Count a dial that succeeded, in seconds."""
+    def reached(self, backend: Backend, took: float | None) -> None:
+        """Count a dial that succeeded, in seconds; None: a connection that was there already was used."""
 
     def overdue(self, now: float) -> float | None:
         """Come due: see the sweeper."""

@@ -16,6 +16,7 @@ APPLIED = frozenset(
     {
         "log.level", "log.format",
         "proxy.connect_timeout", "proxy.handshake_timeout", "proxy.idle_timeout", "proxy.half_close_timeout",
+        "proxy.backend_idle_timeout",
         "proxy.shutdown_timeout", "proxy.max_connections",
         "firewall.geoip_db", "firewall.max_connections_per_ip", "firewall.connection_rate_per_ip",
         "firewall.connection_burst_per_ip",

@@ -53,7 +53,10 @@ log = logging.getLogger(__package__)
 def timeouts(config: Config) -> Timeouts:
     """The durations that sessions keep to."""
     proxy = config.proxy
-    return Timeouts(proxy.handshake_timeout, proxy.connect_timeout, proxy.idle_timeout, proxy.half_close_timeout)
+    return Timeouts(
+        proxy.handshake_timeout, proxy.connect_timeout, proxy.idle_timeout, proxy.half_close_timeout,
+        proxy.backend_idle_timeout,
+    )  # fmt: skip
 
 
 def limits(config: Config) -> tuple[int, int, float, int]:

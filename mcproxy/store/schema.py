@@ -93,6 +93,11 @@ def _audit_says_why(op: Operations) -> None:
     op.add_column("audit", Column("comment", String(MAX_COMMENT), nullable=False, server_default=""))
 
 
+def _backends_speak_any_http(op: Operations) -> None:
+    op.add_column("routes", Column("backend_protocol", String(MAX_KIND), nullable=False, server_default="auto"))
+    op.add_column("routes", Column("max_backend_connections", Integer, nullable=False, server_default="64"))
+
+
 def _acme(op: Operations) -> None:
     op.add_column("routes", Column("tls", String(MAX_KIND), nullable=False, server_default="files"))
     # Keys: no list, audit, export or log has them.
@@ -138,7 +143,7 @@ def _acme(op: Operations) -> None:
 
 Migration = Callable[[Operations], None]
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _audit_says_why, _acme)
+MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _audit_says_why, _backends_speak_any_http, _acme)
 VERSION: Final = len(MIGRATIONS)
 
 

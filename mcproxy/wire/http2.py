@@ -7,6 +7,7 @@ This file has the frames that the relay itself sends, and the two kinds of fault
 import struct
 from enum import IntEnum, IntFlag
 
+Piece = bytes | memoryview  # of what is sent; a view is of a large piece that is sent in frames, uncopied
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # section 3.4
 HEADER_SIZE = 9
 # Section 4.1: length (24 bits, as 16 and 8), type, flags, reserved bit and stream identifier.

@@ -12,7 +12,7 @@ section 8.1.1). Either way the reason is in the exception.
 | method | any token; else 400 | 9110, 9.1 |
 | scheme | http or https, in any case, else 400; the backend gets https, because TLS was used | 9110, 4.2; 3986, 3.1 |
 | authority | of the target: `:authority`, or the absolute form, or CONNECT's | 9112, 3.2.2; 9113, 8.3.1 |
-| - where that has none | of Host; the backend always gets `:authority`, and never `host` | 9113, 8.3.1 |
+| - where that has none | of Host; HTTP/2 gets `:authority`, and never `host`, HTTP/1.1 only Host | 9113, 8.3.1 |
 | - neither | 400; HTTP/1.0 without Host means the connection's name | 9112, 3.2 |
 | - Host beside it | HTTP/1.1 ignores it; HTTP/2 refuses another entity after normalisation | 9112, 3.2.2; 9113, 8.3.1 |
 | - normalisation | case of the host; a port that is empty or the scheme's default. Only to compare | 9110, 4.2.3 |
@@ -24,17 +24,18 @@ section 8.1.1). Either way the reason is in the exception.
 | - * | for OPTIONS only | 9112, 3.2.4 |
 | - empty | "/" (or "*" for OPTIONS) in an absolute form; 400 as `:path` | 9112, 3.2.1; 9113, 8.3.1 |
 | CONNECT | 501: this is no way out; without a port, or with a path, 400 | 9110, 9.3.6 |
-| - extended | WebSocket only, of HTTP/1.1's Upgrade too; else 501 | 8441, 4; 9110, 7.8 |
+| - extended | WebSocket only; else 501 | 8441, 4 |
 | - its framing | content-length: 0 and Sec-WebSocket-Key end here; a body is 400 | 8441, 5.1; 6455, 4.1 |
 | - its answer | without content-length where it opens the tunnel (the caller's rule) | 9110, 9.3.6 |
+| Upgrade | WebSocket, before HTTP/1.1 backends others, too; no h2c, TLS or HTTP; behind a body, none | 9110, 7.8 |
 | Connection | HTTP/1.1: it and what it names (64 names, else 431) end here; HTTP/2: 400 | 9110, 7.6.1; 9113, 8.2.2 |
-| TE | only `trailers` passes; HTTP/2 refuses another value | 9110, 10.1.4; 9113, 8.2.2 |
+| TE | only `trailers` passes, to HTTP/2; HTTP/2 refuses another value | 9110, 10.1.4; 9113, 8.2.2 |
 | HTTP2-Settings | ends here | 7540, 3.2.1 |
 | Expect | passes, for the backend to answer; of HTTP/1.0 it ends here | 9110, 10.1.1 |
 | content-length | one of at most 18 digits; twice (equal ones too), a list or a sign is 400 | 9110, 8.6 |
 | - beside transfer-encoding | 400 | 9112, 6.3 |
 | size | 64 KiB and 256 fields, else 431; HTTP/2 counts 32 bytes more a field, and pseudo-fields | 6585, 5 |
-| cookie | crumbs pass as the client cut them: the backend speaks HTTP/2 | 9113, 8.2.3 |
+| cookie | crumbs pass as the client cut them; HTTP/1.1 gets one field, joined with "; " | 9113, 8.2.3 |
 | X-Forwarded-*, X-Real-IP, Forwarded | end here; the caller sets our own | - |
 | names, values, trailers | see fields.py | 9110, 5.5, 6.5.1; 9113, 8.2.1 |
 | empty lines before it | up to 16 are ignored (http1.py) | 9112, 2.2 |

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
 from mcproxy.admin.explain import explain, firewall_steps
 from mcproxy.certificates.routes import Serving
-from mcproxy.model import Backend, FirewallRule, Listener, Mode, Reason, Route, RuleKind
+from mcproxy.messages import Step
+from mcproxy.model import Backend, BackendProtocol, FirewallRule, Listener, Mode, Reason, Route, RuleKind
 from mcproxy.policy.networks import pack
+from mcproxy.stats import Spoken
 from mcproxy.table import Table
 from tests.kit.control_plane import RULES, SEED, FakePlane
 
@@ -40,12 +44,22 @@ def test_every_step_of_a_connection_that_is_routed() -> None:
 
 def test_an_l7_route_says_how_it_ends_tls() -> None:
     _, steps = asked("l7.example.org")
-    assert steps[-4:] == [
+    assert steps[-5:] == [
         "backend: unix:/run/a.sock, over TLS, with a PROXY v2 header",
         "mode: l7: TLS ends here, with /c.pem",
         "certificate: /c.pem can be served",
         "backend CA: verified by the CAs of this system",
+        "backend HTTP: not found out yet: the first request does, or --dial",
     ]
+
+
+def test_what_a_backend_was_found_to_speak_is_told_without_a_dial() -> None:
+    _, steps = asked("l7.example.org", found=Spoken("http/1.1", "answered 400 to HTTP/2's preface", 5.0))
+    assert steps[-1] == "backend HTTP: HTTP/1.1 (answered 400 to HTTP/2's preface), found 1970-01-01 00:00:05Z"
+    fixed = replace(L7, backend_protocol=BackendProtocol.H2)
+    table = Table.build([(SEED[0][0], [fixed])], [], 3)
+    found = explain(table, FakePlane(), ":443", "l7.example.org", pack("203.0.113.1"))
+    assert found.steps[-1] == Step("backend HTTP", True, "HTTP/2, as backend_protocol says")
 
 
 def test_an_l7_route_whose_certificate_can_not_be_served_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from dataclasses import replace
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -11,7 +12,7 @@ from mcproxy.admin.plane import PlaneStatus, ServerState
 from mcproxy.certificates.routes import CertificateStatus
 from mcproxy.messages import GeoipStatus, ListenerStatus, RouteCounters
 from mcproxy.model import End, Reason
-from mcproxy.stats import DIALS, DURATIONS, LAGS, Counters, Histogram
+from mcproxy.stats import DIALS, DURATIONS, LAGS, BackendCounters, Counters, Histogram
 from mcproxy.table import Table
 from tests.kit.control_plane import RULES, SEED, counted
 
@@ -113,6 +114,32 @@ def test_the_numbers() -> None:
     assert {key: found[key] for key in expected} == expected
     assert found["mcproxy_process_open_fds"] > 0
     assert found["mcproxy_process_max_fds"] > found["mcproxy_process_open_fds"]
+
+
+def test_the_numbers_of_an_l7_backend() -> None:
+    counters = replace(
+        counted(1, 2, 0, 3, 4, {"2xx": 9}), passed={"http/1.1": 8, "h2": 1}, heads=7, waited=1.75,
+        backend=BackendCounters({"http/1.1": 10}, 11, 12, 13, 14, 15, 16, 17),
+    )  # fmt: skip
+    l4 = RouteCounters(":443", "git.example.org", counted(1, 1))
+    found = samples(rendered(RouteCounters(":443", "www.example.org", counters), l4))
+    route = 'hostname="www.example.org",listener=":443"'
+    expected = {
+        f'mcproxy_route_backend_requests_total{{{route},protocol="http/1.1"}}': 8,
+        f'mcproxy_route_backend_requests_total{{{route},protocol="h2"}}': 1,
+        f'mcproxy_route_backend_connections_total{{{route},protocol="http/1.1"}}': 10,
+        f"mcproxy_route_backend_reused_total{{{route}}}": 11,
+        f"mcproxy_route_backend_retries_total{{{route}}}": 12,
+        f"mcproxy_route_backend_waiting{{{route}}}": 13,
+        f"mcproxy_route_backend_waited_too_long_total{{{route}}}": 14,
+        f"mcproxy_route_backend_connections_idle{{{route}}}": 15,
+        f"mcproxy_route_backend_dead_total{{{route}}}": 16,
+        f"mcproxy_route_backend_poisoned_total{{{route}}}": 17,
+        f"mcproxy_route_first_byte_seconds_count{{{route}}}": 7,
+        f"mcproxy_route_first_byte_seconds_sum{{{route}}}": 1.75,
+    }
+    backend = ("mcproxy_route_backend_", "mcproxy_route_first_byte_")
+    assert {key: value for key, value in found.items() if key.startswith(backend)} == expected
 
 
 def test_series_have_a_bound_and_the_rest_is_summed_up() -> None:

@@ -45,7 +45,7 @@ from mcproxy.wire import http2
 from mcproxy.wire.hpack_block import encode, encode_integer, literal
 from mcproxy.wire.http2 import ErrorCode, Frame, Setting
 from tests.bench.l4 import cpu, running
-from tests.bench.l7 import BULK
+from tests.bench.l7_peers import BULK
 from tests.kit.http2_peer import Seen, frame
 from tests.kit.key_updates import KeyUpdates
 from tests.kit.l7_proxy import SocketClient

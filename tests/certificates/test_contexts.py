@@ -11,7 +11,7 @@ import trustme
 from mcproxy.certificates.acme.order import Kept, Order
 from mcproxy.certificates.contexts import SPARE_CONTEXTS, TICKET_KEY_SECONDS, Contexts, client_context
 from mcproxy.certificates.pem import Pair, described, read_pair
-from mcproxy.model import Backend, Mode, Reason, Refused, Route, Tls
+from mcproxy.model import Backend, BackendProtocol, Mode, Reason, Refused, Route, Tls
 from tests.kit.peers import Authority
 
 LISTENER = "127.0.0.1:443"
@@ -231,12 +231,12 @@ def test_contexts_of_routes_that_are_gone_are_forgotten(authority: Authority) ->
     assert [key for key, _ in contexts.certificates()] == [(LISTENER, "n7.test")]
 
 
-def test_backends_are_verified_and_must_speak_h2(authority: Authority, tmp_path: Path) -> None:
+def test_backends_are_verified(authority: Authority, tmp_path: Path) -> None:
     contexts = Contexts(())
     to_backend = contexts.client(Route("one.test", Backend("127.0.0.1", 1), backend_ca=str(authority.path)))
     server = authority.server_context("b.test")
     server.set_alpn_protocols(["http/1.1", "h2"])
-    assert shake(server, to_backend, "b.test").selected_alpn_protocol() == "h2"
+    assert shake(server, to_backend, "b.test").selected_alpn_protocol() == "http/1.1"
     with pytest.raises(ssl.SSLCertVerificationError):
         shake(server, to_backend, "other.test")
     with pytest.raises(ssl.SSLCertVerificationError):
@@ -244,6 +244,26 @@ def test_backends_are_verified_and_must_speak_h2(authority: Authority, tmp_path:
     with pytest.raises(Refused, match=r"backend_ca: .*absent can't be read: No such file") as refused:
         contexts.client(Route("one.test", Backend("127.0.0.1", 1), backend_ca=str(tmp_path / "absent")))
     assert refused.value.reason is Reason.CERTIFICATE_UNUSABLE
+
+
+@pytest.mark.parametrize(
+    ("wanted", "spoken", "chosen"),
+    [
+        (BackendProtocol.AUTO, ["h2", "http/1.1"], "h2"),
+        (BackendProtocol.AUTO, ["http/1.1"], "http/1.1"),
+        (BackendProtocol.H2, ["http/1.1", "h2"], "h2"),
+        (BackendProtocol.HTTP1, ["h2", "http/1.1"], "http/1.1"),
+    ],
+)
+def test_a_backend_is_offered_what_its_route_wants(
+    wanted: BackendProtocol, spoken: list[str], chosen: str, authority: Authority
+) -> None:
+    route = Route("one.test", Backend("127.0.0.1", 1), backend_ca=str(authority.path), backend_protocol=wanted)
+    server = authority.server_context("b.test")
+    server.set_alpn_protocols(spoken)
+    contexts = Contexts(())
+    assert shake(server, contexts.client(route), "b.test").selected_alpn_protocol() == chosen
+    assert contexts.towards(route) is contexts.client(route)
 
 
 def test_a_broken_ca_keeps_the_old_one(authority: Authority, tmp_path: Path) -> None:

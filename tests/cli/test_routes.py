@@ -165,7 +165,7 @@ def test_set_says_how_to_reset_what_the_new_mode_has_no_use_for(tmp_path: Path) 
         user.ok("routes", "add", "a.test", "127.0.0.1:1", *L7)
         assert user.fails(2, "routes", "set", "a.test", "--mode", "l4") == (
             "mcproxy: --tls-cert, --tls-key only work with --mode l7; an l4 stream is never terminated; "
-            "use the --no- form to reset an option"
+            "use the --no- form, or the default, to reset an option"
         )
         told = user.fails(2, "routes", "set", "git.example.org", "--mode", "l7")
         assert told == "mcproxy: --mode l7 terminates TLS, so it needs --tls-cert and --tls-key"
@@ -213,3 +213,44 @@ def test_at_a_terminal_the_backend_is_looked_at(tmp_path: Path) -> None:
             assert screen.endswith(warning)
             assert warning not in at_terminal(user.config, "routes", *arguments, piped=True)[1]
         assert sum(call[0] == "look" for call in control.plane.calls) == 2
+
+
+def test_at_a_terminal_it_says_what_an_l7_backend_speaks(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        found = "HTTP/1.1 (answered 400 to HTTP/2's preface)"
+        control.plane.seen = Look([Step("connect", True, "connected"), Step("backend HTTP", True, found)])
+        control.plane.warnings = ()
+        l7 = ("--mode", "l7", "--tls-cert", "c.pem", "--tls-key", "k.pem")
+        _, screen = at_terminal(user.config, "routes", "add", "a.example.org", "127.0.0.1:9", *l7)
+        assert screen.endswith(f"a.example.org leads to 127.0.0.1:9 (generation 2)\nits backend speaks {found}\n")
+
+
+def test_what_an_l7_backend_is_asked_in(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        l7 = ("--mode", "l7", "--tls-cert", "/c.pem", "--tls-key", "/k.pem")
+        chosen = ("--backend-protocol", "http/1.1", "--max-backend-connections", "5")
+        user.ok("routes", "add", "a.example.org", "127.0.0.1:9", *l7, *chosen)
+
+        def route() -> tuple[str, int]:
+            found = control.writer.table.listeners[":443"].routes["a.example.org"]
+            return found.backend_protocol, found.max_backend_connections
+
+        assert route() == ("http/1.1", 5)
+        assert user.rows("routes", "list")[0][4] == (
+            "tls_cert=/c.pem backend_protocol=http/1.1 max_backend_connections=5"
+        )
+        listed = user.json("routes", "list")[0]
+        assert (listed["backend_protocol"], listed["max_backend_connections"]) == ("http/1.1", 5)
+        exported = user.ok("export")
+        assert 'backend_protocol = "http/1.1"' in exported
+        assert "max_backend_connections = 5" in exported
+        user.ok("routes", "set", "a.example.org", "--max-backend-connections", "6")
+        assert route() == ("http/1.1", 6)
+        user.ok("routes", "set", "a.example.org", "--backend-protocol", "auto", "--max-backend-connections", "64")
+        assert route() == ("auto", 64)
+        assert "backend_protocol" not in user.ok("export")
+        assert "max_backend_connections 5 -> 6" in user.ok("routes", "history", "a.example.org")
+        user.ok("rollback", "2", "--yes")
+        assert route() == ("http/1.1", 5)
+        wrong = user.run("routes", "set", "a.example.org", "--mode", "l4")
+        assert wrong.exit_code == 2

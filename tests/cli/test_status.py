@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mcproxy.admin.plane import KeyChange, ReloadReport
 from mcproxy.certificates.routes import CertificateStatus, RouteProblem
 from mcproxy.messages import RouteCounters
+from mcproxy.stats import BackendCounters, Spoken
 from tests.kit.commands import shell
 from tests.kit.control_plane import counted
 from tests.kit.peers import DEADLINE
@@ -20,7 +22,7 @@ def test_status(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
         control.plane.counters = [
             RouteCounters(":443", "git.example.org", counted(1, 2, 0, 1500, 4)),
-            RouteCounters(":443", "www.example.org", counted(0, 7, 1, 0, 0)),
+            RouteCounters(":443", "www.example.org", counted(0, 7, 1, 0, 0), Spoken("http/1.1", "ALPN", 5.0)),
         ]
         control.plane.certificates = [
             CertificateStatus(":443", "l7.example.org", "/c.pem", time.time() + 86400 * 3 + 60),
@@ -49,8 +51,8 @@ def test_status(tmp_path: Path) -> None:
         )
         assert ":443\taccepting\t2\t1\t5\t2\t10 B\t20 B" in lines
         assert lines[-2:] == [
-            ":443\twww.example.org\t0\t7\t1\t0 B\t0 B",
-            ":443\tgit.example.org\t1\t2\t0\t1.5 kB\t4 B",
+            ":443\twww.example.org\t0\t7\t1\t0 B\t0 B\thttp/1.1",
+            ":443\tgit.example.org\t1\t2\t0\t1.5 kB\t4 B\t-",
         ]
 
 
@@ -73,10 +75,15 @@ def test_a_fresh_server_has_no_empty_table(tmp_path: Path) -> None:
 
 def test_as_json(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
-        control.plane.counters = [RouteCounters(":443", "git.example.org", counted(1, 2))]
+        spoken = Spoken("http/1.1", "answered 400 to HTTP/2's preface", 5.0)
+        counters = replace(counted(1, 2), backend=BackendCounters({"http/1.1": 3}, waiting=2), passed={"http/1.1": 4})
+        control.plane.counters = [RouteCounters(":443", "git.example.org", counters, spoken)]
         found = user.json("status")
         assert (found["state"], found["generation"], found["listeners"][0]["addr"]) == ("serving", 1, ":443")
-        assert found["route_counters"][0]["accepted"] == 2
+        (route,) = found["route_counters"]
+        assert (route["accepted"], route["passed"]) == (2, {"http/1.1": 4})
+        assert (route["backend_connections"]["made"], route["backend_connections"]["waiting"]) == ({"http/1.1": 3}, 2)
+        assert route["spoken"] == {"version": "http/1.1", "how": "answered 400 to HTTP/2's preface", "at": 5.0}
         assert found["uptime_seconds"] > 0
 
 

@@ -174,16 +174,22 @@ def test_http2_without_tls(which: str, proxy: MakeProxy, authority: Authority, t
         assert (", 100 requests at once" if which == "nghttpd" else ", 128 requests at once") in detail
 
 
-def test_http1_is_recognised(proxy: MakeProxy, authority: Authority, tmp_path: Path, www: Path) -> None:
-    """The most common mistake: an application behind l7 that speaks HTTP/1 only."""
+@pytest.mark.parametrize("wanted", ["auto", "http/1.1", "h2"])
+def test_http1_is_recognised(wanted: str, proxy: MakeProxy, authority: Authority, tmp_path: Path, www: Path) -> None:
+    """It is a fault only where the route wants HTTP/2."""
     with nginx(www, tmp_path, protocol="") as address:
-        asked = Asked(proxy, tmp_path, l7(address, authority))
+        asked = Asked(proxy, tmp_path, l7(address, authority, backend_protocol=wanted))
         reason, steps = asked.explain()
         assert (reason, steps["connect"][0]) == ("ok", True)
         passed, detail = steps["backend HTTP"]
-        assert not passed
-        assert detail.startswith("requests will be answered 502: the backend speaks HTTP/1 only: switch HTTP/2 on")
-        assert status(asked.proxy.port, authority) == 502, "which is what a client finds"
+        found = "HTTP/1.1 (answered 400 to HTTP/2's preface)"
+        if wanted == "h2":
+            assert not passed
+            assert detail.startswith(f"requests will be answered 502: the backend speaks {found}; switch HTTP/2 on")
+            assert status(asked.proxy.port, authority) == 502, "which is what a client finds"
+        else:
+            assert (passed, detail) == (True, found)
+            assert status(asked.proxy.port, authority) == 403, "of nginx, which has no index"
 
 
 def status(port: int, authority: Authority) -> int:
@@ -203,6 +209,19 @@ def test_http2_over_tls(proxy: MakeProxy, backend: MakeBackend, authority: Autho
     assert steps["backend TLS"][1].endswith(f", verified by {authority.path} for {NAME}")
 
 
+def test_http1_over_tls(proxy: MakeProxy, backend: MakeBackend, authority: Authority, tmp_path: Path) -> None:
+    for protocols, how in ((["http/1.1"], "ALPN"), ([], "nothing chosen in ALPN")):
+        context = authority.server_context(NAME)
+        if protocols:
+            context.set_alpn_protocols(protocols)
+        address = backend(tls(context, says("x"))).address
+        asked = Asked(proxy, tmp_path, l7(address, authority, **over_tls(authority)))
+        _, steps = asked.explain()
+        assert steps["backend TLS"][0]
+        assert steps["backend HTTP"] == (True, f"HTTP/1.1 ({how})")
+        asked.proxy.stop()
+
+
 @pytest.mark.parametrize("fault", ["other authority", "other name", "http/1.1 only", "no tls"])
 def test_tls_that_an_l7_route_does_not_accept(
     fault: str, proxy: MakeProxy, backend: MakeBackend, authority: Authority, tmp_path: Path
@@ -212,6 +231,8 @@ def test_tls_that_an_l7_route_does_not_accept(
     if fault == "other authority":
         trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
         route["backend_ca"] = str(tmp_path / "other.pem")
+    if fault == "http/1.1 only":
+        route["backend_protocol"] = "h2"
     context.set_alpn_protocols(["http/1.1"] if fault == "http/1.1 only" else ["h2"])
     serve = says("plain") if fault == "no tls" else tls(context, h2(says_h2("x")))
     asked = Asked(proxy, tmp_path, l7(backend(serve).address, authority, **route))
@@ -242,6 +263,9 @@ def test_a_backend_that_says_nothing_is_not_waited_for_long(
         asked = Asked(proxy, tmp_path, listener, proxy={"connect_timeout": "200ms"})
         _, steps = asked.explain()
         passed, detail = steps["backend TLS" if route else "backend HTTP"]
-        assert not passed
-        assert "no answer in time" in detail
+        if route:
+            assert not passed
+            assert "no answer in time" in detail
+        else:
+            assert (passed, detail) == (True, "HTTP/1.1 (is silent when HTTP/2 begins)")
         asked.proxy.stop()

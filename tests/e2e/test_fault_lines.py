@@ -8,7 +8,7 @@ import re
 import pytest
 
 from mcproxy.lines import requests_json
-from tests.kit.fault_plays import Played
+from tests.kit.fault_plays import Ended, Played
 from tests.kit.fault_rows import ROWS, Row
 from tests.kit.fault_sites import OTHERWISE, sites
 from tests.kit.relay_playbook import Book
@@ -17,6 +17,7 @@ from tests.test_lines import ORIGIN
 
 def why(played: Played) -> str:
     """The reason of the connection, of the client's or the backend's."""
+    assert not isinstance(played, Ended), "each of those has an exchange"
     core = played.relay if isinstance(played, Book) else played.bridge
     return core.ending.why if core.ending else played.relay.fault if isinstance(played, Book) else played.fault()
 

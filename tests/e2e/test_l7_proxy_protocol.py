@@ -2,6 +2,7 @@
 
 import queue
 import socket
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,9 @@ def test_the_protocol_that_was_agreed_on_is_told(
         told.put(receive(sock, int.from_bytes(header[14:], "big")))
         (tls(context, served) if backend_tls else served)(sock)
 
-    more = {"backend_tls": True, "backend_ca": str(authority.path)} if backend_tls else {}
+    more: dict[str, Any] = {"backend_protocol": "h2"}  # so that the only connection is the client's
+    if backend_tls:
+        more |= {"backend_tls": True, "backend_ca": str(authority.path)}
     listener = l7_listener({"one.test": backend(serve).address}, authority, send_proxy_protocol=True, **more)
     trusting = authority.client_context()
     if offered:

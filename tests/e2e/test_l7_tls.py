@@ -221,7 +221,7 @@ def test_a_backend_without_h2_in_alpn_is_502(
         with contextlib.suppress(OSError):
             in_tls(backend_context(authority, "one.test", protocols), h2())(sock)
 
-    trusted = {"backend_tls": True, "backend_ca": str(authority.path)}
+    trusted = {"backend_tls": True, "backend_ca": str(authority.path), "backend_protocol": "h2"}
     running = proxy({"listeners": [l7_listener({"one.test": backend(serve).address}, authority, **trusted)]})
     answer(running, authority, "the backend offers no HTTP/2 in ALPN at 127.0.0.1:")
 
@@ -231,7 +231,7 @@ def test_a_backend_that_refuses_for_want_of_a_protocol_is_called_that(authority:
     chain, key = authority.pair("one.test")
     port = free_port()
     command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(chain), "-key", str(key)]
-    trusted = {"backend_tls": True, "backend_ca": str(authority.path)}
+    trusted = {"backend_tls": True, "backend_ca": str(authority.path), "backend_protocol": "h2"}
     with bounded(*command, "-alpn", "http/1.1", stdin=subprocess.PIPE) as server:
         assert server.stdout is not None
         assert any(line.startswith("ACCEPT") for line in server.stdout), "it listens"

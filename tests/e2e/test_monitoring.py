@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.messages import RouteCounters
+from mcproxy.stats import BackendCounters
 from tests.admin.test_metrics import rendered
 from tests.conftest import MakeBackend, MakeProxy
 from tests.e2e.test_service_manager import document, echoed
@@ -36,7 +38,7 @@ def promtool(*arguments: str | Path) -> str:
 
 
 def test_promtool_accepts_the_alerts() -> None:
-    assert "SUCCESS: 11 rules found" in promtool("check", "rules", ALERTS)
+    assert "SUCCESS: 13 rules found" in promtool("check", "rules", ALERTS)
 
 
 def finished(reason: str, verdict: str, values: str) -> dict[str, str]:
@@ -61,6 +63,12 @@ FIRING: dict[str, list[dict[str, str]]] = {
     "MCProxyRequestsFail": [
         *(requests(*each, "0+60x30") for each in (("2xx", "a"), ("2xx", "b"), ("4xx", "c"))),
         requests("5xx", "a", "0+6x30"),
+    ],
+    "MCProxyBackendFull": [
+        {"series": 'mcproxy_route_backend_waited_too_long_total{instance="m", hostname="a"}', "values": "0+1x30"}
+    ],
+    "MCProxyBackendPoisons": [
+        {"series": 'mcproxy_route_backend_poisoned_total{instance="m", hostname="a"}', "values": "0x20 1x10"}
     ],
     "MCProxyClientsRefused": [
         finished("ok", "routed", "0+1x30"),
@@ -95,6 +103,8 @@ HEALTHY = [
     requests("4xx", "a", "0+60x120"),
     requests("5xx", "a", "0+5x120"),
     requests("5xx", "idle", "7x120"),  # some time ago
+    {"series": 'mcproxy_route_backend_waited_too_long_total{instance="m", hostname="a"}', "values": "7x120"},
+    {"series": 'mcproxy_route_backend_poisoned_total{instance="m", hostname="a"}', "values": "7x120"},
     {"series": 'mcproxy_process_open_fds{instance="m"}', "values": "50x120"},
     {"series": 'mcproxy_process_max_fds{instance="m"}', "values": "100x120"},
     {"series": 'mcproxy_hub_lag_seconds_bucket{instance="m", le="0.005"}', "values": "0+240x120"},
@@ -184,7 +194,8 @@ def test_what_is_asked_for_exists(tmp_path: Path, backend: MakeBackend) -> None:
         r'mcproxy_route_dial_duration_seconds_count\{hostname="a.test",listener="[^"]+"\} 1\.0', done.stdout
     )
     asked_for = set(re.findall(r"mcproxy_\w+", "\n".join([ALERTS.read_text(), *expressions()])))
-    route = RouteCounters(":443", "a.test", counted(1, 1, 0, 1, 1, {"5xx": 1}))
+    backend_used = replace(counted(1, 1, 0, 1, 1, {"5xx": 1}), passed={"h2": 1}, backend=BackendCounters({"h2": 1}))
+    route = RouteCounters(":443", "a.test", backend_used)
     made_up = metric_names(rendered(route))  # with certificates, GeoIP data and requests, which this server has not
     assert asked_for <= real | made_up
     assert len(asked_for & real) > 12

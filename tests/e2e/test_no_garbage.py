@@ -1,6 +1,7 @@
 """A session that has ended is gone at once: nothing of it waits for the cyclic collector, which would stop the hub."""
 
 import gc
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from mcproxy.net.session import Session
 from mcproxy.wire.http2 import Frame
 from tests.conftest import MakeBackend, MakeProxy, listener
 from tests.kit.http2_backends import h2, l7_listener, says
-from tests.kit.http2_peer import HOST
+from tests.kit.http2_peer import GET, HOST
 from tests.kit.l7_proxy import SocketClient
 from tests.kit.peers import Authority, client_hello, connect, echo, read_all, until
 
@@ -34,6 +35,20 @@ def uncollected() -> Iterator[Callable[[], list[Any]]]:
     del kept
 
 
+def old(sock: socket.socket) -> None:
+    """A server of HTTP/1.1, which refuses another version."""
+    while head := read_until_end(sock):
+        status = b"200 OK" if b"HTTP/1.1" in head else b"400 Bad Request"
+        sock.sendall(b"HTTP/1.1 %b\r\nContent-Length: 2\r\n\r\nok" % status)
+
+
+def read_until_end(sock: socket.socket) -> bytes:
+    head = b""
+    while not head.endswith(b"\r\n\r\n") and (data := sock.recv(1)):
+        head += data
+    return head
+
+
 def over_l4(port: int, _authority: Authority) -> None:
     with connect(port) as client:
         client.sendall(client_hello("plain.test"))
@@ -54,6 +69,20 @@ def over_http1(port: int, authority: Authority) -> None:
         assert read_all(client).startswith(b"HTTP/1.1 200")
 
 
+def over_http2_to_http1(port: int, authority: Authority) -> None:
+    client = SocketClient(port, authority, "old.test")
+    client.handshake()
+    client.request(1, [*GET[:3], (":authority", "old.test")])
+    assert client.find(Frame.HEADERS)
+    client.close()
+
+
+def over_http1_to_http1(port: int, authority: Authority) -> None:
+    with authority.client_context().wrap_socket(connect(port), server_hostname="old.test") as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: old.test\r\nConnection: close\r\n\r\n")
+        assert read_all(client).startswith(b"HTTP/1.1 200")
+
+
 def unknown_name(port: int, _authority: Authority) -> None:
     with connect(port) as client:
         client.sendall(client_hello("nobody.test"))
@@ -66,11 +95,14 @@ def broken_off(port: int, authority: Authority) -> None:
         client.sendall(client_hello(HOST)[:-1])
 
 
-@pytest.mark.parametrize("ask", [over_l4, over_http2, over_http1, unknown_name, broken_off])
+@pytest.mark.parametrize(
+    "ask", [over_l4, over_http2, over_http1, over_http2_to_http1, over_http1_to_http1, unknown_name, broken_off]
+)
 def test_what_has_ended_is_gone(
     ask: Ask, proxy: MakeProxy, backend: MakeBackend, authority: Authority, uncollected: Callable[[], list[Any]]
 ) -> None:
-    served = l7_listener({HOST: backend(h2(says("here"))).address}, authority)
+    routes = {HOST: backend(h2(says("here"))).address, "old.test": backend(old).address}
+    served = l7_listener(routes, authority)
     served["routes"] += listener({"plain.test": backend(echo).address})["routes"]
     running = proxy({"listeners": [served]})
     for _ in range(SESSIONS):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcproxy.l7.bridge.bridge import Bridge
-from mcproxy.l7.core import Core, ExchangeEnd
+from mcproxy.l7.core import ExchangeEnd, Line, LineState, Turn
 from mcproxy.l7.relay.relay import Relay
 from mcproxy.model import FinishedExchange
 from mcproxy.wire import http2
@@ -50,12 +50,30 @@ TUNNELS = {101, 200}
 class Rig:
     """A core in memory, with a recording backend."""
 
-    def __init__(self, core: Core, recorder: Recorder | None = None) -> None:
+    def __init__(self, core: Relay | Bridge, recorder: Recorder | None = None) -> None:
         self._core = core
         self._client = Inbox(core.receive_from_client)
-        self._backend = Inbox(core.receive_from_backend)
+        self._line: Line | None = None
+        self._backend = Inbox(self._receive)
         self.recorder = recorder or Recorder()
         self.got = b""
+
+    def _receive(self, data: bytes, turn: Turn, now: float) -> int:
+        if self._line is not None:
+            return self._line.receive(data, turn, now)
+        return self._core.receive_from_backend(data, turn, now)
+
+    def _take_for_backend(self) -> bytes:
+        core = self._core
+        if isinstance(core, Relay):
+            if core.wants_dial:
+                core.dialling()
+            return core.take_for_backend()
+        for line in core.take_lines():
+            if line.state is LineState.WANTED:
+                self._line = line
+                line.connected("h2", False, NOW)
+        return self._line.take() if self._line is not None else b""
 
     def taken(self) -> bytes:
         """What waits for the client."""
@@ -67,13 +85,10 @@ class Rig:
 
     def send(self, data: bytes) -> None:
         """Send as the client, and carry everything to its end."""
-        core = self._core
         self._client.in_turns(data, NOW)
         while True:
-            if core.wants_dial:
-                core.dialling()
-            answer = self.recorder.receive(core.take_for_backend())
-            self.got += core.take_for_client()
+            answer = self.recorder.receive(self._take_for_backend())
+            self.got += self._core.take_for_client()
             if not answer:
                 return
             self._backend.in_turns(answer, NOW)
@@ -84,7 +99,7 @@ def leads_here(host: bytes) -> bool:
 
 
 def of_http1(recorder: Recorder | None = None) -> Rig:
-    return Rig(Bridge(HOST.decode(), ADDRESS, leads_here, NOW), recorder)
+    return Rig(Bridge("http/1.1", HOST.decode(), ADDRESS, leads_here, NOW), recorder)
 
 
 def of_http2(recorder: Recorder | None = None) -> Rig:
@@ -239,7 +254,7 @@ NEXT = Rule("", 0, head=pseudo(path=b"/next"))
 def test_an_empty_line_on_an_idle_connection_is_no_head_that_times_out() -> None:
     """Two CRLFs behind the body of a POST made the next request 400, or brought a stray 408 after 10 seconds."""
     for behind in (b"\r\n", b"\r\n\r\n", b"\r\n\r"):
-        bridge = Bridge(HOST.decode(), ADDRESS, leads_here, NOW)
+        bridge = Bridge("http/1.1", HOST.decode(), ADDRESS, leads_here, NOW)
         rig = Rig(bridge)
         rig.send(message(b"POST", b"/", ((b"Content-Length", b"3"),)) + b"abc" + behind)
         first = rig.got

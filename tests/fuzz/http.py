@@ -26,7 +26,8 @@ from mcproxy.wire.hpack_block import (
     decode,
     without_huffman,
 )
-from mcproxy.wire.http1 import BadMessage, Requests
+from mcproxy.wire.http1 import Requests
+from mcproxy.wire.http1_framing import BadMessage
 from mcproxy.wire.http2 import PREFACE, Frame
 from tests.fuzz.engine import Target
 from tests.kit.bridge_playbook import Book

@@ -6,8 +6,9 @@ What a test of one room needs:
     socket_pairs, inbox    connected sockets; bytes that are offered to a core again and again
     tables, hellos, hello_reference, geoip_files, certificate_files, odd_certificates
                            values and files of every shape, right and wrong
-    drive_stage, tls_gate  one l7 session on real sockets
-    relay_playbook, http2_direct, bridge_playbook, exchange_ends
+    drive_stage, lined_stage, pool_stage, tls_gate
+                           one l7 session on real sockets, and a pool of connections to a backend
+    relay_playbook, http2_direct, bridge_playbook, lanes, exchange_ends, noted_exchange
                            the relay and the bridge in memory, by a script; an exchange between ends of no HTTP
     fault_rows, fault_plays, fault_sites
                             every fault of a peer, an input for it, and where the code makes it
@@ -26,6 +27,7 @@ Clients and backends:
     peers, pace            blocking sockets with a deadline everywhere, and `until`; slow senders and readers
     http2_peer, http2_backends
                            HTTP/2 by hand, and the servers that people run
+    http1_backends, apps   one application on the servers of HTTP/1.1 that people run
     key_updates            floods of TLS 1.3 KeyUpdates
     verdicts               what becomes of a client, as the client sees it and as its line says
     visitors, restarts, killed_writer, flooder

@@ -9,8 +9,9 @@ from h2.settings import SettingCodes
 from hpack import Encoder
 
 from mcproxy.l7.bridge.bridge import Bridge
-from mcproxy.l7.bridge.exchange import Finished
-from mcproxy.l7.core import How
+from mcproxy.l7.bridge.client_http1 import Http1Client
+from mcproxy.l7.core import How, Line, LineState, Turn
+from mcproxy.model import FinishedExchange
 from mcproxy.wire import http2
 from tests.kit.inbox import Inbox
 
@@ -74,22 +75,25 @@ class MemoryBackend:
 
 
 class Book:
-    """The bridge, its client's view, and its backends in the order in which they were dialled."""
+    """The bridge, its client's view, and its backends in the order in which they were connected."""
 
     def __init__(self, settings: dict[SettingCodes | int, int] | None = None, reachable: bool = True) -> None:
         self.now = 1000.0
         self.idle = 300.0  # seconds, of idle_timeout
-        self._records: list[Finished] = []
+        self._records: list[FinishedExchange] = []
         self.backends: list[MemoryBackend] = []
-        self.bridge = Bridge("one.test", "192.0.2.7", lambda host: host == b"one.test", self.now)
+        self.bridge = Bridge("http/1.1", "one.test", "192.0.2.7", lambda host: host == b"one.test", self.now)
         self.from_client = Inbox(self.bridge.receive_from_client)
-        self.from_backend = Inbox(self.bridge.receive_from_backend)
+        self.line: Line | None = None  # the present one
+        self.from_backend = Inbox(self._receive_from_backend)
         self._settings = settings
         self._reachable = reachable
-        self._seen = b""
+
+    def _receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:
+        return len(data) if self.line is None else self.line.receive(data, turn, now)
 
     @property
-    def records(self) -> list[Finished]:
+    def records(self) -> list[FinishedExchange]:
         """All exchanges that have ended."""
         self._records += self.bridge.take_ended()
         return self._records
@@ -98,30 +102,66 @@ class Book:
     def backend(self) -> MemoryBackend:
         return self.backends[-1]
 
+    @property
+    def has_backend(self) -> bool:
+        """Whether there is a line with a connection."""
+        self.look()
+        return self.line is not None
+
+    @property
+    def wants_backend(self) -> bool:
+        """Whether the backend is to be read."""
+        return self.line is not None and self.line.wants_read
+
     def send(self, data: bytes) -> None:
         """The client sends."""
         self.from_client.in_turns(data, self.now)
         self.pump()
 
+    def look(self) -> bool:
+        """Do what lines ask for. Whether there was anything."""
+        lines = self.bridge.take_lines()
+        for line in lines:
+            if line.state is LineState.WANTED:
+                self._connect(line)
+            elif line.state is not LineState.BUSY and line is self.line:
+                self.take_for_backend()
+                self.line = None
+        return bool(lines)
+
+    def _connect(self, line: Line) -> None:
+        if not self._reachable:
+            line.failed(504, "no way", self.now)
+            return
+        self.line = line
+        self.backends.append(MemoryBackend(self._settings))
+        self.from_backend.pending = b""
+        line.connected("h2", False, self.now)
+
+    def take_for_backend(self) -> bytes:
+        """What goes to the backend now; the backend gets it."""
+        up = self.line.take() if self.line is not None else b""
+        if up:
+            self.backend.receive(up)
+        return up
+
+    def backend_closed(self) -> None:
+        """The backend ends its connection."""
+        if self.line is not None:
+            line, self.line = self.line, None
+            line.closed(True, self.now)
+
     def pump(self) -> None:
         """Carry what waits, both ways, until nothing does."""
-        bridge = self.bridge
-        while True:
-            if bridge.wants_dial:
-                bridge.dialling()
-                if self._reachable:
-                    self.backends.append(MemoryBackend(self._settings))
-                else:
-                    bridge.backend_failed(504, "no way", self.now)
-            up = bridge.take_for_backend()
-            if up:
-                self.backend.receive(up)
+        moved = True
+        while moved:
+            moved = self.look()
+            moved = bool(self.take_for_backend()) or moved
             down = self.backend.to_send() if self.backends else b""
-            if down and bridge.has_backend:
+            if down and self.line is not None:
                 self.from_backend.in_turns(down, self.now)
+                moved = True
             self.from_client.in_turns(b"", self.now)
-            if not up and not down and not bridge.wants_dial:
-                return
 
     def do(self, what: Callable[..., None], *args: object, **options: object) -> None:
         """The backend does something."""
@@ -148,6 +188,7 @@ class Book:
 
     def fault(self) -> str:
         """What went wrong last."""
+        assert isinstance(self.bridge._client, Http1Client)
         return self.bridge._client.fault
 
     def hurried(self) -> bool:

@@ -32,7 +32,7 @@ from mcproxy.messages import (
 )
 from mcproxy.model import Backend, FirewallRule, Listener, Reason, Route, RuleKind
 from mcproxy.policy.networks import unpack
-from mcproxy.stats import Counters
+from mcproxy.stats import Counters, Spoken
 from mcproxy.store.diff import FileSeed
 from mcproxy.store.store import ListenerRoutes, Store
 from mcproxy.table import Table
@@ -81,6 +81,7 @@ class FakePlane:
     matching: int = 3  # live connections that any rule matches
     problems: Sequence[RouteProblem] = ()
     seen: Look = field(default_factory=lambda: Look([Step("connect", True, "connected to it in 0.1 ms")]))
+    found: Spoken | None = None  # what any backend was found to speak
     last_reload: ReloadReport | None = None
     reloaded: ReloadReport = field(default_factory=lambda: ReloadReport(1.0))
     serving: Serving = field(default_factory=Serving)
@@ -159,6 +160,9 @@ class FakePlane:
     def would_serve(self, listener: str, route: Route) -> Serving:
         self._called("would_serve", listener, route.hostname)
         return self.serving
+
+    def spoken(self, listener: str, route: Route) -> Spoken | None:
+        return self.found
 
     def certificate(self, listener: str, route: Route) -> Listed:
         self._called("certificate", listener, route.hostname)

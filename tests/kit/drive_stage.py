@@ -10,7 +10,9 @@ import gevent
 from mcproxy.l7.core import Ending, Turn
 from mcproxy.l7.sockets.channel import Channel
 from mcproxy.l7.sockets.departure import Patience
+from mcproxy.l7.sockets.dialling import Dial
 from mcproxy.l7.sockets.drive import Drive
+from mcproxy.l7.sockets.lines import Lines
 from mcproxy.model import End, Exchanges, FinishedExchange
 from mcproxy.net.crew import Crew
 from mcproxy.net.raw import RawSocket
@@ -152,7 +154,7 @@ class Stage:
         **durations: float,
     ) -> None:
         ours, self.client = socket.socketpair()
-        self.core = Telling()
+        self.core = self._core()
         self.ended: list[FinishedExchange] = []
         self.backends: list[socket.socket] = []
         self.first: list[bytes] = []
@@ -167,15 +169,21 @@ class Stage:
         self._greenlet = gevent.spawn(self._run)
         gevent.sleep(0)
 
+    def _core(self) -> Telling:
+        return Telling()
+
     @staticmethod
     def _raw(sock: socket.socket) -> RawSocket:
         raw = RawSocket(sock.family, sock.type, 0, sock.detach())
         raw.setblocking(False)
         return raw
 
+    def _way(self) -> Dial | Lines:
+        return self._dial
+
     def _run(self) -> None:
         session = cast("Session", self.session)
-        self.drive = Drive(session, self._stream, self.core, self._dial, self.ended.extend, self._patience)
+        self.drive = Drive(session, self._stream, self.core, self._way(), self.ended.extend, self._patience)
         self.session.drive = self.drive
         try:
             self.end = self.drive.run()

@@ -1,14 +1,25 @@
 """Inputs that provoke the faults of tests/kit/fault_rows.py: each runs a core in memory up to one fault."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from mcproxy.model import FinishedExchange
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import PREFACE, Frame, Setting
 from tests.kit import bridge_playbook as bridge
 from tests.kit.http2_peer import GET, POST, frame
+from tests.kit.lanes import Bridged
 from tests.kit.relay_playbook import Book, Fields
 
-Played = Book | bridge.Book
+
+@dataclass(frozen=True)
+class Ended:
+    """The exchanges of an HTTP/2 client before an HTTP/1.1 backend."""
+
+    records: list[FinishedExchange]
+
+
+Played = Book | bridge.Book | Ended
 Play = Callable[[], Played]
 CONNECT = [(":method", "CONNECT"), *GET[1:], (":protocol", "websocket")]
 OK = [(":status", "200")]
@@ -183,16 +194,6 @@ def http1_backend() -> Book:
     return book
 
 
-def bridge_http1() -> bridge.Book:
-    book = bridge.Book()
-    book.send(bridge.GET[:5])
-    book.from_client.in_turns(bridge.GET[5:], book.now)
-    book.bridge.dialling()
-    book.bridge.take_for_backend()
-    book.from_backend.in_turns(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
-    return book
-
-
 def ws(settles: bool) -> Play:
     """A WebSocket before a backend that offers none, or says nothing at all."""
 
@@ -203,7 +204,7 @@ def ws(settles: bool) -> Play:
             book.send(raw)
             return book
         book.from_client.in_turns(raw, book.now)
-        book.bridge.dialling()
+        book.look()
         book.bridge.tick(book.now + 11, 300.0)
         return book
 
@@ -269,5 +270,18 @@ def late(happen: Callable[[Book], object]) -> Play:
         book.request(1)
         happen(book)
         return book
+
+    return play
+
+
+def http1_answer(raw: bytes, fields: list[tuple[str, str]] = GET, end: bool = True) -> Play:
+    """A backend of HTTP/1.1 answers the request of an HTTP/2 client with these bytes."""
+
+    def play() -> Ended:
+        client = Bridged(None)
+        client.handshake()
+        client.request(1, fields, end)
+        client.lanes.send(raw)
+        return Ended(client.ended)
 
     return play

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire import http2
+from mcproxy.wire.hpack_block import encode
 from mcproxy.wire.http2 import PREFACE, Frame, Setting
 from tests.kit import bridge_playbook as bridge
 from tests.kit.fault_plays import (
@@ -22,7 +23,6 @@ from tests.kit.fault_plays import (
     answered,
     asked,
     block,
-    bridge_http1,
     bridged,
     drained,
     early_answer,
@@ -30,6 +30,7 @@ from tests.kit.fault_plays import (
     full_window,
     head1,
     head_with_body,
+    http1_answer,
     http1_backend,
     interims,
     late,
@@ -53,6 +54,7 @@ from tests.kit.http2_peer import GET, POST, frame
 CLIENT, BACKEND, ANSWERED, REFUSED = (
     ExchangeEnd.CLIENT_FAULT, ExchangeEnd.BACKEND_FAULT, ExchangeEnd.ANSWERED, ExchangeEnd.REFUSED,
 )  # fmt: skip
+TWO_BYTES = [(b":status", b"200"), (b"content-length", b"2")]
 GONE, LEFT = ExchangeEnd.BACKEND_GONE, ExchangeEnd.CLIENT_GONE
 
 
@@ -127,43 +129,68 @@ REQUESTS = of(
     ("no authority, and no Host", asked(GET[:3]), 400, CLIENT),
     ("CONNECT with :scheme or :path, or without :authority", asked([(":method", "CONNECT"), *GET[1:]]), 0, CLIENT),
 )
-HTTP1 = of(
-    "wire/http1.py",
-    ("a malformed request line", head1(b"GET", H1[:-2]), 400, CLIENT),
-    ("a target with a fragment", head1(b"GET /# HTTP/1.1", H1[:-2]), 400, CLIENT),
-    ("neither HTTP/1.0 nor HTTP/1.1", head1(b"GET / HTTP/2.0", H1[:-2]), 505, CLIENT),
-    ("a target of * bytes", head1(b"GET /" + b"a" * 17_000 + b" HTTP/1.1", H1[:-2]), 414, CLIENT),
-    ("* fields", head1(b"GET / HTTP/1.1", H1[:-2], *[b"a: b"] * 300), 431, CLIENT),
-    ("a malformed field line: *", head1(b"GET / HTTP/1.1", H1[:-2], b"a b: c"), 400, CLIENT),
-    ("no Host", head1(b"GET / HTTP/1.1"), 400, CLIENT),
-    ("Content-Length is not a number", head1(b"GET / HTTP/1.1", H1[:-2], b"Content-Length: x"), 400, CLIENT),
+HTTP1 = [
+    *of(
+        "wire/http1.py",
+        ("a malformed request line", head1(b"GET", H1[:-2]), 400, CLIENT),
+        ("a target with a fragment", head1(b"GET /# HTTP/1.1", H1[:-2]), 400, CLIENT),
+        ("neither HTTP/1.0 nor HTTP/1.1", head1(b"GET / HTTP/2.0", H1[:-2]), 505, CLIENT),
+        ("a target of * bytes", head1(b"GET /" + b"a" * 17_000 + b" HTTP/1.1", H1[:-2]), 414, CLIENT),
+        ("no Host", head1(b"GET / HTTP/1.1"), 400, CLIENT),
+        ("more than * empty lines before a request", wrote(b"\r\n" * 40), 400, CLIENT),
+    ),
+    *of(
+        "wire/http1_framing.py",
+        ("* fields", head1(b"GET / HTTP/1.1", H1[:-2], *[b"a: b"] * 300), 431, CLIENT),
+        ("a malformed field line: *", head1(b"GET / HTTP/1.1", H1[:-2], b"a b: c"), 400, CLIENT),
+        ("Content-Length is not a number", head1(b"GET / HTTP/1.1", H1[:-2], b"Content-Length: x"), 400, CLIENT),
+        (
+            "more than * members in *",
+            head1(b"GET / HTTP/1.1", H1[:-2], b"Connection: " + b",".join([b"a"] * 99)), 431, CLIENT,
+        ),
+        (
+            "Transfer-Encoding beside Content-Length, or in HTTP/1.0",
+            head1(b"GET / HTTP/1.1", H1[:-2], b"Content-Length: 1", b"Transfer-Encoding: chunked"), 400, CLIENT,
+        ),
+        (
+            "a transfer coding other than chunked",
+            head1(b"GET / HTTP/1.1", H1[:-2], b"Transfer-Encoding: gzip"), 501, ANSWERED,
+        ),
+        ("a bare LF", wrote(b"GET / HTTP/1.1\n\n"), 400, CLIENT),
+        ("a head of more than * bytes", wrote(b"GET / HTTP/1.1\r\n" + H1 + b"a: " + b"b" * 70_000), 431, CLIENT),
+        (
+            "a malformed chunk size",
+            wrote(b"POST / HTTP/1.1\r\n" + H1 + b"Transfer-Encoding: chunked\r\n\r\nx\r\n"), 400, CLIENT,
+        ),
+        ("* twice", head1(b"GET / HTTP/1.1", H1[:-2], H1[:-2]), 400, CLIENT),
+        (
+            "a line that doesn't end",
+            wrote(b"POST / HTTP/1.1\r\n" + H1 + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 2_000), 400, CLIENT,
+        ),
+        (
+            "a chunk is longer than its size",
+            wrote(b"POST / HTTP/1.1\r\n" + H1 + b"Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n"), 400, CLIENT,
+        ),
+    ),
+]  # fmt: skip
+ANSWERS_1 = of(
+    "wire/http1_answers.py",
+    ("a malformed status line", http1_answer(b"220 ready\r\n"), 502, BACKEND),
+    ("an answer in neither HTTP/1.0 nor HTTP/1.1", http1_answer(b"HTTP/1.2 200 OK\r\n\r\n"), 502, BACKEND),
+    ("a folded line", http1_answer(b"HTTP/1.1 200 OK\r\n a: b\r\n\r\n"), 502, BACKEND),
+    ("a folded line behind *", http1_answer(b"HTTP/1.1 200 OK\r\nx: a\r\n b\r\n\r\n"), 502, BACKEND),
+)
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\n"
+HTTP1_CONNECTION = of(
+    "l7/bridge/http1_connection.py",
+    ("101 for a request without Upgrade", http1_answer(SWITCH + b"\r\n"), 502, BACKEND),
     (
-        "more than * members in *",
-        head1(b"GET / HTTP/1.1", H1[:-2], b"Connection: " + b",".join([b"a"] * 99)), 431, CLIENT,
+        "101 with an Upgrade to another protocol than the request asked for",
+        http1_answer(SWITCH + b"Upgrade: x\r\n\r\n", CONNECT, end=False), 502, BACKEND,
     ),
     (
-        "Transfer-Encoding beside Content-Length, or in HTTP/1.0",
-        head1(b"GET / HTTP/1.1", H1[:-2], b"Content-Length: 1", b"Transfer-Encoding: chunked"), 400, CLIENT,
-    ),
-    (
-        "a transfer coding other than chunked",
-        head1(b"GET / HTTP/1.1", H1[:-2], b"Transfer-Encoding: gzip"), 501, ANSWERED,
-    ),
-    ("more than * empty lines before a request", wrote(b"\r\n" * 40), 400, CLIENT),
-    ("a bare LF", wrote(b"GET / HTTP/1.1\n\n"), 400, CLIENT),
-    ("a head of more than * bytes", wrote(b"GET / HTTP/1.1\r\n" + H1 + b"a: " + b"b" * 70_000), 431, CLIENT),
-    (
-        "a malformed chunk size",
-        wrote(b"POST / HTTP/1.1\r\n" + H1 + b"Transfer-Encoding: chunked\r\n\r\nx\r\n"), 400, CLIENT,
-    ),
-    ("* twice", head1(b"GET / HTTP/1.1", H1[:-2], H1[:-2]), 400, CLIENT),
-    (
-        "a line that doesn't end",
-        wrote(b"POST / HTTP/1.1\r\n" + H1 + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 2_000), 400, CLIENT,
-    ),
-    (
-        "a chunk is longer than its size",
-        wrote(b"POST / HTTP/1.1\r\n" + H1 + b"Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n"), 400, CLIENT,
+        "101 with another Sec-WebSocket-Accept than the key's",
+        http1_answer(SWITCH + b"Upgrade: websocket\r\n\r\n", CONNECT, end=False), 502, BACKEND,
     ),
 )  # fmt: skip
 TRANSLATE = of(
@@ -275,11 +302,8 @@ RELAY = [
         ("* on a stream that is *", replied(http2.data(3, b"x")), 502, BACKEND),
         ("too many interim answers", answered(*[([(":status", "103")], False)] * 17), 502, BACKEND),
         ("content-length without a body", answered((SIZED, True)), 502, BACKEND),
-        ("DATA before the answer's head", replied(http2.data(1, b"x")), 502, BACKEND),
-        ("the body is not of content-length", answered((SIZED, False), data=http2.data(1, b"abc")), 200, BACKEND),
         ("the stream's window overflows", replied(http2.window_update(1, 2**31 - 1)), 502, BACKEND),
         ("the connection's window overflows", replied(http2.window_update(0, 2**31 - 1)), 502, BACKEND),
-        ("too many settings in one frame", replied(http2.settings([(0xFF, 0)] * 65)), 502, BACKEND),
         ("the backend reset the stream: *", replied(http2.rst_stream(1, 2)), 0, ExchangeEnd.BACKEND_RESET),
         ("the backend went away (GOAWAY) and did not process it", replied(http2.goaway(0, 0)), 0, REFUSED),
     ),
@@ -306,10 +330,26 @@ RELAY = [
 
 BRIDGE = [
     *of(
-        "l7/bridge/guarded_h2.py",
-        ("it speaks HTTP/1, not HTTP/2; switch on h2c there, or let TLS end there and take l4", bridge_http1,
-         502, BACKEND),
-        ("*: *", raw_bytes(frame(Frame.PING, 0, 1, bytes(8))), 502, BACKEND),
+        "l7/bridge/from_http2.py",
+        ("* on a stream that is idle", raw_bytes(http2.data(3, b"x")), 502, BACKEND),
+        ("a malformed answer: *", raw_answer([*OK, ("X-A", "1")]), 502, BACKEND),
+        ("an interim head with END_STREAM", raw_bytes(http2.headers(1, encode([(b":status", b"103")]), True)), 502,
+         BACKEND),
+        ("content-length without a body", raw_bytes(http2.headers(1, encode(TWO_BYTES), True)), 502, BACKEND),
+        ("the connection's window overflows", raw_bytes(http2.window_update(0, 2**31 - 1)), 502, BACKEND),
+        ("the stream's window overflows", raw_bytes(http2.window_update(1, 2**31 - 1)), 502, BACKEND),
+        (
+            "INITIAL_WINDOW_SIZE overflows a window",
+            raw_bytes(http2.window_update(1, 2**31 - 70_000) + http2.settings([(4, 2**31 - 1)])), 502, BACKEND,
+        ),
+    ),
+    *of(
+        "l7/http2/backend_frames.py",
+        ("DATA before the answer's head", raw_bytes(http2.data(1, b"x")), 502, BACKEND),
+        ("DATA after END_STREAM", shown(early_answer), 200, BACKEND),
+        ("the body is not of content-length", raw_bytes(http2.headers(1, encode(TWO_BYTES)) + http2.data(1, b"abc")),
+         200, BACKEND),
+        ("too many settings in one frame", raw_bytes(http2.settings([(0xFF, 0)] * 65)), 502, BACKEND),
     ),
     *of(
         "l7/bridge/exchange.py",
@@ -329,9 +369,15 @@ ELSEWHERE = [
         ("too many interim answers", bridged(interims), 502, BACKEND),
     ),
     *of(
-        "l7/bridge/bridge.py",
+        "l7/bridge/backend_line.py",
         ("the backend broke HTTP: *", raw_answer([*OK, ("X-A", "1")]), 502, BACKEND),
-        ("the backend closed its connection", bridged(lambda b: b.bridge.backend_closed(b.now)), 502, GONE),
+    ),
+    *of(
+        "l7/bridge/http2_connection.py",
+        ("the backend closed its connection", bridged(lambda b: b.backend_closed()), 502, GONE),
+    ),
+    *of(
+        "l7/bridge/bridge.py",
         ("the client's connection broke", bridged(lambda b: b.bridge.client_lost(b.now)), 0, LEFT),
     ),
     *of(
@@ -352,7 +398,6 @@ ELSEWHERE = [
     *of("l7/http2/from_client.py", ("DATA beyond the stream's window", narrow, 0, CLIENT)),
     *of(
         "l7/relay/from_backend.py",
-        ("DATA after END_STREAM", shown(early_answer), 200, BACKEND),
         (
             "the backend sent a body with an answer that has none",
             answered(([(":status", "304")], False), data=http2.data(1, b"x", True)), 304, ExchangeEnd.DONE,
@@ -389,6 +434,6 @@ ELSEWHERE = [
 ]  # fmt: skip
 
 ROWS = [
-    *ADMISSION, *FIELDS, *REQUESTS, *HTTP1, *TRANSLATE, *FRAMES, *FROM_CLIENT, *HEADER_LINK, *HPACK, *WIRE, *RELAY,
-    *BRIDGE, *ELSEWHERE,
+    *ADMISSION, *FIELDS, *REQUESTS, *HTTP1, *ANSWERS_1, *HTTP1_CONNECTION, *TRANSLATE, *FRAMES, *FROM_CLIENT,
+    *HEADER_LINK, *HPACK, *WIRE, *RELAY, *BRIDGE, *ELSEWHERE,
 ]  # fmt: skip

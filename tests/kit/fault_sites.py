@@ -21,6 +21,19 @@ Site = tuple[str, str]  # a file and a text; "*" is what differs
 # Faults without a row, and why.
 OTHERWISE: dict[Site, str] = {
     ("l7/http2/from_client.py", "* after RST_STREAM"): "it is about a stream that is over, and has had its line",
+    ("l7/bridge/http2_connection.py", "it takes no request"): "a line asks before",
+    ("l7/bridge/http2_connection.py", "it takes no more of the request"): "an exchange is told before",
+    ("l7/bridge/http1_connection.py", "its connection carries no further request"): "a line asks before",
+    ("l7/bridge/http1_connection.py", "a body behind a request that is *"): "an exchange knows before",
+    (
+        "l7/bridge/http1_connection.py",
+        "the request lacks the body that it declares",
+    ): "the client's reader knows before",
+    ("l7/bridge/http1_connection.py", "the request's body is longer than its content-length"): "as the one above",
+    ("l7/bridge/http1_connection.py", "the request's body is shorter than its content-length"): "as the one above",
+    ("l7/bridge/answers_http1.py", "a body longer than its content-length"): "the backend's reader knows before",
+    ("l7/bridge/answers_http1.py", "a body shorter than its content-length"): "as the one above",
+    ("l7/bridge/answers_http1.py", "a body with an answer that has none"): "an exchange drops it before",
     ("l7/bridge/request_half.py", "it takes no request"): "the reason is why the connection before it was lost",
 }
 

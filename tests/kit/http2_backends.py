@@ -150,8 +150,15 @@ def l7_listener(routes: dict[str, str], authority: Authority, **more: Any) -> di
 
 
 @contextlib.contextmanager
-def _running(command: list[str], port: int) -> Iterator[str]:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def running(command: list[str], port: int, environment: dict[str, str] | None = None) -> Iterator[str]:
+    """Run a server until it listens on a port of this machine; gives its address, and ends it afterwards."""
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Apache ends its whole process group
+    )
     try:
 
         def is_up() -> bool:
@@ -171,7 +178,7 @@ def nghttpd(root: Path, *options: str) -> contextlib.AbstractContextManager[str]
     port = free_port()
     program = shutil.which("nghttpd")
     assert program, "install nghttp2-server"
-    return _running([program, "--no-tls", "--address=127.0.0.1", f"--htdocs={root}", *options, str(port)], port)
+    return running([program, "--no-tls", "--address=127.0.0.1", f"--htdocs={root}", *options, str(port)], port)
 
 
 def nginx(
@@ -189,6 +196,6 @@ def nginx(
         f"http {{ access_log off; {paths} {http}\n"
         f"  server {{ listen 127.0.0.1:{port} {protocol}; root {root}; {server} }} }}\n"
     )
-    return _running(
+    return running(
         [program, "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", str(folder / "error.log")], port
     )

@@ -92,7 +92,7 @@ class Direct(MemoryClient):
         self._left += data[self.judge.take_preface(data) if self.judge.preface_left else 0 :]
         over = True
         while over:
-            passed: list[bytes] = []
+            passed: list[http2.Piece] = []
             turn = Turn()
             self._left = self._left[self.judge.receive(self._left, turn, passed) :]
             assert not passed, "an outlet that speaks something else is not handed any frames"

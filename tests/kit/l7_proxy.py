@@ -29,12 +29,18 @@ class Record:
 
 
 class Server:
-    """A proxy whose route for HOST leads to a port of this machine; `limits` are durations of [proxy]."""
+    """A proxy whose route for HOST leads to a port of this machine; `limits` are durations of [proxy].
+
+    The backend speaks HTTP/2, which is not found out: the first connection that it gets is the first session's.
+    """
 
     def __init__(
-        self, authority: Authority, backend_port: int, limits: dict[str, str] | None = None, backend_tls: bool = False
-    ) -> None:
-        more = {"backend_tls": True, "backend_ca": str(authority.path)} if backend_tls else {}
+        self, authority: Authority, backend_port: int, limits: dict[str, str] | None = None, backend_tls: bool = False,
+        backend_protocol: str = "h2",
+    ) -> None:  # fmt: skip
+        more: dict[str, Any] = {"backend_protocol": backend_protocol}
+        if backend_tls:
+            more |= {"backend_tls": True, "backend_ca": str(authority.path)}
         listener = l7_listener({HOST: f"127.0.0.1:{backend_port}"}, authority, **more)
         self._folder = Path(tempfile.mkdtemp())
         self.proxy = Proxy({"log": {"format": "json"}, "proxy": limits or {}, "listeners": [listener]}, self._folder)
@@ -124,9 +130,9 @@ class Rig:
         self._servers: list[Server] = []
         self.clients: list[SocketClient | ssl.SSLSocket] = []
 
-    def server(self, backend: Backend | int, **limits: str) -> Server:
+    def server(self, backend: Backend | int, backend_protocol: str = "h2", **limits: str) -> Server:
         port = backend if isinstance(backend, int) else int(backend.address.rpartition(":")[2])
-        self._servers.append(Server(self.authority, port, limits))
+        self._servers.append(Server(self.authority, port, limits, backend_protocol=backend_protocol))
         return self._servers[-1]
 
     def client(self, server: Server) -> SocketClient:

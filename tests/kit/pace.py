@@ -4,6 +4,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
+import gevent
+
 from tests.kit.peers import BLOCK, receive
 
 
@@ -24,6 +26,13 @@ def keep_going(seconds: float) -> Iterator[int]:
         yield turns
         turns += 1
         time.sleep(0.02)
+
+
+def steps_on_the_hub(count: int, pause: float) -> Iterator[int]:
+    """0, 1, 2 and so on, with a pause of so many seconds after each, in which the hub goes on."""
+    for step in range(count):
+        yield step
+        gevent.sleep(pause)
 
 
 def slowly(parts: Iterator[bytes], pause: float) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 import os
 import resource
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -114,3 +115,25 @@ class Watched(RawSocket):
     def fileno(self) -> int:
         self.looks += 1
         return super().fileno()
+
+
+@contextmanager
+def connected(peer: Callable[[socket.socket], None]) -> Iterator[RawSocket]:
+    """A non-blocking TCP socket whose other end `peer` has, in a thread."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        theirs = socket.create_connection(listening.getsockname(), timeout=DEADLINE)
+        accepted, _ = listening.accept()
+    ours = RawSocket(accepted.family, accepted.type, 0, accepted.detach())
+    ours.setblocking(False)
+
+    def run() -> None:
+        with theirs:
+            peer(theirs)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield ours
+    finally:
+        thread.join(DEADLINE)
+        assert not thread.is_alive()

@@ -322,7 +322,7 @@ def test_a_loop_of_the_backend_of_an_http1_client(loop: Loop, data: bytes) -> No
         book.do(book.backend.answer)
     book.got()
     count = 0
-    while book.bridge.has_backend and count <= loop.limit + 100:
+    while book.has_backend and count <= loop.limit + 100:
         book.backend.raw += data
         book.pump()
         count += 1
@@ -340,10 +340,10 @@ def test_small_pieces_of_the_backend_of_an_http1_client_are_slowed() -> None:
     flood = http2.data(1, b"x") * (2 * limit)
     book.from_backend.in_turns(flood, book.now)
     assert len(book.from_backend.pending) == len(flood) // 2
-    assert (book.bridge.wants_backend, book.bridge.hurried) == (False, True)
+    assert (book.wants_backend, book.bridge.hurried) == (False, True)
     book.now += 0.1
     book.bridge.tick(book.now, book.idle)
-    assert (book.bridge.wants_backend, book.bridge.hurried) == (True, False)
+    assert (book.wants_backend, book.bridge.hurried) == (True, False)
     book.from_backend.in_turns(b"", book.now)
     assert len(book.from_backend.pending) // 10 in (limit - limit // 10, limit - limit // 10 - 1)
     book.bridge.client_lost(book.now)

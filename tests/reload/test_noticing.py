@@ -128,11 +128,11 @@ def test_a_renewed_pair_comes_into_use_and_half_of_one_does_not(
     in_table = app.worker.shared.live.table.listeners[":1"].routes["a.test"]
 
     def in_use() -> object:
-        return hub.spawn(app.contexts.server, ":1", in_table).result(DEADLINE)
+        return hub.spawn(app.terminator.contexts.server, ":1", in_table).result(DEADLINE)
 
     before = in_use()
     with messages() as logged:
-        noticing = Noticing(app.contexts.files, app.reloader.take_changed, 0.01)
+        noticing = Noticing(app.terminator.contexts.files, app.reloader.take_changed, 0.01)
         other = authority.pair("b.a.test")
         shutil.copy(other[1], pair[1])
         until(lambda: logged, "the mismatch to be logged")

@@ -64,11 +64,13 @@ def reload(app: App, folder: Path, **tables: Any) -> tuple[ReloadReport, list[st
 def test_what_can_change_changes(start: Start, tmp_path: Path) -> None:
     app = start()
     proxy = {"connect_timeout": 1, "handshake_timeout": 2, "idle_timeout": 3, "half_close_timeout": 4,
-             "shutdown_timeout": 0.5, "max_connections": 5}  # fmt: skip
+             "backend_idle_timeout": 9, "shutdown_timeout": 0.5, "max_connections": 5}  # fmt: skip
     firewall = {"max_connections_per_ip": 6, "connection_rate_per_ip": 7, "connection_burst_per_ip": 8}
     report, logged = reload(app, tmp_path, proxy=proxy, firewall=firewall)
-    assert len(report.applied) == 9
-    assert app.worker.shared.timeouts == Timeouts(handshake=2.0, connect=1.0, idle=3.0, half_close=4.0)
+    assert len(report.applied) == 10
+    assert app.worker.shared.timeouts == Timeouts(
+        handshake=2.0, connect=1.0, idle=3.0, half_close=4.0, backend_idle=9.0
+    )
     assert app.config.proxy.shutdown_timeout == 0.5
     limits = app.worker.shared.limits
     clients = limits.clients
@@ -186,18 +188,18 @@ def test_certificates_that_changed_are_taken_and_broken_ones_left_out(
     document = {"listeners": [{"addr": ":1", "routes": [route]}]}
     app = start(**document)
     in_table = app.worker.shared.live.table.listeners[":1"].routes["a.test"]
-    before = hub.spawn(app.contexts.server, ":1", in_table).result(DEADLINE)
+    before = hub.spawn(app.terminator.contexts.server, ":1", in_table).result(DEADLINE)
     _, logged = reload(app, tmp_path, **document)
     assert logged[0].endswith("no key has changed; 0 of 1 certificate in use changed")
     key.write_text(f"{key.read_text()}\n")
     _, logged = reload(app, tmp_path, **document)
     assert logged[0].endswith("no key has changed; 1 of 1 certificate in use changed")
-    assert (after := hub.spawn(app.contexts.server, ":1", in_table).result(DEADLINE)) is not before
+    assert (after := hub.spawn(app.terminator.contexts.server, ":1", in_table).result(DEADLINE)) is not before
     chain.write_text("junk")
     _, logged = reload(app, tmp_path, **document)
     assert [line for line in logged if line.startswith(f"error a.test: {chain} holds no certificate")]
     assert "; but 1 problem" in logged[-1]
-    assert hub.spawn(app.contexts.server, ":1", in_table).result(DEADLINE) is after
+    assert hub.spawn(app.terminator.contexts.server, ":1", in_table).result(DEADLINE) is after
     with pytest.raises(ValueError, match="holds no certificate"):
         app.reloader.reload_certificates()
 

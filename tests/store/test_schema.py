@@ -1,18 +1,20 @@
 import hashlib
 import io
+import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
-from mcproxy.change import Change, Provenance, Said, rule_key
-from mcproxy.model import FirewallRule, RuleKind
+from mcproxy.change import Change, Provenance, Said, What, route_key, rule_key
+from mcproxy.model import BackendProtocol, FirewallRule, RuleKind
 from mcproxy.store import history, schema
 from mcproxy.store import sqlite as store_sqlite
 from mcproxy.store.errors import NewerSchema, NotOurs
-from mcproxy.store.records import AUDIT, LISTENERS, ROUTES, RULES
+from mcproxy.store.records import AUDIT, LISTENERS, ROUTES, RULES, from_json
 from mcproxy.store.store import Store
 from tests.kit.control_plane import store_at
 
@@ -102,6 +104,35 @@ def test_the_database_of_an_older_version_is_upgraded_with_what_it_holds(tmp_pat
         assert (revision.who, revision.said) == ("uid:0", Said())
         store.apply([Change(KEY, RULE, None)], Provenance("user:ann:7", "rule.remove", 10.0, Said("bob", "why")), 2)
         assert history.revisions(store, 1)[0].said == Said("bob", "why")
+    assert store_sqlite.schema_version(path) == schema.VERSION
+
+
+def test_routes_from_before_backends_could_speak_any_http_have_the_defaults(tmp_path: Path) -> None:
+    """Those of the database, and those of the audit, to which a rollback goes back."""
+    path = tmp_path / "a.db"
+    old = {
+        "hostname": "a.test", "backend": "127.0.0.1:1", "mode": "l7", "tls_cert": "/c.pem", "tls_key": "/k.pem",
+        "backend_tls": True, "backend_ca": "", "backend_server_name": "", "send_proxy_protocol": False,
+    }  # fmt: skip
+    with closing(store_sqlite.connect(path)) as database, database:
+        schema.migrate(database.op, None, schema.MIGRATIONS[:2])
+        list(database.query("INSERT INTO listeners VALUES (:addr, 0, '', 0)", addr=":443"))
+        columns, values = ", ".join(old), ", ".join(f":{name}" for name in old)
+        route_row = f"INSERT INTO routes (listener, {columns}) VALUES (:addr, {values})"
+        list(database.query(route_row, addr=":443", **old))
+        row = "1, 0, 9.5, 'uid:0', 'seed', 'route', :addr, 'a.test', NULL, :new, '', ''"
+        list(database.query(f"INSERT INTO audit VALUES ({row})", addr=":443", new=json.dumps(old)))
+    key = route_key(":443", "a.test")
+    with closing(Store.open(path)) as store:
+        (route,) = store.load().listeners[":443"].routes.values()
+        assert (route.backend_protocol, route.max_backend_connections, route.backend_tls) == ("auto", 64, True)
+        changed = replace(route, backend_protocol=BackendProtocol.HTTP1, max_backend_connections=65_535)
+        store.apply([Change(key, route, changed)], Provenance("user:ann:7", "route.update", 10.0), 2)
+        (route,) = store.load().listeners[":443"].routes.values()
+        assert route == changed
+        later, first = history.revisions(store, 10)
+        assert first.new is not None
+        assert from_json(What.ROUTE, first.new) == from_json(What.ROUTE, later.old) != from_json(What.ROUTE, later.new)
     assert store_sqlite.schema_version(path) == schema.VERSION
 
 

@@ -9,18 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcproxy.wire.fields import MAX_FIELDS, NO_LENGTH
-from mcproxy.wire.http1 import (
-    MAX_CHUNK_LINE,
-    MAX_EMPTY_LINES,
-    MAX_HEAD,
-    MAX_MEMBERS,
-    MAX_TARGET,
-    MAX_TRAILERS,
-    BadMessage,
-    Head,
-    Requests,
-    begins_head,
-)
+from mcproxy.wire.http1 import MAX_EMPTY_LINES, MAX_TARGET, Head, Requests, begins_head
+from mcproxy.wire.http1_framing import MAX_CHUNK_LINE, MAX_HEAD, MAX_MEMBERS, MAX_TRAILERS, BadMessage
 
 HOST = b"Host: one.test\r\n"
 

@@ -14,6 +14,13 @@ class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODE_L4: _ClassVar[Mode]
     MODE_L7: _ClassVar[Mode]
 
+class BackendProtocol(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BACKEND_PROTOCOL_UNSPECIFIED: _ClassVar[BackendProtocol]
+    BACKEND_PROTOCOL_AUTO: _ClassVar[BackendProtocol]
+    BACKEND_PROTOCOL_H2: _ClassVar[BackendProtocol]
+    BACKEND_PROTOCOL_HTTP_1_1: _ClassVar[BackendProtocol]
+
 class Tls(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TLS_UNSPECIFIED: _ClassVar[Tls]
@@ -29,6 +36,10 @@ class RuleKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 MODE_UNSPECIFIED: Mode
 MODE_L4: Mode
 MODE_L7: Mode
+BACKEND_PROTOCOL_UNSPECIFIED: BackendProtocol
+BACKEND_PROTOCOL_AUTO: BackendProtocol
+BACKEND_PROTOCOL_H2: BackendProtocol
+BACKEND_PROTOCOL_HTTP_1_1: BackendProtocol
 TLS_UNSPECIFIED: Tls
 TLS_FILES: Tls
 TLS_ACME: Tls
@@ -50,7 +61,7 @@ class Listener(_message.Message):
     def __init__(self, addr: _Optional[str] = ..., proxy_protocol: _Optional[bool] = ..., trusted_proxies: _Optional[_Iterable[str]] = ..., max_connections: _Optional[int] = ...) -> None: ...
 
 class Route(_message.Message):
-    __slots__ = ("hostname", "backend", "mode", "tls_cert", "tls_key", "backend_tls", "backend_ca", "backend_server_name", "send_proxy_protocol", "tls")
+    __slots__ = ("hostname", "backend", "mode", "tls_cert", "tls_key", "backend_tls", "backend_ca", "backend_server_name", "send_proxy_protocol", "backend_protocol", "max_backend_connections", "tls")
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +71,8 @@ class Route(_message.Message):
     BACKEND_CA_FIELD_NUMBER: _ClassVar[int]
     BACKEND_SERVER_NAME_FIELD_NUMBER: _ClassVar[int]
     SEND_PROXY_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    MAX_BACKEND_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
     TLS_FIELD_NUMBER: _ClassVar[int]
     hostname: str
     backend: str
@@ -70,8 +83,10 @@ class Route(_message.Message):
     backend_ca: str
     backend_server_name: str
     send_proxy_protocol: bool
+    backend_protocol: BackendProtocol
+    max_backend_connections: int
     tls: Tls
-    def __init__(self, hostname: _Optional[str] = ..., backend: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., tls_cert: _Optional[str] = ..., tls_key: _Optional[str] = ..., backend_tls: _Optional[bool] = ..., backend_ca: _Optional[str] = ..., backend_server_name: _Optional[str] = ..., send_proxy_protocol: _Optional[bool] = ..., tls: _Optional[_Union[Tls, str]] = ...) -> None: ...
+    def __init__(self, hostname: _Optional[str] = ..., backend: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., tls_cert: _Optional[str] = ..., tls_key: _Optional[str] = ..., backend_tls: _Optional[bool] = ..., backend_ca: _Optional[str] = ..., backend_server_name: _Optional[str] = ..., send_proxy_protocol: _Optional[bool] = ..., backend_protocol: _Optional[_Union[BackendProtocol, str]] = ..., max_backend_connections: _Optional[int] = ..., tls: _Optional[_Union[Tls, str]] = ...) -> None: ...
 
 class FirewallRule(_message.Message):
     __slots__ = ("kind", "value", "expires_at")
@@ -300,7 +315,7 @@ class ListRouteCountersResponse(_message.Message):
     def __init__(self, routes: _Optional[_Iterable[_Union[RouteCounters, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RouteCounters(_message.Message):
-    __slots__ = ("listener", "hostname", "connections", "accepted", "refused", "received_bytes", "sent_bytes", "requests", "refused_by_reason", "request_ends")
+    __slots__ = ("listener", "hostname", "connections", "accepted", "refused", "received_bytes", "sent_bytes", "requests", "refused_by_reason", "request_ends", "passed", "heads", "waited_seconds", "backend_connections", "spoken")
     class RequestsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -322,6 +337,13 @@ class RouteCounters(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class PassedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -332,6 +354,11 @@ class RouteCounters(_message.Message):
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     REFUSED_BY_REASON_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ENDS_FIELD_NUMBER: _ClassVar[int]
+    PASSED_FIELD_NUMBER: _ClassVar[int]
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    WAITED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    SPOKEN_FIELD_NUMBER: _ClassVar[int]
     listener: str
     hostname: str
     connections: int
@@ -342,7 +369,49 @@ class RouteCounters(_message.Message):
     requests: _containers.ScalarMap[str, int]
     refused_by_reason: _containers.ScalarMap[str, int]
     request_ends: _containers.ScalarMap[str, int]
-    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., requests: _Optional[_Mapping[str, int]] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., request_ends: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    passed: _containers.ScalarMap[str, int]
+    heads: int
+    waited_seconds: float
+    backend_connections: BackendConnections
+    spoken: Spoken
+    def __init__(self, listener: _Optional[str] = ..., hostname: _Optional[str] = ..., connections: _Optional[int] = ..., accepted: _Optional[int] = ..., refused: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., requests: _Optional[_Mapping[str, int]] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., request_ends: _Optional[_Mapping[str, int]] = ..., passed: _Optional[_Mapping[str, int]] = ..., heads: _Optional[int] = ..., waited_seconds: _Optional[float] = ..., backend_connections: _Optional[_Union[BackendConnections, _Mapping]] = ..., spoken: _Optional[_Union[Spoken, _Mapping]] = ...) -> None: ...
+
+class BackendConnections(_message.Message):
+    __slots__ = ("made", "reused", "retries", "waiting", "waited_too_long", "idle", "dead", "poisoned")
+    class MadeEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    MADE_FIELD_NUMBER: _ClassVar[int]
+    REUSED_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    WAITED_TOO_LONG_FIELD_NUMBER: _ClassVar[int]
+    IDLE_FIELD_NUMBER: _ClassVar[int]
+    DEAD_FIELD_NUMBER: _ClassVar[int]
+    POISONED_FIELD_NUMBER: _ClassVar[int]
+    made: _containers.ScalarMap[str, int]
+    reused: int
+    retries: int
+    waiting: int
+    waited_too_long: int
+    idle: int
+    dead: int
+    poisoned: int
+    def __init__(self, made: _Optional[_Mapping[str, int]] = ..., reused: _Optional[int] = ..., retries: _Optional[int] = ..., waiting: _Optional[int] = ..., waited_too_long: _Optional[int] = ..., idle: _Optional[int] = ..., dead: _Optional[int] = ..., poisoned: _Optional[int] = ...) -> None: ...
+
+class Spoken(_message.Message):
+    __slots__ = ("version", "how", "at")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    HOW_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    how: str
+    at: float
+    def __init__(self, version: _Optional[str] = ..., how: _Optional[str] = ..., at: _Optional[float] = ...) -> None: ...
 
 class ListListenersRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -473,14 +542,16 @@ class AddRouteRequest(_message.Message):
     def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., expected_generation: _Optional[int] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ..., look: _Optional[bool] = ...) -> None: ...
 
 class AddRouteResponse(_message.Message):
-    __slots__ = ("generation", "warnings", "effect")
+    __slots__ = ("generation", "warnings", "effect", "backend_http")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     EFFECT_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_HTTP_FIELD_NUMBER: _ClassVar[int]
     generation: int
     warnings: _containers.RepeatedScalarFieldContainer[str]
     effect: Effect
-    def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
+    backend_http: str
+    def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., backend_http: _Optional[str] = ...) -> None: ...
 
 class UpdateRouteRequest(_message.Message):
     __slots__ = ("listener", "route", "expected_generation", "update_mask", "dry_run", "comment", "look")
@@ -501,14 +572,16 @@ class UpdateRouteRequest(_message.Message):
     def __init__(self, listener: _Optional[str] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., expected_generation: _Optional[int] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ..., look: _Optional[bool] = ...) -> None: ...
 
 class UpdateRouteResponse(_message.Message):
-    __slots__ = ("generation", "warnings", "effect")
+    __slots__ = ("generation", "warnings", "effect", "backend_http")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     EFFECT_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_HTTP_FIELD_NUMBER: _ClassVar[int]
     generation: int
     warnings: _containers.RepeatedScalarFieldContainer[str]
     effect: Effect
-    def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
+    backend_http: str
+    def __init__(self, generation: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., backend_http: _Optional[str] = ...) -> None: ...
 
 class RemoveRouteRequest(_message.Message):
     __slots__ = ("listener", "hostname", "expected_generation", "dry_run", "comment")

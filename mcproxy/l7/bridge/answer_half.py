@@ -4,12 +4,16 @@ from enum import Enum
 
 from mcproxy.l7.bounds import MAX_INTERIM
 from mcproxy.l7.bridge.ends import BackendFault, ClientEnd
+from mcproxy.l7.bridge.heads import AnswerHead
 from mcproxy.wire.fields import passed_answer_trailers
 from mcproxy.wire.hpack_block import Field
+from mcproxy.wire.http2 import Piece
 
 
 class AnswerState(Enum):
     """How much of the answer has been written to the client."""
+
+    __hash__ = object.__hash__  # a member is one of a kind; the one of Enum is written in Python
 
     AWAITED = "awaited"  # at most interim heads
     BEGUN = "begun"  # its final head
@@ -32,12 +36,13 @@ _NEXT: dict[AnswerState, frozenset[AnswerState]] = {
 class AnswerHalf:
     """The answer of one exchange. Raises BackendFault for an answer that can't be written to the client."""
 
-    __slots__ = ("_interim", "client", "sent", "state", "status", "takes_interim")
+    __slots__ = ("_interim", "client", "head_at", "sent", "state", "status", "takes_interim")
 
     def __init__(self, client: ClientEnd) -> None:
         self.client = client
         self.state = AnswerState.AWAITED
         self.status = 0  # of the final answer; 0: not begun
+        self.head_at = 0.0  # when that came: seconds of the bridge's clock
         self.sent = 0  # bytes of the body
         self.takes_interim = False  # until the request is known to allow it
         self._interim = 0  # 1xx heads so far
@@ -55,36 +60,36 @@ class AnswerHalf:
         if self._interim > MAX_INTERIM:
             raise BackendFault("too many interim answers")
 
-    def interim(self, fields: list[Field]) -> None:
+    def interim(self, head: AnswerHead) -> None:
         """Write a 1xx head, if the client knows what that is."""
         if self.takes_interim:
-            self.client.interim(fields)
+            self.client.interim(head)
 
-    def head(self, fields: list[Field], empty: bool, last: bool) -> None:
+    def head(self, head: AnswerHead, empty: bool, last: bool) -> None:
         """Write the final head."""
-        self.status = self.client.head(fields, empty, last)
+        self.client.head(head, empty, last)
+        self.status = head.status
         self._become(AnswerState.BEGUN)
 
-    def open_tunnel(self, fields: list[Field]) -> None:
+    def open_tunnel(self, head: AnswerHead) -> None:
         """Write that the tunnel is open."""
-        self.status = self.client.tunnel(fields)
+        self.status = self.client.tunnel(head)
         self._become(AnswerState.TUNNEL)
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: Piece) -> None:
         """Write a piece of the body."""
         self.sent += len(data)
         self.client.body(data)
 
     def end(self, trailers: list[Field]) -> None:
         """Write the end."""
-        if self.state is not AnswerState.TUNNEL:
-            self.client.end(passed_answer_trailers(trailers))
+        self.client.end(passed_answer_trailers(trailers) if trailers else trailers)
         self._become(AnswerState.COMPLETE)
 
-    def own(self, status: int, last: bool) -> None:
+    def own(self, status: int, last: bool, why: str) -> None:
         """Write an answer of our own; `last`: the connection takes no further request."""
         self.status = status
-        self.sent = self.client.own(status, last)
+        self.sent = self.client.own(status, last, why)
         self._become(AnswerState.OURS)
 
     def break_off(self) -> None:

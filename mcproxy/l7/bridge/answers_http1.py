@@ -1,143 +1,182 @@
-"""The client's end of an exchange in HTTP/1.1: h11 writes the answers.
+"""The client's end of an exchange in HTTP/1.1: a `ClientEnd` (ends.py).
 
-h11 never sees the client's requests, because wire/http1.py is the only reader (see there). It gets a head of ours with
-what decides how an answer is framed: the method, the version, and whether the connection goes on.
+The backend's readers have checked names, values and lengths, so that a head is written as it is (`AnswerHead.lines`).
+What is decided here is how the body is framed for this client, and whether its connection goes on (RFC 9112, sections
+6 and 9.3). An answer must be as long as it says: a client would take the next one for the rest of it, or a part for
+the whole.
+
+Bodies are not copied: a chunk's size, its data and its end are three items of what `take` joins.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import h11
+from enum import Enum
 
 from mcproxy.l7.bridge.ends import BackendFault
-from mcproxy.l7.bridge.translate import accept_key, answer_head
+from mcproxy.l7.bridge.heads import AnswerHead, field_lines
+from mcproxy.l7.bridge.translate import accept_key
+from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire.fields import BODILESS
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http1 import Head
+from mcproxy.wire.http2 import Piece
 from mcproxy.wire.phrases import phrase
+
+_CRLF = b"\r\n"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Of a handshake's answer in HTTP/2: a tunnel has no length, and each version has a handshake of its own.
+_NOT_IN_101 = frozenset((b"content-length", b"sec-websocket-accept"))
+
+
+class _Writing(Enum):
+    """What of the answer is to be written next."""
+
+    HEAD = "head"
+    NOTHING = "nothing"  # but its end: it has no body
+    COUNTED = "counted"  # a body whose length is declared
+    CHUNKED = "chunked"  # a body in chunks
+    ENDLESS = "endless"  # a body that ends with the connection, for HTTP/1.0; or a tunnel
+    DONE = "done"
 
 
 class Http1Answers:
-    """Writes the answer to one request at a time: a `ClientEnd` (ends.py), made ready by `begin` and `next_message`."""
+    """Writes the answer to one request at a time, made ready by `begin` and `next_message`."""
 
-    __slots__ = ("_chunked", "_h11", "_in_tunnel", "_is_head", "_key", "_out", "broken", "last")
+    __slots__ = ("_head", "_key", "_left", "_out", "_persists", "_writing", "broken", "last")
+    has_room = True  # the drive bounds the bytes that are unsent
+    must_read_on = True
 
     def __init__(self) -> None:
-        self._h11 = h11.Connection(h11.SERVER)
-        self._out: list[bytes] = []
-        self._is_head = False  # the request asks for a head only
-        self._key = b""  # the request's Sec-WebSocket-Key
-        self._chunked = False  # the answer's body, so that trailers can follow
-        self._in_tunnel = False
+        self._head: Head | None = None  # the request's; None: it could not be read
+        self._key = b""  # its Sec-WebSocket-Key
+        self._out: list[Piece] = []
+        self._writing = _Writing.HEAD
+        self._left = 0  # bytes of a counted body
+        self._persists = False  # the client can send another request
         self.last = False  # the connection takes no further request
         self.broken = False  # an answer broke off: the connection must end with a RST
 
     def __repr__(self) -> str:
-        return f"<Http1Answers {self._h11.states}{' broken' if self.broken else ''}>"
+        return f"<Http1Answers {self._writing.value}{' broken' if self.broken else ''}>"
 
     def take(self) -> bytes:
         """Bytes for the client, each once."""
         out = self._out
-        data = out[0] if len(out) == 1 else b"".join(out)
+        data = b"".join(out)
         out.clear()
         return data
 
-    def begin(self, head: Head) -> None:
-        """Get ready to answer a request: give h11 a head of our own, without a body, that is answered alike."""
-        self._is_head = head.method == b"HEAD"
-        self._key = next((value for name, value in head.fields if name == b"sec-websocket-key"), b"")
-        self._h11.receive_data(
-            b"%b / HTTP/1.%d\r\nHost: -\r\n%b%b\r\n"
-            % (
-                b"HEAD" if self._is_head else b"GET",
-                head.minor,
-                b"Connection: close\r\n" if b"close" in head.tokens(b"connection") else b"",
-                b"Upgrade: websocket\r\n" if head.tokens(b"upgrade") else b"",
-            )
-        )
-        self._h11.next_event()  # the request
-        self._h11.next_event()  # its end
+    def begin(self, head: Head, key: bytes = b"") -> None:
+        """Get ready to answer a request; `key` is its Sec-WebSocket-Key, if it asks for a WebSocket."""
+        self._head = head
+        self._key = key
+        self._persists = head.persists
+
+    def next_message(self) -> bool:
+        """Get ready for another request. False: there can't be one."""
+        if self._writing is not _Writing.DONE or not self._persists or self.last or self.broken:
+            return False
+        self._writing = _Writing.HEAD
+        self._head = None
+        return True
 
     # Writing: ClientEnd
 
-    def interim(self, fields: list[Field]) -> None:
+    def interim(self, head: AnswerHead) -> None:
         """Write a 1xx head that the backend sent."""
-        status, kept = answer_head(fields)
-        self._send(h11.InformationalResponse, status_code=status, headers=kept, reason=phrase(status))
+        self._out.append(head.lines + _CRLF)
 
     def invite(self) -> None:
         """Write our own 100 (Continue)."""
-        self._send(h11.InformationalResponse, status_code=100, headers=[], reason=b"Continue")
+        self._out.append(_CONTINUE)
 
-    def tunnel(self, fields: list[Field]) -> int:
-        """Write 101 (Switching Protocols). Returns the status."""
-        accept = accept_key(self._key)
-        ours = [(b"upgrade", b"websocket"), (b"connection", b"upgrade"), (b"sec-websocket-accept", accept)]
-        kept = [
-            field for field in answer_head(fields)[1] if field[0] not in (b"content-length", b"sec-websocket-accept")
-        ]
-        self._send(h11.InformationalResponse, status_code=101, headers=ours + kept, reason=b"Switching Protocols")
-        self._in_tunnel = True
+    def head(self, head: AnswerHead, empty: bool, last: bool) -> None:
+        """Write a final head. `empty`: no body follows. `last`: the connection takes no further request."""
+        request = self._head
+        lines = head.lines
+        if head.status in BODILESS or (request is not None and request.method == b"HEAD"):
+            self._writing = _Writing.NOTHING
+        elif head.content_length >= 0:
+            self._left = head.content_length
+            self._writing = _Writing.COUNTED
+        elif empty:
+            lines += b"content-length: 0\r\n"
+            self._writing = _Writing.NOTHING
+        elif request is not None and request.minor == 1:
+            lines += b"transfer-encoding: chunked\r\n"
+            self._writing = _Writing.CHUNKED
+        else:
+            last = True
+            self._writing = _Writing.ENDLESS
+        self._out.append(lines + self._ending(last))
+
+    def _ending(self, last: bool) -> bytes:
+        """The end of a head: it says whether the connection goes on, where the version doesn't (section 9.3)."""
+        if last or self.last or not self._persists:
+            self._persists = False
+            return b"connection: close\r\n\r\n"
+        if self._head is not None and self._head.minor == 0:
+            return b"connection: keep-alive\r\n\r\n"
+        return _CRLF
+
+    def tunnel(self, head: AnswerHead) -> int:
+        """Write 101 (Switching Protocols): the backend's own, or one for its answer in HTTP/2. Returns the status."""
+        if head.status == 101:
+            lines = b"%bupgrade: %b\r\n" % (head.lines, head.upgrade_to)
+        else:
+            kept = [field for field in head.fields if field[0] not in _NOT_IN_101]
+            lines = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nsec-websocket-accept: %b\r\n%b" % (
+                accept_key(self._key),
+                field_lines(kept),
+            )
+        self._out.append(lines + b"connection: upgrade\r\n\r\n")
+        self._writing = _Writing.ENDLESS
+        self._persists = False
         return 101
 
-    def head(self, fields: list[Field], empty: bool, last: bool) -> int:
-        """Write a final head; `empty`: it has no body; `last`: no further request. Returns the status."""
-        status, kept = answer_head(fields)
-        has_length = any(name == b"content-length" for name, _ in kept)
-        if empty and not has_length and status not in BODILESS and not self._is_head:
-            kept.append((b"content-length", b"0"))
-            has_length = True
-        self._chunked = (
-            not (has_length or self._is_head or status in BODILESS) and self._h11.their_http_version == b"1.1"
-        )
-        if last or self.last:
-            kept.append((b"connection", b"close"))
-        self._send(h11.Response, status_code=status, headers=kept, reason=phrase(status))
-        return status
-
-    def body(self, data: bytes) -> None:
-        """Write a piece of the body, or of the tunnel."""
-        if self._in_tunnel:
+    def body(self, data: Piece) -> None:
+        """Write a piece of the body, or of the tunnel. Raises BackendFault where it is more than was declared."""
+        writing = self._writing
+        if not data:
+            return  # a chunk of no bytes would be the last
+        if writing is _Writing.COUNTED:
+            self._left -= len(data)
+            if self._left < 0:
+                raise BackendFault("a body longer than its content-length")
             self._out.append(data)
-            return
-        try:
-            self._out += self._h11.send_with_data_passthrough(h11.Data(data=data)) or ()
-        except h11.LocalProtocolError as error:
-            raise BackendFault(str(error)) from error
+        elif writing is _Writing.CHUNKED:
+            self._out += (b"%x\r\n" % len(data), data, _CRLF)
+        elif writing is _Writing.ENDLESS:
+            self._out.append(data)
+        else:
+            raise BackendFault("a body with an answer that has none")
 
     def end(self, trailers: list[Field]) -> None:
-        """Write the end; trailers are written only in a chunked body."""
-        self._send(h11.EndOfMessage, headers=trailers if self._chunked else [])
+        """Write the end; trailers go only behind chunks. Raises BackendFault where the body is too short."""
+        if self._writing is _Writing.COUNTED and self._left:
+            raise BackendFault("a body shorter than its content-length")
+        if self._writing is _Writing.CHUNKED:
+            self._out.append(b"0\r\n%b\r\n" % field_lines(trailers))
+        self._writing = _Writing.DONE
 
-    def own(self, status: int, last: bool) -> int:
+    def own(self, status: int, last: bool, why: str) -> int:  # noqa: ARG002 - gRPC is answered in HTTP/2
         """Write a whole answer of our own. Returns the size of its body in bytes."""
-        body = b"%d %b\n" % (status, phrase(status))
-        fields = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
-        if last or self.last:
-            fields.append((b"connection", b"close"))
-        self._send(h11.Response, status_code=status, headers=fields, reason=phrase(status))
-        if not self._is_head:
-            self.body(body)
-        self._send(h11.EndOfMessage)
-        return 0 if self._is_head else len(body)
+        words = phrase(status)
+        body = b"%d %b\n" % (status, words)
+        self._out.append(
+            b"HTTP/1.1 %d %b\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n%b"
+            % (status, words, len(body), self._ending(last))
+        )
+        self._writing = _Writing.DONE
+        if self._head is not None and self._head.method == b"HEAD":
+            return 0
+        self._out.append(body)
+        return len(body)
 
     def reset(self) -> None:
         """The answer broke off. Only a RST says that in HTTP/1.1: the connection reads `broken`, and ends so."""
         self.broken = True
 
-    def next_message(self) -> bool:
-        """Get ready for another request. False: there can't be one."""
-        if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
-            return False
-        self._h11.start_next_cycle()
-        self._is_head = False
-        return True
+    def taken(self, size: int) -> None:
+        """Some of the request's body has gone: TCP's window says that here."""
 
-    def _send(self, event: Callable[..., h11.Event], **fields: Any) -> None:
-        """Make an event, which checks the fields, and write it."""
-        try:
-            data = self._h11.send(event(**fields))
-        except h11.LocalProtocolError as error:
-            raise BackendFault(str(error)) from error
-        if data:
-            self._out.append(data)
+    def over(self, end: ExchangeEnd, why: str) -> None:
+        """The exchange is over: client_http1.py decides what follows."""

@@ -3,6 +3,7 @@
 from collections import deque
 
 from mcproxy.l7.bridge.bounds import MAX_REPLAY
+from mcproxy.wire.http2 import Piece
 
 
 class Body:
@@ -12,7 +13,7 @@ class Body:
 
     def __init__(self, now: float) -> None:
         self.moved = now  # when it last grew, or ended: seconds of the bridge's clock
-        self._waiting: deque[bytes] = deque()  # received and not sent
+        self._waiting: deque[Piece] = deque()  # received and not sent
         self.waiting_bytes = 0
         self.received = 0  # bytes in all
         self.dropped = 0  # bytes of these that were not sent, because nobody needed them
@@ -35,16 +36,20 @@ class Body:
         self._waiting.clear()
         self.waiting_bytes = 0
 
-    def next_piece(self, room: int) -> bytes:
-        """Take a piece to send, of at most `room` bytes, and keep a copy as long as MAX_REPLAY allows."""
+    def next_piece(self, room: int) -> Piece:
+        """Take a piece to send, of at most `room` bytes, and keep a copy as long as MAX_REPLAY allows.
+
+        What is cut is a view: a backend's window may be a small part of what was read at once.
+        """
         piece = self._waiting.popleft()
         if len(piece) > room:
-            self._waiting.appendleft(piece[room:])
-            piece = piece[:room]
+            view = memoryview(piece)
+            self._waiting.appendleft(view[room:])
+            piece = view[:room]
         self.waiting_bytes -= len(piece)
         self._kept_bytes += len(piece)
         if self.replayable and self._kept_bytes <= MAX_REPLAY:
-            self._kept.append(piece)
+            self._kept.append(bytes(piece))
         else:
             self.keep_no_more()
         return piece

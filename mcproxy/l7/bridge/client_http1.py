@@ -17,23 +17,17 @@ from enum import Enum
 
 from mcproxy.l7.bridge.answer_half import AnswerState
 from mcproxy.l7.bridge.answers_http1 import Http1Answers
-from mcproxy.l7.bridge.bounds import (
-    DEAR_HEAD,
-    HEAD_BYTES,
-    HEAD_COST,
-    HEAD_FIELD_COST,
-    HEAD_SECONDS,
-    KEEP_ALIVE_SECONDS,
-    STEP_COST,
-)
-from mcproxy.l7.bridge.ends import BackendEnd, Site
-from mcproxy.l7.bridge.exchange import Exchange, Finished
-from mcproxy.l7.bridge.translate import translate
+from mcproxy.l7.bridge.bounds import HEAD_SECONDS, KEEP_ALIVE_SECONDS, STEP_COST
+from mcproxy.l7.bridge.ends import NewEnd, Site
+from mcproxy.l7.bridge.exchange import Exchange, Finished, finished
+from mcproxy.l7.bridge.request_half import Coming
+from mcproxy.l7.bridge.request_heads import ReadRequest, RequestHeads
 from mcproxy.l7.core import Ending, ExchangeEnd, How, Turn
 from mcproxy.l7.meters import ClientMeters, Exceeded
 from mcproxy.model import End
 from mcproxy.wire.fields import Request
-from mcproxy.wire.http1 import BadMessage, Head, Requests, begins_head
+from mcproxy.wire.http1 import begins_head
+from mcproxy.wire.http1_framing import BadMessage
 from mcproxy.wire.requests import NOT_IMPLEMENTED
 
 
@@ -45,52 +39,18 @@ class State(Enum):
     GIVEN_UP = "given up"  # the same, because nothing has moved for too long
 
 
-class Heads:
-    """Finds the heads of requests; one that costs much waits for a turn of its own.
-
-    Else those of ten clients, 2 ms each, would run in one round of the hub.
-    """
-
-    __slots__ = ("_waiting", "requests")
-
-    def __init__(self) -> None:
-        self.requests = Requests()
-        self._waiting: tuple[Head, int] | None = None  # the head that was found, and its size in bytes
-
-    def __repr__(self) -> str:
-        return f"<Heads {self.requests!r}>"
-
-    def take(self, data: bytes, turn: Turn) -> tuple[Head, int] | None:
-        """Return the next head and its size. None: it is not complete, or has to wait; the turn is over then.
-
-        Raises BadMessage.
-        """
-        waited, self._waiting = self._waiting, None
-        found = waited or self.requests.next_head(data)
-        if found is None:
-            return None
-        head, size = found
-        cost = HEAD_COST + HEAD_FIELD_COST * len(head.fields) + size // HEAD_BYTES
-        if cost > DEAR_HEAD and waited is None:
-            self._waiting = found
-            turn.left = 0
-            return None
-        turn.spend(cost)
-        return found
-
-
 class Http1Client:
     """One client connection. `now` is seconds of the bridge's clock; calls of it never go back."""
 
     __slots__ = (
-        "_answers", "_backend", "_ended", "_head_begun", "_heads", "_meters", "_since", "_site", "_state",
-        "ending", "exchange", "fault",
+        "_answers", "_ended", "_head_begun", "_heads", "_meters", "_new_end", "_since", "_site", "_state", "ending",
+        "exchange", "fault",
     )  # fmt: skip
 
-    def __init__(self, site: Site, backend: BackendEnd, now: float) -> None:
+    def __init__(self, site: Site, new_end: NewEnd, now: float) -> None:
         self._site = site
-        self._backend = backend
-        self._heads = Heads()
+        self._new_end = new_end
+        self._heads = RequestHeads(site.hostname)
         self._answers = Http1Answers()
         self.exchange: Exchange | None = None  # the one that is under way
         self._ended: list[Finished] = []  # and not taken yet
@@ -117,9 +77,15 @@ class Http1Client:
         return ended
 
     @property
-    def is_slowed(self) -> bool:
-        """Whether the client must wait before more is read."""
-        return self._meters.pace.over
+    def wants_read(self) -> bool:
+        """Whether to read the client."""
+        return not self._meters.pace.over and (self.exchange is None or self.exchange.to_backend.has_room)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether `tick` is needed sooner than in a second."""
+        exchange = self.exchange
+        return self._meters.pace.over or (exchange is not None and exchange.to_backend.coming is Coming.EXPECTING)
 
     # What the client sends
 
@@ -151,20 +117,26 @@ class Http1Client:
         found = self._heads.take(data, turn)
         if found is None:
             return 0
-        head, size = found
-        self._begin(self._next_exchange(now), head)
+        read, size = found
+        self._begin(self._next_exchange(now), read)
         return size
 
     def _next_exchange(self, now: float) -> Exchange:
         self._meters.requests += 1
-        self.exchange = exchange = Exchange(self._meters.requests, self._answers, self._backend, now)
+        self.exchange = exchange = Exchange(self._meters.requests, self._answers, self._new_end, now)
         return exchange
 
-    def _begin(self, exchange: Exchange, head: Head) -> None:
+    def _begin(self, exchange: Exchange, read: ReadRequest) -> None:
         """Raises BadMessage."""
-        exchange.to_backend.read(head.method, Request(head.method, head.host or b"", b"", head.target), head.has_body)
-        self._answers.begin(head)
-        exchange.accept(translate(head, self._site.hostname), self._site)
+        head, neutral = read.head, read.neutral
+        if neutral is None:
+            self._answers.begin(head)
+            exchange.to_backend.read(Request(head.method, head.host or b"", b"", head.target), head.has_body)
+            assert read.fault is not None
+            raise read.fault
+        self._answers.begin(head, neutral.key)
+        exchange.to_backend.read(neutral.request, head.has_body)
+        exchange.accept(neutral, self._site)
 
     def _take_body(self, data: bytes, turn: Turn, now: float) -> int:
         """Take more of the body, or of the tunnel. Returns how many bytes; 0: it has to wait. Raises BadMessage.
@@ -182,11 +154,11 @@ class Http1Client:
         turn.spend(steps * STEP_COST)
         self._meters.pieces(body, now)
         if size:
-            exchange.receive(
+            exchange.to_backend.add(
                 b"".join(body), now
             )  # at once: a frame for each small chunk would cost more than its bytes
             if not requests.in_message:
-                exchange.end_request(requests.trailers)
+                exchange.to_backend.end(requests.trailers)
             exchange.send_on()
         return size
 
@@ -206,7 +178,7 @@ class Http1Client:
         if exchange is None:
             self._close()
         elif exchange.in_tunnel:
-            exchange.end_request([])
+            exchange.to_backend.end([])
             exchange.send_on()
         else:
             exchange.abandon("the client closed its connection")
@@ -223,12 +195,12 @@ class Http1Client:
     def give_up(self, now: float) -> None:
         """Nothing has moved for too long: a request without an answer gets 504, and there is no further one."""
         self._state = State.GIVEN_UP
-        self.drain()
+        self.drain(now)
         if self.exchange is not None and self.exchange.to_client.state is AnswerState.AWAITED:
             self.exchange.fail(504, ExchangeEnd.ANSWERED, "the backend doesn't answer")
         self.settle(now)
 
-    def drain(self) -> None:
+    def drain(self, now: float) -> None:  # noqa: ARG002 - the ClientConnection's
         """Take no further request; an answer that has not begun says so."""
         self._take_no_more()
         if self.exchange is None and not self._head_begun:
@@ -264,7 +236,7 @@ class Http1Client:
             return
         self.exchange = None
         self._since = now
-        self._ended.append(exchange.record(now))
+        self._ended.append(finished(exchange, now))
         self.fault = exchange.why or self.fault
         self._count_ended(exchange, now)
         if self._answers.broken:

@@ -4,24 +4,26 @@ The exchange joins two halves: the request's (request_half.py) passes to the bac
 the client, and each keeps its own state. The decisions that need both are here. An exchange always ends by being
 `over`; what follows for the client's connection is for that connection to decide.
 
-**A second attempt.** A request that the backend did not process goes once more over a new connection, if its body is at
-hand; so does a safe one whose connection, used before, ended without a word (`RequestHalf.goes_again`).
+**A second attempt.** A request that the backend did not process goes once more over another connection, if its body is
+at hand; so does an idempotent one whose connection, used before, ended without a word (`RequestHalf.goes_again`).
 
 **100-continue** is the backend's to say (RFC 9110, section 10.1.1); if it says nothing, we do after EXPECT_SECONDS.
 
-**421** answers a request for a host that leads to another route (RFC 9110, section 7.4).
+**421** answers a request for a host that leads to another route (RFC 9110, section 7.4). For clients of HTTP/2,
+l7/http2/admission.py does that before there is an exchange.
 """
 
 from typing import NamedTuple
 
 from mcproxy.l7.bridge.answer_half import AnswerHalf, AnswerState
 from mcproxy.l7.bridge.bounds import EXPECT_SECONDS, FIRST_SETTINGS_SECONDS
-from mcproxy.l7.bridge.ends import BackendEnd, BackendFault, ClientEnd, Processed, RequestHead, Site, Takes, Upgrade
+from mcproxy.l7.bridge.ends import BackendFault, ClientEnd, NewEnd, Processed, Site, Takes
+from mcproxy.l7.bridge.heads import AnswerHead, RequestHead, Upgrade
 from mcproxy.l7.bridge.request_half import Coming, Going, RequestHalf
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire.fields import BODILESS, Request, grpc_status_in
 from mcproxy.wire.hpack_block import Field
-from mcproxy.wire.http2 import code_name
+from mcproxy.wire.http2 import Piece, code_name
 
 
 class Finished(NamedTuple):
@@ -38,6 +40,9 @@ class Finished(NamedTuple):
     end: ExchangeEnd
     why: str
     grpc_status: int | None
+    backend_protocol: str
+    reused: bool
+    head_at: float
 
 
 class Exchange:
@@ -45,11 +50,11 @@ class Exchange:
 
     __slots__ = ("end", "grpc_status", "id", "started", "to_backend", "to_client", "why")
 
-    def __init__(self, number: int, client: ClientEnd, backend: BackendEnd, now: float) -> None:
-        """`number` is its position among the connection's requests, from 1."""
+    def __init__(self, number: int, client: ClientEnd, new_end: NewEnd, now: float) -> None:
+        """`number` is its position among the connection's requests, from 1; `new_end` makes its way to the backend."""
         self.id = number
         self.started = now
-        self.to_backend = RequestHalf(backend, now)
+        self.to_backend = RequestHalf(new_end, client, now)
         self.to_client = AnswerHalf(client)
         self.end: ExchangeEnd | None = None  # None: it is under way
         self.why = ""  # what went wrong, for the log
@@ -58,7 +63,7 @@ class Exchange:
     def __repr__(self) -> str:
         up, down = self.to_backend, self.to_client
         states = f"{up.coming.value}, {up.going.value}, {down.state.value}"
-        return f"<Exchange {self.id} {up.method!r} {up.request.path!r} {down.status} {states}>"
+        return f"<Exchange {self.id} {up.request.method!r} {up.request.path!r} {down.status} {states}>"
 
     @property
     def over(self) -> bool:
@@ -66,49 +71,41 @@ class Exchange:
         return self.end is not None
 
     @property
-    def in_tunnel(self) -> bool:
-        """Whether it is a WebSocket's two-way stream now."""
-        return self.to_client.state is AnswerState.TUNNEL
+    def sent_before(self) -> bool:
+        """Whether its request was sent already."""
+        return self.to_backend.attempts > 0
 
-    def record(self, now: float) -> Finished:
-        """What remains of it once it is over."""
-        assert self.end is not None
-        up, down = self.to_backend, self.to_client
-        return Finished(
-            self.id, up.method, up.request, down.status, up.body.received, down.sent, self.started, now, self.end,
-            self.why, self.grpc_status,
-        )  # fmt: skip
+    @property
+    def wants_more(self) -> bool:
+        """Whether the client takes what comes."""
+        return self.to_client.client.has_room
+
+    @property
+    def in_tunnel(self) -> bool:
+        """Whether it is a two-way stream of bytes now."""
+        return self.to_client.state is AnswerState.TUNNEL
 
     # The request
 
     def accept(self, head: RequestHead, site: Site) -> None:
         """The head is valid: send it to the backend, or answer it."""
-        self.to_backend.accept(head, site.forwarded)
         self.to_client.takes_interim = head.takes_interim
-        if head.upgrade is Upgrade.UNKNOWN:
-            self.answer_with(501, ExchangeEnd.ANSWERED, "an Upgrade to another protocol than WebSocket")
-        elif not site.leads_here(head.request.host):
-            self.answer_with(421, ExchangeEnd.ANSWERED, "the host leads to another route, or to none")
-        else:
+        self.to_backend.accept(head)
+        if site.serves(head.request.host):
             self._dispatch()
+        else:
+            self.answer_with(421, ExchangeEnd.ANSWERED, "the host leads to another route, or to none")
 
     def _dispatch(self) -> None:
         """Send the request to the backend."""
+        up = self.to_backend
         try:
-            takes = self.to_backend.begin()
+            takes = up.begin(self)
         except BackendFault as fault:
             self._drop_backend(str(fault))
         else:
             if takes is Takes.NEVER:
-                self.answer_with(501, ExchangeEnd.ANSWERED, "the backend takes no WebSocket (RFC 8441)")
-
-    def receive(self, data: bytes, now: float) -> None:
-        """More of the message, or of the tunnel, came: a piece of the body, or b"" for its framing only."""
-        self.to_backend.add(data, now)
-
-    def end_request(self, trailers: list[Field]) -> None:
-        """All of the message, or of the client's half of the tunnel, came."""
-        self.to_backend.end(trailers)
+                self.answer_with(501, ExchangeEnd.ANSWERED, not_offered(up))
 
     def send_on(self) -> None:
         """Send what came to the backend, over another connection if need be; drop it behind a complete answer."""
@@ -128,43 +125,51 @@ class Exchange:
     # The answer: Answered
 
     def on_ready(self) -> None:
-        """The backend has said what it offers: a request that waited for that goes now."""
+        """There is a connection, or the backend has said what it offers: a request that waited for that goes now."""
         if self.to_backend.going is Going.UNSENT:
             self._dispatch()
+            self.send_on()
 
-    def on_interim(self, fields: list[Field]) -> None:
+    def on_refused(self, status: int, why: str) -> None:
+        """There will be no connection."""
+        self.fail(status, ExchangeEnd.ANSWERED, why)
+
+    def on_interim(self, head: AnswerHead) -> None:
         """A 1xx head came. Raises BackendFault."""
         self.to_client.count_interim()
-        if fields[0][1] == b"100":
+        if head.status == 100:
             self._invite()
         else:
-            self.to_client.interim(fields)
+            self.to_client.interim(head)
 
     def _invite(self) -> None:
         """Tell a client that waits for it to send the body, unless it has an answer instead."""
         if self.to_client.state is AnswerState.AWAITED and self.to_backend.invited():
             self.to_client.client.invite()
 
-    def on_head(self, fields: list[Field], ended: bool) -> None:
+    def on_head(self, head: AnswerHead, ended: bool) -> None:
         """The final head came. Raises BackendFault."""
         up, down = self.to_backend, self.to_client
-        if up.is_websocket and fields[0][1][:1] == b"2" and not ended:
-            down.open_tunnel(fields)
+        if up.upgrade is not Upgrade.NONE and not ended and opens_tunnel(up, head.status):
+            down.open_tunnel(head)
             up.open_tunnel()
+            self.send_on()
         else:
-            down.head(fields, ended and up.method != b"HEAD", up.leaves_much_unread)
+            down.head(head, ended, up.leaves_much_unread)
+        down.head_at = up.backend.now if up.backend is not None else 0.0
         if ended:
-            self.grpc_status = grpc_status_in(fields)
+            self.grpc_status = head.grpc_status
         up.body.keep_no_more()
 
-    def on_body(self, data: bytes) -> None:
+    def on_body(self, data: Piece) -> None:
         """A piece of the body came. Raises BackendFault."""
-        if self.to_backend.method == b"HEAD" or self.to_client.status in BODILESS:
+        down = self.to_client
+        if down.status in BODILESS or self.to_backend.request.method == b"HEAD":
             self._drop_body(data)
         else:
-            self.to_client.body(data)
+            down.body(data)
 
-    def _drop_body(self, data: bytes) -> None:
+    def _drop_body(self, data: Piece) -> None:
         """A body came that must not be (RFC 9110, section 6.4.1): the head stands, and the rest is not wanted."""
         if data and self.to_client.state is AnswerState.BEGUN:
             self.why = "the backend sent a body with an answer that has none"
@@ -174,9 +179,10 @@ class Exchange:
     def on_end(self, trailers: list[Field]) -> None:
         """The answer is complete. Raises BackendFault."""
         up, was_tunnel = self.to_backend, self.in_tunnel
-        self.grpc_status = grpc_status_in(trailers, self.grpc_status)
+        if trailers:
+            self.grpc_status = grpc_status_in(trailers, self.grpc_status)
         self.to_client.end(trailers)
-        if was_tunnel or up.is_read or up.leaves_much_unread:
+        if was_tunnel or up.is_read or up.leaves_much_unread or not self.to_client.client.must_read_on:
             self.finish(ExchangeEnd.DONE)
         else:
             # What the client still sends is read and dropped, so that another request can follow.
@@ -186,7 +192,7 @@ class Exchange:
         """The backend gave the request up."""
         if self.to_client.state is AnswerState.COMPLETE:
             return  # it only says that the rest of the request is not needed (RFC 9113, section 8.1)
-        if not self.to_backend.goes_again(processed):
+        if not self.to_backend.goes_again(processed, self):
             self.to_backend.given_up()
             self.fail(502, ExchangeEnd.BACKEND_RESET, f"the backend reset the stream: {code_name(code)}")
 
@@ -194,11 +200,12 @@ class Exchange:
         """The connection to the backend can no longer be used."""
         if self.to_client.state is AnswerState.COMPLETE:
             return  # only the rest of the request is still to come, which nobody needs
-        if not self.to_backend.goes_again(processed):
+        if not self.to_backend.goes_again(processed, self):
             self.fail(502, end, why)
 
     def _drop_backend(self, why: str) -> None:
-        self.on_lost(why, self.to_backend.backend.drop())
+        backend = self.to_backend.backend
+        self.on_lost(why, backend.drop() if backend is not None else Processed.NO)
 
     # The end
 
@@ -209,7 +216,7 @@ class Exchange:
             self._invite()
         if up.is_slow(self.started, now):
             return True
-        if up.going is Going.UNSENT and now - self.started > FIRST_SETTINGS_SECONDS:
+        if up.waits_for_settings and now - self.started > FIRST_SETTINGS_SECONDS:
             self.fail(504, ExchangeEnd.ANSWERED, "the backend sent no SETTINGS")
         return False
 
@@ -223,7 +230,7 @@ class Exchange:
 
     def answer_with(self, status: int, end: ExchangeEnd, why: str) -> None:
         """Answer it ourselves."""
-        self.to_client.own(status, last=not self.to_backend.is_read)
+        self.to_client.own(status, not self.to_backend.is_read, why)
         self.finish(end, why)
 
     def abandon(self, why: str) -> None:
@@ -240,4 +247,30 @@ class Exchange:
         """It is over; `why` is what went wrong, for the log."""
         self.end = end
         self.why = why or self.why
-        self.to_backend.let_go(self.to_client.state is AnswerState.COMPLETE)
+        down = self.to_client
+        self.to_backend.let_go(down.state is AnswerState.COMPLETE)
+        down.client.over(end, self.why)
+
+
+def not_offered(up: RequestHalf) -> str:
+    """What the request asks for that its backend can't do."""
+    if up.request.grpc and up.upgrade is Upgrade.NONE:
+        return "the backend speaks HTTP/1.1, which carries no gRPC"
+    if up.upgrade is Upgrade.WEBSOCKET:
+        return "the backend takes no WebSocket (RFC 8441)"
+    return "an Upgrade to another protocol than WebSocket, and the backend speaks HTTP/2"
+
+
+def opens_tunnel(up: RequestHalf, status: int) -> bool:
+    """Whether an answer opens the tunnel that was asked for (RFC 9110, section 15.2.2; RFC 8441, section 5)."""
+    return 200 <= status < 300 if up.version == "h2" else status == 101
+
+
+def finished(exchange: Exchange, now: float) -> Finished:
+    """What remains of an exchange that is over."""
+    assert exchange.end is not None
+    up, down = exchange.to_backend, exchange.to_client
+    return Finished(
+        exchange.id, up.request.method, up.request, down.status, up.body.received, down.sent, exchange.started, now,
+        exchange.end, exchange.why, exchange.grpc_status, up.version, up.reused, down.head_at,
+    )  # fmt: skip

@@ -9,24 +9,30 @@ from enum import Enum
 from mcproxy.l7.bounds import BODY_STALL_SECONDS
 from mcproxy.l7.bridge.body import Body
 from mcproxy.l7.bridge.bounds import ATTEMPTS, BODY_GRACE_SECONDS, MAX_UNREAD, MAX_WAITING, MIN_BODY_RATE
-from mcproxy.l7.bridge.ends import BackendEnd, BackendFault, Processed, RequestHead, Takes
+from mcproxy.l7.bridge.ends import Answered, BackendEnd, BackendFault, ClientEnd, NewEnd, Processed, Takes
+from mcproxy.l7.bridge.heads import RequestHead, Upgrade
+from mcproxy.l7.core import LineState
 from mcproxy.wire.fields import NO_REQUEST, Request, passed_request_trailers
 from mcproxy.wire.hpack_block import Field
 
-_SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110, section 9.2.1
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))  # RFC 9110, section 9.2.2
 
 
 class Coming(Enum):
     """How much of the request has come from the client."""
 
+    __hash__ = object.__hash__  # a member is one of a kind; the one of Enum is written in Python
+
     EXPECTING = "expecting"  # the client waits for 100 before it sends the body
     COMING = "coming"  # the rest of the body, or of the client's half of a tunnel, is still to come
-    UPGRADING = "upgrading"  # all of a request for a tunnel, which may still become one
+    UPGRADING = "upgrading"  # all of a request for a tunnel, which may still become one; the tunnel's bytes wait
     COMPLETE = "complete"  # all of it
 
 
 class Going(Enum):
     """How much of the request has gone to the backend."""
+
+    __hash__ = object.__hash__  # a member is one of a kind; the one of Enum is written in Python
 
     UNSENT = "unsent"  # nothing
     OPEN = "open"  # its head, and more may follow
@@ -36,8 +42,8 @@ class Going(Enum):
 
 _COMING: dict[Coming, frozenset[Coming]] = {
     Coming.EXPECTING: frozenset((Coming.COMING, Coming.COMPLETE)),
-    Coming.COMING: frozenset((Coming.COMPLETE, Coming.EXPECTING)),
-    Coming.UPGRADING: frozenset((Coming.COMING,)),  # the tunnel is open
+    Coming.COMING: frozenset((Coming.COMPLETE, Coming.EXPECTING, Coming.UPGRADING)),
+    Coming.UPGRADING: frozenset((Coming.COMING, Coming.COMPLETE)),  # the tunnel is open, or has ended before that
     Coming.COMPLETE: frozenset((Coming.UPGRADING,)),
 }
 _GOING: dict[Going, frozenset[Going]] = {
@@ -52,26 +58,27 @@ class RequestHalf:
     """The request of one exchange. `now` is seconds of the bridge's clock."""
 
     __slots__ = (
-        "_attempts", "_dials", "_fields", "_head", "_progress", "_trailers", "backend", "body", "coming",
-        "going", "method", "request",
+        "_client", "_head", "_new_end", "_progress", "_searches", "_trailers", "attempts", "backend", "body", "coming",
+        "going", "request",
     )  # fmt: skip
 
-    def __init__(self, backend: BackendEnd, now: float) -> None:
-        self.backend = backend
-        self.method = b""  # the client's; request.method is the backend's
+    def __init__(self, new_end: NewEnd, client: ClientEnd, now: float) -> None:
+        """`new_end` makes a way to the backend; `client` learns how much of the body has gone."""
+        self._new_end = new_end
+        self._client = client
+        self.backend: BackendEnd | None = None
         self.request = NO_REQUEST
         self.coming = Coming.COMING
         self.going = Going.UNSENT
         self.body = Body(now)
         self._head: RequestHead | None = None  # None: not known to be a valid request yet
-        self._fields: tuple[Field, ...] = ()  # of the head, with ours
         self._trailers: list[Field] = []
         self._progress = now  # when the body last grew, or could not
-        self._attempts = 0  # how often its head was sent
-        self._dials = 0  # connections made for it, whether it was sent there or not
+        self.attempts = 0  # how often its head was sent
+        self._searches = 0  # for a connection, whether it was sent there or not
 
     def __repr__(self) -> str:
-        return f"<RequestHalf {self.method!r} {self.coming.value}, {self.going.value} {self.body!r}>"
+        return f"<RequestHalf {self.request.method!r} {self.coming.value}, {self.going.value} {self.body!r}>"
 
     def _come(self, state: Coming) -> None:
         assert state in _COMING[self.coming], (self, state)
@@ -92,9 +99,9 @@ class RequestHalf:
         return self.body.waiting_bytes <= MAX_WAITING
 
     @property
-    def is_websocket(self) -> bool:
-        """Whether it asks for a tunnel."""
-        return self._head is not None and self._head.is_websocket
+    def upgrade(self) -> Upgrade:
+        """Whether it asks its connection to become a tunnel."""
+        return self._head.upgrade if self._head is not None else Upgrade.NONE
 
     @property
     def leaves_much_unread(self) -> bool:
@@ -107,21 +114,20 @@ class RequestHalf:
 
     # From the client
 
-    def read(self, method: bytes, request: Request, has_body: bool) -> None:
+    def read(self, request: Request, has_body: bool) -> None:
         """The head was read; whether it is valid is not known yet, so `request` has what the log needs."""
-        self.method = method
         self.request = request
         if not has_body:
-            self._come(Coming.COMPLETE)
+            self.coming = Coming.COMPLETE
 
-    def accept(self, head: RequestHead, ours: tuple[Field, ...]) -> None:
-        """The head is valid; `ours` are the fields that we add."""
+    def accept(self, head: RequestHead) -> None:
+        """The head is valid."""
         self._head = head
-        self._fields = head.fields + ours
         self.request = head.request
         if head.expects_continue:
-            self._come(Coming.EXPECTING)
-        elif head.is_websocket:
+            if self.coming is Coming.COMING:
+                self._come(Coming.EXPECTING)
+        elif head.upgrade is not Upgrade.NONE:
             self._come(Coming.UPGRADING)
 
     def add(self, data: bytes, now: float) -> None:
@@ -140,7 +146,8 @@ class RequestHalf:
 
     def open_tunnel(self) -> None:
         """The request becomes the client's half of a tunnel."""
-        self._come(Coming.COMING)
+        if self.coming is Coming.UPGRADING:
+            self._come(Coming.COMING)
 
     def end(self, trailers: list[Field]) -> None:
         """All of the message, or of the tunnel, came."""
@@ -165,58 +172,76 @@ class RequestHalf:
 
     # To the backend
 
-    def begin(self) -> Takes:
-        """Send the head, over a new connection if the present one takes no request. Raises BackendFault."""
-        assert self._head is not None
-        backend = self.backend
-        if not backend.accepts:
-            if self._dials >= ATTEMPTS:
+    @property
+    def version(self) -> str:
+        """The version of HTTP in which it went to the backend; "": it didn't."""
+        return self.backend.version if self.backend is not None and self.attempts else ""
+
+    @property
+    def reused(self) -> bool:
+        """Whether its connection to the backend had carried another request before."""
+        return self.backend is not None and self.backend.reused
+
+    @property
+    def waits_for_settings(self) -> bool:
+        """Whether it has a connection, and can't be sent before the backend has said what it offers."""
+        return self.going is Going.UNSENT and self.backend is not None and self.backend.state is LineState.BUSY
+
+    def begin(self, exchange: Answered) -> Takes:
+        """Send the head, by a new way if the present one is closed. Raises BackendFault."""
+        head, backend = self._head, self.backend
+        assert head is not None
+        if backend is None or not (backend.state is LineState.BUSY or backend.state is LineState.WANTED):
+            if self._searches >= ATTEMPTS:
                 raise BackendFault("it takes no request")
-            self._dials += 1
-            backend.connect()
-        takes = backend.takes(self._head)
+            self._searches += 1
+            self.backend = backend = self._new_end(exchange)
+        takes = backend.takes(head)
         if takes is Takes.NOW:
-            self._attempts += 1
+            self.attempts += 1
             ended = self.coming is Coming.COMPLETE and not self.body.waiting_bytes and not self._trailers
-            backend.head(self._fields, ended)
+            backend.begin(head, ended)
             self._go(Going.SENT if ended else Going.OPEN)
         return takes
 
     def send(self) -> None:
         """Send as much of the body as there is room for, and the end if all has come. Raises BackendFault."""
-        if self.going is not Going.OPEN:
+        backend = self.backend
+        if self.going is not Going.OPEN or backend is None or self.coming is Coming.UPGRADING:
             return
-        backend, body = self.backend, self.body
+        body = self.body
         while body.waiting_bytes:
             room = backend.room
             if room <= 0:
                 return
-            backend.body(body.next_piece(room))
+            piece = body.next_piece(room)
+            backend.body(piece)
+            self._client.taken(len(piece))
         if self.coming is Coming.COMPLETE:
             self._go(Going.SENT)
             backend.end(self._trailers)
 
-    def goes_again(self, processed: Processed) -> bool:
+    def goes_again(self, processed: Processed, exchange: Answered) -> bool:
         """Send the request once more over a new connection, if that is allowed.
 
         RFC 9110, section 9.2.2 and RFC 9113, section 8.7: a request that was not processed may go again, whatever its
-        method. A backend may close an idle connection at any moment, so a safe request without a body goes again if its
-        connection had been used before.
+        method. A backend may close an idle connection at any moment, so an idempotent request goes again if its
+        connection had been used before. Either needs the whole of its body at hand.
         """
         if processed is Processed.POSSIBLY:
             return False
-        if processed is Processed.UNKNOWN and (self.method not in _SAFE or self.body.received):
+        if processed is Processed.UNKNOWN and self.request.method not in _IDEMPOTENT:
             return False
-        if self._attempts >= ATTEMPTS or not self.body.replayable or self._head is None:
+        if self.attempts >= ATTEMPTS or not self.body.replayable or self._head is None:
             return False
-        self.backend.retire()
         self.body.rewind()
         if self.going is not Going.UNSENT:
             self._go(Going.UNSENT)
-        try:
-            self.begin()
-        except BackendFault:
+        if self.backend is not None:
             self.backend.drop()
+        try:
+            self.begin(exchange)
+        except BackendFault:
             return False
         return True
 
@@ -227,5 +252,11 @@ class RequestHalf:
     def let_go(self, answered: bool) -> None:
         """Nothing more is sent or expected; `answered`: the answer is complete."""
         complete = self.going is Going.LET_GO or (self.going is Going.SENT and answered)
-        self._go(Going.LET_GO)
-        self.backend.let_go(complete)
+        self.going = Going.LET_GO
+        if self.backend is not None:
+            self.backend.let_go(complete)
+
+    def resume(self) -> None:
+        """The client takes more of the answer again."""
+        if self.backend is not None:
+            self.backend.resume()

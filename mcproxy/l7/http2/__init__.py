@@ -33,9 +33,11 @@ the leg with it; where `settle` returns true, the connection has nothing left to
 | client_settings.py | what was announced to the client and when it is in force |
 | windows.py, flow.py | flow control; answers that are larger than the client's windows |
 | frames.py | cutting bytes into frames, collecting header blocks, passing runs of frames as one slice |
+| backend_frames.py | the frames of a backend that concern no exchange, and how long a body of its has to be |
 | header_link.py | one direction of header blocks: mirror table, cache, passing or encoding again |
 | stream.py | one exchange; which identifiers were used, and how they were closed |
 | answers.py, budgets.py | answers of our own; every bound with its reason, and what is counted |
 
-`FromBackend` of the relay reads frames with the same `Frames`, `HeaderLink` and meters.
+A backend's frames are read with the same `Frames`, `HeaderLink` and meters, by `FromBackend` of the relay and by
+`FromHttp2` of the bridge; what both judge alike is in `BackendFrames`.
 """

@@ -2,18 +2,22 @@
 
 A body would take from flow-control windows that are the backend's to fill (and may be closed), so there is none; the
 status says it all. A gRPC client reads its status from trailers, so it learns of a failing backend by a Trailers-only
-answer with status 14, UNAVAILABLE (gRPC over HTTP2, "Responses"). What is the client's own fault stays an HTTP status
-for it too.
+answer (gRPC over HTTP2, "Responses"): with status 14, UNAVAILABLE, or 12, UNIMPLEMENTED, where the backend speaks what
+carries no gRPC, and then with the reason. What is the client's own fault stays an HTTP status for it too.
 """
 
 from functools import cache
+from urllib.parse import quote_from_bytes
 
 from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import encode
 from mcproxy.wire.http2 import headers
 from mcproxy.wire.phrases import phrase
 
+GRPC_UNIMPLEMENTED = 12
 GRPC_UNAVAILABLE = 14
+NOT_IMPLEMENTED = 501
+_SAFE = bytes(range(0x20, 0x7F)).replace(b"%", b"")  # which are not quoted in a message of gRPC
 SERVER_ERROR = 500  # and above: RFC 9110, 15.6
 
 
@@ -23,23 +27,40 @@ def _plain(status: int) -> bytes:
 
 
 @cache
-def _grpc(status: int) -> bytes:
+def _unavailable(status: int) -> bytes:
+    return _grpc(GRPC_UNAVAILABLE, phrase(status))
+
+
+def _grpc(status: int, message: bytes) -> bytes:
+    """A Trailers-only answer of gRPC, with a status of its own."""
     return encode(
         [
             (b":status", b"200"),
             (b"content-type", b"application/grpc"),
-            (b"grpc-status", b"%d" % GRPC_UNAVAILABLE),
-            (b"grpc-message", phrase(status)),
+            (b"grpc-status", b"%d" % status),
+            (b"grpc-message", quote_from_bytes(message, _SAFE).encode()),
         ]
     )
 
 
 def grpc_status(status: int, request: Request) -> int | None:
     """The gRPC status in our answer to this request; None: it has none."""
-    return GRPC_UNAVAILABLE if request.grpc and status >= SERVER_ERROR else None
+    if not request.grpc or status < SERVER_ERROR:
+        return None
+    return GRPC_UNIMPLEMENTED if status == NOT_IMPLEMENTED else GRPC_UNAVAILABLE
 
 
-def answer(stream_id: int, status: int, request: Request, prefix: bytes = b"") -> bytes:
-    """The frame of a whole answer; `prefix` is put before its header block (a size update)."""
-    block = _plain(status) if grpc_status(status, request) is None else _grpc(status)
+def answer(stream_id: int, status: int, request: Request, prefix: bytes = b"", why: str = "") -> bytes:
+    """The frame of a whole answer.
+
+    `prefix` is put before its header block (a size update). `why` is for a client of gRPC that asks for what can't be
+    served; other reasons are the log's, for they may name a backend's address.
+    """
+    found = grpc_status(status, request)
+    if found is None:
+        block = _plain(status)
+    elif found == GRPC_UNIMPLEMENTED:
+        block = _grpc(found, why.encode() or phrase(status))
+    else:
+        block = _unavailable(status)
     return headers(stream_id, prefix + block, end_stream=True)

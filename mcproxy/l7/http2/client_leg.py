@@ -16,7 +16,7 @@ from mcproxy.l7.http2.outlet import Outlet
 from mcproxy.l7.http2.stream import ClosedStreams, Stream, StreamState
 from mcproxy.l7.http2.windows import Windows
 from mcproxy.wire.fields import Request
-from mcproxy.wire.http2 import ErrorCode, goaway, rst_stream, window_update
+from mcproxy.wire.http2 import ErrorCode, Piece, goaway, rst_stream, window_update
 
 DONE = ExchangeEnd.DONE
 OPEN = StreamState.OPEN
@@ -27,6 +27,7 @@ class ClientLeg:
     """The state of a client connection. Times are seconds of the clock that the owner is given, lengths are bytes."""
 
     __slots__ = (
+        "__weakref__",
         "admission",
         "budget",
         "closed",
@@ -46,7 +47,7 @@ class ClientLeg:
         """`host` and `leads_here`: see Admission. `up` is the link that the outlet's heads come from."""
         self.now = now
         self.outlet = outlet
-        self.out: list[bytes] = []  # frames for the client
+        self.out: list[Piece] = []  # frames for the client
         self.up = up  # the header blocks that the client sends
         self.down = HeaderLink()  # and those for it
         self.streams: dict[int, Stream] = {}
@@ -64,8 +65,11 @@ class ClientLeg:
     def finish(self, stream: Stream, end: ExchangeEnd = DONE, why: str = "") -> None:
         """The stream is over: forget it, and have it recorded. One that was reset is for the caller to remember.
 
-        `why` is what went wrong, for the log.
+        `why` is what went wrong, for the log. Nothing did if the answer was complete: only the rest of the request is
+        cut short.
         """
+        if stream.unwanted and not stream.held:
+            end, why = DONE, ""
         del self.streams[stream.id]
         stream.state = CLOSED
         stream.ended = self.now
@@ -109,7 +113,7 @@ class ClientLeg:
         if stream.status:
             self.reset(stream, ErrorCode.INTERNAL_ERROR, end, why)
             return
-        self._answer(stream, status, stream.state is not OPEN)
+        self.answer(stream, status, stream.state is not OPEN, why)
         self.finish(stream, end, why)
 
     def fail_all(self, status: int, end: ExchangeEnd, why: str) -> None:
@@ -127,12 +131,12 @@ class ClientLeg:
             self.out.append(rst_stream(stream_id, refusal.outcome))
             self.closed.reset_by_us(stream_id)
         else:
-            self._answer(stream, refusal.outcome, ended)
+            self.answer(stream, refusal.outcome, ended, refusal.reason)
         self.ended.append(stream)
 
-    def _answer(self, stream: Stream, status: int, ended: bool) -> None:
-        """Send a whole answer of our own; `ended`: the request is complete."""
-        self.out.append(answer(stream.id, status, stream.request, self.down.prefix()))
+    def answer(self, stream: Stream, status: int, ended: bool, why: str) -> None:
+        """Send a whole answer of our own; `ended`: the request is complete. `why` is for clients of gRPC."""
+        self.out.append(answer(stream.id, status, stream.request, self.down.prefix(), why))
         stream.status = status
         stream.grpc_status = grpc_status(status, stream.request)
         if not ended:

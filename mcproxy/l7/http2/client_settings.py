@@ -102,6 +102,10 @@ class ClientSettings:
         """
         self._announce(values, relayed=True)
 
+    def announce(self, values: dict[int, int]) -> None:
+        """Announce what an owner without a backend of HTTP/2 decides, before anything else."""
+        self._announce(values, relayed=False)
+
     def announce_early(self) -> None:
         """Announce what we can say ourselves, before anything else, where nothing was announced yet."""
         if not self.announced:

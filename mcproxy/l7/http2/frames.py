@@ -47,6 +47,7 @@ from mcproxy.wire.http2 import (
     ErrorCode,
     Flag,
     Frame,
+    Piece,
     StreamFault,
     frame_header,
     headers,
@@ -231,7 +232,7 @@ class Frames(ABC):
         block = self._collecting
         return block is not None and self._unpacking is None and now - block.since > BLOCK_SECONDS
 
-    def receive(self, data: bytes, turn: Turn, out: list[bytes]) -> int:  # noqa: C901 - calls are what it saves
+    def receive(self, data: bytes, turn: Turn, out: list[Piece]) -> int:  # noqa: C901 - calls are what it saves
         """Judge what was read, as far as the turn goes; what passes is appended to `out`. Returns the bytes taken.
 
         Raises ConnectionFault, `out` being right so far.
@@ -404,7 +405,7 @@ _IN_A_BLOCK: tuple[Handler, ...] = tuple(
 )
 
 
-def _append_run(out: list[bytes], mark: int, run: bytes, replaced: list[bytes]) -> int:
+def _append_run(out: list[Piece], mark: int, run: bytes, replaced: list[bytes]) -> int:
     """Put a run of passed frames at `mark`, then what goes instead of those after it; the end is the next mark."""
     if run:
         out.insert(mark, run)

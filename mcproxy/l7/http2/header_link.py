@@ -80,7 +80,10 @@ class TooLarge(Exception):
 class Section(Generic[T]):
     """The meaning of a block, wherever it comes with these bytes after this table. Frozen once it has been judged."""
 
-    __slots__ = ("_encoded", "express", "fault", "fields", "fits_all", "may_pass", "moved", "passed", "table", "value")
+    __slots__ = (
+        "_encoded", "express", "fault", "fields", "fits_all", "may_pass", "moved", "neutral", "passed", "table",
+        "value",
+    )  # fmt: skip
 
     def __init__(self, fields: list[Field], before: DynamicTable, after: DynamicTable, passed: Pass) -> None:
         self.fields = fields
@@ -93,6 +96,7 @@ class Section(Generic[T]):
         self.fits_all = False  # a request that is right whatever its flags and the connection are
         self.express: T | None = None  # `value`, where nothing about it needs a closer look: for the express lane
         self._encoded: bytes | None = None
+        self.neutral: object = None  # a memo of the bridge's: the head in neutral form
 
     @property
     def encoded(self) -> bytes:

@@ -3,12 +3,15 @@
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.budgets import REMEMBERED_RESETS
 from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import Field
+from mcproxy.wire.http2 import Piece
 
+ANSWERED = ExchangeEnd.ANSWERED  # a member of an enum costs three times as much to read as a global
 REMEMBERED_GAPS = 16  # ranges of skipped identifiers; beyond, an old gap is reported as a closed stream
 
 
@@ -25,9 +28,21 @@ class StreamState(Enum):
 class Held:
     """A piece of an answer that waits for the client's window: DATA, or trailers."""
 
-    payload: bytes  # of DATA, else the encoded trailers
+    payload: Piece  # of DATA, else the encoded trailers
     last: bool  # END_STREAM
     trailers: bool = False
+
+
+class Carried(Protocol):
+    """What carries a stream to a backend that does not speak HTTP/2 by frames of the client's own."""
+
+    @property
+    def version(self) -> str:
+        """The version of HTTP that the backend spoke; "" if that was never known."""
+
+    @property
+    def reused(self) -> bool:
+        """Whether its connection to the backend had carried other requests."""
 
 
 class Stream:
@@ -38,7 +53,9 @@ class Stream:
         "down_window",
         "end",
         "ended",
+        "exchange",
         "grpc_status",
+        "head_at",
         "held",
         "id",
         "interim",
@@ -77,6 +94,8 @@ class Stream:
         self.end = ExchangeEnd.DONE
         self.why = ""  # it ended so, if anything went wrong
         self.grpc_status: int | None = None  # of the answer; None: it is not gRPC's
+        self.head_at = 0.0  # when the answer's final head came
+        self.exchange: Carried | None = None  # None: the relay carries it
 
     def __repr__(self) -> str:
         return f"<Stream {self.id} {self.state.value} {self.request.method!r} {self.request.path!r} {self.status}>"
@@ -85,6 +104,21 @@ class Stream:
     def method(self) -> bytes:
         """The request's, as the log wants it."""
         return self.request.method
+
+    @property
+    def backend_protocol(self) -> str:
+        """The version of HTTP in which it went to the backend; "": it didn't, or we answered instead."""
+        if self.exchange is not None:
+            return self.exchange.version
+        # One that is turned away has no windows.
+        return "h2" if (self.up_window or self.down_window) and self.end is not ANSWERED else ""
+
+    @property
+    def reused(self) -> bool:
+        """Whether its connection to the backend had carried another request before."""
+        if self.exchange is not None:
+            return self.exchange.reused
+        return self.id > 1
 
 
 def asked_by(fields: list[Field]) -> Request:

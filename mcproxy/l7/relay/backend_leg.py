@@ -18,6 +18,7 @@ from mcproxy.wire.http2 import (
     ErrorCode,
     Flag,
     Frame,
+    Piece,
     Setting,
     goaway,
     headers,
@@ -51,7 +52,7 @@ class BackendLeg:
         self.suffix = suffix
         self.up = HeaderLink()  # the client's header blocks, which the client's leg reads
         self.state = BackendState.WANTED  # at once: its SETTINGS decide what we announce to the client
-        self.out: list[bytes] = []  # frames for the backend
+        self.out: list[Piece] = []  # frames for the backend
         self.greeted = False  # `out` begins with the preface, or has begun with it
 
     def __repr__(self) -> str:

@@ -6,7 +6,8 @@ connection's fault ends the backend connection, which is the same as losing it (
 
 from mcproxy.l7.bounds import MAX_INTERIM
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.l7.http2.budgets import EXPRESS_FRAMES, MAX_SETTINGS
+from mcproxy.l7.http2.backend_frames import BackendFrames, body_length, data_fault
+from mcproxy.l7.http2.budgets import EXPRESS_FRAMES
 from mcproxy.l7.http2.client_leg import ClientLeg
 from mcproxy.l7.http2.client_settings import ClientSettings
 from mcproxy.l7.http2.flow import hold
@@ -22,7 +23,7 @@ from mcproxy.l7.http2.frames import (
 )
 from mcproxy.l7.http2.header_link import ANSWER_TRAILERS, ANSWERS, Section, trailers_fault
 from mcproxy.l7.http2.stream import Closed, Held, Stream, StreamState
-from mcproxy.l7.meters import SMALL, TALK_FOR_WORK, Loop, Meter
+from mcproxy.l7.meters import SMALL, TALK_FOR_WORK
 from mcproxy.l7.relay.backend_leg import BackendLeg, BackendState
 from mcproxy.l7.relay.settings import relayed, shrinks_table
 from mcproxy.wire.fields import BODILESS, FINAL_STATUS, NO_LENGTH, Answer
@@ -39,8 +40,6 @@ from mcproxy.wire.http2 import (
     code_name,
     data,
     headers,
-    parse_settings,
-    ping,
     rst_stream,
     window_update,
 )
@@ -53,30 +52,27 @@ NO_BODY = "the backend sent a body with an answer that has none"
 ODD_METHODS = (b"HEAD", b"CONNECT")  # their answers' content-length doesn't say how much follows
 
 
-class FromBackend(Frames):
+class FromBackend(BackendFrames):
     """Judges the frames of a backend; what passes goes to the client's leg."""
 
     def __init__(self, backend: BackendLeg, client: ClientLeg, settings: ClientSettings, now: float) -> None:
-        super().__init__(Loop.BACKEND_EMPTY, Loop.BACKEND_PIECES, now)
+        super().__init__(now)
         self.backend = backend
         self.client = client
         self.settings = settings
-        self._talk = Meter(Loop.BACKEND_TALK, now)
-        self._settings_meter = Meter(Loop.BACKEND_SETTINGS, now)
-        self.meters += [self._talk, self._settings_meter]
         self.note = ""  # what the backend did wrong without harm, for the log
 
     def __repr__(self) -> str:
         return f"<FromBackend {self.backend!r}>"
 
     def _talks(self) -> None:
-        """Count one more frame that carries nothing."""
+        """Count one more frame that carries nothing. Raises Exceeded."""
         self._talk.spend(self.now, TALK_FOR_WORK * self.client.budget.work)
 
     def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:  # noqa: C901 - calls are what it saves
         """A final head that the cache knows, with a body to follow; DATA that is declared and has a window."""
         client = self.client
-        down, windows, work = client.down, client.windows, 0
+        down, windows, now, work = client.down, client.windows, self.now, 0
         table, window = down.table, windows.down
         if not down.in_step or table.max_size > down.allowed:
             return pos
@@ -112,6 +108,7 @@ class FromBackend(Frames):
                 if section is None or section.express is None or stream.status or stream.request.method in ODD_METHODS:
                     break
                 stream.status = section.express.status
+                stream.head_at = now
                 stream.down_left = section.express.content_length
                 down.table = table = section.table
             else:
@@ -153,10 +150,7 @@ class FromBackend(Frames):
 
     def _begin(self, stream: Stream, answer: Answer, flags: int, section: Section[Answer]) -> None:
         """The final head."""
-        if stream.request.method == b"HEAD" or answer.status in BODILESS:
-            stream.down_left = 0
-        elif stream.request.method != b"CONNECT":
-            stream.down_left = answer.content_length
+        stream.down_left = body_length(stream.request.method, answer)
         if flags & END_STREAM:
             if stream.down_left > 0:
                 self.client.down.withheld(section)
@@ -166,6 +160,7 @@ class FromBackend(Frames):
             self.client.answer_ended(stream)
         else:
             stream.status = answer.status
+        stream.head_at = self.now
 
     def _later_block(self, stream: Stream | None, stream_id: int, flags: int, block: bytes) -> Verdict:
         """Trailers, or the answer to a request that is no more."""
@@ -236,7 +231,8 @@ class FromBackend(Frames):
             self._small_piece(body)
         if wrong or (flags & END_STREAM and stream.down_left > 0):
             self.backend.credit(size)
-            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, _data_fault(stream))
+            fault = data_fault(stream.status > 0, stream.state is BACKEND_ENDED)
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, fault)
         if size > stream.down_window or size > client.windows.down or stream.held:
             self._give_back(stream_id, size - body)
             hold(client, stream, Held(buf[start:end], bool(flags & END_STREAM)))
@@ -274,10 +270,6 @@ class FromBackend(Frames):
 
     # The rest of section 6
 
-    def _priority(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        self._talks()
-        return None
-
     def _rst_stream(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         client = self.client
         stream = client.streams.get(stream_id)
@@ -298,25 +290,14 @@ class FromBackend(Frames):
         client.finish(stream, end_word, f"the backend reset the stream: {code}")
         return True
 
-    def _settings(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        if flags:
-            self._talks()
-        else:
-            self._settings_meter.spend(self.now)
-            if end - start > MAX_SETTINGS * 6:
-                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many settings in one frame")
-            pairs = parse_settings(buf[start:end])
-            self.backend.state = BackendState.UP
-            if shrinks_table(pairs):
-                self.client.up.lose_step()
-            self.settings.relay(relayed(pairs))
-        return None
+    def _heed(self, pairs: list[tuple[int, int]]) -> None:
+        self.backend.state = BackendState.UP
+        if shrinks_table(pairs):
+            self.client.up.lose_step()
+        self.settings.relay(relayed(pairs))
 
-    def _ping(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        self._talks()
-        if not flags:
-            self.backend.out.append(ping(buf[start:end], ack=True))
-        return None
+    def _reply(self, frame: bytes) -> None:
+        self.backend.out.append(frame)
 
     def _goaway(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         """Streams above the last one were not processed: the client may repeat them elsewhere (section 6.8)."""
@@ -349,18 +330,7 @@ class FromBackend(Frames):
             raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window overflows")
         return increment_passed(True, stream_id, increment, buf[start])
 
-    def _unknown(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
-        self._talks()
-        return None
-
     handlers = (
-        _data, Frames._headers, _priority, _rst_stream, _settings, Frames._no_push, _ping, _goaway, _window_update,
-        Frames._no_continuation,
+        _data, Frames._headers, BackendFrames._priority, _rst_stream, BackendFrames._settings, Frames._no_push,
+        BackendFrames._ping, _goaway, _window_update, Frames._no_continuation,
     )  # fmt: skip
-
-
-def _data_fault(stream: Stream) -> str:
-    """Return what is wrong with DATA of a backend."""
-    if not stream.status:
-        return "DATA before the answer's head"
-    return "DATA after END_STREAM" if stream.state is BACKEND_ENDED else "the body is not of content-length"

@@ -275,7 +275,7 @@ class Relay:
     def take_for_client(self) -> bytes:
         """Return what waits for the client; the caller sends it."""
         out = self.client.out
-        data = out[0] if len(out) == 1 else b"".join(out)
+        data = b"".join(out)
         out.clear()
         return data
 
@@ -291,6 +291,6 @@ class Relay:
         if not self.backend.greeted:
             return b""  # the preface comes first (section 3.4)
         out = self.backend.out
-        data = out[0] if len(out) == 1 else b"".join(out)
+        data = b"".join(out)
         out.clear()
         return data

@@ -60,7 +60,8 @@ class Channel:
     """One connection's bytes, not encrypted. The socket is the channel's to close."""
 
     __slots__ = (
-        "_queue", "abuse", "blocked", "ended", "flows", "lost", "received", "sent", "sock", "unsent", "wants_write",
+        "_queue", "abuse", "blocked", "ended", "flows", "lost", "ragged", "received", "sent", "sock", "unsent",
+        "wants_write",
     )  # fmt: skip
 
     def __init__(self, sock: RawSocket) -> None:
@@ -73,6 +74,7 @@ class Channel:
         self.ended = False  # nothing more will be received
         self.lost = ""  # what broke the connection: nothing more can be sent either
         self.abuse = False  # it was broken by us, because the peer floods it
+        self.ragged = False  # TLS ended without a close_notify; known of backends only
         self.received = 0  # bytes, ever
         self.sent = 0
 
@@ -167,6 +169,15 @@ class Channel:
         with suppress(OSError):  # a socket that was reset has ended anyway
             self.sock.shutdown(SHUT_WR)
 
+    def half_close(self) -> None:
+        """End our side, and go on reading."""
+        self.end()
+
+    @property
+    def ended_cleanly(self) -> bool:
+        """Whether the peer said that it ends, and nothing broke."""
+        return self.ended and not self.lost and not self.ragged
+
     @property
     def undelivered(self) -> int:
         """Bytes sent that the peer has still to acknowledge; of TLS where it is. 0 if it has reset the connection."""
@@ -189,7 +200,7 @@ class Channel:
 class TLSChannel(Channel):
     """One connection's bytes, in TLS."""
 
-    __slots__ = ("_empty", "_end_sent", "_guard", "protocol")
+    __slots__ = ("_empty", "_end_sent", "_guard", "_half_closed")
     sock: ssl.SSLSocket
 
     def __init__(self, sock: ssl.SSLSocket, guard: ReadGuard) -> None:
@@ -197,7 +208,12 @@ class TLSChannel(Channel):
         self._guard = guard
         self._empty = _EmptyReads()
         self._end_sent = False
-        self.protocol = sock.selected_alpn_protocol() or ""  # of ALPN
+        self._half_closed = False
+
+    @property
+    def protocol(self) -> str:
+        """What ALPN agreed on; "" is nothing. To be asked before it is closed."""
+        return self.sock.selected_alpn_protocol() or ""
 
     def receive(self, most: int = READ_SIZE) -> bytes:
         """Like Channel.receive, but may exceed `most` by one record; reads several records under load."""
@@ -276,6 +292,7 @@ class TLSChannel(Channel):
     def _fail_to_read(self, error: OSError) -> None:
         """Before CPython issue 115627 was solved, a reset was the same SSLEOFError as a bare FIN."""
         if isinstance(error, ssl.SSLEOFError):
+            self.ragged = True
             self._end_of_reading()
         else:
             self.ended = True
@@ -285,7 +302,7 @@ class TLSChannel(Channel):
         """Tell an end from a reset, which OpenSSL may have met, and kept to itself, when it sent session tickets."""
         self.ended = True
         with suppress(OSError):  # not TCP
-            if is_reset(self.sock):
+            if not self._half_closed and is_reset(self.sock):
                 self._lose(ConnectionResetError("connection reset by peer"))
 
     def _send(self, data: bytes | memoryview) -> int:
@@ -318,6 +335,12 @@ class TLSChannel(Channel):
         with suppress(OSError):
             socket.shutdown(self.sock, SHUT_WR)  # SSLSocket's own forgets the TLS, and reads ciphertext from then on
 
+    def half_close(self) -> None:
+        """Send FIN alone: OpenSSL would not read on once it had sent a close_notify (see `drop`)."""
+        self._half_closed = True
+        with suppress(OSError):
+            socket.shutdown(self.sock, SHUT_WR)
+
 
 class _EmptyReads:
     """Counts reads that brought nothing, between two that brought something."""
@@ -344,12 +367,8 @@ def accept(sock: RawSocket, context: ssl.SSLContext, turns: Turns, guard: ReadGu
 
 
 def connect(sock: RawSocket, context: ssl.SSLContext, server_name: str, turns: Turns, guard: ReadGuard) -> TLSChannel:
-    """The handshake with a backend, which must choose HTTP/2. Takes the socket over. Raises Lost, with it closed."""
-    channel = _shake_hands(sock, context, server_name, turns, guard)
-    if channel.protocol != "h2":
-        channel.abort()
-        raise Lost(f"it chose {channel.protocol or 'no protocol'} in ALPN, not h2")
-    return channel
+    """The handshake with a backend. Takes the socket over. Raises Lost, with it closed."""
+    return _shake_hands(sock, context, server_name, turns, guard)
 
 
 def _shake_hands(

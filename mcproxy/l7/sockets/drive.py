@@ -12,6 +12,8 @@ wait in one place, `Side.pending`, until the core has taken them, and the end of
 Back-pressure: a side is read only while fewer than MAX_UNSENT bytes wait for the other side, and fewer than MAX_OWED
 for itself: its own frames make us answer (PING, SETTINGS, 421), and it might never read the answers.
 
+A core with lines (lines.py) has many connections to its backend, which serve it beside what is said here.
+
 The core decides when a backend is dialled; its first bytes go out with the connect. The dial has a greenlet of its own
 (dialling.py), so the client is still read and answered meanwhile: a request for another host, a PING, a cancellation,
 the end.
@@ -26,23 +28,24 @@ from collections.abc import Callable
 
 from gevent.hub import get_hub
 
-from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, MAX_PENDING, TURN
+from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, MAX_PENDING, MAX_UNSENT, TURN
 from mcproxy.l7.core import Core, Ending, Record, Turn
-from mcproxy.l7.sockets.backend_link import BackendLink
+from mcproxy.l7.sockets.backend_link import BackendLink, BeginAgain, Contradicted
 from mcproxy.l7.sockets.channel import Channel
 from mcproxy.l7.sockets.departure import GOODBYE, PATIENCE, Departure, Patience, State
 from mcproxy.l7.sockets.dialling import Dial
 from mcproxy.l7.sockets.its_turns import ItsTurns
+from mcproxy.l7.sockets.lines import Lines, Stage
+from mcproxy.l7.sockets.pooled import Pooled
 from mcproxy.l7.sockets.quiet import Due, Quiet
 from mcproxy.l7.sockets.receipts import Receipts
 from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.l7.sockets.waiting import Waiting
-from mcproxy.model import End
+from mcproxy.model import End, Exchanges
 from mcproxy.net.shared import Cut, OpenSession
 
 log = logging.getLogger(__name__)
 
-MAX_UNSENT = 262_144  # bytes unsent to a side at which the other one is no longer read
 MAX_OWED = 4 * MAX_UNSENT  # the same for reading that side itself; more than the other's bulk makes
 TICK = 1.0  # seconds between two checks of the core's deadlines
 HURRY = 0.1  # the same, while the core is in a hurry
@@ -68,22 +71,32 @@ class Drive:
         session: OpenSession,
         client: Channel,
         core: Core,
-        dial: Dial,
+        way: Dial | Lines,
         record: Record,
         patience: Patience = PATIENCE,
+        pending: bytes = b"",
+        contradicted: Contradicted | None = None,
     ) -> None:
-        """`record` is given the exchanges that have ended, and must not raise."""
+        """`way` leads to the backend: a dial, or the lines of a `LinedCore`.
+
+        `record` is given the exchanges that have ended, and must not raise. `pending` was received from the client
+        already. `contradicted` is called if the backend does not begin with HTTP/2; None: it is certain that it does.
+        """
         self._session = session
         self._receipts = Receipts(client, record)
         self._core = core
         self._client = Side(client, CLIENT, self._on)
-        self._link = BackendLink(dial, session.shared.crew)
+        self._client.pending = pending
+        self._lines = way if isinstance(way, Lines) else None
+        self._link = BackendLink(_no_dial if isinstance(way, Lines) else way, session.shared.crew, contradicted)
         self._its_turns = ItsTurns(session.shared.turns)
         self._turn = Turn()
         self._waiting = Waiting()
         self._quiet = Quiet(patience.farewell)
         self._departure = Departure(session, self._client, self._waiting, self._quiet, patience, self._receipts)
         self._hurried = False
+        if self._lines is not None:
+            self._lines.begin(Stage(self._client, self._waiting, self._its_turns, self._wake))
 
     def __repr__(self) -> str:
         state = self._departure if self._core.ending else self._link.dialling or self._quiet
@@ -107,8 +120,12 @@ class Drive:
         return self._receipts.loss or (self._core.ending.why if self._core.ending else "")
 
     def run(self) -> End:
-        """Return when the client's connection is over; the session closes its socket."""
+        """Return when the client's connection is over; the session closes its socket.
+
+        Raises BeginAgain if it has to go on with another core; nothing has been recorded or sent to the client then.
+        """
         core, why = self._core, "a defect of mcproxy; the log has its traceback"
+        ended: Record = self._receipts.add
         self._tick_later()
         if self._session.shared.draining:
             core.drain(time.monotonic())
@@ -120,14 +137,19 @@ class Drive:
         except Cut as cut:  # by the sweeper or an operator
             why = _CUT_WORDS.get(cut.end, cut.end.value)
             raise
+        except BeginAgain:
+            ended = _forget
+            raise
         finally:
             if core.ending is None:  # exchanges under way are over, and are logged
                 core.cut(why, time.monotonic())
-            self._receipts.add(core.take_ended())
+            ended(core.take_ended())
             self._receipts.close(0 if self._departure.state in (State.AHEAD, State.SENDING) else GOODBYE)
             self._its_turns.forget()
             self._client.close()
             self._drop_backend()
+            if self._lines is not None:
+                self._lines.close()
 
     # What happens, until the core has its ending
 
@@ -146,12 +168,16 @@ class Drive:
 
     def _read(self, event: Event) -> None:
         """Read the side that the event is about, if any; but bulk only when the session has its turn."""
-        if self._link.dialling is not None and (failed := self._link.dialled(self._on)):
-            self._core.backend_failed(*failed, time.monotonic())
+        if self._link.dialling is not None:
+            client = self._client.channel
+            if failed := self._link.dialled(self._on, may_begin_again=not (client.sent or client.unsent)):
+                self._core.backend_failed(*failed, time.monotonic())
         its_turn, turns = event is ITS_TURN, self._its_turns
-        which = turns.due.popleft() if its_turn else event
+        which: Event | Side = turns.due.popleft() if its_turn else event
         side = self._client if which is CLIENT else self._link.side if which is BACKEND else None
         if side is None:
+            if self._lines is not None and isinstance(which, Pooled):
+                self._lines.read(which, its_turn)
             return
         if side.channel.flows and not its_turn:
             its_turn = turns.take()
@@ -162,10 +188,12 @@ class Drive:
             side.halted = False  # its pending bytes are offered again
             return
         channel = side.channel
-        data = channel.receive(self._bulk_size(which)) if its_turn else channel.receive()
+        data = channel.receive(self._bulk_size(side)) if its_turn else channel.receive()
         if data:
             side.pending = side.pending + data if side.pending else data
         side.end_due = channel.ended
+        if self._link.kept is not None and (data or channel.ended):
+            self._link.follow(side, data, self._client.channel)
 
     def _go_on(self) -> None:
         """Have the core take pending bytes, send what results, and watch for what is wanted now."""
@@ -202,6 +230,8 @@ class Drive:
             backend.want(
                 core.wants_backend and to_client <= MAX_UNSENT and to_backend <= MAX_OWED and BACKEND not in due
             )
+        elif self._lines is not None:
+            self._lines.hold(to_client)
         if due:
             self._its_turns.ask(self._on)
 
@@ -239,20 +269,23 @@ class Drive:
             self._drop_backend()
             self._core.backend_closed(now)
 
-    def _bulk_size(self, event: Event) -> int:
+    def _bulk_size(self, side: Side) -> int:
         """Bytes of one bulk read: many, if no other session waits and the other side has taken what was read before."""
-        sink = self._client if event is BACKEND else self._link.side
+        sink = self._link.side if side is self._client else self._client
         alone = len(self._session.shared.sessions) == 1
         size = LONE_BULK if alone and sink is not None and not sink.channel.unsent else BULK_SIZE
-        return self._core.bulk_read(size) if event is BACKEND else size
+        return size if side is self._client else self._core.bulk_read(size)
 
     def _send(self) -> None:
         """Send to both sides, over a new backend connection if the core asks for one."""
         core = self._core
         client = self._client.channel
-        if core.wants_dial and core.ending is None:
+        lines = self._lines
+        if lines is None and core.wants_dial and core.ending is None:
             self._connect()
-        if not core.has_backend:
+        if lines is not None:
+            lines.serve()
+        elif not core.has_backend:
             self._drop_backend()
         elif self._link.dialling is not None or self._link.side is not None:
             self._link.send(core.take_for_backend())
@@ -280,6 +313,8 @@ class Drive:
         self._send()
         self._receipts.add(self._core.take_ended())
         self._drop_backend()
+        if self._lines is not None:
+            self._lines.close()
         return self._departure.run(ending)
 
     # The sweeper, draining
@@ -304,6 +339,8 @@ class Drive:
         self._receipts.look()
         sides = (self._client,) if self._link.side is None else (self._client, self._link.side)
         peers = [side.channel.sock for side in sides]
+        if self._lines is not None:
+            peers += self._lines.sockets()
         due = self._quiet.look(channel.received + channel.sent, peers, channel.ended, timeouts, now)
         if end := _CUTS.get(due):
             self._session.cut(Cut(end))
@@ -335,3 +372,11 @@ class Drive:
     def _until_look(self, now: float) -> float:
         """Seconds until something may be overdue."""
         return self._link.until_deadline(now, HURRY if self._hurried else TICK)
+
+
+def _no_dial(_first: bytes) -> Channel:
+    raise AssertionError("a core with lines asks for no connection of its own")
+
+
+def _forget(_ended: Exchanges) -> None:
+    """They go on, or are begun once more, in another core."""

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 
-from mcproxy.l7.sockets.side import Event
+from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.net.turns import Turns
 
 
@@ -15,10 +15,11 @@ class ItsTurns:
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
         self._on: Callable[[Event], object] | None = None  # None: no turn is asked for
-        self.due: deque[Event] = deque()  # sides to read, or to offer again what they have pending
+        # Sides to read, or to offer again what they have pending; connections of lines are there themselves.
+        self.due: deque[Event | Side] = deque()
 
     def __repr__(self) -> str:
-        return f"<ItsTurns {', '.join(self.due)}>"
+        return f"<ItsTurns {', '.join(map(str, self.due))}>"
 
     def take(self) -> bool:
         """Whether something long may be done at once. If not, it is to be put into `due`."""
@@ -34,6 +35,13 @@ class ItsTurns:
         on, self._on = self._on, None
         assert on is not None
         on(Event.TURN)
+
+    def remove(self, side: Side) -> None:
+        """Nothing more is to be done for it."""
+        if side in self.due:
+            self.due.remove(side)
+            if not self.due:
+                self.forget()
 
     def forget(self) -> None:
         """Take back the request for a turn."""

@@ -36,6 +36,9 @@ class Undelivered:
     end: str
     why: str
     grpc_status: int | None
+    backend_protocol: str
+    reused: bool
+    head_at: float
 
     @classmethod
     def of(cls, each: FinishedExchange, why: str) -> FinishedExchange:
@@ -44,7 +47,7 @@ class Undelivered:
             return each
         return cls(
             each.id, each.method, each.request, each.status, each.received, each.sent, each.started, each.ended,
-            ExchangeEnd.CLIENT_GONE, why, None,
+            ExchangeEnd.CLIENT_GONE, why, None, each.backend_protocol, each.reused, each.head_at,
         )  # fmt: skip
 
 

@@ -33,5 +33,5 @@ def test_it_counts_what_it_writes() -> None:
     assert client.told[-1] == ("end", [(b"x-sum", b"1")]), "hop-by-hop fields are no trailers"
     assert one.state is AnswerState.COMPLETE
     ours = AnswerHalf(NotedClient())
-    ours.own(502, last=False)
+    ours.own(502, last=False, why="it broke")
     assert (ours.status, ours.sent, ours.state) == (502, 7, AnswerState.OURS)

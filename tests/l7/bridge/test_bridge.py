@@ -77,7 +77,7 @@ def test_an_answer_of_unknown_length_is_chunked_and_keeps_its_trailers() -> None
     book.send(GET)
     book.do(book.backend.answer, 200)
     book.do(book.backend.data, b"abc")
-    assert book.got() == b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+    assert book.got() == b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"
     book.do(book.backend.trail, [("x-sum", "1"), ("content-length", "7"), ("x-forwarded-for", "a")])
     assert book.got() == b"0\r\nx-sum: 1\r\nx-forwarded-for: a\r\n\r\n", "as over HTTP/2"
 
@@ -98,7 +98,7 @@ def test_http_1_0_gets_the_end_of_the_connection_as_the_end_of_the_body() -> Non
     assert book.fields()[":authority"] == "one.test"
     book.do(book.backend.answer, 200)
     book.do(book.backend.data, b"abc", end=True)
-    assert book.got() == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc"
+    assert book.got() == b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nabc"
     assert book.closing()
     assert not book.failed()
 
@@ -188,7 +188,7 @@ def test_a_bad_chunk_is_told_before_the_answer_and_cuts_it_afterwards() -> None:
     book = Book()
     book.send(CHUNKED + b"1\r\nab\r\n")
     assert book.got().startswith(b"HTTP/1.1 400 ")
-    assert book.backend.reset == [1]
+    assert not book.backends, "it was known before there was a connection"
     book = Book()
     book.send(CHUNKED + b"1\r\na\r\n")
     book.do(book.backend.answer, 200)

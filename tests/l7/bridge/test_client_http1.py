@@ -4,7 +4,7 @@ import pytest
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS, TURN
 from mcproxy.l7.bridge import bounds
-from mcproxy.l7.bridge.bounds import HEAD_COST, STEP_COST
+from mcproxy.l7.bridge.bounds import KNOWN_HEAD_COST, STEP_COST
 from mcproxy.l7.core import ExchangeEnd, Turn
 from tests.kit.bridge_playbook import GET, HOST, POST, Book
 from tests.kit.http2_peer import Cutter
@@ -20,7 +20,7 @@ def test_pipelined_requests_of_our_own_answers_take_turns() -> None:
         more = book.from_client.one_turn(b"", book.now)
         turns.append(book.got().count(b" 421 "))
     assert sum(turns) == 20
-    assert max(turns) == -(-TURN // HEAD_COST)
+    assert max(turns) == -(-TURN // KNOWN_HEAD_COST)
     assert book.wants_client()
 
 
@@ -29,10 +29,10 @@ def test_small_chunks_take_turns_and_share_frames() -> None:
     book.send(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
     more = book.from_client.one_turn(b"1\r\nx\r\n" * 200 + b"0\r\n\r\n", book.now)
     turns, frames = 1, Cutter()
-    seen = frames.feed(book.bridge.take_for_backend())
+    seen = frames.feed(book.take_for_backend())
     while more:
         more = book.from_client.one_turn(b"", book.now)
-        seen += frames.feed(book.bridge.take_for_backend())
+        seen += frames.feed(book.take_for_backend())
         turns += 1
     assert b"".join(each.payload for each in seen) == b"x" * 200
     assert turns == -(-602 // -(-TURN // STEP_COST))
@@ -146,7 +146,7 @@ def test_the_answers_before_a_bad_request_are_given() -> None:
 
 def test_it_says_what_it_waits_for() -> None:
     book = Book()
-    assert repr(book.bridge).startswith("<Bridge <Http1Client one.test open requests=0 None> <Http2Backend None")
+    assert repr(book.bridge).startswith("<Bridge <Http1Client one.test open requests=0 None> <Lines None")
     book.send(GET)
     assert "<Exchange 1 b'GET' b'/' 0 complete, sent, awaited>" in repr(book.bridge)
     book.bridge.drain(book.now)

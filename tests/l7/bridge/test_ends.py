@@ -2,9 +2,11 @@
 
 import pytest
 
-from mcproxy.l7.bridge.ends import Processed, Takes, Upgrade
+from mcproxy.l7.bridge.ends import Processed, Takes
+from mcproxy.l7.bridge.exchange import finished
+from mcproxy.l7.bridge.heads import Upgrade
 from mcproxy.l7.core import ExchangeEnd
-from tests.kit.exchange_ends import OK, OURS, Between, request_head
+from tests.kit.exchange_ends import OK, Between, request_head
 
 
 def test_a_message_is_a_head_pieces_and_an_end_both_ways() -> None:
@@ -12,14 +14,16 @@ def test_a_message_is_a_head_pieces_and_an_end_both_ways() -> None:
     on.send(b"ab")
     on.send(b"c", end=True)
     assert on.backend.told == [
-        ("connect",), ("head", ((b":method", b"POST"), *OURS), False), ("body", b"ab"), ("body", b"c"), ("end", []),
+        ("connect",), ("begin", b"POST", False), ("body", b"ab"), ("body", b"c"), ("end", []),
     ]  # fmt: skip
     on.exchange.on_head(OK, ended=False)
     on.exchange.on_body(b"xy")
     on.exchange.on_end([(b"x-sum", b"1"), (b"content-length", b"2")])
     assert on.client.told == [("head", False, False), ("body", b"xy"), ("end", [(b"x-sum", b"1")])]
     assert on.backend.told[-1] == ("let go", True)
-    record = on.exchange.record(9.0)
+    assert on.client.bytes_taken == 3
+    assert on.client.ends == [(ExchangeEnd.DONE, "")]
+    record = finished(on.exchange, 9.0)
     assert (record.status, record.received, record.sent, record.ended, record.end) == (
         200, 3, 2, 9.0, ExchangeEnd.DONE,
     )  # fmt: skip
@@ -39,7 +43,7 @@ def test_no_more_is_sent_than_there_is_room_for() -> None:
     ("method", "processed", "again"),
     [
         (b"POST", Processed.NO, True), (b"POST", Processed.UNKNOWN, False), (b"GET", Processed.UNKNOWN, True),
-        (b"GET", Processed.POSSIBLY, False),
+        (b"PUT", Processed.UNKNOWN, True), (b"PATCH", Processed.UNKNOWN, False), (b"GET", Processed.POSSIBLY, False),
     ],
 )  # fmt: skip
 def test_a_lost_request_goes_again_unless_the_backend_may_have_acted_on_it(
@@ -48,7 +52,7 @@ def test_a_lost_request_goes_again_unless_the_backend_may_have_acted_on_it(
     on = Between(request_head(method))
     on.backend.told.clear()
     on.exchange.on_lost("it went", processed)
-    assert (on.backend.told[:1] == [("connect",)]) is again
+    assert (on.backend.told[:2] == [("drop",), ("connect",)]) is again
     assert on.client.told == ([] if again else [("own", 502, False)])
     if again:
         on.exchange.on_lost("it went", Processed.NO)
@@ -75,14 +79,14 @@ def test_a_tunnel_waits_until_the_backend_is_known_to_offer_it(takes: Takes) -> 
         return
     on.backend.answer = Takes.NOW
     on.exchange.on_ready()
-    assert on.backend.told[1:] == [("head", ((b":method", b"GET"), *OURS), False)]
+    assert on.backend.told[1:] == [("begin", b"GET", False)]
     on.exchange.on_head(OK, ended=False)
     assert on.client.told == [("tunnel",)]
     on.send(b"up", end=True)
     assert on.backend.told[-2:] == [("body", b"up"), ("end", [])]
     on.exchange.on_body(b"down")
     on.exchange.on_end([])
-    assert on.client.told[1:] == [("body", b"down")], "a tunnel has no message that could end"
+    assert on.client.told[1:] == [("body", b"down"), ("end", [])]
     assert on.exchange.end is ExchangeEnd.DONE
 
 

@@ -6,18 +6,29 @@ import pytest
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS
 from mcproxy.l7.bridge.bounds import ATTEMPTS, BODY_GRACE_SECONDS, MAX_REPLAY, MAX_UNREAD, MIN_BODY_RATE
-from mcproxy.l7.bridge.ends import BackendFault, Processed, Takes, Upgrade
+from mcproxy.l7.bridge.ends import BackendFault, Processed, Takes
+from mcproxy.l7.bridge.heads import RequestHead, Upgrade
 from mcproxy.l7.bridge.request_half import _COMING, _GOING, Coming, Going, RequestHalf
+from mcproxy.l7.core import LineState
 from mcproxy.wire.fields import NO_LENGTH
-from tests.kit.exchange_ends import NotedBackend, request_head
+from tests.kit.exchange_ends import Between, NotedBackend, NotedClient, request_head
+
+EXCHANGE = Between().exchange
 
 
 def half(length: int = NO_LENGTH, method: bytes = b"POST", **more: bool) -> RequestHalf:
-    one = RequestHalf(NotedBackend(), 0.0)
-    head = request_head(method, length=length, **more)  # type: ignore[arg-type]
-    one.read(method, head.request, has_body=method == b"POST")
-    one.accept(head, ())
+    return begun(request_head(method, length=length, **more), method == b"POST")  # type: ignore[arg-type]
+
+
+def begun(head: RequestHead, has_body: bool) -> RequestHalf:
+    one = RequestHalf(NotedBackend().for_exchange, NotedClient(), 0.0)
+    one.read(head.request, has_body)
+    one.accept(head)
     return one
+
+
+def begin(one: RequestHalf) -> Takes:
+    return one.begin(EXCHANGE)
 
 
 def test_every_state_can_be_reached_and_no_other_step_is_taken() -> None:
@@ -41,7 +52,7 @@ def test_every_state_can_be_reached_and_no_other_step_is_taken() -> None:
 
 def test_it_says_how_far_it_is() -> None:
     one = half()
-    one.begin()
+    begin(one)
     one.add(b"abc", 0.0)
     assert repr(one) == "<RequestHalf b'POST' coming, open <Body received=3 waiting=3>>"
 
@@ -80,42 +91,38 @@ def test_what_is_left_unread() -> None:
 
 def test_the_end_of_a_short_request_goes_with_its_head() -> None:
     one = half(method=b"GET")
-    assert one.begin() is Takes.NOW
+    assert begin(one) is Takes.NOW
     assert "complete, sent" in repr(one)
-    tunnel = RequestHalf(NotedBackend(), 0.0)
-    head = request_head(upgrade=Upgrade.WEBSOCKET)
-    tunnel.read(b"GET", head.request, has_body=False)
-    tunnel.accept(head, ())
+    tunnel = begun(request_head(upgrade=Upgrade.WEBSOCKET), has_body=False)
     assert tunnel.is_read
-    tunnel.begin()
+    begin(tunnel)
     assert "upgrading, open" in repr(tunnel), "it may become a tunnel"
 
 
 def test_a_body_goes_again_as_long_as_all_of_it_is_kept() -> None:
     one = half()
+    begin(one)
     backend = one.backend
     assert isinstance(backend, NotedBackend)
-    one.begin()
     one.add(bytes(MAX_REPLAY), 0.0)
     one.send()
-    assert one.goes_again(Processed.NO)
+    assert one.goes_again(Processed.NO, EXCHANGE)
     one.send()
     assert backend.told.count(("body", bytes(MAX_REPLAY))) == 2
     long = half()
-    long.begin()
+    begin(long)
     long.add(bytes(MAX_REPLAY + 1), 0.0)
     long.send()
-    assert not long.goes_again(Processed.NO)
+    assert not long.goes_again(Processed.NO, EXCHANGE)
 
 
 def test_connections_for_one_request_are_bounded() -> None:
     one = half()
-    backend = one.backend
-    assert isinstance(backend, NotedBackend)
-    backend.answer = Takes.LATER
     for _ in range(ATTEMPTS):
-        one.begin()
-        backend.accepts = False
+        begin(one)
+        assert isinstance(one.backend, NotedBackend)
+        one.backend.answer = Takes.LATER
+        one.backend.state = LineState.SPENT
     with pytest.raises(BackendFault, match="takes no request"):
-        one.begin()
-    assert not one.goes_again(Processed.NO)
+        begin(one)
+    assert not one.goes_again(Processed.NO, EXCHANGE)

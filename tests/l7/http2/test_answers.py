@@ -1,7 +1,7 @@
 import pytest
 from hpack import Decoder
 
-from mcproxy.l7.http2.answers import answer
+from mcproxy.l7.http2.answers import answer, grpc_status
 from mcproxy.wire.fields import Request
 from mcproxy.wire.http2 import Frame
 from tests.kit.http2_peer import Cutter, Seen
@@ -36,6 +36,28 @@ def test_grpc_gets_trailers_only(status: int) -> None:
     assert fields[":status"] == "200"
     assert fields["content-type"] == "application/grpc"
     assert fields["grpc-status"] == "14"
+
+
+@pytest.mark.parametrize(
+    ("why", "message"),
+    [
+        ("the backend speaks HTTP/1.1, which carries no gRPC", "the backend speaks HTTP/1.1, which carries no gRPC"),
+        ("100 %: \u00fc\n~", "100 %25: %C3%BC%0A~"),
+        ("", "Not Implemented"),
+    ],
+)
+def test_grpc_gets_the_reason_why_something_is_not_implemented(why: str, message: str) -> None:
+    """The message is percent-encoded (gRPC over HTTP2, "Responses")."""
+    fields = dict(fields_of(only(answer(3, 501, request(grpc=True), why=why)), Decoder()))
+    assert (fields[":status"], fields["grpc-status"], fields["grpc-message"]) == ("200", "12", message)
+    assert grpc_status(501, request(grpc=True)) == 12
+    assert grpc_status(501, request()) is None
+    assert (":status", "501") in fields_of(only(answer(3, 501, request(), why=why)), Decoder())
+
+
+def test_a_reason_that_may_name_the_backend_is_the_logs() -> None:
+    fields = dict(fields_of(only(answer(3, 502, request(grpc=True), why="connecting to 10.0.0.1")), Decoder()))
+    assert fields["grpc-message"] == "Bad Gateway"
 
 
 def test_what_is_the_clients_fault_stays_a_status_for_grpc() -> None:

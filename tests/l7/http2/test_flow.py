@@ -1,10 +1,15 @@
 """A backend that overruns the client's windows."""
 
+import random
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.l7.http2.budgets import MAX_HELD
+from mcproxy.l7.http2.budgets import HELD_OVERHEAD, MAX_HELD
+from mcproxy.l7.http2.flow import send
+from mcproxy.l7.http2.stream import StreamState
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import ErrorCode, Frame, Setting
 from tests.kit.http2_peer import Cutter
@@ -118,3 +123,53 @@ def test_every_byte_arrives_once_within_the_windows(
         assert len(got) == min(sent, room, room_all), index
         assert got == body[: len(got)]
     assert not Cutter().feed(book.relay.take_for_client())
+
+
+# Large pieces
+
+
+@pytest.mark.parametrize("size", [1, 16_384, 16_385, 32_768, 100_000])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_large_piece_is_cut_into_frames_uncopied(size: int, last: bool) -> None:
+    book = narrow(2**31 - 1)
+    book.client(http2.window_update(0, 1 << 20))
+    book.drop()
+    leg, body = book.relay.client, random.Random(size).randbytes(size)
+    send(leg, leg.streams[1], body, last)
+    assert all(item is body or isinstance(item, memoryview) or len(item) == 9 for item in leg.out)
+    frames = Cutter().feed(book.relay.take_for_client())
+    assert b"".join(seen.payload for seen in frames) == body
+    assert [seen.ends for seen in frames] == [False] * (len(frames) - 1) + [last]
+    assert len(frames) == -(-size // 16_384)
+    assert [seen.state is StreamState.CLOSED for seen in book.records] == [True] * last
+
+
+def test_an_end_without_a_body_needs_no_window() -> None:
+    book = narrow(0)
+    leg = book.relay.client
+    send(leg, leg.streams[1], b"", True)
+    (seen,) = Cutter().feed(book.relay.take_for_client())
+    assert (seen.payload, seen.ends) == (b"", True)
+
+
+@pytest.mark.parametrize("step", [1_000, 16_384, 20_000, 70_000])
+def test_a_large_piece_leaves_as_the_window_opens(step: int) -> None:
+    book = narrow(0)
+    book.client(http2.window_update(0, 1 << 20))
+    leg, body, got = book.relay.client, random.Random(step).randbytes(200_000), b""
+    send(leg, leg.streams[1], body, False)
+    kept = []
+    while len(got) < len(body):
+        assert leg.windows.held_bytes == len(body) - len(got) + HELD_OVERHEAD
+        held = leg.streams[1].held
+        assert held
+        kept.append((len(held[0].payload), held[0].payload))
+        book.client(http2.window_update(1, step))
+        got += b"".join(seen.payload for seen in book.to_client if seen.kind == Frame.DATA)
+        book.to_client = []
+    assert got == body
+    assert leg.windows.held_bytes == 0
+    for size, payload in kept:
+        whole = payload.obj if isinstance(payload, memoryview) else payload
+        assert isinstance(whole, bytes)
+        assert len(whole) <= 2 * size, "a short rest keeps no long piece in memory"

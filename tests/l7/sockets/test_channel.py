@@ -24,33 +24,12 @@ from mcproxy.net.read_guard import ReadGuard
 from mcproxy.net.turns import Turns
 from tests.kit import key_updates
 from tests.kit.peers import DEADLINE, Authority, reset, until
+from tests.kit.socket_pairs import connected
 from tests.kit.tls_gate import Gate
 
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
 Peer = Callable[[socket.socket], None]
 BULK = 16 << 20
-
-
-@contextmanager
-def connected(peer: Peer) -> Iterator[RawSocket]:
-    """A non-blocking TCP socket whose other end `peer` has, in a thread."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        theirs = socket.create_connection(listening.getsockname(), timeout=DEADLINE)
-        accepted, _ = listening.accept()
-    ours = RawSocket(accepted.family, accepted.type, 0, accepted.detach())
-    ours.setblocking(False)
-
-    def run() -> None:
-        with theirs:
-            peer(theirs)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield ours
-    finally:
-        thread.join(DEADLINE)
-        assert not thread.is_alive()
 
 
 def wait(channel: Channel, event: int) -> None:
@@ -502,13 +481,42 @@ def test_connecting_to_a_backend(authority: Authority, guard: ReadGuard) -> None
         assert receive(channel, 4) == b"ping"
         channel.end()
         channel.close()
-    for protocols, name, says in (
-        (["http/1.1"], "backend.test", "no protocol in ALPN, not h2"),
-        ([], "backend.test", "no protocol in ALPN, not h2"),
-        (["h2"], "other.test", "certificate: Hostname mismatch"),
-    ):
-        with connected(serving(authority, protocols)) as sock, pytest.raises(Lost, match=says):
-            channels.connect(sock, context, name, Turns(), guard)
+    with connected(serving(authority, ["h2"])) as sock, pytest.raises(Lost, match="certificate: Hostname mismatch"):
+        channels.connect(sock, context, "other.test", Turns(), guard)
+
+
+@pytest.mark.parametrize(("protocols", "chosen"), [(["h2"], "h2"), (["http/1.1"], "http/1.1"), ([], "")])
+def test_a_backend_chooses_what_it_speaks(
+    protocols: list[str], chosen: str, authority: Authority, guard: ReadGuard
+) -> None:
+    with connected(serving(authority, protocols)) as sock:
+        channel = channels.connect(sock, client_context(str(authority.path)), "backend.test", Turns(), guard)
+        assert channel.protocol == chosen
+        channel.close()
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_an_end_without_a_close_notify_is_known_for_one(clean: bool, authority: Authority, guard: ReadGuard) -> None:
+    """An answer that ends with the connection may have been cut short by anybody then (RFC 9112, section 9.8)."""
+
+    def serve(sock: socket.socket) -> None:
+        with authority.server_context("backend.test").wrap_socket(sock, server_side=True) as secured:
+            secured.sendall(b"all")
+            if clean:
+                with suppress(OSError):  # we don't answer it
+                    secured.unwrap()
+            else:
+                os.close(secured.detach())
+
+    with connected(serve) as sock:
+        channel = channels.connect(sock, client_context(str(authority.path)), "backend.test", Turns(), guard)
+        assert receive(channel, 3) == b"all"
+        channel.half_close()
+        while not channel.ended:
+            channel.receive()
+            gevent.sleep(0)
+        assert (channel.ended_cleanly, channel.lost) == (clean, "")
+        channel.close()
 
 
 @pytest.mark.parametrize(

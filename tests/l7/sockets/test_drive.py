@@ -9,11 +9,11 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from mcproxy.l7.bounds import BULK_SIZE, MAX_PENDING, READ_SIZE
+from mcproxy.l7.bounds import BULK_SIZE, MAX_PENDING, MAX_UNSENT, READ_SIZE
 from mcproxy.l7.core import Ending, How, Turn
 from mcproxy.l7.sockets.channel import Channel, Lost
 from mcproxy.l7.sockets.departure import Patience
-from mcproxy.l7.sockets.drive import MAX_OWED, MAX_UNSENT
+from mcproxy.l7.sockets.drive import MAX_OWED
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.shared import Cut
 from tests.kit.drive_stage import Later, Stage, pour

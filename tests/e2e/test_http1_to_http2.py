@@ -1,4 +1,4 @@
-"""How requests end when something goes wrong with their backend, which are sent again, and tunnels."""
+"""HTTP/1.1 clients before HTTP/2 backends, in memory: what ends a request, which are sent again, and tunnels."""
 
 from collections.abc import Callable
 
@@ -43,7 +43,7 @@ def test_a_backend_that_can_t_be_reached_is_told_and_the_connection_goes_on() ->
 def test_a_backend_that_closes_before_an_answer_is_502() -> None:
     book = Book()
     book.send(GET)
-    book.bridge.backend_closed(book.now)
+    book.backend_closed()
     assert book.got().startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
     assert not book.closing()
     assert book.records[0].end is ExchangeEnd.BACKEND_GONE
@@ -55,7 +55,7 @@ def test_an_answer_that_breaks_off_has_no_clean_end(length: list[tuple[str, str]
     book.send(GET)
     book.do(book.backend.answer, 200, length)
     book.do(book.backend.data, b"abc")
-    book.bridge.backend_closed(book.now)
+    book.backend_closed()
     assert book.closing()
     assert book.failed()
     assert not book.got().endswith(b"0\r\n\r\n")
@@ -86,7 +86,7 @@ def test_a_backend_that_breaks_http_is_502_and_replaced() -> None:
     book.send(GET)
     book.from_backend.one_turn(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
     assert book.got().startswith(b"HTTP/1.1 502 ")
-    assert not book.bridge.has_backend
+    assert not book.has_backend
     book.send(GET)
     assert len(book.backends) == 2
 
@@ -138,7 +138,7 @@ def test_a_backend_that_closes_behind_a_whole_answer_takes_nothing_from_it(annou
     if announced:
         goaway(book, 3)
     book.pump()
-    book.bridge.backend_closed(book.now)
+    book.backend_closed()
     book.pump()
     assert book.got() == b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n"
     assert not book.closing()
@@ -166,20 +166,20 @@ def test_an_idle_connection_that_goes_away_is_let_go() -> None:
     book.send(GET)
     book.do(book.backend.answer, 200, end=True)
     goaway(book, 1)
-    assert not book.bridge.has_backend
+    assert not book.has_backend
     assert book.fault() == ""
     assert not book.closing()
 
 
-def test_a_safe_request_on_a_connection_that_was_used_is_sent_again() -> None:
+def test_an_idempotent_request_on_a_connection_that_was_used_is_sent_again() -> None:
     """A backend may close an idle connection just as the next request is on its way."""
-    for method, again in ((b"GET", True), (b"HEAD", True), (b"POST", False), (b"DELETE", False)):
+    for method, again in ((b"GET", True), (b"HEAD", True), (b"POST", False), (b"DELETE", True), (b"PATCH", False)):
         book = Book()
         book.send(GET)
         book.do(book.backend.answer, 200, end=True)
         book.got()
         book.send(method + b" / HTTP/1.1\r\n" + HOST + b"\r\n")
-        book.bridge.backend_closed(book.now)
+        book.backend_closed()
         book.pump()
         assert (len(book.backends) == 2) is again
         assert book.got().startswith(b"HTTP/1.1 502 ") is not again
@@ -188,7 +188,7 @@ def test_a_safe_request_on_a_connection_that_was_used_is_sent_again() -> None:
 def test_pipelined_requests_go_on_after_a_failure() -> None:
     book = Book()
     book.send(GET + GET)
-    book.bridge.backend_closed(book.now)
+    book.backend_closed()
     book.pump()
     book.do(book.backend.answer, 200, end=True)
     assert book.got().count(b"HTTP/1.1 ") == 2
@@ -266,8 +266,8 @@ def test_a_websocket_without_a_backend_for_it_is_501() -> None:
 def test_a_backend_without_settings_keeps_no_websocket_waiting() -> None:
     book = Book()
     book.from_client.one_turn(UPGRADE, book.now)
-    assert book.bridge.wants_dial
-    book.bridge.dialling()  # connected, and silent
+    book.look()
+    assert book.has_backend, "connected, and silent"
     book.now += bounds.FIRST_SETTINGS_SECONDS + 1
     book.bridge.tick(book.now, book.idle)
     assert book.got().startswith(b"HTTP/1.1 504 ")
@@ -297,12 +297,9 @@ def test_a_message_that_is_none_behind_a_head_request_is_400(answers: int) -> No
 def test_a_websocket_whose_backends_go_before_they_speak_is_502() -> None:
     book = Book()
     book.from_client.one_turn(UPGRADE, book.now)
-    dials = 0
-    while book.bridge.wants_dial:
-        dials += 1
-        book.bridge.dialling()
-        book.bridge.backend_closed(book.now)
-    assert dials == bounds.ATTEMPTS
+    while book.has_backend:
+        book.backend_closed()
+    assert len(book.backends) == bounds.ATTEMPTS
     assert book.got().startswith(b"HTTP/1.1 502 ")
     assert [record.status for record in book.records] == [502]
 
@@ -319,16 +316,17 @@ def test_a_large_field_is_passed_as_it_is() -> None:
     """Huffman codes, which hpack makes in pure Python, would hold up everybody for a third of a second."""
     book = Book()
     book.from_client.in_turns(GET[:-2] + b"X-Big: " + b"y" * 50_000 + b"\r\n\r\n", book.now)
-    assert b"y" * 15_000 in book.bridge.take_for_backend(), "in frames of 16 KiB"
+    book.look()
+    assert b"y" * 15_000 in book.take_for_backend(), "in frames of 16 KiB"
 
 
 def test_a_backend_that_speaks_http_1_is_called_that() -> None:
     book = Book()
     book.from_client.one_turn(GET, book.now)
-    book.bridge.take_for_backend()
-    book.bridge.dialling()
+    book.look()
+    book.take_for_backend()
     book.from_backend.one_turn(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
-    assert "it speaks HTTP/1, not HTTP/2; switch on h2c there" in book.fault()
+    assert "it speaks HTTP/1, not HTTP/2" in book.fault()
     assert book.got().startswith(b"HTTP/1.1 502 ")
 
 

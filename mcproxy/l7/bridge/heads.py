@@ -1,0 +1,127 @@
+"""Heads of requests and answers in the neutral form of ends.py, and the bytes that each version of HTTP makes of them.
+
+A head is frozen, and the readers of either version keep the heads that they have read (head_cache.py), so its bytes
+are made once, and not for each exchange. What belongs to one exchange or one connection is not in them: how a body is
+framed in HTTP/1.1, whether the connection goes on, and the fields that we add for each client.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+
+from mcproxy.wire.fields import FINAL_STATUS, Request
+from mcproxy.wire.hpack_block import Field, encode, literal
+from mcproxy.wire.phrases import phrase
+
+_OF_THE_MESSAGE = frozenset((b"cookie", b"content-length", b"te"))  # which `RequestHead.lines` writes itself, or drops
+# RFC 8441, section 5, and no body is declared: what follows are the tunnel's bytes.
+_NOT_IN_CONNECT = (b"sec-websocket-key", b"sec-websocket-accept", b"content-length")
+
+
+class Upgrade(Enum):
+    """Whether a request asks its connection to change to another protocol (RFC 9110, section 7.8)."""
+
+    NONE = "none"  # or to one that we are free to ignore
+    WEBSOCKET = "websocket"
+    OTHER = "other"  # which only a backend of HTTP/1.1 may know
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """The fields that we add to each request of one client, in either form."""
+
+    fields: tuple[Field, ...]
+    lines: bytes  # of HTTP/1.1
+    block: bytes  # literals of HPACK
+
+    @classmethod
+    def of(cls, fields: tuple[Field, ...]) -> "Forwarded":
+        """Make both forms."""
+        return cls(fields, field_lines(fields), b"".join(literal(*each) for each in fields))
+
+
+def field_lines(fields: tuple[Field, ...] | list[Field]) -> bytes:
+    """Return fields as lines of HTTP/1.1."""
+    return b"".join([b"%b: %b\r\n" % each for each in fields])
+
+
+@dataclass(frozen=True)
+class RequestHead:
+    """A request's head, as it passes to any backend.
+
+    `fields` are without pseudo-fields and `host`, which `request` has, without hop-by-hop fields, and those that
+    we add. content-length is one of them where it was declared.
+    """
+
+    request: Request  # for the log and the rules
+    scheme: bytes
+    fields: tuple[Field, ...]
+    upgrade: Upgrade = Upgrade.NONE
+    upgrade_to: bytes = b""  # the value of Upgrade, as an HTTP/1.1 client sent it; of an extended CONNECT, :protocol
+    chunked: bool = False  # a body of undeclared length follows
+    expects_continue: bool = False
+    takes_interim: bool = True  # HTTP/1.0 knows no 1xx (RFC 9110, section 15.2)
+    key: bytes = field(default=b"", compare=False)  # Sec-WebSocket-Key, which an HTTP/1.1 client sent
+
+    @cached_property
+    def lines(self) -> bytes:
+        """Request line and fields of HTTP/1.1, without ours, those of an upgrade, and the empty line at the end.
+
+        TE ends here, because we take trailers from any backend. The crumbs of a cookie are one field (RFC 9113, section
+        8.2.3), and the declared length is as `request` has it, so that nothing else can frame the message.
+        """
+        request = self.request
+        crumbs = [value for name, value in self.fields if name == b"cookie"]
+        rest = tuple([field for field in self.fields if field[0] not in _OF_THE_MESSAGE])
+        if crumbs:
+            rest = (*rest, (b"cookie", b"; ".join(filter(None, crumbs))))
+        if request.content_length >= 0:
+            rest = (*rest, (b"content-length", b"%d" % request.content_length))
+        method = b"GET" if request.protocol else request.method  # RFC 8441, section 5
+        return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (method, request.path, request.authority, field_lines(rest))
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether the request asks for a WebSocket."""
+        return self.upgrade is Upgrade.WEBSOCKET
+
+    @cached_property
+    def block(self) -> bytes:
+        """A header block of HPACK that leaves every dynamic table as it is.
+
+        A request for a WebSocket is an extended CONNECT (RFC 8441, section 5), whatever it came as.
+        """
+        request, fields = self.request, self.fields
+        method = [(b":method", request.method)]
+        if self.is_websocket:
+            method = [(b":method", b"CONNECT"), (b":protocol", b"websocket")]
+            fields = tuple(field for field in fields if field[0] not in _NOT_IN_CONNECT)
+        target = [(b":scheme", self.scheme), (b":authority", request.authority), (b":path", request.path)]
+        return encode([*method, *target, *fields])
+
+
+@dataclass(frozen=True)
+class AnswerHead:
+    """An answer's head, final or interim, as it passes to any client.
+
+    `fields` are without :status and hop-by-hop fields. content-length is one of them where it was declared.
+    """
+
+    status: int
+    fields: tuple[Field, ...]
+    content_length: int  # NO_LENGTH: not declared
+    grpc_status: int | None = None  # None: it is not the whole answer of gRPC
+    upgrade_to: bytes = b""  # of a 101: the value of Upgrade
+
+    @cached_property
+    def block(self) -> bytes:
+        """A header block of HPACK that leaves every dynamic table as it is."""
+        return encode([(b":status", b"%d" % self.status), *self.fields])
+
+    @cached_property
+    def lines(self) -> bytes:
+        """Status line and fields of HTTP/1.1, without the empty line at the end."""
+        fields = self.fields
+        if self.status < FINAL_STATUS or self.status == 204:  # RFC 9110, section 8.6
+            fields = tuple([field for field in fields if field[0] != b"content-length"])
+        return b"HTTP/1.1 %d %b\r\n" % (self.status, phrase(self.status)) + field_lines(fields)

@@ -1,0 +1,163 @@
+"""What becomes of an HTTP/2 client's frames before a backend of HTTP/1.1: the outlet (../http2/outlet.py) of its leg.
+
+Each request becomes an exchange, which writes its answer through a `StreamEnd`.
+"""
+
+from typing import NamedTuple
+from weakref import proxy
+
+from mcproxy.l7.bridge.ends import NewEnd, Site
+from mcproxy.l7.bridge.exchange import Exchange
+from mcproxy.l7.bridge.heads import RequestHead, Upgrade
+from mcproxy.l7.bridge.stream_end import OPEN, StreamEnd
+from mcproxy.l7.http2.client_leg import ClientLeg
+from mcproxy.l7.http2.frames import PADDED, Verdict, unpadded
+from mcproxy.l7.http2.header_link import HeaderLink, Section
+from mcproxy.l7.http2.stream import Stream
+from mcproxy.wire.fields import Request, Trailers
+
+
+def neutral(section: Section[Request]) -> RequestHead:
+    """Return a request's head in neutral form; made once for each section."""
+    head = section.neutral
+    if not isinstance(head, RequestHead):
+        section.neutral = head = _neutral(section)
+    return head
+
+
+def _neutral(section: Section[Request]) -> RequestHead:
+    request = section.value
+    assert request is not None
+    fields = section.fields if section.may_pass else section.passed(section.fields)
+    regular = tuple(field for field in fields if field[0][:1] != b":")
+    upgrade = Upgrade.WEBSOCKET if request.protocol else Upgrade.NONE  # others are refused before
+    expects = any(name == b"expect" and value.lower() == b"100-continue" for name, value in regular)
+    return RequestHead(request, b"https", regular, upgrade, request.protocol, expects_continue=expects)
+
+
+class Carriage(NamedTuple):
+    """What a stream's record says of its way to the backend."""
+
+    version: str
+    reused: bool
+
+
+class StreamOutlet:
+    """The streams of one client that have an exchange under way."""
+
+    __slots__ = ("_new_end", "_site", "exchanges", "leg", "over", "unsent")
+
+    suffix = None  # no head of the client's is repeated
+
+    def __init__(self, site: Site, new_end: NewEnd) -> None:
+        self._site = site
+        self._new_end = new_end
+        self.exchanges: dict[int, Exchange] = {}  # by stream
+        self.unsent: list[StreamEnd] = []  # with a piece that waits for the end of the event
+        self.over = False  # the connection ends
+        self.leg: ClientLeg
+
+    def __repr__(self) -> str:
+        return f"<StreamOutlet {len(self.exchanges)} exchanges>"
+
+    def made_leg(self, now: float) -> ClientLeg:
+        """Make the leg whose outlet this is. It is the caller's to keep, for one that kept the other was garbage."""
+        up = HeaderLink()
+        up.lose_step()  # nobody follows the client's table
+        site = self._site
+        leg = ClientLeg(site.host, site.leads_here, up, self, now)
+        leg.down.lose_step()
+        self.leg = proxy(leg)
+        return leg
+
+    def flush(self) -> None:
+        """Send the pieces behind which nothing has come."""
+        unsent, self.unsent = self.unsent, []
+        for end in unsent:
+            end.flush()
+
+    def request(self, stream: Stream, block: bytes, section: Section[Request]) -> bytes | None:  # noqa: ARG002
+        """Begin an exchange."""
+        head = neutral(section)
+        exchange = Exchange(stream.id, StreamEnd(self, stream), self._new_end, self.leg.now)
+        self.exchanges[stream.id] = exchange
+        stream.exchange = exchange.to_backend
+        exchange.to_backend.read(head.request, stream.state is OPEN)
+        exchange.accept(head, self._site)
+        return None
+
+    def data(self, stream: Stream, flags: int, buf: bytes, start: int, end: int) -> Verdict:
+        """More of a request's body."""
+        exchange = self.exchanges.get(stream.id)
+        size = end - start
+        if flags & PADDED:
+            start, end = unpadded(buf, start, end)
+        if exchange is None:
+            self.leg.credit(size)
+            return None
+        if size > end - start:  # padding goes no further
+            exchange.to_client.client.taken(size - (end - start))
+        if end > start:
+            exchange.to_backend.add(buf if end - start == len(buf) else buf[start:end], self.leg.now)
+        if stream.state is not OPEN:
+            exchange.to_backend.end([])
+        exchange.send_on()
+        return None
+
+    def trailers(self, stream: Stream, block: bytes, section: Section[Trailers]) -> bytes | None:  # noqa: ARG002
+        """The end of a request's body."""
+        exchange = self.exchanges.get(stream.id)
+        if exchange is not None:
+            exchange.to_backend.end(section.fields)
+            exchange.send_on()
+        return None
+
+    def reset(self, stream: Stream, code: int) -> Verdict:  # noqa: ARG002
+        """The client has cancelled the stream, which is over."""
+        self._cancel(stream)
+        return None
+
+    def abort(self, stream: Stream) -> bytes | None:
+        """We have ended the stream for a fault of the client's."""
+        self._cancel(stream)
+        return None
+
+    def _cancel(self, stream: Stream) -> None:
+        exchange = self.exchanges.get(stream.id)
+        if exchange is not None:
+            exchange.finish(stream.end, stream.why)
+
+    def window(self, stream: Stream | None) -> Verdict:
+        """The client takes more: lines that were not read are read again."""
+        if stream is None:
+            for each in self.exchanges.values():
+                each.to_backend.resume()
+        elif (exchange := self.exchanges.get(stream.id)) is not None:
+            exchange.to_backend.resume()
+        return None
+
+    def settings(self, pairs: list[tuple[int, int]]) -> bytes | None:  # noqa: ARG002
+        """The leg heeds them."""
+        self.window(None)
+        return None
+
+    def acknowledged(self) -> bytes | None:
+        """Nothing of ours was asked for by the backend."""
+        return None
+
+    def goaway(self, code: int) -> bytes | None:  # noqa: ARG002
+        """The backend need not know."""
+        return None
+
+    def dropped(self, size: int) -> None:
+        """The backend knows no windows."""
+
+    def forget(self, stream: Stream, credit: int) -> None:
+        """The stream's exchange is over; the connection's window still lacks `credit` bytes of its body."""
+        exchange = self.exchanges.pop(stream.id, None)
+        if exchange is not None:
+            up = exchange.to_backend
+            credit += up.body.waiting_bytes
+            stream.exchange = Carriage(up.version, up.reused)  # its record needs no more
+        if not self.over:
+            self.leg.credit(credit)
