@@ -58,7 +58,7 @@ NOT_IN_TRAILERS = HOP_BY_HOP | {
 # "_" counts as "-", because CGI and its heirs (RFC 3875, section 4.1.18) can't distinguish the two.
 _CLAIM = re.compile(rb"x[-_]forwarded[-_].*|x[-_]real[-_]ip|forwarded|proxy[-_]authorization").fullmatch
 # What else a check of a head must look at.
-_WATCHED = HOP_BY_HOP | {b"te", b"host", b"content-length", b"content-type", b"alt-svc"}
+_WATCHED = HOP_BY_HOP | {b"te", b"host", b"content-length", b"content-type", b"alt-svc", b"max-forwards"}
 
 MAX_ALT_SVC = 1_024  # bytes of an Alt-Svc; a larger one goes as a whole: to read 60 KB of commas takes 5 ms
 CACHED_VALUE = 128  # bytes: longer names and values repeat less, and would make caches large

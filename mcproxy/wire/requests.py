@@ -31,6 +31,8 @@ section 8.1.1). Either way the reason is in the exception.
 | Connection | HTTP/1.1: it and what it names (64 names, else 431) end here; HTTP/2: 400 | 9110, 7.6.1; 9113, 8.2.2 |
 | TE | only `trailers` passes, to HTTP/2; HTTP/2 refuses another value | 9110, 10.1.4; 9113, 8.2.2 |
 | HTTP2-Settings | ends here | 7540, 3.2.1 |
+| Max-Forwards | of OPTIONS and TRACE: one less for the backend; 0 is answered here, 200 or 501 | 9110, 7.6.2 |
+| Via | passes, and we add none | below |
 | Expect | passes, for the backend to answer; of HTTP/1.0 it ends here | 9110, 10.1.1 |
 | content-length | one of at most 18 digits; twice (equal ones too), a list or a sign is 400 | 9110, 8.6 |
 | - beside transfer-encoding | 400 | 9112, 6.3 |
@@ -40,12 +42,20 @@ section 8.1.1). Either way the reason is in the exception.
 | names, values, trailers | see fields.py | 9110, 5.5, 6.5.1; 9113, 8.2.1 |
 | empty lines before it | up to 16 are ignored (http1.py) | 9112, 2.2 |
 
+Via: RFC 9110, section 7.6.3 has a gateway add its entry. nginx, HAProxy, Envoy and Apache httpd don't unless they are
+told to, and backends change with it: nginx and others compress nothing for a request that has Via. So we don't either.
+The field is for loops and for versions: what finds loops here is net/own.py, and the backend can see the version.
+
+TRACE passes: whether to answer it is the backend's to say. One that ends here is not answered with the request (9110,
+9.3.8): that would show scripts the fields that browsers keep from them.
+
 The judging costs what a head costs, and happens once for each distinct header block (l7/http2/header_link.py).
 """
 
 import re
 
 from mcproxy.wire.fields import (
+    BLANKS,
     HOP_BY_HOP,
     NO_LENGTH,
     BadRequest,
@@ -54,6 +64,7 @@ from mcproxy.wire.fields import (
     Request,
     check_regular,
     content_length,
+    is_length,
     is_token,
     split_pseudo,
     stripped,
@@ -62,7 +73,9 @@ from mcproxy.wire.fields import (
 from mcproxy.wire.hpack_block import Field
 
 WEBSOCKET = b"websocket"  # RFC 8441, section 5
-NOT_IMPLEMENTED = 501
+OK, NOT_IMPLEMENTED = 200, 501
+_HOPS = (b"OPTIONS", b"TRACE")  # methods that Max-Forwards is about (RFC 9110, section 7.6.2)
+_MAX_HOPS = 255  # more proxies than there are on any way
 DEFAULT_PORTS = {b"http": 80, b"https": 443}  # RFC 9110, section 4.2
 PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 # Of a WebSocket's handshake, what frames the message or belongs to HTTP/1.1's form of it (RFC 8441, section 5.1).
@@ -86,7 +99,8 @@ def check_request(fields: list[Field]) -> Request:
     length = content_length(regular.seen)
     if protocol and length > 0:
         raise BadRequest("an extended CONNECT with a body of a declared length")
-    refusal, why = _refusal(method, protocol)
+    hops = _hops(method, rest) if b"max-forwards" in regular.seen else None
+    refusal, why = _refusal(method, protocol, hops)
     return Request(
         method,
         authority,
@@ -95,7 +109,7 @@ def check_request(fields: list[Field]) -> Request:
         protocol,
         NO_LENGTH if protocol else length,
         regular.seen.get(b"content-type", b"").startswith(b"application/grpc"),
-        _needs_rewriting(pseudo, regular, protocol, rest),
+        _needs_rewriting(pseudo, regular, protocol, rest) or hops is not None,
         refusal,
         why,
     )
@@ -110,7 +124,11 @@ def passed_request(fields: list[Field]) -> list[Field]:
         pseudo.append((b":authority", next(stripped(field)[1] for field in regular if field[0] == b"host")))
     pseudo = [(b":scheme", b"https") if field[0] == b":scheme" else field for field in pseudo]
     dropped = _NOT_IN_REQUESTS | (_NOT_IN_EXTENDED_CONNECT if b":protocol" in names else frozenset())
-    return pseudo + [stripped(field) for field in without_claims(regular) if field[0] not in dropped]
+    hops = _hops(dict(pseudo)[b":method"], regular)
+    more = [] if hops is None else [(b"max-forwards", b"%d" % (hops - 1))]
+    if more:
+        dropped |= {b"max-forwards"}
+    return pseudo + [stripped(field) for field in without_claims(regular) if field[0] not in dropped] + more
 
 
 def is_authority(value: bytes) -> bool:
@@ -171,8 +189,19 @@ def _authority(pseudo: dict[bytes, bytes], host: bytes | None) -> tuple[bytes, b
     return authority, name
 
 
-def _refusal(method: bytes, protocol: bytes) -> tuple[int, str]:
+def _hops(method: bytes, fields: list[Field]) -> int | None:
+    """How often a request may be passed on; None: it doesn't say so, in a number (RFC 9110, section 7.6.2)."""
+    if method not in _HOPS:
+        return None
+    values = [value.strip(BLANKS) for name, value in fields if name == b"max-forwards"]
+    numbers = [int(value) if is_length(value) else _MAX_HOPS for value in values if value.isdigit()]
+    return min([*numbers, _MAX_HOPS]) if numbers else None
+
+
+def _refusal(method: bytes, protocol: bytes, hops: int | None) -> tuple[int, str]:
     """Return the status that answers a request which is read and never served, and why; 0: none."""
+    if hops == 0:
+        return OK if method == b"OPTIONS" else NOT_IMPLEMENTED, f"{method.decode()} with Max-Forwards: 0"
     if method != b"CONNECT" or protocol.lower() == WEBSOCKET:
         return 0, ""
     return NOT_IMPLEMENTED, "an extended CONNECT to another protocol than WebSocket" if protocol else "CONNECT"

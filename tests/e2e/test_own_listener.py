@@ -6,15 +6,21 @@ A backend that is literally a listener is refused when it is written (policy/loo
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
+from hpack import Decoder
 
 from mcproxy.model import Reason
 from mcproxy.net.own import MAX_COPIES
+from mcproxy.wire.http2 import Frame
 from tests.conftest import MakeBackend, MakeProxy, listener
-from tests.kit.peers import DEADLINE, client_hello, connect, echo, free_port, read_all, receive, until
+from tests.kit.http2_backends import l7_listener
+from tests.kit.http2_peer import HOST
+from tests.kit.l7_proxy import SocketClient
+from tests.kit.peers import DEADLINE, Authority, client_hello, connect, echo, free_port, read_all, receive, until
+from tests.kit.proxy import parse_line
 
 
 def listeners(kind: str) -> list[dict[str, Any]]:
@@ -91,3 +97,25 @@ def test_a_way_round_that_hides_our_addresses(count: int, proxy: MakeProxy, back
     assert "leads back" in running.connection(reason=Reason.OWN_CONNECTION)["detail"]
     until(lambda: not running.sessions(), "all of it to end")
     assert len([line for line in running.lines if " connection id=" in line]) <= MAX_COPIES + 1
+
+
+def test_a_way_round_in_tls_is_bounded_by_max_connections(
+    proxy: MakeProxy, backend: MakeBackend, authority: Authority
+) -> None:
+    """It is not recognised: each round is a TLS connection of its own. The last one is refused, and so the request."""
+    ports: list[int] = []
+    route = l7_listener(
+        {HOST: backend(relay(ports)).address}, authority, backend_tls=True, backend_ca=str(authority.path)
+    )
+    running = proxy({"listeners": [route], "proxy": {"max_connections": 20}})
+    ports.append(running.port)
+    with closing(SocketClient(running.port, authority)) as client:
+        client.handshake()
+        client.request(1)
+        head = client.find(Frame.HEADERS)
+        assert head is not None
+        assert (b":status", b"502") in [(name, value) for name, value in Decoder().decode(head.payload, raw=True)]
+    until(lambda: not running.sessions(), "all of it to end")
+    connections = [parse_line(line) for line in list(running.lines) if " connection id=" in line]
+    assert len([each for each in connections if each["verdict"] == "routed"]) == 20
+    assert {each["reason"] for each in connections} == {"ok", Reason.LIMIT_TOTAL}

@@ -210,6 +210,28 @@ METHODS = [
     Rule("HEAD", Passed(b"HEAD"), message(b"HEAD", b"/", ()), pseudo(b"HEAD")),
 ]
 
+HOPS = [
+    *(
+        Rule(
+            f"{method.decode()} with Max-Forwards: {written.decode()}",
+            passed if isinstance(passed, int) else Passed(method, fields=((b"max-forwards", passed),)),
+            message(method, b"/", ((b"Max-Forwards", written),)),
+            (*pseudo(method), (b"max-forwards", written)),
+        )
+        for method, written, passed in (
+            (b"OPTIONS", b"7", b"6"), (b"OPTIONS", b"012", b"11"), (b"OPTIONS", b"1", b"0"), (b"OPTIONS", b"0", 200),
+            (b"OPTIONS", b"9" * 60, b"254"), (b"TRACE", b"7", b"6"), (b"TRACE", b"0", 501), (b"OPTIONS", b"-1", b"-1"),
+            (b"OPTIONS", b"a", b"a"), (b"OPTIONS", b"1, 0", b"1, 0"), (b"GET", b"0", b"0"),
+        )
+    ),
+    Rule(
+        "the smaller of two Max-Forwards", 200,
+        message(b"OPTIONS", b"*", ((b"Max-Forwards", b"5"), (b"Max-Forwards", b"0"))),
+        (*pseudo(b"OPTIONS", b"*"), (b"max-forwards", b"5"), (b"max-forwards", b"0")),
+    ),
+    with_fields("Via", ((b"via", b"1.1 other"),), ((b"via", b"1.1 other"),)),
+]  # fmt: skip
+
 SCHEMES = [
     Rule("scheme http inside TLS", Passed(), message(b"GET", b"http://one.test/", ()), pseudo(scheme=b"http")),
     Rule("a scheme in upper case", Passed(), message(b"GET", b"HTTPS://one.test/", ()), pseudo(scheme=b"HTTPS")),
@@ -395,6 +417,18 @@ EMPTY_LINES = [
 
 RULES = {
     rule.name: rule
-    for rules in (METHODS, SCHEMES, AUTHORITIES, PATHS, CONNECTS, FRAMING, FIELDS, HOP_BY_HOP, TRAILERS, EMPTY_LINES)
+    for rules in (
+        METHODS,
+        HOPS,
+        SCHEMES,
+        AUTHORITIES,
+        PATHS,
+        CONNECTS,
+        FRAMING,
+        FIELDS,
+        HOP_BY_HOP,
+        TRAILERS,
+        EMPTY_LINES,
+    )
     for rule in rules
 }

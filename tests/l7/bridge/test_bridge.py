@@ -82,6 +82,16 @@ def test_an_answer_of_unknown_length_is_chunked_and_keeps_its_trailers() -> None
     assert book.got() == b"0\r\nx-sum: 1\r\nx-forwarded-for: a\r\n\r\n", "as over HTTP/2"
 
 
+def test_trailers_without_a_field_end_the_body() -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200)
+    book.do(book.backend.data, b"abc")
+    book.do(book.backend.trail, [])
+    assert book.got().endswith(b"3\r\nabc\r\n0\r\n\r\n")
+    assert book.records[0].end is ExchangeEnd.DONE
+
+
 def test_trailers_behind_a_counted_body_are_dropped() -> None:
     book = Book()
     book.send(GET)

@@ -61,6 +61,18 @@ def test_bodies_and_trailers_pass_as_they_are() -> None:
     assert [(s.received, s.end) for s in book.records] == [(11, ExchangeEnd.DONE)]
 
 
+def test_trailers_without_a_field_pass_in_both_directions() -> None:
+    """An empty block with END_STREAM: some programs end every body with it."""
+    book = Book()
+    book.request(1, POST, end=False)
+    book.client(http2.data(1, b"up") + http2.headers(1, b"", True))
+    assert [each[0] for each in book.take_up()] == ["HEADERS", "DATA", "HEADERS!"]
+    book.answer(1, end=False)
+    book.backend(http2.data(1, b"down") + http2.headers(1, b"", True))
+    assert [each[0] for each in book.take_down()] == ["HEADERS", "DATA", "HEADERS!"]
+    assert [(s.received, s.sent, s.end) for s in book.records] == [(2, 4, ExchangeEnd.DONE)]
+
+
 def test_bits_without_meaning_end_here() -> None:
     book = Book()
     book.request(1, POST, end=False)
