@@ -71,7 +71,10 @@ class MemoryBackend:
         self.h2.send_data(self.heads[-1][0], data, end_stream=end)
 
     def trail(self, fields: Fields) -> None:
-        self.h2.send_headers(self.heads[-1][0], fields, end_stream=True)
+        if fields:
+            self.h2.send_headers(self.heads[-1][0], fields, end_stream=True)
+        else:  # h2 can't
+            self.raw += http2.headers(self.heads[-1][0], b"", end_stream=True)
 
 
 class Book:
