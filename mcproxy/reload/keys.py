@@ -73,7 +73,15 @@ def plan(in_force: Values, wanted: Values) -> Plan:
 
 def after(in_force: Values, wanted: Values, taken: Iterable[str]) -> dict[str, object]:
     """The values in force once these keys have been taken from the file."""
-    return {**in_force, **{key: wanted[key] for key in taken}}
+    found = dict(in_force)
+    for key in taken:  # or a whole table, which came or went
+        found = {each: value for each, value in found.items() if not _is_of(key, each)}
+        found |= {each: value for each, value in wanted.items() if _is_of(key, each)}
+    return found
+
+
+def _is_of(key: str, other: str) -> bool:
+    return other == key or other.startswith(f"{key}.")
 
 
 def _differences(old: Values, new: Values) -> list[str]:

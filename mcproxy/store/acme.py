@@ -70,10 +70,12 @@ class Records:
             _replace(database, ORDERS, "hostname", _row(order))
 
     def write_start(self, order: Order, forget_before: float) -> None:
-        """Write an order that begins, and that it has."""
+        """Write an order that begins, and its start. Old starts go, and expired certificates without a route."""
         with self.store.transaction() as database:
             _replace(database, ORDERS, "hostname", _row(order))
             database.executable.execute(delete(_STARTS).where(_STARTS.c.at < forget_before))
+            gone = _CERTIFICATES.c.hostname.not_in(select(ORDERS.c.hostname))
+            database.executable.execute(delete(_CERTIFICATES).where(gone & (_CERTIFICATES.c.not_after < forget_before)))
             database.executable.execute(_STARTS.insert(), [{"hostname": order.hostname, "at": order.began}])
 
     def write_issued(self, order: Order, issued: Pair, not_after: float) -> None:

@@ -284,10 +284,16 @@ def test_what_is_missing_is_said_before_anything_is_changed(scene: Scene) -> Non
     scene.tables["acme"] = None
     document = {key: value for key, value in scene.document().items() if value is not None}
     write_config(scene.folder, document)
-    with Server(scene.folder, document):
-        done = scene.run("routes", "add", WWW, "127.0.0.1:1", "--mode", "l7", "--acme")
+    with Server(scene.folder, document) as server:
+        command = ("routes", "add", WWW, "127.0.0.1:1", "--mode", "l7", "--acme")
+        done = scene.run(*command)
         assert done.returncode == 2
         assert "--acme: there is no [acme] in the configuration file; add it, with accept_terms = true" in done.stderr
+        write_config(scene.folder, {**document, "acme": scene.pebble.section()})
+        server.signal(signal.SIGHUP)
+        server.line("acme from no table to a table")
+        scene.ok(*command)
+        server.line("error", "the CA can't be asked: Connection refused")
     document["listeners"][0]["routes"] = [{"hostname": WWW, "backend": "127.0.0.1:1", "mode": "l7", "tls": "acme"}]
     document["database"] = {"path": "other.db"}
     write_config(scene.folder, document)

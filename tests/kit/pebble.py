@@ -37,10 +37,12 @@ class Pebble:
             **variables,
         }  # fmt: skip
         self._dns = dns
+        flags = subprocess.run(["pebble-challtestsrv", "-h"], capture_output=True, text=True, check=False).stderr
+        without_doh = ["-doh", ""] if "-doh " in flags else []  # newer ones have it, and it is on
         self._run(
             stack, "dns", "pebble-challtestsrv", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-http01", "",
             "-https01", "", "-tlsalpn01", "", "-dns01", f"127.0.0.1:{dns}",
-            "-management", f"127.0.0.1:{dns_management}",
+            "-management", f"127.0.0.1:{dns_management}", *without_doh,
         )  # fmt: skip
         self._answers(dns_management)
         self._stack = stack

@@ -89,3 +89,14 @@ def test_what_was_not_taken_is_told_again() -> None:
     old, new = read(), read(log={"level": "debug", "format": "json"}, proxy={"workers": 2})
     then = after(old, new, ["log.level"])
     assert told(plan(then, new)) == (["log.format from text to json"], ["proxy.workers from 1 to 2"], [])
+
+
+def test_a_table_that_comes_and_goes_is_in_force_as_a_whole() -> None:
+    """A reload with a new [acme] ended in a KeyError."""
+    without, with_one = read(), read(acme={"accept_terms": True})
+    other = read(acme={"accept_terms": True, "email": "me@example.org"})
+    assert told(plan(without, with_one)) == (["acme from no table to a table"], [], [])
+    assert after(without, with_one, ["acme"]) == with_one
+    assert after(with_one, without, ["acme"]) == without
+    assert told(plan(with_one, other)) == (['acme.email from "" to me@example.org'], [], [])
+    assert after(with_one, other, ["acme.email"]) == other

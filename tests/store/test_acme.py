@@ -53,6 +53,18 @@ def test_a_name_without_a_route_loses_its_order_and_its_certificate_once_that_ha
         assert records.certificates() == {}
 
 
+def test_expired_certificates_of_names_without_a_route_go_in_time(tmp_path: Path) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        records = Records(store)
+        for name in ("gone.test", "here.test"):
+            records.write_issued(Order(name), named_pair(name, b"chain", b"key"), 100.0)
+        records.remove("gone.test", 0.0)
+        records.write_start(Order("b.test", began=99.0), 99.0)
+        assert sorted(records.certificates()) == ["gone.test", "here.test"]
+        records.write_start(Order("b.test", began=101.0), 101.0)
+        assert list(records.certificates()) == ["here.test"], "what is served stays until there is another"
+
+
 def test_the_tables_are_those_that_migrations_made(tmp_path: Path) -> None:
     with store_at(tmp_path / "a.db") as store, store.transaction() as database:
         for table in ALL:

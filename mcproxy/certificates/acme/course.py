@@ -115,6 +115,7 @@ class Course:
             if finding.problem:
                 self.fail(name, f"the CA's certificate can't be used: {finding}")
                 return
+            log.warning("%s: %s", hostname, finding)
         waiting = order.issued(name.order, order.renewed_at(certificate, self._chance()))
         self._rows.write_issued(waiting, pair, certificate.not_after)
         name.pair, name.certificate, name.asked_until = pair, certificate, 0.0
