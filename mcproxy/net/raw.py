@@ -18,6 +18,7 @@ from socket import (
     TCP_INFO,
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
+    TCP_QUICKACK,
 )
 from socket import SocketType as RawSocket
 from termios import TIOCOUTQ
@@ -81,6 +82,12 @@ def reset_on_close(sock: RawSocket) -> None:
     """Make `close` send the peer a RST (socket(7): SO_LINGER with a time of 0)."""
     with contextlib.suppress(OSError):  # a socket that was reset may refuse options; closing is what counts
         sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_0)
+
+
+def acknowledge(sock: RawSocket) -> None:
+    """Acknowledge what has come at once (tcp(7): TCP_QUICKACK), for a peer that sends no more before."""
+    with contextlib.suppress(OSError):  # not TCP
+        sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 1)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from mcproxy.l7.sockets.pool import Pool
 from mcproxy.l7.sockets.pooled import Made, Pooled
 from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.l7.sockets.waiting import Waiting
-from mcproxy.net.raw import RawSocket
+from mcproxy.net.raw import RawSocket, acknowledge
 from mcproxy.net.shared import OpenSession
 
 log = logging.getLogger(__name__)
@@ -264,6 +264,10 @@ class Lines:
             conn.end_due = channel.ended
         self._hear(line, conn, time.monotonic())
         if conn.line is line:
+            if not channel.flows and conn.is_http1:
+                # The rest of an answer is still to come, perhaps from a server that writes head and body apart: with
+                # Nagle's algorithm it waits for this acknowledgement, which would come 40 ms later.
+                acknowledge(channel.sock)
             self._watch(line, conn)
 
     def _hear(self, line: Line, conn: Pooled, now: float) -> None:
