@@ -41,7 +41,7 @@ class Listed:
 def entries(section: str) -> dict[str, Listed]:
     """The rows of a section, by case."""
     found: dict[str, Listed] = {}
-    for each in tomllib.loads(LISTED.read_text())[section]:
+    for each in tomllib.loads(LISTED.read_text()).get(section, []):
         cases = each.pop("cases", None) or [each.pop("case")]
         for case in cases:
             assert case not in found, f"{case} is listed twice"

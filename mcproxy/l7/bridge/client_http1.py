@@ -28,7 +28,9 @@ from mcproxy.model import End
 from mcproxy.wire.fields import Request
 from mcproxy.wire.http1 import begins_head
 from mcproxy.wire.http1_framing import BadMessage
-from mcproxy.wire.requests import NOT_IMPLEMENTED
+from mcproxy.wire.requests import NOT_IMPLEMENTED, OK
+
+_HALF_A_HEAD = "a head that doesn't end"
 
 
 class State(Enum):
@@ -165,7 +167,7 @@ class Http1Client:
     def _refuse(self, bad: BadMessage, now: float) -> None:
         """The client's message is invalid: answer, and end the connection."""
         self._take_no_more()
-        end = ExchangeEnd.ANSWERED if bad.status == NOT_IMPLEMENTED else ExchangeEnd.CLIENT_FAULT
+        end = ExchangeEnd.ANSWERED if bad.status in (OK, NOT_IMPLEMENTED) else ExchangeEnd.CLIENT_FAULT
         (self.exchange or self._next_exchange(now)).fail(bad.status, end, bad.why)
         self.settle(now)
         self._close()
@@ -196,7 +198,9 @@ class Http1Client:
         """Nothing has moved for too long: a request without an answer gets 504, and there is no further one."""
         self._state = State.GIVEN_UP
         self.drain(now)
-        if self.exchange is not None and self.exchange.to_client.state is AnswerState.AWAITED:
+        if self.exchange is None and self._head_begun:
+            self._refuse(BadMessage(408, _HALF_A_HEAD), now)
+        elif self.exchange is not None and self.exchange.to_client.state is AnswerState.AWAITED:
             self.exchange.fail(504, ExchangeEnd.ANSWERED, "the backend doesn't answer")
         self.settle(now)
 
@@ -220,7 +224,7 @@ class Http1Client:
                 self.give_up(now)
             self.settle(now)
         elif self._head_begun and now - self._since > HEAD_SECONDS:
-            self._refuse(BadMessage(408, "a head that doesn't end"), now)
+            self._refuse(BadMessage(408, _HALF_A_HEAD), now)
         elif now - self._since > KEEP_ALIVE_SECONDS:
             self._close()
 

@@ -5,7 +5,8 @@ import pytest
 from mcproxy.l7.bounds import BODY_STALL_SECONDS, TURN
 from mcproxy.l7.bridge import bounds
 from mcproxy.l7.bridge.bounds import KNOWN_HEAD_COST, STEP_COST
-from mcproxy.l7.core import ExchangeEnd, Turn
+from mcproxy.l7.core import ExchangeEnd, How, Turn
+from mcproxy.model import End
 from tests.kit.bridge_playbook import GET, HOST, POST, Book
 from tests.kit.http2_peer import Cutter
 
@@ -87,6 +88,25 @@ def test_a_slow_head_a_slow_body_and_an_idle_connection_end() -> None:
     book.wait(3)
     assert book.closing()
     assert book.got() == b""
+
+
+def test_an_idle_connection_with_half_a_head_is_answered() -> None:
+    """It was asked to end, which can't be said without an answer, and was reset when it didn't."""
+    book = Book()
+    book.send(b"GET / HT")
+    book.bridge.give_up(book.now)
+    assert book.got().startswith(b"HTTP/1.1 408 ")
+    ending = book.bridge.ending
+    assert ending is not None
+    assert (ending.how, ending.end) == (How.FIN, End.IDLE_TIMEOUT)
+    assert [(each.status, each.end) for each in book.records] == [(408, ExchangeEnd.CLIENT_FAULT)]
+
+
+def test_max_forwards_that_ends_here_is_no_fault() -> None:
+    book = Book()
+    book.send(b"OPTIONS * HTTP/1.1\r\n" + HOST + b"Max-Forwards: 0\r\n\r\n")
+    assert book.got().startswith(b"HTTP/1.1 200 ")
+    assert [(each.status, each.end) for each in book.records] == [(200, ExchangeEnd.ANSWERED)]
 
 
 def test_a_dripping_body_ends() -> None:
