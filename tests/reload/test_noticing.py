@@ -131,22 +131,32 @@ def test_a_renewed_pair_comes_into_use_and_half_of_one_does_not(
         return hub.spawn(app.terminator.contexts.server, ":1", in_table).result(DEADLINE)
 
     before = in_use()
-    with messages() as logged:
-        noticing = Noticing(app.terminator.contexts.files, app.reloader.take_changed, 0.01)
-        other = authority.pair("b.a.test")
-        shutil.copy(other[1], pair[1])
-        until(lambda: logged, "the mismatch to be logged")
-        seen = len(logged)
-        for _ in range(5):
-            noticing.look()
-        assert (len(logged), seen) == (1, 1), "once"
-        assert logged[0].startswith(f"error a.test: {pair[1]} is not the key of {pair[0]}")
-        assert logged[0].endswith("the certificate that was loaded stays in use")
-        assert in_use() is before
-        key = authority.pair("a.test")[1].read_text()
-        pair[1].write_text(f"{key}\n")
-        until(lambda: len(logged) > 1, "the pair to be taken")
+    contexts = app.terminator.contexts
+    noticing = Noticing(contexts.files, app.reloader.take_changed, 3600.0)  # its thread sleeps: the test looks
+
+    def looks() -> list[str]:
+        with messages() as logged:
+            for _ in range(4):
+                noticing.look()
+        return logged
+
+    assert looks() == []
+    other = authority.pair("b.a.test")
+    shutil.copy(other[1], pair[1])
+    (told,) = looks()
+    assert told.startswith(f"error a.test: {pair[1]} is not the key of {pair[0]}")
+    assert told.endswith("the certificate that was loaded stays in use")
+    assert looks() == [], "once"
+    assert in_use() is before
+    pair[1].write_text(f"{authority.pair('a.test')[1].read_text()}\n")
+    assert looks() == [f"info a.test: {pair[0]} has changed on disk and is in use"]
     noticing.close()
-    assert logged[1:] == [f"info a.test: {pair[0]} has changed on disk and is in use"]
     assert in_use() is not before
     hub.spawn(app.stop).result(DEADLINE)
+
+
+def test_its_thread_looks_by_itself(pair: tuple[Path, Path]) -> None:
+    taken: list[frozenset[str]] = []
+    noticing = Noticing(lambda: map(str, pair), taken.append, 0.01)
+    until(lambda: taken, "the first files to be taken")
+    noticing.close()
