@@ -191,16 +191,17 @@ def test_killed_at_any_step_it_goes_on_with_the_same_order(scene: Scene, state: 
     scene.add()
     scene.server.line(f"{WWW}: {state}")
     scene.kill()
-    orders = scene.pebble.orders()
     scene.start()
-    if state == "ordering":  # nobody can know whether there is an order: it is a failed try
-        until(lambda: scene.listed()["failures"] or scene.listed()["names"], "the failure")
-        if not scene.listed()["names"]:
-            assert scene.listed()["failure"].startswith("the process ended, or the disk failed")
-            assert scene.pebble.orders() <= orders + 1
-            scene.ok("certificates", "renew", WWW)
+    until(lambda: scene.listed()["names"] or scene.listed()["failures"], "a certificate or a failure")
+    orders = 1
+    if not scene.listed()["names"]:
+        # Nobody can know whether the order was made; or the CA looked at the challenge while nobody was there.
+        assert scene.listed()["failure"].startswith(("the process ended, or the disk failed", "Failed to connect"))
+        assert scene.pebble.orders() <= 1, "no further one before its time"
+        scene.ok("certificates", "renew", WWW)
+        orders = 2
     scene.until_issued()
-    assert scene.pebble.orders() <= 1 + (state == "ordering")
+    assert scene.pebble.orders() <= orders
     assert scene.pebble.issued() == 1
     serial = scene.serial()
     scene.kill()
