@@ -66,6 +66,9 @@ class Drain(Enum):
     HEARD = "heard"  # the PING has come back, or the grace is over: the GOAWAY that names the last stream may follow
 
 
+_NOT_ASKED, _ASKED, _HEARD = Drain  # named once: CONTRIBUTING says why
+
+
 class FromClient(Frames):
     """Judges the frames of a client, and drains its connection."""
 
@@ -74,7 +77,7 @@ class FromClient(Frames):
         self.leg = leg
         self.settings = settings
         self.preface_left = len(PREFACE)  # bytes of the client's preface that have not come
-        self.drain = Drain.NOT_ASKED
+        self.drain = _NOT_ASKED
         self.leaving = False  # the client has sent GOAWAY: once its streams are over, so is the connection
         self._drain_since = 0.0
         self._settings_meter = Meter(Loop.SETTINGS, now)
@@ -106,14 +109,14 @@ class FromClient(Frames):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block that doesn't end")
         if self.renew(now):
             self.leg.budget.renew(now)
-        if self.drain is Drain.ASKED and now - self._drain_since >= GRACE_SECONDS:
-            self.drain = Drain.HEARD
+        if self.drain is _ASKED and now - self._drain_since >= GRACE_SECONDS:
+            self.drain = _HEARD
 
     def ask_to_leave(self, now: float) -> None:
         """Begin to drain: the client learns that the connection will end, and no stream is refused yet."""
-        if self.drain is Drain.NOT_ASKED:
+        if self.drain is _NOT_ASKED:
             self.settings.announce_early()
-            self.drain = Drain.ASKED
+            self.drain = _ASKED
             self._drain_since = now
             self.leg.goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR)
             self.leg.out.append(ping(DRAIN_PING))
@@ -127,7 +130,7 @@ class FromClient(Frames):
         leg = self.leg
         if leg.out and not self.settings.announced:
             self.settings.announce_early()
-        if self.drain is Drain.HEARD and not leg.admission.closing:
+        if self.drain is _HEARD and not leg.admission.closing:
             leg.goaway(leg.closed.last_id, ErrorCode.NO_ERROR)
         if leg.streams:
             return False
@@ -372,8 +375,8 @@ class FromClient(Frames):
         self.leg.budget.spend_talk(self.now)
         if not flags:
             self.leg.out.append(ping(buf[start:end], ack=True))
-        elif self.drain is Drain.ASKED and buf[start:end] == DRAIN_PING:
-            self.drain = Drain.HEARD
+        elif self.drain is _ASKED and buf[start:end] == DRAIN_PING:
+            self.drain = _HEARD
         return None
 
     def _goaway(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:

@@ -32,6 +32,10 @@ from mcproxy.wire.fields import forwarded
 from mcproxy.wire.hpack_block import literal
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, goaway
 
+# Named once: CONTRIBUTING says why.
+_WANTED, _UP, _GONE = BackendState.WANTED, BackendState.UP, BackendState.GONE
+_NOT_ASKED = Drain.NOT_ASKED
+
 
 class Relay:
     """One client connection and its backend connection."""
@@ -61,7 +65,7 @@ class Relay:
     @property
     def wants_dial(self) -> bool:
         """The backend is to be dialled."""
-        return self.backend.state is BackendState.WANTED
+        return self.backend.state is _WANTED
 
     def dialling(self) -> None:
         """The owner dials."""
@@ -80,14 +84,14 @@ class Relay:
     @property
     def has_backend(self) -> bool:
         """There is a backend to send to."""
-        return self.backend.state is not BackendState.GONE
+        return self.backend.state is not _GONE
 
     @property
     def hurried(self) -> bool:
         """Something is due sooner than a second from now: a step of draining, the server's preface, the next pieces."""
         judge = self._from_client
         return (
-            judge.drain is not Drain.NOT_ASKED
+            judge.drain is not _NOT_ASKED
             or not self._settings.announced
             or judge.pace.over
             or self._from_backend.pace.over
@@ -136,14 +140,14 @@ class Relay:
         """Take what the backend sent. A fault of the backend's loses it, and nothing else."""
         backend = self.backend
         taken = len(data)
-        if self.ending or backend.state is BackendState.GONE:
+        if self.ending or backend.state is _GONE:
             return taken
         judge = self._from_backend
         if judge.pace.over and judge.pace.must_wait(now):
             return 0
         self.client.now = judge.now = self._heard = now
         try:
-            if backend.state is not BackendState.UP and data.startswith(b"HTTP/1."):
+            if backend.state is not _UP and data.startswith(b"HTTP/1."):
                 raise ConnectionFault(
                     ErrorCode.HTTP_1_1_REQUIRED, "the backend speaks HTTP/1: an l7 route needs HTTP/2"
                 )
@@ -181,12 +185,12 @@ class Relay:
         """Every stream fails, and the client is asked to come again."""
         client = self.client
         before = self.backend.state
-        if before is BackendState.GONE:
+        if before is _GONE:
             return
         self._settings.announce_early()
         self.backend.lose()
         client.fail_all(status, end, why)
-        if before is BackendState.UP or client.closed.last_id:
+        if before is _UP or client.closed.last_id:
             client.goaway(client.closed.last_id, ErrorCode.NO_ERROR)  # the next connection dials again
 
     def client_closed(self, now: float) -> None:
