@@ -208,3 +208,19 @@ def test_the_first_part_of_an_answer_is_acknowledged_at_once(
     route += ', backend_protocol = "http/1.1"'
     calls = count(lambda port: h2load(port, "small", requests, 1), route)
     assert calls["setsockopt"] >= requests, calls
+
+
+def whole(sock: socket.socket) -> None:
+    """Answer in HTTP/1.1, in one piece."""
+    while sock.recv(65_536).endswith(b"\r\n\r\n"):
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+def test_system_calls_for_a_request_to_a_backend_of_http1(
+    count: Count, backend: MakeBackend, authority: Authority
+) -> None:
+    """Wake up, read (TLS: twice), send; wake up, receive, send: one request at a time."""
+    certificate, key = authority.pair("a.test")
+    route = f'backend = "{backend(whole).address}", mode = "l7", tls_cert = "{certificate}", tls_key = "{key}"'
+    calls = count(lambda port: h2load(port, "small", REQUESTS, 1), route + ', backend_protocol = "http/1.1"')
+    assert 7 * REQUESTS <= calls.total() <= 9 * REQUESTS, calls

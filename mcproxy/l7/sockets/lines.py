@@ -264,7 +264,7 @@ class Lines:
             conn.end_due = channel.ended
         self._hear(line, conn, time.monotonic())
         if conn.line is line:
-            if not channel.flows and conn.is_http1:
+            if line.state is BUSY and conn.is_http1 and not channel.flows:
                 # The rest of an answer is still to come, perhaps from a server that writes head and body apart: with
                 # Nagle's algorithm it waits for this acknowledgement, which would come 40 ms later.
                 acknowledge(channel.sock)
