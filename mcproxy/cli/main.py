@@ -58,9 +58,10 @@ def _end_clean_when_told() -> None:
         signal.signal(number, lambda *_: sys.exit(0))
 
 
-@main.command(epilog=example("mcproxy check -c mcproxy.toml"))
+@main.command(epilog=example("mcproxy check -c mcproxy.toml --dial"))
 @config_option
-def check(config_file: Path | None) -> None:
+@click.option("--dial", is_flag=True, help="Connect to the backends of l7 routes, and say what they speak.")
+def check(config_file: Path | None, dial: bool) -> None:
     """Validate the configuration file and what a start would load and meet. Starts nothing.
 
     It looks at the files that it names, the database with its routes, their certificates and backends, folders, the
@@ -69,11 +70,16 @@ def check(config_file: Path | None) -> None:
     path = find_config(config_file)
     config = load_config(path)
     from mcproxy.check import check as checking  # noqa: PLC0415
+    from mcproxy.check.backends import look_at_backends  # noqa: PLC0415
 
     checked = checking.check(config, lambda: _running(path))
-    for warning in checked.warnings:
+    heard = look_at_backends(checked.loaded) if dial and checked.loaded is not None else []
+    for warning in (*checked.warnings, *(each.found for each in heard if each.found is not None)):
         click.echo(f"{path}: warning: {warning}", err=True)
     fail_for(path, checked.problems)
+    for each in heard:
+        if each.said:
+            click.echo(f"{path}: {each.place}: {each.said}")
     click.echo(f"{path}: OK ({checked.loaded})")
 
 
