@@ -144,9 +144,9 @@ def test_a_page_with_everything(version: str, tmp_path: Path, authority: Authori
                 browser.terminate()
         wanted = {"images", f"uploaded {UPLOAD}", "event first", "heard hello", f"heard {UPLOAD} bytes", "closed 1000"}
         assert set(application.said) == wanted
-        lines = [line for line in running.lines if " request " in line]
+        until(lambda: sum('path="/image/' in line for line in running.lines) == RESOURCES, "the images' lines")
+        lines = [line for line in running.lines if " request " in line and "reused=" in line]
         assert all(f"protocol={version} " in line and "backend_protocol=http/1.1" in line for line in lines)
-        assert sum('path="/image/' in line for line in lines) == RESOURCES
         until(lambda: any('path="/socket"' in line for line in running.lines), "the WebSocket's line")
         (socket,) = [line for line in running.lines if 'path="/socket"' in line]
         assert f"status={200 if version == 'h2' else 101} " in socket

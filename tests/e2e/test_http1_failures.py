@@ -291,7 +291,9 @@ def test_proxy_v2_comes_first(backend: MakeBackend, authority: Authority, proxy:
         headers.append(fixed + sock.recv(int.from_bytes(fixed[14:16], "big"), socket.MSG_WAITALL))
         h2(says("one"))(sock)
 
-    listener = l7_listener({"one.test": backend(serve).address}, authority, send_proxy_protocol=True)
+    listener = l7_listener(
+        {"one.test": backend(serve).address}, authority, send_proxy_protocol=True, backend_protocol="h2"
+    )
     listener |= {"proxy_protocol": True, "trusted_proxies": ["127.0.0.0/8"]}
     running = proxy({"listeners": [listener]})
     with contextlib.ExitStack() as stack:

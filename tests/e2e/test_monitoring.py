@@ -38,7 +38,7 @@ def promtool(*arguments: str | Path) -> str:
 
 
 def test_promtool_accepts_the_alerts() -> None:
-    assert "SUCCESS: 13 rules found" in promtool("check", "rules", ALERTS)
+    assert "SUCCESS: 14 rules found" in promtool("check", "rules", ALERTS)
 
 
 def finished(reason: str, verdict: str, values: str) -> dict[str, str]:
@@ -90,6 +90,7 @@ FIRING: dict[str, list[dict[str, str]]] = {
     "MCProxyCertificateEnds": [
         {"series": 'mcproxy_certificate_not_after_seconds{instance="m", hostname="a"}', "values": "86400x120"}
     ],
+    "MCProxyOrderFails": [{"series": 'mcproxy_acme_failures{instance="m", hostname="a"}', "values": "0x5 3x25"}],
     "MCProxyGeoIPOld": [{"series": 'mcproxy_geoip_build_time_seconds{instance="m"}', "values": "-9000000x120"}],
 }
 HEALTHY = [
@@ -115,6 +116,7 @@ HEALTHY = [
     # One of 160 hours, of which 112 are left: it was warned of for all of its life.
     {"series": 'mcproxy_certificate_not_after_seconds{instance="m", hostname="short"}', "values": "403200x120"},
     {"series": 'mcproxy_certificate_not_before_seconds{instance="m", hostname="short"}', "values": "-172800x120"},
+    {"series": 'mcproxy_acme_failures{instance="m", hostname="a"}', "values": "2x120"},
     {"series": 'mcproxy_geoip_build_time_seconds{instance="m"}', "values": "0x120"},
 ]
 

@@ -285,3 +285,16 @@ def http1_answer(raw: bytes, fields: list[tuple[str, str]] = GET, end: bool = Tr
         return Ended(client.ended)
 
     return play
+
+
+def before_http1(do: Callable[[Bridged], object], fields: list[tuple[str, str]] = GET, end: bool = True) -> Play:
+    """An HTTP/2 client has asked a backend of HTTP/1.1, and something happens."""
+
+    def play() -> Ended:
+        client = Bridged(None)
+        client.handshake()
+        client.request(1, fields, end)
+        do(client)
+        return Ended(client.ended)
+
+    return play

@@ -22,6 +22,7 @@ from tests.kit.fault_plays import (
     Play,
     answered,
     asked,
+    before_http1,
     block,
     bridged,
     drained,
@@ -192,6 +193,15 @@ HTTP1_CONNECTION = of(
         "101 with another Sec-WebSocket-Accept than the key's",
         http1_answer(SWITCH + b"Upgrade: websocket\r\n\r\n", CONNECT, end=False), 502, BACKEND,
     ),
+)  # fmt: skip
+CLIENT_HTTP2 = of(
+    "l7/bridge/client_http2.py",
+    (
+        "a body that doesn't come",
+        before_http1(lambda client: client.wait_for(62), [*POST, ("content-length", "2")], end=False), 408, CLIENT,
+    ),
+    ("the backend doesn't answer", before_http1(lambda client: client.wait_for(302)), 504, ANSWERED),
+    ("the client closed its connection", before_http1(lambda client: client.bridge.client_closed(1.0)), 0, LEFT),
 )  # fmt: skip
 TRANSLATE = of(
     "l7/bridge/translate.py",
@@ -434,6 +444,6 @@ ELSEWHERE = [
 ]  # fmt: skip
 
 ROWS = [
-    *ADMISSION, *FIELDS, *REQUESTS, *HTTP1, *ANSWERS_1, *HTTP1_CONNECTION, *TRANSLATE, *FRAMES, *FROM_CLIENT,
-    *HEADER_LINK, *HPACK, *WIRE, *RELAY, *BRIDGE, *ELSEWHERE,
+    *ADMISSION, *FIELDS, *REQUESTS, *HTTP1, *ANSWERS_1, *HTTP1_CONNECTION, *CLIENT_HTTP2, *TRANSLATE, *FRAMES,
+    *FROM_CLIENT, *HEADER_LINK, *HPACK, *WIRE, *RELAY, *BRIDGE, *ELSEWHERE,
 ]  # fmt: skip

@@ -554,8 +554,9 @@ def test_a_backend_that_floods_is_lost(
             assert channel.receive() == b""
             if channel.ended:
                 break
-        assert channel.abuse
-        assert says in channel.lost
+        # OpenSSL itself ends 33 empty records that one read of its finds (ssl/record, MAX_EMPTY_RECORDS).
+        assert channel.abuse or channel.lost == "record too small"
+        assert says in channel.lost or not channel.abuse
         channel.close()
 
 
