@@ -30,7 +30,7 @@ CACHED_LISTS = 256  # values such as Connection's, of at most CACHED_VALUE bytes
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 END = b"\r\n\r\n"  # of a head
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t -~\x80-\xff]*)?").fullmatch
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t -~\x80-\xff]*)?").fullmatch
 _has_control = re.compile(rb"[^\t -~\x80-\xff]").search
 
 
@@ -142,7 +142,11 @@ class _Within(Enum):
     ENDLESS = "endless"  # what ends with the connection: a tunnel, or an answer without a length
 
 
-_DATA = frozenset((_Within.COUNTED, _Within.CHUNK, _Within.ENDLESS))
+# Named once: CONTRIBUTING says why.
+_NOTHING, _COUNTED, _CHUNK_LINE, _CHUNK, _CHUNK_END, _TRAILERS, _ENDLESS = _Within
+
+
+_DATA = frozenset((_COUNTED, _CHUNK, _ENDLESS))
 
 
 class Body:
@@ -151,7 +155,7 @@ class Body:
     __slots__ = ("_left", "_trailers", "_within", "trailers")
 
     def __init__(self) -> None:
-        self._within = _Within.NOTHING
+        self._within = _NOTHING
         self._left = 0  # bytes of the body or the chunk
         self._trailers = 0  # bytes of this message's trailers so far
         self.trailers: list[Field] = []  # of this message
@@ -162,27 +166,27 @@ class Body:
     @property
     def is_complete(self) -> bool:
         """Whether nothing of the message is to come."""
-        return self._within is _Within.NOTHING
+        return self._within is _NOTHING
 
     @property
     def ends_with_connection(self) -> bool:
         """Whether the end of the connection is that of the message."""
-        return self._within is _Within.ENDLESS
+        return self._within is _ENDLESS
 
     def begin(self, length: int, chunked: bool) -> None:
         """A body follows, of `length` bytes unless it is `chunked`."""
         if self.trailers:
             self.trailers = []
         if chunked:
-            self._within, self._trailers = _Within.CHUNK_LINE, 0
+            self._within, self._trailers = _CHUNK_LINE, 0
         elif length > 0:
-            self._within, self._left = _Within.COUNTED, length
+            self._within, self._left = _COUNTED, length
         else:
-            self._within = _Within.NOTHING
+            self._within = _NOTHING
 
     def begin_endless(self) -> None:
         """From here on, whatever comes is of the body, or of the tunnel."""
-        self._within = _Within.ENDLESS
+        self._within = _ENDLESS
 
     def take(self, data: bytes, at: int, max_steps: int, body: list[bytes]) -> tuple[int, int]:
         """Append what is there of the body from `at` on; a piece that is all of `data` is `data` itself.
@@ -191,7 +195,7 @@ class Body:
         Raises BadMessage.
         """
         steps = 0
-        while at < len(data) and self._within is not _Within.NOTHING and steps < max_steps:
+        while at < len(data) and self._within is not _NOTHING and steps < max_steps:
             steps += 1
             within = self._within
             step = self._step(data, at)
@@ -204,43 +208,43 @@ class Body:
 
     def _step(self, data: bytes, at: int) -> int:
         """How many bytes from `at` on belong together; 0: not enough is there to know."""
-        if self._within is _Within.ENDLESS:
+        if self._within is _ENDLESS:
             return len(data) - at
         if self._within in _DATA:
             size = min(self._left, len(data) - at)
             self._left -= size
             if not self._left:
-                self._within = _Within.NOTHING if self._within is _Within.COUNTED else _Within.CHUNK_END
+                self._within = _NOTHING if self._within is _COUNTED else _CHUNK_END
             return size
         return self._line(data, at)
 
     def _line(self, data: bytes, at: int) -> int:
         """A line of the chunked coding (section 7.1), with its CRLF."""
-        limit = MAX_TRAILERS - self._trailers if self._within is _Within.TRAILERS else MAX_CHUNK_LINE
+        limit = MAX_TRAILERS - self._trailers if self._within is _TRAILERS else MAX_CHUNK_LINE
         end = data.find(b"\n", at, at + limit)
         if end < 0:
             if len(data) - at >= limit:
-                raise BadMessage(431 if self._within is _Within.TRAILERS else 400, "a line that doesn't end")
+                raise BadMessage(431 if self._within is _TRAILERS else 400, "a line that doesn't end")
             return 0
         if end == at or data[end - 1] != 0x0D:
             raise BadMessage(400, "a bare LF")
         line = data[at : end - 1]
-        if self._within is _Within.CHUNK_END:
+        if self._within is _CHUNK_END:
             if line:
                 raise BadMessage(400, "a chunk is longer than its size")
-            self._within = _Within.CHUNK_LINE
-        elif self._within is _Within.CHUNK_LINE:
+            self._within = _CHUNK_LINE
+        elif self._within is _CHUNK_LINE:
             self._chunk_line(line)
         elif line:
             self.trailers.append(parse_field(line))
             self._trailers += end + 1 - at
         else:
-            self._within = _Within.NOTHING
+            self._within = _NOTHING
         return end + 1 - at
 
     def _chunk_line(self, line: bytes) -> None:
-        match = _CHUNK_LINE(line)
+        match = _CHUNK_SIZE(line)
         if match is None:
             raise BadMessage(400, "a malformed chunk size")
         self._left = int(match[1], 16)
-        self._within = _Within.CHUNK if self._left else _Within.TRAILERS
+        self._within = _CHUNK if self._left else _TRAILERS

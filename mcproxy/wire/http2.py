@@ -117,6 +117,18 @@ class StreamFault(Exception):
         return f"stream {self.stream_id}: {self.reason}"
 
 
+# Plain numbers, named once (CONTRIBUTING says why): each `|` of two flags would make a new member.
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS = (
+    int(Frame.DATA),
+    int(Frame.HEADERS),
+    int(Frame.RST_STREAM),
+    int(Frame.SETTINGS),
+)
+_PING, _GOAWAY, _WINDOW_UPDATE = int(Frame.PING), int(Frame.GOAWAY), int(Frame.WINDOW_UPDATE)
+_CONTINUATION = int(Frame.CONTINUATION)
+_END_STREAM, _END_HEADERS, _ACK = int(Flag.END_STREAM), int(Flag.END_HEADERS), int(Flag.ACK)
+
+
 def frame_header(size: int, kind: int, flags: int, stream_id: int) -> bytes:
     """The 9 bytes before a payload of `size` bytes."""
     return HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream_id)
@@ -124,49 +136,49 @@ def frame_header(size: int, kind: int, flags: int, stream_id: int) -> bytes:
 
 def rst_stream(stream_id: int, code: int) -> bytes:
     """RST_STREAM (section 6.4)."""
-    return frame_header(4, Frame.RST_STREAM, 0, stream_id) + code.to_bytes(4, "big")
+    return frame_header(4, _RST_STREAM, 0, stream_id) + code.to_bytes(4, "big")
 
 
 def goaway(last_id: int, code: int, debug: bytes = b"") -> bytes:
     """GOAWAY (section 6.8); streams above `last_id` were not and will not be processed."""
     payload = struct.pack(">LL", last_id, code) + debug
-    return frame_header(len(payload), Frame.GOAWAY, 0, 0) + payload
+    return frame_header(len(payload), _GOAWAY, 0, 0) + payload
 
 
 def window_update(stream_id: int, increment: int) -> bytes:
     """WINDOW_UPDATE (section 6.9); `increment` in bytes, 1 to 2**31-1."""
-    return frame_header(4, Frame.WINDOW_UPDATE, 0, stream_id) + increment.to_bytes(4, "big")
+    return frame_header(4, _WINDOW_UPDATE, 0, stream_id) + increment.to_bytes(4, "big")
 
 
 def ping(payload: bytes, ack: bool = False) -> bytes:
     """PING (section 6.7) with its 8 bytes."""
-    return frame_header(8, Frame.PING, Flag.ACK if ack else 0, 0) + payload
+    return frame_header(8, _PING, _ACK if ack else 0, 0) + payload
 
 
 def settings(pairs: list[tuple[int, int]]) -> bytes:
     """SETTINGS (section 6.5)."""
     payload = b"".join(struct.pack(">HL", key, value) for key, value in pairs)
-    return frame_header(len(payload), Frame.SETTINGS, 0, 0) + payload
+    return frame_header(len(payload), _SETTINGS, 0, 0) + payload
 
 
-SETTINGS_ACK = frame_header(0, Frame.SETTINGS, Flag.ACK, 0)
+SETTINGS_ACK = frame_header(0, _SETTINGS, _ACK, 0)
 
 
 def data(stream_id: int, payload: bytes, end_stream: bool = False) -> bytes:
     """One DATA frame (section 6.1); the payload fits into one frame."""
-    return frame_header(len(payload), Frame.DATA, Flag.END_STREAM if end_stream else 0, stream_id) + payload
+    return frame_header(len(payload), _DATA, _END_STREAM if end_stream else 0, stream_id) + payload
 
 
 def headers(stream_id: int, block: bytes, end_stream: bool = False) -> bytes:
     """HEADERS with its header block, in CONTINUATION frames (section 6.10) what doesn't fit into one frame."""
-    flags = Flag.END_STREAM if end_stream else 0
+    flags = _END_STREAM if end_stream else 0
     if len(block) <= MAX_FRAME_SIZE:
-        return frame_header(len(block), Frame.HEADERS, flags | Flag.END_HEADERS, stream_id) + block
-    out = [frame_header(MAX_FRAME_SIZE, Frame.HEADERS, flags, stream_id), block[:MAX_FRAME_SIZE]]
+        return frame_header(len(block), _HEADERS, flags | _END_HEADERS, stream_id) + block
+    out = [frame_header(MAX_FRAME_SIZE, _HEADERS, flags, stream_id), block[:MAX_FRAME_SIZE]]
     for start in range(MAX_FRAME_SIZE, len(block), MAX_FRAME_SIZE):
         piece = block[start : start + MAX_FRAME_SIZE]
         last = start + MAX_FRAME_SIZE >= len(block)
-        out.append(frame_header(len(piece), Frame.CONTINUATION, Flag.END_HEADERS if last else 0, stream_id))
+        out.append(frame_header(len(piece), _CONTINUATION, _END_HEADERS if last else 0, stream_id))
         out.append(piece)
     return b"".join(out)
 
