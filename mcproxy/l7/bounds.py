@@ -21,5 +21,8 @@ TURN = 128
 # MAX_HEADER_LIST and MAX_FIELDS are in wire/fields.py, for the reader of HTTP/1.1 needs them, too.
 MAX_INTERIM = 16  # 1xx heads of one answer, under no flow control; real ones send one or two
 
+# Answers of ours --------------------------------------------------------------------------------------------------
+RETRY_AFTER = 1  # seconds, in a 503: connections to a backend that is merely busy are free again sooner
+
 # Bodies ----------------------------------------------------------------------------------------------------------
 BODY_STALL_SECONDS = 60.0  # a request's body that makes no progress though it may

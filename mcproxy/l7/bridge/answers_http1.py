@@ -10,6 +10,7 @@ Bodies are not copied: a chunk's size, its data and its end are three items of w
 
 from enum import Enum
 
+from mcproxy.l7.bounds import RETRY_AFTER
 from mcproxy.l7.bridge.ends import BackendFault
 from mcproxy.l7.bridge.heads import AnswerHead, field_lines
 from mcproxy.l7.bridge.translate import accept_key
@@ -161,9 +162,10 @@ class Http1Answers:
         """Write a whole answer of our own. Returns the size of its body in bytes."""
         words = phrase(status)
         body = b"%d %b\n" % (status, words)
+        later = b"retry-after: %d\r\n" % RETRY_AFTER if status == 503 else b""
         self._out.append(
-            b"HTTP/1.1 %d %b\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n%b"
-            % (status, words, len(body), self._ending(last))
+            b"HTTP/1.1 %d %b\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n%b%b"
+            % (status, words, len(body), later, self._ending(last))
         )
         self._writing = _Writing.DONE
         if self._head is not None and self._head.method == b"HEAD":

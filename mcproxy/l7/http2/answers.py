@@ -9,6 +9,7 @@ carries no gRPC, and then with the reason. What is the client's own fault stays 
 from functools import cache
 from urllib.parse import quote_from_bytes
 
+from mcproxy.l7.bounds import RETRY_AFTER
 from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import encode
 from mcproxy.wire.http2 import headers
@@ -23,7 +24,8 @@ SERVER_ERROR = 500  # and above: RFC 9110, 15.6
 
 @cache
 def _plain(status: int) -> bytes:
-    return encode([(b":status", b"%d" % status), (b"content-length", b"0")])
+    later = [(b"retry-after", b"%d" % RETRY_AFTER)] if status == 503 else []
+    return encode([(b":status", b"%d" % status), (b"content-length", b"0"), *later])
 
 
 @cache

@@ -231,3 +231,9 @@ def test_h11_reads_each_answer_as_it_was_meant(raw: bytes, status: int, declared
     assert b"".join(bytes(each.data) for each in events if isinstance(each, h11.Data)) == body
     assert (client.their_state is h11.DONE) is goes_on
     assert client.trailing_data[0] == b""
+
+
+def test_a_503_says_when_to_come_again() -> None:
+    answers = asked()
+    answers.own(503, False, "64 connections are busy")
+    assert b"\r\nretry-after: 1\r\n" in answers.take()
