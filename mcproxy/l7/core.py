@@ -145,6 +145,15 @@ class Core(Protocol):
     def cut(self, why: str, now: float) -> None:
         """The client's connection ends where it stands, by our own decision, for `why`. `ending` follows."""
 
+    def client_lags(self, now: float) -> None:
+        """The client still takes bytes that it was sent a second ago or more: no timer that waits for it may run.
+
+        Before `tick`, for as long as that lasts.
+        """
+
+    def backend_lags(self, now: float) -> None:
+        """The same of the backend."""
+
     def tick(self, now: float, idle: float) -> None:
         """Look at deadlines. A request gets 504 once its answer has not begun in `idle` seconds.
 
@@ -217,6 +226,9 @@ class Line(Protocol):
 
     def sent(self, unsent: int, now: float) -> None:
         """The drive has sent what there was room for; `unsent` bytes that were taken still wait there."""
+
+    def lags(self, now: float) -> None:
+        """The backend still takes bytes that it was sent before: as `Core.backend_lags`. While BUSY."""
 
     def receive(self, data: bytes, turn: Turn, now: float) -> int:
         """Take what the backend sent: as `Core.receive_from_backend`."""

@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 
@@ -16,17 +17,20 @@ from mcproxy.model import End
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import PREFACE, ErrorCode, Frame, Setting
 from tests.conftest import MakeBackend
-from tests.kit.http2_peer import HOST, CarelessBackend, Cutter
+from tests.kit.http2_peer import GET, HOST, CarelessBackend, Cutter
 from tests.kit.l7_proxy import Rig, Server, SocketClient
 from tests.kit.pace import pause
-from tests.kit.peers import DEADLINE, Authority, connect, until, vanish
+from tests.kit.peers import DEADLINE, Authority, connect, receive, until, vanish
 
 SMALL = 65_536  # bytes of a client's receive buffer
 BODY = 3_000_000  # bytes that our kernel takes at once, and a small receive buffer doesn't
+UPLOAD = 983_040  # bytes that a kernel takes at once, and a slow backend reads in 6 s
 LARGE = 12_000_000  # and bytes that it doesn't take at once
 FULL = 1_500_000  # bytes of a receive buffer of which a sixteenth is much to a slow reader; the kernel doubles it
 PIECE = 16_384
 LONGER_THAN_LINGERING = 4.0  # seconds in which a client sends nothing: twice what it has once it has everything
+
+ASK = b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % HOST.encode()
 
 After = Callable[[socket.socket], None]
 
@@ -81,13 +85,13 @@ class Askers(Rig):
         client.request()
         return client
 
-    def http1(self, server: Server, receive_buffer: int = SMALL) -> ssl.SSLSocket:
+    def http1(self, server: Server, receive_buffer: int = SMALL, ask: bytes = ASK) -> ssl.SSLSocket:
         """A client that has asked for an answer."""
         context = self.authority.client_context()
         raw = connect(server.port, receive_buffer=receive_buffer)
         client = context.wrap_socket(raw, server_hostname=HOST, suppress_ragged_eofs=False)
         self.clients.append(client)
-        client.sendall(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % HOST.encode())
+        client.sendall(ask)
         return client
 
 
@@ -189,6 +193,40 @@ def test_a_steady_reader_is_not_idle(protocol: str, rig: Askers, backend: MakeBa
         pause(1.0)
         assert not server.ends
     assert got + sum(body) == LARGE
+
+
+@pytest.mark.parametrize("protocol", ["http2", "http1"])
+def test_a_backend_that_reads_an_upload_slowly_does_not_hang(
+    protocol: str, authority: Authority, backend: MakeBackend, nothing_left: None
+) -> None:
+    """The kernel had taken the body for it at once; idle_timeout later its client had 504, while it read on."""
+
+    def slow(connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PIECE)
+        got = b""
+        while b"\r\n\r\n" not in got:
+            got += connection.recv(PIECE)
+        left = UPLOAD - len(got.partition(b"\r\n\r\n")[2])
+        while left:
+            left -= len(receive(connection, min(left, PIECE)))
+            pause(0.1)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    port, rig = int(backend(slow).address.rpartition(":")[2]), Askers(authority)
+    with closing(rig), closing(Server(authority, port, {"idle_timeout": "3s"}, backend_protocol="http/1.1")) as server:
+        if protocol == "http1":
+            client = rig.http1(server, ask=b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: %d\r\n\r\n" % UPLOAD)
+            client.sendall(bytes(UPLOAD))
+            assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
+        else:
+            asker = rig.client(server)
+            asker.handshake()
+            asker.request(1, [(":method", "POST"), *GET[1:]], end=False)
+            for start in range(0, UPLOAD, PIECE):
+                asker.send(http2.data(1, bytes(PIECE), end_stream=start + PIECE == UPLOAD))
+            asker.expect_answer()
+        until(lambda: server.records, "its line")
+        assert [(each.status, each.received) for each in server.records] == [(200, UPLOAD)]
 
 
 def test_a_client_that_never_reads_on_is_cut(rig: Askers, backend: MakeBackend) -> None:

@@ -79,6 +79,12 @@ class Telling:
     def backend_failed(self, status: int, why: str, now: float) -> None:
         self._tell("backend failed", status, why)
 
+    def client_lags(self, now: float) -> None:
+        self._tell("client lags")
+
+    def backend_lags(self, now: float) -> None:
+        self._tell("backend lags")
+
     def tick(self, now: float, idle: float) -> None:
         self._tell("tick")
 

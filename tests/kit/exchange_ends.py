@@ -61,7 +61,7 @@ class NotedBackend:
 
     version = "h2"
     reused = False
-    now = 0.0
+    now = lagged = 0.0
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []

@@ -67,6 +67,9 @@ class PlayedLine:
     def sent(self, unsent: int, now: float) -> None:
         self._tell("sent", unsent)
 
+    def lags(self, now: float) -> None:
+        self._tell("lags")
+
     def receive(self, data: bytes, turn: Turn, now: float) -> int:
         used = self.use(data, turn)
         if used:

@@ -113,8 +113,8 @@ class BackendLine:
     """One way to the backend."""
 
     __slots__ = (
-        "_connection", "_exchange", "_halted", "_lines", "_receiving", "_unsent", "again", "now", "reused", "state",
-        "stirred",
+        "_connection", "_exchange", "_halted", "_lines", "_receiving", "_unsent", "again", "lagged", "now", "reused",
+        "state", "stirred",
     )  # fmt: skip
 
     def __init__(self, lines: Lines, exchange: Answered) -> None:
@@ -126,6 +126,7 @@ class BackendLine:
         self._receiving = False  # the connection is passing on what came: only then is it known what it is fit for
         self.again = exchange.sent_before
         self.now = 0.0  # when it last heard of the backend
+        self.lagged = 0.0  # when the backend still had older bytes to take
         self.reused = False  # the connection had carried requests before this one
         self.state = WANTED
         self.stirred = False  # the drive will look at it
@@ -192,6 +193,10 @@ class BackendLine:
         if unsent < before and self._exchange is not None:
             self._exchange.send_on()
             self._lines.settle(now)
+
+    def lags(self, now: float) -> None:
+        """The backend still takes what it was sent before."""
+        self.lagged = now
 
     def receive(self, data: bytes, turn: Turn, now: float) -> int:
         """Pass on what the backend sent."""

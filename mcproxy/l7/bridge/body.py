@@ -9,10 +9,23 @@ from mcproxy.wire.http2 import Piece
 class Body:
     """The buffer between a client that sends a body and a backend that takes it."""
 
-    __slots__ = ("_kept", "_kept_bytes", "_waiting", "dropped", "moved", "received", "replayable", "waiting_bytes")
+    __slots__ = (
+        "_kept",
+        "_kept_bytes",
+        "_waiting",
+        "asked",
+        "dropped",
+        "moved",
+        "progress",
+        "received",
+        "replayable",
+        "waiting_bytes",
+    )
 
     def __init__(self, now: float) -> None:
         self.moved = now  # when it last grew, or ended: seconds of the bridge's clock
+        self.progress = now  # when it last grew, or could not
+        self.asked = now  # since when the client knows that it may send it, as far as that is known
         self._waiting: deque[Piece] = deque()  # received and not sent
         self.waiting_bytes = 0
         self.received = 0  # bytes in all
@@ -23,6 +36,10 @@ class Body:
 
     def __repr__(self) -> str:
         return f"<Body received={self.received} waiting={self.waiting_bytes}>"
+
+    def client_lags(self, now: float) -> None:
+        """The client still takes what it was sent before, a 100 among that perhaps."""
+        self.progress = self.asked = now
 
     def add(self, data: bytes) -> None:
         """Queue a piece that the client sent."""

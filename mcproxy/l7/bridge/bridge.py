@@ -53,6 +53,9 @@ class ClientConnection(Protocol):
     def settle(self, now: float) -> None:
         """An event has been handled: do what follows for the connection."""
 
+    def lags(self, now: float) -> None:
+        """It still takes what it was sent before: as `Core.client_lags`."""
+
     def tick(self, now: float, idle: float) -> None:
         """Look at deadlines."""
 
@@ -151,6 +154,13 @@ class Bridge:
     def drain(self, now: float) -> None:
         """Take no further request."""
         self._client.drain(now)
+
+    def client_lags(self, now: float) -> None:
+        """The client still takes what it was sent before."""
+        self._client.lags(now)
+
+    def backend_lags(self, now: float) -> None:
+        """Never called."""
 
     def tick(self, now: float, idle: float) -> None:
         """Look at deadlines."""

@@ -210,6 +210,13 @@ class Http1Client:
         if self.exchange is None and not self._head_begun:
             self._close()
 
+    def lags(self, now: float) -> None:
+        """It still takes what it was sent before: it is not idle."""
+        if self.exchange is not None:
+            self.exchange.to_backend.body.client_lags(now)
+        elif not self._head_begun:
+            self._since = now
+
     def tick(self, now: float, idle: float) -> None:
         """Look at deadlines."""
         self._meters.pace.must_wait(now)

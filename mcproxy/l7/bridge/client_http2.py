@@ -105,6 +105,12 @@ class Http2Client:
         if self.ending is None and self._judge.settle():
             self._end()
 
+    def lags(self, now: float) -> None:
+        """It still takes what it was sent before."""
+        self._judge.client_lags(now)
+        for exchange in self._outlet.exchanges.values():
+            exchange.to_backend.body.client_lags(now)
+
     def tick(self, now: float, idle: float) -> None:
         """Look at deadlines."""
         if self.ending:

@@ -183,6 +183,10 @@ class BackendEnd(Protocol):
         """Whether the connection had carried other requests before."""
 
     @property
+    def lagged(self) -> float:
+        """When the backend still had older bytes of ours to take: it is not late before (core.Line.lags)."""
+
+    @property
     def now(self) -> float:
         """When it last heard of the backend: seconds of the clock that the core is given."""
 

@@ -58,8 +58,8 @@ class RequestHalf:
     """The request of one exchange. `now` is seconds of the bridge's clock."""
 
     __slots__ = (
-        "_client", "_head", "_new_end", "_progress", "_searches", "_trailers", "attempts", "backend", "body", "coming",
-        "going", "request",
+        "_client", "_head", "_new_end", "_searches", "_trailers", "attempts", "backend", "body",
+        "coming", "going", "request",
     )  # fmt: skip
 
     def __init__(self, new_end: NewEnd, client: ClientEnd, now: float) -> None:
@@ -73,7 +73,6 @@ class RequestHalf:
         self.body = Body(now)
         self._head: RequestHead | None = None  # None: not known to be a valid request yet
         self._trailers: list[Field] = []
-        self._progress = now  # when the body last grew, or could not
         self.attempts = 0  # how often its head was sent
         self._searches = 0  # for a connection, whether it was sent there or not
 
@@ -134,7 +133,7 @@ class RequestHalf:
         """Some of the message came: a piece of the body, or b"" for its framing only."""
         if data:
             self.body.add(data)
-        self._progress = self.body.moved = now
+        self.body.progress = self.body.moved = now
         self.invited()  # the client did not wait
 
     def invited(self) -> bool:
@@ -156,19 +155,20 @@ class RequestHalf:
 
     def waits(self, now: float, seconds: float) -> bool:
         """Whether it has been the backend's turn for so long: all came, or some came that it doesn't take."""
-        return now - self.body.moved >= seconds and (self.is_read or self.body.waiting_bytes > 0)
+        since = self.body.moved if self.backend is None else max(self.body.moved, self.backend.lagged)
+        return now - since >= seconds and (self.is_read or self.body.waiting_bytes > 0)
 
     def is_slow(self, started: float, now: float) -> bool:
         """Whether the client takes too long to send the body."""
         if self.is_read:
             return False
         if self.body.waiting_bytes:
-            self._progress = now  # it is the backend that is slow
+            self.body.progress = now  # it is the backend that is slow
             return False
-        age = now - started - BODY_GRACE_SECONDS
+        age = now - max(started, self.body.asked) - BODY_GRACE_SECONDS
         if self.request.content_length >= 0 and self.body.received < age * MIN_BODY_RATE:
             return True
-        return now - self._progress > BODY_STALL_SECONDS
+        return now - self.body.progress > BODY_STALL_SECONDS
 
     # To the backend
 

@@ -43,6 +43,7 @@ class ClientSettings:
         self._pending: deque[Announcement] = deque()
         self.announced = False  # the client has had the server's preface
         self.acks_due = 0  # SETTINGS of the client that are not acknowledged yet
+        self.unacknowledged_since = 0.0  # before that, it had other bytes of ours to take first
         self._waiting_since: float | None = None  # the client's first SETTINGS, for the server's preface
 
     def __repr__(self) -> str:
@@ -158,5 +159,5 @@ class ClientSettings:
         now = self._leg.now
         if self._waiting_since is not None and now - self._waiting_since >= PREFACE_SECONDS:
             self.announce_early()
-        if self._pending and now - self._pending[0].sent > SETTINGS_SECONDS:
+        if self._pending and now - max(self._pending[0].sent, self.unacknowledged_since) > SETTINGS_SECONDS:
             raise ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "SETTINGS were not acknowledged")

@@ -112,6 +112,15 @@ class FromClient(Frames):
         if self.drain is _ASKED and now - self._drain_since >= GRACE_SECONDS:
             self.drain = _HEARD
 
+    def client_lags(self, now: float) -> None:
+        """The client still takes what it was sent before: it may not even know that it is its turn."""
+        self.settings.unacknowledged_since = now
+        self._drain_since = now
+        leg = self.leg
+        for stream in leg.streams.values():
+            if leg.owes_body(stream):
+                stream.progress = now
+
     def ask_to_leave(self, now: float) -> None:
         """Begin to drain: the client learns that the connection will end, and no stream is refused yet."""
         if self.drain is _NOT_ASKED:

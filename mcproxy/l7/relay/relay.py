@@ -233,6 +233,17 @@ class Relay:
             self.client.now = now
             self._from_client.ask_to_leave(now)
 
+    def client_lags(self, now: float) -> None:
+        """It still takes what it was sent before."""
+        self._from_client.client_lags(now)
+
+    def backend_lags(self, now: float) -> None:
+        """It still takes what it was sent before: whose turn is the backend's has not begun to wait."""
+        client = self.client
+        for stream in client.streams.values():
+            if not client.owes_body(stream):
+                stream.progress = now
+
     def tick(self, now: float, idle: float) -> None:
         """Look at what may not take for ever; about once a second."""
         if self.ending:

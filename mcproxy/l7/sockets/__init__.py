@@ -9,6 +9,7 @@ One session:
 | backend_link.py | the way to the backend of a relay: none, a dial under way, or a side |
 | lines.py | the ways to the backend of a bridge: a line for each request, on connections of the route's pool |
 | its_turns.py | which sides wait for the session's turn |
+| lag.py | which peers still take what they were sent |
 | quiet.py | how long nothing has moved, and what is due then |
 | departure.py | the end of the client's connection |
 | waiting.py | the session's greenlet while it waits |

@@ -335,12 +335,18 @@ class Drive:
             return self._departure.overdue(now)
         timeouts, channel = self._session.shared.timeouts, self._client.channel
         self._link.give_up_late(now, timeouts.connect)
-        self._core.tick(time.monotonic(), timeouts.idle)
+        clock = time.monotonic()
+        sides: list[tuple[Side, Callable[[float], object]]] = [(self._client, self._core.client_lags)]
+        if self._link.side is not None:
+            sides.append((self._link.side, self._core.backend_lags))
+        elif self._lines is not None:
+            sides += ((conn, line.lags) for line, conn in self._lines.in_use())
+        for side, lags in sides:
+            if side.lag.look(side.channel, timeouts.idle, now):
+                lags(clock)
+        self._core.tick(clock, timeouts.idle)
         self._receipts.look()
-        sides = (self._client,) if self._link.side is None else (self._client, self._link.side)
-        peers = [side.channel.sock for side in sides]
-        if self._lines is not None:
-            peers += self._lines.sockets()
+        peers = [side.channel.sock for side, _ in sides]
         due = self._quiet.look(channel.received + channel.sent, peers, channel.ended, timeouts, now)
         if end := _CUTS.get(due):
             self._session.cut(Cut(end))

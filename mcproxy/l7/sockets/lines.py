@@ -12,7 +12,7 @@ for the client.
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from gevent.hub import get_hub
@@ -24,7 +24,7 @@ from mcproxy.l7.sockets.pool import Pool
 from mcproxy.l7.sockets.pooled import Made, Pooled
 from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.l7.sockets.waiting import Waiting
-from mcproxy.net.raw import RawSocket, acknowledge
+from mcproxy.net.raw import acknowledge
 from mcproxy.net.shared import OpenSession
 
 log = logging.getLogger(__name__)
@@ -80,9 +80,9 @@ class Lines:
         """The drive is there. Before anything else."""
         self._stage = stage
 
-    def sockets(self) -> Iterator[RawSocket]:
-        """Those that are in use."""
-        return (conn.channel.sock for conn in self._busy.values())
+    def in_use(self) -> Iterable[tuple[Line, Pooled]]:
+        """The lines that have connections."""
+        return self._busy.items()
 
     # What the drive asks for
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from gevent.hub import get_hub
 
 from mcproxy.l7.sockets.channel import Channel
+from mcproxy.l7.sockets.lag import Lag
 from mcproxy.net.raw import READ, WRITE, IoWatcher
 
 
@@ -32,6 +33,7 @@ class Side:
         "end_due",
         "event",
         "halted",
+        "lag",
         "pending",
     )  # fmt: skip
 
@@ -47,6 +49,7 @@ class Side:
         self.pending = b""  # has been read, and not been taken
         self.end_due = False  # the end has been read, and not been delivered
         self.halted = False  # the turn was over before all was taken
+        self.lag = Lag()
 
     def __repr__(self) -> str:
         return f"<Side {self.event} {self.channel!r} pending={len(self.pending)}>"

@@ -90,6 +90,43 @@ def test_a_slow_head_a_slow_body_and_an_idle_connection_end() -> None:
     assert book.got() == b""
 
 
+def test_a_client_that_still_reads_an_answer_is_not_idle() -> None:
+    """Its connection ended 75 s after the kernel had taken the answer, however long the client had to read."""
+    book = Book()
+    for _ in range(3):
+        book.wait(bounds.KEEP_ALIVE_SECONDS - 1)
+        book.bridge.client_lags(book.now)
+    book.wait(bounds.KEEP_ALIVE_SECONDS)
+    assert not book.closing()
+    book.wait(1)
+    assert book.closing()
+
+
+def test_a_body_is_late_only_once_its_client_has_read_what_comes_first() -> None:
+    book = Book()
+    book.send(POST)
+    for _ in range(3):
+        book.wait(BODY_STALL_SECONDS - 1)
+        book.bridge.client_lags(book.now)
+    book.wait(BODY_STALL_SECONDS)
+    assert not book.closing()
+    book.wait(1)
+    assert book.got().startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_backend_that_still_takes_a_request_is_not_late() -> None:
+    book = Book()
+    book.send(POST + b"hello")
+    assert book.line is not None
+    for _ in range(3):
+        book.wait(book.idle - 1)
+        book.line.lags(book.now)
+    book.wait(book.idle - 1)
+    assert not book.closing()
+    book.wait(1)
+    assert book.got().startswith(b"HTTP/1.1 504 ")
+
+
 def test_an_idle_connection_with_half_a_head_is_answered() -> None:
     """It was asked to end, which can't be said without an answer, and was reset when it didn't."""
     book = Book()

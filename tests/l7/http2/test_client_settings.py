@@ -73,6 +73,21 @@ def test_an_acknowledgement_that_is_late() -> None:
     assert fault.value.code is ErrorCode.SETTINGS_TIMEOUT
 
 
+def test_an_acknowledgement_that_waits_behind_what_the_client_still_reads() -> None:
+    """A slow reader was sent away 10 s after SETTINGS that were behind its answer."""
+    client = Direct()
+    client.send(PREFACE + http2.settings([]))
+    for _ in range(3):
+        client.leg.now += SETTINGS_SECONDS - 1
+        client.judge.client_lags(client.leg.now)
+        client.agreed.check()
+    client.leg.now += SETTINGS_SECONDS
+    client.agreed.check()
+    client.leg.now += 1
+    with pytest.raises(ConnectionFault):
+        client.agreed.check()
+
+
 def test_a_client_waits_for_our_preface_no_longer_than_it_may() -> None:
     client = Direct()
     client.leg.now = 5.0

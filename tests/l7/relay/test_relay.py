@@ -123,6 +123,34 @@ def test_a_stalled_body_is_cut_but_not_an_open_stream() -> None:
     assert book.take_up() == [("RST_STREAM", 1, ErrorCode.CANCEL)]
 
 
+def test_a_body_is_late_only_once_its_client_knows_that_it_may_come() -> None:
+    """What says so was behind an answer of megabytes, in the kernel."""
+    book = Book()
+    book.request(1, [*POST, ("content-length", "10")], end=False)
+    for _ in range(3):
+        book.tick(bounds.BODY_STALL_SECONDS - 1)
+        book.relay.client_lags(book.now)
+    book.tick(bounds.BODY_STALL_SECONDS)
+    assert not book.records
+    book.tick(1)
+    assert [s.end for s in book.records] == [ExchangeEnd.CLIENT_FAULT]
+
+
+def test_a_backend_that_still_takes_a_request_is_not_late() -> None:
+    """It had 504 for a body that the kernel had taken for it, and that it went on reading."""
+    book = Book()
+    book.request(1, POST, end=False)
+    book.client(http2.data(1, b"a", True))
+    book.request(3, [*POST, ("content-length", "10")], end=False)
+    for _ in range(3):
+        book.tick(book.idle - 1)
+        book.relay.backend_lags(book.now)
+    book.tick(book.idle - 1)
+    assert [s.end for s in book.records] == [ExchangeEnd.CLIENT_FAULT], "whose turn is the client's still is late"
+    book.tick(1)
+    assert [(s.id, s.status) for s in book.records[1:]] == [(1, 504)]
+
+
 def test_a_client_that_goes_leaves_a_record_of_each_exchange() -> None:
     book = Book()
     book.request(1)

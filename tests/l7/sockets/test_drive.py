@@ -1,5 +1,6 @@
 """The drive, with a core that says what it was told: events, dialling, back-pressure, endings."""
 
+import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -159,6 +160,28 @@ def test_a_client_that_does_not_read_what_its_own_bytes_cause_is_not_read(stage:
     poured = pour(on.client)
     assert MAX_OWED < on._stream.unsent < MAX_OWED + (1 << 17)
     on.until(arrival(on.client, poured))
+
+
+def test_a_core_learns_which_peer_still_takes_what_it_was_sent(stage: Callable[..., Stage]) -> None:
+    """Its timers ran from when the kernel had taken the bytes."""
+    on = stage()
+    on.core.wants_dial, on.core.to_backend = True, b"x"
+    on.client.sendall(b"ask")
+    on.until(lambda: on.backends and on.drive._link.side)
+    on.core.to_client = bytes(1 << 16)
+    on.client.sendall(b"more")
+    on.until(lambda: ("client lags",) in on.core.told)
+    assert ("backend lags",) not in on.core.told
+    on.core.to_backend = bytes(1 << 16)
+    on.client.sendall(b"more")
+    on.until(lambda: ("backend lags",) in on.core.told)
+    on.core.told.clear()
+    while on.client in select.select([on.client], [], [], 0)[0]:
+        on.client.recv(1 << 20)
+    while on.backends[0] in select.select([on.backends[0]], [], [], 0)[0]:
+        on.backends[0].recv(1 << 20)
+    on.until(lambda: on.core.told.count(("tick",)) == 3)
+    assert on.core.told[-2:] == [("tick",)] * 2
 
 
 def test_ticks_idleness_and_draining(stage: Callable[..., Stage]) -> None:

@@ -225,6 +225,16 @@ def test_half_of_a_connection_is_ended_once_all_is_sent(make: Make) -> None:
     on.until(lambda: line.received == b"golate")
 
 
+def test_a_line_learns_that_its_backend_still_takes_what_it_was_sent(make: Make) -> None:
+    on = make()
+    on.client.sendall(b"q")
+    far(on)
+    (line,) = on.core.lines
+    line.send(bytes(1 << 16))
+    on.drive._wake()
+    on.until(lambda: ("lags",) in line.told)
+
+
 def test_a_line_learns_what_is_unsent_and_when_it_has_gone(make: Make) -> None:
     on = make()
     on.client.sendall(b"a")
