@@ -166,12 +166,13 @@ class BackendTally:
 class RequestTally:
     """The live counters of the l7 requests of one listener or one route."""
 
-    __slots__ = ("answers", "heads", "passed", "undone", "waited")
+    __slots__ = ("answers", "heads", "undone", "waited", "with_h2", "with_http1")
 
     def __init__(self) -> None:
         self.answers = [0] * 10  # requests that have ended, by the first digit of their status, or 0
         self.undone: Counter[str] = Counter()  # of these, the ones that did not end as DONE, by how they ended
-        self.passed: Counter[str] = Counter()  # this and the next ones: see Counters
+        self.with_h2 = 0  # requests that backends got in this version of HTTP; for this and the next ones see Counters
+        self.with_http1 = 0
         self.heads = 0
         self.waited = 0.0
 
@@ -186,14 +187,11 @@ class RequestTally:
         classes = {f"{first}xx" if first else "none": count for first, count in enumerate(answers) if count}
         return classes, {DONE: done, **undone} if done else undone
 
-    def count_passed(self, http1: int, h2: int, heads: int, waited: float) -> None:
-        """Count requests that backends got; see `Counters`."""
-        if h2:
-            self.passed["h2"] += h2
-        if http1:
-            self.passed["http/1.1"] += http1
-        self.heads += heads
-        self.waited += waited
+    @property
+    def passed(self) -> dict[str, int]:
+        """Requests that backends got, by their version of HTTP. Any thread may ask."""
+        counts = {"h2": self.with_h2, "http/1.1": self.with_http1}
+        return {version: count for version, count in counts.items() if count}
 
 
 class Tally:
@@ -232,7 +230,7 @@ class Tally:
             self.durations.read(),
             self.dials.read(),
             self.backend.read(),
-            dict(requests.passed),
+            requests.passed,
             requests.heads,
             requests.waited,
         )
@@ -343,7 +341,10 @@ class Stats:
                         heads += 1
                         waited += head_at - exchange.started
             for tally in tallies:
-                tally.count_passed(http1, h2, heads, waited)
+                tally.with_h2 += h2
+                tally.with_http1 += http1
+                tally.heads += heads
+                tally.waited += waited
 
         return count
 
