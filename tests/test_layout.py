@@ -29,10 +29,9 @@ UNUSUAL_SHARE = 0.05  # of all functions may be longer than usual
 MAX_METHODS = 25  # of a class, properties included
 MAX_ATTRIBUTES = 12  # that a class assigns, or has slots for
 LARGE_CLASSES = {  # that may exceed one of these, and why
-    "cli/top.py Top": "textual asks an App for a method for each key and message",
     "l7/http2/stream.py Stream": "one for each request, on the fast path: objects within it would cost memory and time",
     "l7/relay/relay.py Relay": "20 of its methods are those of Core",
-    "net/shared.py Shared": "set once, at the start: what all sessions of a worker have in common",
+    "net/shared.py Shared": "the parts of a worker, each under one name; groups of them would only be second names",
 }
 
 

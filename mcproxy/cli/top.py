@@ -1,17 +1,14 @@
 """`mcproxy top`: the server, live, on the whole terminal.
 
 Above, rates of the last minute; below, panels (panels.py): one at a time on a usual terminal, all of them on a large
-one. The screen asks nobody: it draws what the feed has put on the board.
+one. The screen draws what the feed has put on the board, and never waits for the server; what the keys ask of the
+server is in actions.py.
 """
 
-import asyncio
-import os
 import queue
 import sys
-import time
-from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import click
 from rich.text import Text
@@ -22,16 +19,15 @@ from textual.events import Resize
 from textual.widgets import DataTable, Footer, Input, Static
 
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.cli import dialogs, heading, output, tables
+from mcproxy.cli import dialogs, heading, tables
+from mcproxy.cli.actions import Actions
 from mcproxy.cli.board import Board
 from mcproxy.cli.client import connected
 from mcproxy.cli.feed import Feed, Lost, Sample, lose
-from mcproxy.cli.firewall import own_ip
 from mcproxy.cli.options import INVALID, example, fail
-from mcproxy.cli.panels import PANELS, Details
+from mcproxy.cli.panels import PANELS
 from mcproxy.cli.tables import PanelTable
 from mcproxy.cli.target import target_options
-from mcproxy.model import counted
 
 REDRAW = 0.5  # seconds between two looks at the news
 WIDE = (120, 32)  # columns and lines from which on all panels are shown
@@ -72,6 +68,7 @@ class Top(App[None]):
         self.tables = {name: PanelTable(name, panel) for name, panel in PANELS.items()}
         self.current = next(iter(PANELS))
         self._feed = feed
+        self._actions = Actions(self, feed, self.board, REDRAW)
         self._is_paused = False
         self._notice = "asking the server"
         self._heading = heading.Heading()
@@ -185,7 +182,7 @@ class Top(App[None]):
         self.draw()
 
     def action_pause(self) -> None:
-        """Stand still, to read; what happens meanwhile is drawn afterwards."""
+        """Stop or resume drawing; what happens meanwhile is drawn afterwards."""
         self._is_paused = not self._is_paused
         self.draw()
 
@@ -196,7 +193,7 @@ class Top(App[None]):
         self._filter.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Show the rows that contain it alone."""
+        """Show only the rows that contain it."""
         if event.input is self._filter:
             self.table.view.filter = event.value.strip().lower()
             self._filter.remove_class("shown")
@@ -210,91 +207,15 @@ class Top(App[None]):
 
     def action_block(self) -> None:
         """Block the client of the row."""
-        row = self.table.row(self.board)
-        self._do(self._block("" if row is None else self.table.view.panel.client(row)))
+        self._actions.block(self.table)
 
     def action_close_connection(self) -> None:
         """Close the connection of the row."""
-        row = self.table.row(self.board)
-        self._do(self._close(0 if row is None else self.table.view.panel.connection(row)))
+        self._actions.close(self.table)
 
     def on_data_table_row_selected(self, _event: DataTable.RowSelected) -> None:
         """Show all fields of the row."""
-        if (row := self.table.row(self.board)) is not None:
-            self._do(self._zoom(row))
-
-    def _do(self, action: Awaitable[str]) -> None:
-        """Run it beside the screen, and say what has become of it."""
-
-        async def run() -> None:
-            try:
-                outcome = await action
-            except Lost as lost:
-                self.notify(str(lost), severity="error", markup=False)
-            else:
-                if outcome:
-                    self.notify(outcome, markup=False)
-
-        self.run_worker(run())
-
-    async def _zoom(self, row: Any) -> str:
-        panel, view = self.table.view.panel, self.table.view
-
-        def details() -> Details | None:
-            found = view.find(self.board, time.time(), panel.key(row))
-            return None if found is None else panel.details(found)
-
-        offers = "b: block  " * bool(panel.client(row)) + "k: close  " * bool(panel.connection(row))
-        zoom = dialogs.Zoom(panel.title, details, offers, REDRAW)
-        if panel is PANELS["routes"]:
-            self.run_worker(self._look_up(zoom, row.listener, row.hostname))
-        wanted = await self.push_screen_wait(zoom)
-        if wanted == "block":
-            return await self._block(panel.client(row))
-        return await self._close(panel.connection(row)) if wanted == "close" else ""
-
-    async def _look_up(self, zoom: dialogs.Zoom, listener: str, hostname: str) -> None:
-        """Show how a route is configured, too."""
-        try:
-            route = await asyncio.to_thread(self._feed.route, listener, hostname)
-        except Lost as lost:
-            zoom.add([("configured", str(lost))])
-        else:
-            fields = output.plain(route) if route else {"configured": "it is removed"}
-            fields.pop("hostname", None)
-            zoom.add([(name.replace("_", " "), _written(value)) for name, value in fields.items()])
-
-    async def _block(self, address: str) -> str:
-        if not address:
-            return "go to a connection, a refusal or a client first"
-        wanted = await self.push_screen_wait(dialogs.Block(address))
-        if wanted is None:
-            return ""
-        request = pb.AddFirewallRuleRequest(
-            kind=pb.RULE_KIND_IP, value=address, ttl_seconds=wanted.seconds, kill=wanted.kill,
-            own_ip=own_ip(os.environ), comment=self.TITLE, dry_run=True,
-        )  # fmt: skip
-        risks = (await asyncio.to_thread(self._feed.block, request)).effect.risks
-        if risks and not await self.push_screen_wait(dialogs.Confirm(f"{'; '.join(risks)}. Block {address}?")):
-            return "nothing has changed"
-        request.dry_run = False
-        answer = await asyncio.to_thread(self._feed.block, request)
-        until = f" until {output.moment(answer.rule.expires_at)}" if answer.rule.expires_at else " permanently"
-        closed = f", {counted(answer.killed, 'connection')} closed" if wanted.kill else ""
-        return f"{address} is blocked{until}{closed}; `mcproxy firewall remove {address}` lets it in again"
-
-    async def _close(self, number: int) -> str:
-        if not number:
-            return "go to a connection first"
-        if not await self.push_screen_wait(dialogs.Confirm(f"Close connection {number}?")):
-            return ""
-        await asyncio.to_thread(self._feed.close_connection, number)
-        return f"connection {number} is closed"
-
-
-def _written(value: Any) -> str:
-    """A field's value; "" for one that is not set."""
-    return ("yes" if value is True else str(value)) if value else ""
+        self._actions.zoom(self.table)
 
 
 @click.command(epilog=example("mcproxy top", "mcproxy top --server unix:/run/mcproxy/admin.sock"))
