@@ -5,10 +5,12 @@ first looks, and "has sent nothing" is too.
 """
 
 import random
+import re
 import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from tests.kit.geoip_files import located, write_database
 from tests.kit.hellos import A_TEST, REFUSED, TINY, hello, split
 from tests.kit.hub import is_turned_away
 from tests.kit.peers import DEADLINE, client_hello, connect, free_port, is_reset, reset, until
+from tests.kit.program import ROOT
 from tests.kit.proxy import Proxy
 
 HELLO = client_hello("a.test")
@@ -287,3 +290,13 @@ def test_a_missing_unix_socket_is_a_refusal_of_the_backend(proxy: MakeProxy, tmp
 def test_ipv6_is_no_different(sends: bytes, proxy: MakeProxy) -> None:
     document = {"listeners": [{"addr": "[::1]:0"}], "firewall": {"blocked_ips": ["::1"]}}
     assert turned_away(proxy(document), Reason.BLOCKED_IP, sends, host="::1")["client"].startswith("[::1]:")
+
+
+def test_the_runbook_says_what_to_do_about_each_reason() -> None:
+    page = (ROOT / "RUNBOOK.md").read_text()
+    table = page[page.index("| reason | what to do |") :].partition("\n\n")[0]
+    rows = [pattern for row in table.splitlines()[2:] for pattern in re.findall(r"`([a-z_*]+)`", row.split("|")[1])]
+    no_refusals = {Reason.OK, Reason.PROBE, Reason.SHUTDOWN, Reason.KILLED}  # which were cut, and not refused
+    assert len(rows) > 10
+    assert not [each for each in set(Reason) - no_refusals if not any(fnmatch(each, row) for row in rows)]
+    assert not [row for row in rows if not any(fnmatch(each, row) for each in Reason)], "rows of no reason"
