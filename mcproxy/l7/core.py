@@ -115,6 +115,10 @@ class Core(Protocol):
         """Whether the backend's connection is still of use. If not, the drive sends what is left and closes it."""
 
     @property
+    def kept(self) -> int:
+        """Bytes of answers that the client's windows don't allow yet, roughly. May change with any call."""
+
+    @property
     def hurried(self) -> bool:
         """Whether `tick` is needed ten times a second; once a second is usual."""
 

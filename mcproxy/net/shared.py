@@ -10,6 +10,7 @@ from greenlet import GreenletExit
 
 from mcproxy.geoip import GeoIP
 from mcproxy.model import Backend, Connection, End, Refused
+from mcproxy.net.backlog import Backlog
 from mcproxy.net.crew import Crew
 from mcproxy.net.dial import Outgoing
 from mcproxy.net.facts import Facts
@@ -164,6 +165,7 @@ class Shared:
     stats: Stats = field(default_factory=Stats)
     pipes: Pipes = field(init=False)
     crew: Crew = field(default_factory=Crew)
+    backlog: Backlog = field(default_factory=Backlog)
     outgoing: Outgoing = field(default_factory=Outgoing.make)
     geoip: GeoIP | None = None
     terminate: Callable[[OpenSession], End] | None = None  # runs an l7 session; net does not import l7

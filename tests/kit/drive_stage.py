@@ -14,6 +14,7 @@ from mcproxy.l7.sockets.dialling import Dial
 from mcproxy.l7.sockets.drive import Drive
 from mcproxy.l7.sockets.lines import Lines
 from mcproxy.model import End, Exchanges, FinishedExchange
+from mcproxy.net.backlog import Backlog
 from mcproxy.net.crew import Crew
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.session import Session
@@ -33,6 +34,7 @@ class Telling:
         self.wants_dial = self.hurried = False
         self.ending: Ending | None = None
         self.gives_up = True
+        self.kept = 0
         self.wants_client = self.wants_backend = self.has_backend = True
         self.to_client = self.to_backend = b""
         self.over: list[FinishedExchange] = []
@@ -134,9 +136,9 @@ class Later(Turns):
 class StageSession:
     """What the drive uses of a session."""
 
-    def __init__(self, sweeper: Sweeper, timeouts: Timeouts, turns: Turns) -> None:
+    def __init__(self, sweeper: Sweeper, timeouts: Timeouts, turns: Turns, backlog: Backlog) -> None:
         self.shared = SimpleNamespace(
-            sweeper=sweeper, timeouts=timeouts, draining=False, crew=Crew(), turns=turns, sessions=[1]
+            sweeper=sweeper, timeouts=timeouts, draining=False, crew=Crew(), turns=turns, sessions=[1], backlog=backlog
         )
         self.deadline = 0.0
         self.slot = 0
@@ -157,6 +159,7 @@ class Stage:
         channel: type[Channel] = Channel,
         turns: Turns | None = None,
         patience: Patience | None = None,
+        backlog: Backlog | None = None,
         **durations: float,
     ) -> None:
         ours, self.client = socket.socketpair()
@@ -167,7 +170,7 @@ class Stage:
         self.sweeper = Sweeper()
         self.end: End | BaseException | None = None
         timeouts = Timeouts(**{"handshake": 9.0, "connect": 9.0, "idle": 9.0, "half_close": 9.0, **durations})
-        self.session = StageSession(self.sweeper, timeouts, turns or Turns())
+        self.session = StageSession(self.sweeper, timeouts, turns or Turns(), backlog or Backlog())
         self.session.cut = self._cut
         self._stream = channel(self._raw(ours))
         self._dial = dial or self.connect

@@ -38,6 +38,10 @@ class ClientConnection(Protocol):
         """Whether to read it."""
 
     @property
+    def kept(self) -> int:
+        """Bytes of answers that its windows don't allow yet."""
+
+    @property
     def hurried(self) -> bool:
         """Whether `tick` is needed sooner than in a second."""
 
@@ -109,6 +113,11 @@ class Bridge:
     def wants_client(self) -> bool:
         """Whether the client is to be read."""
         return self._client.wants_read
+
+    @property
+    def kept(self) -> int:
+        """Bytes of answers that the client's windows don't allow yet."""
+        return self._client.kept
 
     @property
     def hurried(self) -> bool:

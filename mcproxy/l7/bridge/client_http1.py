@@ -44,6 +44,8 @@ class State(Enum):
 class Http1Client:
     """One client connection. `now` is seconds of the bridge's clock; calls of it never go back."""
 
+    kept = 0  # HTTP/1.1 knows no windows
+
     __slots__ = (
         "_answers", "_ended", "_head_begun", "_heads", "_meters", "_new_end", "_since", "_site", "_state", "ending",
         "exchange", "fault",

@@ -44,6 +44,11 @@ class Http2Client:
         return self.ending is None and not self._judge.pace.over
 
     @property
+    def kept(self) -> int:
+        """Bytes of answers that its windows don't allow yet."""
+        return self.leg.windows.held_bytes
+
+    @property
     def hurried(self) -> bool:
         """Whether something is due sooner than in a second."""
         return (

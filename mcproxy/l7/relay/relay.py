@@ -87,6 +87,11 @@ class Relay:
         return self.backend.state is not _GONE
 
     @property
+    def kept(self) -> int:
+        """Bytes that the client's windows don't allow yet."""
+        return self.client.windows.held_bytes
+
+    @property
     def hurried(self) -> bool:
         """Something is due sooner than a second from now: a step of draining, the server's preface, the next pieces."""
         judge = self._from_client

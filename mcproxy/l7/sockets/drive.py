@@ -9,8 +9,9 @@ every event would cost another 0.8 us of the 20 that an event takes.
 Long work waits for its turn (net/turns.py): a bulk read, and bytes that the core did not get to. The bytes of a side
 wait in one place, `Side.pending`, until the core has taken them, and the end of the side waits behind them.
 
-Back-pressure: a side is read only while fewer than MAX_UNSENT bytes wait for the other side, and fewer than MAX_OWED
-for itself: its own frames make us answer (PING, SETTINGS, 421), and it might never read the answers.
+Back-pressure: a side is read only while fewer than MAX_UNSENT bytes wait for the other side (none, for a client, where
+too much waits for all clients: net/backlog.py), and fewer than MAX_OWED for itself: its own frames make us answer
+(PING, SETTINGS, 421), and it might never read the answers.
 
 A core with lines (lines.py) has many connections to its backend, which serve it beside what is said here.
 
@@ -28,7 +29,7 @@ from collections.abc import Callable
 
 from gevent.hub import get_hub
 
-from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, MAX_PENDING, MAX_UNSENT, TURN
+from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, MAX_PENDING, MAX_UNSENT, READ_SIZE, TURN
 from mcproxy.l7.core import Core, Ending, Record, Turn
 from mcproxy.l7.sockets.backend_link import BackendLink, BeginAgain, Contradicted
 from mcproxy.l7.sockets.channel import Channel
@@ -39,7 +40,7 @@ from mcproxy.l7.sockets.lines import Lines, Stage
 from mcproxy.l7.sockets.pooled import Pooled
 from mcproxy.l7.sockets.quiet import Due, Quiet
 from mcproxy.l7.sockets.receipts import Receipts
-from mcproxy.l7.sockets.side import Event, Side
+from mcproxy.l7.sockets.side import ClientSide, Event, Side
 from mcproxy.l7.sockets.waiting import Waiting
 from mcproxy.model import End, Exchanges
 from mcproxy.net.shared import Cut, OpenSession
@@ -85,7 +86,7 @@ class Drive:
         self._session = session
         self._receipts = Receipts(client, record)
         self._core = core
-        self._client = Side(client, CLIENT, self._on)
+        self._client = ClientSide(client, self._on, session.shared.backlog)
         self._client.pending = pending
         self._lines = way if isinstance(way, Lines) else None
         self._link = BackendLink(_no_dial if isinstance(way, Lines) else way, session.shared.crew, contradicted)
@@ -216,7 +217,7 @@ class Drive:
         """Watch for what is wanted now, and ask for a turn if one is due."""
         core, due = self._core, self._its_turns.due
         client, backend = self._client, self._link.side
-        to_client = client.channel.unsent
+        to_client, takes_more = client.channel.unsent, client.takes_more(core.kept)
         to_backend = backend.channel.unsent if backend is not None else self._link.unsent
         client.want(
             core.wants_client
@@ -227,11 +228,9 @@ class Drive:
             and not (backend is not None and backend.end_due)
         )
         if backend is not None:
-            backend.want(
-                core.wants_backend and to_client <= MAX_UNSENT and to_backend <= MAX_OWED and BACKEND not in due
-            )
+            backend.want(core.wants_backend and takes_more and to_backend <= MAX_OWED and BACKEND not in due)
         elif self._lines is not None:
-            self._lines.hold(to_client)
+            self._lines.hold(not takes_more)
         if due:
             self._its_turns.ask(self._on)
 
@@ -274,7 +273,9 @@ class Drive:
         sink = self._link.side if side is self._client else self._client
         alone = len(self._session.shared.sessions) == 1
         size = LONE_BULK if alone and sink is not None and not sink.channel.unsent else BULK_SIZE
-        return size if side is self._client else self._core.bulk_read(size)
+        if side is self._client:
+            return size
+        return self._core.bulk_read(READ_SIZE if self._client.backlog.is_full else size)
 
     def _send(self) -> None:
         """Send to both sides, over a new backend connection if the core asks for one."""

@@ -5,8 +5,7 @@ those connections has watchers of its own, which call `happened`. What came is j
 client is sent once for all lines that had an event in this round of the hub, so that many answers leave in one write.
 
 As with the sides of a session: bulk reads, and bytes that the line did not get to, wait for their turn; the end of a
-connection is delivered behind the bytes that came before it; and nothing is read while more than MAX_UNSENT bytes wait
-for the client.
+connection is delivered behind the bytes that came before it; and nothing is read while too much waits for the client.
 """
 
 import logging
@@ -17,12 +16,12 @@ from typing import NamedTuple
 
 from gevent.hub import get_hub
 
-from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, MAX_UNSENT, TURN
+from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, READ_SIZE, TURN
 from mcproxy.l7.core import Line, LinedCore, LineState, Turn
 from mcproxy.l7.sockets.its_turns import ItsTurns
 from mcproxy.l7.sockets.pool import Pool
 from mcproxy.l7.sockets.pooled import Made, Pooled
-from mcproxy.l7.sockets.side import Event, Side
+from mcproxy.l7.sockets.side import ClientSide, Event
 from mcproxy.l7.sockets.waiting import Waiting
 from mcproxy.net.raw import acknowledge
 from mcproxy.net.shared import OpenSession
@@ -39,7 +38,7 @@ WRITABLE = Event.WRITABLE
 class Stage(NamedTuple):
     """What a session's lines share with its drive."""
 
-    client: Side
+    client: ClientSide
     waiting: Waiting
     its_turns: ItsTurns
     wake: Callable[[], object]  # has the drive go on; on the hub
@@ -100,9 +99,8 @@ class Lines:
                 else:
                     self._release(line)
 
-    def hold(self, unsent: int) -> None:
-        """So many bytes wait for the client: read on, or don't."""
-        held = unsent > MAX_UNSENT
+    def hold(self, held: bool) -> None:
+        """Read no connection while too much waits for the client."""
         if held is not self._held:
             self._held = held
             for line, conn in self._busy.items():
@@ -298,6 +296,8 @@ class Lines:
 
     def _bulk_size(self) -> int:
         """Bytes of one bulk read: many, if no other session waits and the client has taken what was read before."""
+        if self._stage.client.backlog.is_full:
+            return READ_SIZE
         alone = len(self._session.shared.sessions) == 1
         return LONE_BULK if alone and not self._stage.client.channel.unsent else BULK_SIZE
 

@@ -5,8 +5,10 @@ from enum import StrEnum
 
 from gevent.hub import get_hub
 
+from mcproxy.l7.bounds import MAX_UNSENT
 from mcproxy.l7.sockets.channel import Channel
 from mcproxy.l7.sockets.lag import Lag
+from mcproxy.net.backlog import Backlog
 from mcproxy.net.raw import READ, WRITE, IoWatcher
 
 
@@ -74,3 +76,30 @@ class Side:
         self._readable.close()
         self._writable.close()
         del self._on  # or the collector would have to find out that nobody needs the two
+
+
+class ClientSide(Side):
+    """The client's side. What waits for it counts in the backlog of the worker."""
+
+    __slots__ = ("_counted", "backlog")
+
+    def __init__(self, channel: Channel, on: Callable[[Event], object], backlog: Backlog) -> None:
+        """`on` is as for any side."""
+        super().__init__(channel, Event.CLIENT, on)
+        self.backlog = backlog
+        self._counted = 0  # bytes
+
+    def takes_more(self, kept: int) -> bool:
+        """Count what waits for it, here and, `kept` bytes, in the core. Whether to read the backend."""
+        unsent = self.channel.unsent
+        waiting = unsent + kept
+        if waiting != self._counted:
+            self.backlog.waiting += waiting - self._counted
+            self._counted = waiting
+        return not waiting or (unsent <= MAX_UNSENT and not self.backlog.is_full)
+
+    def close(self) -> None:
+        """Watch no more, and count nothing."""
+        self.backlog.waiting -= self._counted
+        self._counted = 0
+        super().close()

@@ -4,6 +4,7 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import gevent
@@ -16,6 +17,7 @@ from mcproxy.l7.sockets.channel import Channel, Lost
 from mcproxy.l7.sockets.departure import Patience
 from mcproxy.l7.sockets.drive import MAX_OWED
 from mcproxy.model import End, Reason, Refused
+from mcproxy.net.backlog import Backlog
 from mcproxy.net.shared import Cut
 from tests.kit.drive_stage import Later, Stage, pour
 from tests.kit.hub import pass_rounds
@@ -132,21 +134,52 @@ def test_what_waits_for_a_dial_is_bounded(stage: Callable[..., Stage]) -> None:
     on.until(arrival(on.backends[0], poured - len(on.first[0])))
 
 
-def test_a_backend_is_not_read_for_a_client_that_does_not_read(stage: Callable[..., Stage]) -> None:
-    on = stage()
+def passing_answers(on: Stage) -> Callable[[tuple[Any, ...]], None]:
+    """A core that dials when its client speaks, and passes what the backend says."""
 
     def react(what: tuple[Any, ...]) -> None:
         if what[0] == "client":
-            on.core.wants_dial = True
+            on.core.wants_dial = not on.backends
         elif what[0] == "backend":
             on.core.to_client += what[1]
 
-    on.core.react = react
+    return react
+
+
+def test_a_backend_is_not_read_for_a_client_that_does_not_read(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    on.core.react = passing_answers(on)
     on.client.sendall(b"a")
     on.until(lambda: on.backends)
     poured = pour(on.backends[0])
     assert MAX_UNSENT < on._stream.unsent < MAX_UNSENT + (1 << 17)
     on.until(arrival(on.client, poured))
+
+
+def test_many_that_do_not_read_have_little_each(stage: Callable[..., Stage]) -> None:
+    """Each had 256 kB: ten thousand slow readers took gigabytes. All of them go on, and nothing is lost."""
+    backlog = Backlog(most=100_000)
+    stages = [stage(backlog=backlog) for _ in range(3)]
+    for on in stages:
+        on.core.react = passing_answers(on)
+        on.client.sendall(b"a")
+        on.until(partial(getattr, on, "backends"))
+    poured = [pour(on.backends[0]) for on in stages]
+    waiting = [on._stream.unsent for on in stages]
+    assert sum(waiting) == backlog.waiting
+    assert max(waiting) < 1 << 18, "what there was room for, and a read"
+    assert max(waiting[1:]) <= READ_SIZE, "a read"
+    for on, size in zip(stages, poured, strict=True):
+        on.until(arrival(on.client, size))
+    assert backlog.waiting == 0
+    stages[0].core.kept = 100_001
+    stages[0].client.sendall(b"b")
+    stages[0].until(lambda: backlog.is_full)
+    stages[0].core.to_client = bytes(1 << 20)
+    stages[0].client.sendall(b"b")
+    stages[0].until(lambda: backlog.waiting)
+    stages[0].close()
+    assert backlog.waiting == 0, "and what nobody will take is counted no more"
 
 
 def test_a_client_that_does_not_read_what_its_own_bytes_cause_is_not_read(stage: Callable[..., Stage]) -> None:
