@@ -210,6 +210,11 @@ METHODS = [
     Rule("HEAD", Passed(b"HEAD"), message(b"HEAD", b"/", ()), pseudo(b"HEAD")),
 ]
 
+BELIEVED: Fields = (
+    (b"x-client-ip", b"192.0.2.1"), (b"true-client-ip", b"192.0.2.1"), (b"cf-connecting-ip", b"192.0.2.1"),
+    (b"x-original-url", b"/admin"), (b"x-http-method-override", b"DELETE"),
+)  # fmt: skip
+
 HOPS = [
     *(
         Rule(
@@ -230,6 +235,7 @@ HOPS = [
         (*pseudo(b"OPTIONS", b"*"), (b"max-forwards", b"5"), (b"max-forwards", b"0")),
     ),
     with_fields("Via", ((b"via", b"1.1 other"),), ((b"via", b"1.1 other"),)),
+    with_fields("fields that some backends believe", BELIEVED, BELIEVED),
 ]  # fmt: skip
 
 SCHEMES = [
