@@ -1,6 +1,6 @@
 """The composition root: builds the parts, connects them, starts, drains and stops them.
 
-The only file that knows everybody. `App` is what tests build too; `serve` is what `mcproxy server` runs: an `App` with
+The only file that knows all parts. `App` is what tests build too; `serve` is what `mcproxy server` runs: an `App` with
 signals around it.
 """
 
@@ -76,7 +76,7 @@ class App:
     ) -> None:  # fmt: skip
         """`put_lines` takes the log lines of connections and requests; `path` is the file to reload `config` from.
 
-        `log_dropped` counts lines that nobody read in time. Raises StartError.
+        `log_dropped` counts lines that were not read in time. Raises StartError.
         """
         self.notifier = notifier or Notifier()
         self.inherited = inherited or Inherited()
@@ -155,7 +155,7 @@ class App:
         self._begin_telling()
 
     def _begin_telling(self) -> None:
-        """Tell the service manager that we serve, from now on how it goes, and that the hub turns."""
+        """Notify the service manager that we serve, and from now on of the state and that the hub turns."""
         self.pulse.every(STATUS_INTERVAL, lambda: self.notifier.status(f"{self.plane.state}: {self._summary()}"))
         self.pulse.every(REPORT_INTERVAL, self.lines.report)
         self.pulse.every(0.0, Census(self.worker.shared.sessions, self.lines.put).step)
@@ -195,7 +195,7 @@ class App:
         )
 
     def stop(self) -> bool:
-        """Accept nothing more, drain, let go of everything. True: every session ended by itself."""
+        """Stop accepting, drain, release everything. True: every session ended by itself."""
         self._survey.close()
         self.reloader.close()
         self.notifier.stopping()
@@ -234,7 +234,7 @@ class _Survey:
         self._surveyor.begin(self._live.table)
 
     def close(self) -> None:
-        """Begin no more."""
+        """Stop."""
         self._daily.close()
 
 
@@ -249,7 +249,7 @@ def _ended(lines: ConnectionLog, reporter: Reporter) -> Callable[[Connection], N
 
 
 def _records(stats: Stats, lines: ConnectionLog) -> Callable[[Origin], Callable[[Exchanges], None]]:
-    """Returns, for a connection, what takes its exchanges as they end: counters, and the access log."""
+    """Returns, for a connection, a function for its exchanges as they end: counters, and the access log."""
 
     def begin(origin: Origin) -> Callable[[Exchanges], None]:
         count, put_lines = stats.requests(origin.listener, origin.route), lines.requests(origin)

@@ -55,7 +55,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """Claims of a caller, which nobody has verified."""
+    """Claims of a caller, which are not verified."""
 
     claim: str = ""  # who it is: the user that sudo was run by
     comment: str = ""  # why it makes the change

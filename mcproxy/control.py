@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def acme_settings(config: Config) -> Settings | None:
-    """[acme] for those who ask; None: there is none."""
+    """[acme], for callers; None: there is none."""
     acme = config.acme
     return Settings(acme.directory, acme.email, acme.profile, acme.ca) if acme is not None else None
 
@@ -115,7 +115,7 @@ class Control:
             self._server.reload(config.grpc)
 
     def drain(self) -> None:
-        """Report that no more connections are accepted."""
+        """Report that connections are no longer accepted."""
         if self._plane is not None:
             self._plane.state = ServerState.DRAINING
         if self._server is not None:

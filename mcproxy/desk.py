@@ -59,7 +59,7 @@ FindSpoken = Callable[[RouteKey, Route], Spoken | None]  # what a route's backen
 
 
 class Reporter:
-    """Reports connections as they open and end, while somebody watches. Everything here happens on the hub."""
+    """Reports connections as they open and end, while there are watchers. Everything here happens on the hub."""
 
     def __init__(self, tell: EventSink) -> None:
         self.watched = False

@@ -87,7 +87,7 @@ class Sink:
             except BlockingIOError:  # a descriptor that another program made non-blocking
                 time.sleep(BATCH_DELAY)
             except OSError:
-                self._rest = memoryview(b"")  # nobody reads the log, so this can't be reported
+                self._rest = memoryview(b"")  # the log has no reader, so this can't be reported
 
     def _dropped_line(self, missing: int) -> str:
         message = "%d lines dropped: they were read too slowly"

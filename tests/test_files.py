@@ -37,6 +37,9 @@ PHRASES = {
     r"\ball the same\b": "still",
     r"\b[Tt]ime-outs?\b": "timeout",
     r"\b(?:he|his|him)\b": "it, they",
+    r"\b[Tt]old of (?:an|each|which)\b": "is called with, is given; reported",
+    r"\bWhom\b": "name it: the client, the user, the peer",
+    r"\b(?:[Bb]egin|[Ll]ook|[Cc]ount it|[Ss]end) no more\b": "stop",
 }
 
 # What an example must show by an example, because its default says too little or is the other mode's.

@@ -1,4 +1,4 @@
-"""The admin API's doorman: finds out whom each connection comes from, and ends some when a place is needed.
+"""The admin API's doorman: finds out where each connection comes from, and ends some when a place is needed.
 
 gRPC for Python has no access to an accepted socket. It doesn't know the user on a UNIX socket, and its bounds are a
 total and a timeout of the TLS handshake: connections that do nothing, renewed for ever, would take all places. So this
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class _Side:
-    """One direction of a connection: what was read here and not yet written there."""
+    """One direction of a connection: the bytes that were read here and not yet written there."""
 
     __slots__ = ("ended", "events", "number", "other", "peer", "sock", "waiting")
 
@@ -112,7 +112,7 @@ class Doorman:
                 self._resume()
 
     def _pause(self, until: float) -> None:
-        """Accept nobody before that time. Who comes waits in the kernel's queue, and keeps its turn."""
+        """Accept none before that time. Connections wait in the kernel's queue, in order."""
         if self._paused is None:
             for sock in self.entrance.sockets:
                 self._selector.unregister(sock)
@@ -247,7 +247,7 @@ class Doorman:
 
 
 def _is_over(side: _Side) -> bool:
-    """Whether nothing more will pass: gRPC, which never ends one direction alone, has ended, or both have."""
+    """Whether nothing more will pass: gRPC, which never ends only one direction, has ended, or both have."""
     inner, outer = (side.other, side) if side.peer else (side, side.other)
     return inner.ended and not outer.waiting
 

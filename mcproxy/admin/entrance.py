@@ -1,7 +1,7 @@
 """The sockets of the admin API: the public ones, and the folder of gRPC's own, which only the doorman reaches.
 
-gRPC listens on a UNIX socket in a folder that only this user may enter, so nobody else can connect there, under a name
-of their choice or past the doorman's bounds.
+gRPC listens on a UNIX socket in a folder that only this user may enter, so no other user can connect there, under
+a name of their choice or past the doorman's bounds.
 """
 
 import contextlib
@@ -42,14 +42,14 @@ class GroupError(Exception):
 
 
 class Entrance(ABC):
-    """What the doorman accepts on. `close` ends it."""
+    """The listening socket that the doorman accepts on. `close` ends it."""
 
     sockets: list[socket.socket]  # listening, and not blocking
     inner: Path  # where gRPC is to listen
 
     @abstractmethod
     def peer(self, sock: socket.socket, address: object) -> Peer:
-        """Whom an accepted connection comes from. Raises OSError."""
+        """The user or address that an accepted connection comes from. Raises OSError."""
 
     @abstractmethod
     def inside(self) -> None:
@@ -64,7 +64,7 @@ class UnixEntrance(Entrance):
     """A socket in the file system, with the user id of each peer (SO_PEERCRED, unix(7)), which gRPC doesn't know."""
 
     def __init__(self, path: Path, group: str = "") -> None:
-        """Listen at `path`, replacing a socket that nobody listens on, for this user and a group's members.
+        """Listen at `path`, replacing a socket without a listener, for this user and a group's members.
 
         Raises OSError, GroupError.
         """
@@ -201,7 +201,7 @@ def _listen(path: Path, gid: int | None) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX)
     try:
         _remove_stale(path)
-        # Bound under another name and renamed once its mode is set: nobody can connect before.
+        # Bound under another name and renamed once its mode is set: no process can connect before.
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         listening.bind(os.fspath(fresh))
         if gid is not None and fresh.stat().st_gid != gid:  # systemd's unit forbids chown, and mostly none is needed
@@ -227,7 +227,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket that nobody listens on; raises OSError if somebody does, or if it is not a socket."""
+    """Remove a socket without a listener; raises OSError if it has one, or is not a socket."""
     if not path.exists():
         return
     if not path.is_socket():

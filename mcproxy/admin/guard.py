@@ -122,7 +122,7 @@ class Guard(grpc.ServerInterceptor):
 
 
 def _in_turns(answers: Iterator[Any], turn: AbstractContextManager[Any]) -> Iterator[Any]:
-    """Make each answer in a turn; a caller that is slow to take one holds up nobody."""
+    """Make each answer in a turn; a caller that is slow to take one delays no other."""
     while True:
         with turn:
             answer = next(answers, None)

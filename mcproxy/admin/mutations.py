@@ -12,7 +12,7 @@ from mcproxy.model import FirewallRule, Listener, Route, RuleKind
 from mcproxy.policy.loops import LOOP, OwnListeners
 from mcproxy.table import Table
 
-MAX_LISTENERS = 1_000  # each is a descriptor or two, of the 1,024 that a process has where nobody raised the limit
+MAX_LISTENERS = 1_000  # each is a descriptor or two, of the 1,024 that a process has by default
 MAX_ROUTES = 1_000_000  # of one listener; some 1 kB of memory each
 MAX_RULES = 1_000_000  # some 300 bytes of memory each
 

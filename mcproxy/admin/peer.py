@@ -1,7 +1,7 @@
-"""Whom a connection to the admin API comes from, and the name by which gRPC learns it.
+"""The user or address that a connection to the admin API comes from, and the name by which gRPC learns it.
 
 gRPC names a peer on a UNIX socket after the name that the peer's socket is bound to. The doorman connects to gRPC from
-an abstract name (unix(7)) that says whom it does that for: "mcproxy-TOKEN-UID-SERIAL" or "mcproxy-TOKEN-ipHEX-SERIAL".
+an abstract name (unix(7)) that names that origin: "mcproxy-TOKEN-UID-SERIAL" or "mcproxy-TOKEN-ipHEX-SERIAL".
 """
 
 import re
@@ -38,7 +38,7 @@ class Peer:
         return self.uid if not packed else packed[:NETWORK]
 
     def name(self, token: str, serial: int) -> str:
-        """The name of an abstract socket; `token` is hexadecimal, and nobody can guess it."""
+        """The name of an abstract socket; `token` is hexadecimal, and can't be guessed."""
         who = f"ip{ip_address(self.ip).packed.hex()}" if self.ip else self.uid
         return f"mcproxy-{token}-{who}-{serial}"
 

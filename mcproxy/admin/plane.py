@@ -100,7 +100,7 @@ class DataPlane(Protocol):
         """The certificates."""
 
     def bind_listener(self, listener: Listener) -> None:
-        """Take the address, accepting nobody yet. Raises OSError if it can't be had, and PlaneStopping."""
+        """Take the address without accepting yet. Raises OSError if it can't be had, and PlaneStopping."""
 
     def start_listener(self, addr: str) -> None:
         """Accept on a bound address. Raises OSError, and PlaneStopping."""

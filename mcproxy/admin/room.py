@@ -1,9 +1,9 @@
 """The places of the admin API's connections, and which of them has to go when all are taken. Values only, no sockets.
 
 A connection is *unproven* until a call has come on it. Anybody can hold unproven ones, with mutual TLS too, so they go
-first: the oldest of the origin that has the most. A flood from few addresses then costs nobody else a place. For one
-from the very address of an operator, or from many, each has a *grace* for its next step towards a call, which an honest
-client does in time; who comes meanwhile waits in the kernel's queue.
+first: the oldest of the origin that has the most. A flood from few addresses then costs no other one a place. For one
+from an operator's own address, or from many, each has a *grace* for its next step towards a call, which an honest
+client does in time; connections that come meanwhile wait in the kernel's queue.
 
 Where all are proven, the one goes that has been without calls for longest. A connection with a call never goes.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 MAX_CONNECTIONS = 64  # open at once, each with three descriptors (gRPC's is one); an operator's command needs one
 # Seconds that an unproven one has for its next step, by the steps that it has done. A TLS client sends its first byte
 # at once. One turn of a slow path follows, and 128 handshakes can begin in a second. That the client goes on is worth
-# more: with mutual TLS nobody without a certificate comes so far, or stays.
+# more: with mutual TLS no caller without a certificate comes so far, or stays.
 GRACES = (0.1, 0.5, 0.5, 2.0)
 QUIET = 10.0  # seconds without calls after which a proven one may go: `top` makes a call every second or so
 

@@ -5,7 +5,7 @@ can reach the address may do everything, so it should be a loopback one. On a UN
 it. Either way gRPC itself listens on a UNIX socket that only the doorman reaches (doorman.py). Certificates are read
 again when gRPC needs them and their files have changed.
 
-Making the server takes its address, reads its certificates and starts its threads; it answers nobody before `open`. So
+Making the server takes its address, reads its certificates and starts its threads; it answers no call before `open`. So
 every step that can fail has succeeded when the database is seeded, and no change comes before the seed.
 
 Handlers run in native threads of a bounded pool: `MAX_CALLS` calls at once, of which `MAX_STREAMS` may be streams. A
@@ -57,7 +57,7 @@ class AdminServer:
     """A server. `open` lets it answer, `close` ends it."""
 
     def __init__(self, config: GrpcSection, service: Service) -> None:
-        """Listen, and answer nobody yet. Raises AdminError."""
+        """Listen, without answering yet. Raises AdminError."""
         self._configured = config.addr
         self._certificates: _Certificates | None = None  # over TCP
         self.address = config.addr  # with the port that was chosen, where the configuration says 0
@@ -90,7 +90,7 @@ class AdminServer:
         log.info("admin API on %s", self.address)
 
     def drain(self) -> None:
-        """Report NOT_SERVING: the proxy accepts no more connections. Calls are still answered."""
+        """Report NOT_SERVING: the proxy has stopped accepting connections. Calls are still answered."""
         self._health.enter_graceful_shutdown()
 
     def reload(self, config: GrpcSection) -> None:

@@ -9,7 +9,7 @@ from mcproxy.model import Mode
 
 
 class Heard(NamedTuple):
-    """What a look at one backend brought."""
+    """The result of a look at one backend."""
 
     place: str  # of the route's backend, in the file or the database
     said: str  # what the backend speaks; "" if it can't be used
@@ -17,7 +17,7 @@ class Heard(NamedTuple):
 
 
 def look_at_backends(loaded: Loaded) -> list[Heard]:
-    """Connect to the backend of each l7 route, on nobody's behalf. Returns one result for each, in their order."""
+    """Connect to the backend of each l7 route, for no client. Returns one result for each, in their order."""
     routes = [
         (addr, route)
         for addr, listener in loaded.table.listeners.items()

@@ -28,7 +28,7 @@ from mcproxy.model import MAX_CLAIM
 from mcproxy.words import printable
 
 TIMEOUT = 15.0  # seconds for one call: longer than the server lets a change wait for others
-MAX_BACKOFF = 1_000  # milliseconds between two tries to connect: gRPC's own become two minutes, while somebody watches
+MAX_BACKOFF = 1_000  # milliseconds between two tries to connect: gRPC's own grow to two minutes
 MAX_ANSWER = 16 << 20  # bytes; the longest answer is the metrics of 1,000 routes, about 1 MB
 EXISTS = grpc.StatusCode.ALREADY_EXISTS
 MISSING = grpc.StatusCode.NOT_FOUND
@@ -268,7 +268,7 @@ def _unreachable(target: Target, details: str) -> tuple[str, int]:
 
 def _unusable(target: Target) -> str:
     """The message that names the file that can't be used for TLS."""
-    from mcproxy.certificates import pem  # noqa: PLC0415 - it takes 70 ms to load, for a failure alone
+    from mcproxy.certificates import pem  # noqa: PLC0415 - it takes 70 ms to load, only for a failure
 
     try:
         if target.ca.value:

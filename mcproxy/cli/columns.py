@@ -14,7 +14,7 @@ from rich.cells import cell_len, set_cell_size
 
 GAP = 2  # characters between two columns
 LEAST = 16  # characters that a column of names keeps, unless it says something else
-# A count, an amount, a speed, a length of time or a moment: what is not elided, but stands to the right.
+# A count, an amount, a speed, a length of time or a moment: never elided, and aligned to the right.
 _NUMBER = re.compile(r"-|\d+(\.\d+)?[kMG]?( [kMGT]?B(/s)?)?|(\d+[dhms]){1,2}|\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
 
 
@@ -29,7 +29,7 @@ class Column(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """A column that is shown: its place in the rows, its width in characters, and whether it has numbers alone."""
+    """A column that is shown: its place in the rows, its width in characters, and whether it has only numbers."""
 
     place: int
     width: int

@@ -18,7 +18,7 @@ from mcproxy.cli.client import Client
 SAMPLE_INTERVAL = 1.0  # seconds between two samples
 MAX_ROUTES = 2_000  # that are asked for: two pages
 MAX_CONNECTIONS = 1_000  # oldest ones that are asked for: one page
-MAX_NEWS = 1_000  # waiting for a screen that stands still; more is dropped, and the next sample makes up for it
+MAX_NEWS = 1_000  # waiting for a screen that is paused; more is dropped, and the next sample makes up for it
 
 
 class Lost(Exception):

@@ -55,7 +55,7 @@ class LazyGroup(Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does; an option of the commands that stands before the command is told its place."""
+        """As click does; the message for a command's option before the command says where it belongs."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:

@@ -40,7 +40,7 @@ class Panel(Generic[T]):
 
     title: str
     rows: Callable[[Board, float], Iterable[T]]
-    key: Callable[[T], str]  # tells a row from the others, also in the next sample
+    key: Callable[[T], str]  # identifies a row, also in the next sample
     fields: tuple[PanelColumn[T], ...]
     details: Callable[[T], Details]
     sorted_by: int = 0  # the field, at first
@@ -49,7 +49,7 @@ class Panel(Generic[T]):
 
 
 class View(Generic[T]):
-    """A panel as somebody looks at it: its order, and what is left out."""
+    """A panel as it is shown: its order, and its filter."""
 
     def __init__(self, panel: Panel[T]) -> None:
         self.panel = panel

@@ -18,7 +18,7 @@ from mcproxy.settings import Field, Kind
 Fields = Mapping[str, Any]  # of a value, as the audit has them
 
 _IDENTITY = frozenset({"addr", "hostname", "kind", "value"})  # fields that the key has already
-_ALWAYS = frozenset({"mode"})  # what is told of something new even where it is the default
+_ALWAYS = frozenset({"mode"})  # shown of something new even if it is the default
 
 
 def _defaults(declared: Iterable[Field]) -> Fields:

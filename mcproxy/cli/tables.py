@@ -25,7 +25,7 @@ DataTable:focus > .datatable--cursor { background: $primary; }
 
 
 class PanelTable(DataTable[Text]):
-    """One panel, as somebody looks at it."""
+    """The table of one panel."""
 
     def __init__(self, name: str, panel: Panel[Any]) -> None:
         super().__init__(id=name, cursor_type="row")

@@ -1,10 +1,10 @@
 """Admission: who the client is, and whether it may connect, before its ClientHello is read.
 
-`let_in` decides what can be decided as soon as the connection is accepted. A refusal costs its sender next to nothing;
+`let_in` decides as much as possible as soon as the connection is accepted. A refusal costs its sender next to nothing;
 so where no PROXY header has to be read first, the firewall and the limits are asked before there is a watcher or a
 greenlet. Where one has to, `read_proxy_header` waits for it, in the session's greenlet, and then asks them.
 
-What a connection has taken by then, its places among all connections, `leave` gives back.
+`leave` gives back the places that the connection has taken among all connections.
 """
 
 import time
@@ -55,7 +55,7 @@ class Admission:
         return self._place is _CLIENT
 
     def let_in(self) -> None:
-        """Decide what needs no byte of the client. Raises Refused."""
+        """Decide as far as no byte of the client is needed. Raises Refused."""
         listener = self._enter()
         self._recognise_peer()
         if self._shared.outgoing.own.has(self._client, self._facts.client):
@@ -64,7 +64,7 @@ class Admission:
             self._admit()
 
     def read_proxy_header(self, readable: IoWatcher) -> None:
-        """Wait for the header, which says who the client is, and decide about it. Raises Refused."""
+        """Wait for the header, which names the client, and decide about that client. Raises Refused."""
         facts = self._facts
         if self.listener.trusted.find(facts.packed) is None:
             raise Refused(Reason.PROXY_UNTRUSTED, f"{unpack(facts.packed)} is not in trusted_proxies")

@@ -1,8 +1,8 @@
-"""What waits in one worker for all clients of l7 that read slowly.
+"""The bytes that wait in one worker for all l7 clients that read slowly.
 
-One client may have some 256 kB waiting (l7/bounds.py), which ten thousand of them make 2.6 GB. So the sum has a bound,
-too. Beyond it nobody is cut, and every client goes on: but a backend is read only for a client that has taken all that
-there was for it. Each is then slower, and has one read at most.
+One client may have some 256 kB waiting (l7/bounds.py); ten thousand would have 2.6 GB. So the sum has a bound, too.
+Beyond it no client is cut, and every client goes on: but a backend is read only for a client that has taken everything
+that waited for it. Each is then slower, and has one read at most.
 """
 
 MOST = 128 << 20  # bytes: 500 slow readers as if they were alone, and far less than their connections themselves take
@@ -22,5 +22,5 @@ class Backlog:
 
     @property
     def is_full(self) -> bool:
-        """Whether more may wait only for those for whom nothing does."""
+        """Whether more may wait only for clients for which nothing waits."""
         return self.waiting > self._most

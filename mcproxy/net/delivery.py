@@ -3,7 +3,7 @@
 This is the one notion of "delivered" of l4 and l7, in both directions. Timers and endings ask here:
 
 * **A byte is delivered** once the peer's kernel has acknowledged it (tcp(7): SIOCOUTQ counts the others), or, over a
-  UNIX socket, once the peer has read it. Whether the program behind it ever reads it nobody can know.
+  UNIX socket, once the peer has read it. Whether the program behind it ever reads it can't be known.
 * **A session moves** while bytes come in, are accepted by a kernel, or are acknowledged. `Progress` is the clock of
   that. It is what idle_timeout, half_close_timeout, the farewell of an idle client and every wait at an end go by.
 * **A shut window is no standstill.** A peer whose buffer is full announces no room until a good part of it is free
@@ -27,7 +27,7 @@ from typing import NamedTuple
 from mcproxy.net.raw import RawSocket, outgoing_queue
 
 VISITS = 4  # looks at a session within a limit
-READ_RATE = 8_000  # bytes a second; a program that reads slower than that has idle_timeout, and no more
+READ_RATE = 8_000  # bytes a second; a slower program has only idle_timeout
 LONGEST_SHUT = 60.0  # seconds; what a window of 8 MB needs at that rate
 WINDOW_SHARE = 16  # Linux opens a shut window when this part of the buffer is free (tcp_output.c: __tcp_select_window)
 MAX_PROBES = 3  # window probes without an answer from which on a peer shows no life; the kernel repeats lost ones
@@ -38,7 +38,7 @@ _STATE, _PROBES, _MSS, _UNACKED, _ACKED, _NOT_SENT = 0, 3, 10, 12, 34, 38  # pos
 
 
 class Owed(NamedTuple):
-    """What one peer had not acknowledged at one moment."""
+    """The bytes that one peer had not acknowledged at one moment."""
 
     waiting: int  # bytes
     acknowledged: int  # grows whenever some are acknowledged, and means nothing else

@@ -43,7 +43,7 @@ from mcproxy.net.raw import WRITE, IoWatcher, RawSocket, abort, keep_alive, paus
 MAX_ADDRESSES = 8  # of one name that are tried: enough for a rotating backend, few enough for the deadline
 # Seconds between two tries; a UNIX socket with a full backlog says EAGAIN instead of queueing us, and nothing wakes us.
 FULL_BACKLOG_PAUSE, MAX_FULL_BACKLOG_PAUSE = 0.01, 0.1
-# What the system says and what that means; all else is BACKEND_UNREACHABLE.
+# Reasons by errno; any other is BACKEND_UNREACHABLE.
 _REASONS = {
     errno.ECONNREFUSED: Reason.BACKEND_REFUSED,
     errno.ECONNRESET: Reason.BACKEND_REFUSED,
@@ -54,11 +54,11 @@ _REASONS = {
 }
 _TYPE = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
 
-Tried = Callable[[Address, OSError | None], object]  # told of an address, and of what went wrong there
+Tried = Callable[[Address, OSError | None], object]  # is given an address, and its failure, if any
 
 
 class Outgoing(NamedTuple):
-    """What all dials of a worker have in common."""
+    """The parts that all dials of a worker share."""
 
     names: Names
     own: OwnSockets
@@ -72,7 +72,7 @@ class Outgoing(NamedTuple):
 def dial(backend: Backend, first: bytes, outgoing: Outgoing, tried: Tried | None = None) -> RawSocket:
     """Connect and send `first`. Returns a non-blocking socket. Raises Refused.
 
-    `tried` is told of each address, and of what went wrong there.
+    `tried` is called for each address, with its failure, if any.
     """
     found = addresses(backend, outgoing.names)
     if len(found) > 1:
@@ -92,7 +92,7 @@ def dial(backend: Backend, first: bytes, outgoing: Outgoing, tried: Tried | None
 def _first_to_answer(
     backend: Backend, found: list[Address], first: bytes, outgoing: Outgoing, tried: Tried | None
 ) -> RawSocket:
-    """As `dial`, with several addresses. The failure that came last is the one that is told."""
+    """As `dial`, with several addresses. The refusal names the failure that came last."""
     failures: list[OSError] = []
 
     def note(address: Address, error: OSError) -> None:

@@ -17,7 +17,7 @@ _REFUSED, _OK = End.REFUSED, Reason.OK  # named once: CONTRIBUTING says why
 
 
 class Facts:
-    """What is known of one connection so far. All of it happens on the hub's thread."""
+    """The facts of one connection so far. Everything here happens on the hub's thread."""
 
     __slots__ = (
         "backend", "began", "client", "destination", "detail", "end", "hello", "id", "listener", "packed", "reason",
@@ -25,7 +25,7 @@ class Facts:
     )  # fmt: skip
 
     def __init__(self, listener: str, peer: Endpoint) -> None:
-        """`listener` is its address as configured, `peer` what accept() said."""
+        """`listener` is its address as configured, `peer` the address that accept() returned."""
         self.id = next(_ids)  # unique while the process lives, rising
         self.listener = listener
         self.began = time.monotonic()  # seconds

@@ -24,7 +24,7 @@ BACKLOG = 4096  # connections that wait to be accepted; the kernel caps it at ne
 # Accepted at one wake-up. gevent's 100 are more than the hub begins in a round, which ends after 50 callbacks or the
 # switch interval: a flood would pile up. Of 8, all have begun before the next are accepted.
 MAX_ACCEPT = 8
-# Sessions that were let in and have not begun, of all listeners; with more, nobody is accepted until they have. Clients
+# Sessions that were let in and have not begun, of all listeners; with more, none is accepted until they have. Clients
 # then wait in the kernel's queue, which is bounded, and hold no descriptor of ours. Enough that no round of the hub
 # lacks work.
 MAX_NOT_BEGUN = 64
@@ -72,7 +72,7 @@ class Acceptor(StreamServer):
         self._family, self._type, self._protocol = int(sock.family), int(sock.type), sock.proto
 
     def do_read(self) -> tuple[RawSocket, tuple[Any, ...]] | None:  # type: ignore[override]  # of gevent sockets
-        """Accept one connection; None where there is none. Called by StreamServer until it says None."""
+        """Accept one connection; None if there is none. StreamServer calls it until it returns None."""
         if self._shared.not_begun >= MAX_NOT_BEGUN:
             return None  # the socket stays readable: the next round of the hub comes here again
         return self._accept()

@@ -109,7 +109,7 @@ class Threads:
 
 
 class _HostsFile:
-    """Which names /etc/hosts has (hosts(5)); read again when it has changed. For the porter's thread alone."""
+    """Which names /etc/hosts has (hosts(5)); read again when it has changed. Only for the porter's thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

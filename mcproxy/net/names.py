@@ -1,4 +1,4 @@
-"""Names of backends: what the system's resolver says of them, and which of their addresses to try first.
+"""Names of backends: their addresses, from the system's resolver, and which to try first.
 
 Each dial asks again; nothing is answered from a cache while the resolver answers. getaddrinfo() blocks, for half a
 minute where name servers are silent, and can't be ended. So that no name starves another:
@@ -116,7 +116,7 @@ class Names:
         return name
 
     def _forget_one(self) -> None:
-        """Of those that nobody waits for, the one that was asked for longest ago."""
+        """Forget the name that was asked for longest ago, of those that no dial waits for."""
         host = next((host for host, name in self._names.items() if name.under_way is None), "")
         self._names.pop(host, None)
 

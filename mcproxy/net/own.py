@@ -51,7 +51,7 @@ class OwnSockets:
         self._copies[random] = self._copies.get(random, 0) + 1
 
     def passed(self, random: bytes) -> None:
-        """Count it no more: its session has ended."""
+        """Stop counting it: its session has ended."""
         if left := self._copies.pop(random) - 1:
             self._copies[random] = left
 

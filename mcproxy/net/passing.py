@@ -59,7 +59,7 @@ class Passing:
     def _reach(self) -> tuple[RawSocket, int]:
         """Dial, with the ClientHello behind a PROXY header. Raises Refused.
 
-        Returns how many bytes of the client the backend was sent, too. What is longer than one read follows later.
+        Also returns how many of the client's bytes were sent. The rest of a hello longer than one read follows later.
         """
         session = self._session
         shared = session.shared

@@ -27,7 +27,7 @@ def peek(sock: RawSocket, readable: IoWatcher, parse: Callable[[bytes], T | int]
 
     `parse` is given everything from the start and returns a value, or how many bytes it needs at least, which must be
     more than it was given. Raises what `parse` raises, and Refused where the client ends before: with `ended`, or with
-    PROBE where not a byte came, as load balancers do to see whether somebody listens. Has no deadline of its own: the
+    PROBE where not a byte came, as from load balancers that check the port. Has no deadline of its own: the
     session's covers the PROXY header and the hello together.
     """
     need = 1

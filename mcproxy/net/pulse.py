@@ -1,4 +1,4 @@
-"""The hub's pulse: a timer that shows how late the hub is, and does what is due every now and then.
+"""The hub's pulse: a timer that measures how late the hub is, and runs periodic work.
 
 Anything that blocks the hub (a long computation, a native thread that holds the interpreter, a machine without CPU to
 spare) delays every connection by as much. It delays a timer too: the timer's lateness is the hub's lag. Periodic jobs

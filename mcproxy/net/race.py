@@ -21,7 +21,7 @@ from mcproxy.net.raw import WRITE, IoWatcher, RawSocket, abort
 
 HEAD_START = 0.25  # seconds; RFC 8305, section 8 recommends it
 
-OnFailure = Callable[[Address, OSError], object]  # told of an address, and of what went wrong there
+OnFailure = Callable[[Address, OSError], object]  # is given an address, and its failure
 
 
 class _Runner:

@@ -62,7 +62,7 @@ class IoWatcher(Protocol):
         """Stop calling back."""
 
     def close(self) -> None:
-        """Stop, and let go of the descriptor. Must come before the descriptor is closed."""
+        """Stop, and release the descriptor, which must not have been closed before."""
 
 
 def keep_alive(sock: RawSocket) -> None:
@@ -85,7 +85,7 @@ def reset_on_close(sock: RawSocket) -> None:
 
 
 def acknowledge(sock: RawSocket) -> None:
-    """Acknowledge what has come at once (tcp(7): TCP_QUICKACK), for a peer that sends no more before."""
+    """Acknowledge what has come at once (tcp(7): TCP_QUICKACK), for a peer that waits for that before it sends more."""
     with contextlib.suppress(OSError):  # not TCP
         sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 1)
 
@@ -120,7 +120,7 @@ def unsent(sock: RawSocket) -> int:
     """Bytes that the peer has yet to acknowledge (tcp(7): SIOCOUTQ), or to read from a UNIX socket; 0 if it is gone."""
     waiting = outgoing_queue(sock)
     if waiting and sock.family != AF_UNIX and _tcp_state(sock) == _TCP_CLOSE:
-        return 0  # it was reset: what the kernel still counts nobody will ever take
+        return 0  # it was reset: what the kernel still counts will never be delivered
     return waiting
 
 

@@ -12,7 +12,7 @@ from mcproxy.wire.hello import Hello
 
 
 class Arrival(NamedTuple):
-    """A client connection that has a route: what the session hands on, and nobody changes."""
+    """A client connection that has a route: the session passes it on, and it never changes."""
 
     id: int
     listener: str  # its address as configured
@@ -29,7 +29,7 @@ Reached = Callable[[Backend, float | None], None]
 def reach(arrival: Arrival, alpn: bytes, first: bytes, outgoing: Outgoing, reached: Reached) -> RawSocket:
     """Connect to the route's backend and send `first`, which may be empty.
 
-    `alpn` is what a PROXY header is to say of the client's protocol. Raises Refused.
+    `alpn` is the client's protocol, for a PROXY header. Raises Refused.
     """
     backend = arrival.route.backend
     began = time.monotonic()
@@ -39,9 +39,9 @@ def reach(arrival: Arrival, alpn: bytes, first: bytes, outgoing: Outgoing, reach
 
 
 def try_out(route: Route, outgoing: Outgoing, tried: Tried | None = None) -> RawSocket:
-    """Connect to the route's backend on nobody's behalf, which a PROXY header says. Raises Refused.
+    """Connect to the route's backend for no client; a PROXY header is LOCAL then. Raises Refused.
 
-    `tried` is told of each address, and of what went wrong there.
+    `tried` is called for each address, with its failure, if any.
     """
     return dial(route.backend, proxy_protocol.LOCAL_V2 if route.send_proxy_protocol else b"", outgoing, tried)
 

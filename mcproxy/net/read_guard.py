@@ -6,7 +6,7 @@ served, and the watchdog is not fed. From outside there is one way to end such a
 has ended, under its descriptor (dup2(2)). `shutdown` is not enough, because what is queued is still read.
 
 The hub notes each read before it begins and clears the note behind it, with two assignments. What counts is the CPU
-that the hub spends in one read, so a machine that is busy, or stands still, makes nobody a suspect.
+that the hub spends in one read, so a machine that is busy, or paused, makes no peer a suspect.
 
 The guard must never touch a descriptor whose read is over, for it may be another connection's by now. It says `acting`
 before it looks whether the read is still under way; the hub clears the note before it looks at `acting`, and if that is
@@ -41,7 +41,7 @@ class ReadCut(ConnectionError):
 
 
 class ReadGuard:
-    """Watches the reads of one hub. What is public is the hub's, but for `cut`."""
+    """Watches the reads of one hub. Its public methods are the hub's, except `cut`."""
 
     __slots__ = (
         "_begun", "_clock", "_closing", "_cut", "_ended", "_lock", "_look", "_thread", "acting", "parked", "reading",

@@ -3,7 +3,7 @@
 One greenlet copies from the client to the backend; the session's own copies back. Talk goes by `recv` and `send`. A
 read that fills its buffer says that bulk is flowing: from there on the bytes are spliced through a pipe and never
 enter this process, until the source runs dry. Back-pressure is the kernel's: a side that can't write is not read, so
-a slow side costs one buffer or one pipe here and no more.
+a slow side costs only one buffer or one pipe here.
 
 How endings pass on:
 
@@ -11,7 +11,7 @@ How endings pass on:
 * A reset is found by reading, which yields what came before it and then fails. That direction ends and stops the
   other one; the survivor is reset in turn, by the session, when it has taken what is queued for it (an earlier RST
   would overtake those bytes and destroy them).
-* A failed *write* tells of a reset too, but what that side sent before may still be unread. So the direction that
+* A failed *write* shows a reset too, but bytes that this side sent before may still be unread. So the direction that
   wrote just ends, and leaves it to the one that reads to drain the dead socket and to meet its end there.
 
 Waiting costs a switch and nothing more: a direction leaves its watcher running, and whenever it switches to the hub
@@ -123,7 +123,7 @@ class Direction:
                 return outcome
 
     def _send_rest(self, rest: bytes) -> bool:
-        """Send what the sink did not take at once. False: the sink is gone."""
+        """Send the bytes that the sink did not take at once. False: the sink is gone."""
         while rest:
             self._wait_for_sink()
             try:
@@ -150,7 +150,7 @@ class Direction:
                 except OSError:
                     return _SOURCE_RESET
                 if not filled:
-                    return None  # the end, or an urgent byte, before which splice stops (tcp(7)): reading will tell
+                    return None  # the end, or an urgent byte, before which splice stops (tcp(7)): reading shows which
                 share -= filled
                 filled = self._empty(pipe[0], filled)
                 if filled:
@@ -162,7 +162,7 @@ class Direction:
             self._pipes.give(pipe, empty=not filled)
 
     def _empty(self, pipe: int, filled: int) -> int:
-        """Splice a pipe's content to the sink. Returns what is left in it: not 0 where the sink is gone."""
+        """Splice a pipe's content to the sink. Returns the bytes left in it: not 0 if the sink is gone."""
         sink = self._sink.fileno()
         while filled:
             try:
@@ -228,7 +228,7 @@ class Relay:
         return f"<Relay up={self.up} down={self.down}>"
 
     def run(self) -> None:
-        """Relay until both directions have ended. Raises what a bug in either of them raised."""
+        """Relay until both directions have ended. Raises what either of them raised by a bug."""
         self._spawn(self._run_up)
         try:
             self._passed_on(self.down.run(), self.down, self.up)
@@ -238,7 +238,7 @@ class Relay:
         finally:
             self._joining = None
             self._backend_readable.close()
-            self._half_closed = _ignore  # whom it belongs to knows the relay: both would be left to the collector
+            self._half_closed = _ignore  # its owner refers to the relay: both would be left to the collector
             if self.up.outcome is None:
                 get_hub().loop.run_callback(self.up.stop)
         if self._bug is not None:
@@ -251,7 +251,7 @@ class Relay:
 
     @property
     def peers(self) -> tuple[RawSocket, RawSocket]:
-        """The client and the backend, for net/delivery.py to ask what has reached them."""
+        """The client and the backend, whose queues net/delivery.py looks at."""
         return self._client, self._backend
 
     def stop(self) -> None:
@@ -272,7 +272,7 @@ class Relay:
             self._joining.switch()
 
     def _passed_on(self, outcome: Outcome, this: Direction, other: Direction) -> None:
-        """Do to the other side what this direction's source did."""
+        """Pass the end of this direction's source on to the other side."""
         source, sink = (self._client, self._backend) if this is self.up else (self._backend, self._client)
         if outcome is _FIN and other.outcome is _SINK_RESET:
             outcome = this.outcome = _SOURCE_RESET  # the failed write took the error; what is left reads as FIN
@@ -288,11 +288,11 @@ class Relay:
 
 
 def _ignore() -> None:
-    """Half of a relay that is over is nobody's concern."""
+    """Do nothing: the relay is over."""
 
 
 def flush(survivor: RawSocket) -> None:
-    """Wait until a side has taken all that is queued for it, or is gone. The kernel tells nobody, so it is asked."""
+    """Wait until a side has taken all that is queued for it, or is gone. There is no event for that."""
     for pause in pauses(FLUSH_CHECK, MAX_FLUSH_CHECK):
         if not unsent(survivor):
             return

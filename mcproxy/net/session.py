@@ -38,7 +38,7 @@ _L7, _TRUNCATED = Mode.L7, Reason.HELLO_TRUNCATED
 
 
 class Session:
-    """One client connection. All of it happens on the hub's thread."""
+    """One client connection. Everything here happens on the hub's thread."""
 
     __slots__ = (
         "_admission", "_cause", "_job", "_readable", "account", "carrier", "client", "deadline", "facts", "phase",
@@ -46,7 +46,7 @@ class Session:
     )  # fmt: skip
 
     def __init__(self, shared: Shared, listener: str, tally: Tally, client: RawSocket, peer: Endpoint) -> None:
-        """`listener` is its address as configured, `peer` what accept() said."""
+        """`listener` is its address as configured, `peer` the address that accept() returned."""
         self.shared = shared
         self.client = client
         self.account = Account(tally)
@@ -58,7 +58,7 @@ class Session:
         self._admission = Admission(shared, facts, client)
         self._readable: IoWatcher  # made once the client is let in
         self._job: Job | None = None
-        self._cause: Refused | Cut | None = None  # what it was cut with before its job began
+        self._cause: Refused | Cut | None = None  # the exception that cut it before its job began
 
     def __repr__(self) -> str:
         return f"<Session {self.facts} {self.phase}>"

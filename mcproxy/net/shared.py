@@ -98,7 +98,7 @@ class OpenSession(Protocol):
 
     @property
     def facts(self) -> Facts:
-        """What is known of it; nobody else adds to it."""
+        """The facts of it; only the session, its admission and its dial add to them."""
 
     @property
     def client(self) -> RawSocket:
@@ -170,7 +170,7 @@ class Shared:
     geoip: GeoIP | None = None
     terminate: Callable[[OpenSession], End] | None = None  # runs an l7 session; net does not import l7
     not_begun: int = 0  # sessions that wait for their turn to begin; acceptors wait while there are too many
-    draining: bool = False  # no more connections are accepted; l7 ones are to be brought to an end
+    draining: bool = False  # connections are no longer accepted; l7 sessions end as soon as they can
     sessions: dict[int, OpenSession] = field(default_factory=dict)  # the open ones, by id
     max_descriptor: int = field(
         default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS

@@ -29,7 +29,7 @@ class Turns:
         self._next: deque[OnTurn] = deque()  # the queue that is served next
         self._other: deque[OnTurn] = deque()
         self._sessions, self._newcomers = self._next, self._other
-        self._round = -1  # the last one in which somebody had a turn
+        self._round = -1  # the last one in which a session had a turn
 
     def __repr__(self) -> str:
         return f"<Turns sessions={len(self._sessions)} newcomers={len(self._newcomers)}>"
@@ -63,7 +63,7 @@ class Turns:
             raise
 
     def close(self) -> None:
-        """Let go of the loop."""
+        """Release the loop's watcher."""
         self._timer.close()
 
     def _queue(self, queue: deque[OnTurn], on_turn: OnTurn) -> None:

@@ -48,7 +48,7 @@ class Worker:
         return {addr for addr, listener in list(self._listeners.items()) if listener.started}
 
     def bind(self, addr: str) -> None:
-        """Take an address, accepting nobody yet. Raises OSError if it can't be had."""
+        """Take an address without accepting yet. Raises OSError if it can't be had."""
         if addr in self._listeners:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         self._listeners[addr] = Acceptor(addr, self._inherited(addr) or bind(addr), self.shared)
@@ -62,7 +62,7 @@ class Worker:
     def close(self, addr: str) -> None:
         """Stop listening there; its sessions go on, and those that the kernel has connected already begin.
 
-        Does nothing if nobody listens.
+        Does nothing if no listener has it.
         """
         listener = self._listeners.pop(addr, None)
         if listener is None:
@@ -116,7 +116,7 @@ class Worker:
         return not left
 
     def release(self) -> None:
-        """Release what is left when nothing runs."""
+        """Release the parts once nothing runs."""
         self.shared.sweeper.close()
         self.shared.turns.close()
         self.shared.read_guard.close()

@@ -78,7 +78,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Firewall:
-    """All rules, compiled. `Firewall()` refuses nobody."""
+    """All rules, compiled. `Firewall()` refuses no client."""
 
     ips: Mapping[bytes, FirewallRule] = field(default_factory=dict)  # by packed address
     cidrs: Mapping[str, FirewallRule] = field(default_factory=dict)  # by canonical text

@@ -24,7 +24,7 @@ from math import inf
 from mcproxy.model import Reason
 
 # Addresses kept count of, at most. More than a /48, which holds 65,536 times a /64: one network that rotates through
-# all that it has can't fill the table alone. 131,072 entries take about 25 MB.
+# all that it has can't fill the table by itself. 131,072 entries take about 25 MB.
 MAX_TRACKED = 131_072
 # Slots in the time that an empty bucket takes to be full. A finished bucket is forgotten one slot late at most.
 SLOTS = 64

@@ -139,7 +139,7 @@ def _outermost(keys: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], tuple[bytes,
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """The networks of one family. Tuples of bytes: the garbage collector leaves them alone, however many."""
+    """The networks of one family. Tuples of bytes: the garbage collector ignores them, however many."""
 
     keys: tuple[bytes, ...] = ()  # every network, sorted
     outer: tuple[bytes, ...] = ()  # those within no other, sorted

@@ -1,8 +1,8 @@
 """Notices files of certificates that have changed on disk, so that a renewal needs no reload.
 
 A native thread looks at the files that are in use: the pairs of l7 routes whose context is loaded, and the CAs of
-backends. A route that nobody has asked for yet reads its files at its first connection; the admin API looks at its own
-before each handshake. A look is one stat() a file, in batches, through the threads of disk.py, because a file may hang.
+backends. A route that no client has asked for yet reads its files at its first connection; the admin API looks at its
+own before each handshake. A look is one stat() a file, in batches, through the threads of disk.py: a file may hang.
 
     a stamp is new -> it is the same at the next look -> both files are read -> OpenSSL takes the pair -> it is in use
 
@@ -50,7 +50,7 @@ class Noticing:
         return f"<Noticing {len(self._latest)} files closing={self._closing.is_set()}>"
 
     def close(self) -> None:
-        """Look no more. A look that is going on is not waited for: its file may hang."""
+        """Stop looking. Doesn't wait for a look that is under way: its file may hang."""
         self._closing.set()
 
     def _run(self) -> None:

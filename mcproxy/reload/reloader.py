@@ -149,7 +149,7 @@ class Reloader:
             return self._running
 
     def close(self) -> None:
-        """Begin no more reloads, and let the one that is reading change nothing."""
+        """Start no further reload, and keep the one that is reading from changing anything."""
         self._closed = True
 
     def wait(self) -> None:

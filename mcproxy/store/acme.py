@@ -56,7 +56,7 @@ class Records:
             return [row["at"] for row in database.query(select(_STARTS.c.at).where(_STARTS.c.at >= since))]
 
     def write_account(self, account: CaAccount) -> None:
-        """Insert or replace an account; from the first one on, nobody but the owner reads the file."""
+        """Insert or replace an account; from the first one on, only the owner can read the file."""
         if sqlite.keep_private(self.store.path):
             log.warning(
                 "database %s: only its owner may read it from now on (mode 0600): it holds keys", self.store.path

@@ -3,8 +3,8 @@
 Another database needs another file like this one, and nothing else of store/ changes.
 
 Python's sqlite3 opens a transaction by itself before some statements and not before others (DDL). So that is switched
-off, and we say `BEGIN`. A reader then sees one snapshot of the WAL and blocks nobody. A writer's first statement must
-be a write: it waits for the lock (`BUSY_TIMEOUT`); a write after a read would fail at once with BUSY_SNAPSHOT.
+off, and we say `BEGIN`. A reader then sees one snapshot of the WAL and blocks no writer. A writer's first statement
+must be a write: it waits for the lock (`BUSY_TIMEOUT`); a write after a read would fail at once with BUSY_SNAPSHOT.
 
 `synchronous=FULL` makes a commit in WAL mode durable before it returns; NORMAL could lose the last ones in a power cut.
 """
@@ -71,7 +71,7 @@ def _untouched(path: Path) -> dict[str, str]:
     """How to open a file that is to stay as it is (https://www.sqlite.org/uri.html).
 
     A reader of a WAL database makes its -wal and -shm files, and leaves them there because it may not write. If there
-    is no -wal file, nobody has the database open, and SQLite opens it without both (immutable).
+    is no -wal file, no process has the database open, and SQLite opens it without both (immutable).
     """
     return {"mode": "ro"} if _wal(path).exists() else {"mode": "ro", "immutable": "1"}
 
@@ -112,7 +112,7 @@ def _create(path: Path) -> None:
 
 
 def keep_private(path: Path) -> bool:
-    """Let nobody but the owner read a database that holds keys. Returns whether somebody could before.
+    """Let only the owner read a database that holds keys. Returns whether others could before.
 
     SQLite gives the -wal and -shm files that it makes the same mode.
     """
