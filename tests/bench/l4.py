@@ -1,6 +1,6 @@
 """What a connection, a message and a gigabyte cost the proxy, in CPU time; beside HAProxy where it is installed.
 
-    python -m tests.bench.l4 [--seconds 3] [--rounds 2]
+    python -m tests.bench.l4 [--seconds 3] [--rounds 2] [--only mcproxy]
 
 The proxy runs on core 0, load and backend on core 1. CPU time is what /proc says the proxy's process used, divided by
 the work done. Only ratios within one run mean anything: the rounds alternate, so that noise hits all alike.
@@ -140,13 +140,16 @@ def settled(pid: int) -> int:
 
 def idle_kilobytes(pid: int, port: int) -> float:
     """Memory for each open connection that is silent."""
-    before = settled(pid)
+    files = Path(f"/proc/{pid}/fd")
+    before, open_files = settled(pid), len(list(files.iterdir()))
     clients = [dial(port) for _ in range(IDLE)]
     for client in clients:
         client.recv(256)
     after = settled(pid)
     for client in clients:
         client.close()
+    while len(list(files.iterdir())) > open_files:  # or the next load would be measured together with their ends
+        time.sleep(SETTLING)
     return (after - before) / 1024 / IDLE
 
 
@@ -192,6 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", nargs="*")
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -206,6 +210,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(options.rounds):
             for name, (command, port) in commands(Path(folder), listening.getsockname()[1]).items():
+                if name not in (options.only or [name]):
+                    continue
                 with running(command, port) as pid:
                     line = [f"{name:8}", f"idle {idle_kilobytes(pid, port):5.1f} KB"]
                     for what, (load, scale, unit) in loads.items():
