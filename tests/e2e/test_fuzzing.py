@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.__main__ import main, save
-from tests.fuzz.engine import Failure, Target, attempt, run
+from tests.fuzz.engine import STRETCHED, Failure, Target, attempt, run
 from tests.fuzz.targets import TARGETS
 
 SLOW = {"frames", "answers", "bridge", "config"}  # a millisecond or more for each input
@@ -38,6 +38,15 @@ def test_a_fault_is_found_made_small_and_found_again() -> None:
     again = run(PLANTED, SEED, executions=100_000)
     assert (again.executions, again.failure and again.failure.data) == (found.executions, found.failure.data)
     assert isinstance(attempt(PLANTED, found.failure.data), Failure)
+
+
+def test_now_and_then_an_input_is_stretched() -> None:
+    """A head of 60 KB of blanks took a minute to refuse, and short inputs never showed it."""
+    sizes: list[int] = []
+    target = Target("sizes", "notes sizes", lambda data: sizes.append(len(data)), [b"a: b"])
+    run(target, SEED, executions=5_000)
+    assert max(sizes) > STRETCHED
+    assert sorted(sizes)[-100] < STRETCHED, "seldom: such inputs take longer"
 
 
 def test_a_failing_input_is_saved_for_another_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,12 @@ from types import FrameType
 MAX_SIZE = 70_000  # bytes of an input: more than any bound of a parser
 MAX_EXAMPLES = 2_000
 MOST_CHANGES = 4  # to one example
+TOO_LONG = 3.0  # seconds of CPU for one input; a hundred times what any takes
 STUCK = 20  # seconds for one input, on the most loaded machine, after which it counts as a hang
 PIECES = (1, 1, 2, 4, 9, 16, 64, 256)  # bytes
+STRETCHED = 60_000  # bytes that one becomes, now and then: what takes time with the square of a length shows so
+SELDOM = 500  # changes, of which one stretches
+SEPARATORS = b' \t,;:="\r\n'  # what expressions repeat, and try in many ways
 LOOK = 256  # executions between two looks at the clock
 MINIMISING = 20.0  # seconds at most
 INTERESTING = (0, 1, 2, 3, 4, 9, 10, 13, 16, 22, 31, 32, 58, 63, 64, 65, 127, 128, 129, 192, 224, 254, 255)
@@ -85,10 +89,14 @@ def _stopped_when_stuck() -> Iterator[Callable[[], object]]:
 
 def attempt(target: Target, data: bytes) -> Hashable | Failure:
     """What an input reaches, or how it fails."""
+    begun = time.process_time()
     try:
-        return target.check(data)
+        reached = target.check(data)
+        took = time.process_time() - begun
+        assert took < TOO_LONG, f"{len(data)} bytes take {took:.1f} s of CPU"
     except Exception as error:  # noqa: BLE001 - whatever is raised is a finding
         return Failure(data, error)
+    return reached
 
 
 def run(target: Target, seed: int, seconds: float = float("inf"), executions: int = 1 << 62) -> Run:
@@ -130,6 +138,9 @@ def _inputs(rng: random.Random, examples: list[bytes], words: Sequence[bytes]) -
 
 def _change(rng: random.Random, data: bytearray, examples: list[bytes], words: Sequence[bytes]) -> None:
     at = rng.randrange(len(data) + 1)
+    if not rng.randrange(SELDOM):
+        _stretch(rng, data, at)
+        return
     how = rng.randrange(10)
     if how < 3 and at + 1 < len(data):
         _change_number(rng, data, at, how)
@@ -146,6 +157,12 @@ def _change(rng: random.Random, data: bytearray, examples: list[bytes], words: S
     elif words:
         word = rng.choice(words)
         data[at : at + (len(word) if how == 9 else 0)] = word
+
+
+def _stretch(rng: random.Random, data: bytearray, at: int) -> None:
+    """Repeat a byte, a separator if one follows, and put something behind it that may not be there."""
+    at = next((i for i in range(at, len(data)) if data[i] in SEPARATORS), at)
+    data[at:at] = data[at : at + 1] * STRETCHED + bytes((rng.choice(INTERESTING),)) * rng.randrange(2)
 
 
 def _change_number(rng: random.Random, data: bytearray, at: int, how: int) -> None:

@@ -94,6 +94,7 @@ def h11_says(data: bytes) -> Message | str | None:
     return (request.method, request.target, fields, body, whole) if request else None
 
 
+_FRAMING = (b"transfer-encoding", b"content-length")
 _ASCII = bytes(each if each < 0x80 else ord("x") for each in range(256))
 
 
@@ -111,6 +112,8 @@ def head(data: bytes) -> Hashable:
     expected = h11_says(data.replace(target, target.translate(_ASCII), 1))
     if isinstance(expected, str) and not found[4]:
         return "h11 refuses before the end of a line"
+    if isinstance(expected, str) and sum(name in _FRAMING for name, _ in found[2]) > 1:
+        return "h11 judges such fields in trailers, which go no further here"
     assert isinstance(expected, tuple), f"h11 says {expected}; we read {found!a:.300}"
     method, target, fields, body, whole = found
     lowered = [(n, v.lower() if n == b"transfer-encoding" else v) for n, v in fields]  # h11 does that
