@@ -14,6 +14,7 @@ while: a race that nobody can rely on.) An answer that is complete is delivered,
 """
 
 from enum import Enum
+from typing import Final
 
 from mcproxy.l7.bridge.answer_half import AnswerState
 from mcproxy.l7.bridge.answers_http1 import Http1Answers
@@ -30,6 +31,12 @@ from mcproxy.wire.http1 import begins_head
 from mcproxy.wire.http1_framing import BadMessage
 from mcproxy.wire.requests import NOT_IMPLEMENTED, OK
 
+# Members of an enum cost many times as much to read as a global (CONTRIBUTING).
+AWAITED: Final = AnswerState.AWAITED
+EXPECTING: Final = Coming.EXPECTING
+ANSWERED: Final = ExchangeEnd.ANSWERED
+CLIENT_FAULT: Final = ExchangeEnd.CLIENT_FAULT
+
 _HALF_A_HEAD = "a head that doesn't end"
 
 
@@ -39,6 +46,12 @@ class State(Enum):
     OPEN = "open"
     LAST = "last"  # only the one that is under way
     GIVEN_UP = "given up"  # the same, because nothing has moved for too long
+
+
+# Members of an enum cost many times as much to read as a global (CONTRIBUTING).
+GIVEN_UP: Final = State.GIVEN_UP
+LAST: Final = State.LAST
+OPEN: Final = State.OPEN
 
 
 class Http1Client:
@@ -61,7 +74,7 @@ class Http1Client:
         self._meters = ClientMeters(now)
         self._since = now  # when the connection became idle, or the next head began
         self._head_begun = False  # some of the next head has come
-        self._state = State.OPEN
+        self._state = OPEN
         self.fault = ""  # what went wrong last, for the log
         self.ending: Ending | None = None
 
@@ -89,7 +102,7 @@ class Http1Client:
     def hurried(self) -> bool:
         """Whether `tick` is needed sooner than in a second."""
         exchange = self.exchange
-        return self._meters.pace.over or (exchange is not None and exchange.to_backend.coming is Coming.EXPECTING)
+        return self._meters.pace.over or (exchange is not None and exchange.to_backend.coming is EXPECTING)
 
     # What the client sends
 
@@ -169,7 +182,7 @@ class Http1Client:
     def _refuse(self, bad: BadMessage, now: float) -> None:
         """The client's message is invalid: answer, and end the connection."""
         self._take_no_more()
-        end = ExchangeEnd.ANSWERED if bad.status in (OK, NOT_IMPLEMENTED) else ExchangeEnd.CLIENT_FAULT
+        end = ANSWERED if bad.status in (OK, NOT_IMPLEMENTED) else CLIENT_FAULT
         (self.exchange or self._next_exchange(now)).fail(bad.status, end, bad.why)
         self.settle(now)
         self._close()
@@ -198,12 +211,12 @@ class Http1Client:
 
     def give_up(self, now: float) -> None:
         """Nothing has moved for too long: a request without an answer gets 504, and there is no further one."""
-        self._state = State.GIVEN_UP
+        self._state = GIVEN_UP
         self.drain(now)
         if self.exchange is None and self._head_begun:
             self._refuse(BadMessage(408, _HALF_A_HEAD), now)
-        elif self.exchange is not None and self.exchange.to_client.state is AnswerState.AWAITED:
-            self.exchange.fail(504, ExchangeEnd.ANSWERED, "the backend doesn't answer")
+        elif self.exchange is not None and self.exchange.to_client.state is AWAITED:
+            self.exchange.fail(504, ANSWERED, "the backend doesn't answer")
         self.settle(now)
 
     def drain(self, now: float) -> None:  # noqa: ARG002 - the ClientConnection's
@@ -228,8 +241,8 @@ class Http1Client:
         if exchange is not None:
             if exchange.tick(now):
                 self._take_no_more()
-                exchange.fail(408, ExchangeEnd.CLIENT_FAULT, "a body that doesn't come")
-            elif exchange.to_client.state is AnswerState.AWAITED and exchange.to_backend.waits(now, idle):
+                exchange.fail(408, CLIENT_FAULT, "a body that doesn't come")
+            elif exchange.to_client.state is AWAITED and exchange.to_backend.waits(now, idle):
                 self.give_up(now)
             self.settle(now)
         elif self._head_begun and now - self._since > HEAD_SECONDS:
@@ -239,8 +252,8 @@ class Http1Client:
 
     def _take_no_more(self) -> None:
         self._answers.last = True
-        if self._state is State.OPEN:
-            self._state = State.LAST
+        if self._state is OPEN:
+            self._state = LAST
 
     def settle(self, now: float) -> None:
         """If the exchange is over, decide what follows."""
@@ -254,7 +267,7 @@ class Http1Client:
         self._count_ended(exchange, now)
         if self._answers.broken:
             self._close(How.RST, End.BACKEND_RESET)
-        elif self._state is not State.OPEN or not exchange.to_backend.is_read or not self._answers.next_message():
+        elif self._state is not OPEN or not exchange.to_backend.is_read or not self._answers.next_message():
             self._close()
 
     def _count_ended(self, exchange: Exchange, now: float) -> None:
@@ -268,6 +281,6 @@ class Http1Client:
     def _close(self, how: How = How.FIN, end: End = End.CLOSED) -> None:
         """The connection ends, if it has not ended before."""
         if self.ending is None:
-            if how is How.FIN and self._state is State.GIVEN_UP:
+            if how is How.FIN and self._state is GIVEN_UP:
                 end = End.IDLE_TIMEOUT
             self.ending = Ending(how, end, self.fault)

@@ -13,7 +13,7 @@ at hand; so does an idempotent one whose connection, used before, ended without 
 l7/http2/admission.py does that before there is an exchange.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mcproxy.l7.bridge.answer_half import AnswerHalf, AnswerState
 from mcproxy.l7.bridge.bounds import EXPECT_SECONDS, FIRST_SETTINGS_SECONDS
@@ -24,6 +24,22 @@ from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire.fields import BODILESS, Request, grpc_status_in
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import Piece, code_name
+
+# Members of an enum cost many times as much to read as a global (CONTRIBUTING).
+AWAITED: Final = AnswerState.AWAITED
+BEGUN: Final = AnswerState.BEGUN
+COMPLETE: Final = AnswerState.COMPLETE
+TUNNEL: Final = AnswerState.TUNNEL
+EXPECTING: Final = Coming.EXPECTING
+ANSWERED: Final = ExchangeEnd.ANSWERED
+BACKEND_RESET: Final = ExchangeEnd.BACKEND_RESET
+CLIENT_GONE: Final = ExchangeEnd.CLIENT_GONE
+DONE: Final = ExchangeEnd.DONE
+UNSENT: Final = Going.UNSENT
+NOT_PROCESSED: Final = Processed.NO
+NEVER: Final = Takes.NEVER
+NO_UPGRADE: Final = Upgrade.NONE
+WEBSOCKET: Final = Upgrade.WEBSOCKET
 
 
 class Finished(NamedTuple):
@@ -83,7 +99,7 @@ class Exchange:
     @property
     def in_tunnel(self) -> bool:
         """Whether it is a two-way stream of bytes now."""
-        return self.to_client.state is AnswerState.TUNNEL
+        return self.to_client.state is TUNNEL
 
     # The request
 
@@ -94,7 +110,7 @@ class Exchange:
         if site.serves(head.request.host):
             self._dispatch()
         else:
-            self.answer_with(421, ExchangeEnd.ANSWERED, "the host leads to another route, or to none")
+            self.answer_with(421, ANSWERED, "the host leads to another route, or to none")
 
     def _dispatch(self) -> None:
         """Send the request to the backend."""
@@ -104,16 +120,16 @@ class Exchange:
         except BackendFault as fault:
             self._drop_backend(str(fault))
         else:
-            if takes is Takes.NEVER:
-                self.answer_with(501, ExchangeEnd.ANSWERED, not_offered(up))
+            if takes is NEVER:
+                self.answer_with(501, ANSWERED, not_offered(up))
 
     def send_on(self) -> None:
         """Send what came to the backend, over another connection if need be; drop it behind a complete answer."""
         up = self.to_backend
-        if self.to_client.state is AnswerState.COMPLETE and not self.over:
+        if self.to_client.state is COMPLETE and not self.over:
             up.body.drop()
             if up.is_read or up.leaves_much_unread:
-                self.finish(ExchangeEnd.DONE)
+                self.finish(DONE)
         while not self.over:
             try:
                 up.send()
@@ -126,13 +142,13 @@ class Exchange:
 
     def on_ready(self) -> None:
         """There is a connection, or the backend has said what it offers: a request that waited for that goes now."""
-        if self.to_backend.going is Going.UNSENT:
+        if self.to_backend.going is UNSENT:
             self._dispatch()
             self.send_on()
 
     def on_refused(self, status: int, why: str) -> None:
         """There will be no connection."""
-        self.fail(status, ExchangeEnd.ANSWERED, why)
+        self.fail(status, ANSWERED, why)
 
     def on_interim(self, head: AnswerHead) -> None:
         """A 1xx head came. Raises BackendFault."""
@@ -144,13 +160,13 @@ class Exchange:
 
     def _invite(self) -> None:
         """Tell a client that waits for it to send the body, unless it has an answer instead."""
-        if self.to_client.state is AnswerState.AWAITED and self.to_backend.invited():
+        if self.to_client.state is AWAITED and self.to_backend.invited():
             self.to_client.client.invite()
 
     def on_head(self, head: AnswerHead, ended: bool) -> None:
         """The final head came. Raises BackendFault."""
         up, down = self.to_backend, self.to_client
-        if up.upgrade is not Upgrade.NONE and not ended and opens_tunnel(up, head.status):
+        if up.upgrade is not NO_UPGRADE and not ended and opens_tunnel(up, head.status):
             down.open_tunnel(head)
             up.open_tunnel()
             self.send_on()
@@ -171,7 +187,7 @@ class Exchange:
 
     def _drop_body(self, data: Piece) -> None:
         """A body came that must not be (RFC 9110, section 6.4.1): the head stands, and the rest is not wanted."""
-        if data and self.to_client.state is AnswerState.BEGUN:
+        if data and self.to_client.state is BEGUN:
             self.why = "the backend sent a body with an answer that has none"
             self.to_backend.let_go(answered=False)
             self.on_end([])
@@ -183,46 +199,46 @@ class Exchange:
             self.grpc_status = grpc_status_in(trailers, self.grpc_status)
         self.to_client.end(trailers)
         if was_tunnel or up.is_read or up.leaves_much_unread or not self.to_client.client.must_read_on:
-            self.finish(ExchangeEnd.DONE)
+            self.finish(DONE)
         else:
             # What the client still sends is read and dropped, so that another request can follow.
             up.let_go(answered=True)
 
     def on_reset(self, code: int, processed: Processed) -> None:
         """The backend gave the request up."""
-        if self.to_client.state is AnswerState.COMPLETE:
+        if self.to_client.state is COMPLETE:
             return  # it only says that the rest of the request is not needed (RFC 9113, section 8.1)
         if not self.to_backend.goes_again(processed, self):
             self.to_backend.given_up()
-            self.fail(502, ExchangeEnd.BACKEND_RESET, f"the backend reset the stream: {code_name(code)}")
+            self.fail(502, BACKEND_RESET, f"the backend reset the stream: {code_name(code)}")
 
     def on_lost(self, why: str, processed: Processed, end: ExchangeEnd = ExchangeEnd.BACKEND_GONE) -> None:
         """The connection to the backend can no longer be used."""
-        if self.to_client.state is AnswerState.COMPLETE:
+        if self.to_client.state is COMPLETE:
             return  # only the rest of the request is still to come, which nobody needs
         if not self.to_backend.goes_again(processed, self):
             self.fail(502, end, why)
 
     def _drop_backend(self, why: str) -> None:
         backend = self.to_backend.backend
-        self.on_lost(why, backend.drop() if backend is not None else Processed.NO)
+        self.on_lost(why, backend.drop() if backend is not None else NOT_PROCESSED)
 
     # The end
 
     def tick(self, now: float) -> bool:
         """Look at deadlines. Whether the client was too slow."""
         up = self.to_backend
-        if up.coming is Coming.EXPECTING and up.going is not Going.UNSENT and now - self.started > EXPECT_SECONDS:
+        if up.coming is EXPECTING and up.going is not UNSENT and now - self.started > EXPECT_SECONDS:
             self._invite()
         if up.is_slow(self.started, now):
             return True
         if up.waits_for_settings and now - self.started > FIRST_SETTINGS_SECONDS:
-            self.fail(504, ExchangeEnd.ANSWERED, "the backend sent no SETTINGS")
+            self.fail(504, ANSWERED, "the backend sent no SETTINGS")
         return False
 
     def fail(self, status: int, end: ExchangeEnd, why: str) -> None:
         """It can't be completed: answer it if no answer has begun, else break the answer off."""
-        if self.to_client.state is AnswerState.AWAITED:
+        if self.to_client.state is AWAITED:
             self.answer_with(status, end, why)
         else:
             self.to_client.break_off()
@@ -235,28 +251,28 @@ class Exchange:
 
     def abandon(self, why: str) -> None:
         """Its client has left."""
-        complete = self.to_client.state is AnswerState.COMPLETE
-        if self.to_client.state is AnswerState.BEGUN:
+        complete = self.to_client.state is COMPLETE
+        if self.to_client.state is BEGUN:
             self.to_client.break_off()
         if complete:
-            self.finish(ExchangeEnd.DONE)
+            self.finish(DONE)
         else:
-            self.finish(ExchangeEnd.CLIENT_GONE, why)
+            self.finish(CLIENT_GONE, why)
 
     def finish(self, end: ExchangeEnd, why: str = "") -> None:
         """It is over; `why` is what went wrong, for the log."""
         self.end = end
         self.why = why or self.why
         down = self.to_client
-        self.to_backend.let_go(down.state is AnswerState.COMPLETE)
+        self.to_backend.let_go(down.state is COMPLETE)
         down.client.over(end, self.why)
 
 
 def not_offered(up: RequestHalf) -> str:
     """What the request asks for that its backend can't do."""
-    if up.request.grpc and up.upgrade is Upgrade.NONE:
+    if up.request.grpc and up.upgrade is NO_UPGRADE:
         return "the backend speaks HTTP/1.1, which carries no gRPC"
-    if up.upgrade is Upgrade.WEBSOCKET:
+    if up.upgrade is WEBSOCKET:
         return "the backend takes no WebSocket (RFC 8441)"
     return "an Upgrade to another protocol than WebSocket, and the backend speaks HTTP/2"
 

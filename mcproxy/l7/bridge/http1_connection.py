@@ -28,6 +28,13 @@ from mcproxy.wire.http1_answers import Answers, is_frames
 from mcproxy.wire.http1_framing import END, BadMessage
 from mcproxy.wire.http2 import Piece
 
+# Members of an enum cost many times as much to read as a global (CONTRIBUTING).
+NOT_PROCESSED: Final = Processed.NO
+UNKNOWN: Final = Processed.UNKNOWN
+NEVER: Final = Takes.NEVER
+NOW: Final = Takes.NOW
+UPGRADE_NONE: Final = Upgrade.NONE
+
 _CRLF = b"\r\n"
 _SWITCHING = 101
 # Methods whose request is expected to have a body: without one, its length is said to be 0 (RFC 9110, section 8.6).
@@ -54,6 +61,18 @@ class _Answer(Enum):
     TUNNEL = "tunnel"  # the backend's half of one
 
 
+# Members of an enum cost many times as much to read as a global (CONTRIBUTING).
+BODY: Final = _Answer.BODY
+ANSWER_NONE: Final = _Answer.NONE
+ANSWER_TUNNEL: Final = _Answer.TUNNEL
+CHUNKED: Final = _Request.CHUNKED
+COUNTED: Final = _Request.COUNTED
+HALF_CLOSED: Final = _Request.HALF_CLOSED
+REQUEST_NONE: Final = _Request.NONE
+SENT: Final = _Request.SENT
+REQUEST_TUNNEL: Final = _Request.TUNNEL
+
+
 # Members of an enum cost three times as much to read as a global.
 AWAITED: Final = _Answer.AWAITED
 POSSIBLY: Final = Processed.POSSIBLY
@@ -73,12 +92,12 @@ class Http1Connection:
         self.out: list[Piece] = []
         self.requests = 0
         self.pace = Pace(Loop.BACKEND_PIECES)
-        self.processed = Processed.NO
+        self.processed = NOT_PROCESSED
         self._reused = reused
         self._random = random
         self._answers = Answers()
-        self._request = _Request.NONE
-        self._answer = _Answer.NONE
+        self._request = REQUEST_NONE
+        self._answer = ANSWER_NONE
         self._goes_on = True  # another request may follow this one
         self._left = 0  # bytes of the request's body that are to be sent
         self._asked: tuple[frozenset[bytes], bytes] | None = None  # the protocols to change to, and the accept key
@@ -91,12 +110,12 @@ class Http1Connection:
     def reusable(self) -> bool:
         """Whether another request may begin here."""
         request = self._request
-        return self._goes_on and self._answer is _Answer.NONE and (request is _Request.SENT or request is _Request.NONE)
+        return self._goes_on and self._answer is ANSWER_NONE and (request is SENT or request is REQUEST_NONE)
 
     @property
     def half_closed(self) -> bool:
         """Whether our side of the connection ends once `out` is sent."""
-        return self._request is _Request.HALF_CLOSED
+        return self._request is HALF_CLOSED
 
     # Sending
 
@@ -106,7 +125,7 @@ class Http1Connection:
 
     def takes(self, head: RequestHead) -> Takes:
         """Whether this request may begin here: gRPC needs HTTP/2."""
-        return Takes.NEVER if head.request.grpc and head.upgrade is Upgrade.NONE else Takes.NOW
+        return NEVER if head.request.grpc and head.upgrade is UPGRADE_NONE else NOW
 
     def begin(self, head: RequestHead, forwarded: Forwarded, ended: bool) -> None:
         """Send a head. Raises BackendFault where the backend has sent something before."""
@@ -116,23 +135,23 @@ class Http1Connection:
         self.requests += 1
         self._answer = AWAITED
         self._answers.expect(request.method == b"HEAD")
-        if head.upgrade is not Upgrade.NONE or request.protocol:
+        if head.upgrade is not UPGRADE_NONE or request.protocol:
             framing = self._upgrade(head)
-            self._request = _Request.SENT
+            self._request = SENT
         elif ended:
             if request.content_length > 0:
                 raise BackendFault("the request lacks the body that it declares")
             empty = request.content_length < 0 and request.method in _WITH_BODY
             framing = b"content-length: 0\r\n" if empty else b""
-            self._request = _Request.SENT
+            self._request = SENT
         elif request.content_length >= 0:
             framing, self._left = b"", request.content_length  # it is among the lines
-            self._request = _Request.COUNTED
+            self._request = COUNTED
         else:
             framing = b"transfer-encoding: chunked\r\n"
-            self._request = _Request.CHUNKED
+            self._request = CHUNKED
         self.out.append(b"%b%b%b\r\n" % (head.lines, forwarded.lines, framing))
-        self.processed = Processed.UNKNOWN if self._reused or self.requests > 1 else POSSIBLY
+        self.processed = UNKNOWN if self._reused or self.requests > 1 else POSSIBLY
 
     def _upgrade(self, head: RequestHead) -> bytes:
         """The fields that ask for a tunnel. A WebSocket's client of HTTP/2 has no key, so we make one."""
@@ -152,14 +171,14 @@ class Http1Connection:
         request = self._request
         if not data:
             return  # a chunk of no bytes would be the last
-        if request is _Request.COUNTED:
+        if request is COUNTED:
             self._left -= len(data)
             if self._left < 0:
                 raise BackendFault("the request's body is longer than its content-length")
             self.out.append(data)
-        elif request is _Request.CHUNKED:
+        elif request is CHUNKED:
             self.out += (b"%x\r\n" % len(data), data, _CRLF)
-        elif request is _Request.TUNNEL:
+        elif request is REQUEST_TUNNEL:
             self.out.append(data)
         else:
             raise BackendFault(f"a body behind a request that is {request.value}")
@@ -167,19 +186,19 @@ class Http1Connection:
     def end(self, trailers: list[Field]) -> None:
         """Send the end of the request, or of the client's half of a tunnel."""
         request = self._request
-        if request is _Request.TUNNEL:
-            self._request = _Request.HALF_CLOSED
-        elif request is _Request.CHUNKED:
+        if request is REQUEST_TUNNEL:
+            self._request = HALF_CLOSED
+        elif request is CHUNKED:
             self.out.append(b"0\r\n%b\r\n" % field_lines(trailers))
-            self._request = _Request.SENT
-        elif request is _Request.COUNTED:  # trailers have no place behind it
+            self._request = SENT
+        elif request is COUNTED:  # trailers have no place behind it
             if self._left:
                 raise BackendFault("the request's body is shorter than its content-length")
-            self._request = _Request.SENT
+            self._request = SENT
 
     def cancel(self) -> None:
         """The request under way is no longer wanted. HTTP/1.1 can say so only by ending the connection."""
-        if self._answer is not _Answer.NONE or self._request is not _Request.SENT:
+        if self._answer is not ANSWER_NONE or self._request is not SENT:
             self._goes_on = False
 
     # Receiving
@@ -197,7 +216,7 @@ class Http1Connection:
         except BackendFault:
             self._goes_on = False
             raise
-        if at < len(data) and self._answer is _Answer.NONE:
+        if at < len(data) and self._answer is ANSWER_NONE:
             self._goes_on = False  # poisoned
             at = len(data)
         return at
@@ -216,7 +235,7 @@ class Http1Connection:
                     self.pace.spend(now, BARREN)
                 return at
             at += size
-        while self._answer is not _Answer.NONE and self._answer is not AWAITED and at < len(data):
+        while self._answer is not ANSWER_NONE and self._answer is not AWAITED and at < len(data):
             if turn.left <= 0 or self.pace.over:
                 break
             before, at = at, self._take_body(data, at, turn, exchange, now)
@@ -247,7 +266,7 @@ class Http1Connection:
     def _check_version(self, data: bytes) -> None:
         """Raises OtherVersion where the backend speaks HTTP/2: it can't have understood a request of HTTP/1.1."""
         if is_frames(data):
-            self.processed = Processed.NO
+            self.processed = NOT_PROCESSED
             raise OtherVersion("the backend sends HTTP/2 frames where it should speak HTTP/1.1")
 
     def _interim(self, known: ReadAnswer, exchange: Answered | None) -> None:
@@ -257,7 +276,7 @@ class Http1Connection:
                 exchange.on_interim(known.head)
             return
         self._check_switch(known.head)
-        self._request, self._answer, self._goes_on = _Request.TUNNEL, _Answer.TUNNEL, False
+        self._request, self._answer, self._goes_on = REQUEST_TUNNEL, ANSWER_TUNNEL, False
         self._answers.begin_tunnel()
         if exchange is not None and not exchange.over:
             exchange.on_head(known.head, ended=False)
@@ -279,7 +298,7 @@ class Http1Connection:
         follows = self._answers.begin_body(raw)
         if not raw.persists or self._answers.ends_with_connection or (not follows and not is_all):
             self._goes_on = False
-        self._answer = _Answer.BODY if follows else _Answer.NONE
+        self._answer = BODY if follows else ANSWER_NONE
         self._asked = None
         if exchange is None or exchange.over:
             return
@@ -295,7 +314,7 @@ class Http1Connection:
         turn.left -= steps * STEP_COST
         ended = not answers.in_body
         if ended:
-            self._answer = _Answer.NONE
+            self._answer = ANSWER_NONE
             if at < len(data):
                 self._goes_on = False  # before the exchange hears of its end: poisoned
         self._count(pieces, ended, len(data), now)
@@ -318,8 +337,8 @@ class Http1Connection:
 
     def closed(self, exchange: Answered | None, clean: bool) -> None:
         """The connection is over; `clean`: by a FIN. That ends what it delimits; else the answer is lost."""
-        answer, self._answer, self._goes_on = self._answer, _Answer.NONE, False
-        if answer is _Answer.NONE or exchange is None or exchange.over:
+        answer, self._answer, self._goes_on = self._answer, ANSWER_NONE, False
+        if answer is ANSWER_NONE or exchange is None or exchange.over:
             return
         if answer is AWAITED:
             exchange.on_lost("the backend closed its connection before it answered", self.processed)

@@ -5,6 +5,7 @@ A second attempt sets only the second one back.
 """
 
 from enum import Enum
+from typing import Final
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS
 from mcproxy.l7.bridge.body import Body
@@ -14,6 +15,14 @@ from mcproxy.l7.bridge.heads import RequestHead, Upgrade
 from mcproxy.l7.core import LineState
 from mcproxy.wire.fields import NO_REQUEST, Request, passed_request_trailers
 from mcproxy.wire.hpack_block import Field
+
+# Members of an enum cost many times as much to read as a global (CONTRIBUTING).
+BUSY: Final = LineState.BUSY
+WANTED: Final = LineState.WANTED
+POSSIBLY: Final = Processed.POSSIBLY
+UNKNOWN: Final = Processed.UNKNOWN
+NOW: Final = Takes.NOW
+NO_UPGRADE: Final = Upgrade.NONE
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))  # RFC 9110, section 9.2.2
 
@@ -38,6 +47,17 @@ class Going(Enum):
     OPEN = "open"  # its head, and more may follow
     SENT = "sent"  # all of it
     LET_GO = "let go"  # nothing more will be sent, and nothing more is expected
+
+
+# Members of an enum cost many times as much to read as a global (CONTRIBUTING).
+COMING: Final = Coming.COMING
+COMPLETE: Final = Coming.COMPLETE
+EXPECTING: Final = Coming.EXPECTING
+UPGRADING: Final = Coming.UPGRADING
+LET_GO: Final = Going.LET_GO
+OPEN: Final = Going.OPEN
+SENT: Final = Going.SENT
+UNSENT: Final = Going.UNSENT
 
 
 _COMING: dict[Coming, frozenset[Coming]] = {
@@ -68,8 +88,8 @@ class RequestHalf:
         self._client = client
         self.backend: BackendEnd | None = None
         self.request = NO_REQUEST
-        self.coming = Coming.COMING
-        self.going = Going.UNSENT
+        self.coming = COMING
+        self.going = UNSENT
         self.body = Body(now)
         self._head: RequestHead | None = None  # None: not known to be a valid request yet
         self._trailers: list[Field] = []
@@ -90,7 +110,7 @@ class RequestHalf:
     @property
     def is_read(self) -> bool:
         """Whether the client has sent all of the message."""
-        return self.coming is Coming.COMPLETE or self.coming is Coming.UPGRADING
+        return self.coming is COMPLETE or self.coming is UPGRADING
 
     @property
     def has_room(self) -> bool:
@@ -100,7 +120,7 @@ class RequestHalf:
     @property
     def upgrade(self) -> Upgrade:
         """Whether it asks its connection to become a tunnel."""
-        return self._head.upgrade if self._head is not None else Upgrade.NONE
+        return self._head.upgrade if self._head is not None else NO_UPGRADE
 
     @property
     def leaves_much_unread(self) -> bool:
@@ -109,7 +129,7 @@ class RequestHalf:
             return False
         # A client that still waits for 100 may send the body now, or not: it is impossible to know.
         rest = max(self.request.content_length - self.body.received, self.body.dropped)
-        return self.coming is Coming.EXPECTING or rest > MAX_UNREAD
+        return self.coming is EXPECTING or rest > MAX_UNREAD
 
     # From the client
 
@@ -117,17 +137,17 @@ class RequestHalf:
         """The head was read; whether it is valid is not known yet, so `request` has what the log needs."""
         self.request = request
         if not has_body:
-            self.coming = Coming.COMPLETE
+            self.coming = COMPLETE
 
     def accept(self, head: RequestHead) -> None:
         """The head is valid."""
         self._head = head
         self.request = head.request
         if head.expects_continue:
-            if self.coming is Coming.COMING:
-                self._come(Coming.EXPECTING)
-        elif head.upgrade is not Upgrade.NONE:
-            self._come(Coming.UPGRADING)
+            if self.coming is COMING:
+                self._come(EXPECTING)
+        elif head.upgrade is not NO_UPGRADE:
+            self._come(UPGRADING)
 
     def add(self, data: bytes, now: float) -> None:
         """Some of the message came: a piece of the body, or b"" for its framing only."""
@@ -138,19 +158,19 @@ class RequestHalf:
 
     def invited(self) -> bool:
         """The client waits for 100 no longer. Whether it did."""
-        expecting = self.coming is Coming.EXPECTING
+        expecting = self.coming is EXPECTING
         if expecting:
-            self._come(Coming.COMING)
+            self._come(COMING)
         return expecting
 
     def open_tunnel(self) -> None:
         """The request becomes the client's half of a tunnel."""
-        if self.coming is Coming.UPGRADING:
-            self._come(Coming.COMING)
+        if self.coming is UPGRADING:
+            self._come(COMING)
 
     def end(self, trailers: list[Field]) -> None:
         """All of the message, or of the tunnel, came."""
-        self._come(Coming.COMPLETE)
+        self._come(COMPLETE)
         self._trailers = passed_request_trailers(trailers)
 
     def waits(self, now: float, seconds: float) -> bool:
@@ -185,29 +205,29 @@ class RequestHalf:
     @property
     def waits_for_settings(self) -> bool:
         """Whether it has a connection, and can't be sent before the backend has said what it offers."""
-        return self.going is Going.UNSENT and self.backend is not None and self.backend.state is LineState.BUSY
+        return self.going is UNSENT and self.backend is not None and self.backend.state is BUSY
 
     def begin(self, exchange: Answered) -> Takes:
         """Send the head, by a new way if the present one is closed. Raises BackendFault."""
         head, backend = self._head, self.backend
         assert head is not None
-        if backend is None or not (backend.state is LineState.BUSY or backend.state is LineState.WANTED):
+        if backend is None or not (backend.state is BUSY or backend.state is WANTED):
             if self._searches >= ATTEMPTS:
                 raise BackendFault("it takes no request")
             self._searches += 1
             self.backend = backend = self._new_end(exchange)
         takes = backend.takes(head)
-        if takes is Takes.NOW:
+        if takes is NOW:
             self.attempts += 1
-            ended = self.coming is Coming.COMPLETE and not self.body.waiting_bytes and not self._trailers
+            ended = self.coming is COMPLETE and not self.body.waiting_bytes and not self._trailers
             backend.begin(head, ended)
-            self._go(Going.SENT if ended else Going.OPEN)
+            self._go(SENT if ended else OPEN)
         return takes
 
     def send(self) -> None:
         """Send as much of the body as there is room for, and the end if all has come. Raises BackendFault."""
         backend = self.backend
-        if self.going is not Going.OPEN or backend is None or self.coming is Coming.UPGRADING:
+        if self.going is not OPEN or backend is None or self.coming is UPGRADING:
             return
         body = self.body
         while body.waiting_bytes:
@@ -217,8 +237,8 @@ class RequestHalf:
             piece = body.next_piece(room)
             backend.body(piece)
             self._client.taken(len(piece))
-        if self.coming is Coming.COMPLETE:
-            self._go(Going.SENT)
+        if self.coming is COMPLETE:
+            self._go(SENT)
             backend.end(self._trailers)
 
     def goes_again(self, processed: Processed, exchange: Answered) -> bool:
@@ -228,15 +248,15 @@ class RequestHalf:
         method. A backend may close an idle connection at any moment, so an idempotent request goes again if its
         connection had been used before. Either needs the whole of its body at hand.
         """
-        if processed is Processed.POSSIBLY:
+        if processed is POSSIBLY:
             return False
-        if processed is Processed.UNKNOWN and self.request.method not in _IDEMPOTENT:
+        if processed is UNKNOWN and self.request.method not in _IDEMPOTENT:
             return False
         if self.attempts >= ATTEMPTS or not self.body.replayable or self._head is None:
             return False
         self.body.rewind()
-        if self.going is not Going.UNSENT:
-            self._go(Going.UNSENT)
+        if self.going is not UNSENT:
+            self._go(UNSENT)
         if self.backend is not None:
             self.backend.drop()
         try:
@@ -247,12 +267,12 @@ class RequestHalf:
 
     def given_up(self) -> None:
         """The backend has given the request up."""
-        self._go(Going.LET_GO)
+        self._go(LET_GO)
 
     def let_go(self, answered: bool) -> None:
         """Nothing more is sent or expected; `answered`: the answer is complete."""
-        complete = self.going is Going.LET_GO or (self.going is Going.SENT and answered)
-        self.going = Going.LET_GO
+        complete = self.going is LET_GO or (self.going is SENT and answered)
+        self.going = LET_GO
         if self.backend is not None:
             self.backend.let_go(complete)
 

@@ -3,7 +3,7 @@
 Each request becomes an exchange, which writes its answer through a `StreamEnd`.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from weakref import proxy
 
 from mcproxy.l7.bridge.ends import NewEnd, Site
@@ -15,6 +15,10 @@ from mcproxy.l7.http2.frames import PADDED, Verdict, unpadded
 from mcproxy.l7.http2.header_link import HeaderLink, Section
 from mcproxy.l7.http2.stream import Stream
 from mcproxy.wire.fields import Request, Trailers
+
+# Members of an enum cost many times as much to read as a global (CONTRIBUTING).
+NO_UPGRADE: Final = Upgrade.NONE
+WEBSOCKET: Final = Upgrade.WEBSOCKET
 
 
 def neutral(section: Section[Request]) -> RequestHead:
@@ -30,7 +34,7 @@ def _neutral(section: Section[Request]) -> RequestHead:
     assert request is not None
     fields = section.fields if section.may_pass else section.passed(section.fields)
     regular = tuple(field for field in fields if field[0][:1] != b":")
-    upgrade = Upgrade.WEBSOCKET if request.protocol else Upgrade.NONE  # others are refused before
+    upgrade = WEBSOCKET if request.protocol else NO_UPGRADE  # others are refused before
     expects = any(name == b"expect" and value.lower() == b"100-continue" for name, value in regular)
     return RequestHead(request, b"https", regular, upgrade, request.protocol, expects_continue=expects)
 
