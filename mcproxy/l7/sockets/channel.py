@@ -290,8 +290,11 @@ class TLSChannel(Channel):
         self._lose(Lost(why))
 
     def _fail_to_read(self, error: OSError) -> None:
-        """Before CPython issue 115627 was solved, a reset was the same SSLEOFError as a bare FIN."""
-        if isinstance(error, ssl.SSLEOFError):
+        """Before CPython issue 115627 was solved, a reset was the same SSLEOFError as a bare FIN.
+
+        And a bare FIN behind our own end was none: Debian 12's Python has an SSLError for it, with OpenSSL's reason.
+        """
+        if isinstance(error, ssl.SSLEOFError) or getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING":
             self.ragged = True
             self._end_of_reading()
         else:
