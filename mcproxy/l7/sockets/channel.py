@@ -292,9 +292,11 @@ class TLSChannel(Channel):
     def _fail_to_read(self, error: OSError) -> None:
         """Before CPython issue 115627 was solved, a reset was the same SSLEOFError as a bare FIN.
 
-        And a bare FIN behind our own end was none: Debian 12's Python has an SSLError for it, with OpenSSL's reason.
+        And a bare FIN behind our own end was none: Debian 12's Python has an SSLError for it, with OpenSSL's reason. In
+        Debian 13 OpenSSL wants to answer it, which our end forbids.
         """
-        if isinstance(error, ssl.SSLEOFError) or getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING":
+        is_end = isinstance(error, ssl.SSLEOFError) or getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING"
+        if is_end or (self._half_closed and isinstance(error, BrokenPipeError)):
             self.ragged = True
             self._end_of_reading()
         else:
