@@ -193,7 +193,8 @@ def _claim(environ: Mapping[str, str]) -> tuple[tuple[str, bytes], ...]:
 
 def _typed(request: Message) -> Places:
     """The server's sentence about a field of the request, with the option or argument instead of the field's name."""
-    typed = {f"route.{path}": _dashed(path) for path in getattr(request, "update_mask", FieldMask()).paths}
+    changed = getattr(request, "update_mask", FieldMask()).paths
+    typed = {"route.backend": "--backend"} if "backend" in changed else {}  # an argument only where a route is added
 
     def of_field(details: str, field: str) -> str:
         problem = details.removeprefix(f"{field}: ")

@@ -160,6 +160,14 @@ def test_an_error_about_a_file_names_its_option_and_leaves_its_path_alone(tmp_pa
         assert user.fails(2, "routes", "add", "a.test", "127.0.0.1:1", *options) == (f"mcproxy: --tls-key: {problem}")
 
 
+def test_an_error_about_acme_names_its_option_in_add_and_set(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        control.plane.fail["check_route"] = RouteRefused("tls", "there is no [acme]")
+        for command in (("add", "a.test", "127.0.0.1:1"), ("set", "git.example.org")):
+            told = user.fails(2, "routes", *command, "--mode", "l7", "--acme")
+            assert told.startswith("mcproxy: --acme: there is no [acme]")
+
+
 def test_set_says_how_to_reset_what_the_new_mode_has_no_use_for(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, _):
         user.ok("routes", "add", "a.test", "127.0.0.1:1", *L7)

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from shutil import which
 
-import pytest
 import trustme
 
 from tests.kit.peers import connect, free_port, until
@@ -21,7 +20,7 @@ class Pebble:
     def __init__(self, stack: ExitStack, folder: Path, tls_port: int, **variables: str) -> None:
         """`tls_port` is where it looks at challenges; `variables` are its own, as in PEBBLE_VA_NOSLEEP."""
         if not which("pebble") or not which("pebble-challtestsrv"):
-            pytest.skip("pebble is not installed: apt-get install pebble")
+            raise FileNotFoundError("pebble is not installed: apt-get install pebble")
         authority = trustme.CA()
         pair = authority.issue_cert("127.0.0.1")
         self.ca = folder / "pebble-ca.pem"
