@@ -198,17 +198,8 @@ def test_a_request_that_ends_early_changes_nothing(control: Control) -> None:
 def test_a_caller_that_leaves_in_the_middle_changes_nothing_and_is_no_bug(
     control: Control, caplog: pytest.LogCaptureFixture
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def half() -> Iterator[pb.ApplyRequest]:
-        parts = request(whole(OTHER), count=9, prune=True)
-        yield next(parts)
-        begun.set()
-        assert go_on.wait(DEADLINE)
-
-    answers = control.stub.Apply(half(), timeout=DEADLINE)
-    assert begun.wait(DEADLINE)
-    until(lambda: is_refused_as_second(control), "the server to have the first message")
+    go_on = threading.Event()
+    answers = being_received(control, go_on, count=9, prune=True)
     answers.cancel()
     go_on.set()
     until(lambda: not is_refused_as_second(control), "the server to give it up")
@@ -224,14 +215,14 @@ def test_one_is_received_at_a_time(control: Control) -> None:
     assert apply(control, whole(OTHER))[0].total == 0
 
 
-def being_received(control: Control, go_on: threading.Event) -> Any:
+def being_received(control: Control, go_on: threading.Event, **options: Any) -> Any:
     """An apply whose first message the server has, so that others are refused; the rest comes after `go_on`.
 
     Only another apply shows that. Where that one was the first to arrive, ours was refused, and is made again.
     """
 
     def slowly() -> Iterator[pb.ApplyRequest]:
-        parts = request(whole(OTHER))
+        parts = request(whole(OTHER), **options)
         yield next(parts)
         assert go_on.wait(DEADLINE)
         yield from parts
@@ -242,7 +233,7 @@ def being_received(control: Control, go_on: threading.Event) -> Any:
         return answers
     with pytest.raises(grpc.RpcError, match="another apply is under way"):
         list(answers)
-    return being_received(control, go_on)
+    return being_received(control, go_on, **options)
 
 
 def is_refused_as_second(control: Control) -> bool:

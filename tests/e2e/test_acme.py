@@ -9,14 +9,26 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.kit.pebble import Pebble
-from tests.kit.peers import Authority, Backend, client_hello, connect, echo, free_port, is_reset, receive, until
+from tests.kit.peers import (
+    DEADLINE,
+    Authority,
+    Backend,
+    client_hello,
+    connect,
+    echo,
+    free_port,
+    is_reset,
+    read_all,
+    receive,
+    until,
+)
 from tests.kit.program import Program, Server, environment, write_config
 
 WWW = "www.example.org"
@@ -91,10 +103,13 @@ class Scene:
         """The line of a client that is refused."""
         seen = len(self.server.out)
         with connect(self.port) as client:
+            itself = f" client=127.0.0.1:{client.getsockname()[1]} "  # an earlier client's line may still be on its way
             client.sendall(hello)
             assert is_reset(client)
-        until(lambda: any(" verdict=refused " in each for each in self.server.out[seen:]), "its line")
-        return next(each for each in self.server.out[seen:] if " verdict=refused " in each)
+        until(lambda: any(itself in each for each in self.server.out[seen:]), "its line")
+        line = next(each for each in self.server.out[seen:] if itself in each)
+        assert " verdict=refused " in line
+        return line
 
 
 @pytest.fixture
@@ -146,6 +161,25 @@ def test_the_challenge_is_answered_to_nobody_but_whom_an_order_waits_for(scene: 
     scene.add()
     scene.until_issued()
     assert "reason=challenge_unexpected" in scene.refused(client_hello(WWW, alpn=CHALLENGE)), "the order is over"
+
+
+def test_a_client_that_stalls_within_the_handshake_for_a_challenge_is_ended(tmp_path: Path) -> None:
+    """What answers it is another context than a route's; the time for its handshake is the same."""
+    with ExitStack() as stack:
+        scene = Scene(stack, tmp_path, PEBBLE_VA_NOSLEEP="0", PEBBLE_VA_SLEEPTIME=f"{DEADLINE:.0f}")
+        scene.tables["proxy"] = {"handshake_timeout": "500ms"}
+        scene.pebble.start()
+        scene.start()
+        scene.add()
+        until(lambda: scene.listed()["state"] == "validating", "the challenge to be answered")
+        with connect(scene.port) as client:
+            itself = f" client=127.0.0.1:{client.getsockname()[1]} "
+            client.sendall(client_hello(WWW, alpn=CHALLENGE))
+            assert receive(client, 1) == b"\x16", "the first byte of its handshake record"
+            with suppress(ConnectionResetError):
+                read_all(client)
+        until(lambda: any(itself in each for each in scene.server.out), "its line")
+        assert " reason=handshake_timeout " in next(each for each in scene.server.out if itself in each)
 
 
 def test_a_renewal_comes_into_use_and_live_connections_keep_theirs(slow: Scene) -> None:

@@ -292,7 +292,7 @@ class TLSChannel(Channel):
     def _fail_to_read(self, error: OSError) -> None:
         """Before CPython issue 115627 was solved, a reset was the same SSLEOFError as a bare FIN.
 
-        And a bare FIN behind our own end was none: Debian 12's Python has an SSLError for it, with OpenSSL's reason. In
+        A bare FIN behind our own end looks different again: in Debian 12 it is an SSLError with OpenSSL's reason. In
         Debian 13 OpenSSL wants to answer it, which our end forbids.
         """
         is_end = isinstance(error, ssl.SSLEOFError) or getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING"
