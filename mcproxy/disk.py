@@ -109,6 +109,8 @@ class Readers:
             if done.done():  # it is what `function` raised, or came at the last moment
                 return done.result()
             raise _silent(path, reading) from None
+        finally:
+            del done  # it has what is raised, whose traceback has this frame, and with it all callers': see _do
 
     def _give(self, job: _Job) -> None:
         """Have a thread do it: one that lingers, or a new one."""
@@ -147,6 +149,8 @@ class Readers:
         else:
             self._end(job.path, lingers=True)
             job.done.set_result(found)
+        finally:
+            del job  # else its exception and this frame hold each other, and all that is in them, until a collection
 
     def _begin(self, path: str, patience: float) -> _Reading:
         deadline = time.monotonic() + patience

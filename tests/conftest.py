@@ -45,6 +45,15 @@ def _only_what_tests_make_is_collected() -> None:
     gc.freeze()
 
 
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Objects that hold each other stay."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Signs the certificates of the test run."""

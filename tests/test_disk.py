@@ -2,6 +2,7 @@
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -137,6 +138,19 @@ def test_what_a_function_raises_is_raised() -> None:
 
     with pytest.raises(TimeoutError, match="its own"):
         Readers().run("/a", fail)
+
+
+def test_what_is_raised_keeps_nothing_of_its_caller(no_collector: None) -> None:
+    """Calls of the admin API stayed alive so: an exception and a frame held each other until a collection."""
+
+    def ask() -> "weakref.ref[threading.Event]":
+        mine = threading.Event()
+        with pytest.raises(ZeroDivisionError):
+            Readers().run("/a", lambda: 1 // 0)
+        return weakref.ref(mine)
+
+    asked = ask()
+    until(lambda: asked() is None, "what the caller had to be released")
 
 
 def test_a_copy_in_memory_has_a_path(tmp_path: Path) -> None:

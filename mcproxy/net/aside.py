@@ -34,7 +34,10 @@ class Aside:
             result = self._results[key] = AsyncResult()
             self._waiting.append((key, function))
             self._begin()
-        return result.get()
+        try:
+            return result.get()
+        finally:
+            del result  # it has what is raised, whose traceback has this frame: a circle
 
     def _begin(self) -> None:
         while self._waiting and self._working < self._most:
@@ -43,10 +46,11 @@ class Aside:
 
     def _work(self, key: Hashable, function: Callable[[], Any]) -> None:
         try:
-            found, error = function(), None
+            found = function()
         except BaseException as raised:  # noqa: BLE001 - it is raised where the function was given
-            found, error = None, raised
-        self._loop.run_callback_threadsafe(self._end, key, found, error)
+            self._loop.run_callback_threadsafe(self._end, key, None, raised)
+        else:
+            self._loop.run_callback_threadsafe(self._end, key, found, None)
 
     def _end(self, key: Hashable, found: Any, error: BaseException | None) -> None:
         """On the hub."""

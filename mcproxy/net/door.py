@@ -31,10 +31,15 @@ class Door:
             return future.result(timeout)
         finally:
             future.cancel()
+            del future  # see _run
 
     def send(self, function: Callable[..., T], *args: Any, timeout: float = HUB_TIMEOUT) -> T:
         """Like `call`, but it always runs, even after TimeoutError: once, and after all earlier sends and calls."""
-        return self._put(function, args).result(timeout)
+        future = self._put(function, args)
+        try:
+            return future.result(timeout)
+        finally:
+            del future  # see _run
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
         """Run it on the hub some time soon. It must not wait or raise."""
@@ -42,17 +47,22 @@ class Door:
 
     def _put(self, function: Callable[..., T], args: tuple[Any, ...]) -> Future[T]:
         future: Future[T] = Future()
-
-        def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(function(*args))
-            except BaseException as error:  # noqa: BLE001 - passed on to the caller
-                future.set_exception(error)
-
         if threading.get_ident() == self._thread:
-            run()
+            _run(future, function, args)
         else:
-            self._loop.run_callback_threadsafe(run)
+            self._loop.run_callback_threadsafe(_run, future, function, args)
         return future
+
+
+def _run(future: Future[T], function: Callable[..., T], args: tuple[Any, ...]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function(*args))
+    except BaseException as error:  # noqa: BLE001 - passed on to the caller
+        future.set_exception(error)
+    finally:
+        # A future has its exception, that one's traceback has the frames that it went through, and a frame has its
+        # variables: a circle, which would keep the frames of all callers, a call of the admin API's among them, until
+        # the next garbage collection.
+        del future

@@ -86,15 +86,18 @@ class Names:
         """The addresses of a name, best first. Waits for the resolver, without a deadline. Raises gaierror."""
         name = self._name(host)
         under_way = name.under_way or self._begin(host, name)
-        if not name.addresses or self._clock() - name.answered > KEEP:
-            return self._ordered(name, under_way.get() or [])
-        if not name.suspect:
-            under_way.wait(self._patience)
-        if not under_way.ready():
-            self._suspect(host, name, "does not answer")
-        elif isinstance(under_way.exception, gaierror) and under_way.exception.errno in _NO_SUCH_NAME:
-            raise under_way.exception
-        return self._ordered(name, name.addresses)
+        try:
+            if not name.addresses or self._clock() - name.answered > KEEP:
+                return self._ordered(name, under_way.get() or [])
+            if not name.suspect:
+                under_way.wait(self._patience)
+            if not under_way.ready():
+                self._suspect(host, name, "does not answer")
+            elif isinstance(under_way.exception, gaierror) and under_way.exception.errno in _NO_SUCH_NAME:
+                raise under_way.exception
+            return self._ordered(name, name.addresses)
+        finally:
+            del under_way  # it has what is raised, whose traceback has this frame: a circle
 
     def reached(self, host: str, address: Address) -> None:
         """Remember that this address of a name answered first."""

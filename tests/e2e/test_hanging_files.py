@@ -227,3 +227,16 @@ def test_a_second_signal_ends_it_while_a_file_hangs(run: Run, tmp_path: Path) ->
         running.server.line("draining")
         running.server.signal(signal.SIGTERM)
         assert running.server.wait() == 1
+
+
+def test_a_file_that_is_gone_ends_no_connection_of_the_admin_api(run: Run, tmp_path: Path) -> None:
+    """Each status kept its call alive, by an exception and a frame that held each other, until a garbage collection.
+
+    gRPC refuses calls (REFUSED_STREAM) on a connection that has more of them than the bound on its streams.
+    """
+    running = run()
+    (tmp_path / "disk/l7.pem").unlink()
+    with stub(tmp_path) as admin:
+        for _ in range(3 * WHO_READS):
+            assert admin.GetStatus(pb.GetStatusRequest(), timeout=60).problems
+    assert running.ends() == 0

@@ -1,12 +1,16 @@
 """The border between threads and the hub: what a call returns, raises, and when it gives up."""
 
 import threading
+import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from gevent.hub import get_hub
 
 from tests.kit.hub import HubThread, paused
+from tests.kit.peers import until
 
 
 def test_a_call_runs_on_the_hubs_thread(hub: HubThread) -> None:
@@ -19,6 +23,20 @@ def test_a_call_returns_what_it_returns_and_raises_what_it_raises(hub: HubThread
     assert hub.door.call(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         hub.door.call(divmod, 7, 0)
+
+
+def test_what_is_raised_keeps_nothing_of_its_caller(hub: HubThread, no_collector: None) -> None:
+    """As with files (tests/test_disk.py): a future, its exception and a frame held each other."""
+
+    def ask(through: Callable[..., Any]) -> "weakref.ref[threading.Event]":
+        mine = threading.Event()
+        with pytest.raises(ZeroDivisionError):
+            through(divmod, 7, 0)
+        return weakref.ref(mine)
+
+    for through in (hub.door.call, hub.door.send):
+        asked = ask(through)
+        until(lambda asked=asked: asked() is None, "what the caller had to be released")  # type: ignore[misc]
 
 
 def test_from_the_hubs_own_thread_it_is_a_plain_call(hub: HubThread) -> None:
