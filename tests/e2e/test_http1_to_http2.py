@@ -323,9 +323,10 @@ def test_a_large_field_is_passed_as_it_is() -> None:
 def test_a_backend_that_speaks_http_1_is_called_that() -> None:
     book = Book()
     book.from_client.one_turn(GET, book.now)
-    book.look()
-    book.take_for_backend()
-    book.from_backend.one_turn(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
+    for _ in range(bounds.ATTEMPTS):  # what was found is in doubt after the first
+        book.look()
+        book.take_for_backend()
+        book.from_backend.one_turn(b"HTTP/1.1 400 Bad Request\r\n\r\n", book.now)
     assert "it speaks HTTP/1, not HTTP/2" in book.fault()
     assert book.got().startswith(b"HTTP/1.1 502 ")
 

@@ -46,7 +46,8 @@ class Takes(Enum):
 class Processed(Enum):
     """Whether a backend may have acted on a request that got no complete answer."""
 
-    NO = "no"  # the backend said so, or never got the request
+    NO = "no"  # the backend said so, never got the request, or speaks a version of HTTP that can't read it
+    UNHEARD = "unheard"  # it went as HTTP/2, and not a byte came: no, if the backend turns out to speak HTTP/1.1
     UNKNOWN = "unknown"  # the connection had served requests before: it may have been closed for being idle
     POSSIBLY = "possibly"  # the connection was made for this request
 

@@ -39,6 +39,7 @@ from mcproxy.wire.http2 import (
 WINDOW_UPDATE = frame_header(4, Frame.WINDOW_UPDATE, 0, 0)[:5]
 WINDOW_UPDATE_SIZE = HEADER_SIZE + 4
 WINDOW = Struct(">LL")  # a stream and an increment
+_FIRST_BYTES = (b"", b"\0")  # of what a server of HTTP/2 sends: of the length of SETTINGS, which is short
 
 
 def neutral(section: Section[Answer]) -> AnswerHead:
@@ -78,8 +79,9 @@ class FromHttp2(BackendFrames):
 
     def judge(self, data: bytes, turn: Turn, exchange: Answered | None, now: float) -> int:
         """Judge what came, as far as the turn goes. Returns the bytes taken. Raises BackendFault."""
-        if self.leg.tunnels is Takes.LATER and (self._tail + data).startswith(b"HTTP/1."):
-            raise OtherVersion("it speaks HTTP/1, not HTTP/2")
+        if not self.leg.greeted and (self._tail or data)[:1] not in _FIRST_BYTES:
+            is_http1 = b"HTTP/1.".startswith(data[:7])
+            raise OtherVersion("it speaks HTTP/1, not HTTP/2" if is_http1 else "it does not begin with HTTP/2 frames")
         self.now = now
         if self.renew(now):
             self.leg.work = 0

@@ -5,7 +5,7 @@ table is empty, so that no later setting of the backend's asks for more (RFC 754
 """
 
 from mcproxy.l7.bridge.bounds import MAX_UNSENT, SHORT_PIECE
-from mcproxy.l7.bridge.ends import Answered, BackendFault, Processed, Takes
+from mcproxy.l7.bridge.ends import Answered, BackendFault, OtherVersion, Processed, Takes
 from mcproxy.l7.bridge.from_http2 import FromHttp2
 from mcproxy.l7.bridge.heads import Forwarded, RequestHead, Upgrade
 from mcproxy.l7.bridge.http2_leg import Http2Leg, Http2Stream
@@ -31,11 +31,12 @@ DATA = int(Frame.DATA)
 class Http2Connection:
     """A `BackendConnection` (ends.py)."""
 
-    __slots__ = ("_frames", "_reused", "leg", "out", "requests", "version")
+    __slots__ = ("_frames", "_other", "_reused", "leg", "out", "requests", "version")
 
     def __init__(self, now: float, reused: bool) -> None:
         self.leg = Http2Leg()
         self._frames = FromHttp2(self.leg, now)
+        self._other = False  # the backend has refused the preface: it speaks another version
         self._reused = reused
         self.out = self.leg.out
         self.requests = 0
@@ -59,8 +60,10 @@ class Http2Connection:
     def processed(self) -> Processed:
         """Whether the request that is under way may have been processed."""
         stream = self.leg.stream
-        if stream is None or not self.leg.covers(stream):
+        if stream is None or self._other or not self.leg.covers(stream):
             return Processed.NO
+        if not self.leg.greeted:
+            return Processed.UNHEARD
         return Processed.UNKNOWN if self._reused or self.requests > 1 else Processed.POSSIBLY
 
     @property
@@ -141,8 +144,15 @@ class Http2Connection:
     # The answer
 
     def receive(self, data: bytes, turn: Turn, exchange: Answered | None, now: float) -> int:
-        """Judge what came, as far as the turn goes. Returns the bytes taken. Raises BackendFault."""
-        return self._frames.judge(data, turn, exchange, now)
+        """Judge what came, as far as the turn goes. Returns the bytes taken. Raises BackendFault.
+
+        OtherVersion is one. HTTP/2's preface is made so that no server of HTTP/1.1 reads on (RFC 9113, section 3.4).
+        """
+        try:
+            return self._frames.judge(data, turn, exchange, now)
+        except OtherVersion:
+            self._other = True
+            raise
 
     def closed(self, exchange: Answered | None, clean: bool) -> None:  # noqa: ARG002 - every answer has an end of its own
         """The connection is over, and with it a request that is under way, or waits for SETTINGS."""

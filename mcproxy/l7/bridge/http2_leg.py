@@ -73,6 +73,11 @@ class Http2Leg:
     def __repr__(self) -> str:
         return f"<Http2Leg {self.stream!r}{' leaves' if self.leaves else ''}>"
 
+    @property
+    def greeted(self) -> bool:
+        """Whether the backend's SETTINGS have come, which are the first that it sends (RFC 9113, section 3.4)."""
+        return self.tunnels is not Takes.LATER
+
     def credit(self) -> None:
         """Open the connection's window again."""
         self.out.append(window_update(0, self.owed))
@@ -87,7 +92,7 @@ class Http2Leg:
         """Forget the request. Returns whether it lacks an answer: one that waits for SETTINGS does, too."""
         stream, self.stream = self.stream, None
         if stream is None:
-            return self.tunnels is Takes.LATER or not self.max_streams
+            return not self.greeted or not self.max_streams
         return not stream.answer_ended
 
     def covers(self, stream: Http2Stream) -> bool:

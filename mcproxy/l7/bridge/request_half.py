@@ -20,6 +20,7 @@ from mcproxy.wire.hpack_block import Field
 BUSY: Final = LineState.BUSY
 WANTED: Final = LineState.WANTED
 POSSIBLY: Final = Processed.POSSIBLY
+UNHEARD: Final = Processed.UNHEARD
 UNKNOWN: Final = Processed.UNKNOWN
 NOW: Final = Takes.NOW
 NO_UPGRADE: Final = Upgrade.NONE
@@ -78,7 +79,7 @@ class RequestHalf:
     """The request of one exchange. `now` is seconds of the bridge's clock."""
 
     __slots__ = (
-        "_client", "_head", "_new_end", "_searches", "_trailers", "attempts", "backend", "body",
+        "_barred", "_client", "_head", "_new_end", "_searches", "_trailers", "attempts", "backend", "body",
         "coming", "going", "request",
     )  # fmt: skip
 
@@ -95,6 +96,7 @@ class RequestHalf:
         self._trailers: list[Field] = []
         self.attempts = 0  # how often its head was sent
         self._searches = 0  # for a connection, whether it was sent there or not
+        self._barred = ""  # a version of HTTP in which the backend may have processed it: it must not go again in that
 
     def __repr__(self) -> str:
         return f"<RequestHalf {self.request.method!r} {self.coming.value}, {self.going.value} {self.body!r}>"
@@ -218,6 +220,8 @@ class RequestHalf:
             self.backend = backend = self._new_end(exchange)
         takes = backend.takes(head)
         if takes is NOW:
+            if backend.version == self._barred:
+                raise BackendFault("the backend closed its connection, and may have processed the request")
             self.attempts += 1
             ended = self.coming is COMPLETE and not self.body.waiting_bytes and not self._trailers
             backend.begin(head, ended)
@@ -246,7 +250,9 @@ class RequestHalf:
 
         RFC 9110, section 9.2.2 and RFC 9113, section 8.7: a request that was not processed may go again, whatever its
         method. A backend may close an idle connection at any moment, so an idempotent request goes again if its
-        connection had been used before. Either needs the whole of its body at hand.
+        connection had been used before. Either needs the whole of its body at hand. One that went as HTTP/2 to a
+        backend that then was silent for ever goes again only if the next connection finds a backend of HTTP/1.1 there,
+        which can't have read it.
         """
         if processed is POSSIBLY:
             return False
@@ -254,6 +260,8 @@ class RequestHalf:
             return False
         if self.attempts >= ATTEMPTS or not self.body.replayable or self._head is None:
             return False
+        if processed is UNHEARD:
+            self._barred = self.version
         self.body.rewind()
         if self.going is not UNSENT:
             self._go(UNSENT)

@@ -255,7 +255,7 @@ class Lines:
         else:
             data = channel.receive(self._bulk_size()) if its_turn else channel.receive()
             if data:
-                if not (conn.heard or conn.made.known) and data.startswith(b"HTTP/") is not conn.is_http1:
+                if not (conn.heard or conn.made.known) and not _as_found(conn, data):
                     self._contradicted()  # its version of HTTP was found out by another connection
                 conn.heard = True
                 conn.pending = conn.pending + data if conn.pending else data
@@ -311,3 +311,8 @@ class Lines:
         self._woken = False
         if not self._closed:
             self._stage.wake()
+
+
+def _as_found(conn: Pooled, first: bytes) -> bool:
+    """Whether the first bytes of a connection are of the version of HTTP that was found there."""
+    return first.startswith(b"HTTP/") if conn.is_http1 else first.startswith(b"\0")  # of the length of SETTINGS

@@ -324,7 +324,7 @@ def test_the_first_frame_is_settings() -> None:
 def test_a_backend_that_speaks_http_1_is_called_that(chunk: int) -> None:
     connection = Http2Connection(0.0, False)
     connection.begin(request_head(), FORWARDED, True)
-    with pytest.raises(OtherVersion, match="speaks HTTP/1"):
+    with pytest.raises(OtherVersion, match="speaks HTTP/1, not HTTP/2"):
         in_turns(connection, b"HTTP/1.1 400 Bad Request\r\n\r\n", NotedExchange(), chunk=chunk)
 
 

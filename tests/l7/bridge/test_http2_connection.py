@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcproxy.l7.bridge.bounds import MAX_UNSENT, SHORT_PIECE
-from mcproxy.l7.bridge.ends import BackendFault, Processed, Takes
+from mcproxy.l7.bridge.ends import BackendFault, OtherVersion, Processed, Takes
 from mcproxy.l7.bridge.heads import Upgrade
 from mcproxy.l7.bridge.http2_connection import Http2Connection
 from mcproxy.l7.bridge.http2_leg import OPENING
@@ -191,6 +191,20 @@ def test_whether_a_request_may_have_been_processed(reused: bool) -> None:
     found.append(connection.processed)
     first = Processed.UNKNOWN if reused else Processed.POSSIBLY
     assert found == [Processed.NO, first, Processed.UNKNOWN, Processed.NO]
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"<", b""])
+def test_a_backend_that_refuses_the_preface_has_processed_nothing(said: bytes) -> None:
+    """Its request was answered 502. Where not a byte comes, what the backend speaks decides (test_request_half.py)."""
+    connection, exchange = Http2Connection(0.0, False), NotedExchange()
+    connection.begin(request_head(), FORWARDED, True)
+    if said:
+        with pytest.raises(OtherVersion):
+            in_turns(connection, said, exchange)
+        assert connection.processed is Processed.NO
+    else:
+        connection.closed(exchange, True)
+        assert exchange.told == [("lost", "the backend closed its connection", Processed.UNHEARD)]
 
 
 @pytest.mark.parametrize("clean", [False, True])

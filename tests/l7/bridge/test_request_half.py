@@ -116,6 +116,20 @@ def test_a_body_goes_again_as_long_as_all_of_it_is_kept() -> None:
     assert not long.goes_again(Processed.NO, EXCHANGE)
 
 
+@pytest.mark.parametrize("finds", ["h2", "http/1.1"])
+def test_a_request_of_which_nothing_was_heard_goes_again_only_in_another_version(finds: str) -> None:
+    """A server of HTTP/1.1 can't have read it; one of HTTP/2 may have acted on it."""
+    first, second = NotedBackend(), NotedBackend()
+    second.version = finds
+    ways = iter((first, second))
+    one = RequestHalf(lambda exchange: next(ways).for_exchange(exchange), NotedClient(), 0.0)
+    one.read(request_head(b"POST").request, has_body=True)
+    one.accept(request_head(b"POST"))
+    begin(one)
+    assert one.goes_again(Processed.UNHEARD, EXCHANGE) is (finds == "http/1.1")
+    assert [what[0] for what in second.told] == ["connect"] + ["begin"] * (finds == "http/1.1")
+
+
 def test_connections_for_one_request_are_bounded() -> None:
     one = half()
     for _ in range(ATTEMPTS):
