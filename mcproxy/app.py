@@ -22,7 +22,6 @@ from mcproxy import log as log_lines
 from mcproxy.admin.errors import bind_failure
 from mcproxy.admin.server import AdminError
 from mcproxy.certificates.contexts import Contexts
-from mcproxy.certificates.surveyor import Surveyor
 from mcproxy.change import listener_key
 from mcproxy.check.check import check_workers
 from mcproxy.config import Config
@@ -45,7 +44,8 @@ from mcproxy.notify import Inherited, Notifier
 from mcproxy.plane import Plane, Watching
 from mcproxy.policy.limits import Limits
 from mcproxy.reload.noticing import Noticing
-from mcproxy.reload.reloader import Parts, Reloader, limits, timeouts
+from mcproxy.reload.reloader import Parts, Reloader, settings
+from mcproxy.settling import Settling
 from mcproxy.signals import Signals
 from mcproxy.stats import Stats
 from mcproxy.store.errors import StoreError
@@ -60,7 +60,6 @@ log = logging.getLogger(__name__)
 # Seconds that a native thread may compute before the hub gets the interpreter. Python's own 5 ms would be added to each
 # wake-up of the hub while an operator lists routes; a switch costs some 10 us.
 SWITCH_INTERVAL = 0.0005
-SURVEY_SECONDS = 86_400.0  # between two looks at how long certificates are good for; they are warned of for 14 days
 
 
 class StartError(Exception):
@@ -91,13 +90,13 @@ class App:
         contexts = Contexts(PROTOCOLS, Aside())
         stats, watching = Stats(), Watching()
         self.lines, reporter = ConnectionLog(put_lines, config.log.format, stats), Reporter(watching.tell)
-        live = Live(self.control.table)
+        live, wanted = Live(self.control.table), settings(config)
         backends = Backends(live)
         self.terminator = Terminator(contexts, backends, _records(stats, self.lines))
         shared = Shared(
             live=live,
-            limits=Limits(*limits(config)),
-            timeouts=timeouts(config),
+            limits=Limits(wanted.max_connections, wanted.max_per_ip, wanted.rate_per_ip, wanted.burst_per_ip),
+            timeouts=wanted.timeouts,
             ended=_ended(self.lines, reporter),
             opened=reporter.opened,
             stats=stats,
@@ -108,14 +107,12 @@ class App:
         self.pulse = Pulse(stats.lag)
         self.door = Door()
         looker = Looker(self.door, contexts, shared.outgoing, lambda: shared.timeouts.connect)
-        self.desk = Desk(self.worker, contexts, reporter, looker, backends.spoken)
-        self._survey = _Survey(shared.live)
-        parts = Parts(
-            self.worker, contexts, self.lines, self.door, self.notifier, self.control.take, self._survey.begin
-        )  # fmt: skip
+        settling = Settling(self.worker, contexts, self.lines)
+        self.desk = Desk(self.worker, contexts, reporter, looker, backends.spoken, settling, self.door, log_dropped)
+        courier = ByDoor(self.desk, self.door)
+        parts = Parts(courier, self.notifier, self.control.take, self.control.survey.begin)
         self.reloader = Reloader(config, path, parts)
-        carrier = ByDoor(self.desk, self.door)
-        self.plane = Plane(self.control.table, carrier, self.reloader, watching, log_dropped)
+        self.plane = Plane(self.control.table, courier, self.reloader, watching)
 
     def __repr__(self) -> str:
         return f"<App {self.worker}>"
@@ -137,8 +134,7 @@ class App:
         for addr in table.listeners:
             self.worker.start(addr)
         self.control.open()
-        self._survey.start()
-        self.control.before_close(Noticing(self.terminator.contexts.files, self.reloader.take_changed).close)
+        self.control.before_close(Noticing(self.reloader.files_in_use, self.reloader.take_changed).close)
         for warning in check_workers(self.config):
             log.warning("%s", warning)
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
@@ -196,15 +192,12 @@ class App:
 
     def stop(self) -> bool:
         """Stop accepting, drain, release everything. True: every session ended by itself."""
-        self._survey.close()
         self.reloader.close()
         self.notifier.stopping()
-        self.desk.stopping = True
         self.control.drain()
-        self.worker.stop_listening()
-        clean = self.worker.drain(self.config.proxy.shutdown_timeout)
+        clean = self.desk.drain(self.config.proxy.shutdown_timeout)
         self.control.close()
-        self.reloader.wait()
+        self.reloader.wait(gevent.sleep)
         self.lines.report()
         self.pulse.close()
         self.inherited.close()
@@ -215,27 +208,6 @@ class App:
             self.worker.shared.geoip.close()
         log.info("stopped" if clean else "stopped; connections had to be cut")
         return clean
-
-
-class _Survey:
-    """The daily survey of all certificates, in the table that is in force then."""
-
-    def __init__(self, live: Live) -> None:
-        self._live = live
-        self._surveyor = Surveyor()
-        self._daily = gevent.get_hub().loop.timer(0.0, SURVEY_SECONDS)  # the first one when it is started
-
-    def start(self) -> None:
-        """Begin now, and every day from now on."""
-        self._daily.start(self.begin)
-
-    def begin(self) -> None:
-        """Begin one now."""
-        self._surveyor.begin(self._live.table)
-
-    def close(self) -> None:
-        """Stop."""
-        self._daily.close()
 
 
 def _ended(lines: ConnectionLog, reporter: Reporter) -> Callable[[Connection], None]:

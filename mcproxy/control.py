@@ -22,6 +22,7 @@ from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
 from mcproxy.certificates.acme.contract import Settings
 from mcproxy.certificates.acme.keeper import Keeper
+from mcproxy.certificates.surveyor import Survey
 from mcproxy.config import Config
 from mcproxy.plane import Plane
 from mcproxy.store.acme import Records
@@ -65,9 +66,15 @@ class Control:
         self._server: AdminServer | None = None
         self._writer: Writer | None = None
         self._keeper: Keeper | None = None
+        self.survey = Survey(lambda: self.in_force)
 
     def __repr__(self) -> str:
         return f"<Control {self.store} {self._server}>"
+
+    @property
+    def in_force(self) -> Table:
+        """The durable table."""
+        return self._writer.table if self._writer is not None else self.table
 
     def prepare(self, plane: Plane) -> None:
         """Take the admin API's address, if there is one, without answering calls yet. Raises AdminError."""
@@ -93,12 +100,14 @@ class Control:
             raise Conflict(f"database {self.store.path}: another process has seeded it meanwhile; start again")
 
     def open(self) -> None:
-        """Begin to make changes: expired rules are removed, and the admin API answers."""
+        """Begin to make changes: expired rules are removed, and the admin API answers; and survey certificates."""
         assert self._writer is not None, "prepare comes first"
         assert self._keeper is not None
         self.before_close(Expiry(self._writer).close)
         self._keeper.start()
         self.before_close(self._keeper.close)
+        self.survey.start()
+        self.before_close(self.survey.close)
         if self._server is not None:
             self._server.open()
 
@@ -107,8 +116,7 @@ class Control:
 
         Raises AdminError; then the old certificates stay in use.
         """
-        table = self._writer.table if self._writer is not None else self.table
-        self.file.read((config.seed_listeners(table), config.seed_rules()))
+        self.file.read((config.seed_listeners(self.in_force), config.seed_rules()))
         if self._keeper is not None:
             self._keeper.configure(acme_settings(config))
         if self._server is not None and config.grpc is not None:
@@ -125,8 +133,8 @@ class Control:
         """Have `end` called first when everything ends."""
         self._open.callback(end)
 
-    def close(self, limit: float = STOP_LIMIT) -> None:
-        """End everything, from the hub's thread, which goes on meanwhile: calls that wait for it get their answer.
+    def close(self, limit: float = STOP_LIMIT, pause: Callable[[float], object] = sleep) -> None:
+        """End everything while the calling thread goes on by `pause`, seconds: calls that wait for it get their answer.
 
         It takes `limit` seconds at most: a call may wait for a disk that is gone. Then `hangs` is true.
         """
@@ -134,7 +142,7 @@ class Control:
         closing.start()
         end = time.monotonic() + limit
         while closing.is_alive() and time.monotonic() < end:
-            sleep(STOP_CHECK)
+            pause(STOP_CHECK)
         self.hangs = closing.is_alive()
         if self.hangs:
             log.error("the admin API or the database has not ended in %g s; the process ends without it", limit)

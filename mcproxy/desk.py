@@ -8,9 +8,11 @@ in the calling thread: counters have one writer, and `list(dict)` copies in one 
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from mcproxy.certificates.acme.order import Kept
+from gevent import spawn_raw
+
 from mcproxy.certificates.contexts import Contexts
 from mcproxy.look.looker import Looker
 from mcproxy.messages import (
@@ -19,11 +21,11 @@ from mcproxy.messages import (
     CloseListener,
     ConnectionEvent,
     ConnectionInfo,
+    Drain,
     EventKind,
     EventSink,
     FindCountry,
     Forget,
-    GeoipStatus,
     Keep,
     ListenerStatus,
     LoadedFiles,
@@ -34,6 +36,8 @@ from mcproxy.messages import (
     PlaneStopping,
     Publish,
     ReadConnections,
+    ReadFiles,
+    ReadFilesInUse,
     ReadKept,
     ReadLoaded,
     ReadRoutes,
@@ -41,6 +45,8 @@ from mcproxy.messages import (
     ReadStatus,
     Request,
     RouteCounters,
+    SetLogLevel,
+    Settle,
     StartListener,
     Watch,
     WorkerStatus,
@@ -52,6 +58,7 @@ from mcproxy.net.door import Door
 from mcproxy.net.shared import Cut, OpenSession
 from mcproxy.net.worker import Worker
 from mcproxy.policy.firewall import Firewall
+from mcproxy.settling import Settling, geoip_status
 from mcproxy.stats import Spoken
 
 T = TypeVar("T")
@@ -94,9 +101,10 @@ class Desk:
     """Answers for one worker."""
 
     def __init__(
-        self, worker: Worker, contexts: Contexts, reporter: Reporter, looker: Looker, spoken: FindSpoken
-    ) -> None:
-        """`contexts` are those of the l7 routes."""
+        self, worker: Worker, contexts: Contexts, reporter: Reporter, looker: Looker, spoken: FindSpoken,
+        settling: Settling, door: Door, log_dropped: Callable[[], int] = lambda: 0,
+    ) -> None:  # fmt: skip
+        """`contexts` are those of the l7 routes; `log_dropped` counts lines that were not read in time."""
         self.stopping = False  # set on the hub: nothing more is opened
         self._worker = worker
         self._shared = worker.shared
@@ -104,6 +112,9 @@ class Desk:
         self._reporter = reporter
         self._looker = looker
         self._spoken = spoken
+        self._settling = settling
+        self._door = door
+        self._log_dropped = log_dropped
         self._on_hub: dict[type[Request[Any]], Callable[[Any], Any]] = {
             BindListener: self._bind,
             StartListener: self._start,
@@ -113,6 +124,7 @@ class Desk:
             WouldEnter: self._would_enter,
             WouldAdmit: self._would_admit,
             Watch: self._watch,
+            Settle: self._settle,
         }
         self._anywhere: dict[type[Request[Any]], Callable[[Any], Any]] = {
             ReadStatus: self._read_status,
@@ -122,10 +134,14 @@ class Desk:
             FindCountry: self._country,
             ReadLoaded: self._read_loaded,
             ReadSpoken: self._read_spoken,
-            Keep: self._keep,
-            Forget: self._forget,
-            ReadKept: self._read_kept,
+            Keep: lambda request: contexts.keep(request.kept),
+            Forget: lambda request: contexts.forget(request.hostname),
+            ReadKept: lambda request: contexts.kept(request.hostname),
             LookAt: self._look_at,
+            ReadFilesInUse: settling.files,
+            ReadFiles: settling.read,
+            SetLogLevel: settling.set_log_level,
+            Drain: self._drain,
         }
 
     def __repr__(self) -> str:
@@ -149,14 +165,14 @@ class Desk:
     # On the hub
 
     def _bind(self, request: BindListener) -> None:
-        self._open()
+        self._go_on()
         self._worker.bind(request.addr)
 
     def _start(self, request: StartListener) -> None:
-        self._open()
+        self._go_on()
         self._worker.start(request.addr)
 
-    def _open(self) -> None:
+    def _go_on(self) -> None:
         if self.stopping:
             raise PlaneStopping("the server is stopping")
 
@@ -181,11 +197,21 @@ class Desk:
     def _watch(self, request: Watch) -> None:
         self._reporter.watched = request.on
 
+    def _settle(self, request: Settle) -> None:
+        self._go_on()
+        self._settling.settle(request)
+
+    def drain(self, seconds: float) -> bool:
+        """Open and accept nothing more, and wait for the sessions (see `Drain`). To be called in a greenlet."""
+        self.stopping = True
+        self._worker.stop_listening()
+        return self._worker.drain(seconds)
+
     # In the thread that asks
 
     def _read_status(self, _request: ReadStatus) -> WorkerStatus:
         stats, listeners = self._shared.stats, self._shared.live.table.listeners
-        accepting, geoip = self._worker.accepting, self._shared.geoip
+        accepting = self._worker.accepting
         return WorkerStatus(
             stats.started,
             [
@@ -193,9 +219,10 @@ class Desk:
                 for addr, tally in list(stats.listeners.items())
                 if addr in listeners or tally.open
             ],
-            GeoipStatus(str(geoip.path), geoip.built_at) if geoip else GeoipStatus(),
+            geoip_status(self._shared.geoip),
             stats.lag.read(),
             stats.lines_left_out,
+            self._log_dropped(),
         )
 
     def _read_routes(self, _request: ReadRoutes) -> Sequence[RouteCounters]:
@@ -230,17 +257,21 @@ class Desk:
         held = self._contexts.held(request.listener, request.route)
         return LoadedFiles(held, self._contexts.trusts(request.route.backend_ca))
 
-    def _keep(self, request: Keep) -> None:
-        self._contexts.keep(request.kept)
-
-    def _forget(self, request: Forget) -> None:
-        self._contexts.forget(request.hostname)
-
-    def _read_kept(self, request: ReadKept) -> Kept | None:
-        return self._contexts.kept(request.hostname)
-
     def _look_at(self, request: LookAt) -> Look:
         return self._looker.look(request.route, request.seconds)
+
+    def _drain(self, request: Drain) -> bool:
+        drained: Future[bool] = Future()
+
+        def run() -> None:
+            try:
+                drained.set_result(self.drain(request.seconds))
+            except BaseException as error:
+                drained.set_exception(error)
+                raise
+
+        self._door.post(spawn_raw, run)
+        return drained.result()
 
 
 class ByDoor:

@@ -8,14 +8,16 @@ behind: `BindListener` takes the address before the commit and accepts nobody, `
 table that names the listener is published. `CloseListener` ends either.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from mcproxy.certificates.acme.order import Kept
 from mcproxy.certificates.pem import Certificate
-from mcproxy.model import End, FirewallRule, Mode, Reason, Route, host_of
+from mcproxy.change import Change
+from mcproxy.lines import Format
+from mcproxy.model import End, FirewallRule, Mode, Reason, Route, RouteKey, Timeouts, host_of
 from mcproxy.policy.networks import Networks, pack
 from mcproxy.stats import Counters, Distribution, Spoken
 from mcproxy.table import Table
@@ -32,6 +34,10 @@ class PlaneBusy(Exception):
 
 class PlaneStopping(PlaneBusy):
     """The server drains and opens nothing more."""
+
+
+class Unsettled(Exception):
+    """A reload is refused whole; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,7 @@ class Selection:
 
 
 EVERYTHING = Selection()
-EventSink = Callable[[ConnectionEvent], None]  # called on the hub; never blocks
+EventSink = Callable[[ConnectionEvent], None]  # called by whatever thread an event comes from; never blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +143,7 @@ class WorkerStatus:
     geoip: GeoipStatus
     lag: Distribution  # how late the hub was
     log_left_out: int  # lines, because there were too many of their kind
+    log_dropped: int = 0  # lines, because they were read too slowly
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +195,7 @@ class Publish(Request[None]):
     """Put a table in force. It comes into force even if the courier gives up waiting, and tables do so in order."""
 
     table: Table
+    changes: Sequence[Change]  # that lead to it from the one before: a courier may take only these
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +303,84 @@ class ReadKept(Request[Kept | None]):
     """What a worker has of ACME for a name."""
 
     hostname: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The keys of the configuration that a worker keeps to, and that a reload can change."""
+
+    timeouts: Timeouts
+    max_connections: int  # this and the next three: see policy/limits.py
+    max_per_ip: int
+    rate_per_ip: float  # new ones a second
+    burst_per_ip: int
+    log_format: Format
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFilesInUse(Request[frozenset[str]]):
+    """The files of certificates and CAs that a worker has loaded, and that may change on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilesRead:
+    """The result of reading files again."""
+
+    certificates: frozenset[RouteKey] = frozenset()  # that were read, unchanged ones too
+    renewed: Mapping[RouteKey, str] = field(default_factory=dict)  # those that have changed, each with its chain's file
+    cas: frozenset[str] = frozenset()  # files of CAs that were read and differ, or may
+    problems: Sequence[str] = ()  # with certificates and CAs; what was loaded of these stays in use
+    geoip: GeoipStatus | None = None  # None: none was to be opened, or it is broken
+    geoip_problem: str = ""
+
+    def __or__(self, other: "FilesRead") -> "FilesRead":
+        """What two workers have read. A database that either couldn't open is broken."""
+        problem = self.geoip_problem or other.geoip_problem
+        return FilesRead(
+            self.certificates | other.certificates,
+            {**self.renewed, **other.renewed},
+            self.cas | other.cas,
+            tuple(dict.fromkeys((*self.problems, *other.problems))),
+            None if problem else self.geoip or other.geoip,
+            problem,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFiles(Request[FilesRead]):
+    """Read files in use again, and hold what they contain for the next `Settle`; until then nothing changes."""
+
+    certificates: bool = True  # False: none of them, nor CAs
+    changed: frozenset[str] | None = None  # only pairs and CAs with a file among these
+    geoip: str = ""  # the path of the GeoIP database to open; "": none
+
+
+@dataclass(frozen=True, slots=True)
+class Settle(Request[None]):
+    """Use what the last `ReadFiles` has read, all in one step. Raises PlaneStopping, and Unsettled for country rules.
+
+    After an exception nothing has changed.
+    """
+
+    settings: Settings | None = None  # None: as they are
+    geoip: bool = False  # whether what was read takes the place of the GeoIP database: another one, or none
+
+
+@dataclass(frozen=True, slots=True)
+class SetLogLevel(Request[None]):
+    """Log from this level on."""
+
+    level: str  # one of model.LOG_LEVELS
+
+
+@dataclass(frozen=True, slots=True)
+class Drain(Request[bool]):
+    """Accept nothing more, wait until the sessions have ended or `seconds` have passed, and cut those that are left.
+
+    Answered at the end; True: none was cut.
+    """
+
+    seconds: float
 
 
 MAX_LOOK = 10.0  # seconds for one look at a backend: `connect_timeout` may be an hour, and somebody waits

@@ -230,6 +230,17 @@ class FirewallRule:
     expires_at: float | None = None  # seconds since the epoch; None: permanent
 
 
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The [proxy] durations that sessions keep to, in seconds."""
+
+    handshake: float
+    connect: float
+    idle: float
+    half_close: float
+    backend_idle: float = 4.0  # that a connection to a backend is kept without a request; Node closes after 5
+
+
 class Connection(NamedTuple):
     """The record of a connection that has ended: for its log line, and its event for watchers."""
 

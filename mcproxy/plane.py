@@ -9,6 +9,7 @@ from mcproxy.certificates import routes
 from mcproxy.certificates.acme.keeper import Keeper, missing
 from mcproxy.certificates.acme.order import Kept
 from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem, RouteRefused, Serving
+from mcproxy.change import Change
 from mcproxy.messages import (
     EVERYTHING,
     MAX_LOOK,
@@ -36,6 +37,7 @@ from mcproxy.messages import (
     ReadStatus,
     RouteCounters,
     Selection,
+    SetLogLevel,
     StartListener,
     Watch,
     WouldAdmit,
@@ -50,10 +52,10 @@ CUT_BATCH = 64  # sessions cut in one turn of the hub: each closes two sockets a
 
 
 class Watching:
-    """The subscribers to connection events. The hub calls `tell`; a native thread subscribes."""
+    """The subscribers to connection events. Any thread calls `tell`; a native thread subscribes."""
 
     def __init__(self) -> None:
-        self.sinks: tuple[EventSink, ...] = ()  # replaced as a whole, so that the hub needs no lock
+        self.sinks: tuple[EventSink, ...] = ()  # replaced as a whole, so that `tell` needs no lock
 
     def __repr__(self) -> str:
         return f"<Watching {len(self.sinks)}>"
@@ -112,9 +114,10 @@ class Plane:
     """One worker and its files as the data plane, for native threads."""
 
     def __init__(
-        self, table: Table, courier: Courier, reloader: Reloader, watching: Watching, log_dropped: Callable[[], int]
-    ) -> None:
-        """`table` is the worker's first table, `log_dropped` counts lines that were read too slowly."""
+        self, table: Table, courier: Courier, reloader: Reloader, watching: Watching,
+        log_dropped: Callable[[], int] = lambda: 0,
+    ) -> None:  # fmt: skip
+        """`table` is the workers' first table; `log_dropped` counts lines that were read too slowly behind them."""
         self.state = ServerState.SERVING
         self._table = table  # the latest that was published
         self._courier = courier
@@ -139,10 +142,10 @@ class Plane:
         """Give the address up."""
         self._courier.ask(CloseListener(addr))
 
-    def publish(self, table: Table) -> None:
+    def publish(self, table: Table, changes: Sequence[Change]) -> None:
         """Put a table in force. A worker that is busy does so when it can, in the order of the calls."""
         self._table = table
-        self._courier.ask(Publish(table))
+        self._courier.ask(Publish(table, changes))
         self.orders.follow()
 
     def status(self) -> PlaneStatus:
@@ -159,7 +162,7 @@ class Plane:
             certificates,
             worker.geoip,
             logging.getLevelName(logging.getLogger("mcproxy").level).lower(),
-            log_dropped=self._log_dropped(),
+            log_dropped=self._log_dropped() + worker.log_dropped,
             log_left_out=worker.log_left_out,
             lag=worker.lag,
             problems=problems,
@@ -241,8 +244,7 @@ class Plane:
 
     def reload_geoip(self) -> GeoipStatus:
         """Raises ValueError, PlaneBusy."""
-        self._reloader.reload_geoip()
-        return self._courier.ask(ReadStatus()).geoip
+        return self._reloader.reload_geoip()
 
     def reload_certificates(self) -> Sequence[CertificateStatus]:
         """Raises ValueError for those that are broken, whose old ones stay, and PlaneBusy."""
@@ -252,6 +254,7 @@ class Plane:
     def set_log_level(self, level: str) -> None:
         """Log from this level on."""
         logging.getLogger("mcproxy").setLevel(level.upper())
+        self._courier.ask(SetLogLevel(level))
 
     def subscribe(self, sink: EventSink) -> Callable[[], None]:
         """Pass every event to `sink` until the returned function is called. Raises PlaneBusy."""

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem, Serving
+from mcproxy.change import Change
 from mcproxy.messages import (
     EVERYTHING,
     MAX_LOOK,
@@ -126,10 +127,11 @@ class DataPlane(Protocol):
     def count_matching(self, rule: FirewallRule) -> int:
         """Return how many live connections the rule matches."""
 
-    def publish(self, table: Table) -> None:
-        """Put a table in force. Returns when every later connection is decided by it, in every worker.
+    def publish(self, table: Table, changes: Sequence[Change]) -> None:
+        """Put a table in force, to which `changes` lead from the one before.
 
-        Raises PlaneBusy if that takes long; the table still comes into force, and tables do so in their order.
+        Returns when every later connection is decided by it, in every worker. Raises PlaneBusy if that takes long;
+        the table still comes into force, and tables do so in their order.
         """
 
     def country(self, packed: bytes) -> str | None:
@@ -180,4 +182,4 @@ class DataPlane(Protocol):
         """Log from this level on, until the next start, or until a reload finds another one in the file."""
 
     def subscribe(self, sink: EventSink) -> Callable[[], None]:
-        """Call `sink` on the hub for each event, until the returned function is called. `sink` never blocks."""
+        """Call `sink`, in any thread, for each event, until the returned function is called. `sink` never blocks."""

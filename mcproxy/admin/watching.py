@@ -1,9 +1,9 @@
 """Watching connections: each reader has a bounded queue, and a reader that falls behind is dropped, never waited for.
 
-The hub calls a `Watcher` for each event. It puts the event into a queue of Python's own C code that never blocks, or,
-when that is full, marks the watcher as dropped and is done. The reader's own thread takes batches out. A dropped reader
-that reads again learns why. If it doesn't, because its thread waits in gRPC for a client that takes nothing, one thread
-cancels its call after `GRACE`.
+The thread that an event comes from calls a `Watcher`; in one process that is the hub's. It puts the event into a queue
+of Python's own C code that never blocks, or, when that is full, marks the watcher as dropped and is done. The reader's
+own thread takes batches out. A dropped reader that reads again learns why. If it doesn't, because its thread waits in
+gRPC for a client that takes nothing, one thread cancels its call after `GRACE`.
 """
 
 import queue
@@ -23,7 +23,7 @@ GRACE = 2.0  # seconds that a dropped reader has to learn it
 
 
 class Watcher:
-    """One reader's queue; called on the hub."""
+    """One reader's queue; called by the thread that brings an event."""
 
     __slots__ = ("_events", "_is_wanted", "_late", "context", "dropped", "ended")
 
@@ -33,7 +33,7 @@ class Watcher:
         late: "queue.SimpleQueue[Watcher | None]",
         is_wanted: Callable[[ConnectionEvent], bool],
     ) -> None:
-        """`is_wanted` is asked on the hub, so that a flood of other events fills no queue."""
+        """`is_wanted` is asked by that thread, so that a flood of other events fills no queue."""
         self.context = context
         self._is_wanted = is_wanted
         self.dropped = False

@@ -92,7 +92,7 @@ class Writer:
             self._plane.orders.adopt(route)
         with self._bound(opened):
             self.store.apply(changes, Provenance(who, action, now, said), following.generation)
-        self._publish(following)
+        self._publish(following, changes)
         for listener in opened:
             self._start(listener, changes)
         for addr in closed:
@@ -101,10 +101,10 @@ class Writer:
             self.rules_changed.set()
         return Mutated(following.generation, changes)
 
-    def _publish(self, following: Table) -> None:
+    def _publish(self, following: Table, changes: Sequence[Change]) -> None:
         self.table = following
         try:
-            self._plane.publish(following)
+            self._plane.publish(following, changes)
         except PlaneBusy:
             log.warning("generation %d is durable; the data plane is busy and will take it next", following.generation)
 
@@ -138,7 +138,7 @@ class Writer:
         back = [Change(change.key, change.new, change.old) for change in changes]
         following = next_table(table, back, table.generation + 1)
         self.store.apply(back, Provenance("undo", f"undo {table.generation}", self.clock()), following.generation)
-        self._publish(following)
+        self._publish(following, back)
         for addr in _closed(back):
             self._close(addr)
 

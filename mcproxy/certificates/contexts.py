@@ -21,7 +21,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mcproxy.certificates.acme.order import Kept
@@ -63,7 +63,7 @@ class _Entry:
 class Fresh:
     """What the files in use hold by now."""
 
-    read: int  # certificates that were read, unchanged ones too
+    read: Collection[RouteKey]  # whose certificates were read, unchanged ones too
     servers: Mapping[RouteKey, tuple[_Entry, _Entry]]  # what was in use, and what is to take its place
     clients: Mapping["_Towards", ssl.SSLContext]
     problems: Sequence[str]  # what was wrong; there the old one stays in use
@@ -126,8 +126,14 @@ class Contexts:
         return context
 
     def keep(self, kept: Kept) -> None:
-        """Have what ACME has for a name from now on. Any thread may do this."""
+        """Have what ACME has for a name from now on. Any thread may do this.
+
+        A pair that is the one before, and came as a copy, stays the same object: its contexts stay in use.
+        """
         name = kept.order.hostname
+        before = self._kept.get(name)
+        if before is not None and before.pair == kept.pair:
+            kept = replace(kept, pair=before.pair)
         if kept.challenge is None:
             self._challenges.pop(name, None)
         else:
@@ -194,7 +200,7 @@ class Contexts:
                     clients[towards] = fresh
             except Unusable as error:
                 problems.append(f"backend_ca: {error}; the CAs that were loaded stay in use")
-        return Fresh(len(entries), servers, clients, problems)
+        return Fresh([key for key, _ in entries], servers, clients, problems)
 
     def take(self, fresh: "Fresh") -> None:
         """Use what `read_again` has read, but for routes whose context has been replaced or forgotten since."""

@@ -9,9 +9,12 @@ only after it had ceased to be true.
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from mcproxy.certificates import judge
 from mcproxy.table import Table
+
+SURVEY_SECONDS = 86_400.0  # between two looks at how long certificates are good for; they are warned of for 14 days
 
 log = logging.getLogger(__name__)
 
@@ -62,3 +65,33 @@ class Surveyor:
                 level = logging.ERROR if finding.problem else logging.WARNING
                 log.log(level, "%s on %s: %s: %s", hostname, addr, finding.key, finding)
         self._logged = lasting
+
+
+class Survey:
+    """The surveys of a running server: daily, and whenever one is begun, of the table that is in force then."""
+
+    def __init__(self, table: Callable[[], Table], seconds: float = SURVEY_SECONDS) -> None:
+        self._table = table
+        self._seconds = seconds
+        self._surveyor = Surveyor()
+        self._closing = threading.Event()
+
+    def __repr__(self) -> str:
+        return f"<Survey {self._surveyor}>"
+
+    def start(self) -> None:
+        """Begin one now, and one every day from now on."""
+        self.begin()
+        threading.Thread(target=self._run, name="daily-survey", daemon=True).start()
+
+    def begin(self) -> None:
+        """Begin one now."""
+        self._surveyor.begin(self._table())
+
+    def close(self) -> None:
+        """Stop."""
+        self._closing.set()
+
+    def _run(self) -> None:
+        while not self._closing.wait(self._seconds):
+            self.begin()

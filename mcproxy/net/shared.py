@@ -9,7 +9,7 @@ from typing import Protocol
 from greenlet import GreenletExit
 
 from mcproxy.geoip import GeoIP
-from mcproxy.model import Backend, Connection, End, Refused
+from mcproxy.model import Backend, Connection, End, Refused, Timeouts
 from mcproxy.net.backlog import Backlog
 from mcproxy.net.crew import Crew
 from mcproxy.net.dial import Outgoing
@@ -27,17 +27,6 @@ from mcproxy.table import Live
 # Kept when connections take the rest: three for each of the 64 connections of the admin API, one for each of the 48
 # lookups and 16 files under way, and what the database, the log and a reload need.
 RESERVED_DESCRIPTORS = 288
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """The [proxy] durations that sessions keep to, in seconds."""
-
-    handshake: float
-    connect: float
-    idle: float
-    half_close: float
-    backend_idle: float = 4.0  # that a connection to a backend is kept without a request; Node closes after 5
 
 
 class Phase(StrEnum):

@@ -1,6 +1,6 @@
 """One reload with two triggers: SIGHUP (`begin`, on the hub) and the admin API (`reload`, in its threads).
 
-    read the file -> open the files that it names -> swap all in one step on the hub -> the admin API's certificates
+    read the file -> have workers open the files that it names -> use all in one step -> the admin API's certificates
 
 All reading takes place in a native thread, one reload at a time. An invalid configuration file changes nothing. If a
 certificate or the GeoIP database can't be used, only that one stays as it was loaded before: the renewal of one
@@ -16,26 +16,29 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
-
-from gevent import sleep
 
 from mcproxy import config as configuration
 from mcproxy import disk
 from mcproxy import log as log_lines
 from mcproxy.admin.plane import ReloadReport
 from mcproxy.admin.server import AdminError
-from mcproxy.certificates import contexts
-from mcproxy.certificates.contexts import Contexts
 from mcproxy.config import Config
 from mcproxy.document import ConfigError
-from mcproxy.geoip import GeoIP, GeoIPError
-from mcproxy.journal import ConnectionLog
-from mcproxy.messages import PlaneBusy, PlaneStopping
-from mcproxy.model import counted
-from mcproxy.net.door import Door
-from mcproxy.net.shared import Timeouts
-from mcproxy.net.worker import Worker
+from mcproxy.messages import (
+    NO_GEOIP,
+    Courier,
+    FilesRead,
+    GeoipStatus,
+    PlaneBusy,
+    PlaneStopping,
+    ReadFiles,
+    ReadFilesInUse,
+    SetLogLevel,
+    Settings,
+    Settle,
+    Unsettled,
+)
+from mcproxy.model import Timeouts, counted
 from mcproxy.notify import Notifier
 from mcproxy.reload import keys
 
@@ -43,30 +46,25 @@ CLOSE_WAIT = 2.0  # seconds that the end waits for a reload that is reading; a d
 CONFIG_SECONDS = 60.0  # for judging the file: 100,000 routes take some seconds
 CLOSE_CHECK = 0.01  # seconds between two looks at whether it has ended
 
-T = TypeVar("T")
-
 _GEOIP = "firewall.geoip_db"
 
 log = logging.getLogger(__package__)
 
 
-def timeouts(config: Config) -> Timeouts:
-    """The durations that sessions keep to."""
-    proxy = config.proxy
-    return Timeouts(
+def settings(config: Config) -> Settings:
+    """The settings of workers."""
+    proxy, firewall = config.proxy, config.firewall
+    timeouts = Timeouts(
         proxy.handshake_timeout, proxy.connect_timeout, proxy.idle_timeout, proxy.half_close_timeout,
         proxy.backend_idle_timeout,
     )  # fmt: skip
-
-
-def limits(config: Config) -> tuple[int, int, float, int]:
-    """The arguments of `Limits`: connections in all and of one address, its new ones a second, and at once."""
-    firewall = config.firewall
-    return (
-        config.proxy.max_connections,
+    return Settings(
+        timeouts,
+        proxy.max_connections,
         firewall.max_connections_per_ip,
         firewall.connection_rate_per_ip,
         firewall.connection_burst_per_ip,
+        config.log.format,
     )
 
 
@@ -74,10 +72,7 @@ def limits(config: Config) -> tuple[int, int, float, int]:
 class Parts:
     """The parts of the server that a reload changes or notifies."""
 
-    worker: Worker
-    contexts: Contexts
-    lines: ConnectionLog
-    door: Door
+    courier: Courier
     notifier: Notifier
     control: Callable[[Config], None]  # takes the new file; raises AdminError, and keeps its certificates then
     survey: Callable[[], None]  # begins to look at all certificates
@@ -89,8 +84,7 @@ class _Fresh:
 
     config: Config
     plan: keys.Plan
-    certificates: contexts.Fresh
-    geoip: GeoIP | None
+    read: FilesRead
     problems: list[str] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)  # keys that differ and whose old value stays, for a problem
 
@@ -118,7 +112,7 @@ class Reloader:
         return f"<Reloader {self._path} running={self._running} closed={self._closed}>"
 
     def begin(self) -> None:
-        """Reload in a thread of its own; after the reload that is going on, if there is one. To be called on the hub.
+        """Reload in a thread of its own; after the reload that is going on, if there is one.
 
         However many times it is called meanwhile, one reload follows, which sees all that was changed before the calls.
         """
@@ -152,11 +146,11 @@ class Reloader:
         """Start no further reload, and keep the one that is reading from changing anything."""
         self._closed = True
 
-    def wait(self) -> None:
-        """After `close`: wait, for a bounded time, until no reload by `begin` is going on. To be called on the hub."""
+    def wait(self, pause: Callable[[float], object]) -> None:
+        """After `close`: wait, for a bounded time, until no reload by `begin` is going on; `pause` takes seconds."""
         end = time.monotonic() + CLOSE_WAIT
         while self._running and time.monotonic() < end:
-            sleep(CLOSE_CHECK)
+            pause(CLOSE_CHECK)
 
     def reload(self) -> ReloadReport:
         """Read everything again, put it in force, and log the result. To be called in a native thread.
@@ -171,43 +165,55 @@ class Reloader:
             except _Refused as error:
                 report, besides = _refusal([str(error)], self._path), []
             self.last = report
-            _log(report, besides, self._path)
+            self._log(report, besides)
         self._parts.survey()
         return report
 
-    def reload_geoip(self) -> None:
+    def reload_geoip(self) -> GeoipStatus:
         """Open the GeoIP database again. Raises ValueError if it is not configured or broken, and PlaneBusy."""
         path = self.config.firewall.geoip_db
         if not path:
             raise ValueError("there is no firewall.geoip_db to open")
         with self._reloading:
-            self._on_hub(self._swap_geoip, GeoIP.open(path))
+            read = self._parts.courier.ask(ReadFiles(certificates=False, geoip=path))
+            if read.geoip_problem:
+                raise ValueError(read.geoip_problem)
+            self._settle(Settle(geoip=True))
+        return read.geoip or NO_GEOIP
 
     def reload_certificates(self) -> None:
         """Read the files of all routes in use again. Raises ValueError for those that are broken, PlaneBusy."""
         with self._reloading:
-            fresh = self._parts.contexts.read_again()
-            self._on_hub(self._swap_certificates, fresh)
-        if fresh.problems:
-            raise ValueError("; ".join(fresh.problems))
+            read = self._parts.courier.ask(ReadFiles())
+            self._settle(Settle())
+        if read.problems:
+            raise ValueError("; ".join(read.problems))
+
+    def files_in_use(self) -> frozenset[str]:
+        """The files that `take_changed` can have read again."""
+        return self._parts.courier.ask(ReadFilesInUse())
 
     def take_changed(self, files: frozenset[str]) -> None:
         """Use certificates and CAs of which these files have changed, and log it. Raises PlaneBusy, PlaneStopping."""
         with self._reloading:
-            fresh = self._parts.contexts.read_again(files)
-            self._on_hub(self._swap_certificates, fresh)
-        for problem in fresh.problems:
+            read = self._parts.courier.ask(ReadFiles(changed=files))
+            self._settle(Settle())
+        for problem in read.problems:
             log.error("%s", problem)
-        for old, _ in fresh.servers.values():
-            log.info("%s: %s has changed on disk and is in use", old.route.hostname, old.route.tls_cert)
-        for path in fresh.clients:
+        for (_listener, hostname), path in read.renewed.items():
+            log.info("%s: %s has changed on disk and is in use", hostname, path)
+        for path in sorted(read.cas):
             log.info("backend_ca: the CAs in %s have changed on disk and are in use", path)
 
     def _reload(self) -> tuple[ReloadReport, list[str]]:
         """The report, and further texts for the log. Raises ConfigError and _Refused."""
         config = _load(self._path) if self._path is not None else self.config
         fresh = self._read(config)
-        self._on_hub(self._swap, fresh)
+        try:
+            self._settle(Settle(settings(config), geoip=_GEOIP not in fresh.kept))
+        except Unsettled as error:
+            raise _Refused(f"{_GEOIP}: {error}") from error
+        log_lines.write_as(config.log.format)
         try:
             self._parts.control(config)
         except AdminError as error:
@@ -221,50 +227,32 @@ class Reloader:
         return report, _besides(fresh)
 
     def _read(self, config: Config) -> _Fresh:
-        """Read everything from the disk."""
+        """Have everything read from the disk."""
         plan = keys.plan(self._in_force, keys.values(config))
-        certificates = self._parts.contexts.read_again()
-        fresh = _Fresh(config, plan, certificates, None, list(certificates.problems))
-        if config.firewall.geoip_db:
-            try:
-                fresh.geoip = GeoIP.open(config.firewall.geoip_db)
-            except GeoIPError as error:
-                fresh.problems.append(f"{_GEOIP}: {error}; the open database stays in use")
-                fresh.kept.add(_GEOIP)
+        read = self._parts.courier.ask(ReadFiles(geoip=config.firewall.geoip_db))
+        fresh = _Fresh(config, plan, read, list(read.problems))
+        if read.geoip_problem:
+            fresh.problems.append(f"{_GEOIP}: {read.geoip_problem}; the open database stays in use")
+            fresh.kept.add(_GEOIP)
         return fresh
 
-    def _on_hub(self, function: Callable[[T], None], fresh: T) -> None:
-        try:
-            self._parts.door.call(function, fresh)
-        except TimeoutError as error:
-            raise PlaneBusy("the data path is too busy to answer; try again") from error
+    def _log(self, report: ReloadReport, besides: Sequence[str]) -> None:
+        """Log the result, and only then set a new level: a reload that makes the log quieter is logged too."""
+        logger = logging.getLogger("mcproxy")
+        new = next((change.new for change in report.applied if change.key == "log.level"), "")
+        level = logging.getLevelNamesMapping()[new.upper()] if new else logger.level
+        logger.setLevel(min(level, logger.level))
+        for severity, text in lines(report, besides, self._path):
+            log.log(severity, "%s", text)
+        logger.setLevel(level)
+        if new:
+            self._parts.courier.ask(SetLogLevel(new))
 
-    def _swap(self, fresh: _Fresh) -> None:
-        """On the hub: take all of it, in one step. Raises _Refused and PlaneStopping before the first change."""
-        parts, shared = self._parts, self._parts.worker.shared
+    def _settle(self, request: Settle) -> None:
+        """Use what was read. Raises Unsettled, PlaneBusy and PlaneStopping: then nothing has changed."""
         if self._closed:
             raise PlaneStopping("the server is stopping")
-        if fresh.geoip is None and _GEOIP not in fresh.kept and shared.live.table.firewall.countries:
-            raise _Refused(f"{_GEOIP}: the database has country rules, which need one: remove them first")
-        shared.timeouts = timeouts(fresh.config)
-        parts.worker.limit(*limits(fresh.config))
-        if _GEOIP not in fresh.kept:
-            self._swap_geoip(fresh.geoip)
-        self._swap_certificates(fresh.certificates)
-        parts.lines.write_as(fresh.config.log.format)
-        log_lines.write_as(fresh.config.log.format)
-
-    def _swap_geoip(self, fresh: GeoIP | None) -> None:
-        shared = self._parts.worker.shared
-        old, shared.geoip = shared.geoip, fresh
-        if old is not None:
-            old.close()
-
-    def _swap_certificates(self, fresh: contexts.Fresh) -> None:
-        if self._closed:
-            raise PlaneStopping("the server is stopping")
-        self._parts.contexts.take(fresh)
-        self._parts.contexts.prune(self._parts.worker.shared.live.table.has_route)
+        self._parts.courier.ask(request)
 
 
 def _load(path: Path) -> Config:
@@ -283,23 +271,12 @@ def _refusal(problems: Sequence[str], path: Path | None) -> ReloadReport:
 def _besides(fresh: _Fresh) -> list[str]:
     """The other files that were read, for the log."""
     found = []
-    if fresh.certificates.read:
-        new = len(fresh.certificates.servers)
-        found.append(f"{new} of {counted(fresh.certificates.read, 'certificate')} in use changed")
-    if fresh.geoip is not None:
-        found.append(f"GeoIP database of {time.strftime('%Y-%m-%d', time.gmtime(fresh.geoip.built_at))}")
+    read = fresh.read
+    if read.certificates:
+        found.append(f"{len(read.renewed)} of {counted(len(read.certificates), 'certificate')} in use changed")
+    if read.geoip is not None:
+        found.append(f"GeoIP database of {time.strftime('%Y-%m-%d', time.gmtime(read.geoip.built_at))}")
     return found
-
-
-def _log(report: ReloadReport, besides: Sequence[str], path: Path | None) -> None:
-    """Log the result, and only then set a new level: a reload that makes the log quieter is logged too."""
-    logger = logging.getLogger("mcproxy")
-    new = next((change.new for change in report.applied if change.key == "log.level"), "")
-    level = logging.getLevelNamesMapping()[new.upper()] if new else logger.level
-    logger.setLevel(min(level, logger.level))
-    for severity, text in lines(report, besides, path):
-        log.log(severity, "%s", text)
-    logger.setLevel(level)
 
 
 def lines(report: ReloadReport, besides: Sequence[str], path: Path | None) -> Iterator[tuple[int, str]]:

@@ -325,7 +325,7 @@ def test_a_route_of_acme_has_what_is_kept_for_its_name(authority: Authority) -> 
     contexts.keep(kept("one.test", second))
     assert contexts.server(LISTENER, asked) is not context
     assert contexts.files() == set()
-    assert contexts.read_again().read == 0
+    assert not contexts.read_again().read
     held = contexts.held(LISTENER, asked)
     assert held is not None
     assert held.names == ("two.test",)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import trustme
 
-from mcproxy.certificates.surveyor import Surveyor
+from mcproxy.certificates.surveyor import Survey, Surveyor
 from mcproxy.model import Backend, Listener, Mode, Route
 from mcproxy.table import Table
 from tests.kit.hub import messages
@@ -115,3 +115,23 @@ def test_a_survey_that_fails_is_not_the_last(tmp_path: Path) -> None:
         assert "bug in the survey of certificates" in logged[0]
         surveyor.begin(table(l7(tmp_path / "absent.pem")))
         until(lambda: len(logged) == 2, "the next survey")
+
+
+def test_the_table_in_force_is_surveyed_at_once_daily_and_when_asked(tmp_path: Path) -> None:
+    surveyed: list[None] = []
+
+    def in_force() -> Table:
+        surveyed.append(None)
+        return table(l7(tmp_path / "absent.pem"))
+
+    survey = Survey(in_force, 3600.0)
+    with messages() as logged:
+        survey.start()
+        survey.begin()
+        until(lambda: len(logged) >= 1, "its line")
+    assert len(surveyed) == 2
+    survey.close()
+    often = Survey(in_force, 0.001)
+    often.start()
+    until(lambda: len(surveyed) > 5, "further ones")
+    often.close()

@@ -17,6 +17,7 @@ from mcproxy.admin.service import Service
 from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
 from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem, Serving
+from mcproxy.change import Change
 from mcproxy.config import GrpcSection
 from mcproxy.messages import (
     EVERYTHING,
@@ -144,7 +145,7 @@ class FakePlane:
         self._called("kill_matching", rule)
         return self.matching
 
-    def publish(self, table: Table) -> None:
+    def publish(self, table: Table, changes: Sequence[Change]) -> None:
         self.live = table
         self._called("publish", table.generation)
 

@@ -13,12 +13,11 @@ from mcproxy.l7.sockets.departure import Patience
 from mcproxy.l7.sockets.dialling import Dial
 from mcproxy.l7.sockets.drive import Drive
 from mcproxy.l7.sockets.lines import Lines
-from mcproxy.model import End, Exchanges, FinishedExchange
+from mcproxy.model import End, Exchanges, FinishedExchange, Timeouts
 from mcproxy.net.backlog import Backlog
 from mcproxy.net.crew import Crew
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.session import Session
-from mcproxy.net.shared import Timeouts
 from mcproxy.net.sweep import Sweeper
 from mcproxy.net.turns import Turns
 from tests.kit.peers import DEADLINE

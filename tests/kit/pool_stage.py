@@ -13,9 +13,9 @@ from mcproxy.l7.sockets.channel import Channel
 from mcproxy.l7.sockets.pool import Pool
 from mcproxy.l7.sockets.pooled import HTTP1, Holder, Made, Pooled
 from mcproxy.l7.sockets.side import Event
-from mcproxy.model import Backend, Listener, Mode, Route
+from mcproxy.model import Backend, Listener, Mode, Route, Timeouts
 from mcproxy.net.crew import Crew
-from mcproxy.net.shared import Shared, Timeouts
+from mcproxy.net.shared import Shared
 from mcproxy.net.sweep import LATENESS, Sweeper
 from mcproxy.stats import Stats
 from mcproxy.table import Live, Table

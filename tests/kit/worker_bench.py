@@ -4,9 +4,9 @@ import socket
 from collections.abc import Callable
 from typing import Any, cast
 
-from mcproxy.model import Connection, Listener, Route
+from mcproxy.model import Connection, Listener, Route, Timeouts
 from mcproxy.net.session import Session
-from mcproxy.net.shared import Phase, Shared, Timeouts
+from mcproxy.net.shared import Phase, Shared
 from mcproxy.net.sweep import LATENESS, Sweeper
 from mcproxy.net.worker import Worker
 from mcproxy.notation.address import parse_backend

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.model import Connection, Listener, Reason
+from mcproxy.model import Connection, Listener, Reason, Timeouts
 from mcproxy.net.listener import BACKLOG, Acceptor, bind
-from mcproxy.net.shared import Shared, Timeouts
+from mcproxy.net.shared import Shared
 from mcproxy.net.worker import Worker
 from mcproxy.policy.limits import Limits
 from mcproxy.table import Live, Table

@@ -2,7 +2,8 @@
 
 import resource
 
-from mcproxy.net.shared import RESERVED_DESCRIPTORS, Shared, Timeouts
+from mcproxy.model import Timeouts
+from mcproxy.net.shared import RESERVED_DESCRIPTORS, Shared
 from mcproxy.policy.limits import Limits
 from mcproxy.table import Live, Table
 from tests.kit.hub import HubThread

@@ -17,8 +17,7 @@ from mcproxy.admin.plane import KeyChange, ReloadReport
 from mcproxy.app import App
 from mcproxy.change import Change, next_table, rule_key
 from mcproxy.messages import PlaneBusy, PlaneStopping
-from mcproxy.model import FirewallRule, RuleKind
-from mcproxy.net.shared import Timeouts
+from mcproxy.model import FirewallRule, RuleKind, Timeouts
 from mcproxy.policy.networks import pack
 from mcproxy.reload.reloader import lines
 from tests.kit.geoip_files import located, write_database

@@ -7,9 +7,9 @@ An idle session is drained first, so that a client whose next request is on its 
 from collections.abc import Sequence
 from enum import Enum
 
+from mcproxy.model import Timeouts
 from mcproxy.net.delivery import Progress
 from mcproxy.net.raw import RawSocket
-from mcproxy.net.shared import Timeouts
 
 
 class Due(Enum):

@@ -1,7 +1,7 @@
 """Timeouts after silence, with the test's own clock."""
 
 from mcproxy.l7.sockets.quiet import Due, Quiet
-from mcproxy.net.shared import Timeouts
+from mcproxy.model import Timeouts
 
 TIMEOUTS = Timeouts(handshake=1.0, connect=1.0, idle=60.0, half_close=20.0)
 
