@@ -69,6 +69,7 @@ class Provenance:
     action: str
     at: float  # seconds since the epoch
     said: Said = Said()
+    node: str = ""  # of a fleet, that it was made on
 
 
 def listener_key(addr: str) -> Key:

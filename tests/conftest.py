@@ -15,6 +15,7 @@ from gevent.hub import get_hub
 from hypothesis import settings
 
 from tests.kit.peers import DEADLINE, Authority, Backend, until
+from tests.kit.postgres import PostgresServer, postgres_server
 from tests.kit.proxy import Proxy, live_greenlets, open_descriptors
 
 MakeProxy = Callable[..., Proxy]
@@ -58,6 +59,13 @@ def no_collector() -> Iterator[None]:
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Signs the certificates of the test run."""
     return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for tests that leave it running; each makes a database of its own."""
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ need pebble pebble
 need nft nftables
 need ss iproute2
 need socat socat
+need psql postgresql
 need git git
 # shellcheck disable=SC2086 # a list of packages
 [ -z "$missing" ] || "$(dirname "$0")/../deploy/dev/apt-install.sh" $missing

@@ -13,7 +13,6 @@ from sqlalchemy import TableClause, column, delete, select, table
 from mcproxy.certificates.acme.course import named_pair
 from mcproxy.certificates.acme.order import CaAccount, Order, State
 from mcproxy.certificates.pem import Pair
-from mcproxy.store import sqlite
 from mcproxy.store.store import Store
 
 log = logging.getLogger(__package__)
@@ -57,10 +56,8 @@ class Records:
 
     def write_account(self, account: CaAccount) -> None:
         """Insert or replace an account; from the first one on, only the owner can read the file."""
-        if sqlite.keep_private(self.store.path):
-            log.warning(
-                "database %s: only its owner may read it from now on (mode 0600): it holds keys", self.store.path
-            )
+        if self.store.place.keep_private():
+            log.warning("%s: only its owner may read it from now on (mode 0600): it holds keys", self.store.place)
         with self.store.transaction() as database:
             _replace(database, ACCOUNTS, "directory", asdict(account))
 

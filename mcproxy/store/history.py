@@ -32,6 +32,7 @@ class Revision:
     old: str | None  # JSON
     new: str | None  # JSON
     said: Said
+    node: str = ""  # of a fleet, that the change was made on
 
 
 def revisions(
@@ -88,5 +89,6 @@ def _revision(row: Any) -> Revision:
     key = Key(What(row["what"]), row["scope"], row["name"])
     said = Said(row["claim"], row["comment"])
     return Revision(
-        row["generation"], row["sequence"], row["at"], row["who"], row["action"], key, row["old"], row["new"], said
-    )
+        row["generation"], row["sequence"], row["at"], row["who"], row["action"], key, row["old"], row["new"], said,
+        row["node"],
+    )  # fmt: skip

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.sql.expression import Executable
 
 from mcproxy.change import What
 from mcproxy.model import FirewallRule, Listener, Route
-from mcproxy.store.records import AUDIT, RECORDS, ROUTES, RULES
+from mcproxy.store.records import HEAD, RECORDS, ROUTES, RULES
 from mcproxy.store.store import Store
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ def _beyond(first: Any, second: Any, after: After) -> Any:
 def _read(store: Store, query: Executable) -> tuple[list[Any], int]:
     with store.transaction() as database:
         found = list(database.query(query))
-        generation = next(iter(database.query(select(func.max(AUDIT.c.generation).label("last")))))["last"] or 0
+        generation = next(iter(database.query(select(HEAD))))["generation"]
     return found, generation
 
 

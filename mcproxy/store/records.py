@@ -93,8 +93,11 @@ def _table(name: str, *columns: str) -> TableClause:
 LISTENERS: Final = _table("listeners", *(field.name for field in LISTENER_FIELDS))
 ROUTES: Final = _table("routes", "listener", *(field.name for field in ROUTE_FIELDS))
 RULES: Final = _table("firewall_rules", "kind", "value", "expires_at")
-_AUDIT = ("generation", "sequence", "at", "who", "action", "what", "scope", "name", "old", "new", "claim", "comment")
+_AUDIT = (
+    "generation", "sequence", "at", "who", "action", "what", "scope", "name", "old", "new", "claim", "comment", "node",
+)  # fmt: skip
 AUDIT: Final = _table("audit", *_AUDIT)
+HEAD: Final = _table("head", "generation")  # its only row has the last generation
 
 RECORDS: Final[Mapping[What, Record]] = {
     What.LISTENER: _declared(LISTENERS, "", Listener),

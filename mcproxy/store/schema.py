@@ -34,6 +34,7 @@ MAX_KIND = 16
 MAX_WHO = 255
 MAX_ACTION = 64
 MAX_URL = 2048
+MAX_NODE = 255  # characters of a node's name
 
 VERSION_TABLE: Final = "schema_version"
 
@@ -141,9 +142,18 @@ def _acme(op: Operations) -> None:
     )
 
 
+def _one_row_has_the_generation(op: Operations) -> None:
+    # Every mutation updates it first: that is its turn. Two of PostgreSQL's clients wait for each other there.
+    op.create_table("head", Column("generation", BigInteger, nullable=False))
+    op.execute("INSERT INTO head (generation) SELECT coalesce(max(generation), 0) FROM audit")
+    op.add_column("audit", Column("node", String(MAX_NODE), nullable=False, server_default=""))
+
+
 Migration = Callable[[Operations], None]
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _audit_says_why, _backends_speak_any_http, _acme)
+MIGRATIONS: Final[tuple[Migration, ...]] = (
+    _first, _audit_says_why, _backends_speak_any_http, _acme, _one_row_has_the_generation,
+)  # fmt: skip
 VERSION: Final = len(MIGRATIONS)
 
 

@@ -1,6 +1,6 @@
 """Everything that is SQLite's own: files, pragmas, transactions, VACUUM INTO, the words of its errors.
 
-Another database needs another file like this one, and nothing else of store/ changes.
+What PostgreSQL has instead is in postgres.py; nothing else of store/ differs.
 
 Python's sqlite3 opens a transaction by itself before some statements and not before others (DDL). So that is switched
 off, and we say `BEGIN`. A reader then sees one snapshot of the WAL and blocks no writer. A writer's first statement
@@ -13,7 +13,8 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -50,6 +51,30 @@ _REMEDIES = {
     "SQLITE_CONSTRAINT": CHANGED,
 }
 _KINDS = {"SQLITE_CORRUPT": NotOurs, "SQLITE_NOTADB": NotOurs, "SQLITE_CONSTRAINT": Conflict}
+
+
+@dataclass
+class File:
+    """A database file, as the place of a store."""
+
+    path: Path
+    opened: tuple[int, int] | None = None  # device and inode of the file that is written to
+
+    def __str__(self) -> str:
+        return f"database {self.path}"
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Turn errors of SQLAlchemy and sqlite3 into StoreError."""
+        return errors(self.path)
+
+    def before_commit(self) -> None:
+        """Raise Unavailable if the file with this name is no longer the one that is open."""
+        if self.opened is not None:
+            refuse_moved(self.path, self.opened)
+
+    def keep_private(self) -> bool:
+        """Let only the owner read the file. Returns whether others could before."""
+        return keep_private(self.path)
 
 
 def connect(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> dataset.Database:

@@ -5,15 +5,18 @@ dataset keeps one connection and one stack of transactions for each native threa
 are SQLAlchemy expressions over our own tables, not dataset's reflected ones: all threads drop those and read them again
 whenever one of them rolls back.
 
-A mutation is a list of changes. Its rows of the audit go in first: they take SQLite's write lock, and their primary
-key (generation, sequence) makes sure that no other process has written this generation.
+A mutation is a list of changes. It first moves the one row of `head` from the generation before to its own, which
+takes the write lock of SQLite, or the lock of this row of PostgreSQL: of two that start from one generation, the second
+finds the row moved.
+
+A `Place` is where the database is, and all that SQLite and PostgreSQL don't share.
 """
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import dataset
 from sqlalchemy import bindparam, func, select
@@ -23,7 +26,7 @@ from mcproxy.change import Change, Provenance, What, values
 from mcproxy.model import MAX_CLAIM, MAX_COMMENT, FirewallRule, Listener, Route
 from mcproxy.store import schema, sqlite
 from mcproxy.store.errors import Conflict, Unavailable
-from mcproxy.store.records import AUDIT, RECORDS, ROUTES, RULES, to_json
+from mcproxy.store.records import AUDIT, HEAD, RECORDS, ROUTES, RULES, to_json
 from mcproxy.table import Table
 
 T = TypeVar("T", Listener, Route, FirewallRule)
@@ -34,14 +37,26 @@ _REMOVING = (What.ROUTE, What.LISTENER, What.RULE)
 _WRITING = (What.LISTENER, What.ROUTE, What.RULE)
 
 
+class Place(Protocol):
+    """Where a database is. As a text, it is how messages name the database, without a password."""
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Surround a transaction: turn errors of the database's driver into `StoreError`, with the remedy."""
+
+    def before_commit(self) -> None:
+        """Raise Unavailable where the commit of this transaction would be lost."""
+
+    def keep_private(self) -> bool:
+        """Let only the owner read the database, which holds keys. Returns whether others could before."""
+
+
 class Store:
     """An open database. Its methods may be called from any native thread."""
 
-    def __init__(self, path: Path, database: dataset.Database) -> None:
-        self.path = path
+    def __init__(self, place: Place, database: dataset.Database) -> None:
+        self.place = place
         self.failures = 0  # transactions that could not be done, ever
         self._database = database
-        self._opened: tuple[int, int] | None = None  # device and inode of the file that it writes to
 
     @classmethod
     def open(cls, path: Path, busy_timeout: float = sqlite.BUSY_TIMEOUT) -> "Store":
@@ -51,28 +66,39 @@ class Store:
         """
         found = sqlite.schema_version(path) if path.exists() and path.stat().st_size else None
         schema.refuse_newer(found or 0)
-        store = cls(path, sqlite.connect(path, busy_timeout))
+        file = sqlite.File(path)
+        store = cls(file, sqlite.connect(path, busy_timeout))
         try:
-            if found != schema.VERSION:
-                with store.transaction() as database:
-                    schema.migrate(database.op, found)
-            store._opened = sqlite.identity(path)
+            store.migrate(found)
+            file.opened = sqlite.identity(path)
         except BaseException:
             store.close()
             raise
         return store
+
+    @property
+    def path(self) -> Path:
+        """The file of a SQLite database."""
+        assert isinstance(self.place, sqlite.File)
+        return self.place.path
+
+    def migrate(self, found: int | None) -> None:
+        """Bring the schema from a version, None of an empty database, up to date. Raises StoreError."""
+        if found != schema.VERSION:
+            with self.transaction() as database:
+                schema.migrate(database.op, found)
 
     def close(self) -> None:
         """Give all connections back. The store is of no use afterwards."""
         self._database.close()
 
     def __repr__(self) -> str:
-        return f"<Store {self.path}>"
+        return f"<Store {self.place}>"
 
     @contextmanager
     def transaction(self) -> Iterator[dataset.Database]:
         """One transaction of this thread: committed at the end, rolled back on any exception. Raises StoreError."""
-        with sqlite.errors(self.path):
+        with self.place.guard():
             try:
                 with self._database as database:
                     yield database
@@ -116,17 +142,16 @@ class Store:
         Raises Conflict if the generation before is not the last one, and Unavailable.
         """
         with self.transaction() as database:
+            moved = HEAD.update().where(HEAD.c.generation == generation - 1).values(generation=generation)
+            if not database.executable.execute(moved).rowcount:
+                raise self._conflict()
             _write(database, AUDIT.insert(), _audit_rows(changes, provenance, generation))
-            before = select(func.max(AUDIT.c.generation).label("last")).where(AUDIT.c.generation != generation)
-            if (next(iter(database.query(before)))["last"] or 0) != generation - 1:
-                raise _conflict(self.path)
             for what in _REMOVING:
                 self._remove(database, what, [change for change in changes if change.new is None])
             for what in _WRITING:
                 self._insert(database, what, [change for change in changes if change.old is None])
                 self._update(database, what, [change for change in changes if change.old and change.new])
-            if self._opened is not None:
-                sqlite.refuse_moved(self.path, self._opened)
+            self.place.before_commit()
 
     def _remove(self, database: dataset.Database, what: What, changes: list[Change]) -> None:
         record = RECORDS[what]
@@ -160,7 +185,10 @@ class Store:
 
     def _expect(self, expected: int, changed: int) -> None:
         if changed != expected:
-            raise _conflict(self.path)
+            raise self._conflict()
+
+    def _conflict(self) -> Conflict:
+        return Conflict(f"{self.place}: {sqlite.CHANGED}")
 
     def next_expiry(self) -> float | None:
         """When the next rule ends, in seconds since the epoch."""
@@ -181,7 +209,7 @@ def read_table(path: Path) -> Table:
     schema.refuse_newer(found or 0)
     if found != schema.VERSION:
         raise Unavailable(f"the schema of {path} is older than this mcproxy: the next start of the server upgrades it")
-    store = Store(path, sqlite.connect_for_reading(path))
+    store = Store(sqlite.File(path), sqlite.connect_for_reading(path))
     try:
         return store.load()
     finally:
@@ -189,7 +217,7 @@ def read_table(path: Path) -> Table:
 
 
 def _generation(database: dataset.Database) -> int:
-    return int(next(iter(database.query(select(func.max(AUDIT.c.generation).label("last")))))["last"] or 0)
+    return int(next(iter(database.query(select(HEAD))))["generation"])
 
 
 def _ordered(what: What) -> Executable:
@@ -213,6 +241,7 @@ def _audit_rows(changes: Iterable[Change], provenance: Provenance, generation: i
             "action": provenance.action[: schema.MAX_ACTION],
             "claim": provenance.said.claim[:MAX_CLAIM],
             "comment": provenance.said.comment[:MAX_COMMENT],
+            "node": provenance.node,
             "what": str(change.key.what),
             "scope": change.key.scope,
             "name": change.key.name,
@@ -229,7 +258,3 @@ def _prefixed(key: dict[str, str]) -> dict[str, str]:
 
 def _write(database: dataset.Database, statement: Any, rows: list[dict[str, Any]]) -> int:
     return int(database.executable.execute(statement, rows).rowcount)
-
-
-def _conflict(path: Path) -> Conflict:
-    return Conflict(f"database {path}: {sqlite.CHANGED}")
