@@ -27,6 +27,7 @@ from mcproxy.document import ConfigError, Problem, absolute, load_document
 from mcproxy.model import (
     BLOCKED_LISTS,
     LISTENER_FIELDS,
+    MAX_WORKERS,
     ROUTE_FIELDS,
     UNIX_PREFIX,
     FirewallRule,
@@ -45,7 +46,6 @@ LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 DEFAULT_GRPC_ADDRESS = "127.0.0.1:9090"
 _EXAMPLE_ADDR = 'addr = "proxy.example.org:9090"'
 MIN_RATE, MAX_RATE = 1e-5, 1e6  # connections a second: slower than one a day is a block, faster is no limit
-MAX_WORKERS = 1024  # processes; more than any machine has cores
 
 
 def _canonical(parse: Callable[[str], object]) -> Callable[[str], str]:

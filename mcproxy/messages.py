@@ -19,7 +19,7 @@ from mcproxy.change import Change
 from mcproxy.lines import Format
 from mcproxy.model import End, FirewallRule, Mode, Reason, Route, RouteKey, Timeouts, host_of
 from mcproxy.policy.networks import Networks, pack
-from mcproxy.stats import Counters, Distribution, Spoken
+from mcproxy.stats import NO_LAGS, Counters, Distribution, Spoken
 from mcproxy.table import Table
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ NO_GEOIP = GeoipStatus()
 class ConnectionInfo:
     """One connection, live or just ended."""
 
-    id: int  # unique while the process lives, rising
+    id: int  # unique while the server lives, rising at each worker; see model.worker_of
     listener: str
     client: str  # "IP:PORT"
     started_at: float  # seconds since the epoch
@@ -134,9 +134,32 @@ EVERYTHING = Selection()
 EventSink = Callable[[ConnectionEvent], None]  # called by whatever thread an event comes from; never blocks
 
 
+class WorkerState(StrEnum):
+    """The state of one of several workers."""
+
+    STARTING = "starting"  # its process is made, and accepts nobody yet
+    SERVING = "serving"
+    FAILING = "failing"  # its processes die as they start: a further one is made later
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """One of several workers, as the parent sees it."""
+
+    number: int  # from 1
+    state: WorkerState
+    pid: int = 0  # 0: it has no process
+    started_at: float = 0.0  # when its process began, in seconds since the epoch
+    connections: int = 0  # open
+    restarts: int = 0  # since the server's start
+    lag: Distribution = NO_LAGS  # how late its hub was since the server's start
+    failure: str = ""  # how its last process ended; "" if none has
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker at one glance."""
+    """One worker at one glance, or all of them together."""
 
     started_at: float  # seconds since the epoch
     listeners: Sequence[ListenerStatus]
@@ -144,6 +167,7 @@ class WorkerStatus:
     lag: Distribution  # how late the hub was
     log_left_out: int  # lines, because there were too many of their kind
     log_dropped: int = 0  # lines, because they were read too slowly
+    workers: Sequence[WorkerInfo] = ()  # where there are several
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,10 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LOG_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
 
 
+MAX_WORKERS = 64  # processes; few machines have more cores
+IDS_APART = 100  # where there are several workers, each one's ids of connections end in its number, from 01 on
+
+
 def counted(count: int, noun: str) -> str:
     """A number of things in words: "1 route", "2 routes"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
@@ -239,6 +243,11 @@ class Timeouts:
     idle: float
     half_close: float
     backend_idle: float = 4.0  # that a connection to a backend is kept without a request; Node closes after 5
+
+
+def worker_of(connection: int) -> int:
+    """The worker that a connection is at, by its id, where there are several workers."""
+    return connection % IDS_APART
 
 
 class Connection(NamedTuple):

@@ -115,10 +115,11 @@ class Plane:
 
     def __init__(
         self, table: Table, courier: Courier, reloader: Reloader, watching: Watching,
-        log_dropped: Callable[[], int] = lambda: 0,
+        log_dropped: Callable[[], int] = lambda: 0, workers: int = 1,
     ) -> None:  # fmt: skip
         """`table` is the workers' first table; `log_dropped` counts lines that were read too slowly behind them."""
         self.state = ServerState.SERVING
+        self.workers = workers
         self._table = table  # the latest that was published
         self._courier = courier
         self._reloader = reloader
@@ -167,6 +168,7 @@ class Plane:
             lag=worker.lag,
             problems=problems,
             last_reload=self._reloader.last,
+            workers=worker.workers,
         )
 
     def route_counters(self) -> Sequence[RouteCounters]:

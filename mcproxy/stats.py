@@ -4,6 +4,7 @@ Plain integers need no lock: there is one writer, and a reader sees each number 
 counters is bounded by the configuration (listeners, routes) and by the reasons; clients can't add any.
 """
 
+import math
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -41,6 +42,15 @@ class Distribution(NamedTuple):
         """The sum of both; they have the same bounds."""
         counts = tuple(mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True))
         return Distribution(self.bounds, counts, self.total + other.total)
+
+    def quantile(self, share: float) -> float:
+        """The bound that this share of the values does not exceed: inf above all bounds, 0.0 if there is no value."""
+        wanted, seen = share * sum(self.counts), 0
+        for bound, count in zip((*self.bounds, math.inf), self.counts, strict=True):
+            seen += count
+            if seen and seen >= wanted:
+                return bound
+        return 0.0
 
 
 NO_DURATIONS, NO_DIALS, NO_LAGS = (Distribution.empty(bounds) for bounds in (DURATIONS, DIALS, LAGS))

@@ -2,7 +2,17 @@
 
 import pytest
 
-from mcproxy.model import Backend, Reason, Refused, counted, host_of, host_port
+from mcproxy.model import (
+    IDS_APART,
+    MAX_WORKERS,
+    Backend,
+    Reason,
+    Refused,
+    counted,
+    host_of,
+    host_port,
+    worker_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,3 +42,8 @@ def test_one_thing_is_not_several() -> None:
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "", "git.example.org"])
 def test_the_host_of_an_endpoint_is_the_one_that_was_put_in(host: str) -> None:
     assert host_of(host_port(host, 443)) == host
+
+
+def test_the_id_of_a_connection_ends_in_its_worker() -> None:
+    assert MAX_WORKERS < IDS_APART
+    assert [worker_of(serial * IDS_APART + worker) for serial, worker in ((1, 1), (7, MAX_WORKERS))] == [1, MAX_WORKERS]

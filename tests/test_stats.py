@@ -1,5 +1,7 @@
 """Counting: what is open, what has ended and how; what is gone is forgotten."""
 
+import math
+
 from mcproxy.model import Connection, End, Reason
 from mcproxy.stats import DIALS, DURATIONS, LAGS, Account, BackendCounters, Counters, Histogram, Stats
 from tests.test_lines import answered, ended
@@ -127,6 +129,14 @@ def test_a_histogram_counts_by_bucket() -> None:
     assert found.counts == (2, 2, 2)
     assert round(found.total, 6) == 101.71
     assert repr(histogram) == "<Histogram count=6 total=101.71>"
+
+
+def test_a_share_of_the_values_has_a_bound() -> None:
+    histogram = Histogram((0.1, 1.0))
+    assert histogram.read().quantile(0.5) == 0.0, "there is no value"
+    for value in (*[0.05] * 98, 0.5, 2.0):
+        histogram.observe(value)
+    assert [histogram.read().quantile(share) for share in (0.5, 0.98, 0.99, 1.0)] == [0.1, 0.1, 1.0, math.inf]
 
 
 def test_buckets_rise() -> None:

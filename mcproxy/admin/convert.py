@@ -16,10 +16,20 @@ from mcproxy.admin.plane import KeyChange, ReloadReport
 from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem
 from mcproxy.change import Change, Key, What
 from mcproxy.config import ListenerSection, RouteSection
-from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, GeoipStatus, Selection
+from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, GeoipStatus, Selection, WorkerInfo
 from mcproxy.messages import ListenerStatus as PlaneListener
 from mcproxy.messages import RouteCounters as PlaneRoute
-from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, Backend, FirewallRule, Listener, Mode, Route, RuleKind
+from mcproxy.model import (
+    LISTENER_FIELDS,
+    ROUTE_FIELDS,
+    Backend,
+    FirewallRule,
+    Listener,
+    Mode,
+    Route,
+    RuleKind,
+    worker_of,
+)
 from mcproxy.notation import address, name
 from mcproxy.notation.duration import MAX_SECONDS
 from mcproxy.policy import firewall
@@ -30,6 +40,7 @@ from mcproxy.store import records
 from mcproxy.store.history import Revision
 from mcproxy.words import quoted
 
+LAG_SHARE = 0.99  # of the looks at a worker's hub found it no later than the lag that is shown
 MAX_CHANGES = 1_000  # in one answer, some 500 kB
 
 _KINDS = {pb.RULE_KIND_IP: RuleKind.IP, pb.RULE_KIND_CIDR: RuleKind.CIDR, pb.RULE_KIND_COUNTRY: RuleKind.COUNTRY}
@@ -370,8 +381,22 @@ def geoip_out(value: GeoipStatus) -> pb.GeoipStatus:
     return pb.GeoipStatus(path=value.path, built_at=value.built_at)
 
 
-def connection_out(value: ConnectionInfo) -> pb.Connection:
-    """A connection's message."""
+def worker_out(value: WorkerInfo) -> pb.WorkerStatus:
+    """A worker's message."""
+    return pb.WorkerStatus(
+        number=value.number,
+        state=str(value.state),
+        pid=value.pid,
+        started_at=value.started_at,
+        connections=value.connections,
+        restarts=value.restarts,
+        failure=value.failure,
+        lag_seconds=min(value.lag.quantile(LAG_SHARE), value.lag.bounds[-1]),
+    )
+
+
+def connection_out(value: ConnectionInfo, *, several: bool) -> pb.Connection:
+    """A connection's message; `several`: there are several workers."""
     return pb.Connection(
         id=value.id,
         listener=value.listener,
@@ -384,15 +409,16 @@ def connection_out(value: ConnectionInfo) -> pb.Connection:
         started_at=value.started_at,
         received_bytes=value.received,
         sent_bytes=value.sent,
+        worker=worker_of(value.id) if several else 0,
     )
 
 
-def event_out(value: ConnectionEvent) -> pb.ConnectionEvent:
-    """An event's message."""
+def event_out(value: ConnectionEvent, *, several: bool) -> pb.ConnectionEvent:
+    """An event's message; `several`: there are several workers."""
     return pb.ConnectionEvent(
         kind=_EVENTS[value.kind],
         at=value.at,
-        connection=connection_out(value.connection),
+        connection=connection_out(value.connection, several=several),
         reason=str(value.reason),
         end=str(value.end or ""),
         detail=value.detail,

@@ -7,6 +7,7 @@ with mcproxy_, those of the process too, since node_exporter's textfile collecto
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -22,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from mcproxy import __version__
 from mcproxy.admin.plane import PlaneStatus
-from mcproxy.messages import ListenerStatus, RouteCounters
+from mcproxy.messages import ListenerStatus, RouteCounters, WorkerInfo, WorkerState
 from mcproxy.model import End, Reason, RuleKind
 from mcproxy.policy.firewall import REASONS
 from mcproxy.stats import Counters, Distribution
@@ -60,6 +61,7 @@ class _Families(Collector):
     def collect(self) -> Iterator[Metric]:
         """The metrics; the registry calls this once."""
         yield from _server(self._status, self._table, self._own)
+        yield from _workers(self._status.workers)
         yield from _listeners(self._status.listeners)
         yield from _listener_histograms(self._status.listeners)
         shown = _shown(self._routes)
@@ -115,6 +117,30 @@ def _server(status: PlaneStatus, table: Table, own: Own) -> Iterator[Metric]:
     yield _histogram("hub_lag_seconds", "How late the hub was, sampled four times a second.", [], [([], status.lag)])
 
 
+def _workers(workers: Sequence[WorkerInfo]) -> Iterator[Metric]:
+    """Where there are several: each, and its process, as ProcessCollector has that of the whole server."""
+    if not workers:
+        return
+    serving = _gauge("worker_serving", "1 while the worker serves, else 0.", None, _WORKER)
+    opened = _gauge("worker_connections_open", "Open connections of a worker.", None, _WORKER)
+    restarts = _counter("worker_restarts", "Processes of a worker that ended and were replaced.", _WORKER)
+    processes: dict[str, Metric] = {}
+    for each in workers:
+        at = [str(each.number)]
+        serving.add_metric(at, each.state is WorkerState.SERVING)
+        opened.add_metric(at, each.connections)
+        restarts.add_metric(at, each.restarts)
+        of_process = ProcessCollector("mcproxy_worker", partial(int, each.pid), registry=None) if each.pid else None
+        for found in of_process.collect() if of_process is not None else ():
+            family = processes.setdefault(found.name, Metric(found.name, found.documentation, found.type))
+            for sample in found.samples:
+                family.add_sample(sample.name, {"worker": at[0]}, sample.value)
+    yield from (serving, opened, restarts, *processes.values())
+    lags = [([str(each.number)], each.lag) for each in workers]
+    yield _histogram("worker_hub_lag_seconds", "How late the hub of a worker was, sampled the same.", _WORKER, lags)
+
+
+_WORKER = ["worker"]
 _LISTENER = ["listener"]
 _ROUTE = ["listener", "hostname"]
 

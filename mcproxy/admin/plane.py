@@ -23,6 +23,7 @@ from mcproxy.messages import (
     Look,
     RouteCounters,
     Selection,
+    WorkerInfo,
 )
 from mcproxy.model import FirewallRule, Listener, Reason, Route
 from mcproxy.stats import NO_LAGS, Distribution, Spoken
@@ -75,6 +76,7 @@ class PlaneStatus:
     lag: Distribution = NO_LAGS  # how late the hub was
     problems: Sequence[RouteProblem] = ()  # with the files of l7 routes, as they are on disk
     last_reload: ReloadReport | None = None  # since the start
+    workers: Sequence[WorkerInfo] = ()  # where there are several
 
 
 class Ordering(Protocol):
@@ -95,6 +97,10 @@ class Ordering(Protocol):
 
 class DataPlane(Protocol):
     """The data plane, seen from a native thread. Every method may raise `PlaneBusy`."""
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are, each in a process of its own; 1: the worker is in this process."""
 
     @property
     def orders(self) -> Ordering:

@@ -59,6 +59,7 @@ class Reading:
             problems=convert.problems_out(status.problems),
             file_differences=self._file.differing(table),
             last_reload=convert.last_reload_out(status.last_reload),
+            workers=map(convert.worker_out, status.workers),
         )
 
     def ListRouteCounters(
@@ -179,7 +180,8 @@ class Reading:
         found = self._plane.connections(after, limit + 1, self._selection(request.filter))
         following = [found[limit - 1].id] if len(found) > limit else None
         return pb.ListConnectionsResponse(
-            connections=map(convert.connection_out, found[:limit]), next_page_token=paging.token(following)
+            connections=[convert.connection_out(each, several=self._several) for each in found[:limit]],
+            next_page_token=paging.token(following),
         )
 
     def WatchConnections(
@@ -190,7 +192,11 @@ class Reading:
         """Connection events as they come."""
         selection = self._selection(request.filter, request.refused)
         for batch in self._watchers.watch(context, selection.takes_event):
-            yield pb.WatchConnectionsResponse(events=map(convert.event_out, batch))
+            yield pb.WatchConnectionsResponse(events=[convert.event_out(each, several=self._several) for each in batch])
+
+    @property
+    def _several(self) -> bool:
+        return self._plane.workers > 1
 
     def Export(self, request: pb.ExportRequest, context: grpc.ServicerContext) -> Iterator[pb.ExportResponse]:
         """Everything of the table in force."""

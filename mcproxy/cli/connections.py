@@ -78,9 +78,11 @@ def list_(config_file: Path | None, as_json: bool, wanted: pb.ConnectionFilter) 
         output.emit_json([output.plain(each) for each in found])
         return
     now = time.time()
+    several = any(each.worker for each in found)
     rows = [
         (
             each.id,
+            *([each.worker] if several else []),
             each.listener,
             each.client,
             each.sni or "-",
@@ -92,7 +94,8 @@ def list_(config_file: Path | None, as_json: bool, wanted: pb.ConnectionFilter) 
         )
         for each in found
     ]
-    output.emit_table(_COLUMNS, rows, "No connections.")
+    columns = (_COLUMNS[0], Column("WORKER", rank=3), *_COLUMNS[1:]) if several else _COLUMNS
+    output.emit_table(columns, rows, "No connections.")
 
 
 @connections.command(epilog=example("mcproxy connections close 7", "mcproxy connections close 7 8 9"))

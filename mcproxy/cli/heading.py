@@ -87,7 +87,10 @@ def _server(board: Board) -> str:
             status.state, f"mcproxy {status.version}", f"up {output.span(time.time() - status.started_at)}",
             f"{board.total.open} open", counted(status.routes, "route"), f"generation {status.generation}",
     )  # fmt: skip
-    return "  ".join(map(output.clean, parts))
+    workers = status.workers
+    idle = [f"worker {each.number} {each.state}" for each in workers if each.state != status.state]
+    some = (counted(len(workers), "worker"),) if workers else ()
+    return "  ".join(map(output.clean, (*parts[:3], *idle, *parts[3:], *some)))
 
 
 def _rates(board: Board) -> Text:

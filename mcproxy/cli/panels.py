@@ -146,6 +146,7 @@ def _connection(row: _Live) -> Details:
     each = row.connection
     return [
         ("id", str(each.id)),
+        *([("worker", str(each.worker))] if each.worker else []),
         ("client", each.client),
         ("listener", each.listener),
         ("server name", each.sni),

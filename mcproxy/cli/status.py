@@ -27,6 +27,15 @@ _LISTENERS = (
     Column("RECEIVED", rank=1),
     Column("SENT", rank=1),
 )
+_WORKERS = (
+    Column("WORKER"),
+    Column("STATE"),
+    Column("PID", rank=1),
+    Column("UP", rank=2),
+    Column("OPEN"),
+    Column("RESTARTS"),
+    Column("LAG"),
+)
 _ROUTES = (
     Column("LISTENER", rank=3, least=10),
     Column("HOST", least=24),
@@ -67,6 +76,8 @@ def _show(client: Client, as_json: bool, again: bool) -> None:
     if again and output.on_terminal():
         click.clear()
     _summary(answer)
+    if answer.workers:
+        _workers(answer)
     _listeners(answer)
     _routes(routes)
 
@@ -82,6 +93,9 @@ def _summary(answer: pb.GetStatusResponse) -> None:
     if answer.geoip.path:
         output.say(f"GeoIP {answer.geoip.path}, built {output.moment(answer.geoip.built_at)}")
     _reload(answer.last_reload)
+    for worker in answer.workers:
+        if worker.failure and worker.state != "serving":
+            output.say(f"warning: worker {worker.number} is {worker.state}: {worker.failure}")
     for problem in answer.problems:
         output.say(f"warning: {problem.hostname} on {problem.listener}: {problem.key}: {problem.message}")
     for each in answer.certificates:
@@ -106,6 +120,23 @@ def _reload(last: pb.ReloadStatus) -> None:
         output.say(f"warning: the reload of {at}: {problem}")
     for change in last.needs_restart:
         output.say(f"warning: {change.key} is {change.old}, and {change.new} in the file: restart mcproxy to change it")
+
+
+def _workers(answer: pb.GetStatusResponse) -> None:
+    now = time.time()
+    rows = [
+        (
+            each.number,
+            each.state,
+            each.pid or "-",
+            output.span(now - each.started_at) if each.pid else "-",
+            each.connections,
+            each.restarts,
+            f"{each.lag_seconds * 1000:g} ms",
+        )
+        for each in answer.workers
+    ]
+    _section(_WORKERS, rows, "")
 
 
 def _listeners(answer: pb.GetStatusResponse) -> None:

@@ -120,7 +120,8 @@ def test_keys() -> None:
 def test_an_event_has_the_words_of_the_log() -> None:
     info = ConnectionInfo(7, ":443", "192.0.2.1:5", 1.0, "peeking")
     message = convert.event_out(
-        ConnectionEvent(EventKind.REFUSED, 2.0, info, Reason.SNI_MISSING, End.REFUSED, "no server_name", 0.5)
+        ConnectionEvent(EventKind.REFUSED, 2.0, info, Reason.SNI_MISSING, End.REFUSED, "no server_name", 0.5),
+        several=False,
     )
     assert (message.kind, message.reason, message.end) == (pb.ConnectionEvent.KIND_REFUSED, "sni_missing", "refused")
     assert (message.connection.id, message.connection.mode) == (7, pb.MODE_UNSPECIFIED)

@@ -1,5 +1,6 @@
 """The metrics: Prometheus' own tools can read them, the numbers are there, and the series have a bound."""
 
+import os
 import subprocess
 import time
 from dataclasses import replace
@@ -10,7 +11,7 @@ from mcproxy import __version__
 from mcproxy.admin import metrics
 from mcproxy.admin.plane import PlaneStatus, ServerState
 from mcproxy.certificates.routes import CertificateStatus
-from mcproxy.messages import GeoipStatus, ListenerStatus, RouteCounters
+from mcproxy.messages import GeoipStatus, ListenerStatus, RouteCounters, WorkerInfo, WorkerState
 from mcproxy.model import End, Reason
 from mcproxy.stats import DIALS, DURATIONS, LAGS, BackendCounters, Counters, Histogram
 from mcproxy.table import Table
@@ -178,3 +179,27 @@ def test_orders_of_certificates_have_their_failures_and_their_next_try() -> None
     assert 'mcproxy_acme_failures{hostname="c.example.org",listener=":443"} 3.0' in lines
     assert 'mcproxy_acme_next_try_seconds{hostname="c.example.org",listener=":443"} 3000.0' in lines
     assert not [each for each in lines if each.startswith("mcproxy_acme_failures{") and "c.example.org" not in each]
+
+
+def test_each_of_several_workers_has_its_numbers() -> None:
+    workers = [
+        WorkerInfo(1, WorkerState.SERVING, os.getpid(), 1.0, 5, 0, observed(LAGS, 0.003).read()),
+        WorkerInfo(2, WorkerState.FAILING, 0, 0.0, 0, 7, observed(LAGS).read(), "killed by SIGSEGV"),
+    ]
+    text = metrics.render(replace(STATUS, workers=workers), [], TABLE, metrics.Own())
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    found = samples(text)
+    expected = {
+        'mcproxy_worker_serving{worker="1"}': 1,
+        'mcproxy_worker_serving{worker="2"}': 0,
+        'mcproxy_worker_connections_open{worker="1"}': 5,
+        'mcproxy_worker_restarts_total{worker="2"}': 7,
+        'mcproxy_worker_hub_lag_seconds_count{worker="1"}': 1,
+        'mcproxy_worker_hub_lag_seconds_count{worker="2"}': 0,
+    }
+    assert {key: found[key] for key in expected} == expected
+    assert found['mcproxy_worker_process_cpu_seconds_total{worker="1"}'] > 0
+    assert found['mcproxy_worker_process_resident_memory_bytes{worker="1"}'] > 1e6
+    assert 'mcproxy_worker_process_open_fds{worker="2"}' not in found, "it has no process"
+    assert not [key for key in samples(rendered()) if "worker" in key], "there are not several"

@@ -43,6 +43,16 @@ def test_list_and_close(tmp_path: Path) -> None:
         assert user.fails(1, "connections", "close", 8) == "mcproxy: there is no connection 8: it may have ended"
 
 
+def test_the_worker_of_a_connection_is_listed_where_there_are_several(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        control.plane.workers = 2
+        control.plane.open = [replace(INFO, id=701), replace(INFO, id=702)]
+        assert [row[:3] for row in user.rows("connections", "list")] == [["701", "1", ":443"], ["702", "2", ":443"]]
+        assert [each["worker"] for each in user.json("connections", "list")] == [1, 2]
+        control.plane.workers = 1
+        assert user.json("connections", "list")[0]["worker"] == 0
+
+
 def test_closing_names_those_that_are_not_there(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
         control.plane.open = [replace(INFO, id=number) for number in (7, 9)]

@@ -69,3 +69,19 @@ def test_before_the_first_answer() -> None:
             assert str(stage.query_one("#head", Static).content) == "asking the server"
 
     asyncio.run(run())
+
+
+def test_workers_are_counted_and_those_that_do_not_serve_are_named() -> None:
+    made = board()
+    made.status.workers.add(number=1, state="serving")
+    made.status.workers.add(number=2, state="failing")
+
+    async def run() -> None:
+        stage = Stage()
+        async with stage.run_test(size=(120, 24)):
+            stage.heading.show(made, "", False)
+            shown = str(stage.query_one("#head", Static).content).replace("1m2s", "1m1s")
+            expected = "serving  mcproxy 1.2.3  up 1m1s  worker 2 failing  3 open  1 route  generation 7  2 workers"
+            assert shown == expected
+
+    asyncio.run(run())

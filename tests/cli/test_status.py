@@ -10,8 +10,8 @@ import pytest
 
 from mcproxy.admin.plane import KeyChange, ReloadReport
 from mcproxy.certificates.routes import CertificateStatus, RouteProblem
-from mcproxy.messages import RouteCounters
-from mcproxy.stats import BackendCounters, Spoken
+from mcproxy.messages import RouteCounters, WorkerInfo, WorkerState
+from mcproxy.stats import BackendCounters, Distribution, Spoken
 from tests.kit.commands import shell
 from tests.kit.control_plane import counted
 from tests.kit.peers import DEADLINE
@@ -139,3 +139,20 @@ def test_what_the_last_reload_left_to_do(tmp_path: Path) -> None:
         assert "warning: the reload of 1970-01-01 00:01:00Z changed nothing: /etc/m.toml has 1 problem" in lines
         assert "warning: the reload of 1970-01-01 00:01:00Z: log.lvel: is no key" in lines
         assert user.json("status")["last_reload"]["refused"] == "/etc/m.toml has 1 problem"
+
+
+def test_each_of_several_workers_is_shown(tmp_path: Path) -> None:
+    with shell(tmp_path) as (user, control):
+        assert user.json("status")["workers"] == []
+        lag = Distribution((0.001, 0.005), (50, 50, 0), 0.1)
+        control.plane.processes = [
+            WorkerInfo(1, WorkerState.SERVING, 71, time.time() - 60.5, 5, 2, lag, "killed by SIGKILL"),
+            WorkerInfo(2, WorkerState.FAILING, failure="exit status 1; next start in 8 s", restarts=9),
+        ]
+        lines = user.ok("status").splitlines()
+        assert "warning: worker 2 is failing: exit status 1; next start in 8 s" in lines
+        assert not [line for line in lines if "worker 1" in line]
+        assert lines[lines.index("1\tserving\t71\t1m\t5\t2\t5 ms") + 1] == "2\tfailing\t-\t-\t0\t9\t0 ms"
+        first, second = user.json("status")["workers"]
+        assert (first["number"], first["pid"], first["lag_seconds"], first["restarts"]) == (1, 71, 0.005, 2)
+        assert (second["state"], second["failure"]) == ("failing", "exit status 1; next start in 8 s")

@@ -30,6 +30,7 @@ from mcproxy.messages import (
     RouteCounters,
     Selection,
     Step,
+    WorkerInfo,
 )
 from mcproxy.model import Backend, FirewallRule, Listener, Reason, Route, RuleKind
 from mcproxy.policy.networks import unpack
@@ -87,6 +88,8 @@ class FakePlane:
     reloaded: ReloadReport = field(default_factory=lambda: ReloadReport(1.0))
     serving: Serving = field(default_factory=Serving)
     listed: Listed = field(default_factory=lambda: Listed("files", "/a.pem", ["a.test"], "R11", 1e9, 4e9))
+    workers: int = 1
+    processes: Sequence[WorkerInfo] = ()  # of several workers
     warnings: Sequence[str] = ("its certificate expires in 3 days",)
 
     def _called(self, name: str, *arguments: Any) -> None:
@@ -124,6 +127,7 @@ class FakePlane:
             self.level,
             problems=self.problems,
             last_reload=self.last_reload,
+            workers=self.processes,
         )
 
     def route_counters(self) -> Sequence[RouteCounters]:

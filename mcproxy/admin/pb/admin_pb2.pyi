@@ -103,7 +103,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("state", "version", "pid", "started_at", "generation", "schema_version", "routes", "firewall_rules", "listeners", "certificates", "geoip", "log_level", "watchers", "problems", "file_differences", "last_reload")
+    __slots__ = ("state", "version", "pid", "started_at", "generation", "schema_version", "routes", "firewall_rules", "listeners", "certificates", "geoip", "log_level", "watchers", "problems", "file_differences", "last_reload", "workers")
     STATE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
@@ -120,6 +120,7 @@ class GetStatusResponse(_message.Message):
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
     FILE_DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
     LAST_RELOAD_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
     state: str
     version: str
     pid: int
@@ -136,7 +137,28 @@ class GetStatusResponse(_message.Message):
     problems: _containers.RepeatedCompositeFieldContainer[RouteProblem]
     file_differences: int
     last_reload: ReloadStatus
-    def __init__(self, state: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., generation: _Optional[int] = ..., schema_version: _Optional[int] = ..., routes: _Optional[int] = ..., firewall_rules: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ..., geoip: _Optional[_Union[GeoipStatus, _Mapping]] = ..., log_level: _Optional[str] = ..., watchers: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[RouteProblem, _Mapping]]] = ..., file_differences: _Optional[int] = ..., last_reload: _Optional[_Union[ReloadStatus, _Mapping]] = ...) -> None: ...
+    workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
+    def __init__(self, state: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., generation: _Optional[int] = ..., schema_version: _Optional[int] = ..., routes: _Optional[int] = ..., firewall_rules: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ..., geoip: _Optional[_Union[GeoipStatus, _Mapping]] = ..., log_level: _Optional[str] = ..., watchers: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[RouteProblem, _Mapping]]] = ..., file_differences: _Optional[int] = ..., last_reload: _Optional[_Union[ReloadStatus, _Mapping]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ...) -> None: ...
+
+class WorkerStatus(_message.Message):
+    __slots__ = ("number", "state", "pid", "started_at", "connections", "restarts", "failure", "lag_seconds")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    LAG_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    state: str
+    pid: int
+    started_at: float
+    connections: int
+    restarts: int
+    failure: str
+    lag_seconds: float
+    def __init__(self, number: _Optional[int] = ..., state: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., connections: _Optional[int] = ..., restarts: _Optional[int] = ..., failure: _Optional[str] = ..., lag_seconds: _Optional[float] = ...) -> None: ...
 
 class ReloadStatus(_message.Message):
     __slots__ = ("at", "refused", "problems", "needs_restart")
@@ -728,7 +750,7 @@ class ListConnectionsResponse(_message.Message):
     def __init__(self, connections: _Optional[_Iterable[_Union[Connection, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Connection(_message.Message):
-    __slots__ = ("id", "listener", "client", "sni", "route", "backend", "mode", "state", "started_at", "received_bytes", "sent_bytes")
+    __slots__ = ("id", "listener", "client", "sni", "route", "backend", "mode", "state", "started_at", "received_bytes", "sent_bytes", "worker")
     ID_FIELD_NUMBER: _ClassVar[int]
     LISTENER_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
@@ -740,6 +762,7 @@ class Connection(_message.Message):
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
     SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
     id: int
     listener: str
     client: str
@@ -751,7 +774,8 @@ class Connection(_message.Message):
     started_at: float
     received_bytes: int
     sent_bytes: int
-    def __init__(self, id: _Optional[int] = ..., listener: _Optional[str] = ..., client: _Optional[str] = ..., sni: _Optional[str] = ..., route: _Optional[str] = ..., backend: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., state: _Optional[str] = ..., started_at: _Optional[float] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ...) -> None: ...
+    worker: int
+    def __init__(self, id: _Optional[int] = ..., listener: _Optional[str] = ..., client: _Optional[str] = ..., sni: _Optional[str] = ..., route: _Optional[str] = ..., backend: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., state: _Optional[str] = ..., started_at: _Optional[float] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., worker: _Optional[int] = ...) -> None: ...
 
 class CloseConnectionRequest(_message.Message):
     __slots__ = ("id",)
