@@ -21,38 +21,25 @@ from mcproxy import __version__
 from mcproxy import log as log_lines
 from mcproxy.admin.errors import bind_failure
 from mcproxy.admin.server import AdminError
-from mcproxy.certificates.contexts import Contexts
 from mcproxy.change import listener_key
 from mcproxy.check.check import check_workers
 from mcproxy.config import Config
 from mcproxy.control import Control
-from mcproxy.desk import ByDoor, Desk, Reporter
+from mcproxy.datapath import DataPath
+from mcproxy.desk import ByDoor
 from mcproxy.geoip import GeoIP, GeoIPError
-from mcproxy.journal import ConnectionLog
-from mcproxy.l7.sockets.backends import Backends
-from mcproxy.l7.terminate import PROTOCOLS, Terminator
 from mcproxy.log import Sink
-from mcproxy.look.looker import Looker
-from mcproxy.model import Connection, Exchanges, Origin, counted
-from mcproxy.net.aside import Aside
-from mcproxy.net.census import Census
-from mcproxy.net.door import Door
-from mcproxy.net.pulse import Pulse
-from mcproxy.net.shared import Shared
+from mcproxy.model import counted
 from mcproxy.net.worker import Worker
 from mcproxy.notify import Inherited, Notifier
 from mcproxy.plane import Plane, Watching
-from mcproxy.policy.limits import Limits
 from mcproxy.reload.noticing import Noticing
 from mcproxy.reload.reloader import Parts, Reloader, settings
-from mcproxy.settling import Settling
 from mcproxy.signals import Signals
-from mcproxy.stats import Stats
 from mcproxy.store.errors import StoreError
-from mcproxy.table import Live, Table
+from mcproxy.table import Table
 
 STATUS_INTERVAL = 10.0  # seconds between two status lines for the service manager
-REPORT_INTERVAL = 10.0  # seconds between two lines on what the log has left out
 
 log = logging.getLogger(__name__)
 
@@ -87,35 +74,22 @@ class App:
         if self.control.table.firewall.countries and geoip is None:
             self.control.store.close()
             raise StartError("firewall.geoip_db: the database has country rules, which need it")
-        contexts = Contexts(PROTOCOLS, Aside())
-        stats, watching = Stats(), Watching()
-        self.lines, reporter = ConnectionLog(put_lines, config.log.format, stats), Reporter(watching.tell)
-        live, wanted = Live(self.control.table), settings(config)
-        backends = Backends(live)
-        self.terminator = Terminator(contexts, backends, _records(stats, self.lines))
-        shared = Shared(
-            live=live,
-            limits=Limits(wanted.max_connections, wanted.max_per_ip, wanted.rate_per_ip, wanted.burst_per_ip),
-            timeouts=wanted.timeouts,
-            ended=_ended(self.lines, reporter),
-            opened=reporter.opened,
-            stats=stats,
-            geoip=geoip,
-            terminate=self.terminator,
+        watching = Watching()
+        self.data = DataPath(
+            self.control.table, settings(config), geoip, put_lines, watching.tell, self.inherited.take, log_dropped
         )
-        self.worker = Worker(shared, inherited=self.inherited.take)
-        self.pulse = Pulse(stats.lag)
-        self.door = Door()
-        looker = Looker(self.door, contexts, shared.outgoing, lambda: shared.timeouts.connect)
-        settling = Settling(self.worker, contexts, self.lines)
-        self.desk = Desk(self.worker, contexts, reporter, looker, backends.spoken, settling, self.door, log_dropped)
-        courier = ByDoor(self.desk, self.door)
+        courier = ByDoor(self.data.desk, self.data.door)
         parts = Parts(courier, self.notifier, self.control.take, self.control.survey.begin)
         self.reloader = Reloader(config, path, parts)
         self.plane = Plane(self.control.table, courier, self.reloader, watching)
 
     def __repr__(self) -> str:
-        return f"<App {self.worker}>"
+        return f"<App {self.data}>"
+
+    @property
+    def worker(self) -> Worker:
+        """The worker of this process."""
+        return self.data.worker
 
     @property
     def config(self) -> Config:
@@ -152,12 +126,11 @@ class App:
 
     def _begin_telling(self) -> None:
         """Notify the service manager that we serve, and from now on of the state and that the hub turns."""
-        self.pulse.every(STATUS_INTERVAL, lambda: self.notifier.status(f"{self.plane.state}: {self._summary()}"))
-        self.pulse.every(REPORT_INTERVAL, self.lines.report)
-        self.pulse.every(0.0, Census(self.worker.shared.sessions, self.lines.put).step)
+        pulse = self.data.pulse
+        pulse.every(STATUS_INTERVAL, lambda: self.notifier.status(f"{self.plane.state}: {self._summary()}"))
         if self.notifier.interval:
-            self.pulse.every(self.notifier.interval, self.notifier.alive)
-        self.pulse.start()
+            pulse.every(self.notifier.interval, self.notifier.alive)
+        self.data.begin()
         self.notifier.ready()
 
     def _summary(self) -> str:
@@ -195,44 +168,14 @@ class App:
         self.reloader.close()
         self.notifier.stopping()
         self.control.drain()
-        clean = self.desk.drain(self.config.proxy.shutdown_timeout)
+        clean = self.data.desk.drain(self.config.proxy.shutdown_timeout)
         self.control.close()
         self.reloader.wait(gevent.sleep)
-        self.lines.report()
-        self.pulse.close()
         self.inherited.close()
         self.notifier.close()
-        self.terminator.release()
-        self.worker.release()
-        if self.worker.shared.geoip is not None:
-            self.worker.shared.geoip.close()
+        self.data.close()
         log.info("stopped" if clean else "stopped; connections had to be cut")
         return clean
-
-
-def _ended(lines: ConnectionLog, reporter: Reporter) -> Callable[[Connection], None]:
-    """A function that counts and reports a connection that has ended."""
-
-    def ended(connection: Connection) -> None:
-        lines.put(connection)
-        reporter.ended(connection)
-
-    return ended
-
-
-def _records(stats: Stats, lines: ConnectionLog) -> Callable[[Origin], Callable[[Exchanges], None]]:
-    """Returns, for a connection, a function for its exchanges as they end: counters, and the access log."""
-
-    def begin(origin: Origin) -> Callable[[Exchanges], None]:
-        count, put_lines = stats.requests(origin.listener, origin.route), lines.requests(origin)
-
-        def ended(exchanges: Exchanges) -> None:
-            count(exchanges)
-            put_lines(exchanges)
-
-        return ended
-
-    return begin
 
 
 def serve(config: Config, path: Path) -> int:

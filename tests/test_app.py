@@ -53,7 +53,7 @@ def test_it_serves_until_it_is_stopped(hub: HubThread, parse: Parse, backend: Ma
     with messages() as logged:
         app = hub.call(App, parse({"listeners": [listener({"a.test": backend(says("here")).address})]}), lines.extend)
         hub.call(app.start)
-        assert repr(app) == "<App <Worker listeners=1 sessions=0>>"
+        assert repr(app) == "<App <DataPath <Worker listeners=1 sessions=0>>>"
         with connect(app.worker.addresses["127.0.0.1:0"][1]) as client:
             client.sendall(client_hello("a.test"))
             assert b"here" in read_all(client)

@@ -14,7 +14,7 @@ CONNECTION = Connection(
 
 def test_each_request_has_an_answer(proxy: MakeProxy) -> None:
     """A request that nobody answers would only be found when an operator asks it."""
-    desk = proxy({"listeners": [listener({})]}).app.desk
+    desk = proxy({"listeners": [listener({})]}).app.data.desk
     asked = {each for each in vars(messages).values() if isinstance(each, type) and issubclass(each, Request)}
     assert asked - {Request} == set(desk.requests)
 

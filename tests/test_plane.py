@@ -65,7 +65,7 @@ def test_a_server_that_stops_opens_nothing(proxy: MakeProxy) -> None:
     running = proxy({"listeners": [listener({})]})
     plane = running.app.plane
     plane.bind_listener(Listener("[::1]:0"))
-    running.app.desk.stopping = True
+    running.app.data.desk.stopping = True
     with pytest.raises(PlaneStopping, match="the server is stopping"):
         plane.bind_listener(Listener("127.0.0.2:0"))
     with pytest.raises(PlaneStopping, match="the server is stopping"):
@@ -92,10 +92,11 @@ def test_whether_a_route_would_be_served(proxy: MakeProxy, authority: Authority,
     issue("a.test")
     (tmp_path / "ca.pem").write_bytes(authority.path.read_bytes())
     assert app.plane.would_serve(":443", route) == Serving("", [], [], "")
-    app.door.call(spawn_raw, app.terminator.contexts.server, ":443", route)
-    app.door.call(spawn_raw, app.terminator.contexts.client, route)
+    contexts = app.data.terminator.contexts
+    app.data.door.call(spawn_raw, contexts.server, ":443", route)
+    app.data.door.call(spawn_raw, contexts.client, route)
     until(
-        lambda: app.terminator.contexts.held(":443", route) and app.terminator.contexts.trusts(route.backend_ca),
+        lambda: contexts.held(":443", route) and contexts.trusts(route.backend_ca),
         "both to be read",
     )
     issue("a.test", "b.test")
@@ -110,7 +111,7 @@ def test_whether_a_route_would_be_served(proxy: MakeProxy, authority: Authority,
 
 def test_a_hub_that_does_not_answer_is_busy(proxy: MakeProxy) -> None:
     app = proxy({"listeners": [listener({})]}).app
-    courier = ByDoor(app.desk, StuckDoor())  # type: ignore[arg-type]
+    courier = ByDoor(app.data.desk, StuckDoor())  # type: ignore[arg-type]
     plane = Plane(app.control.table, courier, app.reloader, Watching(), lambda: 0)
     for call in (
         lambda: plane.bind_listener(Listener(":1")),

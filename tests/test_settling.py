@@ -31,7 +31,7 @@ SETTINGS = Settings(Timeouts(1.0, 2.0, 3.0, 4.0), 5, 6, 7.0, 8, "text")
 
 
 def courier(running: Proxy) -> ByDoor:
-    return ByDoor(running.app.desk, running.app.door)
+    return ByDoor(running.app.data.desk, running.app.data.door)
 
 
 def test_files_are_used_in_one_step_with_the_settings(proxy: MakeProxy, tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_the_first_event_of_a_stream_is_there_at_once(version: str, served: Serv
 
 def test_status_says_what_was_found(served: Served) -> None:
     served.curl("--http2", "/hello")
-    (found,) = served.proxy.app.desk.answer(ReadRoutes())
+    (found,) = served.proxy.app.data.desk.answer(ReadRoutes())
     assert found.spoken is not None
     assert found.spoken.version == "http/1.1"
     assert "HTTP/2" in found.spoken.how

@@ -157,7 +157,7 @@ def one_place(known: dict[str, str], **times: str) -> dict[str, Any]:
 def test_a_place_is_given_back_when_an_idle_connection_is_cut(backend: MakeBackend, proxy: MakeProxy) -> None:
     running = proxy(one_place({"idle.test": backend(read_all).address}, idle_timeout="100ms"))
     for done in range(2):
-        with knock(running.app.door, running.port, hello(server_name(b"idle.test"))) as client:
+        with knock(running.app.data.door, running.port, hello(server_name(b"idle.test"))) as client:
             assert is_reset(client)
         assert running.connection(done, end="idle_timeout")["reason"] == "ok"
         until(lambda: not running.sessions(), "the session to end")
@@ -169,7 +169,7 @@ def test_places_are_given_back_however_a_connection_ends(ending: str, backend: M
     running = proxy(one_place(known, handshake_timeout="100ms"))
     name = {"unknown": b"unknown.test", "no backend": b"gone.test"}.get(ending)
     sends = hello(server_name(name)) if name else {"served": HELLO, "garbage": b"GET /"}.get(ending, b"")
-    client = knock(running.app.door, running.port, sends)
+    client = knock(running.app.data.door, running.port, sends)
     if ending == "served":
         assert b"here" in read_all(client)
     elif ending == "reset":

@@ -39,7 +39,7 @@ def turned_away(running: Proxy, reason: Reason, sends: bytes = b"", **how: Any) 
     addr = next(iter(running.app.worker.addresses))
     tally = running.app.worker.shared.stats.listener(addr)
     lines, counted, total = len(running.lines), tally.refused[reason], tally.total
-    assert is_turned_away(running.app.door, running.port, sends, **how)
+    assert is_turned_away(running.app.data.door, running.port, sends, **how)
     until(lambda: len(running.lines) > lines, "its line")
     assert len(running.lines) == lines + 1
     fields = running.connection(reason=reason)

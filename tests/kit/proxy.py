@@ -67,7 +67,7 @@ class Proxy:
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Run something on the proxy's hub."""
-        return self.app.door.call(function, *args, timeout=DEADLINE)
+        return self.app.data.door.call(function, *args, timeout=DEADLINE)
 
     def sessions(self) -> list[Session]:
         """The open ones."""
@@ -93,7 +93,7 @@ class Proxy:
 
     def begin_stop(self) -> None:
         """Start draining; `stop` waits for its end."""
-        self.app.door.call(self._told_to_stop.set)
+        self.app.data.door.call(self._told_to_stop.set)
 
     def stop(self) -> None:
         """Drain and end; nothing is left."""

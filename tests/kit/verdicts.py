@@ -22,7 +22,7 @@ def verdict(
     """
     before = len(running.lines)  # an earlier client may have had the same port
     host = host or ("::1" if ":" in source else "127.0.0.1")
-    with knock(running.app.door, port or running.port, sends, host, source) as sock:
+    with knock(running.app.data.door, port or running.port, sends, host, source) as sock:
         name = client or (f"[{source}]" if ":" in source else source) + f":{sock.getsockname()[1]}"
         try:
             heard = read_all(sock)

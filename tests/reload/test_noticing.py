@@ -128,10 +128,10 @@ def test_a_renewed_pair_comes_into_use_and_half_of_one_does_not(
     in_table = app.worker.shared.live.table.listeners[":1"].routes["a.test"]
 
     def in_use() -> object:
-        return hub.spawn(app.terminator.contexts.server, ":1", in_table).result(DEADLINE)
+        return hub.spawn(app.data.terminator.contexts.server, ":1", in_table).result(DEADLINE)
 
     before = in_use()
-    contexts = app.terminator.contexts
+    contexts = app.data.terminator.contexts
     noticing = Noticing(contexts.files, app.reloader.take_changed, 3600.0)  # its thread sleeps: the test looks
 
     def looks() -> list[str]:

@@ -187,18 +187,18 @@ def test_certificates_that_changed_are_taken_and_broken_ones_left_out(
     document = {"listeners": [{"addr": ":1", "routes": [route]}]}
     app = start(**document)
     in_table = app.worker.shared.live.table.listeners[":1"].routes["a.test"]
-    before = hub.spawn(app.terminator.contexts.server, ":1", in_table).result(DEADLINE)
+    before = hub.spawn(app.data.terminator.contexts.server, ":1", in_table).result(DEADLINE)
     _, logged = reload(app, tmp_path, **document)
     assert logged[0].endswith("no key has changed; 0 of 1 certificate in use changed")
     key.write_text(f"{key.read_text()}\n")
     _, logged = reload(app, tmp_path, **document)
     assert logged[0].endswith("no key has changed; 1 of 1 certificate in use changed")
-    assert (after := hub.spawn(app.terminator.contexts.server, ":1", in_table).result(DEADLINE)) is not before
+    assert (after := hub.spawn(app.data.terminator.contexts.server, ":1", in_table).result(DEADLINE)) is not before
     chain.write_text("junk")
     _, logged = reload(app, tmp_path, **document)
     assert [line for line in logged if line.startswith(f"error a.test: {chain} holds no certificate")]
     assert "; but 1 problem" in logged[-1]
-    assert hub.spawn(app.terminator.contexts.server, ":1", in_table).result(DEADLINE) is after
+    assert hub.spawn(app.data.terminator.contexts.server, ":1", in_table).result(DEADLINE) is after
     with pytest.raises(ValueError, match="holds no certificate"):
         app.reloader.reload_certificates()
 
@@ -238,10 +238,10 @@ def test_a_server_that_stops_reloads_nothing_and_waits_for_no_disk(start: Start,
     app = start()
     path = blocked_file(tmp_path)
     with messages() as logged:
-        app.door.call(app.reloader.begin)
+        app.data.door.call(app.reloader.begin)
         pipe = path.open("w")
-        app.door.call(app.reloader.close)
-        app.door.call(app.reloader.begin)
+        app.data.door.call(app.reloader.close)
+        app.data.door.call(app.reloader.begin)
         with pipe:
             pipe.write('[database]\npath = "mcproxy.db"\n[proxy]\nidle_timeout = 2\n')
         until(lambda: "running=False" in repr(app.reloader), "the reload to end")
@@ -256,7 +256,7 @@ def test_a_server_that_stops_reloads_nothing_and_waits_for_no_disk(start: Start,
 def test_a_hub_that_does_not_turn_changes_nothing(start: Start, tmp_path: Path) -> None:
     app = start()
     write_config(tmp_path, {"proxy": {"idle_timeout": 3}})
-    with paused(app.door), pytest.raises(PlaneBusy):
+    with paused(app.data.door), pytest.raises(PlaneBusy):
         app.reloader.reload()
     assert app.worker.shared.timeouts.idle == 300.0
     assert app.reloader.reload().applied

@@ -1,0 +1,109 @@
+"""The data path of one process: listeners, sessions, TLS contexts, counters, and the desk that answers for them.
+
+`app.py` has one in the process of its control plane. Made, started and ended on the hub's thread.
+"""
+
+from collections.abc import Callable, Sequence
+from socket import socket
+
+from mcproxy.certificates.contexts import Contexts
+from mcproxy.desk import Desk, Reporter
+from mcproxy.geoip import GeoIP
+from mcproxy.journal import ConnectionLog
+from mcproxy.l7.sockets.backends import Backends
+from mcproxy.l7.terminate import PROTOCOLS, Terminator
+from mcproxy.look.looker import Looker
+from mcproxy.messages import EventSink, Settings
+from mcproxy.model import Connection, Exchanges, Origin
+from mcproxy.net.aside import Aside
+from mcproxy.net.census import Census
+from mcproxy.net.door import Door
+from mcproxy.net.pulse import Pulse
+from mcproxy.net.shared import Shared
+from mcproxy.net.worker import Worker
+from mcproxy.policy.limits import Limits
+from mcproxy.settling import Settling
+from mcproxy.stats import Stats
+from mcproxy.table import Live, Table
+
+REPORT_INTERVAL = 10.0  # seconds between two lines on what the log has left out
+
+
+class DataPath:
+    """A worker and its parts."""
+
+    def __init__(
+        self, table: Table, wanted: Settings, geoip: GeoIP | None, put_lines: Callable[[Sequence[str]], None],
+        tell: EventSink, inherited: Callable[[str], socket | None] = lambda _addr: None,
+        log_dropped: Callable[[], int] = lambda: 0,
+    ) -> None:  # fmt: skip
+        """`put_lines` takes the log lines of connections and requests, `tell` their events while somebody watches.
+
+        `inherited` returns a socket that already listens on an address, or None. `log_dropped` counts lines that were
+        not read in time.
+        """
+        contexts = Contexts(PROTOCOLS, Aside())
+        stats = Stats()
+        self.lines, reporter = ConnectionLog(put_lines, wanted.log_format, stats), Reporter(tell)
+        live = Live(table)
+        backends = Backends(live)
+        self.terminator = Terminator(contexts, backends, _records(stats, self.lines))
+        shared = Shared(
+            live=live,
+            limits=Limits(wanted.max_connections, wanted.max_per_ip, wanted.rate_per_ip, wanted.burst_per_ip),
+            timeouts=wanted.timeouts,
+            ended=_ended(self.lines, reporter),
+            opened=reporter.opened,
+            stats=stats,
+            geoip=geoip,
+            terminate=self.terminator,
+        )
+        self.worker = Worker(shared, inherited)
+        self.pulse = Pulse(stats.lag)
+        self.door = Door()
+        looker = Looker(self.door, contexts, shared.outgoing, lambda: shared.timeouts.connect)
+        settling = Settling(self.worker, contexts, self.lines)
+        self.desk = Desk(self.worker, contexts, reporter, looker, backends.spoken, settling, self.door, log_dropped)
+
+    def __repr__(self) -> str:
+        return f"<DataPath {self.worker}>"
+
+    def begin(self) -> None:
+        """Have the hub do what comes again and again. What else is to come so goes to `pulse` first."""
+        self.pulse.every(REPORT_INTERVAL, self.lines.report)
+        self.pulse.every(0.0, Census(self.worker.shared.sessions, self.lines.put).step)
+        self.pulse.start()
+
+    def close(self) -> None:
+        """Release everything; nothing runs by now."""
+        self.lines.report()
+        self.pulse.close()
+        self.terminator.release()
+        self.worker.release()
+        if self.worker.shared.geoip is not None:
+            self.worker.shared.geoip.close()
+
+
+def _ended(lines: ConnectionLog, reporter: Reporter) -> Callable[[Connection], None]:
+    """A function that counts and reports a connection that has ended."""
+
+    def ended(connection: Connection) -> None:
+        lines.put(connection)
+        reporter.ended(connection)
+
+    return ended
+
+
+def _records(stats: Stats, lines: ConnectionLog) -> Callable[[Origin], Callable[[Exchanges], None]]:
+    """Returns, for a connection, a function for its exchanges as they end: counters, and the access log."""
+
+    def begin(origin: Origin) -> Callable[[Exchanges], None]:
+        count, put_lines = stats.requests(origin.listener, origin.route), lines.requests(origin)
+
+        def ended(exchanges: Exchanges) -> None:
+            count(exchanges)
+            put_lines(exchanges)
+
+        return ended
+
+    return begin
