@@ -174,7 +174,7 @@ class Reading:
         request: pb.ListConnectionsRequest,
         context: grpc.ServicerContext,
     ) -> pb.ListConnectionsResponse:
-        """Live connections, oldest first."""
+        """Live connections, by id."""
         limit = paging.size(request.page_size)
         (after,) = paging.numbers(request.page_token, 1) or (0,)
         found = self._plane.connections(after, limit + 1, self._selection(request.filter))

@@ -74,11 +74,13 @@ def list_(config_file: Path | None, as_json: bool, wanted: pb.ConnectionFilter) 
     """List the live connections, oldest first."""
     with connected(config_file) as client:
         found = list(client.pages("ListConnections", pb.ListConnectionsRequest(filter=wanted), "connections"))
+    several = any(each.worker for each in found)
+    if several:
+        found.sort(key=lambda each: each.started_at)  # ids rise at each worker only
     if as_json:
         output.emit_json([output.plain(each) for each in found])
         return
     now = time.time()
-    several = any(each.worker for each in found)
     rows = [
         (
             each.id,

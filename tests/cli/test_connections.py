@@ -46,9 +46,10 @@ def test_list_and_close(tmp_path: Path) -> None:
 def test_the_worker_of_a_connection_is_listed_where_there_are_several(tmp_path: Path) -> None:
     with shell(tmp_path) as (user, control):
         control.plane.workers = 2
-        control.plane.open = [replace(INFO, id=701), replace(INFO, id=702)]
-        assert [row[:3] for row in user.rows("connections", "list")] == [["701", "1", ":443"], ["702", "2", ":443"]]
-        assert [each["worker"] for each in user.json("connections", "list")] == [1, 2]
+        control.plane.open = [replace(INFO, id=701, started_at=2.0), replace(INFO, id=902)]
+        rows = user.rows("connections", "list")
+        assert [row[:3] for row in rows] == [["902", "2", ":443"], ["701", "1", ":443"]], "the oldest one first"
+        assert [each["worker"] for each in user.json("connections", "list")] == [2, 1]
         control.plane.workers = 1
         assert user.json("connections", "list")[0]["worker"] == 0
 

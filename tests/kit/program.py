@@ -14,6 +14,8 @@ from typing import Any, Self, TextIO
 from tests.kit.peers import DEADLINE, until
 
 ROOT = Path(__file__).parent.parent.parent
+# Of each server that a test configures and that sets no number itself: `TEST_WORKERS=2 pytest tests/e2e/test_x.py`.
+WORKERS = int(os.environ.get("TEST_WORKERS", "1"))
 
 
 def toml(value: Any) -> str:
@@ -29,6 +31,8 @@ def write_config(folder: Path, document: dict[str, Any]) -> Path:
     """A configuration file; what is required and not given is added."""
     path = folder / "mcproxy.toml"
     whole = {"database": {"path": "mcproxy.db"}, **document}
+    if WORKERS > 1:
+        whole["proxy"] = {"workers": WORKERS, **whole.get("proxy", {})}
     path.write_text("".join(f"{key} = {toml(value)}\n" for key, value in whole.items()))
     return path
 
