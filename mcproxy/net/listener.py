@@ -46,12 +46,17 @@ def print_no_traceback() -> None:
         hub.NOT_ERROR = (*hub.NOT_ERROR, AcceptFailed)
 
 
-def bind(addr: str) -> socket.socket:
-    """A listening, non-blocking socket for ":443", "0.0.0.0:443" or "[::1]:443". Raises OSError."""
-    host, port = split_host_port(addr)
+def bind(addr: str, port: int = 0, *, shared: bool = False) -> socket.socket:
+    """A listening, non-blocking socket for ":443", "0.0.0.0:443" or "[::1]:443". Raises OSError.
+
+    `port` takes the place of the port 0, which lets the kernel choose. A `shared` address may have several sockets.
+    """
+    host, named = split_host_port(addr)
     dual_stack = not host and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual_stack or ":" in host else socket.AF_INET
-    sock = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=dual_stack)
+    sock = socket.create_server(
+        (host, named or port), family=family, backlog=BACKLOG, reuse_port=shared, dualstack_ipv6=dual_stack
+    )
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
     sock.setblocking(False)
     return sock

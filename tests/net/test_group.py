@@ -1,0 +1,72 @@
+"""A group of sockets: the kernel brings every address to its home, and an address that is taken is refused."""
+
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from mcproxy.net.group import open_group
+from mcproxy.policy.homes import home
+from mcproxy.policy.networks import pack
+from tests.kit.peers import DEADLINE
+
+WORKERS = 3
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as opened:
+        yield opened
+
+
+def opened(stack: ExitStack, addr: str, count: int = WORKERS) -> list[socket.socket]:
+    sockets = open_group(addr, count)
+    for each in sockets:
+        stack.enter_context(each)
+    return sockets
+
+
+def accepted_by(sockets: list[socket.socket], address: str) -> int:
+    """Which of them has this client in its queue."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    where = ("::1" if ":" in address else "127.0.0.1", sockets[0].getsockname()[1])
+    with socket.socket(family) as client:
+        client.settimeout(DEADLINE)
+        client.bind((address, 0))
+        client.connect(where)
+        for number, each in enumerate(sockets):
+            try:
+                each.accept()[0].close()
+            except BlockingIOError:
+                continue
+            return number
+    raise AssertionError("nobody has it")
+
+
+@pytest.mark.parametrize("addr", ["127.0.0.1:0", ":0"])
+def test_the_kernel_brings_an_address_to_its_home(stack: ExitStack, addr: str) -> None:
+    sockets = opened(stack, addr)
+    assert len({each.getsockname()[1] for each in sockets}) == 1
+    found = set()
+    for last in range(1, 60):
+        address = f"127.0.{last}.{last}"
+        expected = home(pack(address), WORKERS)
+        assert [accepted_by(sockets, address) for _ in range(2)] == [expected] * 2
+        found.add(expected)
+    assert found == set(range(WORKERS))
+
+
+def test_ipv6_is_brought_to_the_home_of_its_network(stack: ExitStack) -> None:
+    assert accepted_by(opened(stack, ":0"), "::1") == home(pack("::1"), WORKERS)
+
+
+def test_an_address_that_another_program_has_is_refused(stack: ExitStack) -> None:
+    """A group would let in any socket of the same user that shares the address, too."""
+    for shared in (False, True):
+        other = socket.create_server(("127.0.0.1", 0), reuse_port=shared)
+        stack.enter_context(other)
+        with pytest.raises(OSError, match="in use") as caught:
+            open_group(f"127.0.0.1:{other.getsockname()[1]}", WORKERS)
+        assert caught.value.errno == errno.EADDRINUSE
