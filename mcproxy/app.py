@@ -4,15 +4,12 @@ The only file that knows all parts. `App` is what tests build too; `serve` is wh
 signals around it.
 """
 
-import gc
 import logging
 import os
-import resource
 import signal
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import gevent
 from gevent.hub import Waiter
@@ -22,39 +19,67 @@ from mcproxy import log as log_lines
 from mcproxy.admin.errors import bind_failure
 from mcproxy.admin.server import AdminError
 from mcproxy.change import listener_key
-from mcproxy.check.check import check_workers
 from mcproxy.config import Config
 from mcproxy.control import Control
 from mcproxy.datapath import DataPath
-from mcproxy.desk import ByDoor
 from mcproxy.geoip import GeoIP, GeoIPError
 from mcproxy.log import Sink
-from mcproxy.model import counted
+from mcproxy.messages import BindListener, Courier, PlaneBusy, StartListener
+from mcproxy.model import MAX_WORKERS, counted
 from mcproxy.net.worker import Worker
-from mcproxy.notify import Inherited, Notifier
+from mcproxy.notify import FEEDS, Inherited, Notifier
 from mcproxy.plane import Plane, Watching
 from mcproxy.reload.noticing import Noticing
 from mcproxy.reload.reloader import Parts, Reloader, settings
 from mcproxy.signals import Signals
 from mcproxy.store.errors import StoreError
 from mcproxy.table import Table
+from mcproxy.tuning import raise_descriptor_limit, tune
 
 STATUS_INTERVAL = 10.0  # seconds between two status lines for the service manager
 
 log = logging.getLogger(__name__)
 
 
-# Seconds that a native thread may compute before the hub gets the interpreter. Python's own 5 ms would be added to each
-# wake-up of the hub while an operator lists routes; a switch costs some 10 us.
-SWITCH_INTERVAL = 0.0005
-
-
 class StartError(Exception):
     """The server can't start; the message says why and what to do."""
 
 
+class Traffic(Protocol):
+    """What serves clients: a data path in this process, or workers."""
+
+    @property
+    def courier(self) -> Courier:
+        """The way to it for the control plane."""
+
+    @property
+    def open_connections(self) -> int:
+        """The number of open connections."""
+
+    def stop_listening(self) -> None:
+        """Give up all addresses."""
+
+    def prepare(self) -> None:
+        """Wait until it can be asked to listen. Raises PlaneBusy."""
+
+    def begin(self) -> None:
+        """Do from now on what comes again and again."""
+
+    def every(self, seconds: float, job: Callable[[], object]) -> None:
+        """Run `job` at this interval. It must not wait or raise."""
+
+    def turns(self) -> bool:
+        """True if every hub turns that serves clients."""
+
+    def drain(self, seconds: float) -> bool:
+        """Accept nothing more, wait until all sessions have ended, and cut those that are left. True: none was."""
+
+    def close(self) -> None:
+        """Give up all addresses, and release everything."""
+
+
 class App:
-    """One process: a worker and what surrounds it. To be made and used on the hub's thread."""
+    """The control plane, and what serves clients. To be made and used on the hub's thread."""
 
     def __init__(
         self, config: Config, put_lines: Callable[[Sequence[str]], None], notifier: Notifier | None = None,
@@ -74,21 +99,34 @@ class App:
         if self.control.table.firewall.countries and geoip is None:
             self.control.store.close()
             raise StartError("firewall.geoip_db: the database has country rules, which need it")
-        watching = Watching()
-        self.data = DataPath(
-            self.control.table, settings(config), geoip, put_lines, watching.tell, self.inherited.take, log_dropped
-        )
-        courier = ByDoor(self.data.desk, self.data.door)
+        watching, count = Watching(), _worker_count(config)
+        self.traffic: Traffic
+        if count == 1:
+            self.traffic = DataPath(
+                self.control.table, settings(config), geoip, put_lines, watching.tell, self.inherited.take, log_dropped
+            )
+        else:
+            if geoip is not None:
+                geoip.close()  # each worker opens it
+            self.traffic = _workers(config, count, self.control.table, put_lines, watching, self)
+        courier = self.traffic.courier
         parts = Parts(courier, self.notifier, self.control.take, self.control.survey.begin)
         self.reloader = Reloader(config, path, parts)
-        self.plane = Plane(self.control.table, courier, self.reloader, watching)
+        dropped = log_dropped if count > 1 else lambda: 0  # a data path in this process counts them itself
+        self.plane = Plane(self.control.table, courier, self.reloader, watching, dropped, count)
 
     def __repr__(self) -> str:
-        return f"<App {self.data}>"
+        return f"<App {self.traffic}>"
+
+    @property
+    def data(self) -> DataPath:
+        """The data path of this process, where there is one."""
+        assert isinstance(self.traffic, DataPath)
+        return self.traffic
 
     @property
     def worker(self) -> Worker:
-        """The worker of this process."""
+        """Its worker."""
         return self.data.worker
 
     @property
@@ -101,16 +139,14 @@ class App:
         table = self.control.table
         try:
             self._prepare(table)
-        except (StartError, AdminError) as error:
-            self.worker.stop_listening()
+        except (StartError, AdminError, PlaneBusy) as error:
+            self.traffic.stop_listening()
             self.control.close_at_once()
             raise StartError(str(error)) from error
         for addr in table.listeners:
-            self.worker.start(addr)
+            self.traffic.courier.ask(StartListener(addr))
         self.control.open()
         self.control.before_close(Noticing(self.reloader.files_in_use, self.reloader.take_changed).close)
-        for warning in check_workers(self.config):
-            log.warning("%s", warning)
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
         if found := self.control.file.differing(table):
             log.info(
@@ -126,25 +162,28 @@ class App:
 
     def _begin_telling(self) -> None:
         """Notify the service manager that we serve, and from now on of the state and that the hub turns."""
-        pulse = self.data.pulse
-        pulse.every(STATUS_INTERVAL, lambda: self.notifier.status(f"{self.plane.state}: {self._summary()}"))
+        self.traffic.every(STATUS_INTERVAL, lambda: self.notifier.status(f"{self.plane.state}: {self._summary()}"))
         if self.notifier.interval:
-            pulse.every(self.notifier.interval, self.notifier.alive)
-        self.data.begin()
+            self.traffic.every(self.notifier.interval, self._feed)
+        self.traffic.begin()
         self.notifier.ready()
 
+    def _feed(self) -> None:
+        if self.traffic.turns():
+            self.notifier.alive()
+
     def _summary(self) -> str:
-        shared = self.worker.shared
-        return f"{counted(len(shared.sessions), 'connection')} open, generation {shared.live.table.generation}"
+        return f"{counted(self.traffic.open_connections, 'connection')} open, generation {self.plane.table.generation}"
 
     def _prepare(self, table: Table) -> None:
         """Take every address, the admin API's too, then make the seed durable. Raises StartError and AdminError.
 
         The seed comes after all that can fail: once the database is seeded, a correction in the file changes nothing.
         """
+        self.traffic.prepare()
         for addr in table.listeners:
             try:
-                self.worker.bind(addr)
+                self.traffic.courier.ask(BindListener(addr))
             except OSError as error:
                 raise StartError(bind_failure(addr, error) + self._if_not_in_file(addr)) from error
         self.control.prepare(self.plane)
@@ -168,14 +207,34 @@ class App:
         self.reloader.close()
         self.notifier.stopping()
         self.control.drain()
-        clean = self.data.desk.drain(self.config.proxy.shutdown_timeout)
+        clean = self.traffic.drain(self.config.proxy.shutdown_timeout)
         self.control.close()
         self.reloader.wait(gevent.sleep)
         self.inherited.close()
         self.notifier.close()
-        self.data.close()
+        self.traffic.close()
         log.info("stopped" if clean else "stopped; connections had to be cut")
         return clean
+
+
+def _worker_count(config: Config) -> int:
+    """How many processes are to serve clients: as configured, or one a core that we may use."""
+    wanted = config.proxy.workers
+    return min(MAX_WORKERS, len(os.sched_getaffinity(0))) if wanted == "auto" else wanted
+
+
+def _workers(
+    config: Config, count: int, table: Table, put_lines: Callable[[Sequence[str]], None], watching: Watching, app: App
+) -> Traffic:
+    """Worker processes. Nothing of them is loaded where there is one process."""
+    from mcproxy.workers.workers import PATIENCE, Workers  # noqa: PLC0415 - see above
+
+    watchdog = app.notifier.interval * FEEDS
+    return Workers(
+        count, table, settings(config), log_level=config.log.level, geoip=config.firewall.geoip_db,
+        drain=config.proxy.shutdown_timeout, put_lines=put_lines, tell=watching.tell, inherited=app.inherited.take,
+        patience=min(PATIENCE, watchdog / 2) if watchdog else PATIENCE,
+    )  # fmt: skip
 
 
 def serve(config: Config, path: Path) -> int:
@@ -184,7 +243,7 @@ def serve(config: Config, path: Path) -> int:
     Raises StartError.
     """
     signals = Signals()
-    _raise_descriptor_limit()
+    raise_descriptor_limit()
     sink = Sink()
     handler = log_lines.configure(sink, config.log.level, config.log.format)
     signals.last_words = sink.close
@@ -193,7 +252,7 @@ def serve(config: Config, path: Path) -> int:
         app = App(config, sink.put, notifier, inherited, path, lambda: sink.dropped)
         if signals.stop is None:
             app.start()
-            _tune()
+            tune()
             _wait(signals, app)
         clean = app.stop()
         if app.control.hangs:  # the interpreter's own end would wait for the threads that hang
@@ -226,22 +285,3 @@ def _open_geoip(config: Config) -> GeoIP | None:
         return GeoIP.open(config.firewall.geoip_db)
     except GeoIPError as error:
         raise StartError(f"firewall.geoip_db: {error}") from error
-
-
-def _tune() -> None:
-    """Keep other threads' computing and garbage collection off the hub.
-
-    A session leaves no cycles, and the table lives on anyway.
-    """
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-    gc.enable()
-
-
-def _raise_descriptor_limit() -> None:
-    """Two descriptors for each connection: take all that the system grants."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -3,11 +3,12 @@
 `app.py` has one in the process of its control plane. Made, started and ended on the hub's thread.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from socket import socket
 
 from mcproxy.certificates.contexts import Contexts
-from mcproxy.desk import Desk, Reporter
+from mcproxy.desk import ByDoor, Desk, Reporter
 from mcproxy.geoip import GeoIP
 from mcproxy.journal import ConnectionLog
 from mcproxy.l7.sockets.backends import Backends
@@ -35,12 +36,12 @@ class DataPath:
     def __init__(
         self, table: Table, wanted: Settings, geoip: GeoIP | None, put_lines: Callable[[Sequence[str]], None],
         tell: EventSink, inherited: Callable[[str], socket | None] = lambda _addr: None,
-        log_dropped: Callable[[], int] = lambda: 0,
+        log_dropped: Callable[[], int] = lambda: 0, ids: Iterator[int] | None = None,
     ) -> None:  # fmt: skip
         """`put_lines` takes the log lines of connections and requests, `tell` their events while somebody watches.
 
         `inherited` returns a socket that already listens on an address, or None. `log_dropped` counts lines that were
-        not read in time.
+        not read in time. `ids` are those of its connections, rising.
         """
         contexts = Contexts(PROTOCOLS, Aside())
         stats = Stats()
@@ -57,6 +58,7 @@ class DataPath:
             stats=stats,
             geoip=geoip,
             terminate=self.terminator,
+            ids=ids or itertools.count(1),
         )
         self.worker = Worker(shared, inherited)
         self.pulse = Pulse(stats.lag)
@@ -68,8 +70,37 @@ class DataPath:
     def __repr__(self) -> str:
         return f"<DataPath {self.worker}>"
 
+    @property
+    def courier(self) -> ByDoor:
+        """The courier to its desk."""
+        return ByDoor(self.desk, self.door)
+
+    @property
+    def open_connections(self) -> int:
+        """The number of open connections."""
+        return len(self.worker.shared.sessions)
+
+    def prepare(self) -> None:
+        """Do nothing: it can be asked from the beginning."""
+
+    def every(self, seconds: float, job: Callable[[], object]) -> None:
+        """Run `job` at this interval, on the hub. It must not wait or raise."""
+        self.pulse.every(seconds, job)
+
+    def turns(self) -> bool:
+        """Return True: a job that runs on the hub shows that it turns."""
+        return True
+
+    def stop_listening(self) -> None:
+        """Accept nothing more."""
+        self.worker.stop_listening()
+
+    def drain(self, seconds: float) -> bool:
+        """Open and accept nothing more, wait for the sessions, and cut those that are left. True: none was."""
+        return self.desk.drain(seconds)
+
     def begin(self) -> None:
-        """Have the hub do what comes again and again. What else is to come so goes to `pulse` first."""
+        """Have the hub do what comes again and again."""
         self.pulse.every(REPORT_INTERVAL, self.lines.report)
         self.pulse.every(0.0, Census(self.worker.shared.sessions, self.lines.put).step)
         self.pulse.start()

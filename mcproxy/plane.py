@@ -120,7 +120,7 @@ class Plane:
         """`table` is the workers' first table; `log_dropped` counts lines that were read too slowly behind them."""
         self.state = ServerState.SERVING
         self.workers = workers
-        self._table = table  # the latest that was published
+        self.table = table  # the latest that was published
         self._courier = courier
         self._reloader = reloader
         self._watching = watching
@@ -145,15 +145,15 @@ class Plane:
 
     def publish(self, table: Table, changes: Sequence[Change]) -> None:
         """Put a table in force. A worker that is busy does so when it can, in the order of the calls."""
-        self._table = table
+        self.table = table
         self._courier.ask(Publish(table, changes))
         self.orders.follow()
 
     def status(self) -> PlaneStatus:
         """The status of the whole data plane."""
         worker = self._courier.ask(ReadStatus())
-        certificates, problems = routes.state_of_files(self._table)
-        ordered = [(addr, route, self.orders.kept(route)) for addr, route in routes.acme_routes(self._table)]
+        certificates, problems = routes.state_of_files(self.table)
+        ordered = [(addr, route, self.orders.kept(route)) for addr, route in routes.acme_routes(self.table)]
         certificates += [routes.state_of_order(*each) for each in ordered]
         problems += [found for each in ordered if (found := routes.order_problem(*each)) is not None]
         return PlaneStatus(
@@ -209,7 +209,7 @@ class Plane:
         loaded = self._courier.ask(ReadLoaded(listener, route))
         if route.tls is Tls.ACME:
             return routes.serving_order(
-                route, self.orders.kept(route), self._table.firewall.countries, trusted=loaded.trusts_ca
+                route, self.orders.kept(route), self.table.firewall.countries, trusted=loaded.trusts_ca
             )
         return routes.serving(route, loaded.certificate, trusted=loaded.trusts_ca)
 
@@ -227,7 +227,7 @@ class Plane:
         """Judge a route's files. Returns warnings; raises RouteRefused."""
         if route.tls is Tls.ACME and (lacking := missing(configured=self._reloader.config.acme is not None)):
             raise RouteRefused("tls", lacking)
-        return routes.check_route(self._table, listener, route)
+        return routes.check_route(self.table, listener, route)
 
     def check_routes(
         self, before: Table, after: Table, changed: Sequence[tuple[str, str]]
@@ -251,7 +251,7 @@ class Plane:
     def reload_certificates(self) -> Sequence[CertificateStatus]:
         """Raises ValueError for those that are broken, whose old ones stay, and PlaneBusy."""
         self._reloader.reload_certificates()
-        return routes.state_of_files(self._table)[0]
+        return routes.state_of_files(self.table)[0]
 
     def set_log_level(self, level: str) -> None:
         """Log from this level on."""

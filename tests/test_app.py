@@ -12,13 +12,12 @@ import pytest
 
 from mcproxy import __version__, config
 from mcproxy.app import App, StartError
-from mcproxy.check.check import check_workers
 from mcproxy.config import Config
 from mcproxy.model import Listener
 from mcproxy.store.store import Store
 from tests.conftest import MakeBackend, listener
 from tests.kit.hub import HubThread, messages
-from tests.kit.peers import DEADLINE, client_hello, connect, is_reset, read_all, says
+from tests.kit.peers import DEADLINE, client_hello, connect, free_port, is_reset, read_all, says
 
 Document = dict[str, Any]
 
@@ -61,17 +60,6 @@ def test_it_serves_until_it_is_stopped(hub: HubThread, parse: Parse, backend: Ma
     assert [line.split(" connection ")[0][-5:] for line in lines] == [" info"]
     assert f"info mcproxy {__version__} started, generation 1" in logged
     assert logged[-1] == "info stopped"
-
-
-def test_garbage_is_collected_again_once_it_serves() -> None:
-    """In a process of its own: it changes the whole of one. `mcproxy server` starts without a collector."""
-    program = (
-        "import gc; from mcproxy import app; gc.disable(); app._tune(); print(gc.isenabled(), gc.get_freeze_count())"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    enabled, frozen = done.stdout.split()
-    assert enabled == "True"
-    assert int(frozen) > 50_000, "what the start made is left alone"
 
 
 def test_a_stop_that_had_to_cut_says_so(hub: HubThread, parse: Parse) -> None:
@@ -165,19 +153,19 @@ def test_a_listener_that_only_the_database_has_can_not_be_mended_in_the_file(
     )
 
 
-@pytest.mark.parametrize("workers", [4, "auto"])
-def test_workers_that_this_version_does_not_have_are_warned_of(
-    workers: int | str, hub: HubThread, parse: Parse
-) -> None:
-    parsed = parse({"proxy": {"workers": workers}})
-    assert list(map(str, check_workers(parsed))) == [
-        f"proxy.workers: workers = {workers}: this version runs one process"
-    ]
+def test_several_workers_serve_as_one(hub: HubThread, parse: Parse, backend: MakeBackend) -> None:
+    port, lines = free_port(), list[str]()
+    routes = {"a.test": backend(says("here")).address}
+    document = {"listeners": [listener(routes, addr=f"127.0.0.1:{port}")], "proxy": {"workers": 2}}
     with messages() as logged:
-        app = hub.call(App, parsed, lambda line: None)
-        hub.call(app.start)
-        stop(hub, app)
-    assert f"warning proxy.workers: workers = {workers}: this version runs one process" in logged
+        app = hub.call(App, parse(document), lines.extend)
+        hub.spawn(app.start).result(DEADLINE)
+        with connect(port) as client:
+            client.sendall(client_hello("a.test"))
+            assert b"here" in read_all(client)
+        assert stop(hub, app) is True
+    assert f"info mcproxy {__version__} started, generation 1" in logged
+    assert sum(" verdict=routed " in line for line in lines) == 1
 
 
 TOLD_BEFORE = """

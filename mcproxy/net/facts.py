@@ -4,7 +4,6 @@ Admission, the session and the dial add to them step by step. Everything else ge
 connection has a route, a `Connection` for its line in the log.
 """
 
-import itertools
 import time
 
 from mcproxy.model import Backend, Connection, End, Endpoint, Reason, Route
@@ -12,7 +11,6 @@ from mcproxy.net.raw import RawSocket
 from mcproxy.net.reach import Arrival
 from mcproxy.wire.hello import Hello
 
-_ids = itertools.count(1)
 _REFUSED, _OK = End.REFUSED, Reason.OK  # named once: CONTRIBUTING says why
 
 
@@ -24,9 +22,9 @@ class Facts:
         "route",
     )  # fmt: skip
 
-    def __init__(self, listener: str, peer: Endpoint) -> None:
+    def __init__(self, number: int, listener: str, peer: Endpoint) -> None:
         """`listener` is its address as configured, `peer` the address that accept() returned."""
-        self.id = next(_ids)  # unique while the process lives, rising
+        self.id = number  # unique while the server lives, rising in a process
         self.listener = listener
         self.began = time.monotonic()  # seconds
         self.client = peer  # until a PROXY header of a trusted peer says otherwise

@@ -53,7 +53,7 @@ class Session:
         self.deadline = 0.0
         self.slot = 0
         self.phase = _ACCEPTED
-        self.facts = facts = Facts(listener, peer)
+        self.facts = facts = Facts(next(shared.ids), listener, peer)
         self.carrier: Carrier | None = None
         self._admission = Admission(shared, facts, client)
         self._readable: IoWatcher  # made once the client is let in

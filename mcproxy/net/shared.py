@@ -1,7 +1,8 @@
 """The state that all sessions of a worker share, and the interfaces of an l7 session."""
 
+import itertools
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -160,6 +161,7 @@ class Shared:
     terminate: Callable[[OpenSession], End] | None = None  # runs an l7 session; net does not import l7
     not_begun: int = 0  # sessions that wait for their turn to begin; acceptors wait while there are too many
     draining: bool = False  # connections are no longer accepted; l7 sessions end as soon as they can
+    ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))  # of sessions
     sessions: dict[int, OpenSession] = field(default_factory=dict)  # the open ones, by id
     max_descriptor: int = field(
         default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS

@@ -15,6 +15,7 @@ What a test of one room needs:
 
 The program, as it is run:
     program, proxy         `mcproxy server` as a process; an `App` in this one
+    crowd                  worker processes without a control plane
     link, l7_proxy         clients and backends with a proxy between them, for l4 and for l7
     control_plane, admin_stub, admin_calls, apply_requests
                            the admin API, with a data plane that only remembers or with the real one

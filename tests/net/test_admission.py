@@ -21,7 +21,7 @@ def test_what_it_has_taken_is_given_back_once(bench: MakeBench) -> None:
 
     def pass_through() -> list[tuple[str, int]]:
         with socket.socket() as client:
-            admission = Admission(running.shared, Facts(V4, ("::ffff:192.0.2.1", 1024)), client)
+            admission = Admission(running.shared, Facts(1, V4, ("::ffff:192.0.2.1", 1024)), client)
             seen = [(repr(admission), limits.connections)]
             admission.let_in()
             seen.append((repr(admission), limits.connections))

@@ -14,7 +14,7 @@ class Open:
     """A session as the census sees it."""
 
     def __init__(self, began: float = 0.0) -> None:
-        self.facts = Facts("[::1]:443", ("192.0.2.1", 1024))
+        self.facts = Facts(1, "[::1]:443", ("192.0.2.1", 1024))
         self.facts.began = began
         self.received, self.sent = 1, 2
         self.account = self

@@ -14,7 +14,7 @@ from tests.kit.worker_bench import HELLO, V4, MakeBench, table_for
 
 
 def test_its_text_shows_what_is_known() -> None:
-    first, second = (Facts("[::1]:443", ("2001:db8::1", 1024)) for _ in range(2))
+    first, second = (Facts(number, "[::1]:443", ("2001:db8::1", 1024)) for number in (1, 2))
     assert str(first) == f"{first.id} [::1]:443 2001:db8::1:1024 ?"
     assert repr(second) == f"<Facts {first.id + 1} [::1]:443 2001:db8::1:1024 ?>"
 

@@ -1,0 +1,265 @@
+"""The courier to all workers: asks them, and makes one answer of theirs.
+
+Most requests go to all, and `merging.py` has their one answer. The others are here: those that change what a new worker
+must know, those that one worker answers, and the counters, which must not fall.
+"""
+
+import errno
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+from dataclasses import replace
+from socket import socket
+from typing import Any, TypeVar, cast
+
+from mcproxy.certificates.acme.order import Kept
+from mcproxy.messages import (
+    BindListener,
+    CloseConnections,
+    CloseListener,
+    FilesRead,
+    FindCountry,
+    Forget,
+    GeoipStatus,
+    Keep,
+    LookAt,
+    PlaneBusy,
+    PlaneStopping,
+    Publish,
+    ReadFiles,
+    ReadKept,
+    ReadRoutes,
+    ReadStatus,
+    Request,
+    RouteCounters,
+    SetLogLevel,
+    Settle,
+    StartListener,
+    Watch,
+    WorkerStatus,
+    WouldAdmit,
+)
+from mcproxy.model import Reason
+from mcproxy.net.group import open_group
+from mcproxy.policy.homes import home
+from mcproxy.stats import NO_LAGS
+from mcproxy.workers import merging
+from mcproxy.workers.clerk import ID_STEP, Follow
+from mcproxy.workers.remote import WorkerGone
+from mcproxy.workers.team import Bound, Team, kill
+
+T = TypeVar("T")
+
+ACK_SECONDS = 5.0  # for a publication; a worker whose hub takes longer is stuck
+COUNT_SECONDS = 1.0  # for counters; those that a worker has told before do where it takes longer
+
+log = logging.getLogger(__name__)
+
+
+class ToWorkers:
+    """Takes requests to all workers, from any thread."""
+
+    def __init__(self, team: Team, inherited: Callable[[str], socket | None], started_at: float) -> None:
+        """`inherited` returns a socket that already listens on an address, or None; `started_at` is since the epoch."""
+        self._team = team
+        self._inherited = inherited
+        self._started_at = started_at
+        self._geoip_read = ""  # the database that the last reading has found good
+        self._special: dict[type[Request[Any]], Callable[[Any], Any]] = {
+            Publish: self._publish,
+            BindListener: self._bind,
+            StartListener: self._start,
+            CloseListener: self._close,
+            Keep: self._keep,
+            Forget: self._forget,
+            ReadKept: self._read_kept,
+            Watch: self._watch,
+            SetLogLevel: self._set_log_level,
+            ReadFiles: self._read_files,
+            Settle: self._settle,
+            CloseConnections: self._close_connections,
+            FindCountry: self._ask_one,
+            LookAt: self._ask_one,
+            WouldAdmit: self._would_admit,
+            ReadStatus: self._read_status,
+            ReadRoutes: self._read_routes,
+        }
+
+    def __repr__(self) -> str:
+        return f"<ToWorkers {self._team}>"
+
+    def ask(self, request: Request[T]) -> T:
+        """Return the answer of all workers together, or raise what one has raised. Raises PlaneBusy."""
+        found = self._special.get(type(request), self._ask_all)(request)
+        return cast("T", found)
+
+    def _ask_all(self, request: Request[T]) -> T:
+        with self._team.lock:
+            asked = self._team.ask(request)
+        return cast("T", merging.merged(request, self._team.answers(request, asked)))
+
+    def _ask_one(self, request: Request[T]) -> T:
+        with self._team.lock:
+            asked = self._team.ask(request)[:1]
+        return self._team.answers(request, asked)[0]
+
+    def _publish(self, request: Publish) -> None:
+        """Nobody serves by an older table when this returns: each worker has the new one, or was killed."""
+        team, follow = self._team, Follow(request.table.generation, tuple(request.changes))
+        with team.lock:
+            team.known.table = request.table
+            team.base.forget(request.table.listeners.__contains__, request.table.has_route)
+            asked = team.ask(follow)
+        deadline = time.monotonic() + ACK_SECONDS
+        for slot, future in asked:
+            try:
+                future.result(max(0.0, deadline - time.monotonic()))
+            except WorkerGone:
+                continue
+            except Exception as error:  # noqa: BLE001 - whatever it is, the worker has an old table
+                log.error("worker %d has not taken generation %d and is replaced: %s", slot.number, follow.generation,
+                          "it was too slow" if isinstance(error, TimeoutError) else error)  # fmt: skip
+                kill(slot, signal.SIGKILL)
+
+    # Listeners
+
+    def _bind(self, request: BindListener) -> None:
+        team = self._team
+        with team.lock:
+            self._open()
+            if request.addr in team.known.listeners:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+            single = self._inherited(request.addr)
+            bound = Bound([single] if single is not None else open_group(request.addr, len(team.slots)))
+            team.known.listeners[request.addr] = bound
+            asked = [
+                (slot, slot.remote.ask(request, [bound.descriptor(slot)]))
+                for slot in team.slots if slot.remote is not None
+            ]  # fmt: skip
+        try:
+            team.answers(request, asked)
+        except BaseException:
+            self._close(CloseListener(request.addr))
+            raise
+
+    def _open(self) -> None:
+        if self._team.stopping:
+            raise PlaneStopping("the server is stopping")
+
+    def _start(self, request: StartListener) -> None:
+        with self._team.lock:
+            self._open()
+            self._team.known.listeners[request.addr].started = True
+            asked = self._team.ask(request)
+        self._team.answers(request, asked)
+
+    def _close(self, request: CloseListener) -> None:
+        """The workers begin with those that wait in their queues; then the sockets go."""
+        with self._team.lock:
+            bound = self._team.known.listeners.pop(request.addr, None)
+        if bound is not None:
+            self._tell(request)
+            bound.close()
+
+    def close_listeners(self) -> None:
+        """Accept nothing more, anywhere, and open nothing."""
+        with self._team.lock:
+            self._team.stopping = True
+            addresses = list(self._team.known.listeners)
+        for addr in addresses:
+            self._close(CloseListener(addr))
+
+    # What a new worker must know
+
+    def _tell(self, request: Request[None]) -> None:
+        """Ask all; if none lives, the next one will know."""
+        with self._team.lock:
+            asked = self._team.ask(request)
+        with suppress(PlaneBusy):
+            self._team.answers(request, asked)
+
+    def _keep(self, request: Keep) -> None:
+        self._team.known.kept[request.kept.order.hostname] = request.kept
+        self._tell(request)
+
+    def _forget(self, request: Forget) -> None:
+        self._team.known.kept.pop(request.hostname, None)
+        self._tell(request)
+
+    def _read_kept(self, request: ReadKept) -> Kept | None:
+        return self._team.known.kept.get(request.hostname)
+
+    def _watch(self, request: Watch) -> None:
+        self._team.known.watched = request.on
+        self._tell(request)
+
+    def _set_log_level(self, request: SetLogLevel) -> None:
+        logging.getLogger("mcproxy").setLevel(request.level.upper())
+        self._team.known.log_level = request.level
+        self._tell(request)
+
+    def _read_files(self, request: ReadFiles) -> FilesRead:
+        found = self._ask_all(request)
+        self._geoip_read = request.geoip if found.geoip is not None else ""
+        return found
+
+    def _settle(self, request: Settle) -> None:
+        self._ask_all(request)
+        with self._team.lock:
+            if request.settings is not None:
+                self._team.known.settings = request.settings
+            if request.geoip:
+                self._team.known.geoip = self._geoip_read
+
+    # Those that not all have to answer
+
+    def _close_connections(self, request: CloseConnections) -> Sequence[int]:
+        asked = []
+        with self._team.lock:
+            for slot in self._team.slots:
+                if ids := [number for number in request.ids if number % ID_STEP == slot.number]:
+                    asked += self._team.ask(CloseConnections(ids), [slot])
+        if not asked:
+            return ()
+        return cast("Sequence[int]", merging.merged(request, self._team.answers(request, asked)))
+
+    def _would_admit(self, request: WouldAdmit) -> Reason | None:
+        with self._team.lock:
+            its_home = self._team.slots[home(request.packed, len(self._team.slots))]
+            asked = self._team.ask(request, [its_home])
+        return self._team.answers(request, asked)[0]
+
+    # Counters
+
+    def _read_status(self, request: ReadStatus) -> WorkerStatus:
+        for slot, found in self._in_time(request):
+            slot.process.last = found
+        with self._team.lock:
+            answers = [each for each in (self._team.base.status, *(s.process.last for s in self._team.slots)) if each]
+            workers = tuple(slot.info() for slot in self._team.slots)
+        if not answers:
+            answers = [WorkerStatus(self._started_at, (), GeoipStatus(), NO_LAGS, 0)]
+        return replace(merging.status(answers), started_at=self._started_at, workers=workers)
+
+    def _read_routes(self, request: ReadRoutes) -> Sequence[RouteCounters]:
+        for slot, found in self._in_time(request):
+            slot.process.last_routes = found
+        with self._team.lock:
+            return merging.routes([self._team.base.routes, *(slot.process.last_routes for slot in self._team.slots)])
+
+    def _in_time(self, request: Request[T]) -> list[tuple[Any, T]]:
+        """The workers that answer soon, each with its answer."""
+        with self._team.lock:
+            asked = self._team.ask(request)
+        deadline, found = time.monotonic() + COUNT_SECONDS, []
+        for slot, future in asked:
+            remote = slot.remote
+            with suppress(PlaneBusy, FutureTimeoutError):
+                answer = future.result(max(0.0, deadline - time.monotonic()))
+                if slot.remote is remote:  # else it has ended, and is counted as one that has
+                    found.append((slot, answer))
+        return found

@@ -1,0 +1,307 @@
+"""Keeps N workers alive: has them forked, tells them what they must know, and replaces those that end or are stuck.
+
+One thread does all of it, and is the only one that changes a slot's state. It is told by a queue what the nursery and
+the workers' channels report.
+"""
+
+import logging
+import os
+import queue
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from struct import Struct
+from typing import Any
+
+from mcproxy.messages import (
+    BindListener,
+    ConnectionEvent,
+    EventSink,
+    Keep,
+    ReadRoutes,
+    ReadStatus,
+    RouteCounters,
+    StartListener,
+    Watch,
+    WorkerState,
+    WorkerStatus,
+)
+from mcproxy.workers.birth import Nursery
+from mcproxy.workers.clerk import Beat, Beginning, Ready
+from mcproxy.workers.letters import ChannelClosed, Letters
+from mcproxy.workers.nursery import Born, Ended
+from mcproxy.workers.output import Output, TakeLines
+from mcproxy.workers.remote import Remote, WorkerGone
+from mcproxy.workers.slot import Slot
+from mcproxy.workers.team import Team, kill
+
+TICK = 0.1  # seconds between two looks at the workers
+ENDING = 2.0  # seconds that one has to end that has drained, or must not
+ABORTING = 1.0  # seconds that a stuck one has to leave its traceback
+SEND_SECONDS = 5  # that a channel takes no byte, after which it counts as broken
+# Between two reads of all counters, and of routes' if those are many: what a worker that is killed has counted since is
+# lost from the sums.
+COUNT_SECONDS, COUNT_MANY_SECONDS = 1.0, 10.0
+MANY_ROUTES = 1_000
+
+_TIMEVAL = Struct("ll")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Job:
+    interval: float  # seconds
+    due: float
+    run: Callable[[], object]
+
+
+class Keeping:
+    """The thread, from its beginning to `close`."""
+
+    def __init__(self, team: Team, put_lines: TakeLines, tell: EventSink, patience: float) -> None:
+        """`patience` is the seconds without a beat after which a worker is stuck."""
+        self.all_ready = threading.Event()  # each worker could be asked once
+        self.ticked_at = time.monotonic()
+        self._team = team
+        self._put_lines = put_lines
+        self._tell = tell
+        self._patience = patience
+        self._pids: dict[int, Slot] = {}  # of processes that the nursery has not reported as ended
+        self._jobs = [_Job(COUNT_SECONDS, 0.0, self._count)]
+        self._news: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._output = Output()
+        self._nursery = Nursery(lambda letter: self._news.put(lambda: self._hear_nursery(letter)))
+        self._thread = threading.Thread(target=self._run, name="workers", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<Keeping {self._team}>"
+
+    def every(self, seconds: float, job: Callable[[], object]) -> None:
+        """Run `job` at this interval, in the thread. It must not wait long or raise."""
+        self._jobs.append(_Job(seconds, 0.0, job))
+
+    def close(self) -> None:
+        """End the workers, which have drained or are not to, and the nursery."""
+        with self._team.lock:
+            self._team.stopping = True
+        self._news.put(self._end_all)
+        self._thread.join()
+        for slot in self._team.slots:
+            if slot.process.handle >= 0:
+                _end(slot)
+        self._nursery.close()
+        self._output.close(ABORTING)
+
+    def _run(self) -> None:
+        for slot in self._team.slots:
+            self._bear(slot)
+        while True:
+            try:
+                news = self._news.get(timeout=TICK)
+            except queue.Empty:
+                news = _nothing
+            if news == self._end_all:
+                news()
+                return
+            news()
+            self._tick(time.monotonic())
+
+    def _tick(self, now: float) -> None:
+        self.ticked_at = now
+        for slot in self._team.slots:
+            if slot.remote is None and slot.state is not WorkerState.DRAINING and now >= slot.due:
+                self._bear(slot)
+            elif slot.is_late(now, self._patience):
+                self._end_stuck(slot, now)
+        for job in self._jobs:
+            if now >= job.due:
+                job.due = now + job.interval
+                job.run()
+
+    def _end_stuck(self, slot: Slot, now: float) -> None:
+        if slot.process.killed_at is None:
+            log.error("worker %d, process %d, has not turned for %.1f s and is replaced", slot.number, slot.process.pid,
+                      now - slot.process.beat_at)  # fmt: skip
+            slot.process.killed_at = now
+            kill(slot, signal.SIGABRT)
+        elif now - slot.process.killed_at > ABORTING:
+            kill(slot, signal.SIGKILL)
+
+    # Births
+
+    def _bear(self, slot: Slot) -> None:
+        """Have a process forked, and have it join."""
+        now = time.monotonic()
+        slot.begin(now, time.time())
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(SEND_SECONDS, 0))
+        log_read, log_write = os.pipe()
+        errors_read, errors_write = os.pipe()
+        with ExitStack() as passed:
+            passed.enter_context(theirs)
+            passed.callback(os.close, log_write)
+            passed.callback(os.close, errors_write)
+            with suppress(ChannelClosed):  # the channel ends then, and the next try starts another nursery
+                self._nursery.fork(slot.number, [theirs.fileno(), log_write, errors_write])
+        self._output.read_log(log_read, self._put_lines)
+        self._output.read_errors(errors_read, f"worker {slot.number}")
+        self._join(slot, Remote(slot.number, Letters(ours), self._hear, self._gone))
+
+    def _join(self, slot: Slot, remote: Remote) -> None:
+        """Tell it everything. What changes from now on comes after that."""
+        team = self._team
+        with team.lock:
+            if team.stopping:
+                slot.state = WorkerState.DRAINING
+                remote.close()
+                return
+            known = team.known
+            slot.process.remote = remote
+            beginning = Beginning(known.table, known.settings, known.log_level, known.geoip, slot.serial, known.drain)
+            try:
+                remote.begin(beginning)
+            except WorkerGone:
+                self._news.put(lambda: self._bury(slot, remote))
+                return
+            for addr, bound in known.listeners.items():
+                _noted(remote.ask(BindListener(addr), [bound.descriptor(slot)]), slot)
+                if bound.started:
+                    _noted(remote.ask(StartListener(addr)), slot)
+            for kept in known.kept.values():
+                _noted(remote.ask(Keep(kept)), slot)
+            if known.watched:
+                _noted(remote.ask(Watch(on=True)), slot)
+
+    # Reports
+
+    def _hear(self, remote: Remote, letter: Beat | Ready | ConnectionEvent) -> None:
+        """In the thread that reads a worker's channel."""
+        if isinstance(letter, ConnectionEvent):
+            self._tell(letter)
+        else:
+            self._news.put(lambda: self._take(remote, letter))
+
+    def _take(self, remote: Remote, letter: Beat | Ready) -> None:
+        slot = self._team.slots[remote.number - 1]
+        if slot.remote is not remote:
+            return
+        if isinstance(letter, Beat):
+            slot.beat(time.monotonic(), letter.connections, letter.serial)
+            return
+        slot.ready(time.monotonic())
+        if slot.restarts:
+            log.info("worker %d serves again, as process %d", slot.number, slot.process.pid)
+        if all(each.state is WorkerState.SERVING for each in self._team.slots):
+            self.all_ready.set()
+
+    def _hear_nursery(self, letter: Any) -> None:
+        if isinstance(letter, Born):
+            slot = self._pids[letter.pid] = self._team.slots[letter.number - 1]
+            slot.process.pid = letter.pid
+            with suppress(ProcessLookupError):
+                slot.process.handle = os.pidfd_open(letter.pid)
+        elif isinstance(letter, Ended) and (slot_of_ended := self._pids.pop(letter.pid, None)) is not None:
+            self._report_end(slot_of_ended, letter)
+
+    def _report_end(self, slot: Slot, ended: Ended) -> None:
+        if self._team.stopping:
+            return
+        slot.failure = _how(ended.status)
+        log.error("worker %d, process %d, has ended: %s", slot.number, ended.pid, slot.failure)
+
+    def _gone(self, remote: Remote) -> None:
+        """In the thread that read its channel."""
+        slot = self._team.slots[remote.number - 1]
+        self._news.put(lambda: self._bury(slot, remote))
+
+    def _bury(self, slot: Slot, remote: Remote) -> None:
+        """A worker has ended: keep its counters, and have another one follow."""
+        if slot.remote is not remote:
+            return
+        kill(slot, signal.SIGKILL)  # its channel may have broken while it lives
+        if slot.process.handle >= 0:
+            os.close(slot.process.handle)
+        with self._team.lock:
+            if slot.process.last is not None:
+                self._team.base.add(slot.process.last, slot.process.last_routes)
+            slot.ended(time.monotonic())
+            if self._team.stopping:
+                slot.state = WorkerState.DRAINING
+        if slot.state is WorkerState.FAILING:
+            log.error("worker %d dies as it starts: the next try is in %.1f s", slot.number,
+                      slot.due - time.monotonic())  # fmt: skip
+
+    def _count(self) -> None:
+        """Read the counters, so that little of them is lost with a worker."""
+        with self._team.lock:
+            for slot, status in self._team.ask(ReadStatus()):
+                status.add_done_callback(partial(self._counted, slot, slot.remote))
+            for slot, routes in self._team.ask(ReadRoutes()):
+                routes.add_done_callback(partial(self._counted, slot, slot.remote))
+            many = any(len(slot.process.last_routes) > MANY_ROUTES for slot in self._team.slots)
+        self._jobs[0].interval = COUNT_MANY_SECONDS if many else COUNT_SECONDS
+
+    def _counted(self, slot: Slot, remote: Remote | None, done: "Future[Any]") -> None:
+        """In the thread that read the answer."""
+        if done.exception() is None:
+            self._news.put(partial(self._note, slot, remote, done.result()))
+
+    def _note(self, slot: Slot, remote: Remote | None, found: WorkerStatus | Sequence[RouteCounters]) -> None:
+        if slot.remote is not remote:
+            return  # it has ended, and was counted as it was
+        if isinstance(found, WorkerStatus):
+            slot.process.last = found
+        else:
+            slot.process.last_routes = found
+
+    def _end_all(self) -> None:
+        for slot in self._team.slots:
+            if slot.remote is not None:
+                slot.remote.close()
+
+
+def _noted(future: Any, slot: Slot) -> None:
+    """Log it if a new worker could not take what it was told: it has something that its siblings have not."""
+
+    def look(done: Any) -> None:
+        error = done.exception()
+        if error is not None and not isinstance(error, WorkerGone):
+            log.error("worker %d: %s", slot.number, error)
+
+    future.add_done_callback(look)
+
+
+def _end(slot: Slot) -> None:
+    """Wait until a process has ended that was told to, for a bounded time, then kill it."""
+    handle = slot.process.handle
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)  # a pidfd is readable once its process has ended
+    if not poll.poll(ENDING * 1e3):
+        kill(slot, signal.SIGKILL)
+        poll.poll(ENDING * 1e3)
+    os.close(handle)
+    slot.process.handle = -1
+
+
+def _how(status: int) -> str:
+    """How a process has ended, in words."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            return f"killed by {signal.Signals(number).name}"
+        except ValueError:
+            return f"killed by signal {number}"
+    return f"exit status {os.waitstatus_to_exitcode(status)}"
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,167 @@
+"""How the answers of several workers become one. Values in, values out."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from mcproxy.messages import (
+    BindListener,
+    CloseConnections,
+    CloseListener,
+    ConnectionInfo,
+    Drain,
+    FilesRead,
+    FindCountry,
+    ListenerStatus,
+    LoadedFiles,
+    LookAt,
+    Matching,
+    ReadConnections,
+    ReadFiles,
+    ReadFilesInUse,
+    ReadLoaded,
+    ReadRoutes,
+    ReadSpoken,
+    ReadStatus,
+    Request,
+    RouteCounters,
+    SetLogLevel,
+    Settle,
+    StartListener,
+    Watch,
+    WorkerStatus,
+    WouldAdmit,
+    WouldEnter,
+)
+from mcproxy.model import Reason
+from mcproxy.stats import Counters, Distribution, Spoken
+
+
+def ended(counters: Counters) -> Counters:
+    """What a worker that has ended leaves of its counters: totals, and nothing that is open or waits."""
+    backend = replace(counters.backend, waiting=0, idle=0)
+    return replace(counters, connections=0, backend=backend)
+
+
+def status(answers: Sequence[WorkerStatus]) -> WorkerStatus:
+    """All workers' status; there is at least one."""
+    listeners: dict[str, ListenerStatus] = {}
+    for each in (each for answer in answers for each in answer.listeners):
+        known = listeners.get(each.addr)
+        if known is None:
+            listeners[each.addr] = each
+        else:
+            accepting = known.accepting and each.accepting
+            listeners[each.addr] = ListenerStatus(each.addr, accepting, known.counters + each.counters)
+    return WorkerStatus(
+        min(each.started_at for each in answers),
+        list(listeners.values()),
+        next((each.geoip for each in answers if each.geoip.path), answers[0].geoip),
+        reduce(Distribution.plus, (each.lag for each in answers)),
+        sum(each.log_left_out for each in answers),
+        sum(each.log_dropped for each in answers),
+    )
+
+
+def routes(answers: Iterable[Sequence[RouteCounters]]) -> Sequence[RouteCounters]:
+    """All workers' counters of routes."""
+    found: dict[tuple[str, str], RouteCounters] = {}
+    for each in (each for answer in answers for each in answer):
+        known = found.get((each.listener, each.hostname))
+        if known is not None:
+            spoken = latest([known.spoken, each.spoken])
+            each = RouteCounters(each.listener, each.hostname, known.counters + each.counters, spoken)  # noqa: PLW2901
+        found[each.listener, each.hostname] = each
+    return list(found.values())
+
+
+def latest(answers: Iterable[Spoken | None]) -> Spoken | None:
+    """What was found out last."""
+    return max(filter(None, answers), key=lambda each: each.at, default=None)
+
+
+def connections(request: ReadConnections, answers: Iterable[Sequence[ConnectionInfo]]) -> Sequence[ConnectionInfo]:
+    """The first `limit` of all, by id."""
+    return sorted((each for answer in answers for each in answer), key=lambda each: each.id)[: request.limit]
+
+
+def loaded(answers: Sequence[LoadedFiles]) -> LoadedFiles:
+    """The files of a route, loaded by any of them."""
+    certificate = next((each.certificate for each in answers if each.certificate is not None), None)
+    return LoadedFiles(certificate, any(each.trusts_ca for each in answers))
+
+
+def _together(answers: Iterable[Sequence[int]]) -> Sequence[int]:
+    return sorted(number for answer in answers for number in answer)
+
+
+def _first(answers: Iterable[Reason | None]) -> Reason | None:
+    return next(filter(None, answers), None)
+
+
+def _nothing(_request: Request[None], _answers: Sequence[None]) -> None:
+    return None
+
+
+def _any(_request: Request[Any], answers: Sequence[Any]) -> Any:
+    return answers[0]
+
+
+_MERGED: dict[type[Request[Any]], Callable[[Any, Any], Any]] = {
+    BindListener: _nothing,
+    StartListener: _nothing,
+    CloseListener: _nothing,
+    Watch: _nothing,
+    Settle: _nothing,
+    SetLogLevel: _nothing,
+    FindCountry: _any,
+    LookAt: _any,
+    Drain: lambda _, answers: all(answers),
+    CloseConnections: lambda _, answers: _together(answers),
+    Matching: lambda _, answers: _together(answers),
+    WouldEnter: lambda _, answers: _first(answers),
+    WouldAdmit: lambda _, answers: _first(answers),
+    ReadStatus: lambda _, answers: status(answers),
+    ReadRoutes: lambda _, answers: routes(answers),
+    ReadConnections: connections,
+    ReadLoaded: lambda _, answers: loaded(answers),
+    ReadSpoken: lambda _, answers: latest(answers),
+    ReadFilesInUse: lambda _, answers: reduce(or_, answers, frozenset()),
+    ReadFiles: lambda _, answers: reduce(or_, answers, FilesRead()),
+}
+
+
+def merged(request: Request[Any], answers: Sequence[Any]) -> Any:
+    """One answer of those of several workers, of which there is at least one. Raises KeyError for other requests."""
+    return _MERGED[type(request)](request, answers)
+
+
+REQUESTS = frozenset(_MERGED)
+
+
+class Base:
+    """The counters of workers that have ended, so that no counter falls; what the living have counted comes to it."""
+
+    def __init__(self) -> None:
+        self.status: WorkerStatus | None = None
+        self.routes: Sequence[RouteCounters] = ()
+
+    def __repr__(self) -> str:
+        return f"<Base listeners={len(self.status.listeners) if self.status else 0} routes={len(self.routes)}>"
+
+    def add(self, last: WorkerStatus, last_routes: Sequence[RouteCounters]) -> None:
+        """Add what a worker had counted when it was last asked."""
+        left = [ListenerStatus(each.addr, True, ended(each.counters)) for each in last.listeners]
+        known = [self.status] if self.status is not None else []
+        self.status = status([*known, replace(last, listeners=left)])
+        gone = [replace(each, counters=ended(each.counters)) for each in last_routes]
+        self.routes = routes([self.routes, gone])
+
+    def forget(self, has_listener: Callable[[str], bool], has_route: Callable[[tuple[str, str]], bool]) -> None:
+        """Drop what the table has no more."""
+        if self.status is not None:
+            kept = [each for each in self.status.listeners if has_listener(each.addr)]
+            self.status = replace(self.status, listeners=kept)
+        self.routes = [each for each in self.routes if has_route((each.listener, each.hostname))]

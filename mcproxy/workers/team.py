@@ -1,0 +1,113 @@
+"""The workers, and what a new one must know: shared by the courier that asks them and the thread that keeps them.
+
+`lock` orders publications and joins: a worker that joins gets all that is known, then every change after it. Nobody
+waits for an answer while holding it.
+"""
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from mcproxy.certificates.acme.order import Kept
+from mcproxy.messages import Drain, LookAt, PlaneBusy, ReadFiles, Request, Settings
+from mcproxy.table import Table
+from mcproxy.workers.merging import Base
+from mcproxy.workers.remote import WorkerGone
+from mcproxy.workers.slot import Slot
+
+T = TypeVar("T")
+Asked = tuple[Slot, Future[T]]
+
+ANSWER_SECONDS = 6.0  # for an answer: a worker itself gives up waiting for its hub after five
+READ_SECONDS = 60.0  # for reading files again
+GRACE = 5.0  # seconds beyond those that a request names itself
+
+
+@dataclass(slots=True)
+class Bound:
+    """A listener's sockets."""
+
+    sockets: Sequence[socket.socket]  # one for each worker, or a single one for all
+    started: bool = False  # the workers accept there
+
+    def descriptor(self, slot: Slot) -> int:
+        """The socket of a worker."""
+        return self.sockets[(slot.number - 1) % len(self.sockets)].fileno()
+
+    def close(self) -> None:
+        """Give the address up, as far as it is ours."""
+        for each in self.sockets:
+            each.close()
+
+
+@dataclass(slots=True)
+class Known:
+    """What a new worker must know."""
+
+    table: Table
+    settings: Settings
+    log_level: str
+    geoip: str  # the path of the GeoIP database; "": there is none
+    drain: float  # seconds that workers drain if their parent dies
+    watched: bool = False
+    listeners: dict[str, Bound] = field(default_factory=dict)  # by address
+    kept: dict[str, Kept] = field(default_factory=dict)  # of ACME, by host name
+
+
+class Team:
+    """All workers."""
+
+    def __init__(self, count: int, known: Known) -> None:
+        self.slots = [Slot(number) for number in range(1, count + 1)]
+        self.known = known
+        self.lock = threading.RLock()
+        self.stopping = False  # nobody joins, and nothing is opened
+        self.base = Base()
+
+    def __repr__(self) -> str:
+        return f"<Team {' '.join(f'{slot.number}:{slot.state}' for slot in self.slots)}>"
+
+    def ask(self, request: Request[T], slots: Iterable[Slot] | None = None) -> list[Asked[T]]:
+        """Ask these workers, or all; `answers` waits. The lock must be held."""
+        return [
+            (slot, slot.remote.ask(request)) for slot in (self.slots if slots is None else slots)
+            if slot.remote is not None
+        ]  # fmt: skip
+
+    def answers(self, request: Request[T], asked: Iterable[Asked[T]]) -> list[T]:
+        """The answers of those that live. Raises what one raised, and PlaneBusy if one is late or none lives."""
+        deadline = time.monotonic() + _patience(request)
+        found: list[T] = []
+        for _, future in asked:
+            try:
+                found.append(future.result(max(0.0, deadline - time.monotonic())))
+            except WorkerGone:
+                continue
+            except FutureTimeoutError as error:
+                if future.done():  # it is what the worker raised
+                    raise
+                raise PlaneBusy("a worker is too busy to answer; try again") from error
+        if not found:
+            raise PlaneBusy("no worker is running; one starts soon: try again")
+        return found
+
+
+def _patience(request: Request[T]) -> float:
+    if isinstance(request, (LookAt, Drain)):
+        return request.seconds + GRACE
+    return READ_SECONDS if isinstance(request, ReadFiles) else ANSWER_SECONDS
+
+
+def kill(slot: Slot, number: signal.Signals) -> None:
+    """Send a signal to a worker's process, if it is still that one."""
+    if slot.process.handle >= 0:
+        try:
+            signal.pidfd_send_signal(slot.process.handle, number)
+        except ProcessLookupError:
+            return

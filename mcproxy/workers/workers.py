@@ -1,0 +1,88 @@
+"""All workers of a parent, as app.py has them in place of a data path of its own."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from socket import socket
+
+from mcproxy.messages import Courier, Drain, EventSink, PlaneBusy, Settings
+from mcproxy.table import Table
+from mcproxy.workers.courier import ToWorkers
+from mcproxy.workers.keeping import Keeping
+from mcproxy.workers.output import TakeLines
+from mcproxy.workers.remote import WorkerGone
+from mcproxy.workers.team import GRACE, Known, Team
+
+PATIENCE = 10.0  # seconds without a beat after which a worker's hub is stuck; a service manager's may be shorter
+READY_SECONDS = 60.0  # until all workers can be asked, at the start
+
+
+class Workers:
+    """N worker processes, which begin to start when this is made."""
+
+    def __init__(
+        self, count: int, table: Table, settings: Settings, *, log_level: str, geoip: str, drain: float,
+        put_lines: TakeLines, tell: EventSink, inherited: Callable[[str], socket | None] = lambda _addr: None,
+        patience: float = PATIENCE,
+    ) -> None:  # fmt: skip
+        """`drain` is the seconds that workers drain if their parent dies; `inherited` and `patience` as elsewhere here.
+
+        `geoip` is the path of the GeoIP database, `put_lines` takes their log lines, `tell` events of connections.
+        """
+        self._team = Team(count, Known(table, settings, log_level, geoip, drain))
+        self._courier = ToWorkers(self._team, inherited, time.time())
+        self._patience = patience
+        self._keeping = Keeping(self._team, put_lines, tell, patience)
+
+    def __repr__(self) -> str:
+        return f"<Workers {self._team}>"
+
+    @property
+    def courier(self) -> Courier:
+        """The courier to all of them."""
+        return self._courier
+
+    @property
+    def open_connections(self) -> int:
+        """The number of open connections, as of the last beats."""
+        return sum(slot.process.connections for slot in self._team.slots)
+
+    def every(self, seconds: float, job: Callable[[], object]) -> None:
+        """Run `job` at this interval, in a thread. It must not wait long or raise."""
+        self._keeping.every(seconds, job)
+
+    def turns(self) -> bool:
+        """True if the workers are looked after, and each of them has shown lately that its hub turns."""
+        now, limit = time.monotonic(), 2 * self._patience
+        beats = [slot.process.beat_at for slot in self._team.slots if slot.remote is not None]
+        return all(now - at < limit for at in [self._keeping.ticked_at, *beats])
+
+    def begin(self) -> None:
+        """Do nothing: what comes again and again does so from the beginning."""
+
+    def prepare(self) -> None:
+        """Wait until all workers can be asked. Raises PlaneBusy."""
+        if not self._keeping.all_ready.wait(READY_SECONDS):
+            raise PlaneBusy(f"the workers have not started in {READY_SECONDS:g} s")
+
+    def stop_listening(self) -> None:
+        """Give all addresses up."""
+        self._courier.close_listeners()
+
+    def drain(self, seconds: float) -> bool:
+        """Accept nothing more, and drain. True: no connection was cut, and no worker has ended meanwhile."""
+        self._courier.close_listeners()
+        with self._team.lock:
+            asked = self._team.ask(Drain(seconds))
+        whole = True
+        for _, future in asked:
+            try:
+                whole &= future.result(seconds + GRACE)
+            except (WorkerGone, FutureTimeoutError):
+                whole = False
+        return whole
+
+    def close(self) -> None:
+        """End the workers, their nursery and what reads their output."""
+        self._courier.close_listeners()
+        self._keeping.close()

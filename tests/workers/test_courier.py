@@ -1,0 +1,97 @@
+"""The courier to all workers, where it is more than asking and merging: listeners, homes, and what is remembered."""
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from mcproxy.certificates.acme.order import Kept, Order
+from mcproxy.messages import (
+    BindListener,
+    CloseConnections,
+    CloseListener,
+    FindCountry,
+    Forget,
+    Keep,
+    ReadFiles,
+    ReadKept,
+    SetLogLevel,
+    Settle,
+    StartListener,
+    WouldAdmit,
+)
+from mcproxy.policy.networks import pack
+from tests.conftest import MakeBackend
+from tests.kit.crowd import SETTINGS, Crowd, crowd
+from tests.kit.peers import client_hello, echo, receive
+from tests.kit.worker_bench import V4, table_for
+
+HELLO = client_hello("a.test")
+
+
+@pytest.fixture
+def running(backend: MakeBackend) -> Iterator[Crowd]:
+    with crowd(table_for(backend(echo).address)) as made:
+        yield made
+
+
+def test_an_address_is_bound_once_and_free_when_it_is_closed(running: Crowd) -> None:
+    with pytest.raises(OSError, match=os.strerror(98)):
+        running.courier.ask(BindListener(V4))
+    with socket.create_server(("127.0.0.2", 0)) as other:
+        taken = f"127.0.0.2:{other.getsockname()[1]}"
+        with pytest.raises(OSError, match="in use"):
+            running.courier.ask(BindListener(taken))
+    for _ in range(2):
+        running.courier.ask(BindListener(taken))
+        running.courier.ask(StartListener(taken))
+        running.courier.ask(CloseListener(taken))
+    with socket.create_server(("127.0.0.2", int(taken.rpartition(":")[2]))):
+        pass
+
+
+def test_a_single_socket_that_was_open_before_serves_all(backend: MakeBackend) -> None:
+    """As a service manager passes it."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        table = table_for(backend(echo).address)
+        with crowd(table, inherited=lambda _addr: sock.dup()) as running:
+            assert running.port == sock.getsockname()[1]
+            for _ in range(10):
+                with running.client() as client:
+                    client.sendall(HELLO)
+                    assert receive(client, len(HELLO)) == HELLO
+
+
+def test_limits_of_an_address_are_asked_of_its_home(running: Crowd) -> None:
+    running.courier.ask(ReadFiles(certificates=False))
+    running.courier.ask(Settle(replace(SETTINGS, max_per_ip=1)))
+    with running.client_of(2) as client:
+        client.sendall(HELLO)
+        assert receive(client, len(HELLO)) == HELLO
+        address = pack(client.getsockname()[0])
+        assert running.courier.ask(WouldAdmit(address)) == "limit_per_ip"
+    assert running.courier.ask(WouldAdmit(pack("192.0.2.1"))) is None
+
+
+def test_what_acme_has_is_known_to_all(running: Crowd) -> None:
+    kept = Kept(Order("a.test"))
+    running.courier.ask(Keep(kept))
+    assert running.courier.ask(ReadKept("a.test")) == kept
+    running.courier.ask(Forget("a.test"))
+    assert running.courier.ask(ReadKept("a.test")) is None
+
+
+def test_one_answers_what_all_know(running: Crowd) -> None:
+    assert running.courier.ask(FindCountry(b"\0\0\0\0")) is None
+    assert list(running.courier.ask(CloseConnections([]))) == []
+
+
+def test_a_log_level_is_that_of_all(running: Crowd) -> None:
+    running.courier.ask(SetLogLevel("error"))
+    with running.client_of(1) as client:
+        client.sendall(HELLO)
+        assert receive(client, len(HELLO)) == HELLO
+    running.courier.ask(SetLogLevel("info"))
+    assert not [line for line in running.lines if " verdict=" in line]

@@ -1,0 +1,44 @@
+"""One worker through its processes: when the next one begins, when it is stuck, and its connections' serials."""
+
+from mcproxy.messages import WorkerState
+from mcproxy.workers.remote import Remote
+from mcproxy.workers.slot import FIRST_PAUSE, LAST_PAUSE, QUICK_DEATH, SERIALS_PER_BEAT, STARTING_SECONDS, Slot
+
+
+def test_one_that_has_lived_is_replaced_at_once() -> None:
+    slot = Slot(2)
+    slot.begin(100.0, 1e9)
+    slot.ready(101.0)
+    slot.beat(100.0 + QUICK_DEATH + 1, 7, 40)
+    assert repr(slot) == "<Slot 2 serving pid=0 connections=7>"
+    slot.ended(200.0)
+    assert (slot.due, slot.state, slot.restarts) == (200.0, WorkerState.STARTING, 1)
+    assert slot.info().connections == 0
+    assert slot.serial == 40 + SERIALS_PER_BEAT, "no id comes twice"
+
+
+def test_the_pauses_of_one_that_dies_as_it_starts_double_and_end() -> None:
+    slot, now, pauses = Slot(1), 0.0, []
+    for _ in range(12):
+        slot.begin(now, 0.0)
+        slot.ended(now + 1)
+        pauses.append(round(slot.due - now - 1, 6))
+        now = slot.due
+    assert pauses[:3] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
+    assert pauses[-1] == LAST_PAUSE
+    assert slot.state is WorkerState.FAILING
+    slot.begin(now, 0.0)
+    slot.ended(now + QUICK_DEATH + 1)
+    assert slot.due == now + QUICK_DEATH + 1, "one that has lived ends the row"
+
+
+def test_it_is_late_without_beats() -> None:
+    slot = Slot(1)
+    slot.begin(0.0, 0.0)
+    assert not slot.is_late(1e6, 10.0), "nobody is there"
+    slot.process.remote = Remote.__new__(Remote)
+    assert not slot.is_late(STARTING_SECONDS - 1, 10.0)
+    assert slot.is_late(STARTING_SECONDS + 1, 10.0)
+    slot.ready(50.0)
+    slot.beat(51.0, 0, 1)
+    assert (slot.is_late(60.9, 10.0), slot.is_late(61.1, 10.0)) == (False, True)

@@ -1,0 +1,48 @@
+"""The answers of several workers: without those that have ended, and not later than the request allows."""
+
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from mcproxy.messages import FindCountry, PlaneBusy, PlaneStopping
+from mcproxy.workers.remote import WorkerGone
+from mcproxy.workers.team import Known, Team
+
+QUESTION = FindCountry(b"")
+
+
+def answered(answer: Any = None, error: Exception | None = None) -> "Future[Any]":
+    future: Future[Any] = Future()
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(answer)
+    return future
+
+
+@pytest.fixture
+def team() -> Team:
+    return Team(2, Known.__new__(Known))
+
+
+def answers(team: Team, *futures: "Future[Any]") -> list[Any]:
+    return team.answers(QUESTION, [(team.slots[0], each) for each in futures])
+
+
+def test_one_that_has_ended_is_left_out(team: Team) -> None:
+    assert repr(team) == "<Team 1:starting 2:starting>"
+    assert answers(team, answered(error=WorkerGone("it has ended")), answered("NL")) == ["NL"]
+
+
+def test_nobody_who_answers_is_busy(team: Team) -> None:
+    with pytest.raises(PlaneBusy, match="no worker is running; one starts soon"):
+        answers(team, answered(error=WorkerGone("it has ended")))
+    with pytest.raises(PlaneBusy):
+        answers(team)
+
+
+@pytest.mark.parametrize("error", [PlaneStopping("the server is stopping"), TimeoutError("its own")])
+def test_what_one_raises_is_raised(team: Team, error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        answers(team, answered("NL"), answered(error=error))
