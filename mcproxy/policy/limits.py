@@ -93,6 +93,15 @@ class Clients:
                 self._take_token(key, client, now)
         return reason
 
+    def following(self, max_per_ip: int, rate: float, burst: float, admitted: Iterable[bytes]) -> "Clients":
+        """What keeps to other limits from now on, with those of `admitted` counted; itself if they are the same."""
+        after = Clients(max_per_ip, rate, burst, self.max_tracked)
+        if (after.max_per_ip, after.rate, after.burst) == (self.max_per_ip, self.rate, self.burst):
+            return self
+        for packed in admitted:
+            after.readmit(packed)
+        return after
+
     def readmit(self, packed: bytes) -> None:
         """Count a connection that other limits admitted. It takes no token."""
         if self.max_per_ip:
@@ -178,11 +187,7 @@ class Limits:
         counted again, because without a limit they were not; where a limit for addresses changes, buckets are full.
         """
         self.max_connections = max_connections
-        before, after = self.clients, Clients(max_per_ip, rate, burst, self.clients.max_tracked)
-        if (after.max_per_ip, after.rate, after.burst) != (before.max_per_ip, before.rate, before.burst):
-            for packed in admitted:
-                after.readmit(packed)
-            self.clients = after
+        self.clients = self.clients.following(max_per_ip, rate, burst, admitted)
 
     def would_enter(self, listener: str, listener_max: int) -> Reason | None:
         """The answer of `enter`, without taking anything."""
