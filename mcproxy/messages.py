@@ -153,7 +153,7 @@ class WorkerInfo:
     started_at: float = 0.0  # when its process began, in seconds since the epoch
     connections: int = 0  # open
     restarts: int = 0  # since the server's start
-    lag: Distribution = NO_LAGS  # how late its hub was since the server's start
+    lag: Distribution = NO_LAGS  # how late its hub was since its process began
     failure: str = ""  # how its last process ended; "" if none has
 
 

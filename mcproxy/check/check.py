@@ -1,5 +1,6 @@
 """Runs every check of `mcproxy check`."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,8 +11,7 @@ from mcproxy.check.places import Running, check_addresses, check_descriptors, ch
 from mcproxy.check.sandbox import check_sandbox
 from mcproxy.check.table import check_table
 from mcproxy.config import Config
-
-ONE_PROCESS = "workers = {}: this version runs one process"
+from mcproxy.model import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,9 @@ def _check(config: Config, loaded: Loaded | None, running: Running) -> Iterator[
     yield from check_workers(config)
 
 
-def check_workers(config: Config) -> Iterator[Found]:
-    """Warn if the file asks for more than one process."""
-    if config.proxy.workers != 1:
-        yield warning("proxy.workers", ONE_PROCESS.format(config.proxy.workers))
+def check_workers(config: Config, cores: int = len(os.sched_getaffinity(0))) -> Iterator[Found]:
+    """Warn if the file asks for more workers than there are cores for them."""
+    workers = config.proxy.workers
+    if workers != "auto" and workers > cores:
+        message = f"{workers} workers have {counted(cores, 'core')}: more workers than cores only cost memory"
+        yield warning("proxy.workers", message)

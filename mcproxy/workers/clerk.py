@@ -37,6 +37,7 @@ from mcproxy.messages import (
     Request,
     Settings,
 )
+from mcproxy.model import IDS_APART
 from mcproxy.table import Table
 from mcproxy.tuning import raise_descriptor_limit, tune
 from mcproxy.workers.letters import ChannelClosed, Letters
@@ -44,7 +45,6 @@ from mcproxy.workers.letters import ChannelClosed, Letters
 BEAT = 0.5  # seconds between two beats
 MAX_EVENTS = 10_000  # that wait to be sent; more are dropped, as for a watcher that reads too slowly
 SERIALS_PER_BEAT = 100_000  # ids that a worker can't use up in the time between its last beat and its end
-ID_STEP = 100  # a connection's id is a serial times this, plus its worker's number
 
 _LONG = (LookAt, ReadFiles, Drain)
 
@@ -134,7 +134,7 @@ class Clerk:
         self._table = beginning.table
         self._sockets: dict[str, socket.socket] = {}  # that came with a request to bind, and wait to be taken
         self._outgoing: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._ids = itertools.count(beginning.serial * ID_STEP + number, ID_STEP)
+        self._ids = itertools.count(beginning.serial * IDS_APART + number, IDS_APART)
         self._data = DataPath(
             beginning.table, beginning.settings, _open_geoip(beginning.geoip), sink.put, self._tell, self._take,
             lambda: sink.dropped, self._ids,
@@ -173,7 +173,7 @@ class Clerk:
 
     def _beat(self) -> None:
         connections = len(self._data.worker.shared.sessions)
-        self._outgoing.put(Beat(connections, next(self._ids) // ID_STEP))  # one id is skipped
+        self._outgoing.put(Beat(connections, next(self._ids) // IDS_APART))  # one id is skipped
 
     def _send(self) -> None:
         with suppress(ChannelClosed):

@@ -43,12 +43,12 @@ from mcproxy.messages import (
     WorkerStatus,
     WouldAdmit,
 )
-from mcproxy.model import Reason
+from mcproxy.model import Reason, worker_of
 from mcproxy.net.group import open_group
 from mcproxy.policy.homes import home
 from mcproxy.stats import NO_LAGS
 from mcproxy.workers import merging
-from mcproxy.workers.clerk import ID_STEP, Follow
+from mcproxy.workers.clerk import Follow
 from mcproxy.workers.remote import WorkerGone
 from mcproxy.workers.team import Bound, Team, kill
 
@@ -221,7 +221,7 @@ class ToWorkers:
         asked = []
         with self._team.lock:
             for slot in self._team.slots:
-                if ids := [number for number in request.ids if number % ID_STEP == slot.number]:
+                if ids := [number for number in request.ids if worker_of(number) == slot.number]:
                     asked += self._team.ask(CloseConnections(ids), [slot])
         if not asked:
             return ()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mcproxy.check.check import check
+from mcproxy.check.check import check, check_workers
 from tests.check.conftest import Parse, l7_route
 
 
@@ -11,7 +11,7 @@ def test_everything_at_once(parse: Parse, tmp_path: Path) -> None:
         "listeners": [{"addr": "192.0.2.1:443", "routes": [l7_route("absent.pem", "absent.pem")]}],
         "grpc": {"addr": "unix:no/admin.sock", "client_cert": "absent.pem", "client_key": "absent.pem"},
         "firewall": {"geoip_db": "absent.mmdb"},
-        "proxy": {"workers": 4},
+        "proxy": {"workers": 64},
     }
     checked = check(parse(document), lambda: None)
     assert [each.key for each in checked.problems] == [
@@ -26,3 +26,11 @@ def test_a_broken_database_hides_nothing_else(parse: Parse, tmp_path: Path) -> N
     checked = check(parse({"firewall": {"geoip_db": "absent.mmdb"}}), lambda: None)
     assert [each.key for each in checked.problems] == ["database.path", "firewall.geoip_db"]
     assert checked.loaded is None
+
+
+def test_more_workers_than_cores_are_warned_of(parse: Parse) -> None:
+    for workers, found in (
+        (2, []), ("auto", []),
+        (3, ["proxy.workers: 3 workers have 2 cores: more workers than cores only cost memory"]),
+    ):  # fmt: skip
+        assert list(map(str, check_workers(parse({"proxy": {"workers": workers}}), 2))) == found

@@ -4,6 +4,7 @@ What is asked for is held against the metrics of the real program.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from mcproxy.admin import metrics
 from mcproxy.admin.pb import admin_pb2 as pb
-from mcproxy.messages import RouteCounters
+from mcproxy.messages import RouteCounters, WorkerInfo, WorkerState
 from mcproxy.stats import BackendCounters
-from tests.admin.test_metrics import rendered
+from tests.admin.test_metrics import STATUS, TABLE, rendered
 from tests.conftest import MakeBackend, MakeProxy
 from tests.e2e.test_service_manager import document, echoed
 from tests.kit.admin_stub import grpc_section, stub
@@ -38,7 +40,7 @@ def promtool(*arguments: str | Path) -> str:
 
 
 def test_promtool_accepts_the_alerts() -> None:
-    assert "SUCCESS: 14 rules found" in promtool("check", "rules", ALERTS)
+    assert "SUCCESS: 16 rules found" in promtool("check", "rules", ALERTS)
 
 
 def finished(reason: str, verdict: str, values: str) -> dict[str, str]:
@@ -85,6 +87,12 @@ FIRING: dict[str, list[dict[str, str]]] = {
         {"series": 'mcproxy_hub_lag_seconds_bucket{instance="m", le="0.5"}', "values": "0+10x30"},
         {"series": 'mcproxy_hub_lag_seconds_bucket{instance="m", le="+Inf"}', "values": "0+10x30"},
     ],
+    "MCProxyWorkerDown": [
+        {"series": 'mcproxy_worker_serving{instance="m", worker="1"}', "values": "1x30"},
+        {"series": 'mcproxy_worker_serving{instance="m", worker="2"}', "values": "0x30"},
+        {"series": 'mcproxy_draining{instance="m"}', "values": "0x30"},
+    ],
+    "MCProxyWorkerDied": [{"series": 'mcproxy_worker_restarts_total{instance="m", worker="2"}', "values": "0x20 1x10"}],
     "MCProxyDatabaseErrors": [{"series": 'mcproxy_database_errors_total{instance="m"}', "values": "0x20 1x10"}],
     "MCProxyLogLost": [{"series": 'mcproxy_log_lines_dropped_total{instance="m"}', "values": "0x20 1x10"}],
     "MCProxyCertificateEnds": [
@@ -110,6 +118,15 @@ HEALTHY = [
     {"series": 'mcproxy_process_max_fds{instance="m"}', "values": "100x120"},
     {"series": 'mcproxy_hub_lag_seconds_bucket{instance="m", le="0.005"}', "values": "0+240x120"},
     {"series": 'mcproxy_hub_lag_seconds_bucket{instance="m", le="+Inf"}', "values": "0+240x120"},
+    {"series": 'mcproxy_worker_serving{instance="m", worker="1"}', "values": "1x120"},
+    {"series": 'mcproxy_worker_serving{instance="n", worker="1"}', "values": "0x120"},  # it drains
+    {"series": 'mcproxy_draining{instance="m"}', "values": "0x120"},
+    {"series": 'mcproxy_draining{instance="n"}', "values": "1x120"},
+    {"series": 'mcproxy_worker_restarts_total{instance="m", worker="1"}', "values": "3x120"},
+    {"series": 'mcproxy_worker_process_open_fds{instance="m", worker="1"}', "values": "50x120"},
+    {"series": 'mcproxy_worker_process_max_fds{instance="m", worker="1"}', "values": "100x120"},
+    {"series": 'mcproxy_worker_hub_lag_seconds_bucket{instance="m", worker="1", le="0.005"}', "values": "0+240x120"},
+    {"series": 'mcproxy_worker_hub_lag_seconds_bucket{instance="m", worker="1", le="+Inf"}', "values": "0+240x120"},
     {"series": 'mcproxy_database_errors_total{instance="m"}', "values": "3x120"},
     {"series": 'mcproxy_log_lines_dropped_total{instance="m"}', "values": "3x120"},
     {"series": 'mcproxy_certificate_not_after_seconds{instance="m", hostname="a"}', "values": "2600000x120"},
@@ -137,6 +154,30 @@ def test_each_alert_fires(alert: str, tmp_path: Path) -> None:
     hours = alert in {"MCProxyCertificateEnds", "MCProxyGeoIPOld"}
     query = f'count(ALERTS{{alertname="{alert}", alertstate="firing"}})'
     asked(tmp_path, FIRING[alert], query, [{"labels": "{}", "value": 1}], "119m" if hours else "25m")
+
+
+# The others are idle, so that the sum of all is healthy.
+ONE_OF_MANY: dict[str, list[dict[str, str]]] = {
+    "MCProxyDescriptorsLow": [
+        {"series": 'mcproxy_process_open_fds{instance="m"}', "values": "10x30"},
+        {"series": 'mcproxy_process_max_fds{instance="m"}', "values": "100x30"},
+        {"series": 'mcproxy_worker_process_open_fds{instance="m", worker="1"}', "values": "90x30"},
+        {"series": 'mcproxy_worker_process_max_fds{instance="m", worker="1"}', "values": "100x30"},
+    ],
+    "MCProxyHubLate": [
+        {"series": 'mcproxy_hub_lag_seconds_bucket{instance="m", le="0.1"}', "values": "0+95x30"},
+        {"series": 'mcproxy_hub_lag_seconds_bucket{instance="m", le="+Inf"}', "values": "0+100x30"},
+        {"series": 'mcproxy_worker_hub_lag_seconds_bucket{instance="m", worker="1", le="0.1"}', "values": "0+1x30"},
+        {"series": 'mcproxy_worker_hub_lag_seconds_bucket{instance="m", worker="1", le="0.5"}', "values": "0+10x30"},
+        {"series": 'mcproxy_worker_hub_lag_seconds_bucket{instance="m", worker="1", le="+Inf"}', "values": "0+10x30"},
+    ],
+}
+
+
+@pytest.mark.parametrize("alert", ONE_OF_MANY)
+def test_one_worker_is_not_hidden_by_the_others(alert: str, tmp_path: Path) -> None:
+    query = f'count(ALERTS{{alertname="{alert}", alertstate="firing"}})'
+    asked(tmp_path, ONE_OF_MANY[alert], query, [{"labels": "{}", "value": 1}], "25m")
 
 
 def test_every_alert_has_a_test() -> None:
@@ -199,6 +240,8 @@ def test_what_is_asked_for_exists(tmp_path: Path, backend: MakeBackend) -> None:
     backend_used = replace(counted(1, 1, 0, 1, 1, {"5xx": 1}), passed={"h2": 1}, backend=BackendCounters({"h2": 1}))
     route = RouteCounters(":443", "a.test", backend_used)
     made_up = metric_names(rendered(route))  # with certificates, GeoIP data and requests, which this server has not
+    worker = WorkerInfo(1, WorkerState.SERVING, os.getpid())
+    made_up |= metric_names(metrics.render(replace(STATUS, workers=[worker]), [], TABLE, metrics.Own()))
     assert asked_for <= real | made_up
     assert len(asked_for & real) > 12
 
