@@ -95,9 +95,9 @@ class App:
         try:
             self.control = Control(config)
         except (StoreError, ValueError) as error:
-            raise StartError(f"database.path: {error}") from error
+            raise StartError(f"{_key(config)}: {error}") from error
         if self.control.table.firewall.countries and geoip is None:
-            self.control.store.close()
+            self.control.close_at_once()
             raise StartError("firewall.geoip_db: the database has country rules, which need it")
         watching, count = Watching(), _worker_count(config)
         self.traffic: Traffic
@@ -143,7 +143,7 @@ class App:
             self.traffic.stop_listening()
             self.control.close_at_once()
             raise StartError(str(error)) from error
-        for addr in table.listeners:
+        for addr in [each for each in table.listeners if each not in self.control.lacking]:
             self.traffic.courier.ask(StartListener(addr))
         self.control.open()
         self.control.before_close(Noticing(self.reloader.files_in_use, self.reloader.take_changed).close)
@@ -173,7 +173,8 @@ class App:
             self.notifier.alive()
 
     def _summary(self) -> str:
-        return f"{counted(self.traffic.open_connections, 'connection')} open, generation {self.plane.table.generation}"
+        open_now, alone = counted(self.traffic.open_connections, "connection"), self.control.alone()
+        return f"{open_now} open, generation {self.plane.table.generation}{alone and f', {alone}'}"
 
     def _prepare(self, table: Table) -> None:
         """Take every address, the admin API's too, then make the seed durable. Raises StartError and AdminError.
@@ -185,18 +186,19 @@ class App:
             try:
                 self.traffic.courier.ask(BindListener(addr))
             except OSError as error:
-                raise StartError(bind_failure(addr, error) + self._if_not_in_file(addr)) from error
+                if not self.control.may_lack(addr, bind_failure(addr, error)):
+                    raise StartError(bind_failure(addr, error) + self._if_not_in_file(addr)) from error
         self.control.prepare(self.plane)
         try:
             self.control.seed()
         except StoreError as error:
-            raise StartError(f"database.path: {error}") from error
+            raise StartError(f"{_key(self.config)}: {error}") from error
 
     def _if_not_in_file(self, addr: str) -> str:
         """The end of an error about a listener that no change of the file corrects."""
         if self.control.file.names(listener_key(addr)):
             return ""
-        database = self.config.database.path
+        database = self.config.database.file
         return (
             f"; the listener is in the database {database}, not in the configuration file: make the address available, "
             "or move the database away to start from the file"
@@ -276,6 +278,11 @@ def _wait(signals: Signals, app: App) -> None:
     wake.close()
     assert signals.stop is not None
     log.info("%s: draining for up to %g s", signals.stop.name, app.config.proxy.shutdown_timeout)
+
+
+def _key(config: Config) -> str:
+    """The key of the database, for errors."""
+    return "database.url" if config.database.url is not None else "database.path"
 
 
 def _open_geoip(config: Config) -> GeoIP | None:

@@ -4,6 +4,8 @@ pydantic checks types, forbids unknown keys and collects the problems; the messa
 here, relative to the file's folder, so that no other code needs to know where the file was.
 """
 
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -38,6 +40,7 @@ from mcproxy.model import (
 )
 from mcproxy.notation import address, name
 from mcproxy.notation.duration import parse_duration
+from mcproxy.notation.server_url import EXAMPLE, ServerUrl, parse_server_url
 from mcproxy.policy import firewall, networks
 from mcproxy.settings import Kind
 from mcproxy.table import Table
@@ -46,6 +49,8 @@ LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 DEFAULT_GRPC_ADDRESS = "127.0.0.1:9090"
 _EXAMPLE_ADDR = 'addr = "proxy.example.org:9090"'
 MIN_RATE, MAX_RATE = 1e-5, 1e6  # connections a second: slower than one a day is a block, faster is no limit
+_NODE = r"[A-Za-z0-9._-]{1,64}"
+_NO_ACME = "certificates can't be ordered by a fleet yet: remove this table, or database.url; name files in the routes"
 
 
 def _canonical(parse: Callable[[str], object]) -> Callable[[str], str]:
@@ -92,6 +97,18 @@ def _directory(text: str) -> str:
     return text
 
 
+def _server(value: object) -> ServerUrl:
+    if not isinstance(value, str):
+        raise ValueError(f'must be a string, as in "{EXAMPLE}"')
+    return parse_server_url(value)
+
+
+def _node(text: str) -> str:
+    if text and not re.fullmatch(_NODE, text):
+        raise ValueError("must have 1 to 64 letters, digits, '-', '_' or '.', or be left out for the host's name")
+    return text
+
+
 def _rate(value: object) -> object:
     """Check a rate before pydantic converts it: a number of a thousand digits can't become a float."""
     if isinstance(value, int | float) and not isinstance(value, bool) and value and not MIN_RATE <= value <= MAX_RATE:
@@ -111,6 +128,7 @@ Ip = Annotated[str, AfterValidator(_rule_value(RuleKind.IP))]
 Cidr = Annotated[str, AfterValidator(_rule_value(RuleKind.CIDR))]
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 Country = Annotated[str, AfterValidator(_rule_value(RuleKind.COUNTRY))]
+DatabaseUrl = Annotated[ServerUrl | None, BeforeValidator(_server)]
 Network = Annotated[str, AfterValidator(networks.canonical_network)]
 
 NOTHING = Table()
@@ -123,9 +141,46 @@ class Section(BaseModel):
 
 
 class DatabaseSection(Section):
-    """[database]."""
+    """[database]: a file of this node's own, or a fleet's server and this node's copy of what it holds."""
 
-    path: Annotated[str, Field(min_length=1), AfterValidator(_file)]
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    path: Annotated[str, Field(min_length=1), AfterValidator(_file)] = ""  # not set
+    url: DatabaseUrl = None
+    cache: Annotated[str, Field(min_length=1), AfterValidator(_file)] = ""  # not set
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "DatabaseSection":
+        if self.url is None and self.cache:
+            raise ValueError("cache is for a fleet: set url too, or remove it")
+        if self.url is not None and self.path:
+            raise ValueError("path and url exclude each other; remove one")
+        if self.url is not None and not self.cache:
+            raise ValueError("url needs cache, this node's copy of the fleet's table, as in cache = \"data/cache.db\"")
+        if self.url is None and not self.path:
+            raise ValueError("path is required, or url and cache for a fleet")
+        return self
+
+    @property
+    def file(self) -> Path:
+        """The SQLite file: the database, or this node's copy of the fleet's."""
+        return Path(self.cache if self.url is not None else self.path)
+
+    @property
+    def key(self) -> str:
+        """The key that names it."""
+        return "database.cache" if self.url is not None else "database.path"
+
+
+class NodeSection(Section):
+    """[node]."""
+
+    name: Annotated[str, AfterValidator(_node)] = ""
+
+    @property
+    def shown(self) -> str:
+        """The name of this node, the host's where none is set."""
+        return self.name or re.sub(r"[^A-Za-z0-9._-]", "-", os.uname().nodename)[:64] or "node"
 
 
 # The check of a key, by the kind of its field; a word is checked by its type.
@@ -298,6 +353,7 @@ class Config(Section):
     """The whole file. `listeners` and the `blocked_*` lists are only the seed of an empty database."""
 
     database: DatabaseSection
+    node: NodeSection = NodeSection()
     listeners: tuple[ListenerSection, ...] = Field(default=(), strict=False)
     grpc: GrpcSection | None = None
     acme: AcmeSection | None = None
@@ -369,6 +425,9 @@ def parse(document: dict[str, Any], path: Path, folder: Path | None = None) -> C
         config = Config.model_validate(document, context={"folder": folder or path.absolute().parent})
     except ValidationError as error:
         problems += (Problem(*each) for each in diagnosis.problems(error, Config))
+    else:
+        if config.acme is not None and config.database.url is not None:
+            problems.append(Problem("acme", _NO_ACME))
     problems += (Problem(key, message) for key, message in conflicts.find(document))
     if problems:
         raise ConfigError(path, problems)

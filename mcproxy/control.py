@@ -8,9 +8,8 @@ unseeded, so that a corrected file still counts.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from pathlib import Path
 
 from gevent import sleep
 
@@ -24,6 +23,9 @@ from mcproxy.certificates.acme.contract import Settings
 from mcproxy.certificates.acme.keeper import Keeper
 from mcproxy.certificates.surveyor import Survey
 from mcproxy.config import Config
+from mcproxy.fleet.fleet import Fleet
+from mcproxy.fleet.follower import Follower
+from mcproxy.fleet.standing import State
 from mcproxy.plane import Plane
 from mcproxy.store.acme import Records
 from mcproxy.store.diff import FileSeed
@@ -43,25 +45,39 @@ def acme_settings(config: Config) -> Settings | None:
     return Settings(acme.directory, acme.email, acme.profile, acme.ca) if acme is not None else None
 
 
+def _fleet(config: Config, closing: ExitStack) -> Fleet | None:
+    if config.database.url is None:
+        return None
+    fleet = Fleet(config.database.url, config.node.shown, config.database.file)
+    closing.callback(fleet.close)
+    return fleet
+
+
 class Control:
     """Store, writer, expiry and admin API of one process."""
 
     def __init__(self, config: Config) -> None:
-        """Open the database; `table` is its contents, or those that `seed` will write. Raises StoreError."""
+        """Open the database; `table` is its contents, or those that `seed` will write. Raises StoreError.
+
+        A fleet's is seeded here: an address that this node can't take doesn't keep the fleet from its table.
+        """
         self.hangs = False  # something of it has not ended in time
         self._config = config
-        self.store = Store.open(Path(config.database.path))
-        try:
-            self.table = self.store.load()
-            self.file = FileSeed((config.seed_listeners(self.table), config.seed_rules()))
-            self._unseeded = self.table.generation == 0 and bool(self.file)
-            if self._unseeded:
-                self.table = Table.build(*self.file.seed(), 1)
-        except BaseException:
-            self.store.close()
-            raise
         self._open = ExitStack()  # what to close, last one first
-        self._open.callback(self.store.close)
+        with ExitStack() as failed:
+            self.fleet = _fleet(config, failed)
+            if self.fleet is None:
+                self.store = Store.open(config.database.file)
+                failed.callback(self.store.close)
+                self.table = self.store.load()
+            else:
+                self.store = self.fleet.cache.store
+                self.table = self.fleet.begin((config.seed_listeners(), config.seed_rules()))
+            self.file = FileSeed((config.seed_listeners(self.table), config.seed_rules()))
+            self.file.is_due = self.fleet is None and self.table.generation == 0 and bool(self.file)
+            if self.file.is_due:
+                self.table = Table.build(*self.file.seed(), 1)
+            self._open.push(failed.pop_all())
         self._plane: Plane | None = None
         self._server: AdminServer | None = None
         self._writer: Writer | None = None
@@ -79,13 +95,14 @@ class Control:
     def prepare(self, plane: Plane) -> None:
         """Take the admin API's address, if there is one, without answering calls yet. Raises AdminError."""
         self._plane = plane
-        self._writer = writer = Writer(self.store, self.table, plane)
+        clock = time.time if self.fleet is None else self.fleet.clock
+        self._writer = writer = Writer(self.store, self.table, plane, clock, self.fleet)
         try:
             plane.orders.keeper = self._keeper = Keeper(
                 Records(self.store), plane.orders, lambda: writer.table, acme_settings(self._config)
             )
         except StoreError as error:
-            raise AdminError(f"database.path: {error}") from error
+            raise AdminError(f"{self._config.database.key}: {error}") from error
         if self._config.grpc is not None:
             watchers = Watchers(plane)
             with ExitStack() as failed:
@@ -94,9 +111,27 @@ class Control:
                 failed.pop_all()
             self.before_close(self._server.close)  # which closes the watchers
 
+    def may_lack(self, addr: str, reason: str) -> bool:
+        """Take note that an address can't be listened on. Returns whether the start goes on without it: in a fleet."""
+        if self.fleet is None:
+            return False
+        log.warning("%s; this node serves without it and tries again", reason)
+        self.fleet.unbound[addr] = reason
+        return True
+
+    @property
+    def lacking(self) -> Collection[str]:
+        """The addresses of the table that this node doesn't listen on."""
+        return self.fleet.unbound if self.fleet is not None else ()
+
+    def alone(self) -> str:
+        """How a node of a fleet stands if it doesn't follow; "" if it does."""
+        standing = self.fleet.standing if self.fleet is not None else None
+        return "" if standing is None or standing.state is State.FOLLOWING else f"{standing.state}: {standing.reason}"
+
     def seed(self) -> None:
         """Make the seed durable if the database has never been written to. Raises StoreError."""
-        if self._unseeded and not self.store.seed(*self.file.seed(), time.time()):
+        if self.file.is_due and not self.store.seed(*self.file.seed(), time.time()):
             raise Conflict(f"database {self.store.path}: another process has seeded it meanwhile; start again")
 
     def open(self) -> None:
@@ -104,6 +139,8 @@ class Control:
         assert self._writer is not None, "prepare comes first"
         assert self._keeper is not None
         self.before_close(Expiry(self._writer).close)
+        if self.fleet is not None:
+            self.before_close(Follower(self.fleet, self._writer.follow).close)
         self._keeper.start()
         self.before_close(self._keeper.close)
         self.survey.start()

@@ -122,8 +122,9 @@ def _model_in(annotation: Any) -> Model | None:
 def _missing(wrong: _Wrong) -> str:
     if header := wrong.header:
         inner = next(table for table in _tables(wrong.model) if table.header == header)
-        required = next(name for name, field in inner.model.model_fields.items() if field.is_required())
-        return f"is required; write {header}, and below it {_line(required)}"
+        fields = inner.model.model_fields
+        first = next((name for name, field in fields.items() if field.is_required()), next(iter(fields)))
+        return f"is required; write {header}, and below it {_line(first)}"
     return f"is required; write {_line(wrong.name)}"
 
 

@@ -88,6 +88,18 @@ def problems(folder: Path, text: str | bytes) -> list[Problem]:
     return caught.value.problems
 
 
+def test_a_fleets_database_has_its_password_in_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "mcproxy.toml"
+    path.write_text(FLEET + '[node]\nname = "edge1"')
+    config = load(path)
+    assert (config.database.file, config.database.key) == (tmp_path / "x.db", "database.cache")
+    assert config.node.shown == "edge1"
+    assert config.database.url is not None
+    assert config.database.url.secret == "postgresql://ann:s3cret@h/x"
+    for text in (repr(config), str(config), str(config.database.url)):
+        assert "s3cret" not in text
+
+
 def test_listeners_and_routes(tmp_path: Path) -> None:
     assert list(read(tmp_path, COMPLETE).seed_listeners()) == [
         (
@@ -204,6 +216,7 @@ def test_a_config_does_not_change(tmp_path: Path) -> None:
         config.proxy.max_connections = 1
 
 
+FLEET = '[database]\nurl = "postgresql://ann:s3cret@h/x"\ncache = "x.db"\n'
 LISTENER = '[[listeners]]\naddr = ":443"\n'
 ROUTE = LISTENER + '[[listeners.routes]]\nhostname = "a.test"\nbackend = "b.test:1"\n'
 
@@ -211,7 +224,14 @@ ROUTE = LISTENER + '[[listeners.routes]]\nhostname = "a.test"\nbackend = "b.test
 WRONG = [
     ("[database]\npath = 1", "database.path", "must be a string"),
     ('[database]\npath = ""', "database.path", "must not be empty"),
-    ("[database]", "database.path", "is required"),
+    ("[database]", "database", "path is required, or url and cache"),
+    ('[database]\nurl = "postgresql://h/x"', "database", "url needs cache"),
+    ('[database]\ncache = "x.db"', "database", "set url too"),
+    ('[database]\npath = "x.db"\nurl = "postgresql://h/x"\ncache = "y.db"', "database", "exclude each other"),
+    ('[database]\nurl = "mysql://h/x"\ncache = "y.db"', "database.url", 'must begin with "postgresql://"'),
+    ('[database]\nurl = 1\ncache = "y.db"', "database.url", "must be a string"),
+    (FLEET + "[acme]\naccept_terms = true", "acme", "can't be ordered by a fleet yet"),
+    (MINIMAL + '[node]\nname = "a b"', "node.name", "1 to 64 letters"),
     ("database = 1", "database", "must be a table"),
     ("", "database", "is required"),
     (MINIMAL + "[proxi]", "proxi", "did you mean [proxy]?"),

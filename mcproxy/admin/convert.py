@@ -16,6 +16,7 @@ from mcproxy.admin.plane import KeyChange, ReloadReport
 from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem
 from mcproxy.change import Change, Key, What
 from mcproxy.config import ListenerSection, RouteSection
+from mcproxy.fleet.standing import Standing
 from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, GeoipStatus, Selection, WorkerInfo
 from mcproxy.messages import ListenerStatus as PlaneListener
 from mcproxy.messages import RouteCounters as PlaneRoute
@@ -361,6 +362,21 @@ def reload_out(report: ReloadReport) -> pb.ReloadResponse:
         needs_restart=map(_key_change_out, report.waiting),
         seed=report.seed,
         problems=report.problems,
+    )
+
+
+def node_out(standing: Standing | None, generation: int) -> pb.NodeStatus | None:
+    """A node's standing as a message, with this generation in force; None of a server that is in no fleet."""
+    if standing is None:
+        return None
+    return pb.NodeStatus(
+        name=standing.node,
+        state=str(standing.state),
+        since=standing.since,
+        reason=standing.reason,
+        generations_behind=standing.behind(generation),
+        unbound=standing.unbound,
+        cache_problem=standing.cache_problem,
     )
 
 

@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 
 from mcproxy import __version__
 from mcproxy.admin.plane import PlaneStatus
+from mcproxy.fleet.standing import Standing, State
 from mcproxy.messages import ListenerStatus, RouteCounters, WorkerInfo, WorkerState
 from mcproxy.model import End, Reason, RuleKind
 from mcproxy.policy.firewall import REASONS
@@ -41,6 +42,7 @@ class Own:
 
     watchers: int = 0  # open streams of connection events
     database_errors: int = 0
+    standing: Standing | None = None  # of a node of a fleet
 
 
 def render(status: PlaneStatus, routes: Sequence[RouteCounters], table: Table, own: Own) -> str:
@@ -90,6 +92,12 @@ def _server(status: PlaneStatus, table: Table, own: Own) -> Iterator[Metric]:
     yield hits
     yield _gauge("watchers", "Open streams of connection events.", own.watchers)
     yield CounterMetricFamily("mcproxy_database_errors", "Database operations that failed.", own.database_errors)
+    if own.standing is not None:
+        following = own.standing.state is State.FOLLOWING
+        yield _gauge("node_following", "1 while this node of a fleet has the database, else 0.", following)
+        behind = own.standing.behind(table.generation)
+        yield _gauge("node_generations_behind", "Generations that this node lacks, as far as it knows.", behind)
+        yield _gauge("node_unbound_listeners", "Addresses that this node can't take.", len(own.standing.unbound))
     yield CounterMetricFamily(
         "mcproxy_log_lines_dropped", "Log lines dropped, being read too slowly.", status.log_dropped
     )

@@ -60,6 +60,7 @@ class Reading:
             file_differences=self._file.differing(table),
             last_reload=convert.last_reload_out(status.last_reload),
             workers=map(convert.worker_out, status.workers),
+            node=convert.node_out(self._writer.standing, table.generation),
         )
 
     def ListRouteCounters(
@@ -256,7 +257,7 @@ class Reading:
     ) -> pb.GetMetricsResponse:
         """Prometheus text."""
         status, routes = self._plane.status(), self._plane.route_counters()
-        own = metrics.Own(len(self._watchers), self._writer.store.failures)
+        own = metrics.Own(len(self._watchers), self._writer.store.failures, self._writer.standing)
         return pb.GetMetricsResponse(text=metrics.render(status, routes, self._writer.table, own))
 
     def _selection(self, message: pb.ConnectionFilter, refused: bool = False) -> Selection:

@@ -6,6 +6,9 @@ Steps that can fail come before the commit, and undo their work; after the commi
 commit leaves memory as it was, a table that can't be compiled is never durable, and an address that can't be taken
 leaves no row. If an address that was taken still doesn't accept, another mutation undoes the change.
 
+Where other nodes write too, a commit may find that one of them came first: its changes come into force, and the
+decision is made again. There an address that can't be taken is only reported: other nodes may have it.
+
 The lock is held over the disk and the hub on purpose: it puts mutations in order. Readers never take it.
 """
 
@@ -13,15 +16,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from mcproxy.admin.errors import Busy, Overtaken, Unready, bind_failure
 from mcproxy.admin.mutations import Decision
 from mcproxy.admin.plane import DataPlane
 from mcproxy.change import Change, Provenance, Said, next_table
+from mcproxy.fleet.standing import Standing
 from mcproxy.messages import PlaneBusy
 from mcproxy.model import FirewallRule, Listener, Mode, Route, Tls
+from mcproxy.store.errors import Conflict
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 
@@ -38,20 +44,58 @@ class Mutated:
     changes: Sequence[Change]
 
 
+class Others(Protocol):
+    """The other nodes of a fleet, which write to the same database. Every method may raise StoreError."""
+
+    unbound: dict[str, str]  # addresses that this node can't take, and why
+
+    @property
+    def standing(self) -> Standing:
+        """Where this node stands."""
+
+    def refuse_unless_following(self) -> None:
+        """Raise StoreError where this node can't change anything now."""
+
+    def apply(self, changes: Sequence[Change], provenance: Provenance, generation: int) -> None:
+        """Make a mutation durable. Raises Conflict if another one came first."""
+
+    def newer(self, table: Table) -> tuple[Table, Sequence[Change]] | None:
+        """The database's table, and the changes that lead to it from this one; None if it is this one."""
+
+    def settle(self, table: Table) -> None:
+        """Mend what this node keeps for itself; `table` is in force."""
+
+
 class Writer:
     """Owns the store and the table that the next mutation starts from. Any native thread may call `mutate`."""
 
-    def __init__(self, store: Store, table: Table, plane: DataPlane, clock: Callable[[], float] = time.time) -> None:
-        """`table` is the store's contents, and the data plane's first table."""
+    def __init__(
+        self,
+        store: Store,
+        table: Table,
+        plane: DataPlane,
+        clock: Callable[[], float] = time.time,
+        others: Others | None = None,
+    ) -> None:
+        """`table` is the store's contents, and the data plane's first table.
+
+        In a fleet, the store is this node's copy.
+        """
         self.store = store
         self.table = table  # the durable one; the data plane has it, or takes it before its next request
         self.clock = clock  # seconds since the epoch
         self.rules_changed = threading.Event()  # wakes expiry.py: a rule may end earlier than those before
         self._plane = plane
+        self._others = others
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Writer generation={self.table.generation} busy={self._lock.locked()}>"
+
+    @property
+    def standing(self) -> Standing | None:
+        """Where this node stands in its fleet; None if it is in none."""
+        return self._others.standing if self._others is not None else None
 
     def plan(self, decide: Decision, expected: int = 0) -> Mutated:
         """Decide without changing anything: the generation in force, and the changes. Raises Refusal."""
@@ -72,12 +116,67 @@ class Writer:
 
         Raises Refusal and StoreError: then nothing has changed, neither on disk nor in memory.
         """
+        end = time.monotonic() + wait
         if not self._lock.acquire(timeout=wait):
             raise Busy(f"other changes took longer than {wait:.1f} s: try again")
         try:
-            return self._mutate(who, action, decide, expected, said)
+            if self._others is None:
+                return self._mutate(who, action, decide, expected, said)
+            self._others.refuse_unless_following()
+            while True:
+                self._follow(self._others)
+                with suppress(Conflict):  # another node's came first, so it is decided again
+                    return self._mutate(who, action, decide, expected, said)
+                if time.monotonic() > end:
+                    raise Busy(f"changes of other nodes came first for {wait:.1f} s: try again")
         finally:
             self._lock.release()
+
+    def follow(self) -> None:
+        """Put in force what other nodes have written. Raises StoreError."""
+        if self._others is not None:
+            with self._lock:
+                self._follow(self._others)
+                self._others.settle(self.table)
+                self._try_unbound(self._others)
+
+    def _follow(self, others: Others) -> None:
+        if found := others.newer(self.table):
+            following, changes = found
+            self._enforce(others, following, changes)
+
+    def _enforce(self, others: Others, following: Table, changes: Sequence[Change]) -> None:
+        """Put in force what is durable already."""
+        opened = [each for each in _opened(changes) if self._may_bind(others, each)]
+        self._publish(following, changes)
+        for listener in opened:
+            self._start_bound(others, listener.addr)
+        for addr in _closed(changes):
+            others.unbound.pop(addr, None)
+            self._close(addr)
+        if any(isinstance(change.new, FirewallRule) for change in changes):
+            self.rules_changed.set()
+
+    def _may_bind(self, others: Others, listener: Listener) -> bool:
+        try:
+            self._plane.bind_listener(listener)
+        except (OSError, PlaneBusy) as error:
+            _leave_unbound(others, listener.addr, error)
+            return False
+        return True
+
+    def _start_bound(self, others: Others, addr: str) -> None:
+        try:
+            self._plane.start_listener(addr)
+        except (OSError, PlaneBusy) as error:
+            _leave_unbound(others, addr, error)
+        else:
+            others.unbound.pop(addr, None)
+
+    def _try_unbound(self, others: Others) -> None:
+        for addr in list(others.unbound):
+            if addr in self.table.listeners and self._may_bind(others, self.table.listeners[addr].listener):
+                self._start_bound(others, addr)
 
     def _mutate(self, who: str, action: str, decide: Decision, expected: int, said: Said) -> Mutated:
         table = self.table
@@ -87,11 +186,16 @@ class Writer:
         if not changes:
             return Mutated(table.generation, ())
         following = next_table(table, changes, table.generation + 1)
+        provenance = Provenance(who, action, now, said)
+        if self._others is not None:
+            self._others.apply(changes, provenance, following.generation)
+            self._enforce(self._others, following, changes)
+            return Mutated(following.generation, changes)
         opened, closed = _opened(changes), _closed(changes)
         for route in _leaving_files(changes):
             self._plane.orders.adopt(route)
         with self._bound(opened):
-            self.store.apply(changes, Provenance(who, action, now, said), following.generation)
+            self.store.apply(changes, provenance, following.generation)
         self._publish(following, changes)
         for listener in opened:
             self._start(listener, changes)
@@ -147,6 +251,13 @@ class Writer:
             self._plane.close_listener(addr)
         except PlaneBusy:
             log.warning("the hub was too busy to close %s; it accepts no more connections", addr)
+
+
+def _leave_unbound(others: Others, addr: str, error: Exception) -> None:
+    reason = bind_failure(addr, error) if isinstance(error, OSError) else str(error)
+    if others.unbound.get(addr) != reason:
+        log.warning("%s; this node serves without it and tries again", reason)
+    others.unbound[addr] = reason
 
 
 def _refuse_overtaken(table: Table, expected: int) -> None:

@@ -18,7 +18,6 @@ from mcproxy.store.errors import StoreError
 from mcproxy.store.store import Store, read_table
 from mcproxy.table import Table
 
-KEY = "database.path"
 MAX_DEFECTS = 5  # of a damaged database that are shown: it has to be restored anyway
 
 
@@ -47,7 +46,7 @@ class Loaded:
 
 def load(config: Config) -> tuple[Loaded | None, list[Found]]:
     """The table that a start would load, None if its database is unusable; and the findings."""
-    path = Path(config.database.path)
+    path, key = config.database.file, config.database.key
     try:
         if not path.is_file() or not path.stat().st_size:
             return _of_file(config), []
@@ -56,14 +55,14 @@ def load(config: Config) -> tuple[Loaded | None, list[Found]]:
             return _of_file(config), []
         schema.refuse_newer(version)
         if defects := sqlite.defects(path):
-            return None, [Found(KEY, _damaged(path, defects))]
+            return None, [Found(key, _damaged(path, defects))]
         table = read_table(path) if version == schema.VERSION else _upgraded(path)
     except (StoreError, OSError) as error:
-        return None, [Found(KEY, str(error))]
+        return None, [Found(key, str(error))]
     except ValueError as error:
-        return None, [Found(KEY, f"{path} holds an invalid row: restore a snapshot ({error})")]
+        return None, [Found(key, f"{path} holds an invalid row: restore a snapshot ({error})")]
     found = [] if version == schema.VERSION else [
-        warning(KEY, f"{path} has schema version {version}: the next start upgrades it to {schema.VERSION}")
+        warning(key, f"{path} has schema version {version}: the next start upgrades it to {schema.VERSION}")
     ]  # fmt: skip
     if not table.generation:
         return _of_file(config), found

@@ -14,6 +14,7 @@ from mcproxy.check.loaded import Loaded
 from mcproxy.config import Config
 from mcproxy.model import UNIX_PREFIX
 from mcproxy.net.shared import RESERVED_DESCRIPTORS
+from mcproxy.store import postgres
 
 BESIDE = "put the socket beside the database, where mcproxy's user may write"
 
@@ -22,13 +23,15 @@ Running = Callable[[], Collection[str] | None]  # the listeners of a server that
 
 def check_places(config: Config) -> Iterator[Found]:
     """Obstacles to making the database and the socket."""
-    database = Path(config.database.path)
+    if config.database.url is not None and (lacking := postgres.missing()):
+        yield Found("database.url", lacking)
+    database, key = config.database.file, config.database.key
     if database.is_dir():
-        yield Found("database.path", f"{database} is a folder; name a file in it")
+        yield Found(key, f"{database} is a folder; name a file in it")
     else:
-        yield from _check_folder("database.path", Path(os.path.realpath(database)).parent)
+        yield from _check_folder(key, Path(os.path.realpath(database)).parent)
         if database.exists() and not os.access(database, os.R_OK | os.W_OK):
-            yield Found("database.path", f"{database} can't be read and written by this user")
+            yield Found(key, f"{database} can't be read and written by this user")
     if config.grpc and config.grpc.addr.startswith(UNIX_PREFIX):
         path = Path(os.path.realpath(config.grpc.addr.removeprefix(UNIX_PREFIX)))
         yield from _check_socket(path)

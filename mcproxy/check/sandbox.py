@@ -46,7 +46,7 @@ def _hidden(folders: Sequence[Path]) -> dict[str, str]:
 
 def _paths(config: Config, loaded: Loaded | None) -> Iterator[tuple[str, str]]:
     """Every path that the server opens or connects to, with its key or row."""
-    yield "database.path", config.database.path
+    yield config.database.key, str(config.database.file)
     yield "firewall.geoip_db", config.firewall.geoip_db
     if config.acme:
         yield "acme.ca", config.acme.ca

@@ -22,7 +22,7 @@ from mcproxy.store.store import read_table
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="Default: beside the database.")
 def snapshot_command(config_file: Path | None, as_json: bool, target: Path | None) -> None:
     """Write a consistent, verified copy of the database to a new file."""
-    database = Path(load_config(find_config(config_file)).database.path)
+    database = load_config(find_config(config_file)).database.file
     target = target or database.with_name(snapshot.default_name(database, time.time()))
     try:
         taken = snapshot.take(database, target.absolute())
@@ -46,7 +46,7 @@ def diff(config_file: Path | None, as_json: bool) -> None:
     path = find_config(config_file)
     config = load_config(path)
     try:
-        table = read_table(Path(config.database.path))
+        table = read_table(config.database.file)
     except StoreError as error:
         fail(f"mcproxy: {error}")
     found = [_shown(each) for each in differences((config.seed_listeners(), config.seed_rules()), table)]

@@ -87,6 +87,8 @@ def _summary(answer: pb.GetStatusResponse) -> None:
     output.say(f"{answer.state}, mcproxy {answer.version}, up {uptime}, pid {answer.pid}")
     routes, rules = counted(answer.routes, "route"), counted(answer.firewall_rules, "firewall rule")
     output.say(f"generation {answer.generation}, {routes}, {rules}")
+    if answer.HasField("node"):
+        _node(answer.node)
     if answer.file_differences:
         values = counted(answer.file_differences, "value")
         output.say(f"file and database differ in {values}; the database is in force: mcproxy diff")
@@ -100,6 +102,18 @@ def _summary(answer: pb.GetStatusResponse) -> None:
         output.say(f"warning: {problem.hostname} on {problem.listener}: {problem.key}: {problem.message}")
     for each in answer.certificates:
         _certificate(each, time.time())
+
+
+def _node(node: pb.NodeStatus) -> None:
+    """The part of this node in its fleet."""
+    behind = f", {counted(node.generations_behind, 'generation')} behind" if node.generations_behind else ""
+    output.say(f"node {node.name}, {node.state} since {output.moment(node.since)}{behind}")
+    if node.reason:
+        output.say(f"warning: it serves on and takes no changes: {node.reason}")
+    for reason in node.unbound.values():
+        output.say(f"warning: {reason}; it serves without this address and tries again")
+    if node.cache_problem:
+        output.say(f"warning: its copy of the fleet's table is old: {node.cache_problem}")
 
 
 def _certificate(each: pb.CertificateStatus, now: float) -> None:

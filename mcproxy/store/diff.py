@@ -23,6 +23,7 @@ class FileSeed:
     """
 
     def __init__(self, seed: Seed) -> None:
+        self.is_due = False  # true if the database is empty, and is to be filled with it
         self.read(seed)
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy import and_, or_, select
 
 from mcproxy.change import Change, Key, Said, Value, What, current
 from mcproxy.model import FirewallRule
-from mcproxy.store.records import AUDIT, from_json
+from mcproxy.store.records import AUDIT, HEAD, Row, from_json
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 
@@ -73,6 +73,25 @@ def way_back(store: Store, table: Table, generation: int, now: float) -> list[Ch
         if present != target:
             changes.append(Change(key, present, target))
     return changes
+
+
+def tail(store: Store, generation: int, limit: int) -> tuple[int, list[Revision]]:
+    """The last generation, and at most `limit` rows of `generation` and those after it, oldest first.
+
+    Raises StoreError.
+    """
+    query = select(AUDIT).where(AUDIT.c.generation >= generation)
+    query = query.order_by(AUDIT.c.generation, AUDIT.c.sequence).limit(limit)
+    with store.transaction() as database:
+        last = int(next(iter(database.query(select(HEAD))))["generation"])
+        return last, [_revision(row) for row in database.query(query)]
+
+
+def latest_rows(store: Store, limit: int) -> list[Row]:
+    """The last rows of the audit as they are stored, newest first. Raises StoreError."""
+    query = select(AUDIT).order_by(AUDIT.c.generation.desc(), AUDIT.c.sequence.desc()).limit(limit)
+    with store.transaction() as database:
+        return list(database.query(query))
 
 
 def _since(store: Store, generation: int) -> Iterator[Revision]:

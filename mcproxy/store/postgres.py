@@ -74,8 +74,11 @@ _REMEDIES: Final = {
 class Server:
     """A server, as the place of a store."""
 
+    certain = False  # a connection that breaks during a commit leaves it unknown
+
     def __init__(self, url: ServerUrl) -> None:
         self.url = url
+        self.notification = ""  # the statement that each mutation ends with; "" where nobody listens
         self._turn = threading.Lock()  # for the one connection: dataset waits for one with a lock in its hands
 
     def __str__(self) -> str:
@@ -86,22 +89,31 @@ class Server:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Take turns for the connection; turn errors into StoreError, without a value of any row in them."""
-        import psycopg  # noqa: PLC0415 - an extra
-
+        """Take turns for the store's connection; turn errors into StoreError."""
         if not self._turn.acquire(timeout=WAIT_FOR_CONNECTION):
             raise Unavailable(f"{self}: our connection was busy for {WAIT_FOR_CONNECTION:g} s: try again")
+        try:
+            with self.errors():
+                yield
+        finally:
+            self._turn.release()
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn errors of SQLAlchemy and psycopg into StoreError, without a value of any row in them."""
+        import psycopg  # noqa: PLC0415 - an extra
+
         try:
             yield
         except DBAPIError as error:
             raise self._translated(error.orig or error) from None  # it has the statement's values
         except psycopg.Error as error:
             raise self._translated(error) from None
-        finally:
-            self._turn.release()
 
-    def before_commit(self) -> None:
-        """The server itself answers for its commit."""
+    def before_commit(self, database: dataset.Database) -> None:
+        """Have those who listen notified by the commit."""
+        if self.notification:
+            database.executable.exec_driver_sql(self.notification)
 
     def keep_private(self) -> bool:
         """Who may read the database is decided there."""
@@ -176,33 +188,25 @@ def _until(steps: Generator[Any, Any, Any], patience: float) -> Generator[Any, A
             raise psycopg.OperationalError(f"the server hasn't answered for {patience:g} s")
 
 
-def open_server(url: ServerUrl, name: str = "mcproxy") -> Store:
-    """Open a database and bring its schema up to date. It takes one connection, when it is used.
-
-    Raises NewerSchema and NotOurs without touching it, and Unavailable.
-    """
-    store = attach(url, name)
-    try:
-        for _ in range(MIGRATION_TRIES):
-            try:
-                found = schema_version(store)
-                schema.refuse_newer(found or 0)
-                store.migrate(found)
-            except Conflict:
-                continue
-            return store
-        raise Unavailable(f"{store.place}: other nodes are changing its schema: try again")
-    except BaseException:
-        store.close()
-        raise
+def upgrade(store: Store) -> None:
+    """Bring the schema up to date. Raises NewerSchema and NotOurs without touching the database, and Unavailable."""
+    for _ in range(MIGRATION_TRIES):
+        try:
+            found = schema_version(store)
+            schema.refuse_newer(found or 0)
+            store.migrate(found)
+        except Conflict:
+            continue
+        return
+    raise Unavailable(f"{store.place}: other nodes are changing its schema: try again")
 
 
-def attach(url: ServerUrl, name: str = "mcproxy") -> Store:
+def attach(server: Server, name: str = "mcproxy") -> Store:
     """A store on a server; nothing is asked of it until it is used. Raises Unavailable without the driver."""
     if lacking := missing():
         raise Unavailable(f"the URL {lacking}")
     engine = {
-        "creator": lambda: connect(url, name),
+        "creator": lambda: connect(server.url, name),
         "isolation_level": "REPEATABLE READ",
         "hide_parameters": True,  # of statements, in the text of an error
         "pool_size": 1,
@@ -210,7 +214,7 @@ def attach(url: ServerUrl, name: str = "mcproxy") -> Store:
     }
     database = dataset.connect("postgresql+psycopg://", ensure_schema=False, row_type=dict, engine_kwargs=engine)
     event.listen(database.engine, "begin", lambda connection: connection.exec_driver_sql(_LIMITS))
-    return Store(Server(url), database)
+    return Store(server, database)
 
 
 def schema_version(store: Store) -> int | None:

@@ -59,6 +59,7 @@ class File:
 
     path: Path
     opened: tuple[int, int] | None = None  # device and inode of the file that is written to
+    certain: bool = True  # a commit that fails has not been done
 
     def __str__(self) -> str:
         return f"database {self.path}"
@@ -67,7 +68,7 @@ class File:
         """Turn errors of SQLAlchemy and sqlite3 into StoreError."""
         return errors(self.path)
 
-    def before_commit(self) -> None:
+    def before_commit(self, _database: dataset.Database) -> None:
         """Raise Unavailable if the file with this name is no longer the one that is open."""
         if self.opened is not None:
             refuse_moved(self.path, self.opened)

@@ -22,11 +22,11 @@ import dataset
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.sql.expression import Executable
 
-from mcproxy.change import Change, Provenance, What, values
+from mcproxy.change import Change, Provenance, What, table_values, values
 from mcproxy.model import MAX_CLAIM, MAX_COMMENT, FirewallRule, Listener, Route
 from mcproxy.store import schema, sqlite
-from mcproxy.store.errors import Conflict, Unavailable
-from mcproxy.store.records import AUDIT, HEAD, RECORDS, ROUTES, RULES, to_json
+from mcproxy.store.errors import Conflict, Unavailable, Unsure
+from mcproxy.store.records import AUDIT, HEAD, LISTENERS, RECORDS, ROUTES, RULES, Row, to_json
 from mcproxy.table import Table
 
 T = TypeVar("T", Listener, Route, FirewallRule)
@@ -40,11 +40,15 @@ _WRITING = (What.LISTENER, What.ROUTE, What.RULE)
 class Place(Protocol):
     """Where a database is. As a text, it is how messages name the database, without a password."""
 
+    @property
+    def certain(self) -> bool:
+        """True if a commit that failed was not done: no connection can break while it is."""
+
     def guard(self) -> AbstractContextManager[None]:
         """Surround a transaction: turn errors of the database's driver into `StoreError`, with the remedy."""
 
-    def before_commit(self) -> None:
-        """Raise Unavailable where the commit of this transaction would be lost."""
+    def before_commit(self, database: dataset.Database) -> None:
+        """End a transaction that has written. Raises Unavailable where its commit would be lost."""
 
     def keep_private(self) -> bool:
         """Let only the owner read the database, which holds keys. Returns whether others could before."""
@@ -97,15 +101,25 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[dataset.Database]:
-        """One transaction of this thread: committed at the end, rolled back on any exception. Raises StoreError."""
-        with self.place.guard():
-            try:
-                with self._database as database:
-                    yield database
-            except BaseException:
-                self.failures += 1
-                self._forget_connection()
-                raise
+        """One transaction of this thread: committed at the end, rolled back on any exception. Raises StoreError.
+
+        Unsure is for a commit whose result is unknown.
+        """
+        committing = False
+        try:
+            with self.place.guard():
+                try:
+                    with self._database as database:
+                        yield database
+                        committing = True
+                except BaseException:
+                    self.failures += 1
+                    self._forget_connection()
+                    raise
+        except Unavailable as error:
+            if committing and not self.place.certain:
+                raise Unsure(str(error)) from error
+            raise
 
     def _forget_connection(self) -> None:
         # A commit that failed leaves dataset with a connection that is still in its transaction.
@@ -126,13 +140,15 @@ class Store:
             rules = [_as(FirewallRule, What.RULE, row) for row in database.query(select(RULES))]
         return Table.build([(each, routes.get(each.addr, ())) for each in listeners], rules, generation)
 
-    def seed(self, listeners: Iterable[ListenerRoutes], rules: Iterable[FirewallRule], at: float) -> bool:
+    def seed(
+        self, listeners: Iterable[ListenerRoutes], rules: Iterable[FirewallRule], at: float, node: str = ""
+    ) -> bool:
         """Fill a database that has never been written to, in one transaction. Returns whether it did."""
         changes = [Change(key, None, value) for key, value in values(listeners, rules).items()]
         with self.transaction() as database:
             untouched = _generation(database) == 0
         if untouched and changes:
-            self.apply(changes, Provenance("seed", "seed", at), 1)
+            self.apply(changes, Provenance("seed", "seed", at, node=node), 1)
             return True
         return False
 
@@ -142,16 +158,41 @@ class Store:
         Raises Conflict if the generation before is not the last one, and Unavailable.
         """
         with self.transaction() as database:
-            moved = HEAD.update().where(HEAD.c.generation == generation - 1).values(generation=generation)
-            if not database.executable.execute(moved).rowcount:
-                raise self._conflict()
-            _write(database, AUDIT.insert(), _audit_rows(changes, provenance, generation))
-            for what in _REMOVING:
-                self._remove(database, what, [change for change in changes if change.new is None])
+            self._apply(database, changes, provenance, generation)
+            self.place.before_commit(database)
+
+    def apply_all(self, mutations: Iterable[tuple[Sequence[Change], Provenance, int]]) -> None:
+        """Make several durable in one transaction, as `apply` does one. Raises the same."""
+        with self.transaction() as database:
+            for each in mutations:
+                self._apply(database, *each)
+            self.place.before_commit(database)
+
+    def _apply(
+        self, database: dataset.Database, changes: Sequence[Change], provenance: Provenance, generation: int
+    ) -> None:
+        moved = HEAD.update().where(HEAD.c.generation == generation - 1).values(generation=generation)
+        if not database.executable.execute(moved).rowcount:
+            raise self._conflict()
+        _write(database, AUDIT.insert(), _audit_rows(changes, provenance, generation))
+        for what in _REMOVING:
+            self._remove(database, what, [change for change in changes if change.new is None])
+        for what in _WRITING:
+            self._insert(database, what, [change for change in changes if change.old is None])
+            self._update(database, what, [change for change in changes if change.old and change.new])
+
+    def replace(self, table: Table, audit: Sequence[Row]) -> None:
+        """Make this database hold a table and rows of the audit, and nothing else of them. Raises StoreError."""
+        values = [Change(key, None, value) for key, value in table_values(table).items()]
+        with self.transaction() as database:
+            _write(database, HEAD.update(), [{"generation": table.generation}])
+            for rows in (ROUTES, LISTENERS, RULES, AUDIT):
+                database.executable.execute(rows.delete())
             for what in _WRITING:
-                self._insert(database, what, [change for change in changes if change.old is None])
-                self._update(database, what, [change for change in changes if change.old and change.new])
-            self.place.before_commit()
+                self._insert(database, what, values)
+            if audit:
+                _write(database, AUDIT.insert(), [dict(row) for row in audit])
+            self.place.before_commit(database)
 
     def _remove(self, database: dataset.Database, what: What, changes: list[Change]) -> None:
         record = RECORDS[what]

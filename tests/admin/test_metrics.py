@@ -11,6 +11,7 @@ from mcproxy import __version__
 from mcproxy.admin import metrics
 from mcproxy.admin.plane import PlaneStatus, ServerState
 from mcproxy.certificates.routes import CertificateStatus
+from mcproxy.fleet.standing import Standing, State
 from mcproxy.messages import GeoipStatus, ListenerStatus, RouteCounters, WorkerInfo, WorkerState
 from mcproxy.model import End, Reason
 from mcproxy.stats import DIALS, DURATIONS, LAGS, BackendCounters, Counters, Histogram
@@ -203,3 +204,12 @@ def test_each_of_several_workers_has_its_numbers() -> None:
     assert found['mcproxy_worker_process_resident_memory_bytes{worker="1"}'] > 1e6
     assert 'mcproxy_worker_process_open_fds{worker="2"}' not in found, "it has no process"
     assert not [key for key in samples(rendered()) if "worker" in key], "there are not several"
+
+
+def test_a_node_of_a_fleet_shows_where_it_stands() -> None:
+    standing = Standing("edge1", State.ALONE, 1.0, "it is down", TABLE.generation + 2, unbound={":1": "in use"})
+    text = metrics.render(STATUS, [], TABLE, metrics.Own(standing=standing))
+    assert "mcproxy_node_following 0.0" in text
+    assert "mcproxy_node_generations_behind 2.0" in text
+    assert "mcproxy_node_unbound_listeners 1.0" in text
+    assert "mcproxy_node" not in metrics.render(STATUS, [], TABLE, metrics.Own())

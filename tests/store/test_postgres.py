@@ -16,7 +16,7 @@ from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.notation.server_url import ServerUrl, parse_server_url
 from mcproxy.store import history, listing, schema
 from mcproxy.store.errors import Conflict, NewerSchema, NotOurs, Unavailable
-from mcproxy.store.postgres import attach, connect, open_server
+from mcproxy.store.postgres import Server, attach, connect, upgrade
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 from tests.kit.control_plane import RULES, SEED, route
@@ -39,6 +39,17 @@ def added(name: str) -> Change:
 def url(postgres: PostgresServer) -> ServerUrl:
     """The URL of an empty database."""
     return parse_server_url(postgres.create(f"db_{uuid.uuid4().hex}"))
+
+
+def open_server(url: ServerUrl) -> Store:
+    """A store whose schema is up to date."""
+    store = attach(Server(url))
+    try:
+        upgrade(store)
+    except BaseException:
+        store.close()
+        raise
+    return store
 
 
 @pytest.fixture
@@ -118,7 +129,7 @@ def test_nodes_that_start_together_migrate_once(url: ServerUrl) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert [each.result(DEADLINE) for each in [pool.submit(start) for _ in range(4)]] == [0] * 4
-    with closing(attach(url)) as store, store.transaction() as database:
+    with closing(attach(Server(url))) as store, store.transaction() as database:
         assert len(list(database.query("SELECT * FROM schema_version"))) == schema.VERSION
 
 
@@ -163,7 +174,7 @@ def test_a_connection_that_the_server_ended_is_replaced(store: Store, postgres: 
 )
 def test_no_message_has_the_password(text: str) -> None:
     url = parse_server_url(text)
-    with closing(attach(url)) as store:
+    with closing(attach(Server(url))) as store:
         with pytest.raises(Unavailable, match="refused") as caught:
             store.load()
         for shown in (str(caught.value), repr(store), repr(store.place), repr(url), str(url)):

@@ -103,7 +103,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("state", "version", "pid", "started_at", "generation", "schema_version", "routes", "firewall_rules", "listeners", "certificates", "geoip", "log_level", "watchers", "problems", "file_differences", "last_reload", "workers")
+    __slots__ = ("state", "version", "pid", "started_at", "generation", "schema_version", "routes", "firewall_rules", "listeners", "certificates", "geoip", "log_level", "watchers", "problems", "file_differences", "last_reload", "workers", "node")
     STATE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
@@ -121,6 +121,7 @@ class GetStatusResponse(_message.Message):
     FILE_DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
     LAST_RELOAD_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
     state: str
     version: str
     pid: int
@@ -138,7 +139,33 @@ class GetStatusResponse(_message.Message):
     file_differences: int
     last_reload: ReloadStatus
     workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
-    def __init__(self, state: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., generation: _Optional[int] = ..., schema_version: _Optional[int] = ..., routes: _Optional[int] = ..., firewall_rules: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ..., geoip: _Optional[_Union[GeoipStatus, _Mapping]] = ..., log_level: _Optional[str] = ..., watchers: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[RouteProblem, _Mapping]]] = ..., file_differences: _Optional[int] = ..., last_reload: _Optional[_Union[ReloadStatus, _Mapping]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ...) -> None: ...
+    node: NodeStatus
+    def __init__(self, state: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., generation: _Optional[int] = ..., schema_version: _Optional[int] = ..., routes: _Optional[int] = ..., firewall_rules: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ..., geoip: _Optional[_Union[GeoipStatus, _Mapping]] = ..., log_level: _Optional[str] = ..., watchers: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[RouteProblem, _Mapping]]] = ..., file_differences: _Optional[int] = ..., last_reload: _Optional[_Union[ReloadStatus, _Mapping]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., node: _Optional[_Union[NodeStatus, _Mapping]] = ...) -> None: ...
+
+class NodeStatus(_message.Message):
+    __slots__ = ("name", "state", "since", "reason", "generations_behind", "unbound", "cache_problem")
+    class UnboundEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    GENERATIONS_BEHIND_FIELD_NUMBER: _ClassVar[int]
+    UNBOUND_FIELD_NUMBER: _ClassVar[int]
+    CACHE_PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    state: str
+    since: float
+    reason: str
+    generations_behind: int
+    unbound: _containers.ScalarMap[str, str]
+    cache_problem: str
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[str] = ..., since: _Optional[float] = ..., reason: _Optional[str] = ..., generations_behind: _Optional[int] = ..., unbound: _Optional[_Mapping[str, str]] = ..., cache_problem: _Optional[str] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
     __slots__ = ("number", "state", "pid", "started_at", "connections", "restarts", "failure", "lag_seconds")

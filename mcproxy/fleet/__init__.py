@@ -1,0 +1,36 @@
+"""A fleet: many nodes, one database in PostgreSQL, which rules; each node serves without it.
+
+A *node* is one `mcproxy server` with `database.url`. It has two databases: the fleet's, on the server, and its own copy
+of it, a SQLite file (`database.cache`) with the same schema. Lists, exports and snapshots read the copy, so that they
+need no server and cost it nothing.
+
+    mutation on this node -> the fleet's database (commit) -> the copy -> the table in force -> a notification
+    mutation on another   -> the notification, or the poll -> its revisions -> the copy -> the table in force
+
+**Durable.** A mutation is decided on a table of generation N and committed with its audit as N + 1, in one transaction
+that first moves the row of `head` from N to N + 1. So all nodes' mutations have one order. Of two that start from N the
+second is a `Conflict`: its node fetches what came first and decides again, or refuses where the caller named N. After
+the commit nothing undoes it: the copy may fail (a full disk), then it is written again as a whole later; the table
+comes into force nevertheless. A connection that is lost during a commit leaves it unsure; the node looks whether
+its row is there, and reports that it doesn't know if it can't.
+
+**Following.** A notification only wakes. A node also asks for the generation every POLL seconds and whenever it has
+connected, so nothing depends on notifications, and a pooler or a server without them only makes a node later. It reads
+the audit's rows from its own generation on. Its own must be among them as the copy has it: a server that lost commits
+in a failover, or was restored from a backup, has another past under the same number. In that case, and where there are
+too many rows, it loads everything.
+
+**States** (`standing.py`): following; alone, without the database; outdated, where a newer mcproxy has changed the
+schema. Alone and outdated nodes serve the table that they have, answer what they can from the copy, and refuse
+mutations. They try again by themselves, with pauses that grow and differ from node to node (`backoff.py`).
+
+**Bounds.** Two connections for each node: one for statements, taken in turns, one that listens and polls. Waiting has a
+limit for connecting, for a statement, for another node's lock and for an answer (store/postgres.py). A hung node's
+transaction is ended by the server. The data path waits for none of it.
+
+**Clocks.** Bans end by the database's clock: each poll measures how far ours is off (`Fleet.clock`), to half of the
+round trip, whatever this machine's clock shows.
+
+**Versions.** A schema only grows by what older versions can ignore; so they write while newer ones start. One that
+finds a schema above its own is outdated until it is upgraded.
+"""

@@ -1,0 +1,66 @@
+"""A node's own copy of the fleet's database: a SQLite file with the same schema.
+
+It is only a copy, so a file that can't be used is moved aside, not mourned: what it held is fetched again.
+"""
+
+import logging
+import time
+from pathlib import Path
+
+from mcproxy.store.errors import NewerSchema, NotOurs, StoreError
+from mcproxy.store.store import Store
+from mcproxy.table import Table
+
+ASIDE = ".unusable"  # the end of the name of a copy that was moved aside; the next one replaces it
+
+log = logging.getLogger(__name__)
+
+
+def open_cache(path: Path) -> tuple[Store, Table]:
+    """The copy and its contents, which are empty if it was missing or unusable. Raises StoreError.
+
+    An older version's is upgraded, as any database is.
+    """
+    try:
+        return _opened(path)
+    except (NewerSchema, NotOurs, ValueError) as error:
+        aside = path.with_name(path.name + ASIDE)
+        log.warning("the copy %s can't be used, so it is moved to %s and fetched again: %s", path, aside, error)
+        for end in ("-wal", "-shm"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
+        path.replace(aside)
+        return _opened(path)
+
+
+def _opened(path: Path) -> tuple[Store, Table]:
+    store = Store.open(path)
+    try:
+        return store, store.load()
+    except BaseException:
+        store.close()
+        raise
+
+
+class Cache:
+    """The copy, as it follows. One thread at a time writes to it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.problem = ""  # why it is older than the table in force
+
+    def __repr__(self) -> str:
+        return f"<Cache {self.store} {self.problem}>"
+
+    def failed(self, error: StoreError) -> None:
+        """Note that it couldn't be written; logs a problem once."""
+        if not self.problem:
+            log.error(
+                "the copy of the fleet's table can't be written; a restart would start with an old one: %s", error
+            )
+        self.problem = f"{error} (since {time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime())})"
+
+    def is_whole(self) -> None:
+        """Note that it is up to date."""
+        if self.problem:
+            log.info("the copy of the fleet's table is up to date again")
+        self.problem = ""

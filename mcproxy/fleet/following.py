@@ -1,0 +1,56 @@
+"""From rows of the audit to the mutations that a node lacks: values in, values out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from mcproxy.change import Change, Provenance
+from mcproxy.store.history import Revision
+from mcproxy.store.records import from_json
+
+Mark = tuple[int, float, str, str]  # generation, time, node, author: what tells a generation from another of its number
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One generation's changes."""
+
+    generation: int
+    provenance: Provenance
+    changes: Sequence[Change]
+
+    @property
+    def mark(self) -> Mark:
+        """What identifies it."""
+        return self.generation, self.provenance.at, self.provenance.node, self.provenance.who
+
+
+def mark_of(revision: Revision) -> Mark:
+    """What identifies the generation of a row."""
+    return revision.generation, revision.at, revision.node, revision.who
+
+
+def mutations(rows: Sequence[Revision], mark: Mark) -> list[Mutation] | None:
+    """Those after the marked generation, in order, from all rows of that generation and of later ones.
+
+    None where they don't continue it: rows are missing, or that generation was another one there. Raises ValueError if
+    a row is invalid, which a newer version may have written.
+    """
+    found: list[Mutation] = []
+    expected = mark[0]
+    for generation, group in groupby(rows, lambda row: row.generation):
+        if generation != expected:
+            return None
+        whole = list(group)
+        if generation == mark[0] and mark_of(whole[0]) != mark:
+            return None
+        if generation != mark[0]:
+            found.append(_mutation(whole))
+        expected = generation + 1
+    return found if rows or not mark[0] else None
+
+
+def _mutation(rows: Sequence[Revision]) -> Mutation:
+    first = rows[0]
+    changes = [Change(row.key, from_json(row.key.what, row.old), from_json(row.key.what, row.new)) for row in rows]
+    return Mutation(first.generation, Provenance(first.who, first.action, first.at, first.said, first.node), changes)

@@ -1,0 +1,84 @@
+"""The connection that listens for notifications, and asks for the generation.
+
+A notification has no contents: it only ends a wait. The connection commits each statement by itself, so a pooler that
+carries it, or a server without LISTEN, loses nothing but notifications.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Self
+
+from mcproxy.store import postgres
+from mcproxy.store.errors import NotOurs
+
+CHANNEL = "mcproxy"
+SLICE = 0.25  # seconds of one wait, after which others that may end it are asked; the server sees nothing of it
+
+_POLL = """SELECT (SELECT generation FROM head), (SELECT max(version) FROM schema_version),
+    extract(epoch FROM clock_timestamp())::double precision"""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What a poll finds."""
+
+    generation: int
+    schema_version: int
+    clock_ahead: float  # seconds by which the database's clock is ahead of ours, to half a round trip
+
+
+class Ear:
+    """The connection. A context manager; its methods raise StoreError."""
+
+    def __init__(self, server: postgres.Server, node: str, *, notifies: bool = True) -> None:
+        """`notifies` is false for a server without notifications."""
+        from psycopg import NotSupportedError  # noqa: PLC0415 - an extra
+
+        self._not_supported = NotSupportedError
+        self._server = server
+        self._node = node
+        with server.errors():
+            self._connection = postgres.connect(server.url, f"mcproxy {node} follower")
+        self.notifies = notifies and self._listens()
+
+    def __repr__(self) -> str:
+        return f"<Ear {self._server} notifies={self.notifies}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._connection.close()
+
+    def _listens(self) -> bool:
+        with self._server.errors():
+            try:
+                self._connection.execute(f"LISTEN {CHANNEL}")
+            except self._not_supported as error:
+                log.info("%s has no notifications, so this node only polls: %s", self._server, error)
+                return False
+        return True
+
+    def poll(self) -> Position:
+        """Ask where the database is."""
+        with self._server.errors():
+            before = time.time()
+            row = self._connection.execute(_POLL).fetchone()
+            now = (before + time.time()) / 2
+        if row is None or row[0] is None:
+            raise NotOurs(f"{self._server} has no generation: restore a backup")
+        return Position(int(row[0]), int(row[1]), float(row[2]) - now)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for another node's notification, `seconds` at most; returns whether one came. Takes all that came."""
+        with self._server.errors():
+            names = [each.payload for each in self._connection.notifies(timeout=seconds, stop_after=1)]
+        return any(name != self._node for name in names)
+
+
+def notification(node: str) -> str:
+    """The statement that wakes all that listen; it carries the node's name, so that its own ear sleeps on."""
+    return f"NOTIFY {CHANNEL}, '{node}'"

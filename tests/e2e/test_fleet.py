@@ -1,0 +1,125 @@
+"""A fleet as it is run: each node a process, one PostgreSQL, and what operators see of both."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit.peers import DEADLINE, free_port, until
+from tests.kit.postgres import PostgresServer, postgres_server
+from tests.kit.program import Server, environment
+
+pytestmark = pytest.mark.xdist_group("fleet")
+
+
+class Fleet:
+    """A database, and nodes that are started by name."""
+
+    def __init__(self, folder: Path, database: PostgresServer, stack: ExitStack) -> None:
+        self.database = database
+        self.nodes: dict[str, Server] = {}
+        self._folder = folder
+        self._stack = stack
+        self._url = database.create("fleet")
+        self._addr = f"127.0.0.1:{free_port()}"
+
+    def folder(self, name: str) -> Path:
+        return self._folder / name
+
+    def start(self, name: str) -> Server:
+        folder = self.folder(name)
+        folder.mkdir(exist_ok=True)
+        document: dict[str, Any] = {
+            "database": {"url": self._url, "cache": "cache.db"},
+            "node": {"name": name},
+            "grpc": {"addr": "unix:admin.sock"},
+            "listeners": [{"addr": self._addr, "routes": [{"hostname": "seed.test", "backend": "127.0.0.1:1"}]}],
+        }
+        self.nodes[name] = self._stack.enter_context(Server(folder, document))
+        return self.nodes[name]
+
+    def run(self, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "mcproxy", *arguments, "-c", str(self.folder(name) / "mcproxy.toml")]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=DEADLINE, env=environment())
+
+    def adds(self, name: str, hostname: str) -> bool:
+        return self.run(name, "routes", "add", hostname, "127.0.0.1:2").returncode == 0
+
+    def names(self, name: str) -> set[str]:
+        done = self.run(name, "routes", "list", "--json")
+        assert done.returncode == 0, done.stderr
+        return {each["hostname"] for each in json.loads(done.stdout)}
+
+    def status(self, name: str) -> Any:
+        return json.loads(self.run(name, "status", "--json").stdout)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with ExitStack() as stack:
+        yield Fleet(tmp_path, stack.enter_context(postgres_server()), stack)
+
+
+def test_every_node_writes_and_all_have_it(fleet: Fleet) -> None:
+    fleet.start("edge1")
+    fleet.start("edge2").line("another program listens there; this node serves without it")
+    assert fleet.run("edge1", "routes", "add", "a.test", "127.0.0.1:2").returncode == 0
+    assert fleet.run("edge2", "routes", "add", "b.test", "127.0.0.1:2").returncode == 0
+    until(lambda: fleet.names("edge1") == fleet.names("edge2") == {"seed.test", "a.test", "b.test"})
+    shown = fleet.run("edge2", "status").stdout
+    assert "node edge2, following since " in shown
+    assert "warning: can't listen on 127.0.0.1:" in shown
+    assert "another program listens there; it serves without this address and tries again" in shown
+
+
+def test_nodes_outlive_the_database(fleet: Fleet) -> None:
+    """It is stopped; a node is killed and started without it; it comes back, and so does everything else."""
+    fleet.start("edge1")
+    fleet.start("edge2")
+    fleet.database.stop()
+    until(lambda: fleet.status("edge2")["node"]["state"] == "alone")
+    refused = fleet.run("edge2", "routes", "add", "a.test", "127.0.0.1:2")
+    assert refused.returncode == 1
+    assert "mcproxy: node edge2 is alone since" in refused.stderr
+    fleet.nodes["edge2"].close()
+    fleet.start("edge2").line("node edge2 is alone: generation 1 stays in force, and changes are refused")
+    assert fleet.names("edge2") == {"seed.test"}
+    assert "mcproxy_node_following 0.0" in fleet.run("edge2", "metrics").stdout
+    fleet.database.start()
+    until(lambda: fleet.run("edge2", "routes", "add", "a.test", "127.0.0.1:2").returncode == 0)
+    until(lambda: "a.test" in fleet.names("edge1"))
+
+
+def test_a_killed_node_loses_nothing_that_was_acknowledged(fleet: Fleet) -> None:
+    fleet.start("edge1")
+    done: list[str] = []
+    for turn in range(3):
+        fleet.start("edge2")
+        with ThreadPoolExecutor(4) as pool:
+            waiting = [pool.submit(fleet.adds, "edge2", f"r{turn}-{number}.test") for number in range(8)]
+            wait(waiting, DEADLINE, FIRST_COMPLETED)
+            fleet.nodes["edge2"].signal(signal.SIGKILL)
+            done += [f"r{turn}-{number}.test" for number, each in enumerate(waiting) if each.result(DEADLINE)]
+    assert done
+    until(lambda: set(done) <= fleet.names("edge1"))
+
+
+def test_a_node_stops_at_once_with_and_without_the_database(fleet: Fleet) -> None:
+    node = fleet.start("edge1")
+    node.signal(signal.SIGTERM)
+    assert node.wait() == 0
+    node = fleet.start("edge1")
+    fleet.database.stop()
+    node.line("node edge1 is alone")
+    began = time.monotonic()
+    node.signal(signal.SIGTERM)
+    assert node.wait() == 0
+    assert time.monotonic() - began < DEADLINE

@@ -1,0 +1,56 @@
+"""Nodes of a fleet in this process: a real database, a real copy, and a data plane that only remembers."""
+
+from pathlib import Path
+
+from mcproxy.admin.mutations import put_route, remove_route
+from mcproxy.admin.writer import Writer
+from mcproxy.fleet.fleet import Fleet
+from mcproxy.fleet.follower import Follower
+from mcproxy.notation.server_url import parse_server_url
+from mcproxy.store.diff import Seed
+from tests.kit.control_plane import RULES, SEED, FakePlane, route
+
+WITHOUT_END = 3600.0  # seconds between two polls of a node that only notifications wake
+
+
+class Node:
+    """One node. `follows` starts its follower."""
+
+    def __init__(self, url: str, name: str, folder: Path, *, notifies: bool = True, seed: Seed | None = None) -> None:
+        self.fleet = Fleet(parse_server_url(url), name, folder / f"{name}.db", notifies=notifies)
+        self.plane = FakePlane()
+        self._follower: Follower | None = None
+        try:
+            table = self.fleet.begin((SEED, RULES) if seed is None else seed)
+        except BaseException:
+            self.fleet.close()
+            raise
+        self.plane.live = table
+        self.plane.bound = set(table.listeners)
+        self.plane.accepting = set(table.listeners)
+        self.writer = Writer(self.fleet.cache.store, table, self.plane, self.fleet.clock, self.fleet)
+
+    def follows(self, poll: float = WITHOUT_END) -> "Node":
+        """Follow from now on; the first poll is at once."""
+        self._follower = Follower(self.fleet, self.writer.follow, poll)
+        return self
+
+    def add(self, name: str, expected: int = 0) -> int:
+        """Add a route; returns the generation."""
+        return self.writer.mutate("a test", "route.add", put_route("", route(name), exists=False), expected).generation
+
+    def remove(self, name: str) -> int:
+        """Remove a route; returns the generation."""
+        return self.writer.mutate("a test", "route.remove", remove_route("", name)).generation
+
+    @property
+    def names(self) -> set[str]:
+        """The host names of the table in force, which is the data plane's."""
+        assert self.plane.live is self.writer.table
+        return {name for listener in self.writer.table.listeners.values() for name in listener.routes}
+
+    def close(self) -> None:
+        """End the follower, give all connections back."""
+        if self._follower is not None:
+            self._follower.close()
+        self.fleet.close()
