@@ -148,7 +148,7 @@ def test_everything_at_once(nothing_left: None, tmp_path: Path) -> None:
         tmp_path,
         {
             "listeners": [{"addr": f":{port}", "routes": routes}, {"addr": f"192.0.2.1:{port + 1}"}],
-            "grpc": {"addr": "unix:no/admin.sock"}, "firewall": {"geoip_db": "absent.mmdb"}, "proxy": {"workers": 2},
+            "grpc": {"addr": "unix:no/admin.sock"}, "firewall": {"geoip_db": "absent.mmdb"}, "proxy": {"workers": 64},
         },
     )  # fmt: skip
     status, out, err = check(tmp_path)
