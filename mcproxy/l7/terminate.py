@@ -36,7 +36,8 @@ _OFFERS = frozenset(protocol.encode() for protocol in PROTOCOLS)
 class _Handshake:
     """The session's carrier while TLS is being agreed on, and until it is known what the backend speaks."""
 
-    received = sent = 0
+    received = 0
+    sent = 0
 
     def __init__(self, session: OpenSession) -> None:
         self._session = session

@@ -18,7 +18,7 @@ class Door:
     def __init__(self) -> None:
         """To be made on the hub's thread."""
         self._loop = get_hub().loop
-        self._thread = threading.get_ident()
+        self._its_thread = threading.get_ident()
 
     def call(self, function: Callable[..., T], *args: Any, timeout: float = HUB_TIMEOUT) -> T:
         """Run `function` on the hub and return what it returns. It must not wait.
@@ -47,7 +47,7 @@ class Door:
 
     def _put(self, function: Callable[..., T], args: tuple[Any, ...]) -> Future[T]:
         future: Future[T] = Future()
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() == self._its_thread:
             _run(future, function, args)
         else:
             self._loop.run_callback_threadsafe(_run, future, function, args)

@@ -13,6 +13,7 @@ from typing import Any
 from gevent.hub import get_hub
 from gevent.server import StreamServer
 
+from mcproxy.native import mypyc_attr
 from mcproxy.net.raw import RawSocket, keep_alive
 from mcproxy.net.session import Session
 from mcproxy.net.shared import Shared
@@ -32,6 +33,7 @@ MAX_NOT_BEGUN = 64
 _GONE = (ConnectionAbortedError, ConnectionResetError, TimeoutError)
 
 
+@mypyc_attr(native_class=False)
 class AcceptFailed(OSError):
     """Raised to StreamServer, which pauses; the log has it already."""
 
@@ -62,6 +64,7 @@ def bind(addr: str, port: int = 0, *, shared: bool = False) -> socket.socket:
     return sock
 
 
+@mypyc_attr(native_class=False)
 class Acceptor(StreamServer):
     """Accepts connections of one configured address and starts a session for each."""
 

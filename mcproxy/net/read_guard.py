@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from socket import socket, socketpair
 
+from mcproxy.native import mypyc_attr
 from mcproxy.net.raw import RawSocket
 
 LOOK = 0.02  # seconds between two looks; a read may last so much longer than it may
@@ -36,6 +37,7 @@ Note = tuple[
 ]  # a read under way, and the CPU seconds that it may take; each read has a tuple of its own
 
 
+@mypyc_attr(native_class=False)
 class ReadCut(ConnectionError):
     """The guard has ended this read."""
 
@@ -44,7 +46,8 @@ class ReadGuard:
     """Watches the reads of one hub. Its public methods are the hub's, except `cut`."""
 
     __slots__ = (
-        "_begun", "_clock", "_closing", "_cut", "_ended", "_lock", "_look", "_thread", "acting", "parked", "reading",
+        "_begun", "_clock", "_closing", "_cut", "_ended", "_its_thread", "_lock", "_look", "acting", "parked",
+        "reading",
     )  # fmt: skip
 
     def __init__(self, look: float = LOOK) -> None:
@@ -58,7 +61,7 @@ class ReadGuard:
         self._closing = threading.Event()
         self._clock = 0  # of the CPU that the hub's thread has spent
         self._ended: socket | None = None  # reading from it gives the end
-        self._thread: threading.Thread | None = None
+        self._its_thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
         return f"<ReadGuard {'parked' if self.parked else 'looking'}>"
@@ -79,13 +82,13 @@ class ReadGuard:
     def wake(self) -> None:
         """A read begins, and the guard sleeps."""
         self.parked = False
-        if self._thread is None:
+        if self._its_thread is None:
             self._clock = time.pthread_getcpuclockid(threading.get_ident())
             self._ended, other = socketpair()  # now, for there may be no descriptor left when it is needed
             other.close()
             self._ended.setblocking(False)
-            self._thread = threading.Thread(target=self._run, name="read guard", daemon=True)
-            self._thread.start()
+            self._its_thread = threading.Thread(target=self._run, name="read guard", daemon=True)
+            self._its_thread.start()
         self._begun.set()
 
     def was_cut(self) -> bool:
@@ -98,8 +101,8 @@ class ReadGuard:
         """End the thread. No read is under way."""
         self._closing.set()
         self._begun.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._its_thread is not None:
+            self._its_thread.join()
         if self._ended is not None:
             self._ended.close()
 

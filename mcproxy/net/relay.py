@@ -27,10 +27,12 @@ from socket import SHUT_WR
 
 from gevent import sleep, spawn_raw
 from gevent.hub import get_hub
-from greenlet import GreenletExit, getcurrent, greenlet
+from greenlet import getcurrent, greenlet
 
+from mcproxy.native import mypyc_attr
 from mcproxy.net.pipes import PIPE_SIZE, Pipes
 from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, pauses, unsent
+from mcproxy.net.thrown import Thrown
 
 BUFFER = 16384  # bytes a read; one TLS record at most, and below it the copy is cheaper than a pipe
 FAIR_SHARE = 4 << 20  # bytes that one direction may splice before others get their turn: about a millisecond
@@ -52,7 +54,8 @@ class Outcome(Enum):
 _FIN, _SOURCE_RESET, _SINK_RESET, _STOPPED = Outcome
 
 
-class Stopped(GreenletExit):
+@mypyc_attr(native_class=False)
+class Stopped(Thrown):
     """Thrown into a direction whose other side is gone."""
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from greenlet import GreenletExit
-
 from mcproxy.geoip import GeoIP
 from mcproxy.model import Backend, Connection, End, Refused, Timeouts
+from mcproxy.native import mypyc_attr
 from mcproxy.net.backlog import Backlog
 from mcproxy.net.crew import Crew
 from mcproxy.net.dial import Outgoing
@@ -20,6 +19,7 @@ from mcproxy.net.raw import RawSocket
 from mcproxy.net.reach import Arrival
 from mcproxy.net.read_guard import ReadGuard
 from mcproxy.net.sweep import Sweeper
+from mcproxy.net.thrown import Thrown
 from mcproxy.net.turns import Turns
 from mcproxy.policy.limits import Limits
 from mcproxy.stats import Account, Stats
@@ -68,7 +68,8 @@ class Carrier(Protocol):
         """The session is about to be cut: stop what runs in other greenlets. Called on the hub; must not wait."""
 
 
-class Cut(GreenletExit):
+@mypyc_attr(native_class=False)
+class Cut(Thrown):
     """Thrown into a session to end it at once."""
 
     def __init__(self, end: End) -> None:

@@ -118,7 +118,7 @@ def check_answer(fields: list[Field]) -> Answer:
     if not _STATUS(status) or status == b"101":  # 101: section 8.6
         raise Malformed("no :status, or not one of HTTP/2")
     rewrite = regular.blanks or (b"alt-svc" in regular.seen and any(_offers_http3(*field) for field in rest))
-    rewrite = rewrite or bool(_HOPS & regular.seen.keys())
+    rewrite = rewrite or not _HOPS.isdisjoint(regular.seen)
     return Answer(int(status), content_length(regular.seen), rewrite, grpc_status_in(rest))
 
 

@@ -16,11 +16,10 @@ from functools import lru_cache
 
 from hpack.table import HeaderTable
 
+from mcproxy.native import COMPILED, mypyc_attr
 from mcproxy.wire import huffman
 from mcproxy.wire.http2 import DEFAULT_TABLE_SIZE
 
-STATIC: tuple[tuple[bytes, bytes], ...] = HeaderTable.STATIC_TABLE
-STATIC_COUNT = len(STATIC)
 ENTRY_OVERHEAD = 32  # section 4.1; also how a header list is measured (RFC 9113, section 6.5.2)
 MAX_INTEGER_BYTES = 5  # beyond the prefix: enough for 32 bits; section 5.1 lets a decoder set its limit
 HUFFMAN_CACHE = 2_048  # strings; names and values of requests repeat
@@ -31,7 +30,14 @@ BOMB = 2  # times as many fields as may be kept are decoded, to keep the table r
 
 CLEAR_TABLE = b"\x20"  # a size update to 0 (section 6.3)
 
-Field = tuple[bytes, bytes]
+# mypyc takes a pair apart and makes it again wherever it passes: it would not stay NeverIndexed.
+if COMPILED:  # noqa: SIM108
+    Field = tuple[bytes, ...]
+else:
+    Field = tuple[bytes, bytes]
+
+STATIC: tuple[Field, ...] = HeaderTable.STATIC_TABLE
+STATIC_COUNT = len(STATIC)
 
 
 class CompressionFault(Exception):
@@ -42,6 +48,7 @@ class HeaderBomb(Exception):
     """Far too many fields: a block of a few kilobytes can refer to the tables tens of thousands of times."""
 
 
+@mypyc_attr(native_class=False)
 class NeverIndexed(tuple[bytes, bytes]):
     """A field that may not enter any table, on any later hop either (section 6.2.3)."""
 
@@ -304,7 +311,7 @@ def encode_integer(number: int, mask: int, first: int) -> bytes:
     return bytes(out)
 
 
-_EXACT = {field: index for index, field in reversed(list(enumerate(STATIC, 1)))}
+_EXACT: dict[Field, int] = {field: index for index, field in reversed(list(enumerate(STATIC, 1)))}
 _NAMES = {field[0]: index for index, field in reversed(list(enumerate(STATIC, 1)))}
 
 

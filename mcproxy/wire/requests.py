@@ -124,7 +124,7 @@ def passed_request(fields: list[Field]) -> list[Field]:
         pseudo.append((b":authority", next(stripped(field)[1] for field in regular if field[0] == b"host")))
     pseudo = [(b":scheme", b"https") if field[0] == b":scheme" else field for field in pseudo]
     dropped = _NOT_IN_REQUESTS | (_NOT_IN_EXTENDED_CONNECT if b":protocol" in names else frozenset())
-    hops = _hops(dict(pseudo)[b":method"], regular)
+    hops = _hops(next(value for name, value in pseudo if name == b":method"), regular)
     more = [] if hops is None else [(b"max-forwards", b"%d" % (hops - 1))]
     if more:
         dropped |= {b"max-forwards"}

@@ -18,6 +18,7 @@ from mcproxy.l7.bridge.ends import NewEnd, Site
 from mcproxy.l7.bridge.heads import Forwarded
 from mcproxy.l7.core import Ending, ExchangeEnd, Line, Turn
 from mcproxy.model import Exchanges
+from mcproxy.native import mypyc_attr
 from mcproxy.wire.fields import forwarded
 
 
@@ -76,6 +77,7 @@ class ClientConnection(Protocol):
         """Exchanges that are over, each once."""
 
 
+@mypyc_attr(native_class=False)  # for its weak references
 class Bridge:
     """A `LinedCore` (l7/core.py)."""
 
@@ -178,7 +180,9 @@ class Bridge:
 
     # The one backend connection of a core that has no lines
 
-    wants_dial = wants_backend = has_backend = False
+    wants_dial = False
+    wants_backend = False
+    has_backend = False
 
     def dialling(self) -> None:
         """Never called, for `wants_dial` is false."""

@@ -7,6 +7,7 @@ window opens, and the line that it comes from is not read meanwhile.
 """
 
 from typing import Final
+from weakref import ref
 
 from mcproxy.l7.bridge.answer_half import AnswerState
 from mcproxy.l7.bridge.bounds import CONNECTION_WINDOW, STREAM_WINDOW
@@ -18,6 +19,7 @@ from mcproxy.l7.http2.client_settings import ClientSettings
 from mcproxy.l7.http2.from_client import Drain, FromClient
 from mcproxy.l7.http2.stream import StreamState
 from mcproxy.model import End, Exchanges
+from mcproxy.native import mypyc_attr
 from mcproxy.wire.http2 import DEFAULT_WINDOW, ConnectionFault, ErrorCode, Setting
 
 # Members of an enum cost many times as much to read as a global (CONTRIBUTING).
@@ -30,13 +32,14 @@ DONE: Final = ExchangeEnd.DONE
 BACKEND_ENDED: Final = StreamState.BACKEND_ENDED
 
 
+@mypyc_attr(native_class=False)  # for its weak references
 class Http2Client:
     """A `ClientConnection` (bridge.py)."""
 
-    __slots__ = ("_end_word", "_judge", "_outlet", "_settings", "ending", "fault", "leg")
+    __slots__ = ("__weakref__", "_end_word", "_judge", "_outlet", "_settings", "ending", "fault", "leg")
 
     def __init__(self, site: Site, new_end: NewEnd, now: float) -> None:
-        self._outlet = StreamOutlet(site, new_end)
+        self._outlet = StreamOutlet(site, new_end, ref(self))
         self.leg = leg = self._outlet.made_leg(now)
         self._settings = ClientSettings(leg)
         self._judge = FromClient(leg, self._settings, now)

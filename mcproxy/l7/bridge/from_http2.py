@@ -10,6 +10,7 @@ look-up (../http2/header_link.py).
 
 from dataclasses import replace
 from struct import Struct
+from typing import Final
 
 from mcproxy.l7.bridge.bounds import KNOWN_HEAD_COST, SHORT_PIECE, STEP_COST, WINDOW_STEP
 from mcproxy.l7.bridge.ends import Answered, BackendFault, OtherVersion, Processed, Takes
@@ -17,7 +18,7 @@ from mcproxy.l7.bridge.heads import AnswerHead
 from mcproxy.l7.bridge.http2_leg import Http2Leg, Http2Stream
 from mcproxy.l7.core import Turn
 from mcproxy.l7.http2.backend_frames import BackendFrames, body_length, data_fault
-from mcproxy.l7.http2.frames import END_STREAM, PADDED, Frames, Verdict, increment_of, unpadded
+from mcproxy.l7.http2.frames import END_STREAM, PADDED, Frames, Handler, Verdict, increment_of, unpadded
 from mcproxy.l7.http2.header_link import ANSWER_TRAILERS, ANSWERS, HeaderLink, Section, trailers_fault
 from mcproxy.l7.meters import SMALL, TALK_FOR_WORK
 from mcproxy.wire.fields import BODILESS, FINAL_STATUS, NO_LENGTH, Answer, passed_answer, passed_answer_trailers
@@ -67,7 +68,7 @@ class FromHttp2(BackendFrames):
     """Judges a backend's frames. Raises BackendFault, ConnectionFault."""
 
     def __init__(self, leg: Http2Leg, now: float) -> None:
-        super().__init__(now)
+        super().__init__(HANDLERS, now)
         self.leg = leg
         self._link = HeaderLink()
         self._exchange: Answered | None = None  # for which frames are judged now
@@ -323,7 +324,17 @@ class FromHttp2(BackendFrames):
         self._has_grown = True
         return None
 
-    handlers = (
-        _data, Frames._headers, BackendFrames._priority, _rst_stream, BackendFrames._settings, Frames._no_push,
-        BackendFrames._ping, _goaway, _window_update, Frames._no_continuation,
-    )  # fmt: skip
+
+# By type.
+HANDLERS: Final[tuple[Handler, ...]] = (
+    FromHttp2._data,
+    Frames._headers,
+    BackendFrames._priority,
+    FromHttp2._rst_stream,
+    BackendFrames._settings,
+    Frames._no_push,
+    BackendFrames._ping,
+    FromHttp2._goaway,
+    FromHttp2._window_update,
+    Frames._no_continuation,
+)

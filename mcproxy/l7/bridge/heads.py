@@ -37,7 +37,7 @@ class Forwarded:
     @classmethod
     def of(cls, fields: tuple[Field, ...]) -> "Forwarded":
         """Make both forms."""
-        return cls(fields, field_lines(fields), b"".join(literal(*each) for each in fields))
+        return cls(fields, field_lines(fields), b"".join(literal(name, value) for name, value in fields))
 
 
 def field_lines(fields: tuple[Field, ...] | list[Field]) -> bytes:

@@ -28,8 +28,11 @@ CONTINUE = encode([(b":status", b"100")])
 class Streams(Protocol):
     """The streams of one client, for the ends of their exchanges."""
 
-    leg: ClientLeg
     unsent: list["StreamEnd"]  # ends with a piece that waits for the end of the event
+
+    @property
+    def leg(self) -> ClientLeg:
+        """The leg that they are streams of."""
 
     def forget(self, stream: Stream, credit: int) -> None:
         """The stream's exchange is over; the connection's window still lacks `credit` bytes of its body."""

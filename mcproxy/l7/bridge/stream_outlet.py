@@ -3,8 +3,8 @@
 Each request becomes an exchange, which writes its answer through a `StreamEnd`.
 """
 
-from typing import Final, NamedTuple
-from weakref import proxy
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
 
 from mcproxy.l7.bridge.ends import NewEnd, Site
 from mcproxy.l7.bridge.exchange import Exchange
@@ -46,32 +46,45 @@ class Carriage(NamedTuple):
     reused: bool
 
 
+class Owner(Protocol):
+    """What keeps the leg and its outlet."""
+
+    leg: ClientLeg
+
+
 class StreamOutlet:
     """The streams of one client that have an exchange under way."""
 
-    __slots__ = ("_new_end", "_site", "exchanges", "leg", "over", "unsent")
+    __slots__ = ("_new_end", "_owner", "_site", "exchanges", "over", "unsent")
 
     suffix = None  # no head of the client's is repeated
 
-    def __init__(self, site: Site, new_end: NewEnd) -> None:
+    def __init__(self, site: Site, new_end: NewEnd, owner: Callable[[], Owner | None]) -> None:
+        """`owner` is a weak reference."""
         self._site = site
         self._new_end = new_end
         self.exchanges: dict[int, Exchange] = {}  # by stream
         self.unsent: list[StreamEnd] = []  # with a piece that waits for the end of the event
         self.over = False  # the connection ends
-        self.leg: ClientLeg
+        self._owner = owner
 
     def __repr__(self) -> str:
         return f"<StreamOutlet {len(self.exchanges)} exchanges>"
 
+    @property
+    def leg(self) -> ClientLeg:
+        """The leg whose outlet this is. Its owner keeps it: one that kept the other was garbage."""
+        owner = self._owner()
+        assert owner is not None, "its methods are called by the leg, on behalf of the owner"
+        return owner.leg
+
     def made_leg(self, now: float) -> ClientLeg:
-        """Make the leg whose outlet this is. It is the caller's to keep, for one that kept the other was garbage."""
+        """Make that leg, for the owner."""
         up = HeaderLink()
         up.lose_step()  # nobody follows the client's table
         site = self._site
         leg = ClientLeg(site.host, site.leads_here, up, self, now)
         leg.down.lose_step()
-        self.leg = proxy(leg)
         return leg
 
     def flush(self) -> None:

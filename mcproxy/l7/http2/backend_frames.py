@@ -7,7 +7,7 @@ The relay passes them (../relay/from_backend.py), the bridge makes exchanges' an
 from abc import abstractmethod
 
 from mcproxy.l7.http2.budgets import MAX_SETTINGS
-from mcproxy.l7.http2.frames import Frames, Verdict
+from mcproxy.l7.http2.frames import Frames, Handler, Verdict
 from mcproxy.l7.meters import Loop, Meter
 from mcproxy.wire.fields import BODILESS, Answer
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, parse_settings, ping
@@ -18,8 +18,8 @@ ANY_LENGTH = -1  # of a body that is not held against content-length
 class BackendFrames(Frames):
     """Frames of a backend: those that concern no exchange are judged here."""
 
-    def __init__(self, now: float) -> None:
-        super().__init__(Loop.BACKEND_EMPTY, Loop.BACKEND_PIECES, now)
+    def __init__(self, handlers: tuple[Handler, ...], now: float) -> None:
+        super().__init__(handlers, Loop.BACKEND_EMPTY, Loop.BACKEND_PIECES, now)
         self._talk = Meter(Loop.BACKEND_TALK, now)
         self._settings_meter = Meter(Loop.BACKEND_SETTINGS, now)
         self.meters += [self._talk, self._settings_meter]

@@ -27,7 +27,6 @@ class ClientLeg:
     """The state of a client connection. Times are seconds of the clock that the owner is given, lengths are bytes."""
 
     __slots__ = (
-        "__weakref__",
         "admission",
         "budget",
         "closed",

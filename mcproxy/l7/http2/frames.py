@@ -22,7 +22,7 @@ decide otherwise.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from mcproxy.l7.bounds import TURN
 from mcproxy.l7.core import Turn
@@ -161,12 +161,13 @@ UNDEFINED_FLAGS = (0xF6, 0xD2, 0xFF, 0xFF, 0xFE, 0xF3, 0xFE, 0xFF, 0xFF, 0xFB)
 class Frames(ABC):
     """The frames of one side."""
 
-    # By type. Functions of the class: methods bound to an object and kept in it would leave it to the collector.
-    handlers: ClassVar[tuple[Handler, ...]]
+    def __init__(self, handlers: tuple[Handler, ...], empty: Loop, pieces: Loop, now: float) -> None:
+        """`handlers` are by type, and functions of the class: bound methods would leave the object to the collector.
 
-    def __init__(self, empty: Loop, pieces: Loop, now: float) -> None:
-        """`empty` and `pieces` are the loops of frames that say nothing, and next to nothing."""
+        `empty` and `pieces` are the loops of frames that say nothing, and next to nothing.
+        """
         self.now = now
+        self.handlers = handlers
         self.pace = Pace(pieces)
         self._tail = b""  # of the last read: a frame that is not whole
         self._span = HEADER_SIZE + MAX_FRAME_SIZE  # how long frames are when bulk flows

@@ -8,6 +8,7 @@ What the client is allowed is in the leg; what becomes of a frame that passed is
 """
 
 from enum import Enum
+from typing import Final
 
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.admission import TOO_LARGE_STATUS, Refusal
@@ -25,6 +26,7 @@ from mcproxy.l7.http2.frames import (
     PADDED,
     USUAL,
     Frames,
+    Handler,
     Verdict,
     increment_of,
     increment_passed,
@@ -73,7 +75,7 @@ class FromClient(Frames):
     """Judges the frames of a client, and drains its connection."""
 
     def __init__(self, leg: ClientLeg, settings: ClientSettings, now: float) -> None:
-        super().__init__(Loop.EMPTY, Loop.PIECES, now)
+        super().__init__(HANDLERS, Loop.EMPTY, Loop.PIECES, now)
         self.leg = leg
         self.settings = settings
         self.preface_left = len(PREFACE)  # bytes of the client's preface that have not come
@@ -421,7 +423,17 @@ class FromClient(Frames):
         self.leg.budget.spend_talk(self.now)
         return None
 
-    handlers = (
-        _data, Frames._headers, _priority, _rst_stream, _settings, Frames._no_push, _ping, _goaway, _window_update,
-        Frames._no_continuation,
-    )  # fmt: skip
+
+# By type.
+HANDLERS: Final[tuple[Handler, ...]] = (
+    FromClient._data,
+    Frames._headers,
+    FromClient._priority,
+    FromClient._rst_stream,
+    FromClient._settings,
+    Frames._no_push,
+    FromClient._ping,
+    FromClient._goaway,
+    FromClient._window_update,
+    Frames._no_continuation,
+)

@@ -148,8 +148,8 @@ class BlockCache(Generic[T]):
             return section
         try:
             section.value = self.check(decoded.fields)
-        except (Malformed, BadRequest) as fault:
-            section.fault = fault
+        except (Malformed, BadRequest) as found:
+            section.fault = found
         value = section.value
         if value is not None:
             section.may_pass = not value.rewrite

@@ -4,6 +4,8 @@ The backend's faults are not the client's: a stream's fault becomes 502, or RST_
 connection's fault ends the backend connection, which is the same as losing it (Relay).
 """
 
+from typing import Final
+
 from mcproxy.l7.bounds import MAX_INTERIM
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.backend_frames import BackendFrames, body_length, data_fault
@@ -16,6 +18,7 @@ from mcproxy.l7.http2.frames import (
     END_STREAM,
     PADDED,
     Frames,
+    Handler,
     Verdict,
     increment_of,
     increment_passed,
@@ -56,7 +59,7 @@ class FromBackend(BackendFrames):
     """Judges the frames of a backend; what passes goes to the client's leg."""
 
     def __init__(self, backend: BackendLeg, client: ClientLeg, settings: ClientSettings, now: float) -> None:
-        super().__init__(now)
+        super().__init__(HANDLERS, now)
         self.backend = backend
         self.client = client
         self.settings = settings
@@ -330,7 +333,17 @@ class FromBackend(BackendFrames):
             raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window overflows")
         return increment_passed(True, stream_id, increment, buf[start])
 
-    handlers = (
-        _data, Frames._headers, BackendFrames._priority, _rst_stream, BackendFrames._settings, Frames._no_push,
-        BackendFrames._ping, _goaway, _window_update, Frames._no_continuation,
-    )  # fmt: skip
+
+# By type.
+HANDLERS: Final[tuple[Handler, ...]] = (
+    FromBackend._data,
+    Frames._headers,
+    BackendFrames._priority,
+    FromBackend._rst_stream,
+    BackendFrames._settings,
+    Frames._no_push,
+    BackendFrames._ping,
+    FromBackend._goaway,
+    FromBackend._window_update,
+    Frames._no_continuation,
+)

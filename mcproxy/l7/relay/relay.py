@@ -48,7 +48,7 @@ class Relay:
         now: float,
     ) -> None:
         """`host` is the connection's name; `leads_here` returns whether another host leads to the same route."""
-        ours = b"".join(literal(*field) for field in forwarded(client_address))
+        ours = b"".join(literal(name, value) for name, value in forwarded(client_address))
         self.backend = BackendLeg(ours)
         self.client = ClientLeg(host.encode(), leads_here, self.backend.up, self.backend, now)
         self._settings = ClientSettings(self.client)

@@ -36,6 +36,7 @@ from socket import SHUT_WR, socket
 from gevent.hub import get_hub
 
 from mcproxy.l7.bounds import READ_SIZE
+from mcproxy.native import mypyc_attr
 from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, abort, corked, is_reset, outgoing_queue, unsent
 from mcproxy.net.read_guard import READ_CPU, STEP_CPU, ReadCut, ReadGuard
 from mcproxy.net.turns import Turns
@@ -48,10 +49,12 @@ EMPTY_READS, EMPTY_SECONDS = 1_000, 10.0
 MAX_STEPS = 1_000
 
 
+@mypyc_attr(native_class=False)
 class Lost(ConnectionError):
     """A handshake failed."""
 
 
+@mypyc_attr(native_class=False)
 class Flooded(Lost):
     """The peer floods the handshake."""
 

@@ -47,6 +47,8 @@ class Stage(NamedTuple):
 class Lines:
     """The lines of one session. Everything here happens on the hub's thread."""
 
+    __deletable__ = ["_stage"]  # noqa: RUF012 - for mypyc
+
     def __init__(
         self,
         session: OpenSession,

@@ -25,6 +25,7 @@ from mcproxy.l7.sockets.dialling import Dialling
 from mcproxy.l7.sockets.idle import Idle
 from mcproxy.l7.sockets.pooled import Holder, Made, Pooled
 from mcproxy.model import Reason, Refused, Route, RouteKey
+from mcproxy.native import mypyc_attr
 from mcproxy.net.shared import Shared
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ class Dialled:
             dialling.abandon()
 
 
+@mypyc_attr(native_class=False)  # for its weak references
 class Pool:
     """The connections of one route. Everything here happens on the hub's thread; nothing raises."""
 

@@ -39,6 +39,8 @@ class Side:
         "pending",
     )  # fmt: skip
 
+    __deletable__ = ["_on"]  # noqa: RUF012 - for mypyc
+
     def __init__(self, channel: Channel, event: Event, on: Callable[[Event], object]) -> None:
         """`on` is called, on the hub, with `event` where there is something to read, and with WRITABLE."""
         self.channel = channel

@@ -8,10 +8,10 @@ import pytest
 from hpack import Encoder
 
 from mcproxy.l7.bounds import BULK_SIZE, TURN
+from mcproxy.l7.http2 import from_client
 from mcproxy.l7.http2.budgets import BLOCK_SECONDS, EARLY_END_COST, EXPRESS_FRAMES, FRAME_COST, UNPACKED
 from mcproxy.l7.http2.frames import SHAPES, UNDEFINED_FLAGS, check_shape, unpadded
-from mcproxy.l7.http2.from_client import FromClient
-from mcproxy.l7.relay.from_backend import FromBackend
+from mcproxy.l7.relay import from_backend
 from mcproxy.l7.relay.relay import Relay
 from mcproxy.wire import http2
 from mcproxy.wire.hpack_block import encode
@@ -90,12 +90,12 @@ def test_settings_with_ack_are_no_preface() -> None:
     assert book.take_down()[-1] == ("GOAWAY", 0, ErrorCode.PROTOCOL_ERROR)
 
 
-class SlowClient(FromClient):
+class SlowClient(from_client.FromClient):
     def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:
         return pos
 
 
-class SlowBackend(FromBackend):
+class SlowBackend(from_backend.FromBackend):
     def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:
         return pos
 
@@ -374,4 +374,4 @@ def test_shapes(kind: Frame, stream_id: int, size: int, fault: tuple[type[Except
 
 
 def test_every_type_has_its_shape() -> None:
-    assert len(SHAPES) == len(Frame) == len(FromClient.handlers) == len(FromBackend.handlers)
+    assert len(SHAPES) == len(Frame) == len(from_client.HANDLERS) == len(from_backend.HANDLERS)

@@ -1,0 +1,26 @@
+"""What mypyc has to know of this source, which it can compile; and whether it did.
+
+The pure rooms and the data path keep to what mypyc takes: no class body that refers to its own functions, no attribute
+whose name with an underscore before it is a word of C. What can't be a native class is marked. The marks come from
+mypy_extensions, which nothing else needs: without it they do nothing. This file itself is never compiled.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from mcproxy import words
+
+if TYPE_CHECKING:
+    from mypy_extensions import mypyc_attr
+else:
+    _Class = TypeVar("_Class")
+
+    def mypyc_attr(**_attributes: bool) -> Callable[[_Class], _Class]:
+        """Mark a class: native_class=False where it inherits from a class that isn't compiled."""
+        return lambda cls: cls
+
+
+__all__ = ["BUILD", "COMPILED", "mypyc_attr"]
+
+COMPILED = not words.__file__.endswith(".py")  # mypy takes it to be false (setup.cfg), mypyc to be true (setup.py)
+BUILD = "compiled" if COMPILED else "pure"
