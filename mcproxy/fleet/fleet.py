@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mcproxy.change import Change, Provenance, next_table, table_values
 from mcproxy.fleet.cache import Cache, open_cache
-from mcproxy.fleet.following import Mark, Mutation, mark_of, mutations
+from mcproxy.fleet.following import NO_MARK, Mark, Mutation, mark_from, mark_of, mutations
 from mcproxy.fleet.listening import Ear, Position, notification
 from mcproxy.fleet.standing import Standing, State
 from mcproxy.notation.server_url import ServerUrl
@@ -26,7 +26,6 @@ from mcproxy.table import Table
 MAX_ROWS = 5_000  # of the audit that are followed one by one, some 0.3 s; a node further behind loads everything
 KEPT_ROWS = 1_000  # of the audit that a whole load copies, for `history` without the database
 _STARTING = "it has not connected yet"
-NO_MARK: Mark = (0, 0.0, "", "")
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ class Fleet:
             self._server.notification = notification(node)
         self.truth = postgres.attach(self._server, f"mcproxy {node}")
         store, self._table = open_cache(cache)
-        self._mark = _mark(store)
+        self._mark = self._found = _mark(store)
         self.cache = Cache(store)
         self._standing = Standing(node, State.ALONE, time.time(), _STARTING, self._table.generation)
         self._clock_ahead = 0.0  # seconds by which the database's clock is ahead of ours
@@ -161,7 +160,7 @@ class Fleet:
         rows = [row for row in history.latest_rows(self.truth, KEPT_ROWS) if row["generation"] <= loaded.generation]
         log.info("loaded the fleet's whole table, generation %d", loaded.generation)
         last = rows[0] if rows else None
-        self._mark = (last["generation"], last["at"], last["node"], last["who"]) if last else NO_MARK
+        self._mark = mark_from(last["generation"], last["at"], last["node"], last["who"]) if last else NO_MARK
         self._rewrite(loaded, rows)
         old, new = table_values(table), table_values(loaded)
         gone = [Change(key, value, None) for key, value in old.items() if key not in new]
@@ -194,15 +193,16 @@ class Fleet:
         """Take what a poll has found. Raises NewerSchema."""
         self._clock_ahead = position.clock_ahead
         schema.refuse_newer(position.schema_version)
-        self._stand(State.FOLLOWING, generation=position.generation)
+        self._found = position.mark
+        self._stand(State.FOLLOWING, generation=position.mark[0])
 
     def lost(self, error: StoreError) -> None:
         """The database doesn't answer, or it has been upgraded."""
         self._stand(State.OUTDATED if isinstance(error, NewerSchema) else State.ALONE, str(error))
 
-    def is_behind(self) -> bool:
-        """True if the last poll has found a generation that this node has not."""
-        return self._standing.generation != self._mark[0]
+    def has_work(self) -> bool:
+        """True if the last poll has found what this node has not, or if something is left to mend."""
+        return self._found != self._mark or bool(self.cache.problem or self.unbound)
 
     def _stand(self, state: State, reason: str = "", generation: int | None = None) -> None:
         old = self._standing

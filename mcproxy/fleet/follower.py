@@ -53,7 +53,8 @@ class Follower:
     def _look(self, ear: Ear) -> None:
         """Ask where the database is, and follow."""
         self._fleet.found(ear.poll())
-        self._follow()
+        if self._fleet.has_work():
+            self._follow()
 
     def _rest(self, ear: Ear) -> None:
         """Until the next poll, follow as notifications come."""

@@ -25,6 +25,14 @@ class Mutation:
         return self.generation, self.provenance.at, self.provenance.node, self.provenance.who
 
 
+NO_MARK: Mark = (0, 0.0, "", "")  # of a database that nothing was written to
+
+
+def mark_from(generation: int, at: float | None, node: str | None, who: str | None) -> Mark:
+    """The mark of a generation; its author is None before the first mutation."""
+    return generation, at or 0.0, node or "", who or ""
+
+
 def mark_of(revision: Revision) -> Mark:
     """What identifies the generation of a row."""
     return revision.generation, revision.at, revision.node, revision.who

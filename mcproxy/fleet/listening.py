@@ -9,14 +9,16 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
+from mcproxy.fleet.following import Mark, mark_from
 from mcproxy.store import postgres
 from mcproxy.store.errors import NotOurs
 
 CHANNEL = "mcproxy"
 SLICE = 0.25  # seconds of one wait, after which others that may end it are asked; the server sees nothing of it
 
-_POLL = """SELECT (SELECT generation FROM head), (SELECT max(version) FROM schema_version),
-    extract(epoch FROM clock_timestamp())::double precision"""
+_POLL = """SELECT head.generation, (SELECT max(version) FROM schema_version),
+    extract(epoch FROM clock_timestamp())::double precision, audit.at, audit.node, audit.who
+    FROM head LEFT JOIN audit ON audit.generation = head.generation ORDER BY audit.sequence LIMIT 1"""
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 class Position:
     """What a poll finds."""
 
-    generation: int
+    mark: Mark  # of the last generation
     schema_version: int
     clock_ahead: float  # seconds by which the database's clock is ahead of ours, to half a round trip
 
@@ -68,9 +70,10 @@ class Ear:
             before = time.time()
             row = self._connection.execute(_POLL).fetchone()
             now = (before + time.time()) / 2
-        if row is None or row[0] is None:
+        if row is None:
             raise NotOurs(f"{self._server} has no generation: restore a backup")
-        return Position(int(row[0]), int(row[1]), float(row[2]) - now)
+        generation, version, clock, *author = row
+        return Position(mark_from(generation, *author), version, clock - now)
 
     def wait(self, seconds: float) -> bool:
         """Wait for another node's notification, `seconds` at most; returns whether one came. Takes all that came."""

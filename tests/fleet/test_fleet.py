@@ -275,6 +275,20 @@ def test_an_idle_node_has_two_connections(node: MakeNode, postgres: PostgresServ
     until(lambda: postgres.execute("postgres", counted) == [(2,)])
 
 
+def test_a_poll_alone_leaves_an_idle_node_without_work(node: MakeNode) -> None:
+    """Else each poll would be two transactions: an idle node is to cost the server less than a query a second."""
+    one, two = node("edge1"), node("edge2")
+    with two.fleet.listen() as ear:
+        two.fleet.found(ear.poll())
+        assert not two.fleet.has_work()
+        one.add("new.test")
+        two.fleet.found(ear.poll())
+        assert two.fleet.has_work()
+        assert two.fleet.standing.behind(two.writer.table.generation) == 1
+        two.writer.follow()
+        assert not two.fleet.has_work()
+
+
 def test_the_clock_is_the_databases(node: MakeNode) -> None:
     one = node("edge1").follows()
     until(lambda: one.fleet.standing.state is State.FOLLOWING)

@@ -30,6 +30,7 @@ def test_it_tries_again_after_any_failure(
         followed.append(1)
 
     with closing(Node(postgres.create(f"db_{uuid.uuid4().hex}"), "edge1", tmp_path)) as node:
+        node.fleet.unbound[":1"] = "in use"  # so that there is something to do at each poll
         with caplog.at_level(logging.WARNING), closing(Follower(node.fleet, follow)):
             until(lambda: followed)
         assert node.fleet.standing.state is State.FOLLOWING

@@ -4,6 +4,7 @@ from contextlib import closing
 import psycopg
 import pytest
 
+from mcproxy.fleet.following import NO_MARK
 from mcproxy.fleet.listening import Ear, notification
 from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store import postgres as store_postgres
@@ -34,7 +35,7 @@ def notify(server: store_postgres.Server, node: str) -> None:
 def test_a_poll_finds_generation_schema_and_clock(server: store_postgres.Server) -> None:
     with Ear(server, "edge1") as ear:
         position = ear.poll()
-    assert (position.generation, position.schema_version) == (0, schema.VERSION)
+    assert (position.mark, position.schema_version) == (NO_MARK, schema.VERSION)
     assert abs(position.clock_ahead) < DEADLINE, "one machine, one clock; a round trip may take long"
 
 
@@ -55,7 +56,7 @@ def test_others_wake_a_node_and_its_own_changes_do_not(server: store_postgres.Se
 def test_a_node_may_do_without_notifications(server: store_postgres.Server) -> None:
     with Ear(server, "edge1", notifies=False) as ear:
         assert not ear.notifies
-        assert ear.poll().generation == 0
+        assert ear.poll().mark == NO_MARK
 
 
 def test_a_connection_that_is_cut_is_reported(server: store_postgres.Server, postgres: PostgresServer) -> None:
