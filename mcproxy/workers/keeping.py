@@ -42,6 +42,7 @@ from mcproxy.workers.remote import Remote, WorkerGone
 from mcproxy.workers.slot import Slot
 from mcproxy.workers.team import Team, kill
 
+STATUS_SECONDS = 0.5  # after a channel has ended, for the nursery to report how its worker did
 TICK = 0.1  # seconds between two looks at the workers
 ENDING = 2.0  # seconds that one has to end that has drained, or must not
 ABORTING = 1.0  # seconds that a stuck one has to leave its traceback
@@ -118,7 +119,11 @@ class Keeping:
     def _tick(self, now: float) -> None:
         self.ticked_at = now
         for slot in self._team.slots:
-            if slot.remote is None and slot.state is not WorkerState.DRAINING and now >= slot.due:
+            gone_at = slot.process.gone_at
+            if gone_at is not None:
+                if slot.process.status is not None or now - gone_at > STATUS_SECONDS:
+                    self._bury(slot)
+            elif slot.remote is None and slot.state is not WorkerState.DRAINING and now >= slot.due:
                 self._bear(slot)
             elif slot.is_late(now, self._patience):
                 self._end_stuck(slot, now)
@@ -170,7 +175,7 @@ class Keeping:
             try:
                 remote.begin(beginning)
             except WorkerGone:
-                self._news.put(lambda: self._bury(slot, remote))
+                self._note_end(slot, remote)
                 return
             for addr, bound in known.listeners.items():
                 _noted(remote.ask(BindListener(addr), [bound.descriptor(slot)]), slot)
@@ -213,6 +218,8 @@ class Keeping:
             self._report_end(slot_of_ended, letter)
 
     def _report_end(self, slot: Slot, ended: Ended) -> None:
+        if slot.process.pid == ended.pid:
+            slot.process.status = ended.status
         if self._team.stopping:
             return
         slot.failure = _how(ended.status)
@@ -220,13 +227,15 @@ class Keeping:
 
     def _gone(self, remote: Remote) -> None:
         """In the thread that read its channel."""
-        slot = self._team.slots[remote.number - 1]
-        self._news.put(lambda: self._bury(slot, remote))
+        self._news.put(lambda: self._note_end(self._team.slots[remote.number - 1], remote))
 
-    def _bury(self, slot: Slot, remote: Remote) -> None:
+    def _note_end(self, slot: Slot, remote: Remote) -> None:
+        if slot.remote is remote:
+            slot.process.remote = None
+            slot.process.gone_at = time.monotonic()
+
+    def _bury(self, slot: Slot) -> None:
         """A worker has ended: keep its counters, and have another one follow."""
-        if slot.remote is not remote:
-            return
         kill(slot, signal.SIGKILL)  # its channel may have broken while it lives
         if slot.process.handle >= 0:
             os.close(slot.process.handle)

@@ -3,6 +3,7 @@
 Times are seconds of a clock that only goes forward, but for `started_at`.
 """
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from mcproxy.messages import RouteCounters, WorkerInfo, WorkerState, WorkerStatu
 from mcproxy.stats import NO_LAGS
 from mcproxy.workers.remote import Remote
 
-QUICK_DEATH = 5.0  # seconds: a process that lives no longer has something that the next one will have too
+QUICK_DEATH = 1.0  # second: a process that lives no longer has something that the next one will have too
 FIRST_PAUSE, LAST_PAUSE = 0.1, 30.0  # seconds before the next one then; it doubles
 STARTING_SECONDS = 30.0  # that a process has until it can be asked
 SERIALS_PER_BEAT = 100_000  # connections that a worker can't take between two beats
@@ -27,6 +28,8 @@ class Process:
     pid: int = 0  # 0: it isn't known yet
     handle: int = -1  # a pidfd of it, or -1
     killed_at: float | None = None  # when it was told to abort
+    gone_at: float | None = None  # when its channel ended
+    status: int | None = None  # with which it ended, as of wait(2)
     connections: int = 0
     last: WorkerStatus | None = None  # its latest answers
     last_routes: Sequence[RouteCounters] = ()
@@ -72,8 +75,12 @@ class Slot:
             self._pause = 0.0
 
     def ended(self, now: float) -> None:
-        """Its process is gone: another one is due now, or after a pause."""
-        quick = now - self.process.began < QUICK_DEATH
+        """Its process is gone: another one is due now, or after a pause.
+
+        One that was killed while it served did not die of itself, however soon it was.
+        """
+        killed = self.state is WorkerState.SERVING and self.process.status == signal.SIGKILL
+        quick = now - self.process.began < QUICK_DEATH and not killed
         self.process = Process(now, self.process.started_at, now)
         self.restarts += 1
         # The first one that dies soon may have been unlucky.

@@ -32,7 +32,7 @@ Clients and backends:
     http1_backends, apps   one application on the servers of HTTP/1.1 that people run
     key_updates            floods of TLS 1.3 KeyUpdates
     verdicts               what becomes of a client, as the client sees it and as its line says
-    visitors, restarts, killed_writer, flooder
+    visitors, restarts, killed_writer, killed_workers, flooder
                            programs that connect, restart and kill again and again, or hold connections
 
 Cases:

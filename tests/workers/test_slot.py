@@ -1,5 +1,7 @@
 """One worker through its processes: when the next one begins, when it is stuck, and its connections' serials."""
 
+import signal
+
 from mcproxy.messages import WorkerState
 from mcproxy.workers.remote import Remote
 from mcproxy.workers.slot import FIRST_PAUSE, LAST_PAUSE, QUICK_DEATH, SERIALS_PER_BEAT, STARTING_SECONDS, Slot
@@ -42,3 +44,14 @@ def test_it_is_late_without_beats() -> None:
     slot.ready(50.0)
     slot.beat(51.0, 0, 1)
     assert (slot.is_late(60.9, 10.0), slot.is_late(61.1, 10.0)) == (False, True)
+
+
+def test_one_that_was_killed_while_it_served_is_replaced_at_once_however_often() -> None:
+    """It did not die of itself."""
+    slot = Slot(1)
+    for now in range(10):
+        slot.begin(float(now), 0.0)
+        slot.ready(now + 0.1)
+        slot.process.status = signal.SIGKILL
+        slot.ended(now + 0.2)
+        assert slot.due == now + 0.2
