@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import gevent
 from gevent.hub import Waiter
@@ -22,7 +22,7 @@ from mcproxy.change import listener_key
 from mcproxy.config import Config
 from mcproxy.control import Control
 from mcproxy.datapath import DataPath
-from mcproxy.geoip import GeoIP, GeoIPError
+from mcproxy.geoip import Copy, GeoIP, GeoIPError
 from mcproxy.log import Sink
 from mcproxy.messages import BindListener, Courier, PlaneBusy, StartListener
 from mcproxy.model import MAX_WORKERS, counted
@@ -37,6 +37,8 @@ from mcproxy.table import Table
 from mcproxy.tuning import raise_descriptor_limit, tune
 
 STATUS_INTERVAL = 10.0  # seconds between two status lines for the service manager
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -91,24 +93,24 @@ class App:
         """
         self.notifier = notifier or Notifier()
         self.inherited = inherited or Inherited()
-        geoip = _open_geoip(config)
+        count = _worker_count(config)
+        geoip = _geoip(config, GeoIP.open) if count == 1 else None
+        copy = _geoip(config, Copy.make) if count > 1 else None  # which all workers share
         try:
             self.control = Control(config)
         except (StoreError, ValueError) as error:
             raise StartError(f"{_key(config)}: {error}") from error
-        if self.control.table.firewall.countries and geoip is None:
+        if self.control.table.firewall.countries and geoip is None and copy is None:
             self.control.close_at_once()
             raise StartError("firewall.geoip_db: the database has country rules, which need it")
-        watching, count = Watching(), _worker_count(config)
+        watching = Watching()
         self.traffic: Traffic
         if count == 1:
             self.traffic = DataPath(
                 self.control.table, settings(config), geoip, put_lines, watching.tell, self.inherited.take, log_dropped
             )
         else:
-            if geoip is not None:
-                geoip.close()  # each worker opens it
-            self.traffic = _workers(config, count, self.control.table, put_lines, watching, self)
+            self.traffic = _workers(config, count, copy, put_lines, watching, self)
         courier = self.traffic.courier
         parts = Parts(courier, self.notifier, self.control.take, self.control.survey.begin)
         self.reloader = Reloader(config, path, parts)
@@ -226,14 +228,15 @@ def _worker_count(config: Config) -> int:
 
 
 def _workers(
-    config: Config, count: int, table: Table, put_lines: Callable[[Sequence[str]], None], watching: Watching, app: App
-) -> Traffic:
+    config: Config, count: int, geoip: Copy | None, put_lines: Callable[[Sequence[str]], None], watching: Watching,
+    app: App,
+) -> Traffic:  # fmt: skip
     """Worker processes. Nothing of them is loaded where there is one process."""
     from mcproxy.workers.workers import PATIENCE, Workers  # noqa: PLC0415 - see above
 
     watchdog = app.notifier.interval * FEEDS
     return Workers(
-        count, table, settings(config), log_level=config.log.level, geoip=config.firewall.geoip_db,
+        count, app.control.table, settings(config), log_level=config.log.level, geoip=geoip,
         drain=config.proxy.shutdown_timeout, put_lines=put_lines, tell=watching.tell, inherited=app.inherited.take,
         patience=min(PATIENCE, watchdog / 2) if watchdog else PATIENCE,
     )  # fmt: skip
@@ -285,10 +288,11 @@ def _key(config: Config) -> str:
     return "database.url" if config.database.url is not None else "database.path"
 
 
-def _open_geoip(config: Config) -> GeoIP | None:
+def _geoip(config: Config, opened: Callable[[str], T]) -> T | None:
+    """The configured GeoIP database, opened by a function; None: there is none. Raises StartError."""
     if not config.firewall.geoip_db:
         return None
     try:
-        return GeoIP.open(config.firewall.geoip_db)
+        return opened(config.firewall.geoip_db)
     except GeoIPError as error:
         raise StartError(f"firewall.geoip_db: {error}") from error

@@ -37,11 +37,12 @@ class DataPath:
         self, table: Table, wanted: Settings, geoip: GeoIP | None, put_lines: Callable[[Sequence[str]], None],
         tell: EventSink, inherited: Callable[[str], socket | None] = lambda _addr: None,
         log_dropped: Callable[[], int] = lambda: 0, ids: Iterator[int] | None = None,
+        open_geoip: Callable[[str], GeoIP] = GeoIP.open,
     ) -> None:  # fmt: skip
         """`put_lines` takes the log lines of connections and requests, `tell` their events while somebody watches.
 
         `inherited` returns a socket that already listens on an address, or None. `log_dropped` counts lines that were
-        not read in time. `ids` are those of its connections, rising.
+        not read in time. `ids` are those of its connections, rising. `open_geoip` opens a GeoIP database.
         """
         contexts = Contexts(PROTOCOLS, Aside())
         stats = Stats()
@@ -64,7 +65,7 @@ class DataPath:
         self.pulse = Pulse(stats.lag)
         self.door = Door()
         looker = Looker(self.door, contexts, shared.outgoing, lambda: shared.timeouts.connect)
-        settling = Settling(self.worker, contexts, self.lines)
+        settling = Settling(self.worker, contexts, self.lines, open_geoip)
         self.desk = Desk(self.worker, contexts, reporter, looker, backends.spoken, settling, self.door, log_dropped)
 
     def __repr__(self) -> str:

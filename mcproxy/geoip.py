@@ -4,7 +4,7 @@ The file is read once, into memory, and never looked at again: a tool that rewri
 maxminddb's C reader is ten times as fast as its Python one but opens paths only, which it maps. So the copy goes into
 an anonymous file of the kernel (memfd_create(2)), sealed against every change, and the C reader opens that by its path
 below /proc; the mapping lasts, the descriptor is closed at once. If any of this is missing, the Python reader takes the
-copy as it is.
+copy as it is. Where there are several workers, their parent makes such a file, a `Copy`, and they share its memory.
 
 Opening checks the format, that records decode (real lookups, spread over all addresses), and that they have countries.
 The Python reader does this, whichever reader serves later: a damaged file can't lead it out of bounds, while the C
@@ -19,6 +19,7 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -60,6 +61,30 @@ class GeoIPError(ValueError):
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A checked database in a sealed file of the kernel, which other processes of ours can share."""
+
+    path: Path  # that it was read from
+    descriptor: int  # -1: a sandbox or the kernel refuses such files, so each process reads the path
+
+    @classmethod
+    def make(cls, path: str | Path) -> "Copy":
+        """Read and check a database. Waits for the disk. Raises GeoIPError."""
+        descriptor = _sealed(_checked(path))
+        return cls(Path(path), descriptor if descriptor is not None else -1)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """The descriptor, if there is one."""
+        return [self.descriptor] if self.descriptor >= 0 else []
+
+    def close(self) -> None:
+        """Close the descriptor; those who have opened it keep it."""
+        for each in self.descriptors:
+            os.close(each)
+
+
 class GeoIP:
     """One open database; it never changes, and closes itself with the last reference to it."""
 
@@ -78,20 +103,24 @@ class GeoIP:
     @classmethod
     def open(cls, path: str | Path, in_c: bool = _CReader is not None) -> "GeoIP":
         """Read and check a database; `in_c`: use the C reader. Waits for the disk. Raises GeoIPError."""
-        path = Path(path)
-        data = _read(path)
-        if _METADATA_MARKER not in data:
-            raise GeoIPError(f"{path} {_what_else(data)}")
+        data = _checked(path)
         try:
-            kind, countries = _proven(data)
-            opened = cls(path, _reader_of(data, in_c))
+            return cls(Path(path), _reader_of(data, in_c))
         except _DAMAGE as error:
             raise GeoIPError(f"{path} is damaged; download it again ({error})") from error
-        if not countries:
-            raise GeoIPError(
-                f"{path} has no country data (its type is {quoted(kind)}); use a database of countries or cities"
-            )
-        return opened
+
+    @classmethod
+    def of(cls, copy: Copy, in_c: bool = _CReader is not None) -> "GeoIP":
+        """A copy, which was checked when it was made and may be closed afterwards. Doesn't touch the disk.
+
+        Raises GeoIPError, for one without a descriptor.
+        """
+        if copy.descriptor < 0:
+            return cls.open(copy.path, in_c)
+        place = f"/proc/self/fd/{copy.descriptor}"
+        if in_c:
+            return cls(copy.path, maxminddb.open_database(place, maxminddb.MODE_MMAP_EXT))
+        return cls(copy.path, _python_reader_of(Path(place).read_bytes()))
 
     def country(self, packed: bytes) -> str | None:
         """The ISO 3166-1 alpha-2 code of a packed address, or None if it isn't known. Never raises."""
@@ -152,6 +181,22 @@ def _read(path: Path) -> bytes:
         raise GeoIPError(f"{path} can't be read: {error.strerror}; keep it on a local disk") from None
     except OSError as error:
         raise GeoIPError(f"{path} can't be read ({error.strerror})") from error
+
+
+def _checked(path: str | Path) -> bytes:
+    """The contents of a usable database. Raises GeoIPError."""
+    data = _read(Path(path))
+    if _METADATA_MARKER not in data:
+        raise GeoIPError(f"{path} {_what_else(data)}")
+    try:
+        kind, countries = _proven(data)
+    except _DAMAGE as error:
+        raise GeoIPError(f"{path} is damaged; download it again ({error})") from error
+    if not countries:
+        raise GeoIPError(
+            f"{path} has no country data (its type is {quoted(kind)}); use a database of countries or cities"
+        )
+    return data
 
 
 def _what_else(data: bytes) -> str:

@@ -36,6 +36,9 @@ class PlaneStopping(PlaneBusy):
     """The server drains and opens nothing more."""
 
 
+NEEDS_GEOIP = "the database has country rules, which need one: remove them first"
+
+
 class Unsettled(Exception):
     """A reload is refused whole; the message says why and what to do."""
 

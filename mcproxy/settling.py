@@ -5,6 +5,7 @@ It reloads once at a time, so there is one place for it.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mcproxy import log as log_lines
@@ -13,6 +14,7 @@ from mcproxy.certificates.contexts import Contexts
 from mcproxy.geoip import GeoIP, GeoIPError
 from mcproxy.journal import ConnectionLog
 from mcproxy.messages import (
+    NEEDS_GEOIP,
     FilesRead,
     GeoipStatus,
     ReadFiles,
@@ -36,7 +38,12 @@ class _Fresh:
 class Settling:
     """Reads a worker's files again, and puts them and new settings to use."""
 
-    def __init__(self, worker: Worker, contexts: Contexts, lines: ConnectionLog) -> None:
+    def __init__(
+        self, worker: Worker, contexts: Contexts, lines: ConnectionLog,
+        open_geoip: Callable[[str], GeoIP] = GeoIP.open,
+    ) -> None:  # fmt: skip
+        """`open_geoip` opens a GeoIP database by its path, or raises GeoIPError."""
+        self._open_geoip = open_geoip
         self._shared = worker.shared
         self._worker = worker
         self._contexts = contexts
@@ -56,7 +63,7 @@ class Settling:
         geoip, problem = None, ""
         if request.geoip:
             try:
-                geoip = GeoIP.open(request.geoip)
+                geoip = self._open_geoip(request.geoip)
             except GeoIPError as error:
                 problem = str(error)
         self._fresh = _Fresh(certificates, geoip)
@@ -76,7 +83,7 @@ class Settling:
         """On the hub: use all of it. Raises Unsettled before the first change."""
         fresh, shared = self._fresh, self._shared
         if request.geoip and fresh.geoip is None and shared.live.table.firewall.countries:
-            raise Unsettled("the database has country rules, which need one: remove them first")
+            raise Unsettled(NEEDS_GEOIP)
         self._fresh = _Fresh()
         if request.settings is not None:
             self._apply(request.settings)

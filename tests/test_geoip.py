@@ -14,7 +14,7 @@ import maxminddb
 import pytest
 
 from mcproxy import geoip
-from mcproxy.geoip import GeoIP, GeoIPError
+from mcproxy.geoip import Copy, GeoIP, GeoIPError
 from mcproxy.policy.networks import pack
 from tests.kit.geoip_files import located, write_database
 from tests.kit.hub import messages
@@ -332,3 +332,25 @@ def test_damage_behind_the_probes_is_counted_and_harms_nobody(path: Path) -> Non
     assert told.endswith("is damaged: some addresses have no country; download it again (bad data)")
     assert opened.failed == 3
     assert "failed=3" in repr(opened)
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["c", "python"])
+def test_a_copy_is_opened_without_the_disk(path: Path, in_c: bool) -> None:
+    before = descriptors()
+    copy = Copy.make(path)
+    path.unlink()
+    opened = [GeoIP.of(copy, in_c) for _ in range(2)]
+    copy.close()
+    assert descriptors() == before
+    assert [each.country(pack("1.0.0.1")) for each in opened] == ["AU", "AU"]
+    assert (opened[0].path, opened[0].kind) == (path, "Test-Country")
+    for each in opened:
+        each.close()
+
+
+def test_a_broken_database_has_no_copy(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+    before = descriptors()
+    with pytest.raises(GeoIPError, match="download it again"):
+        Copy.make(path)
+    assert descriptors() == before

@@ -14,9 +14,10 @@ import queue
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gevent.hub import Waiter, get_hub
@@ -25,7 +26,7 @@ from mcproxy import log as log_lines
 from mcproxy.change import Change, next_table
 from mcproxy.datapath import DataPath
 from mcproxy.desk import ByDoor
-from mcproxy.geoip import GeoIP, GeoIPError
+from mcproxy.geoip import Copy, GeoIP
 from mcproxy.log import Sink
 from mcproxy.messages import (
     BindListener,
@@ -58,7 +59,7 @@ class Beginning:
     table: Table
     settings: Settings
     log_level: str
-    geoip: str  # the path of the GeoIP database; "" without one
+    geoip: str  # the path of the GeoIP database, whose copy comes with the letter; "" without one
     serial: int  # of its first connection
     drain: float  # seconds that it drains if its parent dies
 
@@ -109,13 +110,13 @@ def run(number: int, channel: int, log_pipe: int, errors: int) -> int:
     raise_descriptor_limit()
     letters = Letters(socket.socket(fileno=channel))
     try:
-        beginning, _ = letters.receive()
+        beginning, descriptors = letters.receive()
     except ChannelClosed:
         return 1
     sink = Sink(log_pipe)
     log_lines.configure(sink, beginning.log_level, beginning.settings.log_format)
     try:
-        return Clerk(number, beginning, letters, sink).serve()
+        return Clerk(number, beginning, descriptors, letters, sink).serve()
     except Exception:
         log.exception("bug in worker %d", number)
         return 1
@@ -126,18 +127,22 @@ def run(number: int, channel: int, log_pipe: int, errors: int) -> int:
 class Clerk:
     """A worker's data path and its channel."""
 
-    def __init__(self, number: int, beginning: Beginning, letters: Letters, sink: Sink) -> None:
-        """To be made on the hub's thread."""
+    def __init__(
+        self, number: int, beginning: Beginning, descriptors: Sequence[int], letters: Letters, sink: Sink
+    ) -> None:
+        """To be made on the hub's thread. `descriptors` came with `beginning`."""
         self._number = number
         self._letters = letters
         self._drain = beginning.drain
         self._table = beginning.table
         self._sockets: dict[str, socket.socket] = {}  # that came with a request to bind, and wait to be taken
+        self._copies: dict[str, Sequence[int]] = {}  # of GeoIP databases, by path, the same
         self._outgoing: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._ids = itertools.count(beginning.serial * IDS_APART + number, IDS_APART)
+        geoip = self._open_geoip(beginning.geoip, descriptors) if beginning.geoip else None
         self._data = DataPath(
-            beginning.table, beginning.settings, _open_geoip(beginning.geoip), sink.put, self._tell, self._take,
-            lambda: sink.dropped, self._ids,
+            beginning.table, beginning.settings, geoip, sink.put, self._tell, self._take, lambda: sink.dropped,
+            self._ids, lambda path: self._open_geoip(path, self._copies.pop(path, ())),
         )  # fmt: skip
         self._courier = ByDoor(self._data.desk, self._data.door)
         self._parent_gone: Waiter[None] = Waiter()
@@ -196,11 +201,22 @@ class Clerk:
             sys.stderr.flush()
             os._exit(1)
 
+    @staticmethod
+    def _open_geoip(path: str, descriptors: Sequence[int]) -> GeoIP:
+        """The database that the parent has checked, which closes the descriptor. Raises GeoIPError where none came."""
+        copy = Copy(Path(path), descriptors[0] if descriptors else -1)
+        try:
+            return GeoIP.of(copy)
+        finally:
+            copy.close()
+
     def _take_in(self, request: Request[Any], descriptors: list[int]) -> None:
         if isinstance(request, BindListener) and descriptors:
             sock = socket.socket(fileno=descriptors[0])
             sock.setblocking(False)
             self._sockets[request.addr] = sock
+        if isinstance(request, ReadFiles) and descriptors:
+            self._copies[request.geoip] = descriptors
 
     def _answer(self, asked: Asked) -> None:
         try:
@@ -215,13 +231,3 @@ class Clerk:
             self._table = next_table(self._table, request.changes, request.generation)
             return self._courier.ask(Publish(self._table, request.changes))
         return self._courier.ask(request)
-
-
-def _open_geoip(path: str) -> GeoIP | None:
-    if not path:
-        return None
-    try:
-        return GeoIP.open(path)
-    except GeoIPError as error:
-        log.error("firewall.geoip_db: %s; this worker knows no countries until a reload", error)
-        return None

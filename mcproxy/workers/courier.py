@@ -7,7 +7,6 @@ must know, those that one worker answers, and the counters, which must not fall.
 import errno
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -21,7 +20,6 @@ from mcproxy.messages import (
     BindListener,
     CloseConnections,
     CloseListener,
-    FilesRead,
     FindCountry,
     Forget,
     GeoipStatus,
@@ -49,12 +47,11 @@ from mcproxy.policy.homes import home
 from mcproxy.stats import NO_LAGS
 from mcproxy.workers import merging
 from mcproxy.workers.clerk import Follow
-from mcproxy.workers.remote import WorkerGone
-from mcproxy.workers.team import Bound, Team, kill
+from mcproxy.workers.refreshing import Refreshing
+from mcproxy.workers.team import Bound, Team, acknowledged
 
 T = TypeVar("T")
 
-ACK_SECONDS = 5.0  # for a publication; a worker whose hub takes longer is stuck
 COUNT_SECONDS = 1.0  # for counters; those that a worker has told before do where it takes longer
 
 log = logging.getLogger(__name__)
@@ -68,7 +65,7 @@ class ToWorkers:
         self._team = team
         self._inherited = inherited
         self._started_at = started_at
-        self._geoip_read = ""  # the database that the last reading has found good
+        self.refreshing = refreshing = Refreshing(team)
         self._special: dict[type[Request[Any]], Callable[[Any], Any]] = {
             Publish: self._publish,
             BindListener: self._bind,
@@ -79,8 +76,8 @@ class ToWorkers:
             ReadKept: self._read_kept,
             Watch: self._watch,
             SetLogLevel: self._set_log_level,
-            ReadFiles: self._read_files,
-            Settle: self._settle,
+            ReadFiles: refreshing.read,
+            Settle: refreshing.settle,
             CloseConnections: self._close_connections,
             FindCountry: self._ask_one,
             LookAt: self._ask_one,
@@ -114,16 +111,7 @@ class ToWorkers:
             team.known.table = request.table
             team.base.forget(request.table.listeners.__contains__, request.table.has_route)
             asked = team.ask(follow)
-        deadline = time.monotonic() + ACK_SECONDS
-        for slot, future in asked:
-            try:
-                future.result(max(0.0, deadline - time.monotonic()))
-            except WorkerGone:
-                continue
-            except Exception as error:  # noqa: BLE001 - whatever it is, the worker has an old table
-                log.error("worker %d has not taken generation %d and is replaced: %s", slot.number, follow.generation,
-                          "it was too slow" if isinstance(error, TimeoutError) else error)  # fmt: skip
-                kill(slot, signal.SIGKILL)
+        acknowledged(asked, f"generation {follow.generation}")
 
     # Listeners
 
@@ -201,19 +189,6 @@ class ToWorkers:
         logging.getLogger("mcproxy").setLevel(request.level.upper())
         self._team.known.log_level = request.level
         self._tell(request)
-
-    def _read_files(self, request: ReadFiles) -> FilesRead:
-        found = self._ask_all(request)
-        self._geoip_read = request.geoip if found.geoip is not None else ""
-        return found
-
-    def _settle(self, request: Settle) -> None:
-        self._ask_all(request)
-        with self._team.lock:
-            if request.settings is not None:
-                self._team.known.settings = request.settings
-            if request.geoip:
-                self._team.known.geoip = self._geoip_read
 
     # Those that not all have to answer
 

@@ -171,9 +171,10 @@ class Keeping:
                 return
             known = team.known
             slot.process.remote = remote
-            beginning = Beginning(known.table, known.settings, known.log_level, known.geoip, slot.serial, known.drain)
+            path, copy = (str(known.geoip.path), known.geoip.descriptors) if known.geoip is not None else ("", [])
+            beginning = Beginning(known.table, known.settings, known.log_level, path, slot.serial, known.drain)
             try:
-                remote.begin(beginning)
+                remote.begin(beginning, copy)
             except WorkerGone:
                 self._note_end(slot, remote)
                 return

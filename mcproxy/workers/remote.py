@@ -39,10 +39,10 @@ class Remote:
     def __repr__(self) -> str:
         return f"<Remote {self.number} waiting={len(self._waiting)} closed={self._closed}>"
 
-    def begin(self, beginning: Beginning) -> None:
+    def begin(self, beginning: Beginning, descriptors: Sequence[int] = ()) -> None:
         """Send the first letter, and read from now on. Raises WorkerGone."""
         try:
-            self._letters.send(beginning)
+            self._letters.send(beginning, descriptors)
         except ChannelClosed as error:
             raise WorkerGone(f"worker {self.number} has ended") from error
         threading.Thread(target=self._read, name=f"worker-{self.number}", daemon=True).start()

@@ -4,6 +4,7 @@
 waits for an answer while holding it.
 """
 
+import logging
 import signal
 import socket
 import threading
@@ -15,17 +16,21 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from mcproxy.certificates.acme.order import Kept
+from mcproxy.geoip import Copy
 from mcproxy.messages import Drain, LookAt, PlaneBusy, ReadFiles, Request, Settings
 from mcproxy.table import Table
 from mcproxy.workers.merging import Base
 from mcproxy.workers.remote import WorkerGone
 from mcproxy.workers.slot import Slot
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 Asked = tuple[Slot, Future[T]]
 
 ANSWER_SECONDS = 6.0  # for an answer: a worker itself gives up waiting for its hub after five
 READ_SECONDS = 60.0  # for reading files again
+ACK_SECONDS = 5.0  # for a publication or a reload; a worker whose hub takes longer is stuck
 GRACE = 5.0  # seconds beyond those that a request names itself
 
 
@@ -53,7 +58,7 @@ class Known:
     table: Table
     settings: Settings
     log_level: str
-    geoip: str  # the path of the GeoIP database; "": there is none
+    geoip: Copy | None  # the GeoIP database
     drain: float  # seconds that workers drain if their parent dies
     watched: bool = False
     listeners: dict[str, Bound] = field(default_factory=dict)  # by address
@@ -111,3 +116,17 @@ def kill(slot: Slot, number: signal.Signals) -> None:
             signal.pidfd_send_signal(slot.process.handle, number)
         except ProcessLookupError:
             return
+
+
+def acknowledged(asked: Iterable[Asked[None]], what: str) -> None:
+    """Wait for all; a worker that is late, or can't, is killed: then nobody has what was before."""
+    deadline = time.monotonic() + ACK_SECONDS
+    for slot, future in asked:
+        try:
+            future.result(max(0.0, deadline - time.monotonic()))
+        except WorkerGone:
+            continue
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker has not changed
+            log.error("worker %d has not taken %s and is replaced: %s", slot.number, what,
+                      "it was too slow" if isinstance(error, TimeoutError) else error)  # fmt: skip
+            kill(slot, signal.SIGKILL)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from socket import socket
 
+from mcproxy.geoip import Copy
 from mcproxy.messages import Courier, Drain, EventSink, PlaneBusy, Settings
 from mcproxy.table import Table
 from mcproxy.workers.courier import ToWorkers
@@ -21,13 +22,14 @@ class Workers:
     """N worker processes, which begin to start when this is made."""
 
     def __init__(
-        self, count: int, table: Table, settings: Settings, *, log_level: str, geoip: str, drain: float,
+        self, count: int, table: Table, settings: Settings, *, log_level: str, geoip: Copy | None, drain: float,
         put_lines: TakeLines, tell: EventSink, inherited: Callable[[str], socket | None] = lambda _addr: None,
         patience: float = PATIENCE,
     ) -> None:  # fmt: skip
         """`drain` is the seconds that workers drain if their parent dies; `inherited` and `patience` as elsewhere here.
 
-        `geoip` is the path of the GeoIP database, `put_lines` takes their log lines, `tell` events of connections.
+        `geoip` is the GeoIP database, which is closed with the workers. `put_lines` takes their log lines, `tell`
+        events of connections.
         """
         self._team = Team(count, Known(table, settings, log_level, geoip, drain))
         self._courier = ToWorkers(self._team, inherited, time.time())
@@ -86,3 +88,4 @@ class Workers:
         """End the workers, their nursery and what reads their output."""
         self._courier.close_listeners()
         self._keeping.close()
+        self._courier.refreshing.close()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.kit.commands import Shell
+from tests.kit.geoip_files import located, write_database
 from tests.kit.peers import DEADLINE, Backend, client_hello, echo, free_port, is_reset, receive, until
 from tests.kit.program import Server, bounded, environment, write_config
 
@@ -28,7 +29,7 @@ NUMBERS = {str(number) for number in range(1, WORKERS + 1)}
 class Scene:
     """A server with two workers and an echo behind it, somebody at a shell, and clients."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, **firewall: Any) -> None:
         self.folder = folder
         self.port = free_port()
         self.addr = f"127.0.0.1:{self.port}"
@@ -39,6 +40,7 @@ class Scene:
             "listeners": [{"addr": self.addr, "routes": [{"hostname": "a.test", "backend": self.backend}]}],
             "grpc": {"addr": f"unix:{folder}/admin.sock"},
             "proxy": {"workers": WORKERS, "shutdown_timeout": "1s"},
+            "firewall": firewall,
         }
         self.server = stack.enter_context(Server(folder, self.document))
         self.shell = Shell(folder / "mcproxy.toml")
@@ -77,6 +79,13 @@ class Scene:
         """As `status` has them."""
         found: list[dict[str, Any]] = self.shell.json("status")["workers"]
         return found
+
+    def kill_all(self, restarts: int) -> None:
+        """Kill the workers; their successors are then those of so many restarts, and serve."""
+        for worker in self.workers():
+            os.kill(worker["pid"], signal.SIGKILL)
+        expected = [(restarts, "serving")] * WORKERS
+        until(lambda: [(each["restarts"], each["state"]) for each in self.workers()] == expected, "successors")
 
     def listener(self) -> dict[str, Any]:
         """The counters of the listener."""
@@ -224,3 +233,27 @@ def test_counters_do_not_fall_when_a_worker_is_replaced(scene: Scene) -> None:
     scene.shell.ok("routes", "add", "b.test", scene.backend)
     for address in CLIENTS:
         scene.served(address, "b.test")
+
+
+def test_a_successor_knows_countries_whatever_has_become_of_the_database_s_file(tmp_path: Path) -> None:
+    """It read the file again, and went on without countries where it couldn't: the blocked ones came in."""
+    path = write_database(tmp_path / "geo.mmdb", {"127.0.0.0/28": located("DE"), "127.0.0.16/28": located("FR")})
+    with ExitStack() as stack:
+        scene = Scene(tmp_path, stack, geoip_db=str(path), blocked_countries=["DE"])
+        blocked, free = CLIENTS[:6], CLIENTS[6:]
+
+        def is_kept() -> bool:
+            return all(map(scene.refuses, blocked)) and all(map(scene.served, free))
+
+        assert is_kept()
+        path.write_bytes(b"junk")
+        for restarts in (1, 2):
+            scene.kill_all(restarts)
+            assert is_kept()
+            scene.server.signal(signal.SIGHUP)  # which the next ones must not lose it by
+            scene.server.line("geo.mmdb is not a MaxMind DB", "the open database stays in use")
+        write_database(path, {"127.0.0.0/28": located("FR"), "127.0.0.16/28": located("DE")})
+        scene.server.signal(signal.SIGHUP)
+        scene.server.line("reloaded", "GeoIP database of")
+        assert all(map(scene.refuses, free))
+        assert all(map(scene.served, blocked))

@@ -25,7 +25,7 @@ class Crowd:
         self.events: list[ConnectionEvent] = []
         self.table = table
         self.workers = Workers(
-            count, table, SETTINGS, log_level="info", geoip="", drain=0.2, put_lines=self.lines.extend,
+            count, table, SETTINGS, log_level="info", geoip=None, drain=0.2, put_lines=self.lines.extend,
             tell=self.events.append, **options,
         )  # fmt: skip
         self.courier = self.workers.courier
