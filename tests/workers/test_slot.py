@@ -23,8 +23,8 @@ def test_the_pauses_of_one_that_dies_as_it_starts_double_and_end() -> None:
     slot, now, pauses = Slot(1), 0.0, []
     for _ in range(12):
         slot.begin(now, 0.0)
-        slot.ended(now + 1)
-        pauses.append(round(slot.due - now - 1, 6))
+        slot.ended(now + 0.5)
+        pauses.append(round(slot.due - now - 0.5, 6))
         now = slot.due
     assert pauses[:3] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
     assert pauses[-1] == LAST_PAUSE
