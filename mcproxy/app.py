@@ -111,6 +111,8 @@ class App:
             )
         else:
             self.traffic = _workers(config, count, copy, put_lines, watching, self)
+        if self.control.fleet is not None:
+            self.control.fleet.connections = lambda: self.traffic.open_connections
         courier = self.traffic.courier
         parts = Parts(courier, self.notifier, self.control.take, self.control.survey.begin)
         self.reloader = Reloader(config, path, parts)

@@ -44,8 +44,9 @@ def _opened(path: Path) -> tuple[Store, Table]:
 class Cache:
     """The copy, as it follows. One thread at a time writes to it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, began_with: Table) -> None:
         self.store = store
+        self.began_with = began_with  # its contents as it was opened
         self.problem = ""  # why it is older than the table in force
 
     def __repr__(self) -> str:

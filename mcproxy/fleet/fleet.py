@@ -6,25 +6,29 @@ them one at a time, with its lock in hand.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mcproxy.change import Change, Provenance, next_table, table_values
+from mcproxy.fleet import nodes
 from mcproxy.fleet.cache import Cache, open_cache
 from mcproxy.fleet.following import NO_MARK, Mark, Mutation, mark_from, mark_of, mutations
 from mcproxy.fleet.listening import Ear, Position, notification
+from mcproxy.fleet.nodes import Report
 from mcproxy.fleet.standing import Standing, State
 from mcproxy.notation.server_url import ServerUrl
 from mcproxy.store import history, postgres, schema
 from mcproxy.store.diff import Seed
-from mcproxy.store.errors import Conflict, NewerSchema, NotOurs, StoreError, Unavailable, Unsure
+from mcproxy.store.errors import Conflict, NameTaken, NewerSchema, NotOurs, StoreError, Unavailable, Unsure
 from mcproxy.store.records import Row
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 
 MAX_ROWS = 5_000  # of the audit that are followed one by one, some 0.3 s; a node further behind loads everything
 KEPT_ROWS = 1_000  # of the audit that a whole load copies, for `history` without the database
+MAX_WARNINGS = 20  # of a node that its row has: others see that there are many
+_STATES = {NewerSchema: State.OUTDATED, NameTaken: State.REFUSED}
 _STARTING = "it has not connected yet"
 
 log = logging.getLogger(__name__)
@@ -35,21 +39,31 @@ class Fleet:
 
     def __init__(self, url: ServerUrl, node: str, cache: Path, *, notifies: bool = True) -> None:
         """`notifies` is false for a server without notifications. Raises StoreError."""
-        self.node = node
         self.unbound: dict[str, str] = {}  # addresses that this node can't take, and why
-        self._notifies = notifies
         self._server = postgres.Server(url)
         if notifies:
             self._server.notification = notification(node)
         self.truth = postgres.attach(self._server, f"mcproxy {node}")
-        store, self._table = open_cache(cache)
+        store, table = open_cache(cache)
         self._mark = self._found = _mark(store)
-        self.cache = Cache(store)
-        self._standing = Standing(node, State.ALONE, time.time(), _STARTING, self._table.generation)
+        self.cache = Cache(store, table)
+        self._me = Report(node, nodes.identity(store, node), time.monotonic())
+        self.connections: Callable[[], int] = lambda: 0  # how many this node has open
+        self._standing = Standing(node, State.ALONE, time.time(), _STARTING, table.generation)
         self._clock_ahead = 0.0  # seconds by which the database's clock is ahead of ours
 
     def __repr__(self) -> str:
         return f"<Fleet {self.node} {self._standing.state} {self.truth.place}>"
+
+    @property
+    def node(self) -> str:
+        """The name of this node."""
+        return self._me.name
+
+    @property
+    def generation(self) -> int:
+        """The last one that this node has."""
+        return self._mark[0]
 
     @property
     def standing(self) -> Standing:
@@ -63,25 +77,27 @@ class Fleet:
     def begin(self, seed: Seed | None) -> Table:
         """The table to start with: the database's, which `seed` fills if it is empty, or else the copy's.
 
-        Raises StoreError if there is neither, or if the database is another program's.
+        Raises StoreError if there is neither, if the database is another program's, or another node has this name.
         """
         try:
             postgres.upgrade(self.truth)
+            with self.truth.transaction() as database:
+                nodes.claim(database.executable.exec_driver_sql, self.report())
             if seed is not None:
                 self._seed(seed)
-            found = self.newer(self._table)
-        except NotOurs:
+            found = self.newer(self.cache.began_with)
+        except (NotOurs, NameTaken):
             raise
         except (Unavailable, NewerSchema) as error:
             self.lost(error)
-            if not self._table.generation:
+            if not self.cache.began_with.generation:
                 raise Unavailable(
                     f"{error}; and this node has no copy of the fleet's table yet in {self.cache.store.path}: "
                     "its first start needs the database"
                 ) from error
-            return self._table
+            return self.cache.began_with
         self._stand(State.FOLLOWING)
-        return found[0] if found else self._table
+        return found[0] if found else self.cache.began_with
 
     def _seed(self, seed: Seed) -> None:
         try:
@@ -185,9 +201,14 @@ class Fleet:
 
     def listen(self) -> Ear:
         """A connection that listens and polls. Raises StoreError."""
-        ear = Ear(self._server, self.node, notifies=self._notifies)
+        ear = Ear(self._server, self.node, notifies=bool(self._server.notification))
         self._server.notification = notification(self.node) if ear.notifies else ""
         return ear
+
+    def report(self) -> Report:
+        """What this node writes about itself now."""
+        warnings = [*self.unbound.values(), *([self.cache.problem] if self.cache.problem else [])][:MAX_WARNINGS]
+        return replace(self._me, generation=self._mark[0], connections=self.connections(), warnings=warnings)
 
     def found(self, position: Position) -> None:
         """Take what a poll has found. Raises NewerSchema."""
@@ -198,7 +219,7 @@ class Fleet:
 
     def lost(self, error: StoreError) -> None:
         """The database doesn't answer, or it has been upgraded."""
-        self._stand(State.OUTDATED if isinstance(error, NewerSchema) else State.ALONE, str(error))
+        self._stand(_STATES.get(type(error), State.ALONE), str(error))
 
     def has_work(self) -> bool:
         """True if the last poll has found what this node has not, or if something is left to mend."""

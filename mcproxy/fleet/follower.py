@@ -8,6 +8,7 @@ from collections.abc import Callable
 from mcproxy.fleet.backoff import pauses
 from mcproxy.fleet.fleet import Fleet
 from mcproxy.fleet.listening import SLICE, Ear
+from mcproxy.fleet.nodes import BEAT, SOONEST
 from mcproxy.store.errors import StoreError
 
 POLL = 4.0  # seconds between two questions for the generation: a quarter of a query a second for each idle node
@@ -24,6 +25,7 @@ class Follower:
         self._follow = follow
         self._poll = poll
         self._closing = threading.Event()
+        self._reported: tuple[float, int] | None = None  # when, by the monotonic clock, and the generation
         self._thread = threading.Thread(target=self._run, name="fleet-follower", daemon=True)
         self._thread.start()
 
@@ -48,13 +50,23 @@ class Follower:
                 self._fleet.lost(error)
             except Exception:  # the thread must outlive a bug of ours
                 log.exception("following the fleet's database failed; it is tried again")
+            self._reported = None
             self._closing.wait(next(waits))
 
     def _look(self, ear: Ear) -> None:
         """Ask where the database is, and follow."""
+        self._report(ear, BEAT)
         self._fleet.found(ear.poll())
         if self._fleet.has_work():
             self._follow()
+
+    def _report(self, ear: Ear, after: float) -> None:
+        """Write this node's row, if the last one is so many seconds old."""
+        now = time.monotonic()
+        if self._reported is None or now - self._reported[0] >= after:
+            report = self._fleet.report()
+            ear.tell(report)
+            self._reported = now, report.generation
 
     def _rest(self, ear: Ear) -> None:
         """Until the next poll, follow as notifications come."""
@@ -64,3 +76,5 @@ class Follower:
                 self._closing.wait(self._poll)
             elif ear.wait(SLICE):
                 self._follow()
+            if self._reported is not None and self._fleet.generation != self._reported[1]:
+                self._report(ear, SOONEST)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from mcproxy.fleet.following import Mark, mark_from
+from mcproxy.fleet.nodes import Report, claim
 from mcproxy.store import postgres
 from mcproxy.store.errors import NotOurs
 
@@ -53,6 +54,10 @@ class Ear:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back."""
         self._connection.close()
 
     def _listens(self) -> bool:
@@ -74,6 +79,11 @@ class Ear:
             raise NotOurs(f"{self._server} has no generation: restore a backup")
         generation, version, clock, *author = row
         return Position(mark_from(generation, *author), version, clock - now)
+
+    def tell(self, report: Report) -> None:
+        """Write this node's row. Raises NameTaken."""
+        with self._server.errors():
+            claim(self._connection.execute, report)
 
     def wait(self, seconds: float) -> bool:
         """Wait for another node's notification, `seconds` at most; returns whether one came. Takes all that came."""

@@ -22,6 +22,10 @@ class Unavailable(StoreError):
     """It can't be read or written now: locked, read-only, disk full, I/O error."""
 
 
+class NameTaken(StoreError):
+    """Another node of the fleet has this node's name."""
+
+
 class Unsure(Unavailable):
     """The connection was lost during a commit: it may or may not have been done."""
 

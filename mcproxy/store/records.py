@@ -97,6 +97,8 @@ _AUDIT = (
     "generation", "sequence", "at", "who", "action", "what", "scope", "name", "old", "new", "claim", "comment", "node",
 )  # fmt: skip
 AUDIT: Final = _table("audit", *_AUDIT)
+_NODES = ("name", "identity", "version", "generation", "connections", "warnings", "started_at", "seen_at")
+NODES: Final = _table("nodes", *_NODES)
 HEAD: Final = _table("head", "generation")  # its only row has the last generation
 
 RECORDS: Final[Mapping[What, Record]] = {

@@ -149,10 +149,26 @@ def _one_row_has_the_generation(op: Operations) -> None:
     op.add_column("audit", Column("node", String(MAX_NODE), nullable=False, server_default=""))
 
 
+def _nodes(op: Operations) -> None:
+    # Of a fleet; a node's copy has one row, its own, from which it knows its identity.
+    op.create_table(
+        "nodes",
+        Column("name", String(MAX_NODE), nullable=False),
+        Column("identity", String(MAX_KIND * 2), nullable=False),  # drawn once: a second node of one name has another
+        Column("version", String(MAX_ACTION), nullable=False),
+        Column("generation", BigInteger, nullable=False),
+        Column("connections", Integer, nullable=False),
+        Column("warnings", Text, nullable=False),  # one a line
+        Column("started_at", Double, nullable=False),
+        Column("seen_at", Double, nullable=False),  # both by the database's clock
+        PrimaryKeyConstraint("name"),
+    )
+
+
 Migration = Callable[[Operations], None]
 
 MIGRATIONS: Final[tuple[Migration, ...]] = (
-    _first, _audit_says_why, _backends_speak_any_http, _acme, _one_row_has_the_generation,
+    _first, _audit_says_why, _backends_speak_any_http, _acme, _one_row_has_the_generation, _nodes,
 )  # fmt: skip
 VERSION: Final = len(MIGRATIONS)
 

@@ -54,7 +54,7 @@ def test_one_that_cannot_be_used_is_moved_aside(
 
 def test_a_problem_is_logged_once_and_so_is_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with store_at(tmp_path / "c.db") as store, caplog.at_level(logging.INFO):
-        cache = Cache(store)
+        cache = Cache(store, store.load())
         cache.failed(Unavailable("the disk is full"))
         cache.failed(Unavailable("the disk is full"))
         assert "the disk is full" in cache.problem

@@ -14,11 +14,12 @@ import pytest
 from mcproxy.admin.errors import AlreadyThere, NotThere, Overtaken
 from mcproxy.admin.mutations import put_listener, put_route
 from mcproxy.change import table_values
+from mcproxy.fleet import nodes
 from mcproxy.fleet.standing import State
 from mcproxy.model import Listener
 from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store import history, schema
-from mcproxy.store.errors import NotOurs, Unavailable
+from mcproxy.store.errors import NameTaken, NotOurs, Unavailable
 from mcproxy.store.postgres import Server, attach
 from tests.kit.control_plane import route
 from tests.kit.fleet_nodes import Node
@@ -287,6 +288,28 @@ def test_a_poll_alone_leaves_an_idle_node_without_work(node: MakeNode) -> None:
         assert two.fleet.standing.behind(two.writer.table.generation) == 1
         two.writer.follow()
         assert not two.fleet.has_work()
+
+
+def test_two_nodes_of_one_name_are_refused(node: MakeNode, url: str, tmp_path: Path) -> None:
+    one = node("edge1").follows(0.05)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(NameTaken, match=r"set node\.name to another name"):
+        Node(url, "edge1", tmp_path / "other")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE nodes SET identity = 'of another', seen_at = seen_at + 5")
+    with closing(one.fleet.listen()) as ear, pytest.raises(NameTaken) as caught:
+        ear.tell(one.fleet.report())
+    one.fleet.lost(caught.value)
+    with pytest.raises(Unavailable, match="edge1 is refused"):
+        one.add("new.test")
+
+
+def test_a_node_keeps_its_name_when_it_restarts(node: MakeNode, url: str, tmp_path: Path) -> None:
+    with closing(Node(url, "edge1", tmp_path)):
+        pass
+    one = node("edge1").follows(0.05)
+    one.add("new.test")
+    until(lambda: [(each.name, each.generation) for each in nodes.rows(one.fleet.truth)] == [("edge1", 2)])
 
 
 def test_the_clock_is_the_databases(node: MakeNode) -> None:

@@ -14,7 +14,7 @@ from mcproxy.model import BackendProtocol, FirewallRule, RuleKind
 from mcproxy.store import history, schema
 from mcproxy.store import sqlite as store_sqlite
 from mcproxy.store.errors import NewerSchema, NotOurs
-from mcproxy.store.records import AUDIT, HEAD, LISTENERS, ROUTES, RULES, from_json
+from mcproxy.store.records import AUDIT, HEAD, LISTENERS, NODES, ROUTES, RULES, from_json
 from mcproxy.store.store import Store
 from tests.kit.control_plane import store_at
 
@@ -36,7 +36,7 @@ def test_a_second_start_migrates_nothing(tmp_path: Path) -> None:
 
 def test_the_tables_that_queries_name_are_those_that_migrations_made(tmp_path: Path) -> None:
     with store_at(tmp_path / "a.db") as store, store.transaction() as database:
-        for table in (LISTENERS, ROUTES, RULES, AUDIT, HEAD):
+        for table in (LISTENERS, ROUTES, RULES, AUDIT, HEAD, NODES):
             made = {column["name"] for column in database.inspect.get_columns(table.name)}
             assert made == {column.name for column in table.columns}, table.name
 

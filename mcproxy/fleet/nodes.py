@@ -1,0 +1,108 @@
+"""The rows of a fleet's nodes: who is there, and who may have a name.
+
+Each node writes its own row, at its start and every BEAT seconds. A name belongs to the identity that its row has,
+which a node draws once and keeps in its copy of the database. So a node that restarts has its name at once, while a
+second node of that name is refused until the row has not been written for GONE seconds. By then the first one is gone,
+or cut off, and is refused in turn when it comes back. Times are the database's.
+"""
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, select
+
+from mcproxy import __version__
+from mcproxy.store.errors import NameTaken
+from mcproxy.store.records import HEAD, NODES
+from mcproxy.store.store import Store
+
+BEAT = 10.0  # seconds between two writes of an idle node's row
+SOONEST = 1.0  # seconds between two writes of a row whose generation changes
+GONE = 60.0  # seconds without a write after which another node may have the name
+
+# One statement, so that of two nodes of one name exactly one has it.
+_CLAIM = f"""INSERT INTO nodes (name, identity, version, generation, connections, warnings, started_at, seen_at)
+    VALUES (%(name)s, %(identity)s, %(version)s, %(generation)s, %(connections)s, %(warnings)s,
+        extract(epoch FROM clock_timestamp()) - %(up)s, extract(epoch FROM clock_timestamp()))
+    ON CONFLICT (name) DO UPDATE SET identity = excluded.identity, version = excluded.version,
+        generation = excluded.generation, connections = excluded.connections, warnings = excluded.warnings,
+        started_at = excluded.started_at, seen_at = excluded.seen_at
+    WHERE nodes.identity = excluded.identity OR nodes.seen_at < excluded.seen_at - {GONE}"""  # noqa: S608 - ours
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a node writes about itself."""
+
+    name: str
+    identity: str
+    began: float  # by the monotonic clock
+    generation: int = 0
+    connections: int = 0
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A node as the others see it."""
+
+    name: str
+    version: str
+    generation: int
+    behind: int  # generations
+    connections: int
+    warnings: Sequence[str]
+    started_at: float  # seconds since the epoch
+    seen_at: float
+
+
+def claim(execute: Any, report: Report) -> None:
+    """Write a node's row. `execute` takes a statement and values, and returns a result with a rowcount.
+
+    Raises NameTaken.
+    """
+    values = {
+        "name": report.name, "identity": report.identity, "version": __version__, "generation": report.generation,
+        "connections": report.connections, "warnings": "\n".join(report.warnings),
+        "up": time.monotonic() - report.began,
+    }  # fmt: skip
+    if not execute(_CLAIM, values).rowcount:
+        raise NameTaken(
+            f"the fleet has another node named {report.name}, seen within {GONE:g} s: set node.name to another name"
+        )
+
+
+def identity(cache: Store, name: str) -> str:
+    """The identity of the node that has this copy; drawn now if it has none under this name. Raises StoreError."""
+    with cache.transaction() as database:
+        database.executable.execute(delete(NODES).where(NODES.c.name != name))
+        found = list(database.query(select(NODES.c.identity)))
+        if found:
+            return str(found[0]["identity"])
+        drawn = uuid.uuid4().hex
+        row = {"name": name, "identity": drawn, "version": __version__, "generation": 0, "connections": 0}
+        database.executable.execute(NODES.insert(), [{**row, "warnings": "", "started_at": 0.0, "seen_at": 0.0}])
+        return drawn
+
+
+def rows(truth: Store) -> list[NodeRow]:
+    """All nodes by name. Raises StoreError."""
+    with truth.transaction() as database:
+        last = int(next(iter(database.query(select(HEAD))))["generation"])
+        found = list(database.query(select(NODES).order_by(NODES.c.name)))
+    return [
+        NodeRow(
+            row["name"], row["version"], row["generation"], max(last - row["generation"], 0), row["connections"],
+            row["warnings"].splitlines(), row["started_at"], row["seen_at"],
+        )
+        for row in found
+    ]  # fmt: skip
+
+
+def remove(truth: Store, name: str) -> bool:
+    """Forget a node. Returns whether there was one. Raises StoreError."""
+    with truth.transaction() as database:
+        return bool(database.executable.execute(delete(NODES).where(NODES.c.name == name)).rowcount)

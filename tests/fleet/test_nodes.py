@@ -1,0 +1,66 @@
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mcproxy import __version__
+from mcproxy.fleet import nodes
+from mcproxy.fleet.nodes import Report
+from mcproxy.notation.server_url import parse_server_url
+from mcproxy.store.errors import NameTaken
+from mcproxy.store.postgres import Server, attach, upgrade
+from mcproxy.store.store import Store
+from tests.kit.control_plane import store_at
+from tests.kit.postgres import PostgresServer
+
+pytestmark = pytest.mark.xdist_group("postgres")
+
+
+@pytest.fixture
+def truth(postgres: PostgresServer) -> Iterator[Store]:
+    url = parse_server_url(postgres.create(f"db_{uuid.uuid4().hex}"))
+    with closing(attach(Server(url))) as store:
+        upgrade(store)
+        yield store
+
+
+def claim(truth: Store, report: Report) -> None:
+    with truth.transaction() as database:
+        nodes.claim(database.executable.exec_driver_sql, report)
+
+
+def test_a_node_is_listed_as_it_last_wrote(truth: Store) -> None:
+    claim(truth, Report("edge2", "b", 0.0))
+    claim(truth, Report("edge1", "a", 0.0, 0, 3))
+    claim(truth, Report("edge1", "a", 0.0, 0, 5, ("one", "two")))
+    first, second = nodes.rows(truth)
+    assert (first.name, first.version, first.connections, first.warnings) == ("edge1", __version__, 5, ["one", "two"])
+    assert second.name == "edge2"
+    assert first.started_at < first.seen_at >= second.seen_at
+
+
+def test_a_second_node_of_a_name_is_refused_until_the_first_is_gone(truth: Store) -> None:
+    claim(truth, Report("edge1", "a", 0.0))
+    with pytest.raises(NameTaken, match="another node named edge1"):
+        claim(truth, Report("edge1", "b", 0.0))
+    with truth.transaction() as database:
+        database.executable.exec_driver_sql(f"UPDATE nodes SET seen_at = seen_at - {nodes.GONE + 1}")
+    claim(truth, Report("edge1", "b", 0.0))
+    with pytest.raises(NameTaken):
+        claim(truth, Report("edge1", "a", 0.0))
+
+
+def test_a_node_that_was_removed_is_forgotten_and_its_name_is_free(truth: Store) -> None:
+    claim(truth, Report("edge1", "a", 0.0))
+    assert nodes.remove(truth, "edge1")
+    assert not nodes.remove(truth, "edge1")
+    claim(truth, Report("edge1", "b", 0.0))
+
+
+def test_an_identity_is_drawn_once_for_a_name(tmp_path: Path) -> None:
+    with store_at(tmp_path / "c.db") as cache:
+        first = nodes.identity(cache, "edge1")
+        assert nodes.identity(cache, "edge1") == first
+        assert nodes.identity(cache, "edge2") != first, "a copy that was taken to another node"
