@@ -9,7 +9,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import replace
 from socket import socket
@@ -48,7 +47,7 @@ from mcproxy.stats import NO_LAGS
 from mcproxy.workers import merging
 from mcproxy.workers.clerk import Follow
 from mcproxy.workers.refreshing import Refreshing
-from mcproxy.workers.team import Bound, Team, acknowledged
+from mcproxy.workers.team import Bound, Team, acknowledged, outcome
 
 T = TypeVar("T")
 
@@ -233,8 +232,6 @@ class ToWorkers:
         deadline, found = time.monotonic() + COUNT_SECONDS, []
         for slot, future in asked:
             remote = slot.remote
-            with suppress(PlaneBusy, FutureTimeoutError):
-                answer = future.result(max(0.0, deadline - time.monotonic()))
-                if slot.remote is remote:  # else it has ended, and is counted as one that has
-                    found.append((slot, answer))
+            if outcome(future, deadline - time.monotonic()) is None and slot.remote is remote:
+                found.append((slot, future.result()))  # else that process has ended, and is counted so
         return found

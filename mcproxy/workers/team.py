@@ -85,22 +85,38 @@ class Team:
             if slot.remote is not None
         ]  # fmt: skip
 
-    def answers(self, request: Request[T], asked: Iterable[Asked[T]]) -> list[T]:
-        """The answers of those that live. Raises what one raised, and PlaneBusy if one is late or none lives."""
+    def answers(self, request: Request[T], asked: list[Asked[T]]) -> list[T]:
+        """The answers of those that live. Raises what one raised, and PlaneBusy if one is late or none lives.
+
+        Empties `asked`: a future that has what is raised would keep the frames of all callers alive (net/door.py).
+        """
         deadline = time.monotonic() + _patience(request)
         found: list[T] = []
-        for _, future in asked:
+        while asked:
+            _, future = asked.pop(0)
             try:
-                found.append(future.result(max(0.0, deadline - time.monotonic())))
-            except WorkerGone:
-                continue
-            except FutureTimeoutError as error:
-                if future.done():  # it is what the worker raised
-                    raise
-                raise PlaneBusy("a worker is too busy to answer; try again") from error
+                error = future.exception(max(0.0, deadline - time.monotonic()))
+            except FutureTimeoutError:
+                raise PlaneBusy("a worker is too busy to answer; try again") from None
+            if error is None:
+                found.append(future.result())
+            elif not isinstance(error, WorkerGone):
+                del future
+                try:
+                    raise error
+                finally:
+                    del error
         if not found:
             raise PlaneBusy("no worker is running; one starts soon: try again")
         return found
+
+
+def outcome(future: Future[T], seconds: float) -> BaseException | None:
+    """What a future raises, or TimeoutError if it is late; None: it has an answer. It is not raised here."""
+    try:
+        return future.exception(max(0.0, seconds))
+    except FutureTimeoutError:
+        return TimeoutError("it was too slow")
 
 
 def _patience(request: Request[T]) -> float:
@@ -122,11 +138,7 @@ def acknowledged(asked: Iterable[Asked[None]], what: str) -> None:
     """Wait for all; a worker that is late, or can't, is killed: then nobody has what was before."""
     deadline = time.monotonic() + ACK_SECONDS
     for slot, future in asked:
-        try:
-            future.result(max(0.0, deadline - time.monotonic()))
-        except WorkerGone:
-            continue
-        except Exception as error:  # noqa: BLE001 - whatever it is, the worker has not changed
-            log.error("worker %d has not taken %s and is replaced: %s", slot.number, what,
-                      "it was too slow" if isinstance(error, TimeoutError) else error)  # fmt: skip
+        error = outcome(future, deadline - time.monotonic())
+        if error is not None and not isinstance(error, WorkerGone):  # whatever it is, the worker has not changed
+            log.error("worker %d has not taken %s and is replaced: %s", slot.number, what, error)
             kill(slot, signal.SIGKILL)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from socket import socket
 
 from mcproxy.geoip import Copy
@@ -11,8 +10,7 @@ from mcproxy.table import Table
 from mcproxy.workers.courier import ToWorkers
 from mcproxy.workers.keeping import Keeping
 from mcproxy.workers.output import TakeLines
-from mcproxy.workers.remote import WorkerGone
-from mcproxy.workers.team import GRACE, Known, Team
+from mcproxy.workers.team import GRACE, Known, Team, outcome
 
 PATIENCE = 10.0  # seconds without a beat after which a worker's hub is stuck; a service manager's may be shorter
 READY_SECONDS = 60.0  # until all workers can be asked, at the start
@@ -78,10 +76,7 @@ class Workers:
             asked = self._team.ask(Drain(seconds))
         whole = True
         for _, future in asked:
-            try:
-                whole &= future.result(seconds + GRACE)
-            except (WorkerGone, FutureTimeoutError):
-                whole = False
+            whole &= outcome(future, seconds + GRACE) is None and future.result()
         return whole
 
     def close(self) -> None:

@@ -1,6 +1,9 @@
 """The answers of several workers: without those that have ended, and not later than the request allows."""
 
+import threading
+import weakref
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -46,3 +49,19 @@ def test_nobody_who_answers_is_busy(team: Team) -> None:
 def test_what_one_raises_is_raised(team: Team, error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)):
         answers(team, answered("NL"), answered(error=error))
+
+
+@pytest.mark.parametrize("error", [PlaneStopping("the server is stopping"), WorkerGone("it has ended")])
+def test_what_is_raised_keeps_nothing_of_its_caller(team: Team, error: Exception, no_collector: None) -> None:
+    """Calls of the admin API stayed alive so while workers were killed, until gRPC refused further ones."""
+
+    def ask() -> "weakref.ref[threading.Event]":
+        mine = threading.Event()
+        asked = [(team.slots[0], answered(error=error))]
+        with suppress(PlaneBusy, WorkerGone):
+            team.answers(QUESTION, asked)
+        return weakref.ref(mine)
+
+    asked = ask()
+    error.__traceback__ = None  # the test's own parameter has it
+    assert asked() is None
