@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from gevent.event import AsyncResult
 
+from mcproxy.net.failures import without_frames
 from mcproxy.net.lookups import HOSTS_FILE, Address, Ask, Result, Threads
 
 MAX_LOOKUPS = 48  # at once: each holds a thread, and a descriptor of the 64 that sessions leave
@@ -164,7 +165,7 @@ class Names:
     def _settle(self, host: str, name: _Name, waiting: "_Answer", result: Result) -> None:
         name.under_way = None
         if isinstance(result, Exception):
-            waiting.set_exception(result)
+            waiting.set_exception(without_frames(result))
             if not (isinstance(result, gaierror) and result.errno in _NO_SUCH_NAME):
                 self._suspect(host, name, f"fails: {getattr(result, 'strerror', result)}")
             return

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mcproxy.l7.bridge.backend_line import BackendLine
 from mcproxy.l7.sockets.drive import Drive
 from mcproxy.net.session import Session
 from mcproxy.wire.http2 import Frame
@@ -14,7 +15,7 @@ from tests.conftest import MakeBackend, MakeProxy, listener
 from tests.kit.http2_backends import h2, l7_listener, says
 from tests.kit.http2_peer import GET, HOST
 from tests.kit.l7_proxy import SocketClient
-from tests.kit.peers import Authority, client_hello, connect, echo, read_all, until
+from tests.kit.peers import Authority, client_hello, connect, echo, free_port, read_all, until
 
 SESSIONS = 5
 Ask = Callable[[int, Authority], None]
@@ -25,7 +26,7 @@ def uncollected() -> Iterator[Callable[[], list[Any]]]:
     """Without a collector: the sessions that are still there, but those that earlier tests have kept."""
 
     def alive() -> list[Any]:
-        return [each for each in gc.get_objects() if type(each) in (Session, Drive)]
+        return [each for each in gc.get_objects() if type(each) in (Session, Drive, BackendLine)]
 
     gc.collect()
     gc.disable()
@@ -83,6 +84,20 @@ def over_http1_to_http1(port: int, authority: Authority) -> None:
         assert read_all(client).startswith(b"HTTP/1.1 200")
 
 
+def over_http1_to_nobody(port: int, authority: Authority) -> None:
+    with authority.client_context().wrap_socket(connect(port), server_hostname="gone.test") as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: gone.test\r\nConnection: close\r\n\r\n")
+        assert read_all(client).startswith(b"HTTP/1.1 502")
+
+
+def over_http2_to_nobody(port: int, authority: Authority) -> None:
+    client = SocketClient(port, authority, "gone.test")
+    client.handshake()
+    client.request(1, [*GET[:3], (":authority", "gone.test")])
+    assert client.find(Frame.HEADERS)
+    client.close()
+
+
 def unknown_name(port: int, _authority: Authority) -> None:
     with connect(port) as client:
         client.sendall(client_hello("nobody.test"))
@@ -96,12 +111,20 @@ def broken_off(port: int, authority: Authority) -> None:
 
 
 @pytest.mark.parametrize(
-    "ask", [over_l4, over_http2, over_http1, over_http2_to_http1, over_http1_to_http1, unknown_name, broken_off]
-)
+    "ask",
+    [
+        over_l4, over_http2, over_http1, over_http2_to_http1, over_http1_to_http1, over_http1_to_nobody,
+        over_http2_to_nobody, unknown_name, broken_off,
+    ],
+)  # fmt: skip
 def test_what_has_ended_is_gone(
     ask: Ask, proxy: MakeProxy, backend: MakeBackend, authority: Authority, uncollected: Callable[[], list[Any]]
 ) -> None:
-    routes = {HOST: backend(h2(says("here"))).address, "old.test": backend(old).address}
+    """Memory grew by a third in an hour: clients of HTTP/1.1 left lines of HTTP/2, dials that failed whole sessions."""
+    routes = {
+        HOST: backend(h2(says("here"))).address, "old.test": backend(old).address,
+        "gone.test": f"127.0.0.1:{free_port()}",
+    }  # fmt: skip
     served = l7_listener(routes, authority)
     served["routes"] += listener({"plain.test": backend(echo).address})["routes"]
     running = proxy({"listeners": [served]})

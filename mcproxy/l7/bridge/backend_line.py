@@ -72,6 +72,11 @@ class Lines:
             self._lasting = line
         return self._keeps
 
+    def end(self) -> None:
+        """The client's connection ends: let go of the lines, or the collector would have to find out."""
+        self._lasting = None
+        self._slowed.clear()
+
     def stir(self, line: "BackendLine") -> None:
         """Have the drive look at a line."""
         if not line.stirred:

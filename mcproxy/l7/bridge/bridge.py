@@ -136,6 +136,8 @@ class Bridge:
 
     def take_lines(self) -> Sequence[Line]:
         """The lines that the drive is to look at."""
+        if self._client.ending is not None:
+            self._lines.end()
         return self._lines.take()
 
     # What happens to the client

@@ -13,6 +13,7 @@ from gevent.event import Event
 from mcproxy.l7.sockets.pooled import HTTP1
 from mcproxy.l7.sockets.probe import Answer, decided
 from mcproxy.model import Route, RouteKey
+from mcproxy.net.failures import without_frames
 from mcproxy.stats import Spoken
 from mcproxy.table import Live
 
@@ -72,14 +73,19 @@ class Backends:
         entry = self._entry(key, route)
         if entry.spoken is not None and not entry.doubted:
             return entry.spoken.version
-        looking = entry.looking
-        if looking is None:
-            begun = entry.looking = looking = _Looking()
-            spawn(lambda: self._look(entry, begun, look))
-        looking.over.wait()
-        if looking.failure is not None:
-            raise looking.failure
+        looking = entry.looking or self._begin(entry, look, spawn)
+        try:
+            looking.over.wait()
+            if looking.failure is not None:
+                raise looking.failure
+        finally:
+            del looking  # it has what is raised, whose traceback has this frame: a circle
         return self.last(key, route)
+
+    def _begin(self, entry: _Entry, look: Look, spawn: Callable[[Callable[[], None]], object]) -> _Looking:
+        looking = entry.looking = _Looking()
+        spawn(lambda: self._look(entry, looking, look))
+        return looking
 
     def found(self, key: RouteKey, route: Route, answer: Answer) -> None:
         """A connection has shown what is spoken."""
@@ -96,7 +102,7 @@ class Backends:
         try:
             self._note(entry, look(entry.route))
         except Exception as failure:  # noqa: BLE001 - those that wait raise it
-            looking.failure = failure
+            looking.failure = without_frames(failure)
         entry.looking = None
         looking.over.set()
 

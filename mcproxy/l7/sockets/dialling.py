@@ -9,6 +9,7 @@ from gevent.hub import get_hub
 
 from mcproxy.l7.sockets.channel import Channel
 from mcproxy.net.crew import Crew, Job
+from mcproxy.net.failures import without_frames
 
 Dial = Callable[[bytes], Channel]  # connects and sends; raises Refused, Lost
 
@@ -65,7 +66,7 @@ class Dialling:
                 raise self._cause
             self.channel = self._dial(self._first)
         except Exception as error:  # noqa: BLE001 - the session's greenlet looks at it
-            self.failure = error
+            self.failure = without_frames(error)
         if isinstance(self._cause, _Abandoned):
             self._discard()
         else:
