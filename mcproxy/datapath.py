@@ -19,10 +19,13 @@ from mcproxy.model import Connection, Exchanges, Origin
 from mcproxy.net.aside import Aside
 from mcproxy.net.census import Census
 from mcproxy.net.door import Door
+from mcproxy.net.inbox import Inbox
 from mcproxy.net.pulse import Pulse
 from mcproxy.net.shared import Shared
+from mcproxy.net.siblings import Siblings
 from mcproxy.net.worker import Worker
-from mcproxy.policy.limits import Limits
+from mcproxy.policy.limits import Clients, Limits
+from mcproxy.policy.shared_limits import SharedLimits
 from mcproxy.settling import Settling
 from mcproxy.stats import Stats
 from mcproxy.table import Live, Table
@@ -37,12 +40,13 @@ class DataPath:
         self, table: Table, wanted: Settings, geoip: GeoIP | None, put_lines: Callable[[Sequence[str]], None],
         tell: EventSink, inherited: Callable[[str], socket | None] = lambda _addr: None,
         log_dropped: Callable[[], int] = lambda: 0, ids: Iterator[int] | None = None,
-        open_geoip: Callable[[str], GeoIP] = GeoIP.open,
+        open_geoip: Callable[[str], GeoIP] = GeoIP.open, siblings: Siblings | None = None,
     ) -> None:  # fmt: skip
         """`put_lines` takes the log lines of connections and requests, `tell` their events while somebody watches.
 
         `inherited` returns a socket that already listens on an address, or None. `log_dropped` counts lines that were
-        not read in time. `ids` are those of its connections, rising. `open_geoip` opens a GeoIP database.
+        not read in time. `ids` are those of its connections, rising. `open_geoip` opens a GeoIP database. `siblings`
+        are the workers of which it is one.
         """
         contexts = Contexts(PROTOCOLS, Aside())
         stats = Stats()
@@ -52,7 +56,7 @@ class DataPath:
         self.terminator = Terminator(contexts, backends, _records(stats, self.lines))
         shared = Shared(
             live=live,
-            limits=Limits(wanted.max_connections, wanted.max_per_ip, wanted.rate_per_ip, wanted.burst_per_ip),
+            limits=_limits(wanted, siblings),
             timeouts=wanted.timeouts,
             ended=_ended(self.lines, reporter),
             opened=reporter.opened,
@@ -60,7 +64,9 @@ class DataPath:
             geoip=geoip,
             terminate=self.terminator,
             ids=ids or itertools.count(1),
+            siblings=siblings,
         )
+        self._inbox = Inbox(shared, siblings) if siblings is not None else None
         self.worker = Worker(shared, inherited)
         self.pulse = Pulse(stats.lag)
         self.door = Door()
@@ -105,15 +111,29 @@ class DataPath:
         self.pulse.every(REPORT_INTERVAL, self.lines.report)
         self.pulse.every(0.0, Census(self.worker.shared.sessions, self.lines.put).step)
         self.pulse.start()
+        if self._inbox is not None:
+            self._inbox.open()
 
     def close(self) -> None:
         """Release everything; nothing runs by now."""
         self.lines.report()
         self.pulse.close()
+        if self._inbox is not None:
+            self._inbox.close()
+        if self.worker.shared.siblings is not None:
+            self.worker.shared.siblings.close()
         self.terminator.release()
         self.worker.release()
         if self.worker.shared.geoip is not None:
             self.worker.shared.geoip.close()
+
+
+def _limits(wanted: Settings, siblings: Siblings | None) -> Limits | SharedLimits:
+    """The limits of one process, or of several as one."""
+    by_address = (wanted.max_per_ip, wanted.rate_per_ip, wanted.burst_per_ip)
+    if siblings is None:
+        return Limits(wanted.max_connections, *by_address)
+    return siblings.limits(wanted.max_connections, Clients(*by_address))
 
 
 def _ended(lines: ConnectionLog, reporter: Reporter) -> Callable[[Connection], None]:

@@ -250,6 +250,14 @@ class Tally:
         self.total += 1
         self.open += 1
 
+    def hand_over(self) -> None:
+        """Another worker counts how a connection ends."""
+        self.open -= 1
+
+    def take_over(self) -> None:
+        """Another worker has counted the beginning of a connection."""
+        self.open += 1
+
     def move(self, up: int, down: int) -> None:
         """Count bytes of a connection that goes on."""
         self.received += up
@@ -293,6 +301,11 @@ class Account:
             for tally in self._tallies:
                 tally.move(up - self._moved[0], down - self._moved[1])
             self._moved = (up, down)
+
+    def hand_over(self) -> None:
+        """Another worker counts its end."""
+        for tally in self._tallies:
+            tally.hand_over()
 
     def end(self, connection: Connection) -> None:
         """Count its end."""

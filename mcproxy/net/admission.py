@@ -4,6 +4,9 @@
 so where no PROXY header has to be read first, the firewall and the limits are asked before there is a watcher or a
 greenlet. Where one has to, `read_proxy_header` waits for it, in the session's greenlet, and then asks them.
 
+With several workers, a client may turn out to belong to another one: then HandedOver is raised once its connection is
+on its way there, and `take_over` decides about it at its new worker.
+
 `leave` gives back the places that the connection has taken among all connections.
 """
 
@@ -16,6 +19,7 @@ from mcproxy.net.own import LEADS_BACK
 from mcproxy.net.peek import peek
 from mcproxy.net.raw import IoWatcher, RawSocket
 from mcproxy.net.shared import Shared
+from mcproxy.net.siblings import Handed, HandedOver
 from mcproxy.policy import firewall
 from mcproxy.policy.networks import pack, unpack
 from mcproxy.table import ListenerTable
@@ -55,7 +59,7 @@ class Admission:
         return self._place is _CLIENT
 
     def let_in(self) -> None:
-        """Decide as far as no byte of the client is needed. Raises Refused."""
+        """Decide as far as no byte of the client is needed. Raises Refused, and HandedOver."""
         listener = self._enter()
         self._recognise_peer()
         if self._shared.outgoing.own.has(self._client, self._facts.client):
@@ -64,7 +68,7 @@ class Admission:
             self._admit()
 
     def read_proxy_header(self, readable: IoWatcher) -> None:
-        """Wait for the header, which names the client, and decide about that client. Raises Refused."""
+        """Wait for the header, which names the client, and decide about that client. Raises Refused, and HandedOver."""
         facts = self._facts
         if self.listener.trusted.find(facts.packed) is None:
             raise Refused(Reason.PROXY_UNTRUSTED, f"{unpack(facts.packed)} is not in trusted_proxies")
@@ -74,6 +78,14 @@ class Admission:
             facts.client, facts.destination = header.source, header.destination
             facts.packed = pack(header.source[0])
         self._admit()
+
+    def take_over(self, handed: Handed) -> None:
+        """Decide about a connection whose client another worker has found out. Raises Refused."""
+        facts = self._facts
+        facts.client, facts.destination = handed.client, handed.destination
+        facts.packed, facts.began = handed.packed, handed.began
+        self._enter()
+        self._admit(may_go=False)
 
     def leave(self) -> None:
         """Give back the places that it holds."""
@@ -107,7 +119,7 @@ class Admission:
         if len(packed) == 4 and ":" in host:  # IPv4 that came to an IPv6 socket
             facts.client = (unpack(packed), port)
 
-    def _admit(self) -> None:
+    def _admit(self, *, may_go: bool = True) -> None:
         """Ask the firewall, then take a place among this client's connections.
 
         The table is read again: a PROXY header may take long, and a rule's `--kill` meanwhile has missed this session.
@@ -116,7 +128,28 @@ class Admission:
         table = shared.live.table
         if rule := table.firewall.match(facts.packed, shared.country):
             raise Refused(firewall.REASONS[rule.kind], rule.value)
+        if may_go and shared.siblings is not None and not shared.draining:
+            self._hand_over()
         if reason := shared.limits.admit(facts.packed, time.monotonic()):
             raise Refused(reason)
         self._place = _CLIENT
         self.listener = table.listeners.get(facts.listener, self.listener)  # a connection outlives its listener
+
+    def _hand_over(self) -> None:
+        """Send the connection to the worker that is to have it, if that is another one, and raise HandedOver.
+
+        Its places are given back first: its new worker must not count it twice, and refuse it at a limit.
+        """
+        shared, facts = self._shared, self._facts
+        assert shared.siblings is not None
+        clients = shared.limits.clients
+        worker = shared.siblings.better(facts.packed, clients)
+        if worker is None:
+            return
+        self.leave()
+        handed = Handed(facts.listener, facts.client, facts.destination, facts.packed, facts.began)
+        if shared.siblings.send(worker, self._client, handed):
+            raise HandedOver
+        if clients.are_limited:
+            raise Refused(Reason.LIMIT_TABLE_FULL, f"worker {worker + 1}, which counts this client, is too busy")
+        self._enter()

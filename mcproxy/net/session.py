@@ -8,6 +8,7 @@ bytes: `passing.py` those of an l4 route, `l7/sockets/drive.py` those of an l7 r
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from gevent.hub import get_hub
 
@@ -21,6 +22,7 @@ from mcproxy.net.peek import peek
 from mcproxy.net.raw import READ, IoWatcher, RawSocket, abort
 from mcproxy.net.reach import Arrival
 from mcproxy.net.shared import Carrier, Cut, Phase, Shared
+from mcproxy.net.siblings import Handed, HandedOver, age
 from mcproxy.policy import routing
 from mcproxy.stats import Account, Tally
 from mcproxy.wire import hello
@@ -31,8 +33,8 @@ _DELIVERED = {End.CLOSED, End.ABUSE, End.PROBE}  # what was sent has arrived, or
 _CUT_REASONS = {End.SHUTDOWN: Reason.SHUTDOWN, End.KILLED: Reason.KILLED}  # given where nothing was relayed yet
 _EARLY = frozenset((Phase.ACCEPTED, Phase.PEEKING, Phase.DIALLING))
 # Named once: CONTRIBUTING says why.
-_ACCEPTED, _PEEKING, _DIALLING, _RELAYING, _ENDED = (
-    Phase.ACCEPTED, Phase.PEEKING, Phase.DIALLING, Phase.RELAYING, Phase.ENDED,
+_ACCEPTED, _PEEKING, _DIALLING, _RELAYING, _HANDED_OVER, _ENDED = (
+    Phase.ACCEPTED, Phase.PEEKING, Phase.DIALLING, Phase.RELAYING, Phase.HANDED_OVER, Phase.ENDED,
 )  # fmt: skip
 _L7, _TRUNCATED = Mode.L7, Reason.HELLO_TRUNCATED
 
@@ -68,14 +70,19 @@ class Session:
         """Whether it has a place among its client's connections."""
         return self._admission.is_complete
 
-    def start(self) -> None:
-        """Let the client in or refuse it; then run in a greenlet of its own, from the hub's next round on."""
-        shared = self.shared
+    def start(self, handed: Handed | None = None) -> None:
+        """Let the client in or refuse it; then run in a greenlet of its own, from the hub's next round on.
+
+        `handed` is what another worker has found out, where it has handed the connection over.
+        """
+        shared, admission = self.shared, self._admission
         shared.sessions[self.facts.id] = self
-        if not self._completes(self._admission.let_in):
+        if not self._completes(admission.let_in if handed is None else partial(admission.take_over, handed)):
             self._leave()
             return
         self._readable = get_hub().loop.io(self.client.fileno(), READ)
+        if handed is not None:
+            shared.sweeper.arm(self, shared.timeouts.handshake - age(handed))
         shared.not_begun += 1
         self._job = shared.crew.spawn(self.run)
 
@@ -91,7 +98,8 @@ class Session:
         if self._cause is not None:
             raise self._cause
         self.phase = _PEEKING
-        self.shared.sweeper.arm(self, self.shared.timeouts.handshake)  # for the PROXY header and the hello together
+        if not self.slot:  # one that was handed over has a deadline
+            self.shared.sweeper.arm(self, self.shared.timeouts.handshake)  # for the PROXY header and the hello together
         if not self._admission.is_complete:
             self._admission.read_proxy_header(self._readable)
         self._read_hello()
@@ -107,6 +115,8 @@ class Session:
             self.facts.ended(end, refusal.reason, refusal.detail)
         except Cut as cut:
             self.facts.ended(cut.end, _CUT_REASONS[cut.end] if self.phase in _EARLY else Reason.OK)
+        except HandedOver:
+            self.phase = _HANDED_OVER
         except Exception:
             log.exception("bug in %r", self)
             self.facts.ended(End.ERROR, Reason.INTERNAL_ERROR)
@@ -197,16 +207,19 @@ class Session:
     def _leave(self) -> None:
         """Close the sockets, give back the places, and report the end."""
         shared, facts = self.shared, self.facts
-        self.phase = _ENDED
+        handed_over, self.phase = self.phase is _HANDED_OVER, _ENDED
         if self._job is not None:
             self._readable.close()
-        if facts.end in _DELIVERED:
+        if handed_over or facts.end in _DELIVERED:
             self.client.close()
         else:
             abort(self.client)
         shared.sweeper.disarm(self)
         del shared.sessions[facts.id]
         self._admission.leave()
+        if handed_over:
+            self.account.hand_over()
+            return
         connection = self.connection()
         self.carrier = None  # it knows the session: both would be left to the collector
         self.account.end(connection)

@@ -18,10 +18,12 @@ from mcproxy.net.pipes import Pipes
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.reach import Arrival
 from mcproxy.net.read_guard import ReadGuard
+from mcproxy.net.siblings import Siblings
 from mcproxy.net.sweep import Sweeper
 from mcproxy.net.thrown import Thrown
 from mcproxy.net.turns import Turns
 from mcproxy.policy.limits import Limits
+from mcproxy.policy.shared_limits import SharedLimits
 from mcproxy.stats import Account, Stats
 from mcproxy.table import Live
 
@@ -40,6 +42,7 @@ class Phase(StrEnum):
     HALF_CLOSED = "half-closed"  # one side has ended, the other goes on
     FLUSHING = "flushing"  # one side was reset; the other one gets what came before
     TERMINATING = "terminating"  # l7: TLS ends here, and the carrier keeps the deadlines
+    HANDED_OVER = "handed over"  # it goes on in another worker
     ENDED = "ended"
 
 
@@ -146,7 +149,7 @@ class Shared:
     """The state that all sessions of a worker share."""
 
     live: Live
-    limits: Limits
+    limits: Limits | SharedLimits
     timeouts: Timeouts
     ended: Callable[[Connection], None]  # called for every session that is over
     opened: Callable[[OpenSession], None] | None = None  # called for every session that has reached its backend
@@ -159,6 +162,7 @@ class Shared:
     backlog: Backlog = field(default_factory=Backlog)
     outgoing: Outgoing = field(default_factory=Outgoing.make)
     geoip: GeoIP | None = None
+    siblings: Siblings | None = None  # the other workers, if there are any
     terminate: Callable[[OpenSession], End] | None = None  # runs an l7 session; net does not import l7
     not_begun: int = 0  # sessions that wait for their turn to begin; acceptors wait while there are too many
     draining: bool = False  # connections are no longer accepted; l7 sessions end as soon as they can

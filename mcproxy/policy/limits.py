@@ -71,6 +71,11 @@ class Clients:
         """How many addresses are tracked now."""
         return len(self._clients)
 
+    @property
+    def are_limited(self) -> bool:
+        """True if a limit is on."""
+        return bool(self.max_per_ip or self.rate)
+
     def would_admit(self, packed: bytes, now: float) -> Reason | None:
         """The answer of `admit`, without taking anything."""
         return self._decide(packed[:8], now) if self.max_per_ip or self.rate else None

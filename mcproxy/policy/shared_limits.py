@@ -14,9 +14,13 @@ from collections.abc import Iterable, Mapping
 from mcproxy.model import Reason
 from mcproxy.policy.limits import Clients
 
-MAX_ROWS = 1_024  # the whole, and a row for each listener; each takes 4 bytes a worker
+# The whole, which workers serve, and a row for each of at most 1,000 listeners (admin/mutations.py); each takes 4 bytes
+# a worker. A listener that is gone keeps its row until its last connection has ended.
+MAX_ROWS = 2_048
 CELL_SIZE = 4  # bytes, of a C int: a worker has no more connections than descriptors
 WHOLE = 0  # the row of all listeners together
+SERVING = 1  # the row of the workers to whom connections may be spread: 1, or 0
+FIRST = 2  # the row of the first listener
 
 
 def size_of(workers: int) -> int:
@@ -40,6 +44,10 @@ class Cells:
     def add(self, row: int, worker: int, count: int) -> None:
         """Add to the cell of a worker, from 0. Only that worker may do this, while it lives."""
         self._cells[row * self._workers + worker] += count
+
+    def put(self, row: int, worker: int, value: int) -> None:
+        """Set the cell of a worker; as `add`."""
+        self._cells[row * self._workers + worker] = value
 
     def total(self, row: int) -> int:
         """The sum of a row."""

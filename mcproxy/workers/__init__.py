@@ -23,6 +23,9 @@ counted when it ended is kept as a base, so no counter falls.
 **Sockets.** The parent opens a socket for each worker and listener, in one SO_REUSEPORT group, and keeps it. A worker's
 successor accepts on the same one, so connections that wait in its queue are not lost with the worker.
 
+**Limits.** The counts of connections are in memory that all workers map (`common.py`), and a connection that belongs to
+another worker is handed over to it (net/siblings.py). So limits are those of all workers together, exactly.
+
 **Deaths.** The channel's end means that a worker has ended, whatever the reason; it is replaced at once, or after a
 pause that doubles if it didn't live for QUICK_DEATH seconds. A worker whose hub doesn't beat for `patience` seconds
 gets SIGABRT, so that it leaves a traceback, then SIGKILL. When the parent dies, each worker drains and ends. A nursery

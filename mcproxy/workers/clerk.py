@@ -41,6 +41,7 @@ from mcproxy.messages import (
 from mcproxy.model import IDS_APART
 from mcproxy.table import Table
 from mcproxy.tuning import raise_descriptor_limit, tune
+from mcproxy.workers.common import joined
 from mcproxy.workers.letters import ChannelClosed, Letters
 
 BEAT = 0.5  # seconds between two beats
@@ -62,6 +63,7 @@ class Beginning:
     geoip: str  # the path of the GeoIP database, whose copy comes with the letter; "" without one
     serial: int  # of its first connection
     drain: float  # seconds that it drains if its parent dies
+    descriptors: int  # that come first, of common.py; then one of a GeoIP database, if there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,14 @@ class Follow(Request[None]):
 
     generation: int
     changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BindAt(Request[None]):
+    """BindListener, with the row of the listener's counts, and its socket as a descriptor."""
+
+    addr: str
+    row: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +140,7 @@ class Clerk:
     def __init__(
         self, number: int, beginning: Beginning, descriptors: Sequence[int], letters: Letters, sink: Sink
     ) -> None:
-        """To be made on the hub's thread. `descriptors` came with `beginning`."""
+        """To be made on the hub's thread. `descriptors` came with `beginning`: those of common.py, and a database's."""
         self._number = number
         self._letters = letters
         self._drain = beginning.drain
@@ -138,11 +148,13 @@ class Clerk:
         self._sockets: dict[str, socket.socket] = {}  # that came with a request to bind, and wait to be taken
         self._copies: dict[str, Sequence[int]] = {}  # of GeoIP databases, by path, the same
         self._outgoing: queue.SimpleQueue[object] = queue.SimpleQueue()
+        common = joined(number, descriptors[: beginning.descriptors])
+        self._rows = common.rows
         self._ids = itertools.count(beginning.serial * IDS_APART + number, IDS_APART)
-        geoip = self._open_geoip(beginning.geoip, descriptors) if beginning.geoip else None
+        geoip = self._open_geoip(beginning.geoip, descriptors[beginning.descriptors :]) if beginning.geoip else None
         self._data = DataPath(
             beginning.table, beginning.settings, geoip, sink.put, self._tell, self._take, lambda: sink.dropped,
-            self._ids, lambda path: self._open_geoip(path, self._copies.pop(path, ())),
+            self._ids, lambda path: self._open_geoip(path, self._copies.pop(path, ())), common.siblings,
         )  # fmt: skip
         self._courier = ByDoor(self._data.desk, self._data.door)
         self._parent_gone: Waiter[None] = Waiter()
@@ -211,7 +223,7 @@ class Clerk:
             copy.close()
 
     def _take_in(self, request: Request[Any], descriptors: list[int]) -> None:
-        if isinstance(request, BindListener) and descriptors:
+        if isinstance(request, BindAt):
             sock = socket.socket(fileno=descriptors[0])
             sock.setblocking(False)
             self._sockets[request.addr] = sock
@@ -227,6 +239,9 @@ class Clerk:
             self._letters.send(answered)
 
     def _outcome(self, request: Request[Any]) -> Any:
+        if isinstance(request, BindAt):
+            self._rows[request.addr] = request.row
+            return self._courier.ask(BindListener(request.addr))
         if isinstance(request, Follow):
             self._table = next_table(self._table, request.changes, request.generation)
             return self._courier.ask(Publish(self._table, request.changes))

@@ -45,7 +45,7 @@ from mcproxy.net.group import open_group
 from mcproxy.policy.homes import home
 from mcproxy.stats import NO_LAGS
 from mcproxy.workers import merging
-from mcproxy.workers.clerk import Follow
+from mcproxy.workers.clerk import BindAt, Follow
 from mcproxy.workers.refreshing import Refreshing
 from mcproxy.workers.team import Bound, Team, acknowledged, outcome
 
@@ -121,10 +121,11 @@ class ToWorkers:
             if request.addr in team.known.listeners:
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
             single = self._inherited(request.addr)
-            bound = Bound([single] if single is not None else open_group(request.addr, len(team.slots)))
+            row = team.common.row(request.addr, team.known.listeners)
+            bound = Bound([single] if single is not None else open_group(request.addr, len(team.slots)), row)
             team.known.listeners[request.addr] = bound
             asked = [
-                (slot, slot.remote.ask(request, [bound.descriptor(slot)]))
+                (slot, slot.remote.ask(BindAt(request.addr, row), [bound.descriptor(slot)]))
                 for slot in team.slots if slot.remote is not None
             ]  # fmt: skip
         try:

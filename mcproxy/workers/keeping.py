@@ -21,7 +21,6 @@ from struct import Struct
 from typing import Any
 
 from mcproxy.messages import (
-    BindListener,
     ConnectionEvent,
     EventSink,
     Keep,
@@ -34,7 +33,7 @@ from mcproxy.messages import (
     WorkerStatus,
 )
 from mcproxy.workers.birth import Nursery
-from mcproxy.workers.clerk import Beat, Beginning, Ready
+from mcproxy.workers.clerk import Beat, Beginning, BindAt, Ready
 from mcproxy.workers.letters import ChannelClosed, Letters
 from mcproxy.workers.nursery import Born, Ended
 from mcproxy.workers.output import Output, TakeLines
@@ -172,14 +171,17 @@ class Keeping:
             known = team.known
             slot.process.remote = remote
             path, copy = (str(known.geoip.path), known.geoip.descriptors) if known.geoip is not None else ("", [])
-            beginning = Beginning(known.table, known.settings, known.log_level, path, slot.serial, known.drain)
+            common = team.common.descriptors(slot.number - 1)
+            beginning = Beginning(
+                known.table, known.settings, known.log_level, path, slot.serial, known.drain, len(common)
+            )  # fmt: skip
             try:
-                remote.begin(beginning, copy)
+                remote.begin(beginning, [*common, *copy])
             except WorkerGone:
                 self._note_end(slot, remote)
                 return
             for addr, bound in known.listeners.items():
-                _noted(remote.ask(BindListener(addr), [bound.descriptor(slot)]), slot)
+                _noted(remote.ask(BindAt(addr, bound.row), [bound.descriptor(slot)]), slot)
                 if bound.started:
                     _noted(remote.ask(StartListener(addr)), slot)
             for kept in known.kept.values():
@@ -239,7 +241,9 @@ class Keeping:
         """A worker has ended: keep its counters, and have another one follow."""
         kill(slot, signal.SIGKILL)  # its channel may have broken while it lives
         if slot.process.handle >= 0:
+            _wait(slot.process.handle, ENDING)  # else it might count once more
             os.close(slot.process.handle)
+        self._team.common.cells.clear(slot.number - 1)
         with self._team.lock:
             if slot.process.last is not None:
                 self._team.base.add(slot.process.last, slot.process.last_routes)
@@ -293,13 +297,18 @@ def _noted(future: Any, slot: Slot) -> None:
 def _end(slot: Slot) -> None:
     """Wait until a process has ended that was told to, for a bounded time, then kill it."""
     handle = slot.process.handle
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)  # a pidfd is readable once its process has ended
-    if not poll.poll(ENDING * 1e3):
+    if not _wait(handle, ENDING):
         kill(slot, signal.SIGKILL)
-        poll.poll(ENDING * 1e3)
+        _wait(handle, ENDING)
     os.close(handle)
     slot.process.handle = -1
+
+
+def _wait(handle: int, seconds: float) -> bool:
+    """Wait until a process has ended; False: it has not in this time."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)  # a pidfd is readable once its process has ended
+    return bool(poll.poll(seconds * 1e3))
 
 
 def _how(status: int) -> str:

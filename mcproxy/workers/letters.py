@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 _HEAD = struct.Struct("!QB")
-MAX_DESCRIPTORS = 16  # in one letter; more are never sent
+MAX_DESCRIPTORS = 80  # in one letter: a worker gets one for each of at most 64, and a few more
 
 
 class ChannelClosed(Exception):

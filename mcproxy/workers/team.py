@@ -19,6 +19,7 @@ from mcproxy.certificates.acme.order import Kept
 from mcproxy.geoip import Copy
 from mcproxy.messages import Drain, LookAt, PlaneBusy, ReadFiles, Request, Settings
 from mcproxy.table import Table
+from mcproxy.workers.common import Common
 from mcproxy.workers.merging import Base
 from mcproxy.workers.remote import WorkerGone
 from mcproxy.workers.slot import Slot
@@ -39,6 +40,7 @@ class Bound:
     """A listener's sockets."""
 
     sockets: Sequence[socket.socket]  # one for each worker, or a single one for all
+    row: int  # of its counts (common.py)
     started: bool = False  # the workers accept there
 
     def descriptor(self, slot: Slot) -> int:
@@ -68,7 +70,8 @@ class Known:
 class Team:
     """All workers."""
 
-    def __init__(self, count: int, known: Known) -> None:
+    def __init__(self, count: int, known: Known, common: Common) -> None:
+        self.common = common
         self.slots = [Slot(number) for number in range(1, count + 1)]
         self.known = known
         self.lock = threading.RLock()

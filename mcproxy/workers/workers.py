@@ -7,6 +7,7 @@ from socket import socket
 from mcproxy.geoip import Copy
 from mcproxy.messages import Courier, Drain, EventSink, PlaneBusy, Settings
 from mcproxy.table import Table
+from mcproxy.workers.common import Common
 from mcproxy.workers.courier import ToWorkers
 from mcproxy.workers.keeping import Keeping
 from mcproxy.workers.output import TakeLines
@@ -29,7 +30,7 @@ class Workers:
         `geoip` is the GeoIP database, which is closed with the workers. `put_lines` takes their log lines, `tell`
         events of connections.
         """
-        self._team = Team(count, Known(table, settings, log_level, geoip, drain))
+        self._team = Team(count, Known(table, settings, log_level, geoip, drain), Common(count))
         self._courier = ToWorkers(self._team, inherited, time.time())
         self._patience = patience
         self._keeping = Keeping(self._team, put_lines, tell, patience)
@@ -84,3 +85,4 @@ class Workers:
         self._courier.close_listeners()
         self._keeping.close()
         self._courier.refreshing.close()
+        self._team.common.close()

@@ -12,6 +12,7 @@ import pytest
 
 from mcproxy.model import Reason
 from mcproxy.net.shared import Phase
+from mcproxy.policy.limits import Limits
 from tests.conftest import MakeBackend, MakeProxy, listener
 from tests.kit.hellos import hello, server_name
 from tests.kit.hub import knock
@@ -142,6 +143,7 @@ def test_a_refused_client_takes_no_place_and_no_token(backend: MakeBackend, prox
             assert verdict(running) == Reason.LIMIT_TOTAL
     assert verdict(running) == Reason.OK  # the second token
     state = running.app.worker.shared.limits
+    assert isinstance(state, Limits)
     assert (state.connections, state.by_listener) == (0, {})
 
 

@@ -105,6 +105,7 @@ class Bench:
         self.drain(0)
         self.hub.spawn(self.worker.release).result(DEADLINE)
         limits = self.shared.limits
+        assert isinstance(limits, Limits)
         assert (limits.connections, limits.by_listener, self.shared.sessions) == (0, {}, {})
 
 

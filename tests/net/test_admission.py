@@ -8,6 +8,7 @@ from mcproxy.net.admission import Admission
 from mcproxy.net.facts import Facts
 from mcproxy.net.shared import Phase
 from mcproxy.notation.address import parse_backend
+from mcproxy.policy.limits import Limits
 from mcproxy.table import Table
 from tests.conftest import MakeBackend
 from tests.kit.peers import DEADLINE, is_reset
@@ -18,6 +19,7 @@ from tests.kit.worker_bench import HELLO, V4, MakeBench, swallow, table_for
 def test_what_it_has_taken_is_given_back_once(bench: MakeBench) -> None:
     running = bench(table_for("127.0.0.1:9"))
     limits = running.shared.limits
+    assert isinstance(limits, Limits)
 
     def pass_through() -> list[tuple[str, int]]:
         with socket.socket() as client:

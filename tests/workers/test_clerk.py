@@ -2,18 +2,21 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcproxy.change import Change, route_key
-from mcproxy.messages import BindListener, ReadConnections, ReadStatus, StartListener
+from mcproxy.messages import ReadConnections, ReadStatus, StartListener
 from mcproxy.model import Route
 from mcproxy.notation.address import parse_backend
+from mcproxy.policy.shared_limits import FIRST
 from mcproxy.table import Table
 from mcproxy.workers.birth import Nursery
-from mcproxy.workers.clerk import Answered, Asked, Beat, Beginning, Follow, Ready
+from mcproxy.workers.clerk import Answered, Asked, Beat, Beginning, BindAt, Follow, Ready
+from mcproxy.workers.common import Common
 from mcproxy.workers.letters import ChannelClosed, Letters
 from tests.conftest import MakeBackend
 from tests.kit.crowd import SETTINGS
@@ -30,7 +33,8 @@ class Parent:
         self.log = folder / "log"
         with theirs, self.log.open("wb") as log, (folder / "errors").open("wb") as errors:
             nursery.fork(3, [theirs.fileno(), log.fileno(), errors.fileno()])
-        self.letters.send(Beginning(table, SETTINGS, "info", "", 50, 0.1))
+        with closing(Common(3)) as common:
+            self.letters.send(Beginning(table, SETTINGS, "info", "", 50, 0.1, 5), common.descriptors(2))
         assert self.next(Ready) == Ready()
 
     def next(self, kind: type[Any]) -> Any:
@@ -68,7 +72,7 @@ def parent(backend: MakeBackend, tmp_path: Path) -> Iterator[Parent]:
 def test_it_serves_on_the_socket_that_it_is_given(parent: Parent) -> None:
     hello = client_hello("a.test")
     with socket.create_server(("127.0.0.1", 0)) as sock:
-        parent.ask(BindListener(V4), sock.fileno())
+        parent.ask(BindAt(V4, FIRST), sock.fileno())
         parent.ask(StartListener(V4))
         port = sock.getsockname()[1]
     with connect(port) as client:

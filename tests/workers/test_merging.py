@@ -1,5 +1,7 @@
 """One answer out of several workers', and counters that never fall."""
 
+from contextlib import closing
+
 from mcproxy import messages
 from mcproxy.certificates.pem import Certificate
 from mcproxy.messages import (
@@ -21,6 +23,7 @@ from mcproxy.messages import (
 )
 from mcproxy.model import Backend, Reason, Route
 from mcproxy.stats import LAGS, NO_LAGS, BackendCounters, Counters, Distribution, Spoken
+from mcproxy.workers.common import Common
 from mcproxy.workers.courier import ToWorkers
 from mcproxy.workers.merging import REQUESTS, Base, merged, routes, status
 from mcproxy.workers.team import Known, Team
@@ -36,7 +39,8 @@ def of(addr: str, counters: Counters, lag: Distribution = NO_LAGS, at: float = 5
 def test_every_request_has_its_answer() -> None:
     all_ = {each for each in vars(messages).values() if isinstance(each, type) and issubclass(each, Request)}
     known = Known.__new__(Known)
-    special = ToWorkers(Team(1, known), lambda _addr: None, 0.0)._special
+    with closing(Common(1)) as common:
+        special = ToWorkers(Team(1, known, common), lambda _addr: None, 0.0)._special
     assert all_ - {Request} == set(REQUESTS) | set(special)
 
 

@@ -2,13 +2,15 @@
 
 import threading
 import weakref
+from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
 
 from mcproxy.messages import FindCountry, PlaneBusy, PlaneStopping
+from mcproxy.workers.common import Common
 from mcproxy.workers.remote import WorkerGone
 from mcproxy.workers.team import Known, Team
 
@@ -25,8 +27,9 @@ def answered(answer: Any = None, error: Exception | None = None) -> "Future[Any]
 
 
 @pytest.fixture
-def team() -> Team:
-    return Team(2, Known.__new__(Known))
+def team() -> Iterator[Team]:
+    with closing(Common(2)) as common:
+        yield Team(2, Known.__new__(Known), common)
 
 
 def answers(team: Team, *futures: "Future[Any]") -> list[Any]:
