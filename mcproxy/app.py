@@ -240,7 +240,7 @@ def _workers(
     return Workers(
         count, app.control.table, settings(config), log_level=config.log.level, geoip=geoip,
         drain=config.proxy.shutdown_timeout, put_lines=put_lines, tell=watching.tell, inherited=app.inherited.take,
-        patience=min(PATIENCE, watchdog / 2) if watchdog else PATIENCE,
+        patience=min(PATIENCE, watchdog / 2) if watchdog else PATIENCE, pause=gevent.sleep,
     )  # fmt: skip
 
 

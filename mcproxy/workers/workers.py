@@ -14,6 +14,7 @@ from mcproxy.workers.output import TakeLines
 from mcproxy.workers.team import GRACE, Known, Team, outcome
 
 PATIENCE = 10.0  # seconds without a beat after which a worker's hub is stuck; a service manager's may be shorter
+DRAIN_CHECK = 0.05  # seconds between two looks at whether all have drained
 READY_SECONDS = 60.0  # until all workers can be asked, at the start
 
 
@@ -23,16 +24,17 @@ class Workers:
     def __init__(
         self, count: int, table: Table, settings: Settings, *, log_level: str, geoip: Copy | None, drain: float,
         put_lines: TakeLines, tell: EventSink, inherited: Callable[[str], socket | None] = lambda _addr: None,
-        patience: float = PATIENCE,
+        patience: float = PATIENCE, pause: Callable[[float], object] = time.sleep,
     ) -> None:  # fmt: skip
         """`drain` is the seconds that workers drain if their parent dies; `inherited` and `patience` as elsewhere here.
 
         `geoip` is the GeoIP database, which is closed with the workers. `put_lines` takes their log lines, `tell`
-        events of connections.
+        events of connections. `pause` takes seconds, while which the thread that drains may do something else.
         """
         self._team = Team(count, Known(table, settings, log_level, geoip, drain), Common(count))
         self._courier = ToWorkers(self._team, inherited, time.time())
         self._patience = patience
+        self._pause = pause
         self._keeping = Keeping(self._team, put_lines, tell, patience)
 
     def __repr__(self) -> str:
@@ -75,9 +77,12 @@ class Workers:
         self._courier.close_listeners()
         with self._team.lock:
             asked = self._team.ask(Drain(seconds))
+        end = time.monotonic() + seconds + GRACE
+        while not all(future.done() for _, future in asked) and time.monotonic() < end:
+            self._pause(DRAIN_CHECK)
         whole = True
         for _, future in asked:
-            whole &= outcome(future, seconds + GRACE) is None and future.result()
+            whole &= outcome(future, 0.0) is None and future.result()
         return whole
 
     def close(self) -> None:

@@ -39,7 +39,7 @@ class Scene:
         self.document: dict[str, Any] = {
             "listeners": [{"addr": self.addr, "routes": [{"hostname": "a.test", "backend": self.backend}]}],
             "grpc": {"addr": f"unix:{folder}/admin.sock"},
-            "proxy": {"workers": WORKERS, "shutdown_timeout": "1s"},
+            "proxy": {"workers": WORKERS, "shutdown_timeout": "3s"},
             "firewall": firewall,
         }
         self.server = stack.enter_context(Server(folder, self.document))
@@ -257,3 +257,16 @@ def test_a_successor_knows_countries_whatever_has_become_of_the_database_s_file(
         scene.server.line("reloaded", "GeoIP database of")
         assert all(map(scene.refuses, free))
         assert all(map(scene.served, blocked))
+
+
+def test_signals_are_heard_while_the_workers_drain(scene: Scene) -> None:
+    """The parent waited for its workers, and heard a SIGHUP when they had drained."""
+    client = scene.served(CLIENTS[0])
+    scene.server.signal(signal.SIGTERM)
+    scene.server.line("draining")
+    scene.server.signal(signal.SIGHUP)
+    scene.server.line("not reloaded: the server is stopping")
+    client.sendall(b"still here")
+    assert receive(client, 10) == b"still here"
+    client.close()
+    assert scene.server.wait() == 0
