@@ -343,15 +343,14 @@ class Stats:
     def requests(self, listener: str, route: str) -> Callable[[Exchanges], None]:
         """A function that counts a connection's requests as they end, in both tallies in one pass."""
         tallies = self.listener(listener).requests, self.route((listener, route)).requests
-        of_listener, of_route = (tally.answers for tally in tallies)
 
         def count(exchanges: Exchanges) -> None:
             http1 = h2 = heads = 0
             waited = 0.0
+            answers: dict[int, int] = {}  # by status: all are the same mostly
             for exchange in exchanges:
-                first_digit = exchange.status // 100
-                of_listener[first_digit] += 1
-                of_route[first_digit] += 1
+                status = exchange.status
+                answers[status] = answers.get(status, 0) + 1
                 if exchange.end != DONE:  # most are, and those are counted by `answers` already
                     for tally in tallies:
                         tally.undone[exchange.end] += 1
@@ -364,6 +363,8 @@ class Stats:
                         heads += 1
                         waited += head_at - exchange.started
             for tally in tallies:
+                for status, number in answers.items():
+                    tally.answers[status // 100] += number
                 tally.with_h2 += h2
                 tally.with_http1 += http1
                 tally.heads += heads

@@ -89,8 +89,6 @@ class Receipts:
         """Record those that have been delivered."""
         if self._held:
             self._record_up_to(self._channel.sent - self._channel.unacknowledged)
-            while self._count > MOST_HELD:
-                self._record_first()
 
     def close(self, goodbye: int) -> None:
         """The connection is over: record all. `goodbye` is how many bytes of our own end may be unacknowledged."""
@@ -107,10 +105,15 @@ class Receipts:
             self._record([Undelivered.of(each, self.loss) for each in ended])
 
     def _record_up_to(self, delivered: int) -> None:
-        while self._held and self._held[0][0] <= delivered:
-            self._record_first()
+        """Record what had ended by this byte, and the oldest beyond MOST_HELD.
 
-    def _record_first(self) -> None:
-        _, ended = self._held.popleft()
-        self._count -= len(ended)
-        self._record(ended)
+        In one call: to call costs more than to record one exchange, and most events end only one.
+        """
+        held = self._held
+        due: list[FinishedExchange] = []
+        while held and (held[0][0] <= delivered or self._count > MOST_HELD):
+            _, ended = held.popleft()
+            self._count -= len(ended)
+            due += ended
+        if due:
+            self._record(due)

@@ -101,3 +101,16 @@ def test_many_exchanges_are_asked_about_without_a_look_and_are_bounded(held: Hel
     for _ in range(MOST_HELD + 3):
         held.receipts.add([answered()])
     assert len(held.recorded) == MAX_HELD + 3
+
+
+def test_what_is_due_together_is_recorded_in_one_call() -> None:
+    """One call for each event's exchange took a tenth of what a small request costs."""
+    ours, client = tcp_pair()
+    channel = Channel(ours)
+    calls: list[int] = []
+    receipts = Receipts(channel, lambda ended: calls.append(len(ended)))
+    for _ in range(MAX_HELD):
+        receipts.add([answered()])
+    assert calls == [MAX_HELD]
+    channel.close()
+    client.close()
