@@ -68,7 +68,7 @@ class Http2Client:
         return (
             self._judge.drain is not Drain.NOT_ASKED
             or self._judge.pace.over
-            or any(each.to_backend.coming is EXPECTING for each in self._outlet.exchanges.values())
+            or any(each.to_backend.coming is EXPECTING for each in self._outlet.expecting)
         )
 
     def take(self) -> bytes:

@@ -4,7 +4,7 @@ Each request becomes an exchange, which writes its answer through a `StreamEnd`.
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from mcproxy.l7.bridge.ends import NewEnd, Site
 from mcproxy.l7.bridge.exchange import Exchange
@@ -39,13 +39,6 @@ def _neutral(section: Section[Request]) -> RequestHead:
     return RequestHead(request, b"https", regular, upgrade, request.protocol, expects_continue=expects)
 
 
-class Carriage(NamedTuple):
-    """What a stream's record says of its way to the backend."""
-
-    version: str
-    reused: bool
-
-
 class Owner(Protocol):
     """What keeps the leg and its outlet."""
 
@@ -55,7 +48,7 @@ class Owner(Protocol):
 class StreamOutlet:
     """The streams of one client that have an exchange under way."""
 
-    __slots__ = ("_new_end", "_owner", "_site", "exchanges", "over", "unsent")
+    __slots__ = ("_new_end", "_owner", "_site", "exchanges", "expecting", "over", "unsent")
 
     suffix = None  # no head of the client's is repeated
 
@@ -64,6 +57,7 @@ class StreamOutlet:
         self._site = site
         self._new_end = new_end
         self.exchanges: dict[int, Exchange] = {}  # by stream
+        self.expecting: list[Exchange] = []  # those of them whose client waits for 100, or did
         self.unsent: list[StreamEnd] = []  # with a piece that waits for the end of the event
         self.over = False  # the connection ends
         self._owner = owner
@@ -98,7 +92,8 @@ class StreamOutlet:
         head = neutral(section)
         exchange = Exchange(stream.id, StreamEnd(self, stream), self._new_end, self.leg.now)
         self.exchanges[stream.id] = exchange
-        stream.exchange = exchange.to_backend
+        if head.expects_continue:
+            self.expecting.append(exchange)
         exchange.to_backend.read(head.request, stream.state is OPEN)
         exchange.accept(head, self._site)
         return None
@@ -173,8 +168,10 @@ class StreamOutlet:
         """The stream's exchange is over; the connection's window still lacks `credit` bytes of its body."""
         exchange = self.exchanges.pop(stream.id, None)
         if exchange is not None:
+            if self.expecting and exchange in self.expecting:
+                self.expecting.remove(exchange)
             up = exchange.to_backend
             credit += up.body.waiting_bytes
-            stream.exchange = Carriage(up.version, up.reused)  # its record needs no more
+            stream.backend_protocol, stream.reused = up.version, up.reused
         if not self.over:
             self.leg.credit(credit)

@@ -18,7 +18,7 @@ from mcproxy.l7.http2.windows import Windows
 from mcproxy.wire.fields import Request
 from mcproxy.wire.http2 import ErrorCode, Piece, goaway, rst_stream, window_update
 
-DONE = ExchangeEnd.DONE
+ANSWERED, DONE = ExchangeEnd.ANSWERED, ExchangeEnd.DONE
 OPEN = StreamState.OPEN
 CLOSED = StreamState.CLOSED
 
@@ -113,6 +113,8 @@ class ClientLeg:
             self.reset(stream, ErrorCode.INTERNAL_ERROR, end, why)
             return
         self.answer(stream, status, stream.state is not OPEN, why)
+        if end is ANSWERED:
+            stream.backend_protocol = ""
         self.finish(stream, end, why)
 
     def fail_all(self, status: int, end: ExchangeEnd, why: str) -> None:
@@ -126,6 +128,7 @@ class ClientLeg:
         stream = Stream(stream_id, CLOSED, request, self.now, 0, 0)
         stream.ended = self.now
         stream.end, stream.why = refusal.end, refusal.reason
+        stream.backend_protocol = ""
         if isinstance(refusal.outcome, ErrorCode):
             self.out.append(rst_stream(stream_id, refusal.outcome))
             self.closed.reset_by_us(stream_id)

@@ -3,7 +3,6 @@
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.budgets import REMEMBERED_RESETS
@@ -11,7 +10,7 @@ from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import Piece
 
-ANSWERED, DONE = ExchangeEnd.ANSWERED, ExchangeEnd.DONE  # named once: CONTRIBUTING says why
+DONE = ExchangeEnd.DONE  # named once: CONTRIBUTING says why
 REMEMBERED_GAPS = 16  # ranges of skipped identifiers; beyond, an old gap is reported as a closed stream
 
 
@@ -33,35 +32,25 @@ class Held:
     trailers: bool = False
 
 
-class Carried(Protocol):
-    """What carries a stream to a backend that does not speak HTTP/2 by frames of the client's own."""
-
-    @property
-    def version(self) -> str:
-        """The version of HTTP that the backend spoke; "" if that was never known."""
-
-    @property
-    def reused(self) -> bool:
-        """Whether its connection to the backend had carried other requests."""
-
-
 class Stream:
     """A live exchange."""
 
     __slots__ = (
+        "backend_protocol",
         "down_left",
         "down_window",
         "end",
         "ended",
-        "exchange",
         "grpc_status",
         "head_at",
         "held",
         "id",
         "interim",
+        "method",
         "progress",
         "received",
         "request",
+        "reused",
         "sent",
         "started",
         "state",
@@ -78,6 +67,7 @@ class Stream:
         self.id = stream_id
         self.state = state
         self.request = request
+        self.method = request.method
         self.started = now  # seconds, of the clock that the relay is given
         self.up_window = up_window  # bytes that the client may still send
         self.down_window = down_window  # bytes that the backend may still send
@@ -95,30 +85,12 @@ class Stream:
         self.why = ""  # it ended so, if anything went wrong
         self.grpc_status: int | None = None  # of the answer; None: it is not gRPC's
         self.head_at = 0.0  # when the answer's final head came
-        self.exchange: Carried | None = None  # None: the relay carries it
+        # Plain values, for each is read twice when the exchange is recorded. These are the relay's.
+        self.backend_protocol = "h2"  # in which it went to the backend; "": it didn't, or we answered instead
+        self.reused = stream_id > 1  # its connection to the backend had carried another request before
 
     def __repr__(self) -> str:
-        return f"<Stream {self.id} {self.state.value} {self.request.method!r} {self.request.path!r} {self.status}>"
-
-    @property
-    def method(self) -> bytes:
-        """The request's, as the log wants it."""
-        return self.request.method
-
-    @property
-    def backend_protocol(self) -> str:
-        """The version of HTTP in which it went to the backend; "": it didn't, or we answered instead."""
-        if self.exchange is not None:
-            return self.exchange.version
-        # One that is turned away has no windows.
-        return "h2" if (self.up_window or self.down_window) and self.end is not ANSWERED else ""
-
-    @property
-    def reused(self) -> bool:
-        """Whether its connection to the backend had carried another request before."""
-        if self.exchange is not None:
-            return self.exchange.reused
-        return self.id > 1
+        return f"<Stream {self.id} {self.state.value} {self.method!r} {self.request.path!r} {self.status}>"
 
 
 def asked_by(fields: list[Field]) -> Request:

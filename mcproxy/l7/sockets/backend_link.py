@@ -71,7 +71,7 @@ class BackendLink:
         """Send, or queue for the dial that is under way. A channel that broke may still have something to read."""
         if self.dialling is not None:
             self.dialling.put(data)
-        elif self.side is not None:
+        elif self.side is not None and (data or self.side.channel.unsent):
             self.side.channel.send(data)
 
     def follow(self, side: Side, data: bytes, client: Channel) -> None:

@@ -62,6 +62,7 @@ _CUTS = {Due.CUT_IDLE: End.IDLE_TIMEOUT, Due.CUT_HALF: End.HALF_CLOSE_TIMEOUT}
 CLIENT = Event.CLIENT
 BACKEND = Event.BACKEND
 ITS_TURN = Event.TURN
+WOKEN = Event.WOKEN
 
 
 class Drive:
@@ -159,7 +160,12 @@ class Drive:
         if self._core.ending is None:
             try:
                 self._turn.left = TURN
-                self._read(event)
+                if self._link.dialling is not None:
+                    client = self._client.channel
+                    if failed := self._link.dialled(self._on, may_begin_again=not (client.sent or client.unsent)):
+                        self._core.backend_failed(*failed, time.monotonic())
+                if event is not WOKEN:
+                    self._read(event)
                 self._go_on()
             except BaseException:  # noqa: BLE001 - it is the session's
                 self._waiting.throw(*sys.exc_info())
@@ -169,27 +175,20 @@ class Drive:
 
     def _read(self, event: Event) -> None:
         """Read the side that the event is about, if any; but bulk only when the session has its turn."""
-        if self._link.dialling is not None:
-            client = self._client.channel
-            if failed := self._link.dialled(self._on, may_begin_again=not (client.sent or client.unsent)):
-                self._core.backend_failed(*failed, time.monotonic())
-        its_turn, turns = event is ITS_TURN, self._its_turns
-        which: Event | Side = turns.due.popleft() if its_turn else event
+        its_turn = event is ITS_TURN
+        which: Event | Side = self._its_turns.due.popleft() if its_turn else event
         side = self._client if which is CLIENT else self._link.side if which is BACKEND else None
         if side is None:
             if self._lines is not None and isinstance(which, Pooled):
                 self._lines.read(which, its_turn)
             return
-        if side.channel.flows and not its_turn:
-            its_turn = turns.take()
-            if not its_turn:
-                turns.due.append(which)
-                return
-        if its_turn and side.halted:
-            side.halted = False  # its pending bytes are offered again
-            return
         channel = side.channel
-        data = channel.receive(self._bulk_size(side)) if its_turn else channel.receive()
+        if not (its_turn or channel.flows):
+            data = channel.receive()
+        elif self._its_turns.may_read(side, which, its_turn):
+            data = channel.receive(self._bulk_size(side))
+        else:
+            return
         if data:
             side.pending = side.pending + data if side.pending else data
         side.end_due = channel.ended
@@ -217,6 +216,12 @@ class Drive:
         """Watch for what is wanted now, and ask for a turn if one is due."""
         core, due = self._core, self._its_turns.due
         client, backend = self._client, self._link.side
+        if backend is not None and not (
+            client.waits(core.kept) or client.pending or backend.channel.unsent or backend.end_due or due
+        ):
+            client.want(core.wants_client)  # nearly always
+            backend.want(core.wants_backend)
+            return
         to_client, takes_more = client.channel.unsent, client.takes_more(core.kept)
         to_backend = backend.channel.unsent if backend is not None else self._link.unsent
         client.want(
@@ -241,7 +246,7 @@ class Drive:
         if data:
             if not side.halted and turn.left > 0:
                 taken = receive(data, turn, now)
-                side.pending = data = data[taken:]
+                side.pending = data = data[taken:] if taken != len(data) else b""
             if data and turn.left <= 0 and not side.halted:
                 side.halted = True
                 self._its_turns.due.append(side.event)
@@ -281,16 +286,17 @@ class Drive:
         """Send to both sides, over a new backend connection if the core asks for one."""
         core = self._core
         client = self._client.channel
-        lines = self._lines
-        if lines is None and core.wants_dial and core.ending is None:
-            self._connect()
-        if lines is not None:
-            lines.serve()
-        elif not core.has_backend:
-            self._drop_backend()
-        elif self._link.dialling is not None or self._link.side is not None:
-            self._link.send(core.take_for_backend())
-        client.send(core.take_for_client())
+        if self._lines is not None:
+            self._lines.serve()
+        else:
+            if core.wants_dial and core.ending is None:
+                self._connect()
+            if not core.has_backend:
+                self._drop_backend()
+            elif self._link.dialling is not None or self._link.side is not None:
+                self._link.send(core.take_for_backend())
+        if (data := core.take_for_client()) or client.unsent:
+            client.send(data)
         if client.lost and core.ending is None:
             core.client_lost(time.monotonic())
 
@@ -367,7 +373,7 @@ class Drive:
 
     def _wake(self) -> None:
         if self._waiting.is_on:
-            self._on(Event.WOKEN)
+            self._on(WOKEN)
 
     def _tick_later(self) -> None:
         session, sweeper = self._session, self._session.shared.sweeper

@@ -25,6 +25,16 @@ class ItsTurns:
         """Whether something long may be done at once. If not, it is to be put into `due`."""
         return self._turns.take()
 
+    def may_read(self, side: Side, which: Event | Side, its_turn: bool) -> bool:
+        """Whether to read a side in bulk now. If not, it is in `due` as `which`, or its pending bytes come first."""
+        if not its_turn and not self._turns.take():
+            self.due.append(which)
+            return False
+        if its_turn and side.halted:
+            side.halted = False
+            return False
+        return True
+
     def ask(self, on: Callable[[Event], object]) -> None:
         """Ask for a turn, unless one is asked for. `on` is called with TURN, on the hub; `due` is not empty then."""
         if self._on is None:

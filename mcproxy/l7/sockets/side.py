@@ -89,7 +89,11 @@ class ClientSide(Side):
         """`on` is as for any side."""
         super().__init__(channel, Event.CLIENT, on)
         self.backlog = backlog
-        self._counted = 0  # bytes
+        self._counted = 0  # bytes that count there
+
+    def waits(self, kept: int) -> bool:
+        """Whether anything waits for it, here or, `kept` bytes, in the core, or did at the last count."""
+        return bool(kept or self.channel.unsent or self._counted)
 
     def takes_more(self, kept: int) -> bool:
         """Count what waits for it, here and, `kept` bytes, in the core. Whether to read the backend."""

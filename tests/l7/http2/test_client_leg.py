@@ -2,8 +2,10 @@ import pytest
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS
 from mcproxy.l7.core import ExchangeEnd
+from mcproxy.l7.http2.admission import Refusal
 from mcproxy.l7.http2.stream import StreamState
 from mcproxy.wire import http2
+from mcproxy.wire.fields import NO_REQUEST
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode, Frame
 from tests.kit.http2_direct import Direct
 from tests.kit.http2_peer import POST
@@ -55,6 +57,14 @@ def test_a_stream_that_fails_never_ends_cleanly(client: Direct, status: int, fra
     seen = client.take_inbox()
     assert [(each.kind, each.flags & 1 if each.kind == Frame.HEADERS else each.code) for each in seen] == frames
     assert (stream.status, stream.end, stream.why) == (status or 502, ExchangeEnd.BACKEND_GONE, "it is gone")
+
+
+def test_a_request_that_we_answer_or_turn_away_did_not_go_to_the_backend(client: Direct) -> None:
+    client.request(1, POST, end=False)
+    leg = client.leg
+    leg.fail(leg.streams[1], 502, ExchangeEnd.ANSWERED, "the backend was not there")
+    leg.turn_away(3, True, NO_REQUEST, Refusal(ErrorCode.REFUSED_STREAM, "too many"))
+    assert [each.backend_protocol for each in leg.ended] == ["", ""]
 
 
 def test_a_body_that_may_come_and_does_not_stalls(client: Direct) -> None:
