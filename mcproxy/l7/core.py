@@ -219,8 +219,15 @@ class Line(Protocol):
     def half_closed(self) -> bool:
         """Whether to end our side of the connection once all is sent. Never taken back."""
 
-    def connected(self, version: str, reused: bool, now: float) -> None:
-        """There is a connection, which speaks `version`, "h2" or "http/1.1"; `reused`: it has carried requests."""
+    @property
+    def connection(self) -> object:
+        """How HTTP stands on its connection, for the next line that gets it; once it is FREE."""
+
+    def connected(self, version: str, reused: bool, now: float, left: object = None) -> None:
+        """There is a connection, which speaks `version`, "h2" or "http/1.1".
+
+        `reused`: it has carried requests; `left` is the `connection` of the line that had it before.
+        """
 
     def failed(self, status: int, why: str, now: float) -> None:
         """There will be none: its request gets `status`, 502, 503 or 504. The line is SPENT."""

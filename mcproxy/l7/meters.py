@@ -381,13 +381,14 @@ class ClientMeters:
 class Pace:
     """Counts one loop by the second; a peer that is faster isn't read until it is not."""
 
-    __slots__ = ("_left", "_since", "loop", "over")
+    __slots__ = ("_left", "_limit", "_since", "loop", "over")
 
     def __init__(self, loop: Loop) -> None:
         assert loop.value.per is Per.SECOND, loop
         self.loop = loop
         self.over = False  # the peer must wait
-        self._left = float(loop.limit)  # a second's worth may come at once
+        self._limit = float(loop.limit)
+        self._left = self._limit  # a second's worth may come at once
         self._since = 0.0  # when it was so many: seconds, of the clock that the core is given
 
     def __repr__(self) -> str:
@@ -398,9 +399,14 @@ class Pace:
         """What the log says of a peer that had to wait."""
         return f"slowed down, too many: {self.loop.title}"
 
+    @property
+    def has_counted(self) -> bool:
+        """Whether anything was counted lately."""
+        return self._left != self._limit
+
     def spend(self, now: float, count: int = 1) -> bool:
         """Count some. Returns whether the peer must wait."""
-        if self._left == self.loop.limit:
+        if self._left == self._limit:
             self._since = now
         self._left -= count
         return self._left <= 0 and self.must_wait(now)
@@ -408,8 +414,7 @@ class Pace:
     def must_wait(self, now: float) -> bool:
         """Return whether the peer must wait still."""
         if self._left <= 0:
-            limit = self.loop.limit
-            self._left = min(limit, self._left + (now - self._since) * limit)
+            self._left = min(self._limit, self._left + (now - self._since) * self._limit)
             self._since = now
         self.over = self._left <= 0
         return self.over

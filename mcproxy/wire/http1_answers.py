@@ -134,6 +134,11 @@ class Answers:
         """The trailers of this answer."""
         return self._body.trailers
 
+    @property
+    def is_special(self) -> bool:
+        """Whether the next head is that of a HEAD's answer, or some of it was looked at."""
+        return self._head_only or self.searched > 0
+
     def expect(self, head_only: bool) -> None:
         """A request was sent; `head_only`: a HEAD, whose answer has no body."""
         self._head_only = head_only

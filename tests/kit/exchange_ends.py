@@ -31,6 +31,9 @@ class NotedClient:
     def head(self, head: AnswerHead, empty: bool, last: bool) -> None:
         self.told.append(("head", empty, last))
 
+    def whole(self, head: AnswerHead, body: Piece) -> None:
+        self.told.append(("whole", body))
+
     def tunnel(self, head: AnswerHead) -> int:
         self.told.append(("tunnel",))
         return head.status

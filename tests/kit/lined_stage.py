@@ -28,6 +28,7 @@ class PlayedLine:
         self.state = LineState.WANTED
         self.wants_read = True
         self.half_closed = self.again = False
+        self.connection: object = None
         self.out = b""
         self.told: list[Told] = []
         self.use: Callable[[bytes, Turn], int] = lambda data, _turn: len(data)
@@ -52,7 +53,7 @@ class PlayedLine:
         self.out += data
         self._core.stir(self)
 
-    def connected(self, version: str, reused: bool, now: float) -> None:
+    def connected(self, version: str, reused: bool, now: float, left: object = None) -> None:
         self.become(LineState.BUSY)
         self._tell("connected", version, reused)
 

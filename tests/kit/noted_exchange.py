@@ -51,6 +51,14 @@ class NotedExchange:
         self.heads.append(head)
         self._note("head", head.status, ended)
 
+    def on_whole(self, head: AnswerHead, body: Piece) -> None:
+        """The same as its three parts."""
+        self.on_head(head, ended=False)
+        if not self.over:
+            self.on_body(body)
+        if not self.over:
+            self.on_end([])
+
     def on_body(self, data: Piece) -> None:
         self._note("body", bytes(data))
 

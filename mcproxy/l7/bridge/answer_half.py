@@ -34,7 +34,7 @@ TUNNEL: Final = AnswerState.TUNNEL
 
 
 _NEXT: dict[AnswerState, frozenset[AnswerState]] = {
-    AnswerState.AWAITED: frozenset((AnswerState.BEGUN, AnswerState.TUNNEL, AnswerState.OURS)),
+    AnswerState.AWAITED: frozenset((AnswerState.BEGUN, AnswerState.TUNNEL, AnswerState.COMPLETE, AnswerState.OURS)),
     AnswerState.BEGUN: frozenset((AnswerState.COMPLETE, AnswerState.BROKEN)),
     AnswerState.TUNNEL: frozenset((AnswerState.COMPLETE, AnswerState.BROKEN)),
     AnswerState.COMPLETE: frozenset((AnswerState.BROKEN,)),  # the client breaks a rule in the rest of its request
@@ -80,6 +80,13 @@ class AnswerHalf:
         self.client.head(head, empty, last)
         self.status = head.status
         self._become(BEGUN)
+
+    def whole(self, head: AnswerHead, body: Piece) -> None:
+        """Write a whole answer, whose body is as long as the head says."""
+        self.client.whole(head, body)
+        self.status = head.status
+        self.sent = len(body)
+        self._become(COMPLETE)
 
     def open_tunnel(self, head: AnswerHead) -> None:
         """Write that the tunnel is open."""

@@ -119,6 +119,11 @@ class Http1Answers:
             self._writing = ENDLESS
         self._out.append(lines + self._ending(last))
 
+    def whole(self, head: AnswerHead, body: Piece) -> None:
+        """Write a whole answer, whose body is as long as the head says."""
+        self._out += (head.lines + self._ending(False), body)
+        self._writing = DONE
+
     def _ending(self, last: bool) -> bytes:
         """The end of a head: it says whether the connection goes on, where the version doesn't (section 9.3)."""
         if last or self.last or not self._persists:

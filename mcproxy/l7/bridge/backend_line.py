@@ -107,25 +107,26 @@ class Lines:
     def take(self) -> Sequence[Line]:
         """The lines that the drive is to look at, each once."""
         stirred = self._stirred
-        if stirred:
-            self._stirred = []
-            for line in stirred:
-                line.stirred = False
-        return tuple(stirred)
+        if not stirred:
+            return ()
+        self._stirred = []
+        for line in stirred:
+            line.stirred = False
+        return stirred
 
 
 class BackendLine:
     """One way to the backend."""
 
     __slots__ = (
-        "_connection", "_exchange", "_halted", "_lines", "_receiving", "_unsent", "again", "lagged", "now", "reused",
+        "_exchange", "_halted", "_lines", "_receiving", "_unsent", "again", "connection", "lagged", "now", "reused",
         "state", "stirred",
     )  # fmt: skip
 
     def __init__(self, lines: Lines, exchange: Answered) -> None:
         self._lines = lines
         self._exchange: Answered | None = exchange
-        self._connection: BackendConnection | None = None
+        self.connection: BackendConnection | None = None
         self._unsent = 0  # bytes that wait in the drive
         self._halted = False  # the drive has been told not to read
         self._receiving = False  # the connection is passing on what came: only then is it known what it is fit for
@@ -137,12 +138,12 @@ class BackendLine:
         self.stirred = False  # the drive will look at it
 
     def __repr__(self) -> str:
-        return f"<BackendLine {self.state.value} {self._connection!r}>"
+        return f"<BackendLine {self.state.value} {self.connection!r}>"
 
     @property
     def version(self) -> str:
         """The HTTP that is spoken there; "" while that is unknown."""
-        return self._connection.version if self._connection is not None else ""
+        return self.connection.version if self.connection is not None else ""
 
     def _become(self, state: LineState) -> None:
         self.state = state
@@ -154,7 +155,7 @@ class BackendLine:
     @property
     def wants_read(self) -> bool:
         """Whether to read: not while the client takes nothing, nor while the backend is slowed."""
-        exchange, connection = self._exchange, self._connection
+        exchange, connection = self._exchange, self.connection
         self._halted = (exchange is not None and not exchange.wants_more) or (
             connection is not None and connection.pace.over
         )
@@ -163,17 +164,23 @@ class BackendLine:
     @property
     def half_closed(self) -> bool:
         """Whether our side ends once all is sent."""
-        return self._connection is not None and self._connection.half_closed
+        return self.connection is not None and self.connection.half_closed
 
-    def connected(self, version: str, reused: bool, now: float) -> None:
+    def connected(self, version: str, reused: bool, now: float, left: object = None) -> None:
         """There is a connection."""
         self.state = BUSY
         self.reused = reused
-        self._connection = Http2Connection(now, reused) if version == "h2" else Http1Connection(now, reused)
+        if isinstance(left, Http1Connection):
+            left.go_on()
+            self.connection = left
+        else:
+            self.connection = Http2Connection(now, reused) if version == "h2" else Http1Connection(now, reused)
         self._lines.stir(self)  # the preface of HTTP/2 goes even where the request has to wait
-        if self._exchange is not None:
-            self._exchange.on_ready()
-        self._lines.settle(now)
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.on_ready()
+            if exchange.over:
+                self._lines.settle(now)
 
     def failed(self, status: int, why: str, now: float) -> None:
         """There will be none."""
@@ -185,9 +192,9 @@ class BackendLine:
 
     def take(self) -> bytes:
         """Bytes for the backend."""
-        if self._connection is None:
+        if self.connection is None:
             return b""
-        out = self._connection.out
+        out = self.connection.out
         data = b"".join(out)
         out.clear()
         return data
@@ -205,9 +212,12 @@ class BackendLine:
 
     def receive(self, data: bytes, turn: Turn, now: float) -> int:
         """Pass on what the backend sent."""
-        connection, taken = self._connection, len(data)
-        if connection is None or self.state is not BUSY or (connection.pace.over and connection.pace.must_wait(now)):
-            return taken if connection is None or self.state is not BUSY else 0
+        connection, taken = self.connection, len(data)
+        if connection is None or self.state is not BUSY:
+            return taken
+        pace = connection.pace
+        if pace.over and pace.must_wait(now):
+            return 0
         self.now = now
         self._receiving = True
         try:
@@ -220,14 +230,14 @@ class BackendLine:
             self._lines.stir(self)
         if self._exchange is None:
             self._rest()
-        elif connection.pace.over:
-            self._lines.slow(self, connection.pace.note)
+        elif pace.over:
+            self._lines.slow(self, pace.note)
         self._lines.settle(now)
         return taken
 
     def closed(self, clean: bool, now: float) -> None:
         """The connection is over."""
-        exchange, connection = self._exchange, self._connection
+        exchange, connection = self._exchange, self.connection
         if self.state is not BUSY or connection is None:
             return
         self._receiving = True
@@ -250,7 +260,7 @@ class BackendLine:
 
     def _rest(self) -> None:
         """No request is under way: what becomes of the connection."""
-        connection = self._connection
+        connection = self.connection
         if self.state is not BUSY or connection is None:
             return
         if not connection.reusable:
@@ -262,7 +272,7 @@ class BackendLine:
 
     def carry(self, exchange: Answered) -> bool:
         """Carry another request, if the connection still takes one."""
-        connection = self._connection
+        connection = self.connection
         if self.state is not BUSY or connection is None or not connection.reusable:
             return False
         self.reused = True
@@ -272,47 +282,47 @@ class BackendLine:
     @property
     def room(self) -> int:
         """Bytes of the request's body that may be sent now."""
-        return self._connection.room(self._unsent) if self._connection is not None else 0
+        return self.connection.room(self._unsent) if self.connection is not None else 0
 
     def takes(self, head: RequestHead) -> Takes:
         """Whether the connection takes this request."""
-        return Takes.LATER if self._connection is None else self._connection.takes(head)
+        return Takes.LATER if self.connection is None else self.connection.takes(head)
 
     def begin(self, head: RequestHead, ended: bool) -> None:
         """Send a request's head. Raises BackendFault."""
-        assert self._connection is not None
+        assert self.connection is not None
         self._lines.stir(self)
-        self._connection.begin(head, self._lines.forwarded, ended)
+        self.connection.begin(head, self._lines.forwarded, ended)
 
     def body(self, data: Piece) -> None:
         """Send a piece of the body. Raises BackendFault."""
-        assert self._connection is not None
+        assert self.connection is not None
         self._lines.stir(self)
-        self._connection.body(data)
+        self.connection.body(data)
 
     def end(self, trailers: list[Field]) -> None:
         """Send the end of the request. Raises BackendFault."""
-        if self._connection is not None:
+        if self.connection is not None:
             self._lines.stir(self)
-            self._connection.end(trailers)
+            self.connection.end(trailers)
 
     def let_go(self, complete: bool) -> None:
         """Forget the request; unless it is `complete`, it is cancelled."""
         if self._exchange is None:
             return
         self._exchange = None
-        if self._connection is None:
+        if self.connection is None:
             self._become(SPENT)
             return
         if not complete:
-            self._connection.cancel()
+            self.connection.cancel()
             self._lines.stir(self)
         if not self._receiving:
             self._rest()
 
     def drop(self) -> Processed:
         """Forget the connection. Returns whether its request may have been processed."""
-        connection = self._connection
+        connection = self.connection
         processed = Processed.NO if connection is None or self._exchange is None else connection.processed
         if self.state is WANTED or self.state is BUSY:
             self._become(SPENT)
@@ -320,7 +330,7 @@ class BackendLine:
 
     def must_wait(self, now: float) -> bool:
         """Whether the backend has sent so many small pieces that it must wait still."""
-        return self.state is BUSY and self._connection is not None and self._connection.pace.must_wait(now)
+        return self.state is BUSY and self.connection is not None and self.connection.pace.must_wait(now)
 
     def resume(self) -> None:
         """The client takes more of the answer again."""

@@ -81,7 +81,9 @@ class ClientConnection(Protocol):
 class Bridge:
     """A `LinedCore` (l7/core.py)."""
 
-    __slots__ = ("__weakref__", "_client", "_lines")
+    __slots__ = (
+        "__weakref__", "_client", "_lines", "receive_from_client", "take_ended", "take_for_client",
+    )  # fmt: skip
 
     def __init__(
         self, version: str, hostname: str, address: str, leads_here: Callable[[bytes], bool], now: float
@@ -93,7 +95,11 @@ class Bridge:
         site = Site(hostname, Forwarded.of(forwarded(address)), leads_here, hostname.encode())
         self._lines = Lines(site.forwarded, version != "h2", ref(self))
         make: type[ClientConnection] = Http2Client if version == "h2" else Http1Client
-        self._client = make(site, self._lines.line_for, now)
+        self._client = client = make(site, self._lines.line_for, now)
+        # What each event calls is theirs, without a call in between.
+        self.receive_from_client = client.receive
+        self.take_for_client = client.take
+        self.take_ended = client.take_ended
 
     def __repr__(self) -> str:
         return f"<Bridge {self._client!r} {self._lines!r}>"
@@ -101,7 +107,8 @@ class Bridge:
     def settle(self, now: float) -> None:
         """An event of a line has been handled."""
         client = self._client
-        client.fault = client.fault or self._lines.note
+        if self._lines.note:
+            client.fault = client.fault or self._lines.note
         client.settle(now)
 
     # What the owner asks
@@ -126,14 +133,6 @@ class Bridge:
         """Whether `tick` is needed sooner than in a second."""
         return self._client.hurried or self._lines.hurried
 
-    def take_for_client(self) -> bytes:
-        """Bytes for the client."""
-        return self._client.take()
-
-    def take_ended(self) -> Exchanges:
-        """Exchanges that are over, each once."""
-        return self._client.take_ended()
-
     def take_lines(self) -> Sequence[Line]:
         """The lines that the drive is to look at."""
         if self._client.ending is not None:
@@ -141,10 +140,6 @@ class Bridge:
         return self._lines.take()
 
     # What happens to the client
-
-    def receive_from_client(self, data: bytes, turn: Turn, now: float) -> int:
-        """Take what the client sent."""
-        return self._client.receive(data, turn, now)
 
     def client_closed(self, now: float) -> None:
         """The client has ended its side."""

@@ -114,7 +114,7 @@ class Http1Client:
         if pace.over and pace.must_wait(now):
             return 0
         try:
-            while taken < len(data) and not (turn.over or self.ending or pace.over):
+            while taken < len(data) and turn.left > 0 and not (self.ending or pace.over):
                 rest = data[taken:] if taken else data
                 size = self._take_head(rest, turn, now) if self.exchange is None else self._take_body(rest, turn, now)
                 if not size:

@@ -90,6 +90,9 @@ class ClientEnd(Protocol):
     def head(self, head: AnswerHead, empty: bool, last: bool) -> None:
         """Write a final head. `empty`: no body follows. `last`: the connection takes no further request."""
 
+    def whole(self, head: AnswerHead, body: Piece) -> None:
+        """Write a whole answer, whose body is as long as `head` says: in place of `head`, `body` and `end`."""
+
     def tunnel(self, head: AnswerHead) -> int:
         """Write that the tunnel is open, which the backend's `head` said. Returns the status."""
 
@@ -143,6 +146,9 @@ class Answered(Protocol):
         A head that opens the tunnel which the request asked for is a 101 of HTTP/1.1 or a 2xx of HTTP/2; what follows
         are the tunnel's bytes.
         """
+
+    def on_whole(self, head: AnswerHead, body: Piece) -> None:
+        """A whole answer came, whose body is as long as `head` says: in place of `on_head`, `on_body` and `on_end`."""
 
     def on_body(self, data: Piece) -> None:
         """A piece of the body came."""

@@ -29,6 +29,7 @@ from mcproxy.wire.http2 import Piece, code_name
 AWAITED: Final = AnswerState.AWAITED
 BEGUN: Final = AnswerState.BEGUN
 COMPLETE: Final = AnswerState.COMPLETE
+COMPLETE_REQUEST: Final = Coming.COMPLETE
 TUNNEL: Final = AnswerState.TUNNEL
 EXPECTING: Final = Coming.EXPECTING
 ANSWERED: Final = ExchangeEnd.ANSWERED
@@ -64,7 +65,7 @@ class Finished(NamedTuple):
 class Exchange:
     """Times are seconds of the bridge's clock."""
 
-    __slots__ = ("end", "grpc_status", "id", "started", "to_backend", "to_client", "why")
+    __slots__ = ("end", "grpc_status", "id", "over", "started", "to_backend", "to_client", "why")
 
     def __init__(self, number: int, client: ClientEnd, new_end: NewEnd, now: float) -> None:
         """`number` is its position among the connection's requests, from 1; `new_end` makes its way to the backend."""
@@ -72,6 +73,7 @@ class Exchange:
         self.started = now
         self.to_backend = RequestHalf(new_end, client, now)
         self.to_client = AnswerHalf(client)
+        self.over = False  # nothing more happens
         self.end: ExchangeEnd | None = None  # None: it is under way
         self.why = ""  # what went wrong, for the log
         self.grpc_status: int | None = None  # of the answer; None: it is not gRPC's
@@ -80,11 +82,6 @@ class Exchange:
         up, down = self.to_backend, self.to_client
         states = f"{up.coming.value}, {up.going.value}, {down.state.value}"
         return f"<Exchange {self.id} {up.request.method!r} {up.request.path!r} {down.status} {states}>"
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more happens."""
-        return self.end is not None
 
     @property
     def sent_before(self) -> bool:
@@ -177,6 +174,20 @@ class Exchange:
             self.grpc_status = head.grpc_status
         up.body.keep_no_more()
 
+    def on_whole(self, head: AnswerHead, body: Piece) -> None:
+        """A whole answer came. Raises BackendFault."""
+        up, down = self.to_backend, self.to_client
+        if up.coming is COMPLETE_REQUEST and up.backend is not None and head.status not in BODILESS:
+            down.whole(head, body)  # nearly all are like this
+            down.head_at = up.backend.now
+            self.finish(DONE)
+            return
+        self.on_head(head, ended=False)
+        if not self.over:
+            self.on_body(body)
+        if not self.over:
+            self.on_end([])
+
     def on_body(self, data: Piece) -> None:
         """A piece of the body came. Raises BackendFault."""
         down = self.to_client
@@ -261,6 +272,7 @@ class Exchange:
 
     def finish(self, end: ExchangeEnd, why: str = "") -> None:
         """It is over; `why` is what went wrong, for the log."""
+        self.over = True
         self.end = end
         self.why = why or self.why
         down = self.to_client

@@ -87,6 +87,16 @@ class StreamEnd:
         if empty:
             self._streams.leg.answer_ended(stream)
 
+    def whole(self, head: AnswerHead, body: Piece) -> None:
+        """Write a whole answer."""
+        stream, leg = self._stream, self._streams.leg
+        stream.status = head.status
+        stream.head_at = leg.now
+        stream.sent = len(body)
+        leg.budget.work += 1
+        self._head(head.block)
+        send(leg, stream, body, last=True)
+
     def tunnel(self, head: AnswerHead) -> int:
         """Write that the tunnel is open (RFC 8441, section 5)."""
         fields = [field for field in head.fields if field[0] not in (b"sec-websocket-accept", b"content-length")]

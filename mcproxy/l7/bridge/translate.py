@@ -131,12 +131,14 @@ class ReadAnswer:
 
     raw: RawAnswer
     head: AnswerHead
+    plain_length: int = NO_LENGTH  # of the body behind it, where the connection goes on and nothing else is special
 
 
 def read_answer(raw: bytes) -> ReadAnswer:
     """Read a backend's head of HTTP/1.1. Raises BadMessage."""
     answer = parse_answer(raw)
-    return ReadAnswer(answer, answer_head(answer))
+    is_plain = answer.may_have_body and answer.persists and answer.length > 0
+    return ReadAnswer(answer, answer_head(answer), answer.length if is_plain else NO_LENGTH)
 
 
 def answer_head(answer: RawAnswer) -> AnswerHead:

@@ -61,7 +61,11 @@ class Idle:
             if aged and (fit := conn.look()) is not GOOD:
                 self.unfit(conn, fit)
                 continue
-            self._remove(conn)
+            if len(mine) > 1:
+                mine.pop()
+            else:
+                del self._by_owner[owner]
+            self._tally.idle -= 1
             return conn
         return None
 

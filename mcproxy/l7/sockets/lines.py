@@ -87,10 +87,15 @@ class Lines:
 
     # What the drive asks for
 
-    def serve(self) -> None:
-        """Look at the lines that have changed: find connections, send, let connections go."""
-        core, busy = self._core, self._busy
-        while changed := core.take_lines():
+    def serve(self, sends: bool = True) -> None:
+        """Look at the lines that have changed: find connections, send, let connections go.
+
+        `sends`: the drive sends to the client behind that.
+        """
+        if sends:
+            self._woken = False
+        take, busy = self._core.take_lines, self._busy
+        while changed := take():
             now = time.monotonic()
             for line in changed:
                 state = line.state
@@ -141,7 +146,7 @@ class Lines:
         conn.begin(self, line)
         self._busy[line] = conn
         self._session.reached(self._pool.route.backend, None if reused else conn.made.took)
-        line.connected(conn.made.version, reused, now)
+        line.connected(conn.made.version, reused, now, conn.left)
 
     def _go_on(self, line: Line, conn: Pooled, now: float) -> None:
         """Send what there is, and read on if that is wanted; what it could not use before is offered again."""
@@ -176,6 +181,7 @@ class Lines:
         if is_free and conn.pending:
             self._pool.tally.poisoned += 1
         if is_free and not (conn.pending or conn.end_due or channel.unsent or channel.ended or channel.lost):
+            conn.left = line.connection
             self._pool.give_back(conn)
         else:
             self._pool.discard(conn)
@@ -204,7 +210,7 @@ class Lines:
     def _do(self, what: Callable[[], object]) -> None:
         try:
             what()
-            self.serve()
+            self.serve(sends=False)
         except Exception:  # noqa: BLE001 - it is the session's, and not the pool's
             self._stage.waiting.throw_later(*sys.exc_info())
         else:
@@ -221,7 +227,7 @@ class Lines:
                 self._flush(conn)
             else:
                 self.read(conn, its_turn=False)
-            self.serve()
+            self.serve(sends=False)
         except BaseException:  # noqa: BLE001 - it is the session's
             self._stage.waiting.throw(*sys.exc_info())
             return
@@ -263,8 +269,8 @@ class Lines:
                 conn.pending = conn.pending + data if conn.pending else data
             conn.end_due = channel.ended
         self._hear(line, conn, time.monotonic())
-        if conn.line is line:
-            if line.state is BUSY and conn.is_http1 and not channel.flows:
+        if conn.line is line and line.state is BUSY:
+            if conn.is_http1 and not channel.flows:
                 # The rest of an answer is still to come, perhaps from a server that writes head and body apart: with
                 # Nagle's algorithm it waits for this acknowledgement, which would come 40 ms later.
                 acknowledge(channel.sock)
@@ -310,8 +316,8 @@ class Lines:
             get_hub().loop.run_callback(self._wake)
 
     def _wake(self) -> None:
-        self._woken = False
-        if not self._closed:
+        if self._woken and not self._closed:
+            self._woken = False
             self._stage.wake()
 
 

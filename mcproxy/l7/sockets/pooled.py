@@ -58,7 +58,7 @@ POISONED: Final = Fit.POISONED
 class Pooled(Side):
     """A channel with its watchers, which stay on while the connection is idle."""
 
-    __slots__ = ("_keeper", "half_closed", "heard", "holder", "idle_since", "line", "made", "owner", "uses")
+    __slots__ = ("_keeper", "half_closed", "heard", "holder", "idle_since", "left", "line", "made", "owner", "uses")
 
     def __init__(self, made: Made, owner: Holder | None, keeper: "Keeper") -> None:
         """`owner` is the only session that may use it, None: any may."""
@@ -68,6 +68,7 @@ class Pooled(Side):
         self.owner = owner
         self.holder: Holder | None = None  # the session that uses it
         self.line: Line | None = None  # the line that does
+        self.left: object = None  # how HTTP stands here, as the line before it left it
         self.uses = 0  # lines that it has served
         self.idle_since = 0.0  # on the sweeper's clock
         self.heard = False  # the backend has sent something

@@ -42,13 +42,13 @@ def test_a_line_asks_for_a_connection_and_the_request_goes_with_it() -> None:
     desk = Desk()
     on = desk.exchange()
     line = line_of(on)
-    assert desk.lines.take() == (line,)
+    assert desk.lines.take() == [line]
     assert (line.state, line.takes(GET), line.take(), line.version) == (LineState.WANTED, Takes.LATER, b"", "")
     line.connected("http/1.1", False, 1.0)
     assert (line.state, line.version, line.reused) == (LineState.BUSY, "http/1.1", False)
-    assert desk.lines.take() == (line,), "there is something to send"
+    assert desk.lines.take() == [line], "there is something to send"
     assert line.take().startswith(b"GET / HTTP/1.1\r\n")
-    assert desk.settled == 1
+    assert not desk.settled, "nothing follows for the client"
 
 
 def test_a_connection_of_http_1_is_free_behind_a_whole_answer() -> None:
@@ -58,7 +58,7 @@ def test_a_connection_of_http_1_is_free_behind_a_whole_answer() -> None:
     line.connected("http/1.1", True, 1.0)
     answered(line)
     assert (line.state, on.exchange.end, on.exchange.to_backend.reused) == (LineState.FREE, ExchangeEnd.DONE, True)
-    assert desk.lines.take() == (line,)
+    assert desk.lines.take() == [line]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_client_that_takes_no_more_stops_the_line_and_starts_it_again() -> Non
     assert not line.wants_read
     on.client.has_room = True
     line.resume()
-    assert desk.lines.take() == (line,)
+    assert desk.lines.take() == [line]
     assert line.wants_read
 
 

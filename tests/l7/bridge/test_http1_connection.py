@@ -258,6 +258,31 @@ def test_a_known_head_is_read_once() -> None:
     assert first.exchange.heads[0] is third.exchange.heads[0]
 
 
+WHOLE = OK + b"Content-Length: 3\r\nX-Whole: yes\r\n\r\n"
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("data", [WHOLE, WHOLE + b"ab", WHOLE + b"abc", WHOLE + b"abcd", WHOLE + b"abc" + WHOLE])
+def test_an_answer_whose_head_is_known_has_the_same_outcome(data: bytes, method: bytes) -> None:
+    """It is taken in one step; too much still poisons the connection."""
+    slow, on = (Asked(request(line=method + b" / HTTP/1.1")) for _ in range(2))
+    slow.receive(*[data[i : i + 1] for i in range(len(data))])
+    on.receive(data)
+    assert on.exchange.outcome == slow.exchange.outcome
+    assert on.connection.reusable is (data == WHOLE + b"abc" if method == b"GET" else data == WHOLE)
+
+
+def test_another_line_finds_nothing_of_the_requests_before() -> None:
+    on = Asked()
+    on.receive(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n", b"0\r\n\r\n")
+    before = on.connection.pace
+    on.connection.go_on()
+    assert (before.has_counted, on.connection.pace.has_counted) == (True, False)
+    assert standing(on.connection) == (True, Processed.NO, False)
+    on.connection.begin(request(), FORWARDED, True)
+    assert on.connection.processed is Processed.UNKNOWN, "it may be ended for having been idle"
+
+
 def test_a_read_that_is_all_body_is_passed_as_it_is() -> None:
     asked = Asked()
     asked.receive(OK + b"Content-Length: 131072\r\n\r\n")
