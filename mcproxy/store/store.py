@@ -61,6 +61,9 @@ class Store:
         self.place = place
         self.failures = 0  # transactions that could not be done, ever
         self._database = database
+        self._changing = threading.Condition()  # of the two below
+        self._users = 0  # transactions that are under way
+        self._closed = False
 
     @classmethod
     def open(cls, path: Path, busy_timeout: float = sqlite.BUSY_TIMEOUT) -> "Store":
@@ -93,11 +96,18 @@ class Store:
                 schema.migrate(database.op, found)
 
     def close(self) -> None:
-        """Give all connections back. The store is of no use afterwards."""
+        """Wait for the transactions that are under way, then give all connections back.
+
+        No transaction begins afterwards, in whatever thread: another process may own the database by then. Not to be
+        called in a transaction.
+        """
+        with self._changing:
+            self._closed = True
+            self._changing.wait_for(lambda: not self._users)
         self._database.close()
 
     def __repr__(self) -> str:
-        return f"<Store {self.place}>"
+        return f"<Store {self.place}{' closed' if self._closed else ''}>"
 
     @contextmanager
     def transaction(self) -> Iterator[dataset.Database]:
@@ -107,7 +117,7 @@ class Store:
         """
         committing = False
         try:
-            with self.place.guard():
+            with self._use(), self.place.guard():
                 try:
                     with self._database as database:
                         yield database
@@ -120,6 +130,19 @@ class Store:
             if committing and not self.place.certain:
                 raise Unsure(str(error)) from error
             raise
+
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        with self._changing:
+            if self._closed:
+                raise Unavailable(f"{self.place}: this process has closed it")
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._changing:
+                self._users -= 1
+                self._changing.notify_all()
 
     def _forget_connection(self) -> None:
         # A commit that failed leaves dataset with a connection that is still in its transaction.

@@ -13,7 +13,7 @@ from mcproxy.store.errors import Conflict, Unavailable
 from mcproxy.store.store import Store, read_table
 from mcproxy.table import Table
 from tests.kit.control_plane import RULES, SEED, route, store_at
-from tests.kit.peers import DEADLINE
+from tests.kit.peers import DEADLINE, until
 
 PROVENANCE = Provenance("a test", "route.add", 2000.0)
 
@@ -117,6 +117,30 @@ def test_a_commit_that_fails_leaves_the_connection_usable(tmp_path: Path) -> Non
             _break_at_commit(store)
         assert table_values(store.load()) == table_values(Table.build(SEED, RULES))
         store.apply([added("new.example.org")], PROVENANCE, 2)
+
+
+def test_a_store_that_is_closed_is_written_to_by_no_thread_any_more(tmp_path: Path) -> None:
+    """It met a RuntimeError, which looked like a bug; and a transaction that was under way lost its connection."""
+    store = Store.open(tmp_path / "a.db")
+    store.close()
+    with pytest.raises(Unavailable, match="this process has closed it"), store.transaction():
+        pass
+    with pytest.raises(Unavailable, match="this process has closed it"):
+        store.seed(SEED, RULES, 1.0)
+
+
+def test_closing_a_store_waits_for_the_transaction_that_is_under_way(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "a.db")
+    store.seed(SEED, RULES, 1.0)
+    with ThreadPoolExecutor(1) as pool:
+        with store.transaction() as database:
+            database.executable.exec_driver_sql("UPDATE routes SET backend = '127.0.0.1:9'")
+            closing_it = pool.submit(store.close)
+            until(lambda: "closed" in repr(store), "it to close")
+            assert not closing_it.done()
+        closing_it.result(DEADLINE)
+    routes = read_table(tmp_path / "a.db").listeners[":443"].routes.values()
+    assert {str(each.backend) for each in routes} == {"127.0.0.1:9"}, "what was under way is durable"
 
 
 def _break_at_commit(store: Store) -> None:
