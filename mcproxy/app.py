@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -23,6 +24,7 @@ from mcproxy.config import Config
 from mcproxy.control import Control
 from mcproxy.datapath import DataPath
 from mcproxy.geoip import Copy, GeoIP, GeoIPError
+from mcproxy.handover import Beginning, Handover
 from mcproxy.log import Sink
 from mcproxy.messages import BindListener, Courier, PlaneBusy, StartListener
 from mcproxy.model import MAX_WORKERS, counted
@@ -32,8 +34,9 @@ from mcproxy.plane import Plane, Watching
 from mcproxy.reload.noticing import Noticing
 from mcproxy.reload.reloader import Parts, Reloader, settings
 from mcproxy.signals import Signals
-from mcproxy.store.errors import StoreError
+from mcproxy.store.errors import Conflict, StoreError
 from mcproxy.table import Table
+from mcproxy.takeover.successor import TakeoverError
 from mcproxy.tuning import raise_descriptor_limit, tune
 
 STATUS_INTERVAL = 10.0  # seconds between two status lines for the service manager
@@ -70,6 +73,13 @@ class Traffic(Protocol):
     def every(self, seconds: float, job: Callable[[], object]) -> None:
         """Run `job` at this interval. It must not wait or raise."""
 
+    @property
+    def sockets(self) -> Sequence[tuple[str, int]]:
+        """The configured address and the descriptor of every listening socket."""
+
+    def leave(self) -> None:
+        """Give up all addresses, which others have too: those who wait there are theirs. From a native thread."""
+
     def turns(self) -> bool:
         """True if every hub turns that serves clients."""
 
@@ -86,18 +96,23 @@ class App:
     def __init__(
         self, config: Config, put_lines: Callable[[Sequence[str]], None], notifier: Notifier | None = None,
         inherited: Inherited | None = None, path: Path | None = None, log_dropped: Callable[[], int] = lambda: 0,
+        beginning: Beginning | None = None,
     ) -> None:  # fmt: skip
         """`put_lines` takes the log lines of connections and requests; `path` is the file to reload `config` from.
 
-        `log_dropped` counts lines that were not read in time. Raises StartError.
+        `log_dropped` counts lines that were not read in time. `beginning` knows the server that runs already. Raises
+        StartError and TakeoverError.
         """
         self.notifier = notifier or Notifier()
         self.inherited = inherited or Inherited()
         count = _worker_count(config)
         geoip = _geoip(config, GeoIP.open) if count == 1 else None
         copy = _geoip(config, Copy.make) if count > 1 else None  # which all workers share
+        known: Table | None = None
+        if beginning is not None:
+            known, self.notifier = beginning.ask(self.inherited, self.notifier)
         try:
-            self.control = Control(config)
+            self.control = Control(config, known)
         except (StoreError, ValueError) as error:
             raise StartError(f"{_key(config)}: {error}") from error
         if self.control.table.firewall.countries and geoip is None and copy is None:
@@ -114,7 +129,7 @@ class App:
         if self.control.fleet is not None:
             self.control.fleet.connections = lambda: self.traffic.open_connections
         courier = self.traffic.courier
-        parts = Parts(courier, self.notifier, self.control.take, self.control.survey.begin)
+        parts = Parts(courier, self.notifier, self._take_config, self._survey)
         self.reloader = Reloader(config, path, parts)
         dropped = log_dropped if count > 1 else lambda: 0  # a data path in this process counts them itself
         self.plane = Plane(self.control.table, courier, self.reloader, watching, dropped, count)
@@ -138,19 +153,25 @@ class App:
         """As it was last read and accepted."""
         return self.reloader.config
 
-    def start(self) -> None:
-        """Open the listeners and the admin API. Raises StartError where one can't be opened; nothing is open then."""
+    def start(self, beginning: Beginning | None = None) -> None:
+        """Open the listeners and the admin API, in the place of the server that runs already, if there is one.
+
+        Raises StartError where one can't be opened, or the other server doesn't go; nothing is open then.
+        """
         table = self.control.table
         try:
             self._prepare(table)
-        except (StartError, AdminError, PlaneBusy) as error:
+            if beginning is not None:
+                beginning.ready(table)
+        except (StartError, AdminError, PlaneBusy, TakeoverError) as error:
             self.traffic.stop_listening()
             self.control.close_at_once()
             raise StartError(str(error)) from error
         for addr in [each for each in table.listeners if each not in self.control.lacking]:
             self.traffic.courier.ask(StartListener(addr))
-        self.control.open()
-        self.control.before_close(Noticing(self.reloader.files_in_use, self.reloader.take_changed).close)
+        if beginning is not None:
+            beginning.serving()
+        self._open_control()
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
         if found := self.control.file.differing(table):
             log.info(
@@ -163,6 +184,44 @@ class App:
                 address,
             )
         self._begin_telling()
+
+    def _open_control(self) -> None:
+        self.control.open()
+        self.control.before_close(Noticing(self.reloader.files_in_use, self.reloader.take_changed).close)
+
+    def _take_config(self, config: Config) -> None:
+        self.control.take(config)  # the one that there is then: see `reopen_control`
+
+    def _survey(self) -> None:
+        self.control.survey.begin()
+
+    # For a successor: see handover.py
+
+    @property
+    def table(self) -> Table:
+        """The table that is in force."""
+        return self.plane.table
+
+    @property
+    def sockets(self) -> Sequence[tuple[str, int]]:
+        """Every listening socket."""
+        return [*self.traffic.sockets, *(("", each) for each in self.inherited.descriptors)]
+
+    def reopen_control(self) -> None:
+        """Open the control plane again, in a native thread. Raises StoreError and AdminError."""
+        self.control = Control(self.config, self.table, seeds=False)
+        try:
+            if self.control.table is not self.table:  # a successor that died has changed it
+                raise Conflict("the database has another generation than before: restart mcproxy")
+            self.control.prepare(self.plane)
+            self._open_control()
+        except BaseException:
+            self.control.close_at_once()
+            raise
+
+    def accept_no_more(self) -> None:
+        """Give the listening sockets up, which a successor has too. To be called in a native thread."""
+        self.traffic.leave()
 
     def _begin_telling(self) -> None:
         """Notify the service manager that we serve, and from now on of the state and that the hub turns."""
@@ -256,16 +315,23 @@ def serve(config: Config, path: Path) -> int:
     signals.last_words = sink.close
     try:
         notifier, inherited = Notifier.from_environment(), Inherited.from_environment()
-        app = App(config, sink.put, notifier, inherited, path, lambda: sink.dropped)
-        if signals.stop is None:
-            app.start()
+        with closing(Beginning(config, path)) as beginning:
+            app = App(config, sink.put, notifier, inherited, path, lambda: sink.dropped, beginning)
+            runs = signals.stop is None
+            if runs:
+                app.start(beginning)
+                beginning.listen(Handover(app, signals.succeed))
+        if runs:
             tune()
             _wait(signals, app)
+            beginning.end()
         clean = app.stop()
         if app.control.hangs:  # the interpreter's own end would wait for the threads that hang
             sink.close()
             os._exit(1)
         return 0 if clean else 1
+    except TakeoverError as error:
+        raise StartError(str(error)) from error
     finally:
         logging.getLogger("mcproxy").removeHandler(handler)
         sink.close()
@@ -281,8 +347,8 @@ def _wait(signals: Signals, app: App) -> None:
     signals.wake(wake.send)
     told.get()
     wake.close()
-    assert signals.stop is not None
-    log.info("%s: draining for up to %g s", signals.stop.name, app.config.proxy.shutdown_timeout)
+    why = signals.stop.name if signals.stop is not None else f"process {signals.successor} has taken over"
+    log.info("%s: draining for up to %g s", why, app.config.proxy.shutdown_timeout)
 
 
 def _key(config: Config) -> str:

@@ -102,6 +102,15 @@ class DataPath:
         """Accept nothing more."""
         self.worker.stop_listening()
 
+    @property
+    def sockets(self) -> Sequence[tuple[str, int]]:
+        """The configured address and the descriptor of every listening socket."""
+        return self.worker.descriptors
+
+    def leave(self) -> None:
+        """Accept nothing more; others have the same sockets. From a native thread. Raises TimeoutError."""
+        self.door.call(self.worker.leave)
+
     def drain(self, seconds: float) -> bool:
         """Open and accept nothing more, wait for the sessions, and cut those that are left. True: none was."""
         return self.desk.drain(seconds)

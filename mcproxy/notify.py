@@ -31,7 +31,8 @@ class Notifier:
 
     def __init__(self, address: str = "", watchdog: float = 0.0) -> None:
         """`address` is a path, or "@name" in the abstract namespace; "": no manager. `watchdog` is in seconds."""
-        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self.address = address
+        self.watchdog = watchdog
         self.interval = watchdog / FEEDS  # seconds between two `alive`; 0: nobody waits for them
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
 
@@ -43,7 +44,7 @@ class Notifier:
         return cls(environ.get("NOTIFY_SOCKET", ""), int(microseconds) / 1e6 if microseconds.isdigit() else 0.0)
 
     def __repr__(self) -> str:
-        return f"<Notifier {self._address or 'off'} interval={self.interval:g}>"
+        return f"<Notifier {self.address or 'off'} interval={self.interval:g}>"
 
     def ready(self) -> None:
         """Report that we serve: after the start, and after a reload."""
@@ -65,6 +66,11 @@ class Notifier:
         """Feed the watchdog."""
         self._tell("WATCHDOG=1")
 
+    def succeeded_by(self, pid: int) -> None:
+        """Report that another process of the service is the main one from now on, and nothing more."""
+        self._tell(f"MAINPID={pid}")
+        self.close()
+
     def close(self) -> None:
         """Close the socket; later calls do nothing."""
         if self._socket is not None:
@@ -76,7 +82,8 @@ class Notifier:
         if sock is None:
             return
         try:
-            sock.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, self._address)
+            name = "\0" + self.address[1:] if self.address.startswith("@") else self.address
+            sock.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, name)
         except OSError as error:  # a manager that is being restarted, or hangs: not a reason to serve nobody
             log.debug("could not send %s to the service manager: %s", lines[0], error.strerror)
 
@@ -87,6 +94,7 @@ class Inherited:
     def __init__(self, descriptors: range = range(0)) -> None:
         """Take the descriptors over; those that are not listening TCP sockets are logged and left alone."""
         self._sockets: dict[Endpoint, socket.socket] = {}
+        self._given: dict[str, socket.socket] = {}
         for descriptor in descriptors:
             sock = _listening(descriptor)
             if sock is None:
@@ -106,8 +114,22 @@ class Inherited:
     def __repr__(self) -> str:
         return f"<Inherited {', '.join(f'{host}:{port}' for host, port in self._sockets) or 'none'}>"
 
+    def give(self, addr: str, sock: socket.socket) -> None:
+        """Add a listener's socket, from the server before us; "": one that it had inherited itself."""
+        if addr:
+            self._given[addr] = sock
+        else:
+            self._sockets[sock.getsockname()[:2]] = sock
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Those that are inherited, whether a listener uses them or not."""
+        return [sock.fileno() for sock in self._sockets.values()]
+
     def take(self, addr: str) -> socket.socket | None:
-        """A duplicate of the socket for this listener's address; None if there is none."""
+        """A socket for this listener's address, a duplicate where it is inherited; None if there is none."""
+        if (given := self._given.pop(addr, None)) is not None:
+            return given
         for bound in _meant(addr):
             if (sock := self._sockets.get(bound)) is not None:
                 taken = sock.dup()
@@ -124,9 +146,10 @@ class Inherited:
 
     def close(self) -> None:
         """Close our copies; the service manager keeps its own."""
-        for sock in self._sockets.values():
+        for sock in (*self._sockets.values(), *self._given.values()):
             sock.close()
         self._sockets.clear()
+        self._given.clear()
 
 
 def _meant(addr: str) -> list[Endpoint]:

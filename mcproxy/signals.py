@@ -23,6 +23,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.stop: signal.Signals | None = None  # the signal that told to stop
+        self.successor = 0  # the process that has taken over: another reason to stop
         self.last_words: Callable[[], object] = lambda: None  # writes what the log has still, in a bounded time
         self._wake: Callable[[], object] = lambda: None
         self._changing = threading.Lock()  # of the stop and of what is woken
@@ -40,8 +41,18 @@ class Signals:
         """Have this called, once, when told to stop; at once where that was before."""
         with self._changing:
             self._wake = call
-            if self.stop is not None:
-                call()
+            if self.stop is not None or self.successor:
+                self._wake_up()
+
+    def succeed(self, pid: int) -> None:
+        """Stop, because this process has taken over. A signal that comes later is the first one."""
+        with self._changing:
+            self.successor = pid
+            self._wake_up()
+
+    def _wake_up(self) -> None:
+        call, self._wake = self._wake, lambda: None
+        call()
 
     def _listen(self) -> None:
         while True:
@@ -53,7 +64,7 @@ class Signals:
         if self.stop is None:
             with self._changing:
                 self.stop = number
-                self._wake()
+                self._wake_up()
             return
         last = threading.Thread(target=self._say, args=(number,), daemon=True)  # whatever holds the log's locks
         last.start()

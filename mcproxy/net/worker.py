@@ -47,6 +47,11 @@ class Worker:
         """The configured addresses of the listeners that accept. Any thread may ask."""
         return {addr for addr, listener in list(self._listeners.items()) if listener.started}
 
+    @property
+    def descriptors(self) -> list[tuple[str, int]]:
+        """The configured address and the descriptor of each listener."""
+        return [(addr, listener.socket.fileno()) for addr, listener in self._listeners.items()]
+
     def bind(self, addr: str) -> None:
         """Take an address without accepting yet. Raises OSError if it can't be had."""
         if addr in self._listeners:
@@ -96,6 +101,12 @@ class Worker:
         """Accept nothing more."""
         for addr in list(self._listeners):
             self.close(addr)
+
+    def leave(self) -> None:
+        """Accept nothing more. Others have the same sockets: those that the kernel has connected are theirs."""
+        for addr in list(self._listeners):
+            self._listeners.pop(addr).stop()
+            log.info("no longer listening on %s", addr)
 
     def drain(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for the sessions to end, then cut those that are left. True: none was."""

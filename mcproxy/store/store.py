@@ -163,6 +163,12 @@ class Store:
             rules = [_as(FirewallRule, What.RULE, row) for row in database.query(select(RULES))]
         return Table.build([(each, routes.get(each.addr, ())) for each in listeners], rules, generation)
 
+    def load_after(self, known: Table) -> Table:
+        """What `load` returns; `known`, if that is the table of the generation in the database."""
+        with self.transaction() as database:
+            generation = _generation(database)
+        return known if generation == known.generation else self.load()
+
     def seed(
         self, listeners: Iterable[ListenerRoutes], rules: Iterable[FirewallRule], at: float, node: str = ""
     ) -> bool:

@@ -1,7 +1,7 @@
 """All workers of a parent, as app.py has them in place of a data path of its own."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from socket import socket
 
 from mcproxy.geoip import Copy
@@ -70,6 +70,17 @@ class Workers:
 
     def stop_listening(self) -> None:
         """Give all addresses up."""
+        self._courier.close_listeners()
+
+    @property
+    def sockets(self) -> Sequence[tuple[str, int]]:
+        """The configured address and the descriptor of every listening socket."""
+        with self._team.lock:
+            listeners = list(self._team.known.listeners.items())
+        return [(addr, each.fileno()) for addr, bound in listeners for each in bound.sockets]
+
+    def leave(self) -> None:
+        """Accept nothing more; others have the same sockets."""
         self._courier.close_listeners()
 
     def drain(self, seconds: float) -> bool:

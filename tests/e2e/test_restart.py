@@ -95,15 +95,6 @@ def test_a_snapshot_is_restored_by_stop_copy_start(tmp_path: Path) -> None:
         assert "- route next.example.org" in server.command("diff").stdout
 
 
-def test_two_servers_do_not_share_an_address(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    with server.running():
-        second = server.command("server")
-        assert second.returncode == 1
-        assert f"can't listen on 127.0.0.1:{server.port}" in second.stderr
-        assert server.json("status")["state"] == "serving", "the first one goes on"
-
-
 def test_drained_while_a_stream_is_open(tmp_path: Path) -> None:
     server = Server(tmp_path)
     with server.running():

@@ -32,8 +32,9 @@ Clients and backends:
     http1_backends, apps   one application on the servers of HTTP/1.1 that people run
     key_updates            floods of TLS 1.3 KeyUpdates
     verdicts               what becomes of a client, as the client sees it and as its line says
-    visitors, restarts, killed_writer, killed_workers, flooder
+    visitors, restarts, upgrades, killed_writer, killed_workers, flooder
                            programs that connect, restart and kill again and again, or hold connections
+    heirs                  servers that take over and fail half-way
 
 Cases:
     conformance_frames, conformance_messages

@@ -1,0 +1,35 @@
+"""Upgrade without a wait: a new server takes over from the one that runs, and no client notices.
+
+`mcproxy server` looks for a server that runs with its database: that one listens on a UNIX socket beside it
+(`seat.py`). If there is one, the new server (`successor.py`) asks it for its place, and the old one (`predecessor.py`)
+gives it up in steps, so that one of them always accepts connections, and only one of them can write to the database:
+
+    new                                                      old
+    loads everything slow: configuration, GeoIP, table
+    ask: who I am, my configuration, my database      ->     checks them
+                                                             ends its control plane: admin API, writer, expiry, ACME,
+                                                             noticing; closes the database. Its data path serves on
+                                                      <-     sockets: every listening one, and this one
+    opens the database, takes the admin API's address
+    ready                                             ->     from here on it never writes again, unless the new one dies
+                                                      <-     yours
+    accepts on the sockets
+    serving                                           ->     names the new one to the service manager, stops accepting
+                                                      <-     bye
+    answers the admin API; expiry, ACME, noticing            drains up to shutdown_timeout, ends with the usual status
+
+Both hold the same sockets, so what is queued on one is reset by neither: whichever accepts it serves it.
+
+**If the new one fails**, says so, dies or takes too long before `yours`, the old one opens the database and its control
+plane again and goes on as before. It does so only once the new one has let go of the connection between them, which it
+does after its database, or has ended; one that does neither is killed, so that it can't wake up and write. The same
+holds where it dies between `yours` and `serving`. **If the old one dies**, the new one finds the end of the connection:
+before it has the sockets it starts as if none had run; after that it goes on with them.
+
+Who may ask: the same user (the socket's mode, and SO_PEERCRED on both sides), with the same configuration file and the
+same database file. Others are refused, and so is a second one meanwhile, and any while the server stops. They report
+that and end.
+
+Letters are datagrams of JSON (`letters.py`), because the two are different versions of mcproxy: a field that is not
+known is skipped, and `PROTOCOL` changes where an old server could not understand a new one at all.
+"""
