@@ -1,12 +1,17 @@
 """What a connection, a message and a gigabyte cost the proxy, in CPU time; beside HAProxy where it is installed.
 
-    python -m tests.bench.l4 [--seconds 3] [--rounds 2] [--only mcproxy]
+    python -m tests.bench.l4 [--seconds 3] [--rounds 2] [--only mcproxy] [--workers 1]
 
-The proxy runs on core 0, load and backend on core 1. CPU time is what /proc says the proxy's process used, divided by
+The proxy runs on core 0, load and backend on core 1. CPU time is what /proc says the proxy's processes used, divided by
 the work done. Only ratios within one run mean anything: the rounds alternate, so that noise hits all alike.
+
+With --workers the proxy (HAProxy by nbthread) has that many cores, and load and backend the next one; the clients have
+40 addresses. Where there is no next core, load and backend share the last: then they compete for it, and the rates mean
+nothing, only the CPU time.
 """
 
 import argparse
+import itertools
 import os
 import resource
 import select
@@ -30,6 +35,7 @@ SETTLING = 0.3  # seconds without a change, after which memory is taken to have 
 HELLO = client_hello("a.test")
 ANSWER = bytes(64)
 TICKS = os.sysconf("SC_CLK_TCK")
+SOURCES = itertools.cycle([f"127.0.0.{number}" for number in range(1, 41)])
 Load = Callable[[int, float], float]  # port, seconds -> units of work done
 
 
@@ -66,7 +72,7 @@ def backend(sock: socket.socket) -> None:
 
 
 def dial(port: int, first: bytes = HELLO) -> socket.socket:
-    client = socket.create_connection(("127.0.0.1", port))
+    client = socket.create_connection(("127.0.0.1", port), source_address=(next(SOURCES), 0))
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.sendall(another(first))
     return client
@@ -120,43 +126,54 @@ def gigabytes(port: int, seconds: float) -> float:
     return got / 1e9
 
 
+def tree(pid: int) -> list[int]:
+    """A process and all below it that live."""
+    below = " ".join(each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/children")).split()
+    return [pid, *(found for each in below for found in tree(int(each)))]
+
+
 def cpu(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    """Seconds of CPU that a process has used, and all below it."""
+    stats = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in tree(pid)]
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / TICKS
 
 
 def settled(pid: int) -> int:
-    """The resident bytes of a process once they have stopped changing.
+    """The resident bytes of a process, and all below it, once they have stopped changing.
 
     That a client has its answer is not enough: what passes the other way is begun later, for a third of them.
     """
     seen = [0, 1]
     while seen[-1] != seen[-2]:
         time.sleep(SETTLING)
-        seen.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize())
+        pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in tree(pid))
+        seen.append(pages * resource.getpagesize())
     return seen[-1]
+
+
+def descriptors(pid: int) -> int:
+    """How many a process has open, and all below it."""
+    return sum(len(list(Path(f"/proc/{each}/fd").iterdir())) for each in tree(pid))
 
 
 def idle_kilobytes(pid: int, port: int) -> float:
     """Memory for each open connection that is silent."""
-    files = Path(f"/proc/{pid}/fd")
-    before, open_files = settled(pid), len(list(files.iterdir()))
+    before, open_files = settled(pid), descriptors(pid)
     clients = [dial(port) for _ in range(IDLE)]
     for client in clients:
         client.recv(256)
     after = settled(pid)
     for client in clients:
         client.close()
-    while len(list(files.iterdir())) > open_files:  # or the next load would be measured together with their ends
+    while descriptors(pid) > open_files:  # or the next load would be measured together with their ends
         time.sleep(SETTLING)
     return (after - before) / 1024 / IDLE
 
 
 @contextmanager
-def running(command: list[str], port: int) -> Iterator[int]:
-    """A proxy on core 0, until the block ends."""
-    with subprocess.Popen(["taskset", "-c", "0", *command], stdout=subprocess.DEVNULL) as process:
+def running(command: list[str], port: int, cores: int = 1) -> Iterator[int]:
+    """A proxy on so many cores from core 0, until the block ends."""
+    with subprocess.Popen(["taskset", "-c", f"0-{cores - 1}", *command], stdout=subprocess.DEVNULL) as process:
         try:
             for _ in range(100):
                 try:
@@ -169,18 +186,18 @@ def running(command: list[str], port: int) -> Iterator[int]:
             process.kill()
 
 
-def commands(folder: Path, target: int) -> dict[str, tuple[list[str], int]]:
+def commands(folder: Path, target: int, workers: int) -> dict[str, tuple[list[str], int]]:
     """Each proxy's command and port."""
     port = free_port()
     (folder / "mcproxy.toml").write_text(
-        f'database.path = "mcproxy.db"\n[[listeners]]\naddr = "127.0.0.1:{port}"\n'
+        f'database.path = "mcproxy.db"\nproxy.workers = {workers}\n[[listeners]]\naddr = "127.0.0.1:{port}"\n'
         f'routes = [{{ hostname = "a.test", backend = "127.0.0.1:{target}" }}]\n'
     )
     found = {"mcproxy": ([sys.executable, "-m", "mcproxy", "server", "-c", f"{folder}/mcproxy.toml"], port)}
     if haproxy := shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin"):
         port = free_port()
         (folder / "haproxy.cfg").write_text(
-            "global\n nbthread 1\n maxconn 6000\n"
+            f"global\n nbthread {workers}\n maxconn 6000\n"
             "defaults\n mode tcp\n timeout client 1m\n timeout server 1m\n timeout connect 5s\n"
             f"frontend f\n bind 127.0.0.1:{port}\n tcp-request inspect-delay 5s\n"
             " tcp-request content accept if { req.ssl_hello_type 1 }\n use_backend b if { req.ssl_sni -i a.test }\n"
@@ -190,16 +207,22 @@ def commands(folder: Path, target: int) -> dict[str, tuple[list[str], int]]:
     return found
 
 
+def load_core(workers: int) -> int:
+    """The core of load and backend: the next after the proxy's, or the last if all are the proxy's."""
+    return min(workers, (os.cpu_count() or 1) - 1)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", nargs="*")
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.sched_setaffinity(0, {1})
+    os.sched_setaffinity(0, {load_core(options.workers)})
     listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
     threading.Thread(target=backend, args=(listening,), daemon=True).start()
     loads: dict[str, tuple[Load, float, str]] = {
@@ -209,15 +232,17 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(options.rounds):
-            for name, (command, port) in commands(Path(folder), listening.getsockname()[1]).items():
+            for name, (command, port) in commands(Path(folder), listening.getsockname()[1], options.workers).items():
                 if name not in (options.only or [name]):
                     continue
-                with running(command, port) as pid:
+                with running(command, port, options.workers) as pid:
                     line = [f"{name:8}", f"idle {idle_kilobytes(pid, port):5.1f} KB"]
                     for what, (load, scale, unit) in loads.items():
                         before = cpu(pid)
                         done = load(port, options.seconds)
                         line.append(f"{what} {(cpu(pid) - before) / done * scale:7.2f} {unit}")
+                        if what == "connection":
+                            line.append(f"{done / options.seconds:6.0f}/s")
                 print("   ".join(line), flush=True)
 
 

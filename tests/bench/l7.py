@@ -1,13 +1,15 @@
 """HTTP through TLS: the proxy beside HAProxy, nginx, Envoy, Traefik and Caddy, where they are installed.
 
     python -m tests.bench.l7 [--pairings h2-h1 h1-h1 ...] [--requests 40000] [--rounds 3] [--only mcproxy envoy]
+        [--workers 1]
 
 A pairing is the client's version of HTTP and the backend's. h2load (Debian: nghttp2-client) asks for a file of 128
 bytes: over HTTP/2 with 1 client, 10 clients, 10 clients with 10 requests at once, and 1 client with 100; over HTTP/1.1
 with 1, 10 and 50 connections. Then it asks for 16 MiB, many times; then it sends 16 MiB, many times, of declared
 length, and curl does so in chunks. With --differ no two requests have the same head. Backends are nghttpd
-(nghttp2-server), h2c, and nginx, HTTP/1.1. The proxies run on core 0, load and backend on core 1. l7_peers.py has their
-configurations.
+(nghttp2-server), h2c, and nginx, HTTP/1.1. The proxies run on core 0, load and backend on core 1, or as l4.py says for
+--workers. h2load has one address, so all its connections are at one worker of mcproxy: what is measured is the price of
+a request where there are several. l7_peers.py has the proxies' configurations.
 
 Each cell is the median of all rounds: requests a second and microseconds of CPU for each; or seconds of CPU for a
 gigabyte. A "-" behind the name: it writes no lines. The rounds alternate, so that noise hits all alike; still, only
@@ -25,7 +27,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench.l4 import cpu, running
+from tests.bench.l4 import cpu, load_core, running
 from tests.bench.l7_peers import BULK, H2, HTTP1, MAKERS, Job, backend
 from tests.kit.peers import Authority, free_port, until
 
@@ -81,7 +83,7 @@ def measure(job: Job, command: list[str], version: str, requests: int, differ: b
         names = folder / "names"
         names.write_text("".join(f"https://a.test:{port}/small?{number}\n" for number in range(DISTINCT)))
         more = ("-i", str(names))
-    with running(command, port) as pid:
+    with running(command, port, job.workers) as pid:
         until(lambda: serves(port))
         h2load(version, port, "small", 1000, 10, 1)  # once before, so that what is made once is there
         for name, (clients, streams, share) in LOADS[version].items():
@@ -124,7 +126,7 @@ def compare(pairing: str, options: argparse.Namespace) -> None:
                 each = make.__name__ + "-" * quiet
                 if each not in (options.only or [each]) or (make.__name__ == "nginx" and behind == H2):
                     continue
-                job = Job(folder, free_port(), target, behind, quiet)
+                job = Job(folder, free_port(), target, behind, quiet, options.workers)
                 command = make(job)
                 if shutil.which(make.__name__):
                     results.setdefault(each, []).append(measure(job, command, client, options.requests, options.differ))
@@ -140,10 +142,11 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*")
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--quiet", action="store_true", help="each once more, without lines")
     parser.add_argument("--differ", action="store_true", help="no two requests have the same head")
     options = parser.parse_args()
-    os.sched_setaffinity(0, {1})
+    os.sched_setaffinity(0, {load_core(options.workers)})
     os.environ["PATH"] = SEARCH
     for pairing in options.pairings:
         compare(pairing, options)

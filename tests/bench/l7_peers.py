@@ -25,6 +25,7 @@ class Job(NamedTuple):
     backend: int  # the backend's
     protocol: str  # the backend's: H2 or HTTP1
     quiet: bool  # write no lines
+    workers: int  # or threads, of the proxies that can be told
 
 
 Maker = Callable[[Job], list[str]]
@@ -33,7 +34,8 @@ Maker = Callable[[Job], list[str]]
 def mcproxy(job: Job) -> list[str]:
     """This one, as it finds the backend."""
     (job.folder / "mcproxy.toml").write_text(
-        f'database.path = "mcproxy-{job.port}.db"\nlog.level = "{"warning" if job.quiet else "info"}"\n'
+        f'database.path = "mcproxy-{job.port}.db"\nproxy.workers = {job.workers}\n'
+        f'log.level = "{"warning" if job.quiet else "info"}"\n'
         f'[[listeners]]\naddr = "127.0.0.1:{job.port}"\n'
         f'routes = [{{ hostname = "a.test", backend = "127.0.0.1:{job.backend}", mode = "l7", '
         'tls_cert = "a.test.pem", tls_key = "a.test.key" }]\n'
@@ -47,7 +49,7 @@ def haproxy(job: Job) -> list[str]:
     both = (job.folder / "a.test.pem").read_text() + (job.folder / "a.test.key").read_text()
     (job.folder / "both.pem").write_text(both)
     (job.folder / "haproxy.cfg").write_text(
-        "global\n nbthread 1\n tune.h2.max-concurrent-streams 1000\n"
+        f"global\n nbthread {job.workers}\n tune.h2.max-concurrent-streams 1000\n"
         f"defaults\n mode http\n timeout client 1m\n timeout server 1m\n timeout connect 5s\n{lines}"
         f"frontend f\n bind 127.0.0.1:{job.port} ssl crt {job.folder}/both.pem alpn h2,http/1.1\n default_backend b\n"
         " http-request set-header x-forwarded-for %[src]\n http-request set-header x-real-ip %[src]\n"
@@ -120,7 +122,10 @@ static_resources:
       - lb_endpoints:
         - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {job.backend} }} }} }}
 """)
-    return ["envoy", "-c", f"{job.folder}/envoy.yaml", "--concurrency", "1", "-l", "error", "--disable-hot-restart"]
+    return [
+        "envoy", "-c", f"{job.folder}/envoy.yaml", "--concurrency", str(job.workers), "-l", "error",
+        "--disable-hot-restart",
+    ]  # fmt: skip
 
 
 def traefik(job: Job) -> list[str]:
