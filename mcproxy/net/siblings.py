@@ -16,7 +16,7 @@ An inbox is full where its worker doesn't keep up; the kernel bounds it by bytes
 that has a home elsewhere is refused, because nobody else can count it; one that was to be spread stays here. A loop
 back to this machine (own.py) is known by its ClientHello only once it has been handed over.
 
-It costs 30 us of CPU for a connection, in both workers together, of some 250 that one takes.
+Handing over costs 40 us of CPU, in both workers together; a connection with a PROXY header costs 270 without it.
 """
 
 import array
