@@ -16,6 +16,7 @@ from mcproxy.admin.plane import KeyChange, ReloadReport
 from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem
 from mcproxy.change import Change, Key, What
 from mcproxy.config import ListenerSection, RouteSection
+from mcproxy.fleet.nodes import NodeRow
 from mcproxy.fleet.standing import Standing
 from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, GeoipStatus, Selection, WorkerInfo
 from mcproxy.messages import ListenerStatus as PlaneListener
@@ -377,6 +378,21 @@ def node_out(standing: Standing | None, generation: int) -> pb.NodeStatus | None
         generations_behind=standing.behind(generation),
         unbound=standing.unbound,
         cache_problem=standing.cache_problem,
+    )
+
+
+def other_node_out(node: NodeRow) -> pb.Node:
+    """The message of a node of the fleet."""
+    return pb.Node(
+        name=node.name,
+        version=node.version,
+        generation=node.generation,
+        generations_behind=node.behind,
+        seconds_behind=node.lacking_for,
+        connections=node.connections,
+        warnings=node.warnings,
+        started_at=node.started_at,
+        seen_at=node.seen_at,
     )
 
 

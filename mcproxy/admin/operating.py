@@ -55,6 +55,17 @@ class Operating:
         self._plane.orders.renew(hostname)
         return pb.RenewCertificateResponse()
 
+    def ListNodes(self, request: pb.ListNodesRequest, context: grpc.ServicerContext) -> pb.ListNodesResponse:
+        """The nodes of the fleet."""
+        found, now = self._writer.others.nodes()
+        return pb.ListNodesResponse(nodes=map(convert.other_node_out, found), now=now)
+
+    def RemoveNode(self, request: pb.RemoveNodeRequest, context: grpc.ServicerContext) -> pb.RemoveNodeResponse:
+        """Forget a node."""
+        if not self._writer.others.remove_node(request.name):
+            raise NotThere(f"there is no node {request.name}: see `mcproxy nodes`")
+        return pb.RemoveNodeResponse()
+
     def SetLogLevel(
         self,
         request: pb.SetLogLevelRequest,

@@ -24,6 +24,7 @@ from mcproxy.admin.errors import Busy, Overtaken, Unready, bind_failure
 from mcproxy.admin.mutations import Decision
 from mcproxy.admin.plane import DataPlane
 from mcproxy.change import Change, Provenance, Said, next_table
+from mcproxy.fleet.nodes import NodeRow
 from mcproxy.fleet.standing import Standing
 from mcproxy.messages import PlaneBusy
 from mcproxy.model import FirewallRule, Listener, Mode, Route, Tls
@@ -52,6 +53,12 @@ class Others(Protocol):
     @property
     def standing(self) -> Standing:
         """Where this node stands."""
+
+    def nodes(self) -> tuple[Sequence[NodeRow], float]:
+        """All nodes, and the database's time."""
+
+    def remove_node(self, name: str) -> bool:
+        """Forget a node. Returns whether there was one."""
 
     def refuse_unless_following(self) -> None:
         """Raise StoreError where this node can't change anything now."""
@@ -91,6 +98,13 @@ class Writer:
 
     def __repr__(self) -> str:
         return f"<Writer generation={self.table.generation} busy={self._lock.locked()}>"
+
+    @property
+    def others(self) -> Others:
+        """The other nodes. Raises Unready where this server is in no fleet."""
+        if self._others is None:
+            raise Unready("this server is in no fleet: its database is a file of its own")
+        return self._others
 
     @property
     def standing(self) -> Standing | None:

@@ -97,6 +97,7 @@ COMMANDS = {
     "listeners": "mcproxy.cli.listeners:listeners",
     "log-level": "mcproxy.cli.status:log_level",
     "metrics": "mcproxy.cli.status:metrics",
+    "nodes": "mcproxy.cli.nodes:nodes",
     "rollback": "mcproxy.cli.rollback:rollback",
     "routes": "mcproxy.cli.routes:routes",
     "snapshot": "mcproxy.cli.database:snapshot_command",

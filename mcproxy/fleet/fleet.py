@@ -15,7 +15,7 @@ from mcproxy.fleet import nodes
 from mcproxy.fleet.cache import Cache, open_cache
 from mcproxy.fleet.following import NO_MARK, Mark, Mutation, mark_from, mark_of, mutations
 from mcproxy.fleet.listening import Ear, Position, notification
-from mcproxy.fleet.nodes import Report
+from mcproxy.fleet.nodes import NodeRow, Report
 from mcproxy.fleet.standing import Standing, State
 from mcproxy.notation.server_url import ServerUrl
 from mcproxy.store import history, postgres, schema
@@ -53,12 +53,7 @@ class Fleet:
         self._clock_ahead = 0.0  # seconds by which the database's clock is ahead of ours
 
     def __repr__(self) -> str:
-        return f"<Fleet {self.node} {self._standing.state} {self.truth.place}>"
-
-    @property
-    def node(self) -> str:
-        """The name of this node."""
-        return self._me.name
+        return f"<Fleet {self._me.name} {self._standing.state} {self.truth.place}>"
 
     @property
     def generation(self) -> int:
@@ -101,7 +96,7 @@ class Fleet:
 
     def _seed(self, seed: Seed) -> None:
         try:
-            if self.truth.seed(*seed, time.time(), self.node):
+            if self.truth.seed(*seed, time.time(), self._me.name):
                 log.info("the fleet's database was empty and is seeded with the configuration file")
         except Conflict:
             log.info("another node has seeded the fleet's database at the same time")
@@ -115,7 +110,7 @@ class Fleet:
 
     def apply(self, changes: Sequence[Change], provenance: Provenance, generation: int) -> None:
         """Make a mutation of this node durable. Raises Conflict if another one came first, and Unavailable."""
-        mutation = Mutation(generation, replace(provenance, node=self.node), changes)
+        mutation = Mutation(generation, replace(provenance, node=self._me.name), changes)
         try:
             self.truth.apply(changes, mutation.provenance, generation)
         except Unsure as error:
@@ -133,13 +128,23 @@ class Fleet:
             log.warning("a change of another node can't be followed, so everything is loaded: %s", error)
         return self._whole(table)
 
+    def nodes(self) -> tuple[list[NodeRow], float]:
+        """All nodes, and the database's time. Raises StoreError."""
+        self.refuse_unless_following()
+        return nodes.rows(self.truth)
+
+    def remove_node(self, name: str) -> bool:
+        """Forget a node. Returns whether there was one. Raises StoreError."""
+        self.refuse_unless_following()
+        return nodes.remove(self.truth, name)
+
     def refuse_unless_following(self) -> None:
         """Raise Unavailable where the database doesn't answer."""
         standing = self._standing
         if standing.state is not State.FOLLOWING:
             since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(standing.since))
             raise Unavailable(
-                f"node {self.node} is {standing.state} since {since} and takes no changes; "
+                f"node {self._me.name} is {standing.state} since {since} and takes no changes; "
                 f"generation {self._mark[0]} stays in force: {standing.reason}"
             )
 
@@ -201,8 +206,8 @@ class Fleet:
 
     def listen(self) -> Ear:
         """A connection that listens and polls. Raises StoreError."""
-        ear = Ear(self._server, self.node, notifies=bool(self._server.notification))
-        self._server.notification = notification(self.node) if ear.notifies else ""
+        ear = Ear(self._server, self._me.name, notifies=bool(self._server.notification))
+        self._server.notification = notification(self._me.name) if ear.notifies else ""
         return ear
 
     def report(self) -> Report:
@@ -229,15 +234,15 @@ class Fleet:
         old = self._standing
         known = max(old.generation, self._mark[0]) if generation is None else generation
         since = old.since if old.state is state else time.time()
-        self._standing = Standing(self.node, state, since, reason, known)
+        self._standing = Standing(self._me.name, state, since, reason, known)
         if state is old.state and old.reason != _STARTING:
             return
         if state is State.FOLLOWING:
-            log.info("node %s follows the fleet's database", self.node)
+            log.info("node %s follows the fleet's database", self._me.name)
         else:
             log.warning(
                 "node %s is %s: generation %d stays in force, and changes are refused: %s",
-                self.node, state, self._mark[0], reason,
+                self._me.name, state, self._mark[0], reason,
             )  # fmt: skip
 
 

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, extract, func, select
 
 from mcproxy import __version__
 from mcproxy.store.errors import NameTaken
-from mcproxy.store.records import HEAD, NODES
+from mcproxy.store.records import AUDIT, HEAD, NODES
 from mcproxy.store.store import Store
 
 BEAT = 10.0  # seconds between two writes of an idle node's row
@@ -53,6 +53,7 @@ class NodeRow:
     version: str
     generation: int
     behind: int  # generations
+    lacking_for: float  # seconds since the first of them was written
     connections: int
     warnings: Sequence[str]
     started_at: float  # seconds since the epoch
@@ -88,18 +89,24 @@ def identity(cache: Store, name: str) -> str:
         return drawn
 
 
-def rows(truth: Store) -> list[NodeRow]:
-    """All nodes by name. Raises StoreError."""
+def rows(truth: Store) -> tuple[list[NodeRow], float]:
+    """All nodes by name, and the database's time. Raises StoreError."""
+    lacked = select(func.min(AUDIT.c.at)).where(AUDIT.c.generation == NODES.c.generation + 1).scalar_subquery()
+    clock = extract("epoch", func.clock_timestamp()).label("now")
+    last = select(HEAD.c.generation).scalar_subquery()
+    query = select(NODES, last.label("last"), lacked.label("lacked"), clock).order_by(NODES.c.name)
     with truth.transaction() as database:
-        last = int(next(iter(database.query(select(HEAD))))["generation"])
-        found = list(database.query(select(NODES).order_by(NODES.c.name)))
-    return [
-        NodeRow(
-            row["name"], row["version"], row["generation"], max(last - row["generation"], 0), row["connections"],
-            row["warnings"].splitlines(), row["started_at"], row["seen_at"],
-        )
-        for row in found
-    ]  # fmt: skip
+        found = list(database.query(query))
+    return [_node(row) for row in found], float(found[0]["now"]) if found else 0.0
+
+
+def _node(row: Any) -> NodeRow:
+    behind = max(row["last"] - row["generation"], 0)
+    lacking_for = max(float(row["now"]) - row["lacked"], 0.0) if behind and row["lacked"] else 0.0
+    return NodeRow(
+        row["name"], row["version"], row["generation"], behind, lacking_for, row["connections"],
+        row["warnings"].splitlines(), row["started_at"], row["seen_at"],
+    )  # fmt: skip
 
 
 def remove(truth: Store, name: str) -> bool:

@@ -58,6 +58,9 @@ class Fleet:
         assert done.returncode == 0, done.stderr
         return {each["hostname"] for each in json.loads(done.stdout)}
 
+    def lines(self, name: str, *arguments: str) -> list[str]:
+        return self.run(name, *arguments).stdout.splitlines()[1:]
+
     def status(self, name: str) -> Any:
         return json.loads(self.run(name, "status", "--json").stdout)
 
@@ -78,6 +81,24 @@ def test_every_node_writes_and_all_have_it(fleet: Fleet) -> None:
     assert "node edge2, following since " in shown
     assert "warning: can't listen on 127.0.0.1:" in shown
     assert "another program listens there; it serves without this address and tries again" in shown
+
+
+def test_the_nodes_are_listed_and_one_that_is_gone_is_forgotten(fleet: Fleet) -> None:
+    fleet.start("edge1")
+    fleet.start("edge2")
+    found = json.loads(fleet.run("edge1", "nodes", "--json").stdout)
+    assert [each["name"] for each in found] == ["edge1", "edge2"]
+    assert fleet.run("edge1", "routes", "add", "a.test", "127.0.0.1:2").returncode == 0
+    until(
+        lambda: (
+            [line.split("\t")[2:4] for line in fleet.run("edge2", "nodes").stdout.splitlines()[1:]] == [["2", "-"]] * 2
+        )
+    )
+    until(lambda: "another program listens there" in fleet.run("edge1", "nodes").stdout)
+    fleet.nodes["edge2"].close()
+    assert fleet.run("edge1", "nodes", "remove", "edge2").stdout == "forgot node edge2\n"
+    assert "there is no node edge2" in fleet.run("edge1", "nodes", "remove", "edge2").stderr
+    assert [each["name"] for each in json.loads(fleet.run("edge1", "nodes", "--json").stdout)] == ["edge1"]
 
 
 def test_nodes_outlive_the_database(fleet: Fleet) -> None:

@@ -14,7 +14,6 @@ import pytest
 from mcproxy.admin.errors import AlreadyThere, NotThere, Overtaken
 from mcproxy.admin.mutations import put_listener, put_route
 from mcproxy.change import table_values
-from mcproxy.fleet import nodes
 from mcproxy.fleet.standing import State
 from mcproxy.model import Listener
 from mcproxy.notation.server_url import parse_server_url
@@ -309,7 +308,7 @@ def test_a_node_keeps_its_name_when_it_restarts(node: MakeNode, url: str, tmp_pa
         pass
     one = node("edge1").follows(0.05)
     one.add("new.test")
-    until(lambda: [(each.name, each.generation) for each in nodes.rows(one.fleet.truth)] == [("edge1", 2)])
+    until(lambda: [(each.name, each.generation) for each in one.fleet.nodes()[0]] == [("edge1", 2)])
 
 
 def test_the_clock_is_the_databases(node: MakeNode) -> None:

@@ -12,7 +12,7 @@ from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store.errors import NameTaken
 from mcproxy.store.postgres import Server, attach, upgrade
 from mcproxy.store.store import Store
-from tests.kit.control_plane import store_at
+from tests.kit.control_plane import RULES, SEED, store_at
 from tests.kit.postgres import PostgresServer
 
 pytestmark = pytest.mark.xdist_group("postgres")
@@ -35,10 +35,22 @@ def test_a_node_is_listed_as_it_last_wrote(truth: Store) -> None:
     claim(truth, Report("edge2", "b", 0.0))
     claim(truth, Report("edge1", "a", 0.0, 0, 3))
     claim(truth, Report("edge1", "a", 0.0, 0, 5, ("one", "two")))
-    first, second = nodes.rows(truth)
+    (first, second), now = nodes.rows(truth)
+    assert first.seen_at <= now
     assert (first.name, first.version, first.connections, first.warnings) == ("edge1", __version__, 5, ["one", "two"])
     assert second.name == "edge2"
     assert first.started_at < first.seen_at >= second.seen_at
+
+
+def test_a_node_is_behind_since_the_first_generation_that_it_lacks(truth: Store) -> None:
+    claim(truth, Report("edge1", "a", 0.0))
+    truth.seed(SEED, RULES, 5.0)
+    (row,), now = nodes.rows(truth)
+    assert row.behind == 1
+    assert row.lacking_for == pytest.approx(now - 5.0)
+    claim(truth, Report("edge1", "a", 0.0, 1))
+    (row,), _ = nodes.rows(truth)
+    assert (row.behind, row.lacking_for) == (0, 0.0)
 
 
 def test_a_second_node_of_a_name_is_refused_until_the_first_is_gone(truth: Store) -> None:

@@ -1143,3 +1143,47 @@ class ReloadCertificatesResponse(_message.Message):
     CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
     certificates: _containers.RepeatedCompositeFieldContainer[CertificateStatus]
     def __init__(self, certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ...) -> None: ...
+
+class ListNodesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListNodesResponse(_message.Message):
+    __slots__ = ("nodes", "now")
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    NOW_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[Node]
+    now: float
+    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., now: _Optional[float] = ...) -> None: ...
+
+class Node(_message.Message):
+    __slots__ = ("name", "version", "generation", "generations_behind", "seconds_behind", "connections", "warnings", "started_at", "seen_at")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    GENERATIONS_BEHIND_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_BEHIND_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    SEEN_AT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    generation: int
+    generations_behind: int
+    seconds_behind: float
+    connections: int
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    started_at: float
+    seen_at: float
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., generation: _Optional[int] = ..., generations_behind: _Optional[int] = ..., seconds_behind: _Optional[float] = ..., connections: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., started_at: _Optional[float] = ..., seen_at: _Optional[float] = ...) -> None: ...
+
+class RemoveNodeRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class RemoveNodeResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -195,6 +195,16 @@ class ProxyAdminServiceStub:
                 request_serializer=mc__proxy_dot_v1_dot_admin__pb2.ReloadCertificatesRequest.SerializeToString,
                 response_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ReloadCertificatesResponse.FromString,
                 _registered_method=True)
+        self.ListNodes = channel.unary_unary(
+                '/mc_proxy.v1.ProxyAdminService/ListNodes',
+                request_serializer=mc__proxy_dot_v1_dot_admin__pb2.ListNodesRequest.SerializeToString,
+                response_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ListNodesResponse.FromString,
+                _registered_method=True)
+        self.RemoveNode = channel.unary_unary(
+                '/mc_proxy.v1.ProxyAdminService/RemoveNode',
+                request_serializer=mc__proxy_dot_v1_dot_admin__pb2.RemoveNodeRequest.SerializeToString,
+                response_deserializer=mc__proxy_dot_v1_dot_admin__pb2.RemoveNodeResponse.FromString,
+                _registered_method=True)
 
 
 class ProxyAdminServiceServicer:
@@ -422,6 +432,20 @@ class ProxyAdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListNodes(self, request, context):
+        """The nodes of the fleet, by name. FAILED_PRECONDITION where the server is in none, UNAVAILABLE without the database.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveNode(self, request, context):
+        """Forgets a node that is gone for good; one that runs is there again after its next report. NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProxyAdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -584,6 +608,16 @@ def add_ProxyAdminServiceServicer_to_server(servicer, server):
                     servicer.ReloadCertificates,
                     request_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ReloadCertificatesRequest.FromString,
                     response_serializer=mc__proxy_dot_v1_dot_admin__pb2.ReloadCertificatesResponse.SerializeToString,
+            ),
+            'ListNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNodes,
+                    request_deserializer=mc__proxy_dot_v1_dot_admin__pb2.ListNodesRequest.FromString,
+                    response_serializer=mc__proxy_dot_v1_dot_admin__pb2.ListNodesResponse.SerializeToString,
+            ),
+            'RemoveNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveNode,
+                    request_deserializer=mc__proxy_dot_v1_dot_admin__pb2.RemoveNodeRequest.FromString,
+                    response_serializer=mc__proxy_dot_v1_dot_admin__pb2.RemoveNodeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1451,6 +1485,60 @@ class ProxyAdminService:
             '/mc_proxy.v1.ProxyAdminService/ReloadCertificates',
             mc__proxy_dot_v1_dot_admin__pb2.ReloadCertificatesRequest.SerializeToString,
             mc__proxy_dot_v1_dot_admin__pb2.ReloadCertificatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mc_proxy.v1.ProxyAdminService/ListNodes',
+            mc__proxy_dot_v1_dot_admin__pb2.ListNodesRequest.SerializeToString,
+            mc__proxy_dot_v1_dot_admin__pb2.ListNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mc_proxy.v1.ProxyAdminService/RemoveNode',
+            mc__proxy_dot_v1_dot_admin__pb2.RemoveNodeRequest.SerializeToString,
+            mc__proxy_dot_v1_dot_admin__pb2.RemoveNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

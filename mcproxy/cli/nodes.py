@@ -1,0 +1,61 @@
+"""`mcproxy nodes`: the servers that share one database."""
+
+from pathlib import Path
+
+import click
+
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.cli import output
+from mcproxy.cli.client import connected
+from mcproxy.cli.columns import Column
+from mcproxy.cli.groups import Group
+from mcproxy.cli.options import example, json_option
+from mcproxy.cli.target import target_options
+
+_COLUMNS = (
+    Column("NODE", least=10),
+    Column("VERSION", rank=2),
+    Column("GENERATION"),
+    Column("BEHIND"),
+    Column("CONNECTIONS", rank=1),
+    Column("SEEN"),
+    Column("WARNINGS", prose=True),
+)
+
+
+@click.group(cls=Group, invoke_without_command=True, epilog=example("mcproxy nodes", "mcproxy nodes remove edge3"))
+@target_options
+@json_option
+@click.pass_context
+def nodes(context: click.Context, config_file: Path | None, as_json: bool) -> None:
+    """The nodes of the fleet, as they have reported themselves."""
+    if context.invoked_subcommand is not None:
+        return
+    with connected(config_file) as client:
+        answer = client.call("ListNodes", pb.ListNodesRequest())
+    if as_json:
+        output.emit_json([output.plain(each) for each in answer.nodes])
+        return
+    rows = [
+        (
+            each.name,
+            each.version,
+            each.generation,
+            output.span(each.seconds_behind) if each.generations_behind else "-",
+            each.connections,
+            f"{output.span(answer.now - each.seen_at)} ago",
+            "; ".join(each.warnings) or "-",
+        )
+        for each in answer.nodes
+    ]
+    output.emit_table(_COLUMNS, rows, "No nodes.")
+
+
+@nodes.command(epilog=example("mcproxy nodes remove edge3"))
+@target_options
+@click.argument("name")
+def remove(config_file: Path | None, name: str) -> None:
+    """Forget the node NAME, which is gone for good. One that runs is there again in ten seconds."""
+    with connected(config_file) as client:
+        client.call("RemoveNode", pb.RemoveNodeRequest(name=name))
+    output.say(f"forgot node {name}")
