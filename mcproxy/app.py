@@ -86,6 +86,9 @@ class Traffic(Protocol):
     def drain(self, seconds: float) -> bool:
         """Accept nothing more, wait until all sessions have ended, and cut those that are left. True: none was."""
 
+    def end_at_once(self) -> None:
+        """Have no connection outlive this process, which ends next. For any thread; it waits for nothing."""
+
     def close(self) -> None:
         """Give up all addresses, and release everything."""
 
@@ -293,13 +296,12 @@ def _workers(
     app: App,
 ) -> Traffic:  # fmt: skip
     """Worker processes. Nothing of them is loaded where there is one process."""
-    from mcproxy.workers.workers import PATIENCE, Workers  # noqa: PLC0415 - see above
+    from mcproxy.workers.workers import Workers, patience_for  # noqa: PLC0415 - see above
 
-    watchdog = app.notifier.interval * FEEDS
     return Workers(
         count, app.control.table, settings(config), log_level=config.log.level, geoip=geoip,
         drain=config.proxy.shutdown_timeout, put_lines=put_lines, tell=watching.tell, inherited=app.inherited.take,
-        patience=min(PATIENCE, watchdog / 2) if watchdog else PATIENCE, pause=gevent.sleep,
+        patience=patience_for(app.notifier.interval * FEEDS), pause=gevent.sleep,
     )  # fmt: skip
 
 
@@ -317,6 +319,7 @@ def serve(config: Config, path: Path) -> int:
         notifier, inherited = Notifier.from_environment(), Inherited.from_environment()
         with closing(Beginning(config, path)) as beginning:
             app = App(config, sink.put, notifier, inherited, path, lambda: sink.dropped, beginning)
+            signals.at_once = app.traffic.end_at_once
             runs = signals.stop is None
             if runs:
                 app.start(beginning)

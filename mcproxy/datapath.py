@@ -115,6 +115,9 @@ class DataPath:
         """Open and accept nothing more, wait for the sessions, and cut those that are left. True: none was."""
         return self.desk.drain(seconds)
 
+    def end_at_once(self) -> None:
+        """Do nothing: the connections end with this process."""
+
     def begin(self) -> None:
         """Have the hub do what comes again and again."""
         self.pulse.every(REPORT_INTERVAL, self.lines.report)

@@ -24,6 +24,7 @@ class Signals:
     def __init__(self) -> None:
         self.stop: signal.Signals | None = None  # the signal that told to stop
         self.successor = 0  # the process that has taken over: another reason to stop
+        self.at_once: Callable[[], object] = lambda: None  # the second signal calls it first; it must not wait or raise
         self.last_words: Callable[[], object] = lambda: None  # writes what the log has still, in a bounded time
         self._wake: Callable[[], object] = lambda: None
         self._changing = threading.Lock()  # of the stop and of what is woken
@@ -66,6 +67,7 @@ class Signals:
                 self.stop = number
                 self._wake_up()
             return
+        self.at_once()
         last = threading.Thread(target=self._say, args=(number,), daemon=True)  # whatever holds the log's locks
         last.start()
         last.join(LAST_WORDS)

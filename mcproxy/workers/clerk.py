@@ -46,7 +46,6 @@ from mcproxy.workers.letters import ChannelClosed, Letters
 
 BEAT = 0.5  # seconds between two beats
 MAX_EVENTS = 10_000  # that wait to be sent; more are dropped, as for a watcher that reads too slowly
-SERIALS_PER_BEAT = 100_000  # ids that a worker can't use up in the time between its last beat and its end
 
 _LONG = (LookAt, ReadFiles, Drain)
 

@@ -89,6 +89,13 @@ class Keeping:
         """Run `job` at this interval, in the thread. It must not wait long or raise."""
         self._jobs.append(_Job(seconds, 0.0, job))
 
+    def kill_all(self) -> None:
+        """End the workers' processes now, from any thread: it waits for nothing, and for no lock."""
+        self._team.stopping = True
+        for slot in self._team.slots:
+            with suppress(OSError):  # it has just ended, and its handle is closed
+                kill(slot, signal.SIGKILL)
+
     def close(self) -> None:
         """End the workers, which have drained or are not to, and the nursery."""
         with self._team.lock:

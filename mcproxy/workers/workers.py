@@ -15,7 +15,13 @@ from mcproxy.workers.team import GRACE, Known, Team, outcome
 
 PATIENCE = 10.0  # seconds without a beat after which a worker's hub is stuck; a service manager's may be shorter
 DRAIN_CHECK = 0.05  # seconds between two looks at whether all have drained
+LEAST_PATIENCE = 2.0  # seconds: a loaded machine may keep a process that is well from running for longer than a beat
 READY_SECONDS = 60.0  # until all workers can be asked, at the start
+
+
+def patience_for(watchdog: float) -> float:
+    """The seconds without a beat after which a hub is stuck; `watchdog` is the service manager's, 0 if it has none."""
+    return max(LEAST_PATIENCE, min(PATIENCE, watchdog / 2)) if watchdog else PATIENCE
 
 
 class Workers:
@@ -95,6 +101,10 @@ class Workers:
         for _, future in asked:
             whole &= outcome(future, 0.0) is None and future.result()
         return whole
+
+    def end_at_once(self) -> None:
+        """Cut every connection, from any thread, waiting for nothing. The process is to end next."""
+        self._keeping.kill_all()
 
     def close(self) -> None:
         """End the workers, their nursery and what reads their output."""

@@ -18,11 +18,13 @@ from tests.kit.peers import connect, echo, free_port, is_reset
 from tests.kit.program import Program, environment, write_config
 from tests.kit.service_manager import Activated, Manager
 
+BOTH = pytest.mark.parametrize("workers", [1, 2])
 
-def document(addr: str, backend: str) -> dict[str, Any]:
+
+def document(addr: str, backend: str, workers: int = 1) -> dict[str, Any]:
     return {
         "listeners": [{"addr": addr, "routes": [{"hostname": "a.test", "backend": backend}]}],
-        "proxy": {"shutdown_timeout": "5s"},
+        "proxy": {"shutdown_timeout": "5s", "workers": workers},
     }
 
 
@@ -35,9 +37,10 @@ def echoed(port: int, host: str = "127.0.0.1") -> None:
         assert client.recv(1) == b""
 
 
-def test_it_says_what_it_is_doing(tmp_path: Path, backend: MakeBackend) -> None:
+@BOTH
+def test_it_says_what_it_is_doing(workers: int, tmp_path: Path, backend: MakeBackend) -> None:
     port = free_port()
-    path = write_config(tmp_path, document(f"127.0.0.1:{port}", backend(echo).address))
+    path = write_config(tmp_path, document(f"127.0.0.1:{port}", backend(echo).address, workers))
     with Manager(tmp_path) as manager:
         told = environment(NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="900000")
         with Program(sys.executable, "-m", "mcproxy", "server", "-c", path, env=told) as program:
@@ -59,10 +62,13 @@ def test_it_says_what_it_is_doing(tmp_path: Path, backend: MakeBackend) -> None:
             assert program.wait() == 0
 
 
+@BOTH
 @pytest.mark.parametrize(
     ("bound", "addr"), [("127.0.0.1", "127.0.0.1:{}"), ("0.0.0.0", ":{}"), ("::", ":{}"), ("::1", "[::1]:{}")]
 )
-def test_it_takes_sockets_that_are_open(bound: str, addr: str, tmp_path: Path, backend: MakeBackend) -> None:
+def test_it_takes_sockets_that_are_open(
+    bound: str, addr: str, workers: int, tmp_path: Path, backend: MakeBackend
+) -> None:
     family = socket.AF_INET6 if ":" in bound else socket.AF_INET
     client_host = "::1" if bound == "::1" else "127.0.0.1"
     with (
@@ -71,7 +77,8 @@ def test_it_takes_sockets_that_are_open(bound: str, addr: str, tmp_path: Path, b
     ):
         port = sock.getsockname()[1]
         early = connect(port, client_host)  # before there is a process
-        with Activated(tmp_path, document(addr.format(port), backend(echo).address), [nobodys, sock]) as program:
+        wanted = document(addr.format(port), backend(echo).address, workers)
+        with Activated(tmp_path, wanted, [nobodys, sock]) as program:
             program.line("started, generation")
             program.line(f"listens on 127.0.0.1:{nobodys.getsockname()[1]}, which is no listener's address")
             with early:

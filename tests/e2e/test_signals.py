@@ -40,8 +40,14 @@ class Running:
         """Send it the signal and wait until it accepts no more clients."""
         self.server.signal(number)
         self.server.line("no longer listening")
-        with pytest.raises(ConnectionRefusedError):
-            connect(self.port)
+        until(self._refuses, "no one to listen")  # the last of several workers may not have stopped yet
+
+    def _refuses(self) -> bool:
+        try:
+            connect(self.port).close()
+        except ConnectionError:
+            return True
+        return False
 
     def is_served(self) -> bool:
         with self.client() as client:
@@ -54,10 +60,13 @@ class Running:
 Run = Callable[..., Running]
 
 
-@pytest.fixture
-def run(nothing_left: None, tmp_path: Path) -> Iterator[Run]:
+@pytest.fixture(params=[1, 2], ids=["one process", "two workers"])
+def run(nothing_left: None, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Run]:
+    def started(target: str, proxy: dict[str, Any] | None = None, **document: Any) -> Running:
+        return Running(stack, tmp_path, target, {"proxy": {"workers": request.param, **(proxy or {})}, **document})
+
     with ExitStack() as stack:
-        yield lambda target, **document: Running(stack, tmp_path, target, document)
+        yield started
 
 
 class Answer:

@@ -1,6 +1,7 @@
 """Real workers: they serve as one, and what they have counted, logged and reported comes together."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -18,6 +19,8 @@ from mcproxy.messages import (
 from mcproxy.model import Route
 from mcproxy.notation.address import parse_backend
 from mcproxy.table import Table
+from mcproxy.workers.clerk import BEAT
+from mcproxy.workers.workers import LEAST_PATIENCE, PATIENCE, patience_for
 from tests.conftest import MakeBackend
 from tests.kit.crowd import Crowd, crowd
 from tests.kit.peers import client_hello, echo, is_reset, receive, says, until
@@ -80,6 +83,7 @@ def test_connections_are_listed_and_cut_wherever_they_are(backend: MakeBackend) 
 
 def test_events_of_all_are_reported_while_they_are_watched(running: Crowd) -> None:
     running.served()
+    until(lambda: any(" verdict=routed " in each for each in running.lines), "its end")  # else it is reported, too
     assert not running.events
     running.courier.ask(Watch(on=True))
     for source in SOURCES:
@@ -95,6 +99,25 @@ def test_a_drain_waits_for_all_and_opens_nothing_more(running: Crowd, here: Tabl
         running.courier.ask(BindListener("127.0.0.1:0"))
     with pytest.raises(ConnectionRefusedError):
         running.client()
+
+
+def test_no_worker_is_stuck_between_two_beats() -> None:
+    """A watchdog of 0.9 s made the patience 0.45 s, less than a beat: each worker was killed again and again."""
+    assert [patience_for(watchdog) for watchdog in (0.0, 0.9, 10.0, 60.0)] == [PATIENCE, LEAST_PATIENCE, 5.0, PATIENCE]
+    assert LEAST_PATIENCE >= 4 * BEAT
+
+
+def test_at_once_means_every_connection(backend: MakeBackend) -> None:
+    """A second signal ended the parent only: its workers drained, for shutdown_timeout."""
+    hello = client_hello("a.test")
+    with crowd(table_for(backend(echo).address)) as running, running.client_of(1) as one, running.client_of(2) as two:
+        for client in (one, two):
+            client.sendall(hello)
+            assert receive(client, len(hello)) == hello
+        running.workers.end_at_once()
+        for client in (one, two):
+            with suppress(ConnectionResetError):
+                assert client.recv(1) == b""
 
 
 def test_a_drain_that_had_to_cut_says_so(backend: MakeBackend) -> None:
