@@ -229,10 +229,12 @@ class Doorman:
         side.events = events
 
     def _part(self, side: _Side) -> None:
-        for each in (side, side.other):
+        other = side.other
+        for each in (side, other):
             if each.events:
                 self._selector.unregister(each.sock)
             each.sock.close()
+        del side.other, other.other  # each has the other: the collector would have to find out
         del self._clients[side.number]
         with self._lock:
             self._room.leave(side.number)

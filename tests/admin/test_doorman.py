@@ -1,3 +1,4 @@
+import gc
 import os
 import socket
 import threading
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.admin.doorman import Doorman
+from mcproxy.admin.doorman import Doorman, _Side
 from mcproxy.admin.entrance import TcpEntrance, UnixEntrance
 from mcproxy.admin.peer import Peer, peer_of
 from mcproxy.admin.room import Room
@@ -145,6 +146,13 @@ def test_nothing_is_left(tmp_path: Path) -> None:
     assert not folder.exists()
     assert not (tmp_path / "admin.sock").exists()
     assert set(threading.enumerate()) <= threads
+
+
+def test_a_connection_that_is_over_waits_for_no_collector(tcp: Tcp, no_collector: None) -> None:
+    """Each command left the two sides of its connection, which had each other."""
+    for end in tcp.come()[:2]:
+        end.close()
+    until(lambda: not [each for each in gc.get_objects() if type(each) is _Side], "its sides to be gone")
 
 
 def test_the_peer_is_in_the_name(tmp_path: Path, tcp: Tcp) -> None:
