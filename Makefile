@@ -7,7 +7,7 @@ DOCKER ?= docker
 CALM := env --block-signal=INT
 
 .DEFAULT_GOAL := help
-.PHONY: help all build test differences fuzz soak soak-quick test-pure lint types proto man proto-lint fmt devserver docker clean
+.PHONY: help all build test differences fuzz soak soak-quick test-compiled test-pure lint types proto man proto-lint fmt devserver docker clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,6 +34,9 @@ soak: $(VENV)/.installed ## an hour of mixed traffic with faults: nothing may fa
 
 soak-quick: $(VENV)/.installed ## the same for ten minutes
 	$(BIN)/python -m tests.soak --minutes 10
+
+test-compiled: $(VENV)/.installed ## compile a copy with mypyc, in build/compiled, and run the data path's tests there
+	$(BIN)/python tests/compiled.py
 
 test-pure: $(VENV)/.installed ## the tests without sockets and files under each other Python found, or PYTHONS="..."
 	$(BIN)/python tests/pure.py $(PYTHONS)

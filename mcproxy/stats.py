@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mcproxy.model import Connection, End, Exchanges, Reason, RouteKey
+from mcproxy.native import mypyc_attr
 
 # Upper bounds of buckets, in seconds. A connection lasts anything from a refusal's microseconds to days; a backend in
 # the same rack answers in less than a millisecond, and connect_timeout is some seconds; a healthy hub is never late by
@@ -56,6 +57,7 @@ class Distribution(NamedTuple):
 NO_DURATIONS, NO_DIALS, NO_LAGS = (Distribution.empty(bounds) for bounds in (DURATIONS, DIALS, LAGS))
 
 
+@mypyc_attr(native_class=False)  # for pickling
 @dataclass(frozen=True, slots=True)
 class BackendCounters:
     """An l7 route's connections to its backend, as of one moment. They can be added."""
@@ -82,6 +84,7 @@ class BackendCounters:
         )
 
 
+@mypyc_attr(native_class=False)  # for pickling
 @dataclass(frozen=True, slots=True)
 class Counters:
     """The counters of a listener or a route at one moment. They can be added."""
@@ -120,6 +123,7 @@ class Counters:
         )
 
 
+@mypyc_attr(native_class=False)  # for pickling
 @dataclass(frozen=True, slots=True)
 class Spoken:
     """The version of HTTP that a route's backend was found to speak."""

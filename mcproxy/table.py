@@ -12,10 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mcproxy.model import FirewallRule, Listener, Route, RouteKey
+from mcproxy.native import mypyc_attr
 from mcproxy.policy.firewall import Firewall
 from mcproxy.policy.networks import Networks
 
 
+@mypyc_attr(native_class=False)  # for pickling
 @dataclass(frozen=True, slots=True, repr=False)
 class ListenerTable:
     """One listener, compiled for the data path."""
@@ -37,6 +39,7 @@ class ListenerTable:
         return f"<ListenerTable {self.listener.addr} routes={len(self.routes)} trusted={len(self.trusted)}>"
 
 
+@mypyc_attr(native_class=False)  # for pickling
 @dataclass(frozen=True, slots=True, repr=False)
 class Table:
     """One generation of listeners, routes and rules."""

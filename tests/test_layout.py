@@ -383,7 +383,11 @@ def test_what_tests_share_is_in_the_kit() -> None:
     listed = set(re.findall(r"[a-z0-9_]+", (tests / "kit" / "__init__.py").read_text()))
     assert modules <= listed, f"the head of tests/kit names no {', '.join(modules - listed)}"
     folders = ("bench", "fuzz", "kit", "kit/apps", "soak")
-    programs = {tests / "pure.py", *(p for folder in folders for p in (tests / folder).glob("*.py"))}
+    programs = {
+        tests / "compiled.py",
+        tests / "pure.py",
+        *(p for folder in folders for p in (tests / folder).glob("*.py")),
+    }
     others = {p for p in tests.rglob("*.py") if not p.name.startswith(("test_", "conftest", "__init__"))} - programs
     assert not others
 

@@ -18,6 +18,7 @@ from mcproxy.admin.writer import Writer
 from mcproxy.change import What
 from mcproxy.messages import Selection
 from mcproxy.model import Mode, Reason
+from mcproxy.native import BUILD
 from mcproxy.policy.networks import pack
 from mcproxy.store import history, listing, schema, snapshot
 from mcproxy.store.diff import FileSeed, differences
@@ -45,6 +46,7 @@ class Reading:
         return pb.GetStatusResponse(
             state=str(status.state),
             version=__version__,
+            build=BUILD,
             pid=os.getpid(),
             started_at=status.started_at,
             generation=table.generation,

@@ -13,6 +13,7 @@ import click
 from mcproxy import __version__
 from mcproxy.cli.groups import COMMANDS, LazyGroup
 from mcproxy.cli.options import FAILED, INVALID, config_option, example, fail, find_config, load_config
+from mcproxy.native import BUILD
 
 ANSWER_TIME = 3.0  # seconds that `check` waits for a server to say that an address is in use by itself
 
@@ -23,7 +24,7 @@ ANSWER_TIME = 3.0  # seconds that `check` waits for a server to say that an addr
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=example("mcproxy server -c /srv/mcproxy/mcproxy.toml", "mcproxy status"),
 )
-@click.version_option(__version__, prog_name="mcproxy", message="%(prog)s %(version)s")
+@click.version_option(__version__, prog_name="mcproxy", message=f"%(prog)s %(version)s ({BUILD})")
 def main() -> None:
     """TLS SNI router: passes connections on by name, or terminates TLS and proxies HTTP."""
 

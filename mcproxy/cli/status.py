@@ -84,7 +84,8 @@ def _show(client: Client, as_json: bool, again: bool) -> None:
 
 def _summary(answer: pb.GetStatusResponse) -> None:
     uptime = output.span(time.time() - answer.started_at)
-    output.say(f"{answer.state}, mcproxy {answer.version}, up {uptime}, pid {answer.pid}")
+    build = f" ({answer.build})" if answer.build else ""  # an older server doesn't say
+    output.say(f"{answer.state}, mcproxy {answer.version}{build}, up {uptime}, pid {answer.pid}")
     routes, rules = counted(answer.routes, "route"), counted(answer.firewall_rules, "firewall rule")
     output.say(f"generation {answer.generation}, {routes}, {rules}")
     if answer.HasField("node"):

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from mcproxy.model import FirewallRule, Reason, RuleKind
+from mcproxy.native import mypyc_attr
 from mcproxy.policy.networks import Networks, canonical_ip, canonical_network, pack, unpack
 from mcproxy.words import quoted
 
@@ -66,6 +67,7 @@ def _checked(unchecked: FirewallRule) -> FirewallRule:
     return unchecked if value == unchecked.value else replace(unchecked, value=value)
 
 
+@mypyc_attr(native_class=False)  # for pickling
 @dataclass(frozen=True, slots=True)
 class Trial:
     """The result of trying one kind of rule."""
@@ -76,6 +78,7 @@ class Trial:
     matched: FirewallRule | None
 
 
+@mypyc_attr(native_class=False)  # for pickling
 @dataclass(frozen=True, slots=True, repr=False)
 class Firewall:
     """All rules, compiled. `Firewall()` refuses no client."""

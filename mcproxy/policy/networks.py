@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
+from mcproxy.native import mypyc_attr
 from mcproxy.words import quoted
 
 _V4_BYTES = 4
@@ -137,6 +138,7 @@ def _outermost(keys: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], tuple[bytes,
     return tuple(outer), tuple([key[size + 1 :] for key in outer])
 
 
+@mypyc_attr(native_class=False)  # for pickling
 @dataclass(frozen=True, slots=True)
 class _Family:
     """The networks of one family. Tuples of bytes: the garbage collector ignores them, however many."""
@@ -183,6 +185,7 @@ class _Family:
         )
 
 
+@mypyc_attr(native_class=False)  # for pickling
 @dataclass(frozen=True, slots=True, repr=False)
 class Networks:
     """A set of networks; finding an address costs the logarithm of its size."""

@@ -176,7 +176,9 @@ def stripped(field: Field) -> Field:
 
 
 def _with_value(field: Field, value: bytes) -> Field:
-    return NeverIndexed((field[0], value)) if isinstance(field, NeverIndexed) else (field[0], value)
+    if isinstance(field, NeverIndexed):
+        return NeverIndexed((field[0], value))
+    return field[0], value
 
 
 def split_pseudo(fields: list[Field], known: frozenset[bytes]) -> tuple[dict[bytes, bytes], list[Field]]:

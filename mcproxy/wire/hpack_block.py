@@ -49,7 +49,7 @@ class HeaderBomb(Exception):
 
 
 @mypyc_attr(native_class=False)
-class NeverIndexed(tuple[bytes, bytes]):
+class NeverIndexed(Field):
     """A field that may not enter any table, on any later hop either (section 6.2.3)."""
 
     __slots__ = ()
@@ -171,7 +171,9 @@ def _decode(block: bytes, editor: _Editor, allowed: int, max_list: int, max_coun
             raise CompressionFault("a size update after the first field")  # 4.2
         else:  # literal without indexing (6.2.2), or never indexed (6.2.3)
             name, value, pos = _literal(block, pos, 0x0F, editor)
-            field = NeverIndexed((name, value)) if first & 0x10 else (name, value)
+            field = (name, value)
+            if first & 0x10:
+                field = NeverIndexed((name, value))
         total += len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
         count += 1
         oversized = oversized or total > max_list or count > max_count

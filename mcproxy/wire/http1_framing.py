@@ -202,7 +202,7 @@ class Body:
             if not step:
                 break
             if within in _DATA:
-                body.append(data[at : at + step])
+                body.append(data[at : at + step] if step < len(data) else data)
             at += step
         return at, steps
 

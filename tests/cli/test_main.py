@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from mcproxy import __version__
 from mcproxy.cli.main import main
 from mcproxy.cli.options import PLACES
+from mcproxy.native import BUILD
 from tests.conftest import listener
 from tests.kit.peers import Authority, client_hello, connect, free_port, is_reset
 from tests.kit.program import Program, Server, environment, write_config
@@ -47,7 +48,7 @@ def written(path: Path, text: str) -> Path:
 
 def test_version() -> None:
     result = run("--version")
-    assert (result.exit_code, result.output) == (0, f"mcproxy {__version__}\n")
+    assert (result.exit_code, result.output) == (0, f"mcproxy {__version__} ({BUILD})\n")
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
@@ -105,7 +106,7 @@ def test_wrong_usage(arguments: tuple[str, ...]) -> None:
 def test_python_dash_m_is_the_same_program(nothing_left: None) -> None:
     with Program(sys.executable, "-m", "mcproxy", "--version", env=environment()) as program:
         assert program.wait() == 0
-        assert program.out == [f"mcproxy {__version__}\n"]
+        assert program.out == [f"mcproxy {__version__} ({BUILD})\n"]
 
 
 # --- which configuration ----------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from mcproxy.admin.plane import KeyChange, ReloadReport
 from mcproxy.certificates.routes import CertificateStatus, RouteProblem
 from mcproxy.messages import RouteCounters, WorkerInfo, WorkerState
+from mcproxy.native import BUILD
 from mcproxy.stats import BackendCounters, Distribution, Spoken
 from tests.kit.commands import shell
 from tests.kit.control_plane import counted
@@ -36,7 +38,7 @@ def test_status(tmp_path: Path) -> None:
             RouteProblem(":443", "l7.example.org", "backend_ca", "/ca.pem can't be read: No such file; check its path"),
         ]
         lines = user.ok("status").splitlines()
-        assert lines[0].startswith("serving, mcproxy 0.")
+        assert re.match(rf"serving, mcproxy [\d.]+ \({BUILD}\), up ", lines[0])
         assert lines[1] == "generation 1, 2 routes, 2 firewall rules"
         assert "GeoIP /geo.mmdb, built 1970-01-01 00:00:01Z" in lines
         warnings = [line for line in lines if line.startswith("warning")]

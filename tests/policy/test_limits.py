@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcproxy.model import Reason
+from mcproxy.native import COMPILED
 from mcproxy.policy import limits as module
 from mcproxy.policy.limits import Limits
 from mcproxy.policy.networks import pack
+
+interpreted_only = pytest.mark.skipif(COMPILED, reason="a compiled class has no interpreted subclass")
 
 A, B, C = pack("192.0.2.1"), pack("192.0.2.2"), pack("2001:db8::1")
 
@@ -225,6 +228,7 @@ class Counting(module.Clients):
         super()._enslot(key, client)
 
 
+@interpreted_only
 def test_churn_of_ten_times_the_table() -> None:
     """A thousand new addresses a second, each coming twice; a bucket of two tokens is full again after 0.1 s."""
     limits = Counting(2, rate=20, burst=4, max_tracked=200)
@@ -241,6 +245,7 @@ def test_churn_of_ten_times_the_table() -> None:
     assert limits.steps <= 4000  # one for each token at most
 
 
+@interpreted_only
 def test_churn_that_outruns_the_table_stays_within_bounds() -> None:
     limits = Counting(0, rate=1, burst=10, max_tracked=200)
     answers = []

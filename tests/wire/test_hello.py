@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcproxy.model import Reason
+from mcproxy.native import COMPILED
 from mcproxy.wire import hello as under_test
 from mcproxy.wire.hello import MAX_HELLO_BYTES, MAX_PROTOCOLS, MAX_VERSIONS, Hello, HelloRefused, Reader
 from tests.kit import hello_reference as reference
@@ -26,6 +27,8 @@ from tests.kit.hellos import (
     server_name,
     supported_versions,
 )
+
+interpreted_only = pytest.mark.skipif(COMPILED, reason="it counts calls of interpreted functions")
 
 A_TEST = server_name(b"a.test")
 ECH = extension(0xFE0D, b"e" * 100)
@@ -404,6 +407,7 @@ def test_the_cost_does_not_grow_with_the_bytes() -> None:
     assert calls(CHROME) < 80
 
 
+@interpreted_only
 def test_the_cost_of_extensions_and_records_is_linear() -> None:
     extensions = [extension(kind) for kind in range(1000, 1300)]
     of_100, of_200, of_300 = (calls(hello(A_TEST, *extensions[:count])) for count in (100, 200, 300))
@@ -413,6 +417,7 @@ def test_the_cost_of_extensions_and_records_is_linear() -> None:
     assert of_300 - of_200 == of_200 - of_100 <= 300
 
 
+@interpreted_only
 def test_looking_often_costs_little_more_than_looking_once() -> None:
     largest = hellos.message(A_TEST, extension(35, b"t" * (MAX_HELLO_BYTES // 6 - 100)))
     data = hellos.split(largest, range(len(largest)))

@@ -176,7 +176,7 @@ class Http2Client:
         if self.ending is None:
             code, debug = (fault.code, fault.why) if fault else (ErrorCode.NO_ERROR, "")
             self.leg.close(code, debug.encode(), end, why)
-            if code is ErrorCode.ENHANCE_YOUR_CALM:
+            if code == ErrorCode.ENHANCE_YOUR_CALM:
                 self._end_word = End.ABUSE
             self._end()
             for exchange in list(self._outlet.exchanges.values()):

@@ -27,7 +27,7 @@ class Refusal(NamedTuple):
     @property
     def end(self) -> ExchangeEnd:
         """The word for it in the log."""
-        if self.outcome is ErrorCode.REFUSED_STREAM:
+        if self.outcome == ErrorCode.REFUSED_STREAM:
             return ExchangeEnd.REFUSED
         is_fault = isinstance(self.outcome, ErrorCode) or self.outcome in (BAD_REQUEST_STATUS, TOO_LARGE_STATUS)
         return ExchangeEnd.CLIENT_FAULT if is_fault else ExchangeEnd.ANSWERED

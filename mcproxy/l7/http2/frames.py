@@ -273,7 +273,7 @@ class Frames(ABC):
                     run = end
                 pos = end
         finally:
-            _append_run(out, mark, buf[run:pos], replaced)
+            _append_run(out, mark, buf[run:pos] if run or pos < size else buf, replaced)
         if turn.left > 0:
             self._tail = buf[pos:]
             if not pos and len(data) < SMALL:

@@ -134,7 +134,7 @@ class Relay:
         if self.ending is None:
             code, debug = (fault.code, fault.why) if fault else (ErrorCode.NO_ERROR, "")
             self.client.close(code, debug.encode(), exchanges, why)
-            if code is ErrorCode.ENHANCE_YOUR_CALM:
+            if code == ErrorCode.ENHANCE_YOUR_CALM:
                 self._end_word = End.ABUSE
             self._end()
 

@@ -409,7 +409,9 @@ def _shake_hands(
     except Flooded:
         raise
     except (OSError, ValueError) as error:  # ValueError: the peer had gone before it began
-        raise Lost(_described(error)) from error
+        lost = Lost(_described(error))
+        lost.__cause__ = error  # mypyc leaves "from" out
+        raise lost from error
     finally:
         for watcher in watchers.values():
             watcher.close()

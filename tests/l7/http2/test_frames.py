@@ -13,12 +13,15 @@ from mcproxy.l7.http2.budgets import BLOCK_SECONDS, EARLY_END_COST, EXPRESS_FRAM
 from mcproxy.l7.http2.frames import SHAPES, UNDEFINED_FLAGS, check_shape, unpadded
 from mcproxy.l7.relay import from_backend
 from mcproxy.l7.relay.relay import Relay
+from mcproxy.native import COMPILED
 from mcproxy.wire import http2
 from mcproxy.wire.hpack_block import encode
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag, Frame, StreamFault
 from tests.kit.http2_peer import GET, HOST, POST, Cutter, frame
 from tests.kit.inbox import Inbox
 from tests.kit.relay_playbook import OK, OURS, Book
+
+interpreted_only = pytest.mark.skipif(COMPILED, reason="a compiled class has no interpreted subclass")
 
 
 def test_flags_that_mean_something_are_not_undefined() -> None:
@@ -180,6 +183,7 @@ class Script:
 
 
 @pytest.mark.parametrize("seed", range(300))
+@interpreted_only
 def test_the_express_lane_decides_nothing_otherwise(seed: int) -> None:
     script, slow, fast = Script(seed), Lane(express=False), Lane(express=True)
     greetings = [
