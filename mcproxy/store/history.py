@@ -58,14 +58,22 @@ def revisions(
 def way_back(store: Store, table: Table, generation: int, now: float) -> list[Change]:
     """The changes that lead from `table` back to `generation`, without temporary rules that have ended.
 
-    Raises ValueError if there is no such generation before the table's, and StoreError.
+    Raises ValueError if there is no such generation before the table's, or if the audit doesn't go back so far, as in
+    the copy of a node that has joined a fleet; and StoreError.
     """
     if not 0 <= generation < table.generation:
         raise ValueError(f"there is no generation {generation} before the present one, {table.generation}")
     wanted: dict[Key, Value | None] = {}
+    known: set[int] = set()
     for revision in _since(store, generation):
+        known.add(revision.generation)
         # The oldest change after that generation knows what was there before it.
         wanted.setdefault(revision.key, from_json(revision.key.what, revision.old))
+    if missing := set(range(generation + 1, table.generation + 1)) - known:
+        raise ValueError(
+            f"the changes up to generation {max(missing)} are not in this server's audit, which begins later; "
+            "roll back to a later one, or on a node that has been in the fleet for longer"
+        )
     changes = []
     for key, value in wanted.items():
         target = None if _has_ended(value, now) else value

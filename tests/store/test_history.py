@@ -5,6 +5,7 @@ import pytest
 from mcproxy.change import Change, Provenance, Said, listener_key, next_table, route_key, rule_key, table_values
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history
+from mcproxy.store.records import AUDIT
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 from tests.kit.control_plane import SEED, route, store_at
@@ -102,6 +103,17 @@ def test_back_to_before_the_seed_is_empty(tmp_path: Path) -> None:
     with store_at(tmp_path / "a.db") as store:
         table = store.load()
         assert not table_values(mutate(store, table, *history.way_back(store, table, 0, NOW)))
+
+
+def test_an_audit_that_begins_later_leads_no_further_back(tmp_path: Path) -> None:
+    """A node that joins a fleet copies the last rows only; going back beyond them would have missed changes."""
+    with store_at(tmp_path / "x.db") as store:
+        present = some_changes(store)[-1]
+        with store.transaction() as database:
+            database.query(AUDIT.delete().where(AUDIT.c.generation <= 4))
+        assert history.way_back(store, present, 4, NOW)
+        with pytest.raises(ValueError, match="the changes up to generation 4 are not in this server's audit"):
+            history.way_back(store, present, 3, NOW)
 
 
 @pytest.mark.parametrize("generation", [-1, 1, 2])
