@@ -63,23 +63,28 @@ def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Com
     if not isinstance(command, click.Group):
         yield path, command
         return
-    context = click.Context(command)
+    context = _context(command)
     for name in command.list_commands(context):
         inner = command.get_command(context, name)
         assert inner is not None
         yield from commands(inner, f"{path} {name}")
 
 
+def _context(command: click.Command) -> click.Context:
+    """A context as the program makes it: a command keeps the help option that the first one asks for."""
+    return click.Context(command, **program.context_settings)
+
+
 def options(command: click.Command) -> list[Option]:
     """The options of a command as its help page has them."""
-    context = click.Context(command)
+    context = _context(command)
     records = [each.get_help_record(context) for each in command.params if isinstance(each, click.Option)]
     return [record for record in records if record is not None]
 
 
 def section(path: str, command: click.Command, common: list[Option]) -> Iterator[str]:
     """One command."""
-    pieces = " ".join(command.collect_usage_pieces(click.Context(command)))
+    pieces = " ".join(command.collect_usage_pieces(_context(command)))
     yield f".SS {text(path)} {text(pieces)}"
     yield from paragraphs(command.help or "")
     own = [option for option in options(command) if option not in common]

@@ -35,6 +35,10 @@ OTHERWISE: dict[Site, str] = {
     ("l7/bridge/answers_http1.py", "a body shorter than its content-length"): "as the one above",
     ("l7/bridge/answers_http1.py", "a body with an answer that has none"): "an exchange drops it before",
     ("l7/bridge/request_half.py", "it takes no request"): "the reason is why the connection before it was lost",
+    (
+        "l7/bridge/request_half.py",
+        "the backend closed its connection, and may have processed the request",
+    ): "the reason is why the connection before it was lost",
 }
 
 
