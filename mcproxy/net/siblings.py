@@ -16,7 +16,8 @@ An inbox is full where its worker doesn't keep up; the kernel bounds it by bytes
 that has a home elsewhere is refused, because nobody else can count it; one that was to be spread stays here. A loop
 back to this machine (own.py) is known by its ClientHello only once it has been handed over.
 
-Handing over costs 40 us of CPU, in both workers together; a connection with a PROXY header costs 270 without it.
+Handing over costs 40 to 200 us of CPU, in both workers together (measured in pairs on a busy machine); a connection
+with a PROXY header costs 270 without it.
 """
 
 import array
