@@ -32,6 +32,7 @@ LONG = frozenset(
         "ListCertificates",
         "ListFirewallRules",
         "ListListeners",
+        "ListNodes",
         "ListRevisions",
         "ListRouteCounters",
         "ListRoutes",
