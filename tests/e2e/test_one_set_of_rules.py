@@ -73,7 +73,11 @@ class Rig:
             if line.state is LineState.WANTED:
                 self._line = line
                 line.connected("h2", False, NOW)
-        return self._line.take() if self._line is not None else b""
+        if self._line is None:
+            return b""
+        data = self._line.take()
+        self._line.sent(0, NOW)
+        return data
 
     def taken(self) -> bytes:
         """What waits for the client."""

@@ -144,7 +144,9 @@ class Book:
     def take_for_backend(self) -> bytes:
         """What goes to the backend now; the backend gets it."""
         up = self.line.take() if self.line is not None else b""
-        if up:
+        if up and self.line is not None:
+            if self.line.state is LineState.BUSY:
+                self.line.sent(0, self.now)
             self.backend.receive(up)
         return up
 

@@ -9,6 +9,7 @@ client: its line lasts, and carries the client's next request.
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from mcproxy.l7.bridge.bounds import MAX_UNSENT
 from mcproxy.l7.bridge.ends import Answered, BackendConnection, BackendFault, Processed, Takes
 from mcproxy.l7.bridge.heads import Forwarded, RequestHead
 from mcproxy.l7.bridge.http1_connection import Http1Connection
@@ -127,7 +128,7 @@ class BackendLine:
         self._lines = lines
         self._exchange: Answered | None = exchange
         self.connection: BackendConnection | None = None
-        self._unsent = 0  # bytes that wait in the drive
+        self._unsent = 0  # bytes that the drive has taken, and not sent
         self._halted = False  # the drive has been told not to read
         self._receiving = False  # the connection is passing on what came: only then is it known what it is fit for
         self.again = exchange.sent_before
@@ -197,12 +198,13 @@ class BackendLine:
         out = self.connection.out
         data = b"".join(out)
         out.clear()
+        self._unsent += len(data)
         return data
 
     def sent(self, unsent: int, now: float) -> None:
         """So many bytes still wait in the drive."""
         before, self._unsent = self._unsent, unsent
-        if unsent < before and self._exchange is not None:
+        if unsent < before and before >= MAX_UNSENT and self._exchange is not None:  # else nothing waited for room
             self._exchange.send_on()
             self._lines.settle(now)
 

@@ -3,6 +3,7 @@
 import pytest
 
 from mcproxy.l7.bridge.backend_line import BackendLine, Lines
+from mcproxy.l7.bridge.bounds import MAX_UNSENT
 from mcproxy.l7.bridge.ends import Processed, Takes
 from mcproxy.l7.core import ExchangeEnd, LineState, Turn
 from mcproxy.wire import http2
@@ -150,6 +151,23 @@ def test_what_the_drive_has_not_sent_bounds_what_it_is_given() -> None:
     assert not line.take()
     line.sent(0, 3.0)
     assert line.take(), "there is room again"
+
+
+def test_what_fills_the_line_may_be_sent_at_once_and_the_rest_follows() -> None:
+    """An upload stood still that had grown beyond the bound while there was no connection: nothing said "room"."""
+    desk = Desk()
+    size = MAX_UNSENT + 100_000
+    on = Between(request_head(b"POST", length=size), has_body=True, new_end=desk.lines.line_for)
+    line = line_of(on)
+    on.send(bytes(size), end=True)
+    line.connected("http/1.1", False, 1.0)
+    desk.lines.take()
+    first = len(line.take())
+    assert first <= MAX_UNSENT
+    line.sent(0, 2.0)
+    assert desk.lines.take() == [line]
+    head_size = first + len(line.take()) - size
+    assert 0 < head_size < 1_000, "all of the body has gone"
 
 
 @pytest.mark.parametrize("keeps", [True, False])
