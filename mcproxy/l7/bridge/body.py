@@ -64,12 +64,17 @@ class Body:
             self._waiting.appendleft(view[room:])
             piece = view[:room]
         self.waiting_bytes -= len(piece)
+        if self.replayable:
+            self._keep(piece)
+        return piece
+
+    def _keep(self, piece: Piece) -> None:
+        """Keep a copy of a piece that is sent, as long as MAX_REPLAY allows."""
         self._kept_bytes += len(piece)
-        if self.replayable and self._kept_bytes <= MAX_REPLAY:
+        if self._kept_bytes <= MAX_REPLAY:
             self._kept.append(bytes(piece))
         else:
             self.keep_no_more()
-        return piece
 
     def keep_no_more(self) -> None:
         """Rule out a second attempt."""
