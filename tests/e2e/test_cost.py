@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.l7.bounds import BULK_SIZE
+from mcproxy.l7.bounds import BULK_SIZE, MAX_UNSENT
 from mcproxy.net.raw import outgoing_queue
 from tests.conftest import MakeBackend
 from tests.kit.peers import DEADLINE, Authority, client_hello, connect, echo, free_port, until
@@ -166,11 +166,11 @@ def answers(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
-def h2load(port: int, path: str, requests: int, streams: int) -> None:
+def h2load(port: int, path: str, requests: int, streams: int, *more: str | Path) -> None:
     """On one connection."""
     done = subprocess.run(
         ["h2load", "-n", str(requests), "-m", str(streams), "-w", "24", "-W", "26", f"--connect-to=127.0.0.1:{port}",
-         f"https://a.test:{port}/{path}"],
+         *more, f"https://a.test:{port}/{path}"],
         capture_output=True, check=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
     assert f" {requests} succeeded" in done.stdout
@@ -224,3 +224,29 @@ def test_system_calls_for_a_request_to_a_backend_of_http1(
     route = f'backend = "{backend(whole).address}", mode = "l7", tls_cert = "{certificate}", tls_key = "{key}"'
     calls = count(lambda port: h2load(port, "small", REQUESTS, 1), route + ', backend_protocol = "http/1.1"')
     assert 7 * REQUESTS <= calls.total() <= 9 * REQUESTS, calls
+
+
+def swallow(sock: socket.socket) -> None:
+    """Answer uploads of LARGE in HTTP/1.1."""
+    with sock.makefile("rb") as coming:
+        while head := coming.readline():
+            while head not in (b"", b"\r\n"):
+                head = coming.readline()
+            for _ in range(LARGE // BULK_SIZE):
+                coming.read(BULK_SIZE)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+def test_system_calls_for_an_upload_to_a_backend_of_http1(
+    count: Count, backend: MakeBackend, authority: Authority, tmp_path: Path
+) -> None:
+    """The only session reads as much as the line to the backend holds: with half as much, it sent twice as often."""
+    certificate, key = authority.pair("a.test")
+    route = f'backend = "{backend(swallow).address}", mode = "l7", tls_cert = "{certificate}", tls_key = "{key}"'
+    large, bodies = tmp_path / "large", 4
+    large.write_bytes(bytes(LARGE))
+    calls = count(
+        lambda port: h2load(port, "up", bodies, 1, "--h1", "-d", large), route + ', backend_protocol = "http/1.1"'
+    )
+    assert bodies * LARGE / MAX_UNSENT <= calls["sendto"] <= 0.75 * bodies * LARGE / BULK_SIZE, calls
+    assert calls["epoll_wait"] <= 0.75 * bodies * LARGE / BULK_SIZE, calls

@@ -275,9 +275,15 @@ class Drive:
 
     def _bulk_size(self, side: Side) -> int:
         """Bytes of one bulk read: many, if no other session waits and the other side has taken what was read before."""
-        sink = self._link.side if side is self._client else self._client
+        sinks: list[Side]
+        if side is not self._client:
+            sinks = [self._client]
+        elif self._lines is not None:
+            sinks = [conn for _, conn in self._lines.in_use()]
+        else:
+            sinks = [] if self._link.side is None else [self._link.side]
         alone = len(self._session.shared.sessions) == 1
-        size = LONE_BULK if alone and sink is not None and not sink.channel.unsent else BULK_SIZE
+        size = LONE_BULK if alone and sinks and not any(sink.channel.unsent for sink in sinks) else BULK_SIZE
         if side is self._client:
             return size
         return self._core.bulk_read(READ_SIZE if self._client.backlog.is_full else size)
