@@ -300,7 +300,7 @@ def _workers(
 
     return Workers(
         count, app.control.table, settings(config), log_level=config.log.level, geoip=geoip,
-        drain=config.proxy.shutdown_timeout, put_lines=put_lines, tell=watching.tell, inherited=app.inherited.take,
+        drain=config.proxy.shutdown_timeout, put_lines=put_lines, tell=watching.tell, inherited=app.inherited.take_all,
         patience=patience_for(app.notifier.interval * FEEDS), pause=gevent.sleep,
     )  # fmt: skip
 
@@ -317,7 +317,7 @@ def serve(config: Config, path: Path) -> int:
     signals.last_words = sink.close
     try:
         notifier, inherited = Notifier.from_environment(), Inherited.from_environment()
-        with closing(Beginning(config, path)) as beginning:
+        with closing(Beginning(config, path, _worker_count(config))) as beginning:
             app = App(config, sink.put, notifier, inherited, path, lambda: sink.dropped, beginning)
             signals.at_once = app.traffic.end_at_once
             runs = signals.stop is None

@@ -101,13 +101,13 @@ class Handover(Estate):
 class Beginning:
     """The start of a server beside one that may run. `close` at its end, whatever came of it."""
 
-    def __init__(self, config: Config, path: Path) -> None:
-        """`config` was read from `path`. Raises TakeoverError."""
+    def __init__(self, config: Config, path: Path, workers: int) -> None:
+        """`config` was read from `path`; `workers` is the number of processes that serve. Raises TakeoverError."""
         self._database = config.database.file
         self._path = path
         self._seat = Seat(self._database)
-        # Nodes of a fleet write to one database, each when it can; several workers have a socket each of a listener.
-        self._alone = config.database.url is not None or config.proxy.workers != 1
+        self._workers = workers
+        self._alone = config.database.url is not None  # nodes of a fleet write to one database, each when it can
         self._successor = None if self._alone else Successor.find(self._seat)
         self._predecessor: Predecessor | None = None  # ourselves, once we run
 
@@ -124,16 +124,29 @@ class Beginning:
         if found is None:
             return None, notifier
         known = _known(self._database)
-        if not found.ask(Identity.of(self._path, self._database), managed=bool(notifier.address)):
+        if not found.ask(self._identity(), managed=bool(notifier.address)):
             log.warning("the server that ran has died; starting without it")
             self._successor = None
             found.close()
             return known, notifier
         for addr, sock in found.take():
             inherited.give(addr, sock)
+        self._check(inherited)
         if found.notify and not notifier.address:
             notifier = Notifier(found.notify, found.watchdog)
         return known, notifier
+
+    def _check(self, inherited: Inherited) -> None:
+        """Raise TakeoverError if a listener was given sockets that nobody would accept on.
+
+        An older server doesn't know how many workers it is asked for. A single socket does for any number of them.
+        """
+        for addr, number in inherited.numbers.items():
+            if number not in (1, self._workers):
+                raise TakeoverError(
+                    f"the server that runs has {number} sockets for {addr}, and this one has "
+                    f"workers = {self._workers}: restart instead"
+                )
 
     def ready(self, table: Table) -> None:
         """Everything is open, and `table` was loaded: take over. Raises TakeoverError; then nothing may go on."""
@@ -153,7 +166,7 @@ class Beginning:
             log.info("took over from process %d", self._successor.pid)
 
     def listen(self, estate: Estate) -> None:
-        """Listen for a successor of our own; a warning, if that can't be. Several workers and fleets have none."""
+        """Listen for a successor of our own; a warning, if that can't be. Nodes of a fleet have none."""
         if self._alone:
             return
         try:
@@ -165,13 +178,16 @@ class Beginning:
         except OSError as error:
             log.warning("no mcproxy can take over from this one, only restart it: %s: %s", self._seat.path, error)
             return
-        self._predecessor = Predecessor(self._seat, listening, Identity.of(self._path, self._database), estate)
+        self._predecessor = Predecessor(self._seat, listening, self._identity(), estate)
         self._predecessor.start()
 
     def close(self) -> None:
         """Let go of the old server."""
         if self._successor is not None:
             self._successor.close()
+
+    def _identity(self) -> Identity:
+        return Identity.of(self._path, self._database, self._workers)
 
     def end(self) -> None:
         """Let nobody take over from now on."""

@@ -12,8 +12,9 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from ipaddress import ip_address
+from itertools import chain
 
 from mcproxy.model import Endpoint, host_port
 from mcproxy.notation.address import split_host_port
@@ -94,7 +95,7 @@ class Inherited:
     def __init__(self, descriptors: range = range(0)) -> None:
         """Take the descriptors over; those that are not listening TCP sockets are logged and left alone."""
         self._sockets: dict[Endpoint, socket.socket] = {}
-        self._given: dict[str, socket.socket] = {}
+        self._given: dict[str, list[socket.socket]] = {}
         for descriptor in descriptors:
             sock = _listening(descriptor)
             if sock is None:
@@ -115,9 +116,12 @@ class Inherited:
         return f"<Inherited {', '.join(f'{host}:{port}' for host, port in self._sockets) or 'none'}>"
 
     def give(self, addr: str, sock: socket.socket) -> None:
-        """Add a listener's socket, from the server before us; "": one that it had inherited itself."""
+        """Add a listener's socket, from the server before us; "": one that it had inherited itself.
+
+        A listener for several workers has several, in the order of the workers.
+        """
         if addr:
-            self._given[addr] = sock
+            self._given.setdefault(addr, []).append(sock)
         else:
             self._sockets[sock.getsockname()[:2]] = sock
 
@@ -126,17 +130,26 @@ class Inherited:
         """Those that are inherited, whether a listener uses them or not."""
         return [sock.fileno() for sock in self._sockets.values()]
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """How many sockets each listener was given."""
+        return {addr: len(given) for addr, given in self._given.items()}
+
     def take(self, addr: str) -> socket.socket | None:
-        """A socket for this listener's address, a duplicate where it is inherited; None if there is none."""
-        if (given := self._given.pop(addr, None)) is not None:
+        """The one socket for this listener's address; None if there is none."""
+        return next(iter(self.take_all(addr)), None)
+
+    def take_all(self, addr: str) -> Sequence[socket.socket]:
+        """All sockets for this listener's address: those that were given, or a duplicate of the inherited one."""
+        if given := self._given.pop(addr, None):
             return given
         for bound in _meant(addr):
             if (sock := self._sockets.get(bound)) is not None:
                 taken = sock.dup()
                 taken.setblocking(False)
                 taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
-                return taken
-        return None
+                return [taken]
+        return ()
 
     def unclaimed(self, addrs: Mapping[str, object]) -> list[str]:
         """The addresses of sockets that none of these listeners has: nobody accepts their clients."""
@@ -146,7 +159,7 @@ class Inherited:
 
     def close(self) -> None:
         """Close our copies; the service manager keeps its own."""
-        for sock in (*self._sockets.values(), *self._given.values()):
+        for sock in (*self._sockets.values(), *chain.from_iterable(self._given.values())):
             sock.close()
         self._sockets.clear()
         self._given.clear()

@@ -134,6 +134,21 @@ def test_sockets_are_matched_by_address(host: str, family: int, addr: str, other
     assert repr(inherited) == "<Inherited none>"
 
 
+def test_given_sockets_of_a_listener_keep_their_order() -> None:
+    """That is the order of the workers, of which each has one."""
+    inherited, sockets = Inherited(), [listening("127.0.0.1", socket.AF_INET) for _ in range(4)]
+    for addr, sock in zip([":1", ":2", ":1", ":3"], sockets, strict=True):
+        inherited.give(addr, sock)
+    assert inherited.numbers == {":1": 2, ":2": 1, ":3": 1}
+    assert inherited.take_all(":1") == [sockets[0], sockets[2]]
+    assert not inherited.take_all(":1"), "they are the caller's"
+    assert inherited.take(":2") is sockets[1]
+    inherited.close()
+    assert sockets[3].fileno() == -1, "nobody has taken it"
+    for each in sockets:
+        each.close()
+
+
 def test_what_is_no_listening_tcp_socket_is_left_alone(tmp_path: Path) -> None:
     datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     connected, other = socket.socketpair()

@@ -1,12 +1,14 @@
 """A listener's sockets for several workers: one each, in one group of SO_REUSEPORT (socket(7)).
 
 A program on the group has the kernel choose the worker by the client's address (policy/homes.py). The order of the
-sockets is that of the workers; it holds as long as none is closed.
+sockets is that of the workers. It holds as long as none is closed by its last owner: a socket that another process has
+too stays where it is in the group.
 """
 
 import ctypes
 import socket
 import struct
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from mcproxy.net.listener import bind
@@ -26,15 +28,15 @@ def open_group(addr: str, count: int) -> list[socket.socket]:
         port = alone.getsockname()[1]
     with ExitStack() as failed:
         sockets = [failed.enter_context(bind(addr, port, shared=True)) for _ in range(count)]
-        _choose_by_address(sockets[0], count)
+        choose_by_address(sockets)
         failed.pop_all()
     return sockets
 
 
-def _choose_by_address(sock: socket.socket, count: int) -> None:
-    """Attach the program to a socket's group."""
-    program = homes.program(count)
+def choose_by_address(sockets: Sequence[socket.socket]) -> None:
+    """Attach the program to the group of these sockets, in the place of one that it has. Raises OSError."""
+    program = homes.program(len(sockets))
     instructions = ctypes.create_string_buffer(program, len(program))
     length = len(program) // _FILTER_SIZE
     value = struct.pack("HxxxxxxP", length, ctypes.addressof(instructions))  # struct sock_fprog
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, value)
+    sockets[0].setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, value)

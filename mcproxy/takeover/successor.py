@@ -39,19 +39,21 @@ class Identity:
 
     configuration: str  # absolute path of the file; a symbolic link of another release may lead elsewhere
     database: tuple[int, int]  # device and inode
+    workers: int = 1  # processes that serve: each listener has as many sockets
 
     @classmethod
-    def of(cls, configuration: Path, database: Path) -> "Identity":
+    def of(cls, configuration: Path, database: Path, workers: int) -> "Identity":
         """Of a server that is given these files."""
         try:
             found = database.stat()
         except OSError:
-            return cls(str(configuration.absolute()), (0, 0))
-        return cls(str(configuration.absolute()), (found.st_dev, found.st_ino))
+            return cls(str(configuration.absolute()), (0, 0), workers)
+        return cls(str(configuration.absolute()), (found.st_dev, found.st_ino), workers)
 
     def fields(self) -> Mapping[str, object]:
         """As fields of a letter."""
-        return {"configuration": self.configuration, "database": ":".join(map(str, self.database))}
+        database = ":".join(map(str, self.database))
+        return {"configuration": self.configuration, "database": database, "workers": self.workers}
 
     def refusal(self, letter: Letter) -> str:
         """Why a server with the identity in this letter can't succeed one with ours; "" if it can. Raises Malformed."""
@@ -60,6 +62,10 @@ class Identity:
             return f"it was started with another configuration, {own['configuration']}, not {theirs}"
         if letter.text("database") != own["database"]:
             return "it has another file open as its database: the file was moved or replaced meanwhile"
+        if (number := letter.number("workers") or 1) != self.workers:
+            return (
+                f"it runs with workers = {self.workers}, not {number:g}, and each has clients waiting: restart instead"
+            )
         return ""
 
 

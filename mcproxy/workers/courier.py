@@ -41,7 +41,7 @@ from mcproxy.messages import (
     WouldAdmit,
 )
 from mcproxy.model import Reason, worker_of
-from mcproxy.net.group import open_group
+from mcproxy.net.group import choose_by_address, open_group
 from mcproxy.policy.homes import home
 from mcproxy.stats import NO_LAGS
 from mcproxy.workers import merging
@@ -59,8 +59,11 @@ log = logging.getLogger(__name__)
 class ToWorkers:
     """Takes requests to all workers, from any thread."""
 
-    def __init__(self, team: Team, inherited: Callable[[str], socket | None], started_at: float) -> None:
-        """`inherited` returns a socket that already listens on an address, or None; `started_at` is since the epoch."""
+    def __init__(self, team: Team, inherited: Callable[[str], Sequence[socket]], started_at: float) -> None:
+        """`inherited` returns the sockets that listen on an address already: none, one, or one for each worker.
+
+        `started_at` is since the epoch.
+        """
         self._team = team
         self._inherited = inherited
         self._started_at = started_at
@@ -120,9 +123,8 @@ class ToWorkers:
             self._open()
             if request.addr in team.known.listeners:
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-            single = self._inherited(request.addr)
             row = team.common.row(request.addr, team.known.listeners)
-            bound = Bound([single] if single is not None else open_group(request.addr, len(team.slots)), row)
+            bound = Bound(self._inherited(request.addr) or open_group(request.addr, len(team.slots)), row)
             team.known.listeners[request.addr] = bound
             asked = [
                 (slot, slot.remote.ask(BindAt(request.addr, row), [bound.descriptor(slot)]))
@@ -141,7 +143,10 @@ class ToWorkers:
     def _start(self, request: StartListener) -> None:
         with self._team.lock:
             self._open()
-            self._team.known.listeners[request.addr].started = True
+            bound = self._team.known.listeners[request.addr]
+            if len(bound.sockets) > 1:  # a group of an older version, which is ours from now on, may choose otherwise
+                choose_by_address(bound.sockets)
+            bound.started = True
             asked = self._team.ask(request)
         self._team.answers(request, asked)
 

@@ -29,7 +29,7 @@ class Workers:
 
     def __init__(
         self, count: int, table: Table, settings: Settings, *, log_level: str, geoip: Copy | None, drain: float,
-        put_lines: TakeLines, tell: EventSink, inherited: Callable[[str], socket | None] = lambda _addr: None,
+        put_lines: TakeLines, tell: EventSink, inherited: Callable[[str], Sequence[socket]] = lambda _addr: (),
         patience: float = PATIENCE, pause: Callable[[float], object] = time.sleep,
     ) -> None:  # fmt: skip
         """`drain` is the seconds that workers drain if their parent dies; `inherited` and `patience` as elsewhere here.

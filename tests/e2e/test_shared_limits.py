@@ -124,7 +124,7 @@ def test_a_single_socket_for_all_has_the_same_limits(backend: MakeBackend) -> No
     """A service manager's: whichever worker is faster accepts."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as single:
         single.setblocking(False)
-        with crowd(table_for(backend(echo).address), inherited=lambda _addr: single.dup()) as running:
+        with crowd(table_for(backend(echo).address), inherited=lambda _addr: [single.dup()]) as running:
             limited(running, max_per_ip=2)
             for source in SOURCES:
                 with ExitStack() as held:

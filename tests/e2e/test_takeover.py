@@ -29,12 +29,14 @@ def said(program: Program) -> str:
 class Running:
     """A server, and what is typed beside it."""
 
-    def __init__(self, folder: Path, backend: str) -> None:
+    def __init__(self, folder: Path, backend: str, workers: int) -> None:
+        self.workers = workers
         self.folder = folder
         self.port = free_port()
         self.document = {
             **document(f"127.0.0.1:{self.port}", backend), "grpc": {"addr": f"unix:{folder}/a.sock"},
         }  # fmt: skip
+        self.document["proxy"]["workers"] = workers
         self.config = write_config(folder, self.document)
         self.programs: list[Program] = []
         self.server = self.begin()
@@ -74,16 +76,20 @@ class Running:
 
 
 @pytest.fixture
-def running(tmp_path: Path, backend: MakeBackend) -> Iterator[Running]:
-    made = Running(tmp_path, backend(echo).address)
+def running(tmp_path: Path, backend: MakeBackend, request: pytest.FixtureRequest) -> Iterator[Running]:
+    made = Running(tmp_path, backend(echo).address, getattr(request, "param", 1))
     yield made
     for each in made.programs:
         each.close()
 
 
-def test_no_client_is_refused_or_reset_by_upgrades(tmp_path: Path) -> None:
+with_workers = pytest.mark.parametrize("running", [1, 2], ids=["one process", "two workers"], indirect=True)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_client_is_refused_or_reset_by_upgrades(workers: str, tmp_path: Path) -> None:
     """Nor waits for a drain: a client stays with each of the old servers. The full size: 20 and 5000."""
-    command = [sys.executable, "-m", "tests.kit.upgrades", str(tmp_path), "3", "300"]
+    command = [sys.executable, "-m", "tests.kit.upgrades", str(tmp_path), "3", "300", workers]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.fullmatch(r"(\d+) connections over 3 upgrades in \d+ s, 0 failed.*\n", done.stdout)
@@ -91,6 +97,7 @@ def test_no_client_is_refused_or_reset_by_upgrades(tmp_path: Path) -> None:
     assert int(found[1]) >= 300
 
 
+@with_workers
 def test_the_old_server_ends_as_ever(running: Running) -> None:
     """0 where its clients have ended by themselves; the listening sockets and the seat stay with the new one."""
     with stays(running.port) as client:
@@ -131,6 +138,7 @@ def test_a_broken_configuration_is_not_asked_with(running: Running) -> None:
     running.serves(running.server)
 
 
+@with_workers
 def test_a_start_that_fails_half_way_changes_nothing(running: Running) -> None:
     """It has the sockets by then, and can't have the address of its admin API."""
     (running.folder / "taken").write_text("")
@@ -145,11 +153,13 @@ def test_a_start_that_fails_half_way_changes_nothing(running: Running) -> None:
     running.serves(new)
 
 
+@with_workers
 @pytest.mark.parametrize("step", [each for each in STEPS if each != "serving"])
 def test_one_that_is_killed_at_any_step_changes_nothing(step: str, running: Running) -> None:
     database = running.folder / "mcproxy.db"
     with stays(running.port) as client:
         heir = [sys.executable, "-m", "tests.kit.heirs", str(database), str(running.config), step]
+        heir.append(str(running.workers))
         with Program(*heir, env=environment()) as program:
             program.line(step)
             echoed(running.port)
@@ -163,6 +173,7 @@ def test_one_that_is_killed_at_any_step_changes_nothing(step: str, running: Runn
     running.serves(new)
 
 
+@with_workers
 def test_an_old_server_that_dies_half_way_leaves_everything(running: Running) -> None:
     running.server.signal(signal.SIGSTOP)
     new = running.begin()
@@ -181,6 +192,18 @@ def test_another_configuration_does_not_take_over(running: Running) -> None:
     assert done.returncode == 1
     assert "doesn't let this one take over: it was started with another configuration" in done.stderr
     assert f"(process {running.server.process.pid})" in done.stderr
+    running.serves(running.server)
+
+
+@with_workers
+def test_another_number_of_workers_does_not_take_over(running: Running) -> None:
+    """Each worker's socket has clients that wait; of fewer workers, nobody would accept them."""
+    running.document["proxy"]["workers"] = other = 3 - running.workers
+    write_config(running.folder, running.document)
+    failed = running.begin()
+    assert failed.wait() == 1
+    assert f"it runs with workers = {running.workers}, not {other}" in said(failed)
+    assert "going on as before" not in said(running.server), "nothing was given up"
     running.serves(running.server)
 
 

@@ -17,15 +17,16 @@ from itertools import count
 from pathlib import Path
 
 from tests.kit.hellos import TINY
-from tests.kit.peers import DEADLINE, Backend, connect, echo, read_all
+from tests.kit.peers import DEADLINE, Backend, echo, read_all
 from tests.kit.service_manager import Activated
 
 CLIENTS = 8  # at a time
+IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; the port is chosen by connect(), which may use one of TIME_WAIT
 DATA = b"x" * 10_000
 
 
 class Clients:
-    """Threads, each with one connection after the other."""
+    """Threads, each with one connection after the other, from an address of its own: so every worker has some."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -34,22 +35,26 @@ class Clients:
         self.slowest = 0.0  # seconds
         self._numbers = count(1)
         self.done = 0
-        self._threads = [threading.Thread(target=self._run) for _ in range(CLIENTS)]
+        self._threads = [threading.Thread(target=self._run, args=(f"127.0.0.{i + 1}",)) for i in range(CLIENTS)]
         for thread in self._threads:
             thread.start()
 
-    def _run(self) -> None:
+    def _run(self, source: str) -> None:
         while not self._stop.is_set():
             began = time.monotonic()
             try:
-                self._one()
+                self._one(source)
             except (OSError, AssertionError) as error:
                 self.failures.append(repr(error))
             self.slowest = max(self.slowest, time.monotonic() - began)
             self.done = next(self._numbers)
 
-    def _one(self) -> None:
-        with connect(self._port) as client:
+    def _one(self, source: str) -> None:
+        with socket.socket() as client:
+            client.settimeout(DEADLINE)
+            client.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            client.bind((source, 0))
+            client.connect(("127.0.0.1", self._port))
             client.sendall(TINY + DATA)
             client.shutdown(socket.SHUT_WR)
             received = read_all(client)

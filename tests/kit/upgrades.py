@@ -1,14 +1,13 @@
 """Clients that never stop connecting, while one server takes over from another again and again.
 
-    python -m tests.kit.upgrades FOLDER UPGRADES CONNECTIONS [WORKERS...]
+    python -m tests.kit.upgrades FOLDER UPGRADES CONNECTIONS [WORKERS]
 
 An upgrade is a second `mcproxy server` with the same configuration. Every client must be served whole, as in
 restarts.py. Before each upgrade a client connects that stays: the old server must go on serving it, and end once it has
-gone. A route is added before each upgrade and after the last: all of them must be there in the end. With WORKERS the
-servers have these numbers of workers in turn.
+gone. A route is added before each upgrade and after the last: all of them must be there in the end. The
+servers have WORKERS workers, 1 by default.
 """
 
-import itertools
 import json
 import signal
 import socket
@@ -16,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from tests.kit.hellos import TINY
@@ -30,22 +28,18 @@ MOST_SECONDS = 5.0  # for a connection, on a busy machine; a drain takes as long
 class Upgraded:
     """The server that runs, and those that drain."""
 
-    def __init__(self, folder: Path, workers: Sequence[int] = ()) -> None:
+    def __init__(self, folder: Path, workers: int = 1) -> None:
         self.backend = Backend(echo)
         self.port = free_port()
         self.folder = folder
-        self._workers = itertools.cycle(workers or (1,))
-        self.config = self._write()
-        self.program = self.begin()
-
-    def _write(self) -> Path:
         routes = [{"hostname": "a.test", "backend": self.backend.address}]
         document = {
             "listeners": [{"addr": f"127.0.0.1:{self.port}", "routes": routes}],
             "grpc": {"addr": f"unix:{self.folder}/a.sock"},
-            "proxy": {"shutdown_timeout": f"{DEADLINE:g}s", "workers": next(self._workers)},
+            "proxy": {"shutdown_timeout": f"{DEADLINE:g}s", "workers": workers},
         }
-        return write_config(self.folder, document)
+        self.config = write_config(self.folder, document)
+        self.program = self.begin()
 
     def begin(self) -> Program:
         """A server that serves."""
@@ -60,7 +54,6 @@ class Upgraded:
     def upgrade(self) -> Program:
         """Have a new server take over; returns the old one, which drains."""
         old = self.program
-        self._write()
         self.program = self.begin()
         old.line("has taken over: draining")
         return old
@@ -96,9 +89,7 @@ def talks(client: socket.socket) -> None:
     assert client.recv(1000) == b"still here"
 
 
-def upgrade_under_load(
-    folder: Path, upgrades: int, connections: int, workers: Sequence[int] = ()
-) -> tuple[int, list[str], float]:
+def upgrade_under_load(folder: Path, upgrades: int, connections: int, workers: int = 1) -> tuple[int, list[str], float]:
     """Returns how many connections there were, what failed, and the slowest one's seconds."""
     server = Upgraded(folder, workers)
     clients = Clients(server.port)
@@ -131,7 +122,7 @@ def main() -> int:
     folder, upgrades, connections, *workers = Path(sys.argv[1]), *map(int, sys.argv[2:])
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=folder) as fresh:
-        done, failures, slowest = upgrade_under_load(Path(fresh), upgrades, connections, workers)
+        done, failures, slowest = upgrade_under_load(Path(fresh), upgrades, connections, *workers)
     print(
         f"{done} connections over {upgrades} upgrades in {time.monotonic() - began:.0f} s, {len(failures)} failed, "
         f"the slowest took {slowest:.2f} s"

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from mcproxy.net.group import open_group
+from mcproxy.net.group import choose_by_address, open_group
 from mcproxy.policy.homes import home
 from mcproxy.policy.networks import pack
 from tests.kit.peers import DEADLINE
@@ -60,6 +60,19 @@ def test_the_kernel_brings_an_address_to_its_home(stack: ExitStack, addr: str) -
 
 def test_ipv6_is_brought_to_the_home_of_its_network(stack: ExitStack) -> None:
     assert accepted_by(opened(stack, ":0"), "::1") == home(pack("::1"), WORKERS)
+
+
+def test_closing_duplicates_changes_nothing(stack: ExitStack) -> None:
+    """As a server that was succeeded does; and the program may be attached again."""
+    sockets = opened(stack, "127.0.0.1:0")
+    kept = [stack.enter_context(each.dup()) for each in sockets]
+    for each in sockets:
+        each.close()
+    for _ in range(2):
+        for last in range(1, 20):
+            address = f"127.0.0.{last}"
+            assert accepted_by(kept, address) == home(pack(address), WORKERS)
+        choose_by_address(kept)
 
 
 def test_an_address_that_another_program_has_is_refused(stack: ExitStack) -> None:

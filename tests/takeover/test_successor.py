@@ -169,13 +169,19 @@ def test_a_process_of_another_user_is_not_asked(nothing_left: None) -> None:
 def test_an_identity_is_the_file_as_it_was_named_and_the_database_itself(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_bytes(b"")
     (tmp_path / "b.db").symlink_to(tmp_path / "a.db")
-    assert Identity.of(Path("x.toml"), tmp_path / "b.db") == Identity.of(Path("x.toml").absolute(), tmp_path / "a.db")
-    assert Identity.of(Path("x.toml"), tmp_path / "none").database == (0, 0)
+    relative, absolute = Path("x.toml"), Path("x.toml").absolute()
+    assert Identity.of(relative, tmp_path / "b.db", 2) == Identity.of(absolute, tmp_path / "a.db", 2)
+    assert Identity.of(relative, tmp_path / "none", 1).database == (0, 0)
 
 
 @pytest.mark.parametrize(
     ("other", "why"),
-    [(US, ""), (Identity("/x", US.database), "configuration"), (Identity("/srv/mcproxy.toml", (1, 3)), "file")],
+    [
+        (US, ""),
+        (Identity("/x", US.database), "configuration"),
+        (Identity("/srv/mcproxy.toml", (1, 3)), "file"),
+        (Identity("/srv/mcproxy.toml", (1, 2), 3), "workers = 1, not 3"),
+    ],
 )
 def test_an_identity_says_what_differs(other: Identity, why: str) -> None:
     fields: dict[str, Any] = dict(other.fields())

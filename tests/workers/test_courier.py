@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from mcproxy.messages import (
     FindCountry,
     Forget,
     Keep,
+    ReadConnections,
     ReadFiles,
     ReadKept,
     SetLogLevel,
@@ -22,6 +24,8 @@ from mcproxy.messages import (
     StartListener,
     WouldAdmit,
 )
+from mcproxy.model import worker_of
+from mcproxy.net.group import open_group
 from mcproxy.policy.networks import pack
 from tests.conftest import MakeBackend
 from tests.kit.crowd import SETTINGS, Crowd, crowd
@@ -29,6 +33,7 @@ from tests.kit.peers import client_hello, echo, receive
 from tests.kit.worker_bench import V4, table_for
 
 HELLO = client_hello("a.test")
+ALL = ReadConnections(0, 10)
 
 
 @pytest.fixture
@@ -56,12 +61,29 @@ def test_a_single_socket_that_was_open_before_serves_all(backend: MakeBackend) -
     """As a service manager passes it."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         table = table_for(backend(echo).address)
-        with crowd(table, inherited=lambda _addr: sock.dup()) as running:
+        with crowd(table, inherited=lambda _addr: [sock.dup()]) as running:
             assert running.port == sock.getsockname()[1]
             for _ in range(10):
                 with running.client() as client:
                     client.sendall(HELLO)
                     assert receive(client, len(HELLO)) == HELLO
+
+
+def test_a_group_that_was_open_before_is_used_in_its_order(backend: MakeBackend) -> None:
+    """As a server gives it to the next one, and closes its own: every client stays at its home."""
+    table = table_for(backend(echo).address)
+    with ExitStack() as old:
+        group = [old.enter_context(each) for each in open_group("127.0.0.1:0", 2)]
+        with crowd(table, inherited=lambda _addr: [each.dup() for each in group]) as running:
+            assert running.port == group[0].getsockname()[1]
+            old.close()
+            for number in (1, 2, 1, 2):
+                with running.client_of(number) as client:
+                    client.sendall(HELLO)
+                    assert receive(client, len(HELLO)) == HELLO
+                    (found,) = running.courier.ask(ALL)
+                    assert worker_of(found.id) == number
+                running.until(lambda _infos: not running.courier.ask(ALL), "it to end")
 
 
 def test_limits_of_an_address_are_asked_of_its_home(running: Crowd) -> None:

@@ -40,7 +40,7 @@ def test_every_request_has_its_answer() -> None:
     all_ = {each for each in vars(messages).values() if isinstance(each, type) and issubclass(each, Request)}
     known = Known.__new__(Known)
     with closing(Common(1)) as common:
-        special = ToWorkers(Team(1, known, common), lambda _addr: None, 0.0)._special
+        special = ToWorkers(Team(1, known, common), lambda _addr: (), 0.0)._special
     assert all_ - {Request} == set(REQUESTS) | set(special)
 
 
