@@ -228,7 +228,7 @@ def test_others_are_refused(identity: Identity, others: dict[str, Any], why: str
         letter = expect(sock, Kind.REFUSED)
         assert why in letter.text("why")
         assert letter.number("pid") == os.getpid()
-    until(lambda: any(why in line for line in logged), "a line")
+        until(lambda: any(why in line for line in logged), "a line")  # which comes behind the letter
     assert stage.estate.done == []
 
 
@@ -245,7 +245,8 @@ def test_nonsense_is_not_understood_and_forgotten(make: Make) -> None:
         sock.send(b"nonsense")
         sock.settimeout(DEADLINE)
         assert sock.recv(1) == b""
-    assert "warning a process that asked to take over was not understood: a letter that is not JSON" in logged
+        line = "warning a process that asked to take over was not understood: a letter that is not JSON"
+        until(lambda: line in logged, "its line")
     with stage.ask() as sock:
         take(sock)[1][0].close()
     stage.goes_on()
