@@ -42,7 +42,7 @@ class ExchangeEnd(StrEnum):
     CLIENT_RESET = "client reset"  # cancelled
     CLIENT_FAULT = "client fault"  # the client broke a rule
     CLIENT_GONE = "client gone"  # the connection ended under it
-    CUT = "cut"  # the connection was, by the proxy: killed, idle, or at shutdown_timeout
+    CUT = "cut"  # the connection was, by the proxy: killed, idle, a flood of TLS, or at shutdown_timeout
     BACKEND_RESET = "backend reset"
     BACKEND_FAULT = "backend fault"
     BACKEND_GONE = "backend gone"

@@ -39,10 +39,11 @@ def test_a_flood_of_key_updates_is_ended(authority: Authority, backend: MakeBack
 
         with (
             closing(SocketClient(server.port, authority)) as neighbour,
-            KeyUpdates(server.port, HOST) as one,
+            KeyUpdates(server.port, HOST, "http/1.1") as one,
             KeyUpdates(server.port, HOST) as other,
         ):
             neighbour.handshake()
+            one.say(b"POST /upload HTTP/1.1\r\nHost: %s\r\nContent-Length: 9\r\n\r\n" % HOST.encode())
             floods = [threading.Thread(target=flood, args=(client,), daemon=True) for client in (one, other)]
             for each in floods:
                 each.start()
@@ -56,6 +57,9 @@ def test_a_flood_of_key_updates_is_ended(authority: Authority, backend: MakeBack
         for line in map(json.loads, ended()):
             assert "without a byte of HTTP" in line["detail"]
             assert line["client"] == "127.0.0.1"
+        (upload,) = [line for line in map(json.loads, list(server.proxy.lines)) if line.get("path") == "/upload"]
+        assert upload["end"] == "cut"
+        assert "without a byte of HTTP" in upload["detail"], "not only that the connection broke"
         assert [thread.name for thread in threading.enumerate()].count("read guard") == 1
     assert "read guard" not in [thread.name for thread in threading.enumerate()]
 

@@ -68,7 +68,7 @@ class Telling:
         self.ending = Ending()
 
     def cut(self, why: str, now: float) -> None:
-        self._tell("cut")
+        self._tell("cut", why)
         self.ending = Ending()
 
     def receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:

@@ -33,6 +33,10 @@ class KeyUpdates:
         self._process.kill()
         self._process.wait()
 
+    def say(self, data: bytes) -> None:
+        """Send this first, which no command of OpenSSL's client may begin."""
+        self._input.send(data)
+
     def send(self) -> bool:
         """Send one more. False: the server has ended the connection, or has stopped reading."""
         try:

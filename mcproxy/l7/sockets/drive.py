@@ -304,7 +304,10 @@ class Drive:
         if (data := core.take_for_client()) or client.unsent:
             client.send(data)
         if client.lost and core.ending is None:
-            core.client_lost(time.monotonic())
+            if client.abuse:
+                core.cut(client.lost, time.monotonic())  # by us, and exchanges under way say why
+            else:
+                core.client_lost(time.monotonic())
 
     def _connect(self) -> None:
         """Dial a new backend connection, in place of the present one."""

@@ -238,7 +238,7 @@ def test_an_idle_session_that_draining_does_not_end_is_cut(stage: Callable[..., 
     on.until(lambda: on.end)
     assert on.core.told.count(("give up",)) == 1
     assert isinstance(on.end, Cut) and on.end.end is End.IDLE_TIMEOUT  # noqa: PT018
-    assert on.core.seen[-1] == ("cut",), "what was under way is to have its line"
+    assert on.core.seen[-1][0] == "cut", "what was under way is to have its line"
 
 
 def test_half_a_tunnel_is_cut_when_nothing_comes_any_more(stage: Callable[..., Stage]) -> None:
@@ -333,6 +333,24 @@ def test_a_failed_core_and_a_lost_client(stage: Callable[..., Stage]) -> None:
     assert lost.end is End.CLIENT_RESET
 
 
+class Flooded(Channel):
+    """Whose first bytes are a flood."""
+
+    def receive(self, most: int = READ_SIZE) -> bytes:
+        super().receive(most)
+        self.ended, self.abuse, self.lost = True, True, "too many reads"
+        return b""
+
+
+def test_requests_of_a_client_that_floods_end_for_that_reason(stage: Callable[..., Stage]) -> None:
+    """Their lines said "the client's connection broke", which we did ourselves."""
+    on = stage(channel=Flooded)
+    on.client.sendall(b"a")
+    on.until(lambda: on.end)
+    assert on.core.seen == [("cut", "too many reads")]
+    assert (on.end, on.drive.detail) == (End.ABUSE, "too many reads")
+
+
 def test_a_bug_of_a_core_ends_its_own_session(stage: Callable[..., Stage]) -> None:
     on = stage()
 
@@ -344,7 +362,7 @@ def test_a_bug_of_a_core_ends_its_own_session(stage: Callable[..., Stage]) -> No
     on.client.sendall(b"a")
     on.until(lambda: on.end)
     assert isinstance(on.end, ZeroDivisionError)
-    assert on.core.seen[-1] == ("cut",)
+    assert on.core.seen[-1][0] == "cut"
 
 
 def test_a_client_that_talks_while_an_answer_that_broke_off_is_delivered(stage: Callable[..., Stage]) -> None:
