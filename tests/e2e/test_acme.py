@@ -1,8 +1,10 @@
 """Certificates ordered from a real ACME server, Pebble, which validates at the proxy's own port."""
 
 import json
+import re
 import shutil
 import signal
+import socket
 import sqlite3
 import ssl
 import stat
@@ -32,18 +34,27 @@ from tests.kit.peers import (
 from tests.kit.program import Program, Server, environment, write_config
 
 WWW = "www.example.org"
+CLIENTS = [f"127.0.0.{last}" for last in range(1, 9)]  # with two workers, each serves some of these
+NUMBERS = [1, 2]  # of workers
+scene_with_workers = pytest.mark.parametrize("scene", NUMBERS, indirect=True)
+
+
+def from_address(address: str, port: int) -> socket.socket:
+    """A client from this address of the loopback."""
+    return socket.create_connection(("127.0.0.1", port), DEADLINE, source_address=(address, 0))
 
 
 class Scene:
     """A CA, a backend, and the proxy, which may be killed and started again."""
 
-    def __init__(self, stack: ExitStack, folder: Path, **variables: str) -> None:
+    def __init__(self, stack: ExitStack, folder: Path, workers: int = 0, **variables: str) -> None:
+        """With `workers` processes; 0 is the test suite's own choice."""
         self.port = free_port()
         self.folder = folder
         self.pebble = Pebble(stack, folder, self.port, **variables)
         self.backend = Backend(echo)
         stack.callback(self.backend.close)
-        self.tables: dict[str, Any] = {}
+        self.tables: dict[str, Any] = {"proxy": {"workers": workers}} if workers else {}
         self.server: Server
         self._stack = stack
 
@@ -88,14 +99,14 @@ class Scene:
 
         until(is_served, f"a certificate for {hostname}")
 
-    def serial(self, hostname: str = WWW, cafile: Path | None = None) -> str:
-        """The serial number of the certificate that clients get, verified."""
+    def serial(self, hostname: str = WWW, cafile: Path | None = None, client: str = CLIENTS[0]) -> str:
+        """The serial number of the certificate that a client from this address gets, verified."""
         if cafile is None:
             cafile = self.folder / "root.pem"
             cafile.write_bytes(self.pebble.root())
         context = ssl.create_default_context(cafile=str(cafile))
-        with connect(self.port) as sock, context.wrap_socket(sock, server_hostname=hostname) as client:
-            found = client.getpeercert()
+        with from_address(client, self.port) as sock, context.wrap_socket(sock, server_hostname=hostname) as secured:
+            found = secured.getpeercert()
         assert found is not None
         return str(found["serialNumber"])
 
@@ -113,20 +124,22 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
+def scene(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Scene]:
     with ExitStack() as stack:
-        yield Scene(stack, tmp_path)
+        yield Scene(stack, tmp_path, getattr(request, "param", 0))
 
 
 @pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Scene]:
+def slow(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Scene]:
     with ExitStack() as stack:
-        yield Scene(stack, tmp_path, PEBBLE_VA_NOSLEEP="0", PEBBLE_VA_SLEEPTIME="3")
+        yield Scene(stack, tmp_path, getattr(request, "param", 0), PEBBLE_VA_NOSLEEP="0", PEBBLE_VA_SLEEPTIME="3")
 
 
 CHALLENGE = ("acme-tls/1",)
+CONNECTION_ID = re.compile(r" connection id=(\d+) ")
 
 
+@scene_with_workers
 def test_a_route_gets_its_certificate_while_the_ca_is_away_at_first(scene: Scene) -> None:
     scene.start()
     scene.add()
@@ -140,6 +153,7 @@ def test_a_route_gets_its_certificate_while_the_ca_is_away_at_first(scene: Scene
     scene.pebble.start()
     scene.until_issued()
     assert scene.pebble.orders() == 1
+    assert len({scene.serial(client=client) for client in CLIENTS}) == 1, "the same at each worker"
     listed = scene.listed()
     assert (listed["source"], listed["names"], listed["state"], listed["failures"]) == ("acme", [WWW], "waiting", 0)
     assert "warning" not in scene.ok("status")
@@ -147,6 +161,7 @@ def test_a_route_gets_its_certificate_while_the_ca_is_away_at_first(scene: Scene
     assert "mcproxy_acme_failures{" in scene.ok("metrics")
 
 
+@scene_with_workers
 def test_the_challenge_is_answered_to_nobody_but_whom_an_order_waits_for(scene: Scene, authority: Authority) -> None:
     scene.start()
     chain, key = map(str, authority.pair("files.example.org"))
@@ -163,25 +178,31 @@ def test_the_challenge_is_answered_to_nobody_but_whom_an_order_waits_for(scene: 
     assert "reason=challenge_unexpected" in scene.refused(client_hello(WWW, alpn=CHALLENGE)), "the order is over"
 
 
-def test_a_client_that_stalls_within_the_handshake_for_a_challenge_is_ended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", NUMBERS)
+def test_a_client_that_stalls_within_the_handshake_for_a_challenge_is_ended(tmp_path: Path, workers: int) -> None:
     """What answers it is another context than a route's; the time for its handshake is the same."""
     with ExitStack() as stack:
-        scene = Scene(stack, tmp_path, PEBBLE_VA_NOSLEEP="0", PEBBLE_VA_SLEEPTIME=f"{DEADLINE:.0f}")
-        scene.tables["proxy"] = {"handshake_timeout": "500ms"}
+        scene = Scene(stack, tmp_path, workers, PEBBLE_VA_NOSLEEP="0", PEBBLE_VA_SLEEPTIME=f"{DEADLINE:.0f}")
+        scene.tables["proxy"]["handshake_timeout"] = "500ms"
         scene.pebble.start()
         scene.start()
         scene.add()
         until(lambda: scene.listed()["state"] == "validating", "the challenge to be answered")
-        with connect(scene.port) as client:
-            itself = f" client=127.0.0.1:{client.getsockname()[1]} "
+        clients = [stack.enter_context(from_address(address, scene.port)) for address in CLIENTS]
+        for client in clients:
             client.sendall(client_hello(WWW, alpn=CHALLENGE))
-            assert receive(client, 1) == b"\x16", "the first byte of its handshake record"
+            assert receive(client, 1) == b"\x16", "the first byte of its handshake record, from whichever worker"
+        for client in clients:
+            itself = " client={}:{} ".format(*client.getsockname())
             with suppress(ConnectionResetError):
                 read_all(client)
-        until(lambda: any(itself in each for each in scene.server.out), "its line")
-        assert " reason=handshake_timeout " in next(each for each in scene.server.out if itself in each)
+            assert " reason=handshake_timeout " in scene.server.line(itself)
+        if workers > 1:
+            served = {int(found[1]) % 100 for found in map(CONNECTION_ID.search, scene.server.out) if found}
+            assert served == {1, 2}, "each worker has answered"
 
 
+@pytest.mark.parametrize("slow", NUMBERS, indirect=True)
 def test_a_renewal_comes_into_use_and_live_connections_keep_theirs(slow: Scene) -> None:
     """With a CA that takes some seconds to look at the challenge, three times."""
     scene = slow
@@ -194,6 +215,8 @@ def test_a_renewal_comes_into_use_and_live_connections_keep_theirs(slow: Scene) 
     with context.wrap_socket(connect(scene.port), server_hostname=WWW) as live:
         scene.ok("certificates", "renew", WWW)
         until(lambda: scene.serial() != first, "another certificate")
+        renewed = scene.serial()
+        until(lambda: {scene.serial(client=client) for client in CLIENTS} == {renewed}, "the same at each worker")
         live.sendall(b"GET / HTTP/1.1\r\nHost: www.example.org\r\n\r\n")
         assert live.recv(1), "it goes on"
     assert scene.pebble.issued() == 2
@@ -218,7 +241,11 @@ def test_a_failed_validation_is_told_in_the_cas_words(scene: Scene) -> None:
     assert "its order failed, try 1, next one at " in scene.refused(client_hello(WWW))
 
 
-@pytest.mark.parametrize("state", ["ordering", "validating", "issuing", "certificate of"])
+@pytest.mark.parametrize(
+    ("scene", "state"),
+    [(0, "ordering"), (0, "validating"), (0, "issuing"), (0, "certificate of"), (2, "validating")],
+    indirect=["scene"],
+)
 def test_killed_at_any_step_it_goes_on_with_the_same_order(scene: Scene, state: str) -> None:
     scene.pebble.start()
     scene.start()
