@@ -3,6 +3,10 @@
 A program on the group has the kernel choose the worker by the client's address (policy/homes.py). The order of the
 sockets is that of the workers. It holds as long as none is closed by its last owner: a socket that another process has
 too stays where it is in the group.
+
+Closing a listening socket resets the connections in its queue, and shutdown(2) on it does the same in Linux. So before
+the last ones are accepted the kernel is told to drop new SYNs (`refuse_new`): those clients try again a second later,
+and nobody is connected between the last accept and the close.
 """
 
 import ctypes
@@ -14,8 +18,17 @@ from contextlib import ExitStack
 from mcproxy.net.listener import bind
 from mcproxy.policy import homes
 
-_SO_ATTACH_REUSEPORT_CBPF = 51  # asm-generic/socket.h; Python doesn't name it
+_SO_ATTACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF = 26, 51  # asm-generic/socket.h; Python doesn't name them
 _FILTER_SIZE = 8  # bytes of a struct sock_filter
+# A socket filter sees a packet from its TCP header on, and returns how much of it may pass (linux/filter.h).
+_NO_SYN = b"".join(
+    struct.pack("HBBI", *each) for each in (
+        (0x30, 0, 0, 13),  # load the byte of the flags (RFC 9293, section 3.1)
+        (0x45, 0, 1, 0x02),  # is it a SYN?
+        (0x06, 0, 0, 0),  # then nothing passes
+        (0x06, 0, 0, 0xFFFFFFFF),  # else all of it
+    )
+)  # fmt: skip
 
 
 def open_group(addr: str, count: int) -> list[socket.socket]:
@@ -35,8 +48,20 @@ def open_group(addr: str, count: int) -> list[socket.socket]:
 
 def choose_by_address(sockets: Sequence[socket.socket]) -> None:
     """Attach the program to the group of these sockets, in the place of one that it has. Raises OSError."""
-    program = homes.program(len(sockets))
+    _attach(sockets[0], _SO_ATTACH_REUSEPORT_CBPF, homes.program(len(sockets)))
+
+
+def refuse_new(sockets: Sequence[socket.socket]) -> None:
+    """Have the kernel drop each SYN to these listening sockets, in whatever process they are used. Raises OSError.
+
+    Handshakes that have begun end as usual, and their connections are in the queue.
+    """
+    for each in sockets:
+        _attach(each, _SO_ATTACH_FILTER, _NO_SYN)
+
+
+def _attach(sock: socket.socket, option: int, program: bytes) -> None:
     instructions = ctypes.create_string_buffer(program, len(program))
     length = len(program) // _FILTER_SIZE
     value = struct.pack("HxxxxxxP", length, ctypes.addressof(instructions))  # struct sock_fprog
-    sockets[0].setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, value)
+    sock.setsockopt(socket.SOL_SOCKET, option, value)

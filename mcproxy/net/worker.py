@@ -62,7 +62,7 @@ class Worker:
     def start(self, addr: str) -> None:
         """Accept on an address that is bound."""
         self._listeners[addr].start()
-        log.info("listening on %s", addr)
+        self._say("listening on %s", addr)
 
     def close(self, addr: str) -> None:
         """Stop listening there; its sessions go on, and those that the kernel has connected already begin.
@@ -74,9 +74,14 @@ class Worker:
             return
         if listener.started:
             listener.accept_waiting()
-            log.info("no longer listening on %s", addr)
+            self._say("no longer listening on %s", addr)
         listener.stop()
         self._note_ports()
+
+    def _say(self, what: str, addr: str) -> None:
+        """Log it, unless this is one of several workers: then their parent does, once for all."""
+        if self.shared.siblings is None:
+            log.info(what, addr)
 
     def _note_ports(self) -> None:
         self.shared.outgoing.own.ports = frozenset(port for _, port in self.addresses.values())
@@ -106,7 +111,7 @@ class Worker:
         """Accept nothing more. Others have the same sockets: those that the kernel has connected are theirs."""
         for addr in list(self._listeners):
             self._listeners.pop(addr).stop()
-            log.info("no longer listening on %s", addr)
+            self._say("no longer listening on %s", addr)
 
     def drain(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for the sessions to end, then cut those that are left. True: none was."""

@@ -124,7 +124,8 @@ class ToWorkers:
             if request.addr in team.known.listeners:
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
             row = team.common.row(request.addr, team.known.listeners)
-            bound = Bound(self._inherited(request.addr) or open_group(request.addr, len(team.slots)), row)
+            given = self._inherited(request.addr)
+            bound = Bound(given or open_group(request.addr, len(team.slots)), row, shared=bool(given))
             team.known.listeners[request.addr] = bound
             asked = [
                 (slot, slot.remote.ask(BindAt(request.addr, row), [bound.descriptor(slot)]))
@@ -149,14 +150,19 @@ class ToWorkers:
             bound.started = True
             asked = self._team.ask(request)
         self._team.answers(request, asked)
+        log.info("listening on %s", request.addr)
 
     def _close(self, request: CloseListener) -> None:
         """The workers begin with those that wait in their queues; then the sockets go."""
         with self._team.lock:
             bound = self._team.known.listeners.pop(request.addr, None)
-        if bound is not None:
-            self._tell(request)
-            bound.close()
+            if bound is None:
+                return
+            bound.refuse_new()  # or those who come between a worker's last accept and the close would be reset
+        self._tell(request)
+        bound.close()
+        if bound.started:
+            log.info("no longer listening on %s", request.addr)
 
     def close_listeners(self) -> None:
         """Accept nothing more, anywhere, and open nothing."""

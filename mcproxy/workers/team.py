@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from mcproxy.certificates.acme.order import Kept
 from mcproxy.geoip import Copy
 from mcproxy.messages import Drain, LookAt, PlaneBusy, ReadFiles, Request, Settings
+from mcproxy.net.group import refuse_new
 from mcproxy.table import Table
 from mcproxy.workers.common import Common
 from mcproxy.workers.merging import Base
@@ -41,11 +43,18 @@ class Bound:
 
     sockets: Sequence[socket.socket]  # one for each worker, or a single one for all
     row: int  # of its counts (common.py)
+    shared: bool  # another program has them too, or had once: what we do to them may be done to it
     started: bool = False  # the workers accept there
 
     def descriptor(self, slot: Slot) -> int:
         """The socket of a worker."""
         return self.sockets[(slot.number - 1) % len(self.sockets)].fileno()
+
+    def refuse_new(self) -> None:
+        """Let nobody in who isn't in a queue, unless another program may go on with these sockets."""
+        if not self.shared:
+            with suppress(OSError):  # no memory: those who come from now on may be reset instead
+                refuse_new(self.sockets)
 
     def close(self) -> None:
         """Give the address up, as far as it is ours."""

@@ -80,9 +80,11 @@ class Workers:
 
     @property
     def sockets(self) -> Sequence[tuple[str, int]]:
-        """The configured address and the descriptor of every listening socket."""
+        """The configured address and the descriptor of every listening socket, for another server to have too."""
         with self._team.lock:
             listeners = list(self._team.known.listeners.items())
+            for _, bound in listeners:
+                bound.shared = True
         return [(addr, each.fileno()) for addr, bound in listeners for each in bound.sockets]
 
     def leave(self) -> None:

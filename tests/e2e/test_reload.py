@@ -24,7 +24,7 @@ from tests.conftest import MakeBackend
 from tests.e2e.test_start import has_open
 from tests.kit.admin_stub import grpc_section, stub
 from tests.kit.peers import DEADLINE, client_hello, connect, echo, free_port, is_reset, read_all, receive, says, until
-from tests.kit.program import Program, Server, environment, write_config
+from tests.kit.program import WORKERS, Program, Server, environment, write_config
 
 HELLO = client_hello("a.test")
 
@@ -181,7 +181,7 @@ def test_keys_that_need_a_restart_and_the_seed_are_named(run: Run, backend: Make
     running = run(backend(says("here")).address)
     running.listeners = []
     told = running.reload(
-        "proxy.workers from 1 to 4: restart mcproxy", "grpc from no table to a table: restart mcproxy",
+        f"proxy.workers from {WORKERS} to 4: restart mcproxy", "grpc from no table to a table: restart mcproxy",
         "firewall.blocked_ips: only read into an empty database",
         proxy={"workers": 4}, grpc=grpc_section(running.folder), firewall={"blocked_ips": ["127.0.0.1"]},
     )  # fmt: skip
@@ -268,7 +268,7 @@ def test_a_file_that_can_not_be_read_to_its_end_stops_nobody(run: Run, backend: 
 
 def test_the_api_reloads_too(run: Run, backend: MakeBackend, tmp_path: Path) -> None:
     running = run(backend(says("here")).address, grpc=grpc_section(tmp_path))
-    running.write(grpc=grpc_section(tmp_path), proxy={"idle_timeout": 3, "workers": 2})
+    running.write(grpc=grpc_section(tmp_path), proxy={"idle_timeout": 3, "workers": 4})
     with stub(tmp_path) as admin:
         answer = admin.Reload(pb.ReloadRequest(), timeout=DEADLINE)
         assert [(each.key, each.old, each.new) for each in answer.applied] == [("proxy.idle_timeout", "5m", "3s")]

@@ -259,6 +259,17 @@ def test_a_successor_knows_countries_whatever_has_become_of_the_database_s_file(
         assert all(map(scene.served, blocked))
 
 
+def test_a_listener_has_one_line_before_the_server_has_started(scene: Scene) -> None:
+    """Each worker wrote its own, and they came behind "started"."""
+    scene.server.signal(signal.SIGTERM)
+    assert scene.server.wait() == 0
+    said = [re.sub(r"^\S+ info \w+: ", "", line).rstrip() for line in scene.server.out]
+    opened, closed = f"listening on {scene.addr}", f"no longer listening on {scene.addr}"
+    assert [said.count(line) for line in (opened, closed)] == [1, 1]
+    (started,) = (line for line in said if "started, generation" in line)
+    assert said.index(opened) < said.index(started) < said.index(closed)
+
+
 def test_signals_are_heard_while_the_workers_drain(scene: Scene) -> None:
     """The parent waited for its workers, and heard a SIGHUP when they had drained."""
     client = scene.served(CLIENTS[0])

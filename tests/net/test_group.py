@@ -1,13 +1,14 @@
 """A group of sockets: the kernel brings every address to its home, and an address that is taken is refused."""
 
 import errno
+import select
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
-from mcproxy.net.group import choose_by_address, open_group
+from mcproxy.net.group import choose_by_address, open_group, refuse_new
 from mcproxy.policy.homes import home
 from mcproxy.policy.networks import pack
 from tests.kit.peers import DEADLINE
@@ -83,3 +84,25 @@ def test_an_address_that_another_program_has_is_refused(stack: ExitStack) -> Non
         with pytest.raises(OSError, match="in use") as caught:
             open_group(f"127.0.0.1:{other.getsockname()[1]}", WORKERS)
         assert caught.value.errno == errno.EADDRINUSE
+
+
+@pytest.mark.parametrize("addr", ["127.0.0.1:0", "[::1]:0"])
+def test_nobody_is_connected_once_new_ones_are_refused(stack: ExitStack, addr: str) -> None:
+    """A client that came between the last accept and the close of a listener was connected, then reset."""
+    sockets = opened(stack, addr)
+    where, family = sockets[0].getsockname()[:2], sockets[0].family
+    before, late = (stack.enter_context(socket.socket(family)) for _ in range(2))
+    before.connect(where)
+    refuse_new(sockets)
+    late.setblocking(False)
+    assert late.connect_ex(where) == errno.EINPROGRESS, "it is not answered, and tries again"
+    before.sendall(b"still here")
+    found = []
+    for each in sockets:
+        with suppress(BlockingIOError):
+            found.append(stack.enter_context(each.accept()[0]))
+        each.close()
+    (accepted,) = found
+    assert accepted.recv(10) == b"still here", "who was there before is served as usual"
+    assert select.select([], [late], [], DEADLINE)[1]
+    assert late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED

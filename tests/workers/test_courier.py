@@ -1,7 +1,11 @@
 """The courier to all workers, where it is more than asking and merging: listeners, homes, and what is remembered."""
 
+import errno
 import os
+import select
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -29,7 +33,7 @@ from mcproxy.net.group import open_group
 from mcproxy.policy.networks import pack
 from tests.conftest import MakeBackend
 from tests.kit.crowd import SETTINGS, Crowd, crowd
-from tests.kit.peers import client_hello, echo, receive
+from tests.kit.peers import DEADLINE, client_hello, echo, receive, until
 from tests.kit.worker_bench import V4, table_for
 
 HELLO = client_hello("a.test")
@@ -55,6 +59,43 @@ def test_an_address_is_bound_once_and_free_when_it_is_closed(running: Crowd) -> 
         running.courier.ask(CloseListener(taken))
     with socket.create_server(("127.0.0.2", int(taken.rpartition(":")[2]))):
         pass
+
+
+def test_nobody_is_let_in_while_a_worker_is_late_to_close(running: Crowd) -> None:
+    """Those whose worker had closed were connected, waited for nobody, and were reset when the last one had."""
+    late = socket.socket()
+
+    def is_answered() -> bool:
+        nonlocal late
+        late.close()
+        late = socket.socket()
+        late.setblocking(False)
+        assert late.connect_ex(("127.0.0.1", running.port)) == errno.EINPROGRESS
+        return bool(select.select([], [late], [], 0)[1])
+
+    stopped = running.pids()[1]
+    closing = threading.Thread(target=running.courier.ask, args=(CloseListener(V4),))
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        closing.start()
+        until(lambda: not is_answered(), "the kernel to let nobody in")
+        assert closing.is_alive()
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+        closing.join(DEADLINE)
+    with late:
+        assert select.select([], [late], [], DEADLINE)[1]
+        assert late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+
+
+def test_sockets_that_another_server_has_go_on(running: Crowd) -> None:
+    """As those of a successor: nothing that the old server does when it closes may be done to them."""
+    taken = [socket.socket(fileno=os.dup(each)) for _, each in running.workers.sockets]
+    running.courier.ask(CloseListener(V4))
+    with ExitStack() as opened:
+        for each in taken:
+            opened.enter_context(each)
+        opened.enter_context(running.client())
 
 
 def test_a_single_socket_that_was_open_before_serves_all(backend: MakeBackend) -> None:
