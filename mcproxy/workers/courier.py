@@ -103,7 +103,7 @@ class ToWorkers:
 
     def _ask_one(self, request: Request[T]) -> T:
         with self._team.lock:
-            asked = self._team.ask(request)[:1]
+            asked = self._team.ask(request, [slot for slot in self._team.slots if slot.remote is not None][:1])
         return self._team.answers(request, asked)[0]
 
     def _publish(self, request: Publish) -> None:
