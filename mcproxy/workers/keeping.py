@@ -26,6 +26,7 @@ from mcproxy.messages import (
     Keep,
     ReadRoutes,
     ReadStatus,
+    Request,
     RouteCounters,
     StartListener,
     Watch,
@@ -46,10 +47,10 @@ TICK = 0.1  # seconds between two looks at the workers
 ENDING = 2.0  # seconds that one has to end that has drained, or must not
 ABORTING = 1.0  # seconds that a stuck one has to leave its traceback
 SEND_SECONDS = 5  # that a channel takes no byte, after which it counts as broken
-# Between two reads of all counters, and of routes' if those are many: what a worker that is killed has counted since is
-# lost from the sums.
-COUNT_SECONDS, COUNT_MANY_SECONDS = 1.0, 10.0
-MANY_ROUTES = 1_000
+# Between two reads of all counters: what a worker that is killed has counted since is lost from the sums. Those of
+# routes are read the more rarely the more there are: one takes a worker some 12 us.
+COUNT_SECONDS = 1.0
+COUNT_ROUTE_SECONDS = 0.002  # for each route
 
 _TIMEVAL = Struct("ll")
 
@@ -75,7 +76,8 @@ class Keeping:
         self._tell = tell
         self._patience = patience
         self._pids: dict[int, Slot] = {}  # of processes that the nursery has not reported as ended
-        self._jobs = [_Job(COUNT_SECONDS, 0.0, self._count)]
+        self._counting_routes = _Job(COUNT_SECONDS, 0.0, self._count_routes)
+        self._jobs = [_Job(COUNT_SECONDS, 0.0, self._count), self._counting_routes]
         self._news: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._output = Output()
         self._nursery = Nursery(lambda letter: self._news.put(lambda: self._hear_nursery(letter)))
@@ -109,8 +111,6 @@ class Keeping:
         self._output.close(ABORTING)
 
     def _run(self) -> None:
-        for slot in self._team.slots:
-            self._bear(slot)
         while True:
             try:
                 news = self._news.get(timeout=TICK)
@@ -119,8 +119,11 @@ class Keeping:
             if news == self._end_all:
                 news()
                 return
-            news()
-            self._tick(time.monotonic())
+            try:
+                news()
+                self._tick(time.monotonic())
+            except Exception:  # nobody else would replace a worker
+                log.exception("bug in keeping the workers")
 
     def _tick(self, now: float) -> None:
         self.ticked_at = now
@@ -130,7 +133,7 @@ class Keeping:
                 if slot.process.status is not None or now - gone_at > STATUS_SECONDS:
                     self._bury(slot)
             elif slot.remote is None and slot.state is not WorkerState.DRAINING and now >= slot.due:
-                self._bear(slot)
+                self._try_to_bear(slot, now)
             elif slot.is_late(now, self._patience):
                 self._end_stuck(slot, now)
         for job in self._jobs:
@@ -149,23 +152,30 @@ class Keeping:
 
     # Births
 
+    def _try_to_bear(self, slot: Slot, now: float) -> None:
+        """Have another one forked; later, if the system has no descriptors or memory for it now."""
+        try:
+            self._bear(slot)
+        except OSError as error:
+            slot.not_born(now)
+            log.error("worker %d can't be started (%s): the next try is in %.1f s", slot.number, error.strerror,
+                      slot.due - now)  # fmt: skip
+
     def _bear(self, slot: Slot) -> None:
-        """Have a process forked, and have it join."""
-        now = time.monotonic()
-        slot.begin(now, time.time())
-        ours, theirs = socket.socketpair()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(SEND_SECONDS, 0))
-        log_read, log_write = os.pipe()
-        errors_read, errors_write = os.pipe()
-        with ExitStack() as passed:
-            passed.enter_context(theirs)
-            passed.callback(os.close, log_write)
-            passed.callback(os.close, errors_write)
+        """Have a process forked, and have it join. Raises OSError."""
+        slot.begin(time.monotonic(), time.time())
+        with ExitStack() as ours, ExitStack() as theirs:
+            channel, its_channel = socket.socketpair()
+            ours.enter_context(channel)
+            theirs.enter_context(its_channel)
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(SEND_SECONDS, 0))
+            (log_read, log_write), (errors_read, errors_write) = (_pipe(ours, theirs) for _ in range(2))
             with suppress(ChannelClosed):  # the channel ends then, and the next try starts another nursery
-                self._nursery.fork(slot.number, [theirs.fileno(), log_write, errors_write])
+                self._nursery.fork(slot.number, [its_channel.fileno(), log_write, errors_write])
+            ours.pop_all()
         self._output.read_log(log_read, self._put_lines)
         self._output.read_errors(errors_read, f"worker {slot.number}")
-        self._join(slot, Remote(slot.number, Letters(ours), self._hear, self._gone))
+        self._join(slot, Remote(slot.number, Letters(channel), self._hear, self._gone))
 
     def _join(self, slot: Slot, remote: Remote) -> None:
         """Tell it everything. What changes from now on comes after that."""
@@ -263,13 +273,17 @@ class Keeping:
 
     def _count(self) -> None:
         """Read the counters, so that little of them is lost with a worker."""
+        self._ask(ReadStatus())
+
+    def _count_routes(self) -> None:
+        routes = max(len(slot.process.last_routes) for slot in self._team.slots)
+        self._counting_routes.interval = max(COUNT_SECONDS, routes * COUNT_ROUTE_SECONDS)
+        self._ask(ReadRoutes())
+
+    def _ask(self, request: Request[Any]) -> None:
         with self._team.lock:
-            for slot, status in self._team.ask(ReadStatus()):
-                status.add_done_callback(partial(self._counted, slot, slot.remote))
-            for slot, routes in self._team.ask(ReadRoutes()):
-                routes.add_done_callback(partial(self._counted, slot, slot.remote))
-            many = any(len(slot.process.last_routes) > MANY_ROUTES for slot in self._team.slots)
-        self._jobs[0].interval = COUNT_MANY_SECONDS if many else COUNT_SECONDS
+            for slot, answer in self._team.ask(request):
+                answer.add_done_callback(partial(self._counted, slot, slot.remote))
 
     def _counted(self, slot: Slot, remote: Remote | None, done: "Future[Any]") -> None:
         """In the thread that read the answer."""
@@ -288,6 +302,14 @@ class Keeping:
         for slot in self._team.slots:
             if slot.remote is not None:
                 slot.remote.close()
+
+
+def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
+    """A pipe to read from, whose ends are closed with these. Raises OSError."""
+    read, write = os.pipe()
+    ours.callback(os.close, read)
+    theirs.callback(os.close, write)
+    return read, write
 
 
 def _noted(future: Any, slot: Slot) -> None:

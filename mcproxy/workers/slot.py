@@ -81,8 +81,15 @@ class Slot:
         """
         killed = self.state is WorkerState.SERVING and self.process.status == signal.SIGKILL
         quick = now - self.process.began < QUICK_DEATH and not killed
-        self.process = Process(now, self.process.started_at, now)
         self.restarts += 1
+        self._back_off(now, quick=quick)
+
+    def not_born(self, now: float) -> None:
+        """There could be no process: another one is due after a pause."""
+        self._back_off(now, quick=True)
+
+    def _back_off(self, now: float, *, quick: bool) -> None:
+        self.process = Process(now, self.process.started_at, now)
         # The first one that dies soon may have been unlucky.
         self._pause = min(LAST_PAUSE, 2 * self._pause or FIRST_PAUSE) if quick else 0.0
         self.due = now + self._pause

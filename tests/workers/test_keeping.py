@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -163,3 +164,18 @@ def _is_gone(handle: int) -> bool:
     except ProcessLookupError:
         return True
     return False
+
+
+def test_one_that_can_not_be_started_is_tried_again(backend: MakeBackend, caplog: pytest.LogCaptureFixture) -> None:
+    """The thread that replaces workers must outlive a time without descriptors."""
+    with crowd(table_for(backend(says("here")).address)) as running:
+        pid = running.pids()[0]
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: any("worker 1 can't be started (Too many open files)" in each for each in caplog.messages))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        running.until(serves_again(1, pid), "it to be started")
+        assert b"here" in running.served()
