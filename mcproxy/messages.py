@@ -11,7 +11,7 @@ table that names the listener is published. `CloseListener` ends either.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from mcproxy.certificates.acme.order import Kept
 from mcproxy.certificates.pem import Certificate
@@ -60,6 +60,10 @@ class RouteCounters:
     hostname: str
     counters: Counters = NOTHING_COUNTED
     spoken: Spoken | None = None  # None: it isn't known what its backend speaks
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickling: see BackendCounters."""
+        return RouteCounters, (self.listener, self.hostname, self.counters, self.spoken)
 
 
 @dataclass(frozen=True, slots=True)

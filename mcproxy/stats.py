@@ -9,8 +9,9 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from mcproxy.model import Connection, End, Exchanges, Reason, RouteKey
 from mcproxy.native import mypyc_attr
@@ -71,6 +72,10 @@ class BackendCounters:
     dead: int = 0  # idle ones that the backend ended before we did
     poisoned: int = 0  # connections over which the backend sent more than its answer
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickling, which otherwise asks each dataclass for its fields and takes ten times as long."""
+        return BackendCounters, _of_backend(self)
+
     def __add__(self, other: "BackendCounters") -> "BackendCounters":
         return BackendCounters(
             Counter(self.made) + Counter(other.made),
@@ -104,6 +109,10 @@ class Counters:
     heads: int = 0  # those of them whose answer has begun
     waited: float = 0.0  # seconds of all these together, from the request's head to the answer's
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As that of BackendCounters."""
+        return Counters, _of_counters(self)
+
     def __add__(self, other: "Counters") -> "Counters":
         return Counters(
             self.connections + other.connections,
@@ -121,6 +130,9 @@ class Counters:
             self.heads + other.heads,
             self.waited + other.waited,
         )
+
+
+_of_backend, _of_counters = (attrgetter(*(each.name for each in fields(kind))) for kind in (BackendCounters, Counters))
 
 
 @mypyc_attr(native_class=False)  # for pickling

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from mcproxy.messages import ConnectionEvent, PlaneBusy, Request
-from mcproxy.workers.clerk import Answered, Asked, Beat, Beginning, Ready
+from mcproxy.workers.clerk import Answered, Asked, Beat, Beginning, Part, Ready
 from mcproxy.workers.letters import ChannelClosed, Letters
 
 T = TypeVar("T")
@@ -33,6 +33,7 @@ class Remote:
         self._gone = gone
         self._asked = 0
         self._waiting: dict[int, Future[Any]] = {}
+        self._parts: dict[int, list[Any]] = {}  # of answers that have begun to come
         self._closed = False
         self._lock = threading.Lock()  # of the three above
 
@@ -70,7 +71,9 @@ class Remote:
         try:
             while True:
                 letter, _ = self._letters.receive()
-                if isinstance(letter, Answered):
+                if isinstance(letter, Part):
+                    self._parts.setdefault(letter.number, []).extend(letter.elements)
+                elif isinstance(letter, Answered):
                     self._take(letter)
                 else:
                     self._hear(self, letter)
@@ -83,6 +86,7 @@ class Remote:
         self._gone(self)
 
     def _take(self, answered: Answered) -> None:
+        parts = self._parts.pop(answered.number, None)
         with self._lock:
             future = self._waiting.pop(answered.number, None)
         if future is None:
@@ -90,7 +94,7 @@ class Remote:
         if answered.error is not None:
             future.set_exception(answered.error)
         else:
-            future.set_result(answered.answer)
+            future.set_result(answered.answer if parts is None else [*parts, *answered.answer])
 
     def _fail(self) -> None:
         with self._lock:

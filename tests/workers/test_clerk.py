@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from mcproxy.notation.address import parse_backend
 from mcproxy.policy.shared_limits import FIRST
 from mcproxy.table import Table
 from mcproxy.workers.birth import Nursery
-from mcproxy.workers.clerk import Answered, Asked, Beat, Beginning, BindAt, Follow, Ready
+from mcproxy.workers.clerk import PART, Answered, Asked, Beat, Beginning, BindAt, Follow, Part, Ready
 from mcproxy.workers.common import Common
 from mcproxy.workers.letters import ChannelClosed, Letters
 from tests.conftest import MakeBackend
 from tests.kit.crowd import SETTINGS
-from tests.kit.peers import client_hello, connect, echo, receive
+from tests.kit.peers import client_hello, connect, echo, receive, until
 from tests.kit.worker_bench import V4, table_for
 
 
@@ -84,6 +84,19 @@ def test_it_serves_on_the_socket_that_it_is_given(parent: Parent) -> None:
         assert parent.next(Beat).connections >= 0
     (listener,) = parent.ask(ReadStatus()).listeners
     assert listener.counters.accepted == 1
+
+
+def test_a_long_list_comes_in_parts(parent: Parent) -> None:
+    """Pickled whole, it would hold up the hub for as long as that takes."""
+    with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
+        parent.ask(BindAt(V4, FIRST), sock.fileno())
+        parent.ask(StartListener(V4))
+        for _ in range(PART + 6):
+            stack.enter_context(connect(sock.getsockname()[1]))
+        until(lambda: parent.next(Beat).connections == PART + 6, "all to be accepted")
+        parent.letters.send(Asked(7, ReadConnections(0, 1000)))
+        part, rest = parent.next(Part), parent.next(Answered)
+        assert (part.number, len(part.elements), rest.number, len(rest.answer)) == (7, PART, 7, 6)
 
 
 def test_it_follows_changes_and_raises_what_its_desk_raises(parent: Parent) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mcproxy.messages import FindCountry, PlaneBusy, WouldEnter
-from mcproxy.workers.clerk import Answered, Asked, Beat
+from mcproxy.workers.clerk import Answered, Asked, Beat, Part
 from mcproxy.workers.letters import Letters
 from mcproxy.workers.remote import Remote, WorkerGone
 from tests.kit.peers import DEADLINE, until
@@ -43,6 +43,16 @@ def test_answers_find_their_question_in_any_order(scene: Scene) -> None:
     for each in reversed(letters):
         scene.far.send(Answered(each.number, f"{each.request.packed[0]}"))  # type: ignore[attr-defined]
     assert [each.result(DEADLINE) for each in asked] == ["0", "1", "2"]
+
+
+def test_a_list_that_comes_in_parts_is_one_answer(scene: Scene) -> None:
+    asked = [scene.remote.ask(FindCountry(bytes([i]))) for i in range(2)]
+    one, other = (scene.far.receive()[0].number for _ in asked)
+    for letter in (Part(one, [1, 2]), Part(other, [9]), Part(one, [3]), Answered(one, [4]), Answered(other, [])):
+        scene.far.send(letter)
+    answers: list[Any] = [each.result(DEADLINE) for each in asked]
+    assert answers == [[1, 2, 3, 4], [9]]
+    assert not scene.remote._parts
 
 
 def test_what_the_worker_raises_is_raised(scene: Scene) -> None:
