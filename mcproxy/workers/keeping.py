@@ -12,11 +12,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
 from struct import Struct
 from typing import Any
 
@@ -24,17 +22,13 @@ from mcproxy.messages import (
     ConnectionEvent,
     EventSink,
     Keep,
-    ReadRoutes,
-    ReadStatus,
-    Request,
-    RouteCounters,
     StartListener,
     Watch,
     WorkerState,
-    WorkerStatus,
 )
 from mcproxy.workers.birth import Nursery
 from mcproxy.workers.clerk import Beat, Beginning, BindAt, Ready
+from mcproxy.workers.counting import Counting
 from mcproxy.workers.letters import ChannelClosed, Letters
 from mcproxy.workers.nursery import Born, Ended
 from mcproxy.workers.output import Output, TakeLines
@@ -47,11 +41,6 @@ TICK = 0.1  # seconds between two looks at the workers
 ENDING = 2.0  # seconds that one has to end that has drained, or must not
 ABORTING = 1.0  # seconds that a stuck one has to leave its traceback
 SEND_SECONDS = 5  # that a channel takes no byte, after which it counts as broken
-# Between two reads of all counters: what a worker that is killed has counted since is lost from the sums. Those of
-# routes are read the more rarely the more there are: one takes a worker some 12 us.
-COUNT_SECONDS = 1.0
-COUNT_ROUTE_SECONDS = 0.002  # for each route
-
 _TIMEVAL = Struct("ll")
 
 log = logging.getLogger(__name__)
@@ -72,14 +61,13 @@ class Keeping:
         self.all_ready = threading.Event()  # each worker could be asked once
         self.ticked_at = time.monotonic()
         self._team = team
-        self._put_lines = put_lines
         self._tell = tell
         self._patience = patience
         self._pids: dict[int, Slot] = {}  # of processes that the nursery has not reported as ended
-        self._counting_routes = _Job(COUNT_SECONDS, 0.0, self._count_routes)
-        self._jobs = [_Job(COUNT_SECONDS, 0.0, self._count), self._counting_routes]
+        self._jobs: list[_Job] = []
         self._news: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-        self._output = Output()
+        self._counting = Counting(team, self._news.put)
+        self._output = Output(put_lines)
         self._nursery = Nursery(lambda letter: self._news.put(lambda: self._hear_nursery(letter)))
         self._thread = threading.Thread(target=self._run, name="workers", daemon=True)
         self._thread.start()
@@ -136,6 +124,7 @@ class Keeping:
                 self._try_to_bear(slot, now)
             elif slot.is_late(now, self._patience):
                 self._end_stuck(slot, now)
+        self._counting.step(now)
         for job in self._jobs:
             if now >= job.due:
                 job.due = now + job.interval
@@ -173,7 +162,7 @@ class Keeping:
             with suppress(ChannelClosed):  # the channel ends then, and the next try starts another nursery
                 self._nursery.fork(slot.number, [its_channel.fileno(), log_write, errors_write])
             ours.pop_all()
-        self._output.read_log(log_read, self._put_lines)
+        self._output.read_log(log_read)
         self._output.read_errors(errors_read, f"worker {slot.number}")
         self._join(slot, Remote(slot.number, Letters(channel), self._hear, self._gone))
 
@@ -270,33 +259,6 @@ class Keeping:
         if slot.state is WorkerState.FAILING:
             log.error("worker %d dies as it starts: the next try is in %.1f s", slot.number,
                       slot.due - time.monotonic())  # fmt: skip
-
-    def _count(self) -> None:
-        """Read the counters, so that little of them is lost with a worker."""
-        self._ask(ReadStatus())
-
-    def _count_routes(self) -> None:
-        routes = max(len(slot.process.last_routes) for slot in self._team.slots)
-        self._counting_routes.interval = max(COUNT_SECONDS, routes * COUNT_ROUTE_SECONDS)
-        self._ask(ReadRoutes())
-
-    def _ask(self, request: Request[Any]) -> None:
-        with self._team.lock:
-            for slot, answer in self._team.ask(request):
-                answer.add_done_callback(partial(self._counted, slot, slot.remote))
-
-    def _counted(self, slot: Slot, remote: Remote | None, done: "Future[Any]") -> None:
-        """In the thread that read the answer."""
-        if done.exception() is None:
-            self._news.put(partial(self._note, slot, remote, done.result()))
-
-    def _note(self, slot: Slot, remote: Remote | None, found: WorkerStatus | Sequence[RouteCounters]) -> None:
-        if slot.remote is not remote:
-            return  # it has ended, and was counted as it was
-        if isinstance(found, WorkerStatus):
-            slot.process.last = found
-        else:
-            slot.process.last_routes = found
 
     def _end_all(self) -> None:
         for slot in self._team.slots:

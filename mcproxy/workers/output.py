@@ -25,7 +25,9 @@ class _Pipe:
 class Output:
     """The thread. A pipe is read until its last writer has gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, put: TakeLines) -> None:
+        """`put` takes whole lines of the log."""
+        self._put = put
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = os.pipe()
         self._selector.register(self._wake, selectors.EVENT_READ)
@@ -36,9 +38,9 @@ class Output:
     def __repr__(self) -> str:
         return f"<Output pipes={len(self._selector.get_map()) - 1}>"
 
-    def read_log(self, descriptor: int, put: TakeLines) -> None:
+    def read_log(self, descriptor: int) -> None:
         """Pass whole lines on as they come. Takes the descriptor over."""
-        self._add(descriptor, put)
+        self._add(descriptor, self._put)
 
     def read_errors(self, descriptor: int, who: str) -> None:
         """Log each line as an error of `who`. Takes the descriptor over."""

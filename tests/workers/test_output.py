@@ -11,16 +11,20 @@ from tests.kit.peers import DEADLINE, until
 
 
 @pytest.fixture
-def reading() -> Iterator[Output]:
-    running = Output()
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def reading(lines: list[str]) -> Iterator[Output]:
+    running = Output(lines.extend)
     yield running
     running.close(DEADLINE)
 
 
-def test_lines_are_whole_however_they_come(reading: Output) -> None:
-    lines: list[str] = []
+def test_lines_are_whole_however_they_come(reading: Output, lines: list[str]) -> None:
     read, write = os.pipe()
-    reading.read_log(read, lines.extend)
+    reading.read_log(read)
     for part in (b"one\ntw", b"o\n", b"thr", b"ee\nthe last, cut"):
         os.write(write, part)
     until(lambda: lines == ["one\n", "two\n", "three\n"])
@@ -28,10 +32,9 @@ def test_lines_are_whole_however_they_come(reading: Output) -> None:
     until(lambda: lines[3:] == ["the last, cut\n"])
 
 
-def test_a_line_without_an_end_does_not_grow_for_ever(reading: Output) -> None:
-    lines: list[str] = []
+def test_a_line_without_an_end_does_not_grow_for_ever(reading: Output, lines: list[str]) -> None:
     read, write = os.pipe()
-    reading.read_log(read, lines.extend)
+    reading.read_log(read)
     sent = 0
     while sent <= output.MAX_LINE:
         sent += os.write(write, b"x" * 60_000)
