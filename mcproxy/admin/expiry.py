@@ -40,12 +40,15 @@ class Expiry:
         self._thread.join()
 
     def _run(self) -> None:
+        said = ""  # the last failure: a database may be away for hours
         while not self._closing:
             try:
                 pause = self._end_due()
+                said = ""
             except (StoreError, Refusal) as error:
-                log.error("expired rules stay in force; next try in %.0f s: %s", RETRY, error)
-                pause = RETRY
+                if str(error) != said:
+                    log.error("expired rules stay in force; trying again every %.0f s: %s", RETRY, error)
+                said, pause = str(error), RETRY
             except Exception:  # the thread must outlive a bug of ours
                 log.exception("expired rules stay in force; next try in %.0f s", RETRY)
                 pause = RETRY

@@ -1,6 +1,8 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from mcproxy.admin import mutations
 from mcproxy.admin.errors import Refusal
 from mcproxy.admin.expiry import Expiry
@@ -67,7 +69,7 @@ def test_many_end_together(tmp_path: Path) -> None:
         assert writer.table.generation == 4, "three mutations of at most a thousand"
 
 
-def test_a_refused_mutation_keeps_the_rule_and_the_thread(tmp_path: Path) -> None:
+def test_a_refused_mutation_keeps_the_rule_and_the_thread(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Stubborn(Writer):
         refusals = 0
 
@@ -86,3 +88,4 @@ def test_a_refused_mutation_keeps_the_rule_and_the_thread(tmp_path: Path) -> Non
             assert "192.0.2.9" in blocked(writer)
         finally:
             expiry.close()
+    assert caplog.messages == ["expired rules stay in force; trying again every 5 s: no room"], "once, not each time"
