@@ -1,4 +1,4 @@
-"""The `mcproxy` command, with the two commands that need no running server. The others: lazy.py."""
+"""The `mcproxy` command, with the two commands that need no running server. The others: groups.py."""
 
 import gc
 import os
