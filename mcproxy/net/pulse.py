@@ -7,20 +7,13 @@ run on the same timer, also feeding the service manager's watchdog, which a stuc
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from gevent.hub import get_hub
 
+from mcproxy.net.jobs import Jobs
 from mcproxy.stats import Histogram
 
 PERIOD = 0.25  # seconds: four samples of the lag a second, and an idle process hardly wakes
-
-
-@dataclass(slots=True)
-class _Job:
-    interval: float  # seconds
-    due: float
-    run: Callable[[], object]
 
 
 class Pulse:
@@ -32,14 +25,14 @@ class Pulse:
         self._clock = clock
         self._timer = get_hub().loop.timer(PERIOD, PERIOD)
         self._expected = 0.0
-        self._jobs: list[_Job] = []
+        self._jobs = Jobs()
 
     def __repr__(self) -> str:
         return f"<Pulse jobs={len(self._jobs)}>"
 
     def every(self, seconds: float, job: Callable[[], object]) -> None:
         """Run `job` at the next beat and then at this interval, at most a `PERIOD` late. It must not wait or raise."""
-        self._jobs.append(_Job(seconds, 0.0, job))
+        self._jobs.every(seconds, job)
 
     def start(self) -> None:
         """Begin to beat: the next one is a `PERIOD` away."""
@@ -51,10 +44,7 @@ class Pulse:
         """One beat: the timer calls it, and it restarts the timer."""
         now = self._clock()
         self._lag.observe(max(0.0, now - self._expected))
-        for job in self._jobs:
-            if now >= job.due:
-                job.due = now + job.interval
-                job.run()
+        self._jobs.step(now)
         self.start()
 
     def close(self) -> None:

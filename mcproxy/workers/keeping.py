@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
@@ -26,6 +25,7 @@ from mcproxy.messages import (
     Watch,
     WorkerState,
 )
+from mcproxy.net.jobs import Jobs
 from mcproxy.workers.birth import Nursery
 from mcproxy.workers.clerk import Beat, Beginning, BindAt, Ready
 from mcproxy.workers.counting import Counting
@@ -46,13 +46,6 @@ _TIMEVAL = Struct("ll")
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Job:
-    interval: float  # seconds
-    due: float
-    run: Callable[[], object]
-
-
 class Keeping:
     """The thread, from its beginning to `close`."""
 
@@ -64,7 +57,7 @@ class Keeping:
         self._tell = tell
         self._patience = patience
         self._pids: dict[int, Slot] = {}  # of processes that the nursery has not reported as ended
-        self._jobs: list[_Job] = []
+        self.jobs = Jobs()  # that the thread runs
         self._news: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._counting = Counting(team, self._news.put)
         self._output = Output(put_lines)
@@ -74,10 +67,6 @@ class Keeping:
 
     def __repr__(self) -> str:
         return f"<Keeping {self._team}>"
-
-    def every(self, seconds: float, job: Callable[[], object]) -> None:
-        """Run `job` at this interval, in the thread. It must not wait long or raise."""
-        self._jobs.append(_Job(seconds, 0.0, job))
 
     def kill_all(self) -> None:
         """End the workers' processes now, from any thread: it waits for nothing, and for no lock."""
@@ -125,10 +114,7 @@ class Keeping:
             elif slot.is_late(now, self._patience):
                 self._end_stuck(slot, now)
         self._counting.step(now)
-        for job in self._jobs:
-            if now >= job.due:
-                job.due = now + job.interval
-                job.run()
+        self.jobs.step(now)
 
     def _end_stuck(self, slot: Slot, now: float) -> None:
         if slot.process.killed_at is None:

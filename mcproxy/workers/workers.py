@@ -58,7 +58,7 @@ class Workers:
 
     def every(self, seconds: float, job: Callable[[], object]) -> None:
         """Run `job` at this interval, in a thread. It must not wait long or raise."""
-        self._keeping.every(seconds, job)
+        self._keeping.jobs.every(seconds, job)
 
     def turns(self) -> bool:
         """True if the workers are looked after, and each of them has shown lately that its hub turns."""
