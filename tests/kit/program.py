@@ -37,6 +37,17 @@ def write_config(folder: Path, document: dict[str, Any]) -> Path:
     return path
 
 
+REPORT_SECONDS = 600.0  # for a program of the kit; each takes some 20, on a loaded machine many times that
+
+
+def report_of(program: str, *arguments: object) -> Any:
+    """What a program of the kit prints, as JSON; it has to succeed. Its own process may fork, kill and end."""
+    command = [sys.executable, "-m", f"tests.kit.{program}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=REPORT_SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def environment(**changes: str) -> dict[str, str]:
     """What the program finds this tree with, wherever it is started."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MCPROXY_")}
