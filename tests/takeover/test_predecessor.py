@@ -224,11 +224,11 @@ def test_a_second_one_is_refused_meanwhile(make: Make) -> None:
 )
 def test_others_are_refused(identity: Identity, others: dict[str, Any], why: str, make: Make) -> None:
     stage = make()
-    with stage.ask(identity, **others) as sock, messages() as logged:
+    with messages() as logged, stage.ask(identity, **others) as sock:
         letter = expect(sock, Kind.REFUSED)
         assert why in letter.text("why")
         assert letter.number("pid") == os.getpid()
-        until(lambda: any(why in line for line in logged), "a line")  # which comes behind the letter
+        until(lambda: any(why in line for line in logged), "a line")
     assert stage.estate.done == []
 
 
@@ -241,7 +241,7 @@ def test_another_user_is_refused(make: Make) -> None:
 
 def test_nonsense_is_not_understood_and_forgotten(make: Make) -> None:
     stage = make()
-    with connected(stage.seat) as sock, messages() as logged:
+    with messages() as logged, connected(stage.seat) as sock:
         sock.send(b"nonsense")
         sock.settimeout(DEADLINE)
         assert sock.recv(1) == b""
