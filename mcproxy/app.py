@@ -118,24 +118,31 @@ class App:
             self.control = Control(config, known)
         except (StoreError, ValueError) as error:
             raise StartError(f"{_key(config)}: {error}") from error
-        if self.control.table.firewall.countries and geoip is None and copy is None:
+        held = self.control.database
+        if held.table.firewall.countries and geoip is None and copy is None:
             self.control.close_at_once()
             raise StartError("firewall.geoip_db: the database has country rules, which need it")
         watching = Watching()
         self.traffic: Traffic
         if count == 1:
             self.traffic = DataPath(
-                self.control.table, settings(config), geoip, put_lines, watching.tell, self.inherited.take, log_dropped
+                self.control.database.table,
+                settings(config),
+                geoip,
+                put_lines,
+                watching.tell,
+                self.inherited.take,
+                log_dropped,
             )
         else:
             self.traffic = _workers(config, count, copy, put_lines, watching, self)
-        if self.control.fleet is not None:
-            self.control.fleet.connections = lambda: self.traffic.open_connections
+        if held.fleet is not None:
+            held.fleet.connections = lambda: self.traffic.open_connections
         courier = self.traffic.courier
         parts = Parts(courier, self.notifier, self._take_config, self._survey)
         self.reloader = Reloader(config, path, parts)
         dropped = log_dropped if count > 1 else lambda: 0  # a data path in this process counts them itself
-        self.plane = Plane(self.control.table, courier, self.reloader, watching, dropped, count)
+        self.plane = Plane(held.table, courier, self.reloader, watching, dropped, count)
 
     def __repr__(self) -> str:
         return f"<App {self.traffic}>"
@@ -161,7 +168,7 @@ class App:
 
         Raises StartError where one can't be opened, or the other server doesn't go; nothing is open then.
         """
-        table = self.control.table
+        table = self.control.database.table
         try:
             self._prepare(table)
             if beginning is not None:
@@ -170,13 +177,13 @@ class App:
             self.traffic.stop_listening()
             self.control.close_at_once()
             raise StartError(str(error)) from error
-        for addr in [each for each in table.listeners if each not in self.control.lacking]:
+        for addr in [each for each in table.listeners if each not in self.control.database.lacking]:
             self.traffic.courier.ask(StartListener(addr))
         if beginning is not None:
             beginning.serving()
         self._open_control()
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
-        if found := self.control.file.differing(table):
+        if found := self.control.database.file.differing(table):
             log.info(
                 "the configuration file's listeners, routes and rules differ from the database in %s; "
                 "the database is in force: mcproxy diff", counted(found, "value")
@@ -214,7 +221,7 @@ class App:
         """Open the control plane again, in a native thread. Raises StoreError and AdminError."""
         self.control = Control(self.config, self.table, seeds=False)
         try:
-            if self.control.table is not self.table:  # a successor that died has changed it
+            if self.control.database.table is not self.table:  # a successor that died has changed it
                 raise Conflict("the database has another generation than before: restart mcproxy")
             self.control.prepare(self.plane)
             self._open_control()
@@ -239,7 +246,7 @@ class App:
             self.notifier.alive()
 
     def _summary(self) -> str:
-        open_now, alone = counted(self.traffic.open_connections, "connection"), self.control.alone()
+        open_now, alone = counted(self.traffic.open_connections, "connection"), self.control.database.alone()
         return f"{open_now} open, generation {self.plane.table.generation}{alone and f', {alone}'}"
 
     def _prepare(self, table: Table) -> None:
@@ -252,17 +259,17 @@ class App:
             try:
                 self.traffic.courier.ask(BindListener(addr))
             except OSError as error:
-                if not self.control.may_lack(addr, bind_failure(addr, error)):
+                if not self.control.database.may_lack(addr, bind_failure(addr, error)):
                     raise StartError(bind_failure(addr, error) + self._if_not_in_file(addr)) from error
         self.control.prepare(self.plane)
         try:
-            self.control.seed()
+            self.control.database.seed()
         except StoreError as error:
             raise StartError(f"{_key(self.config)}: {error}") from error
 
     def _if_not_in_file(self, addr: str) -> str:
         """The end of an error about a listener that no change of the file corrects."""
-        if self.control.file.names(listener_key(addr)):
+        if self.control.database.file.names(listener_key(addr)):
             return ""
         database = self.config.database.file
         return (
@@ -299,7 +306,7 @@ def _workers(
     from mcproxy.workers.workers import Workers, patience_for  # noqa: PLC0415 - see above
 
     return Workers(
-        count, app.control.table, settings(config), log_level=config.log.level, geoip=geoip,
+        count, app.control.database.table, settings(config), log_level=config.log.level, geoip=geoip,
         drain=config.proxy.shutdown_timeout, put_lines=put_lines, tell=watching.tell, inherited=app.inherited.take_all,
         patience=patience_for(app.notifier.interval * FEEDS), pause=gevent.sleep,
     )  # fmt: skip

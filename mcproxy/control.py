@@ -45,72 +45,47 @@ def acme_settings(config: Config) -> Settings | None:
     return Settings(acme.directory, acme.email, acme.profile, acme.ca) if acme is not None else None
 
 
-def _fleet(config: Config, closing: ExitStack) -> Fleet | None:
-    if config.database.url is None:
-        return None
-    fleet = Fleet(config.database.url, config.node.shown, config.database.file)
-    closing.callback(fleet.close)
-    return fleet
-
-
-class Control:
-    """Store, writer, expiry and admin API of one process."""
+class Database:
+    """What is durable as one process has it: a file of its own, or a fleet's database with this node's copy."""
 
     def __init__(self, config: Config, known: Table | None = None, *, seeds: bool = True) -> None:
-        """Open the database; `table` is its contents, or those that `seed` will write. Raises StoreError.
+        """Open it; `table` is its contents, or those that `seed` will write. Raises StoreError.
 
         A fleet's is seeded here: an address that this node can't take doesn't keep the fleet from its table. `known` is
         the database's table as it was before: loading 100,000 routes takes seconds. Without `seeds` an empty one stays.
         """
-        self.hangs = False  # something of it has not ended in time
-        self._config = config
-        self._open = ExitStack()  # what to close, last one first
+        url, file = config.database.url, config.database.file
         with ExitStack() as failed:
-            self.fleet = _fleet(config, failed)
+            self.fleet = None if url is None else Fleet(url, config.node.shown, file)
             if self.fleet is None:
-                self.store = Store.open(config.database.file)
+                self.store = Store.open(file)
                 failed.callback(self.store.close)
                 self.table = self.store.load() if known is None else self.store.load_after(known)
             else:
+                failed.callback(self.fleet.close)
                 self.store = self.fleet.cache.store
                 self.table = self.fleet.begin((config.seed_listeners(), config.seed_rules()))
             self.file = FileSeed((config.seed_listeners(self.table), config.seed_rules()))
             self.file.is_due = seeds and self.fleet is None and self.table.generation == 0 and bool(self.file)
             if self.file.is_due:
                 self.table = Table.build(*self.file.seed(), 1)
-            self._open.push(failed.pop_all())
-        self._plane: Plane | None = None
-        self._server: AdminServer | None = None
-        self._writer: Writer | None = None
-        self._keeper: Keeper | None = None
-        self.survey = Survey(lambda: self.in_force)
+            failed.pop_all()
 
     def __repr__(self) -> str:
-        return f"<Control {self.store} {self._server}>"
+        return f"<Database {self.fleet or self.store}>"
 
-    @property
-    def in_force(self) -> Table:
-        """The durable table."""
-        return self._writer.table if self._writer is not None else self.table
+    def close(self) -> None:
+        """Give its connections back."""
+        (self.fleet or self.store).close()
 
-    def prepare(self, plane: Plane) -> None:
-        """Take the admin API's address, if there is one, without answering calls yet. Raises AdminError."""
-        self._plane = plane
-        clock = time.time if self.fleet is None else self.fleet.clock
-        self._writer = writer = Writer(self.store, self.table, plane, clock, self.fleet)
-        try:
-            plane.orders.keeper = self._keeper = Keeper(
-                Records(self.store), plane.orders, lambda: writer.table, acme_settings(self._config)
-            )
-        except StoreError as error:
-            raise AdminError(f"{self._config.database.key}: {error}") from error
-        if self._config.grpc is not None:
-            watchers = Watchers(plane)
-            with ExitStack() as failed:
-                failed.callback(watchers.close)
-                self._server = AdminServer(self._config.grpc, Service(self._writer, plane, watchers, self.file))
-                failed.pop_all()
-            self.before_close(self._server.close)  # which closes the watchers
+    def clock(self) -> float:
+        """The time that the ends of rules are compared with: a fleet's by the clock of its server."""
+        return time.time() if self.fleet is None else self.fleet.clock()
+
+    def seed(self) -> None:
+        """Make the seed durable if the database has never been written to. Raises StoreError."""
+        if self.file.is_due and not self.store.seed(*self.file.seed(), time.time()):
+            raise Conflict(f"database {self.store.path}: another process has seeded it meanwhile; start again")
 
     def may_lack(self, addr: str, reason: str) -> bool:
         """Take note that an address can't be listened on. Returns whether the start goes on without it: in a fleet."""
@@ -130,18 +105,57 @@ class Control:
         standing = self.fleet.standing if self.fleet is not None else None
         return "" if standing is None or standing.state is State.FOLLOWING else f"{standing.state}: {standing.reason}"
 
-    def seed(self) -> None:
-        """Make the seed durable if the database has never been written to. Raises StoreError."""
-        if self.file.is_due and not self.store.seed(*self.file.seed(), time.time()):
-            raise Conflict(f"database {self.store.path}: another process has seeded it meanwhile; start again")
+
+class Control:
+    """Database, writer, expiry and admin API of one process."""
+
+    def __init__(self, config: Config, known: Table | None = None, *, seeds: bool = True) -> None:
+        """Open the database, as `Database` does. Raises StoreError."""
+        self.hangs = False  # something of it has not ended in time
+        self.database = Database(config, known, seeds=seeds)
+        self._config = config
+        self._open = ExitStack()  # what to close, last one first
+        self._open.callback(self.database.close)
+        self._plane: Plane | None = None
+        self._server: AdminServer | None = None
+        self._writer: Writer | None = None
+        self._keeper: Keeper | None = None
+        self.survey = Survey(lambda: self.in_force)
+
+    def __repr__(self) -> str:
+        return f"<Control {self.database} {self._server}>"
+
+    @property
+    def in_force(self) -> Table:
+        """The durable table."""
+        return self._writer.table if self._writer is not None else self.database.table
+
+    def prepare(self, plane: Plane) -> None:
+        """Take the admin API's address, if there is one, without answering calls yet. Raises AdminError."""
+        self._plane = plane
+        held = self.database
+        self._writer = writer = Writer(held.store, held.table, plane, held.clock, held.fleet)
+        try:
+            plane.orders.keeper = self._keeper = Keeper(
+                Records(held.store), plane.orders, lambda: writer.table, acme_settings(self._config)
+            )
+        except StoreError as error:
+            raise AdminError(f"{self._config.database.key}: {error}") from error
+        if self._config.grpc is not None:
+            watchers = Watchers(plane)
+            with ExitStack() as failed:
+                failed.callback(watchers.close)
+                self._server = AdminServer(self._config.grpc, Service(self._writer, plane, watchers, held.file))
+                failed.pop_all()
+            self.before_close(self._server.close)  # which closes the watchers
 
     def open(self) -> None:
         """Begin to make changes: expired rules are removed, and the admin API answers; and survey certificates."""
         assert self._writer is not None, "prepare comes first"
         assert self._keeper is not None
         self.before_close(Expiry(self._writer).close)
-        if self.fleet is not None:
-            self.before_close(Follower(self.fleet, self._writer.follow).close)
+        if self.database.fleet is not None:
+            self.before_close(Follower(self.database.fleet, self._writer.follow).close)
         self._keeper.start()
         self.before_close(self._keeper.close)
         self.survey.start()
@@ -154,7 +168,7 @@ class Control:
 
         Raises AdminError; then the old certificates stay in use.
         """
-        self.file.read((config.seed_listeners(self.in_force), config.seed_rules()))
+        self.database.file.read((config.seed_listeners(self.in_force), config.seed_rules()))
         if self._keeper is not None:
             self._keeper.configure(acme_settings(config))
         if self._server is not None and config.grpc is not None:

@@ -40,14 +40,14 @@ class StuckDoor:
 
 def test_the_first_start_seeds_and_later_ones_load(tmp_path: Path) -> None:
     control = Control(parsed(tmp_path))
-    assert (list(control.table.listeners), control.table.generation) == ([":443"], 1)
-    assert control.store.load().generation == 0, "it is not durable before its addresses are taken"
-    control.seed()
-    assert table_values(control.store.load()) == table_values(control.table)
-    control.store.close()
+    assert (list(control.database.table.listeners), control.database.table.generation) == ([":443"], 1)
+    assert control.database.store.load().generation == 0, "it is not durable before its addresses are taken"
+    control.database.seed()
+    assert table_values(control.database.store.load()) == table_values(control.database.table)
+    control.database.store.close()
     control = Control(parsed(tmp_path, listeners=[{"addr": ":1"}]))
-    assert list(control.table.listeners) == [":443"], "the database is the truth"
-    control.store.close()
+    assert list(control.database.table.listeners) == [":443"], "the database is the truth"
+    control.database.store.close()
 
 
 def test_a_database_that_another_process_seeds_meanwhile_stops_the_start(tmp_path: Path) -> None:
@@ -56,8 +56,8 @@ def test_a_database_that_another_process_seeds_meanwhile_stops_the_start(tmp_pat
     with closing(Store.open(tmp_path / "mcproxy.db")) as other:
         other.seed([(Listener(":1"), [])], [], 1.0)
     with pytest.raises(Conflict, match="another process has seeded it meanwhile"):
-        control.seed()
-    control.store.close()
+        control.database.seed()
+    control.database.store.close()
 
 
 def test_the_end_of_a_call_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_a_database_that_can_not_be_loaded_is_closed_again(tmp_path: Path) -> No
         Control(parsed(tmp_path))
     (tmp_path / "mcproxy.db").unlink()
     control = Control(parsed(tmp_path))
-    control.seed()
-    control.store.close()
+    control.database.seed()
+    control.database.store.close()
     with closing(sqlite3.connect(tmp_path / "mcproxy.db")) as connection:
         connection.execute("UPDATE listeners SET trusted_proxies = 'nonsense'")
         connection.commit()

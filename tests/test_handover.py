@@ -28,9 +28,9 @@ class Server:
         document = {"database": {"path": "mcproxy.db"}, "listeners": [{"addr": ":443"}]}
         self.config = config.parse(document, folder / "mcproxy.toml")
         self.control = Control(self.config)
-        self.control.seed()
+        self.control.database.seed()
         self.notifier = notifier
-        self.table: Table = self.control.table
+        self.table: Table = self.control.database.table
         self.sockets = [(":443", 5)]
         self.done: list[str] = []
         self.accept: Callable[[], None] = lambda: None
@@ -51,7 +51,7 @@ def test_what_is_released_is_closed_and_can_be_taken_up_again(nothing_left: None
     released = handover.release()
     assert (released.sockets, released.generation) == ([(":443", 5)], 1)
     assert (released.notify, released.watchdog) == ("/nowhere", 30.0)
-    assert "closed" in repr(server.control.store)
+    assert "closed" in repr(server.control.database.store)
     handover.resume()
     handover.resume()
     assert server.done == ["reopened"]

@@ -112,7 +112,7 @@ def test_whether_a_route_would_be_served(proxy: MakeProxy, authority: Authority,
 def test_a_hub_that_does_not_answer_is_busy(proxy: MakeProxy) -> None:
     app = proxy({"listeners": [listener({})]}).app
     courier = ByDoor(app.data.desk, StuckDoor())  # type: ignore[arg-type]
-    plane = Plane(app.control.table, courier, app.reloader, Watching(), lambda: 0)
+    plane = Plane(app.control.database.table, courier, app.reloader, Watching(), lambda: 0)
     for call in (
         lambda: plane.bind_listener(Listener(":1")),
         lambda: plane.close_connections([1]),

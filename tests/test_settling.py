@@ -62,7 +62,7 @@ def test_country_rules_keep_their_database(proxy: MakeProxy, tmp_path: Path) -> 
     running = proxy({"listeners": [listener({})], "firewall": {"geoip_db": str(path)}})
     ask = courier(running).ask
     changes = [Change(rule_key("country", "DE"), None, FirewallRule(RuleKind.COUNTRY, "DE"))]
-    ask(Publish(next_table(running.app.control.table, changes, 2), changes))
+    ask(Publish(next_table(running.app.control.database.table, changes, 2), changes))
     ask(ReadFiles())
     with pytest.raises(Unsettled, match="remove them first"):
         ask(Settle(SETTINGS, geoip=True))

@@ -1,9 +1,11 @@
 """Nodes of a fleet in this process: a real database, a real copy, and a data plane that only remembers."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from mcproxy.admin.mutations import put_route, remove_route
 from mcproxy.admin.writer import Writer
+from mcproxy.change import table_values
 from mcproxy.fleet.fleet import Fleet
 from mcproxy.fleet.follower import Follower
 from mcproxy.notation.server_url import parse_server_url
@@ -54,3 +56,14 @@ class Node:
         if self._follower is not None:
             self._follower.close()
         self.fleet.close()
+
+
+MakeNode = Callable[..., Node]  # by its name
+
+
+def same(*nodes: Node) -> bool:
+    """True if all have one generation, and the same table."""
+    tables = [each.writer.table for each in nodes]
+    return len({each.generation for each in tables}) == 1 and all(
+        table_values(each) == table_values(tables[0]) for each in tables
+    )

@@ -1,0 +1,56 @@
+"""How one node stands towards its fleet, as it changes."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from mcproxy.fleet.standing import Standing, State
+from mcproxy.store.errors import NameTaken, NewerSchema, StoreError, Unavailable
+
+log = logging.getLogger("mcproxy.fleet")
+
+_STATES = {NewerSchema: State.OUTDATED, NameTaken: State.REFUSED}
+_STARTING = "it has not connected yet"
+
+
+class Post:
+    """One node's standing as it changes. Each change is logged."""
+
+    def __init__(self, node: str, generation: Callable[[], int]) -> None:
+        """`generation` returns the one that is in force."""
+        self._generation = generation
+        self.standing = Standing(node, State.ALONE, time.time(), _STARTING, generation())
+
+    def __repr__(self) -> str:
+        return f"{self.standing.node} {self.standing.state}"
+
+    def lost(self, error: StoreError) -> None:
+        """The database doesn't answer, or it has been upgraded, or the name is taken."""
+        self.stand(_STATES.get(type(error), State.ALONE), str(error))
+
+    def refuse_unless_following(self) -> None:
+        """Raise Unavailable where the database doesn't answer."""
+        standing = self.standing
+        if standing.state is not State.FOLLOWING:
+            since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(standing.since))
+            raise Unavailable(
+                f"node {standing.node} is {standing.state} since {since} and takes no changes; "
+                f"generation {self._generation()} stays in force: {standing.reason}"
+            )
+
+    def stand(self, state: State, reason: str = "", known: int | None = None) -> None:
+        """Take a state; `known` is the database's generation, as far as it was just asked."""
+        old = self.standing
+        if known is None:
+            known = max(old.generation, self._generation())
+        since = old.since if old.state is state else time.time()
+        self.standing = Standing(old.node, state, since, reason, known)
+        if state is old.state and old.reason != _STARTING:
+            return
+        if state is State.FOLLOWING:
+            log.info("node %s follows the fleet's database", old.node)
+        else:
+            log.warning(
+                "node %s is %s: generation %d stays in force, and changes are refused: %s",
+                old.node, state, self._generation(), reason,
+            )  # fmt: skip

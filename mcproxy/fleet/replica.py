@@ -1,0 +1,99 @@
+"""What a node has of its fleet's database: its copy, how far it is, and how it catches up."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcproxy.change import Change, next_table, table_values
+from mcproxy.fleet.cache import Cache, open_cache
+from mcproxy.fleet.following import NO_MARK, Mark, Mutation, mark_from, mark_of, mutations
+from mcproxy.store import history
+from mcproxy.store.errors import StoreError
+from mcproxy.store.records import Row
+from mcproxy.store.store import Store
+from mcproxy.table import Table
+
+MAX_ROWS = 5_000  # of the audit that are followed one by one, some 0.3 s; a node further behind loads everything
+KEPT_ROWS = 1_000  # of the audit that a whole load copies, for `history` without the database
+
+log = logging.getLogger("mcproxy.fleet")
+
+
+class Replica:
+    """The copy, and the last generation that this node has: the copy may lack it, the table in force does not."""
+
+    def __init__(self, truth: Store, path: Path) -> None:
+        """`truth` is the fleet's database. Raises StoreError if the copy can't be opened."""
+        self._truth = truth
+        store, table = open_cache(path)
+        self.cache = Cache(store, table)
+        self.mark = _mark(store)
+
+    def __repr__(self) -> str:
+        return f"<Replica {self.generation} {self.cache}>"
+
+    @property
+    def generation(self) -> int:
+        """The last one that this node has."""
+        return self.mark[0]
+
+    def take(self, found: Sequence[Mutation]) -> None:
+        """Write mutations to the copy, as far as it can be written."""
+        if not found:
+            return
+        self.mark = found[-1].mark
+        try:
+            self.cache.store.apply_all((each.changes, each.provenance, each.generation) for each in found)
+        except StoreError as error:
+            self.cache.failed(error)
+
+    def newer(self, table: Table) -> tuple[Table, Sequence[Change]] | None:
+        """The database's table and the changes that lead to it, if it isn't this one. Raises StoreError."""
+        generation, rows = history.tail(self._truth, self.mark[0], MAX_ROWS)
+        try:
+            found = mutations(rows, self.mark) if len(rows) < MAX_ROWS else None
+            if found is not None and (found[-1].generation if found else self.mark[0]) == generation:
+                return self._followed(table, found)
+        except ValueError as error:
+            log.warning("a change of another node can't be followed, so everything is loaded: %s", error)
+        return self._whole(table)
+
+    def _followed(self, table: Table, found: Sequence[Mutation]) -> tuple[Table, Sequence[Change]] | None:
+        if not found:
+            return None
+        for each in found:
+            table = next_table(table, each.changes, each.generation)
+        self.take(found)
+        return table, [change for each in found for change in each.changes]
+
+    def _whole(self, table: Table) -> tuple[Table, Sequence[Change]]:
+        """The database's whole table, and the changes that lead to it from this one."""
+        loaded = self._truth.load()
+        rows = [row for row in history.latest_rows(self._truth, KEPT_ROWS) if row["generation"] <= loaded.generation]
+        log.info("loaded the fleet's whole table, generation %d", loaded.generation)
+        last = rows[0] if rows else None
+        self.mark = mark_from(last["generation"], last["at"], last["node"], last["who"]) if last else NO_MARK
+        self._rewrite(loaded, rows)
+        old, new = table_values(table), table_values(loaded)
+        gone = [Change(key, value, None) for key, value in old.items() if key not in new]
+        return loaded, [
+            *gone,
+            *(Change(key, old.get(key), value) for key, value in new.items() if old.get(key) != value),
+        ]
+
+    def settle(self, table: Table) -> None:
+        """Write the copy again if it lacks something; `table` is in force. Raises StoreError of the database."""
+        if self.cache.problem:
+            self._rewrite(table, history.latest_rows(self._truth, KEPT_ROWS))
+
+    def _rewrite(self, table: Table, rows: Sequence[Row]) -> None:
+        try:
+            self.cache.store.replace(table, [row for row in rows if row["generation"] <= table.generation])
+            self.cache.is_whole()
+        except StoreError as error:
+            self.cache.failed(error)
+
+
+def _mark(store: Store) -> Mark:
+    rows = history.revisions(store, 1)
+    return mark_of(rows[0]) if rows else NO_MARK

@@ -1,0 +1,40 @@
+import logging
+
+import pytest
+
+from mcproxy.fleet.post import Post
+from mcproxy.fleet.standing import State
+from mcproxy.store.errors import NameTaken, NewerSchema, StoreError, Unavailable
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (Unavailable("it hangs"), State.ALONE),
+        (NameTaken("of another"), State.REFUSED),
+        (NewerSchema("upgrade"), State.OUTDATED),
+    ],
+)
+def test_a_node_that_does_not_follow_refuses_changes_and_says_why(error: StoreError, state: State) -> None:
+    post = Post("edge1", lambda: 7)
+    post.stand(State.FOLLOWING, known=7)
+    post.refuse_unless_following()
+    post.lost(error)
+    assert post.standing.state is state
+    with pytest.raises(Unavailable, match=f"node edge1 is {state} since .*; generation 7 stays in force: {error}"):
+        post.refuse_unless_following()
+
+
+def test_a_state_is_logged_once_and_begins_once(caplog: pytest.LogCaptureFixture) -> None:
+    post = Post("edge1", lambda: 7)
+    with caplog.at_level(logging.INFO):
+        post.lost(Unavailable("it hangs"))
+        since = post.standing.since
+        post.lost(Unavailable("it still hangs"))
+        post.stand(State.FOLLOWING, known=9)
+    assert [record.message for record in caplog.records] == [
+        "node edge1 is alone: generation 7 stays in force, and changes are refused: it hangs",
+        "node edge1 follows the fleet's database",
+    ]
+    assert post.standing.since >= since
+    assert post.standing.behind(7) == 2

@@ -1,0 +1,72 @@
+"""How a node catches up, on a real PostgreSQL: by revisions, or by loading everything."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from mcproxy.change import table_values
+from tests.kit.fleet_nodes import MakeNode, Node, same
+
+pytestmark = pytest.mark.xdist_group("postgres")
+
+
+def test_a_node_that_was_away_catches_up_by_revisions(
+    node: MakeNode, tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = node("edge1")
+    with closing(Node(url, "edge2", tmp_path)):
+        pass
+    for number in range(5):
+        one.add(f"r{number}.test")
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        assert same(one, node("edge2"))
+    assert "whole table" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DELETE FROM audit WHERE generation = 2", "UPDATE audit SET at = 5 WHERE generation = 1"],
+    ids=["a gap", "another past"],
+)
+def test_what_does_not_continue_our_past_is_loaded_whole(node: MakeNode, url: str, statement: str) -> None:
+    one, two = node("edge1"), node("edge2")
+    one.add("new.test")
+    one.add("other.test")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement)
+    two.writer.follow()
+    assert same(one, two)
+    assert table_values(two.fleet.cache.store.load()) == table_values(two.writer.table)
+
+
+def test_a_database_that_lost_its_last_changes_is_followed_back(node: MakeNode, url: str) -> None:
+    """As after a failover to a standby that was behind."""
+    one = node("edge1")
+    one.add("lost.test")
+    with psycopg.connect(url) as connection:
+        connection.execute("DELETE FROM audit WHERE generation = 2")
+        connection.execute("DELETE FROM routes WHERE hostname = 'lost.test'")
+        connection.execute("UPDATE head SET generation = 1")
+    one.writer.follow()
+    assert (one.writer.table.generation, "lost.test" in one.names) == (1, False)
+    assert one.fleet.cache.store.load().generation == 1
+    assert one.add("next.test") == 2
+
+
+def test_a_copy_that_cannot_be_written_is_written_later(node: MakeNode) -> None:
+    one, two = node("edge1"), node("edge2")
+    path = two.fleet.cache.store.path
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT raise(FAIL, 'full'); END")
+        one.add("new.test")
+        two.writer.follow()
+        assert "new.test" in two.names, "the data path doesn't wait for a disk"
+        assert two.fleet.standing.cache_problem
+        other.execute("DROP TRIGGER full")
+    two.writer.follow()
+    assert not two.fleet.standing.cache_problem
+    assert table_values(two.fleet.cache.store.load()) == table_values(one.writer.table)
