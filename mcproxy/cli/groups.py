@@ -90,6 +90,7 @@ COMMANDS = {
     "certificates": "mcproxy.cli.certificates:certificates",
     "completion": "mcproxy.cli.completion:completion",
     "connections": "mcproxy.cli.connections:connections",
+    "database": "mcproxy.cli.copying:database",
     "diff": "mcproxy.cli.database:diff",
     "explain": "mcproxy.cli.explain:explain",
     "export": "mcproxy.cli.export:export",

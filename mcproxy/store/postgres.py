@@ -41,15 +41,6 @@ KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count":
 
 MISSING = "needs psycopg, the driver of PostgreSQL: pip install 'mcproxy[postgresql]'"
 
-_LIMITS = "; ".join(
-    f"SET LOCAL {name} = {int(seconds * 1000)}"
-    for name, seconds in {
-        "statement_timeout": STATEMENT_TIMEOUT,
-        "lock_timeout": LOCK_TIMEOUT,
-        "idle_in_transaction_session_timeout": IDLE_TIMEOUT,
-    }.items()
-)
-
 # Classes and codes of SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), codes first.
 _KINDS: Final = {
     "40001": Conflict,  # serialization failure
@@ -201,8 +192,21 @@ def upgrade(store: Store) -> None:
     raise Unavailable(f"{store.place}: other nodes are changing its schema: try again")
 
 
-def attach(server: Server, name: str = "mcproxy") -> Store:
-    """A store on a server; nothing is asked of it until it is used. Raises Unavailable without the driver."""
+def _limits(idle_timeout: float) -> str:
+    seconds = {
+        "statement_timeout": STATEMENT_TIMEOUT,
+        "lock_timeout": LOCK_TIMEOUT,
+        "idle_in_transaction_session_timeout": idle_timeout,
+    }
+    return "; ".join(f"SET LOCAL {name} = {int(limit * 1000)}" for name, limit in seconds.items())
+
+
+def attach(server: Server, name: str = "mcproxy", idle_timeout: float = IDLE_TIMEOUT) -> Store:
+    """A store on a server; nothing is asked of it until it is used. Raises Unavailable without the driver.
+
+    `idle_timeout` is in seconds, 0 without end: a transaction that waits for another database takes its time.
+    """
+    limits = _limits(idle_timeout)
     if lacking := missing():
         raise Unavailable(f"the URL {lacking}")
     engine = {
@@ -213,7 +217,7 @@ def attach(server: Server, name: str = "mcproxy") -> Store:
         "max_overflow": 0,
     }
     database = dataset.connect("postgresql+psycopg://", ensure_schema=False, row_type=dict, engine_kwargs=engine)
-    event.listen(database.engine, "begin", lambda connection: connection.exec_driver_sql(_LIMITS))
+    event.listen(database.engine, "begin", lambda connection: connection.exec_driver_sql(limits))
     return Store(server, database)
 
 

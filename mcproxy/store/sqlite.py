@@ -99,7 +99,12 @@ def _untouched(path: Path) -> dict[str, str]:
     A reader of a WAL database makes its -wal and -shm files, and leaves them there because it may not write. If there
     is no -wal file, no process has the database open, and SQLite opens it without both (immutable).
     """
-    return {"mode": "ro"} if _wal(path).exists() else {"mode": "ro", "immutable": "1"}
+    return {"mode": "ro"} if has_log(path) else {"mode": "ro", "immutable": "1"}
+
+
+def has_log(path: Path) -> bool:
+    """True if a process has the database open, or the last one that had was killed: its WAL file is there."""
+    return _wal(path).exists()
 
 
 def _wal(path: Path) -> Path:

@@ -25,7 +25,7 @@ def test_all_commands_of_the_contract() -> None:
     assert {*COMMANDS, "server", "check"} == set(main.list_commands(click.Context(main)))
     assert {"snapshot", "status", "diff", "routes", "listeners", "firewall", "connections", "explain", "watch",
             "metrics", "rollback", "log-level", "top", "apply", "export", "completion",
-            "certificates", "nodes"} == set(COMMANDS)  # fmt: skip
+            "certificates", "nodes", "database"} == set(COMMANDS)  # fmt: skip
 
 
 def test_other_commands_are_found_as_usual_and_unknown_ones_are_not() -> None:

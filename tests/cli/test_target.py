@@ -12,7 +12,7 @@ from tests.kit.commands import FOREIGN, typed
 
 REMOTE = '[grpc]\naddr = "file.test:1"\nserver_ca = "ca.pem"\nclient_cert = "me.pem"\nclient_key = "me.key"\n'
 # Commands that read the whole file, or none at all; every other one is a client of the admin API.
-WHOLE_FILE = {"server", "check", "diff", "snapshot"}
+WHOLE_FILE = {"server", "check", "database", "diff", "snapshot"}
 
 
 @pytest.fixture

@@ -182,6 +182,7 @@ SCRIPT = {
     "listeners remove": ("127.0.0.1:0",),
     "rollback": ("2", "--yes"),
     "snapshot": (),
+    "database copy": ("COPY",),
 }
 
 
@@ -194,7 +195,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
         scene = Scene(folder, Authority(folder / "ca"), stack)
         found = {"watch": scene.watch()}
         for command, arguments in SCRIPT.items():
-            replaced = {"ADDR": scene.addr, "mcproxy.toml": str(scene.config)}
+            replaced = {"ADDR": scene.addr, "mcproxy.toml": str(scene.config), "COPY": str(folder / "copy.db")}
             found[command] = scene.print(*command.split(), *(replaced.get(each, each) for each in arguments))
         yield found
 
