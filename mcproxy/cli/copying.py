@@ -1,7 +1,6 @@
 """`mcproxy database copy`: opens both databases itself, so it needs no server."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -9,28 +8,21 @@ from mcproxy.cli import output
 from mcproxy.cli.groups import Group
 from mcproxy.cli.options import config_option, example, fail, find_config, json_option, load_config
 from mcproxy.model import counted
-from mcproxy.notation.server_url import ServerUrl, parse_server_url
+from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store import copying
 from mcproxy.store.errors import StoreError
 
 _SHOWN = {"listeners": "listener", "routes": "route", "firewall_rules": "firewall rule", "audit": "revision"}
 
 
-class _Database(click.ParamType[copying.Location]):
-    """A SQLite file, or the URL of a PostgreSQL server."""
-
-    name = "file or URL"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> copying.Location:
-        """Read one; an error doesn't show a password."""
-        if isinstance(value, Path | ServerUrl):
-            return value
-        if "://" not in value:
-            return Path(value)
-        try:
-            return parse_server_url(value)
-        except ValueError as error:
-            self.fail(f"the URL {error}", param, ctx)
+def _location(text: str) -> copying.Location:
+    """A SQLite file, or the URL of a PostgreSQL server; an error doesn't show a password."""
+    if "://" not in text:
+        return Path(text)
+    try:
+        return parse_server_url(text)
+    except ValueError as error:
+        raise click.BadParameter(f"the URL {error}") from None
 
 
 @click.group(cls=Group, epilog=example("mcproxy database copy postgresql://mcproxy@db.example.org/mcproxy"))
@@ -46,8 +38,10 @@ def database() -> None:
 )
 @config_option
 @json_option
-@click.option("--from", "source", type=_Database(), help="A file or URL. Default: the configuration file's database.")
-@click.argument("target", type=_Database())
+@click.option(
+    "--from", "source", type=_location, metavar="FILE|URL", help="Default: the configuration file's database."
+)
+@click.argument("target", type=_location)
 def copy(config_file: Path | None, as_json: bool, source: copying.Location | None, target: copying.Location) -> None:
     """Copy the whole database, history and keys included, into TARGET, which is empty: a file or a URL.
 
