@@ -1,6 +1,7 @@
 """Several nodes on a real PostgreSQL: every one writes, all have one order, none depends on being told."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -13,10 +14,9 @@ from mcproxy.admin.mutations import put_listener, put_route
 from mcproxy.change import table_values
 from mcproxy.fleet.standing import State
 from mcproxy.model import Listener
-from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store import history, schema
-from mcproxy.store.errors import NameTaken, NotOurs, Unavailable
-from mcproxy.store.postgres import Server, attach
+from mcproxy.store.errors import NameTaken, NotOurs, Unavailable, Unsure
+from tests.kit.commit_cutter import CommitCutter, Cut
 from tests.kit.control_plane import route
 from tests.kit.fleet_nodes import MakeNode, Node, same
 from tests.kit.peers import DEADLINE, until
@@ -157,25 +157,51 @@ def test_another_programs_database_ends_the_start(url: str, tmp_path: Path) -> N
         Node(url, "edge1", tmp_path)
 
 
-def test_a_commit_whose_answer_is_lost_is_looked_for(node: MakeNode, url: str) -> None:
-    """The commit is done and its connection is cut: the caller is answered with what the database says."""
-    one = node("edge1")
-    server = one.fleet.truth.place
-    assert isinstance(server, Server)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(CUT_AT_COMMIT)
-    with pytest.raises(Unavailable):
-        one.add("cut.test")
-    with closing(attach(Server(parse_server_url(url)))) as truth:
-        assert truth.load().generation == 1
+@pytest.fixture
+def cutter(postgres: PostgresServer) -> Iterator[CommitCutter]:
+    with closing(CommitCutter(postgres.port)) as relay:
+        yield relay
 
 
-# A deferred trigger runs within the commit, before it is done.
-CUT_AT_COMMIT = """
-CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(10); RETURN NULL; END $$;
-CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON audit DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION cut();
-"""
+def test_a_commit_whose_answer_is_lost_was_made(url: str, tmp_path: Path, cutter: CommitCutter) -> None:
+    """The caller gets what the database has, although its connection broke before the answer."""
+    with closing(Node(by(cutter, url), "edge1", tmp_path)) as one, closing(Node(url, "edge2", tmp_path)) as two:
+        cutter.arm(Cut.ANSWER)
+        assert one.add("done.test") == 2
+        assert cutter.cuts == 1
+        two.writer.follow()
+        assert same(one, two)
+        assert "done.test" in two.names
+        assert one.fleet.cache.store.load().generation == 2
+
+
+def test_a_commit_that_never_arrived_was_not_made(url: str, tmp_path: Path, cutter: CommitCutter) -> None:
+    with closing(Node(by(cutter, url), "edge1", tmp_path)) as one, closing(Node(url, "edge2", tmp_path)) as two:
+        cutter.arm(Cut.BEFORE)
+        with pytest.raises(Unavailable):
+            one.add("lost.test")
+        assert "lost.test" not in one.names
+        assert one.add("next.test") == 2
+        two.writer.follow()
+        assert same(one, two)
+
+
+def test_a_commit_that_cannot_be_looked_for_is_unsure(url: str, tmp_path: Path, cutter: CommitCutter) -> None:
+    """It isn't in force here until the database is back and says so; the caller is told to look."""
+    with closing(Node(by(cutter, url), "edge1", tmp_path)) as one:
+        cutter.arm(Cut.ANSWER_AND_SERVER)
+        with pytest.raises(Unsure, match="it isn't known whether the change was made: look for it in the history"):
+            one.add("done.test")
+        assert "done.test" not in one.names
+        cutter.refuses = False
+        one.writer.follow()
+        assert "done.test" in one.names
+        assert one.fleet.cache.store.load().generation == 2
+
+
+def by(cutter: CommitCutter, url: str) -> str:
+    """The same database, through the relay."""
+    return f"postgresql://postgres@127.0.0.1:{cutter.port}/{url.rpartition('/')[2]}"
 
 
 def test_an_idle_node_has_two_connections(node: MakeNode, postgres: PostgresServer, url: str) -> None:

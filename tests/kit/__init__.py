@@ -22,7 +22,9 @@ The program, as it is run:
     commands, operator_terminal, screen, hostile_server
                            commands in this process, on a terminal with a person, and what they draw
     pebble, acme_stub      an ACME server, and a CA in memory for the keeper of certificates
-    postgres, fleet_nodes  a PostgreSQL server of the tests' own, and nodes of a fleet in this process
+    postgres, fleet_nodes, commit_cutter
+                           a PostgreSQL server of the tests' own, nodes of a fleet in this process, and a relay that
+                           cuts a connection at a commit
     service_manager        a notification socket, and listening sockets that are passed on
 
 Clients and backends:
