@@ -1,8 +1,8 @@
-"""What a connection costs, counted in calls: a guard against work that creeps into the path of all of them.
+"""What connections and requests cost, counted in calls: a guard against work that creeps into the path of all of them.
 
 Time would depend on the machine; the number of calls does not (much: an accept that finds nobody, a wake-up that
-serves two). Measured when this was written: 27 system calls and 141 of Python functions for a connection, 6 system
-calls for a message there and back; of l7, 0.75 for a request where ten go together.
+serves two). One connection, one message and one request of each pairing are held to the figures of costs.toml, which
+`python -m tests.kit.costs --record` writes; what many do together, and bulk, to bounds of their own.
 """
 
 import re
@@ -17,13 +17,15 @@ from pathlib import Path
 import pytest
 
 from mcproxy.l7.bounds import BULK_SIZE, MAX_UNSENT
+from mcproxy.native import COMPILED
 from mcproxy.net.raw import outgoing_queue
 from tests.conftest import MakeBackend
-from tests.kit.peers import DEADLINE, Authority, client_hello, connect, echo, free_port, until
+from tests.kit import costs
+from tests.kit.costs import Cost
+from tests.kit.peers import DEADLINE, Authority, echo, free_port, until
 from tests.kit.program import bounded
 
-CONNECTIONS = 200
-MESSAGES = 500
+MOST, LEAST = 1.1, 0.75  # of the recorded figure; below LEAST it is to be recorded again, or it would guard nothing
 REQUESTS = 1_000
 LARGE = 16 << 20
 _IGNORED = {"futex", "getpid", "restart_syscall", "rt_sigaction", "rt_sigprocmask"}  # of threads and of strace itself
@@ -79,74 +81,20 @@ def parse(table: str) -> Counter[str]:
     return Counter({name: int(calls) for calls, name in rows if name not in {*_IGNORED, "total"}})
 
 
-def connections(port: int) -> None:
-    """One after another: hello, its echo, FIN, FIN."""
-    hello = client_hello("a.test")
-    for _ in range(CONNECTIONS):
-        with connect(port) as client:
-            client.sendall(hello)
-            assert client.recv(65536) == hello
-            client.shutdown(1)
-            assert client.recv(1) == b""
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cost]:
+    return costs.measure(tmp_path_factory.mktemp("costs"))
 
 
-def messages(port: int) -> None:
-    """There and back on one connection."""
-    hello = client_hello("a.test")
-    with connect(port) as client:
-        client.sendall(hello)
-        assert client.recv(65536) == hello
-        for _ in range(MESSAGES):
-            client.sendall(b"ping")
-            assert client.recv(100) == b"ping"
-
-
-def test_system_calls_for_a_connection(count: Count) -> None:
-    calls = count(connections)
-    assert 10 * CONNECTIONS < calls.total() <= 29 * CONNECTIONS, calls
-
-
-COUNTING = """
-import signal, sys
-from mcproxy.cli.main import main
-calls = 0
-def count(frame, event, arg):
-    global calls
-    calls += event == "call"
-signal.signal(signal.SIGUSR1, lambda *_: print("calls", calls, flush=True))
-sys.setprofile(count)  # of this thread, which is the hub's
-main(prog_name="mcproxy")
-"""
-
-
-def test_functions_that_are_called_for_a_connection(backend: MakeBackend, tmp_path: Path) -> None:
-    """It was 119 once, then 166, without anybody's noticing: a connection cost 10 % more."""
-    port, config, log = free_port(), tmp_path / "mcproxy.toml", tmp_path / "log"
-    config.write_text(configuration(port, f'backend = "{backend(echo).address}"'))
-    program: list[str | Path] = [sys.executable, "-c", COUNTING, "server", "-c", config]
-    with log.open("w") as output, subprocess.Popen(program, stdout=output, stderr=subprocess.STDOUT) as server:
-
-        def called() -> int:
-            before = log.read_text().count("calls ")
-            server.send_signal(signal.SIGUSR1)
-            until(lambda: re.findall(r"calls (\d+)\n", log.read_text())[before:], "the number of calls")
-            return int(re.findall(r"calls (\d+)\n", log.read_text())[-1])
-
-        try:
-            until(lambda: "started" in log.read_text(), "the server to start")
-            connections(port)
-            first = called()
-            connections(port)
-            assert 50 * CONNECTIONS < called() - first <= 150 * CONNECTIONS
-        finally:
-            server.terminate()
-            assert server.wait(DEADLINE) == 0
-
-
-def test_system_calls_for_a_message(count: Count) -> None:
-    """There and back: two times wake up, receive, send."""
-    calls = count(messages)
-    assert 6 * MESSAGES <= calls.total() <= 7 * MESSAGES, calls
+@pytest.mark.xdist_group("costs")
+@pytest.mark.parametrize("kind", costs.CLIENTS)
+def test_what_one_of_each_costs_is_what_was_recorded(found: dict[str, Cost], kind: str) -> None:
+    """A connection called 119 functions once, then 166, without anybody's noticing: it cost 10 % more."""
+    recorded, now = costs.recorded()[kind], found[kind]
+    again = f"{kind}: {now}, recorded {recorded}; if that is meant: python -m tests.kit.costs --record"
+    assert LEAST * recorded.system_calls <= now.system_calls <= MOST * recorded.system_calls, again
+    if not COMPILED:  # what is compiled calls no function that Python counts
+        assert LEAST * recorded.functions <= now.functions <= MOST * recorded.functions + 0.5, again
 
 
 @pytest.fixture
@@ -208,22 +156,6 @@ def test_the_first_part_of_an_answer_is_acknowledged_at_once(
     route += ', backend_protocol = "http/1.1"'
     calls = count(lambda port: h2load(port, "small", requests, 1), route)
     assert calls["setsockopt"] >= requests, calls
-
-
-def whole(sock: socket.socket) -> None:
-    """Answer in HTTP/1.1, in one piece."""
-    while sock.recv(65_536).endswith(b"\r\n\r\n"):
-        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-
-
-def test_system_calls_for_a_request_to_a_backend_of_http1(
-    count: Count, backend: MakeBackend, authority: Authority
-) -> None:
-    """Wake up, read (TLS: twice), send; wake up, receive, send: one request at a time."""
-    certificate, key = authority.pair("a.test")
-    route = f'backend = "{backend(whole).address}", mode = "l7", tls_cert = "{certificate}", tls_key = "{key}"'
-    calls = count(lambda port: h2load(port, "small", REQUESTS, 1), route + ', backend_protocol = "http/1.1"')
-    assert 7 * REQUESTS <= calls.total() <= 9 * REQUESTS, calls
 
 
 def swallow(sock: socket.socket) -> None:

@@ -25,6 +25,7 @@ The program, as it is run:
     postgres, fleet_nodes, commit_cutter
                            a PostgreSQL server of the tests' own, nodes of a fleet in this process, and a relay that
                            cuts a connection at a commit
+    costs                  system calls and functions for one connection or request; records them
     service_manager        a notification socket, and listening sockets that are passed on
 
 Clients and backends:
