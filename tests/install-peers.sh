@@ -15,6 +15,8 @@ need apache2 apache2-bin
 need chromium chromium
 need node nodejs
 need php php-cli
+need javac default-jdk-headless
+[ -e /usr/share/java/tomcat10-catalina.jar ] || missing="$missing libtomcat10-java"
 need strace strace
 need nghttpd nghttp2-server
 need h2load nghttp2-client

@@ -1,6 +1,7 @@
 """HTTP/1.1 backends for end-to-end tests: the servers that people run, with one application (tests/kit/apps)."""
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from tests.kit.peers import free_port
 from tests.kit.program import ROOT
 
 APPS = Path(__file__).parent / "apps"
+JARS = Path("/usr/share/java")
 GO = "go"  # the file in the server's folder that the event stream waits for
 
 Serve = Callable[[Path], AbstractContextManager[str]]  # runs a server in a folder of its own; gives its address
@@ -42,6 +44,22 @@ def _python(module: str, *arguments: str) -> Serve:
 def _node(folder: Path) -> AbstractContextManager[str]:
     port = free_port()
     return _serve(folder, port, _program("node", "nodejs"), APPS / "node.js", str(port))
+
+
+def _tomcat(folder: Path) -> AbstractContextManager[str]:
+    port, unversioned = free_port(), re.compile(r"tomcat10-[a-z-]+\.jar")  # not those with a version: they are the same
+    jars = [str(each) for each in JARS.glob("tomcat10-*.jar") if unversioned.fullmatch(each.name)]
+    assert jars, "install libtomcat10-java"
+    return _serve(
+        folder,
+        port,
+        _program("java", "default-jdk-headless"),
+        "-cp",
+        ":".join(jars),
+        APPS / "OnTomcat.java",
+        str(port),
+        folder,
+    )
 
 
 def _php(folder: Path) -> AbstractContextManager[str]:
@@ -94,9 +112,10 @@ SERVERS: dict[str, Serve] = {
     "aiohttp": _python("aiohttp.web", "--hostname=127.0.0.1", "--port=PORT", "tests.kit.apps.on_aiohttp:init"),
     "http.server": _python("tests.kit.apps.stdlib", "PORT"),
     "node": _node,
+    "tomcat": _tomcat,
     "php": _php,
     "nginx": _nginx,
     "apache": _apache,
 }
 FILES_ONLY = {"nginx", "apache"}
-WITH_WEBSOCKETS = {"uvicorn", "uvicorn with wsproto", "aiohttp"}
+WITH_WEBSOCKETS = {"uvicorn", "uvicorn with wsproto", "aiohttp", "tomcat"}
