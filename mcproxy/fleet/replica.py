@@ -56,6 +56,11 @@ class Replica:
                 return self._followed(table, found)
         except ValueError as error:
             log.warning("a change of another node can't be followed, so everything is loaded: %s", error)
+        if generation < self.mark[0] or (rows and rows[0].generation == self.mark[0] and mark_of(rows[0]) != self.mark):
+            log.warning(
+                "the database lacks changes up to generation %d that this node has, and they are undone here: "
+                "a standby that was behind has taken over, or a backup was restored", self.mark[0]
+            )  # fmt: skip
         return self._whole(table)
 
     def _followed(self, table: Table, found: Sequence[Mutation]) -> tuple[Table, Sequence[Change]] | None:

@@ -1,6 +1,7 @@
 """How a node catches up, on a real PostgreSQL: by revisions, or by loading everything."""
 
 import sqlite3
+import uuid
 from contextlib import closing
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import psycopg
 import pytest
 
 from mcproxy.change import table_values
+from mcproxy.notation.server_url import parse_server_url
+from mcproxy.store.copying import copy
 from tests.kit.fleet_nodes import MakeNode, Node, same
+from tests.kit.postgres import PostgresServer
 
 pytestmark = pytest.mark.xdist_group("postgres")
 
@@ -27,12 +31,17 @@ def test_a_node_that_was_away_catches_up_by_revisions(
     assert "whole table" not in caplog.text
 
 
+LACKS = "the database lacks changes up to generation"
+
+
 @pytest.mark.parametrize(
-    "statement",
-    ["DELETE FROM audit WHERE generation = 2", "UPDATE audit SET at = 5 WHERE generation = 1"],
+    ("statement", "lacks"),
+    [("DELETE FROM audit WHERE generation = 2", False), ("UPDATE audit SET at = 5 WHERE generation = 1", True)],
     ids=["a gap", "another past"],
 )
-def test_what_does_not_continue_our_past_is_loaded_whole(node: MakeNode, url: str, statement: str) -> None:
+def test_what_does_not_continue_our_past_is_loaded_whole(
+    node: MakeNode, url: str, statement: str, lacks: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     one, two = node("edge1"), node("edge2")
     one.add("new.test")
     one.add("other.test")
@@ -41,9 +50,12 @@ def test_what_does_not_continue_our_past_is_loaded_whole(node: MakeNode, url: st
     two.writer.follow()
     assert same(one, two)
     assert table_values(two.fleet.cache.store.load()) == table_values(two.writer.table)
+    assert (f"{LACKS} 1 that this node has" in caplog.text) == lacks
 
 
-def test_a_database_that_lost_its_last_changes_is_followed_back(node: MakeNode, url: str) -> None:
+def test_a_database_that_lost_its_last_changes_is_followed_back(
+    node: MakeNode, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """As after a failover to a standby that was behind."""
     one = node("edge1")
     one.add("lost.test")
@@ -54,7 +66,28 @@ def test_a_database_that_lost_its_last_changes_is_followed_back(node: MakeNode, 
     one.writer.follow()
     assert (one.writer.table.generation, "lost.test" in one.names) == (1, False)
     assert one.fleet.cache.store.load().generation == 1
+    assert f"{LACKS} 2 that this node has" in caplog.text
     assert one.add("next.test") == 2
+
+
+def test_a_new_database_made_from_a_nodes_copy_is_followed(
+    node: MakeNode, tmp_path: Path, postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the database is lost with all its backups: nodes go on from the copy, and have nothing to load."""
+    one, two = node("edge1"), node("edge2")
+    one.add("new.test")
+    two.writer.follow()
+    url = postgres.create(f"db_{uuid.uuid4().hex}")
+    assert copy(tmp_path / "edge2.db", parse_server_url(url)).generation == 2
+    for each in (one, two):
+        each.close()
+    with closing(Node(url, "edge1", tmp_path)) as one, closing(Node(url, "edge2", tmp_path)) as two:
+        assert "new.test" in one.names
+        assert two.add("next.test") == 3
+        one.writer.follow()
+        assert same(one, two)
+    assert LACKS not in caplog.text
+    assert "whole table" not in caplog.text
 
 
 def test_a_copy_that_cannot_be_written_is_written_later(node: MakeNode) -> None:

@@ -26,6 +26,7 @@ The program, as it is run:
                            a PostgreSQL server of the tests' own, nodes of a fleet in this process, and a relay that
                            cuts a connection at a commit
     costs                  system calls and functions for one connection or request; records them
+    network                hosts with a wire between them, which can be cut
     service_manager        a notification socket, and listening sockets that are passed on
 
 Clients and backends:
@@ -35,7 +36,7 @@ Clients and backends:
     http1_backends, apps   one application on the servers of HTTP/1.1 that people run
     key_updates            floods of TLS 1.3 KeyUpdates
     verdicts               what becomes of a client, as the client sees it and as its line says
-    visitors, restarts, upgrades, killed_writer, killed_workers, flooder
+    visitors, restarts, upgrades, killed_writer, killed_workers, fleet_faults, flooder
                            programs that connect, restart and kill again and again, or hold connections
     heirs                  servers that take over and fail half-way
 

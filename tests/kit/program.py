@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -131,9 +131,10 @@ class Program:
 class Server(Program):
     """`mcproxy server` with this configuration, listening."""
 
-    def __init__(self, folder: Path, document: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, document: dict[str, Any], prefix: Sequence[str] = ()) -> None:
+        """`prefix` begins the command, such as with a namespace to enter."""
         path = write_config(folder, document)
-        super().__init__(sys.executable, "-m", "mcproxy", "server", "-c", path, env=environment())
+        super().__init__(*prefix, sys.executable, "-m", "mcproxy", "server", "-c", path, env=environment())
         try:
             self.line("started, generation")
         except BaseException:
