@@ -14,7 +14,7 @@ from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOMS = ("wire", "policy", "l7", "net", "notation")
-FILES = ("lines", "stats", "table", "words")
+FILES = ("ledger", "lines", "stats", "table", "words")
 # The head of one says why; mypyc makes plain properties of cached ones, which the other has.
 LEFT_OUT = {"mcproxy/net/thrown.py", "mcproxy/l7/bridge/heads.py"}
 COMPILER = ["mypy>=2.4.1", "types-gevent>=25.9"]

@@ -41,15 +41,16 @@ class DataPath:
         tell: EventSink, inherited: Callable[[str], socket | None] = lambda _addr: None,
         log_dropped: Callable[[], int] = lambda: 0, ids: Iterator[int] | None = None,
         open_geoip: Callable[[str], GeoIP] = GeoIP.open, siblings: Siblings | None = None,
+        stats: Stats | None = None,
     ) -> None:  # fmt: skip
         """`put_lines` takes the log lines of connections and requests, `tell` their events while somebody watches.
 
         `inherited` returns a socket that already listens on an address, or None. `log_dropped` counts lines that were
         not read in time. `ids` are those of its connections, rising. `open_geoip` opens a GeoIP database. `siblings`
-        are the workers of which it is one.
+        are the workers of which it is one. `stats` counts.
         """
         contexts = Contexts(PROTOCOLS, Aside())
-        stats = Stats()
+        stats = stats or Stats()
         self.lines, reporter = ConnectionLog(put_lines, wanted.log_format, stats), Reporter(tell)
         live = Live(table)
         backends = Backends(live)

@@ -152,6 +152,7 @@ class End(StrEnum):
     KILLED = "killed"  # cut by an operator
     ABUSE = "abuse"  # l7: the client exceeded a budget and was disconnected; the detail names the budget
     ERROR = "error"  # a bug of ours: the log has the traceback
+    LOST = "lost"  # its worker died; such a connection has no line in the log
 
 
 def host_port(host: str, port: int) -> str:

@@ -186,8 +186,8 @@ def _listeners(listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
     for each in listeners:
         opened.add_metric([each.addr], each.counters.connections)
         accepted.add_metric([each.addr], each.counters.accepted)
-        probes = each.counters.ended.get(End.PROBE, 0)
-        routed = sum(each.counters.ended.values()) - sum(each.counters.refused.values()) - probes
+        probes, lost = (each.counters.ended.get(end, 0) for end in (End.PROBE, End.LOST))
+        routed = sum(each.counters.ended.values()) - sum(each.counters.refused.values()) - probes - lost
         finished.add_metric([each.addr, "routed", Reason.OK], max(0, routed))
         if probes:
             finished.add_metric([each.addr, "probe", Reason.PROBE], probes)

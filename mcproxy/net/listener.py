@@ -97,6 +97,7 @@ class Acceptor(StreamServer):
             except OSError as error:
                 log.warning("%s: accept failed: %s; trying again in %g s", self.addr, error.strerror, self.delay)
                 raise AcceptFailed(error.errno, error.strerror) from error
+            self._tally.begin()  # before anything else: what a killed worker has accepted and not counted is lost
             client = RawSocket(self._family, self._type, self._protocol, fd)
             client.setblocking(False)
             return client, peer
@@ -110,6 +111,5 @@ class Acceptor(StreamServer):
                 self.do_handle(*accepted)
 
     def do_handle(self, client: RawSocket, peer: tuple[Any, ...]) -> None:
-        """Start the connection's session, which closes it."""
-        self._tally.begin()
+        """Start the session, which closes the connection."""
         Session(self._shared, self.addr, self._tally, client, peer[:2]).start()

@@ -18,7 +18,7 @@ carries the changes, not the table; each worker makes the next table by the same
 when every worker has it. A worker that takes longer than ACK_SECONDS is killed: then it serves nobody by an old table.
 
 **One view.** `merging.py` has a pure function for each request: how the answers of many become one. What a worker had
-counted when it ended is kept as a base, so no counter falls.
+counted is kept as a base, so no counter falls: it counts in memory that the parent reads when it has ended (ledger.py).
 
 **Sockets.** The parent opens a socket for each worker and listener, in one SO_REUSEPORT group, and keeps it. A worker's
 successor accepts on the same one, so connections that wait in its queue are not lost with the worker.

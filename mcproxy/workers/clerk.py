@@ -27,6 +27,7 @@ from mcproxy.change import Change, next_table
 from mcproxy.datapath import DataPath
 from mcproxy.desk import ByDoor
 from mcproxy.geoip import Copy, GeoIP
+from mcproxy.ledger import KeptStats
 from mcproxy.log import Sink
 from mcproxy.messages import (
     BindListener,
@@ -165,6 +166,7 @@ class Clerk:
         self._data = DataPath(
             beginning.table, beginning.settings, geoip, sink.put, self._tell, self._take, lambda: sink.dropped,
             self._ids, lambda path: self._open_geoip(path, self._copies.pop(path, ())), common.siblings,
+            KeptStats(common.ledger),
         )  # fmt: skip
         self._courier = ByDoor(self._data.desk, self._data.door)
         self._parent_gone: Waiter[None] = Waiter()

@@ -1,6 +1,7 @@
-"""Reads the workers' counters now and then: what a worker that is killed has counted since is lost from the sums.
+"""Reads the workers' counters now and then.
 
-Those of routes are read the more rarely the more there are: one takes a worker some 12 us.
+Of a worker that is killed most are in its ledger (ledger.py); of the others, what it has counted since is lost. Those
+of routes are read the more rarely the more there are: one takes a worker some 12 us.
 """
 
 from collections.abc import Callable, Sequence

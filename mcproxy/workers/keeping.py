@@ -20,12 +20,15 @@ from typing import Any
 from mcproxy.messages import (
     ConnectionEvent,
     EventSink,
+    GeoipStatus,
     Keep,
     StartListener,
     Watch,
     WorkerState,
+    WorkerStatus,
 )
 from mcproxy.net.jobs import Jobs
+from mcproxy.stats import NO_LAGS
 from mcproxy.workers.birth import Nursery
 from mcproxy.workers.clerk import Beat, Beginning, BindAt, Ready
 from mcproxy.workers.counting import Counting
@@ -235,12 +238,14 @@ class Keeping:
         if slot.process.handle >= 0:
             _wait(slot.process.handle, ENDING)  # else it might count once more
             os.close(slot.process.handle)
-        self._team.common.cells.clear(slot.number - 1)
-        with self._team.lock:
-            if slot.process.last is not None:
-                self._team.base.add(slot.process.last, slot.process.last_routes)
+        team, process = self._team, slot.process
+        counted = team.common.end(slot.number - 1)
+        with team.lock:
+            last = process.last or WorkerStatus(process.started_at, (), GeoipStatus(), NO_LAGS, 0)
+            team.base.add(last, process.last_routes, counted)
+            team.base.forget(team.known.table.listeners.__contains__, team.known.table.has_route)
             slot.ended(time.monotonic())
-            if self._team.stopping:
+            if team.stopping:
                 slot.state = WorkerState.DRAINING
         if slot.state is WorkerState.FAILING:
             log.error("worker %d dies as it starts: the next try is in %.1f s", slot.number,

@@ -35,14 +35,16 @@ from mcproxy.messages import (
     WouldAdmit,
     WouldEnter,
 )
-from mcproxy.model import Reason
+from mcproxy.model import End, Reason
 from mcproxy.stats import Counters, Distribution, Spoken
 
 
 def ended(counters: Counters) -> Counters:
     """What a worker that has ended leaves of its counters: totals, and nothing that is open or waits."""
-    backend = replace(counters.backend, waiting=0, idle=0)
-    return replace(counters, connections=0, backend=backend)
+    backend, ends = replace(counters.backend, waiting=0, idle=0), dict(counters.ended)
+    if counters.connections:
+        ends[End.LOST] = ends.get(End.LOST, 0) + counters.connections
+    return replace(counters, connections=0, ended=ends, backend=backend)
 
 
 def status(answers: Sequence[WorkerStatus]) -> WorkerStatus:
@@ -151,12 +153,23 @@ class Base:
     def __repr__(self) -> str:
         return f"<Base listeners={len(self.status.listeners) if self.status else 0} routes={len(self.routes)}>"
 
-    def add(self, last: WorkerStatus, last_routes: Sequence[RouteCounters]) -> None:
-        """Add what a worker had counted when it was last asked."""
-        left = [ListenerStatus(each.addr, True, ended(each.counters)) for each in last.listeners]
+    def add(
+        self, last: WorkerStatus, last_routes: Sequence[RouteCounters], counted: Sequence[tuple[str, str, Counters]]
+    ) -> None:
+        """Add what a worker had counted: what its ledger has, and what it has answered last of the rest."""
+        listeners = {each.addr: each for each in last.listeners}
+        routes_ = {(each.listener, each.hostname): each for each in last_routes}
+        for addr, name, counters in counted:
+            if name:
+                route = routes_.get((addr, name), RouteCounters(addr, name))
+                kept = replace(counters, backend=route.counters.backend)
+                routes_[addr, name] = replace(route, counters=kept)
+            else:
+                listeners[addr] = ListenerStatus(addr, True, counters)
+        left = [ListenerStatus(addr, True, ended(each.counters)) for addr, each in listeners.items()]
         known = [self.status] if self.status is not None else []
         self.status = status([*known, replace(last, listeners=left)])
-        gone = [replace(each, counters=ended(each.counters)) for each in last_routes]
+        gone = [replace(each, counters=ended(each.counters)) for each in routes_.values()]
         self.routes = routes([self.routes, gone])
 
     def forget(self, has_listener: Callable[[str], bool], has_route: Callable[[tuple[str, str]], bool]) -> None:

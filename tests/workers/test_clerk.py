@@ -34,7 +34,8 @@ class Parent:
         with theirs, self.log.open("wb") as log, (folder / "errors").open("wb") as errors:
             nursery.fork(3, [theirs.fileno(), log.fileno(), errors.fileno()])
         with closing(Common(3)) as common:
-            self.letters.send(Beginning(table, SETTINGS, "info", "", 50, 0.1, 5), common.descriptors(2))
+            descriptors = common.descriptors(2)
+            self.letters.send(Beginning(table, SETTINGS, "info", "", 50, 0.1, len(descriptors)), descriptors)
         assert self.next(Ready) == Ready()
 
     def next(self, kind: type[Any]) -> Any:

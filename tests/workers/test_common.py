@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 
+from mcproxy.ledger import KeptStats
 from mcproxy.policy.limits import Clients
 from mcproxy.policy.shared_limits import FIRST, MAX_ROWS, WHOLE
 from mcproxy.workers.common import Common, Joined, joined
@@ -48,3 +49,17 @@ def test_rows_run_out(common: Common) -> None:
     assert len({common.row(each, addresses) for each in addresses}) == len(addresses)
     with pytest.raises(OSError, match="too many listeners"):
         common.row("one more", addresses)
+
+
+def test_the_ledger_of_a_dead_worker_is_read_and_empty_for_its_successor(common: Common) -> None:
+    for worker_ in (1, 2):
+        here = worker(common, worker_)
+        KeptStats(here.ledger).listener("a").begin()
+        common.cells.add(WHOLE, worker_ - 1, 1)
+        here.siblings.close()
+        del here
+    ((addr, name, counters),) = common.end(0)
+    assert (addr, name, counters.accepted, counters.connections) == ("a", "", 1, 1)
+    assert common.cells.each(WHOLE) == [0, 1]
+    assert common.end(0) == []
+    assert len(common.end(1)) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from mcproxy.change import Change, route_key
 from mcproxy.messages import ReadRoutes, ReadStatus, WorkerInfo, WorkerState
-from mcproxy.model import Route
+from mcproxy.model import End, Route
 from mcproxy.notation.address import parse_backend
 from tests.conftest import MakeBackend
 from tests.kit.crowd import Crowd, crowd
@@ -102,6 +102,8 @@ def test_no_counter_falls_and_no_id_comes_twice(backend: MakeBackend) -> None:
                 assert accepted() == seen
                 (route,) = running.courier.ask(ReadRoutes())
                 assert (route.counters.accepted, route.counters.connections) == (seen, 0)
+        (listener,) = running.courier.ask(ReadStatus()).listeners
+        assert listener.counters.ended == {End.LOST: 3}
         ids = [word for line in running.lines for word in line.split() if word.startswith("id=")]
         assert len(set(ids)) == len(ids)
 

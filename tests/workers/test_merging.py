@@ -1,6 +1,7 @@
 """One answer out of several workers', and counters that never fall."""
 
 from contextlib import closing
+from dataclasses import replace
 
 from mcproxy import messages
 from mcproxy.certificates.pem import Certificate
@@ -21,7 +22,7 @@ from mcproxy.messages import (
     WorkerStatus,
     WouldEnter,
 )
-from mcproxy.model import Backend, Reason, Route
+from mcproxy.model import Backend, End, Reason, Route
 from mcproxy.stats import LAGS, NO_LAGS, BackendCounters, Counters, Distribution, Spoken
 from mcproxy.workers.common import Common
 from mcproxy.workers.courier import ToWorkers
@@ -89,12 +90,30 @@ def test_what_a_worker_had_counted_stays_and_what_it_had_open_does_not() -> None
     backend = BackendCounters({"h2": 2}, idle=4, waiting=1, reused=9)
     counters = Counters(3, 10, {Reason.BLOCKED_IP: 1}, backend=backend)
     for _ in range(2):
-        base.add(of(":1", counters, LAG), [RouteCounters(":1", "a.test", counters)])
+        base.add(of(":1", counters, LAG), [RouteCounters(":1", "a.test", counters)], [])
     assert base.status is not None
     (listener,) = base.status.listeners
     assert (listener.counters.connections, listener.counters.accepted) == (0, 20)
+    assert listener.counters.ended == {End.LOST: 6}, "those that were open"
     assert base.status.lag.total == 4.0
     (route,) = base.routes
     assert (route.counters.backend.idle, route.counters.backend.waiting, route.counters.backend.reused) == (0, 0, 18)
     base.forget(lambda _addr: False, lambda _key: False)
     assert (list(base.status.listeners), list(base.routes)) == ([], [])
+
+
+def test_a_ledger_has_more_than_the_last_answer() -> None:
+    base, spoken = Base(), Spoken("h2", "ALPN", 1.0)
+    old = Counters(1, 10, backend=BackendCounters(reused=9))
+    new = Counters(2, 12, ended={End.CLOSED: 10})
+    found = [(addr, name, new) for addr in (":1", ":2") for name in ("", "a.test")]
+    base.add(
+        of(":1", old, LAG), [RouteCounters(":1", "a.test", old, spoken), RouteCounters(":1", "b.test", old)], found
+    )
+    assert base.status is not None
+    left = replace(new, connections=0, ended={End.CLOSED: 10, End.LOST: 2})
+    assert {each.addr: each.counters for each in base.status.listeners} == {":1": left, ":2": left}
+    routes = {(each.listener, each.hostname): each for each in base.routes}
+    assert routes[":1", "a.test"] == RouteCounters(":1", "a.test", replace(left, backend=old.backend), spoken)
+    assert routes[":2", "a.test"].counters == left
+    assert routes[":1", "b.test"].counters.accepted == 10
