@@ -19,6 +19,7 @@ from mcproxy import __version__
 from mcproxy import log as log_lines
 from mcproxy.admin.errors import bind_failure
 from mcproxy.admin.server import AdminError
+from mcproxy.certificates import routes
 from mcproxy.change import listener_key
 from mcproxy.config import Config
 from mcproxy.control import Control
@@ -126,23 +127,18 @@ class App:
         self.traffic: Traffic
         if count == 1:
             self.traffic = DataPath(
-                self.control.database.table,
-                settings(config),
-                geoip,
-                put_lines,
-                watching.tell,
-                self.inherited.take,
-                log_dropped,
+                held.served, settings(config), geoip, put_lines, watching.tell, self.inherited.take, log_dropped
             )
         else:
             self.traffic = _workers(config, count, copy, put_lines, watching, self)
         if held.fleet is not None:
             held.fleet.connections = lambda: self.traffic.open_connections
+            held.fleet.problems = self._lacks
         courier = self.traffic.courier
         parts = Parts(courier, self.notifier, self._take_config, self._survey)
         self.reloader = Reloader(config, path, parts)
         dropped = log_dropped if count > 1 else lambda: 0  # a data path in this process counts them itself
-        self.plane = Plane(held.table, courier, self.reloader, watching, dropped, count)
+        self.plane = Plane(held.served, courier, self.reloader, watching, dropped, count)
 
     def __repr__(self) -> str:
         return f"<App {self.traffic}>"
@@ -168,7 +164,7 @@ class App:
 
         Raises StartError where one can't be opened, or the other server doesn't go; nothing is open then.
         """
-        table = self.control.database.table
+        table = self.control.database.served
         try:
             self._prepare(table)
             if beginning is not None:
@@ -183,7 +179,7 @@ class App:
             beginning.serving()
         self._open_control()
         log.info("mcproxy %s started, generation %d", __version__, table.generation)
-        if found := self.control.database.file.differing(table):
+        if found := self.control.database.file.differing(self.control.database.table):
             log.info(
                 "the configuration file's listeners, routes and rules differ from the database in %s; "
                 "the database is in force: mcproxy diff", counted(found, "value")
@@ -194,6 +190,15 @@ class App:
                 address,
             )
         self._begin_telling()
+
+    def _lacks(self) -> list[str]:
+        """What this node needs for the fleet's table and doesn't have, for the other nodes to see."""
+        table = self.plane.table
+        _, problems = routes.state_of_files(table)
+        found = [f"{each.hostname} on {each.listener}: {each.key}: {each.message}" for each in problems]
+        if table.firewall.countries and not self.config.firewall.geoip_db:
+            found.append("firewall.geoip_db: it blocks no country without this database: set it there and reload")
+        return found
 
     def _open_control(self) -> None:
         self.control.open()
@@ -306,7 +311,7 @@ def _workers(
     from mcproxy.workers.workers import Workers, patience_for  # noqa: PLC0415 - see above
 
     return Workers(
-        count, app.control.database.table, settings(config), log_level=config.log.level, geoip=geoip,
+        count, app.control.database.served, settings(config), log_level=config.log.level, geoip=geoip,
         drain=config.proxy.shutdown_timeout, put_lines=put_lines, tell=watching.tell, inherited=app.inherited.take_all,
         patience=patience_for(app.notifier.interval * FEEDS), pause=gevent.sleep,
     )  # fmt: skip

@@ -140,6 +140,18 @@ def is_temporary(value: Value) -> bool:
     return isinstance(value, FirewallRule) and value.expires_at is not None
 
 
+def merged(changes: Iterable[Change]) -> list[Change]:
+    """The changes of several mutations, in order, as if they were one's: each value once, from the first to the last.
+
+    A listener that was removed and added again is one that has changed, or not at all.
+    """
+    found: dict[Key, Change] = {}
+    for change in changes:
+        first = found.get(change.key, change)
+        found[change.key] = Change(change.key, first.old, change.new)
+    return [change for change in found.values() if change.old != change.new]
+
+
 def next_table(table: Table, changes: Iterable[Change], generation: int) -> Table:
     """The table after these changes. It shares everything else with the old one.
 

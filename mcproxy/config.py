@@ -44,11 +44,14 @@ from mcproxy.notation.server_url import EXAMPLE, ServerUrl, parse_server_url
 from mcproxy.policy import firewall, networks
 from mcproxy.settings import Kind
 from mcproxy.table import Table
+from mcproxy.words import quoted
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 DEFAULT_GRPC_ADDRESS = "127.0.0.1:9090"
 _EXAMPLE_ADDR = 'addr = "proxy.example.org:9090"'
 MIN_RATE, MAX_RATE = 1e-5, 1e6  # connections a second: slower than one a day is a block, faster is no limit
+_NODE_FORM = "must have 1 to 64 letters, digits, '-', '_' or '.'"
+_NO_FLEET = "only a fleet has nodes: set database.url, or remove it"
 _NODE = r"[A-Za-z0-9._-]{1,64}"
 _NO_ACME = "certificates can't be ordered by a fleet yet: remove this table, or database.url; name files in the routes"
 
@@ -105,7 +108,17 @@ def _server(value: object) -> ServerUrl:
 
 def _node(text: str) -> str:
     if text and not re.fullmatch(_NODE, text):
-        raise ValueError("must have 1 to 64 letters, digits, '-', '_' or '.', or be left out for the host's name")
+        raise ValueError(f"{_NODE_FORM}, or be left out for the host's name")
+    return text
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(set(names)))
+
+
+def _other_node(text: str) -> str:
+    if not re.fullmatch(_NODE, text):
+        raise ValueError(f"{quoted(text)} is not a node's name, which {_NODE_FORM}")
     return text
 
 
@@ -130,6 +143,8 @@ Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 Country = Annotated[str, AfterValidator(_rule_value(RuleKind.COUNTRY))]
 DatabaseUrl = Annotated[ServerUrl | None, BeforeValidator(_server)]
 Network = Annotated[str, AfterValidator(networks.canonical_network)]
+
+Node = Annotated[str, AfterValidator(_other_node)]
 
 NOTHING = Table()
 
@@ -191,6 +206,7 @@ _KEYS: dict[Kind, Any] = {
     Kind.FILE: File,
     Kind.SWITCH: bool,
     Kind.NETWORKS: Annotated[tuple[Network, ...], Field(strict=False)],
+    Kind.NODES: Annotated[tuple[Node, ...], Field(strict=False), AfterValidator(_each_once)],
 }
 
 
@@ -414,12 +430,15 @@ def load_seed(path: Path, folder: Path | None = None) -> tuple[list[tuple[Listen
         rules = {key: rules[key] for key in rules if key in _SEED or key not in FirewallSection.model_fields}
         rules["geoip_db"] = path.name  # the server knows whether it has one
     seed["firewall"] = rules
-    config = parse({**seed, "database": {"path": path.name}}, path, folder)
+    config = parse({**seed, "database": {"path": path.name}}, path, folder, whole=False)
     return list(config.seed_listeners()), list(config.seed_rules())
 
 
-def parse(document: dict[str, Any], path: Path, folder: Path | None = None) -> Config:
-    """Check a document that was read from `path`; relative paths are as for `load_seed`. Raises ConfigError."""
+def parse(document: dict[str, Any], path: Path, folder: Path | None = None, *, whole: bool = True) -> Config:
+    """Check a document that was read from `path`; relative paths are as for `load_seed`. Raises ConfigError.
+
+    One that isn't `whole` lacks the tables that say whether its server is in a fleet.
+    """
     problems: list[Problem] = []
     try:
         config = Config.model_validate(document, context={"folder": folder or path.absolute().parent})
@@ -428,6 +447,9 @@ def parse(document: dict[str, Any], path: Path, folder: Path | None = None) -> C
     else:
         if config.acme is not None and config.database.url is not None:
             problems.append(Problem("acme", _NO_ACME))
+        if config.database.url is None and whole:
+            named = [i for i, each in enumerate(config.listeners) if each.nodes]
+            problems += [Problem(f"listeners[{i}].nodes", _NO_FLEET) for i in named]
     problems += (Problem(key, message) for key, message in conflicts.find(document))
     if problems:
         raise ConfigError(path, problems)

@@ -1,4 +1,4 @@
-"""Conflicts within a seed: a duplicate name or address, a port that two listeners need.
+"""Conflicts within a seed: a duplicate name or address, a port that two listeners of one node need.
 
 `find` examines the document as it was read, so that conflicts are reported together with all other problems. A value
 that does not parse conflicts with nothing; it is reported elsewhere.
@@ -16,12 +16,13 @@ _REMEDY = "remove one of the two"
 def find(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The key of each conflict, and what it is."""
     by_port: dict[int, dict[str, int]] = {}
+    nodes = {i: _names(listener.get("nodes")) for i, listener in _tables(document, "listeners")}
     for i, listener in _tables(document, "listeners"):
         if addr := _parsed(address.parse_listen, listener.get("addr")):
             others = by_port.setdefault(address.split_host_port(addr)[1], {})
             if addr in others:
                 yield f"listeners[{i}].addr", f"{addr} is also listeners[{others[addr]}]; {_REMEDY}"
-            elif other := clash(addr, others):
+            elif other := clash(addr, [each for each, j in others.items() if meet(nodes[i], nodes[j])]):
                 both = f"{addr} and {other} (listeners[{others[other]}])"
                 yield f"listeners[{i}].addr", f"{both} can't both be listened on; {_REMEDY}"
             others.setdefault(addr, i)
@@ -37,6 +38,15 @@ def _tables(document: dict[str, Any], key: str) -> Iterator[tuple[int, dict[str,
     for i, each in enumerate(found if isinstance(found, list | tuple) else ()):
         if isinstance(each, dict):
             yield i, each
+
+
+def _names(value: object) -> list[str]:
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list | tuple) else []
+
+
+def meet(nodes: Collection[str], others: Collection[str]) -> bool:
+    """True if some node has two listeners that name these nodes; none named is every node."""
+    return not nodes or not others or not set(nodes).isdisjoint(others)
 
 
 def _parsed(parse: Callable[[str], str], text: object) -> str:

@@ -25,6 +25,7 @@ from mcproxy.certificates.surveyor import Survey
 from mcproxy.config import Config
 from mcproxy.fleet.fleet import Fleet
 from mcproxy.fleet.follower import Follower
+from mcproxy.fleet.share import orphaned, share
 from mcproxy.fleet.standing import State
 from mcproxy.plane import Plane
 from mcproxy.store.acme import Records
@@ -69,6 +70,10 @@ class Database:
             self.file.is_due = seeds and self.fleet is None and self.table.generation == 0 and bool(self.file)
             if self.file.is_due:
                 self.table = Table.build(*self.file.seed(), 1)
+            if self.fleet is None:
+                for found in orphaned(self.table):
+                    log.warning("listener %s: %s", *found)
+            self.served = self.table if self.fleet is None else share(self.table, self.fleet.node)  # by this node
             failed.pop_all()
 
     def __repr__(self) -> str:
@@ -120,7 +125,7 @@ class Control:
         self._server: AdminServer | None = None
         self._writer: Writer | None = None
         self._keeper: Keeper | None = None
-        self.survey = Survey(lambda: self.in_force)
+        self.survey = Survey(lambda: self._served)
 
     def __repr__(self) -> str:
         return f"<Control {self.database} {self._server}>"
@@ -129,6 +134,11 @@ class Control:
     def in_force(self) -> Table:
         """The durable table."""
         return self._writer.table if self._writer is not None else self.database.table
+
+    @property
+    def _served(self) -> Table:
+        """The part of it that this node serves."""
+        return self._writer.served if self._writer is not None else self.database.served
 
     def prepare(self, plane: Plane) -> None:
         """Take the admin API's address, if there is one, without answering calls yet. Raises AdminError."""

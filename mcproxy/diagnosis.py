@@ -34,6 +34,7 @@ _EXAMPLES = {
     "server_ca": '"ca.pem"',
     "geoip_db": '"country.mmdb"',
     "trusted_proxies": '["192.0.2.0/24"]',
+    "nodes": '["edge1"]',
     "blocked_ips": '["192.0.2.1"]',
     "blocked_cidrs": '["192.0.2.0/24"]',
     "blocked_countries": '["AQ"]',

@@ -187,6 +187,8 @@ _BACKEND_TLS = Needs("backend_tls", True)
 _PROXIED = Needs("proxy_protocol", True, "needs {}, or every connection would be refused")
 _TRUSTED = Setting(Kind.NETWORKS, "a network to trust; repeatable", _PROXIED, required=True, option="trusted-proxy")
 
+_NODES = Setting(Kind.NODES, "a node of the fleet that listens there; repeatable; without any, all do", option="node")
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -220,6 +222,7 @@ class Listener:
     proxy_protocol: Annotated[bool, Setting(Kind.SWITCH, "require a PROXY header, from trusted proxies only")] = False
     trusted_proxies: Annotated[tuple[str, ...], _TRUSTED] = ()
     max_connections: Annotated[int, Setting(Kind.COUNT, "connections open at once; 0: no limit of its own")] = 0
+    nodes: Annotated[tuple[str, ...], _NODES] = ()
 
 
 ROUTE_FIELDS: Final[tuple[Field, ...]] = fields_of(Route)

@@ -29,6 +29,10 @@ class Kind(StrEnum):
     SWITCH = "switch"  # a bool, with the default false: the proto can't tell false from nothing said
     COUNT = "count"  # an int, from `Setting.least` to `Setting.most`
     NETWORKS = "networks"  # a tuple of CIDRs in canonical form
+    NODES = "nodes"  # a tuple of names of a fleet's nodes, sorted, each once
+
+
+LISTS = frozenset({Kind.NETWORKS, Kind.NODES})  # those with several texts, in SQL and JSON separated by blanks
 
 
 @dataclass(frozen=True, slots=True)

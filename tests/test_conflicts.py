@@ -22,6 +22,15 @@ def test_two_listeners_can_not_have_one_port_of_one_address(first: str, second: 
     assert list(find(listeners(first, second))) == (told if clash else [])
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "clash"),
+    [([], ["edge1"], True), (["edge1"], ["edge1", "edge2"], True), (["edge1"], ["edge2"], False)],
+)
+def test_two_listeners_of_different_nodes_have_a_port_each(first: list[str], second: list[str], clash: bool) -> None:
+    document = {"listeners": [{"addr": ":443", "nodes": first}, {"addr": "127.0.0.1:443", "nodes": second}]}
+    assert bool(list(find(document))) is clash
+
+
 @pytest.mark.parametrize(("first", "second"), [("[::1]:443", "[0:0:0:0:0:0:0:1]:443"), (":443", ":0443")])
 def test_an_address_written_in_two_ways_is_one(first: str, second: str) -> None:
     ((key, message),) = find(listeners(first, second))

@@ -13,7 +13,7 @@ from sqlalchemy import Boolean, Integer, String, Text
 
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS
-from mcproxy.settings import Field, Kind, Needs, Setting, fields_of, misfit, proto_name
+from mcproxy.settings import LISTS, Field, Kind, Needs, Setting, fields_of, misfit, proto_name
 from mcproxy.store.store import Store
 
 EXAMPLE = Path(__file__).parent.parent / "etc" / "mcproxy.toml.example"
@@ -86,7 +86,7 @@ def test_the_proto_has_each_field_with_its_type(
     message: type[pb.Route | pb.Listener], table: str, field: Field
 ) -> None:
     found = message.DESCRIPTOR.fields_by_name[field.name]
-    assert found.is_repeated is (field.kind is Kind.NETWORKS)
+    assert found.is_repeated is (field.kind in LISTS)
     types = {Kind.SWITCH: found.TYPE_BOOL, Kind.COUNT: found.TYPE_UINT32, Kind.WORD: found.TYPE_ENUM}
     assert found.type == types.get(field.kind, found.TYPE_STRING)
     if field.kind is Kind.WORD:

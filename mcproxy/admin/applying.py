@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import grpc
 
-from mcproxy.admin import bulk, convert, mutations
+from mcproxy.admin import bulk, convert, elsewhere, mutations
 from mcproxy.admin.changing import NEEDS_GEOIP
 from mcproxy.admin.errors import InvalidField, InvalidFields, TooMany, Unready
 from mcproxy.admin.mutate import mutate
@@ -19,7 +19,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import DataPlane
 from mcproxy.admin.writer import Mutated, Writer
 from mcproxy.change import Change, What, next_table, route_key
-from mcproxy.model import FirewallRule, Route, RuleKind
+from mcproxy.model import FirewallRule, Listener, Route, RuleKind
 from mcproxy.table import Table
 
 RECEIVING = 60.0  # seconds for all messages of a request to come: another apply has to wait for them
@@ -64,13 +64,23 @@ class Applying:
         changes = decide(table, self._writer.clock())
         if any(_is_country(change) for change in changes) and not self._plane.status().geoip.path:
             raise Unready(NEEDS_GEOIP)
+        self._refuse_nodes(request, changes)
         warnings = self._judged(request, table, changes)
-        return mutate(self._writer, context, "apply", decide, request.options), warnings
+        outcome = mutate(self._writer, context, "apply", decide, request.options)
+        return outcome, [*warnings, *elsewhere.warnings(self._writer, outcome.changes)]
+
+    def _refuse_nodes(self, request: bulk.ApplyContents, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if isinstance(change.new, Listener):
+                was = change.old if isinstance(change.old, Listener) else None
+                elsewhere.refuse_nodes(self._writer, request.places[change.key], change.new, was)
 
     def _judged(self, request: bulk.ApplyContents, before: Table, changes: Sequence[Change]) -> Sequence[str]:
         """Judge the files of the routes that are new or changed. Returns warnings. Raises InvalidFields."""
         after = next_table(before, [each for each in changes if each.key.what is not What.RULE], before.generation + 1)
-        changed = [(each.key.scope, each.key.name) for each in changes if isinstance(each.new, Route)]
+        before, after = self._writer.share(before), self._writer.share(after)  # files are each node's own
+        routes = [each.key for each in changes if isinstance(each.new, Route)]
+        changed = [(key.scope, key.name) for key in routes if key.scope in after.listeners]
         problems, warnings = self._plane.check_routes(before, after, changed)
         if problems:
             places = [request.places[route_key(each.listener, each.hostname)] for each in problems]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import grpc
 
-from mcproxy.admin import caller, convert, looking, mutations, risks
+from mcproxy.admin import caller, convert, elsewhere, looking, mutations, risks
 from mcproxy.admin.errors import InvalidField, NotThere, Unready
 from mcproxy.admin.mutate import mutate
 from mcproxy.admin.mutations import only_listener
@@ -13,12 +13,13 @@ from mcproxy.admin.plane import DataPlane
 from mcproxy.admin.writer import Writer
 from mcproxy.certificates.routes import RouteRefused
 from mcproxy.change import Change, current, route_key
-from mcproxy.model import FirewallRule, Route, RuleKind
+from mcproxy.model import FirewallRule, Mode, Route, RuleKind, Tls
 from mcproxy.policy.networks import pack
 from mcproxy.store import history
 from mcproxy.table import Table
 
 NEEDS_GEOIP = "country rules need a GeoIP database: set firewall.geoip_db and reload"
+FILES_ELSEWHERE = "{} is a listener of other nodes, which read the route's files: `mcproxy nodes` shows what they lack"
 
 
 class Changing:
@@ -30,9 +31,15 @@ class Changing:
 
     def AddListener(self, request: pb.AddListenerRequest, context: grpc.ServicerContext) -> pb.AddListenerResponse:
         """Add a listener and open it."""
-        decide = mutations.put_listener(convert.listener(request.listener), exists=False)
+        listener = convert.listener(request.listener)
+        elsewhere.refuse_nodes(self._writer, "listener", listener, None)
+        decide = mutations.put_listener(listener, exists=False)
         outcome = mutate(self._writer, context, "listener.add", decide, request)
-        return pb.AddListenerResponse(generation=outcome.generation, effect=convert.effect_out(outcome.changes))
+        return pb.AddListenerResponse(
+            generation=outcome.generation,
+            effect=convert.effect_out(outcome.changes),
+            warnings=elsewhere.warnings(self._writer, outcome.changes),
+        )
 
     def UpdateListener(
         self, request: pb.UpdateListenerRequest, context: grpc.ServicerContext
@@ -45,9 +52,14 @@ class Changing:
             listener = convert.changed_listener(was, request.listener, request.update_mask)
         else:
             listener = convert.listener(request.listener)
+        elsewhere.refuse_nodes(self._writer, "listener", listener, was)
         decide = mutations.put_listener(listener, exists=True, was=was)
         outcome = mutate(self._writer, context, "listener.update", decide, request)
-        return pb.UpdateListenerResponse(generation=outcome.generation, effect=convert.effect_out(outcome.changes))
+        return pb.UpdateListenerResponse(
+            generation=outcome.generation,
+            effect=convert.effect_out(outcome.changes),
+            warnings=elsewhere.warnings(self._writer, outcome.changes),
+        )
 
     def RemoveListener(
         self, request: pb.RemoveListenerRequest, context: grpc.ServicerContext
@@ -65,7 +77,7 @@ class Changing:
         route = convert.route(request.route)
         warnings = self._check(addr, route)
         outcome = mutate(self._writer, context, "route.add", mutations.put_route(addr, route, exists=False), request)
-        seen = self._look(request, route)
+        seen = self._look(request, addr, route)
         return pb.AddRouteResponse(
             generation=outcome.generation,
             warnings=[*warnings, *seen.warnings],
@@ -85,7 +97,7 @@ class Changing:
         outcome = mutate(
             self._writer, context, "route.update", mutations.put_route(addr, route, exists=True, was=was), request
         )
-        seen = self._look(request, route)
+        seen = self._look(request, addr, route)
         unnamed = request.dry_run and not mask.paths  # a mode that is named is no slip
         effect = convert.effect_out(outcome.changes, risks.of_changes(outcome.changes) if unnamed else ())
         return pb.UpdateRouteResponse(
@@ -106,13 +118,16 @@ class Changing:
         return found
 
     def _check(self, addr: str, route: Route) -> Sequence[str]:
+        if addr not in self._writer.served.listeners:  # files are each node's own
+            return [FILES_ELSEWHERE.format(addr)] if route.mode is Mode.L7 and route.tls is Tls.FILES else ()
         try:
             return self._plane.check_route(addr, route)
         except RouteRefused as error:
             raise InvalidField(f"route.{error.key}", error.message) from error
 
-    def _look(self, request: pb.AddRouteRequest | pb.UpdateRouteRequest, route: Route) -> looking.Seen:
-        return looking.look(self._plane, route) if request.look and not request.dry_run else looking.Seen()
+    def _look(self, request: pb.AddRouteRequest | pb.UpdateRouteRequest, addr: str, route: Route) -> looking.Seen:
+        here = addr in self._writer.served.listeners
+        return looking.look(self._plane, route) if here and request.look and not request.dry_run else looking.Seen()
 
     def RemoveRoute(self, request: pb.RemoveRouteRequest, context: grpc.ServicerContext) -> pb.RemoveRouteResponse:
         """Remove a route."""
@@ -161,7 +176,12 @@ class Changing:
 
         outcome = mutate(self._writer, context, f"rollback {request.generation}", decide, request)
         effect = convert.effect_out(outcome.changes, risks.of_rollback(outcome.changes) if request.dry_run else ())
-        return pb.RollbackResponse(generation=outcome.generation, changes=len(outcome.changes), effect=effect)
+        return pb.RollbackResponse(
+            generation=outcome.generation,
+            changes=len(outcome.changes),
+            effect=effect,
+            warnings=elsewhere.warnings(self._writer, outcome.changes),
+        )
 
 
 def _own(request: pb.AddFirewallRuleRequest, context: grpc.ServicerContext) -> list[bytes]:

@@ -140,7 +140,7 @@ def _in(path: str, value: Any, field: Field) -> Any:
             return _WORDS_IN[field.type][value]
         case Kind.FILE if not PurePath(value).is_absolute():
             raise InvalidField(path, f"{quoted(value)} must be an absolute path on the server's machine")
-        case Kind.NETWORKS:
+        case Kind.NETWORKS | Kind.NODES:
             return tuple(value)
     return value
 

@@ -1,13 +1,13 @@
 """Decides the changes of each mutation on the table in force: values in, changes or a refusal out."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
 from mcproxy.admin.errors import AlreadyThere, InvalidField, InvalidFields, NotThere, Overtaken, TooMany
 from mcproxy.admin.explain import until
 from mcproxy.change import Change, Key, Value, What, current, listener_key, route_key, rule_key, towards
-from mcproxy.conflicts import clash
+from mcproxy.conflicts import clash, meet
 from mcproxy.model import FirewallRule, Listener, Route, RuleKind
 from mcproxy.policy.loops import LOOP, OwnListeners
 from mcproxy.table import Table
@@ -17,6 +17,7 @@ MAX_ROUTES = 1_000_000  # of one listener; some 1 kB of memory each
 MAX_RULES = 1_000_000  # some 300 bytes of memory each
 
 _LEADS_HERE = "the {} leads there, which would be a loop: change that route first"
+_LEADS_AWAY = "the {} leads to another listener of these nodes, which would be a loop: change that route first"
 
 # Decides on a table and the time (seconds since the epoch). Raises Refusal.
 Decision = Callable[[Table, float], Sequence[Change]]
@@ -133,43 +134,87 @@ def apply(wanted: Mapping[Key, Value], places: Mapping[Key, str], *, prune: bool
 
 
 def _clashes(changes: Sequence[Change], table: Table, places: Mapping[Key, str]) -> Iterator[InvalidField]:
-    """Added listeners whose address the kernel refuses beside another's.
+    """Listeners whose address the kernel of some node refuses beside another's: new ones, and those of other nodes now.
 
     Also where that other one is to be removed: it is closed after the commit, when the new ones are bound already.
     """
-    added = [change.key for change in changes if isinstance(change.new, Listener) and change.old is None]
+    spreading = spread(changes)
+    nodes = {**_nodes_of(table), **{addr: each.nodes for addr, each in spreading.items()}}
     by_port: dict[str, list[str]] = {}
-    for addr in [*table.listeners, *(key.name for key in added)]:
+    for addr in nodes:
         by_port.setdefault(addr.rpartition(":")[2], []).append(addr)
-    for key in added:
-        others = [addr for addr in by_port[key.name.rpartition(":")[2]] if addr != key.name]
-        if other := clash(key.name, others):
+    for here in spreading:
+        others = [addr for addr in by_port[here.rpartition(":")[2]] if addr != here and meet(nodes[addr], nodes[here])]
+        if other := clash(here, others):
             remedy = f"remove {other} first" if other in table.listeners else "remove one of them"
-            yield InvalidField(f"{places[key]}.addr", f"{key.name} and {other} can't both be listened on; {remedy}")
+            place = places[listener_key(here)]
+            yield InvalidField(f"{place}.addr", f"{here} and {other} can't both be listened on; {remedy}")
 
 
 def _loops(changes: Sequence[Change], table: Table, places: Mapping[Key, str]) -> Iterator[InvalidField]:
-    """New or changed routes that lead to one of our listeners, and new listeners that a route leads to."""
+    """Routes that lead to a listener of a node that has both: of new or changed routes, and of listeners likewise."""
     removed = {change.key.name for change in changes if isinstance(change.old, Listener) and change.new is None}
-    added = [change.key.name for change in changes if isinstance(change.new, Listener) and change.old is None]
-    ours = OwnListeners(addr for addr in (*table.listeners, *added) if addr not in removed)
+    spreading = spread(changes)
+    nodes = {**_nodes_of(table), **{addr: each.nodes for addr, each in spreading.items()}}
+    nodes = {addr: each for addr, each in nodes.items() if addr not in removed}
+    ours = _Ours(nodes)
     routes = {change.key for change in changes if change.key.what is What.ROUTE}
     for change in changes:
-        if isinstance(change.new, Route) and (taken := ours.reached_by(change.new.backend)):
+        if isinstance(change.new, Route) and (taken := ours.reached(change.key.scope, change.new)):
             yield InvalidField(f"{places[change.key]}.backend", LOOP.format(change.new.backend, taken))
-    for addr in added:
-        if key := _leading_to(addr, table, routes):
+    for addr in spreading:
+        if key := _leading_to(addr, table, nodes, routes):
             yield InvalidField(f"{places[listener_key(addr)]}.addr", _LEADS_HERE.format(key))
+        elif key := _leading_from(addr, table, ours, routes):
+            yield InvalidField(f"{places[listener_key(addr)]}.nodes", _LEADS_AWAY.format(key))
 
 
-def _leading_to(addr: str, table: Table, but: Collection[Key] = ()) -> Key | None:
+def spread(changes: Iterable[Change]) -> dict[str, Listener]:
+    """By address, listeners that more nodes may have after these changes: new ones, and those that name others."""
+    return {
+        change.key.name: change.new
+        for change in changes
+        if isinstance(change.new, Listener)
+        and not (isinstance(change.old, Listener) and change.old.nodes == change.new.nodes)
+    }
+
+
+def _nodes_of(table: Table) -> dict[str, tuple[str, ...]]:
+    return {addr: each.listener.nodes for addr, each in table.listeners.items()}
+
+
+class _Ours:
+    """Which listeners a node has beside the one of a route."""
+
+    def __init__(self, nodes: Mapping[str, tuple[str, ...]]) -> None:
+        """`nodes` are those that each listener names."""
+        self._nodes = nodes
+        self._beside: dict[tuple[str, ...], OwnListeners] = {}  # by the nodes of the route's listener
+
+    def reached(self, addr: str, route: Route) -> str:
+        """The listener that a route of the listener `addr` leads to, on a node that has both; "" if none."""
+        named = self._nodes.get(addr, ())
+        if named not in self._beside:
+            self._beside[named] = OwnListeners(each for each, nodes in self._nodes.items() if meet(nodes, named))
+        return self._beside[named].reached_by(route.backend)
+
+
+def _leading_to(addr: str, table: Table, nodes: Mapping[str, tuple[str, ...]], but: Collection[Key] = ()) -> Key | None:
     """A route whose backend a listener on `addr` would be."""
     it = OwnListeners((addr,))
     for other, listener in table.listeners.items():
-        for route in listener.routes.values():
-            if it.reached_by(route.backend) and (key := route_key(other, route.hostname)) not in but:
-                return key
+        if meet(nodes.get(other, ()), nodes[addr]):
+            for route in listener.routes.values():
+                if it.reached_by(route.backend) and (key := route_key(other, route.hostname)) not in but:
+                    return key
     return None
+
+
+def _leading_from(addr: str, table: Table, ours: _Ours, but: Collection[Key]) -> Key | None:
+    """A route of a listener that leads to one which a node has beside it now."""
+    routes = table.listeners[addr].routes.values() if addr in table.listeners else ()
+    keys = (route_key(addr, route.hostname) for route in routes if ours.reached(addr, route))
+    return next((key for key in keys if key not in but), None)
 
 
 def _refuse_too_many(changes: Sequence[Change], table: Table) -> None:

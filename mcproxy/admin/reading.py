@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 
 from mcproxy import __version__
-from mcproxy.admin import bulk, convert, metrics, paging
+from mcproxy.admin import bulk, convert, elsewhere, metrics, paging
 from mcproxy.admin.errors import InvalidField
 from mcproxy.admin.explain import explain, firewall_steps
 from mcproxy.admin.mutations import only_listener
@@ -16,7 +16,7 @@ from mcproxy.admin.plane import DataPlane
 from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
 from mcproxy.change import What
-from mcproxy.messages import Selection
+from mcproxy.messages import Selection, Step
 from mcproxy.model import Mode, Reason
 from mcproxy.native import BUILD
 from mcproxy.policy.networks import pack
@@ -24,6 +24,8 @@ from mcproxy.store import history, listing, schema, snapshot
 from mcproxy.store.diff import FileSeed, differences
 
 MAX_CERTIFICATES = 200  # on a page: each may have to be read, which takes some milliseconds
+
+NOT_HERE = "not_here"  # beside the reasons of refusals: no session begins where nobody listens
 
 
 class Reading:
@@ -119,11 +121,13 @@ class Reading:
         request: pb.ListCertificatesRequest,
         context: grpc.ServicerContext,
     ) -> pb.ListCertificatesResponse:
-        """The certificates of l7 routes, by listener and name."""
+        """The certificates of l7 routes of this node, by listener and name."""
         limit, after = min(paging.size(request.page_size), MAX_CERTIFICATES), _after(request.page_token)
         page = listing.routes(self._writer.store, limit, after, mode=Mode.L7)
         certificate = self._plane.orders.certificate
-        found = [convert.certificate_out(addr, each, certificate(addr, each)) for addr, each in page.items]
+        here = self._writer.served.listeners
+        mine = [(addr, each) for addr, each in page.items if addr in here]
+        found = [convert.certificate_out(addr, each, certificate(addr, each)) for addr, each in mine]
         return pb.ListCertificatesResponse(certificates=found, next_page_token=paging.token(page.following))
 
     def ListFirewallRules(
@@ -164,6 +168,9 @@ class Reading:
         table = self._writer.table
         listener = only_listener(table, convert.listen_address("listener", request.listener))
         packed, hint = _packed(request.ip), self._file.hint
+        if absent := elsewhere.absence(self._writer, listener):
+            steps = [Step("listener", False, absent)]
+            return pb.ExplainResponse(steps=convert.steps_out(steps), reason=NOT_HERE, generation=table.generation)
         found = explain(table, self._plane, listener, request.sni, packed, hint, dial=request.dial)
         return pb.ExplainResponse(
             steps=convert.steps_out(found.steps),

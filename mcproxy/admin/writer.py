@@ -25,6 +25,7 @@ from mcproxy.admin.mutations import Decision
 from mcproxy.admin.plane import DataPlane
 from mcproxy.change import Change, Provenance, Said, next_table
 from mcproxy.fleet.nodes import NodeRow
+from mcproxy.fleet.share import seen, share
 from mcproxy.fleet.standing import Standing
 from mcproxy.messages import PlaneBusy
 from mcproxy.model import FirewallRule, Listener, Mode, Route, Tls
@@ -49,6 +50,10 @@ class Others(Protocol):
     """The other nodes of a fleet, which write to the same database. Every method may raise StoreError."""
 
     unbound: dict[str, str]  # addresses that this node can't take, and why
+
+    @property
+    def node(self) -> str:
+        """The name of this node."""
 
     @property
     def standing(self) -> Standing:
@@ -111,6 +116,15 @@ class Writer:
         """Where this node stands in its fleet; None if it is in none."""
         return self._others.standing if self._others is not None else None
 
+    @property
+    def served(self) -> Table:
+        """The part of the table that this node serves: all of it, but for listeners that name other nodes."""
+        return self.share(self.table)
+
+    def share(self, table: Table) -> Table:
+        """The part of a table that this node would serve."""
+        return table if self._others is None else share(table, self._others.node)
+
     def plan(self, decide: Decision, expected: int = 0) -> Mutated:
         """Decide without changing anything: the generation in force, and the changes. Raises Refusal."""
         table = self.table
@@ -161,13 +175,18 @@ class Writer:
 
     def _enforce(self, others: Others, following: Table, changes: Sequence[Change]) -> None:
         """Put in force what is durable already."""
-        opened = [each for each in _opened(changes) if self._may_bind(others, each)]
-        self._publish(following, changes)
+        before, self.table = self.served, following
+        ours = seen(changes, before, self.served)
+        closed = _closed(ours)
+        opened = [each for each in _opened(ours) if self._may_bind(others, each)]
+        self._publish(self.served, ours)
         for listener in opened:
             self._start_bound(others, listener.addr)
-        for addr in _closed(changes):
+        for addr in closed:
             others.unbound.pop(addr, None)
             self._close(addr)
+        if closed:  # one of those may have had the place of a new one
+            self._try_unbound(others)
         if any(isinstance(change.new, FirewallRule) for change in changes):
             self.rules_changed.set()
 
@@ -188,8 +207,11 @@ class Writer:
             others.unbound.pop(addr, None)
 
     def _try_unbound(self, others: Others) -> None:
+        served = self.served
         for addr in list(others.unbound):
-            if addr in self.table.listeners and self._may_bind(others, self.table.listeners[addr].listener):
+            if addr not in served.listeners:
+                del others.unbound[addr]
+            elif self._may_bind(others, served.listeners[addr].listener):
                 self._start_bound(others, addr)
 
     def _mutate(self, who: str, action: str, decide: Decision, expected: int, said: Said) -> Mutated:
@@ -210,6 +232,7 @@ class Writer:
             self._plane.orders.adopt(route)
         with self._bound(opened):
             self.store.apply(changes, provenance, following.generation)
+        self.table = following
         self._publish(following, changes)
         for listener in opened:
             self._start(listener, changes)
@@ -220,7 +243,6 @@ class Writer:
         return Mutated(following.generation, changes)
 
     def _publish(self, following: Table, changes: Sequence[Change]) -> None:
-        self.table = following
         try:
             self._plane.publish(following, changes)
         except PlaneBusy:
@@ -256,6 +278,7 @@ class Writer:
         back = [Change(change.key, change.new, change.old) for change in changes]
         following = next_table(table, back, table.generation + 1)
         self.store.apply(back, Provenance("undo", f"undo {table.generation}", self.clock()), following.generation)
+        self.table = following
         self._publish(following, back)
         for addr in _closed(back):
             self._close(addr)

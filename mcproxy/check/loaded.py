@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mcproxy.check.found import Found, warning
 from mcproxy.config import Config
+from mcproxy.fleet.share import orphaned, share
 from mcproxy.model import counted
 from mcproxy.store import schema, sqlite
 from mcproxy.store.diff import FileSeed
@@ -28,6 +29,7 @@ class Loaded:
     table: Table
     seeded: bool  # it is the file's: the database is empty, or not there yet
     places: Mapping[str, str]  # where a listener, or a route of one, is in the file
+    elsewhere: int = 0  # listeners of other nodes of the fleet, which the table lacks
 
     def listener(self, addr: str) -> str:
         """Where a listener is: its key in the file, or its row in the database."""
@@ -41,6 +43,8 @@ class Loaded:
     def __str__(self) -> str:
         routes = sum(len(each.routes) for each in self.table.listeners.values())
         held = f"{counted(len(self.table.listeners), 'listener')}, {counted(routes, 'route')}"
+        if self.elsewhere:
+            held += f", and {counted(self.elsewhere, 'listener')} of other nodes"
         return held if self.seeded else f"{held}, generation {self.table.generation} of the database"
 
 
@@ -66,7 +70,22 @@ def load(config: Config) -> tuple[Loaded | None, list[Found]]:
     ]  # fmt: skip
     if not table.generation:
         return _of_file(config), found
-    return Loaded(table, seeded=False, places={}), [*found, *_differences(config, table)]
+    return _served(config, table, {}, seeded=False), [*found, *_differences(config, table), *_nodes(config, table)]
+
+
+def _served(config: Config, table: Table, places: Mapping[str, str], *, seeded: bool) -> Loaded:
+    """What this node would serve of a table."""
+    if config.database.url is None:
+        return Loaded(table, seeded, places)
+    served = share(table, config.node.shown)
+    return Loaded(served, seeded, places, len(table.listeners) - len(served.listeners))
+
+
+def _nodes(config: Config, table: Table) -> list[Found]:
+    """Warn of a database that was a fleet's."""
+    if config.database.url is not None:
+        return []
+    return [warning(f"listener {addr}", remark) for addr, remark in orphaned(table)]
 
 
 def _of_file(config: Config) -> Loaded:
@@ -75,7 +94,7 @@ def _of_file(config: Config) -> Loaded:
         places[section.addr] = f"listeners[{i}]"
         places |= {f"{section.addr} {route.hostname}": f"listeners[{i}].routes[{j}]"
                    for j, route in enumerate(section.routes)}  # fmt: skip
-    return Loaded(Table.build(config.seed_listeners(), config.seed_rules(), 1), seeded=True, places=places)
+    return _served(config, Table.build(config.seed_listeners(), config.seed_rules(), 1), places, seeded=True)
 
 
 def _damaged(path: Path, defects: list[str]) -> str:

@@ -82,7 +82,9 @@ def check_addresses(config: Config, loaded: Loaded | None, running: Running) -> 
     for addr, number in failures.items():
         is_ours = ours is not None and (addr in ours or wanted[addr] == "grpc.addr")
         if not (is_ours and number == errno.EADDRINUSE):
-            yield _unavailable(wanted[addr], addr, number)
+            found = _unavailable(wanted[addr], addr, number)
+            lacks_it = config.database.url is not None and wanted[addr] != "grpc.addr"  # a node starts without it
+            yield warning(found.key, found.message) if lacks_it else found
 
 
 def _unavailable(key: str, addr: str, number: int) -> Found:

@@ -67,6 +67,7 @@ _TYPED = {
     "listener": "--listener",
     "listener.addr": "ADDR",
     "listener.trusted_proxies": "--trusted-proxy",
+    "listener.nodes": "--node",
     "addr": "ADDR",
     "hostname": "HOST",
     "route.hostname": "HOST",

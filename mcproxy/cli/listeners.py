@@ -1,5 +1,6 @@
 """`mcproxy listeners`: the addresses that clients connect to."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,16 @@ def list_(config_file: Path | None, as_json: bool) -> None:
         output.emit_json([output.plain(each) for each in found])
         return
     rows = [
-        (each.addr, each.proxy_protocol, " ".join(each.trusted_proxies) or "-", each.max_connections or "-")
+        (
+            each.addr,
+            each.proxy_protocol,
+            " ".join(each.trusted_proxies) or "-",
+            each.max_connections or "-",
+            " ".join(each.nodes) or "all",
+        )
         for each in found
     ]
-    columns = ("ADDR", "PROXY PROTOCOL", "TRUSTED PROXIES", "MAX CONNECTIONS")
+    columns = ("ADDR", "PROXY PROTOCOL", "TRUSTED PROXIES", "MAX CONNECTIONS", "NODES")
     output.emit_table(columns, rows, "No listeners; `mcproxy listeners add ADDR` adds one.")
 
 
@@ -41,6 +48,7 @@ def list_(config_file: Path | None, as_json: bool) -> None:
     epilog=example(
         "mcproxy listeners add :8443",
         "mcproxy listeners add 127.0.0.1:8443 --proxy-protocol --trusted-proxy 127.0.0.0/8",
+        "mcproxy listeners add 192.0.2.1:443 --node edge1 --node edge2",
     )
 )
 @target_options
@@ -54,7 +62,14 @@ def add(config_file: Path | None, as_json: bool, comment: str, addr: str, **opti
     there = {(EXISTS, "listener"): f"`mcproxy listeners set {addr}` changes what you name"}
     with connected(config_file) as client:
         answer = client.call("AddListener", pb.AddListenerRequest(listener=listener, comment=comment), there)
-    output.emit_done(answer, as_json, f"listening on {addr}")
+    output.emit_done(answer, as_json, _added(addr, listener.nodes, answer.warnings))
+
+
+def _added(addr: str, nodes: Sequence[str], warnings: Sequence[str]) -> str:
+    """What is done: of a fleet's listener, the node that answers doesn't know who listens there by now."""
+    if nodes:
+        return f"added listener {addr} of {' and '.join(nodes)}"
+    return f"added listener {addr}" if warnings else f"listening on {addr}"
 
 
 @listeners.command("set", epilog=example("mcproxy listeners set :443 --max-connections 1000"))
@@ -66,7 +81,8 @@ def add(config_file: Path | None, as_json: bool, comment: str, addr: str, **opti
 def set_(config_file: Path | None, as_json: bool, comment: str, addr: str, **options: Any) -> None:
     """Change the options that you name of the listener ADDR, and nothing else. It stays open.
 
-    Networks that are named take the place of all that were named before. A --no- form resets what was set before.
+    Networks or nodes that are named take the place of all that were named before. A --no- form resets what was set
+    before.
     """
     named = settings.named(LISTENER_FIELDS, options)
     listener = pb.Listener(addr=addr, **settings.for_message(LISTENER_FIELDS, named))

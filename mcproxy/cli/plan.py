@@ -13,7 +13,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.change import Key, What
 from mcproxy.cli import output
 from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS
-from mcproxy.settings import Field, Kind
+from mcproxy.settings import LISTS, Field
 
 Fields = Mapping[str, Any]  # of a value, as the audit has them
 
@@ -23,7 +23,7 @@ _ALWAYS = frozenset({"mode"})  # shown of something new even if it is the defaul
 
 def _defaults(declared: Iterable[Field]) -> Fields:
     return {
-        field.name: " ".join(field.default) if field.kind is Kind.NETWORKS else field.default
+        field.name: " ".join(field.default) if field.kind in LISTS else field.default
         for field in declared
         if field.has_default
     }

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from mcproxy.cli import output
 from mcproxy.cli.values import Count, Word
-from mcproxy.settings import Field, Kind, proto_name
+from mcproxy.settings import LISTS, Field, Kind, proto_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,6 +53,8 @@ def _typed(field: Field) -> dict[str, Any]:
             return {"type": Count(field.setting.least, field.setting.most)}
         case Kind.NETWORKS:
             return {"multiple": True, "metavar": "CIDR"}
+        case Kind.NODES:
+            return {"multiple": True, "metavar": "NODE"}
         case Kind.BACKEND:
             return {"metavar": "BACKEND"}
     return {"metavar": "NAME"}
@@ -78,7 +80,7 @@ def changes(declared: Sequence[Field]) -> Callable[[F], F]:
 
 def _is_resettable(field: Field) -> bool:
     """True if an option of its own resets it: a word and a number have a value to say it with."""
-    kinds = {Kind.FILE, Kind.HOSTNAME, Kind.NETWORKS}
+    kinds = {Kind.FILE, Kind.HOSTNAME, *LISTS}
     return field.has_default and (field.kind in kinds or field.setting.flag is not None)
 
 

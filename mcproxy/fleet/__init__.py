@@ -20,6 +20,12 @@ the audit's rows from its own generation on. Its own must be among them as the c
 in a failover, or was restored from a backup, has another past under the same number. In that case, and where there are
 too many rows, it loads everything.
 
+**Shares** (`share.py`). The database and the writer's table hold all listeners. A listener may name nodes; what serves
+clients on a node gets the node's share of the table, and of each change, and knows nothing of other listeners. So
+routes and certificates of others are not looked at here. A mutation is committed when it is valid for the fleet: an
+address that a node can't take comes after the commit, also on the node where the mutation was made. It is that node's
+warning, and is tried again at each poll; an address may be on its way from one node to another.
+
 **States** (`standing.py`): following; alone, without the database; outdated, where a newer mcproxy has changed the
 schema. Alone and outdated nodes serve the table that they have, answer what they can from the copy, and refuse
 mutations. They try again by themselves, with pauses that grow and differ from node to node (`backoff.py`).

@@ -45,6 +45,9 @@ class Fleet:
         self._me = Report(node, nodes.identity(self.cache.store, node), time.monotonic())
         self._post = Post(node, lambda: self._replica.generation)
         self.connections: Callable[[], int] = lambda: 0  # how many this node has open
+        self.problems: Callable[[], Sequence[str]] = (
+            lambda: ()
+        )  # what its routes lack here, as files that it can't read
         self._found = self._replica.mark  # of the last poll
         self._clock_ahead = 0.0  # seconds by which the database's clock is ahead of ours
 
@@ -55,6 +58,11 @@ class Fleet:
     def cache(self) -> Cache:
         """The copy of the database that this node has."""
         return self._replica.cache
+
+    @property
+    def node(self) -> str:
+        """The name of this node."""
+        return self._me.name
 
     @property
     def generation(self) -> int:
@@ -159,8 +167,11 @@ class Fleet:
 
     def report(self) -> Report:
         """What this node writes about itself now."""
-        warnings = [*self.unbound.values(), *([self.cache.problem] if self.cache.problem else [])][:MAX_WARNINGS]
-        return replace(self._me, generation=self.generation, connections=self.connections(), warnings=warnings)
+        copy = [self.cache.problem] if self.cache.problem else []
+        warnings = [*self.unbound.values(), *copy, *self.problems()]
+        return replace(
+            self._me, generation=self.generation, connections=self.connections(), warnings=warnings[:MAX_WARNINGS]
+        )
 
     def found(self, position: Position) -> None:
         """Take what a poll has found. Raises NewerSchema."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcproxy.change import Change, next_table, table_values
+from mcproxy.change import Change, merged, next_table, table_values
 from mcproxy.fleet.cache import Cache, open_cache
 from mcproxy.fleet.following import NO_MARK, Mark, Mutation, mark_from, mark_of, mutations
 from mcproxy.store import history
@@ -69,7 +69,7 @@ class Replica:
         for each in found:
             table = next_table(table, each.changes, each.generation)
         self.take(found)
-        return table, [change for each in found for change in each.changes]
+        return table, merged(change for each in found for change in each.changes)
 
     def _whole(self, table: Table) -> tuple[Table, Sequence[Change]]:
         """The database's whole table, and the changes that lead to it from this one."""

@@ -14,12 +14,14 @@ from sqlalchemy import TableClause, column, table
 from mcproxy.change import Key, Value, What
 from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, FirewallRule, Listener, Route, RuleKind
 from mcproxy.notation.address import parse_backend
-from mcproxy.settings import Field, Kind, fields_of
+from mcproxy.settings import LISTS, Field, Kind, fields_of
 
 Row = Mapping[str, Any]
 
 # How a value of a kind is written where SQL and JSON have no type for it, and read back.
-_TO_ROW: Final[Mapping[Kind, Callable[[Any], Any]]] = {Kind.BACKEND: str, Kind.WORD: str, Kind.NETWORKS: " ".join}
+_TO_ROW: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+    Kind.BACKEND: str, Kind.WORD: str, **dict.fromkeys(LISTS, " ".join),
+}  # fmt: skip
 
 
 def _as_it_is(value: Any) -> Any:
@@ -32,12 +34,12 @@ def _reading(field: Field) -> Callable[[Any], Any]:
             return parse_backend
         case Kind.WORD | Kind.SWITCH:  # SQLite has a boolean as a number
             return field.type
-        case Kind.NETWORKS:
-            return _networks
+        case Kind.NETWORKS | Kind.NODES:
+            return _texts
     return _as_it_is
 
 
-def _networks(text: str) -> tuple[str, ...]:
+def _texts(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 

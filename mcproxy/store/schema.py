@@ -165,10 +165,15 @@ def _nodes(op: Operations) -> None:
     )
 
 
+def _listeners_of_some_nodes(op: Operations) -> None:
+    op.add_column("listeners", Column("nodes", Text, nullable=False, server_default=""))  # with a blank between
+
+
 Migration = Callable[[Operations], None]
 
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     _first, _audit_says_why, _backends_speak_any_http, _acme, _one_row_has_the_generation, _nodes,
+    _listeners_of_some_nodes,
 )  # fmt: skip
 VERSION: Final = len(MIGRATIONS)
 

@@ -68,6 +68,31 @@ def test_what_is_applied_can_not_lead_back() -> None:
         mutations.apply(taken, dict.fromkeys(taken, "place"), prune=False)(TABLE, 0.0)
 
 
+def test_listeners_of_different_nodes_stand_in_nobodys_way() -> None:
+    first, second = Listener("127.0.0.1:443", nodes=("edge1",)), Listener("127.0.0.1:443", nodes=("edge2",))
+    table = Table.build([(Listener(":443", nodes=("edge2",)), [route("a.test", "127.0.0.1:8443")])])
+    assert mutations.put_listener(first, exists=False)(table, 0.0)
+    with pytest.raises(InvalidField, match=r"can't both be listened on; remove :443 first"):
+        mutations.put_listener(second, exists=False)(table, 0.0)
+    both = Table.build([(Listener(":443", nodes=("edge2",)), []), (first, [])])
+    with pytest.raises(InvalidField, match=r"^listener\.addr: 127\.0\.0\.1:443 and :443 can't both be listened on"):
+        mutations.put_listener(second, exists=True)(both, 0.0)
+
+
+def test_a_route_loops_only_on_a_node_that_has_both_listeners() -> None:
+    to = route("a.test", "127.0.0.1:8443")
+    here, there = Listener(":443", nodes=("edge1",)), Listener("127.0.0.1:8443", nodes=("edge2",))
+    assert mutations.put_route(":443", to, exists=False)(Table.build([(here, []), (there, [])]), 0.0)
+    apart = Table.build([(here, [to]), (there, [])])
+    with pytest.raises(InvalidField, match=r"^listener\.addr: the route a\.test on :443 leads there"):
+        mutations.put_listener(replace(there, nodes=()), exists=True)(apart, 0.0)
+    with pytest.raises(InvalidField, match=r"^listener\.nodes: the route a\.test on :443 leads to another listener"):
+        mutations.put_listener(replace(here, nodes=()), exists=True)(apart, 0.0)
+    everywhere = Table.build([(here, []), (replace(there, nodes=()), [])])
+    with pytest.raises(InvalidField, match=r"^route\.backend: 127\.0\.0\.1:8443 is mcproxy's own"):
+        mutations.put_route(":443", to, exists=False)(everywhere, 0.0)
+
+
 def test_a_temporary_rule_takes_a_new_end_and_may_become_permanent() -> None:
     rule = FirewallRule(IP, "192.0.2.9")
     there = after(mutations.add_rule(rule, 60.0))

@@ -12,14 +12,15 @@ def test_add_list_remove(tmp_path: Path) -> None:
         told = user.ok("listeners", "add", ":8443", *options, "--max-connections", 5)
         assert told == "listening on :8443 (generation 2)\n"
         assert user.rows("listeners", "list") == [
-            [":443", "no", "-", "-"],
-            [":8443", "yes", "10.0.0.0/8 fd00::/8", "5"],
+            [":443", "no", "-", "-", "all"],
+            [":8443", "yes", "10.0.0.0/8 fd00::/8", "5", "all"],
         ]
         assert user.json("listeners", "list")[1] == {
             "addr": ":8443",
             "proxy_protocol": True,
             "trusted_proxies": ["10.0.0.0/8", "fd00::/8"],
             "max_connections": 5,
+            "nodes": [],
         }
         removed = user.json("listeners", "remove", ":443", "--yes")
         assert (removed["generation"], removed["removed_routes"], len(removed["effect"]["changes"])) == (3, 2, 3)

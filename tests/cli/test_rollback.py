@@ -50,7 +50,10 @@ def test_a_dry_run_lists_what_would_change(tmp_path: Path) -> None:
             "changes": [
                 {
                     "change": "remove", "what": "listener", "scope": "", "name": ":8443",
-                    "old": {"addr": ":8443", "proxy_protocol": False, "trusted_proxies": "", "max_connections": 0},
+                    "old": {
+                        "addr": ":8443", "proxy_protocol": False, "trusted_proxies": "", "max_connections": 0,
+                        "nodes": "",
+                    },
                     "new": None,
                 }
             ],

@@ -81,6 +81,13 @@ def test_every_node_writes_and_all_have_it(fleet: Fleet) -> None:
     assert "node edge2, following since " in shown
     assert "warning: can't listen on 127.0.0.1:" in shown
     assert "another program listens there; it serves without this address and tries again" in shown
+    addr = f"127.0.0.1:{free_port()}"
+    added = fleet.run("edge1", "listeners", "add", addr, "--node", "edge2")
+    assert added.stdout == f"added listener {addr} of edge2 (generation 4)\n"
+    until(lambda: addr in {each["addr"] for each in fleet.status("edge2")["listeners"]})
+    assert addr not in {each["addr"] for each in fleet.status("edge1")["listeners"]}
+    explained = fleet.run("edge1", "explain", "--listener", addr, "--sni", "a.test", "--from", "192.0.2.1")
+    assert f"{addr} is a listener of edge2, and this node is edge1: ask there" in explained.stdout
 
 
 def test_the_nodes_are_listed_and_one_that_is_gone_is_forgotten(fleet: Fleet) -> None:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from mcproxy.admin.errors import AlreadyThere, NotThere, Overtaken
-from mcproxy.admin.mutations import put_listener, put_route
+from mcproxy.admin.mutations import put_listener, put_route, remove_listener
 from mcproxy.change import table_values
 from mcproxy.fleet.standing import State
 from mcproxy.model import Listener
@@ -104,6 +104,47 @@ def test_an_address_that_one_node_lacks_is_only_its_own_warning(node: MakeNode) 
     two.writer.follow()
     assert not two.fleet.unbound
     assert "192.0.2.1:8443" in two.plane.accepting
+
+
+def test_a_listener_is_opened_by_the_nodes_that_it_names(node: MakeNode) -> None:
+    one, two = node("edge1"), node("edge2")
+    addr = "127.0.0.1:8443"
+    one.writer.mutate("a test", "x", put_listener(Listener(addr, nodes=("edge2",)), exists=False))
+    one.writer.mutate("a test", "x", put_route(addr, route("there.test"), exists=False))
+    two.writer.follow()
+    assert same(one, two)
+    assert (addr in one.plane.accepting, addr in two.plane.accepting) == (False, True)
+    assert two.plane.live is not None
+    assert two.plane.live.has_route((addr, "there.test"))
+    one.writer.mutate("a test", "x", put_listener(Listener(addr, nodes=("edge1",)), exists=True))
+    two.writer.follow()
+    assert (addr in one.plane.accepting, addr in two.plane.accepting) == (True, False)
+    assert one.plane.live is not None
+    assert one.plane.live.has_route((addr, "there.test"))
+    assert table_values(two.fleet.cache.store.load()) == table_values(one.writer.table)
+
+
+def test_a_listener_that_came_back_meanwhile_stays_open(node: MakeNode) -> None:
+    """A node follows several changes at once; it closed a listener that one had removed and the next added again."""
+    one, two = node("edge1"), node("edge2")
+    (addr,) = one.writer.table.listeners
+    one.writer.mutate("a test", "x", remove_listener(addr))
+    one.writer.mutate("a test", "x", put_listener(Listener(addr), exists=False))
+    two.writer.follow()
+    assert same(one, two)
+    assert two.plane.accepting == {addr}
+
+
+def test_an_address_is_taken_once_the_one_in_its_way_is_closed(node: MakeNode) -> None:
+    """Both come in one step to a node that was away. It had waited for the next poll."""
+    one, two = node("edge1"), node("edge2")
+    (addr,) = one.writer.table.listeners
+    one.writer.mutate("a test", "x", remove_listener(addr))
+    one.writer.mutate("a test", "x", put_listener(Listener(f"127.0.0.1{addr}"), exists=False))
+    two.plane.clashes = True
+    two.writer.follow()
+    assert two.plane.accepting == {f"127.0.0.1{addr}"}
+    assert not two.fleet.unbound
 
 
 def test_a_node_without_the_database_serves_its_copy_and_refuses_changes(tmp_path: Path) -> None:

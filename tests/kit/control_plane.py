@@ -1,5 +1,6 @@
 """A control plane with a data plane that only remembers: for the tests of admin and cli."""
 
+import errno
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from mcproxy.admin.writer import Writer
 from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem, Serving
 from mcproxy.change import Change
 from mcproxy.config import GrpcSection
+from mcproxy.conflicts import clash
 from mcproxy.messages import (
     EVERYTHING,
     MAX_LOOK,
@@ -88,6 +90,7 @@ class FakePlane:
     reloaded: ReloadReport = field(default_factory=lambda: ReloadReport(1.0))
     serving: Serving = field(default_factory=Serving)
     listed: Listed = field(default_factory=lambda: Listed("files", "/a.pem", ["a.test"], "R11", 1e9, 4e9))
+    clashes: bool = False  # an address isn't bound beside one that takes it; those here have one port
     workers: int = 1
     processes: Sequence[WorkerInfo] = ()  # of several workers
     warnings: Sequence[str] = ("its certificate expires in 3 days",)
@@ -99,6 +102,8 @@ class FakePlane:
 
     def bind_listener(self, listener: Listener) -> None:
         self._called("bind_listener", listener.addr)
+        if self.clashes and clash(listener.addr, [each for each in self.bound if each != listener.addr]):
+            raise OSError(errno.EADDRINUSE, "Address already in use")
         self.bound.add(listener.addr)
 
     def start_listener(self, addr: str) -> None:

@@ -49,16 +49,18 @@ RULE_KIND_CIDR: RuleKind
 RULE_KIND_COUNTRY: RuleKind
 
 class Listener(_message.Message):
-    __slots__ = ("addr", "proxy_protocol", "trusted_proxies", "max_connections")
+    __slots__ = ("addr", "proxy_protocol", "trusted_proxies", "max_connections", "nodes")
     ADDR_FIELD_NUMBER: _ClassVar[int]
     PROXY_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     TRUSTED_PROXIES_FIELD_NUMBER: _ClassVar[int]
     MAX_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
     addr: str
     proxy_protocol: bool
     trusted_proxies: _containers.RepeatedScalarFieldContainer[str]
     max_connections: int
-    def __init__(self, addr: _Optional[str] = ..., proxy_protocol: _Optional[bool] = ..., trusted_proxies: _Optional[_Iterable[str]] = ..., max_connections: _Optional[int] = ...) -> None: ...
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, addr: _Optional[str] = ..., proxy_protocol: _Optional[bool] = ..., trusted_proxies: _Optional[_Iterable[str]] = ..., max_connections: _Optional[int] = ..., nodes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Route(_message.Message):
     __slots__ = ("hostname", "backend", "mode", "tls_cert", "tls_key", "backend_tls", "backend_ca", "backend_server_name", "send_proxy_protocol", "backend_protocol", "max_backend_connections", "tls")
@@ -495,12 +497,14 @@ class AddListenerRequest(_message.Message):
     def __init__(self, listener: _Optional[_Union[Listener, _Mapping]] = ..., expected_generation: _Optional[int] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class AddListenerResponse(_message.Message):
-    __slots__ = ("generation", "effect")
+    __slots__ = ("generation", "effect", "warnings")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     EFFECT_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     generation: int
     effect: Effect
-    def __init__(self, generation: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, generation: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UpdateListenerRequest(_message.Message):
     __slots__ = ("listener", "expected_generation", "update_mask", "dry_run", "comment")
@@ -517,12 +521,14 @@ class UpdateListenerRequest(_message.Message):
     def __init__(self, listener: _Optional[_Union[Listener, _Mapping]] = ..., expected_generation: _Optional[int] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class UpdateListenerResponse(_message.Message):
-    __slots__ = ("generation", "effect")
+    __slots__ = ("generation", "effect", "warnings")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     EFFECT_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     generation: int
     effect: Effect
-    def __init__(self, generation: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, generation: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RemoveListenerRequest(_message.Message):
     __slots__ = ("addr", "expected_generation", "dry_run", "comment")
@@ -1021,14 +1027,16 @@ class RollbackRequest(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., expected_generation: _Optional[int] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class RollbackResponse(_message.Message):
-    __slots__ = ("generation", "changes", "effect")
+    __slots__ = ("generation", "changes", "effect", "warnings")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     EFFECT_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     generation: int
     changes: int
     effect: Effect
-    def __init__(self, generation: _Optional[int] = ..., changes: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, generation: _Optional[int] = ..., changes: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetDiffRequest(_message.Message):
     __slots__ = ()
