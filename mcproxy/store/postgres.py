@@ -97,6 +97,7 @@ class Server:
         try:
             yield
         except DBAPIError as error:
+            error.__traceback__ = None  # see sqlite.errors
             raise self._translated(error.orig or error) from None  # it has the statement's values
         except psycopg.Error as error:
             raise self._translated(error) from None

@@ -181,10 +181,15 @@ def refuse_moved(path: Path, opened: tuple[int, int]) -> None:
 
 @contextmanager
 def errors(path: Path) -> Iterator[None]:
-    """Turn errors of SQLAlchemy and sqlite3 into `Unavailable`, with the remedy."""
+    """Turn errors of SQLAlchemy and sqlite3 into `Unavailable`, with the remedy.
+
+    An error of SQLAlchemy is a variable of a frame in its own traceback. That cycle would keep the caller's frames, a
+    call of the admin API among them, until the collector runs; gRPC refuses calls of a connection with too many.
+    """
     try:
         yield
     except DBAPIError as error:
+        error.__traceback__ = None
         raise _translated(path, error.orig or error) from error
     except sqlite3.Error as error:
         raise _translated(path, error) from error

@@ -4,9 +4,10 @@ import os
 import signal
 import threading
 import uuid
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
@@ -15,7 +16,7 @@ from mcproxy.change import Change, Provenance, Said, listener_key, route_key, ru
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.notation.server_url import ServerUrl, parse_server_url
 from mcproxy.store import history, listing, schema
-from mcproxy.store.errors import Conflict, NewerSchema, NotOurs, Unavailable
+from mcproxy.store.errors import Conflict, NewerSchema, NotOurs, StoreError, Unavailable
 from mcproxy.store.postgres import Server, attach, connect, upgrade
 from mcproxy.store.store import Store
 from mcproxy.table import Table
@@ -214,3 +215,24 @@ def test_errors_say_what_to_do(store: Store, statement: str, words: str) -> None
         database.executable.exec_driver_sql(statement)
     assert store.failures == 1
     assert store.load().generation == 1
+
+
+class Marker:
+    """Something of a caller's."""
+
+
+def test_an_error_leaves_nothing_to_the_collector(store: Store, no_collector: None) -> None:
+    """SQLAlchemy's errors are cycles with all frames up to the caller's.
+
+    Calls of the admin API lived on with them, until gRPC refused every further one of their connection.
+    """
+    seen: list[weakref.ref[Marker]] = []
+
+    def fails() -> None:
+        ours = Marker()
+        seen.append(weakref.ref(ours))
+        with suppress(StoreError), store.transaction() as database:
+            database.executable.exec_driver_sql("SELECT * FROM no_such_table")
+
+    fails()
+    assert seen[0]() is None

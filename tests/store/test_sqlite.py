@@ -1,11 +1,12 @@
 import sqlite3
-from contextlib import closing
+import weakref
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from mcproxy.store import sqlite
-from mcproxy.store.errors import Conflict, NotOurs, Unavailable
+from mcproxy.store.errors import Conflict, NotOurs, StoreError, Unavailable
 from mcproxy.store.store import Store
 from tests.kit.control_plane import store_at
 
@@ -104,3 +105,25 @@ def test_defects_finds_damage(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(NotOurs, match="damaged: stop mcproxy and restore a snapshot"):
         sqlite.defects(path)
+
+
+class Marker:
+    """Something of a caller's."""
+
+
+def test_an_error_leaves_nothing_to_the_collector(tmp_path: Path, no_collector: None) -> None:
+    """SQLAlchemy's errors are cycles with all frames up to the caller's.
+
+    Calls of the admin API lived on with them, until gRPC refused every further one of their connection.
+    """
+    seen: list[weakref.ref[Marker]] = []
+
+    def fails(opened: Store) -> None:
+        ours = Marker()
+        seen.append(weakref.ref(ours))
+        with suppress(StoreError), opened.transaction() as database:
+            database.executable.exec_driver_sql("SELECT * FROM no_such_table")
+
+    with store_at(tmp_path / "mcproxy.db") as store:
+        fails(store)
+    assert seen[0]() is None
