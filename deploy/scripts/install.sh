@@ -151,7 +151,7 @@ if [ ! -x "$home/venv/bin/python" ]; then
 	say "made $home/venv"
 fi
 say "installing mcproxy and what it imports, which takes a minute"
-"$home/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-warn-script-location --upgrade "${build}[acme]"
+"$home/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-warn-script-location --upgrade "${build}[acme,postgresql]"
 if [ -n "$root" ]; then
 	# Scripts name their interpreter; it is to be found where the tree will be.
 	grep -rlI --null "$home/venv" "$home/venv/bin" "$home/venv/pyvenv.cfg" | xargs -0 -r sed -i "s|$home/venv|$prefix/venv|g"

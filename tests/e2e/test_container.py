@@ -185,3 +185,30 @@ def test_compose_names_what_the_configuration_routes_to() -> None:
     assert ours["cap_drop"] == ["ALL"]
     assert int(ours["stop_grace_period"].removesuffix("s")) > seeded.proxy.shutdown_timeout + 10
     assert ours["ports"] == [f"{last('EXPOSE')}:{last('EXPOSE')}"]
+
+
+def test_a_fleet_of_three_nodes_has_one_database_and_names_what_it_routes_to() -> None:
+    document = yaml.safe_load((DOCKER / "fleet.yaml").read_text())
+    services = document["services"]
+    seeded = config.load(DOCKER / "fleet.toml")
+    assert str(seeded.database.url) == "postgresql://mcproxy@database/mcproxy"
+    routes = [route for _, routes in seeded.seed_listeners() for route in routes]
+    assert sorted(services) == ["database", "edge1", "edge2", "edge3", *sorted(each.backend.host for each in routes)]
+    for route in routes:
+        assert f"https://{route.hostname} {{" in document["configs"][route.backend.host]["content"]
+        assert set(services[route.backend.host]["networks"]) == {"clients"}
+    nodes = [services[f"edge{number}"] for number in (1, 2, 3)]
+    for node in nodes:
+        assert set(node["networks"]) == {"clients", *services["database"]["networks"]}
+        assert (DOCKER / node["build"]["context"]).resolve() == ROOT
+        assert node["configs"] == [{"source": "node", "target": f"{last('WORKDIR')}/mcproxy.toml"}]
+        assert node["ports"][0].endswith(f":{last('EXPOSE')}")
+        assert node["cap_drop"] == ["ALL"]
+        assert node["environment"]["PGPASSWORD"] == services["database"]["environment"]["POSTGRES_PASSWORD"]
+    for own in ("hostname", "ports", "volumes"):
+        assert len({str(each[own]) for each in nodes}) == len(nodes), f"each has its own {own}"
+    assert document["configs"]["node"]["file"] == "fleet.toml"
+    assert document["networks"]["database"]["internal"], "only nodes reach it"
+    assert {volume.partition(":")[0] for each in (*nodes, services["database"]) for volume in each["volumes"]} == set(
+        document["volumes"]
+    )

@@ -2,9 +2,11 @@
 
 import re
 import tempfile
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from tests.kit.pages import matches, steps
+from tests.kit.postgres import postgres_server
 from tests.kit.program import ROOT
 from tests.kit.runbook_machine import Machine
 
@@ -12,15 +14,15 @@ RUNBOOK = (ROOT / "RUNBOOK.md").read_text()
 
 
 def test_every_command_prints_what_the_page_says() -> None:
-    machine = Machine(Path(tempfile.mkdtemp()))  # pytest's folders are too deep for the path of a UNIX socket
     failures = []
-    try:
+    with ExitStack() as stack:
+        database = stack.enter_context(postgres_server())
+        # pytest's folders are too deep for the path of a UNIX socket
+        machine = stack.enter_context(closing(Machine(Path(tempfile.mkdtemp()), database)))
         for step in steps(RUNBOOK):
             output = machine.run(step.command)
             if not matches(step.text, output):
                 failures.append(f"RUNBOOK.md:{step.line}: $ {step.command}\n{output}")
-    finally:
-        machine.close()
     assert not failures, "\n".join(failures)
 
 

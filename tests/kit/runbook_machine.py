@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.kit.geoip_files import located, write_database
 from tests.kit.peers import DEADLINE, free_port, until
+from tests.kit.postgres import PostgresServer, program
 from tests.kit.program import ROOT
 from tests.kit.screen import Terminal
 
@@ -64,6 +65,10 @@ exec "$@"
 CHOWN = """\
 #!/bin/sh
 """
+POSTGRES = """\
+#!/bin/sh
+exec @program@ --host=127.0.0.1 --port=@port@ --username=postgres "$@"
+"""
 PROGRAM = """\
 #!/bin/sh
 exec @root@/srv/mcproxy/venv/bin/python -I -m mcproxy "$@"
@@ -73,8 +78,10 @@ exec @root@/srv/mcproxy/venv/bin/python -I -m mcproxy "$@"
 class Machine:
     """Where the commands run."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, database: PostgresServer) -> None:
+        """`database` is db.example.org."""
         self.root = root
+        self._database = f"127.0.0.1:{database.port}"
         self.addr = f"127.0.0.1:{free_port()}"
         self.api = free_port()
         for folder in ("bin", "etc", "state", "srv/mcproxy"):
@@ -82,6 +89,10 @@ class Machine:
         scripts = {"systemctl": SYSTEMCTL, "journalctl": JOURNALCTL, "sudo": SUDO, "chown": CHOWN, "mcproxy": PROGRAM}
         for name, text in scripts.items():
             (root / "bin" / name).write_text(text.replace("@root@", str(root)))
+            (root / "bin" / name).chmod(0o755)
+        for name in ("createuser", "createdb"):
+            text = POSTGRES.replace("@program@", program(name)).replace("@port@", str(database.port))
+            (root / "bin" / name).write_text(text)
             (root / "bin" / name).chmod(0o755)
         # install.sh leaves a configuration alone that is there: one for this machine's ports and folders.
         text = (ROOT / "deploy" / "mcproxy.toml").read_text().replace(":443", self.addr)
@@ -94,6 +105,7 @@ class Machine:
         """A command of the page in the words of this machine."""
         text = text.replace("/srv/mcproxy", f"{self.root}/srv/mcproxy").replace(":443", self.addr)
         text = text.replace("proxy.example.org:9090", f"127.0.0.1:{self.api}").replace(":9090", f":{self.api}")
+        text = text.replace("@db.example.org/", f"@{self._database}/")
         return text.replace(
             "deploy/scripts/install.sh", f"deploy/scripts/install.sh --root {self.root} --python {sys.executable}"
         )
@@ -113,6 +125,7 @@ class Machine:
             )  # fmt: skip
         finally:
             shown = terminal.close()
+        shown = shown.replace(f"@{self._database}/", "@db.example.org/")
         return shown.replace(str(self.root), "").replace(self.addr, ":443")
 
     def close(self) -> None:
