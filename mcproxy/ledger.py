@@ -1,14 +1,15 @@
 """The counters of a worker in memory that outlives it: where a worker is killed, its parent reads here what it counted.
 
 The memory has a page for each listener and each route that has had a connection. A page is as many cells, integers of 8
-bytes, that only the worker writes, each in one instruction; the parent reads it when the worker is dead. So nothing is
-torn, nobody locks, and a connection costs 2 us more, of some 300. In one process there is no ledger.
+bytes, that only the worker writes, each in one instruction; the parent reads the listeners' for each status, and all of
+them when the worker is dead. So no number is torn, nobody locks, and a worker's interpreter isn't asked for its status.
+A connection costs 2 us more, of some 300. In one process there is no ledger.
 
 Exact, whenever the worker is killed: connections that were accepted, how they ended, their bytes and histograms, and
 the requests that have ended for the log too. A connection that was open then has ended as `lost`; of its bytes those
 count that the census has seen (net/census.py). Between the kernel's accept and the first cell lie some 2 us: of a
 connection that dies there nobody knows. Not here: what a route has counted of its connections to the backend; and
-routes beyond the first PAGES. Of these that is kept which the parent has read last (workers/counting.py).
+routes beyond the first ROUTES. Of these that is kept which the parent has read last (workers/counting.py).
 """
 
 from bisect import bisect_left
@@ -45,9 +46,9 @@ TOTAL = 1  # connections that began
 MOVED = 2  # those that were taken over from other workers, less those that were handed over to them
 RECEIVED, SENT = 3, 4
 HTTP1, H2, HEADS, WAITED = 5, 6, 7, 8  # of requests; waiting in microseconds
-ANSWERS = 9
-UNDONE_AT = ANSWERS + 10
-ENDS = UNDONE_AT + len(UNDONE)
+UNDONE_AT = 9  # before the answers, for it is read in this order: what is counted in between is among those
+ANSWERS = UNDONE_AT + len(UNDONE)
+ENDS = ANSWERS + 10
 REFUSED = ENDS + len(_ENDS)
 DURATIONS_AT = REFUSED + len(_REASONS)  # the buckets, then the sum in microseconds
 DIALS_AT = DURATIONS_AT + len(DURATIONS) + 2
@@ -58,10 +59,10 @@ PAGE = NAME + NAME_CELLS
 
 NEVER_USED, IN_USE, FORGOTTEN = 0, 1, 2  # states; behind a page that was never used there is none that was
 
-# For 1,000 listeners and 7,000 routes: 11 MB at most, of which memory takes up what was used. The tallies themselves
-# need twice as much.
-PAGES = 8_192
-SIZE = PAGES * PAGE * CELL_SIZE
+# 11 MB at most, of which memory takes up what was used; the tallies themselves need twice as much. There are at most
+# 1,000 listeners (admin/mutations.py).
+LISTENERS, ROUTES = range(1_024), range(1_024, 8_192)
+SIZE = ROUTES.stop * PAGE * CELL_SIZE
 
 
 class KeptHistogram(Histogram):
@@ -160,48 +161,63 @@ class KeptTally(Tally):
         cells[ENDS + _END_AT[end]] = self.ends[end]  # the last: now it is no longer an open one
 
 
+class _Pages:
+    """Pages of one kind, in the order in which they are used first."""
+
+    def __init__(self, cells: memoryview, numbers: range) -> None:
+        self._cells = cells
+        self._new = iter(numbers)
+        self._free: list[memoryview] = []  # that were used
+
+    def take(self) -> memoryview | None:
+        """One that is all zero, but for its state; None: there is none left."""
+        if self._free:
+            page = self._free.pop()
+            for at in range(STATE + 1, PAGE):
+                page[at] = 0
+            return page
+        number = next(self._new, None)
+        return None if number is None else self._cells[number * PAGE : (number + 1) * PAGE]
+
+    def give_back(self, page: memoryview) -> None:
+        """It may be another's."""
+        page[STATE] = FORGOTTEN
+        self._free.append(page)
+
+
 class KeptStats(Stats):
     """The tallies of a worker that has a ledger."""
 
     def __init__(self, memory: memoryview) -> None:
         """`memory` has SIZE bytes, zero at first."""
         super().__init__()
-        self._cells = memory.cast("q")
-        self._used = 0  # pages
-        self._free: list[memoryview] = []  # pages that were used
+        cells = memory.cast("q")
+        self._listeners, self._routes = _Pages(cells, LISTENERS), _Pages(cells, ROUTES)
 
     def make(self, listener: str, hostname: str) -> Tally:
         """A tally with a page, if there is one left and the name fits."""
         name = f"{listener} {hostname}".encode()
-        if len(name) > NAME_CELLS * CELL_SIZE or not (self._free or self._used < PAGES):
+        page = (self._routes if hostname else self._listeners).take() if len(name) <= NAME_CELLS * CELL_SIZE else None
+        if page is None:
             return Tally()
-        cells = self._take()
         at = NAME * CELL_SIZE
-        cells.cast("B")[at : at + len(name)] = name
-        cells[STATE] = IN_USE
-        return KeptTally(cells)
+        page.cast("B")[at : at + len(name)] = name
+        page[STATE] = IN_USE
+        return KeptTally(page)
 
     def forget(self, tally: Tally) -> None:
-        """Its page may be another's."""
+        """Its page may be another route's."""
         if isinstance(tally, KeptTally):
-            tally.page[STATE] = FORGOTTEN
-            self._free.append(tally.page)
-
-    def _take(self) -> memoryview:
-        """A page that is all zero, but for its state."""
-        if self._free:
-            page = self._free.pop()
-            for at in range(STATE + 1, PAGE):
-                page[at] = 0
-            return page
-        start, self._used = self._used * PAGE, self._used + 1
-        return self._cells[start : start + PAGE]
+            self._routes.give_back(tally.page)
 
 
-def read(memory: memoryview) -> Iterator[tuple[str, str, Counters]]:
-    """The address and host name of each tally, "" for a listener's, and what it had counted when its worker died."""
+def read(memory: memoryview, numbers: range) -> Iterator[tuple[str, str, Counters]]:
+    """What the pages of one kind have: address and host name, "" for a listener's, and what was counted.
+
+    The numbers of a worker that lives may be those of different moments, some microseconds apart.
+    """
     with memory.cast("q") as all_cells:
-        for start in range(0, PAGES * PAGE, PAGE):
+        for start in range(numbers.start * PAGE, numbers.stop * PAGE, PAGE):
             state = all_cells[start + STATE]
             if state == NEVER_USED:
                 return

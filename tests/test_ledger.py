@@ -7,7 +7,7 @@ import pytest
 
 from mcproxy import ledger
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.ledger import PAGE, PAGES, SIZE, UNDONE, KeptStats, KeptTally, read
+from mcproxy.ledger import LISTENERS, PAGE, ROUTES, SIZE, UNDONE, KeptStats, KeptTally, read
 from mcproxy.model import End, Reason
 from mcproxy.stats import BackendCounters, Counters, Tally
 from tests.test_lines import answered, ended
@@ -21,7 +21,8 @@ def memory() -> memoryview:
 
 
 def kept(memory: memoryview) -> dict[tuple[str, str], Counters]:
-    return {(listener, hostname): counters for listener, hostname, counters in read(memory)}
+    found = [*read(memory, LISTENERS), *read(memory, ROUTES)]
+    return {(listener, hostname): counters for listener, hostname, counters in found}
 
 
 def rounded(counters: Counters) -> Counters:
@@ -121,18 +122,20 @@ def test_a_route_that_is_gone_leaves_its_page_to_another_one(memory: memoryview)
         stats.route((LISTENER, name)).begin()
         stats.route((LISTENER, name)).end(ended())
     stats.forget_routes(lambda key: key[1] == "b.test")
-    assert [hostname for _, hostname, _ in read(memory)] == ["b.test"]
+    assert [hostname for _, hostname, _ in read(memory, ROUTES)] == ["b.test"]
     stats.route((LISTENER, "c")).begin()
-    found = [(hostname, counters.accepted, counters.connections) for _, hostname, counters in read(memory)]
+    found = [(hostname, counters.accepted, counters.connections) for _, hostname, counters in read(memory, ROUTES)]
     assert found == [("c", 1, 1), ("b.test", 1, 0)]
 
 
 def test_what_finds_no_room_is_counted_without_it(memory: memoryview) -> None:
     stats = KeptStats(memory)
     long = stats.route((LISTENER, "x" * ledger.NAME_CELLS * ledger.CELL_SIZE))
-    for number in range(PAGES):
+    for number in ROUTES:
         stats.route((LISTENER, f"{number}.test"))
     for tally in (long, stats.route((LISTENER, "late.test"))):
         tally.begin()
         assert tally.read().accepted == 1
-    assert sum(1 for _ in read(memory)) == PAGES
+    assert len(list(read(memory, ROUTES))) == len(ROUTES)
+    stats.listener(LISTENER).begin()
+    assert kept(memory)[LISTENER, ""].accepted == 1, "there is room for it always"

@@ -49,11 +49,18 @@ class Common:
         """
         self.cells.clear(worker)
         memory = self._ledgers[worker]
-        with memoryview(self._books[worker]) as view:
-            counted = list(ledger.read(view))
+        counted = [*self.listeners(worker), *self._read(worker, ledger.ROUTES)]
         os.ftruncate(memory, 0)
         os.ftruncate(memory, ledger.SIZE)
         return counted
+
+    def listeners(self, worker: int) -> list[tuple[str, str, Counters]]:
+        """What a worker has counted of its listeners by now."""
+        return self._read(worker, ledger.LISTENERS)
+
+    def _read(self, worker: int, pages: range) -> list[tuple[str, str, Counters]]:
+        with memoryview(self._books[worker]) as view:
+            return list(ledger.read(view, pages))
 
     def row(self, addr: str, in_use: Iterable[str]) -> int:
         """The row of a listener; others may lose theirs that are neither `in_use` nor have a connection.

@@ -21,7 +21,6 @@ from mcproxy.messages import (
     CloseListener,
     FindCountry,
     Forget,
-    GeoipStatus,
     Keep,
     LookAt,
     PlaneBusy,
@@ -43,10 +42,10 @@ from mcproxy.messages import (
 from mcproxy.model import Reason, worker_of
 from mcproxy.net.group import choose_by_address, open_group
 from mcproxy.policy.homes import home
-from mcproxy.stats import NO_LAGS
 from mcproxy.workers import merging
 from mcproxy.workers.clerk import BindAt, Follow
 from mcproxy.workers.refreshing import Refreshing
+from mcproxy.workers.slot import Slot
 from mcproxy.workers.team import Bound, Team, acknowledged, outcome
 
 T = TypeVar("T")
@@ -79,7 +78,7 @@ class ToWorkers:
             Watch: self._watch,
             SetLogLevel: self._set_log_level,
             ReadFiles: refreshing.read,
-            Settle: refreshing.settle,
+            Settle: self._settle,
             CloseConnections: self._close_connections,
             FindCountry: self._ask_one,
             LookAt: self._ask_one,
@@ -111,7 +110,7 @@ class ToWorkers:
         team, follow = self._team, Follow(request.table.generation, tuple(request.changes))
         with team.lock:
             team.known.table = request.table
-            team.base.forget(request.table.listeners.__contains__, request.table.has_route)
+            team.base.forget(request.changes)
             asked = team.ask(follow)
         acknowledged(asked, f"generation {follow.generation}")
 
@@ -201,6 +200,10 @@ class ToWorkers:
         self._team.known.log_level = request.level
         self._tell(request)
 
+    def _settle(self, request: Settle) -> None:
+        self.refreshing.settle(request)
+        self._note_status(self._team.slots)  # the GeoIP database may be another one
+
     # Those that not all have to answer
 
     def _close_connections(self, request: CloseConnections) -> Sequence[int]:
@@ -221,26 +224,40 @@ class ToWorkers:
 
     # Counters
 
-    def _read_status(self, request: ReadStatus) -> WorkerStatus:
-        for slot, found in self._in_time(request):
-            slot.process.last = found
-        with self._team.lock:
-            answers = [each for each in (self._team.base.status, *(s.process.last for s in self._team.slots)) if each]
-            workers = tuple(slot.info() for slot in self._team.slots)
-        if not answers:
-            answers = [WorkerStatus(self._started_at, (), GeoipStatus(), NO_LAGS, 0)]
-        return replace(merging.status(answers), started_at=self._started_at, workers=workers)
+    def _read_status(self, _request: ReadStatus) -> WorkerStatus:
+        """Of the listeners as of now, read in the workers' ledgers; the rest is as of their latest answers.
+
+        So that a flood of these calls costs the workers nothing.
+        """
+        team = self._team
+        if fresh := [slot for slot in team.slots if slot.process.last is None]:
+            self._note_status(fresh)
+        with team.lock:
+            has, listeners = team.known.table.listeners.__contains__, team.known.listeners
+            found = [
+                merging.with_ledger(slot.process.answered, team.common.listeners(slot.number - 1), has)
+                for slot in team.slots
+            ]
+            merged = merging.status([*found, team.base.status] if team.base.status else found)
+            accepting = {addr for addr, bound in listeners.items() if bound.started}
+            workers = tuple(slot.info() for slot in team.slots)
+        shown = [replace(each, accepting=each.addr in accepting) for each in merged.listeners]
+        return replace(merged, started_at=self._started_at, listeners=shown, workers=workers)
 
     def _read_routes(self, request: ReadRoutes) -> Sequence[RouteCounters]:
-        for slot, found in self._in_time(request):
+        for slot, found in self._in_time(request, self._team.slots):
             slot.process.last_routes = found
         with self._team.lock:
             return merging.routes([self._team.base.routes, *(slot.process.last_routes for slot in self._team.slots)])
 
-    def _in_time(self, request: Request[T]) -> list[tuple[Any, T]]:
-        """The workers that answer soon, each with its answer."""
+    def _note_status(self, slots: Sequence[Slot]) -> None:
+        for slot, found in self._in_time(ReadStatus(), slots):
+            slot.process.last = found
+
+    def _in_time(self, request: Request[T], slots: Sequence[Slot]) -> list[tuple[Slot, T]]:
+        """Those that answer soon, each with its answer."""
         with self._team.lock:
-            asked = self._team.ask(request)
+            asked = self._team.ask(request, slots)
         deadline, found = time.monotonic() + COUNT_SECONDS, []
         for slot, future in asked:
             remote = slot.remote

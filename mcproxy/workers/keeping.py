@@ -20,15 +20,12 @@ from typing import Any
 from mcproxy.messages import (
     ConnectionEvent,
     EventSink,
-    GeoipStatus,
     Keep,
     StartListener,
     Watch,
     WorkerState,
-    WorkerStatus,
 )
 from mcproxy.net.jobs import Jobs
-from mcproxy.stats import NO_LAGS
 from mcproxy.workers.birth import Nursery
 from mcproxy.workers.clerk import Beat, Beginning, BindAt, Ready
 from mcproxy.workers.counting import Counting
@@ -239,11 +236,8 @@ class Keeping:
             _wait(slot.process.handle, ENDING)  # else it might count once more
             os.close(slot.process.handle)
         team, process = self._team, slot.process
-        counted = team.common.end(slot.number - 1)
         with team.lock:
-            last = process.last or WorkerStatus(process.started_at, (), GeoipStatus(), NO_LAGS, 0)
-            team.base.add(last, process.last_routes, counted)
-            team.base.forget(team.known.table.listeners.__contains__, team.known.table.has_route)
+            team.base.add(process.answered, process.last_routes, team.common.end(slot.number - 1), team.known.table)
             slot.ended(time.monotonic())
             if team.stopping:
                 slot.state = WorkerState.DRAINING

@@ -6,6 +6,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
+from mcproxy.change import Change, What
 from mcproxy.messages import (
     BindListener,
     CloseConnections,
@@ -14,6 +15,7 @@ from mcproxy.messages import (
     Drain,
     FilesRead,
     FindCountry,
+    GeoipStatus,
     ListenerStatus,
     LoadedFiles,
     LookAt,
@@ -35,8 +37,11 @@ from mcproxy.messages import (
     WouldAdmit,
     WouldEnter,
 )
-from mcproxy.model import End, Reason
+from mcproxy.model import End, Reason, RouteKey
 from mcproxy.stats import Counters, Distribution, Spoken
+from mcproxy.table import Table
+
+Counted = Sequence[tuple[str, str, Counters]]  # of a ledger: listener, host name or "", counters
 
 
 def ended(counters: Counters) -> Counters:
@@ -143,38 +148,58 @@ def merged(request: Request[Any], answers: Sequence[Any]) -> Any:
 REQUESTS = frozenset(_MERGED)
 
 
+def with_ledger(last: WorkerStatus, counted: Counted, has: Callable[[str], bool]) -> WorkerStatus:
+    """A worker's status: its latest answer, with what its ledger has of listeners that are there or have connections.
+
+    A listener without a page is as it was then.
+    """
+    found = {each.addr: each for each in last.listeners}
+    for addr, name, counters in counted:
+        if not name:
+            found[addr] = ListenerStatus(addr, True, counters)
+    shown = [each for addr, each in found.items() if has(addr) or each.counters.connections]
+    return replace(last, listeners=shown)
+
+
 class Base:
     """The counters of workers that have ended, so that no counter falls; what the living have counted comes to it."""
 
     def __init__(self) -> None:
         self.status: WorkerStatus | None = None
-        self.routes: Sequence[RouteCounters] = ()
+        self._routes: dict[RouteKey, RouteCounters] = {}
 
     def __repr__(self) -> str:
-        return f"<Base listeners={len(self.status.listeners) if self.status else 0} routes={len(self.routes)}>"
+        return f"<Base listeners={len(self.status.listeners) if self.status else 0} routes={len(self._routes)}>"
 
-    def add(
-        self, last: WorkerStatus, last_routes: Sequence[RouteCounters], counted: Sequence[tuple[str, str, Counters]]
-    ) -> None:
-        """Add what a worker had counted: what its ledger has, and what it has answered last of the rest."""
-        listeners = {each.addr: each for each in last.listeners}
-        routes_ = {(each.listener, each.hostname): each for each in last_routes}
-        for addr, name, counters in counted:
-            if name:
-                route = routes_.get((addr, name), RouteCounters(addr, name))
-                kept = replace(counters, backend=route.counters.backend)
-                routes_[addr, name] = replace(route, counters=kept)
-            else:
-                listeners[addr] = ListenerStatus(addr, True, counters)
-        left = [ListenerStatus(addr, True, ended(each.counters)) for addr, each in listeners.items()]
+    @property
+    def routes(self) -> Sequence[RouteCounters]:
+        """Those that have had a connection."""
+        return list(self._routes.values())
+
+    def add(self, last: WorkerStatus, last_routes: Sequence[RouteCounters], counted: Counted, table: Table) -> None:
+        """Add what a worker had counted of what `table` has: in its ledger, and in its latest answers the rest."""
+        last = replace(with_ledger(last, counted, table.listeners.__contains__), geoip=GeoipStatus())
+        left = [
+            ListenerStatus(each.addr, True, ended(each.counters))
+            for each in last.listeners if each.addr in table.listeners
+        ]  # fmt: skip
         known = [self.status] if self.status is not None else []
         self.status = status([*known, replace(last, listeners=left)])
-        gone = [replace(each, counters=ended(each.counters)) for each in routes_.values()]
-        self.routes = routes([self.routes, gone])
+        found = {(each.listener, each.hostname): each for each in last_routes}
+        for addr, name, counters in counted:
+            if name:
+                route = found.get((addr, name), RouteCounters(addr, name))
+                found[addr, name] = replace(route, counters=replace(counters, backend=route.counters.backend))
+        gone = [replace(each, counters=ended(each.counters)) for key, each in found.items() if table.has_route(key)]
+        self._routes = {(each.listener, each.hostname): each for each in routes([self.routes, gone])}
 
-    def forget(self, has_listener: Callable[[str], bool], has_route: Callable[[tuple[str, str]], bool]) -> None:
-        """Drop what the table has no more."""
-        if self.status is not None:
-            kept = [each for each in self.status.listeners if has_listener(each.addr)]
-            self.status = replace(self.status, listeners=kept)
-        self.routes = [each for each in self.routes if has_route((each.listener, each.hostname))]
+    def forget(self, changes: Iterable[Change]) -> None:
+        """Drop what these take away."""
+        for change in changes:
+            if change.new is not None:
+                continue
+            if change.key.what is What.ROUTE:
+                self._routes.pop((change.key.scope, change.key.name), None)
+            elif change.key.what is What.LISTENER and self.status is not None:
+                kept = [each for each in self.status.listeners if each.addr != change.key.name]
+                self.status = replace(self.status, listeners=kept)

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mcproxy.messages import RouteCounters, WorkerInfo, WorkerState, WorkerStatus
+from mcproxy.messages import GeoipStatus, RouteCounters, WorkerInfo, WorkerState, WorkerStatus
 from mcproxy.stats import NO_LAGS
 from mcproxy.workers.remote import Remote
 
@@ -33,6 +33,11 @@ class Process:
     connections: int = 0
     last: WorkerStatus | None = None  # its latest answers
     last_routes: Sequence[RouteCounters] = ()
+
+    @property
+    def answered(self) -> WorkerStatus:
+        """Its latest status, which is without counters while it has answered none."""
+        return self.last or WorkerStatus(self.started_at, (), GeoipStatus(), NO_LAGS, 0)
 
 
 class Slot:
@@ -104,8 +109,7 @@ class Slot:
     def info(self) -> WorkerInfo:
         """Its line in the status."""
         process = self.process
-        lag = process.last.lag if process.last is not None else NO_LAGS
         return WorkerInfo(
-            self.number, self.state, process.pid, process.started_at, process.connections, self.restarts, lag,
-            self.failure,
+            self.number, self.state, process.pid, process.started_at, process.connections, self.restarts,
+            process.answered.lag, self.failure,
         )  # fmt: skip

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from mcproxy import messages
 from mcproxy.certificates.pem import Certificate
+from mcproxy.change import Change, listener_key, route_key
 from mcproxy.messages import (
     CloseConnections,
     ConnectionInfo,
@@ -22,14 +23,16 @@ from mcproxy.messages import (
     WorkerStatus,
     WouldEnter,
 )
-from mcproxy.model import Backend, End, Reason, Route
+from mcproxy.model import Backend, End, Listener, Reason, Route
 from mcproxy.stats import LAGS, NO_LAGS, BackendCounters, Counters, Distribution, Spoken
+from mcproxy.table import Table
 from mcproxy.workers.common import Common
 from mcproxy.workers.courier import ToWorkers
 from mcproxy.workers.merging import REQUESTS, Base, merged, routes, status
 from mcproxy.workers.team import Known, Team
 
 ROUTE = Route("a.test", Backend("127.0.0.1", 1))
+TABLE = Table.build([(Listener(addr), [ROUTE, replace(ROUTE, hostname="b.test")]) for addr in (":1", ":2")])
 LAG = Distribution(LAGS, (1,) * (len(LAGS) + 1), 2.0)
 
 
@@ -90,7 +93,7 @@ def test_what_a_worker_had_counted_stays_and_what_it_had_open_does_not() -> None
     backend = BackendCounters({"h2": 2}, idle=4, waiting=1, reused=9)
     counters = Counters(3, 10, {Reason.BLOCKED_IP: 1}, backend=backend)
     for _ in range(2):
-        base.add(of(":1", counters, LAG), [RouteCounters(":1", "a.test", counters)], [])
+        base.add(of(":1", counters, LAG), [RouteCounters(":1", "a.test", counters)], [], TABLE)
     assert base.status is not None
     (listener,) = base.status.listeners
     assert (listener.counters.connections, listener.counters.accepted) == (0, 20)
@@ -98,7 +101,7 @@ def test_what_a_worker_had_counted_stays_and_what_it_had_open_does_not() -> None
     assert base.status.lag.total == 4.0
     (route,) = base.routes
     assert (route.counters.backend.idle, route.counters.backend.waiting, route.counters.backend.reused) == (0, 0, 18)
-    base.forget(lambda _addr: False, lambda _key: False)
+    base.forget([Change(route_key(":1", "a.test"), ROUTE, None), Change(listener_key(":1"), Listener(":1"), None)])
     assert (list(base.status.listeners), list(base.routes)) == ([], [])
 
 
@@ -106,10 +109,9 @@ def test_a_ledger_has_more_than_the_last_answer() -> None:
     base, spoken = Base(), Spoken("h2", "ALPN", 1.0)
     old = Counters(1, 10, backend=BackendCounters(reused=9))
     new = Counters(2, 12, ended={End.CLOSED: 10})
-    found = [(addr, name, new) for addr in (":1", ":2") for name in ("", "a.test")]
-    base.add(
-        of(":1", old, LAG), [RouteCounters(":1", "a.test", old, spoken), RouteCounters(":1", "b.test", old)], found
-    )
+    found = [(addr, name, new) for addr in (":1", ":2", ":3") for name in ("", "a.test", "gone.test")]
+    answered = [RouteCounters(":1", "a.test", old, spoken), RouteCounters(":1", "b.test", old)]
+    base.add(of(":1", old, LAG), answered, found, TABLE)
     assert base.status is not None
     left = replace(new, connections=0, ended={End.CLOSED: 10, End.LOST: 2})
     assert {each.addr: each.counters for each in base.status.listeners} == {":1": left, ":2": left}
@@ -117,3 +119,4 @@ def test_a_ledger_has_more_than_the_last_answer() -> None:
     assert routes[":1", "a.test"] == RouteCounters(":1", "a.test", replace(left, backend=old.backend), spoken)
     assert routes[":2", "a.test"].counters == left
     assert routes[":1", "b.test"].counters.accepted == 10
+    assert len(routes) == 3, "the table has no other"
