@@ -175,7 +175,7 @@ def running(command: list[str], port: int, cores: int = 1) -> Iterator[int]:
     """A proxy on so many cores from core 0, until the block ends."""
     with subprocess.Popen(["taskset", "-c", f"0-{cores - 1}", *command], stdout=subprocess.DEVNULL) as process:
         try:
-            for _ in range(100):
+            for _ in range(600):
                 try:
                     socket.create_connection(("127.0.0.1", port)).close()
                     break

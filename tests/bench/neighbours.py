@@ -1,17 +1,19 @@
 """What one client's attack costs another client: the latency of small requests over HTTP/2, quiet and attacked.
 
-    python -m tests.bench.neighbours [--seconds 3] [--rounds 3] [--share 0.25] [--only NAME ...]
+    python -m tests.bench.neighbours [--seconds 3] [--rounds 3] [--share 0.25] [--only NAME ...] [--workers 1]
 
-Attacks of two kinds. Those of HTTP/2 must not make a neighbour's median worse by more than a tenth. Those that stopped
-the data path once (the last ones: key updates, connections, files that hang, a route to the proxy itself) must leave
-its median within 2 and its 99th percentile within 10 times the quiet value, and an answer of the admin API within a
-second; they don't pace themselves.
+Attacks of three kinds. Those of HTTP/2 must not make a neighbour's median worse by more than a tenth. Those that
+stopped the data path once (key updates, connections, files that hang, a route to the proxy itself) must leave its
+median within 2 and its 99th percentile within 10 times the quiet value, and an answer of the admin API within a second;
+they don't pace themselves. Those on the admin API (the last ones: calls a second that are tried; those that were
+answered come last) show what the control plane takes from the data path.
 
 The victim asks for 128 bytes, one request at a time, PAUSE after each answer, in phases that alternate: quiet,
 attacked, quiet, attacked ... The attacker is a process of its own that gets core 1 only while nobody else wants it;
-victim and nghttpd (the h2c backend; Debian: nghttp2-server) have that core, the proxy has core 0. An attacker that is
-thrown out comes again. It paces itself so that the proxy's main thread uses `share` of a core, the victim's requests
-included: what is measured is turns of the hub, not a want of CPU.
+victim and nghttpd (the h2c backend; Debian: nghttp2-server) have that core, the proxy has core 0. With several workers
+they have core 0, and their parent has core 1 at the lowest priority: in a larger machine it has one of its own. An
+attacker that is thrown out comes again. It paces itself so that the main thread of the process that serves the victim
+uses `share` of a core, the victim's requests included: what is measured is turns of the hub, not a want of CPU.
 
 Read the first two lines first: "nothing" is the noise, "polite" another's small requests that cost the proxy as much as
 an attack here. It often makes the victim faster, for a core that sleeps takes its time to wake. Cells: milliseconds
@@ -28,6 +30,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -36,20 +39,24 @@ from itertools import chain, count, repeat
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any, NamedTuple
 
 import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
+from mcproxy.policy.homes import home
+from mcproxy.policy.networks import pack
 from mcproxy.wire import http2
 from mcproxy.wire.hpack_block import encode, encode_integer, literal
 from mcproxy.wire.http2 import ErrorCode, Frame, Setting
-from tests.bench.l4 import cpu, running
+from tests.bench.l4 import cpu, running, tree
 from tests.bench.l7_peers import BULK
 from tests.kit.http2_peer import Seen, frame
 from tests.kit.key_updates import KeyUpdates
 from tests.kit.l7_proxy import SocketClient
-from tests.kit.peers import Authority, client_hello, free_port
+from tests.kit.peers import Authority, client_hello, free_port, until
 
 PAUSE = 0.002  # seconds between two requests of the victim
 LEAD = 0.3  # seconds that an attack lasts before its phase, and that the proxy has to recover after it
@@ -58,6 +65,8 @@ CREDIT = 0.005  # seconds of the proxy's CPU that an attacker may save up
 MAX_ATTEMPTS = 5_000  # of one attack, in one phase
 READ = 65_536  # bytes that the proxy takes in one turn
 IDS = range(1, 200, 2)  # of as many streams as nghttpd allows at once
+THREADS = 8  # that call the admin API
+MANY_ROUTES = 1_000
 BLOCK = 81_000  # bytes of an encoded header block, just within mcproxy.l7.http2.budgets.MAX_BLOCK
 
 
@@ -68,6 +77,7 @@ backend = "{backend}"
 {rest}"""
 L7 = 'mode = "l7"\ntls_cert = "{name}.pem"\ntls_key = "{name}.key"\n'
 CONFIGURATION = """database.path = "mcproxy.db"
+proxy.workers = {workers}
 grpc.addr = "unix:{folder}/admin.sock"
 [[listeners]]
 addr = "127.0.0.1:{port}"
@@ -111,15 +121,25 @@ def scheduled(pid: int) -> list[float]:
     return [int(each) / 1e9 for each in Path(f"/proc/{pid}/schedstat").read_text().split()[:2]]
 
 
+class Target(NamedTuple):
+    """A running proxy."""
+
+    folder: Path
+    port: int
+    authority: Authority  # that signed its certificate
+    main: int  # its process
+    proxy: int  # the process that serves the victim
+
+
 class Attacker:
     """Connections of one attacking client, and their pace. What waits raises Over at the monotonic time `end`."""
 
-    def __init__(self, folder: Path, port: int, authority: Authority, proxy: int, share: float, end: float) -> None:
-        self.folder, self.port, self.authority = folder, port, authority
-        self.proxy, self.share, self.end = proxy, share, end
+    def __init__(self, target: Target, share: float, end: float) -> None:
+        self.folder, self.port, self.authority, self.main, self.proxy = target
+        self.share, self.end = share, end
         self.clients: list[Client] = []
         self.ends: Counter[str] = Counter()
-        self.began, self.spent = time.monotonic(), scheduled(proxy)[0]
+        self.began, self.spent = time.monotonic(), scheduled(self.proxy)[0]
 
     def wait(self, least: float = 0.0) -> None:
         """Until the proxy has used no more than its share since it all began."""
@@ -250,7 +270,7 @@ def hanging_file(attacker: Attacker) -> None:
     os.mkfifo(certificate)
     try:
         while True:
-            os.kill(attacker.proxy, signal.SIGHUP)
+            os.kill(attacker.main, signal.SIGHUP)
             with suppress(OSError):
                 Client(attacker.port, attacker.authority, "pipe.test").close()
             attacker.go_on()
@@ -258,6 +278,48 @@ def hanging_file(attacker: Attacker) -> None:
     finally:
         certificate.unlink()
         certificate.write_bytes(kept)
+
+
+def calls(rate: int, call: Callable[[Any, int], object]) -> Attack:
+    """So many calls of the admin API a second, or as many as it answers, from THREADS."""
+
+    def attack(attacker: Attacker) -> None:
+        with grpc.insecure_channel(f"unix:{attacker.folder}/admin.sock") as channel:
+            stub = pb_grpc.ProxyAdminServiceStub(channel)  # type: ignore[no-untyped-call]
+            began, numbers, answered = time.monotonic(), count(), Counter[str]()
+
+            def work() -> None:
+                for number in numbers:
+                    pause = began + number / rate - time.monotonic()
+                    time.sleep(max(0.0, min(pause, attacker.end - time.monotonic())))
+                    if time.monotonic() >= attacker.end:
+                        return
+                    call(stub, number)
+                    answered["calls answered"] += 1
+
+            threads = [threading.Thread(target=work) for _ in range(THREADS)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            attacker.ends.update(answered)
+        attacker.go_on()
+
+    return attack
+
+
+def read_status(stub: Any, _number: int) -> None:
+    stub.GetStatus(pb.GetStatusRequest(), timeout=PATIENCE)
+
+
+def list_routes(stub: Any, _number: int) -> None:
+    stub.ListRoutes(pb.ListRoutesRequest(page_size=MANY_ROUTES), timeout=PATIENCE)
+
+
+def change(stub: Any, number: int) -> None:
+    backend = f"127.0.0.1:{1 + number % 60_000}"
+    route = pb.Route(hostname=f"h{number % MANY_ROUTES}.test", backend=backend)  # threads change different ones
+    stub.UpdateRoute(pb.UpdateRouteRequest(route=route, update_mask=FieldMask(paths=["backend"])), timeout=PATIENCE)
 
 
 def own_listener(attacker: Attacker) -> None:
@@ -297,6 +359,9 @@ ATTACKS: dict[str, Attack] = {
     "connections": connections,
     "hanging file": hanging_file,
     "own listener": own_listener,
+    "2,000 status": calls(2_000, read_status),
+    "50 lists": calls(50, list_routes),
+    "400 changes": calls(400, change),
 }
 FIGURES: dict[str, Callable[[list[float]], float]] = {
     "median": median,
@@ -309,8 +374,8 @@ Phase = tuple[list[float], list[float], float]
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[tuple[int, Authority, int]]:
-    """The proxy's port, the authority that signed its certificate, its process id."""
+def server(folder: Path, workers: int) -> Iterator[Target]:
+    """Run the proxy and its backend."""
     port, target, authority = free_port(), free_port(), Authority(folder)
     (folder / "small").write_bytes(bytes(128))
     (folder / "big").write_bytes(bytes(BULK))
@@ -319,11 +384,22 @@ def server(folder: Path) -> Iterator[tuple[int, Authority, int]]:
         authority.pair(name)
         routes += ROUTE.format(name=name, backend=f"127.0.0.1:{target}", rest=L7.format(name=name))
     routes += ROUTE.format(name="loop.test", backend=f"localhost:{port}", rest="")  # an address would be refused
-    (folder / "mcproxy.toml").write_text(CONFIGURATION.format(port=port, folder=folder) + routes)
+    routes += "".join(ROUTE.format(name=f"h{n}.test", backend="127.0.0.1:1", rest="") for n in range(MANY_ROUTES))
+    (folder / "mcproxy.toml").write_text(CONFIGURATION.format(port=port, folder=folder, workers=workers) + routes)
     proxied = [sys.executable, "-m", "mcproxy", "server", "-c", f"{folder}/mcproxy.toml"]
     command = ["taskset", "-c", "1", "nghttpd", "--no-tls", "--address=127.0.0.1", f"--htdocs={folder}", str(target)]
-    with running(command, target), running(proxied, port) as proxy:
-        yield port, authority, proxy
+    with running(command, target), running(proxied, port) as main:
+        yield Target(folder, port, authority, main, main if workers == 1 else apart(main, workers))
+
+
+def apart(parent: int, workers: int) -> int:
+    """Move the parent to core 1, at the attacker's priority. Returns the worker of the victim's address."""
+    until(lambda: len(tree(parent)) == 2 + workers, "all workers")
+    nursery, *serving = tree(parent)[1:]
+    for thread in [*Path(f"/proc/{parent}/task").iterdir(), *Path(f"/proc/{nursery}/task").iterdir()]:
+        os.sched_setaffinity(int(thread.name), {1})
+        os.setpriority(os.PRIO_PROCESS, int(thread.name), 19)
+    return serving[home(pack("127.0.0.1"), workers)]
 
 
 def ask_admin(address: str, answers: Connection) -> None:
@@ -412,22 +488,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of a quiet and an attacked phase")
     parser.add_argument("--share", type=float, default=0.25, help="of a core, for the proxy under attack")
     parser.add_argument("--only", nargs="*", choices=ATTACKS, metavar="NAME", help=", ".join(ATTACKS))
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     os.sched_setaffinity(0, {1})
     with (
         tempfile.TemporaryDirectory() as scratch,
-        server(folder := Path(scratch)) as (port, authority, proxy),
+        server(folder := Path(scratch), options.workers) as target,
         admin(folder) as slowest,
     ):
         for name in options.only or ATTACKS:
             quiet, loud, ends = list[Phase](), list[Phase](), Counter[str]()
-            victim = Client(port, authority)
+            victim = Client(target.port, target.authority)
             for _ in range(options.rounds):
-                quiet.append(measure(victim, proxy, options.seconds, slowest))
+                quiet.append(measure(victim, target.proxy, options.seconds, slowest))
                 end = time.monotonic() + LEAD + options.seconds
-                attacker = Attacker(folder, port, authority, proxy, options.share, end)
+                attacker = Attacker(target, options.share, end)
                 with attacked(ATTACKS[name], attacker, ends):
-                    loud.append(measure(victim, proxy, options.seconds, slowest))
+                    loud.append(measure(victim, target.proxy, options.seconds, slowest))
             victim.close()
             print(line(name, quiet, loud, ends), flush=True)
 
