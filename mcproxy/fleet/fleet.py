@@ -42,7 +42,8 @@ class Fleet:
             self._server.notification = notification(node)
         self.truth = postgres.attach(self._server, f"mcproxy {node}")
         self._replica = Replica(self.truth, cache)
-        self._me = Report(node, nodes.identity(self.cache.store, node), time.monotonic())
+        identity, formerly = nodes.identities(self.cache.store, node)
+        self._me = Report(node, identity, time.monotonic(), formerly=formerly)
         self._post = Post(node, lambda: self._replica.generation)
         self.connections: Callable[[], int] = lambda: 0  # how many this node has open
         self.problems: Callable[[], Sequence[str]] = (
@@ -135,8 +136,9 @@ class Fleet:
         self._replica.settle(table)
 
     def nodes(self) -> tuple[list[NodeRow], float]:
-        """All nodes, and the database's time. Raises StoreError."""
-        self.refuse_unless_following()
+        """All nodes, and the database's time. Raises StoreError, at once where the database doesn't answer."""
+        if self._post.standing.state is State.ALONE:
+            self.refuse_unless_following()
         return nodes.rows(self.truth)
 
     def remove_node(self, name: str) -> bool:
@@ -168,17 +170,21 @@ class Fleet:
     def report(self) -> Report:
         """What this node writes about itself now."""
         copy = [self.cache.problem] if self.cache.problem else []
-        warnings = [*self.unbound.values(), *copy, *self.problems()]
+        outdated = [self._post.standing.reason] if self._post.standing.state is State.OUTDATED else []
+        warnings = [*outdated, *self.unbound.values(), *copy, *self.problems()]
         return replace(
             self._me, generation=self.generation, connections=self.connections(), warnings=warnings[:MAX_WARNINGS]
         )
 
-    def found(self, position: Position) -> None:
-        """Take what a poll has found. Raises NewerSchema."""
+    def found(self, position: Position, taken: NameTaken | None = None) -> None:
+        """Take what a poll has found; `taken` is why the name isn't this node's. Raises NewerSchema."""
         self._clock_ahead = position.clock_ahead
         schema.refuse_newer(position.schema_version)
         self._found = position.mark
-        self._post.stand(State.FOLLOWING, known=position.mark[0])
+        if taken is None:
+            self._post.stand(State.FOLLOWING, known=position.mark[0])
+        else:
+            self._post.lost(taken, known=position.mark[0])
 
     def lost(self, error: StoreError) -> None:
         """The database doesn't answer, or it has been upgraded."""

@@ -9,7 +9,7 @@ from mcproxy.fleet.backoff import pauses
 from mcproxy.fleet.fleet import Fleet
 from mcproxy.fleet.listening import SLICE, Ear
 from mcproxy.fleet.nodes import BEAT, SOONEST
-from mcproxy.store.errors import StoreError
+from mcproxy.store.errors import NameTaken, StoreError
 
 POLL = 4.0  # seconds between two questions for the generation: a quarter of a query a second for each idle node
 
@@ -26,6 +26,7 @@ class Follower:
         self._poll = poll
         self._closing = threading.Event()
         self._reported: tuple[float, int] | None = None  # when, by the monotonic clock, and the generation
+        self._taken: NameTaken | None = None  # why that was refused, if it was
         self._thread = threading.Thread(target=self._run, name="fleet-follower", daemon=True)
         self._thread.start()
 
@@ -56,7 +57,7 @@ class Follower:
     def _look(self, ear: Ear) -> None:
         """Ask where the database is, and follow."""
         self._report(ear, BEAT)
-        self._fleet.found(ear.poll())
+        self._fleet.found(ear.poll(), self._taken)
         if self._fleet.has_work():
             self._follow()
 
@@ -65,7 +66,11 @@ class Follower:
         now = time.monotonic()
         if self._reported is None or now - self._reported[0] >= after:
             report = self._fleet.report()
-            ear.tell(report)
+            self._taken = None
+            try:
+                ear.tell(report)
+            except NameTaken as error:
+                self._taken = error
             self._reported = now, report.generation
 
     def _rest(self, ear: Ear) -> None:

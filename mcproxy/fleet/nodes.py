@@ -1,9 +1,14 @@
 """The rows of a fleet's nodes: who is there, and who may have a name.
 
-Each node writes its own row, at its start and every BEAT seconds. A name belongs to the identity that its row has,
-which a node draws once and keeps in its copy of the database. So a node that restarts has its name at once, while a
-second node of that name is refused until the row has not been written for GONE seconds. By then the first one is gone,
-or cut off, and is refused in turn when it comes back. Times are the database's.
+Each node writes its own row, at its start and every BEAT seconds. A name belongs to the identity that its row has. A
+node draws a new one at each start, and keeps it in its copy of the database with those of its last starts. So a node
+that restarts has its name at once, while a second node of that name is refused until the row has not been written for
+GONE seconds. By then the first one is gone, or cut off, and is refused in turn when it comes back. Times are the
+database's.
+
+A cloned machine has the name and the identities of another. Its start takes the name, and its new identity is one that
+the other node doesn't know, which is refused from its next write on; or the clone is refused, if the other one has
+started since it was copied. A node that is refused serves and follows, and takes no changes.
 """
 
 import time
@@ -15,12 +20,13 @@ from typing import Any
 from sqlalchemy import delete, extract, func, select
 
 from mcproxy import __version__
-from mcproxy.store.errors import NameTaken
+from mcproxy.store.errors import NameTaken, StoreError
 from mcproxy.store.records import AUDIT, HEAD, NODES
 from mcproxy.store.store import Store
 
 BEAT = 10.0  # seconds between two writes of an idle node's row
 SOONEST = 1.0  # seconds between two writes of a row whose generation changes
+KEPT = 8  # identities: starts within GONE seconds of a node that the database doesn't see
 GONE = 60.0  # seconds without a write after which another node may have the name
 
 # One statement, so that of two nodes of one name exactly one has it.
@@ -30,7 +36,7 @@ _CLAIM = f"""INSERT INTO nodes (name, identity, version, generation, connections
     ON CONFLICT (name) DO UPDATE SET identity = excluded.identity, version = excluded.version,
         generation = excluded.generation, connections = excluded.connections, warnings = excluded.warnings,
         started_at = excluded.started_at, seen_at = excluded.seen_at
-    WHERE nodes.identity = excluded.identity OR nodes.seen_at < excluded.seen_at - {GONE}"""  # noqa: S608 - ours
+    WHERE nodes.identity = ANY(string_to_array(%(known)s, ' ')) OR nodes.seen_at < excluded.seen_at - {GONE}"""  # noqa: S608 - ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class Report:
     generation: int = 0
     connections: int = 0
     warnings: Sequence[str] = ()
+    formerly: Sequence[str] = ()  # its identities before
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +73,41 @@ def claim(execute: Any, report: Report) -> None:
     Raises NameTaken.
     """
     values = {
-        "name": report.name, "identity": report.identity, "version": __version__, "generation": report.generation,
+        "name": report.name, "identity": report.identity, "known": " ".join([report.identity, *report.formerly]),
+        "version": __version__, "generation": report.generation,
         "connections": report.connections, "warnings": "\n".join(report.warnings),
         "up": time.monotonic() - report.began,
     }  # fmt: skip
     if not execute(_CLAIM, values).rowcount:
         raise NameTaken(
-            f"the fleet has another node named {report.name}, seen within {GONE:g} s: set node.name to another name"
+            f"the fleet has another node named {report.name}, seen within {GONE:g} s: set node.name to another name, "
+            "here or there; one may be a clone of the other's machine"
         )
 
 
-def identity(cache: Store, name: str) -> str:
-    """The identity of the node that has this copy; drawn now if it has none under this name. Raises StoreError."""
+def identities(cache: Store, name: str) -> tuple[str, Sequence[str]]:
+    """A new identity for the node that has this copy, which is kept there, and its former ones. Raises StoreError.
+
+    One of another name has none of those. A copy that can't be written keeps the last one.
+    """
     with cache.transaction() as database:
-        database.executable.execute(delete(NODES).where(NODES.c.name != name))
-        found = list(database.query(select(NODES.c.identity)))
-        if found:
-            return str(found[0]["identity"])
-        drawn = uuid.uuid4().hex
-        row = {"name": name, "identity": drawn, "version": __version__, "generation": 0, "connections": 0}
+        found = [row["identity"] for row in database.query(select(NODES).where(NODES.c.name == name))]
+    known = found[0].split() if found else []
+    drawn = uuid.uuid4().hex
+    try:
+        _keep(cache, name, [drawn, *known][:KEPT])
+    except StoreError:
+        if not known:
+            raise
+        return known[0], known[1:]
+    return drawn, known
+
+
+def _keep(cache: Store, name: str, known: Sequence[str]) -> None:
+    row = {"name": name, "identity": " ".join(known), "version": __version__, "generation": 0, "connections": 0}
+    with cache.transaction() as database:
+        database.executable.execute(delete(NODES))
         database.executable.execute(NODES.insert(), [{**row, "warnings": "", "started_at": 0.0, "seen_at": 0.0}])
-        return drawn
 
 
 def rows(truth: Store) -> tuple[list[NodeRow], float]:

@@ -24,9 +24,9 @@ class Post:
     def __repr__(self) -> str:
         return f"{self.standing.node} {self.standing.state}"
 
-    def lost(self, error: StoreError) -> None:
-        """The database doesn't answer, or it has been upgraded, or the name is taken."""
-        self.stand(_STATES.get(type(error), State.ALONE), str(error))
+    def lost(self, error: StoreError, known: int | None = None) -> None:
+        """The database doesn't answer, or it has been upgraded, or the name is taken; `known` is as of `stand`."""
+        self.stand(_STATES.get(type(error), State.ALONE), str(error), known)
 
     def refuse_unless_following(self) -> None:
         """Raise Unavailable where the database doesn't answer."""
@@ -34,8 +34,8 @@ class Post:
         if standing.state is not State.FOLLOWING:
             since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(standing.since))
             raise Unavailable(
-                f"node {standing.node} is {standing.state} since {since} and takes no changes; "
-                f"generation {self._generation()} stays in force: {standing.reason}"
+                f"node {standing.node} is {standing.state} since {since} and takes no changes{self._stays()}: "
+                f"{standing.reason}"
             )
 
     def stand(self, state: State, reason: str = "", known: int | None = None) -> None:
@@ -50,7 +50,8 @@ class Post:
         if state is State.FOLLOWING:
             log.info("node %s follows the fleet's database", old.node)
         else:
-            log.warning(
-                "node %s is %s: generation %d stays in force, and changes are refused: %s",
-                old.node, state, self._generation(), reason,
-            )  # fmt: skip
+            log.warning("node %s is %s and takes no changes%s: %s", old.node, state, self._stays(), reason)
+
+    def _stays(self) -> str:
+        """What else it doesn't do, to follow a sentence: only a node that is refused follows the others."""
+        return "" if self.standing.state is State.REFUSED else f"; generation {self._generation()} stays in force"

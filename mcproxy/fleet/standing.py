@@ -10,8 +10,8 @@ class State(StrEnum):
 
     FOLLOWING = "following"  # the database answers; the table in force is its last, or is about to be
     ALONE = "alone"  # the database doesn't answer: the last table stays in force, mutations are refused
-    REFUSED = "refused"  # the same, because another node has its name
-    OUTDATED = "outdated"  # the same, because the schema is newer than this mcproxy
+    REFUSED = "refused"  # another node has its name: it follows, and mutations are refused
+    OUTDATED = "outdated"  # the schema is newer than this mcproxy: as if it were alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from mcproxy.store import schema
 from tests.kit.peers import DEADLINE, free_port, until
 from tests.kit.postgres import PostgresServer, postgres_server
 from tests.kit.program import Server, environment
+from tests.kit.service_manager import Manager
 
 pytestmark = pytest.mark.xdist_group("fleet")
 
@@ -34,16 +36,18 @@ class Fleet:
     def folder(self, name: str) -> Path:
         return self._folder / name
 
-    def start(self, name: str) -> Server:
+    def start(self, name: str, *prefix: str, workers: int = 1) -> Server:
+        """`prefix` begins the command."""
         folder = self.folder(name)
         folder.mkdir(exist_ok=True)
         document: dict[str, Any] = {
             "database": {"url": self._url, "cache": "cache.db"},
             "node": {"name": name},
             "grpc": {"addr": "unix:admin.sock"},
+            "proxy": {"workers": workers},
             "listeners": [{"addr": self._addr, "routes": [{"hostname": "seed.test", "backend": "127.0.0.1:1"}]}],
         }
-        self.nodes[name] = self._stack.enter_context(Server(folder, document))
+        self.nodes[name] = self._stack.enter_context(Server(folder, document, prefix))
         return self.nodes[name]
 
     def run(self, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -73,7 +77,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 def test_every_node_writes_and_all_have_it(fleet: Fleet) -> None:
     fleet.start("edge1")
-    fleet.start("edge2").line("another program listens there; this node serves without it")
+    fleet.start("edge2", workers=2).line("another program listens there; this node serves without it")
     assert fleet.run("edge1", "routes", "add", "a.test", "127.0.0.1:2").returncode == 0
     assert fleet.run("edge2", "routes", "add", "b.test", "127.0.0.1:2").returncode == 0
     until(lambda: fleet.names("edge1") == fleet.names("edge2") == {"seed.test", "a.test", "b.test"})
@@ -85,6 +89,7 @@ def test_every_node_writes_and_all_have_it(fleet: Fleet) -> None:
     added = fleet.run("edge1", "listeners", "add", addr, "--node", "edge2")
     assert added.stdout == f"added listener {addr} of edge2 (generation 4)\n"
     until(lambda: addr in {each["addr"] for each in fleet.status("edge2")["listeners"]})
+    assert len(fleet.status("edge2")["workers"]) == 2
     assert addr not in {each["addr"] for each in fleet.status("edge1")["listeners"]}
     explained = fleet.run("edge1", "explain", "--listener", addr, "--sni", "a.test", "--from", "192.0.2.1")
     assert f"{addr} is a listener of edge2, and this node is edge1: ask there" in explained.stdout
@@ -118,12 +123,32 @@ def test_nodes_outlive_the_database(fleet: Fleet) -> None:
     assert refused.returncode == 1
     assert "mcproxy: node edge2 is alone since" in refused.stderr
     fleet.nodes["edge2"].close()
-    fleet.start("edge2").line("node edge2 is alone: generation 1 stays in force, and changes are refused")
+    fleet.start("edge2").line("node edge2 is alone and takes no changes; generation 1 stays in force: ")
     assert fleet.names("edge2") == {"seed.test"}
     assert "mcproxy_node_following 0.0" in fleet.run("edge2", "metrics").stdout
     fleet.database.start()
     until(lambda: fleet.run("edge2", "routes", "add", "a.test", "127.0.0.1:2").returncode == 0)
     until(lambda: "a.test" in fleet.names("edge1"))
+
+
+def test_a_node_that_is_too_old_for_the_schema_serves_and_says_so(fleet: Fleet, tmp_path: Path) -> None:
+    """Another node, of a newer version, has changed the schema, by what this version can ignore."""
+    with Manager(tmp_path) as manager:
+        node = fleet.start("edge1", "env", f"NOTIFY_SOCKET={manager.address}")
+        fleet.database.execute("fleet", "ALTER TABLE routes ADD COLUMN colour text NOT NULL DEFAULT ''")
+        fleet.database.execute("fleet", f"INSERT INTO schema_version VALUES ({schema.VERSION + 1})")
+        why = (
+            f"the database has schema version {schema.VERSION + 1}, this mcproxy knows {schema.VERSION}: run the newer"
+        )
+        node.line("node edge1 is outdated and takes no changes; generation 1 stays in force", why)
+        assert fleet.names("edge1") == {"seed.test"}
+        shown = fleet.run("edge1", "status").stdout
+        assert "node edge1, outdated since " in shown
+        assert f"warning: it serves on and takes no changes: {why}" in shown
+        assert why in fleet.run("edge1", "routes", "add", "a.test", "127.0.0.1:2").stderr
+        assert "mcproxy_node_following 0.0" in fleet.run("edge1", "metrics").stdout
+        until(lambda: why in fleet.run("edge1", "nodes").stdout)
+        manager.hear(f"STATUS=serving: 0 connections open, generation 1, outdated: {why}")
 
 
 def test_a_killed_node_loses_nothing_that_was_acknowledged(fleet: Fleet) -> None:

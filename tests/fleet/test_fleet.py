@@ -1,5 +1,6 @@
 """Several nodes on a real PostgreSQL: every one writes, all have one order, none depends on being told."""
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -183,6 +184,7 @@ def test_a_newer_schema_makes_a_node_outdated_and_it_serves_on(node: MakeNode, u
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("INSERT INTO schema_version VALUES (%s)", (schema.VERSION + 1,))
     until(lambda: one.fleet.standing.state is State.OUTDATED)
+    until(lambda: any("run the newer mcproxy" in each for each in one.fleet.nodes()[0][0].warnings))
     with pytest.raises(Unavailable, match=r"edge1 is outdated .*run the newer mcproxy"):
         one.add("new.test")
     again = Node(url, "edge1", tmp_path)
@@ -269,17 +271,29 @@ def test_a_poll_alone_leaves_an_idle_node_without_work(node: MakeNode) -> None:
 
 
 def test_two_nodes_of_one_name_are_refused(node: MakeNode, url: str, tmp_path: Path) -> None:
-    one = node("edge1").follows(0.05)
+    node("edge1").follows()
     (tmp_path / "other").mkdir()
     with pytest.raises(NameTaken, match=r"set node\.name to another name"):
         Node(url, "edge1", tmp_path / "other")
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("UPDATE nodes SET identity = 'of another', seen_at = seen_at + 5")
-    with closing(one.fleet.listen()) as ear, pytest.raises(NameTaken) as caught:
-        ear.tell(one.fleet.report())
-    one.fleet.lost(caught.value)
-    with pytest.raises(Unavailable, match="edge1 is refused"):
-        one.add("new.test")
+
+
+def test_a_clone_is_noticed_and_who_is_refused_follows_on(
+    node: MakeNode, url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A machine was copied with its cache while it ran; both believed to be the one node."""
+    one = node("edge1")
+    (tmp_path / "clone").mkdir()
+    with closing(sqlite3.connect(tmp_path / "edge1.db")) as there:
+        there.execute("VACUUM INTO ?", (str(tmp_path / "clone" / "edge1.db"),))
+    with closing(Node(url, "edge1", tmp_path / "clone")) as clone:
+        one.follows(0.05)
+        until(lambda: one.fleet.standing.state is State.REFUSED)
+        with pytest.raises(Unavailable, match=r"edge1 is refused .*one may be a clone"):
+            one.add("new.test")
+        clone.add("other.test")
+        until(lambda: "other.test" in one.names)
+        assert one.fleet.standing.state is State.REFUSED
+    assert "node edge1 is refused and takes no changes: " in caplog.text
 
 
 def test_a_node_keeps_its_name_when_it_restarts(node: MakeNode, url: str, tmp_path: Path) -> None:

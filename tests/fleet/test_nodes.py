@@ -71,8 +71,34 @@ def test_a_node_that_was_removed_is_forgotten_and_its_name_is_free(truth: Store)
     claim(truth, Report("edge1", "b", 0.0))
 
 
-def test_an_identity_is_drawn_once_for_a_name(tmp_path: Path) -> None:
+def test_an_identity_is_drawn_at_each_start_and_the_last_ones_are_kept(tmp_path: Path) -> None:
     with store_at(tmp_path / "c.db") as cache:
-        first = nodes.identity(cache, "edge1")
-        assert nodes.identity(cache, "edge1") == first
-        assert nodes.identity(cache, "edge2") != first, "a copy that was taken to another node"
+        first, formerly = nodes.identities(cache, "edge1")
+        assert formerly == []
+        second, formerly = nodes.identities(cache, "edge1")
+        assert (second != first, formerly) == (True, [first])
+        for _ in range(nodes.KEPT):
+            _, formerly = nodes.identities(cache, "edge1")
+        assert len(formerly) == nodes.KEPT
+        assert first not in formerly
+        assert nodes.identities(cache, "edge2")[1] == [], "a copy that was taken to another node"
+
+
+def test_a_copy_that_cannot_be_written_keeps_its_last_identity(tmp_path: Path) -> None:
+    """Else a full disk would keep a node from starting."""
+    with store_at(tmp_path / "c.db") as cache:
+        first, _ = nodes.identities(cache, "edge1")
+        with cache.transaction() as database:
+            full = "CREATE TRIGGER full BEFORE INSERT ON nodes BEGIN SELECT raise(FAIL, 'full'); END"
+            database.executable.exec_driver_sql(full)
+        assert nodes.identities(cache, "edge1") == (first, [])
+
+
+def test_of_a_node_and_its_clone_one_is_refused(truth: Store) -> None:
+    """Both have the identities of the machine that was copied. The node that had started since has a newer one."""
+    claim(truth, Report("edge1", "first", 0.0))
+    claim(truth, Report("edge1", "clone", 0.0, formerly=["first"]))
+    with pytest.raises(NameTaken, match="one may be a clone"):
+        claim(truth, Report("edge1", "first", 0.0))
+    with pytest.raises(NameTaken):
+        claim(truth, Report("edge1", "later", 0.0, formerly=["first"]))

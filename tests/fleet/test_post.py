@@ -21,7 +21,8 @@ def test_a_node_that_does_not_follow_refuses_changes_and_says_why(error: StoreEr
     post.refuse_unless_following()
     post.lost(error)
     assert post.standing.state is state
-    with pytest.raises(Unavailable, match=f"node edge1 is {state} since .*; generation 7 stays in force: {error}"):
+    stays = "" if state is State.REFUSED else "; generation 7 stays in force"
+    with pytest.raises(Unavailable, match=f"node edge1 is {state} since .* and takes no changes{stays}: {error}"):
         post.refuse_unless_following()
 
 
@@ -33,7 +34,7 @@ def test_a_state_is_logged_once_and_begins_once(caplog: pytest.LogCaptureFixture
         post.lost(Unavailable("it still hangs"))
         post.stand(State.FOLLOWING, known=9)
     assert [record.message for record in caplog.records] == [
-        "node edge1 is alone: generation 7 stays in force, and changes are refused: it hangs",
+        "node edge1 is alone and takes no changes; generation 7 stays in force: it hangs",
         "node edge1 follows the fleet's database",
     ]
     assert post.standing.since >= since
