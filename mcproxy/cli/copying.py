@@ -12,6 +12,7 @@ from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store import copying
 from mcproxy.store.errors import StoreError
 
+# Tables, and what their rows are called.
 _SHOWN = {"listeners": "listener", "routes": "route", "firewall_rules": "firewall rule", "audit": "revision"}
 
 
@@ -61,7 +62,8 @@ def copy(config_file: Path | None, as_json: bool, source: copying.Location | Non
     except StoreError as error:
         fail(f"mcproxy: {error}")
     if as_json:
-        output.emit_json({"target": str(target), "generation": copied.generation, "rows": dict(copied.rows)})
+        rows = {f"{noun.replace(' ', '_')}s": copied.rows[name] for name, noun in _SHOWN.items()}
+        output.emit_json({"target": str(target), "generation": copied.generation, **rows})
         return
     held = ", ".join(counted(copied.rows[name], noun) for name, noun in _SHOWN.items())
     output.say(f"{target}: generation {copied.generation}, {held}, verified")

@@ -9,6 +9,7 @@ copied without a word here. Rows of any number pass in batches.
 """
 
 import logging
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import dataset
-from sqlalchemy import MetaData, Table, insert, select, update
+from sqlalchemy import MetaData, Table, delete, insert, select, update
 
 from mcproxy.notation.server_url import ServerUrl
 from mcproxy.store import postgres, schema, sqlite
@@ -25,7 +26,7 @@ from mcproxy.store.store import Store
 
 # The first counts the schema's own migrations. Nodes report themselves to the database that they use.
 NOT_COPIED: Final = frozenset({schema.VERSION_TABLE, "nodes"})
-HEAD: Final = "head"  # each database has its one row from the beginning
+HEAD: Final = "head"
 BATCH = 1000  # rows in memory at a time; the longest, of certificates, have some 10 kB
 
 Location = Path | ServerUrl
@@ -129,9 +130,9 @@ def _copy(source: Store, target: Store) -> Copied:
     try:
         with target.transaction() as writing:
             tables = _tables(writing)
+            _begin(target, writing, tables)
             with source.transaction() as reading:
-                generation = _generation(reading, tables)
-                _begin(target, writing, tables, generation)
+                generation = int(reading.executable.execute(select(tables[HEAD].c.generation)).scalar_one())
                 copied = {name: _transfer(reading, writing, table) for name, table in tables.items()}
             with source.transaction() as reading:
                 _refuse_different(copied, _tallies(reading, tables), f"{source.place} was changed meanwhile")
@@ -151,18 +152,24 @@ def _tables(database: dataset.Database) -> dict[str, Table]:
     return {table.name: table for table in known.sorted_tables if table.name not in NOT_COPIED}
 
 
-def _generation(database: dataset.Database, tables: Mapping[str, Table]) -> int:
-    return int(database.executable.execute(select(tables[HEAD].c.generation)).scalar_one())
-
-
-def _begin(target: Store, database: dataset.Database, tables: Mapping[str, Table], generation: int) -> None:
-    """Take the database's turn, as each mutation does, and refuse one that has anything in it."""
+def _begin(target: Store, database: dataset.Database, tables: Mapping[str, Table]) -> None:
+    """Take the database's turn, as each mutation does, and refuse one that isn't as the schema's migrations made it."""
     head = tables[HEAD]
-    moved = update(head).where(head.c.generation == 0).values(generation=generation)
-    taken = database.executable.execute(moved).rowcount
-    others = [table for table in tables.values() if table is not head]
-    if not taken or any(database.executable.execute(select(table).limit(1)).first() for table in others):
+    database.executable.execute(update(head).values(generation=head.c.generation))
+    if _tallies(database, tables) != _of_a_new_one(tables):
         raise _filled(str(target.place))
+    for table in reversed([*tables.values()]):
+        database.executable.execute(delete(table))
+
+
+def _of_a_new_one(tables: Mapping[str, Table]) -> Tallies:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(Path(folder) / "new.db")
+        try:
+            with store.transaction() as database:
+                return _tallies(database, tables)
+        finally:
+            store.close()
 
 
 def _transfer(reading: dataset.Database, writing: dataset.Database, table: Table) -> Tally:
@@ -170,8 +177,7 @@ def _transfer(reading: dataset.Database, writing: dataset.Database, table: Table
     for batch in _batches(reading, table):
         for row in batch:
             tally.add(row)
-        if table.name != HEAD:
-            writing.executable.execute(insert(table), batch)
+        writing.executable.execute(insert(table), batch)
     return tally
 
 
