@@ -23,6 +23,7 @@ from mcproxy.net.inbox import Inbox
 from mcproxy.net.pulse import Pulse
 from mcproxy.net.shared import Shared
 from mcproxy.net.siblings import Siblings
+from mcproxy.net.slumber import Slumber
 from mcproxy.net.worker import Worker
 from mcproxy.policy.limits import Clients, Limits
 from mcproxy.policy.shared_limits import SharedLimits
@@ -122,6 +123,7 @@ class DataPath:
     def begin(self) -> None:
         """Have the hub do what comes again and again."""
         self.pulse.every(REPORT_INTERVAL, self.lines.report)
+        self.pulse.every(0.0, Slumber(self.worker.shared.awake).step)
         self.pulse.every(0.0, Census(self.worker.shared.sessions, self.lines.put).step)
         self.pulse.start()
         if self._inbox is not None:

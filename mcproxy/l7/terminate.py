@@ -38,6 +38,7 @@ class _Handshake:
 
     received = 0
     sent = 0
+    rests = False
 
     def __init__(self, session: OpenSession) -> None:
         self._session = session
@@ -51,6 +52,14 @@ class _Handshake:
         limit = self._session.shared.timeouts.handshake
         self._session.cut(Refused(Reason.HANDSHAKE_TIMEOUT, f"no whole TLS handshake in {limit:g} s"))
         return None
+
+    def rest(self) -> bool:
+        """Never: it has a deadline."""
+        return False
+
+    def go_on(self, cause: BaseException | None) -> End | None:
+        """Not after a rest."""
+        raise AssertionError(f"it never rests: {cause}")
 
     def drain(self) -> None:
         """The session looks at `Shared.draining` later."""
@@ -76,8 +85,8 @@ class Terminator:
         """Close the connections to backends that are idle: the worker has stopped."""
         self._pools.retire()
 
-    def __call__(self, session: OpenSession) -> End:
-        """Run a session whose hello has been peeked at. Raises Refused where it does not get to HTTP."""
+    def __call__(self, session: OpenSession) -> End | None:
+        """Run a session whose hello has been peeked at. None: it rests. Raises Refused where it doesn't get to HTTP."""
         arrival = session.arrival()
         route, offered = arrival.route, arrival.hello.alpn
         if offered == _CHALLENGE:
@@ -98,7 +107,7 @@ class Terminator:
         session.hand_over(handshake, channel.sock)
         return self._run(session, arrival, channel)
 
-    def _run(self, session: OpenSession, arrival: Arrival, channel: TLSChannel) -> End:
+    def _run(self, session: OpenSession, arrival: Arrival, channel: TLSChannel) -> End | None:
         """Proxy HTTP; begin again if the backend turns out to speak another version than was known."""
         approach = Approach(
             session.shared, arrival, channel.protocol, self.contexts, self._backends, session.reached
@@ -151,9 +160,9 @@ def _vanished(_first: bytes) -> Channel:
     raise Lost("the backend closed its connection")
 
 
-def _serve(session: OpenSession, channel: TLSChannel, drive: Drive) -> End:
+def _serve(session: OpenSession, channel: TLSChannel, drive: Drive) -> End | None:
     session.hand_over(drive, channel.sock)
-    return drive.run()
+    return drive.go_on()
 
 
 def _leads_to(route: Route) -> Callable[[bytes], bool]:

@@ -23,6 +23,11 @@ class Job:
     def __repr__(self) -> str:
         return f"<Job {'at work' if self.worker else 'not at work'}>"
 
+    @property
+    def is_at_work(self) -> bool:
+        """False before it begins, and after its end."""
+        return self.worker is not None
+
     def throw(self, cause: BaseException) -> None:
         """Raise `cause` where the job waits. Does nothing before the job begins and after it ends.
 

@@ -1,7 +1,8 @@
 """An l4 session's bytes, from the dial to the end of both sides. It is the session's carrier.
 
 The ClientHello goes to the backend with the connect; then `Relay` copies both ways, and the sweeper asks now and then
-whether anything has moved.
+whether anything has moved. A relay that is silent rests (net/slumber.py); then `run` or `go_on` has returned None, and
+what is left is to be closed by a cut, or gone on with.
 """
 
 from mcproxy.model import End, Reason, Refused
@@ -9,7 +10,7 @@ from mcproxy.net.delivery import VISITS, Progress
 from mcproxy.net.raw import IoWatcher, RawSocket, abort
 from mcproxy.net.reach import reach
 from mcproxy.net.relay import BUFFER, Relay, flush
-from mcproxy.net.shared import Cut, OpenSession, Phase
+from mcproxy.net.shared import NEW, Cut, OpenSession, Phase
 
 _HALF_CLOSED, _CLOSED = Phase.HALF_CLOSED, End.CLOSED  # named once: CONTRIBUTING says why
 
@@ -17,7 +18,7 @@ _HALF_CLOSED, _CLOSED = Phase.HALF_CLOSED, End.CLOSED  # named once: CONTRIBUTIN
 class Passing:
     """Dials the backend of one session, and relays until both sides have ended."""
 
-    __slots__ = ("_progress", "_relay", "_session")
+    __slots__ = ("_progress", "_relay", "_session", "rests")
     detail = ""  # the session has the words for all that can go wrong
 
     def __init__(self, session: OpenSession) -> None:
@@ -25,6 +26,7 @@ class Passing:
         self._session = session
         self._relay: Relay | None = None  # None: the dial is not over
         self._progress: Progress  # once there is a relay
+        self.rests = False
 
     def __repr__(self) -> str:
         return f"<Passing {self._relay or 'dialling'}>"
@@ -39,20 +41,48 @@ class Passing:
         """Bytes from backend to client so far."""
         return self._relay.down.moved if self._relay else 0
 
-    def run(self, readable: IoWatcher) -> End:
-        """Relay until both sides have ended. Raises Refused if the dial fails."""
-        client, shared = self._session.client, self._session.shared
-        backend, size = self._reach()
+    def run(self, readable: IoWatcher) -> End | None:
+        """Relay until both sides have ended; None: until it rests. Raises Refused if the dial fails."""
+        session = self._session
+        shared, seen = session.shared, session.facts.hello
+        assert seen is not None
+        shared.outgoing.own.pass_on(seen.random)
         try:
-            self._relay = relay = Relay(client, readable, backend, shared.pipes, self._half_closed, shared.crew.spawn)
-            relay.up.moved = size
-            self._progress = Progress(shared.sweeper.now())
-            shared.sweeper.arm(self._session, shared.timeouts.idle / VISITS)
-            relay.run()
+            backend, size = self._reach()
+        except BaseException:
+            shared.outgoing.own.passed(seen.random)
+            raise
+        relay = Relay(session.client, readable, backend, shared.pipes, self._half_closed, shared.crew.spawn)
+        self._relay = relay
+        relay.up.moved = size
+        self._progress = Progress(shared.sweeper.now())
+        shared.sweeper.arm(session, shared.timeouts.idle / VISITS)
+        return self.go_on(None)
+
+    def go_on(self, cause: BaseException | None) -> End | None:
+        """Relay in this greenlet. A `cause` ends it at once: it is raised, and nothing waits."""
+        self.rests = False
+        session, relay = self._session, self._relay
+        shared, seen, is_over = session.shared, session.facts.hello, True
+        assert relay is not None
+        assert seen is not None
+        backend = relay.peers[1]
+        try:
+            if cause is not None:
+                relay.close()
+                raise cause
+            shared.awake[session] = NEW
+            is_over = relay.run()
+            if not is_over:
+                return None
             end = self._flush(relay, backend)
         except BaseException:
             abort(backend)
             raise
+        finally:
+            shared.awake.pop(session, None)
+            if is_over:
+                shared.outgoing.own.passed(seen.random)
         backend.close()
         return end
 
@@ -104,6 +134,21 @@ class Passing:
             session.cut(Cut(End.IDLE_TIMEOUT if idle else End.HALF_CLOSE_TIMEOUT))
             return None
         return now + limit / VISITS
+
+    def rest(self) -> bool:
+        """Give both greenlets back, unless something is on its way. Returns whether it rests."""
+        relay = self._relay
+        if relay is None or not relay.is_waiting:
+            return False
+        self.rests = True  # before `go_on` returns, in there
+        relay.rest(self._stirred)
+        return True
+
+    def _stirred(self) -> None:
+        assert self._relay is not None
+        self.rests = False
+        self._relay.stir()
+        self._session.wake()
 
     def drain(self) -> None:
         """Nothing: an l4 stream can't be asked to end."""

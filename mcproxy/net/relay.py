@@ -15,7 +15,10 @@ How endings pass on:
   wrote just ends, and leaves it to the one that reads to drain the dead socket and to meet its end there.
 
 Waiting costs a switch and nothing more: a direction leaves its watcher running, and whenever it switches to the hub
-the watcher switches it back. That is sound because nothing else ever switches a direction; `stop` throws.
+the watcher switches it back. That is sound because nothing else ever switches a direction; `stop` and `rest` throw.
+
+A relay in which nothing moves can rest: both greenlets leave `_talk`, where they hold nothing, and its owner runs it
+again when one of the two sockets can be read (net/slumber.py).
 """
 
 import os
@@ -59,10 +62,15 @@ class Stopped(Thrown):
     """Thrown into a direction whose other side is gone."""
 
 
+@mypyc_attr(native_class=False)
+class Rested(Thrown):
+    """Thrown into a direction that has nothing to do."""
+
+
 class Direction:
     """One way through a relay: from `source` to `sink`, in a greenlet of its own."""
 
-    __slots__ = ("_greenlet", "_pipes", "_readable", "_sink", "_source", "moved", "outcome")
+    __slots__ = ("_greenlet", "_holds", "_pipes", "_readable", "_sink", "_source", "moved", "outcome")
 
     def __init__(self, source: RawSocket, readable: IoWatcher, sink: RawSocket, pipes: Pipes) -> None:
         self._source = source
@@ -70,27 +78,45 @@ class Direction:
         self._sink = sink
         self._pipes = pipes
         self._greenlet: greenlet | None = None
+        self._holds = False  # bytes that the sink has not taken
         self.moved = 0  # bytes
         self.outcome: Outcome | None = None  # None: not ended yet
 
     def __repr__(self) -> str:
         return f"<Direction moved={self.moved} {self.outcome.value if self.outcome else 'open'}>"
 
-    def run(self) -> Outcome:
-        """Copy until the source ends or a side fails. Passes no ending on."""
+    def run(self) -> Outcome | None:
+        """Copy until the source ends or a side fails; None: until it may rest. Passes no ending on."""
         if self.outcome is not None:
             return self.outcome
         self._greenlet = current = getcurrent()
         self._readable.start(current.switch)
-        outcome = _STOPPED  # by a bug, too
+        outcome: Outcome | None = _STOPPED  # by a bug, too
         try:
             outcome = self._talk()
         except Stopped:
             outcome = _STOPPED
+        except Rested:
+            outcome = self._greenlet = None
         finally:
             self.outcome = outcome
             self._readable.stop()
         return outcome
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if it waits for its source, and for nothing else."""
+        return self._greenlet is not None and self.outcome is None and not self._holds
+
+    def rest(self, stirred: Callable[[], object]) -> None:
+        """Give the greenlet back, and call `stirred` when there is something to read. On the hub, if `is_waiting`."""
+        assert self._greenlet is not None
+        self._greenlet.throw(Rested)
+        self._readable.start(stirred)
+
+    def stir(self) -> None:
+        """Take `rest` back; `run` comes next."""
+        self._readable.stop()
 
     def stop(self) -> None:
         """End this direction, if it has not ended; one that has not begun never will. To be called on the hub."""
@@ -181,12 +207,14 @@ class Direction:
 
     def _wait_for_sink(self) -> None:
         self._readable.stop()
+        self._holds = True
         writable: IoWatcher = get_hub().loop.io(self._sink.fileno(), WRITE)
         try:
             writable.start(getcurrent().switch)
             get_hub().switch()
         finally:
             writable.close()
+        self._holds = False
         self._readable.start(getcurrent().switch)
 
 
@@ -230,22 +258,49 @@ class Relay:
     def __repr__(self) -> str:
         return f"<Relay up={self.up} down={self.down}>"
 
-    def run(self) -> None:
-        """Relay until both directions have ended. Raises what either of them raised by a bug."""
+    def run(self) -> bool:
+        """Relay until both directions have ended. False: until it rests, and it is to be run again or closed.
+
+        Raises what either of the directions raised by a bug.
+        """
         self._spawn(self._run_up)
+        outcome: Outcome | None = _STOPPED
         try:
-            self._passed_on(self.down.run(), self.down, self.up)
-            if self.up.outcome is None:
-                self._joining = getcurrent()
-                get_hub().switch()
+            outcome = self.down.run()
+            if outcome is not None:
+                self._passed_on(outcome, self.down, self.up)
+                if self.up.outcome is None:
+                    self._joining = getcurrent()
+                    get_hub().switch()
         finally:
-            self._joining = None
-            self._backend_readable.close()
-            self._half_closed = _ignore  # its owner refers to the relay: both would be left to the collector
-            if self.up.outcome is None:
-                get_hub().loop.run_callback(self.up.stop)
+            if outcome is not None:
+                self.close()
         if self._bug is not None:
             raise self._bug
+        return outcome is not None
+
+    def close(self) -> None:
+        """Relay no more; `run` does this at its end."""
+        self._joining = None
+        self._backend_readable.close()
+        self._half_closed = _ignore  # its owner refers to the relay: both would be left to the collector
+        if self.up.outcome is None:
+            get_hub().loop.run_callback(self.up.stop)
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if both directions wait for their sources: nothing is on its way through this process."""
+        return self.up.is_waiting and self.down.is_waiting
+
+    def rest(self, stirred: Callable[[], object]) -> None:
+        """Have `run` return; `stirred` is called when a side can be read. On the hub, and only if `is_waiting`."""
+        self.up.rest(stirred)
+        self.down.rest(stirred)
+
+    def stir(self) -> None:
+        """Take `rest` back; `run` comes next."""
+        self.up.stir()
+        self.down.stir()
 
     @property
     def moved(self) -> int:
@@ -263,7 +318,10 @@ class Relay:
 
     def _run_up(self) -> None:
         try:
-            self._passed_on(self.up.run(), self.up, self.down)
+            outcome = self.up.run()
+            if outcome is None:
+                return
+            self._passed_on(outcome, self.up, self.down)
         except Exception as error:  # noqa: BLE001 - raised again by `run`
             self._bug = error
             get_hub().loop.run_callback(self.down.stop)

@@ -60,7 +60,7 @@ class Session:
         self._admission = Admission(shared, facts, client)
         self._readable: IoWatcher  # made once the client is let in
         self._job: Job | None = None
-        self._cause: Refused | Cut | None = None  # the exception that cut it before its job began
+        self._cause: BaseException | None = None  # the exception that cut it while no job was at work
 
     def __repr__(self) -> str:
         return f"<Session {self.facts} {self.phase}>"
@@ -89,10 +89,15 @@ class Session:
     def run(self) -> None:
         """The life of the connection, once it is let in or has to show a PROXY header."""
         self.shared.not_begun -= 1
+        self._live(self._serve)
+
+    def _live(self, step: Callable[[], None]) -> None:
+        """Take a step of its life, after which it has ended or rests."""
         try:
-            self._completes(self._serve)
+            self._completes(step)
         finally:
-            self._leave()
+            if self.carrier is None or not self.carrier.rests:
+                self._leave()
 
     def _serve(self) -> None:
         if self._cause is not None:
@@ -104,7 +109,8 @@ class Session:
             self._admission.read_proxy_header(self._readable)
         self._read_hello()
         end = self._terminate() if self._find_route().mode is _L7 else self._pass_on()
-        self.facts.ended(end)
+        if end is not None:
+            self.facts.ended(end)
 
     def _completes(self, step: Callable[[], None]) -> bool:
         """Whether a step comes to its end; if not, note why."""
@@ -142,24 +148,28 @@ class Session:
         self.account.enter(self.shared.stats.route((facts.listener, route.hostname)))
         return route
 
-    def _terminate(self) -> End:
-        """Hand an l7 route's connection over, its ClientHello still in the kernel."""
+    def _terminate(self) -> End | None:
+        """Hand an l7 route's connection over, its ClientHello still in the kernel. None: it rests."""
         self.phase = Phase.TERMINATING
         if self.shared.terminate is None:
             raise Refused(Reason.INTERNAL_ERROR, "nothing here terminates TLS")
         return self.shared.terminate(self)
 
-    def _pass_on(self) -> End:
-        """Relay an l4 route's connection."""
-        assert self.facts.hello is not None
-        own, random = self.shared.outgoing.own, self.facts.hello.random
+    def _pass_on(self) -> End | None:
+        """Relay an l4 route's connection. None: it rests."""
         self.phase = _DIALLING
         self.carrier = passing = Passing(self)
-        own.pass_on(random)
-        try:
-            return passing.run(self._readable)
-        finally:
-            own.passed(random)
+        return passing.run(self._readable)
+
+    def wake(self) -> None:
+        """Go on after a rest, in a greenlet, from the hub's next round on."""
+        self._job = self.shared.crew.spawn(partial(self._live, self._go_on))
+
+    def _go_on(self) -> None:
+        assert self.carrier is not None
+        end = self.carrier.go_on(self._cause)
+        if end is not None:
+            self.facts.ended(end)
 
     def move_to(self, phase: Phase) -> None:
         """The session is in this phase now."""
@@ -197,12 +207,21 @@ class Session:
 
     def cut(self, cause: Refused | Cut) -> None:
         """End the session wherever it waits. To be called on the hub."""
-        if self.phase is _ACCEPTED:
-            self._cause = cause  # its job is about to begin
-        if self.carrier is not None:
-            self.carrier.stop()
-        if self._job is not None:
-            self._job.throw(cause)
+        carrier, job = self.carrier, self._job
+        if job is None or not job.is_at_work:
+            self._cause = cause  # for its job, which is about to begin
+        if carrier is not None and carrier.rests:
+            self.fail(cause)
+            return
+        if carrier is not None:
+            carrier.stop()
+        if job is not None:
+            job.throw(cause)
+
+    def fail(self, failure: BaseException) -> None:
+        """End by a failure that came while it rests. On the hub: all that is left to do is to close."""
+        self._cause = failure
+        self._live(self._go_on)
 
     def _leave(self) -> None:
         """Close the sockets, give back the places, and report the end."""

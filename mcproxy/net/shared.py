@@ -30,6 +30,7 @@ from mcproxy.table import Live
 # Kept when connections take the rest: three for each of the 64 connections of the admin API, one for each of the 48
 # lookups and 16 files under way, and what the database, the log and a reload need.
 RESERVED_DESCRIPTORS = 288
+NEW = -1  # in `Shared.awake`: not looked at yet
 
 
 class Phase(StrEnum):
@@ -60,6 +61,22 @@ class Carrier(Protocol):
     @property
     def detail(self) -> str:
         """The connection's failure, for its line in the log; "" if there was none."""
+
+    @property
+    def rests(self) -> bool:
+        """True if it has given its greenlets back (net/slumber.py)."""
+
+    def rest(self) -> bool:
+        """Give the greenlets back, unless something is on its way; `OpenSession.wake` when there is something to do.
+
+        Called on the hub. Returns whether it rests.
+        """
+
+    def go_on(self, cause: BaseException | None) -> End | None:
+        """Go on after a rest, in a greenlet, until the end; None: until it rests again.
+
+        A `cause` ends it: it is raised, and nothing waits, so that this may be called on the hub.
+        """
 
     def overdue(self, now: float) -> float | None:
         """Come due; the session's `overdue` calls it."""
@@ -131,6 +148,12 @@ class OpenSession(Protocol):
     def move_to(self, phase: Phase) -> None:
         """The session is in this phase now."""
 
+    def wake(self) -> None:
+        """Go on after a rest, in a greenlet, from the hub's next round on."""
+
+    def fail(self, failure: BaseException) -> None:
+        """End by a failure that came while it rests. On the hub."""
+
     def reached(self, backend: Backend, took: float | None) -> None:
         """Count a dial that succeeded, in seconds; None: a connection that was there already was used."""
 
@@ -163,11 +186,12 @@ class Shared:
     outgoing: Outgoing = field(default_factory=Outgoing.make)
     geoip: GeoIP | None = None
     siblings: Siblings | None = None  # the other workers, if there are any
-    terminate: Callable[[OpenSession], End] | None = None  # runs an l7 session; net does not import l7
+    terminate: Callable[[OpenSession], End | None] | None = None  # runs an l7 session; net does not import l7
     not_begun: int = 0  # sessions that wait for their turn to begin; acceptors wait while there are too many
     draining: bool = False  # connections are no longer accepted; l7 sessions end as soon as they can
     ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))  # of sessions
     sessions: dict[int, OpenSession] = field(default_factory=dict)  # the open ones, by id
+    awake: dict[OpenSession, int] = field(default_factory=dict)  # and the bytes that they had moved; see net/slumber.py
     max_descriptor: int = field(
         default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS
     )

@@ -137,12 +137,21 @@ class StageSession:
 
     def __init__(self, sweeper: Sweeper, timeouts: Timeouts, turns: Turns, backlog: Backlog) -> None:
         self.shared = SimpleNamespace(
-            sweeper=sweeper, timeouts=timeouts, draining=False, crew=Crew(), turns=turns, sessions=[1], backlog=backlog
+            sweeper=sweeper,
+            timeouts=timeouts,
+            draining=False,
+            crew=Crew(),
+            turns=turns,
+            sessions=[1],
+            backlog=backlog,
+            awake={},
         )
         self.deadline = 0.0
         self.slot = 0
         self.drive: Drive | None = None
         self.cut: Callable[[BaseException], None] = lambda _cause: None
+        self.wake: Callable[[], object] = lambda: None
+        self.fail: Callable[[BaseException], None] = lambda _failure: None
 
     def overdue(self, now: float) -> float | None:
         assert self.drive is not None
@@ -171,6 +180,8 @@ class Stage:
         timeouts = Timeouts(**{"handshake": 9.0, "connect": 9.0, "idle": 9.0, "half_close": 9.0, **durations})
         self.session = StageSession(self.sweeper, timeouts, turns or Turns(), backlog or Backlog())
         self.session.cut = self._cut
+        self.session.wake = self._wake
+        self.session.fail = self._live
         self._stream = channel(self._raw(ours))
         self._dial = dial or self.connect
         self._patience = patience or Patience()
@@ -193,15 +204,29 @@ class Stage:
         session = cast("Session", self.session)
         self.drive = Drive(session, self._stream, self.core, self._way(), self.ended.extend, self._patience)
         self.session.drive = self.drive
+        self._live()
+
+    def _live(self, cause: BaseException | None = None) -> None:
+        """As a session does: until its end, or until it rests."""
+        assert self.drive is not None
         try:
-            self.end = self.drive.run()
+            self.end = self.drive.go_on(cause)
         except BaseException as error:  # noqa: BLE001 - looked at by the test
             self.end = error
+        if self.drive.rests:
+            return
         self.sweeper.disarm(self.session)
         self._stream.close()
 
+    def _wake(self) -> None:
+        self._greenlet = gevent.spawn(self._live)
+
     def _cut(self, cause: BaseException) -> None:
-        self._greenlet.throw(cause)
+        assert self.drive is not None
+        if self.drive.rests:
+            self._live(cause)
+        else:
+            self._greenlet.throw(cause)
 
     def connect(self, first: bytes, channel: type[Channel] = Channel) -> Channel:
         ours, theirs = socket.socketpair()

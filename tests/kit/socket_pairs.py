@@ -78,13 +78,13 @@ class OneWay:
         self._readable: IoWatcher = hub.call(lambda: get_hub().loop.io(self.source.fileno(), READ))
         self.direction = Direction(self.source, self._readable, self.sink, self.pipes)
 
-    def start(self) -> "Future[Outcome]":
+    def start(self) -> "Future[Outcome | None]":
         return self.hub.spawn(self.direction.run)
 
     def stop(self) -> None:
         self.hub.call(self.direction.stop)
 
-    def stall(self) -> "tuple[Future[Outcome], int]":
+    def stall(self) -> "tuple[Future[Outcome | None], int]":
         """Start with a sink that takes less than is there already, so that what reads in bulk waits in the middle.
 
         `far` does not read. Returns how much was taken, too.

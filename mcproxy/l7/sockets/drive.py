@@ -19,6 +19,9 @@ The core decides when a backend is dialled; its first bytes go out with the conn
 (dialling.py), so the client is still read and answered meanwhile: a request for another host, a PING, a cancellation,
 the end.
 
+A session that is silent gives its greenlet back (net/slumber.py); the first thing that would be the greenlet's to do
+makes it take another one, which goes on. While the backend may turn out to speak another version, it needs its own.
+
 How it ends is in departure.py, and when nothing moves any more in quiet.py.
 """
 
@@ -41,9 +44,9 @@ from mcproxy.l7.sockets.pooled import Pooled
 from mcproxy.l7.sockets.quiet import Due, Quiet
 from mcproxy.l7.sockets.receipts import Receipts
 from mcproxy.l7.sockets.side import ClientSide, Event, Side
-from mcproxy.l7.sockets.waiting import Waiting
+from mcproxy.l7.sockets.waiting import Rested, Waiting
 from mcproxy.model import End, Exchanges
-from mcproxy.net.shared import Cut, OpenSession
+from mcproxy.net.shared import NEW, Cut, OpenSession
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +108,11 @@ class Drive:
         return f"<Drive {state} {self._core!r} client={self._client.channel!r}>"
 
     @property
+    def rests(self) -> bool:
+        """True if it has no greenlet."""
+        return self._waiting.rests
+
+    @property
     def received(self) -> int:
         """Bytes of HTTP from the client."""
         return self._client.channel.received
@@ -121,21 +129,27 @@ class Drive:
             return self._client.channel.lost
         return self._receipts.loss or (self._core.ending.why if self._core.ending else "")
 
-    def run(self) -> End:
-        """Return when the client's connection is over; the session closes its socket.
+    def go_on(self, cause: BaseException | None = None) -> End | None:
+        """Return when the client's connection is over; the session closes its socket. None: it rests.
 
-        Raises BeginAgain if it has to go on with another core; nothing has been recorded or sent to the client then.
+        It is called again after a rest; a `cause` ends it then. Raises BeginAgain if it has to go on with another core;
+        nothing has been recorded or sent to the client in that case.
         """
-        core, why = self._core, "a defect of mcproxy; the log has its traceback"
+        core, why, awake = self._core, "a defect of mcproxy; the log has its traceback", self._session.shared.awake
         ended: Record = self._receipts.add
-        self._tick_later()
-        if self._session.shared.draining:
-            core.drain(time.monotonic())
+        awake[self._session] = NEW
         try:
-            self._go_on()
+            self._waiting.resume(cause)
+            if core.ending is None:  # it begins
+                self._tick_later()
+                if self._session.shared.draining:
+                    core.drain(time.monotonic())
+                self._go_on()
             while core.ending is None:
                 self._waiting.wait()
             return self._finish(core.ending)
+        except Rested:
+            return None
         except Cut as cut:  # by the sweeper or an operator
             why = _CUT_WORDS.get(cut.end, cut.end.value)
             raise
@@ -143,15 +157,17 @@ class Drive:
             ended = _forget
             raise
         finally:
-            if core.ending is None:  # exchanges under way are over, and are logged
-                core.cut(why, time.monotonic())
-            ended(core.take_ended())
-            self._receipts.close(0 if self._departure.state in (State.AHEAD, State.SENDING) else GOODBYE)
-            self._its_turns.forget()
-            self._client.close()
-            self._drop_backend()
-            if self._lines is not None:
-                self._lines.close()
+            awake.pop(self._session, None)
+            if not self.rests:
+                if core.ending is None:  # exchanges under way are over, and are logged
+                    core.cut(why, time.monotonic())
+                ended(core.take_ended())
+                self._receipts.close(0 if self._departure.state in (State.AHEAD, State.SENDING) else GOODBYE)
+                self._its_turns.forget()
+                self._client.close()
+                self._drop_backend()
+                if self._lines is not None:
+                    self._lines.close()
 
     # What happens, until the core has its ending
 
@@ -337,40 +353,47 @@ class Drive:
 
     def overdue(self, now: float) -> float | None:
         """Check deadlines; returns when to check again, on the sweeper's clock."""
+        if not self._waiting.is_on:
+            return now + HURRY  # its greenlet is on its way, to end it
         try:
-            return self._look(now)
+            wake_later = get_hub().loop.run_callback  # the session may end in `_wake`, and must not be armed again then
+            if self._departure.state is not State.AHEAD:
+                wake_later(self._wake)
+                self._receipts.look()
+                return self._departure.overdue(now)
+            timeouts, channel = self._session.shared.timeouts, self._client.channel
+            self._link.give_up_late(now, timeouts.connect)
+            clock = time.monotonic()
+            sides: list[tuple[Side, Callable[[float], object]]] = [(self._client, self._core.client_lags)]
+            if self._link.side is not None:
+                sides.append((self._link.side, self._core.backend_lags))
+            elif self._lines is not None:
+                sides += ((conn, line.lags) for line, conn in self._lines.in_use())
+            for side, lags in sides:
+                if side.lag.look(side.channel, timeouts.idle, now):
+                    lags(clock)
+            self._core.tick(clock, timeouts.idle)
+            self._receipts.look()
+            peers = [side.channel.sock for side, _ in sides]
+            due = self._quiet.look(channel.received + channel.sent, peers, channel.ended, timeouts, now)
+            if end := _CUTS.get(due):
+                self._session.cut(Cut(end))
+                return None
+            if due is Due.GIVE_UP:
+                self._core.give_up(time.monotonic())
+            wake_later(self._wake)
+            return now + self._link.until_deadline(now, HURRY if self._hurried else TICK)
         except Exception:  # noqa: BLE001 - it is the session's, and not the sweeper's
             self._waiting.throw_later(*sys.exc_info())
             return None
 
-    def _look(self, now: float) -> float | None:
-        wake_later = get_hub().loop.run_callback  # the session may end in `_wake`, and must not be armed again then
-        if self._departure.state is not State.AHEAD:
-            wake_later(self._wake)
-            self._receipts.look()
-            return self._departure.overdue(now)
-        timeouts, channel = self._session.shared.timeouts, self._client.channel
-        self._link.give_up_late(now, timeouts.connect)
-        clock = time.monotonic()
-        sides: list[tuple[Side, Callable[[float], object]]] = [(self._client, self._core.client_lags)]
-        if self._link.side is not None:
-            sides.append((self._link.side, self._core.backend_lags))
-        elif self._lines is not None:
-            sides += ((conn, line.lags) for line, conn in self._lines.in_use())
-        for side, lags in sides:
-            if side.lag.look(side.channel, timeouts.idle, now):
-                lags(clock)
-        self._core.tick(clock, timeouts.idle)
-        self._receipts.look()
-        peers = [side.channel.sock for side, _ in sides]
-        due = self._quiet.look(channel.received + channel.sent, peers, channel.ended, timeouts, now)
-        if end := _CUTS.get(due):
-            self._session.cut(Cut(end))
-            return None
-        if due is Due.GIVE_UP:
-            self._core.give_up(time.monotonic())
-        wake_later(self._wake)
-        return now + self._until_look(now)
+    def rest(self) -> bool:
+        """Give the greenlet back, if it waits for the core's end. On the hub. Returns whether it rests."""
+        link = self._link
+        if not (self._waiting.is_on and self._core.ending is None and link.dialling is None and link.kept is None):
+            return False
+        self._waiting.rest(self._session.wake, self._session.fail)
+        return True
 
     def drain(self) -> None:
         """Finish what is under way, and end."""
@@ -387,13 +410,9 @@ class Drive:
     def _tick_later(self) -> None:
         session, sweeper = self._session, self._session.shared.sweeper
         now = sweeper.now()
-        seconds = self._until_look(now)
+        seconds = self._link.until_deadline(now, HURRY if self._hurried else TICK)
         if not session.slot or session.deadline > now + seconds:  # what is due sooner stays so
             sweeper.arm(session, seconds)
-
-    def _until_look(self, now: float) -> float:
-        """Seconds until something may be overdue."""
-        return self._link.until_deadline(now, HURRY if self._hurried else TICK)
 
 
 def _no_dial(_first: bytes) -> Channel:

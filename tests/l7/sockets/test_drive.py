@@ -498,3 +498,61 @@ def test_a_bug_in_a_tick_ends_its_own_session(stage: Callable[..., Stage]) -> No
     on.core.react = fail
     on.until(lambda: on.end)
     assert isinstance(on.end, ZeroDivisionError)
+
+
+def rest(on: Stage) -> None:
+    """Lay it to rest, as the pulse does."""
+    gevent.get_hub().loop.run_callback(on.drive.rest)
+    pass_rounds()
+    assert on.drive.rests
+    assert not on.session.shared.awake
+
+
+def test_a_session_without_a_greenlet_hears_answers_and_ends(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    rest(on)
+
+    def react(what: tuple[Any, ...]) -> None:
+        if what == ("client", b"ask"):
+            on.core.wants_dial, on.core.to_backend = True, b"question"
+        elif what == ("backend", b"answer"):
+            on.core.to_client = b"told"
+        elif what == ("client", b"more"):
+            on.core.ending = Ending()
+
+    on.core.react = react
+    on.client.sendall(b"ask")
+    on.until(lambda: on.backends)
+    on.backends[0].sendall(b"answer")
+    on.until(arrival(on.client, 4))
+    assert on.drive.rests
+    on.client.sendall(b"more")
+    on.until(lambda: on.drive.received == 7)
+    on.client.close()
+    on.until(lambda: on.end)
+    assert on.end is End.CLOSED
+    assert not on.session.shared.awake
+
+
+def test_a_session_without_a_greenlet_is_cut_where_it_stands(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    rest(on)
+    gevent.get_hub().loop.run_callback(on.session.cut, Cut(End.KILLED))
+    pass_rounds()
+    assert isinstance(on.end, Cut)
+    assert on.core.seen[-1] == ("cut", "closed by an operator")
+
+
+def test_a_defect_ends_a_session_without_a_greenlet(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    rest(on)
+    failure = ZeroDivisionError("bug")
+
+    def react(_what: tuple[Any, ...]) -> None:
+        on.core.react = lambda _what: None
+        raise failure
+
+    on.core.react = react
+    on.client.sendall(b"a")
+    on.until(lambda: on.end)
+    assert on.end is failure
