@@ -36,7 +36,8 @@ class Running:
         self.document = {
             **document(f"127.0.0.1:{self.port}", backend), "grpc": {"addr": f"unix:{folder}/a.sock"},
         }  # fmt: skip
-        self.document["proxy"]["workers"] = workers
+        # More than what a test does meanwhile takes on a loaded machine.
+        self.document["proxy"].update(workers=workers, shutdown_timeout="60s")
         self.config = write_config(folder, self.document)
         self.programs: list[Program] = []
         self.server = self.begin()
@@ -102,7 +103,7 @@ def test_the_old_server_ends_as_ever(running: Running) -> None:
     """0 where its clients have ended by themselves; the listening sockets and the seat stay with the new one."""
     with stays(running.port) as client:
         new = running.begin()
-        running.server.line(f"process {new.process.pid} has taken over: draining for up to 5 s")
+        running.server.line(f"process {new.process.pid} has taken over: draining for up to 60 s")
         talks(client)
         running.serves(new)
         talks(client)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from errno import ECONNRESET
 from hashlib import blake2b
 from pathlib import Path
 
@@ -149,6 +150,16 @@ def echo(connection: socket.socket) -> None:
         connection.sendall(data)
 
 
+class _ResetAtOnce(socket.socket):
+    """A connection whose RST came before connect() returned, as on a loaded machine: its first use reports it."""
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        raise ConnectionResetError(ECONNRESET, os.strerror(ECONNRESET))
+
+    def sendall(self, data: object, flags: int = 0, /) -> None:
+        raise ConnectionResetError(ECONNRESET, os.strerror(ECONNRESET))
+
+
 def connect(port: int, host: str = "127.0.0.1", receive_buffer: int = 0) -> socket.socket:
     """A TCP client; `receive_buffer` is its SO_RCVBUF, in bytes, 0: the kernel's choice."""
     client = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -157,6 +168,9 @@ def connect(port: int, host: str = "127.0.0.1", receive_buffer: int = 0) -> sock
         if receive_buffer:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         client.connect((host, port))
+    except ConnectionResetError:
+        client.close()
+        return _ResetAtOnce(client.family)
     except BaseException:
         client.close()
         raise
