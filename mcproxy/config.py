@@ -53,7 +53,6 @@ MIN_RATE, MAX_RATE = 1e-5, 1e6  # connections a second: slower than one a day is
 _NODE_FORM = "must have 1 to 64 letters, digits, '-', '_' or '.'"
 _NO_FLEET = "only a fleet has nodes: set database.url, or remove it"
 _NODE = r"[A-Za-z0-9._-]{1,64}"
-_NO_ACME = "certificates can't be ordered by a fleet yet: remove this table, or database.url; name files in the routes"
 
 
 def _canonical(parse: Callable[[str], object]) -> Callable[[str], str]:
@@ -445,8 +444,6 @@ def parse(document: dict[str, Any], path: Path, folder: Path | None = None, *, w
     except ValidationError as error:
         problems += (Problem(*each) for each in diagnosis.problems(error, Config))
     else:
-        if config.acme is not None and config.database.url is not None:
-            problems.append(Problem("acme", _NO_ACME))
         if config.database.url is None and whole:
             named = [i for i, each in enumerate(config.listeners) if each.nodes]
             problems += [Problem(f"listeners[{i}].nodes", _NO_FLEET) for i in named]

@@ -19,12 +19,13 @@ from mcproxy.admin.server import AdminError, AdminServer
 from mcproxy.admin.service import Service
 from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
-from mcproxy.certificates.acme.contract import Settings
+from mcproxy.certificates.acme.contract import CaSettings, Certificates
 from mcproxy.certificates.acme.keeper import Keeper
 from mcproxy.certificates.surveyor import Survey
 from mcproxy.config import Config
 from mcproxy.fleet.fleet import Fleet
 from mcproxy.fleet.follower import Follower
+from mcproxy.fleet.orderer import Orderer
 from mcproxy.fleet.share import orphaned, share
 from mcproxy.fleet.standing import State
 from mcproxy.plane import Plane
@@ -40,10 +41,10 @@ STOP_CHECK = 0.01  # seconds between two looks at whether the admin API has stop
 log = logging.getLogger(__name__)
 
 
-def acme_settings(config: Config) -> Settings | None:
+def acme_settings(config: Config) -> CaSettings | None:
     """[acme], for callers; None: there is none."""
     acme = config.acme
-    return Settings(acme.directory, acme.email, acme.profile, acme.ca) if acme is not None else None
+    return CaSettings(acme.directory, acme.email, acme.profile, acme.ca) if acme is not None else None
 
 
 class Database:
@@ -124,7 +125,8 @@ class Control:
         self._plane: Plane | None = None
         self._server: AdminServer | None = None
         self._writer: Writer | None = None
-        self._keeper: Keeper | None = None
+        self._keeper: Certificates | None = None
+        self._orderer: Orderer | None = None  # the same, in a fleet
         self.survey = Survey(lambda: self._served)
 
     def __repr__(self) -> str:
@@ -146,9 +148,7 @@ class Control:
         held = self.database
         self._writer = writer = Writer(held.store, held.table, plane, held.clock, held.fleet)
         try:
-            plane.orders.keeper = self._keeper = Keeper(
-                Records(held.store), plane.orders, lambda: writer.table, acme_settings(self._config)
-            )
+            plane.orders.keeper = self._keeper = self._make_keeper(plane, lambda: writer.table)
         except StoreError as error:
             raise AdminError(f"{self._config.database.key}: {error}") from error
         if self._config.grpc is not None:
@@ -159,13 +159,20 @@ class Control:
                 failed.pop_all()
             self.before_close(self._server.close)  # which closes the watchers
 
+    def _make_keeper(self, plane: Plane, table: Callable[[], Table]) -> Certificates:
+        settings = acme_settings(self._config)
+        if self.database.fleet is None:
+            return Keeper(Records(self.database.store), plane.orders, table, settings)
+        self._orderer = self.database.fleet.orderer(plane.orders, table, settings)
+        return self._orderer
+
     def open(self) -> None:
         """Begin to make changes: expired rules are removed, and the admin API answers; and survey certificates."""
         assert self._writer is not None, "prepare comes first"
         assert self._keeper is not None
         self.before_close(Expiry(self._writer).close)
         if self.database.fleet is not None:
-            self.before_close(Follower(self.database.fleet, self._writer.follow).close)
+            self.before_close(Follower(self.database.fleet, self._writer.follow, orderer=self._orderer).close)
         self._keeper.start()
         self.before_close(self._keeper.close)
         self.survey.start()

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from mcproxy.admin.plane import PlaneStatus, ReloadReport, ServerState
 from mcproxy.certificates import routes
-from mcproxy.certificates.acme.keeper import Keeper, missing
+from mcproxy.certificates.acme.contract import Certificates, Lacking
+from mcproxy.certificates.acme.keeper import missing
 from mcproxy.certificates.acme.order import Kept
 from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem, RouteRefused, Serving
 from mcproxy.change import Change
@@ -70,7 +71,7 @@ class Orders:
     """What workers have of ACME, and the keeper that orders it."""
 
     def __init__(self, courier: Courier) -> None:
-        self.keeper: Keeper | None = None  # set before anything is asked
+        self.keeper: Certificates | None = None  # set before anything is asked
         self._courier = courier
 
     def __repr__(self) -> str:
@@ -83,6 +84,10 @@ class Orders:
     def forget(self, hostname: str) -> None:
         """Have the workers forget a name."""
         self._courier.ask(Forget(hostname))
+
+    def spreading(self) -> Lacking:
+        """No other node lacks anything where there is none."""
+        return tuple
 
     def kept(self, route: Route) -> Kept | None:
         """What they have for the name of a route."""

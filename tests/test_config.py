@@ -230,7 +230,6 @@ WRONG = [
     ('[database]\npath = "x.db"\nurl = "postgresql://h/x"\ncache = "y.db"', "database", "exclude each other"),
     ('[database]\nurl = "mysql://h/x"\ncache = "y.db"', "database.url", 'must begin with "postgresql://"'),
     ('[database]\nurl = 1\ncache = "y.db"', "database.url", "must be a string"),
-    (FLEET + "[acme]\naccept_terms = true", "acme", "can't be ordered by a fleet yet"),
     (MINIMAL + '[node]\nname = "a b"', "node.name", "1 to 64 letters"),
     ("database = 1", "database", "must be a table"),
     ("", "database", "is required"),

@@ -223,13 +223,13 @@ class Writer:
             return Mutated(table.generation, ())
         following = next_table(table, changes, table.generation + 1)
         provenance = Provenance(who, action, now, said)
+        for route in _leaving_files(changes):
+            self._plane.orders.adopt(route)
         if self._others is not None:
             self._others.apply(changes, provenance, following.generation)
             self._enforce(self._others, following, changes)
             return Mutated(following.generation, changes)
         opened, closed = _opened(changes), _closed(changes)
-        for route in _leaving_files(changes):
-            self._plane.orders.adopt(route)
         with self._bound(opened):
             self.store.apply(changes, provenance, following.generation)
         self.table = following

@@ -35,6 +35,9 @@ They try again by themselves, with pauses that grow and differ from node to node
 limit for connecting, for a statement, for another node's lock and for an answer (store/postgres.py). A hung node's
 transaction is ended by the server. The data path waits for none of it.
 
+**Certificates.** One node orders for all, in a place that a row of the database gives (`lead.py`); accounts, orders,
+answers to challenges and certificates are rows, which every node follows (`mirror.py`, `orderer.py`).
+
 **Clocks.** Bans end by the database's clock: each poll measures how far ours is off (`Fleet.clock`), to half of the
 round trip, whatever this machine's clock shows.
 

@@ -11,12 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mcproxy.certificates.acme.contract import CaSettings, Holder
 from mcproxy.change import Change, Provenance
 from mcproxy.fleet import nodes
 from mcproxy.fleet.cache import Cache
 from mcproxy.fleet.following import Mutation, mark_of
-from mcproxy.fleet.listening import Ear, Position, notification
+from mcproxy.fleet.lead import Lead
+from mcproxy.fleet.listening import Ear, Position, Topic, notification
+from mcproxy.fleet.mirror import Mirror
 from mcproxy.fleet.nodes import NodeRow, Report
+from mcproxy.fleet.orderer import Orderer
 from mcproxy.fleet.post import Post
 from mcproxy.fleet.replica import Replica
 from mcproxy.fleet.standing import Standing, State
@@ -49,6 +53,7 @@ class Fleet:
         self.problems: Callable[[], Sequence[str]] = (
             lambda: ()
         )  # what its routes lack here, as files that it can't read
+        self._acme_version: Callable[[], int] = lambda: -1
         self._found = self._replica.mark  # of the last poll
         self._clock_ahead = 0.0  # seconds by which the database's clock is ahead of ours
 
@@ -159,6 +164,16 @@ class Fleet:
         if not rows or mark_of(rows[0]) != mutation.mark:
             raise Unavailable(str(error)) from error
 
+    def orderer(self, holder: Holder, table: Callable[[], Table], settings: CaSettings | None) -> Orderer:
+        """The part of this node in ordering certificates; its workers get what the copy has. Raises StoreError."""
+        me, server = self._me, self._server
+        lead = Lead(self.truth, me.identity, lambda: server.notification and notification(me.name, Topic.CERTIFICATES))
+        mirror = Mirror(self.truth, self.cache.store, holder, self.clock)
+        self._acme_version = lambda: mirror.version
+        if self._post.follows_since:
+            mirror.catch_up()  # a node without a copy is to serve them from its first connection on
+        return Orderer(self.truth, lead, mirror, table, settings, lambda: self._post.follows_since, self.clock)
+
     # What the follower says.
 
     def listen(self) -> Ear:
@@ -173,8 +188,9 @@ class Fleet:
         outdated = [self._post.standing.reason] if self._post.standing.state is State.OUTDATED else []
         warnings = [*outdated, *self.unbound.values(), *copy, *self.problems()]
         return replace(
-            self._me, generation=self.generation, connections=self.connections(), warnings=warnings[:MAX_WARNINGS]
-        )
+            self._me, generation=self.generation, connections=self.connections(), warnings=warnings[:MAX_WARNINGS],
+            acme_version=self._acme_version(),
+        )  # fmt: skip
 
     def found(self, position: Position, taken: NameTaken | None = None) -> None:
         """Take what a poll has found; `taken` is why the name isn't this node's. Raises NewerSchema."""

@@ -3,12 +3,13 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from mcproxy.fleet.backoff import pauses
 from mcproxy.fleet.fleet import Fleet
-from mcproxy.fleet.listening import SLICE, Ear
-from mcproxy.fleet.nodes import BEAT, SOONEST
+from mcproxy.fleet.listening import SLICE, Ear, Topic
+from mcproxy.fleet.nodes import BEAT, SOONEST, Report
+from mcproxy.fleet.orderer import Orderer
 from mcproxy.store.errors import NameTaken, StoreError
 
 POLL = 4.0  # seconds between two questions for the generation: a quarter of a query a second for each idle node
@@ -19,13 +20,16 @@ log = logging.getLogger(__name__)
 class Follower:
     """The thread. `close` ends it."""
 
-    def __init__(self, fleet: Fleet, follow: Callable[[], None], poll: float = POLL) -> None:
+    def __init__(
+        self, fleet: Fleet, follow: Callable[[], None], poll: float = POLL, orderer: Orderer | None = None
+    ) -> None:
         """`follow` brings the table in force up to the database's; it may raise StoreError."""
         self._fleet = fleet
+        self._orderer = orderer
         self._follow = follow
         self._poll = poll
         self._closing = threading.Event()
-        self._reported: tuple[float, int] | None = None  # when, by the monotonic clock, and the generation
+        self._reported: tuple[float, Report] | None = None  # when, by the monotonic clock
         self._taken: NameTaken | None = None  # why that was refused, if it was
         self._thread = threading.Thread(target=self._run, name="fleet-follower", daemon=True)
         self._thread.start()
@@ -43,6 +47,7 @@ class Follower:
         while not self._closing.is_set():
             try:
                 with self._fleet.listen() as ear:
+                    self._begin()
                     while not self._closing.is_set():
                         self._look(ear)
                         waits = pauses()
@@ -54,10 +59,18 @@ class Follower:
             self._reported = None
             self._closing.wait(next(waits))
 
+    def _begin(self) -> None:
+        """After each connecting: what a version stands for may be another since a failover."""
+        if self._orderer is not None:
+            self._orderer.mirror.doubt()
+
     def _look(self, ear: Ear) -> None:
-        """Ask where the database is, and follow."""
+        """Ask where the database is, and follow: certificates first, which the table may need."""
         self._report(ear, BEAT)
-        self._fleet.found(ear.poll(), self._taken)
+        position = ear.poll()
+        self._fleet.found(position, self._taken)
+        if self._orderer is not None:
+            self._orderer.found(position.acme)
         if self._fleet.has_work():
             self._follow()
 
@@ -71,7 +84,7 @@ class Follower:
                 ear.tell(report)
             except NameTaken as error:
                 self._taken = error
-            self._reported = now, report.generation
+            self._reported = now, report
 
     def _rest(self, ear: Ear) -> None:
         """Until the next poll, follow as notifications come."""
@@ -79,7 +92,21 @@ class Follower:
         while time.monotonic() < end and not self._closing.is_set():
             if not ear.notifies:
                 self._closing.wait(self._poll)
-            elif ear.wait(SLICE):
-                self._follow()
-            if self._reported is not None and self._fleet.generation != self._reported[1]:
+            else:
+                self._hear(ear.wait(SLICE))
+            self._report_news(ear)
+
+    def _hear(self, topics: Collection[Topic]) -> None:
+        if Topic.CERTIFICATES in topics and self._orderer is not None:
+            self._orderer.mirror.sync()
+        if Topic.TABLE in topics:
+            self._follow()
+
+    def _report_news(self, ear: Ear) -> None:
+        """Write a generation that is new soon, and at once that this node can answer a challenge: an order waits."""
+        if self._reported is not None:
+            report, reported = self._fleet.report(), self._reported[1]
+            if report.acme_version != reported.acme_version:
+                self._report(ear, 0.0)
+            elif report.generation != reported.generation:
                 self._report(ear, SOONEST)

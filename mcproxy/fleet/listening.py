@@ -1,15 +1,18 @@
 """The connection that listens for notifications, and asks for the generation.
 
-A notification has no contents: it only ends a wait. The connection commits each statement by itself, so a pooler that
-carries it, or a server without LISTEN, loses nothing but notifications.
+A notification ends a wait, and says only what to look at. The connection commits each statement by itself, so a pooler
+that carries it, or a server without LISTEN, loses nothing but notifications.
 """
 
 import logging
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Self
 
 from mcproxy.fleet.following import Mark, mark_from
+from mcproxy.fleet.lead import LEAD_GONE, Head
 from mcproxy.fleet.nodes import Report, claim
 from mcproxy.store import postgres
 from mcproxy.store.errors import NotOurs
@@ -17,11 +20,21 @@ from mcproxy.store.errors import NotOurs
 CHANNEL = "mcproxy"
 SLICE = 0.25  # seconds of one wait, after which others that may end it are asked; the server sees nothing of it
 
-_POLL = """SELECT head.generation, (SELECT max(version) FROM schema_version),
-    extract(epoch FROM clock_timestamp())::double precision, audit.at, audit.node, audit.who
-    FROM head LEFT JOIN audit ON audit.generation = head.generation ORDER BY audit.sequence LIMIT 1"""
+_POLL = f"""SELECT head.generation, (SELECT max(version) FROM schema_version),
+    extract(epoch FROM clock_timestamp())::double precision, audit.at, audit.node, audit.who,
+    acme_head.version, acme_head.orderer, EXISTS (SELECT 1 FROM nodes WHERE nodes.identity = acme_head.orderer
+        AND nodes.seen_at > extract(epoch FROM clock_timestamp()) - {LEAD_GONE})
+    FROM head CROSS JOIN acme_head LEFT JOIN audit ON audit.generation = head.generation
+    ORDER BY audit.sequence LIMIT 1"""  # noqa: S608 - ours
 
 log = logging.getLogger(__name__)
+
+
+class Topic(StrEnum):
+    """What a notification is about."""
+
+    TABLE = "table"
+    CERTIFICATES = "certificates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,7 @@ class Position:
     mark: Mark  # of the last generation
     schema_version: int
     clock_ahead: float  # seconds by which the database's clock is ahead of ours, to half a round trip
+    acme: Head
 
 
 class Ear:
@@ -77,21 +91,26 @@ class Ear:
             now = (before + time.time()) / 2
         if row is None:
             raise NotOurs(f"{self._server} has no generation: restore a backup")
-        generation, version, clock, *author = row
-        return Position(mark_from(generation, *author), version, clock - now)
+        generation, version, clock, at, node, who, *acme = row
+        return Position(mark_from(generation, at, node, who), version, clock - now, Head(*acme))
 
     def tell(self, report: Report) -> None:
         """Write this node's row. Raises NameTaken."""
         with self._server.errors():
             claim(self._connection.execute, report)
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for another node's notification, `seconds` at most; returns whether one came. Takes all that came."""
+    def wait(self, seconds: float) -> Collection[Topic]:
+        """Wait for other nodes' notifications, `seconds` at most; returns what they are about. Takes all that came."""
         with self._server.errors():
-            names = [each.payload for each in self._connection.notifies(timeout=seconds, stop_after=1)]
-        return any(name != self._node for name in names)
+            heard = [each.payload.split(" ") for each in self._connection.notifies(timeout=seconds, stop_after=1)]
+        return {_topic(rest) for node, *rest in heard if node != self._node}
 
 
-def notification(node: str) -> str:
+def _topic(rest: Sequence[str]) -> Topic:
+    """An older node names none, and a newer one may name another: the table is looked at in both cases."""
+    return Topic(rest[0]) if rest and rest[0] in set(Topic) else Topic.TABLE
+
+
+def notification(node: str, topic: Topic = Topic.TABLE) -> str:
     """The statement that wakes all that listen; it carries the node's name, so that its own ear sleeps on."""
-    return f"NOTIFY {CHANNEL}, '{node}'"
+    return f"NOTIFY {CHANNEL}, '{node} {topic}'"

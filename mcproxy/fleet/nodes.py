@@ -30,11 +30,13 @@ KEPT = 8  # identities: starts within GONE seconds of a node that the database d
 GONE = 60.0  # seconds without a write after which another node may have the name
 
 # One statement, so that of two nodes of one name exactly one has it.
-_CLAIM = f"""INSERT INTO nodes (name, identity, version, generation, connections, warnings, started_at, seen_at)
-    VALUES (%(name)s, %(identity)s, %(version)s, %(generation)s, %(connections)s, %(warnings)s,
+_CLAIM = f"""INSERT INTO nodes (name, identity, version, generation, connections, warnings, acme_version,
+        started_at, seen_at)
+    VALUES (%(name)s, %(identity)s, %(version)s, %(generation)s, %(connections)s, %(warnings)s, %(acme_version)s,
         extract(epoch FROM clock_timestamp()) - %(up)s, extract(epoch FROM clock_timestamp()))
     ON CONFLICT (name) DO UPDATE SET identity = excluded.identity, version = excluded.version,
         generation = excluded.generation, connections = excluded.connections, warnings = excluded.warnings,
+        acme_version = excluded.acme_version,
         started_at = excluded.started_at, seen_at = excluded.seen_at
     WHERE nodes.identity = ANY(string_to_array(%(known)s, ' ')) OR nodes.seen_at < excluded.seen_at - {GONE}"""  # noqa: S608 - ours
 
@@ -50,6 +52,7 @@ class Report:
     connections: int = 0
     warnings: Sequence[str] = ()
     formerly: Sequence[str] = ()  # its identities before
+    acme_version: int = -1  # of ACME's rows, that its workers have
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def claim(execute: Any, report: Report) -> None:
     values = {
         "name": report.name, "identity": report.identity, "known": " ".join([report.identity, *report.formerly]),
         "version": __version__, "generation": report.generation,
-        "connections": report.connections, "warnings": "\n".join(report.warnings),
+        "connections": report.connections, "warnings": "\n".join(report.warnings), "acme_version": report.acme_version,
         "up": time.monotonic() - report.began,
     }  # fmt: skip
     if not execute(_CLAIM, values).rowcount:

@@ -24,6 +24,11 @@ class Post:
     def __repr__(self) -> str:
         return f"{self.standing.node} {self.standing.state}"
 
+    @property
+    def follows_since(self) -> float:
+        """When this node began to follow the database, in seconds since the epoch; 0.0: it doesn't."""
+        return self.standing.since if self.standing.state is State.FOLLOWING else 0.0
+
     def lost(self, error: StoreError, known: int | None = None) -> None:
         """The database doesn't answer, or it has been upgraded, or the name is taken; `known` is as of `stand`."""
         self.stand(_STATES.get(type(error), State.ALONE), str(error), known)

@@ -1,34 +1,50 @@
 """The rows of ACME: accounts, orders, the starts of the last hour, certificates with their keys.
 
+A fleet's are on its server, where all nodes read them and one writes (fleet/lead.py).
+
 None of them is a value of a generation: no audit, diff, rollback or export has them. A snapshot has, so that a restored
 database goes on with the same account and certificates.
 """
 
 import logging
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
+import dataset
 from sqlalchemy import TableClause, column, delete, select, table
 
 from mcproxy.certificates.acme.course import named_pair
 from mcproxy.certificates.acme.order import CaAccount, Order, State
 from mcproxy.certificates.pem import Pair
+from mcproxy.store.errors import Conflict
+from mcproxy.store.records import Row
 from mcproxy.store.store import Store
 
 log = logging.getLogger(__package__)
 
-_CERTIFICATES: Final = table("certificates", *map(column, ("hostname", "chain", "key", "not_after")))
+TRIES = 5  # of a transaction, where another node of the fleet has written at the same moment
+CERTIFICATES: Final = table("certificates", *map(column, ("hostname", "chain", "key", "not_after", "digest")))
 _STARTS: Final = table("acme_starts", column("hostname"), column("at"))
 ACCOUNTS: Final = table("acme_accounts", *(column(each.name) for each in fields(CaAccount)))
 ORDERS: Final = table("acme_orders", *(column(each.name) for each in fields(Order)))
-ALL: Final = (_CERTIFICATES, _STARTS, ACCOUNTS, ORDERS)
+ALL: Final = (CERTIFICATES, _STARTS, ACCOUNTS, ORDERS)
+
+
+def _nothing(*_database: dataset.Database) -> None:
+    """One node has nobody to agree with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The rows. Every method is one transaction of the calling thread, and raises StoreError."""
+    """The rows. Every method is one transaction of the calling thread, and raises StoreError.
+
+    One that writes has `before` called in its transaction, and `after` when it is committed.
+    """
 
     store: Store
+    before: Callable[[dataset.Database], None] = _nothing
+    after: Callable[[], None] = _nothing
 
     def account(self, directory: str) -> CaAccount | None:
         """The account at a CA."""
@@ -39,15 +55,12 @@ class Records:
     def orders(self) -> list[Order]:
         """Every name's order."""
         with self.store.transaction() as database:
-            found = list(database.query(select(ORDERS)))
-        return [Order(**{**row, "state": State(row["state"])}) for row in found]
+            return [order_of(row) for row in database.query(select(ORDERS))]
 
     def certificates(self) -> dict[str, Pair]:
         """Every certificate with its key, by name."""
         with self.store.transaction() as database:
-            found = list(database.query(select(_CERTIFICATES)))
-        rows = [(row["hostname"], row["chain"].encode(), row["key"].encode()) for row in found]
-        return {row[0]: named_pair(*row) for row in rows}
+            return {row["hostname"]: pair_of(row) for row in database.query(select(CERTIFICATES))}
 
     def starts(self, since: float) -> list[float]:
         """When orders began, from `since` on (seconds since the epoch)."""
@@ -56,51 +69,102 @@ class Records:
 
     def write_account(self, account: CaAccount) -> None:
         """Insert or replace an account; from the first one on, only the owner can read the file."""
-        if self.store.place.keep_private():
-            log.warning("%s: only its owner may read it from now on (mode 0600): it holds keys", self.store.place)
-        with self.store.transaction() as database:
-            _replace(database, ACCOUNTS, "directory", asdict(account))
+        keep_private(self.store)
+        self._write(lambda database: replace(database, ACCOUNTS, "directory", asdict(account)))
 
     def write_order(self, order: Order) -> None:
         """Insert or replace an order."""
-        with self.store.transaction() as database:
-            _replace(database, ORDERS, "hostname", _row(order))
+        self._write(lambda database: replace(database, ORDERS, "hostname", row_of(order)))
+
+    def take_up(self, orders: Collection[Order]) -> None:
+        """Insert orders of names that are new; one that has an order already keeps it."""
+
+        def insert(database: dataset.Database) -> None:
+            there = {row["hostname"] for row in database.query(select(ORDERS.c.hostname))}
+            if rows := [row_of(order) for order in orders if order.hostname not in there]:
+                database.executable.execute(ORDERS.insert(), rows)
+
+        if orders:
+            self._write(insert)
 
     def write_start(self, order: Order, forget_before: float) -> None:
         """Write an order that begins, and its start. Old starts go, and expired certificates without a route."""
-        with self.store.transaction() as database:
-            _replace(database, ORDERS, "hostname", _row(order))
+
+        def begin(database: dataset.Database) -> None:
+            replace(database, ORDERS, "hostname", row_of(order))
             database.executable.execute(delete(_STARTS).where(_STARTS.c.at < forget_before))
-            gone = _CERTIFICATES.c.hostname.not_in(select(ORDERS.c.hostname))
-            database.executable.execute(delete(_CERTIFICATES).where(gone & (_CERTIFICATES.c.not_after < forget_before)))
+            gone = CERTIFICATES.c.hostname.not_in(select(ORDERS.c.hostname))
+            database.executable.execute(delete(CERTIFICATES).where(gone & (CERTIFICATES.c.not_after < forget_before)))
             database.executable.execute(_STARTS.insert(), [{"hostname": order.hostname, "at": order.began}])
+
+        self._write(begin)
 
     def write_issued(self, order: Order, issued: Pair, not_after: float) -> None:
         """Write a certificate with its key, and the order that waits for its renewal, together."""
-        row = {
-            "hostname": order.hostname, "chain": issued.chain.decode(), "key": issued.key.decode(),
-            "not_after": not_after,
-        }  # fmt: skip
-        with self.store.transaction() as database:
-            _replace(database, _CERTIFICATES, "hostname", row)
-            _replace(database, ORDERS, "hostname", _row(order))
+
+        def put(database: dataset.Database) -> None:
+            replace(database, CERTIFICATES, "hostname", certificate_row(order.hostname, issued, not_after))
+            replace(database, ORDERS, "hostname", row_of(order))
+
+        self._write(put)
 
     def remove(self, hostname: str, ended_before: float) -> None:
         """Remove the order of a name whose route is gone, and its certificate once that has expired.
 
         Until then a route that comes back, by a rollback say, finds it.
         """
-        expired = (_CERTIFICATES.c.hostname == hostname) & (_CERTIFICATES.c.not_after < ended_before)
-        with self.store.transaction() as database:
+        expired = (CERTIFICATES.c.hostname == hostname) & (CERTIFICATES.c.not_after < ended_before)
+
+        def take_out(database: dataset.Database) -> None:
             database.executable.execute(delete(ORDERS).where(ORDERS.c.hostname == hostname))
-            database.executable.execute(delete(_CERTIFICATES).where(expired))
+            database.executable.execute(delete(CERTIFICATES).where(expired))
+
+        self._write(take_out)
+
+    def _write(self, change: Callable[[dataset.Database], None]) -> None:
+        for left in reversed(range(TRIES)):
+            try:
+                with self.store.transaction() as database:
+                    self.before(database)
+                    change(database)
+            except Conflict:
+                if not left:
+                    raise
+            else:
+                self.after()
+                return
 
 
-def _row(order: Order) -> dict[str, Any]:
+def keep_private(store: Store) -> None:
+    """Let only the owner read a database that is about to hold keys."""
+    if store.place.keep_private():
+        log.warning("%s: only its owner may read it from now on (mode 0600): it holds keys", store.place)
+
+
+def order_of(row: Row) -> Order:
+    """The order in a row."""
+    return Order(**{**row, "state": State(row["state"])})
+
+
+def row_of(order: Order) -> dict[str, Any]:
+    """The row of an order."""
     return {**asdict(order), "state": str(order.state)}
 
 
-def _replace(database: Any, rows: TableClause, key: str, row: dict[str, Any]) -> None:
+def pair_of(row: Row) -> Pair:
+    """The certificate in a row."""
+    return named_pair(row["hostname"], row["chain"].encode(), row["key"].encode())
+
+
+def certificate_row(hostname: str, pair: Pair, not_after: float) -> dict[str, Any]:
+    """The row of a certificate."""
+    return {
+        "hostname": hostname, "chain": pair.chain.decode(), "key": pair.key.decode(), "not_after": not_after,
+        "digest": pair.digest,
+    }  # fmt: skip
+
+
+def replace(database: dataset.Database, rows: TableClause, key: str, row: dict[str, Any]) -> None:
     """An update, else an insert, in the caller's transaction: an upsert has a form of its own in each dialect."""
     changed = rows.update().where(rows.c[key] == row[key]).values({name: row[name] for name in row if name != key})
     if not database.executable.execute(changed).rowcount:

@@ -99,7 +99,10 @@ _AUDIT = (
     "generation", "sequence", "at", "who", "action", "what", "scope", "name", "old", "new", "claim", "comment", "node",
 )  # fmt: skip
 AUDIT: Final = _table("audit", *_AUDIT)
-_NODES = ("name", "identity", "version", "generation", "connections", "warnings", "started_at", "seen_at")
+_NODES = (
+    "name", "identity", "version", "generation", "connections", "warnings", "started_at", "seen_at",
+    "acme_version",
+)  # fmt: skip
 NODES: Final = _table("nodes", *_NODES)
 HEAD: Final = _table("head", "generation")  # its only row has the last generation
 

@@ -34,6 +34,7 @@ MAX_KIND = 16
 MAX_WHO = 255
 MAX_ACTION = 64
 MAX_URL = 2048
+MAX_DIGEST = 64  # characters of a SHA-256 in hexadecimal
 MAX_NODE = 255  # characters of a node's name
 
 VERSION_TABLE: Final = "schema_version"
@@ -169,11 +170,31 @@ def _listeners_of_some_nodes(op: Operations) -> None:
     op.add_column("listeners", Column("nodes", Text, nullable=False, server_default=""))  # with a blank between
 
 
+def _acme_of_a_fleet(op: Operations) -> None:
+    op.add_column("acme_orders", Column("challenge", String(MAX_URL), nullable=False, server_default=""))
+    op.add_column("certificates", Column("digest", String(MAX_DIGEST), nullable=False, server_default=""))
+    # Names that an operator wants ordered now: any node writes them, the one that orders takes them out.
+    op.create_table(
+        "acme_renewals",
+        Column("hostname", String(MAX_NAME), nullable=False),
+        PrimaryKeyConstraint("hostname"),
+    )
+    # One row: every transaction that writes any of ACME's rows moves the version. The orderer is a node's identity.
+    op.create_table(
+        "acme_head",
+        Column("version", BigInteger, nullable=False),
+        Column("orderer", String(MAX_KIND * 2), nullable=False),
+    )
+    op.execute("INSERT INTO acme_head (version, orderer) VALUES (0, '')")
+    # The version of ACME's rows that a node's workers have.
+    op.add_column("nodes", Column("acme_version", BigInteger, nullable=False, server_default="0"))
+
+
 Migration = Callable[[Operations], None]
 
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     _first, _audit_says_why, _backends_speak_any_http, _acme, _one_row_has_the_generation, _nodes,
-    _listeners_of_some_nodes,
+    _listeners_of_some_nodes, _acme_of_a_fleet,
 )  # fmt: skip
 VERSION: Final = len(MIGRATIONS)
 

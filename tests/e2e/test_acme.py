@@ -183,13 +183,15 @@ def test_a_client_that_stalls_within_the_handshake_for_a_challenge_is_ended(tmp_
     """What answers it is another context than a route's; the time for its handshake is the same."""
     with ExitStack() as stack:
         scene = Scene(stack, tmp_path, workers, PEBBLE_VA_NOSLEEP="0", PEBBLE_VA_SLEEPTIME=f"{DEADLINE:.0f}")
-        scene.tables["proxy"]["handshake_timeout"] = "500ms"
+        scene.tables["proxy"]["handshake_timeout"] = "1s"
         scene.pebble.start()
         scene.start()
         scene.add()
         until(lambda: scene.listed()["state"] == "validating", "the challenge to be answered")
-        clients = [stack.enter_context(from_address(address, scene.port)) for address in CLIENTS]
-        for client in clients:
+        clients = []
+        for address in CLIENTS:  # each begins at once: the time for its handshake runs from its accept on
+            client = stack.enter_context(from_address(address, scene.port))
+            clients.append(client)
             client.sendall(client_hello(WWW, alpn=CHALLENGE))
             assert receive(client, 1) == b"\x16", "the first byte of its handshake record, from whichever worker"
         for client in clients:

@@ -1,7 +1,7 @@
 """A CA in memory for the keeper, which does what the test says; and rows and workers that only remember."""
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from cryptography import x509
@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from mcproxy.certificates.acme.contract import Refusal, Seen, Settings
+from mcproxy.certificates.acme.contract import CaSettings, Lacking, Refusal, Seen
 from mcproxy.certificates.acme.keeper import Keeper
 from mcproxy.certificates.acme.order import CaAccount, Kept, Order
 from mcproxy.certificates.pem import Pair
@@ -66,6 +66,10 @@ class Rows:
         self.order_rows[order.hostname] = order
         self.after_order(order)
 
+    def take_up(self, orders: Collection[Order]) -> None:
+        for order in orders:
+            self.order_rows.setdefault(order.hostname, order)
+
     def write_start(self, order: Order, forget_before: float) -> None:
         self.started = [each for each in self.started if each >= forget_before] + [order.began]
         self.write_order(order)
@@ -84,12 +88,16 @@ class Workers:
     """What is kept of each name."""
 
     names: dict[str, Kept] = field(default_factory=dict)
+    behind: list[Collection[str]] = field(default_factory=list)  # nodes of a fleet, each time that it is asked
 
     def keep(self, kept: Kept) -> None:
         self.names[kept.order.hostname] = kept
 
     def forget(self, hostname: str) -> None:
         del self.names[hostname]
+
+    def spreading(self) -> Lacking:
+        return lambda: self.behind.pop(0) if self.behind else ()
 
 
 class StubCA:
@@ -182,7 +190,7 @@ class Bench:
         self.rows, self.workers = Rows(), Workers()
         self.ca = StubCA(lambda: self.now, lifetime)
         self.table = table(*hostnames)
-        self.settings: Settings | None = Settings(DIRECTORY)
+        self.settings: CaSettings | None = CaSettings(DIRECTORY)
         self.keeper = self.restart()
 
     def restart(self) -> Keeper:

@@ -7,6 +7,7 @@ own loops), the Retry-After of an error, words for a person, renewal information
 import datetime as dt
 import re
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, cast
 
 import requests
@@ -20,7 +21,7 @@ from josepy.jwk import JWKEC
 from requests.adapters import HTTPAdapter
 
 from mcproxy import __version__
-from mcproxy.certificates.acme.contract import Refusal, Seen, Settings
+from mcproxy.certificates.acme.contract import CaSettings, OrderLost, Refusal, Seen
 
 TIMEOUT = 30  # seconds for a connection, and between two pieces of an answer
 NONCE_TRIES = 5  # a CA may refuse a good nonce (RFC 8555, section 6.5); the library tries twice
@@ -34,9 +35,11 @@ class _Network(client.ClientNetwork):
     """Remembers what an error says beside its words, and tries nonces more often."""
 
     retry_after = 0.0
+    status = 0  # of the last answer
 
     def _send_request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
         response = super()._send_request(method, url, *args, **kwargs)
+        self.status = response.status_code
         self.retry_after = _seconds(response.headers.get("Retry-After", ""))
         return response
 
@@ -77,7 +80,7 @@ class _Bounded(HTTPAdapter):
 class CA:
     """One account at one CA. Every call may take TIMEOUT a request, and raises Refusal."""
 
-    def __init__(self, settings: Settings, key_pem: str, account: str) -> None:
+    def __init__(self, settings: CaSettings, key_pem: str, account: str) -> None:
         """`account` is its URL; "": `register` comes first."""
         self._settings = settings
         self._key = JWKEC(key=load_pem_private_key(key_pem.encode(), password=None))
@@ -122,7 +125,7 @@ class CA:
         return seen
 
     def _look(self, url: str) -> Seen:
-        order = self._json(url)
+        order = self._order(url)
         retry_after, status = self._net.retry_after, str(order.get("status", ""))
         if status == "valid":
             return Seen(status, certificate=str(order.get("certificate", "")))
@@ -134,6 +137,14 @@ class CA:
                 return found
         problem = _problem(order.get("error")) if status == "invalid" else ""
         return Seen(status, problem=problem, retry_after=retry_after)
+
+    def _order(self, url: str) -> dict[str, Any]:
+        try:
+            return self._json(url)
+        except Refusal as refusal:
+            if self._net.status == HTTPStatus.NOT_FOUND or refusal.code == "malformed":
+                raise OrderLost(f"the CA no longer has the order: {refusal}", refusal.code) from refusal
+            raise
 
     def _authorization(self, url: str, retry_after: float) -> Seen:
         found = self._json(url)
@@ -222,7 +233,7 @@ class CA:
 
     def _asked(self, ask: Any) -> Any:
         """What `ask` returns, or Refusal in the words of who refused."""
-        self._net.retry_after = 0.0
+        self._net.retry_after, self._net.status = 0.0, 0
         try:
             return ask()
         except messages.Error as error:

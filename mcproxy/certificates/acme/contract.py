@@ -3,16 +3,18 @@
 Tested by tests/certificates/acme/test_keeper.py, whose CA, rows and workers keep to them.
 """
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
 from mcproxy.certificates.acme.order import CaAccount, Kept, Order
 from mcproxy.certificates.pem import Pair
+from mcproxy.model import Route
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class CaSettings:
     """[acme] of the configuration, as far as it says how to ask."""
 
     directory: str
@@ -30,6 +32,10 @@ class Refusal(Exception):
         self.code = code
         self.retry_after = retry_after  # seconds; 0.0: it didn't say
         self.whole = whole
+
+
+class OrderLost(Refusal):
+    """The CA has no such order, or has it no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class Asked(Protocol):
         """Order a certificate for a name, in place of the chain `renewed`. Returns the order's URL."""
 
     def look(self, url: str) -> Seen:
-        """An order as it is now."""
+        """An order as it is now. Raises OrderLost."""
 
     def key_authorization(self, token: str) -> str:
         """What the answer to a challenge has to show."""
@@ -98,6 +104,9 @@ class Rows(Protocol):
     def write_order(self, order: Order) -> None:
         """Insert or replace an order."""
 
+    def take_up(self, orders: Collection[Order]) -> None:
+        """Insert orders of names that are new; one that has an order already keeps it."""
+
     def write_start(self, order: Order, forget_before: float) -> None:
         """Write an order that begins, and that it has."""
 
@@ -106,6 +115,9 @@ class Rows(Protocol):
 
     def remove(self, hostname: str, ended_before: float) -> None:
         """Remove a name's order, and its certificate if that has ended before."""
+
+
+Lacking = Callable[[], Collection[str]]  # names of nodes; may raise NotDurable
 
 
 class Holder(Protocol):
@@ -117,5 +129,31 @@ class Holder(Protocol):
     def forget(self, hostname: str) -> None:
         """Have nothing for a name from now on."""
 
+    def spreading(self) -> Lacking:
+        """What returns the other nodes of the fleet that don't have yet what is durable now."""
 
-Asking = Callable[[Settings, CaAccount], Asked]  # raises ImportError where the library is missing
+
+class Certificates(Protocol):
+    """What has certificates ordered: the keeper, or in a fleet the node's part in it. Any thread may call it."""
+
+    @property
+    def wake(self) -> threading.Event:
+        """Set where a table has come into force."""
+
+    def renew(self, hostname: str) -> None:
+        """Order a certificate for a name now, whatever it waits for. May raise NotDurable."""
+
+    def adopt(self, route: Route) -> None:
+        """Serve what a route's files hold until there is a certificate from ACME. May raise NotDurable."""
+
+    def configure(self, settings: CaSettings | None) -> None:
+        """Ask by these settings from now on."""
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+
+    def close(self) -> None:
+        """Ask for nothing more."""
+
+
+Asking = Callable[[CaSettings, CaAccount], Asked]  # raises ImportError where the library is missing

@@ -8,13 +8,15 @@ from dataclasses import replace
 
 from mcproxy.certificates import judge, pem
 from mcproxy.certificates.acme import challenge, order
-from mcproxy.certificates.acme.contract import Asked, Refusal, Rows, Seen
+from mcproxy.certificates.acme.contract import Asked, Lacking, OrderLost, Refusal, Rows, Seen
 from mcproxy.certificates.acme.order import Kept, Order, State
 from mcproxy.certificates.pem import Certificate, Pair, Unusable
 
 HOUR = 3_600.0
 MAX_ORDER = 900.0  # seconds that a CA has to decide
 FIRST_POLL, LAST_POLL = 0.5, 10.0  # seconds between two looks at an order; each pause is half as long again
+TELL_AGAIN = 0.25  # seconds between two looks at whether all nodes can answer a challenge
+EVERYWHERE = 6.0  # seconds that a node of a fleet has to get it: one that only polls needs four
 MAX_POLL = 300.0  # seconds: what a CA may ask for between two looks
 ASK_AGAIN = 6 * HOUR  # between two questions when to renew, where the CA doesn't say (RFC 9773, section 4.3.3)
 LEAST_ASK_AGAIN = 60.0  # seconds, whatever the CA says
@@ -26,13 +28,19 @@ log = logging.getLogger(__package__)
 class Name:
     """One name: its order as it is durable, and what only this process knows of it."""
 
-    __slots__ = ("asked_until", "certificate", "challenge", "order", "pair", "poll")
+    __slots__ = (
+        "asked_until", "certificate", "challenge", "lacking", "lost", "order", "pair", "patience", "poll", "untold",
+    )  # fmt: skip
 
     def __init__(self, of: Order, pair: Pair | None = None) -> None:
         self.order = of
         self.pair = pair
         self.certificate: Certificate | None = pem.described(pair) if pair else None
         self.challenge: Pair | None = None
+        self.untold = ""  # the challenge's URL, until the CA is told to look
+        self.lacking: Lacking = tuple  # the nodes that can't answer it yet
+        self.patience = 0.0  # until when they are waited for
+        self.lost = False  # the CA has lost an order since the last certificate
         self.poll = FIRST_POLL
         self.asked_until = 0.0  # the CA has said when to renew, and need not be asked before
 
@@ -49,14 +57,18 @@ class Course:
 
     def __init__(
         self, rows: Rows, publish: Callable[[Name], None], clock: Callable[[], float], chance: Callable[[], float],
-        doubt: Callable[[], str] = lambda: "",
+        doubt: Callable[[], str] = lambda: "", spreading: Callable[[], Lacking] = lambda: tuple,
     ) -> None:  # fmt: skip
-        """`publish` hands on what is kept of a name; `doubt` is what may keep the CA out, to follow a failure."""
+        """`publish` hands on what is kept of a name; `doubt` is what may keep the CA out, to follow a failure.
+
+        `spreading` returns what finds the nodes that don't have yet what is durable now.
+        """
         self._rows = rows
         self._publish = publish
         self._clock = clock
         self._chance = chance
         self._doubt = doubt
+        self._spreading = spreading
 
     def __repr__(self) -> str:
         return f"<Course {self._rows}>"
@@ -74,10 +86,18 @@ class Course:
 
     def go_on(self, name: Name, ca: Asked) -> None:
         """Look at an order at the CA, and do what is next."""
-        seen = ca.look(name.order.url)
+        if name.untold:
+            self._tell(name, ca)
+            return
+        try:
+            seen = ca.look(name.order.url)
+        except OrderLost as refusal:
+            self._order_again(name, refusal)
+            return
         match seen.status:
             case "pending":
-                self._validate(name, ca, seen)
+                if not self._validate(name, ca, seen):
+                    return
             case "ready":
                 ca.finalize(seen.finalize, challenge.request_for(name.order.hostname, name.order.key))
                 self._move(name, State.ISSUING)
@@ -93,13 +113,44 @@ class Course:
             name.order = replace(name.order, next_at=self._clock() + pause)  # not durable: a restart looks at once
             name.poll = min(name.poll * 1.5, LAST_POLL)
 
-    def _validate(self, name: Name, ca: Asked, seen: Seen) -> None:
-        """Be ready to answer the challenge, then have the CA look; once for each process."""
-        if name.challenge is None and seen.challenge:
-            now = dt.datetime.fromtimestamp(self._clock(), dt.UTC)
-            name.challenge = challenge.answer(name.order.hostname, ca.key_authorization(seen.token), now)
-            self._publish(name)
-            ca.begin(seen.challenge)
+    def _validate(self, name: Name, ca: Asked, seen: Seen) -> bool:
+        """Be ready to answer the challenge, then have the CA look; once for each process. True if that is done."""
+        if name.challenge is not None or not seen.challenge:
+            return True
+        now, authorization = self._clock(), ca.key_authorization(seen.token)
+        expecting = replace(name.order, challenge=authorization)
+        self._rows.write_order(expecting)
+        name.challenge = challenge.answer(expecting.hostname, authorization, dt.datetime.fromtimestamp(now, dt.UTC))
+        name.untold, name.lacking, name.patience = seen.challenge, self._spreading(), now + EVERYWHERE
+        self._set(name, expecting)
+        return self._tell(name, ca)
+
+    def _tell(self, name: Name, ca: Asked) -> bool:
+        """Have the CA look once every node can answer, for it may ask any of them. Returns whether it was told."""
+        now, lacking = self._clock(), name.lacking()
+        if lacking and now < name.patience:
+            name.order = replace(name.order, next_at=now + TELL_AGAIN)
+            return False
+        if lacking:
+            log.warning(
+                "%s: the CA is told to look though some nodes may not answer yet: %s",
+                name.order.hostname, ", ".join(sorted(lacking)),
+            )  # fmt: skip
+        url, name.untold = name.untold, ""
+        name.order = replace(name.order, next_at=now + name.poll)
+        ca.begin(url)
+        return True
+
+    def _order_again(self, name: Name, refusal: OrderLost) -> None:
+        """Not a failed try, but only once: a CA that loses every order would get one after the other."""
+        if name.lost:
+            self.fail(name, str(refusal))
+            return
+        name.lost = True
+        again = order.lost(name.order, self._clock())
+        self._rows.write_order(again)
+        self._set(name, again)
+        log.warning("%s: %s; another one is made", name.order.hostname, refusal)
 
     def _take(self, name: Name, chain: bytes) -> None:
         """Judge a chain as a file is judged, and make it durable before it is in use."""
@@ -118,7 +169,7 @@ class Course:
             log.warning("%s: %s", hostname, finding)
         waiting = order.issued(name.order, order.renewed_at(certificate, self._chance()))
         self._rows.write_issued(waiting, pair, certificate.not_after)
-        name.pair, name.certificate, name.asked_until = pair, certificate, 0.0
+        name.pair, name.certificate, name.asked_until, name.lost = pair, certificate, 0.0, False
         self._set(name, waiting)
         log.info("%s: certificate of %s until %s", hostname, certificate.issuer, judge.day(certificate.not_after))
 
@@ -170,7 +221,7 @@ class Course:
         self.fail(name, str(refusal), refusal.retry_after or limited)
 
     def _move(self, name: Name, state: State, url: str = "") -> None:
-        moved = replace(name.order, state=state, url=url or name.order.url)
+        moved = replace(name.order, state=state, url=url or name.order.url, challenge="")
         self._rows.write_order(moved)
         name.poll = FIRST_POLL
         if state is State.ISSUING:
@@ -181,7 +232,7 @@ class Course:
     def _set(self, name: Name, now: Order) -> None:
         name.order = now
         if now.state is State.WAITING:
-            name.challenge = None
+            name.challenge, name.untold = None, ""
         self._publish(name)
 
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from mcproxy.certificates import judge, pem
 from mcproxy.certificates.acme import challenge, order
-from mcproxy.certificates.acme.contract import Asked, Asking, Holder, NotDurable, Refusal, Rows, Settings
+from mcproxy.certificates.acme.contract import Asked, Asking, CaSettings, Holder, NotDurable, Refusal, Rows
 from mcproxy.certificates.acme.course import HOUR, Course, Name, named_pair
 from mcproxy.certificates.acme.order import CaAccount, Order, State
-from mcproxy.certificates.pem import Unusable
+from mcproxy.certificates.pem import Pair, Unusable
 from mcproxy.model import Mode, Route, Tls
 from mcproxy.table import Table
 
@@ -38,7 +38,7 @@ def missing(*, configured: bool) -> str:
     return "" if find_spec("acme") and find_spec("josepy") else INSTALL
 
 
-def by_library(settings: Settings, account: CaAccount) -> Asked:
+def by_library(settings: CaSettings, account: CaAccount) -> Asked:
     """The CA, asked by Certbot's library, which is an extra. Raises ImportError."""
     from mcproxy.certificates.acme.ca import CA  # noqa: PLC0415
 
@@ -49,7 +49,7 @@ def by_library(settings: Settings, account: CaAccount) -> Asked:
 class _AtCA:
     """The CA that is asked now."""
 
-    settings: Settings
+    settings: CaSettings
     account: CaAccount
     ca: Asked | None = None  # made when it is needed
 
@@ -58,13 +58,13 @@ class Keeper:
     """All names. Its thread does everything, but any thread may call `renew`, `adopt`, `configure` and `close`."""
 
     def __init__(
-        self, rows: Rows, holder: Holder, table: Callable[[], Table], settings: Settings | None,
+        self, rows: Rows, holder: Holder, table: Callable[[], Table], settings: CaSettings | None,
         ask: Asking = by_library, clock: Callable[[], float] = time.time, chance: Callable[[], float] = random.random,
     ) -> None:  # fmt: skip
         """Load what is durable and hand it on. `table` is the one in force. Raises what `rows` raises."""
         self.wake = threading.Event()  # a table is new, or something was asked for
         self._outside = _Outside(rows, holder, table, ask, clock)
-        self._course = Course(rows, self._publish, clock, chance, self._doubt)
+        self._course = Course(rows, self._publish, clock, chance, self._doubt, holder.spreading)
         self._chance = chance
         self._asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # by other threads
         self._settings = settings
@@ -87,7 +87,7 @@ class Keeper:
         self._closing.set()
         self.wake.set()
 
-    def configure(self, settings: Settings | None) -> None:
+    def configure(self, settings: CaSettings | None) -> None:
         """Ask by these settings from now on."""
 
         def change() -> None:
@@ -114,18 +114,10 @@ class Keeper:
         """
         hostname, now = route.hostname, self._outside.clock()
         held = self._outside.rows.certificates().get(hostname)
-        if hostname in self._names or (held is not None and pem.described(held).not_after > now):
-            return
-        try:
-            read = pem.read_pair(route.tls_cert, route.tls_key)
-            pair = named_pair(hostname, read.chain, read.key)
-            pem.fill(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
-        except Unusable as error:
-            log.warning("%s: its files can't be served until ACME has brought a certificate: %s", hostname, error)
-            return
-        waiting = Order(hostname, next_at=now)
-        self._outside.rows.write_issued(waiting, pair, pem.described(pair).not_after)
-        self._outside.holder.keep(Name(waiting, pair).kept())
+        if hostname not in self._names and (pair := adopted(route, held, now)):
+            waiting = Order(hostname, next_at=now)
+            self._outside.rows.write_issued(waiting, pair, pem.described(pair).not_after)
+            self._outside.holder.keep(Name(waiting, pair).kept())
 
     def _later(self, change: Callable[[], None]) -> None:
         self._asked.put(change)
@@ -193,7 +185,9 @@ class Keeper:
             self._outside.holder.forget(hostname)
             del self._names[hostname]
         if new := wanted - self._names.keys():
-            for name in self._durable(new):
+            found = list(self._durable(new))
+            self._outside.rows.take_up([name.order for name in found])
+            for name in found:
                 self._names[name.order.hostname] = name
                 self._publish(name)
         self._wanted.done()
@@ -298,6 +292,20 @@ class Keeper:
         countries = self._outside.table().firewall.countries
         blocked = ", ".join(sorted(countries)[: order.MAX_COUNTRIES])
         return order.BLOCKED_COUNTRIES.format(blocked) if countries else ""
+
+
+def adopted(route: Route, held: Pair | None, now: float) -> Pair | None:
+    """What a route's files hold, if it can be served until ACME has brought a certificate; `held` is what it has."""
+    if held is not None and pem.described(held).not_after > now:
+        return None
+    try:
+        read = pem.read_pair(route.tls_cert, route.tls_key)
+        pair = named_pair(route.hostname, read.chain, read.key)
+        pem.fill(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
+    except Unusable as error:
+        log.warning("%s: its files can't be served until ACME has brought a certificate: %s", route.hostname, error)
+        return None
+    return pair
 
 
 class _Wanted:

@@ -47,6 +47,7 @@ class Order:
     failures: int = 0  # in a row
     failure: str = ""  # the last one, in the words of the CA
     failed_at: float = 0.0
+    challenge: str = ""  # the key authorization that answers the CA's challenge; "": none is expected
 
     def __repr__(self) -> str:
         return f"<Order {self.hostname} {self.state} failures={self.failures}>"  # and nothing of the key
@@ -93,7 +94,7 @@ def failed(order: Order, failure: str, now: float, chance: float, retry_after: f
     pause = min(FIRST_RETRY * 2 ** min(order.failures, 30), LAST_RETRY) * (1 + RETRY_SPREAD * chance)
     return replace(
         order, state=State.WAITING, url="", key="", next_at=now + max(pause, retry_after), failures=order.failures + 1,
-        failure=failure[:MAX_FAILURE], failed_at=now,
+        failure=failure[:MAX_FAILURE], failed_at=now, challenge="",
     )  # fmt: skip
 
 
@@ -114,6 +115,11 @@ def renewed_at(certificate: Certificate, chance: float) -> float:
 def earliest_renewal(certificate: Certificate) -> float:
     """Before this a certificate is not renewed, whatever the CA says: one that is wrong would get a loop of orders."""
     return certificate.not_before + min(DAY, (certificate.not_after - certificate.not_before) / 10)
+
+
+def lost(order: Order, now: float) -> Order:
+    """The order after the CA has lost it: nothing has failed, and another one is due."""
+    return replace(order, state=State.WAITING, url="", key="", next_at=now, challenge="")
 
 
 def issued(order: Order, renew_at: float) -> Order:

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from mcproxy.certificates.acme.ca import CA, MAX_ANSWER
 from mcproxy.certificates.acme.challenge import new_key
-from mcproxy.certificates.acme.contract import Refusal, Settings
+from mcproxy.certificates.acme.contract import CaSettings, OrderLost, Refusal
 from tests.kit.acme_stub import StubCA
 from tests.kit.peers import Authority, free_port
 
@@ -85,8 +85,25 @@ def answers(authority: Authority) -> Iterator[Answers]:
 
 
 def ca(answers: Answers, authority: Authority) -> CA:
-    settings = Settings(f"{answers.url}/dir", "me@example.org", "shortlived", str(authority.path))
+    settings = CaSettings(f"{answers.url}/dir", "me@example.org", "shortlived", str(authority.path))
     return CA(settings, new_key(), f"{answers.url}/account/1")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(404, {}, b""), (404, {}, {"type": "about:blank"}), (400, {}, {"type": "urn:ietf:params:acme:error:malformed"})],
+)
+def test_an_order_that_the_ca_has_lost_is_told_from_a_refusal(
+    answers: Answers, authority: Authority, answer: Answer
+) -> None:
+    asking = ca(answers, authority)
+    answers.next = [answer]
+    with pytest.raises(OrderLost, match="the CA no longer has the order: "):
+        asking.look(f"{answers.url}/order/1")
+    answers.next = [(503, {}, b"")]
+    with pytest.raises(Refusal, match="503") as caught:
+        asking.look(f"{answers.url}/order/1")
+    assert not isinstance(caught.value, OrderLost)
 
 
 def problem(code: str, detail: str) -> dict[str, str]:
@@ -174,13 +191,13 @@ def test_when_to_renew(answers: Answers, authority: Authority) -> None:
 
 def test_a_server_that_is_not_there_or_is_somebody_else(answers: Answers, authority: Authority) -> None:
     with pytest.raises(Refusal) as caught:
-        CA(Settings(f"https://127.0.0.1:{free_port()}/dir"), new_key(), "").register()
+        CA(CaSettings(f"https://127.0.0.1:{free_port()}/dir"), new_key(), "").register()
     assert (str(caught.value), caught.value.whole) == ("the CA can't be asked: Connection refused", True)
     with pytest.raises(Refusal, match="certificate verify failed"):
-        CA(Settings(f"{answers.url}/dir"), new_key(), "").register()
+        CA(CaSettings(f"{answers.url}/dir"), new_key(), "").register()
     answers.next = [(200, {}, {"hello": "world"})]
     with pytest.raises(Refusal, match="is no ACME directory: it has no newAccount"):
-        CA(Settings(f"{answers.url}/other", ca=str(authority.path)), new_key(), "").register()
+        CA(CaSettings(f"{answers.url}/other", ca=str(authority.path)), new_key(), "").register()
 
 
 def test_the_stub_in_memory_has_the_same_calls() -> None:

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from mcproxy.certificates.acme.contract import Refusal, Seen
-from mcproxy.certificates.acme.course import LAST_POLL, MAX_ORDER, MAX_POLL, Course, Name
+from mcproxy.certificates.acme.contract import OrderLost, Refusal, Seen
+from mcproxy.certificates.acme.course import LAST_POLL, MAX_ORDER, MAX_POLL, TELL_AGAIN, Course, Name
 from mcproxy.certificates.acme.order import Order, State
 from tests.kit.acme_stub import DIRECTORY, START, Rows, StubCA
 
@@ -82,3 +82,44 @@ def test_the_ca_is_told_to_look_once() -> None:
     stage.ca.names[A] = "pending"  # it has not looked yet
     stage.course.go_on(stage.name, stage.ca)
     assert stage.ca.calls.count(f"begin {A}") == 1
+
+
+LOST = "the CA no longer has the order: not found"
+
+
+def test_an_order_that_the_ca_has_lost_is_made_again_at_once_and_is_no_failed_try() -> None:
+    """It counted as one, so the name waited ten minutes for what was no fault of its own."""
+    stage = Stage()
+    stage.course.begin(stage.name, stage.ca, DIRECTORY)
+    stage.ca.refuse["look"] = [OrderLost(LOST)]
+    stage.course.go_on(stage.name, stage.ca)
+    again = stage.name.order
+    assert (again.state, again.url, again.key, again.next_at, again.failures) == (State.WAITING, "", "", START, 0)
+    assert stage.rows.order_rows[A] == again
+
+
+def test_a_ca_that_loses_every_order_gets_no_loop_of_them() -> None:
+    stage = Stage()
+    stage.ca.refuse["look"] = [OrderLost(LOST), OrderLost(LOST)]
+    for _ in range(2):
+        stage.course.begin(stage.name, stage.ca, DIRECTORY)
+        stage.course.go_on(stage.name, stage.ca)
+    assert (stage.name.order.failures, stage.name.order.failure) == (1, LOST)
+
+
+def test_the_ca_is_told_to_look_when_all_nodes_can_answer() -> None:
+    stage = Stage()
+    lacking = [["edge2", "edge3"], ["edge2"], []]
+    stage.course = Course(
+        stage.rows, lambda _name: None, lambda: stage.now, lambda: 0.0, spreading=lambda: lambda: lacking.pop(0)
+    )
+    stage.course.begin(stage.name, stage.ca, DIRECTORY)
+    for _ in range(2):
+        stage.course.go_on(stage.name, stage.ca)
+        assert stage.name.order.next_at == stage.now + TELL_AGAIN
+    assert stage.ca.calls == [f"order {A}", f"look {A}"], "the CA isn't asked meanwhile"
+    stage.course.go_on(stage.name, stage.ca)
+    assert stage.ca.calls[-1] == f"begin {A}"
+    assert stage.rows.order_rows[A].challenge == "token.thumb", "durable, for the other nodes"
+    stage.course.go_on(stage.name, stage.ca)
+    assert stage.rows.order_rows[A].challenge == ""

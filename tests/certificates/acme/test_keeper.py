@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mcproxy.certificates.acme import keeper
-from mcproxy.certificates.acme.contract import NotDurable, Refusal, Settings
+from mcproxy.certificates.acme.contract import CaSettings, NotDurable, Refusal
 from mcproxy.certificates.acme.keeper import ORDERS_AN_HOUR
 from mcproxy.certificates.acme.order import Order, State
 from mcproxy.certificates.pem import fill
@@ -32,6 +32,7 @@ def test_an_order_goes_its_way_and_each_state_is_durable_first() -> None:
         "account",
         "account",
         "a.test ordering",
+        "a.test validating",
         "a.test validating",
         "a.test issuing",
         "a.test waiting",
@@ -72,7 +73,7 @@ def test_no_key_leaves_the_keeper_but_in_its_row() -> None:
     assert "PRIVATE" not in shown
 
 
-@pytest.mark.parametrize("killed_after", range(1, 7))
+@pytest.mark.parametrize("killed_after", range(1, 8))
 def test_killed_after_any_write_nothing_is_ordered_twice_and_nothing_lost(killed_after: int) -> None:
     """The process ends with a write; what the CA did after it, and before the next one, it did or did not."""
     bench = Bench(A)
@@ -342,14 +343,14 @@ def test_without_a_section_or_the_library_the_words_say_so() -> None:
     bench.settings = None
     bench.restart().step()
     assert bench.workers.names[A].words == keeper.NO_SECTION
-    bench.keeper.configure(Settings(DIRECTORY))
+    bench.keeper.configure(CaSettings(DIRECTORY))
     bench.until_waiting(A)
 
     def lacking(*_: object) -> StubCA:
         raise ImportError
 
     bench.table = table("b.test")
-    broken = keeper.Keeper(bench.rows, bench.workers, lambda: bench.table, Settings(DIRECTORY), lacking)
+    broken = keeper.Keeper(bench.rows, bench.workers, lambda: bench.table, CaSettings(DIRECTORY), lacking)
     broken.step()
     assert bench.workers.names["b.test"].words == keeper.INSTALL
 
@@ -357,7 +358,7 @@ def test_without_a_section_or_the_library_the_words_say_so() -> None:
 def test_another_ca_gets_an_order_of_its_own() -> None:
     bench = Bench(A)
     bench.step()
-    bench.keeper.configure(Settings("https://other.test/dir"))
+    bench.keeper.configure(CaSettings("https://other.test/dir"))
     bench.until_waiting(A)
     assert len(asked(bench, "order")) == 2
     assert set(bench.rows.accounts) == {DIRECTORY, "https://other.test/dir"}

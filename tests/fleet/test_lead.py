@@ -1,0 +1,74 @@
+"""The place of the node that orders certificates."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from mcproxy.fleet import nodes
+from mcproxy.fleet.lead import LEAD_GONE, Lead, Replaced
+from mcproxy.fleet.nodes import Report
+from mcproxy.notation.server_url import parse_server_url
+from mcproxy.store.postgres import Server, attach, upgrade
+from mcproxy.store.store import Store
+
+pytestmark = pytest.mark.xdist_group("postgres")
+
+
+@pytest.fixture
+def truth(url: str) -> Iterator[Store]:
+    with closing(attach(Server(parse_server_url(url)))) as store:
+        upgrade(store)
+        yield store
+
+
+def lead(truth: Store, name: str, version: int = -1) -> Lead:
+    """The view of a node that has just written its row."""
+    with truth.transaction() as database:
+        nodes.claim(database.executable.exec_driver_sql, Report(name, name, 0.0, acme_version=version))
+    return Lead(truth, name, str)
+
+
+def write(truth: Store, by: Lead) -> None:
+    with truth.transaction() as database:
+        by.fence(database)
+
+
+def test_one_node_has_the_place_until_it_gives_it_up(truth: Store) -> None:
+    one, two = lead(truth, "one"), lead(truth, "two")
+    assert one.claim()
+    assert one.claim(), "again, after a restart"
+    assert not two.claim()
+    two.release()
+    write(truth, one)
+    one.release()
+    assert two.claim()
+
+
+def test_a_node_that_is_gone_is_replaced_and_writes_nothing_more(truth: Store) -> None:
+    one, two = lead(truth, "one"), lead(truth, "two")
+    assert one.claim()
+    with truth.transaction() as database:
+        database.executable.exec_driver_sql(f"UPDATE nodes SET seen_at = seen_at - {LEAD_GONE + 1} WHERE name = 'one'")
+    assert two.claim()
+    with pytest.raises(Replaced):
+        write(truth, one)
+    write(truth, two)
+
+
+def test_a_node_spreads_what_it_wrote_until_every_living_one_has_it(truth: Store) -> None:
+    one = lead(truth, "one")
+    lead(truth, "two")
+    lead(truth, "three")
+    assert one.claim()
+    with truth.transaction() as database:
+        one.move(database)
+    write(truth, one)
+    lacking = one.spreading()
+    write(truth, one)
+    assert sorted(lacking()) == ["three", "two"]
+    lead(truth, "two", 2)
+    assert lacking() == ["three"], "what was written later is another matter"
+    with truth.transaction() as database:
+        database.executable.exec_driver_sql("UPDATE nodes SET seen_at = seen_at - 60 WHERE name = 'three'")
+    assert lacking() == []
