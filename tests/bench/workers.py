@@ -17,11 +17,9 @@ import os
 import re
 import resource
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -35,8 +33,9 @@ from mcproxy.policy.homes import home
 from mcproxy.policy.networks import pack
 from mcproxy.store.store import Store
 from tests.bench import l7_peers
-from tests.bench.l4 import backend, connections, cpu, running, tree
+from tests.bench.l4 import Site, connections, cpu, process, running, serve, tree
 from tests.bench.l7 import serves
+from tests.bench.plan import HTTP1
 from tests.kit.admin_stub import stub
 from tests.kit.control_plane import route
 from tests.kit.peers import Authority, free_port, until
@@ -195,17 +194,24 @@ def measure(folder: Path, routes: str, workers: int, load: Callable[[int, float]
     return done / options.seconds, used / done * 1e3, throttled
 
 
+def opened(port: int, seconds: float) -> float:
+    """Connections of l4."""
+    return connections(Site(os.getpid(), port, seconds)).units
+
+
 def rate(options: argparse.Namespace) -> None:
     for address in addresses():
         subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
-    threading.Thread(target=backend, args=(listening,), daemon=True).start()
-    with tempfile.TemporaryDirectory() as name, l7_peers.backend(folder := Path(name), l7_peers.HTTP1) as target:
+    with (
+        process(serve) as streams,
+        tempfile.TemporaryDirectory() as name,
+        l7_peers.backend(folder := Path(name), HTTP1) as target,
+    ):
         Authority(folder).pair("a.test")
         l7 = f'mode = "l7", tls_cert = "{folder}/a.test.pem", tls_key = "{folder}/a.test.key"'
         kinds: dict[str, tuple[str, Callable[[int, float], float]]] = {
-            "l4 connections": (listening_at(listening.getsockname()[1]), connections),
+            "l4 connections": (listening_at(streams), opened),
             "l7 requests": (listening_at(target, l7), requests),
         }
         for kind, (routes, load) in kinds.items():

@@ -1,0 +1,167 @@
+"""How mcproxy's cost grows: with routes, rules, open connections, streams, bytes of a body, and workers.
+
+Each curve is measured from its least to its most value in one go, once a round; a line is the median of all rounds.
+What is to be seen is whether a line bends upwards.
+"""
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.bench import l7
+from tests.bench.figures import figure
+from tests.bench.l4 import (
+    Site,
+    calm,
+    connections,
+    descriptors,
+    greeted,
+    hang_up,
+    load_core,
+    process,
+    running,
+    serve,
+    talk,
+)
+from tests.bench.l7_peers import backend
+from tests.bench.peers import RULES, Job, mcproxy
+from tests.bench.plan import H2
+from tests.bench.run import Failures, Lab
+from tests.kit.peers import client_hello, free_port
+
+ASKED = 300  # of many routes, names that are asked for
+BYTES = 500e6  # of bodies, for a second of load
+Points = Iterator[tuple[str, int, float]]  # the line, its x, its cost
+Growth = dict[str, dict[str, dict[str, dict[int, list[float]]]]]  # by curve, build, line and x: a cost for each round
+
+
+class Curve(NamedTuple):
+    """One plot."""
+
+    title: str
+    across: str  # what grows
+    unit: str  # of the cost
+    values: tuple[int, ...]
+    measure: Callable[[Lab, str, tuple[int, ...]], Points]
+
+
+@contextmanager
+def l4_site(
+    here: Lab, build: str, workers: int = 1, names: tuple[str, ...] = ("a.test",), rules: int = RULES
+) -> Iterator[Site]:
+    """mcproxy in front of a backend of raw streams."""
+    with process(serve) as target:
+        port, folder = free_port(), here.fresh()
+        job = Job(folder, port, target, workers=workers, python=here.python(build), names=names, rules=rules)
+        with running(mcproxy(job), port, workers, folder) as pid:
+            calm(pid)
+            yield Site(pid, port, here.seconds)
+
+
+@contextmanager
+def h2_site(here: Lab, build: str) -> Iterator[tuple[Site, Path]]:
+    """mcproxy between HTTP/2 and HTTP/2, and the folder of the backend's files."""
+    files = here.fresh()
+    with backend(files, H2) as target:
+        port, folder = free_port(), here.fresh()
+        with running(mcproxy(Job(folder, port, target, H2, python=here.python(build))), port, 1, folder) as pid:
+            site = Site(pid, port, here.seconds)
+            l7.warm(H2, site)
+            calm(pid)
+            yield site, files
+
+
+def routes(here: Lab, build: str, values: tuple[int, ...]) -> Points:
+    """The CPU of a connection to one of so many names."""
+    for value in values:
+        names = [f"r{number}.test" for number in range(value)]
+        hellos = [client_hello(name) for name in random.Random(value).sample(names, min(ASKED, value))]
+        with l4_site(here, build, names=tuple(names)) as site:
+            yield "", value, figure(1e6, connections(site, hellos)).cost
+
+
+def rules(here: Lab, build: str, values: tuple[int, ...]) -> Points:
+    """The CPU of a connection that none of so many firewall rules blocks."""
+    for value in values:
+        with l4_site(here, build, rules=value) as site:
+            yield "", value, figure(1e6, connections(site)).cost
+
+
+def crowds(here: Lab, build: str, values: tuple[int, ...]) -> Points:
+    """The CPU of a message on one of so many open connections, which take turns."""
+    with l4_site(here, build) as site:
+        open_files, clients = descriptors(site.pid), list[socket.socket]()
+        for value in values:
+            while len(clients) < value:
+                clients.append(greeted(site.port))
+            time.sleep(1)  # what is done once for a connection, later
+            yield "", value, figure(1e6, talk(site, clients)).cost
+        hang_up(site.pid, clients, open_files)
+
+
+def streams(here: Lab, build: str, values: tuple[int, ...]) -> Points:
+    """The CPU of a request among so many at once, on one connection."""
+    with h2_site(here, build) as (site, _):
+        for value in values:
+            yield "", value, figure(1e6, l7.steady(site, H2, 1, value)).cost
+
+
+def bodies(here: Lab, build: str, values: tuple[int, ...]) -> Points:
+    """The CPU of a gigabyte, in bodies of so many bytes, one at a time."""
+    with h2_site(here, build) as (site, files):
+        for value in values:
+            path = files / f"body{value}"
+            with path.open("wb") as body:
+                body.truncate(value)
+            count = max(1, min(4_000, int(here.seconds * BYTES / value)))
+            for line, name, more in (("down", path.name, []), ("up", "small", ["-d", str(path)])):
+                done = l7.h2load(site, H2, name, count, 1, 1, *more)
+                yield line, value, done.used / (count * value / 1e9)
+
+
+def workers(here: Lab, build: str, values: tuple[int, ...]) -> Points:
+    """The CPU of a connection, in all of so many workers; the load has the core beside theirs, or shares their last."""
+    before = os.sched_getaffinity(0)
+    for value in values:
+        os.sched_setaffinity(0, {load_core(value)})
+        try:
+            with l4_site(here, build, workers=value) as site:
+                yield "", value, figure(1e6, connections(site)).cost
+        finally:
+            os.sched_setaffinity(0, before)
+
+
+CURVES = {
+    "routes": Curve("Routes", "routes", "µs a connection", (10, 100, 1_000, 10_000, 100_000), routes),
+    "rules": Curve("Firewall rules", "rules", "µs a connection", (10, 100, 1_000, 10_000, 100_000), rules),
+    "connections": Curve("Open connections", "connections", "µs a message", (100, 300, 1_000, 3_000, 9_000), crowds),
+    "streams": Curve("Streams of one connection", "requests at once", "µs a request", (1, 3, 10, 30, 100), streams),
+    "bodies": Curve(
+        "Bodies", "bytes of a body", "s/GB", (1_000, 10_000, 100_000, 1_000_000, 10**7, 10**8, 10**9), bodies
+    ),
+    "workers": Curve("Workers", "workers", "µs a connection", (1, 2, 3, 4), workers),
+}
+
+
+def go_round(here: Lab, curves: list[tuple[str, str]], growth: Growth, failures: Failures) -> None:
+    """One round of these curves and builds, added and shown."""
+    for name, build in curves:
+        curve, shown = CURVES[name], []
+        began = time.monotonic()
+        lines = growth.setdefault(name, {}).setdefault(build, {})
+        try:
+            for line, value, cost in curve.measure(here, build, curve.values):
+                lines.setdefault(line, {}).setdefault(value, []).append(cost)
+                shown.append(f"{line}{' ' * bool(line)}{value:g}: {cost:.4g}")
+        except (OSError, AssertionError, ValueError, subprocess.SubprocessError) as error:
+            failures.setdefault(f"growth.{name}", {})[build] = f"{type(error).__name__}: {error}"
+            shown.append(f"failed: {error}")
+        took = time.monotonic() - began
+        print(f"growth    {name} {build} {took:.1f} s   {', '.join(shown)}", file=sys.stderr, flush=True)
