@@ -79,6 +79,12 @@ class PostgresServer:
         """False once it has been stopped, or has ended by itself."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Of the first of its processes."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, and return when it takes connections."""
         options = [f"--{name}={value}" for name, value in self._settings.items()]
