@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from mcproxy.changed_routes import changed_routes
 from mcproxy.model import FirewallRule, Listener, Route, RuleKind
 from mcproxy.policy.firewall import Firewall
 from mcproxy.policy.networks import pack
@@ -180,12 +181,8 @@ def next_table(table: Table, changes: Iterable[Change], generation: int) -> Tabl
 
 
 def _next_listener(old: ListenerTable | None, listener: Listener | None, changes: Iterable[Change]) -> ListenerTable:
-    routes = dict(old.routes) if old else {}
-    for change in changes:
-        if isinstance(change.new, Route):
-            routes[change.key.name] = change.new
-        else:
-            routes.pop(change.key.name, None)
+    changed = {change.key.name: change.new if isinstance(change.new, Route) else None for change in changes}
+    routes = changed_routes(old.routes if old else {}, changed)
     if listener is not None:
         return ListenerTable.build(listener, routes.values())
     if old is None:

@@ -2,8 +2,7 @@
 
 A reader takes `live.table` once a connection and keeps it; it needs no lock, because a table never changes. A writer
 builds the next table and assigns it: connections that began with the old one finish with the old one (RCU). A changed
-table shares everything else with its predecessor, so that one new route among 100,000 costs one copied dictionary of
-references and nothing else.
+table shares everything else with its predecessor, many routes too (changed_routes.py).
 
 A table holds values only (no sockets, no contexts), so it can be pickled and handed to another process.
 """
