@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from hpack.exceptions import HPACKDecodingError
 from hpack.huffman import HuffmanEncoder
@@ -84,3 +87,15 @@ def test_what_is_no_code(raw: bytes) -> None:
         decode(raw)
     with pytest.raises(HuffmanFault):
         list(decode_in_steps(raw, 2))
+
+
+def test_rows_are_made_when_they_are_met() -> None:
+    """All of them are 12 MB, which every server had from its start."""
+    program = (
+        "from mcproxy.wire import huffman; made = lambda: sum(map(bool, huffman._ROWS)); first = made(); "
+        f"huffman.decode({code(b'www.example.com')!r}); print(first, made())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, then = map(int, done.stdout.split())
+    assert first == 0
+    assert 0 < then <= len(code(b"www.example.com"))
