@@ -16,11 +16,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-import dataset
 from sqlalchemy import MetaData, Table, delete, insert, select, update
 
 from mcproxy.notation.server_url import ServerUrl
 from mcproxy.store import postgres, schema, sqlite
+from mcproxy.store.alembic_later import dataset
 from mcproxy.store.errors import StoreError, Unavailable, Unsure
 from mcproxy.store.store import Store
 

@@ -17,12 +17,12 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-import dataset
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from mcproxy.notation.server_url import ServerUrl, masked
 from mcproxy.store import schema
+from mcproxy.store.alembic_later import dataset
 from mcproxy.store.errors import Conflict, NotOurs, StoreError, Unavailable
 from mcproxy.store.schema import VERSION_TABLE
 from mcproxy.store.store import Store

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import dataset
 from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import DBAPIError
 
+from mcproxy.store.alembic_later import dataset
 from mcproxy.store.errors import Conflict, NotOurs, StoreError, Unavailable
 from mcproxy.store.schema import VERSION_TABLE
 

@@ -18,13 +18,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import dataset
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.sql.expression import Executable
 
 from mcproxy.change import Change, Provenance, What, table_values, values
 from mcproxy.model import MAX_CLAIM, MAX_COMMENT, FirewallRule, Listener, Route
 from mcproxy.store import schema, sqlite
+from mcproxy.store.alembic_later import dataset
 from mcproxy.store.errors import Conflict, Unavailable, Unsure
 from mcproxy.store.records import AUDIT, HEAD, LISTENERS, RECORDS, ROUTES, RULES, Row, to_json
 from mcproxy.table import Table
