@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 
 from mcproxy import __version__
-from mcproxy.admin import bulk, convert, elsewhere, metrics, paging
+from mcproxy.admin import bulk, convert, elsewhere, paging
 from mcproxy.admin.errors import InvalidField
 from mcproxy.admin.explain import explain, firewall_steps
 from mcproxy.admin.mutations import only_listener
@@ -265,6 +265,8 @@ class Reading:
         context: grpc.ServicerContext,
     ) -> pb.GetMetricsResponse:
         """Prometheus text."""
+        from mcproxy.admin import metrics  # noqa: PLC0415 - prometheus_client is 2 MB, and not every server is scraped
+
         status, routes = self._plane.status(), self._plane.route_counters()
         own = metrics.Own(len(self._watchers), self._writer.store.failures, self._writer.standing)
         return pb.GetMetricsResponse(text=metrics.render(status, routes, self._writer.table, own))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID, NameOID
 
 _INTERMEDIATE = re.compile(
     r"\b(intermediate|issuing|sub(ordinate)?[ -]?ca)\b", re.IGNORECASE
@@ -91,6 +91,21 @@ def named(name: x509.Name) -> str:
         if found := name.get_attributes_for_oid(kind):
             return str(found[0].value)
     return name.rfc4514_string() or "an issuer without a name"
+
+
+def read_one(der: bytes) -> x509.Certificate:
+    """A certificate. Raises one of UNREADABLE."""
+    return x509.load_der_x509_certificate(der)
+
+
+def names_of(leaf: x509.Certificate) -> tuple[str, ...]:
+    """Its dNSName entries, in lower case. Raises what cryptography raises on a damaged extension."""
+    try:
+        extension = leaf.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
+    except x509.ExtensionNotFound:
+        return ()
+    assert isinstance(extension.value, x509.SubjectAlternativeName)
+    return tuple(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
 
 
 def _issued(issuer: x509.Certificate, other: x509.Certificate) -> bool:

@@ -2,9 +2,8 @@
 
 from cryptography import x509
 
-from mcproxy.certificates.chain import UNREADABLE, named
+from mcproxy.certificates.chain import UNREADABLE, named, names_of
 from mcproxy.certificates.judge import day, listed
-from mcproxy.certificates.pem import names_of
 
 
 def described(der: bytes) -> str:

@@ -1,7 +1,8 @@
 """A chain and its key, or a file of CAs, from PEM files into OpenSSL; and why OpenSSL doesn't take them.
 
 What OpenSSL takes is served: it is what shakes hands. cryptography then reads the names and dates for people; it is
-stricter, so what it can't read is only not known. Where OpenSSL refuses, both are asked for the reason.
+stricter, so what it can't read is only not known. Where OpenSSL refuses, both are asked for the reason. It is 12 MB: so
+it is loaded, with chain.py, for the first certificate, and a server without l7 routes has none.
 
 Files are read off the hub, once (disk.py), and OpenSSL is given what was read: so what was judged is what is in use.
 """
@@ -16,13 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509.oid import ExtensionOID
-
 from mcproxy import disk
-from mcproxy.certificates.chain import UNREADABLE, faults, named, no_ca
 
 MAX_FILE_BYTES = 1 << 20  # a long chain takes some 10 KB, a system's CAs some 250; more is a wrong file
 
@@ -171,6 +166,9 @@ def _no_chain(data: bytes) -> str:
 
 
 def _no_key(data: bytes, path: str) -> Unusable | None:
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see above
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
     try:
         load_pem_private_key(data, password=None)
     except TypeError:
@@ -242,11 +240,13 @@ def _first_value(der: bytes) -> bytes:
 
 def described(pair: Pair) -> Certificate:
     """What people are told of a pair that OpenSSL takes, as far as it can be read."""
+    from mcproxy.certificates.chain import UNREADABLE, faults, named, names_of, read_one  # noqa: PLC0415 - see above
+
     chain = certificates_in(pair.chain)
     names: tuple[str, ...] = ()
     before, after, unread, issuer = 0.0, 0.0, "", ""
     try:
-        leaf = x509.load_der_x509_certificate(chain[0])
+        leaf = read_one(chain[0])
         before, after = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
         issuer = named(leaf.issuer)
         names = names_of(leaf)
@@ -258,17 +258,9 @@ def described(pair: Pair) -> Certificate:
 
 def doubt_about(ca_path: str) -> str:
     """Why no backend can be verified by a file that OpenSSL takes; "": one can. Raises Unusable."""
+    from mcproxy.certificates.chain import no_ca  # noqa: PLC0415 - see above
+
     return no_ca(ca_path, certificates_in(trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ca_path)))
-
-
-def names_of(leaf: x509.Certificate) -> tuple[str, ...]:
-    """Its dNSName entries, in lower case. Raises what cryptography raises on a damaged extension."""
-    try:
-        extension = leaf.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
-    except x509.ExtensionNotFound:
-        return ()
-    assert isinstance(extension.value, x509.SubjectAlternativeName)
-    return tuple(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
 
 
 def _why_no_pem(data: bytes, wanted: bytes, error: Exception) -> str:

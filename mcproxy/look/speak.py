@@ -8,7 +8,6 @@ import ssl
 import time
 from socket import socket
 
-from mcproxy.certificates import peer
 from mcproxy.l7.approach import backend_fault, name_of_backend, without_http2
 from mcproxy.l7.sockets.channel import Lost
 from mcproxy.l7.sockets.pooled import H2
@@ -179,6 +178,8 @@ def _terms(tls: ssl.SSLSocket) -> str:
 
 
 def _certificate(tls: ssl.SSLSocket) -> str:
+    from mcproxy.certificates import peer  # noqa: PLC0415 - with cryptography, once it is needed
+
     return peer.described(tls.getpeercert(binary_form=True) or b"")
 
 

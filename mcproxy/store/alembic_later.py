@@ -1,8 +1,9 @@
 """dataset, without alembic until a schema is migrated.
 
-dataset imports alembic for `Database.op`, which changes a schema. Only migrations do (schema.py): at the first start and
-after an update. In every other process alembic, with mako and the compilers of all databases, would be 11 MB of memory
-and a fifth of the start. So dataset finds stand-ins for its two names, which import the real ones when they are used.
+dataset imports alembic for `Database.op`, which changes a schema. Only migrations do (schema.py): at the first start
+and after an update. In every other process alembic, with mako and the compilers of all databases, would be 11 MB of
+memory and a tenth of the start. So dataset finds stand-ins for its two names, which import the real ones when they are
+used.
 """
 
 import sys

@@ -19,7 +19,7 @@ def test_the_answer_is_as_rfc_8737_wants_it() -> None:
     shown = x509.load_der_x509_certificate(der)
     names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert list(names) == [x509.DNSName("a.test")], "section 3: the name and no other"
-    identifier = shown.extensions.get_extension_for_oid(ACME_IDENTIFIER)
+    identifier = shown.extensions.get_extension_for_oid(x509.ObjectIdentifier(ACME_IDENTIFIER))
     assert identifier.critical
     # SHA-256 of the key authorization, as an ASN.1 OCTET STRING.
     assert identifier.value.value == bytes([0x04, 32]) + hashlib.sha256(b"token.thumb").digest()  # type: ignore[attr-defined]
