@@ -462,14 +462,16 @@ def cut_off(scene: Scene, *, seconds: float) -> dict[str, Any]:
     return {"seconds": seconds, "noticed": noticed, "slowest_of_the_other": slowest, "back": back}
 
 
-def failover(scene: Scene) -> dict[str, Any]:
-    """The server dies, and its standby takes over: it lacks the last changes, which had not reached it."""
+def failover(scene: Scene, *, host: bool = False) -> dict[str, Any]:
+    """The server dies, or its `host`, which then answers nothing; its standby, which lacks changes, takes over."""
     old, standby = scene.database, scene.standby()
     with scene.mutating(scene.nodes):
         scene.goes_on(scene.nodes)
         standby_host = scene.database_hosts[1]
         standby_host.cut()
         scene.goes_on(scene.nodes, 10)
+        if host:
+            scene.database_hosts[0].cut()
         old.stop(signal.SIGKILL)
     standby_host.heal()
     standby.execute("postgres", "SELECT pg_promote()")
@@ -486,7 +488,7 @@ def failover(scene: Scene) -> dict[str, Any]:
 
 
 def plan(mutations: int, kills_: int, cut: float) -> dict[str, Callable[[Scene], dict[str, Any]]]:
-    """All scenes, in their order: a failover is the last, for its new server has no standby."""
+    """All scenes, in their order. After a failover comes no other, for the new server has no standby."""
     return {
         "writers": lambda scene: writers(scene, mutations=mutations),
         "kills": lambda scene: kills(scene, rounds=kills_),
@@ -496,11 +498,12 @@ def plan(mutations: int, kills_: int, cut: float) -> dict[str, Callable[[Scene],
         "without": without,
         "cut_off": lambda scene: cut_off(scene, seconds=cut),
         "failover": failover,
+        "host": lambda scene: failover(scene, host=True),
     }
 
 
 @click.command()
-@click.option("--scene", "names", multiple=True, help="Only these.")
+@click.option("--scene", "names", multiple=True, help="Only these; else all up to a failover.")
 @click.option("--mutations", default=1000, show_default=True, help="Of each node, at once.")
 @click.option("--kills", "rounds", default=200, show_default=True)
 @click.option("--cut", default=60.0, show_default=True, help="Seconds that a node is cut off.")
@@ -511,7 +514,7 @@ def main(names: Sequence[str], mutations: int, rounds: int, cut: float) -> None:
         Path(folder).chmod(0o755)
         with closing(Scene(Path(folder))) as scene:
             for name, play in plan(mutations, rounds, cut).items():
-                if not names or name in names:
+                if name in names or (not names and name != "host"):
                     began = time.monotonic()
                     report[name] = play(scene)
                     scene.judge()
