@@ -7,7 +7,7 @@ from mcproxy.certificates.contexts import Contexts
 from mcproxy.l7.sockets import channel as channels
 from mcproxy.l7.sockets.backend_link import OtherVersion
 from mcproxy.l7.sockets.backends import Backends
-from mcproxy.l7.sockets.channel import Channel, Lost, TLSChannel
+from mcproxy.l7.sockets.channel import Channel, Lost, TLSChannel, reason_of
 from mcproxy.l7.sockets.pooled import H2, Made
 from mcproxy.l7.sockets.probe import Answer, by_alpn, decided, judge, look
 from mcproxy.model import BackendProtocol, Refused, Route, RouteKey
@@ -163,7 +163,7 @@ def backend_fault(lost: Lost, route: Route) -> str:
         fault = _CERTIFICATE_FAULTS.get(cause.verify_code, "was not accepted; check backend_ca and backend_server_name")
         fault = fault.format(name=name_of_backend(route), ca=route.backend_ca or "this system's store")
         return f"the backend's certificate {fault} ({cause.verify_message.rstrip('.')})"
-    if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+    if isinstance(cause, ssl.SSLError) and reason_of(cause) == "WRONG_VERSION_NUMBER":
         return f"the backend speaks no TLS at {route.backend}; backend_tls = false is for clear text ({lost})"
     # It may choose nothing, or refuse with the alert of RFC 7301, section 3.2, for which Python has no reason code.
     if cause is None or "no application protocol" in str(cause):

@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from socket import socket, socketpair
+from typing import Any
 
 from mcproxy.native import mypyc_attr
 from mcproxy.net.raw import RawSocket
@@ -32,9 +33,9 @@ LOOK = 0.02  # seconds between two looks; a read may last so much longer than it
 # with it. A step of a handshake may make a signature: 0.3 s with an RSA key of 16,384 bits on a slow machine.
 READ_CPU, STEP_CPU = 0.05, 1.0
 
-Note = tuple[
-    RawSocket, float
-]  # a read under way, and the CPU seconds that it may take; each read has a tuple of its own
+# The socket of a read under way, and the CPU seconds that it may take. Each read has a tuple of its own, which `is`
+# finds again: were its length in the type, mypyc would take it apart and make another one wherever it is read.
+Note = tuple[Any, ...]
 
 
 @mypyc_attr(native_class=False)

@@ -436,6 +436,15 @@ def _described(error: Exception) -> str:
     """What went wrong, in OpenSSL's words without its source lines."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate: {error.verify_message}"
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return str(error.reason).replace("_", " ").lower()
+    if isinstance(error, ssl.SSLError) and (reason := reason_of(error)):
+        return reason.replace("_", " ").lower()
     return str(error) or type(error).__name__
+
+
+def reason_of(error: ssl.SSLError) -> str:
+    """OpenSSL's word for what went wrong, or "".
+
+    Where there is none Python has None, which its annotations deny: what is compiled would raise TypeError.
+    """
+    reason: str | None = getattr(error, "reason", None)
+    return reason or ""

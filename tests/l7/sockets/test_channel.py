@@ -19,6 +19,7 @@ from mcproxy.l7.bounds import READ_SIZE
 from mcproxy.l7.sockets import channel as channels
 from mcproxy.l7.sockets.channel import Channel, Lost, TLSChannel
 from mcproxy.model import Backend, Mode, Route
+from mcproxy.native import COMPILED
 from mcproxy.net.raw import READ, WRITE, RawSocket
 from mcproxy.net.read_guard import ReadGuard
 from mcproxy.net.turns import Turns
@@ -353,6 +354,7 @@ class Steps(Turns):
         self.taken.release()
 
 
+@pytest.mark.skipif(COMPILED, reason="a compiled class has no interpreted subclass")
 def test_a_handshake_of_very_many_reads_is_ended(
     authority: Authority, server: ssl.SSLContext, guard: ReadGuard
 ) -> None:
