@@ -16,4 +16,19 @@ A failure before the relay raises `Refused`, which carries a `Reason`; the clien
 `net/session.py` runs these steps in one function; `app.py` builds the parts.
 """
 
+import os
+import sys
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
+
 __version__ = "0.1.0"
+
+
+def _source_only(folder: str) -> FileFinder:
+    """Find modules of this package by their source, though they are compiled, too (native.py)."""
+    if not folder.startswith(__path__[0]):
+        raise ImportError
+    return FileFinder(folder, (SourceFileLoader, SOURCE_SUFFIXES))
+
+
+if os.environ.get("MCPROXY_PURE") == "1":
+    sys.path_hooks.insert(0, _source_only)

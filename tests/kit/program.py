@@ -50,7 +50,8 @@ def report_of(program: str, *arguments: object) -> Any:
 
 def environment(**changes: str) -> dict[str, str]:
     """What the program finds this tree with, wherever it is started."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MCPROXY_")}
+    ours = {name for name in os.environ if name.startswith("MCPROXY_") and name != "MCPROXY_PURE"}
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
     return {**kept, "PYTHONPATH": str(ROOT), **changes}
 
 
