@@ -9,23 +9,23 @@ import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal
+from typing import Final, Literal
 
 from mcproxy.model import Connection, Exchanges, Origin, Reason, host_port
 
-MAX_LOGGED_PROTOCOLS = 8  # that are shown: clients offer two or three, a hello has room for thousands
-MAX_HOST = 300  # bytes of an authority that is cached: the longest name, and a port
-EMPTY = '""'
-MAX_LOGGED = 2048  # bytes of a path and the like: longer ones would make the log the target
-KEPT = MAX_LOGGED + 1  # as many show that there are more; a cache must not hold paths of 64 KiB
+MAX_LOGGED_PROTOCOLS: Final = 8  # that are shown: clients offer two or three, a hello has room for thousands
+MAX_HOST: Final = 300  # bytes of an authority that is cached: the longest name, and a port
+EMPTY: Final = '""'
+MAX_LOGGED: Final = 2048  # bytes of a path and the like: longer ones would make the log the target
+KEPT: Final = MAX_LOGGED + 1  # as many show that there are more; a cache must not hold paths of 64 KiB
 
 Format = Literal["text", "json"]
 RequestLines = Callable[
     [Exchanges, float], list[str]
 ]  # exchanges that have just ended, and when: seconds since the epoch
 
-_PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII but the blank, quotation marks, "=" and the backslash
-_VERSIONS = {0x0300: "ssl3", 0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
+_PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII but the blank, quotation marks, "=" and the backslash
+_VERSIONS: Final = {0x0300: "ssl3", 0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
 
 
 @lru_cache(maxsize=1)
@@ -58,7 +58,7 @@ def _escaped(alpn: tuple[bytes, ...]) -> tuple[str, ...]:
     )
 
 
-_in_json = json.JSONEncoder().encode  # json.dumps takes twice as long to say the same
+_in_json: Final = json.JSONEncoder().encode  # json.dumps takes twice as long to say the same
 
 
 def _quoted(text: str) -> str:
@@ -138,10 +138,10 @@ def _shown(raw: bytes) -> str:
     return _quoted(text)
 
 
-_often = lru_cache(maxsize=256)(_shown)
+_often: Final = lru_cache(maxsize=256)(_shown)
 
 
-_often_quoted = lru_cache(maxsize=256)(_quoted)  # for reasons, which are short, and repeat in a flood
+_often_quoted: Final = lru_cache(maxsize=256)(_quoted)  # for reasons, which are short, and repeat in a flood
 
 
 def _often_shown(raw: bytes) -> str:

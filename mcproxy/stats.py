@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mcproxy.model import Connection, End, Exchanges, Reason, RouteKey
 from mcproxy.native import mypyc_attr
@@ -19,13 +19,27 @@ from mcproxy.native import mypyc_attr
 # Upper bounds of buckets, in seconds. A connection lasts anything from a refusal's microseconds to days; a backend in
 # the same rack answers in less than a millisecond, and connect_timeout is some seconds; a healthy hub is never late by
 # more than a few milliseconds, and Python hands the interpreter to another thread every 5.
-DURATIONS = (0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0)
-DIALS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+DURATIONS: Final[tuple[float, ...]] = (
+    0.005,
+    0.025,
+    0.1,
+    0.5,
+    1.0,
+    5.0,
+    30.0,
+    60.0,
+    300.0,
+    1800.0,
+    3600.0,
+    21600.0,
+    86400.0,
+)
+DIALS: Final[tuple[float, ...]] = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+LAGS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
-_OK = Reason.OK  # named once: CONTRIBUTING says why
-DONE = "done"  # the end of a request that is complete, with its answer
+_OK: Final = Reason.OK  # named once: CONTRIBUTING says why
+DONE: Final = "done"  # the end of a request that is complete, with its answer
 
 
 class Distribution(NamedTuple):

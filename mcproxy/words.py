@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Final
 
-MAX_SHOWN = 80  # characters of a bad text in a message: enough to recognise it, too few to flood a log
+MAX_SHOWN: Final = 80  # characters of a bad text in a message: enough to recognise it, too few to flood a log
 
 # How much of two words must be the same: as difflib and click have it, and for a word out of many.
 NEAR, VERY_NEAR = 0.6, 0.8
 # Words that are written quite otherwise than they are called.
-_CALLED = {"http/2": "h2", "http2": "h2", "http/2.0": "h2", "h1": "http/1.1"}
+_CALLED: Final = {"http/2": "h2", "http2": "h2", "http/2.0": "h2", "h1": "http/1.1"}
 
 
 def quoted(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import ssl
 import time
+from typing import Final
 
 from mcproxy.certificates.contexts import Contexts
 from mcproxy.l7.sockets import channel as channels
@@ -16,8 +17,8 @@ from mcproxy.net.reach import Arrival, Reached, reach
 from mcproxy.net.shared import Shared
 
 # What is wrong with a backend's certificate, by X509_V_ERR_* (x509_vfy.h).
-_UNKNOWN_CA = "is of no CA in {ca}; name the file of its CA in backend_ca"
-_CERTIFICATE_FAULTS = {
+_UNKNOWN_CA: Final = "is of no CA in {ca}; name the file of its CA in backend_ca"
+_CERTIFICATE_FAULTS: Final = {
     2: _UNKNOWN_CA,  # UNABLE_TO_GET_ISSUER_CERT
     9: "is not valid yet; check its dates and this machine's clock",  # CERT_NOT_YET_VALID
     10: "has expired, or one of its CAs has; renew it at the backend",  # CERT_HAS_EXPIRED

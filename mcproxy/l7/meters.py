@@ -13,7 +13,7 @@ TLS without a byte of HTTP by sockets/channel.py and net/read_guard.py; and line
 """
 
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mcproxy.l7.bounds import MAX_INTERIM, MAX_PENDING
 from mcproxy.l7.core import ExchangeEnd
@@ -22,12 +22,15 @@ from mcproxy.wire.http1 import MAX_EMPTY_LINES
 from mcproxy.wire.http1_framing import MAX_MEMBERS, MAX_TRAILERS
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag, Frame
 
-_ANSWERED, _DONE = ExchangeEnd.ANSWERED, ExchangeEnd.DONE  # named once: CONTRIBUTING says why
+# Named once: CONTRIBUTING says why.
+_ANSWERED: Final = ExchangeEnd.ANSWERED
+_DONE: Final = ExchangeEnd.DONE
 
-PERIOD = 10.0  # seconds; long enough that a burst of a real client averages out
-TALK_FOR_WORK = 10  # frames without work for each request and each DATA frame either way; grpc-go: a PING a round trip
-SMALL = 32  # bytes: a smaller piece of a body costs more to pass than to send
-BARREN = 5  # small pieces that a small read counts for that completes nothing: it takes as long
+PERIOD: Final = 10.0  # seconds; long enough that a burst of a real client averages out
+# Frames without work for each request and each DATA frame either way; grpc-go: a PING a round trip.
+TALK_FOR_WORK: Final = 10
+SMALL: Final = 32  # bytes: a smaller piece of a body costs more to pass than to send
+BARREN: Final = 5  # small pieces that a small read counts for that completes nothing: it takes as long
 
 
 class Side(Enum):

@@ -8,6 +8,7 @@ all is HTTP/1.1.
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from mcproxy.certificates.contexts import CHALLENGE_PROTOCOL, Contexts
 from mcproxy.l7.approach import Approach
@@ -28,9 +29,9 @@ from mcproxy.net.reach import Arrival
 from mcproxy.net.shared import OpenSession
 from mcproxy.notation.name import InvalidName, normalise
 
-PROTOCOLS = ("h2", "http/1.1", "http/1.0")  # of ALPN, best first
-_CHALLENGE = (CHALLENGE_PROTOCOL.encode(),)
-_OFFERS = frozenset(protocol.encode() for protocol in PROTOCOLS)
+PROTOCOLS: Final[tuple[str, ...]] = ("h2", "http/1.1", "http/1.0")  # of ALPN, best first
+_CHALLENGE: Final[tuple[bytes, ...]] = (CHALLENGE_PROTOCOL.encode(),)
+_OFFERS: Final = frozenset(protocol.encode() for protocol in PROTOCOLS)
 
 
 class _Handshake:

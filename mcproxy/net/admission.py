@@ -12,6 +12,7 @@ on its way there, and `take_over` decides about it at its new worker.
 
 import time
 from enum import Enum
+from typing import Final
 
 from mcproxy.model import Reason, Refused
 from mcproxy.net.facts import Facts
@@ -34,7 +35,10 @@ class Place(Enum):
     CLIENT = "client"  # and among the connections of its client
 
 
-_NONE, _LISTENER, _CLIENT = Place  # named once: CONTRIBUTING says why
+# Named once: CONTRIBUTING says why.
+_NONE: Final = Place.NONE
+_LISTENER: Final = Place.LISTENER
+_CLIENT: Final = Place.CLIENT
 
 
 class Admission:

@@ -3,12 +3,12 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Final
 
 from gevent.event import AsyncResult
 from gevent.hub import get_hub
 
-MAX_THREADS = 32  # at once; after a restart, the first clients of a thousand routes come together
+MAX_THREADS: Final = 32  # at once; after a restart, the first clients of a thousand routes come together
 
 
 class Aside:

@@ -5,7 +5,10 @@ Beyond it no client is cut, and every client goes on: but a backend is read only
 that waited for it. Each is then slower, and has one read at most.
 """
 
-MOST = 128 << 20  # bytes: 500 slow readers as if they were alone, and far less than their connections themselves take
+from typing import Final
+
+# Bytes: 500 slow readers as if they were alone, and far less than their connections themselves take.
+MOST: Final = 128 << 20
 
 
 class Backlog:

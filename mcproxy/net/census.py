@@ -7,14 +7,16 @@ loses power.
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from mcproxy.model import Connection, End
 from mcproxy.net.pulse import PERIOD
 from mcproxy.net.shared import OpenSession
 
-ROUND = 15.0  # seconds for a look at all: as often as metrics are usually scraped
-LINE_INTERVAL = 3600.0  # seconds between two lines of one connection: 24 a day, where an idle one may live for weeks
-SLICE = 16  # sessions that are looked at in a beat at least, some 10 us
+ROUND: Final = 15.0  # seconds for a look at all: as often as metrics are usually scraped
+# Seconds between two lines of one connection: 24 a day, where an idle one may live for weeks.
+LINE_INTERVAL: Final = 3600.0
+SLICE: Final = 16  # sessions that are looked at in a beat at least, some 10 us
 
 
 class Census:

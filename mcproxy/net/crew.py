@@ -5,11 +5,12 @@ connection takes two greenlets. A greenlet that is reused has all of that alread
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
-MAX_RESTING = 512  # idle greenlets kept after a burst: about 4 MiB
+MAX_RESTING: Final = 512  # idle greenlets kept after a burst: about 4 MiB
 
 
 class Job:

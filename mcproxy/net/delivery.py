@@ -22,18 +22,22 @@ this). A limit may thus expire late by half of it, and never early.
 import struct
 from collections.abc import Iterable
 from socket import AF_UNIX, IPPROTO_TCP, TCP_INFO
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mcproxy.net.raw import RawSocket, outgoing_queue
 
-VISITS = 4  # looks at a session within a limit
-READ_RATE = 8_000  # bytes a second; a slower program has only idle_timeout
-LONGEST_SHUT = 60.0  # seconds; what a window of 8 MB needs at that rate
-WINDOW_SHARE = 16  # Linux opens a shut window when this part of the buffer is free (tcp_output.c: __tcp_select_window)
-MAX_PROBES = 3  # window probes without an answer from which on a peer shows no life; the kernel repeats lost ones
+VISITS: Final = 4  # looks at a session within a limit
+READ_RATE: Final = 8_000  # bytes a second; a slower program has only idle_timeout
+LONGEST_SHUT: Final = 60.0  # seconds; what a window of 8 MB needs at that rate
+# Linux opens a shut window when this part of the buffer is free (tcp_output.c: __tcp_select_window).
+WINDOW_SHARE: Final = 16
+# Window probes without an answer from which on a peer shows no life; the kernel repeats lost ones.
+MAX_PROBES: Final = 3
 
-_TCP_CLOSE = 7  # include/net/tcp_states.h
-_INFO = struct.Struct("=BBBBBBBB IIII IIIII IIII IIIIIIII III QQQQ III")  # linux/tcp.h: struct tcp_info, a part of it
+_TCP_CLOSE: Final = 7  # include/net/tcp_states.h
+_INFO: Final = struct.Struct(
+    "=BBBBBBBB IIII IIIII IIII IIIIIIII III QQQQ III"
+)  # linux/tcp.h: struct tcp_info, a part of it
 _STATE, _PROBES, _MSS, _UNACKED, _ACKED, _NOT_SENT = 0, 3, 10, 12, 34, 38  # positions in that
 
 
@@ -45,7 +49,7 @@ class Owed(NamedTuple):
     allowance: float  # seconds in which it need not acknowledge any, because its window is shut
 
 
-_NOTHING = Owed(0, 0, 0.0)
+_NOTHING: Final = Owed(0, 0, 0.0)
 
 
 def owed(sock: RawSocket) -> Owed:

@@ -28,7 +28,7 @@ from socket import (
     gaierror,
     inet_pton,
 )
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gevent import sleep
 from gevent.hub import get_hub
@@ -40,11 +40,11 @@ from mcproxy.net.own import OwnSockets
 from mcproxy.net.race import Race
 from mcproxy.net.raw import WRITE, IoWatcher, RawSocket, abort, keep_alive, pauses
 
-MAX_ADDRESSES = 8  # of one name that are tried: enough for a rotating backend, few enough for the deadline
+MAX_ADDRESSES: Final = 8  # of one name that are tried: enough for a rotating backend, few enough for the deadline
 # Seconds between two tries; a UNIX socket with a full backlog says EAGAIN instead of queueing us, and nothing wakes us.
 FULL_BACKLOG_PAUSE, MAX_FULL_BACKLOG_PAUSE = 0.01, 0.1
 # Reasons by errno; any other is BACKEND_UNREACHABLE.
-_REASONS = {
+_REASONS: Final = {
     errno.ECONNREFUSED: Reason.BACKEND_REFUSED,
     errno.ECONNRESET: Reason.BACKEND_REFUSED,
     errno.EPIPE: Reason.BACKEND_REFUSED,
@@ -52,7 +52,7 @@ _REASONS = {
     errno.EMFILE: Reason.DESCRIPTORS,
     errno.ENFILE: Reason.DESCRIPTORS,
 }
-_TYPE = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
+_TYPE: Final = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
 
 Tried = Callable[[Address, OSError | None], object]  # is given an address, and its failure, if any
 

@@ -3,13 +3,13 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from gevent.hub import get_hub
 
 T = TypeVar("T")
 
-HUB_TIMEOUT = 5.0  # seconds that a native thread waits for the hub, whose own turns take milliseconds
+HUB_TIMEOUT: Final = 5.0  # seconds that a native thread waits for the hub, whose own turns take milliseconds
 
 
 class Door:

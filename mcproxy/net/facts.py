@@ -5,13 +5,16 @@ connection has a route, a `Connection` for its line in the log.
 """
 
 import time
+from typing import Final
 
 from mcproxy.model import Backend, Connection, End, Endpoint, Reason, Route
 from mcproxy.net.raw import RawSocket
 from mcproxy.net.reach import Arrival
 from mcproxy.wire.hello import Hello
 
-_REFUSED, _OK = End.REFUSED, Reason.OK  # named once: CONTRIBUTING says why
+# Named once: CONTRIBUTING says why.
+_REFUSED: Final = End.REFUSED
+_OK: Final = Reason.OK
 
 
 class Facts:

@@ -14,14 +14,15 @@ import socket
 import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Final
 
 from mcproxy.net.listener import bind
 from mcproxy.policy import homes
 
 _SO_ATTACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF = 26, 51  # asm-generic/socket.h; Python doesn't name them
-_FILTER_SIZE = 8  # bytes of a struct sock_filter
+_FILTER_SIZE: Final = 8  # bytes of a struct sock_filter
 # A socket filter sees a packet from its TCP header on, and returns how much of it may pass (linux/filter.h).
-_NO_SYN = b"".join(
+_NO_SYN: Final = b"".join(
     struct.pack("HBBI", *each) for each in (
         (0x30, 0, 0, 13),  # load the byte of the flags (RFC 9293, section 3.1)
         (0x45, 0, 1, 0x02),  # is it a SYN?

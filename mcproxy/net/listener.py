@@ -8,7 +8,7 @@ ours: the accepted socket is the C type, and a client that has gone before we ca
 import logging
 import socket
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from gevent.hub import get_hub
 from gevent.server import StreamServer
@@ -19,18 +19,18 @@ from mcproxy.net.session import Session
 from mcproxy.net.shared import Shared
 from mcproxy.notation.address import split_host_port
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
-BACKLOG = 4096  # connections that wait to be accepted; the kernel caps it at net.core.somaxconn, 4096 by default
+BACKLOG: Final = 4096  # connections that wait to be accepted; the kernel caps it at net.core.somaxconn, 4096 by default
 # Accepted at one wake-up. gevent's 100 are more than the hub begins in a round, which ends after 50 callbacks or the
 # switch interval: a flood would pile up. Of 8, all have begun before the next are accepted.
-MAX_ACCEPT = 8
+MAX_ACCEPT: Final = 8
 # Sessions that were let in and have not begun, of all listeners; with more, none is accepted until they have. Clients
 # then wait in the kernel's queue, which is bounded, and hold no descriptor of ours. Enough that no round of the hub
 # lacks work.
-MAX_NOT_BEGUN = 64
+MAX_NOT_BEGUN: Final = 64
 # accept(2): pending errors of a connection that is already dead; the next accept() may do.
-_GONE = (ConnectionAbortedError, ConnectionResetError, TimeoutError)
+_GONE: Final = (ConnectionAbortedError, ConnectionResetError, TimeoutError)
 
 
 @mypyc_attr(native_class=False)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from socket import AF_UNSPEC, SOCK_STREAM
-from typing import Any
+from typing import Any, Final
 
 from mcproxy.net.door import Door
 
-IDLE = 10.0  # seconds until a thread without work ends
-MAX_HOSTS_FILE = 4 << 20  # bytes of /etc/hosts that are read; blocklists that people put there have some 2 MiB
-HOSTS_FILE = Path("/etc/hosts")
+IDLE: Final = 10.0  # seconds until a thread without work ends
+MAX_HOSTS_FILE: Final = 4 << 20  # bytes of /etc/hosts that are read; blocklists that people put there have some 2 MiB
+HOSTS_FILE: Final = Path("/etc/hosts")
 
 Address = tuple[int, Any]  # family and what connect() takes
 Ask = Callable[..., Sequence[tuple[Any, ...]]]  # getaddrinfo

@@ -27,25 +27,27 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from socket import gaierror
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gevent.event import AsyncResult
 
 from mcproxy.net.failures import without_frames
 from mcproxy.net.lookups import HOSTS_FILE, Address, Ask, Result, Threads
 
-MAX_LOOKUPS = 48  # at once: each holds a thread, and a descriptor of the 64 that sessions leave
-MAX_SUSPECTS = 24  # of them, for names that hang or fail
-MAX_NAMES = 4096  # that are remembered, some 1 KB each; with more, those that were asked for longest ago are forgotten
-PATIENCE = 1.0  # seconds until the last good answer does; RFC 8767, section 5 proposes 1.8 for a whole resolver
-KEEP = 3600.0  # seconds: as long as people take to mend a name server, and too short to forget about it
-PREFER = 600.0  # seconds that the address which was reached goes first; RFC 6555, section 4.2 proposes 10 minutes
-_NO_SUCH_NAME = {socket.EAI_NONAME, socket.EAI_NODATA}  # an answer, unlike EAI_AGAIN and the rest
+MAX_LOOKUPS: Final = 48  # at once: each holds a thread, and a descriptor of the 64 that sessions leave
+MAX_SUSPECTS: Final = 24  # of them, for names that hang or fail
+# Names that are remembered, some 1 KB each; with more, those that were asked for longest ago are forgotten.
+MAX_NAMES: Final = 4096
+PATIENCE: Final = 1.0  # seconds until the last good answer does; RFC 8767, section 5 proposes 1.8 for a whole resolver
+KEEP: Final = 3600.0  # seconds: as long as people take to mend a name server, and too short to forget about it
+# Seconds that the address which was reached goes first; RFC 6555, section 4.2 proposes 10 minutes.
+PREFER: Final = 600.0
+_NO_SUCH_NAME: Final = {socket.EAI_NONAME, socket.EAI_NODATA}  # an answer, unlike EAI_AGAIN and the rest
 
 if TYPE_CHECKING:
     _Answer = AsyncResult[list[Address]]
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class _Name:

@@ -21,15 +21,16 @@ goes round, and `proxy.connect_timeout` and `max_connections` bound it.
 
 import socket
 from collections import OrderedDict
+from typing import Final
 
 from mcproxy.model import Endpoint
 from mcproxy.net.raw import RawSocket
 
-MAX_NOTED = 16_384  # ports, some 200 bytes each: more than the 4096 that may wait to be accepted at a listener
+MAX_NOTED: Final = 16_384  # ports, some 200 bytes each: more than the 4096 that may wait to be accepted at a listener
 # Sessions at once with one ClientHello. One would do to end a loop at its first round; but programs that test a server
 # send one hello again and again, a few at a time, and 16 sessions of a loop do no harm.
-MAX_COPIES = 16
-LEADS_BACK = "a route leads back to this listener; change the route's backend"  # the detail of such a refusal
+MAX_COPIES: Final = 16
+LEADS_BACK: Final = "a route leads back to this listener; change the route's backend"  # the detail of such a refusal
 
 
 class OwnSockets:

@@ -5,6 +5,8 @@ whether anything has moved. A relay that is silent rests (net/slumber.py); then 
 what is left is to be closed by a cut, or gone on with.
 """
 
+from typing import Final
+
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.delivery import VISITS, Progress
 from mcproxy.net.raw import IoWatcher, RawSocket, abort
@@ -12,7 +14,9 @@ from mcproxy.net.reach import reach
 from mcproxy.net.relay import BUFFER, Relay, flush
 from mcproxy.net.shared import NEW, Cut, OpenSession, Phase
 
-_HALF_CLOSED, _CLOSED = Phase.HALF_CLOSED, End.CLOSED  # named once: CONTRIBUTING says why
+# Named once: CONTRIBUTING says why.
+_HALF_CLOSED: Final = Phase.HALF_CLOSED
+_CLOSED: Final = End.CLOSED
 
 
 class Passing:

@@ -8,7 +8,7 @@ there (tcp(7)). It goes back to 1 when the message is whole, or the relay would 
 
 from collections.abc import Callable
 from socket import MSG_PEEK, SO_RCVLOWAT, SOL_SOCKET
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from gevent import sleep
 from gevent.hub import get_hub
@@ -18,8 +18,8 @@ from mcproxy.net.raw import IoWatcher, RawSocket, is_established
 
 T = TypeVar("T")
 
-FIRST_LOOK = 16384  # bytes; hardly any hello is longer
-SHORT_OF_MEMORY_PAUSE = 0.02  # seconds; see below
+FIRST_LOOK: Final = 16384  # bytes; hardly any hello is longer
+SHORT_OF_MEMORY_PAUSE: Final = 0.02  # seconds; see below
 
 
 def peek(sock: RawSocket, readable: IoWatcher, parse: Callable[[bytes], T | int], ended: Reason) -> T:

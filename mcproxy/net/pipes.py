@@ -4,10 +4,12 @@ import os
 import sys
 from contextlib import suppress
 from fcntl import F_SETPIPE_SZ, fcntl
+from typing import Final
 
-PIPE_SIZE = 1 << 20  # bytes; the most that an unprivileged pipe may hold (proc(5), pipe-max-size)
-MAX_PIPES = 256  # at once, or 256 MiB in the kernel where all sinks are slow; further bulk is copied, 16 KiB at a time
-SPARE_PIPES = 32  # kept for the next bulk, so that a bursty transfer does not make a pipe for every burst
+PIPE_SIZE: Final = 1 << 20  # bytes; the most that an unprivileged pipe may hold (proc(5), pipe-max-size)
+# Pipes at once, or 256 MiB in the kernel where all sinks are slow; further bulk is copied, 16 KiB at a time.
+MAX_PIPES: Final = 256
+SPARE_PIPES: Final = 32  # kept for the next bulk, so that a bursty transfer does not make a pipe for every burst
 
 
 class Pipes:

@@ -7,13 +7,14 @@ run on the same timer, also feeding the service manager's watchdog, which a stuc
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from gevent.hub import get_hub
 
 from mcproxy.net.jobs import Jobs
 from mcproxy.stats import Histogram
 
-PERIOD = 0.25  # seconds: four samples of the lag a second, and an idle process hardly wakes
+PERIOD: Final = 0.25  # seconds: four samples of the lag a second, and an idle process hardly wakes
 
 
 class Pulse:

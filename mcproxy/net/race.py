@@ -13,13 +13,14 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from socket import SO_ERROR, SOL_SOCKET
+from typing import Final
 
 from gevent.hub import Waiter, get_hub
 
 from mcproxy.net.lookups import Address
 from mcproxy.net.raw import WRITE, IoWatcher, RawSocket, abort
 
-HEAD_START = 0.25  # seconds; RFC 8305, section 8 recommends it
+HEAD_START: Final = 0.25  # seconds; RFC 8305, section 8 recommends it
 
 OnFailure = Callable[[Address, OSError], object]  # is given an address, and its failure
 

@@ -22,17 +22,19 @@ from socket import (
 )
 from socket import SocketType as RawSocket
 from termios import TIOCOUTQ
-from typing import Any, Protocol, TypeVarTuple
+from typing import Any, Final, Protocol, TypeVarTuple
 
 Ts = TypeVarTuple("Ts")
 
-READ, WRITE = 1, 2  # libev's EV_READ and EV_WRITE
+# libev's EV_READ and EV_WRITE.
+READ: Final = 1
+WRITE: Final = 2
 # Seconds of silence until the kernel asks a peer whether it is there, and seconds until it asks again, 9 times (tcp(7),
 # tcp_keepalive_probes). So an idle connection stays known to firewalls and address translation on its way, the shortest
 # of which forget after some 2 minutes, and load balancers of clouds, after 4 minutes or 350 s; a peer that is gone
 # without a word is noticed after 195 s, even where idle_timeout is hours.
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL = 60, 15
-_LINGER_0 = struct.pack("ii", 1, 0)
+_LINGER_0: Final = struct.pack("ii", 1, 0)
 _TCP_ESTABLISHED, _TCP_CLOSE = 1, 7  # include/net/tcp_states.h
 
 __all__ = [

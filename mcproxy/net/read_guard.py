@@ -23,15 +23,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from socket import socket, socketpair
-from typing import Any
+from typing import Any, Final
 
 from mcproxy.native import mypyc_attr
 from mcproxy.net.raw import RawSocket
 
-LOOK = 0.02  # seconds between two looks; a read may last so much longer than it may
+LOOK: Final = 0.02  # seconds between two looks; a read may last so much longer than it may
 # Seconds of CPU in one read or one step of a handshake. A record of 16 KiB takes 20 us, and an honest peer sends little
 # with it. A step of a handshake may make a signature: 0.3 s with an RSA key of 16,384 bits on a slow machine.
-READ_CPU, STEP_CPU = 0.05, 1.0
+READ_CPU: Final = 0.05
+STEP_CPU: Final = 1.0
 
 # The socket of a read under way, and the CPU seconds that it may take. Each read has a tuple of its own, which `is`
 # finds again: were its length in the type, mypyc would take it apart and make another one wherever it is read.

@@ -27,6 +27,7 @@ from contextlib import suppress
 from enum import Enum
 from os import splice
 from socket import SHUT_WR
+from typing import Final
 
 from gevent import sleep, spawn_raw
 from gevent.hub import get_hub
@@ -37,11 +38,12 @@ from mcproxy.net.pipes import PIPE_SIZE, Pipes
 from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, pauses, unsent
 from mcproxy.net.thrown import Thrown
 
-BUFFER = 16384  # bytes a read; one TLS record at most, and below it the copy is cheaper than a pipe
-FAIR_SHARE = 4 << 20  # bytes that one direction may splice before others get their turn: about a millisecond
-FLUSH_CHECK = 0.005  # seconds between the first two looks at what a side has not acknowledged yet
-MAX_FLUSH_CHECK = 0.1  # seconds between the later ones: who stalls a flush on purpose must not cost 200 looks a second
-_MOVE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+BUFFER: Final = 16384  # bytes a read; one TLS record at most, and below it the copy is cheaper than a pipe
+FAIR_SHARE: Final = 4 << 20  # bytes that one direction may splice before others get their turn: about a millisecond
+FLUSH_CHECK: Final = 0.005  # seconds between the first two looks at what a side has not acknowledged yet
+# Seconds between the later ones: who stalls a flush on purpose must not cost 200 looks a second.
+MAX_FLUSH_CHECK: Final = 0.1
+_MOVE: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
 class Outcome(Enum):
@@ -54,7 +56,10 @@ class Outcome(Enum):
 
 
 # Named once: CONTRIBUTING says why.
-_FIN, _SOURCE_RESET, _SINK_RESET, _STOPPED = Outcome
+_FIN: Final = Outcome.FIN
+_SOURCE_RESET: Final = Outcome.SOURCE_RESET
+_SINK_RESET: Final = Outcome.SINK_RESET
+_STOPPED: Final = Outcome.STOPPED
 
 
 @mypyc_attr(native_class=False)

@@ -9,6 +9,7 @@ bytes: `passing.py` those of an l4 route, `l7/sockets/drive.py` those of an l7 r
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from gevent.hub import get_hub
 
@@ -27,16 +28,21 @@ from mcproxy.policy import routing
 from mcproxy.stats import Account, Tally
 from mcproxy.wire import hello
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
-_DELIVERED = {End.CLOSED, End.ABUSE, End.PROBE}  # what was sent has arrived, or had time to; all else ends with a RST
-_CUT_REASONS = {End.SHUTDOWN: Reason.SHUTDOWN, End.KILLED: Reason.KILLED}  # given where nothing was relayed yet
-_EARLY = frozenset((Phase.ACCEPTED, Phase.PEEKING, Phase.DIALLING))
+# What was sent has arrived, or had time to; all else ends with a RST.
+_DELIVERED: Final = {End.CLOSED, End.ABUSE, End.PROBE}
+_CUT_REASONS: Final = {End.SHUTDOWN: Reason.SHUTDOWN, End.KILLED: Reason.KILLED}  # given where nothing was relayed yet
+_EARLY: Final = frozenset((Phase.ACCEPTED, Phase.PEEKING, Phase.DIALLING))
 # Named once: CONTRIBUTING says why.
-_ACCEPTED, _PEEKING, _DIALLING, _RELAYING, _HANDED_OVER, _ENDED = (
-    Phase.ACCEPTED, Phase.PEEKING, Phase.DIALLING, Phase.RELAYING, Phase.HANDED_OVER, Phase.ENDED,
-)  # fmt: skip
-_L7, _TRUNCATED = Mode.L7, Reason.HELLO_TRUNCATED
+_ACCEPTED: Final = Phase.ACCEPTED
+_PEEKING: Final = Phase.PEEKING
+_DIALLING: Final = Phase.DIALLING
+_RELAYING: Final = Phase.RELAYING
+_HANDED_OVER: Final = Phase.HANDED_OVER
+_ENDED: Final = Phase.ENDED
+_L7: Final = Mode.L7
+_TRUNCATED: Final = Reason.HELLO_TRUNCATED
 
 
 class Session:

@@ -5,7 +5,7 @@ import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from mcproxy.geoip import GeoIP
 from mcproxy.model import Backend, Connection, End, Refused, Timeouts
@@ -29,8 +29,8 @@ from mcproxy.table import Live
 
 # Kept when connections take the rest: three for each of the 64 connections of the admin API, one for each of the 48
 # lookups and 16 files under way, and what the database, the log and a reload need.
-RESERVED_DESCRIPTORS = 288
-NEW = -1  # in `Shared.awake`: not looked at yet
+RESERVED_DESCRIPTORS: Final = 288
+NEW: Final = -1  # in `Shared.awake`: not looked at yet
 
 
 class Phase(StrEnum):

@@ -29,6 +29,7 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from gevent.hub import get_hub
 
@@ -39,11 +40,11 @@ from mcproxy.policy.limits import Clients
 from mcproxy.policy.shared_limits import SERVING, WHOLE, Cells, SharedLimits
 
 # Connections that a worker has before it gives some away: below this an even spread gains nothing worth the cost.
-MANY = 64
-MAX_LETTER = 4096  # bytes; the longest has two addresses and the name of a listener, some 500
-_DESCRIPTOR_SPACE = socket.CMSG_SPACE(4)
+MANY: Final = 64
+MAX_LETTER: Final = 4096  # bytes; the longest has two addresses and the name of a listener, some 500
+_DESCRIPTOR_SPACE: Final = socket.CMSG_SPACE(4)
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class HandedOver(Exception):

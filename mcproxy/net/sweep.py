@@ -13,13 +13,13 @@ asked whether it has moved since (see `Session.overdue`).
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from gevent.hub import get_hub
 
-LATENESS = 0.05  # seconds that a deadline may be late, far below any sensible timeout
+LATENESS: Final = 0.05  # seconds that a deadline may be late, far below any sensible timeout
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class Overdue(Protocol):

@@ -11,11 +11,12 @@ until the last of a thousand is done. Each queue holds a session at most once.
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from gevent.hub import get_hub
 from greenlet import getcurrent
 
-LAST = -2  # libev's lowest priority: of all that has happened, this is handled last; the default is timers first
+LAST: Final = -2  # libev's lowest priority: of all that has happened, this is handled last; the default is timers first
 
 OnTurn = Callable[[], object]
 

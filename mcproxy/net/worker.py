@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable
 from socket import socket
+from typing import Final
 
 from gevent import sleep
 from gevent.hub import get_hub
@@ -17,11 +18,11 @@ from mcproxy.net.listener import Acceptor, bind, print_no_traceback
 from mcproxy.net.shared import Cut, OpenSession, Shared
 from mcproxy.table import Table
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
-SPARE_TALLIES = 1000  # tallies of routes that are gone, kept until there are as many again as routes
-CUT_GRACE = 2.0  # seconds for sessions that were cut to close what they hold
-DRAIN_CHECK = 0.05  # seconds between two looks at whether the last session has ended
+SPARE_TALLIES: Final = 1000  # tallies of routes that are gone, kept until there are as many again as routes
+CUT_GRACE: Final = 2.0  # seconds for sessions that were cut to close what they hold
+DRAIN_CHECK: Final = 0.05  # seconds between two looks at whether the last session has ended
 
 
 class Worker:

@@ -15,7 +15,7 @@ it copies references, not rules.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from mcproxy.model import FirewallRule, Reason, RuleKind
 from mcproxy.native import mypyc_attr
@@ -34,7 +34,7 @@ REASONS: Mapping[RuleKind, Reason] = MappingProxyType(
 )
 
 # Codes that people write and that ISO 3166-1 does not assign: rules for them would never match anything.
-_MISTAKEN_COUNTRIES = {"UK": "GB", "EL": "GR"}
+_MISTAKEN_COUNTRIES: Final = {"UK": "GB", "EL": "GR"}
 
 
 def canonical_country(text: str) -> str:

@@ -9,19 +9,20 @@ that differ in their last bits only; the upper half of the product depends on al
 """
 
 import struct
+from typing import Final
 
-_SPREAD = 0x9E3779B1
-_SPREAD_UPPER = 0x85EBCA6B  # of the upper half of an IPv6 network, so that the halves don't cancel out
-_MASK = 0xFFFFFFFF
+_SPREAD: Final = 0x9E3779B1
+_SPREAD_UPPER: Final = 0x85EBCA6B  # of the upper half of an IPv6 network, so that the halves don't cancel out
+_MASK: Final = 0xFFFFFFFF
 
 # linux/bpf_common.h and linux/filter.h
 _LOAD_WORD, _LOAD_BYTE = 0x20, 0x30
 _MULTIPLY, _XOR_X, _SHIFT_RIGHT, _MODULO = 0x24, 0xAC, 0x74, 0x94
 _JUMP_IF_EQUAL, _A_TO_X, _RETURN_A = 0x15, 0x07, 0x16
-_NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF
+_NETWORK_HEADER: Final = 0xFFF00000  # SKF_NET_OFF
 _VERSION, _IPV4_SOURCE, _IPV6_SOURCE = 0, 12, 8  # offsets in the header, RFC 791 section 3.1 and RFC 8200 section 3
 
-_INSTRUCTION = struct.Struct("HBBI")
+_INSTRUCTION: Final = struct.Struct("HBBI")
 
 
 def home(packed: bytes, workers: int) -> int:

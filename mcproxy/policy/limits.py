@@ -20,16 +20,17 @@ The clock is an argument, seconds of any clock that only goes forward.
 
 from collections.abc import Iterable
 from math import inf
+from typing import Final
 
 from mcproxy.model import Reason
 
 # Addresses kept count of, at most. More than a /48, which holds 65,536 times a /64: one network that rotates through
 # all that it has can't fill the table by itself. 131,072 entries take about 25 MB.
-MAX_TRACKED = 131_072
+MAX_TRACKED: Final = 131_072
 # Slots in the time that an empty bucket takes to be full. A finished bucket is forgotten one slot late at most.
-SLOTS = 64
+SLOTS: Final = 64
 # A thousandth of a token early is early enough that rounding never refuses what is due.
-_EARLY = 0.001
+_EARLY: Final = 0.001
 
 
 class _Client:

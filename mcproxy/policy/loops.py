@@ -6,12 +6,13 @@ this machine, which a listener on all addresses takes, are not known.
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
 
 from mcproxy.model import Backend
 from mcproxy.notation.address import split_host_port
 
-LOOP = "{} is mcproxy's own listener {}, which would be a loop: name the server behind it"
-LOCALHOST = "localhost"  # RFC 6761, section 6.3: always a loopback address, IPv4 or IPv6
+LOOP: Final = "{} is mcproxy's own listener {}, which would be a loop: name the server behind it"
+LOCALHOST: Final = "localhost"  # RFC 6761, section 6.3: always a loopback address, IPv4 or IPv6
 
 _Ip = IPv4Address | IPv6Address
 

@@ -15,18 +15,21 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import Final
 
 from mcproxy.native import mypyc_attr
 from mcproxy.words import quoted
 
-_V4_BYTES = 4
-_V6_BYTES = 16
-_MAPPED = bytes(10) + b"\xff\xff"  # what an IPv4-mapped address begins with
-_MAPPED_BITS = 96
-_HIGHEST = b"\xff"  # above any prefix length: an address + this sorts after every network that begins there
+_V4_BYTES: Final = 4
+_V6_BYTES: Final = 16
+_MAPPED: Final = bytes(10) + b"\xff\xff"  # what an IPv4-mapped address begins with
+_MAPPED_BITS: Final = 96
+_HIGHEST: Final = b"\xff"  # above any prefix length: an address + this sorts after every network that begins there
 
 # The host part of an address, by size in bytes and prefix length in bits.
-_HOST_MASKS = {size: tuple((1 << bits) - 1 for bits in range(size * 8, -1, -1)) for size in (_V4_BYTES, _V6_BYTES)}
+_HOST_MASKS: Final = {
+    size: tuple((1 << bits) - 1 for bits in range(size * 8, -1, -1)) for size in (_V4_BYTES, _V6_BYTES)
+}
 
 
 def pack(text: str) -> bytes:

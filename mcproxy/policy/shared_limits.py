@@ -12,17 +12,18 @@ The limits of an address need nothing shared: all its connections are at its hom
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from mcproxy.model import Reason
 from mcproxy.policy.limits import Clients
 
 # The whole, which workers serve, and a row for each of at most 1,000 listeners (admin/mutations.py); each takes 4 bytes
 # a worker. A listener that is gone keeps its row until its last connection has ended.
-MAX_ROWS = 2_048
-CELL_SIZE = 4  # bytes, of a C int: a worker has no more connections than descriptors
-WHOLE = 0  # the row of all listeners together
-SERVING = 1  # the row of the workers to whom connections may be spread: 1, or 0
-FIRST = 2  # the row of the first listener
+MAX_ROWS: Final = 2_048
+CELL_SIZE: Final = 4  # bytes, of a C int: a worker has no more connections than descriptors
+WHOLE: Final = 0  # the row of all listeners together
+SERVING: Final = 1  # the row of the workers to whom connections may be spread: 1, or 0
+FIRST: Final = 2  # the row of the first listener
 
 
 def size_of(workers: int) -> int:

@@ -21,48 +21,51 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from typing import Final
 
 from mcproxy.wire.hpack_block import Field, NeverIndexed
 
 # Bounds of a head, in HTTP/2 and in HTTP/1.1.
-MAX_HEADER_LIST = 65_536  # bytes, decoded, 32 for each field; large cookies and tokens fit, see RFC 9113, 6.5.2
-MAX_FIELDS = 256  # real requests have fewer than 60
+MAX_HEADER_LIST: Final = 65_536  # bytes, decoded, 32 for each field; large cookies and tokens fit, see RFC 9113, 6.5.2
+MAX_FIELDS: Final = 256  # real requests have fewer than 60
 
-NO_LENGTH = -1
-FINAL_STATUS = 200  # the lowest that ends an exchange (RFC 9110, section 15)
-BODILESS = (204, 304)  # statuses whose answer has no body (RFC 9110, section 6.4.1)
+NO_LENGTH: Final = -1
+FINAL_STATUS: Final = 200  # the lowest that ends an exchange (RFC 9110, section 15)
+BODILESS: Final[tuple[int, ...]] = (204, 304)  # statuses whose answer has no body (RFC 9110, section 6.4.1)
 
 # RFC 9110, section 5.6.2 without upper case (RFC 9113, section 8.2.1).
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
-is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_FORBIDDEN = b"\0\n\x0b\x0c\r"  # in a value
-BLANKS = b" \t"
-is_length = re.compile(rb"[0-9]{1,18}").fullmatch  # of a body; 18 digits: an exabyte less one, within 64 bits
-_STATUS = re.compile(rb"[1-9][0-9]{2}").fullmatch
-_GRPC_STATUS = re.compile(rb"[0-9]{1,3}").fullmatch
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
+is_token: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_FORBIDDEN: Final = b"\0\n\x0b\x0c\r"  # in a value
+BLANKS: Final = b" \t"
+is_length: Final = re.compile(rb"[0-9]{1,18}").fullmatch  # of a body; 18 digits: an exabyte less one, within 64 bits
+_STATUS: Final = re.compile(rb"[1-9][0-9]{2}").fullmatch
+_GRPC_STATUS: Final = re.compile(rb"[0-9]{1,3}").fullmatch
 # The members of Alt-Svc, and one on the same host by HTTP/3 (RFC 7838, section 3; RFC 9114, section 3.1.1), or by what
 # was there before it: "h3-29", "h3-Q050", "quic".
-_alternatives = re.compile(rb"(?:[^,\"]+|\"[^\"]*\")+").findall
-_OWN_HTTP3 = re.compile(rb"[ \t]*(?:h3(?:-[0-9A-Za-z]+)?|quic)=\":[0-9]*\"").match
+_alternatives: Final = re.compile(rb"(?:[^,\"]+|\"[^\"]*\")+").findall
+_OWN_HTTP3: Final = re.compile(rb"[ \t]*(?:h3(?:-[0-9A-Za-z]+)?|quic)=\":[0-9]*\"").match
 
 # Section 8.2.2: a message with one of these is malformed.
-CONNECTION_SPECIFIC = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
+CONNECTION_SPECIFIC: Final = frozenset(
+    (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade")
+)
 # Meant for this hop alone, in either protocol (RFC 9110, section 7.6.1; http2-settings: RFC 7540, section 3.2.1).
-HOP_BY_HOP = CONNECTION_SPECIFIC | {b"http2-settings"}
+HOP_BY_HOP: Final = CONNECTION_SPECIFIC | {b"http2-settings"}
 # RFC 9110, section 6.5.1: what a trailer may not change after the fact.
-NOT_IN_TRAILERS = HOP_BY_HOP | {
+NOT_IN_TRAILERS: Final = HOP_BY_HOP | {
     b"te", b"host", b"content-length", b"content-encoding", b"content-type", b"content-range", b"trailer",
     b"authorization", b"cookie", b"set-cookie", b"expect", b"max-forwards", b"cache-control", b"range", b"alt-svc",
 }  # fmt: skip
 # Claims of the client that only the edge can make, and fields meant for a proxy (RFC 9110, section 11.7): never passed.
 # "_" counts as "-", because CGI and its heirs (RFC 3875, section 4.1.18) can't distinguish the two.
-_CLAIM = re.compile(rb"x[-_]forwarded[-_].*|x[-_]real[-_]ip|forwarded|proxy[-_]authorization").fullmatch
+_CLAIM: Final = re.compile(rb"x[-_]forwarded[-_].*|x[-_]real[-_]ip|forwarded|proxy[-_]authorization").fullmatch
 # What else a check of a head must look at.
-_WATCHED = HOP_BY_HOP | {b"te", b"host", b"content-length", b"content-type", b"alt-svc", b"max-forwards"}
+_WATCHED: Final = HOP_BY_HOP | {b"te", b"host", b"content-length", b"content-type", b"alt-svc", b"max-forwards"}
 
-MAX_ALT_SVC = 1_024  # bytes of an Alt-Svc; a larger one goes as a whole: to read 60 KB of commas takes 5 ms
-CACHED_VALUE = 128  # bytes: longer names and values repeat less, and would make caches large
-MAX_SHOWN_NAME = 64  # bytes of a field name in a reason
+MAX_ALT_SVC: Final = 1_024  # bytes of an Alt-Svc; a larger one goes as a whole: to read 60 KB of commas takes 5 ms
+CACHED_VALUE: Final = 128  # bytes: longer names and values repeat less, and would make caches large
+MAX_SHOWN_NAME: Final = 64  # bytes of a field name in a reason
 
 
 class Malformed(Exception):
@@ -89,7 +92,7 @@ class Request:
     why: str = ""  # of `refusal`
 
 
-NO_REQUEST = Request(b"", b"", b"")  # of a message that could not be read: the log shows it empty
+NO_REQUEST: Final = Request(b"", b"", b"")  # of a message that could not be read: the log shows it empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +214,8 @@ class _Kind(Enum):
     MALFORMED = "malformed"  # also a pseudo-field after a regular one
 
 
-_ORDINARY = _Kind.ORDINARY
-_HOPS = HOP_BY_HOP - CONNECTION_SPECIFIC
+_ORDINARY: Final = _Kind.ORDINARY
+_HOPS: Final = HOP_BY_HOP - CONNECTION_SPECIFIC
 
 
 @lru_cache(maxsize=1024)

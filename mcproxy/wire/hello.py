@@ -57,10 +57,10 @@ HOST_NAME: Final = 0  # RFC 6066, 3: NameType
 GREASE_VERSIONS: Final = frozenset(0x0A0A + 0x1010 * n for n in range(16))
 GREASE_PROTOCOLS: Final = frozenset(version.to_bytes(2, "big") for version in GREASE_VERSIONS)
 
-_record_header = Struct(">BBxH").unpack_from  # type, major version, length
-_first_headers = Struct(">BBxHI").unpack_from  # a record's, and the message's in it as one word
-_extension_header = Struct(">HH").unpack_from  # type, length
-_uint16 = Struct(">H").unpack_from
+_record_header: Final = Struct(">BBxH").unpack_from  # type, major version, length
+_first_headers: Final = Struct(">BBxHI").unpack_from  # a record's, and the message's in it as one word
+_extension_header: Final = Struct(">HH").unpack_from  # type, length
+_uint16: Final = Struct(">H").unpack_from
 
 _Span = tuple[int, int]  # where a vector's contents begin and end
 _Message = tuple[bytes, int, int, int]  # a buffer, where in it the message begins and ends, its size on the wire
@@ -203,7 +203,17 @@ def _refuse_other_protocols(data: bytes) -> None:
 
 
 # How other protocols begin that come to a port for TLS by mistake: their names show an operator what to fix.
-_HTTP_METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE")
+_HTTP_METHODS: Final[tuple[bytes, ...]] = (
+    b"GET",
+    b"HEAD",
+    b"POST",
+    b"PUT",
+    b"PATCH",
+    b"DELETE",
+    b"OPTIONS",
+    b"CONNECT",
+    b"TRACE",
+)
 _GREETINGS: Final = (
     *((method + b" ", "the client speaks plain HTTP") for method in _HTTP_METHODS),
     (b"PRI * HTTP/2.0", "the client speaks plain HTTP/2"),

@@ -13,6 +13,7 @@ any history.
 
 from collections.abc import Generator
 from functools import lru_cache
+from typing import Final
 
 from hpack.table import HeaderTable
 
@@ -20,15 +21,15 @@ from mcproxy.native import COMPILED, mypyc_attr
 from mcproxy.wire import huffman
 from mcproxy.wire.http2 import DEFAULT_TABLE_SIZE
 
-ENTRY_OVERHEAD = 32  # section 4.1; also how a header list is measured (RFC 9113, section 6.5.2)
-MAX_INTEGER_BYTES = 5  # beyond the prefix: enough for 32 bits; section 5.1 lets a decoder set its limit
-HUFFMAN_CACHE = 2_048  # strings; names and values of requests repeat
-HUFFMAN_CACHEABLE = 128  # bytes; longer ones would make the cache big and repeat less
+ENTRY_OVERHEAD: Final = 32  # section 4.1; also how a header list is measured (RFC 9113, section 6.5.2)
+MAX_INTEGER_BYTES: Final = 5  # beyond the prefix: enough for 32 bits; section 5.1 lets a decoder set its limit
+HUFFMAN_CACHE: Final = 2_048  # strings; names and values of requests repeat
+HUFFMAN_CACHEABLE: Final = 128  # bytes; longer ones would make the cache big and repeat less
 
-FIELD_BYTES = 32  # of Huffman codes are undone in the time that any field takes
-BOMB = 2  # times as many fields as may be kept are decoded, to keep the table right; beyond, it is no mistake
+FIELD_BYTES: Final = 32  # of Huffman codes are undone in the time that any field takes
+BOMB: Final = 2  # times as many fields as may be kept are decoded, to keep the table right; beyond, it is no mistake
 
-CLEAR_TABLE = b"\x20"  # a size update to 0 (section 6.3)
+CLEAR_TABLE: Final = b"\x20"  # a size update to 0 (section 6.3)
 
 # mypyc takes a pair apart and makes it again wherever it passes: it would not stay NeverIndexed.
 if COMPILED:  # noqa: SIM108
@@ -37,7 +38,7 @@ else:
     Field = tuple[bytes, bytes]
 
 STATIC: tuple[Field, ...] = HeaderTable.STATIC_TABLE
-STATIC_COUNT = len(STATIC)
+STATIC_COUNT: Final = len(STATIC)
 
 
 class CompressionFault(Exception):
@@ -69,7 +70,7 @@ class DynamicTable:
         return f"<DynamicTable {len(self.entries)} entries, {self.size} of {self.max_size} bytes>"
 
 
-EMPTY_TABLE = DynamicTable()
+EMPTY_TABLE: Final = DynamicTable()
 
 
 class Decoded:
@@ -314,7 +315,7 @@ def encode_integer(number: int, mask: int, first: int) -> bytes:
 
 
 _EXACT: dict[Field, int] = {field: index for index, field in reversed(list(enumerate(STATIC, 1)))}
-_NAMES = {field[0]: index for index, field in reversed(list(enumerate(STATIC, 1)))}
+_NAMES: Final = {field[0]: index for index, field in reversed(list(enumerate(STATIC, 1)))}
 
 
 def literal(name: bytes, value: bytes, never: bool = False) -> bytes:

@@ -13,6 +13,7 @@ body. It refuses with `BadMessage`, which has the status to answer; the connecti
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from mcproxy.wire.fields import NO_LENGTH
 from mcproxy.wire.hpack_block import Field
@@ -28,12 +29,12 @@ from mcproxy.wire.http1_framing import (
     parse_fields,
 )
 
-MAX_TARGET = 16_384  # bytes; RFC 9112, section 3 asks for 8,000 at least
-MAX_EMPTY_LINES = 16  # before a request; old clients send one or two behind a body (RFC 9112, section 2.2)
+MAX_TARGET: Final = 16_384  # bytes; RFC 9112, section 3 asks for 8,000 at least
+MAX_EMPTY_LINES: Final = 16  # before a request; old clients send one or two behind a body (RFC 9112, section 2.2)
 
-_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!\"$-~\x80-\xff]+) HTTP/([0-9])\.([0-9])").fullmatch
-_empty_lines = re.compile(rb"(?:\r\n)*").match
-_FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding"))
+_REQUEST_LINE: Final = re.compile(rb"(" + TOKEN + rb") ([!\"$-~\x80-\xff]+) HTTP/([0-9])\.([0-9])").fullmatch
+_empty_lines: Final = re.compile(rb"(?:\r\n)*").match
+_FRAMING: Final = frozenset((b"host", b"content-length", b"transfer-encoding"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ behind the final head; `next_body` if there is one. Every fault is a BadMessage,
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from mcproxy.wire.fields import BODILESS, FINAL_STATUS, NO_LENGTH, shown
 from mcproxy.wire.hpack_block import Field
@@ -35,9 +36,9 @@ from mcproxy.wire.http1_framing import (
     parse_fields,
 )
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t -~\x80-\xff]*)?").fullmatch
-_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
-_VERSION = b"HTTP/1."
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t -~\x80-\xff]*)?").fullmatch
+_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
+_VERSION: Final = b"HTTP/1."
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from enum import Enum
 from functools import lru_cache
+from typing import Final
 
 from mcproxy.wire.fields import (
     BLANKS,
@@ -21,17 +22,18 @@ from mcproxy.wire.fields import (
 )
 from mcproxy.wire.hpack_block import Field
 
-MAX_HEAD = MAX_HEADER_LIST  # bytes
-MAX_CHUNK_LINE = 1_024  # bytes of a chunk's size with its extensions, which nobody uses
-MAX_TRAILERS = 16_384  # bytes; a checksum or two
-MAX_MEMBERS = 64  # of a list such as Connection's, each of which is looked up in every field; real ones hold three
-CACHED_LINES = 4_096  # field lines of at most CACHED_VALUE bytes: most lines of a head that is new are not
-CACHED_LISTS = 256  # values such as Connection's, of at most CACHED_VALUE bytes
+MAX_HEAD: Final = MAX_HEADER_LIST  # bytes
+MAX_CHUNK_LINE: Final = 1_024  # bytes of a chunk's size with its extensions, which nobody uses
+MAX_TRAILERS: Final = 16_384  # bytes; a checksum or two
+# Members of a list such as Connection's, each of which is looked up in every field; real ones hold three.
+MAX_MEMBERS: Final = 64
+CACHED_LINES: Final = 4_096  # field lines of at most CACHED_VALUE bytes: most lines of a head that is new are not
+CACHED_LISTS: Final = 256  # values such as Connection's, of at most CACHED_VALUE bytes
 
-TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-END = b"\r\n\r\n"  # of a head
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t -~\x80-\xff]*)?").fullmatch
-_has_control = re.compile(rb"[^\t -~\x80-\xff]").search
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+END: Final = b"\r\n\r\n"  # of a head
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t -~\x80-\xff]*)?").fullmatch
+_has_control: Final = re.compile(rb"[^\t -~\x80-\xff]").search
 
 
 class BadMessage(Exception):
@@ -79,7 +81,7 @@ def parse_field(line: bytes) -> Field:
     return name.lower(), value.strip(BLANKS)
 
 
-_known_field = lru_cache(CACHED_LINES)(parse_field)
+_known_field: Final = lru_cache(CACHED_LINES)(parse_field)
 
 
 def only(fields: Iterable[Field], names: frozenset[bytes]) -> dict[bytes, bytes]:
@@ -124,7 +126,7 @@ def _members(value: bytes) -> frozenset[bytes] | None:
     return frozenset([each.partition(b";")[0].strip(b" \t").lower() for each in value.split(b",")])
 
 
-_known_members = lru_cache(CACHED_LISTS)(_members)
+_known_members: Final = lru_cache(CACHED_LISTS)(_members)
 
 
 # Bodies
@@ -143,10 +145,16 @@ class _Within(Enum):
 
 
 # Named once: CONTRIBUTING says why.
-_NOTHING, _COUNTED, _CHUNK_LINE, _CHUNK, _CHUNK_END, _TRAILERS, _ENDLESS = _Within
+_NOTHING: Final = _Within.NOTHING
+_COUNTED: Final = _Within.COUNTED
+_CHUNK_LINE: Final = _Within.CHUNK_LINE
+_CHUNK: Final = _Within.CHUNK
+_CHUNK_END: Final = _Within.CHUNK_END
+_TRAILERS: Final = _Within.TRAILERS
+_ENDLESS: Final = _Within.ENDLESS
 
 
-_DATA = frozenset((_COUNTED, _CHUNK, _ENDLESS))
+_DATA: Final = frozenset((_COUNTED, _CHUNK, _ENDLESS))
 
 
 class Body:

@@ -5,19 +5,23 @@ This file has the frames that the relay itself sends, and the two kinds of fault
 """
 
 import struct
+from collections.abc import Callable
 from enum import IntEnum, IntFlag
+from typing import Final
 
 Piece = bytes | memoryview  # of what is sent; a view is of a large piece that is sent in frames, uncopied
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # section 3.4
-HEADER_SIZE = 9
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # section 3.4
+HEADER_SIZE: Final = 9
 # Section 4.1: length (24 bits, as 16 and 8), type, flags, reserved bit and stream identifier.
-HEADER = struct.Struct(">HBBBL")
+HEADER: Final = struct.Struct(">HBBBL")
+# With its types, which struct doesn't know: where this is compiled, what is done with the numbers takes no objects.
+unpack_header: Final[Callable[[bytes, int], tuple[int, int, int, int, int]]] = HEADER.unpack_from
 
-MAX_FRAME_SIZE = 16_384  # section 4.2: every peer must accept this size; we accept no more
-MAX_WINDOW = 2**31 - 1  # section 6.9.1
-MAX_STREAM_ID = 2**31 - 1  # section 5.1.1
-DEFAULT_WINDOW = 65_535  # section 6.9.2
-DEFAULT_TABLE_SIZE = 4_096  # section 6.5.2
+MAX_FRAME_SIZE: Final = 16_384  # section 4.2: every peer must accept this size; we accept no more
+MAX_WINDOW: Final = 2**31 - 1  # section 6.9.1
+MAX_STREAM_ID: Final = 2**31 - 1  # section 5.1.1
+DEFAULT_WINDOW: Final = 65_535  # section 6.9.2
+DEFAULT_TABLE_SIZE: Final = 4_096  # section 6.5.2
 
 
 class Frame(IntEnum):
@@ -35,7 +39,7 @@ class Frame(IntEnum):
     CONTINUATION = 9
 
 
-KNOWN_FRAMES = len(Frame)
+KNOWN_FRAMES: Final = len(Frame)
 
 
 class Flag(IntFlag):
@@ -67,7 +71,7 @@ class ErrorCode(IntEnum):
     HTTP_1_1_REQUIRED = 0xD
 
 
-_CODE_NAMES = {int(code): code.name for code in ErrorCode}
+_CODE_NAMES: Final = {int(code): code.name for code in ErrorCode}
 
 
 def code_name(code: int) -> str:
@@ -118,15 +122,17 @@ class StreamFault(Exception):
 
 
 # Plain numbers, named once (CONTRIBUTING says why): each `|` of two flags would make a new member.
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS = (
-    int(Frame.DATA),
-    int(Frame.HEADERS),
-    int(Frame.RST_STREAM),
-    int(Frame.SETTINGS),
-)
-_PING, _GOAWAY, _WINDOW_UPDATE = int(Frame.PING), int(Frame.GOAWAY), int(Frame.WINDOW_UPDATE)
-_CONTINUATION = int(Frame.CONTINUATION)
-_END_STREAM, _END_HEADERS, _ACK = int(Flag.END_STREAM), int(Flag.END_HEADERS), int(Flag.ACK)
+_DATA: Final = int(Frame.DATA)
+_HEADERS: Final = int(Frame.HEADERS)
+_RST_STREAM: Final = int(Frame.RST_STREAM)
+_SETTINGS: Final = int(Frame.SETTINGS)
+_PING: Final = int(Frame.PING)
+_GOAWAY: Final = int(Frame.GOAWAY)
+_WINDOW_UPDATE: Final = int(Frame.WINDOW_UPDATE)
+_CONTINUATION: Final = int(Frame.CONTINUATION)
+_END_STREAM: Final = int(Flag.END_STREAM)
+_END_HEADERS: Final = int(Flag.END_HEADERS)
+_ACK: Final = int(Flag.ACK)
 
 
 def frame_header(size: int, kind: int, flags: int, stream_id: int) -> bytes:
@@ -161,7 +167,7 @@ def settings(pairs: list[tuple[int, int]]) -> bytes:
     return frame_header(len(payload), _SETTINGS, 0, 0) + payload
 
 
-SETTINGS_ACK = frame_header(0, _SETTINGS, _ACK, 0)
+SETTINGS_ACK: Final = frame_header(0, _SETTINGS, _ACK, 0)
 
 
 def data(stream_id: int, payload: bytes, end_stream: bool = False) -> bytes:

@@ -15,7 +15,7 @@ from typing import Final
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
 EOS: Final = 256
-MAX_PADDING = 7  # bits, all ones
+MAX_PADDING: Final = 7  # bits, all ones
 
 Row = list[tuple[bytes, "Row"]]  # by byte of input: what it completes, and the row of the next one
 Steps = list[list[tuple[bytes, int]]]  # by node and bit of input

@@ -3,7 +3,9 @@
 A table of our own, because `http.HTTPStatus` changes its words with Python's version, and an answer's bytes with them.
 """
 
-_PHRASES = {
+from typing import Final
+
+_PHRASES: Final = {
     100: b"Continue",
     101: b"Switching Protocols",
     102: b"Processing",

@@ -25,7 +25,7 @@ MAX_HEADER_BYTES: Final = 4096
 MAX_V1_BYTES: Final = 107  # section 2.1: the longest line, CRLF included
 MIN_V1_BYTES: Final = 15  # "PROXY UNKNOWN\r\n"
 
-_TLS = b"\x16\x03"  # a record of a handshake: the client comes past the proxy that would send a header
+_TLS: Final = b"\x16\x03"  # a record of a handshake: the client comes past the proxy that would send a header
 V1_PREFIX: Final = b"PROXY "
 V2_SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 V2_FIXED: Final = 16  # signature, version and command, family and protocol, length
@@ -48,14 +48,14 @@ TLV_ALPN: Final = 0x01
 TLV_AUTHORITY: Final = 0x02
 TLV_CRC32C: Final = 0x03
 
-_fixed = Struct(">12sBBH")
-_addresses4 = Struct(">4s4sHH")
-_addresses6 = Struct(">16s16sHH")
-_tlv = Struct(">BH")
+_fixed: Final = Struct(">12sBBH")
+_addresses4: Final = Struct(">4s4sHH")
+_addresses6: Final = Struct(">16s16sHH")
+_tlv: Final = Struct(">BH")
 
-_HOST = rb"([0-9A-Fa-f:.]+)"  # what may stand in either family; the address readers know the rest
-_PORT = rb"(0|[1-9][0-9]{0,4})"
-_v1_line = re.compile(
+_HOST: Final = rb"([0-9A-Fa-f:.]+)"  # what may stand in either family; the address readers know the rest
+_PORT: Final = rb"(0|[1-9][0-9]{0,4})"
+_v1_line: Final = re.compile(
     rb"PROXY (?:(TCP4|TCP6) %b %b %b %b|UNKNOWN(?: [^\r\n]*)?)\r\n" % (_HOST, _HOST, _PORT, _PORT)
 ).fullmatch
 

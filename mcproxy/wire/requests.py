@@ -53,6 +53,7 @@ The judging costs what a head costs, and happens once for each distinct header b
 """
 
 import re
+from typing import Final
 
 from mcproxy.wire.fields import (
     BLANKS,
@@ -72,19 +73,19 @@ from mcproxy.wire.fields import (
 )
 from mcproxy.wire.hpack_block import Field
 
-WEBSOCKET = b"websocket"  # RFC 8441, section 5
+WEBSOCKET: Final = b"websocket"  # RFC 8441, section 5
 OK, NOT_IMPLEMENTED = 200, 501
-_HOPS = (b"OPTIONS", b"TRACE")  # methods that Max-Forwards is about (RFC 9110, section 7.6.2)
-_MAX_HOPS = 255  # more proxies than there are on any way
-DEFAULT_PORTS = {b"http": 80, b"https": 443}  # RFC 9110, section 4.2
-PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
+_HOPS: Final[tuple[bytes, ...]] = (b"OPTIONS", b"TRACE")  # methods that Max-Forwards is about (RFC 9110, section 7.6.2)
+_MAX_HOPS: Final = 255  # more proxies than there are on any way
+DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}  # RFC 9110, section 4.2
+PSEUDO: Final = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 # Of a WebSocket's handshake, what frames the message or belongs to HTTP/1.1's form of it (RFC 8441, section 5.1).
-_NOT_IN_EXTENDED_CONNECT = frozenset((b"content-length", b"sec-websocket-key", b"sec-websocket-accept"))
-_NOT_IN_REQUESTS = HOP_BY_HOP | {b"host"}
+_NOT_IN_EXTENDED_CONNECT: Final = frozenset((b"content-length", b"sec-websocket-key", b"sec-websocket-accept"))
+_NOT_IN_REQUESTS: Final = HOP_BY_HOP | {b"host"}
 
 # RFC 3986, section 3.3 with what clients send beyond it; no blank, no control, no "#".
-_PATH = re.compile(rb"/[!\"$-~\x80-\xff]*").fullmatch
-_AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]+)(?::([0-9]{0,5}))?").fullmatch
+_PATH: Final = re.compile(rb"/[!\"$-~\x80-\xff]*").fullmatch
+_AUTHORITY: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]+)(?::([0-9]{0,5}))?").fullmatch
 
 
 def check_request(fields: list[Field]) -> Request:

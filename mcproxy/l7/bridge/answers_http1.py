@@ -22,10 +22,10 @@ from mcproxy.wire.http1 import Head
 from mcproxy.wire.http2 import Piece
 from mcproxy.wire.phrases import phrase
 
-_CRLF = b"\r\n"
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CRLF: Final = b"\r\n"
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Of a handshake's answer in HTTP/2: a tunnel has no length, and each version has a handshake of its own.
-_NOT_IN_101 = frozenset((b"content-length", b"sec-websocket-accept"))
+_NOT_IN_101: Final = frozenset((b"content-length", b"sec-websocket-accept"))
 
 
 class _Writing(Enum):

@@ -37,7 +37,7 @@ EXPECTING: Final = Coming.EXPECTING
 ANSWERED: Final = ExchangeEnd.ANSWERED
 CLIENT_FAULT: Final = ExchangeEnd.CLIENT_FAULT
 
-_HALF_A_HEAD = "a head that doesn't end"
+_HALF_A_HEAD: Final = "a head that doesn't end"
 
 
 class State(Enum):

@@ -37,10 +37,13 @@ from mcproxy.wire.http2 import (
     frame_header,
 )
 
-WINDOW_UPDATE = frame_header(4, Frame.WINDOW_UPDATE, 0, 0)[:5]
-WINDOW_UPDATE_SIZE = HEADER_SIZE + 4
-WINDOW = Struct(">LL")  # a stream and an increment
-_FIRST_BYTES = (b"", b"\0")  # of what a server of HTTP/2 sends: of the length of SETTINGS, which is short
+WINDOW_UPDATE: Final = frame_header(4, Frame.WINDOW_UPDATE, 0, 0)[:5]
+WINDOW_UPDATE_SIZE: Final = HEADER_SIZE + 4
+WINDOW: Final = Struct(">LL")  # a stream and an increment
+_FIRST_BYTES: Final[tuple[bytes, ...]] = (
+    b"",
+    b"\0",
+)  # of what a server of HTTP/2 sends: of the length of SETTINGS, which is short
 
 
 def neutral(section: Section[Answer]) -> AnswerHead:

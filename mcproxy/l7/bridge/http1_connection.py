@@ -35,10 +35,10 @@ NEVER: Final = Takes.NEVER
 NOW: Final = Takes.NOW
 UPGRADE_NONE: Final = Upgrade.NONE
 
-_CRLF = b"\r\n"
-_SWITCHING = 101
+_CRLF: Final = b"\r\n"
+_SWITCHING: Final = 101
 # Methods whose request is expected to have a body: without one, its length is said to be 0 (RFC 9110, section 8.6).
-_WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
+_WITH_BODY: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
 class _Request(Enum):

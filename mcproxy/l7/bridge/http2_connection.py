@@ -4,6 +4,8 @@ Requests need no dynamic table: a head's literals are made once (`RequestHead.bl
 table is empty, so that no later setting of the backend's asks for more (RFC 7541, section 4.2).
 """
 
+from typing import Final
+
 from mcproxy.l7.bridge.bounds import MAX_UNSENT, SHORT_PIECE
 from mcproxy.l7.bridge.ends import Answered, BackendFault, OtherVersion, Processed, Takes
 from mcproxy.l7.bridge.from_http2 import FromHttp2
@@ -24,8 +26,8 @@ from mcproxy.wire.http2 import (
     rst_stream,
 )
 
-END_STREAM = int(Flag.END_STREAM)
-DATA = int(Frame.DATA)
+END_STREAM: Final = int(Flag.END_STREAM)
+DATA: Final = int(Frame.DATA)
 
 
 class Http2Connection:

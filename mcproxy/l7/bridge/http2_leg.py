@@ -5,6 +5,8 @@ been taken is given back, in large steps. Back-pressure is that nobody reads a b
 therefore a backend that sends more than its window allows gains nothing, and is not looked for.
 """
 
+from typing import Final
+
 from mcproxy.l7.bridge.bounds import WINDOW
 from mcproxy.l7.bridge.ends import Takes
 from mcproxy.l7.http2.backend_frames import ANY_LENGTH
@@ -16,7 +18,7 @@ _SETTINGS: list[tuple[int, int]] = [
     (Setting.INITIAL_WINDOW_SIZE, WINDOW),
     (Setting.MAX_HEADER_LIST_SIZE, MAX_HEADER_LIST),
 ]
-OPENING = PREFACE + settings(_SETTINGS) + window_update(0, WINDOW)  # RFC 9113, section 3.4
+OPENING: Final = PREFACE + settings(_SETTINGS) + window_update(0, WINDOW)  # RFC 9113, section 3.4
 
 
 class Http2Stream:

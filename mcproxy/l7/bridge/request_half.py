@@ -25,7 +25,7 @@ UNKNOWN: Final = Processed.UNKNOWN
 NOW: Final = Takes.NOW
 NO_UPGRADE: Final = Upgrade.NONE
 
-_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))  # RFC 9110, section 9.2.2
+_IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))  # RFC 9110, section 9.2.2
 
 
 class Coming(Enum):

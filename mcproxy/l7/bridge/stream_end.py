@@ -21,8 +21,8 @@ from mcproxy.wire.http2 import ErrorCode, Piece, headers, window_update
 BACKEND_ENDED: Final = StreamState.BACKEND_ENDED
 CLOSED: Final = StreamState.CLOSED
 
-OPEN = StreamState.OPEN
-CONTINUE = encode([(b":status", b"100")])
+OPEN: Final = StreamState.OPEN
+CONTINUE: Final = encode([(b":status", b"100")])
 
 
 class Streams(Protocol):

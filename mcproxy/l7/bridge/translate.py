@@ -9,6 +9,7 @@ import base64
 import hashlib
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from mcproxy.l7.bridge.head_cache import HeadCache
 from mcproxy.l7.bridge.heads import AnswerHead, RequestHead, Upgrade
@@ -19,15 +20,15 @@ from mcproxy.wire.http1_answers import RawAnswer, parse_answer
 from mcproxy.wire.http1_framing import TOKEN, BadMessage
 from mcproxy.wire.requests import WEBSOCKET, check_request, is_authority, passed_request
 
-_WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
-_PROTOCOL = re.compile(TOKEN + rb"(?:/" + TOKEN + rb")?").fullmatch  # RFC 9110, section 7.8
+_WEBSOCKET_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
+_PROTOCOL: Final = re.compile(TOKEN + rb"(?:/" + TOKEN + rb")?").fullmatch  # RFC 9110, section 7.8
 # Protocols that we don't change to, or not so: h2c is no longer in use (RFC 9113, section 3.1). To ignore them is a
 # full answer, and no backend may see them: it might change, and take our next bytes for another protocol's.
-_IGNORED = (b"h2c", b"tls/", b"http/")
+_IGNORED: Final[tuple[bytes, ...]] = (b"h2c", b"tls/", b"http/")
 # Of a WebSocket's handshake, what belongs to the form that it has in one version only (RFC 8441, section 5.1).
-_OF_THE_HANDSHAKE = frozenset((b"content-length", b"sec-websocket-key", b"sec-websocket-accept"))
+_OF_THE_HANDSHAKE: Final = frozenset((b"content-length", b"sec-websocket-key", b"sec-websocket-accept"))
 # What frames an answer stays, whatever Connection names: the reader went by it.
-_NOT_NAMED = frozenset((b"content-length",))
+_NOT_NAMED: Final = frozenset((b"content-length",))
 
 
 def translate(head: Head, hostname: str) -> RequestHead:

@@ -1,7 +1,7 @@
 """Rules for new streams: their number, their host, what was announced, and what GOAWAY has refused."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.budgets import EARLY_STREAMS
@@ -9,8 +9,8 @@ from mcproxy.l7.http2.header_link import Section, TooLarge
 from mcproxy.wire.fields import Malformed, Request
 from mcproxy.wire.http2 import MAX_STREAM_ID, ErrorCode
 
-BAD_REQUEST_STATUS = 400  # RFC 9110, section 15.5.1
-TOO_LARGE_STATUS = 431  # RFC 6585, section 5
+BAD_REQUEST_STATUS: Final = 400  # RFC 9110, section 15.5.1
+TOO_LARGE_STATUS: Final = 431  # RFC 6585, section 5
 
 
 class Refusal(NamedTuple):

@@ -7,6 +7,7 @@ carries no gRPC, and then with the reason. What is the client's own fault stays 
 """
 
 from functools import cache
+from typing import Final
 from urllib.parse import quote_from_bytes
 
 from mcproxy.l7.bounds import RETRY_AFTER
@@ -15,11 +16,11 @@ from mcproxy.wire.hpack_block import encode
 from mcproxy.wire.http2 import headers
 from mcproxy.wire.phrases import phrase
 
-GRPC_UNIMPLEMENTED = 12
-GRPC_UNAVAILABLE = 14
-NOT_IMPLEMENTED = 501
-_SAFE = bytes(range(0x20, 0x7F)).replace(b"%", b"")  # which are not quoted in a message of gRPC
-SERVER_ERROR = 500  # and above: RFC 9110, 15.6
+GRPC_UNIMPLEMENTED: Final = 12
+GRPC_UNAVAILABLE: Final = 14
+NOT_IMPLEMENTED: Final = 501
+_SAFE: Final = bytes(range(0x20, 0x7F)).replace(b"%", b"")  # which are not quoted in a message of gRPC
+SERVER_ERROR: Final = 500  # and above: RFC 9110, 15.6
 
 
 @cache

@@ -5,6 +5,7 @@ The relay passes them (../relay/from_backend.py), the bridge makes exchanges' an
 """
 
 from abc import abstractmethod
+from typing import Final
 
 from mcproxy.l7.http2.budgets import MAX_SETTINGS
 from mcproxy.l7.http2.frames import Frames, Handler, Verdict
@@ -12,7 +13,7 @@ from mcproxy.l7.meters import Loop, Meter
 from mcproxy.wire.fields import BODILESS, Answer
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, parse_settings, ping
 
-ANY_LENGTH = -1  # of a body that is not held against content-length
+ANY_LENGTH: Final = -1  # of a body that is not held against content-length
 
 
 class BackendFrames(Frames):

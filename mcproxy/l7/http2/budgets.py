@@ -4,42 +4,44 @@ The bounds that both kinds of HTTP share are in l7/bounds.py. The rates, of fram
 nothing and us (or the backend) something, are in l7/meters.py.
 """
 
+from typing import Final
+
 from mcproxy.l7.meters import TALK_FOR_WORK, Loop, Meter
 
 # Streams ---------------------------------------------------------------------------------------------------------
-MAX_STREAMS = 256  # at once; browsers use 100, and a backend that wants fewer has its own number passed on
-EARLY_STREAMS = 100  # announced while the backend has not spoken: RFC 9113, section 6.5.2 recommends no fewer
-REMEMBERED_RESETS = 1_024  # closed streams whose late frames are expected; two flights of MAX_STREAMS, and room
+MAX_STREAMS: Final = 256  # at once; browsers use 100, and a backend that wants fewer has its own number passed on
+EARLY_STREAMS: Final = 100  # announced while the backend has not spoken: RFC 9113, section 6.5.2 recommends no fewer
+REMEMBERED_RESETS: Final = 1_024  # closed streams whose late frames are expected; two flights of MAX_STREAMS, and room
 
 # What a turn is spent on: microseconds, as measured ----------------------------------------------------------------
-FRAME_COST = 2  # to judge one that is small, and to send what it leads to
-EXPRESS_FRAMES = 2  # of an express lane in one microsecond
-EARLY_END_COST = 8  # of a frame that ends a stream early: a line is written, too
-FIELD_COST = 2  # of each field of a header block that is decoded
-BYTES_DECODED = 8  # of such a block, in one microsecond
+FRAME_COST: Final = 2  # to judge one that is small, and to send what it leads to
+EXPRESS_FRAMES: Final = 2  # of an express lane in one microsecond
+EARLY_END_COST: Final = 8  # of a frame that ends a stream early: a line is written, too
+FIELD_COST: Final = 2  # of each field of a header block that is decoded
+BYTES_DECODED: Final = 8  # of such a block, in one microsecond
 # Bytes of a header block; a larger one is unpacked in turns of its own. What takes longest are new names and values of
 # two bytes: 384 us for so many, as DEAR_HEAD allows in HTTP/1.1. Heads of programs have fewer once the table is filled.
-LARGE_BLOCK = 1_024
-UNPACKED = 4_096  # bytes of such a block in one turn
+LARGE_BLOCK: Final = 1_024
+UNPACKED: Final = 4_096  # bytes of such a block in one turn
 
 # Header blocks ---------------------------------------------------------------------------------------------------
-MAX_BLOCK = 81_920  # bytes, encoded: MAX_HEADER_LIST as literals, and its overhead
-MAX_FRAGMENTS = 64  # frames of one block; five full ones hold MAX_BLOCK
-BLOCK_SECONDS = 10.0  # from HEADERS to END_HEADERS, which a client sends in one breath
-CACHE_BLOCKS = 1_024  # sections of one generation; about 3 KB each, two generations, four kinds
-CACHE_BLOCK_BYTES = 2_048  # a larger block repeats too seldom for the memory it takes
-CACHE_FIELDS = 64  # the same holds for one of more fields, which may be a few bytes each
-MAX_TABLE = 4_096  # bytes of a mirrored dynamic table: the default, which every peer takes
+MAX_BLOCK: Final = 81_920  # bytes, encoded: MAX_HEADER_LIST as literals, and its overhead
+MAX_FRAGMENTS: Final = 64  # frames of one block; five full ones hold MAX_BLOCK
+BLOCK_SECONDS: Final = 10.0  # from HEADERS to END_HEADERS, which a client sends in one breath
+CACHE_BLOCKS: Final = 1_024  # sections of one generation; about 3 KB each, two generations, four kinds
+CACHE_BLOCK_BYTES: Final = 2_048  # a larger block repeats too seldom for the memory it takes
+CACHE_FIELDS: Final = 64  # the same holds for one of more fields, which may be a few bytes each
+MAX_TABLE: Final = 4_096  # bytes of a mirrored dynamic table: the default, which every peer takes
 
 # Bytes, read and waiting -----------------------------------------------------------------------------------------
-MAX_HELD = 1 << 20  # DATA of a backend that overruns the client's windows; beyond it the backend is not read
-HELD_OVERHEAD = 128  # bytes that each piece of it counts for, whatever it holds
-SETTINGS_SECONDS = 10.0  # for a SETTINGS acknowledgement, which needs one round trip (RFC 9113, section 6.5.3)
-PREFACE_SECONDS = 1.0  # how long the client's SETTINGS wait for the backend's; some clients wait for ours
-GRACE_SECONDS = 1.0  # between "no new streams, please" and "no new streams" of a drain (section 6.8)
+MAX_HELD: Final = 1 << 20  # DATA of a backend that overruns the client's windows; beyond it the backend is not read
+HELD_OVERHEAD: Final = 128  # bytes that each piece of it counts for, whatever it holds
+SETTINGS_SECONDS: Final = 10.0  # for a SETTINGS acknowledgement, which needs one round trip (RFC 9113, section 6.5.3)
+PREFACE_SECONDS: Final = 1.0  # how long the client's SETTINGS wait for the backend's; some clients wait for ours
+GRACE_SECONDS: Final = 1.0  # between "no new streams, please" and "no new streams" of a drain (section 6.8)
 
 # One frame ---------------------------------------------------------------------------------------------------------
-MAX_SETTINGS = 64  # in one frame, which has room for 2,730; real ones hold up to ten, GREASE included
+MAX_SETTINGS: Final = 64  # in one frame, which has room for 2,730; real ones hold up to ten, GREASE included
 
 
 class Budget:

@@ -5,6 +5,7 @@ the judge of either direction may append to it.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS
 from mcproxy.l7.core import ExchangeEnd
@@ -18,9 +19,10 @@ from mcproxy.l7.http2.windows import Windows
 from mcproxy.wire.fields import Request
 from mcproxy.wire.http2 import ErrorCode, Piece, goaway, rst_stream, window_update
 
-ANSWERED, DONE = ExchangeEnd.ANSWERED, ExchangeEnd.DONE
-OPEN = StreamState.OPEN
-CLOSED = StreamState.CLOSED
+ANSWERED: Final = ExchangeEnd.ANSWERED
+DONE: Final = ExchangeEnd.DONE
+OPEN: Final = StreamState.OPEN
+CLOSED: Final = StreamState.CLOSED
 
 
 class ClientLeg:

@@ -12,15 +12,15 @@ that asked for them learns of the acknowledgement then.
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 from mcproxy.l7.http2.budgets import EARLY_STREAMS, MAX_STREAMS, MAX_TABLE, PREFACE_SECONDS, SETTINGS_SECONDS
 from mcproxy.l7.http2.client_leg import ClientLeg
 from mcproxy.wire.fields import MAX_HEADER_LIST
 from mcproxy.wire.http2 import DEFAULT_WINDOW, SETTINGS_ACK, ConnectionFault, ErrorCode, Setting, settings
 
-MAX_PENDING = (
-    64  # announcements that the client hasn't acknowledged; a backend that changes its mind so often is broken
-)
+# Announcements that the client hasn't acknowledged; a backend that changes its mind so often is broken.
+MAX_PENDING: Final = 64
 
 
 @dataclass(frozen=True, slots=True)

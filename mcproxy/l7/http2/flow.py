@@ -9,14 +9,15 @@ A large piece is never copied here: its frames are headers of ours and views of 
 """
 
 from collections import deque
+from typing import Final
 
 from mcproxy.l7.http2.budgets import HELD_OVERHEAD
 from mcproxy.l7.http2.client_leg import ClientLeg
 from mcproxy.l7.http2.stream import Held, Stream
 from mcproxy.wire.http2 import MAX_FRAME_SIZE, ErrorCode, Flag, Frame, Piece, StreamFault, frame_header, headers
 
-DATA = int(Frame.DATA)
-END_STREAM = int(Flag.END_STREAM)
+DATA: Final = int(Frame.DATA)
+END_STREAM: Final = int(Flag.END_STREAM)
 
 
 def send(leg: ClientLeg, stream: Stream, payload: Piece, last: bool) -> None:

@@ -22,7 +22,7 @@ decide otherwise.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mcproxy.l7.bounds import TURN
 from mcproxy.l7.core import Turn
@@ -51,6 +51,7 @@ from mcproxy.wire.http2 import (
     StreamFault,
     frame_header,
     headers,
+    unpack_header,
     window_update,
 )
 
@@ -59,15 +60,15 @@ Verdict = bool | bytes | None
 Handler = Callable[[Any, int, int, bytes, int, int], Verdict]
 
 # Plain integers: an attribute of an enum costs three times as much to read.
-END_STREAM = int(Flag.END_STREAM)
-END_HEADERS = int(Flag.END_HEADERS)
-PADDED = int(Flag.PADDED)
-PRIORITY = int(Flag.PRIORITY)
-WHOLE = END_STREAM | END_HEADERS
-HEADERS = int(Frame.HEADERS)
-USUAL = (END_HEADERS, WHOLE)
+END_STREAM: Final = int(Flag.END_STREAM)
+END_HEADERS: Final = int(Flag.END_HEADERS)
+PADDED: Final = int(Flag.PADDED)
+PRIORITY: Final = int(Flag.PRIORITY)
+WHOLE: Final = END_STREAM | END_HEADERS
+HEADERS: Final = int(Frame.HEADERS)
+USUAL: Final[tuple[int, ...]] = (END_HEADERS, WHOLE)
 
-DEPENDS_ON_ITSELF = "a stream that depends on itself"  # RFC 7540, section 5.3.1
+DEPENDS_ON_ITSELF: Final = "a stream that depends on itself"  # RFC 7540, section 5.3.1
 
 
 class Shape(NamedTuple):
@@ -79,7 +80,7 @@ class Shape(NamedTuple):
     is_of_stream: bool = False  # a wrong size is the stream's fault; else the connection's
 
 
-SHAPES = (
+SHAPES: Final[tuple[Shape, ...]] = (
     Shape(on_stream=True),  # DATA
     Shape(on_stream=True),  # HEADERS
     Shape(True, 5, 5, is_of_stream=True),  # PRIORITY
@@ -155,7 +156,7 @@ def check_shape(kind: int, stream_id: int, size: int) -> None:
 
 
 # By type: flags without meaning are ignored, and left unset in what is sent on (section 4.1).
-UNDEFINED_FLAGS = (0xF6, 0xD2, 0xFF, 0xFF, 0xFE, 0xF3, 0xFE, 0xFF, 0xFF, 0xFB)
+UNDEFINED_FLAGS: Final[tuple[int, ...]] = (0xF6, 0xD2, 0xFF, 0xFF, 0xFE, 0xF3, 0xFE, 0xFF, 0xFF, 0xFB)
 
 
 class Frames(ABC):
@@ -244,7 +245,7 @@ class Frames(ABC):
         self.turn = turn
         mark = len(out)  # where the run belongs: a handler may append to `out`, unless it lets the frame pass
         size = len(buf)
-        unpack = HEADER.unpack_from
+        unpack = unpack_header
         replaced: list[bytes] = []
         try:
             while True:

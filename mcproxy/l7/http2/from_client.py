@@ -50,14 +50,15 @@ from mcproxy.wire.http2 import (
     parse_settings,
     ping,
     rst_stream,
+    unpack_header,
 )
 
-OPEN = StreamState.OPEN
-CLIENT_ENDED = StreamState.CLIENT_ENDED
-HEADERS = int(Frame.HEADERS)
-TYPE_AT = 3  # where a frame's header has its type (section 4.1)
-pack = HEADER.pack
-DRAIN_PING = b"draining"  # the payload of the PING that goes with the first GOAWAY of a drain
+OPEN: Final = StreamState.OPEN
+CLIENT_ENDED: Final = StreamState.CLIENT_ENDED
+HEADERS: Final = int(Frame.HEADERS)
+TYPE_AT: Final = 3  # where a frame's header has its type (section 4.1)
+pack: Final = HEADER.pack
+DRAIN_PING: Final = b"draining"  # the payload of the PING that goes with the first GOAWAY of a drain
 
 
 class Drain(Enum):
@@ -68,7 +69,10 @@ class Drain(Enum):
     HEARD = "heard"  # the PING has come back, or the grace is over: the GOAWAY that names the last stream may follow
 
 
-_NOT_ASKED, _ASKED, _HEARD = Drain  # named once: CONTRIBUTING says why
+# Named once: CONTRIBUTING says why.
+_NOT_ASKED: Final = Drain.NOT_ASKED
+_ASKED: Final = Drain.ASKED
+_HEARD: Final = Drain.HEARD
 
 
 class FromClient(Frames):
@@ -164,7 +168,7 @@ class FromClient(Frames):
         host, more, up_window, down_window = (
             admission.host, len(suffix) - HEADER_SIZE, windows.up_initial, windows.down_initial
         )  # fmt: skip
-        section_of, unpack, room = REQUESTS.young.get, HEADER.unpack_from, admission.unchecked - len(streams)
+        section_of, unpack, room = REQUESTS.young.get, unpack_header, admission.unchecked - len(streams)
         while size - pos >= HEADER_SIZE and room > 0:
             high, low, kind, flags, stream_id = unpack(buf, pos)
             end = pos + HEADER_SIZE + (high << 8 | low)

@@ -23,7 +23,7 @@ sections at once take half a millisecond to free.
 """
 
 from collections.abc import Callable, Generator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from mcproxy.l7.core import Turn
 from mcproxy.l7.http2.budgets import (
@@ -177,10 +177,10 @@ def unpacked(block: bytes) -> Generator[None, None, bytes]:
     return plain
 
 
-REQUESTS = BlockCache(check_request, passed_request)
-ANSWERS = BlockCache(check_answer, passed_answer)
-REQUEST_TRAILERS = BlockCache(check_request_trailers, passed_request_trailers)
-ANSWER_TRAILERS = BlockCache(check_answer_trailers, passed_answer_trailers)
+REQUESTS: Final = BlockCache(check_request, passed_request)
+ANSWERS: Final = BlockCache(check_answer, passed_answer)
+REQUEST_TRAILERS: Final = BlockCache(check_request_trailers, passed_request_trailers)
+ANSWER_TRAILERS: Final = BlockCache(check_answer_trailers, passed_answer_trailers)
 
 
 def trailers_fault(section: Section[Trailers], flags: int, frame_fault: str, left: int) -> str:

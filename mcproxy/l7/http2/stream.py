@@ -3,6 +3,7 @@
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.budgets import REMEMBERED_RESETS
@@ -10,8 +11,8 @@ from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import Piece
 
-DONE = ExchangeEnd.DONE  # named once: CONTRIBUTING says why
-REMEMBERED_GAPS = 16  # ranges of skipped identifiers; beyond, an old gap is reported as a closed stream
+DONE: Final = ExchangeEnd.DONE  # named once: CONTRIBUTING says why
+REMEMBERED_GAPS: Final = 16  # ranges of skipped identifiers; beyond, an old gap is reported as a closed stream
 
 
 class StreamState(Enum):

@@ -5,6 +5,7 @@ client may send what the backend may receive.
 """
 
 from enum import Enum
+from typing import Final
 
 from mcproxy.l7.http2.frames import WHOLE, Verdict
 from mcproxy.l7.http2.header_link import HeaderLink, Section
@@ -27,10 +28,10 @@ from mcproxy.wire.http2 import (
     window_update,
 )
 
-HEADERS = int(Frame.HEADERS)
-END_HEADERS = int(Flag.END_HEADERS)
-OPEN = StreamState.OPEN
-pack = HEADER.pack
+HEADERS: Final = int(Frame.HEADERS)
+END_HEADERS: Final = int(Flag.END_HEADERS)
+OPEN: Final = StreamState.OPEN
+pack: Final = HEADER.pack
 
 
 class BackendState(Enum):

@@ -31,7 +31,6 @@ from mcproxy.l7.relay.backend_leg import BackendLeg, BackendState
 from mcproxy.l7.relay.settings import relayed, shrinks_table
 from mcproxy.wire.fields import BODILESS, FINAL_STATUS, NO_LENGTH, Answer
 from mcproxy.wire.http2 import (
-    HEADER,
     HEADER_SIZE,
     MAX_FRAME_SIZE,
     MAX_STREAM_ID,
@@ -44,15 +43,19 @@ from mcproxy.wire.http2 import (
     data,
     headers,
     rst_stream,
+    unpack_header,
     window_update,
 )
 
-CLIENT_ENDED = StreamState.CLIENT_ENDED
-BACKEND_ENDED = StreamState.BACKEND_ENDED
-HEADERS = int(Frame.HEADERS)
-DATA = int(Frame.DATA)
-NO_BODY = "the backend sent a body with an answer that has none"
-ODD_METHODS = (b"HEAD", b"CONNECT")  # their answers' content-length doesn't say how much follows
+CLIENT_ENDED: Final = StreamState.CLIENT_ENDED
+BACKEND_ENDED: Final = StreamState.BACKEND_ENDED
+HEADERS: Final = int(Frame.HEADERS)
+DATA: Final = int(Frame.DATA)
+NO_BODY: Final = "the backend sent a body with an answer that has none"
+ODD_METHODS: Final[tuple[bytes, ...]] = (
+    b"HEAD",
+    b"CONNECT",
+)  # their answers' content-length doesn't say how much follows
 
 
 class FromBackend(BackendFrames):
@@ -79,7 +82,7 @@ class FromBackend(BackendFrames):
         table, window = down.table, windows.down
         if not down.in_step or table.max_size > down.allowed:
             return pos
-        stream_of, section_of, unpack = client.streams.get, ANSWERS.young.get, HEADER.unpack_from
+        stream_of, section_of, unpack = client.streams.get, ANSWERS.young.get, unpack_header
         budget = left = EXPRESS_FRAMES * self.turn.left
         while size - pos >= HEADER_SIZE and left > 0:
             high, low, kind, flags, stream_id = unpack(buf, pos)

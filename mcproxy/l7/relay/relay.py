@@ -18,6 +18,7 @@ core.py says what the owner does, and when.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from mcproxy.l7.core import Ending, ExchangeEnd, Turn
 from mcproxy.l7.http2.budgets import MAX_HELD
@@ -33,8 +34,10 @@ from mcproxy.wire.hpack_block import literal
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, goaway
 
 # Named once: CONTRIBUTING says why.
-_WANTED, _UP, _GONE = BackendState.WANTED, BackendState.UP, BackendState.GONE
-_NOT_ASKED = Drain.NOT_ASKED
+_WANTED: Final = BackendState.WANTED
+_UP: Final = BackendState.UP
+_GONE: Final = BackendState.GONE
+_NOT_ASKED: Final = Drain.NOT_ASKED
 
 
 class Relay:

@@ -7,6 +7,7 @@ no request has had an effect (RFC 9113, section 3.4).
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from mcproxy.l7.sockets.channel import Channel, Lost, TLSChannel
 from mcproxy.l7.sockets.dialling import Dial, Dialling
@@ -16,7 +17,8 @@ from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.model import Reason, Refused
 from mcproxy.net.crew import Crew
 
-MAX_KEPT = 262_144  # bytes of a client that are kept; a backend says what it speaks before a client sends as many
+# Bytes of a client that are kept; a backend says what it speaks before a client sends as many.
+MAX_KEPT: Final = 262_144
 
 
 Contradicted = Callable[[bytes], object]  # is given the first bytes that a backend says; b"": it has ended

@@ -7,6 +7,7 @@ time is under way for a route (probe.py); the sessions that need its answer wait
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from gevent.event import Event
 
@@ -17,7 +18,7 @@ from mcproxy.net.failures import without_frames
 from mcproxy.stats import Spoken
 from mcproxy.table import Live
 
-MAX_ROUTES = 256  # routes that are remembered, before those that are gone are forgotten; doubled as needed
+MAX_ROUTES: Final = 256  # routes that are remembered, before those that are gone are forgotten; doubled as needed
 
 Look = Callable[[Route], Answer]  # waits; raises Refused, Lost
 

@@ -32,6 +32,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from socket import SHUT_WR, socket
+from typing import Final
 
 from gevent.hub import get_hub
 
@@ -41,12 +42,13 @@ from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, abort, corked, is
 from mcproxy.net.read_guard import READ_CPU, STEP_CPU, ReadCut, ReadGuard
 from mcproxy.net.turns import Turns
 
-RECORD = 16_384  # bytes of a full TLS record (RFC 8446, section 5.1)
+RECORD: Final = 16_384  # bytes of a full TLS record (RFC 8446, section 5.1)
 # Reads in a row without a byte of HTTP, in EMPTY_SECONDS. Each costs 20 us. A record that comes in the smallest packets
 # there are (536 bytes) takes 31; session tickets and KeyUpdates of an honest peer take a few.
-EMPTY_READS, EMPTY_SECONDS = 1_000, 10.0
+EMPTY_READS: Final = 1_000
+EMPTY_SECONDS: Final = 10.0
 # Reads of one handshake. A chain of certificates of 100 KB, OpenSSL's limit, takes 190 of the smallest packets.
-MAX_STEPS = 1_000
+MAX_STEPS: Final = 1_000
 
 
 @mypyc_attr(native_class=False)
@@ -259,7 +261,7 @@ class TLSChannel(Channel):
         if guard.parked:
             guard.wake()
         try:
-            data = self.sock.recv(RECORD)
+            data = self.sock.read(RECORD)  # what `recv` calls
         except OSError as error:
             guard.reading = None
             if not self._was_cut():

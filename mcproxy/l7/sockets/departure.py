@@ -9,6 +9,7 @@ with a RST instead, once the client has received the part that came, or takes no
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from mcproxy.l7.core import Ending, How
 from mcproxy.l7.sockets.quiet import Quiet
@@ -19,9 +20,9 @@ from mcproxy.model import End
 from mcproxy.net.raw import pauses, reset_on_close
 from mcproxy.net.shared import OpenSession
 
-CHECK = 0.05  # seconds between the first two checks for bytes that the peer has not acknowledged
-LONGEST_CHECK = 0.4  # seconds between the last ones
-GOODBYE = 32  # bytes at most of our close_notify and FIN: a peer that has all but these has everything
+CHECK: Final = 0.05  # seconds between the first two checks for bytes that the peer has not acknowledged
+LONGEST_CHECK: Final = 0.4  # seconds between the last ones
+GOODBYE: Final = 32  # bytes at most of our close_notify and FIN: a peer that has all but these has everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Patience:
     chatter: int = 65_536  # bytes: WINDOW_UPDATEs of a program that reads what its kernel has; far from a body
 
 
-PATIENCE = Patience()
+PATIENCE: Final = Patience()
 
 
 class State(StrEnum):

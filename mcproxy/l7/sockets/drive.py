@@ -29,6 +29,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from typing import Final
 
 from gevent.hub import get_hub
 
@@ -48,24 +49,24 @@ from mcproxy.l7.sockets.waiting import Rested, Waiting
 from mcproxy.model import End, Exchanges
 from mcproxy.net.shared import NEW, Cut, OpenSession
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
-MAX_OWED = 4 * MAX_UNSENT  # the same for reading that side itself; more than the other's bulk makes
-TICK = 1.0  # seconds between two checks of the core's deadlines
-HURRY = 0.1  # the same, while the core is in a hurry
-_CUT_WORDS = {
+MAX_OWED: Final = 4 * MAX_UNSENT  # the same for reading that side itself; more than the other's bulk makes
+TICK: Final = 1.0  # seconds between two checks of the core's deadlines
+HURRY: Final = 0.1  # the same, while the core is in a hurry
+_CUT_WORDS: Final = {
     End.IDLE_TIMEOUT: "idle for proxy.idle_timeout",
     End.HALF_CLOSE_TIMEOUT: "silent for proxy.half_close_timeout after the client's end",
     End.SHUTDOWN: "not over within proxy.shutdown_timeout",
     End.KILLED: "closed by an operator",
 }
-_CUTS = {Due.CUT_IDLE: End.IDLE_TIMEOUT, Due.CUT_HALF: End.HALF_CLOSE_TIMEOUT}
+_CUTS: Final = {Due.CUT_IDLE: End.IDLE_TIMEOUT, Due.CUT_HALF: End.HALF_CLOSE_TIMEOUT}
 
 # Members of an enum cost three times as much to read as a global.
-CLIENT = Event.CLIENT
-BACKEND = Event.BACKEND
-ITS_TURN = Event.TURN
-WOKEN = Event.WOKEN
+CLIENT: Final = Event.CLIENT
+BACKEND: Final = Event.BACKEND
+ITS_TURN: Final = Event.TURN
+WOKEN: Final = Event.WOKEN
 
 
 class Drive:

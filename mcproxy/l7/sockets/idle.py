@@ -17,8 +17,8 @@ from mcproxy.stats import BackendTally
 DEAD: Final = Fit.DEAD
 GOOD: Final = Fit.GOOD
 
-CHECKED = 0.5  # seconds; no backend ends a connection sooner for being idle, and asking costs 2 us
-LOOK = 1.0  # seconds between two looks at what is too old, and whether the route is still there
+CHECKED: Final = 0.5  # seconds; no backend ends a connection sooner for being idle, and asking costs 2 us
+LOOK: Final = 1.0  # seconds between two looks at what is too old, and whether the route is still there
 
 
 class Idle:

@@ -9,14 +9,16 @@ its way just now: a request that hangs beside others has its 504.
 """
 
 from socket import AF_UNIX
+from typing import Final
 
 from mcproxy.l7.sockets.channel import Channel
 from mcproxy.net.delivery import Progress
 
 # What a kernel may count beyond the bytes of HTTP that are new since the last look: what TLS adds; over a UNIX socket,
 # what it keeps of its own with each piece, as if they were so many times more.
-IN_TLS, IN_UNIX = 4_096, 4
-BETWEEN = 0.9  # seconds at least between two looks; a drive looks once a second, or ten times
+IN_TLS: Final = 4_096
+IN_UNIX: Final = 4
+BETWEEN: Final = 0.9  # seconds at least between two looks; a drive looks once a second, or ten times
 
 
 class Lag:

@@ -15,6 +15,7 @@ counts in no bound, for a client has one of them.
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from typing import Final
 from weakref import WeakValueDictionary
 
 from gevent.hub import get_hub
@@ -28,7 +29,7 @@ from mcproxy.model import Reason, Refused, Route, RouteKey
 from mcproxy.native import mypyc_attr
 from mcproxy.net.shared import Shared
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 _NONE: Mapping[Line, "Seeker"] = {}
 

@@ -8,6 +8,7 @@ take for a request. Where the route sends PROXY headers, this connection's is LO
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from gevent import Timeout
 from gevent.hub import get_hub
@@ -21,14 +22,15 @@ from mcproxy.net.raw import READ, RawSocket, abort
 from mcproxy.net.reach import try_out
 from mcproxy.wire.http2 import HEADER, HEADER_SIZE, PREFACE, SETTINGS_ACK, ErrorCode, Frame, goaway, settings
 
-SILENCE = 1.0  # seconds in which a backend has to begin its SETTINGS; it needs nothing of us for them but the preface
-ENOUGH = 64  # bytes of an answer: a frame's header, or a status line with its status
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
+# Seconds in which a backend has to begin its SETTINGS; it needs nothing of us for them but the preface.
+SILENCE: Final = 1.0
+ENOUGH: Final = 64  # bytes of an answer: a frame's header, or a status line with its status
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
 # How HTTP/1.1 was found, where there was no status line.
-CLOSED = "closes the connection when HTTP/2 begins"
-SILENT = "is silent when HTTP/2 begins"
-HTML = "answered HTML to HTTP/2's preface"  # as an error without a head, which Python's http.server does
-NO_HTTP = "answers no HTTP"
+CLOSED: Final = "closes the connection when HTTP/2 begins"
+SILENT: Final = "is silent when HTTP/2 begins"
+HTML: Final = "answered HTML to HTTP/2's preface"  # as an error without a head, which Python's http.server does
+NO_HTTP: Final = "answers no HTTP"
 
 Secure = Callable[[Route, RawSocket], TLSChannel]  # does the TLS handshake with a route's backend; raises Refused, Lost
 

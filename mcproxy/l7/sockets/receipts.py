@@ -12,13 +12,14 @@ ended: a client that reads so little makes room for none by what it asks for.
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 from mcproxy.l7.core import ExchangeEnd, Record
 from mcproxy.l7.sockets.channel import Channel
 from mcproxy.model import Exchanges, FinishedExchange, RequestTarget
 
-MAX_HELD = 64  # exchanges held before the kernel is asked about them: a system call is 1 % of their cost then
-MOST_HELD = 4_096  # held in all, some 2 MB: more answers than the buffers of a client that reads at all
+MAX_HELD: Final = 64  # exchanges held before the kernel is asked about them: a system call is 1 % of their cost then
+MOST_HELD: Final = 4_096  # held in all, some 2 MB: more answers than the buffers of a client that reads at all
 
 
 @dataclass(frozen=True, slots=True)
