@@ -172,7 +172,11 @@ class Control:
         assert self._keeper is not None
         self.before_close(Expiry(self._writer).close)
         if self.database.fleet is not None:
-            self.before_close(Follower(self.database.fleet, self._writer.follow, orderer=self._orderer).close)
+            assert self._plane is not None
+            follower = Follower(
+                self.database.fleet, self._writer.follow, orderer=self._orderer, kill=self._plane.kill_matching
+            )
+            self.before_close(follower.close)
         self._keeper.start()
         self.before_close(self._keeper.close)
         self.survey.start()

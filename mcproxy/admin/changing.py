@@ -13,11 +13,13 @@ from mcproxy.admin.plane import DataPlane
 from mcproxy.admin.writer import Writer
 from mcproxy.certificates.routes import RouteRefused
 from mcproxy.change import Change, current, route_key
+from mcproxy.fleet.cutting import WAIT, CutElsewhere
 from mcproxy.model import FirewallRule, Mode, Route, RuleKind, Tls
 from mcproxy.policy.networks import pack
 from mcproxy.store import history
 from mcproxy.table import Table
 
+TO_ANSWER = 1.0  # seconds of a call's deadline that are left when other nodes are no longer waited for
 NEEDS_GEOIP = "country rules need a GeoIP database: set firewall.geoip_db and reload"
 FILES_ELSEWHERE = "{} is a listener of other nodes, which read the route's files: `mcproxy nodes` shows what they lack"
 
@@ -151,11 +153,24 @@ class Changing:
         assert isinstance(added, FirewallRule)
         matching = self._plane.count_matching if request.dry_run else self._plane.kill_matching
         killed = matching(added) if request.kill else 0
+        elsewhere = self._cut_elsewhere(added, outcome.generation, request, context)
+        killed += elsewhere.connections
         found = risks.of_rule(added, _own(request, context), self._plane.country, killed) if request.dry_run else ()
         effect = convert.effect_out(outcome.changes, found)
         return pb.AddFirewallRuleResponse(
-            generation=outcome.generation, rule=convert.rule_out(added), killed=killed, effect=effect
-        )
+            generation=outcome.generation, rule=convert.rule_out(added), killed=killed, effect=effect,
+            unanswered=elsewhere.unanswered,
+        )  # fmt: skip
+
+    def _cut_elsewhere(
+        self, rule: FirewallRule, generation: int, request: pb.AddFirewallRuleRequest, context: grpc.ServicerContext
+    ) -> CutElsewhere:
+        """Have the other nodes of a fleet cut, too."""
+        if not request.kill or request.dry_run or self._writer.standing is None:
+            return CutElsewhere(0)
+        remaining = context.time_remaining()
+        wait = WAIT if remaining is None else min(WAIT, max(remaining - TO_ANSWER, 0.0))
+        return self._writer.others.cut(rule, generation, wait)
 
     def RemoveFirewallRule(
         self, request: pb.RemoveFirewallRuleRequest, context: grpc.ServicerContext

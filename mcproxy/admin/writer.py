@@ -24,6 +24,7 @@ from mcproxy.admin.errors import Busy, Overtaken, Unready, bind_failure
 from mcproxy.admin.mutations import Decision
 from mcproxy.admin.plane import DataPlane
 from mcproxy.change import Change, Provenance, Said, next_table
+from mcproxy.fleet.cutting import CutElsewhere
 from mcproxy.fleet.nodes import NodeRow
 from mcproxy.fleet.share import seen, share
 from mcproxy.fleet.standing import Standing
@@ -64,6 +65,12 @@ class Others(Protocol):
 
     def remove_node(self, name: str) -> bool:
         """Forget a node. Returns whether there was one."""
+
+    def cut(self, rule: FirewallRule, generation: int, wait: float) -> CutElsewhere:
+        """Have the other nodes cut what a rule matches, which is in force from a generation on.
+
+        Waits `wait` seconds at most for them.
+        """
 
     def refuse_unless_following(self) -> None:
         """Raise StoreError where this node can't change anything now."""

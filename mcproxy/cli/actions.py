@@ -107,6 +107,7 @@ class Actions:
         answer = await asyncio.to_thread(self._feed.block, request)
         until = f" until {output.moment(answer.rule.expires_at)}" if answer.rule.expires_at else " permanently"
         closed = f", {counted(answer.killed, 'connection')} closed" if wanted.kill else ""
+        closed += f", not by {', '.join(answer.unanswered)}" if answer.unanswered else ""
         return f"{address} is blocked{until}{closed}; `mcproxy firewall remove {address}` lets it in again"
 
     async def _close(self, number: int) -> str:

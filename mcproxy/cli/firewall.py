@@ -21,6 +21,8 @@ from mcproxy.words import meant, quoted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_UNANSWERED = "connections may go on at {}, which has not answered: look with `mcproxy nodes`"
+
 KINDS = {"ip": pb.RULE_KIND_IP, "cidr": pb.RULE_KIND_CIDR, "country": pb.RULE_KIND_COUNTRY}
 
 
@@ -140,6 +142,8 @@ def add(
     replaced = [change.old for change in plan.of_messages(answer.effect.changes) if change.old]
     before = f", was {plan.end(replaced[0])}" if replaced else ""
     cut = f", {counted(answer.killed, 'connection')} cut" if kill else ""
+    if answer.unanswered:
+        output.say(f"warning: {_UNANSWERED.format(', '.join(answer.unanswered))}", err=True)
     output.emit_done(answer, as_json, f"blocked {kind} {answer.rule.value}{until}{before}", cut)
 
 

@@ -38,8 +38,10 @@ transaction is ended by the server. The data path waits for none of it.
 **Certificates.** One node orders for all, in a place that a row of the database gives (`lead.py`); accounts, orders,
 answers to challenges and certificates are rows, which every node follows (`mirror.py`, `orderer.py`).
 
-**Clocks.** Bans end by the database's clock: each poll measures how far ours is off (`Fleet.clock`), to half of the
-round trip, whatever this machine's clock shows.
+**Clocks.** Bans end by the database's clock (`clock.py`), which the start and each poll read. So nodes' clocks may
+differ by anything; a ban may end earlier or later by half of a poll's round trip.
+
+**Cuts.** `--kill` is asked for and answered in rows (`cutting.py`).
 
 **Versions.** A schema only grows by what older versions can ignore; so they write while newer ones start. One that
 finds a schema above its own is outdated until it is upgraded.

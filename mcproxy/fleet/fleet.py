@@ -8,6 +8,7 @@ towards the others its `Post`'s.
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from mcproxy.certificates.acme.contract import CaSettings, Holder
 from mcproxy.change import Change, Provenance
 from mcproxy.fleet import nodes
 from mcproxy.fleet.cache import Cache
+from mcproxy.fleet.clock import Reading, ServerClock
+from mcproxy.fleet.cutting import CutElsewhere, Cutter
 from mcproxy.fleet.following import Mutation, mark_of
 from mcproxy.fleet.lead import Lead
 from mcproxy.fleet.listening import Ear, Position, Topic, notification
@@ -24,6 +27,7 @@ from mcproxy.fleet.orderer import Orderer
 from mcproxy.fleet.post import Post
 from mcproxy.fleet.replica import Replica
 from mcproxy.fleet.standing import Standing, State
+from mcproxy.model import FirewallRule
 from mcproxy.notation.server_url import ServerUrl
 from mcproxy.store import history, postgres, schema
 from mcproxy.store.diff import Seed
@@ -31,6 +35,7 @@ from mcproxy.store.errors import Conflict, NameTaken, NewerSchema, NotOurs, Stor
 from mcproxy.table import Table
 
 MAX_WARNINGS = 20  # of a node that its row has: others see that there are many
+_CLOCK = "SELECT extract(epoch FROM clock_timestamp())"
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +43,12 @@ log = logging.getLogger(__name__)
 class Fleet:
     """The fleet as one node has it."""
 
-    def __init__(self, url: ServerUrl, node: str, cache: Path, *, notifies: bool = True) -> None:
-        """`notifies` is false for a server without notifications. Raises StoreError."""
+    def __init__(
+        self, url: ServerUrl, node: str, cache: Path, *, notifies: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        """`notifies` is false for a server without notifications; `clock` is this machine's. Raises StoreError."""
+        self._clock = ServerClock(clock)
         self.unbound: dict[str, str] = {}  # addresses that this node can't take, and why
         self._server = postgres.Server(url)
         if notifies:
@@ -48,6 +57,7 @@ class Fleet:
         self._replica = Replica(self.truth, cache)
         identity, formerly = nodes.identities(self.cache.store, node)
         self._me = Report(node, identity, time.monotonic(), formerly=formerly)
+        self.cutter = Cutter(self.truth, node, lambda: self._notification(Topic.CUT))
         self._post = Post(node, lambda: self._replica.generation)
         self.connections: Callable[[], int] = lambda: 0  # how many this node has open
         self.problems: Callable[[], Sequence[str]] = (
@@ -55,7 +65,6 @@ class Fleet:
         )  # what its routes lack here, as files that it can't read
         self._acme_version: Callable[[], int] = lambda: -1
         self._found = self._replica.mark  # of the last poll
-        self._clock_ahead = 0.0  # seconds by which the database's clock is ahead of ours
 
     def __repr__(self) -> str:
         return f"<Fleet {self._post} {self.truth.place}>"
@@ -82,7 +91,7 @@ class Fleet:
 
     def clock(self) -> float:
         """The database's time, in seconds since the epoch, as far as it is known."""
-        return time.time() + self._clock_ahead
+        return self._clock.now()
 
     def begin(self, seed: Seed | None) -> Table:
         """The table to start with: the database's, which `seed` fills if it is empty, or else the copy's.
@@ -93,6 +102,9 @@ class Fleet:
             postgres.upgrade(self.truth)
             with self.truth.transaction() as database:
                 nodes.claim(database.executable.exec_driver_sql, self.report())
+                asked = time.monotonic()
+                clock = float(database.executable.exec_driver_sql(_CLOCK).scalar_one())
+                self._clock.take(Reading.between(clock, asked, time.monotonic()))
             if seed is not None:
                 self._seed(seed)
             found = self.newer(self.cache.began_with)
@@ -111,7 +123,7 @@ class Fleet:
 
     def _seed(self, seed: Seed) -> None:
         try:
-            if self.truth.seed(*seed, time.time(), self._me.name):
+            if self.truth.seed(*seed, self.clock(), self._me.name):
                 log.info("the fleet's database was empty and is seeded with the configuration file")
         except Conflict:
             log.info("another node has seeded the fleet's database at the same time")
@@ -164,10 +176,16 @@ class Fleet:
         if not rows or mark_of(rows[0]) != mutation.mark:
             raise Unavailable(str(error)) from error
 
+    def cut(self, rule: FirewallRule, generation: int, wait: float) -> CutElsewhere:
+        """Have the other nodes cut what a rule matches, which is in force from a generation on. Raises StoreError."""
+        return self.cutter.ask(rule, generation, wait)
+
+    def _notification(self, topic: Topic) -> str:
+        return self._server.notification and notification(self._me.name, topic)
+
     def orderer(self, holder: Holder, table: Callable[[], Table], settings: CaSettings | None) -> Orderer:
         """The part of this node in ordering certificates; its workers get what the copy has. Raises StoreError."""
-        me, server = self._me, self._server
-        lead = Lead(self.truth, me.identity, lambda: server.notification and notification(me.name, Topic.CERTIFICATES))
+        lead = Lead(self.truth, self._me.identity, lambda: self._notification(Topic.CERTIFICATES))
         mirror = Mirror(self.truth, self.cache.store, holder, self.clock)
         self._acme_version = lambda: mirror.version
         if self._post.follows_since:
@@ -177,7 +195,12 @@ class Fleet:
     # What the follower says.
 
     def listen(self) -> Ear:
-        """A connection that listens and polls. Raises StoreError."""
+        """A connection that listens and polls. Raises StoreError.
+
+        Upgrades the schema first: a node may have started before its database, which is of the version before.
+        """
+        with suppress(NewerSchema):  # the poll finds it, after this node has written its row
+            postgres.upgrade(self.truth)
         ear = Ear(self._server, self._me.name, notifies=bool(self._server.notification))
         self._server.notification = notification(self._me.name) if ear.notifies else ""
         return ear
@@ -194,7 +217,7 @@ class Fleet:
 
     def found(self, position: Position, taken: NameTaken | None = None) -> None:
         """Take what a poll has found; `taken` is why the name isn't this node's. Raises NewerSchema."""
-        self._clock_ahead = position.clock_ahead
+        self._clock.take(position.clock)
         schema.refuse_newer(position.schema_version)
         self._found = position.mark
         if taken is None:

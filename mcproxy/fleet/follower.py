@@ -10,6 +10,7 @@ from mcproxy.fleet.fleet import Fleet
 from mcproxy.fleet.listening import SLICE, Ear, Topic
 from mcproxy.fleet.nodes import BEAT, SOONEST, Report
 from mcproxy.fleet.orderer import Orderer
+from mcproxy.model import FirewallRule
 from mcproxy.store.errors import NameTaken, StoreError
 
 POLL = 4.0  # seconds between two questions for the generation: a quarter of a query a second for each idle node
@@ -21,9 +22,14 @@ class Follower:
     """The thread. `close` ends it."""
 
     def __init__(
-        self, fleet: Fleet, follow: Callable[[], None], poll: float = POLL, orderer: Orderer | None = None
-    ) -> None:
-        """`follow` brings the table in force up to the database's; it may raise StoreError."""
+        self, fleet: Fleet, follow: Callable[[], None], poll: float = POLL, orderer: Orderer | None = None,
+        kill: Callable[[FirewallRule], int] = lambda _rule: 0,
+    ) -> None:  # fmt: skip
+        """`follow` brings the table in force up to the database's; it may raise StoreError.
+
+        `kill` cuts the connections that a rule matches, and returns how many.
+        """
+        self._kill = kill
         self._fleet = fleet
         self._orderer = orderer
         self._follow = follow
@@ -73,6 +79,8 @@ class Follower:
             self._orderer.found(position.acme)
         if self._fleet.has_work():
             self._follow()
+        if position.cuts:
+            self._cut()
 
     def _report(self, ear: Ear, after: float) -> None:
         """Write this node's row, if the last one is so many seconds old."""
@@ -90,17 +98,22 @@ class Follower:
         """Until the next poll, follow as notifications come."""
         end = time.monotonic() + self._poll
         while time.monotonic() < end and not self._closing.is_set():
+            self._report_news(ear)
             if not ear.notifies:
                 self._closing.wait(self._poll)
             else:
                 self._hear(ear.wait(SLICE))
-            self._report_news(ear)
 
     def _hear(self, topics: Collection[Topic]) -> None:
         if Topic.CERTIFICATES in topics and self._orderer is not None:
             self._orderer.mirror.sync()
-        if Topic.TABLE in topics:
+        if Topic.TABLE in topics or Topic.CUT in topics:
             self._follow()
+        if Topic.CUT in topics:
+            self._cut()
+
+    def _cut(self) -> None:
+        self._fleet.cutter.answer(self._fleet.generation, self._kill)
 
     def _report_news(self, ear: Ear) -> None:
         """Write a generation that is new soon, and at once that this node can answer a challenge: an order waits."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
+from mcproxy.fleet.clock import Reading
+from mcproxy.fleet.cutting import MAX_AGE
 from mcproxy.fleet.following import Mark, mark_from
 from mcproxy.fleet.lead import LEAD_GONE, Head
 from mcproxy.fleet.nodes import Report, claim
@@ -23,7 +25,8 @@ SLICE = 0.25  # seconds of one wait, after which others that may end it are aske
 _POLL = f"""SELECT head.generation, (SELECT max(version) FROM schema_version),
     extract(epoch FROM clock_timestamp())::double precision, audit.at, audit.node, audit.who,
     acme_head.version, acme_head.orderer, EXISTS (SELECT 1 FROM nodes WHERE nodes.identity = acme_head.orderer
-        AND nodes.seen_at > extract(epoch FROM clock_timestamp()) - {LEAD_GONE})
+        AND nodes.seen_at > extract(epoch FROM clock_timestamp()) - {LEAD_GONE}),
+    EXISTS (SELECT 1 FROM cut_requests WHERE asked_at > extract(epoch FROM clock_timestamp()) - {MAX_AGE})
     FROM head CROSS JOIN acme_head LEFT JOIN audit ON audit.generation = head.generation
     ORDER BY audit.sequence LIMIT 1"""  # noqa: S608 - ours
 
@@ -35,6 +38,7 @@ class Topic(StrEnum):
 
     TABLE = "table"
     CERTIFICATES = "certificates"
+    CUT = "cut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,9 @@ class Position:
 
     mark: Mark  # of the last generation
     schema_version: int
-    clock_ahead: float  # seconds by which the database's clock is ahead of ours, to half a round trip
+    clock: Reading  # of the database's
     acme: Head
+    cuts: bool  # another node may want connections cut
 
 
 class Ear:
@@ -86,13 +91,15 @@ class Ear:
     def poll(self) -> Position:
         """Ask where the database is."""
         with self._server.errors():
-            before = time.time()
+            asked = time.monotonic()
             row = self._connection.execute(_POLL).fetchone()
-            now = (before + time.time()) / 2
+            answered = time.monotonic()
         if row is None:
             raise NotOurs(f"{self._server} has no generation: restore a backup")
-        generation, version, clock, at, node, who, *acme = row
-        return Position(mark_from(generation, at, node, who), version, clock - now, Head(*acme))
+        generation, version, clock, at, node, who, *acme, cuts = row
+        return Position(
+            mark_from(generation, at, node, who), version, Reading.between(clock, asked, answered), Head(*acme), cuts
+        )
 
     def tell(self, report: Report) -> None:
         """Write this node's row. Raises NameTaken."""

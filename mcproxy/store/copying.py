@@ -25,7 +25,7 @@ from mcproxy.store.errors import StoreError, Unavailable, Unsure
 from mcproxy.store.store import Store
 
 # The first counts the schema's own migrations. The others are what nodes report, and ask of each other for a moment.
-NOT_COPIED: Final = frozenset({schema.VERSION_TABLE, "nodes", "acme_head"})
+NOT_COPIED: Final = frozenset({schema.VERSION_TABLE, "nodes", "acme_head", "cut_requests", "cut_answers"})
 HEAD: Final = "head"
 BATCH = 1000  # rows in memory at a time; the longest, of certificates, have some 10 kB
 

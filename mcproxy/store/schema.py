@@ -192,11 +192,32 @@ def _acme_of_a_fleet(op: "Operations") -> None:
     op.add_column("nodes", Column("acme_version", BigInteger, nullable=False, server_default="0"))
 
 
+def _cuts(op: "Operations") -> None:
+    # For a moment each: connections that all nodes of a fleet are to cut, and how many each of them has cut.
+    op.create_table(
+        "cut_requests",
+        Column("id", String(MAX_KIND * 2), nullable=False),
+        Column("node", String(MAX_NODE), nullable=False),  # that asks
+        Column("kind", String(MAX_KIND), nullable=False),  # of the rule that matches them
+        Column("value", String(MAX_NAME), nullable=False),
+        Column("generation", BigInteger, nullable=False),  # from which it is in force
+        Column("asked_at", Double, nullable=False),
+        PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "cut_answers",
+        Column("request", String(MAX_KIND * 2), nullable=False),
+        Column("node", String(MAX_NODE), nullable=False),
+        Column("connections", Integer, nullable=False),
+        PrimaryKeyConstraint("request", "node"),
+    )
+
+
 Migration = Callable[["Operations"], None]
 
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     _first, _audit_says_why, _backends_speak_any_http, _acme, _one_row_has_the_generation, _nodes,
-    _listeners_of_some_nodes, _acme_of_a_fleet,
+    _listeners_of_some_nodes, _acme_of_a_fleet, _cuts,
 )  # fmt: skip
 VERSION: Final = len(MIGRATIONS)
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from mcproxy.store import schema
-from tests.kit.peers import DEADLINE, free_port, until
+from tests.kit import peers
+from tests.kit.peers import DEADLINE, Backend, client_hello, connect, echo, free_port, receive, until
 from tests.kit.postgres import PostgresServer, postgres_server
 from tests.kit.program import Server, environment
 from tests.kit.service_manager import Manager
@@ -31,7 +32,8 @@ class Fleet:
         self._folder = folder
         self._stack = stack
         self._url = database.create("fleet")
-        self._addr = f"127.0.0.1:{free_port()}"
+        self.port = free_port()
+        self._addr = f"127.0.0.1:{self.port}"
 
     def folder(self, name: str) -> Path:
         return self._folder / name
@@ -111,6 +113,26 @@ def test_the_nodes_are_listed_and_one_that_is_gone_is_forgotten(fleet: Fleet) ->
     assert fleet.run("edge1", "nodes", "remove", "edge2").stdout == "forgot node edge2\n"
     assert "there is no node edge2" in fleet.run("edge1", "nodes", "remove", "edge2").stderr
     assert [each["name"] for each in json.loads(fleet.run("edge1", "nodes", "--json").stdout)] == ["edge1"]
+
+
+def test_a_ban_cuts_the_connections_of_all_nodes(fleet: Fleet) -> None:
+    edge1 = fleet.start("edge1")
+    fleet.start("edge2")
+    hello = client_hello("a.test")
+    with peers.closing(backend := Backend(echo)):
+        assert fleet.run("edge1", "routes", "add", "a.test", backend.address).returncode == 0
+        client = connect(fleet.port)
+        client.sendall(hello)
+        assert receive(client, len(hello)) == hello
+        banned = fleet.run("edge2", "firewall", "add", "127.0.0.1", "--kill", "--yes")
+        assert banned.stdout == "blocked ip 127.0.0.1, 1 connection cut (generation 3)\n", banned.stderr
+        with client:
+            assert peers.is_reset(client)
+    edge1.signal(signal.SIGSTOP)
+    again = fleet.run("edge2", "firewall", "add", "127.0.0.1", "--kill", "--yes")
+    edge1.signal(signal.SIGCONT)
+    assert again.returncode == 0
+    assert "connections may go on at edge1, which has not answered: look with `mcproxy nodes`" in again.stderr
 
 
 def test_nodes_outlive_the_database(fleet: Fleet) -> None:

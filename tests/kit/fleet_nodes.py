@@ -1,13 +1,15 @@
 """Nodes of a fleet in this process: a real database, a real copy, and a data plane that only remembers."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mcproxy.admin.mutations import put_route, remove_route
+from mcproxy.admin.mutations import add_rule, put_route, remove_route
 from mcproxy.admin.writer import Writer
 from mcproxy.change import table_values
 from mcproxy.fleet.fleet import Fleet
 from mcproxy.fleet.follower import Follower
+from mcproxy.model import FirewallRule, RuleKind
 from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store.diff import Seed
 from tests.kit.control_plane import RULES, SEED, FakePlane, route
@@ -18,8 +20,11 @@ WITHOUT_END = 3600.0  # seconds between two polls of a node that only notificati
 class Node:
     """One node. `follows` starts its follower."""
 
-    def __init__(self, url: str, name: str, folder: Path, *, notifies: bool = True, seed: Seed | None = None) -> None:
-        self.fleet = Fleet(parse_server_url(url), name, folder / f"{name}.db", notifies=notifies)
+    def __init__(
+        self, url: str, name: str, folder: Path, *, notifies: bool = True, seed: Seed | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self.fleet = Fleet(parse_server_url(url), name, folder / f"{name}.db", notifies=notifies, clock=clock)
         self.plane = FakePlane()
         self._follower: Follower | None = None
         try:
@@ -34,12 +39,25 @@ class Node:
 
     def follows(self, poll: float = WITHOUT_END) -> "Node":
         """Follow from now on; the first poll is at once."""
-        self._follower = Follower(self.fleet, self.writer.follow, poll)
+        self._follower = Follower(self.fleet, self.writer.follow, poll, kill=self.plane.kill_matching)
         return self
 
     def add(self, name: str, expected: int = 0) -> int:
         """Add a route; returns the generation."""
         return self.writer.mutate("a test", "route.add", put_route("", route(name), exists=False), expected).generation
+
+    def ban(self, ip: str, seconds: float) -> float:
+        """Ban an address for a time; returns when that ends."""
+        rule = FirewallRule(RuleKind.IP, ip)
+        (change,) = self.writer.mutate("a test", "rule.add", add_rule(rule, seconds)).changes
+        assert isinstance(change.new, FirewallRule)
+        assert change.new.expires_at is not None
+        return change.new.expires_at
+
+    @property
+    def banned(self) -> set[str]:
+        """The addresses that temporary rules ban."""
+        return {rule.value for rule in self.writer.table.firewall.rules() if rule.expires_at is not None}
 
     def remove(self, name: str) -> int:
         """Remove a route; returns the generation."""

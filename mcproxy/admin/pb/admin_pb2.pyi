@@ -705,16 +705,18 @@ class AddFirewallRuleRequest(_message.Message):
     def __init__(self, kind: _Optional[_Union[RuleKind, str]] = ..., value: _Optional[str] = ..., ttl_seconds: _Optional[float] = ..., kill: _Optional[bool] = ..., expected_generation: _Optional[int] = ..., replace: _Optional[bool] = ..., own_ip: _Optional[str] = ..., dry_run: _Optional[bool] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class AddFirewallRuleResponse(_message.Message):
-    __slots__ = ("generation", "rule", "killed", "effect")
+    __slots__ = ("generation", "rule", "killed", "effect", "unanswered")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
     KILLED_FIELD_NUMBER: _ClassVar[int]
     EFFECT_FIELD_NUMBER: _ClassVar[int]
+    UNANSWERED_FIELD_NUMBER: _ClassVar[int]
     generation: int
     rule: FirewallRule
     killed: int
     effect: Effect
-    def __init__(self, generation: _Optional[int] = ..., rule: _Optional[_Union[FirewallRule, _Mapping]] = ..., killed: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
+    unanswered: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, generation: _Optional[int] = ..., rule: _Optional[_Union[FirewallRule, _Mapping]] = ..., killed: _Optional[int] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., unanswered: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RemoveFirewallRuleRequest(_message.Message):
     __slots__ = ("kind", "value", "expected_generation", "dry_run", "comment")
