@@ -48,6 +48,7 @@ _KINDS: Final = {
     "23": Conflict,  # a constraint
     "42P07": Conflict,  # a table exists: another node migrated at the same time
     "42701": Conflict,  # so does a column
+    "42710": Conflict,  # so does the type of a table's rows, which is made before the table
 }
 _REMEDIES: Final = {
     "25006": "it is read-only, as a standby is: name the primary, or add target_session_attrs=read-write to the URL",
