@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from mcproxy.model import Backend, FirewallRule, Listener, Route, RuleKind
+from mcproxy.store.store import Store
 from tests.bench import l7
 from tests.bench.figures import figure
 from tests.bench.l4 import (
@@ -32,12 +34,15 @@ from tests.bench.l4 import (
 )
 from tests.bench.l7_peers import backend
 from tests.bench.peers import RULES, Job, mcproxy
+from tests.bench.peers import rules as networks
 from tests.bench.plan import H2
 from tests.bench.run import Failures, Lab
 from tests.kit.peers import client_hello, free_port
 
 ASKED = 300  # of many routes, names that are asked for
-BYTES = 500e6  # of bodies, for a second of load
+WARM_UP = 0.2  # seconds of load for each worker before it is measured: what is made once is there then
+BODIES = 1_500  # at most, for a second of load
+BYTES = 300e6  # of bodies, for a second of load
 Points = Iterator[tuple[str, int, float]]  # the line, its x, its cost
 Growth = dict[str, dict[str, dict[str, dict[int, list[float]]]]]  # by curve, build, line and x: a cost for each round
 
@@ -53,16 +58,27 @@ class Curve(NamedTuple):
 
 
 @contextmanager
-def l4_site(
-    here: Lab, build: str, workers: int = 1, names: tuple[str, ...] = ("a.test",), rules: int = RULES
-) -> Iterator[Site]:
-    """mcproxy in front of a backend of raw streams."""
+def l4_site(here: Lab, build: str, workers: int = 1, names: Sequence[str] = (), rules: int = RULES) -> Iterator[Site]:
+    """mcproxy in front of a backend of raw streams; with these names, or a.test."""
     with process(serve) as target:
         port, folder = free_port(), here.fresh()
-        job = Job(folder, port, target, workers=workers, python=here.python(build), names=names, rules=rules)
-        with running(mcproxy(job), port, workers, folder) as pid:
+        job = Job(folder, port, target, workers=workers, python=here.python(build), rules=rules)
+        command = mcproxy(job)
+        if names:
+            fill(folder / "mcproxy.db", job, names)
+        with running(command, port, workers, folder) as pid:
             calm(pid)
+            connections(Site(pid, port, WARM_UP * workers))
             yield Site(pid, port, here.seconds)
+
+
+def fill(path: Path, job: Job, names: Sequence[str]) -> None:
+    """Make a database with so many routes; to read them from a file would take a minute."""
+    store = Store.open(path)
+    backend_of_all = Backend("127.0.0.1", job.backend)
+    blocked = [FirewallRule(RuleKind.CIDR, each) for each in networks(job.rules)]
+    store.seed([(Listener(f"127.0.0.1:{job.port}"), [Route(name, backend_of_all) for name in names])], blocked, 1.0)
+    store.close()
 
 
 @contextmanager
@@ -83,7 +99,7 @@ def routes(here: Lab, build: str, values: tuple[int, ...]) -> Points:
     for value in values:
         names = [f"r{number}.test" for number in range(value)]
         hellos = [client_hello(name) for name in random.Random(value).sample(names, min(ASKED, value))]
-        with l4_site(here, build, names=tuple(names)) as site:
+        with l4_site(here, build, names=names) as site:
             yield "", value, figure(1e6, connections(site, hellos)).cost
 
 
@@ -120,7 +136,7 @@ def bodies(here: Lab, build: str, values: tuple[int, ...]) -> Points:
             path = files / f"body{value}"
             with path.open("wb") as body:
                 body.truncate(value)
-            count = max(1, min(4_000, int(here.seconds * BYTES / value)))
+            count = max(1, min(int(here.seconds * BODIES), int(here.seconds * BYTES / value)))
             for line, name, more in (("down", path.name, []), ("up", "small", ["-d", str(path)])):
                 done = l7.h2load(site, H2, name, count, 1, 1, *more)
                 yield line, value, done.used / (count * value / 1e9)
@@ -139,9 +155,9 @@ def workers(here: Lab, build: str, values: tuple[int, ...]) -> Points:
 
 
 CURVES = {
-    "routes": Curve("Routes", "routes", "µs a connection", (10, 100, 1_000, 10_000, 100_000), routes),
-    "rules": Curve("Firewall rules", "rules", "µs a connection", (10, 100, 1_000, 10_000, 100_000), rules),
-    "connections": Curve("Open connections", "connections", "µs a message", (100, 300, 1_000, 3_000, 9_000), crowds),
+    "routes": Curve("Routes", "routes", "µs a connection", (10, 1_000, 10_000, 100_000), routes),
+    "rules": Curve("Firewall rules", "rules", "µs a connection", (10, 1_000, 10_000, 100_000), rules),
+    "connections": Curve("Open connections", "connections", "µs a message", (100, 1_000, 3_000, 9_000), crowds),
     "streams": Curve("Streams of one connection", "requests at once", "µs a request", (1, 3, 10, 30, 100), streams),
     "bodies": Curve(
         "Bodies", "bytes of a body", "s/GB", (1_000, 10_000, 100_000, 1_000_000, 10**7, 10**8, 10**9), bodies

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -170,26 +171,31 @@ def greeted(port: int) -> socket.socket:
 
 
 def talk(site: Site, clients: list[socket.socket]) -> Done:
-    """So many messages under way at once; all clients have their turn."""
+    """So many messages under way at once; the client that has been silent for longest has the next one."""
     poll, latencies, sent = select.epoll(), list[float](), dict[int, float]()
-    by_fd = {client.fileno(): client for client in clients}
-    turns = itertools.cycle(clients)
+    by_fd, silent = {client.fileno(): client for client in clients}, deque(clients)
     for client in clients:
         poll.register(client, select.EPOLLIN)
 
     def send() -> None:
-        client = next(turns)
+        client = silent.popleft()
         sent[client.fileno()] = time.perf_counter()
         client.send(ANSWER)
+
+    def receive(fd: int) -> None:
+        by_fd[fd].recv(256)
+        latencies.append(time.perf_counter() - sent.pop(fd))
+        silent.append(by_fd[fd])
 
     before, start = site.used(), time.perf_counter()
     for _ in range(TALKERS):
         send()
     while time.perf_counter() < start + site.seconds:
         for fd, _ in poll.poll(1):
-            by_fd[fd].recv(256)
-            latencies.append(time.perf_counter() - sent[fd])
+            receive(fd)
             send()
+    for fd in list(sent):  # what is under way: the next load is not to meet it
+        receive(fd)
     return Done(len(latencies), time.perf_counter() - start, site.used() - before, latencies)
 
 

@@ -33,7 +33,6 @@ class Job(NamedTuple):
     protocol: str = ""  # the backend's: H2 or HTTP1; "": l4
     workers: int = 1  # or threads, of the proxies that can be told
     python: str = sys.executable  # that runs mcproxy
-    names: tuple[str, ...] = ("a.test",)  # of mcproxy's routes, all to the one backend
     rules: int = RULES
 
     @property
@@ -60,12 +59,12 @@ def rules(count: int) -> list[str]:
 def mcproxy(job: Job) -> list[str]:
     """This one, with everything switched on."""
     rest = f', mode = "l7", tls_cert = "{job.certificate}", tls_key = "{job.key}"' if job.protocol else ""
-    routes = "".join(f'{{ hostname = "{name}", backend = "127.0.0.1:{job.backend}"{rest} }},\n' for name in job.names)
+    route = f'{{ hostname = "a.test", backend = "127.0.0.1:{job.backend}"{rest} }}'
     (job.folder / "mcproxy.toml").write_text(
         f'database.path = "mcproxy.db"\ngrpc.addr = "unix:{job.folder}/admin.sock"\nproxy.workers = {job.workers}\n'
         f"[firewall]\nmax_connections_per_ip = 100_000\nconnection_rate_per_ip = 100_000\n"
         f"blocked_cidrs = {rules(job.rules)}\n"
-        f'[[listeners]]\naddr = "127.0.0.1:{job.port}"\nmax_connections = 100_000\nroutes = [\n{routes}]\n'
+        f'[[listeners]]\naddr = "127.0.0.1:{job.port}"\nmax_connections = 100_000\nroutes = [{route}]\n'
     )
     return [job.python, "-m", "mcproxy", "server", "-c", f"{job.folder}/mcproxy.toml"]
 
