@@ -5,12 +5,18 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from mcproxy.certificates.acme.order import Order
+from mcproxy.certificates.acme.order import State as OrderState
 from mcproxy.fleet.follower import Follower
+from mcproxy.fleet.lead import Lead
+from mcproxy.fleet.listening import Topic, notification
 from mcproxy.fleet.standing import State
+from mcproxy.store.acme import Records
 from mcproxy.store.errors import Unavailable
-from tests.kit.fleet_nodes import Node
+from tests.kit.fleet_nodes import MakeNode, Node
 from tests.kit.peers import until
 from tests.kit.postgres import PostgresServer
 
@@ -35,3 +41,23 @@ def test_it_tries_again_after_any_failure(
             until(lambda: followed)
         assert node.fleet.standing.state is State.FOLLOWING
     assert ("it hangs" in caplog.text) or ("following the fleet's database failed" in caplog.text)
+
+
+@pytest.mark.parametrize("notifies", [True, False])
+def test_orders_and_answers_to_challenges_come_and_the_database_is_told_at_once(
+    node: MakeNode, url: str, notifies: bool
+) -> None:
+    """A node that only polls told it with its next poll, so an order waited until its patience was at an end."""
+    one, two = node("edge1", notifies=notifies), node("edge2", notifies=notifies)
+    if notifies:
+        two.follows()
+        until(lambda: two.fleet.standing.state is State.FOLLOWING)
+    lead = Lead(one.fleet.truth, "of edge1", lambda: notification("edge1", Topic.CERTIFICATES) if notifies else "")
+    order = Order("a.test", OrderState.VALIDATING, challenge="token.thumbprint")
+    Records(one.fleet.truth, lead.move).write_order(order)
+    if not notifies:
+        two.follows()  # it polls once
+    until(lambda: "a.test" in two.workers.names and two.workers.names["a.test"].challenge)
+    with psycopg.connect(url, autocommit=True) as connection:
+        asked = "SELECT acme_version FROM nodes WHERE name = 'edge2'"
+        until(lambda: connection.execute(asked).fetchone() == (1,))

@@ -12,6 +12,7 @@ from mcproxy.fleet.follower import Follower
 from mcproxy.model import FirewallRule, RuleKind
 from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store.diff import Seed
+from tests.kit.acme_stub import Workers
 from tests.kit.control_plane import RULES, SEED, FakePlane, route
 
 WITHOUT_END = 3600.0  # seconds between two polls of a node that only notifications wake
@@ -26,6 +27,7 @@ class Node:
     ) -> None:  # fmt: skip
         self.fleet = Fleet(parse_server_url(url), name, folder / f"{name}.db", notifies=notifies, clock=clock)
         self.plane = FakePlane()
+        self.workers = Workers()  # as far as certificates go
         self._follower: Follower | None = None
         try:
             table = self.fleet.begin((SEED, RULES) if seed is None else seed)
@@ -39,7 +41,8 @@ class Node:
 
     def follows(self, poll: float = WITHOUT_END) -> "Node":
         """Follow from now on; the first poll is at once."""
-        self._follower = Follower(self.fleet, self.writer.follow, poll, kill=self.plane.kill_matching)
+        orderer = self.fleet.orderer(self.workers, lambda: self.writer.table, None)
+        self._follower = Follower(self.fleet, self.writer.follow, poll, orderer, self.plane.kill_matching)
         return self
 
     def add(self, name: str, expected: int = 0) -> int:
