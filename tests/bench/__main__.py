@@ -17,6 +17,7 @@ from tests.bench.peers import SEARCH, present
 from tests.bench.plan import OURS, chosen, matches_nothing, turns
 from tests.bench.report import Run, machine
 
+GROWTH_ROUNDS = 2  # a curve is seen in its many points, where a peer has one figure
 COMMITTED, ROUGH = Path("docs/bench"), Path("build/bench")
 
 
@@ -26,8 +27,8 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m tests.bench", description="mcproxy beside other proxies, on the same work in one run."
     )
     parser.add_argument("--rounds", type=int, default=3, help="turns of each peer (default: 3)")
-    parser.add_argument("--seconds", type=float, default=0.8, help="of load, for each work (default: 0.8)")
-    parser.add_argument("--quick", action="store_true", help="one round of 0.3 seconds")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of load, for each work (default: 0.5)")
+    parser.add_argument("--quick", action="store_true", help="one round of 0.2 seconds, and the ends of curves only")
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="WORK[/PEER]",
         help="only these: l4.idle, 'h2-h1.*/haproxy', '*/mcproxy*', growth.routes",
@@ -37,7 +38,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--report", type=Path, metavar="JSON", help="measure nothing: write what this run measured")
     found = parser.parse_args(arguments)
     if found.quick:
-        found.rounds, found.seconds = 1, 0.3
+        found.rounds, found.seconds = 1, 0.2
     if wrong := matches_nothing(found.only, [f"growth.{name}" for name in growth.CURVES]):
         parser.error(f"--only {wrong[0]}: there is no such work or peer")
     return found
@@ -67,7 +68,8 @@ def measure(chosen_by: argparse.Namespace) -> Run:
         for number in range(chosen_by.rounds):
             print(f"round {number + 1} of {chosen_by.rounds}", file=sys.stderr)
             run.go_round(here, all_turns, results, failures)
-            growth.go_round(here, curves, grown, failures)
+            if number < GROWTH_ROUNDS:
+                growth.go_round(here, curves, grown, failures, ends=chosen_by.quick)
             done += 1
     given = " ".join("PYTHON" if each == chosen_by.compiled else each for each in sys.argv[1:])
     made |= {

@@ -11,7 +11,7 @@ import socket
 import time
 
 from tests.bench.figures import Done, figure
-from tests.bench.l4 import SETTLING, SOURCES, TALKERS, Measure, Site
+from tests.bench.l4 import SETTLING, TALKERS, Measure, Site, connected
 from tests.bench.shakes import context
 
 MASK, PAYLOAD = b"mask", bytes(64)
@@ -66,9 +66,7 @@ def echoes(site: Site) -> Done:
     made, poll, latencies = context(), select.epoll(), list[float]()
     clients = {}
     for _ in range(TALKERS):
-        sock = socket.create_connection(("127.0.0.1", site.port), source_address=(next(SOURCES), 0))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client = made.wrap_socket(sock, server_hostname="a.test")
+        client = made.wrap_socket(connected(site.port), server_hostname="a.test")
         client.send(UPGRADE)
         head = client.recv(16_384)
         assert head.startswith(b"HTTP/1.1 101"), head

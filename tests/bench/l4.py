@@ -11,6 +11,7 @@ import os
 import resource
 import select
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -29,7 +30,7 @@ IDLE = 3000  # connections; a router in Go has six descriptors for each, and 20,
 QUIET = 2.0  # seconds of silence before memory is looked at: some give it back after a while
 SETTLING = 0.3  # seconds without a change, after which memory is taken to have settled
 RESTING = 0.2  # seconds in which a proxy uses less than a twentieth, after which it has started
-PATIENCE = 120.0  # seconds for a proxy to start, with 100,000 routes to read
+PATIENCE = 60.0  # seconds for anything that a proxy has to do
 HELLO = client_hello("a.test")
 ANSWER = bytes(64)
 SOURCES = itertools.cycle([f"127.0.0.{number}" for number in range(1, 41)])
@@ -95,10 +96,17 @@ def process(run: Callable[[socket.socket], None]) -> Iterator[int]:
             child.join()
 
 
-def dial(port: int, first: bytes = HELLO) -> socket.socket:
-    """A client that has said hello."""
+def connected(port: int) -> socket.socket:
+    """A client, from the next of the addresses. What it waits for too long raises BlockingIOError."""
     client = socket.create_connection(("127.0.0.1", port), source_address=(next(SOURCES), 0))
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(PATIENCE), 0))
+    return client
+
+
+def dial(port: int, first: bytes = HELLO) -> socket.socket:
+    """A client that has said hello."""
+    client = connected(port)
     client.sendall(another(first))
     return client
 

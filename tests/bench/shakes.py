@@ -4,12 +4,11 @@ TLS 1.3; the certificate's key is of P-256. Clients are in this process, several
 """
 
 import select
-import socket
 import ssl
 import time
 
 from tests.bench.figures import Done, figure
-from tests.bench.l4 import SOURCES, Measure, Site
+from tests.bench.l4 import Measure, Site, connected
 
 AT_ONCE = 16
 REQUEST = b"GET /small HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n"
@@ -20,8 +19,7 @@ class Shaker:
 
     def __init__(self, port: int, context: ssl.SSLContext, session: ssl.SSLSession | None) -> None:
         self.began = time.perf_counter()
-        sock = socket.create_connection(("127.0.0.1", port), source_address=(next(SOURCES), 0))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock = connected(port)
         sock.setblocking(False)
         self.tls = context.wrap_socket(sock, server_hostname="a.test", do_handshake_on_connect=False, session=session)
         self._asked = False
