@@ -1,19 +1,50 @@
 """A node's own copy of the fleet's database: a SQLite file with the same schema.
 
 It is only a copy, so a file that can't be used is moved aside, not mourned: what it held is fetched again.
+
+One process at a time has it, by a lock on a file beside it: a second `mcproxy server` of the same configuration, which
+somebody started by mistake, would take the node's name from the first.
 """
 
+import fcntl
 import logging
+import os
 import time
 from pathlib import Path
 
-from mcproxy.store.errors import NewerSchema, NotOurs, StoreError
+from mcproxy.store.errors import NewerSchema, NotOurs, StoreError, Unavailable
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 
+LOCK = ".lock"  # the end of the name of the file that is locked, which stays
 ASIDE = ".unusable"  # the end of the name of a copy that was moved aside; the next one replaces it
 
 log = logging.getLogger(__name__)
+
+
+class Claim:
+    """The lock of a process on a copy."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises Unavailable if another process has it, or if it can't be made."""
+        try:
+            self._descriptor = os.open(path.with_name(path.name + LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Unavailable(f"{path.parent} can't be written to: {error.strerror}") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise Unavailable(f"another mcproxy has {path} in use: stop it first, or give this one a cache") from error
+
+    def __repr__(self) -> str:
+        return f"<Claim {self._descriptor}>"
+
+    def close(self) -> None:
+        """Let another process have it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def open_cache(path: Path) -> tuple[Store, Table]:

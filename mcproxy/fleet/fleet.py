@@ -131,7 +131,7 @@ class Fleet:
     def close(self) -> None:
         """Give all connections back."""
         self.truth.close()
-        self.cache.store.close()
+        self._replica.close()
 
     # What the writer asks.
 

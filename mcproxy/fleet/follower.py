@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from mcproxy.fleet.backoff import pauses
 from mcproxy.fleet.fleet import Fleet
@@ -58,6 +59,8 @@ class Follower:
                         self._look(ear)
                         waits = pauses()
                         self._rest(ear)
+                    with suppress(StoreError):  # then the name is free later
+                        ear.leave(self._fleet.report())
             except StoreError as error:
                 self._fleet.lost(error)
             except Exception:  # the thread must outlive a bug of ours

@@ -15,7 +15,7 @@ from mcproxy.fleet.clock import Reading
 from mcproxy.fleet.cutting import MAX_AGE
 from mcproxy.fleet.following import Mark, mark_from
 from mcproxy.fleet.lead import LEAD_GONE, Head
-from mcproxy.fleet.nodes import Report, claim
+from mcproxy.fleet.nodes import RELEASE, Report, claim
 from mcproxy.store import postgres
 from mcproxy.store.errors import NotOurs
 
@@ -105,6 +105,13 @@ class Ear:
         """Write this node's row. Raises NameTaken."""
         with self._server.errors():
             claim(self._connection.execute, report)
+
+    def leave(self, report: Report) -> None:
+        """Give this node's name back, without waiting for an answer. The server sees it before the connection's end."""
+        with self._server.errors():
+            values = [report.name.encode(), report.identity.encode()]
+            self._connection.pgconn.send_query_params(RELEASE.encode(), values)
+            self._connection.pgconn.flush()
 
     def wait(self, seconds: float) -> Collection[Topic]:
         """Wait for other nodes' notifications, `seconds` at most; returns what they are about. Takes all that came."""

@@ -2,9 +2,9 @@
 
 Each node writes its own row, at its start and every BEAT seconds. A name belongs to the identity that its row has. A
 node draws a new one at each start, and keeps it in its copy of the database with those of its last starts. So a node
-that restarts has its name at once, while a second node of that name is refused until the row has not been written for
-GONE seconds. By then the first one is gone, or cut off, and is refused in turn when it comes back. Times are the
-database's.
+that restarts has its name at once, and so has one that has lost its copy, if it ended clean: then its row has no
+identity. A second node of that name is refused until the row has not been written for GONE seconds. By then the first
+one is gone, or cut off, and is refused in turn when it comes back. Times are the database's.
 
 A cloned machine has the name and the identities of another. Its start takes the name, and its new identity is one that
 the other node doesn't know, which is refused from its next write on; or the clone is refused, if the other one has
@@ -38,7 +38,10 @@ _CLAIM = f"""INSERT INTO nodes (name, identity, version, generation, connections
         generation = excluded.generation, connections = excluded.connections, warnings = excluded.warnings,
         acme_version = excluded.acme_version,
         started_at = excluded.started_at, seen_at = excluded.seen_at
-    WHERE nodes.identity = ANY(string_to_array(%(known)s, ' ')) OR nodes.seen_at < excluded.seen_at - {GONE}"""  # noqa: S608 - ours
+    WHERE nodes.identity = '' OR nodes.identity = ANY(string_to_array(%(known)s, ' '))
+        OR nodes.seen_at < excluded.seen_at - {GONE}"""  # noqa: S608 - ours
+
+RELEASE = "UPDATE nodes SET identity = '' WHERE name = $1 AND identity = $2"  # a node's name, when it ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,8 @@ def claim(execute: Any, report: Report) -> None:
     if not execute(_CLAIM, values).rowcount:
         raise NameTaken(
             f"the fleet has another node named {report.name}, seen within {GONE:g} s: set node.name to another name, "
-            "here or there; one may be a clone of the other's machine"
+            "here or there, as one "
+            f"may be a clone of the other's machine; if it is this one, and has lost its cache, try again in {GONE:g} s"
         )
 
 

@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from mcproxy.change import Change, merged, next_table, table_values
-from mcproxy.fleet.cache import Cache, open_cache
+from mcproxy.fleet.cache import Cache, Claim, open_cache
 from mcproxy.fleet.following import NO_MARK, Mark, Mutation, mark_from, mark_of, mutations
 from mcproxy.store import history
 from mcproxy.store.errors import StoreError
@@ -25,12 +26,22 @@ class Replica:
     def __init__(self, truth: Store, path: Path) -> None:
         """`truth` is the fleet's database. Raises StoreError if the copy can't be opened."""
         self._truth = truth
-        store, table = open_cache(path)
-        self.cache = Cache(store, table)
-        self.mark = _mark(store)
+        with ExitStack() as failed:
+            self._claim = Claim(path)
+            failed.callback(self._claim.close)
+            store, table = open_cache(path)
+            failed.callback(store.close)
+            self.cache = Cache(store, table)
+            self.mark = _mark(store)
+            failed.pop_all()
 
     def __repr__(self) -> str:
         return f"<Replica {self.generation} {self.cache}>"
+
+    def close(self) -> None:
+        """Close the copy, and let another process have it."""
+        self.cache.store.close()
+        self._claim.close()
 
     @property
     def generation(self) -> int:

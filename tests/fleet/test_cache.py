@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.fleet.cache import Cache, open_cache
+from mcproxy.fleet.cache import Cache, Claim, open_cache
 from mcproxy.store import schema
 from mcproxy.store.errors import Unavailable
 from mcproxy.store.store import Store
@@ -20,6 +20,14 @@ def test_a_copy_is_opened_with_what_it_holds(tmp_path: Path) -> None:
     store, table = open_cache(tmp_path / "new.db")
     with closing(store):
         assert (table.generation, table.listeners) == (0, {})
+
+
+def test_one_process_at_a_time_has_a_copy(tmp_path: Path) -> None:
+    with closing(Claim(tmp_path / "c.db")), pytest.raises(Unavailable, match=r"another mcproxy has .*c\.db in use"):
+        Claim(tmp_path / "c.db")
+    Claim(tmp_path / "c.db").close()
+    with pytest.raises(Unavailable, match=r"can't be written to: No such file"):
+        Claim(tmp_path / "missing" / "c.db")
 
 
 def _newer(path: Path) -> None:

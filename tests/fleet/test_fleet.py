@@ -29,6 +29,11 @@ from tests.kit.postgres import PostgresServer, postgres_server
 pytestmark = pytest.mark.xdist_group("postgres")
 
 
+def rows(url: str, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(statement).fetchall()
+
+
 def test_the_first_node_seeds_and_the_second_takes_what_it_finds(node: MakeNode) -> None:
     one = node("edge1")
     two = node("edge2", seed=([(Listener(":1"), [])], []))
@@ -183,17 +188,17 @@ def test_a_running_node_outlives_the_database_and_catches_up(tmp_path: Path) -> 
 
 
 def test_a_newer_schema_makes_a_node_outdated_and_it_serves_on(node: MakeNode, url: str, tmp_path: Path) -> None:
-    one = node("edge1").follows(0.05)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("INSERT INTO schema_version VALUES (%s)", (schema.VERSION + 1,))
-    until(lambda: one.fleet.standing.state is State.OUTDATED)
-    until(lambda: any("run the newer mcproxy" in each for each in one.fleet.nodes()[0][0].warnings))
-    with pytest.raises(Unavailable, match=r"edge1 is outdated .*run the newer mcproxy"):
-        one.add("new.test")
-    again = Node(url, "edge1", tmp_path)
-    with closing(again):
-        assert again.fleet.standing.state is State.OUTDATED
-        assert again.names == one.names
+    with closing(Node(url, "edge1", tmp_path).follows(0.05)) as one:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("INSERT INTO schema_version VALUES (%s)", (schema.VERSION + 1,))
+        until(lambda: one.fleet.standing.state is State.OUTDATED)
+        until(lambda: any("run the newer mcproxy" in each for each in one.fleet.nodes()[0][0].warnings))
+        with pytest.raises(Unavailable, match=r"edge1 is outdated .*run the newer mcproxy"):
+            one.add("new.test")
+        names = one.names
+    again = node("edge1")
+    assert again.fleet.standing.state is State.OUTDATED
+    assert again.names == names
 
 
 def test_another_programs_database_ends_the_start(url: str, tmp_path: Path) -> None:
@@ -297,6 +302,23 @@ def test_a_clone_is_noticed_and_who_is_refused_follows_on(
         until(lambda: "other.test" in one.names)
         assert one.fleet.standing.state is State.REFUSED
     assert "node edge1 is refused and takes no changes: " in caplog.text
+
+
+def test_a_second_process_of_a_node_changes_nothing(node: MakeNode, url: str, tmp_path: Path) -> None:
+    """It took the name from the one that runs, which was refused then."""
+    one = node("edge1").follows(0.05)
+    with pytest.raises(Unavailable, match=r"another mcproxy has .*edge1\.db in use: stop it first"):
+        Node(url, "edge1", tmp_path)
+    assert one.add("new.test") == 2
+
+
+def test_a_node_that_ended_clean_needs_no_copy_to_have_its_name_again(node: MakeNode, url: str, tmp_path: Path) -> None:
+    """Such as one in a container, whose disk is gone with it."""
+    with closing(Node(url, "edge1", tmp_path).follows()) as one:
+        until(lambda: one.fleet.standing.state is State.FOLLOWING)
+    (tmp_path / "edge1.db").unlink()
+    until(lambda: rows(url, "SELECT identity FROM nodes") == [("",)])
+    assert node("edge1").fleet.standing.state is State.FOLLOWING
 
 
 def test_a_node_keeps_its_name_when_it_restarts(node: MakeNode, url: str, tmp_path: Path) -> None:
