@@ -253,6 +253,7 @@ def revision_out(value: Revision) -> pb.Revision:
         new_json=value.new or "",
         claim=value.said.claim,
         comment=value.said.comment,
+        node=value.node,
     )
 
 

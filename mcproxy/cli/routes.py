@@ -216,7 +216,8 @@ def _who(revision: pb.Revision) -> str:
     who = revision.who
     if output.on_terminal() and who.startswith("user:"):
         who = who.split(":")[1] or who  # the number is for programs
-    return f"{who} for {revision.claim}" if revision.claim else who
+    claim, node = revision.claim, revision.node  # of a fleet
+    return f"{who}{f' for {claim}' if claim else ''}{f' on {node}' if node else ''}"
 
 
 def _what(revision: pb.Revision) -> str:

@@ -83,6 +83,7 @@ def test_every_node_writes_and_all_have_it(fleet: Fleet) -> None:
     assert fleet.run("edge1", "routes", "add", "a.test", "127.0.0.1:2").returncode == 0
     assert fleet.run("edge2", "routes", "add", "b.test", "127.0.0.1:2").returncode == 0
     until(lambda: fleet.names("edge1") == fleet.names("edge2") == {"seed.test", "a.test", "b.test"})
+    assert " on edge1\t" in fleet.run("edge2", "routes", "history", "a.test").stdout
     shown = fleet.run("edge2", "status").stdout
     assert "node edge2, following since " in shown
     assert "warning: can't listen on 127.0.0.1:" in shown

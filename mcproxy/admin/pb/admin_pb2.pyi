@@ -991,7 +991,7 @@ class ListRevisionsResponse(_message.Message):
     def __init__(self, revisions: _Optional[_Iterable[_Union[Revision, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Revision(_message.Message):
-    __slots__ = ("generation", "sequence", "at", "who", "action", "what", "key", "old_json", "new_json", "claim", "comment")
+    __slots__ = ("generation", "sequence", "at", "who", "action", "what", "key", "old_json", "new_json", "claim", "comment", "node")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
@@ -1003,6 +1003,7 @@ class Revision(_message.Message):
     NEW_JSON_FIELD_NUMBER: _ClassVar[int]
     CLAIM_FIELD_NUMBER: _ClassVar[int]
     COMMENT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
     generation: int
     sequence: int
     at: float
@@ -1014,7 +1015,8 @@ class Revision(_message.Message):
     new_json: str
     claim: str
     comment: str
-    def __init__(self, generation: _Optional[int] = ..., sequence: _Optional[int] = ..., at: _Optional[float] = ..., who: _Optional[str] = ..., action: _Optional[str] = ..., what: _Optional[str] = ..., key: _Optional[_Iterable[str]] = ..., old_json: _Optional[str] = ..., new_json: _Optional[str] = ..., claim: _Optional[str] = ..., comment: _Optional[str] = ...) -> None: ...
+    node: str
+    def __init__(self, generation: _Optional[int] = ..., sequence: _Optional[int] = ..., at: _Optional[float] = ..., who: _Optional[str] = ..., action: _Optional[str] = ..., what: _Optional[str] = ..., key: _Optional[_Iterable[str]] = ..., old_json: _Optional[str] = ..., new_json: _Optional[str] = ..., claim: _Optional[str] = ..., comment: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
 
 class RollbackRequest(_message.Message):
     __slots__ = ("generation", "expected_generation", "dry_run", "comment")
