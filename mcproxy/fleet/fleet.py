@@ -60,10 +60,8 @@ class Fleet:
         self.cutter = Cutter(self.truth, node, lambda: self._notification(Topic.CUT))
         self._post = Post(node, lambda: self._replica.generation)
         self.connections: Callable[[], int] = lambda: 0  # how many this node has open
-        self.problems: Callable[[], Sequence[str]] = (
-            lambda: ()
-        )  # what its routes lack here, as files that it can't read
-        self._acme_version: Callable[[], int] = lambda: -1
+        self.problems: Callable[[], Sequence[str]] = lambda: ()  # what its routes lack here, such as files
+        self.acme_version: Callable[[], int] = lambda: -1
         self._found = self._replica.mark  # of the last poll
 
     def __repr__(self) -> str:
@@ -142,6 +140,9 @@ class Fleet:
             self.truth.apply(changes, mutation.provenance, generation)
         except Unsure as error:
             self._find_out(mutation, error)
+        except NewerSchema as error:  # which the next poll would find
+            self.lost(error)
+            raise
         self._replica.take([mutation])
 
     def newer(self, table: Table) -> tuple[Table, Sequence[Change]] | None:
@@ -187,7 +188,7 @@ class Fleet:
         """The part of this node in ordering certificates; its workers get what the copy has. Raises StoreError."""
         lead = Lead(self.truth, self._me.identity, lambda: self._notification(Topic.CERTIFICATES))
         mirror = Mirror(self.truth, self.cache.store, holder, self.clock)
-        self._acme_version = lambda: mirror.version
+        self.acme_version = lambda: mirror.version
         if self._post.follows_since:
             mirror.catch_up()  # a node without a copy is to serve them from its first connection on
         return Orderer(self.truth, lead, mirror, table, settings, lambda: self._post.follows_since, self.clock)
@@ -212,7 +213,7 @@ class Fleet:
         warnings = [*outdated, *self.unbound.values(), *copy, *self.problems()]
         return replace(
             self._me, generation=self.generation, connections=self.connections(), warnings=warnings[:MAX_WARNINGS],
-            acme_version=self._acme_version(),
+            acme_version=self.acme_version(),
         )  # fmt: skip
 
     def found(self, position: Position, taken: NameTaken | None = None) -> None:

@@ -121,8 +121,8 @@ class Follower:
     def _report_news(self, ear: Ear) -> None:
         """Write a generation that is new soon, and at once that this node can answer a challenge: an order waits."""
         if self._reported is not None:
-            report, reported = self._fleet.report(), self._reported[1]
-            if report.acme_version != reported.acme_version:
+            reported = self._reported[1]
+            if self._fleet.acme_version() != reported.acme_version:
                 self._report(ear, 0.0)
-            elif report.generation != reported.generation:
+            elif self._fleet.generation != reported.generation:
                 self._report(ear, SOONEST)

@@ -15,6 +15,7 @@ from mcproxy.change import Key, Value, What
 from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, FirewallRule, Listener, Route, RuleKind
 from mcproxy.notation.address import parse_backend
 from mcproxy.settings import LISTS, Field, Kind, fields_of
+from mcproxy.store.schema import VERSION_TABLE
 
 Row = Mapping[str, Any]
 
@@ -104,6 +105,7 @@ _NODES = (
     "acme_version",
 )  # fmt: skip
 NODES: Final = _table("nodes", *_NODES)
+VERSIONS: Final = _table(VERSION_TABLE, "version")
 HEAD: Final = _table("head", "generation")  # its only row has the last generation
 
 RECORDS: Final[Mapping[What, Record]] = {

@@ -220,6 +220,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     _listeners_of_some_nodes, _acme_of_a_fleet, _cuts,
 )  # fmt: skip
 VERSION: Final = len(MIGRATIONS)
+HEAD_SINCE: Final = 5  # the version that made `head`
 
 
 def refuse_newer(found: int) -> None:
@@ -235,6 +236,8 @@ def migrate(op: "Operations", found: int | None, migrations: Sequence[Migration]
     """Run the migrations above `found` (None: an empty database), in the caller's transaction."""
     if found is None:
         op.create_table(VERSION_TABLE, Column("version", Integer, nullable=False))
+    elif found >= HEAD_SINCE:
+        op.execute("UPDATE head SET generation = generation")  # mutations wait, and then find another version
     for version, migration in enumerate(migrations[found or 0 :], start=(found or 0) + 1):
         migration(op)
         op.execute(f"INSERT INTO {VERSION_TABLE} (version) VALUES ({version})")  # noqa: S608 - a number of ours

@@ -7,7 +7,8 @@ whenever one of them rolls back.
 
 A mutation is a list of changes. It first moves the one row of `head` from the generation before to its own, which
 takes the write lock of SQLite, or the lock of this row of PostgreSQL: of two that start from one generation, the second
-finds the row moved.
+finds the row moved. It doesn't move it where a newer version has changed the schema: what that version has added, this
+one would not write.
 
 A `Place` is where the database is, and all that SQLite and PostgreSQL don't share.
 """
@@ -26,7 +27,7 @@ from mcproxy.model import MAX_CLAIM, MAX_COMMENT, FirewallRule, Listener, Route
 from mcproxy.store import schema, sqlite
 from mcproxy.store.alembic_later import dataset
 from mcproxy.store.errors import Conflict, Unavailable, Unsure
-from mcproxy.store.records import AUDIT, HEAD, LISTENERS, RECORDS, ROUTES, RULES, Row, to_json
+from mcproxy.store.records import AUDIT, HEAD, LISTENERS, RECORDS, ROUTES, RULES, VERSIONS, Row, to_json
 from mcproxy.table import Table
 
 T = TypeVar("T", Listener, Route, FirewallRule)
@@ -184,7 +185,7 @@ class Store:
     def apply(self, changes: Sequence[Change], provenance: Provenance, generation: int) -> None:
         """Make a mutation durable under its new generation. After an exception the database is unchanged.
 
-        Raises Conflict if the generation before is not the last one, and Unavailable.
+        Raises Conflict if the generation before is not the last one, NewerSchema, and Unavailable.
         """
         with self.transaction() as database:
             self._apply(database, changes, provenance, generation)
@@ -200,8 +201,11 @@ class Store:
     def _apply(
         self, database: dataset.Database, changes: Sequence[Change], provenance: Provenance, generation: int
     ) -> None:
-        moved = HEAD.update().where(HEAD.c.generation == generation - 1).values(generation=generation)
+        version = select(func.max(VERSIONS.c.version))
+        ours = version.scalar_subquery() <= schema.VERSION
+        moved = HEAD.update().where(HEAD.c.generation == generation - 1, ours).values(generation=generation)
         if not database.executable.execute(moved).rowcount:
+            schema.refuse_newer(database.executable.execute(version).scalar_one())
             raise self._conflict()
         _write(database, AUDIT.insert(), _audit_rows(changes, provenance, generation))
         for what in _REMOVING:

@@ -19,7 +19,7 @@ from mcproxy.fleet.standing import State
 from mcproxy.model import Listener
 from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store import history, schema
-from mcproxy.store.errors import NameTaken, NotOurs, Unavailable, Unsure
+from mcproxy.store.errors import NameTaken, NewerSchema, NotOurs, Unavailable, Unsure
 from tests.kit.commit_cutter import CommitCutter, Cut
 from tests.kit.control_plane import route
 from tests.kit.fleet_nodes import MakeNode, Node, same
@@ -199,6 +199,18 @@ def test_a_newer_schema_makes_a_node_outdated_and_it_serves_on(node: MakeNode, u
     again = node("edge1")
     assert again.fleet.standing.state is State.OUTDATED
     assert again.names == names
+
+
+def test_a_node_writes_nothing_once_the_schema_is_newer(node: MakeNode, url: str) -> None:
+    """It would until its next poll, and leave out what the newer version has added."""
+    one = node("edge1")
+    with psycopg.connect(url) as connection:
+        connection.execute("ALTER TABLE routes ADD COLUMN colour text NOT NULL DEFAULT ''")
+        connection.execute("INSERT INTO schema_version VALUES (%s)", (schema.VERSION + 1,))
+    with pytest.raises(NewerSchema, match="run the newer mcproxy"):
+        one.add("new.test")
+    assert one.fleet.standing.state is State.OUTDATED
+    assert rows(url, "SELECT generation FROM head") == [(1,)]
 
 
 def test_another_programs_database_ends_the_start(url: str, tmp_path: Path) -> None:
