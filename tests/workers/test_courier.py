@@ -23,6 +23,7 @@ from mcproxy.messages import (
     ReadConnections,
     ReadFiles,
     ReadKept,
+    ReadStatus,
     SetLogLevel,
     Settle,
     StartListener,
@@ -136,6 +137,23 @@ def test_limits_of_an_address_are_asked_of_its_home(running: Crowd) -> None:
         address = pack(client.getsockname()[0])
         assert running.courier.ask(WouldAdmit(address)) == "limit_per_ip"
     assert running.courier.ask(WouldAdmit(pack("192.0.2.1"))) is None
+
+
+def test_a_status_has_what_a_worker_counted_that_can_not_answer(running: Crowd) -> None:
+    """It is read where the worker counts: a flood of these calls used to cost each worker a part of its time."""
+    pids = running.pids()
+    with running.client() as client:
+        client.sendall(HELLO)
+        assert receive(client, len(HELLO)) == HELLO
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            (listener,) = running.courier.ask(ReadStatus()).listeners
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        assert (listener.addr, listener.accepting) == (V4, True)
+        assert (listener.counters.accepted, listener.counters.connections) == (1, 1)
 
 
 def test_what_acme_has_is_known_to_all(running: Crowd) -> None:
