@@ -22,7 +22,7 @@ import dataset
 
 from mcproxy.certificates.acme.contract import Lacking
 from mcproxy.fleet.nodes import BEAT
-from mcproxy.store.errors import StoreError
+from mcproxy.store.errors import Conflict, StoreError
 from mcproxy.store.store import Store
 
 LEAD_GONE = 3 * BEAT  # seconds
@@ -65,8 +65,11 @@ class Lead:
         return f"<Lead {self.me} version={self._version}>"
 
     def claim(self) -> bool:
-        """Take the place if it is free. Returns whether this node orders now."""
-        return bool(self._do(_CLAIM))
+        """Take the place if it is free. Returns whether this node orders now; not so where another one came first."""
+        try:
+            return bool(self._do(_CLAIM))
+        except Conflict:
+            return False
 
     def release(self) -> None:
         """Give the place up, if this node has it."""

@@ -1,8 +1,10 @@
 """The place of the node that orders certificates."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+import psycopg
 import pytest
 
 from mcproxy.fleet import nodes
@@ -11,6 +13,7 @@ from mcproxy.fleet.nodes import Report
 from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store.postgres import Server, attach, upgrade
 from mcproxy.store.store import Store
+from tests.kit.peers import DEADLINE, until
 
 pytestmark = pytest.mark.xdist_group("postgres")
 
@@ -72,3 +75,16 @@ def test_a_node_spreads_what_it_wrote_until_every_living_one_has_it(truth: Store
     with truth.transaction() as database:
         database.executable.exec_driver_sql("UPDATE nodes SET seen_at = seen_at - 60 WHERE name = 'three'")
     assert lacking() == []
+
+
+def test_of_nodes_that_come_together_one_has_the_place(truth: Store, url: str) -> None:
+    """The other one's transaction fails, which is nothing to log an error for."""
+    one = lead(truth, "one")
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with psycopg.connect(url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("UPDATE acme_head SET orderer = 'two'")
+        claiming = pool.submit(one.claim)
+        with psycopg.connect(url, autocommit=True) as looking:
+            until(lambda: looking.execute(waiting).fetchone() == (1,), "the claim to wait")
+        other.commit()
+        assert not claiming.result(DEADLINE)
