@@ -21,8 +21,6 @@ from mcproxy.words import meant, quoted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_UNANSWERED = "connections may go on at {}, which has not answered: look with `mcproxy nodes`"
-
 KINDS = {"ip": pb.RULE_KIND_IP, "cidr": pb.RULE_KIND_CIDR, "country": pb.RULE_KIND_COUNTRY}
 
 
@@ -142,9 +140,15 @@ def add(
     replaced = [change.old for change in plan.of_messages(answer.effect.changes) if change.old]
     before = f", was {plan.end(replaced[0])}" if replaced else ""
     cut = f", {counted(answer.killed, 'connection')} cut" if kill else ""
-    if answer.unanswered:
-        output.say(f"warning: {_UNANSWERED.format(', '.join(answer.unanswered))}", err=True)
+    if doubt := unanswered(answer):
+        output.say(f"warning: {doubt}", err=True)
     output.emit_done(answer, as_json, f"blocked {kind} {answer.rule.value}{until}{before}", cut)
+
+
+def unanswered(answer: pb.AddFirewallRuleResponse) -> str:
+    """Where connections may go on that were to be cut; "" for nowhere."""
+    nodes = ", ".join(answer.unanswered)
+    return f"connections may go on at {nodes}, for want of an answer: look with `mcproxy nodes`" if nodes else ""
 
 
 def own_ip(environ: Mapping[str, str]) -> str:

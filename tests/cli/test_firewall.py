@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.cli.firewall import unanswered
 from tests.kit.commands import shell, typed
 
 
@@ -19,6 +21,12 @@ def test_add_list_remove(tmp_path: Path) -> None:
         assert ["cidr", "198.51.100.0/24", "-"] in user.rows("firewall", "list")
         assert user.ok("firewall", "remove", "country", "DE") == "no longer blocked: country DE (generation 4)\n"
         assert len(control.writer.table.firewall) == 3
+
+
+def test_nodes_that_have_not_answered_are_named() -> None:
+    assert unanswered(pb.AddFirewallRuleResponse(killed=3)) == ""
+    said = unanswered(pb.AddFirewallRuleResponse(killed=3, unanswered=["edge2", "edge3"]))
+    assert said == "connections may go on at edge2, edge3, for want of an answer: look with `mcproxy nodes`"
 
 
 @pytest.mark.parametrize(

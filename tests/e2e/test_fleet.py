@@ -117,7 +117,7 @@ def test_the_nodes_are_listed_and_one_that_is_gone_is_forgotten(fleet: Fleet) ->
 
 
 def test_a_ban_cuts_the_connections_of_all_nodes(fleet: Fleet) -> None:
-    edge1 = fleet.start("edge1")
+    fleet.start("edge1")
     fleet.start("edge2")
     hello = client_hello("a.test")
     with peers.closing(backend := Backend(echo)):
@@ -129,11 +129,6 @@ def test_a_ban_cuts_the_connections_of_all_nodes(fleet: Fleet) -> None:
         assert banned.stdout == "blocked ip 127.0.0.1, 1 connection cut (generation 3)\n", banned.stderr
         with client:
             assert peers.is_reset(client)
-    edge1.signal(signal.SIGSTOP)
-    again = fleet.run("edge2", "firewall", "add", "127.0.0.1", "--kill", "--yes")
-    edge1.signal(signal.SIGCONT)
-    assert again.returncode == 0
-    assert "connections may go on at edge1, which has not answered: look with `mcproxy nodes`" in again.stderr
 
 
 def test_nodes_outlive_the_database(fleet: Fleet) -> None:
