@@ -47,6 +47,7 @@ COUNTS = (1, 2)
 GROUPS = Path("/sys/fs/cgroup/cpu")
 PERIOD = 10_000  # microseconds
 PORTS = itertools.count(2_000)  # which no client has: this namespace has nobody else
+Load = Callable[[int, float, int], float]  # port, seconds, workers -> units of work done
 CONFIGURATION = """database.path = "{folder}/mcproxy.db"
 proxy.workers = {workers}
 grpc.addr = "unix:{folder}/admin.sock"
@@ -157,15 +158,15 @@ def addresses() -> list[str]:
     return list(found.values())
 
 
-def requests(port: int, seconds: float) -> float:
-    """Requests that were answered: from all addresses at once, 10 clients each, one request at a time."""
+def requests(port: int, seconds: float, workers: int) -> float:
+    """Requests that were answered: each worker has 30 clients from an address of its own, one request at a time."""
     loads = [
         subprocess.Popen(
-            ["h2load", "-D", f"{seconds * 1e3:.0f}ms", "-c", "10", "-m", "1", "--connect-to", f"{address}:{port}",
+            ["h2load", "-D", f"{seconds * 1e3:.0f}ms", "-c", "30", "-m", "1", "--connect-to", f"{address}:{port}",
              f"https://a.test:{port}/small"],
             stdout=subprocess.PIPE, text=True,
         )
-        for address in addresses()
+        for address in addresses()[:workers]
     ]  # fmt: skip
     return sum(_done(load.communicate()[0]) for load in loads)
 
@@ -176,7 +177,7 @@ def _done(printed: str) -> int:
     return int(found[1])
 
 
-def measure(folder: Path, routes: str, workers: int, load: Callable[[int, float], float], options: Any) -> Any:
+def measure(folder: Path, routes: str, workers: int, load: Load, options: Any) -> Any:
     """Units a second, milliseconds of CPU of what serves for each, and how much it was held."""
     port = next(PORTS)
     (folder / "mcproxy.db").unlink(missing_ok=True)
@@ -187,16 +188,16 @@ def measure(folder: Path, routes: str, workers: int, load: Callable[[int, float]
         until(lambda: len(serving(pid, workers)) == workers, "all workers")
         if load is requests:
             until(lambda: serves(port), "an answer")
-        load(port, 0.5)
+        load(port, 0.5, workers)
         pids = serving(pid, workers)
         with held(pids, options.share) as so_far:
             before = sum(cpu(each) for each in pids)
-            done = load(port, options.seconds)
+            done = load(port, options.seconds, workers)
             used, throttled = sum(cpu(each) for each in pids) - before, so_far()
     return done / options.seconds, used / done * 1e3, throttled
 
 
-def opened(port: int, seconds: float) -> float:
+def opened(port: int, seconds: float, _workers: int) -> float:
     """Connections of l4."""
     return connections(Site(os.getpid(), port, seconds)).units
 
@@ -212,7 +213,7 @@ def rate(options: argparse.Namespace) -> None:
     ):
         Authority(folder).pair("a.test")
         l7 = f'mode = "l7", tls_cert = "{folder}/a.test.pem", tls_key = "{folder}/a.test.key"'
-        kinds: dict[str, tuple[str, Callable[[int, float], float]]] = {
+        kinds: dict[str, tuple[str, Load]] = {
             "l4 connections": (listening_at(streams), opened),
             "l7 requests": (listening_at(target, l7), requests),
         }
