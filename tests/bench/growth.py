@@ -22,7 +22,6 @@ from tests.bench.l4 import (
     Site,
     calm,
     connections,
-    descriptors,
     greeted,
     hang_up,
     load_core,
@@ -112,13 +111,12 @@ def rules(here: Lab, build: str, values: tuple[int, ...]) -> Points:
 def crowds(here: Lab, build: str, values: tuple[int, ...]) -> Points:
     """The CPU of a message on one of so many open connections, which take turns."""
     with l4_site(here, build) as site:
-        open_files, clients = descriptors(site.pid), list[socket.socket]()
+        clients = list[socket.socket]()
         for value in values:
-            while len(clients) < value:
-                clients.append(greeted(site.port))
+            clients += greeted(site.port, value - len(clients))
             time.sleep(1)  # what is done once for a connection, later
             yield "", value, figure(1e6, talk(site, clients)).cost
-        hang_up(site.pid, clients, open_files)
+        hang_up(site.pid, clients)
 
 
 def streams(here: Lab, build: str, values: tuple[int, ...]) -> Points:

@@ -29,6 +29,7 @@ TALKERS = 50
 IDLE = 3000  # connections; a router in Go has six descriptors for each, and 20,000 are usual
 QUIET = 2.0  # seconds of silence before memory is looked at: some give it back after a while
 SETTLING = 0.3  # seconds without a change, after which memory is taken to have settled
+STIRRING = 1 << 16  # bytes that are no change: 22 for each idle connection
 RESTING = 0.2  # seconds in which a proxy uses less than a twentieth, after which it has started
 PATIENCE = 60.0  # seconds for anything that a proxy has to do
 HELLO = client_hello("a.test")
@@ -163,7 +164,7 @@ def calm(pid: int) -> None:
 
 def messages(site: Site) -> Done:
     """64 bytes there and back, on open connections."""
-    clients = [greeted(site.port) for _ in range(TALKERS)]
+    clients = greeted(site.port, TALKERS)
     time.sleep(SETTLING)  # what is done once for a connection, later
     done = talk(site, clients)
     for client in clients:
@@ -171,11 +172,15 @@ def messages(site: Site) -> Done:
     return done
 
 
-def greeted(port: int) -> socket.socket:
-    """A client that is connected to the backend."""
-    client = dial(port)
-    assert client.recv(256) == ANSWER
-    return client
+def greeted(port: int, count: int) -> list[socket.socket]:
+    """So many clients that are connected to the backend."""
+    clients: list[socket.socket] = []
+    while len(clients) < count:
+        some = [dial(port) for _ in range(min(CONNECTIONS_AT_ONCE, count - len(clients)))]
+        for client in some:
+            assert client.recv(256) == ANSWER
+        clients += some
+    return clients
 
 
 def talk(site: Site, clients: list[socket.socket]) -> Done:
@@ -234,12 +239,19 @@ def settled(pid: int) -> int:
 
     That a client has its answer is not enough: what passes the other way is begun later, for a third of them.
     """
-    seen = [0, 1]
-    while seen[-1] != seen[-2]:
+    seen = [resident(pid)]
+    while len(seen) < PATIENCE / SETTLING:
         time.sleep(SETTLING)
-        pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in tree(pid))
-        seen.append(pages * resource.getpagesize())
+        seen.append(resident(pid))
+        if abs(seen[-1] - seen[-2]) < STIRRING:
+            break
     return seen[-1]
+
+
+def resident(pid: int) -> int:
+    """The resident bytes of a process, and all below it."""
+    pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in tree(pid))
+    return pages * resource.getpagesize()
 
 
 def descriptors(pid: int) -> int:
@@ -249,21 +261,28 @@ def descriptors(pid: int) -> int:
 
 def idle_kilobytes(pid: int, port: int) -> float:
     """Memory for each open connection that is silent."""
-    before, open_files = settled(pid), descriptors(pid)
-    clients = [greeted(port) for _ in range(IDLE)]
+    before = settled(pid)
+    clients = greeted(port, IDLE)
     time.sleep(QUIET)
     after = settled(pid)
-    hang_up(pid, clients, open_files)
+    hang_up(pid, clients)
     return (after - before) / 1024 / IDLE
 
 
-def hang_up(pid: int, clients: list[socket.socket], open_files: int) -> None:
-    """Close them, and wait for the proxy, or the next load would be measured together with their ends."""
+def hang_up(pid: int, clients: list[socket.socket]) -> None:
+    """Close them, and wait until the proxy has: the next load is not to be measured together with their ends.
+
+    That is when its descriptors have stopped getting fewer: some keep a few for the next connections.
+    """
+    before = descriptors(pid)
     for client in clients:
         client.close()
-    end = time.monotonic() + PATIENCE
-    while descriptors(pid) > open_files and time.monotonic() < end:
+    seen = [before, descriptors(pid)]
+    while seen[-1] < seen[-2] or seen[-1] == before:
         time.sleep(SETTLING)
+        seen.append(descriptors(pid))
+        if len(seen) > PATIENCE / SETTLING:
+            return
 
 
 WORKS: dict[str, Measure] = {
