@@ -7,9 +7,11 @@ signals around it.
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from socket import socket
 from typing import Protocol, TypeVar
 
 import gevent
@@ -29,6 +31,7 @@ from mcproxy.handover import Beginning, Handover
 from mcproxy.log import Sink
 from mcproxy.messages import BindListener, Courier, PlaneBusy, StartListener
 from mcproxy.model import MAX_WORKERS, counted
+from mcproxy.net.group import grown
 from mcproxy.net.worker import Worker
 from mcproxy.notify import FEEDS, Inherited, Notifier
 from mcproxy.plane import Plane, Watching
@@ -41,6 +44,7 @@ from mcproxy.takeover.successor import TakeoverError
 from mcproxy.tuning import raise_descriptor_limit, tune
 
 STATUS_INTERVAL = 10.0  # seconds between two status lines for the service manager
+BESIDE_CHECK = 0.05  # seconds between two looks at whether the server before this one has drained
 
 T = TypeVar("T")
 
@@ -282,12 +286,19 @@ class App:
             "or move the database away to start from the file"
         )
 
-    def stop(self) -> bool:
-        """Stop accepting, drain, release everything. True: every session ended by itself."""
+    def stop(self, beside: Callable[[], bool] = lambda: False) -> bool:
+        """Stop accepting, drain, release everything. True: every session ended by itself.
+
+        `beside` says whether another server drains. A service manager kills it when this one ends, so this one waits
+        for it, as long as it may drain itself.
+        """
+        end = time.monotonic() + self.config.proxy.shutdown_timeout
         self.reloader.close()
         self.notifier.stopping()
         self.control.drain()
         clean = self.traffic.drain(self.config.proxy.shutdown_timeout)
+        while self.notifier.address and beside() and time.monotonic() < end:
+            gevent.sleep(BESIDE_CHECK)
         self.control.close()
         self.reloader.wait(gevent.sleep)
         self.inherited.close()
@@ -312,9 +323,19 @@ def _workers(
 
     return Workers(
         count, app.control.database.served, settings(config), log_level=config.log.level, geoip=geoip,
-        drain=config.proxy.shutdown_timeout, put_lines=put_lines, tell=watching.tell, inherited=app.inherited.take_all,
+        drain=config.proxy.shutdown_timeout, put_lines=put_lines, tell=watching.tell,
+        inherited=lambda addr: _for_all(app.inherited, addr, count),
         patience=patience_for(app.notifier.interval * FEEDS), pause=gevent.sleep,
     )  # fmt: skip
+
+
+def _for_all(inherited: Inherited, addr: str, count: int) -> Sequence[socket]:
+    """The sockets that listen on an address already, enough for all workers; or the service manager's, which stays one.
+
+    Raises OSError.
+    """
+    found = inherited.take(addr)
+    return found if found and inherited.is_managers(found[0]) else grown(found, count)
 
 
 def serve(config: Config, path: Path) -> int:
@@ -329,7 +350,7 @@ def serve(config: Config, path: Path) -> int:
     signals.last_words = sink.close
     try:
         notifier, inherited = Notifier.from_environment(), Inherited.from_environment()
-        with closing(Beginning(config, path, _worker_count(config))) as beginning:
+        with closing(Beginning(config, path)) as beginning:
             app = App(config, sink.put, notifier, inherited, path, lambda: sink.dropped, beginning)
             signals.at_once = app.traffic.end_at_once
             runs = signals.stop is None
@@ -340,7 +361,7 @@ def serve(config: Config, path: Path) -> int:
             tune()
             _wait(signals, app)
             beginning.end()
-        clean = app.stop()
+        clean = app.stop(beginning.drains_beside)
         if app.control.hangs:  # the interpreter's own end would wait for the threads that hang
             sink.close()
             os._exit(1)

@@ -39,15 +39,15 @@ class DataPath:
 
     def __init__(
         self, table: Table, wanted: Settings, geoip: GeoIP | None, put_lines: Callable[[Sequence[str]], None],
-        tell: EventSink, inherited: Callable[[str], socket | None] = lambda _addr: None,
+        tell: EventSink, inherited: Callable[[str], Sequence[socket]] = lambda _addr: (),
         log_dropped: Callable[[], int] = lambda: 0, ids: Iterator[int] | None = None,
         open_geoip: Callable[[str], GeoIP] = GeoIP.open, siblings: Siblings | None = None,
         stats: Stats | None = None,
     ) -> None:  # fmt: skip
         """`put_lines` takes the log lines of connections and requests, `tell` their events while somebody watches.
 
-        `inherited` returns a socket that already listens on an address, or None. `log_dropped` counts lines that were
-        not read in time. `ids` are those of its connections, rising. `open_geoip` opens a GeoIP database. `siblings`
+        `inherited` returns the sockets that already listen on an address. `log_dropped` counts lines that were not read
+        in time. `ids` are those of its connections, rising. `open_geoip` opens a GeoIP database. `siblings`
         are the workers of which it is one. `stats` counts.
         """
         contexts = Contexts(PROTOCOLS, Aside())

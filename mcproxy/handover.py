@@ -5,8 +5,10 @@ a running server gives up: its control plane first, which it can take up again, 
 """
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +17,14 @@ import gevent
 from mcproxy.config import Config
 from mcproxy.control import STOP_LIMIT, Control
 from mcproxy.notify import Inherited, Notifier
+from mcproxy.reload import keys
 from mcproxy.store.errors import StoreError
 from mcproxy.store.store import read_table
 from mcproxy.table import Table
+from mcproxy.takeover.letters import wait
 from mcproxy.takeover.predecessor import Estate, Predecessor, Released, Withheld
+from mcproxy.takeover.program import installed
+from mcproxy.takeover.renewal import Edition
 from mcproxy.takeover.seat import Seat
 from mcproxy.takeover.successor import Identity, Successor, TakeoverError
 
@@ -101,15 +107,16 @@ class Handover(Estate):
 class Beginning:
     """The start of a server beside one that may run. `close` at its end, whatever came of it."""
 
-    def __init__(self, config: Config, path: Path, workers: int) -> None:
-        """`config` was read from `path`; `workers` is the number of processes that serve. Raises TakeoverError."""
+    def __init__(self, config: Config, path: Path) -> None:
+        """`config` was read from `path`. Raises TakeoverError."""
         self._database = config.database.file
         self._path = path
         self._seat = Seat(self._database)
-        self._workers = workers
+        self._edition = Edition(installed(), keys.fixed(config))
         self._alone = config.database.url is not None  # nodes of a fleet write to one database, each when it can
         self._successor = None if self._alone else Successor.find(self._seat)
         self._predecessor: Predecessor | None = None  # ourselves, once we run
+        self._before: int | None = None  # a descriptor of the old server's process, once it drains
 
     def __repr__(self) -> str:
         return f"<Beginning {self._seat} {self._successor}>"
@@ -131,22 +138,9 @@ class Beginning:
             return known, notifier
         for addr, sock in found.take():
             inherited.give(addr, sock)
-        self._check(inherited)
         if found.notify and not notifier.address:
             notifier = Notifier(found.notify, found.watchdog)
         return known, notifier
-
-    def _check(self, inherited: Inherited) -> None:
-        """Raise TakeoverError if a listener was given sockets that nobody would accept on.
-
-        An older server doesn't know how many workers it is asked for. A single socket does for any number of them.
-        """
-        for addr, number in inherited.numbers.items():
-            if number not in (1, self._workers):
-                raise TakeoverError(
-                    f"the server that runs has {number} sockets for {addr}, and this one has "
-                    f"workers = {self._workers}: restart instead"
-                )
 
     def ready(self, table: Table) -> None:
         """Everything is open, and `table` was loaded: take over. Raises TakeoverError; then nothing may go on."""
@@ -162,8 +156,14 @@ class Beginning:
     def serving(self) -> None:
         """Connections are accepted: let the old server go. To be called on the hub."""
         if self._successor is not None:
+            with suppress(ProcessLookupError):
+                self._before = os.pidfd_open(self._successor.pid)
             self._successor.serving(gevent.sleep)
             log.info("took over from process %d", self._successor.pid)
+
+    def drains_beside(self) -> bool:
+        """Whether the old server still drains."""
+        return self._before is not None and not wait(0.0, self._before)
 
     def listen(self, estate: Estate) -> None:
         """Listen for a successor of our own; a warning, if that can't be. Nodes of a fleet have none."""
@@ -187,7 +187,7 @@ class Beginning:
             self._successor.close()
 
     def _identity(self) -> Identity:
-        return Identity.of(self._path, self._database, self._workers)
+        return Identity.of(self._path, self._database, self._edition)
 
     def end(self) -> None:
         """Let nobody take over from now on."""

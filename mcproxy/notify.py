@@ -118,7 +118,7 @@ class Inherited:
     def give(self, addr: str, sock: socket.socket) -> None:
         """Add a listener's socket, from the server before us; "": one that it had inherited itself.
 
-        A listener for several workers has several, in the order of the workers.
+        A listener that was for several workers has several, in their order.
         """
         if addr:
             self._given.setdefault(addr, []).append(sock)
@@ -130,16 +130,12 @@ class Inherited:
         """Those that are inherited, whether a listener uses them or not."""
         return [sock.fileno() for sock in self._sockets.values()]
 
-    @property
-    def numbers(self) -> dict[str, int]:
-        """How many sockets each listener was given."""
-        return {addr: len(given) for addr, given in self._given.items()}
+    def is_managers(self, sock: socket.socket) -> bool:
+        """Whether a socket is one that the service manager has too, as the server before us may have given it."""
+        inode = os.fstat(sock.fileno()).st_ino
+        return any(os.fstat(each.fileno()).st_ino == inode for each in self._sockets.values())
 
-    def take(self, addr: str) -> socket.socket | None:
-        """The one socket for this listener's address; None if there is none."""
-        return next(iter(self.take_all(addr)), None)
-
-    def take_all(self, addr: str) -> Sequence[socket.socket]:
+    def take(self, addr: str) -> Sequence[socket.socket]:
         """All sockets for this listener's address: those that were given, or a duplicate of the inherited one."""
         if given := self._given.pop(addr, None):
             return given

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,8 @@ import pytest
 from mcproxy import config
 from mcproxy.control import Control
 from mcproxy.handover import Beginning, Handover
-from mcproxy.net.group import open_group
 from mcproxy.notify import Inherited, Notifier
 from mcproxy.table import Table
-from mcproxy.takeover.predecessor import Predecessor, State
-from mcproxy.takeover.seat import Seat
-from mcproxy.takeover.successor import Identity, TakeoverError
 from tests.kit.hub import messages
 from tests.kit.peers import until
 from tests.kit.service_manager import Manager
@@ -91,10 +86,11 @@ def test_a_hub_that_is_too_busy_does_not_keep_it_from_leaving(nothing_left: None
 def test_a_beginning_without_a_server_is_a_start_as_ever(nothing_left: None, tmp_path: Path) -> None:
     server = Server(tmp_path, Notifier())
     server.control.close_at_once()
-    beginning, notifier = Beginning(server.config, tmp_path / "mcproxy.toml", 1), Notifier()
+    beginning, notifier = Beginning(server.config, tmp_path / "mcproxy.toml"), Notifier()
     assert beginning.ask(Inherited(), notifier) == (None, notifier)
     beginning.ready(server.table)
     beginning.serving()
+    assert not beginning.drains_beside()
     beginning.listen(Handover(server, lambda _successor: None))
     assert (tmp_path / ".mcproxy.db.takeover").is_socket()
     beginning.close()
@@ -103,33 +99,10 @@ def test_a_beginning_without_a_server_is_a_start_as_ever(nothing_left: None, tmp
     assert not (tmp_path / ".mcproxy.db.takeover").exists()
 
 
-def test_sockets_for_another_number_of_workers_are_not_taken(nothing_left: None, tmp_path: Path) -> None:
-    """As an older server would send them, which doesn't know how many it is asked for."""
-    server, path = Server(tmp_path, Notifier()), tmp_path / "mcproxy.toml"
-    with ExitStack() as opened:
-        group = [opened.enter_context(each) for each in open_group("127.0.0.1:0", 3)]
-        server.sockets = [("127.0.0.1:443", each.fileno()) for each in group]
-        seat = Seat(server.config.database.file)
-        identity = Identity.of(path, server.config.database.file, 2)
-        old = Predecessor(seat, seat.listen(), identity, Handover(server, lambda _successor: None))
-        old.start()
-        inherited = Inherited()
-        with (
-            closing(inherited),
-            closing(Beginning(server.config, path, 2)) as beginning,
-            pytest.raises(TakeoverError, match=r"has 3 sockets for 127\.0\.0\.1:443, .*workers = 2"),
-        ):
-            beginning.ask(inherited, Notifier())
-        until(lambda: old.state is State.SERVING, "the old one to go on")
-        assert server.done == ["reopened"]
-        old.close()
-        until(lambda: "takeover" not in {each.name for each in threading.enumerate()}, "the thread to end")
-
-
 def test_a_seat_that_can_not_be_taken_is_only_warned_of(nothing_left: None, tmp_path: Path) -> None:
     server = Server(tmp_path, Notifier())
     server.control.close_at_once()
-    beginning = Beginning(server.config, tmp_path / "mcproxy.toml", 1)
+    beginning = Beginning(server.config, tmp_path / "mcproxy.toml")
     (tmp_path / ".mcproxy.db.takeover").mkdir()
     with messages() as logged:
         beginning.listen(Handover(server, lambda _successor: None))

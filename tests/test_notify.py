@@ -114,13 +114,12 @@ def test_sockets_are_matched_by_address(host: str, family: int, addr: str, other
     sock = listening(host, family)
     port = sock.getsockname()[1]
     inherited = Inherited(handed(sock))
-    assert inherited.take(other.format(port)) is None
-    assert inherited.take(addr.format(port + 1)) is None
-    taken = inherited.take(addr.format(port))
-    again = inherited.take(addr.format(port))
-    assert taken is not None
-    assert again is not None, "a listener that is removed may come back"
+    assert not inherited.take(other.format(port))
+    assert not inherited.take(addr.format(port + 1))
+    (taken,) = inherited.take(addr.format(port))
+    (again,) = inherited.take(addr.format(port))  # of a listener that was removed and has come back
     with taken, again:
+        assert inherited.is_managers(taken)
         assert taken.getsockname()[1] == port
         assert not taken.getblocking()
         assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -139,14 +138,25 @@ def test_given_sockets_of_a_listener_keep_their_order() -> None:
     inherited, sockets = Inherited(), [listening("127.0.0.1", socket.AF_INET) for _ in range(4)]
     for addr, sock in zip([":1", ":2", ":1", ":3"], sockets, strict=True):
         inherited.give(addr, sock)
-    assert inherited.numbers == {":1": 2, ":2": 1, ":3": 1}
-    assert inherited.take_all(":1") == [sockets[0], sockets[2]]
-    assert not inherited.take_all(":1"), "they are the caller's"
-    assert inherited.take(":2") is sockets[1]
+    assert inherited.take(":1") == [sockets[0], sockets[2]]
+    assert not inherited.take(":1"), "they are the caller's"
+    assert inherited.take(":2") == [sockets[1]]
     inherited.close()
     assert sockets[3].fileno() == -1, "nobody has taken it"
     for each in sockets:
         each.close()
+
+
+def test_a_given_socket_may_be_the_service_managers() -> None:
+    """Where the server before had inherited it: it is given as its listener's, and once more as inherited."""
+    sock, other = listening("127.0.0.1", socket.AF_INET), listening("127.0.0.1", socket.AF_INET)
+    inherited = Inherited()
+    inherited.give(":1", sock)
+    inherited.give("", sock.dup())
+    with other:
+        assert inherited.is_managers(sock)
+        assert not inherited.is_managers(other)
+    inherited.close()
 
 
 def test_what_is_no_listening_tcp_socket_is_left_alone(tmp_path: Path) -> None:

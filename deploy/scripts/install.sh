@@ -194,4 +194,4 @@ else
 	next="systemctl enable --now mcproxy mcproxy-backup.timer"
 fi
 say "done. Look at $prefix/mcproxy.toml, then: $prefix/venv/bin/mcproxy check && $next"
-say "after an upgrade: systemctl restart mcproxy (or supervisorctl restart mcproxy)"
+say "after an upgrade: systemctl reload-or-restart mcproxy (or supervisorctl signal HUP mcproxy)"

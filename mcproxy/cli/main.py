@@ -13,6 +13,7 @@ import click
 from mcproxy import __version__
 from mcproxy.cli.groups import COMMANDS, LazyGroup
 from mcproxy.cli.options import FAILED, INVALID, config_option, example, fail, find_config, load_config
+from mcproxy.document import ConfigError
 from mcproxy.native import BUILD
 
 ANSWER_TIME = 3.0  # seconds that `check` waits for a server to say that an address is in use by itself
@@ -31,9 +32,29 @@ def main() -> None:
 
 @main.command(epilog=example("mcproxy server -c /srv/mcproxy/mcproxy.toml"))
 @config_option
-def server(config_file: Path | None) -> None:
-    """Run the proxy in the foreground."""
+@click.option(
+    "--reload",
+    "running",
+    type=click.IntRange(min=1),
+    metavar="PID",
+    help="For a service manager: have the server that runs as this process read its files again, and end. If the "
+    "program on the disk is another one, or a key has changed that needs a restart, start a server that takes over.",
+)
+@click.option(
+    "--keep-pid", is_flag=True,
+    help="For supervisors that only know the process that they start: stay as a small parent of the server, also when "
+    "another one takes over. SIGHUP to it is --reload.",
+)  # fmt: skip
+def server(config_file: Path | None, running: int | None, keep_pid: bool) -> None:
+    """Run the proxy in the foreground. Beside one that runs with the same configuration file, it takes over from it."""
+    if keep_pid:
+        from mcproxy.takeover.keeper import keep  # noqa: PLC0415 - as the imports below
+
+        sys.exit(keep(_command_without("--keep-pid")))
     path = find_config(config_file)
+    if running is not None:
+        _reload(path, running)
+        return
     _end_clean_when_told()
     gc.disable()  # until `serve` tunes it: what a start makes stays, and looking for cycles takes a sixth of its time
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before grpc is loaded: its own lines would mix with the log
@@ -46,6 +67,39 @@ def server(config_file: Path | None) -> None:
         sys.exit(serve(config, path))
     except StartError as error:
         fail(f"mcproxy: {error}", FAILED)
+
+
+def _command_without(*words: str) -> list[str]:
+    """The command line of this process, without these words."""
+    return [sys.executable, *(each for each in sys.orig_argv[1:] if each not in words)]
+
+
+def _reload(path: Path, running: int) -> None:
+    """Have the server that runs reload, or be succeeded."""
+    from mcproxy import config  # noqa: PLC0415 - only this needs them
+    from mcproxy.reload.keys import fixed  # noqa: PLC0415
+    from mcproxy.takeover.program import installed  # noqa: PLC0415
+    from mcproxy.takeover.renewal import Edition, RenewalError, begin, due, hang_up, renew  # noqa: PLC0415
+    from mcproxy.takeover.seat import Seat  # noqa: PLC0415
+
+    try:
+        wanted = config.load(path)
+        seat = Seat(wanted.database.file)
+        why = due(seat, running, Edition(installed(), fixed(wanted)))
+        if why:
+            click.echo(f"mcproxy: {why}: a new server takes over")
+            pid = renew(seat, lambda: begin(_command_without("--reload", str(running))))
+            click.echo(f"mcproxy: process {pid} has taken over from process {running}")
+        else:
+            hang_up(running)
+            if why is None:
+                click.echo(f"mcproxy: nobody can take over from process {running}: only a restart upgrades it")
+    except ConfigError as error:
+        hang_up(running)  # its status says what is wrong, too
+        fail(str(error), INVALID)
+    except RenewalError as error:
+        hang_up(running)
+        fail(f"mcproxy: {error}")
 
 
 def _end_clean_when_told() -> None:

@@ -4,6 +4,13 @@ A program on the group has the kernel choose the worker by the client's address 
 sockets is that of the workers. It holds as long as none is closed by its last owner: a socket that another process has
 too stays where it is in the group.
 
+**Another number of workers** gets the same sockets from the server before it. Where they are too few, `grown` adds some
+behind them. The program of the group, which still counts on those that there were, brings nobody there; so they may be
+closed again, should the new server fail. Where they are too many, the workers accept on those in front and on the
+others (`share`). In either case `choose_by_address` follows once the workers accept everywhere. None is closed before
+its listener is: clients may wait in its queue, or have a handshake under way there, for a minute (tcp(7),
+tcp_synack_retries), and a socket that is idle costs nothing.
+
 Closing a listening socket resets the connections in its queue, and shutdown(2) on it does the same in Linux. So before
 the last ones are accepted the kernel is told to drop new SYNs (`refuse_new`): those clients try again a second later,
 and nobody is connected between the last accept and the close.
@@ -16,7 +23,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from mcproxy.net.listener import bind
+from mcproxy.net.listener import BACKLOG, bind, made
 from mcproxy.policy import homes
 
 _SO_ATTACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF = 26, 51  # asm-generic/socket.h; Python doesn't name them
@@ -33,29 +40,56 @@ _NO_SYN: Final = b"".join(
 
 
 def open_group(addr: str, count: int) -> list[socket.socket]:
-    """Listening sockets for one address, as `listener.bind` makes them. Raises OSError.
+    """Listening sockets for one address, one for each worker. Raises OSError.
 
-    Any program of this user may join such a group. So the address is taken once without sharing it first, which fails
-    if another program has it.
+    Any program of this user may join such a group. So the first one takes the address without sharing it, which fails
+    if another program has it. It shares it before it listens: the kernel makes no group of one that listens alone.
     """
-    with bind(addr) as alone:
-        port = alone.getsockname()[1]
     with ExitStack() as failed:
-        sockets = [failed.enter_context(bind(addr, port, shared=True)) for _ in range(count)]
-        choose_by_address(sockets)
+        first = failed.enter_context(bind(addr))
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        choose_by_address([first], 1)
+        first.listen(BACKLOG)
+        sockets = grown([first], count)
+        choose_by_address(sockets, count)
         failed.pop_all()
     return sockets
 
 
-def choose_by_address(sockets: Sequence[socket.socket]) -> None:
-    """Attach the program to the group of these sockets, in the place of one that it has. Raises OSError."""
-    _attach(sockets[0], _SO_ATTACH_REUSEPORT_CBPF, homes.program(len(sockets)))
+def grown(sockets: Sequence[socket.socket], count: int) -> list[socket.socket]:
+    """The sockets of a group, and as many behind them as `count` needs: nobody is brought there. Raises OSError."""
+    found = list(sockets)
+    with ExitStack() as failed:
+        while 0 < len(found) < count:
+            first = found[0]
+            dual_stack = first.family == socket.AF_INET6 and not first.getsockopt(
+                socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
+            )
+            joins = made(first.family, first.getsockname(), dual_stack=dual_stack, shared=True)
+            found.append(failed.enter_context(joins))
+            joins.listen(BACKLOG)
+        failed.pop_all()
+    return found
+
+
+def share(sockets: Sequence[socket.socket], number: int, count: int) -> Sequence[socket.socket]:
+    """Those on which one of `count` workers accepts, from 0; a single one is everybody's."""
+    return sockets if len(sockets) == 1 else sockets[number::count]
+
+
+def choose_by_address(sockets: Sequence[socket.socket], count: int) -> None:
+    """Attach the program for so many workers to the group of these sockets, in the place of one that it has.
+
+    Those behind the first `count` get nobody from then on. Raises OSError.
+    """
+    _attach(sockets[0], _SO_ATTACH_REUSEPORT_CBPF, homes.program(count))
 
 
 def refuse_new(sockets: Sequence[socket.socket]) -> None:
     """Have the kernel drop each SYN to these listening sockets, in whatever process they are used. Raises OSError.
 
-    Handshakes that have begun end as usual, and their connections are in the queue.
+    Newer kernels want CAP_NET_ADMIN for that; 6.18 does. Handshakes that have begun end as usual, and their connections
+    are in the queue.
     """
     for each in sockets:
         _attach(each, _SO_ATTACH_FILTER, _NO_SYN)

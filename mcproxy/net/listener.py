@@ -48,19 +48,32 @@ def print_no_traceback() -> None:
         hub.NOT_ERROR = (*hub.NOT_ERROR, AcceptFailed)
 
 
-def bind(addr: str, port: int = 0, *, shared: bool = False) -> socket.socket:
-    """A listening, non-blocking socket for ":443", "0.0.0.0:443" or "[::1]:443". Raises OSError.
+def bind(addr: str) -> socket.socket:
+    """A non-blocking socket for ":443", "0.0.0.0:443" or "[::1]:443" that doesn't listen yet. Raises OSError.
 
-    `port` takes the place of the port 0, which lets the kernel choose. A `shared` address may have several sockets.
+    Nobody else has the address.
     """
-    host, named = split_host_port(addr)
+    host, port = split_host_port(addr)
     dual_stack = not host and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual_stack or ":" in host else socket.AF_INET
-    sock = socket.create_server(
-        (host, named or port), family=family, backlog=BACKLOG, reuse_port=shared, dualstack_ipv6=dual_stack
-    )
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
-    sock.setblocking(False)
+    return made(family, (host, port), dual_stack=dual_stack)
+
+
+def made(family: int, where: tuple[Any, ...], *, dual_stack: bool, shared: bool = False) -> socket.socket:
+    """A socket like that, as socket.create_server() makes it. A `shared` address may have several. Raises OSError."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
+        sock.bind(where)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 

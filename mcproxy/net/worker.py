@@ -6,7 +6,7 @@ Everything here happens on the hub's thread. Another thread goes through `net.do
 import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from socket import socket
 from typing import Final
 
@@ -14,7 +14,8 @@ from gevent import sleep
 from gevent.hub import get_hub
 
 from mcproxy.model import End
-from mcproxy.net.listener import Acceptor, bind, print_no_traceback
+from mcproxy.net.group import choose_by_address, open_group
+from mcproxy.net.listener import Acceptor, print_no_traceback
 from mcproxy.net.shared import Cut, OpenSession, Shared
 from mcproxy.table import Table
 
@@ -28,12 +29,12 @@ DRAIN_CHECK: Final = 0.05  # seconds between two looks at whether the last sessi
 class Worker:
     """Opens listeners, and keeps track of their sessions."""
 
-    def __init__(self, shared: Shared, inherited: Callable[[str], socket | None] = lambda _addr: None) -> None:
-        """`inherited` returns a socket that already listens on an address, or None."""
+    def __init__(self, shared: Shared, inherited: Callable[[str], Sequence[socket]] = lambda _addr: ()) -> None:
+        """`inherited` returns the sockets that already listen on an address: several after several workers."""
         self.shared = shared
         print_no_traceback()
         self._inherited = inherited
-        self._listeners: dict[str, Acceptor] = {}
+        self._listeners: dict[str, Sequence[Acceptor]] = {}  # one for each socket
 
     def __repr__(self) -> str:
         return f"<Worker listeners={len(self._listeners)} sessions={len(self.shared.sessions)}>"
@@ -41,28 +42,33 @@ class Worker:
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
         """The address that each listener has bound, by its configured address, whose port may be 0."""
-        return {addr: listener.socket.getsockname()[:2] for addr, listener in self._listeners.items()}
+        return {addr: acceptors[0].socket.getsockname()[:2] for addr, acceptors in self._listeners.items()}
 
     @property
     def accepting(self) -> set[str]:
         """The configured addresses of the listeners that accept. Any thread may ask."""
-        return {addr for addr, listener in list(self._listeners.items()) if listener.started}
+        return {addr for addr, acceptors in list(self._listeners.items()) if acceptors[0].started}
 
     @property
     def descriptors(self) -> list[tuple[str, int]]:
-        """The configured address and the descriptor of each listener."""
-        return [(addr, listener.socket.fileno()) for addr, listener in self._listeners.items()]
+        """The configured address and the descriptor of each socket of each listener."""
+        return [(addr, each.socket.fileno()) for addr, acceptors in self._listeners.items() for each in acceptors]
 
     def bind(self, addr: str) -> None:
         """Take an address without accepting yet. Raises OSError if it can't be had."""
         if addr in self._listeners:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        self._listeners[addr] = Acceptor(addr, self._inherited(addr) or bind(addr), self.shared)
+        sockets = self._inherited(addr) or open_group(addr, 1)
+        self._listeners[addr] = [Acceptor(addr, each, self.shared) for each in sockets]
         self._note_ports()
 
     def start(self, addr: str) -> None:
         """Accept on an address that is bound."""
-        self._listeners[addr].start()
+        acceptors = self._listeners[addr]
+        for each in acceptors:
+            each.start()
+        if len(acceptors) > 1 and self.shared.siblings is None:  # of workers the parent does it, for all of them
+            choose_by_address([each.socket for each in acceptors], 1)
         self._say("listening on %s", addr)
 
     def close(self, addr: str) -> None:
@@ -70,13 +76,15 @@ class Worker:
 
         Does nothing if no listener has it.
         """
-        listener = self._listeners.pop(addr, None)
-        if listener is None:
+        acceptors = self._listeners.pop(addr, None)
+        if acceptors is None:
             return
-        if listener.started:
-            listener.accept_waiting()
+        if acceptors[0].started:
+            for each in acceptors:
+                each.accept_waiting()
             self._say("no longer listening on %s", addr)
-        listener.stop()
+        for each in reversed(acceptors):  # the first one is where new clients are brought
+            each.stop()
         self._note_ports()
 
     def _say(self, what: str, addr: str) -> None:
@@ -111,7 +119,8 @@ class Worker:
     def leave(self) -> None:
         """Accept nothing more. Others have the same sockets: those that the kernel has connected are theirs."""
         for addr in list(self._listeners):
-            self._listeners.pop(addr).stop()
+            for each in self._listeners.pop(addr):
+                each.stop()
             self._say("no longer listening on %s", addr)
 
     def drain(self, timeout: float) -> bool:

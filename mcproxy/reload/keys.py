@@ -4,6 +4,7 @@ A key that no list here has needs a restart. So a key that is new in `config.py`
 reload learns to apply it; it is never dropped in silence.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,14 @@ def values(config: Config) -> dict[str, object]:
         else:
             found[name] = value
     return found
+
+
+def fixed(config: Config) -> str:
+    """A digest of what a reload can't apply: another one takes a new process."""
+    found = values(config)
+    kept = {key: value for key, value in found.items() if key not in APPLIED | SEED | OF_COMMANDS}
+    mtls = bool(found.get("grpc.client_ca"))
+    return hashlib.sha256(repr((sorted(kept.items()), mtls)).encode()).hexdigest()
 
 
 def plan(in_force: Values, wanted: Values) -> Plan:

@@ -26,10 +26,12 @@ does after its database, or has ended; one that does neither is killed, so that 
 holds where it dies between `yours` and `serving`. **If the old one dies**, the new one finds the end of the connection:
 before it has the sockets it starts as if none had run; after that it goes on with them.
 
-Who may ask: the same user (the socket's mode, and SO_PEERCRED on both sides), with the same configuration file, the
-same database file and the same number of workers: each worker has a socket of every listener, in whose queue clients
-wait, and the program of their group counts on the number of sockets (net/group.py). Others are refused, and so is a
-second one meanwhile, and any while the server stops. They report that and end.
+Who may ask: the same user (the socket's mode, and SO_PEERCRED on both sides), with the same configuration file and the
+same database file. Others are refused, and so is a second one meanwhile, and any while the server stops. They report
+that and end. The number of workers may differ: net/group.py has what becomes of the sockets.
+
+Who begins the new one: somebody at a shell, or a reload (`renewal.py`), which is how a service manager upgrades. One
+that can't follow another main process has a parent of the server to watch (`keeper.py`).
 
 Letters are datagrams of JSON (`letters.py`), because the two are different versions of mcproxy: a field that is not
 known is skipped, and `PROTOCOL` changes where an old server could not understand a new one at all.

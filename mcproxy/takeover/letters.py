@@ -32,6 +32,8 @@ class Kind(StrEnum):
     WITHDRAWN = "withdrawn"  # old: too late, I go on; end, and let go of the database
     SERVING = "serving"  # new: I accept connections
     BYE = "bye"  # old: I no longer do
+    LOOK = "look"  # anybody of the same user: who are you? (renewal.py)
+    HERE = "here"  # the server that runs: this process, with this program and these keys
 
 
 class Gone(Exception):

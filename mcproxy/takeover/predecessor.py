@@ -157,6 +157,11 @@ class Predecessor:
         peer = peer_of(sock)
         sock.settimeout(ASK_SECONDS)
         letter = receive(sock)
+        if letter.kind is Kind.LOOK and peer.uid == self._uid:
+            edition = self._identity.edition
+            send(sock, Letter(Kind.HERE, {"pid": os.getpid(), "program": edition.program, "keys": edition.keys}))
+            sock.close()
+            return
         why = self._refusal(peer, letter)
         if not why:
             with self._changing:

@@ -19,6 +19,7 @@ from mcproxy.takeover.letters import (
     receive,
     send,
 )
+from mcproxy.takeover.renewal import NO_EDITION, Edition
 from mcproxy.takeover.seat import Seat
 
 ANSWER_SECONDS = 40.0  # the old one's calls under way end in 15 s, and may wait for a disk
@@ -35,25 +36,25 @@ class TakeoverError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What two servers must have in common."""
+    """What two servers must have in common, and in what they may differ."""
 
     configuration: str  # absolute path of the file; a symbolic link of another release may lead elsewhere
     database: tuple[int, int]  # device and inode
-    workers: int = 1  # processes that serve: each listener has as many sockets
+    edition: Edition = NO_EDITION
 
     @classmethod
-    def of(cls, configuration: Path, database: Path, workers: int) -> "Identity":
+    def of(cls, configuration: Path, database: Path, edition: Edition = NO_EDITION) -> "Identity":
         """Of a server that is given these files."""
         try:
             found = database.stat()
         except OSError:
-            return cls(str(configuration.absolute()), (0, 0), workers)
-        return cls(str(configuration.absolute()), (found.st_dev, found.st_ino), workers)
+            return cls(str(configuration.absolute()), (0, 0), edition)
+        return cls(str(configuration.absolute()), (found.st_dev, found.st_ino), edition)
 
     def fields(self) -> Mapping[str, object]:
-        """As fields of a letter."""
+        """As fields of a letter: what they must have in common."""
         database = ":".join(map(str, self.database))
-        return {"configuration": self.configuration, "database": database, "workers": self.workers}
+        return {"configuration": self.configuration, "database": database}
 
     def refusal(self, letter: Letter) -> str:
         """Why a server with the identity in this letter can't succeed one with ours; "" if it can. Raises Malformed."""
@@ -62,10 +63,6 @@ class Identity:
             return f"it was started with another configuration, {own['configuration']}, not {theirs}"
         if letter.text("database") != own["database"]:
             return "it has another file open as its database: the file was moved or replaced meanwhile"
-        if (number := letter.number("workers") or 1) != self.workers:
-            return (
-                f"it runs with workers = {self.workers}, not {number:g}, and each has clients waiting: restart instead"
-            )
         return ""
 
 

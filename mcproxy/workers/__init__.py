@@ -22,7 +22,8 @@ counted is kept as a base, so no counter falls: it counts in memory that the par
 
 **Sockets.** The parent opens a socket for each worker and listener, in one SO_REUSEPORT group, and keeps it. A worker's
 successor accepts on the same one, so connections that wait in its queue are not lost with the worker.
-When a listener closes, the kernel lets nobody new in before the workers accept the last ones (net/group.py).
+When a listener closes, the kernel lets nobody new in before the workers accept the last ones (net/group.py). Another
+server gets the sockets too; for another number of workers there are more of them, or some workers have several.
 
 **Limits.** The counts of connections are in memory that all workers map (`common.py`), and a connection that belongs to
 another worker is handed over to it (net/siblings.py). So limits are those of all workers together, exactly.

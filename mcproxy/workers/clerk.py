@@ -104,7 +104,7 @@ class Follow(Request[None]):
 
 @dataclass(frozen=True, slots=True)
 class BindAt(Request[None]):
-    """BindListener, with the row of the listener's counts, and its socket as a descriptor."""
+    """BindListener, with the row of the listener's counts, and its sockets as descriptors."""
 
     addr: str
     row: int
@@ -156,7 +156,7 @@ class Clerk:
         self._letters = letters
         self._drain = beginning.drain
         self._table = beginning.table
-        self._sockets: dict[str, socket.socket] = {}  # that came with a request to bind, and wait to be taken
+        self._sockets: dict[str, list[socket.socket]] = {}  # that came with a request to bind, and wait to be taken
         self._copies: dict[str, Sequence[int]] = {}  # of GeoIP databases, by path, the same
         self._outgoing: queue.SimpleQueue[object] = queue.SimpleQueue()
         common = joined(number, descriptors[: beginning.descriptors])
@@ -193,8 +193,8 @@ class Clerk:
         self._data.close()
         return 0 if clean else 1
 
-    def _take(self, addr: str) -> socket.socket | None:
-        return self._sockets.pop(addr, None)
+    def _take(self, addr: str) -> list[socket.socket]:
+        return self._sockets.pop(addr, [])
 
     def _tell(self, event: ConnectionEvent) -> None:
         if self._outgoing.qsize() < MAX_EVENTS:
@@ -236,9 +236,9 @@ class Clerk:
 
     def _take_in(self, request: Request[Any], descriptors: list[int]) -> None:
         if isinstance(request, BindAt):
-            sock = socket.socket(fileno=descriptors[0])
-            sock.setblocking(False)
-            self._sockets[request.addr] = sock
+            sockets = self._sockets[request.addr] = [socket.socket(fileno=each) for each in descriptors]
+            for each in sockets:
+                each.setblocking(False)
         if isinstance(request, ReadFiles) and descriptors:
             self._copies[request.geoip] = descriptors
 

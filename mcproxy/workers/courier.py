@@ -59,7 +59,7 @@ class ToWorkers:
     """Takes requests to all workers, from any thread."""
 
     def __init__(self, team: Team, inherited: Callable[[str], Sequence[socket]], started_at: float) -> None:
-        """`inherited` returns the sockets that listen on an address already: none, one, or one for each worker.
+        """`inherited` returns the sockets that listen on an address already: none, a single one for all, or enough.
 
         `started_at` is since the epoch.
         """
@@ -127,7 +127,7 @@ class ToWorkers:
             bound = Bound(given or open_group(request.addr, len(team.slots)), row, shared=bool(given))
             team.known.listeners[request.addr] = bound
             asked = [
-                (slot, slot.remote.ask(BindAt(request.addr, row), [bound.descriptor(slot)]))
+                (slot, slot.remote.ask(BindAt(request.addr, row), bound.descriptors(slot, len(team.slots))))
                 for slot in team.slots if slot.remote is not None
             ]  # fmt: skip
         try:
@@ -144,11 +144,11 @@ class ToWorkers:
         with self._team.lock:
             self._open()
             bound = self._team.known.listeners[request.addr]
-            if len(bound.sockets) > 1:  # a group of an older version, which is ours from now on, may choose otherwise
-                choose_by_address(bound.sockets)
             bound.started = True
             asked = self._team.ask(request)
         self._team.answers(request, asked)
+        if len(bound.sockets) > 1:  # that were for another number of workers, or an older version's, until now
+            choose_by_address(bound.sockets, len(self._team.slots))
         log.info("listening on %s", request.addr)
 
     def _close(self, request: CloseListener) -> None:

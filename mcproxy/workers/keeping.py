@@ -173,7 +173,7 @@ class Keeping:
                 self._note_end(slot, remote)
                 return
             for addr, bound in known.listeners.items():
-                _noted(remote.ask(BindAt(addr, bound.row), [bound.descriptor(slot)]), slot)
+                _noted(remote.ask(BindAt(addr, bound.row), bound.descriptors(slot, len(team.slots))), slot)
                 if bound.started:
                     _noted(remote.ask(StartListener(addr)), slot)
             for kept in known.kept.values():

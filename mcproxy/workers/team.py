@@ -19,7 +19,7 @@ from typing import TypeVar
 from mcproxy.certificates.acme.order import Kept
 from mcproxy.geoip import Copy
 from mcproxy.messages import Drain, LookAt, PlaneBusy, ReadFiles, Request, Settings
-from mcproxy.net.group import refuse_new
+from mcproxy.net.group import refuse_new, share
 from mcproxy.table import Table
 from mcproxy.workers.common import Common
 from mcproxy.workers.merging import Base
@@ -41,19 +41,19 @@ GRACE = 5.0  # seconds beyond those that a request names itself
 class Bound:
     """A listener's sockets."""
 
-    sockets: Sequence[socket.socket]  # one for each worker, or a single one for all
+    sockets: Sequence[socket.socket]  # one for each worker, or more (net/group.py), or a single one for all
     row: int  # of its counts (common.py)
     shared: bool  # another program has them too, or had once: what we do to them may be done to it
     started: bool = False  # the workers accept there
 
-    def descriptor(self, slot: Slot) -> int:
-        """The socket of a worker."""
-        return self.sockets[(slot.number - 1) % len(self.sockets)].fileno()
+    def descriptors(self, slot: Slot, count: int) -> list[int]:
+        """The sockets of one of `count` workers."""
+        return [each.fileno() for each in share(self.sockets, slot.number - 1, count)]
 
     def refuse_new(self) -> None:
         """Let nobody in who isn't in a queue, unless another program may go on with these sockets."""
         if not self.shared:
-            with suppress(OSError):  # no memory: those who come from now on may be reset instead
+            with suppress(OSError):  # no memory or right: those who come from now on may be reset instead
                 refuse_new(self.sockets)
 
     def close(self) -> None:

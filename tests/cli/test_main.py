@@ -24,6 +24,16 @@ from tests.kit.program import Program, Server, environment, write_config
 GOOD = '[database]\npath = "x.db"\n[[listeners]]\naddr = "127.0.0.1:0"\n'
 BAD = '[database]\npath = 1\n[proxy]\nidle_timeout = "long"\ncolour = "red"\n'
 
+# Our own SIGHUP may be blocked here: `server` blocks it until it can answer.
+RELOADED = """
+import signal
+signal.signal(signal.SIGHUP, lambda *_: print("reloads", flush=True))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+print("runs", flush=True)
+while True:
+    signal.pause()
+"""
+
 
 def run(*arguments: str | Path, env: Mapping[str, str | None] | None = None) -> Result:
     return CliRunner(env={"MCPROXY_CONFIG": None, **(env or {})}).invoke(main, list(map(str, arguments)))
@@ -221,3 +231,15 @@ def test_server_that_cannot_start(nothing_left: None, tmp_path: Path) -> None:
         with serve(write_config(tmp_path, {"listeners": [{"addr": addr}]})) as program:
             assert program.wait() == 1
             assert program.err == [f"mcproxy: can't listen on {addr}: another program listens there\n"]
+
+
+@pytest.mark.parametrize(("text", "status"), [(GOOD, 0), (BAD, 2)])
+def test_a_reload_is_sighup_where_nobody_can_take_over(text: str, status: int, tmp_path: Path) -> None:
+    """And where the file is invalid, which the server reports too; tests/takeover/test_renewal.py has the rest."""
+    with Program(sys.executable, "-c", RELOADED) as server:
+        server.line("runs")
+        done = run("server", "--reload", str(server.process.pid), "-c", written(tmp_path / "mcproxy.toml", text))
+        assert done.exit_code == status
+        assert ("idle_timeout" in done.stderr) == bool(status)
+        assert ("only a restart upgrades it" in done.stdout) == (not status)
+        server.line("reloads")

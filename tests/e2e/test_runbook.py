@@ -22,7 +22,7 @@ def test_every_command_prints_what_the_page_says() -> None:
         for step in steps(RUNBOOK):
             output = machine.run(step.command)
             if not matches(step.text, output):
-                failures.append(f"RUNBOOK.md:{step.line}: $ {step.command}\n{output}")
+                failures.append(f"RUNBOOK.md:{step.line}: $ {step.command}\n{output}{machine.log()}")
     assert not failures, "\n".join(failures)
 
 

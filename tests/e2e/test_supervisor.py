@@ -1,7 +1,8 @@
 """etc/supervisor/conf.d/mcproxy.conf under a real supervisord.
 
-It starts the proxy, starts it again after a kill -9, hands SIGHUP through, and stops it with a drain that ends before
-stopwaitsecs does. The file is used as it is, but for what this machine lacks: the user mcproxy and /srv/mcproxy.
+It starts the proxy, starts it again after a kill -9, hands SIGHUP through, which may be an upgrade, and stops it with a
+drain that ends before stopwaitsecs does. The file is used as it is, but for what this machine lacks: the user mcproxy
+and /srv/mcproxy.
 """
 
 import configparser
@@ -20,6 +21,8 @@ from mcproxy import config
 from tests.conftest import MakeBackend
 from tests.kit.peers import DEADLINE, Backend, free_port, until
 from tests.kit.program import ROOT, environment, write_config
+from tests.kit.restarts import Clients
+from tests.kit.upgrades import stays, talks
 
 FILE = ROOT / "etc" / "supervisor" / "conf.d" / "mcproxy.conf"
 HELLO_WAIT = "5s"
@@ -45,11 +48,9 @@ class Supervised:
 
     def __init__(self, folder: Path, port: int, backend: str) -> None:
         routes = [{"hostname": "a.test", "backend": backend}]
-        document = {
-            "listeners": [{"addr": f"127.0.0.1:{port}", "routes": routes}],
-            "proxy": {"shutdown_timeout": "10s", "handshake_timeout": HELLO_WAIT},
-        }
-        write_config(folder, document)
+        self._folder = folder
+        self._document = {"listeners": [{"addr": f"127.0.0.1:{port}", "routes": routes}]}
+        self.configure(1)
         (folder / "conf.d").mkdir()
         (folder / "conf.d" / FILE.name).write_text(_adapted(FILE.read_text(), folder))
         self._main = folder / "supervisord.conf"
@@ -58,6 +59,11 @@ class Supervised:
         self._log = folder / "mcproxy" / "mcproxy.log"
         command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(self._main)]
         self.process = subprocess.Popen(command, env=_environment(), stdout=subprocess.DEVNULL, cwd=folder)
+
+    def configure(self, workers: int) -> None:
+        """Write the configuration file."""
+        proxy = {"shutdown_timeout": "10s", "handshake_timeout": HELLO_WAIT, "workers": workers}
+        write_config(self._folder, {**self._document, "proxy": proxy})
 
     def control(self, *arguments: str) -> str:
         """What supervisorctl says."""
@@ -133,6 +139,28 @@ def test_it_survives_kill_and_hands_signals_through(supervised: tuple[Supervised
     assert "mcproxy: signalled" in supervisor.control("signal", "HUP", "mcproxy")
     until(lambda: "reloaded" in supervisor.log(), "the proxy to reload")
     assert supervisor.pid(), "SIGHUP ends nothing"
+
+
+def test_it_follows_an_upgrade_and_nobody_notices(supervised: tuple[Supervised, int, Backend]) -> None:
+    """Where a key has changed that needs a new process; an upgraded program is the same (tests/e2e/test_systemd.py)."""
+    supervisor, port, _ = supervised
+    pid = supervisor.started()
+    clients = Clients(port)
+    try:
+        with stays(port) as client:
+            supervisor.configure(2)
+            supervisor.control("signal", "HUP", "mcproxy")
+            until(lambda: "has taken over from process" in supervisor.log(), "the new one")
+            clients.wait_for(clients.done + 50)
+            talks(client)
+            assert supervisor.pid() == pid
+        until(lambda: supervisor.log().rstrip().count(" app: stopped") == 1, "the old one to end")
+    finally:
+        clients.stop()
+    assert clients.failures == []
+    supervisor.control("stop", "mcproxy")
+    assert supervisor.log().rstrip().endswith("stopped")
+    assert "RUNNING" not in supervisor.control("status", "mcproxy")
 
 
 def test_it_stops_with_a_drain(supervised: tuple[Supervised, int, Backend]) -> None:

@@ -42,7 +42,7 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     (tmp_path / "lib").symlink_to("usr/lib")  # older versions look there
     ours = tmp_path / "etc/systemd/system"
     shutil.copytree(UNITS, ours)
-    for program in ("bin/kill", "srv/mcproxy/venv/bin/mcproxy", "srv/mcproxy/bin/backup.sh"):
+    for program in ("srv/mcproxy/venv/bin/mcproxy", "srv/mcproxy/bin/backup.sh"):
         path = tmp_path / program
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(0o755)

@@ -28,6 +28,7 @@ The program, as it is run:
     costs                  system calls and functions for one connection or request; records them
     network                hosts with a wire between them, which can be cut
     service_manager        a notification socket, and listening sockets that are passed on
+    systemd                a real one, in namespaces of its own
 
 Clients and backends:
     peers, pace            blocking sockets with a deadline everywhere, and `until`; slow senders and readers

@@ -1,9 +1,8 @@
 """Successors that fail: they ask a running server for its seat, and stop at a step.
 
-    python -m tests.kit.heirs DATABASE CONFIGURATION STEP WORKERS
+    python -m tests.kit.heirs DATABASE CONFIGURATION STEP
 
 takes the steps up to STEP ("asked", "ready" or "serving"), writes its name, and hangs until it is killed.
-WORKERS is the number of workers that it reports.
 """
 
 import signal
@@ -44,7 +43,7 @@ def main() -> None:
     """Take some steps, and hang."""
     database, configuration, step = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     sock = connected(Seat(database))
-    ask(sock, Identity.of(configuration, database, int(sys.argv[4])))
+    ask(sock, Identity.of(configuration, database))
     kept = None
     if step != "asked":
         kept = take(sock)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.kit.geoip_files import located, write_database
 from tests.kit.peers import DEADLINE, free_port, until
 from tests.kit.postgres import PostgresServer, program
-from tests.kit.program import ROOT
+from tests.kit.program import ROOT, WORKERS
 from tests.kit.screen import Terminal
 
 TIMEOUT = 900.0  # seconds for one command; install.sh needs the package index
@@ -37,10 +37,20 @@ begin() {
 		sleep 0.1
 	done
 }
-reload() {
-	before=$(lines reloaded)
-	kill -HUP $(cat $state/pid)
-	until [ $(lines reloaded) -gt $before ]; do sleep 0.1; done
+reload() { # as deploy/systemd/mcproxy.service has it done; systemd follows the main process by itself
+	before=$(lines reloaded) over=$(lines 'has taken over from')
+	mcproxy server --reload $(cat $state/pid) >>$state/log 2>&1
+	status=$?
+	if [ $(lines 'has taken over from') -gt $over ]; then
+		sed -n 's/^mcproxy: process \\([0-9]*\\) has taken over from.*/\\1/p' $state/log | tail -1 >$state/pid
+	else
+		until [ $(lines reloaded) -gt $before ]; do sleep 0.1; done
+	fi
+	[ $status = 0 ] || {
+		echo "Job for mcproxy.service failed."
+		echo 'See "systemctl status mcproxy.service" and "journalctl -xeu mcproxy.service" for details.'
+		exit 1
+	}
 }
 export MCPROXY=@root@/bin/mcproxy BACKUPS=@root@/srv/mcproxy/backups
 case "$*" in
@@ -48,7 +58,7 @@ case "$*" in
 "enable --now mcproxy mcproxy-backup.timer" | "start mcproxy") begin ;;
 "stop mcproxy") end ;;
 "restart mcproxy") end && begin ;;
-"reload mcproxy") reload ;;
+"reload mcproxy" | "reload-or-restart mcproxy") reload ;;
 "status mcproxy") mcproxy status ;;
 *) echo "systemctl: $*?" >&2; exit 1 ;;
 esac
@@ -97,8 +107,9 @@ class Machine:
         # install.sh leaves a configuration alone that is there: one for this machine's ports and folders.
         text = (ROOT / "deploy" / "mcproxy.toml").read_text().replace(":443", self.addr)
         with_countries = text.replace("[firewall]\n", '[firewall]\ngeoip_db = "country.mmdb"\n')
-        assert with_countries != text
-        (root / "srv/mcproxy/mcproxy.toml").write_text(with_countries)
+        whole = with_countries.replace("[proxy]\n", f"[proxy]\nworkers = {WORKERS}\n")
+        assert len({text, with_countries, whole}) == 3
+        (root / "srv/mcproxy/mcproxy.toml").write_text(whole)
         write_database(root / "srv/mcproxy/country.mmdb", {"2001:db8:a::/48": located("AQ")})
 
     def here(self, text: str) -> str:
@@ -127,6 +138,11 @@ class Machine:
             shown = terminal.close()
         shown = shown.replace(f"@{self._database}/", "@db.example.org/")
         return shown.replace(str(self.root), "").replace(self.addr, ":443")
+
+    def log(self) -> str:
+        """The end of what the service has written."""
+        log = self.root / "state/log"
+        return "".join(log.read_text().splitlines(keepends=True)[-15:]) if log.exists() else ""
 
     def close(self) -> None:
         """End what still runs."""

@@ -5,7 +5,7 @@
 An upgrade is a second `mcproxy server` with the same configuration. Every client must be served whole, as in
 restarts.py. Before each upgrade a client connects that stays: the old server must go on serving it, and end once it has
 gone. A route is added before each upgrade and after the last: all of them must be there in the end. The
-servers have WORKERS workers, 1 by default.
+servers have WORKERS workers, 1 by default; with "2,1,3" one after the other has that many, over and over.
 """
 
 import json
@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 from tests.kit.hellos import TINY
@@ -28,21 +30,22 @@ MOST_SECONDS = 5.0  # for a connection, on a busy machine; a drain takes as long
 class Upgraded:
     """The server that runs, and those that drain."""
 
-    def __init__(self, folder: Path, workers: int = 1) -> None:
+    def __init__(self, folder: Path, workers: Sequence[int]) -> None:
         self.backend = Backend(echo)
         self.port = free_port()
         self.folder = folder
         routes = [{"hostname": "a.test", "backend": self.backend.address}]
-        document = {
+        self.document = {
             "listeners": [{"addr": f"127.0.0.1:{self.port}", "routes": routes}],
             "grpc": {"addr": f"unix:{self.folder}/a.sock"},
-            "proxy": {"shutdown_timeout": f"{DEADLINE:g}s", "workers": workers},
         }
-        self.config = write_config(self.folder, document)
+        self._workers = cycle(workers)
         self.program = self.begin()
 
     def begin(self) -> Program:
-        """A server that serves."""
+        """A server that serves, with the next number of workers."""
+        proxy = {"shutdown_timeout": f"{DEADLINE:g}s", "workers": next(self._workers)}
+        self.config = write_config(self.folder, {**self.document, "proxy": proxy})
         program = Program(sys.executable, "-m", "mcproxy", "server", "-c", self.config, env=environment())
         try:
             program.line("started, generation")
@@ -89,7 +92,9 @@ def talks(client: socket.socket) -> None:
     assert client.recv(1000) == b"still here"
 
 
-def upgrade_under_load(folder: Path, upgrades: int, connections: int, workers: int = 1) -> tuple[int, list[str], float]:
+def upgrade_under_load(
+    folder: Path, upgrades: int, connections: int, workers: Sequence[int]
+) -> tuple[int, list[str], float]:
     """Returns how many connections there were, what failed, and the slowest one's seconds."""
     server = Upgraded(folder, workers)
     clients = Clients(server.port)
@@ -119,10 +124,11 @@ def upgrade_under_load(folder: Path, upgrades: int, connections: int, workers: i
 
 def main() -> int:
     """Run it, and return 1 where a client was failed."""
-    folder, upgrades, connections, *workers = Path(sys.argv[1]), *map(int, sys.argv[2:])
+    folder, upgrades, connections = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    workers = [int(each) for each in (sys.argv[4] if len(sys.argv) > 4 else "1").split(",")]
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=folder) as fresh:
-        done, failures, slowest = upgrade_under_load(Path(fresh), upgrades, connections, *workers)
+        done, failures, slowest = upgrade_under_load(Path(fresh), upgrades, connections, workers)
     print(
         f"{done} connections over {upgrades} upgrades in {time.monotonic() - began:.0f} s, {len(failures)} failed, "
         f"the slowest took {slowest:.2f} s"

@@ -55,8 +55,9 @@ class Bench:
         self.shared = self.worker.shared
 
     def _build(self, table: Table, sweeper: type[Sweeper], seams: dict[str, Any]) -> Worker:
-        limits = Limits(0, 0, 0, 0)
-        return Worker(Shared(Live(table), limits, TIMEOUTS, self.ended.append, sweeper=sweeper(self.clock), **seams))
+        limits, inherited = Limits(0, 0, 0, 0), seams.pop("inherited", lambda _addr: ())
+        shared = Shared(Live(table), limits, TIMEOUTS, self.ended.append, sweeper=sweeper(self.clock), **seams)
+        return Worker(shared, inherited)
 
     def open(self, addr: str = V4) -> int:
         """Listen; returns the port."""

@@ -8,10 +8,10 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from mcproxy.net.group import choose_by_address, open_group, refuse_new
+from mcproxy.net.group import choose_by_address, grown, open_group, refuse_new, share
 from mcproxy.policy.homes import home
 from mcproxy.policy.networks import pack
-from tests.kit.peers import DEADLINE
+from tests.kit.peers import DEADLINE, connect
 
 WORKERS = 3
 
@@ -73,7 +73,54 @@ def test_closing_duplicates_changes_nothing(stack: ExitStack) -> None:
         for last in range(1, 20):
             address = f"127.0.0.{last}"
             assert accepted_by(kept, address) == home(pack(address), WORKERS)
-        choose_by_address(kept)
+        choose_by_address(kept, WORKERS)
+
+
+def homes_of(sockets: list[socket.socket], addr: str, count: int) -> bool:
+    """Whether every client is brought to its home of so many."""
+    addresses = ["::1"] if addr.startswith("[") else [f"127.0.0.{last}" for last in range(1, 40)]
+    return all(accepted_by(sockets, each) == home(pack(each), count) for each in addresses)
+
+
+@pytest.mark.parametrize("addr", ["127.0.0.1:0", ":0", "[::1]:0"])
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_group_grows_and_shrinks_and_nobody_is_brought_elsewhere_meanwhile(
+    stack: ExitStack, addr: str, before: int
+) -> None:
+    """Nobody accepts on those that are new yet, and they may be closed again. Connections are open all the while."""
+    sockets = opened(stack, addr, before)
+    stack.enter_context(connect(sockets[0].getsockname()[1], "::1" if addr.startswith("[") else "127.0.0.1"))
+    for each in sockets:
+        with suppress(BlockingIOError):
+            stack.enter_context(each.accept()[0])
+    for each in list(grown(sockets, 4))[before:]:
+        assert homes_of(sockets, addr, before)
+        each.close()
+    found = list(grown(sockets, 4))
+    assert found[:before] == sockets
+    for each in found[before:]:
+        stack.enter_context(each)
+    for count in (before, 4, 3, 1):
+        choose_by_address(found, count)
+        assert homes_of(found, addr, count)
+
+
+def test_a_group_that_is_large_enough_stays() -> None:
+    assert grown((), 3) == []
+    with ExitStack() as stack:
+        sockets = opened(stack, "127.0.0.1:0")
+        assert grown(sockets, WORKERS) == grown(sockets, 1) == sockets
+
+
+@pytest.mark.parametrize(("number", "count"), [(1, 1), (1, 3), (3, 3), (5, 2), (5, 1), (4, 2)])
+def test_workers_share_all_sockets(stack: ExitStack, number: int, count: int) -> None:
+    """The first one is for the first of them; none is left alone, and none is given twice but a single one."""
+    sockets = opened(stack, "127.0.0.1:0", number)
+    shares = [share(sockets, each, count) for each in range(count)]
+    assert {each for found in shares for each in found} == set(sockets)
+    if number > 1:
+        assert [found[0] for found in shares] == sockets[:count]
+        assert sum(map(len, shares)) == number
 
 
 def test_an_address_that_another_program_has_is_refused(stack: ExitStack) -> None:

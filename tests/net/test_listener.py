@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mcproxy.model import Connection, Listener, Reason, Timeouts
-from mcproxy.net.listener import BACKLOG, Acceptor, bind
+from mcproxy.net.group import open_group
+from mcproxy.net.listener import BACKLOG, Acceptor
 from mcproxy.net.shared import Shared
 from mcproxy.net.worker import Worker
 from mcproxy.policy.limits import Limits
@@ -17,6 +18,12 @@ from tests.kit.hub import HubThread, messages
 from tests.kit.peers import DEADLINE, connect, is_reset, until
 
 ADDR = "127.0.0.1:0"
+
+
+def listening(addr: str = ADDR) -> socket.socket:
+    """The one socket of a listener."""
+    (sock,) = open_group(addr, 1)
+    return sock
 
 
 def reached(sock: socket.socket, host: str) -> str | None:
@@ -43,12 +50,12 @@ def reached(sock: socket.socket, host: str) -> str | None:
     ],
 )
 def test_an_address_is_listened_on_as_it_is_written(addr: str, seen_of_v4: str | None, seen_of_v6: str | None) -> None:
-    with bind(addr) as sock:
+    with listening(addr) as sock:
         assert (reached(sock, "127.0.0.1"), reached(sock, "::1")) == (seen_of_v4, seen_of_v6)
 
 
 def test_the_socket_is_made_for_many_short_waits() -> None:
-    with bind(ADDR) as sock:
+    with listening() as sock:
         assert not sock.getblocking()
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         # tcp(7): of a listening socket TCP_INFO has the length of the queue in tcpi_sacked, the 32-bit field at 28
@@ -57,8 +64,8 @@ def test_the_socket_is_made_for_many_short_waits() -> None:
 
 
 def test_an_address_that_is_taken_is_an_error() -> None:
-    with bind(ADDR) as sock, pytest.raises(OSError, match="in use") as caught:
-        bind(f"127.0.0.1:{sock.getsockname()[1]}")
+    with listening() as sock, pytest.raises(OSError, match="in use") as caught:
+        listening(f"127.0.0.1:{sock.getsockname()[1]}")
     assert caught.value.errno == errno.EADDRINUSE
 
 
@@ -66,7 +73,7 @@ class Failing(socket.socket):
     """A listening socket whose accept() fails with these errors before it works."""
 
     def __init__(self, failures: list[int]) -> None:
-        super().__init__(fileno=bind(ADDR).detach())
+        super().__init__(fileno=listening().detach())
         self.failures = failures
 
     def _accept(self) -> tuple[int, tuple[str, int]]:
@@ -152,7 +159,7 @@ def test_an_error_of_accept_prints_no_traceback(hub: HubThread, capfd: pytest.Ca
 
 
 def test_many_clients_are_accepted_for_one_wake_up(hub: HubThread) -> None:
-    running = Running(hub, bind(ADDR))
+    running = Running(hub, listening())
     clients = [connect(running.port) for _ in range(300)]
     until(lambda: running.shared.stats.listener(ADDR).open == 300, "all of them to be accepted")
     assert len(hub.call(lambda: list(running.shared.sessions))) == 300
@@ -185,7 +192,7 @@ def test_before_it_closes_it_takes_who_waits_unless_accept_fails(hub: HubThread)
 
 
 def test_a_stopped_listener_takes_no_client(hub: HubThread) -> None:
-    running = Running(hub, bind(ADDR))
+    running = Running(hub, listening())
     assert running.answers()
     running.stop()
     with pytest.raises(ConnectionRefusedError):

@@ -6,8 +6,11 @@ import pytest
 
 from mcproxy.change import listener_key
 from mcproxy.model import End, FirewallRule, Listener, Reason, RuleKind
+from mcproxy.net.group import open_group
 from mcproxy.net.shared import Phase
 from mcproxy.net.worker import SPARE_TALLIES
+from mcproxy.policy.homes import home
+from mcproxy.policy.networks import pack
 from tests.conftest import MakeBackend
 from tests.kit.hub import is_turned_away, messages
 from tests.kit.peers import DEADLINE, another, connect, is_reset, read_all, says
@@ -47,6 +50,30 @@ def test_sessions_of_a_listener_that_was_closed_go_on(bench: MakeBench, backend:
         client.sendall(HELLO)
         assert b"here" in read_all(client)
     assert running.last().end is End.CLOSED
+
+
+def test_one_worker_serves_all_who_wait_for_several(bench: MakeBench, backend: MakeBackend) -> None:
+    """As after a server with three workers: there are three sockets, and from now on the first one gets everybody."""
+    group = open_group("127.0.0.1:0", 3)
+    where, sources = group[0].getsockname(), [f"127.0.0.{last}" for last in range(1, 20)]
+    assert {home(pack(each), 3) for each in sources} == {0, 1, 2}
+    early = [socket.create_connection(where, DEADLINE, (each, 0)) for each in sources]
+    running = bench(table_for(backend(says("here")).address), inherited=lambda _addr: group)
+    assert running.open() == where[1]
+    assert [addr for addr, _ in running.worker.descriptors] == [V4] * 3
+    late = [socket.create_connection(where, DEADLINE, (each, 0)) for each in sources]
+    for client in early + late:
+        with client:
+            client.sendall(HELLO)
+            assert b"here" in read_all(client)
+    last = [socket.create_connection(where, DEADLINE, (each, 0)) for each in sources]
+    running.hub.call(running.worker.close, V4)
+    for client in last:
+        with client:
+            client.sendall(HELLO)
+            assert b"here" in read_all(client)
+    with pytest.raises(ConnectionRefusedError):
+        connect(where[1])
 
 
 def test_an_address_that_cannot_be_bound_changes_nothing(bench: MakeBench) -> None:

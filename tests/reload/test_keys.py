@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mcproxy import config
-from mcproxy.reload.keys import APPLIED, OF_COMMANDS, SEED, Plan, after, plan, values
+from mcproxy.reload.keys import APPLIED, OF_COMMANDS, SEED, Plan, after, fixed, plan, values
 
 TCP = {"addr": "127.0.0.1:9090", "tls_cert": "a.pem", "tls_key": "a.key"}
 SOCKET = {"addr": "unix:/run/a.sock"}
@@ -60,6 +60,34 @@ def test_what_is_applied(table: str, old: dict[str, Any], new: dict[str, Any], t
 )
 def test_what_waits_for_a_restart(old: dict[str, Any], new: dict[str, Any], text: str) -> None:
     assert told(plan(read(**old), read(**new))) == ([], [text], [])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({}, {"database": {"path": "/y.db"}}),
+        ({}, {"proxy": {"workers": "auto"}}),
+        ({"grpc": TCP}, {"grpc": {**TCP, "addr": "[::1]:1"}}),
+        ({}, {"grpc": TCP}),
+        ({"grpc": TCP}, {"grpc": {**TCP, "client_ca": "/ca.pem"}}),
+    ],
+)
+def test_keys_that_wait_for_a_restart_have_another_digest(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """So that a reload knows that it takes a new process."""
+    digests = [fixed(config.parse({"database": {"path": "x.db"}, **each}, Path("/x.toml"))) for each in (old, new)]
+    assert digests[0] != digests[1]
+
+
+def test_other_keys_have_the_same_digest() -> None:
+    def digest(**tables: Any) -> str:
+        return fixed(config.parse({"database": {"path": "x.db"}, **tables}, Path("/x.toml")))
+
+    fresh = {
+        "log": {"level": "debug"}, "firewall": {"blocked_ips": ["192.0.2.1"]}, "proxy": {"idle_timeout": "1s"},
+        "listeners": [{"addr": ":1"}],
+    }  # fmt: skip
+    assert digest(**fresh) == digest()
+    assert digest(grpc={**TCP, "tls_cert": "b.pem", "server_ca": "c.pem"}) == digest(grpc=TCP)
 
 
 def test_a_key_that_no_list_has_waits_for_a_restart() -> None:

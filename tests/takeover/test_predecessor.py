@@ -236,6 +236,10 @@ def test_another_user_is_refused(make: Make) -> None:
     stage = make(uid=os.geteuid() + 1)
     with stage.ask() as sock:
         assert "it is another user's" in expect(sock, Kind.REFUSED).text("why")
+    with connected(stage.seat) as sock:
+        sock.settimeout(DEADLINE)
+        send(sock, Letter(Kind.LOOK))
+        expect(sock, Kind.REFUSED)
     assert stage.estate.done == []
 
 

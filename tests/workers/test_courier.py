@@ -31,6 +31,7 @@ from mcproxy.messages import (
 )
 from mcproxy.model import worker_of
 from mcproxy.net.group import open_group
+from mcproxy.policy.homes import home
 from mcproxy.policy.networks import pack
 from tests.conftest import MakeBackend
 from tests.kit.crowd import SETTINGS, Crowd, crowd
@@ -111,14 +112,27 @@ def test_a_single_socket_that_was_open_before_serves_all(backend: MakeBackend) -
                     assert receive(client, len(HELLO)) == HELLO
 
 
-def test_a_group_that_was_open_before_is_used_in_its_order(backend: MakeBackend) -> None:
-    """As a server gives it to the next one, and closes its own: every client stays at its home."""
+@pytest.mark.parametrize("before", [2, 5])
+def test_a_group_that_was_open_before_is_used_in_its_order(before: int, backend: MakeBackend) -> None:
+    """As a server gives it to the next one, and closes its own: every client comes to its home.
+
+    Those who wait already, on whichever of the sockets, are served; also where there are more than workers.
+    """
     table = table_for(backend(echo).address)
     with ExitStack() as old:
-        group = [old.enter_context(each) for each in open_group("127.0.0.1:0", 2)]
+        group = [old.enter_context(each) for each in open_group("127.0.0.1:0", before)]
+        port = group[0].getsockname()[1]
+        sources = [f"127.0.0.{last}" for last in range(1, 20)]
+        assert {home(pack(each), before) for each in sources} == set(range(before))
+        early = [socket.create_connection(("127.0.0.1", port), DEADLINE, (each, 0)) for each in sources]
         with crowd(table, inherited=lambda _addr: [each.dup() for each in group]) as running:
-            assert running.port == group[0].getsockname()[1]
+            assert running.port == port
             old.close()
+            for client in early:
+                with client:
+                    client.sendall(HELLO)
+                    assert receive(client, len(HELLO)) == HELLO
+            running.until(lambda _infos: not running.courier.ask(ALL), "them to end")
             for number in (1, 2, 1, 2):
                 with running.client_of(number) as client:
                     client.sendall(HELLO)
