@@ -89,9 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     done = report.load(found.report) if found.report else measure(found)
     whole = done.made["whole"] == "True"
     out = found.out or (COMMITTED if whole else ROUGH)
-    report.write(done, out)
+    plots = report.write(done, out)
     if whole and out == COMMITTED:
-        report.put_into_readme(done, Path("README.md"))
+        report.put_into_readme(done, plots, Path("README.md"))
     print(report.tables(done))
     print(f"written to {out}/: README.md, bench.json, plots", file=sys.stderr)
     return 1 if done.failures else 0

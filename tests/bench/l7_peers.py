@@ -155,7 +155,7 @@ def backend(folder: Path, protocol: str) -> Iterator[int]:
     (folder / "small").write_bytes(bytes(128))
     (folder / "big").write_bytes(bytes(BULK))
     if protocol == H2:
-        command = ["nghttpd", "--no-tls", "-d", str(folder), str(port)]
+        command = ["nghttpd", "--no-tls", "--address=127.0.0.1", "-d", str(folder), str(port)]
     else:
         (folder / "backend.conf").write_text(
             "daemon off; master_process off; error_log /dev/null crit;\n"

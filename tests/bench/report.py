@@ -173,7 +173,8 @@ def circumstances(run: Run) -> list[str]:
     head = (
         f"{made['date']}: {made['processor']}, {made['memory']}, {made['system']}, Python {made['python']}. "
         f"mcproxy {', '.join(ours)}; {versions}. "
-        f"{made['rounds']} rounds of {made['seconds']} s for each work, {made['minutes']} minutes in all; "
+        f"{made['rounds']} round{'s' * (made['rounds'] != '1')} of {made['seconds']} s for each work, "
+        f"{made['minutes']} minutes in all; "
         f"load average before: {made['load']}."
     )
     return [head, *(f"{PEERS[peer]} was skipped: {reason}." for peer, reason in run.missing.items())]
@@ -203,8 +204,8 @@ def page(run: Run, plots: list[str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def write(run: Run, out: Path) -> None:
-    """JSON, plots and the page. Without matplotlib there are no plots, and the page shows those that are there."""
+def write(run: Run, out: Path) -> list[str]:
+    """JSON, plots and the page. Returns the names of the plots; without matplotlib there are none."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "bench.json").write_text(dump(run))
     try:
@@ -215,9 +216,10 @@ def write(run: Run, out: Path) -> None:
     else:
         drawn = plots.draw(run, out)
     (out / "README.md").write_text(page(run, drawn))
+    return drawn
 
 
-def put_into_readme(run: Run, path: Path) -> None:
+def put_into_readme(run: Run, plots: list[str], path: Path) -> None:
     """Replace what is between the two marks."""
     before, begin, rest = path.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -225,12 +227,7 @@ def put_into_readme(run: Run, path: Path) -> None:
         raise ValueError(f"{path} has no lines '{BEGIN}' and '{END}'")
     part = [
         "",
-        f"![{PLOTS['l4']}](docs/bench/l4.svg)",
-        "",
-        f"![{PLOTS['l7']}](docs/bench/l7.svg)",
-        "",
-        f"![{PLOTS['growth']}](docs/bench/growth.svg)",
-        "",
+        *(line for name in PLOTS if name in plots for line in (f"![{PLOTS[name]}](docs/bench/{name}.svg)", "")),
         *overview(run, list(HEADLINES)),
         "",
         "CPU in µs or s/GB, memory in KB; the least is bold. [docs/bench](docs/bench/README.md) has the rest.",

@@ -89,7 +89,7 @@ def test_the_readme_has_the_part_that_a_run_replaces(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text(text)
     for _ in range(2):
-        report.put_into_readme(RUN, path)
+        report.put_into_readme(RUN, ["l4", "l7"], path)
     found = path.read_text()
     assert found.startswith(before)
     assert found.endswith(after)
@@ -97,7 +97,7 @@ def test_the_readme_has_the_part_that_a_run_replaces(tmp_path: Path) -> None:
     assert "| 220 | **100** |" in found
     path.write_text("nothing")
     with pytest.raises(ValueError, match="has no lines"):
-        report.put_into_readme(RUN, path)
+        report.put_into_readme(RUN, ["l4"], path)
 
 
 def test_rules_are_networks_of_their_own() -> None:
