@@ -57,13 +57,13 @@ class Curve(NamedTuple):
 
 @contextmanager
 def l4_site(here: Lab, build: str, workers: int = 1, names: Sequence[str] = (), rules: int = RULES) -> Iterator[Site]:
-    """mcproxy in front of a backend of raw streams; with these names, or a.test."""
+    """mcproxy in front of a backend of raw streams; a.test leads there, and these names."""
     with process(serve) as target:
         port, folder = free_port(), here.fresh()
         job = Job(folder, port, target, workers=workers, python=here.python(build), rules=rules)
         command = mcproxy(job)
         if names:
-            fill(folder / "mcproxy.db", job, names)
+            fill(folder / "mcproxy.db", job, ["a.test", *names])
         with running(command, port, workers, folder) as pid:
             calm(pid)
             connections(Site(pid, port, WARM_UP * workers))
