@@ -6,6 +6,9 @@ DOCKER ?= docker
 # Ctrl-C waits until the program has its handlers: Python would print a traceback while it starts.
 CALM := env --block-signal=INT
 
+# Tests at once: a core stands still for a third of the time with one for each, for many wait for something.
+TESTERS := $(shell cores=$$(nproc); echo $$((cores < 5 ? cores * 3 / 2 : 8)))
+
 .DEFAULT_GOAL := help
 .PHONY: help all build test differences fuzz bench soak soak-quick test-compiled test-pure lint types proto man proto-lint fmt devserver docker clean
 
@@ -20,7 +23,7 @@ build: $(VENV)/.installed ## source archive and wheel, into dist/
 # Hundreds of processes start the program: that each compiles it again would be a tenth of the time.
 test: $(VENV)/.installed ## install what the tests need and run the whole suite
 	@tests/install-peers.sh
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(TESTERS) --dist loadgroup
 
 differences: $(VENV)/.installed ## the same bytes to mcproxy, HAProxy, nginx and Caddy: the table, in build/differences.txt
 	@tests/install-peers.sh
