@@ -27,8 +27,8 @@ TESTS = (
     "tests/test_native.py", "tests/test_ledger.py", "tests/test_stats.py", "tests/test_table.py", "tests/notation",
     "tests/policy", "tests/wire", "tests/l7/http2", "tests/l7/relay", "tests/l7/bridge",
     "tests/l7/sockets/test_channel.py", "tests/net/test_read_guard.py",
-    "tests/e2e/test_half_close.py", "tests/e2e/test_http2_sessions.py", "tests/e2e/test_pairings.py",
-    "tests/e2e/test_routing.py",
+    "tests/e2e/test_half_close.py", "tests/e2e/test_http2_sessions.py", "tests/e2e/test_key_updates.py",
+    "tests/e2e/test_pairings.py", "tests/e2e/test_routing.py",
 )  # fmt: skip
 
 

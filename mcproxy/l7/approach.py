@@ -8,7 +8,7 @@ from mcproxy.certificates.contexts import Contexts
 from mcproxy.l7.sockets import channel as channels
 from mcproxy.l7.sockets.backend_link import OtherVersion
 from mcproxy.l7.sockets.backends import Backends
-from mcproxy.l7.sockets.channel import Channel, Lost, TLSChannel, reason_of
+from mcproxy.l7.sockets.channel import Channel, Flooded, Lost, TLSChannel, reason_of
 from mcproxy.l7.sockets.pooled import H2, Made
 from mcproxy.l7.sockets.probe import Answer, by_alpn, decided, judge, look
 from mcproxy.model import BackendProtocol, Refused, Route, RouteKey
@@ -159,6 +159,8 @@ def without_http2(route: Route) -> str:
 
 def backend_fault(lost: Lost, route: Route) -> str:
     """Why there is no TLS with a route's backend, whose certificate is meant, and what to do."""
+    if isinstance(lost, Flooded):
+        return f"TLS with the backend: {lost}"
     cause = lost.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
         fault = _CERTIFICATE_FAULTS.get(cause.verify_code, "was not accepted; check backend_ca and backend_server_name")

@@ -15,7 +15,7 @@ from mcproxy.certificates.contexts import Contexts
 from mcproxy.l7.approach import Approach, backend_fault
 from mcproxy.l7.sockets.backend_link import OtherVersion
 from mcproxy.l7.sockets.backends import Backends
-from mcproxy.l7.sockets.channel import Channel, Lost
+from mcproxy.l7.sockets.channel import Channel, Flooded, Lost
 from mcproxy.l7.sockets.pooled import Made
 from mcproxy.l7.sockets.probe import Answer, judge
 from mcproxy.model import Backend, BackendProtocol, Mode, Refused, Route
@@ -223,6 +223,7 @@ def test_what_else_keeps_tls_from_a_backend() -> None:
     assert "is not for inner.test;" in backend_fault(refused_certificate(62, "x"), named)
     assert "is of no CA in /ca.pem;" in backend_fault(refused_certificate(20, "x"), named)
     assert backend_fault(lost(OSError("gone"), "gone"), named) == "TLS with the backend: gone"
+    assert backend_fault(Flooded("too many reads"), named) == "TLS with the backend: too many reads"
     without = "the backend offers no HTTP/2 in ALPN at 127.0.0.1:1; switch it on there, or set backend_protocol to auto"
     alert = ssl.SSLError(1, "[SSL] tlsv1 alert no application protocol (_ssl.c:1006)")
     alert.reason = ""
