@@ -28,8 +28,8 @@ A session rests one to two `ROUND`s after its last byte, and later where many fa
 Greenlets that end leave their memory free in the middle of the heap. Where many rest at once, `MANY`, the kernel gets
 that back: idle connections that come one after another take 3 KB each, and 3,000 at once 5, of which 2 are still free.
 
-It costs 25 us to rest and to be stirred, once a silence. A client that sends a byte in each makes us work twice as much
-for it as for a byte that comes sooner, and no more.
+It costs 30 to 45 us to rest and to be stirred, once a silence. A client that sends a byte in each has us work twice as
+much for it as for a byte that comes sooner, and no more.
 """
 
 import threading
