@@ -153,6 +153,8 @@ class Client:
             return f"{sentence}; {remedy}" if remedy else sentence, INVALID if wrong else FAILED
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"mcproxy: the server at {self._target.addr.value} doesn't answer", UNREACHABLE
+        if error.code() is grpc.StatusCode.CANCELLED:
+            return f"mcproxy: the server at {self._target.addr.value} stops, and has ended this call", UNREACHABLE
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             return _unreachable(self._target, details)
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:

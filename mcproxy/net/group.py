@@ -16,9 +16,9 @@ the last ones are accepted the kernel is told to drop new SYNs (`refuse_new`): t
 and nobody is connected between the last accept and the close.
 """
 
-import ctypes
 import socket
 import struct
+from array import array
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
@@ -96,7 +96,7 @@ def refuse_new(sockets: Sequence[socket.socket]) -> None:
 
 
 def _attach(sock: socket.socket, option: int, program: bytes) -> None:
-    instructions = ctypes.create_string_buffer(program, len(program))
-    length = len(program) // _FILTER_SIZE
-    value = struct.pack("HxxxxxxP", length, ctypes.addressof(instructions))  # struct sock_fprog
+    instructions = array("B", program)
+    address, size = instructions.buffer_info()
+    value = struct.pack("HxxxxxxP", size // _FILTER_SIZE, address)  # struct sock_fprog
     sock.setsockopt(socket.SOL_SOCKET, option, value)

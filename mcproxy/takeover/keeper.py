@@ -104,6 +104,7 @@ def keep(command: Sequence[str]) -> int:
     signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
     for number in _HEARD:
         signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)  # whatever the supervisor has left blocked
     if ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError("prctl: PR_SET_CHILD_SUBREAPER")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:

@@ -151,12 +151,14 @@ def echo(connection: socket.socket) -> None:
 
 
 class _ResetAtOnce(socket.socket):
-    """A connection whose RST came before connect() returned, as on a loaded machine: its first use reports it."""
+    """A connection whose RST came before connect() returned (a loaded machine): its first use reports and closes it."""
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        self.close()
         raise ConnectionResetError(ECONNRESET, os.strerror(ECONNRESET))
 
     def sendall(self, data: object, flags: int = 0, /) -> None:
+        self.close()
         raise ConnectionResetError(ECONNRESET, os.strerror(ECONNRESET))
 
 

@@ -11,7 +11,13 @@ import pytest
 from tests.kit.peers import until
 from tests.kit.program import Program, environment
 
-KEEP = "import sys; from mcproxy.takeover.keeper import keep; sys.exit(keep(sys.argv[1:]))"
+# Started with SIGHUP blocked, as a supervisor may leave it: no reload came from it once.
+KEEP = """
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+from mcproxy.takeover.keeper import keep
+sys.exit(keep(sys.argv[1:]))
+"""
 # As `mcproxy server` and `mcproxy server --reload PID`: the new one is told to the old one by a file and a signal.
 SERVER = """
 import os, pathlib, signal, socket, sys
