@@ -6,7 +6,7 @@ Each maker writes a configuration into the folder, and returns the command. A li
 
 from pathlib import Path
 
-from tests.bench.peers import ROUTER, Job, Maker, mcproxy
+from tests.bench.peers import ROUTER, Job, Maker, envoy_with, mcproxy
 
 MOST = 20_000  # connections
 STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
@@ -66,10 +66,7 @@ static_resources:
       - lb_endpoints:
         - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {job.backend} }} }} }}
 """)
-    return [
-        "envoy", "-c", f"{job.folder}/envoy.yaml", "--concurrency", str(job.workers), "-l", "error",
-        "--disable-hot-restart",
-    ]  # fmt: skip
+    return envoy_with(job)
 
 
 def traefik(job: Job) -> list[str]:

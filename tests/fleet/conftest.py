@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mcproxy.notation.server_url import parse_server_url
+from mcproxy.store.postgres import Server, attach, upgrade
+from mcproxy.store.store import Store
 from tests.kit.fleet_nodes import MakeNode, Node
 from tests.kit.postgres import PostgresServer
 
@@ -14,6 +17,14 @@ from tests.kit.postgres import PostgresServer
 @pytest.fixture
 def url(postgres: PostgresServer) -> str:
     return postgres.create(f"db_{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def truth(url: str) -> Iterator[Store]:
+    """The fleet's database, with its schema."""
+    with closing(attach(Server(parse_server_url(url)))) as store:
+        upgrade(store)
+        yield store
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The place of the node that orders certificates."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 import psycopg
 import pytest
@@ -10,19 +8,10 @@ import pytest
 from mcproxy.fleet import nodes
 from mcproxy.fleet.lead import LEAD_GONE, Lead, Replaced
 from mcproxy.fleet.nodes import Report
-from mcproxy.notation.server_url import parse_server_url
-from mcproxy.store.postgres import Server, attach, upgrade
 from mcproxy.store.store import Store
 from tests.kit.peers import DEADLINE, until
 
 pytestmark = pytest.mark.xdist_group("postgres")
-
-
-@pytest.fixture
-def truth(url: str) -> Iterator[Store]:
-    with closing(attach(Server(parse_server_url(url)))) as store:
-        upgrade(store)
-        yield store
 
 
 def lead(truth: Store, name: str, version: int = -1) -> Lead:

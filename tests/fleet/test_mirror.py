@@ -2,7 +2,6 @@
 
 import datetime as dt
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +12,8 @@ from mcproxy.certificates.acme.order import CaAccount, Order, State
 from mcproxy.certificates.pem import Pair
 from mcproxy.fleet.lead import Lead
 from mcproxy.fleet.mirror import Mirror
-from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store.acme import Records
 from mcproxy.store.errors import Unavailable
-from mcproxy.store.postgres import Server, attach, upgrade
 from mcproxy.store.store import Store
 from tests.kit.acme_stub import Workers
 from tests.kit.control_plane import store_at
@@ -26,13 +23,6 @@ pytestmark = pytest.mark.xdist_group("postgres")
 
 A, B = "a.test", "b.test"
 NOW = 1_800_000_000.0
-
-
-@pytest.fixture
-def truth(url: str) -> Iterator[Store]:
-    with closing(attach(Server(parse_server_url(url)))) as store:
-        upgrade(store)
-        yield store
 
 
 @pytest.fixture

@@ -1,6 +1,3 @@
-import uuid
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,22 +5,11 @@ import pytest
 from mcproxy import __version__
 from mcproxy.fleet import nodes
 from mcproxy.fleet.nodes import Report
-from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store.errors import NameTaken
-from mcproxy.store.postgres import Server, attach, upgrade
 from mcproxy.store.store import Store
 from tests.kit.control_plane import RULES, SEED, store_at
-from tests.kit.postgres import PostgresServer
 
 pytestmark = pytest.mark.xdist_group("postgres")
-
-
-@pytest.fixture
-def truth(postgres: PostgresServer) -> Iterator[Store]:
-    url = parse_server_url(postgres.create(f"db_{uuid.uuid4().hex}"))
-    with closing(attach(Server(url))) as store:
-        upgrade(store)
-        yield store
 
 
 def claim(truth: Store, report: Report) -> None:

@@ -1,7 +1,7 @@
 """Nodes that share the ordering of certificates, with a CA in memory."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,6 @@ from mcproxy.fleet.mirror import Mirror
 from mcproxy.fleet.nodes import Report
 from mcproxy.fleet.orderer import Orderer
 from mcproxy.model import Backend, Mode, Route, Tls
-from mcproxy.notation.server_url import parse_server_url
-from mcproxy.store.postgres import Server, attach, upgrade
 from mcproxy.store.store import Store
 from tests.kit.acme_stub import DIRECTORY, START, StubCA, Workers, table
 from tests.kit.control_plane import store_at
@@ -67,13 +65,6 @@ class World:
 
 
 MakeNode = Callable[..., Ordering]
-
-
-@pytest.fixture
-def truth(url: str) -> Iterator[Store]:
-    with closing(attach(Server(parse_server_url(url)))) as store:
-        upgrade(store)
-        yield store
 
 
 @pytest.fixture
