@@ -33,6 +33,10 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--only", nargs="+", default=[], metavar="WORK[/PEER]",
         help="only these: l4.idle, 'h2-h1.*/haproxy', '*/mcproxy*', growth.routes",
     )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=int, default=1,
+        help="of each proxy, or threads, and cores for it (default: 1); nginx has one process, the load the next core",
+    )  # fmt: skip
     parser.add_argument("--compiled", metavar="PYTHON", help="of an environment with mcproxy's compiled build")
     parser.add_argument("--out", type=Path, help="the folder of what is written")
     parser.add_argument("--report", type=Path, metavar="JSON", help="measure nothing: write what this run measured")
@@ -62,9 +66,9 @@ def measure(chosen_by: argparse.Namespace) -> Run:
     made, began = machine(), time.monotonic()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.sched_setaffinity(0, {load_core(1)})
+    os.sched_setaffinity(0, {load_core(chosen_by.workers)})
     done = 0
-    with run.lab(chosen_by.seconds, chosen_by.compiled) as here, suppress(KeyboardInterrupt):
+    with run.lab(chosen_by.seconds, chosen_by.compiled, chosen_by.workers) as here, suppress(KeyboardInterrupt):
         for number in range(chosen_by.rounds):
             print(f"round {number + 1} of {chosen_by.rounds}", file=sys.stderr)
             run.go_round(here, all_turns, results, failures)
@@ -73,7 +77,7 @@ def measure(chosen_by: argparse.Namespace) -> Run:
             done += 1
     given = " ".join("PYTHON" if each == chosen_by.compiled else each for each in sys.argv[1:])
     made |= {
-        "whole": str(done == chosen_by.rounds and not (chosen_by.only or chosen_by.quick)),
+        "whole": str(done == chosen_by.rounds and not (chosen_by.only or chosen_by.quick or chosen_by.workers > 1)),
         "rounds": str(done),
         "seconds": f"{chosen_by.seconds:g}",
         "minutes": f"{(time.monotonic() - began) / 60:.0f}",

@@ -24,6 +24,7 @@ class Lab(NamedTuple):
     folder: Path  # with a.test's certificate
     seconds: float  # of load, for each work
     compiled: str  # the Python of the compiled build, if any
+    workers: int = 1  # of mcproxy; threads of the others, where they can be told
 
     def python(self, peer: str) -> str:
         """That which runs this build of mcproxy."""
@@ -35,11 +36,11 @@ class Lab(NamedTuple):
 
 
 @contextmanager
-def lab(seconds: float, compiled: str | None) -> Iterator[Lab]:
+def lab(seconds: float, compiled: str | None, workers: int = 1) -> Iterator[Lab]:
     """A place to measure in."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         Authority(Path(name)).pair("a.test")
-        yield Lab(Path(name), seconds, compiled or "")
+        yield Lab(Path(name), seconds, compiled or "", workers)
 
 
 @contextmanager
@@ -64,8 +65,8 @@ def measure(here: Lab, turn: Turn) -> Iterator[tuple[str, Figure | str]]:
     """One peer's turn: each work with its figure, or with what went wrong."""
     makers = l4_peers.MAKERS if turn.stage == "l4" else l7_peers.MAKERS
     with stage(here, turn.stage) as (target, protocol, measures):
-        job = Job(here.fresh(), free_port(), target, protocol, python=here.python(turn.peer))
-        with running(makers[turn.peer](job), job.port, folder=job.folder) as pid:
+        job = Job(here.fresh(), free_port(), target, protocol, here.workers, here.python(turn.peer))
+        with running(makers[turn.peer](job), job.port, job.workers, job.folder) as pid:
             site = Site(pid, job.port, here.seconds)
             if turn.stage == "l4":
                 l4.warm(job.port)
