@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from mcproxy.l7.core import ExchangeEnd
+from mcproxy.model import End, Reason
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mcproxy"
 GENERATED = PACKAGE / "admin" / "pb"
 
 PAGE = (ROOT / "ARCHITECTURE.md").read_text()
+LOG = "A line of the log, and its file"
 # What must not be loaded, however far away the import is, by these.
 WITHOUT_SOCKETS = (
     "mcproxy.l7.core", "mcproxy.l7.bounds", "mcproxy.l7.http2.from_client",
@@ -124,6 +128,90 @@ def test_each_floor_fails_when_it_imports_from_above(low: list[str], high: list[
         for above in high:
             broken = broken_rules(PACKAGE / place / "x.py", [f"mcproxy.{above}"])
             assert f"{place} imports {above} of a higher floor" in broken
+
+
+def cells(heading: str) -> list[list[str]]:
+    """The rows of a section's table on the page, without its head."""
+    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    assert rows, heading
+    return rows[2:]
+
+
+def stem(path: Path) -> str:
+    """A file as the page calls it: "net/dial" or "table"."""
+    return str(path.relative_to(PACKAGE).with_suffix(""))
+
+
+def test_the_table_of_rooms_names_every_file_and_no_other() -> None:
+    """A file that is new gets a word or a few in the row of its folder; one that is gone loses them."""
+    named: set[str] = set()
+    for places_of_row, holds, *_ in cells("Rooms"):
+        for place in re.findall(r"`([^`]+)`", places_of_row):
+            named |= {f"{place}/{name}" for name in re.findall(r"`([a-z0-9_]+)`", holds)}
+    files = {stem(path) for path in sources() if path.parent != PACKAGE and path.name != "__init__.py"}
+    assert files <= named, f"ARCHITECTURE.md, Rooms, names no {', '.join(sorted(files - named))}"
+    elsewhere = {place for floor in floors() for place in floor}
+    there = {name for name in named - files if (PACKAGE / name).parent.is_dir()}
+    assert not {name for name in there if name.rpartition("/")[2] not in elsewhere}
+
+
+@pytest.mark.parametrize("heading", ["The way of the data", LOG, "Where a new thing goes"])
+def test_each_file_that_the_page_names_exists(heading: str) -> None:
+    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    paths = set(re.findall(r"`([a-z0-9_]+(?:/[a-z0-9_]+)+)`", section))
+    if heading != "The way of the data":
+        paths |= {name for row in cells(heading) for name in re.findall(r"`([a-z0-9]+)`", row[1])}
+    assert paths
+    assert not {path for path in paths if not (PACKAGE / path).is_dir() and not (PACKAGE / f"{path}.py").exists()}
+
+
+def members_used(tree: ast.Module, enum: str) -> set[str]:
+    """The members of an enum that a file gives to something; those that it only compares with don't count."""
+    constants = {
+        node.target.id: node.value.attr
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if isinstance(node.value, ast.Attribute) and ast.unparse(node.value.value) == enum
+    }
+    passed: set[ast.AST | None] = {
+        each for node in tree.body if isinstance(node, ast.AnnAssign) for each in (node.target, node.value)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            passed |= set(ast.walk(node))
+    used = [node for node in ast.walk(tree) if node not in passed]
+    return {constants[node.id] for node in used if isinstance(node, ast.Name) and node.id in constants} | {
+        node.attr for node in used if isinstance(node, ast.Attribute) and ast.unparse(node.value) == enum
+    }
+
+
+def test_the_table_of_the_log_names_every_file_that_decides_a_word() -> None:
+    """So a reader of a line finds the place that it comes from; the data path's files only, others ask for reasons."""
+    data_path = ("certificates", "desk", "l7", "net", "notation", "policy", "wire")
+    trees = {stem(path): ast.parse(path.read_text()) for path in sources() if folder(path) in data_path}
+    without_a_line = {Reason.OK, End.LOST}
+    for kind in (Reason, End, ExchangeEnd):
+        mine = [row for row in cells(LOG) if row[0].startswith("request ") is (kind is ExchangeEnd)]
+        for member in (member for member in kind if member not in without_a_line):
+            row = next((row for row in mine if f"`{member}`" in row[0]), None)
+            assert row, f"no row has {member}"
+            deciding = {name for name, tree in trees.items() if member.name in members_used(tree, kind.__name__)}
+            assert deciding <= set(re.findall(r"`([a-z0-9_/]+)`", row[1])), member
+
+
+def test_the_name_in_a_line_of_the_log_leads_to_one_place() -> None:
+    """The text has the last part of the logger's name only: no two files may share it, but within a folder of it."""
+    (row,) = (row for row in cells(LOG) if "NAME" in row[0])
+    folders = set(re.findall(r"`([a-z0-9_/]+)`", row[1])) - {"net/names"}
+    places_of: dict[str, set[str]] = {}
+    for path in sources():
+        for argument in re.findall(r"^log(?:: Final)? = logging\.getLogger\((.+)\)$", path.read_text(), re.MULTILINE):
+            place = stem(path) if argument == "__name__" else stem(path.parent)
+            head, _, tail = place.rpartition("/")
+            places_of.setdefault(tail, set()).add(head if head == tail else place)
+    assert not {name: found for name, found in places_of.items() if len(found) > 1}
+    assert {place for found in places_of.values() for place in found if (PACKAGE / place).is_dir()} == folders
 
 
 def test_no_circles_between_folders() -> None:
