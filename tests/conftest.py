@@ -14,6 +14,7 @@ import pytest
 from gevent.hub import get_hub
 from hypothesis import settings
 
+from tests.kit.hub import HubThread
 from tests.kit.peers import DEADLINE, Authority, Backend, until
 from tests.kit.postgres import PostgresServer, postgres_server
 from tests.kit.proxy import Proxy, live_greenlets, open_descriptors
@@ -98,6 +99,14 @@ def nothing_left(grpc_is_awake: None) -> Iterator[None]:
     left = {k: v for k, v in open_descriptors().items() if descriptors.get(k) != v}
     assert not left, "descriptors left"
     assert not set(live_greenlets()) - set(greenlets), "greenlets left"
+
+
+@pytest.fixture
+def hub(nothing_left: None) -> Iterator[HubThread]:
+    """A running hub."""
+    running = HubThread()
+    yield running
+    running.close()
 
 
 @pytest.fixture

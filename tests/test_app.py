@@ -3,7 +3,7 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,6 @@ from tests.kit.peers import DEADLINE, client_hello, connect, free_port, is_reset
 Document = dict[str, Any]
 
 L7: Document = {"hostname": "a.test", "backend": "127.0.0.1:1", "mode": "l7"}
-
-
-@pytest.fixture
-def hub(nothing_left: None) -> Iterator[HubThread]:
-    running = HubThread()
-    yield running
-    running.close()
 
 
 @pytest.fixture

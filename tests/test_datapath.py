@@ -1,9 +1,5 @@
 """The data path without a control plane: it serves the table that it was given, and leaves nothing behind."""
 
-from collections.abc import Iterator
-
-import pytest
-
 from mcproxy.datapath import DataPath
 from mcproxy.desk import ByDoor
 from mcproxy.messages import ConnectionEvent, Drain, EventKind, Settings, Watch
@@ -11,13 +7,6 @@ from tests.conftest import MakeBackend
 from tests.kit.hub import HubThread
 from tests.kit.peers import DEADLINE, client_hello, connect, read_all, says
 from tests.kit.worker_bench import TIMEOUTS, V4, table_for
-
-
-@pytest.fixture
-def hub() -> Iterator[HubThread]:
-    running = HubThread()
-    yield running
-    running.close()
 
 
 def test_it_serves_and_reports_without_a_control_plane(hub: HubThread, backend: MakeBackend) -> None:

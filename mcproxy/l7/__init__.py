@@ -20,6 +20,8 @@ The life of a request, and where each step is:
 | `sockets/` | both sides' sockets, TLS, time, back-pressure, whose turn it is | yes |
 | `core.py` | the contract between sockets and HTTP; how an exchange can end | no |
 | `bounds.py` | the bounds that both kinds of HTTP share | no |
+| `meters.py` | every rate that a peer can drive, and what counts it | no |
+| `generations.py` | the caches of heads and header blocks | no |
 | `http2/` | HTTP/2 by frames: what a client may send, and its bounds | no |
 | `relay/` | HTTP/2 to HTTP/2, frame by frame | no |
 | `bridge/` | every other pairing of versions, exchange by exchange | no |

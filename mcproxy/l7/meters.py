@@ -20,7 +20,7 @@ from mcproxy.l7.core import ExchangeEnd
 from mcproxy.wire.fields import MAX_FIELDS
 from mcproxy.wire.http1 import MAX_EMPTY_LINES
 from mcproxy.wire.http1_framing import MAX_MEMBERS, MAX_TRAILERS
-from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag, Frame
+from mcproxy.wire.http2 import ConnectionFault, ErrorCode
 
 # Named once: CONTRIBUTING says why.
 _ANSWERED: Final = ExchangeEnd.ANSWERED
@@ -295,48 +295,6 @@ class Meter:
         """Begin a new period."""
         self.since = now
         self.count = 0
-
-
-class BackendMeters:
-    """Counts the frames of a backend's connection that carry nothing, by their headers."""
-
-    __slots__ = ("_empty", "_settings", "_since", "_talk", "pace", "work")
-
-    def __init__(self, now: float) -> None:
-        self.pace = Pace(Loop.BACKEND_PIECES)
-        self._empty = Meter(Loop.BACKEND_EMPTY, now)
-        self._settings = Meter(Loop.BACKEND_SETTINGS, now)
-        self._talk = Meter(Loop.BACKEND_TALK, now)
-        self.work = 0  # requests and DATA frames
-        self._since = now
-
-    def __repr__(self) -> str:
-        return f"<BackendMeters {self._talk!r}>"
-
-    def count(self, kind: int, flags: int, size: int, now: float) -> None:
-        """Count one frame of `size` bytes. Raises Exceeded."""
-        if now - self._since >= PERIOD:
-            self._begin_period(now)
-        if kind == Frame.DATA and size:
-            self.work += 1
-            if size < SMALL and not flags & Flag.END_STREAM:
-                self.pace.spend(now)
-        elif kind == Frame.CONTINUATION or (kind == Frame.DATA and not flags & Flag.END_STREAM):
-            if not size:
-                self._empty.spend(now)
-        elif kind == Frame.SETTINGS and not flags & Flag.ACK:
-            self._settings.spend(now)
-        else:  # HEADERS, too: of one request come a few, and any number for streams that are over
-            self._talk.spend(now, TALK_FOR_WORK * self.work)
-
-    def nothing_but_padding(self, now: float) -> None:
-        """Count DATA of which only padding was left. Raises Exceeded."""
-        self._empty.spend(now)
-
-    def _begin_period(self, now: float) -> None:
-        self._since, self.work = now, 0
-        for meter in (self._empty, self._settings, self._talk):
-            meter.renew(now)
 
 
 class ClientMeters:

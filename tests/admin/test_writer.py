@@ -18,7 +18,8 @@ from mcproxy.store import history
 from mcproxy.store.errors import Unavailable
 from mcproxy.store.store import Store
 from mcproxy.table import Table
-from tests.kit.control_plane import RULES, SEED, Clock, FakePlane, make_writer, route, store_at
+from tests.kit.clock import Clock
+from tests.kit.control_plane import RULES, SEED, FakePlane, make_writer, route, store_at
 from tests.kit.peers import DEADLINE
 
 NEW = Listener(":8443")

@@ -2,15 +2,10 @@
 
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    KeySerializationEncryption,
-    NoEncryption,
-)
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mcproxy.certificates import pem
 from mcproxy.certificates.judge import (
@@ -24,20 +19,10 @@ from mcproxy.certificates.judge import (
 )
 from mcproxy.certificates.pem import Certificate, Unreadable
 from mcproxy.model import Backend, Mode, Route
-from tests.kit.certificate_files import BORN, DIES, Disk, Key, write_pair
+from tests.certificates.conftest import Issue
+from tests.kit.certificate_files import BORN, DIES, Disk
 
 DAY = 86_400.0
-Issue = Callable[..., tuple[str, str]]
-
-
-@pytest.fixture
-def issue(tmp_path: Path) -> Issue:
-    def make(
-        *names: str, key: Key | None = None, encryption: KeySerializationEncryption | None = None
-    ) -> tuple[str, str]:
-        return write_pair(tmp_path, names, key or ec.generate_private_key(ec.SECP256R1()), encryption or NoEncryption())
-
-    return make
 
 
 def certificate(*names: str, path: str = "x.pem") -> Certificate:

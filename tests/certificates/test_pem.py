@@ -9,26 +9,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
-    KeySerializationEncryption,
-    NoEncryption,
 )
 
 from mcproxy.certificates.judge import findings, survey
 from mcproxy.certificates.pem import Unreadable, Unusable, fill, load, read_pair, trust
 from mcproxy.model import Backend, Mode, Route
-from tests.kit.certificate_files import BORN, DIES, Key, write_pair
-
-Issue = Callable[..., tuple[str, str]]
-
-
-@pytest.fixture
-def issue(tmp_path: Path) -> Issue:
-    def make(
-        *names: str, key: Key | None = None, encryption: KeySerializationEncryption | None = None
-    ) -> tuple[str, str]:
-        return write_pair(tmp_path, names, key or ec.generate_private_key(ec.SECP256R1()), encryption or NoEncryption())
-
-    return make
+from tests.certificates.conftest import Issue
+from tests.kit.certificate_files import BORN, DIES, Key
 
 
 @pytest.mark.parametrize("kind", ["rsa", "ecdsa"])

@@ -1,7 +1,8 @@
 """What tests share. Tests themselves import from here, from `conftest.py`, and from no other folder of tests.
 
 What a test of one room needs:
-    hub, worker_bench      a hub in a thread of its own, and workers on it whose clock the test winds
+    hub, worker_bench, clock
+                           a hub in a thread of its own, and workers on it; a clock that the test winds
     resolver               a resolver that answers what the test says, or nothing for a while
     socket_pairs, inbox    connected sockets; bytes that are offered to a core again and again
     tables, hellos, hello_reference, geoip_files, certificate_files, odd_certificates

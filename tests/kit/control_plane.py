@@ -224,16 +224,6 @@ class FakePlane:
         return lambda: self.sinks.remove(sink)
 
 
-class Clock:
-    """A clock that is set."""
-
-    def __init__(self, now: float = 1_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @dataclass
 class Control:
     """Everything of a running control plane."""

@@ -19,10 +19,10 @@ from mcproxy.net.shared import Shared
 from mcproxy.net.sweep import LATENESS, Sweeper
 from mcproxy.stats import Stats
 from mcproxy.table import Live, Table
+from tests.kit.clock import Clock
 from tests.kit.hub import pass_rounds
 from tests.kit.peers import DEADLINE
 from tests.kit.socket_pairs import unix_pair
-from tests.kit.worker_bench import Clock
 
 LISTENER = ":443"
 TIMEOUTS = Timeouts(handshake=10, connect=5, idle=300, half_close=60, backend_idle=4)  # on the clock that is wound

@@ -12,6 +12,7 @@ from mcproxy.net.worker import Worker
 from mcproxy.notation.address import parse_backend
 from mcproxy.policy.limits import Limits
 from mcproxy.table import Live, Table
+from tests.kit.clock import Clock
 from tests.kit.hub import HubThread
 from tests.kit.peers import DEADLINE, client_hello, read_all, until
 
@@ -32,16 +33,6 @@ NOWHERE = table_for("127.0.0.1:9")
 def swallow(connection: socket.socket) -> None:
     """A backend that reads and never answers."""
     read_all(connection)
-
-
-class Clock:
-    """Seconds that pass only when the test says so."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 class Bench:

@@ -25,13 +25,6 @@ L4 = Route("a.test", Backend("127.0.0.1", 1))
 
 
 @pytest.fixture
-def hub(nothing_left: None) -> Iterator[HubThread]:
-    running = HubThread()
-    yield running
-    running.close()
-
-
-@pytest.fixture
 def looker(hub: HubThread) -> Iterator[MakeLooker]:
     outgoing: Outgoing = hub.call(Outgoing.make)
 

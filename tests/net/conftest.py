@@ -13,14 +13,6 @@ from tests.kit.worker_bench import Bench, MakeBench
 
 
 @pytest.fixture
-def hub(nothing_left: None) -> Iterator[HubThread]:
-    """A running hub."""
-    running = HubThread()
-    yield running
-    running.close()
-
-
-@pytest.fixture
 def bench(hub: HubThread) -> Iterator[MakeBench]:
     """Makes workers from tables; keyword arguments are seams."""
     made: list[Bench] = []

@@ -1,7 +1,7 @@
 """Native threads for what would hold up the hub: it turns meanwhile, and who is cut leaves the others their answer."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,13 +10,6 @@ from gevent import spawn
 from mcproxy.net.aside import Aside
 from tests.kit.hub import HubThread
 from tests.kit.peers import DEADLINE, until
-
-
-@pytest.fixture
-def hub() -> Iterator[HubThread]:
-    running = HubThread()
-    yield running
-    running.close()
 
 
 class Slow:

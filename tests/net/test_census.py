@@ -7,6 +7,7 @@ import pytest
 from mcproxy.model import Connection, End
 from mcproxy.net.census import SLICE, Census
 from mcproxy.net.facts import Facts
+from tests.kit.clock import Clock
 from tests.test_lines import ended
 
 
@@ -27,14 +28,6 @@ class Open:
 
     def connection(self) -> Connection:
         return ended(duration=7.0)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 @pytest.fixture

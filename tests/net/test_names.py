@@ -10,6 +10,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from mcproxy.net.lookups import Address
 from mcproxy.net.names import KEEP, MAX_LOOKUPS, MAX_NAMES, MAX_SUSPECTS, PREFER, Names, interleaved
+from tests.kit.clock import Clock
 from tests.kit.hub import HubThread, messages
 from tests.kit.peers import DEADLINE, until
 from tests.kit.resolver import Resolver
@@ -17,16 +18,6 @@ from tests.kit.resolver import Resolver
 Look = Callable[[str], "Future[list[Address]]"]
 SILENT = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 UNKNOWN = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-
-class Clock:
-    """Seconds that pass only when the test says so."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 @pytest.fixture

@@ -11,21 +11,14 @@ from gevent.hub import get_hub
 from mcproxy.net.pulse import PERIOD, Pulse
 from mcproxy.notify import Notifier
 from mcproxy.stats import LAGS, Histogram
+from tests.kit.clock import Clock
 from tests.kit.hub import HubThread, paused
 from tests.kit.peers import until
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.time = 100.0
-
-    def __call__(self) -> float:
-        return self.time
-
-
 @pytest.fixture
 def clock() -> Iterator[Clock]:
-    yield Clock()
+    yield Clock(100.0)
     get_hub().destroy(destroy_loop=True)
 
 

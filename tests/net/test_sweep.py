@@ -6,14 +6,7 @@ import pytest
 from gevent.hub import get_hub
 
 from mcproxy.net.sweep import LATENESS, Sweeper
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def __call__(self) -> float:
-        return self.time
+from tests.kit.clock import Clock
 
 
 class Entry:

@@ -1,7 +1,6 @@
 """Files that change on disk are taken without a reload: once they rest, once each, and only if the pair matches."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -102,13 +101,6 @@ def test_stamps_of_many_files_say_which_are_missing(tmp_path: Path) -> None:
 
 
 # --- in the server ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hub(nothing_left: None) -> Iterator[HubThread]:
-    running = HubThread()
-    yield running
-    running.close()
 
 
 def copy(pair: tuple[Path, Path], target: tuple[Path, Path]) -> None:

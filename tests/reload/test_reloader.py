@@ -29,13 +29,6 @@ Start = Callable[..., App]
 
 
 @pytest.fixture
-def hub(nothing_left: None) -> Iterator[HubThread]:
-    running = HubThread()
-    yield running
-    running.close()
-
-
-@pytest.fixture
 def start(hub: HubThread, tmp_path: Path) -> Iterator[Start]:
     """Makes what a file describes, but for its listeners, and ends it."""
     made: list[App] = []

@@ -17,15 +17,14 @@ same effect on every table. The largest blocks are never cached: they repeat too
 What a block says depends on nothing but the table before it and its bytes, so `BlockCache` keeps the section: fields,
 checked value, table after. It is shared by all connections of the process: in the steady state a request costs one
 look-up, on its first connection too. A client can learn from timing whether somebody sent exactly the same whole block
-before it, from the same table; it can't learn a secret piece by piece. Two generations bound it: a full young one
-becomes the old one, and what is used again moves back. What the old one held then is given up one by one: a thousand
-sections at once take half a millisecond to free.
+before it, from the same table; it can't learn a secret piece by piece.
 """
 
 from collections.abc import Callable, Generator
 from typing import Final, Generic, TypeVar
 
 from mcproxy.l7.core import Turn
+from mcproxy.l7.generations import Generations
 from mcproxy.l7.http2.budgets import (
     BYTES_DECODED,
     CACHE_BLOCK_BYTES,
@@ -106,19 +105,15 @@ class Section(Generic[T]):
         return self._encoded
 
 
-class BlockCache(Generic[T]):
+class BlockCache(Generations[tuple[DynamicTable, bytes], Section[T]], Generic[T]):
     """Sections by (table, block), of one kind of field section."""
 
+    __slots__ = ("check", "passed")
+
     def __init__(self, check: Callable[[list[Field]], T], passed: Pass, capacity: int = CACHE_BLOCKS) -> None:
+        super().__init__(capacity)
         self.check = check
         self.passed = passed
-        self.capacity = capacity  # of a generation
-        self.young: dict[tuple[DynamicTable, bytes], Section[T]] = {}
-        self.old: dict[tuple[DynamicTable, bytes], Section[T]] = {}
-        self._dying: dict[tuple[DynamicTable, bytes], Section[T]] = {}  # as many as fit into `young`, at most
-
-    def __repr__(self) -> str:
-        return f"<BlockCache {self.check.__name__} {len(self.young)}+{len(self.old)} blocks>"
 
     def read(self, block: bytes, table: DynamicTable, allowed: int, turn: Turn) -> Section[T]:
         """The section of a block that is not in `young`; to decode it is what takes long. Raises ConnectionFault."""
@@ -130,11 +125,7 @@ class BlockCache(Generic[T]):
         # A size update may be right for this connection's settings only.
         small = len(block) <= CACHE_BLOCK_BYTES and len(section.fields) <= CACHE_FIELDS
         if small and block and block[0] & 0xE0 != 0x20:
-            if len(self.young) >= self.capacity:
-                self._dying, self.old, self.young = self.old, self.young, {}
-            self.young[key] = section
-            if self._dying:
-                self._dying.popitem()
+            self.keep(key, section)
         return section
 
     def _judge(self, block: bytes, table: DynamicTable, allowed: int) -> Section[T]:

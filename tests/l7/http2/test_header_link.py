@@ -97,18 +97,7 @@ def test_the_cache_is_bounded_and_keeps_what_is_used() -> None:
     for number in range(40):
         HeaderLink().read(block_of([*GET, (b"x-n", b"%d" % number)], indexed=False), cache, Turn())
         assert HeaderLink().read(often, cache, Turn()) is kept
-        assert len(cache.young) <= 4
-        assert len(cache.old) <= 4
-    assert repr(cache) == f"<BlockCache check_request {len(cache.young)}+{len(cache.old)} blocks>"
-
-
-def test_the_cache_gives_up_one_outcome_for_each_that_it_takes() -> None:
-    cache = BlockCache(check_request, passed_request, capacity=8)
-    counts = []
-    for number in range(64):
-        cache.read(block_of([*GET, (b"x-n", b"%d" % number)], indexed=False), EMPTY_TABLE, 4_096, Turn())
-        counts.append(len(cache.young) + len(cache.old) + len(cache._dying))
-    assert counts == [*range(1, 17), *[16] * 48], "two generations, to the last one"
+    assert len(cache.young) + len(cache.old) <= 8
 
 
 def test_a_size_update_is_judged_by_each_connections_settings() -> None:
