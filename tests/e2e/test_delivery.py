@@ -18,7 +18,7 @@ from mcproxy.wire import http2
 from mcproxy.wire.http2 import PREFACE, ErrorCode, Frame, Setting
 from tests.conftest import MakeBackend
 from tests.kit.http2_peer import GET, HOST, CarelessBackend, Cutter
-from tests.kit.l7_proxy import Rig, Server, SocketClient
+from tests.kit.l7_proxy import Rig, Server, SocketClient, careless
 from tests.kit.pace import pause
 from tests.kit.peers import DEADLINE, Authority, connect, receive, until, vanish
 
@@ -247,3 +247,24 @@ def test_a_client_that_has_vanished_is_cut_and_its_answer_was_not_delivered(rig:
     vanish(client.sock)
     until(lambda: server.ends == [End.IDLE_TIMEOUT.value], "the session to be cut")
     assert ended(server)[-1][0] != "done"
+
+
+@pytest.mark.parametrize("backend_protocol", ["h2", "http/1.1"])
+def test_an_answer_is_done_for_a_client_that_leaves_without_our_goodbye(
+    backend_protocol: str, rig: Askers, backend: MakeBackend
+) -> None:
+    """curl 8.14 sends GOAWAY and closes: our GOAWAY meets a closed socket, and counted as an answer that it lacks."""
+    answer = careless() if backend_protocol == "h2" else in_http1
+    server = rig.server(backend(answer), backend_protocol=backend_protocol, idle_timeout="1s")
+    client = rig.http2(server)
+    assert sum(data_of(client)) == 11
+    vanish(client.sock)
+    client.send(http2.goaway(0, ErrorCode.NO_ERROR))
+    until(lambda: server.ends, "the session to end")
+    assert ended(server) == [("done", 11)]
+
+
+def in_http1(connection: socket.socket) -> None:
+    """A backend that says hello world in HTTP/1.1."""
+    while connection.recv(65_536):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world")

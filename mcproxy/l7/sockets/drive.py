@@ -221,6 +221,8 @@ class Drive:
         # A backend whose end is known is heard out first: a request taken now would go to a backend that has gone.
         if (client.pending or client.end_due) and not (backend is not None and backend.end_due):
             self._hear(client, core.receive_from_client, self._client_ended)
+            if core.ending is not None:
+                self._receipts.look()  # before our goodbye, which a client that said its own won't acknowledge
         self._send()
         if ended := core.take_ended():
             self._receipts.add(ended)
