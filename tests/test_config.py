@@ -1,4 +1,4 @@
-"""The configuration file: every key becomes the value it stands for; whatever is wrong is told at once, by its key."""
+"""The configuration file: every key becomes the value it stands for; what is wrong is reported at once, by its key."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -220,7 +220,7 @@ FLEET = '[database]\nurl = "postgresql://ann:s3cret@h/x"\ncache = "x.db"\n'
 LISTENER = '[[listeners]]\naddr = ":443"\n'
 ROUTE = LISTENER + '[[listeners.routes]]\nhostname = "a.test"\nbackend = "b.test:1"\n'
 
-# What is wrong, the key that is told, and a part of what is said.
+# What is wrong, the key that is named, and a part of what is said.
 WRONG = [
     ("[database]\npath = 1", "database.path", "must be a string"),
     ('[database]\npath = ""', "database.path", "must not be empty"),

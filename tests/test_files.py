@@ -37,7 +37,7 @@ PHRASES = {
     r"\ball the same\b": "still",
     r"\b[Tt]ime-outs?\b": "timeout",
     r"\b(?:he|his|him)\b": "it, they",
-    r"\b[Tt]old of (?:an|each|which)\b": "is called with, is given; reported",
+    r"\b(?:is|are|was|were|be) told(?! to\b| what\b)\b": "gets, learns; is reported, is logged",
     r"\bWhom\b": "name it: the client, the user, the peer",
     r"\b(?:[Bb]egin|[Ll]ook|[Cc]ount it|[Ss]end) no more\b": "stop",
 }

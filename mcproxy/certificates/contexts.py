@@ -41,7 +41,7 @@ CIPHERS_TLS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 # OpenSSL could not send any more either, and a client that half-closes would get no answer.
 _OPTIONS = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_IGNORE_UNEXPECTED_EOF
 
-# Runs a function off the hub and returns what it returns; who asks under a key that is being worked on shares that.
+# Runs a function off the hub and returns what it returns. A call under a key that is being worked on shares that.
 Aside = Callable[[Hashable, Callable[[], Any]], Any]
 _Towards = tuple[str, BackendProtocol]  # a file of CAs, or "" for the system's; and what a backend is offered in ALPN
 
@@ -327,7 +327,7 @@ def client_context(ca_path: str, protocol: BackendProtocol = BackendProtocol.AUT
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS_TLS_1_2)
-    # A bare FIN is told from a close_notify: an answer that ends with the connection must not be cut short unnoticed.
+    # A bare FIN is no close_notify: an answer that ends with the connection must not be cut short unnoticed.
     context.options = (context.options | _OPTIONS) & ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.set_alpn_protocols(_OFFERS[protocol])
     if ca_path:

@@ -28,7 +28,7 @@ MAX_NAMES_SHOWN = 5  # in a sentence; certificates have up to 100 names
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to be told about a route's files."""
+    """A fault or a warning about a route's files."""
 
     problem: bool  # clients will refuse it, or every request will fail; else it is a warning
     message: str
@@ -83,7 +83,7 @@ def _ca_finding_once(path: str, _stamp: Stamp) -> Finding | None:
 
 
 def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Finding]:
-    """What is to be told about using `certificate` for `hostname` at `now` (seconds since the epoch)."""
+    """Faults and warnings about using `certificate` for `hostname` at `now` (seconds since the epoch)."""
     path, end = certificate.path, certificate.not_after
     if certificate.unread:
         what = "names" if end else "names and dates"
@@ -112,7 +112,7 @@ def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Fi
 
 
 def route_findings(route: Route, read: Certificate | Finding, now: float) -> Iterator[Finding]:
-    """What is to be told about the files of one l7 route by themselves; `read` is what is `known` of its pair."""
+    """Faults and warnings about the files of one l7 route by themselves; `read` is what is `known` of its pair."""
     if isinstance(read, Finding):
         yield read
     else:
@@ -122,15 +122,15 @@ def route_findings(route: Route, read: Certificate | Finding, now: float) -> Ite
 
 
 def route_ca_finding(route: Route) -> Finding | None:
-    """What is to be told about the file of CAs of a route's backend, if it has one."""
+    """Faults and warnings about the file of CAs of a route's backend, if it has one."""
     return _ca_finding(route.backend_ca) if route.backend_ca else None
 
 
 def survey(routes: Iterable[Route], now: float, about: str = "") -> Iterator[tuple[str, Finding]]:
-    """Everything that is to be told about the files of one listener's routes, each with its host name.
+    """All faults and warnings about the files of one listener's routes, each with its host name.
 
     `about` is the host name of the one route that it is to be about; what other routes' certificates mean to that one
-    is told too.
+    is reported too.
     """
     loaded: dict[str, Certificate] = {}
     hostnames: list[str] = []

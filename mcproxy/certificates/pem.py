@@ -239,7 +239,7 @@ def _first_value(der: bytes) -> bytes:
 
 
 def described(pair: Pair) -> Certificate:
-    """What people are told of a pair that OpenSSL takes, as far as it can be read."""
+    """What messages say of a pair that OpenSSL takes, as far as it can be read."""
     from mcproxy.certificates.chain import UNREADABLE, faults, named, names_of, read_one  # noqa: PLC0415 - see above
 
     chain = certificates_in(pair.chain)

@@ -179,13 +179,13 @@ def check_route(table: Table, listener: str, route: Route) -> Sequence[str]:
 def check_routes(
     before: Table, after: Table, changed: Sequence[tuple[str, str]]
 ) -> tuple[Sequence[RouteProblem], Sequence[str]]:
-    """Judge the files of the first `MAX_SURVEYED` changed routes. What would be told of `before` too, is not."""
+    """Judge the files of the first `MAX_SURVEYED` changed routes. What holds for `before` too is left out."""
     problems, warnings, now = list[RouteProblem](), dict[str, None](), time.time()
     for addr, names in _by_listener(changed[:MAX_SURVEYED]).items():
-        told = {str(finding) for _, finding in _surveyed(before.listeners.get(addr), names, now)}
+        known_before = {str(finding) for _, finding in _surveyed(before.listeners.get(addr), names, now)}
         for hostname, finding in _surveyed(after.listeners[addr], names, now):
             if not finding.problem:
-                warnings.update({str(finding): None} if str(finding) not in told else {})
+                warnings.update({str(finding): None} if str(finding) not in known_before else {})
             elif hostname in names:
                 problems.append(RouteProblem(addr, hostname, finding.key, finding.message))
     return problems, list(warnings)
@@ -201,8 +201,8 @@ def state_of_files(table: Table) -> tuple[list[CertificateStatus], list[RoutePro
         read = known(route)
         begin, end, unread = _dates(read)
         found.append(CertificateStatus(addr, route.hostname, route.tls_cert, end, begin, unread))
-        told = [each for each in route_findings(route, read, now) if each.problem]
-        problems += [RouteProblem(addr, route.hostname, each.key, each.message) for each in told]
+        faults = [each for each in route_findings(route, read, now) if each.problem]
+        problems += [RouteProblem(addr, route.hostname, each.key, each.message) for each in faults]
     return found, problems
 
 

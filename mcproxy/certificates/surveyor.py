@@ -1,4 +1,4 @@
-"""Who looks at the files of all l7 routes, at the start, daily and at each reload, and logs what is to be told.
+"""Looks at the files of all l7 routes, at the start, daily and at each reload, and logs faults and warnings.
 
 In a native thread, because there may be many and each may have to be read. One thread at a time, and a slot for the
 latest table: the last survey is of the last table, and one more sees to all reloads that come during another. What is
@@ -53,7 +53,7 @@ class Surveyor:
             return table
 
     def survey(self, table: Table) -> None:
-        """Log what is to be told about the routes of all listeners."""
+        """Log faults and warnings about the routes of all listeners."""
         now = time.time()
         lasting: set[int] = set()
         for addr, listener in table.listeners.items():

@@ -6,10 +6,8 @@ They double, and differ from node to node, so that a server that comes back isn'
 from collections.abc import Callable, Iterator
 from random import uniform
 
-FIRST, LAST = (
-    0.25,
-    15.0,
-)  # seconds: a restart of PostgreSQL takes about one; a node is back within a quarter of a minute
+# Seconds: a restart of PostgreSQL takes about one; a node is back within a quarter of a minute.
+FIRST, LAST = 0.25, 15.0
 
 
 def pauses(choose: Callable[[float, float], float] = uniform) -> Iterator[float]:

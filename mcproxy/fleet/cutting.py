@@ -84,7 +84,7 @@ class Cutter:
         while others - answers.keys() and time.monotonic() < end:
             pause(look)
             look = min(look * 2, LAST_LOOK)
-            with suppress(StoreError):  # those that can't be read any more have not answered
+            with suppress(StoreError):  # answers that can no longer be read count as missing
                 answers = self._answers(number)
         return CutElsewhere(sum(answers.values()), tuple(sorted(others - answers.keys())))
 

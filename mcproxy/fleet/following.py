@@ -8,7 +8,7 @@ from mcproxy.change import Change, Provenance
 from mcproxy.store.history import Revision
 from mcproxy.store.records import from_json
 
-Mark = tuple[int, float, str, str]  # generation, time, node, author: what tells a generation from another of its number
+Mark = tuple[int, float, str, str]  # generation, time, node, author: two generations of one number differ in these
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class Lead:
     """One node's view of the place. Its methods raise StoreError."""
 
     def __init__(self, truth: Store, me: str, notification: Callable[[], str]) -> None:
-        """`me` is this node's identity; `notification` the statement that tells the others to look, or ""."""
+        """`me` is this node's identity; `notification` the statement that has the others look, or ""."""
         self._truth = truth
         self.me = me
         self._notification = notification

@@ -119,7 +119,7 @@ class Predecessor:
         threading.Thread(target=self._run, name="takeover", daemon=True).start()
 
     def close(self) -> None:
-        """Let nobody take over from now on; one that prepares is told so. Waits for no thread."""
+        """Let nobody take over from now on; one that prepares gets a letter. Waits for no thread."""
         with self._changing:
             left = self.state in (State.GRANTED, State.LEFT)
             if not left:

@@ -124,7 +124,7 @@ class Ready:
 
 
 def run(number: int, channel: int, log_pipe: int, errors: int) -> int:
-    """A worker's whole life. Returns its exit status: 0 if it was told to end, or drained clean without its parent."""
+    """A worker's whole life. Returns its exit status: 0 if its parent ended it, or it drained clean without one."""
     os.dup2(errors, 2)
     os.close(errors)
     faulthandler.enable(all_threads=True)  # SIGABRT, of a hub that is stuck, leaves a traceback

@@ -50,7 +50,7 @@ from mcproxy.workers.team import Bound, Team, acknowledged, outcome
 
 T = TypeVar("T")
 
-COUNT_SECONDS = 1.0  # for counters; those that a worker has told before do where it takes longer
+COUNT_SECONDS = 1.0  # for counters; its earlier ones do where a worker takes longer
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
-"""Keeps N workers alive: has them forked, tells them what they must know, and replaces those that end or are stuck.
+"""Keeps N workers alive: has them forked, sends them what they must know, and replaces those that end or are stuck.
 
-One thread does all of it, and is the only one that changes a slot's state. It is told by a queue what the nursery and
-the workers' channels report.
+One thread does all of it, and is the only one that changes a slot's state. The reports of the nursery and of the
+workers' channels reach it through a queue.
 """
 
 import logging
@@ -110,7 +110,7 @@ class Keeping:
                 if slot.process.status is not None or now - gone_at > STATUS_SECONDS:
                     self._bury(slot)
             elif slot.remote is None and slot.state is not WorkerState.DRAINING and now >= slot.due:
-                self._try_to_bear(slot, now)
+                self._try_to_start(slot, now)
             elif slot.is_late(now, self._patience):
                 self._end_stuck(slot, now)
         self._counting.step(now)
@@ -125,18 +125,18 @@ class Keeping:
         elif now - slot.process.killed_at > ABORTING:
             kill(slot, signal.SIGKILL)
 
-    # Births
+    # Starts
 
-    def _try_to_bear(self, slot: Slot, now: float) -> None:
+    def _try_to_start(self, slot: Slot, now: float) -> None:
         """Have another one forked; later, if the system has no descriptors or memory for it now."""
         try:
-            self._bear(slot)
+            self._start(slot)
         except OSError as error:
-            slot.not_born(now)
+            slot.not_started(now)
             log.error("worker %d can't be started (%s): the next try is in %.1f s", slot.number, error.strerror,
                       slot.due - now)  # fmt: skip
 
-    def _bear(self, slot: Slot) -> None:
+    def _start(self, slot: Slot) -> None:
         """Have a process forked, and have it join. Raises OSError."""
         slot.begin(time.monotonic(), time.time())
         with ExitStack() as ours, ExitStack() as theirs:
@@ -260,7 +260,7 @@ def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
 
 
 def _noted(future: Any, slot: Slot) -> None:
-    """Log it if a new worker could not take what it was told: it has something that its siblings have not."""
+    """Log it if a new worker could not take what it was sent: it has something that its siblings have not."""
 
     def look(done: Any) -> None:
         error = done.exception()
@@ -271,7 +271,7 @@ def _noted(future: Any, slot: Slot) -> None:
 
 
 def _end(slot: Slot) -> None:
-    """Wait until a process has ended that was told to, for a bounded time, then kill it."""
+    """Wait until a process has ended that was asked to, for a bounded time, then kill it."""
     handle = slot.process.handle
     if not _wait(handle, ENDING):
         kill(slot, signal.SIGKILL)

@@ -64,7 +64,7 @@ class Remote:
         return future
 
     def close(self) -> None:
-        """End the channel, which tells the worker to end."""
+        """End the channel, whereupon the worker ends."""
         self._letters.close()
 
     def _read(self) -> None:

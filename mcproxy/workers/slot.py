@@ -27,7 +27,7 @@ class Process:
     remote: Remote | None = None  # None: it was not sent its beginning yet, or it has ended
     pid: int = 0  # 0: it isn't known yet
     handle: int = -1  # a pidfd of it, or -1
-    killed_at: float | None = None  # when it was told to abort
+    killed_at: float | None = None  # when it was sent SIGABRT
     gone_at: float | None = None  # when its channel ended
     status: int | None = None  # with which it ended, as of wait(2)
     connections: int = 0
@@ -89,7 +89,7 @@ class Slot:
         self.restarts += 1
         self._back_off(now, quick=quick)
 
-    def not_born(self, now: float) -> None:
+    def not_started(self, now: float) -> None:
         """There could be no process: another one is due after a pause."""
         self._back_off(now, quick=True)
 

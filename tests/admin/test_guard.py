@@ -89,7 +89,7 @@ def test_nobody_is_answered_before_the_start_is_over(tmp_path: Path, behaviour: 
 
 
 def refused(tmp_path: Path, behaviour: Behaviour, error: Exception) -> Any:
-    """What a caller is told where the method raises."""
+    """What a caller gets where the method raises."""
     behaviour.raising = error
     with serving(tmp_path, behaviour) as channel, pytest.raises(grpc.RpcError) as caught:
         call(channel)

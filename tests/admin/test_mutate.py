@@ -51,7 +51,7 @@ class Late:
 
 
 def test_a_caller_that_has_given_up_changes_nothing(control: Control) -> None:
-    """Else it would be told that it failed, and find it done."""
+    """Else it would see a failure, and find it done."""
     context: Any = Late(remaining=None, active=False)
     decide = put_route("", route("new.example.org"), exists=False)
     with pytest.raises(Busy, match="the deadline passed while other changes were made"):

@@ -183,7 +183,7 @@ def test_the_listener_must_be_named_where_there_are_several_or_none() -> None:
 
 
 class Full(dict[str, object]):
-    """As many entries as it is told."""
+    """As many entries as `count` says."""
 
     def __init__(self, count: int) -> None:
         super().__init__()

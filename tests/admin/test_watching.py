@@ -111,7 +111,7 @@ def test_a_reader_that_falls_behind_is_dropped_and_the_hub_never_waits(setting: 
     with pytest.raises(TooMany, match="you read too slowly"):
         next(batches)
     assert not setting.plane.sinks
-    assert not call.cancelled.is_set(), "it was told, and needs no force"
+    assert not call.cancelled.is_set(), "it has had its end, and needs no force"
 
 
 def test_a_reader_that_never_reads_is_cut_off() -> None:

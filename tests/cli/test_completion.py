@@ -22,7 +22,7 @@ PROGRAM = Path(sys.executable).parent
 DEADLINE = 60.0  # seconds for a shell to start, load the script and complete one line; each starts the program
 FIRST = "ready-to-type"
 
-# How each is started without anybody's own settings, and what it is told first.
+# How each is started without anybody's own settings, and what it reads first.
 STARTS = {
     "bash": (["--norc", "--noprofile", "-i"], 'PS1="> "; eval "$(mcproxy completion bash)"'),
     "zsh": (["-f", "-i"], 'PS1="> "; autoload -U compinit; compinit -u -D; eval "$(mcproxy completion zsh)"'),

@@ -194,7 +194,7 @@ def over_http1(exchange: Exchange) -> Exchange:
 
 
 def of_message(exchange: Exchange, expected: Exchange) -> Exchange:
-    """What is not about the HTTP/1.1 connection: it is told the length of an answer without a body, too."""
+    """What is not about the HTTP/1.1 connection: it learns the length of an answer without a body, too."""
     got, seen = exchange
     head = without(got.head, b"connection", b"transfer-encoding")
     if may_have_body(expected) and not has_length(expected[0].head):

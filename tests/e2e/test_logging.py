@@ -1,4 +1,4 @@
-"""The log while the server runs: its level is changed, a flood is cut short and counted, what lives long is told of."""
+"""The log while the server runs: its level is changed, a flood is cut short and counted, what lives long has lines."""
 
 import re
 import signal
@@ -48,7 +48,7 @@ def test_a_flood_is_cut_short_and_counted(tmp_path: Path, backend: MakeBackend) 
             with connect(port) as client:
                 client.sendall(b"x")
                 assert is_reset(client)
-        echoed(port)  # one that is routed is told of in any case
+        echoed(port)  # one that is routed has a line in any case
         server.line("verdict=routed")
         metrics = run(tmp_path, "metrics")
         server.signal(signal.SIGTERM)

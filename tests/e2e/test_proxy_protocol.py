@@ -141,7 +141,7 @@ MakeTold = Callable[..., Told]
 
 @pytest.fixture
 def told(backend: MakeBackend, proxy: MakeProxy) -> MakeTold:
-    """What a backend is told of a client that connects to this listener and sends this."""
+    """What a backend learns of a client that connects to this listener and sends this."""
 
     def tell(sends: bytes = HELLO, host: str = "127.0.0.1", family: int = socket.AF_INET, **options: Any) -> Told:
         recorder = Recorder()

@@ -160,7 +160,7 @@ def test_another_node_goes_on_with_the_order_of_one_that_is_gone(node: MakeNode,
     world.ca.calls.clear()
     two.part.renew(A)
     one.part.step()
-    assert orders(world) == 0, "the one that was gone is told so by the database, before it asks the CA"
+    assert orders(world) == 0, "the one that was gone learns that from the database, before it asks the CA"
 
 
 def test_after_a_break_a_node_begins_with_what_is_durable(node: MakeNode, world: World, truth: Store) -> None:

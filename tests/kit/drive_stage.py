@@ -1,4 +1,4 @@
-"""A drive on a stage: its core says what it was told, its sockets' far ends are the test's."""
+"""A drive on a stage: its core keeps its calls, its sockets' far ends are the test's."""
 
 import socket
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from tests.kit.peers import DEADLINE
 
 
 class Telling:
-    """A core that keeps what it is told, and does what it is set to."""
+    """A core that keeps its calls, and does what it is set to."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
@@ -41,7 +41,7 @@ class Telling:
 
     @property
     def seen(self) -> list[tuple[Any, ...]]:
-        """What it was told, but for the time."""
+        """Its calls, but for the time."""
         return [what for what in self.told if what != ("tick",)]
 
     def _tell(self, *what: Any) -> None:

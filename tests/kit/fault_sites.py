@@ -22,7 +22,7 @@ Site = tuple[str, str]  # a file and a text; "*" is what differs
 OTHERWISE: dict[Site, str] = {
     ("l7/http2/from_client.py", "* after RST_STREAM"): "it is about a stream that is over, and has had its line",
     ("l7/bridge/http2_connection.py", "it takes no request"): "a line asks before",
-    ("l7/bridge/http2_connection.py", "it takes no more of the request"): "an exchange is told before",
+    ("l7/bridge/http2_connection.py", "it takes no more of the request"): "an exchange knows before",
     ("l7/bridge/http1_connection.py", "its connection carries no further request"): "a line asks before",
     ("l7/bridge/http1_connection.py", "a body behind a request that is *"): "an exchange knows before",
     (

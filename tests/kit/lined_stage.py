@@ -1,4 +1,4 @@
-"""A drive whose core has lines, which say what they were told; their connections' far ends are the test's."""
+"""A drive whose core has lines, which keep their calls; their connections' far ends are the test's."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -21,7 +21,7 @@ Told = tuple[Any, ...]
 
 
 class PlayedLine:
-    """A line that keeps what it is told, and does what it is set to."""
+    """A line that keeps its calls, and does what it is set to."""
 
     def __init__(self, core: "LinedTelling") -> None:
         self._core = core

@@ -142,7 +142,7 @@ def endings() -> Iterator[Case]:
 
 
 def late() -> Iterator[Case]:
-    """The client is told of this reset by the next tick."""
+    """The client learns of this reset by the next tick."""
     upload = ask(b"POST", body=(30_000,), end=False)
     yield Case("answered, then not wanted", upload, say(413, body=(6,), reset=0), early=30_000)
 

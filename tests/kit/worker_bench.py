@@ -83,7 +83,7 @@ class Bench:
         return self.sessions()[0]
 
     def last(self) -> Connection:
-        """What was told of the last session, when none is left."""
+        """What was reported of the last session, when none is left."""
         until(lambda: self.ended and not self.sessions(), "the sessions to end")
         return self.ended[-1]
 

@@ -48,7 +48,7 @@ def test_a_hub_that_does_not_come_is_not_waited_for(hub: HubThread) -> None:
     with paused(hub.door), pytest.raises(TimeoutError):
         hub.door.call(ran.append, 1, timeout=0.05)
     hub.call(int)
-    assert not ran, "who was told that it failed must not find it done later"
+    assert not ran, "a caller that saw it fail must not find it done later"
 
 
 def test_what_is_sent_runs_later_and_in_its_order(hub: HubThread) -> None:

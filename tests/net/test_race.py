@@ -1,4 +1,4 @@
-"""A race: the first address that accepts wins and gets the first bytes; the others are closed and told of."""
+"""A race: the first address that accepts wins and gets the first bytes; the others are closed and reported."""
 
 import socket
 from collections.abc import Callable, Iterator

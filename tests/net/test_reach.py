@@ -1,4 +1,4 @@
-"""The way to a backend: what it is sent first, and what is told of a dial that succeeded."""
+"""The way to a backend: what it is sent first, and what is reported of a dial that succeeded."""
 
 import socket
 from collections.abc import Iterator

@@ -252,7 +252,7 @@ def test_fin_becomes_fin_and_the_other_way_stays_open(first: str, between: Betwe
     one.sendall(b"question")
     one.shutdown(socket.SHUT_WR)
     assert read_all(other) == b"question"
-    until(lambda: between.half_closed == 1, "to be told of it")
+    until(lambda: between.half_closed == 1, "to hear of it")
     other.sendall(b"answer")
     assert receive(one, 6) == b"answer"
     assert not done.done()

@@ -116,7 +116,7 @@ def test_the_level_changes_with_the_file_and_else_stays_as_a_command_set_it(star
         app.reloader.reload()
         assert logger.level == logging.DEBUG
     changes = [line.rpartition(": ")[2] for line in logged]
-    assert changes == ["log.level from info to error", "log.level from error to debug"], "each is told at its own level"
+    assert changes == ["log.level from info to error", "log.level from error to debug"], "each at its own level"
 
 
 # --- what the file points to ------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 from mcproxy.takeover.keeper import keep
 sys.exit(keep(sys.argv[1:]))
 """
-# As `mcproxy server` and `mcproxy server --reload PID`: the new one is told to the old one by a file and a signal.
+# As `mcproxy server` and `mcproxy server --reload PID`: the old one learns of the new one by a file and a signal.
 SERVER = """
 import os, pathlib, signal, socket, sys
 def say(*words):

@@ -60,5 +60,5 @@ def test_one_that_was_killed_while_it_served_is_replaced_at_once_however_often()
 def test_one_that_could_not_be_born_is_due_after_a_pause_and_was_not_replaced() -> None:
     slot = Slot(1)
     slot.begin(5.0, 0.0)
-    slot.not_born(5.0)
+    slot.not_started(5.0)
     assert (slot.due, slot.restarts) == (5.0 + FIRST_PAUSE, 0)

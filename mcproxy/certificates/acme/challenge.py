@@ -1,7 +1,7 @@
 """Keys, requests and the answer to a TLS-ALPN-01 challenge, as PEM.
 
 The answer is a self-signed certificate for the name only, with the digest of the key authorization in a critical
-extension, shown to who asks for the protocol acme-tls/1 (RFC 8737, section 3). Nobody but the CA looks at it, so its
+extension, shown to clients that ask for the protocol acme-tls/1 (RFC 8737, section 3). Only the CA looks at it, so its
 key is of one kind whatever the account's and the certificate's are.
 
 cryptography is loaded when it is needed: it takes 12 MB, and most servers order no certificates.

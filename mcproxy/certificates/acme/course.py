@@ -126,7 +126,7 @@ class Course:
         return self._tell(name, ca)
 
     def _tell(self, name: Name, ca: Asked) -> bool:
-        """Have the CA look once every node can answer, for it may ask any of them. Returns whether it was told."""
+        """Have the CA look once every node can answer, for it may ask any of them. Returns whether it was asked to."""
         now, lacking = self._clock(), name.lacking()
         if lacking and now < name.patience:
             name.order = replace(name.order, next_at=now + TELL_AGAIN)

@@ -129,7 +129,7 @@ class BackendLine:
         self._exchange: Answered | None = exchange
         self.connection: BackendConnection | None = None
         self._unsent = 0  # bytes that the drive has taken, and not sent
-        self._halted = False  # the drive has been told not to read
+        self._halted = False  # the drive does not read
         self._receiving = False  # the connection is passing on what came: only then is it known what it is fit for
         self.again = exchange.sent_before
         self.now = 0.0  # when it last heard of the backend

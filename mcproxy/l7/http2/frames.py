@@ -218,7 +218,7 @@ class Frames(ABC):
     def bulk_read(self, most: int) -> int:
         """Return how many bytes to read next in bulk, so that the read ends where a frame does: then nothing is copied.
 
-        They are `most` of them, give or take a frame. As far as one can tell: all frames are taken to be as long as the
+        They are `most` of them, give or take a frame. As far as one can know: all frames are taken to be as long as the
         one that the last read ended in.
         """
         missing = 0

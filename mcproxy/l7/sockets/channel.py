@@ -12,7 +12,8 @@ read-ahead is off.
 
 How endings look: a peer's close_notify and its bare FIN both set `ended`; HTTP knows by itself whether a message is
 complete. Everything else that breaks a connection, a fatal alert included, sets `lost` too, which says what it was.
-Nothing here raises once the handshake is done. Renegotiation is off, so writing never waits for reading.
+Nothing here raises once the handshake is done. Renegotiation is off, so writing never waits for reading. A channel's
+flags are no states in disguise: each direction goes on, waits, or ends whatever the other does.
 
 Reading waits for writing where TLS 1.3 answers a KeyUpdate (RFC 8446, section 4.6.3). OpenSSL does that with the next
 write, behind a record that waits. While the answer does not fit into the socket nothing can be read, which `blocked`
@@ -20,8 +21,8 @@ says, for the socket may well be readable. Two things about KeyUpdate are OpenSS
 
 * It does not survive a second one before a record that waits has gone, where the first asked for an answer: SSL_read
   then begins with that answer, over the record, and fails with "bad length" (what its issue 8677 left open). Nothing
-  tells that read from others beforehand, so such a connection is lost. Clients that change keys by themselves do so
-  once in many gigabytes; `openssl s_client` does on its user's command.
+  distinguishes that read from others beforehand, so such a connection is lost. Clients that change keys by themselves
+  do so once in many gigabytes; `openssl s_client` does on its user's command.
 * One SSL_read handles as many as there are before it returns, 10 us each. A guard (net/read_guard.py) ends a read that
   takes too long, and a peer whose reads bring nothing is ended by `EMPTY_READS`. Either is `abuse`, whatever the
   records were; of a backend, it is one more way to lose the connection.

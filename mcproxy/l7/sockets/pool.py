@@ -5,7 +5,7 @@ route has as many as it may: then the line waits, in the order of arrival, for `
 request gets 503. Whatever becomes free first goes to the line that has waited longest, even if it was dialled for
 another; so a dial whose line is gone serves another, or is kept idle.
 
-Where a route sends PROXY headers, each connection has told the backend who its client is. So it belongs to the session
+Where a route sends PROXY headers, each connection has one client's address in it. So it belongs to the session
 that made it, and is closed at its end; to make room, the oldest idle one of another session is closed.
 
 A connection that turns out to speak HTTP/2 is not pooled. It stays with its line until that needs it no longer, and

@@ -239,7 +239,7 @@ def test_a_certificate_is_renewed_with_a_new_key_and_serves_until_then() -> None
     renewed = bench.workers.names[A].pair
     assert renewed is not None
     assert renewed.key != first.key
-    assert bench.ca.renewed == first.chain, "which the CA is told"
+    assert bench.ca.renewed == first.chain, "which the CA learns"
 
 
 def test_a_bug_in_one_order_is_no_other_names_business() -> None:

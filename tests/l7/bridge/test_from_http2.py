@@ -44,7 +44,7 @@ def asked(method: bytes = b"GET", upgrade: Upgrade = Upgrade.NONE, ended: bool =
 
 
 def told(data: bytes, method: bytes = b"GET", ended: bool = True) -> list[tuple[object, ...]]:
-    """What an exchange is told."""
+    """What an exchange gets."""
     exchange = NotedExchange(method == b"HEAD")
     in_turns(asked(method, ended=ended), data, exchange)
     return exchange.told

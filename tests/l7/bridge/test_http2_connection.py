@@ -218,7 +218,7 @@ def test_the_end_of_the_connection_is_no_end_of_an_answer(clean: bool) -> None:
 
 @pytest.mark.parametrize("end", ["closed", "goaway"])
 def test_a_request_that_waits_for_settings_is_lost_with_its_connection(end: str) -> None:
-    """It was told nothing, and waited for ten seconds."""
+    """It learned nothing, and waited for ten seconds."""
     connection, exchange = Http2Connection(0.0, False), NotedExchange()
     if end == "closed":
         connection.closed(exchange, True)

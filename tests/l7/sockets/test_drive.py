@@ -1,4 +1,4 @@
-"""The drive, with a core that says what it was told: events, dialling, back-pressure, endings."""
+"""The drive, with a core that keeps its calls: events, dialling, back-pressure, endings."""
 
 import select
 import socket
@@ -423,7 +423,7 @@ def test_what_a_core_leaves_is_offered_in_turns_of_their_own(stage: Callable[...
 
 
 def test_an_end_waits_behind_what_came_before_it(stage: Callable[..., Stage]) -> None:
-    """Bytes and their end, read at once, used to be told in the wrong order when a turn was over between them."""
+    """Bytes and their end, read at once, used to be delivered in the wrong order when a turn was over between them."""
     turns = Later()
     on = stage(turns=turns, channel=EndingStream)
     on.core.take = one_a_turn

@@ -1,4 +1,4 @@
-"""The lines of a session on their connections, with a core and lines that say what they were told."""
+"""The lines of a session on their connections, with a core and lines that keep their calls."""
 
 import socket
 from collections.abc import Callable, Iterator
