@@ -6,8 +6,8 @@ Steps that can fail come before the commit, and undo their work; after the commi
 commit leaves memory as it was, a table that can't be compiled is never durable, and an address that can't be taken
 leaves no row. If an address that was taken still doesn't accept, another mutation undoes the change.
 
-Where other nodes write too, a commit may find that one of them came first: its changes come into force, and the
-decision is made again. There an address that can't be taken is only reported: other nodes may have it.
+Where other nodes write too, a mutation waits for its turn among theirs (fleet/turn.py). What they have written since is
+read then, and comes into force with it. An address that can't be taken is only reported: other nodes may have it.
 
 The lock is held over the disk and the hub on purpose: it puts mutations in order. Readers never take it.
 """
@@ -16,11 +16,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from mcproxy.admin.errors import Busy, Overtaken, Unready, bind_failure
+from mcproxy.admin.errors import Busy, Overtaken, Refusal, Unready, bind_failure
 from mcproxy.admin.mutations import Decision
 from mcproxy.admin.plane import DataPlane
 from mcproxy.change import Change, Provenance, Said, next_table
@@ -28,6 +28,7 @@ from mcproxy.fleet.cutting import CutElsewhere
 from mcproxy.fleet.nodes import NodeRow
 from mcproxy.fleet.share import seen, share
 from mcproxy.fleet.standing import Standing
+from mcproxy.fleet.turn import Turn
 from mcproxy.messages import PlaneBusy
 from mcproxy.model import FirewallRule, Listener, Mode, Route, Tls
 from mcproxy.store.errors import Conflict
@@ -75,8 +76,11 @@ class Others(Protocol):
     def refuse_unless_following(self) -> None:
         """Raise StoreError where this node can't change anything now."""
 
-    def apply(self, changes: Sequence[Change], provenance: Provenance, generation: int) -> None:
-        """Make a mutation durable. Raises Conflict if another one came first."""
+    def turn(self, table: Table) -> AbstractContextManager[Turn]:
+        """Decide and write while no other node does; `table` is the one in force here.
+
+        Raises Conflict where this node has to follow first.
+        """
 
     def newer(self, table: Table) -> tuple[Table, Sequence[Change]] | None:
         """The database's table, and the changes that lead to it from this one; None if it is this one."""
@@ -159,9 +163,9 @@ class Writer:
                 return self._mutate(who, action, decide, expected, said)
             self._others.refuse_unless_following()
             while True:
+                with suppress(Conflict):  # an older node's came first, or there is too much to follow in one turn
+                    return self._mutate_in_turn(self._others, who, action, decide, expected, said)
                 self._follow(self._others)
-                with suppress(Conflict):  # another node's came first, so it is decided again
-                    return self._mutate(who, action, decide, expected, said)
                 if time.monotonic() > end:
                     raise Busy(f"changes of other nodes came first for {wait:.1f} s: try again")
         finally:
@@ -230,12 +234,7 @@ class Writer:
             return Mutated(table.generation, ())
         following = next_table(table, changes, table.generation + 1)
         provenance = Provenance(who, action, now, said)
-        for route in _leaving_files(changes):
-            self._plane.orders.adopt(route)
-        if self._others is not None:
-            self._others.apply(changes, provenance, following.generation)
-            self._enforce(self._others, following, changes)
-            return Mutated(following.generation, changes)
+        self._adopt(changes)
         opened, closed = _opened(changes), _closed(changes)
         with self._bound(opened):
             self.store.apply(changes, provenance, following.generation)
@@ -248,6 +247,46 @@ class Writer:
         if any(isinstance(change.new, FirewallRule) for change in changes):
             self.rules_changed.set()
         return Mutated(following.generation, changes)
+
+    def _mutate_in_turn(
+        self, others: Others, who: str, action: str, decide: Decision, expected: int, said: Said
+    ) -> Mutated:
+        """The same, among nodes. What other nodes have written meanwhile comes into force with it."""
+        table, now = self.table, self.clock()
+        early: Sequence[Change] | None = None
+        with suppress(Refusal):  # by a table that may be old: the turn decides
+            _refuse_overtaken(table, expected)
+            early = decide(table, now)  # a long decision keeps no other node from its turn
+            self._adopt(early)
+        turn = None
+        try:
+            with others.turn(table) as turn:
+                changes = self._decided(turn, decide, expected, now) if early is None or turn.lacks else early
+                if any(route not in _leaving_files(early or ()) for route in _leaving_files(changes)):
+                    raise Conflict("files are adopted before a turn, since that writes rows too")
+                if changes:
+                    turn.decide(changes, Provenance(who, action, now, said))
+                else:
+                    turn.catch_up()
+        finally:
+            if turn is not None and turn.outcome is not None:
+                self._enforce(others, *turn.outcome)
+        return Mutated(self.table.generation, changes)
+
+    def _decided(self, turn: Turn, decide: Decision, expected: int, now: float) -> Sequence[Change]:
+        """What is decided on the turn's table. One that reads the copy, as a rollback does, is refused too early."""
+        try:
+            _refuse_overtaken(turn.table, expected)
+            return decide(turn.table, now)
+        except Refusal:
+            if not turn.catch_up():
+                raise
+        _refuse_overtaken(turn.table, expected)
+        return decide(turn.table, now)
+
+    def _adopt(self, changes: Sequence[Change]) -> None:
+        for route in _leaving_files(changes):
+            self._plane.orders.adopt(route)
 
     def _publish(self, following: Table, changes: Sequence[Change]) -> None:
         try:

@@ -7,18 +7,19 @@ need no server and cost it nothing.
     mutation on this node -> the fleet's database (commit) -> the copy -> the table in force -> a notification
     mutation on another   -> the notification, or the poll -> its revisions -> the copy -> the table in force
 
-**Durable.** A mutation is decided on a table of generation N and committed with its audit as N + 1, in one transaction
-that first moves the row of `head` from N to N + 1. So all nodes' mutations have one order. Of two that start from N the
-second is a `Conflict`: its node fetches what came first and decides again, or refuses where the caller named N. After
-the commit nothing undoes it: the copy may fail (a full disk), then it is written again as a whole later; the table
-comes into force nevertheless. A connection that is lost during a commit leaves it unsure; the node looks whether
+**Durable.** A mutation is one transaction (`turn.py`): it locks the row of `head`, which has the last generation, N; it
+takes what this node lacks up to N; it decides on that table, and writes the mutation with its audit as N + 1. So all
+nodes' mutations have one order, and others wait for their turn. One that named another generation than N is refused.
+After the commit nothing undoes it: the copy may fail (a full disk), then it is written again as a whole later; the
+table comes into force nevertheless. A connection that is lost during a commit leaves it unsure; the node looks whether
 its row is there, and reports that it doesn't know if it can't.
 
 **Following.** A notification only wakes. A node also asks for the generation every POLL seconds and whenever it has
 connected, so nothing depends on notifications, and a pooler or a server without them only makes a node later. It reads
-the audit's rows from its own generation on. Its own must be among them as the copy has it: a server that lost commits
-in a failover, or was restored from a backup, has another past under the same number. In that case, and where there are
-too many rows, it loads everything.
+the audit's rows from its own generation on, five times a second at the most: however fast changes come, following them
+costs little. Its own must be among them as the copy has it: a server that lost commits in a failover, or was restored
+from a backup, has another past under the same number. In that case, and where there are too many rows, it loads
+everything.
 
 **Shares** (`share.py`). The database and the writer's table hold all listeners. A listener may name nodes; what serves
 clients on a node gets the node's share of the table, and of each change, and knows nothing of other listeners. So

@@ -7,13 +7,15 @@ towards the others its `Post`'s.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import dataset
+
 from mcproxy.certificates.acme.contract import CaSettings, Holder
-from mcproxy.change import Change, Provenance
+from mcproxy.change import Change
 from mcproxy.fleet import nodes
 from mcproxy.fleet.cache import Cache
 from mcproxy.fleet.clock import Reading, ServerClock
@@ -27,6 +29,7 @@ from mcproxy.fleet.orderer import Orderer
 from mcproxy.fleet.post import Post
 from mcproxy.fleet.replica import Replica
 from mcproxy.fleet.standing import Standing, State
+from mcproxy.fleet.turn import Turn, begin
 from mcproxy.model import FirewallRule
 from mcproxy.notation.server_url import ServerUrl
 from mcproxy.store import history, postgres, schema
@@ -133,17 +136,32 @@ class Fleet:
 
     # What the writer asks.
 
-    def apply(self, changes: Sequence[Change], provenance: Provenance, generation: int) -> None:
-        """Make a mutation of this node durable. Raises Conflict if another one came first, and Unavailable."""
-        mutation = Mutation(generation, replace(provenance, node=self._me.name), changes)
+    @contextmanager
+    def turn(self, table: Table) -> Iterator[Turn]:
+        """Decide on the database's table, and write, while no other node does; `table` is the one in force.
+
+        The mutation is durable at the end. Raises Conflict where this node has to follow first, and Unavailable.
+        """
+        turn = None
         try:
-            self.truth.apply(changes, mutation.provenance, generation)
+            with self.truth.transaction() as database:
+                turn = begin(database, self._replica, table, self._me.name)
+                yield turn
+                if (made := turn.mutation) is not None:
+                    self.truth.write(database, [(made.changes, made.provenance, made.generation)])
+                    self._notify(database, made.generation)
         except Unsure as error:
-            self._find_out(mutation, error)
+            if turn is None or turn.mutation is None:
+                raise Unavailable(str(error)) from error
+            self._find_out(turn.mutation, error)
         except NewerSchema as error:  # which the next poll would find
             self.lost(error)
             raise
-        self._replica.take([mutation])
+        turn.end()
+
+    def _notify(self, database: dataset.Database, generation: int) -> None:
+        if self._server.notification:
+            database.executable.exec_driver_sql(notification(self._me.name, Topic.TABLE, generation))
 
     def newer(self, table: Table) -> tuple[Table, Sequence[Change]] | None:
         """The database's table and the changes that lead to it, if it isn't this one. Raises StoreError."""

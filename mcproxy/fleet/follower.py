@@ -16,6 +16,8 @@ from mcproxy.store.errors import NameTaken, StoreError
 
 POLL = 4.0  # seconds between two questions for the generation: a quarter of a query a second for each idle node
 
+PACE = 0.2  # seconds from one look for changes to the next, where notifications come faster: each look takes them all
+
 log = logging.getLogger(__name__)
 
 
@@ -37,6 +39,7 @@ class Follower:
         self._poll = poll
         self._closing = threading.Event()
         self._reported: tuple[float, Report] | None = None  # when, by the monotonic clock
+        self._next_at = 0.0  # by the monotonic clock: see PACE
         self._taken: NameTaken | None = None  # why that was refused, if it was
         self._thread = threading.Thread(target=self._run, name="fleet-follower", daemon=True)
         self._thread.start()
@@ -81,7 +84,7 @@ class Follower:
         if self._orderer is not None:
             self._orderer.found(position.acme)
         if self._fleet.has_work():
-            self._follow()
+            self._catch_up()
         if position.cuts:
             self._cut()
 
@@ -105,15 +108,21 @@ class Follower:
             if not ear.notifies:
                 self._closing.wait(self._poll)
             else:
-                self._hear(ear.wait(SLICE))
+                self._hear(ear.wait(SLICE, self._fleet.generation))
 
     def _hear(self, topics: Collection[Topic]) -> None:
         if Topic.CERTIFICATES in topics and self._orderer is not None:
             self._orderer.mirror.sync()
-        if Topic.TABLE in topics or Topic.CUT in topics:
-            self._follow()
         if Topic.CUT in topics:
+            self._catch_up()
             self._cut()
+        elif Topic.TABLE in topics:
+            self._closing.wait(self._next_at - time.monotonic())
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        self._follow()
+        self._next_at = time.monotonic() + PACE
 
     def _cut(self) -> None:
         self._fleet.cutter.answer(self._fleet.generation, self._kill)

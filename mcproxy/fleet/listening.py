@@ -113,11 +113,14 @@ class Ear:
             self._connection.pgconn.send_query_params(RELEASE.encode(), values)
             self._connection.pgconn.flush()
 
-    def wait(self, seconds: float) -> Collection[Topic]:
-        """Wait for other nodes' notifications, `seconds` at most; returns what they are about. Takes all that came."""
+    def wait(self, seconds: float, known: int = 0) -> Collection[Topic]:
+        """Wait for other nodes' notifications, `seconds` at most; returns what they are about. Takes all that came.
+
+        This node has generation `known`: a notification of that or an earlier one is about nothing.
+        """
         with self._server.errors():
             heard = [each.payload.split(" ") for each in self._connection.notifies(timeout=seconds, stop_after=1)]
-        return {_topic(rest) for node, *rest in heard if node != self._node}
+        return {_topic(rest) for node, *rest in heard if node != self._node and not _is_known(rest, known)}
 
 
 def _topic(rest: Sequence[str]) -> Topic:
@@ -125,6 +128,14 @@ def _topic(rest: Sequence[str]) -> Topic:
     return Topic(rest[0]) if rest and rest[0] in set(Topic) else Topic.TABLE
 
 
-def notification(node: str, topic: Topic = Topic.TABLE) -> str:
-    """The statement that wakes all that listen; it carries the node's name, so that its own ear sleeps on."""
-    return f"NOTIFY {CHANNEL}, '{node} {topic}'"
+def _is_known(rest: Sequence[str], known: int) -> bool:
+    """An older node names no generation."""
+    return len(rest) > 1 and rest[0] == Topic.TABLE and rest[1].isdecimal() and int(rest[1]) <= known
+
+
+def notification(node: str, topic: Topic = Topic.TABLE, generation: int | None = None) -> str:
+    """The statement that wakes all that listen; it carries the node's name, so that its own ear sleeps on.
+
+    That of a change names its generation, since a node may have it already, and needn't ask.
+    """
+    return f"NOTIFY {CHANNEL}, '{node} {topic}{'' if generation is None else f' {generation}'}'"

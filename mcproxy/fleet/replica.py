@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from mcproxy.change import Change, merged, next_table, table_values
@@ -10,6 +11,7 @@ from mcproxy.fleet.cache import Cache, Claim, open_cache
 from mcproxy.fleet.following import NO_MARK, Mark, Mutation, mark_from, mark_of, mutations
 from mcproxy.store import history
 from mcproxy.store.errors import StoreError
+from mcproxy.store.history import Revision
 from mcproxy.store.records import Row
 from mcproxy.store.store import Store
 from mcproxy.table import Table
@@ -18,6 +20,15 @@ MAX_ROWS = 5_000  # of the audit that are followed one by one, some 0.3 s; a nod
 KEPT_ROWS = 1_000  # of the audit that a whole load copies, for `history` without the database
 
 log = logging.getLogger("mcproxy.fleet")
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What a node lacks, and what it leads to."""
+
+    found: Sequence[Mutation]
+    table: Table
+    changes: Sequence[Change]  # of all of them, as if they were one's
 
 
 class Replica:
@@ -54,19 +65,16 @@ class Replica:
             return
         self.mark = found[-1].mark
         try:
-            self.cache.store.apply_all((each.changes, each.provenance, each.generation) for each in found)
+            self.cache.store.apply_all([(each.changes, each.provenance, each.generation) for each in found])
         except StoreError as error:
             self.cache.failed(error)
 
     def newer(self, table: Table) -> tuple[Table, Sequence[Change]] | None:
         """The database's table and the changes that lead to it, if it isn't this one. Raises StoreError."""
         generation, rows = history.tail(self._truth, self.mark[0], MAX_ROWS)
-        try:
-            found = mutations(rows, self.mark) if len(rows) < MAX_ROWS else None
-            if found is not None and (found[-1].generation if found else self.mark[0]) == generation:
-                return self._followed(table, found)
-        except ValueError as error:
-            log.warning("a change of another node can't be followed, so everything is loaded: %s", error)
+        if (following := self.following(table, generation, rows)) is not None:
+            self.take(following.found)
+            return (following.table, following.changes) if following.found else None
         if generation < self.mark[0] or (rows and rows[0].generation == self.mark[0] and mark_of(rows[0]) != self.mark):
             log.warning(
                 "the database lacks changes up to generation %d that this node has, and they are undone here: "
@@ -74,13 +82,22 @@ class Replica:
             )  # fmt: skip
         return self._whole(table)
 
-    def _followed(self, table: Table, found: Sequence[Mutation]) -> tuple[Table, Sequence[Change]] | None:
-        if not found:
+    def following(self, table: Table, generation: int, rows: Sequence[Revision]) -> Following | None:
+        """The way from this table, which this node has, to the database's last generation, by the audit's rows since.
+
+        None where it can't be followed, and everything is to be loaded.
+        """
+        if len(rows) >= MAX_ROWS:
             return None
-        for each in found:
-            table = next_table(table, each.changes, each.generation)
-        self.take(found)
-        return table, merged(change for each in found for change in each.changes)
+        try:
+            found = mutations(rows, self.mark)
+            if found is None or (found[-1].generation if found else self.mark[0]) != generation:
+                return None
+            changes = merged(change for each in found for change in each.changes)
+            return Following(found, next_table(table, changes, generation) if found else table, changes)
+        except ValueError as error:
+            log.warning("a change of another node can't be followed, so everything is loaded: %s", error)
+            return None
 
     def _whole(self, table: Table) -> tuple[Table, Sequence[Change]]:
         """The database's whole table, and the changes that lead to it from this one."""

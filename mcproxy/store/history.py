@@ -12,6 +12,7 @@ from sqlalchemy import and_, or_, select
 
 from mcproxy.change import Change, Key, Said, Value, What, current
 from mcproxy.model import FirewallRule
+from mcproxy.store.alembic_later import dataset
 from mcproxy.store.records import AUDIT, HEAD, Row, from_json
 from mcproxy.store.store import Store
 from mcproxy.table import Table
@@ -88,11 +89,16 @@ def tail(store: Store, generation: int, limit: int) -> tuple[int, list[Revision]
 
     Raises StoreError.
     """
-    query = select(AUDIT).where(AUDIT.c.generation >= generation)
-    query = query.order_by(AUDIT.c.generation, AUDIT.c.sequence).limit(limit)
     with store.transaction() as database:
         last = int(next(iter(database.query(select(HEAD))))["generation"])
-        return last, [_revision(row) for row in database.query(query)]
+        return last, rows_from(database, generation, limit)
+
+
+def rows_from(database: dataset.Database, generation: int, limit: int) -> list[Revision]:
+    """At most `limit` rows of `generation` and those after it, oldest first, in a transaction of the caller's."""
+    query = select(AUDIT).where(AUDIT.c.generation >= generation)
+    query = query.order_by(AUDIT.c.generation, AUDIT.c.sequence).limit(limit)
+    return [_revision(row) for row in database.query(query)]
 
 
 def latest_rows(store: Store, limit: int) -> list[Row]:

@@ -16,13 +16,14 @@ A `Place` is where the database is, and all that SQLite and PostgreSQL don't sha
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.sql.expression import Executable
 
-from mcproxy.change import Change, Provenance, What, table_values, values
+from mcproxy.change import Change, Provenance, What, merged, table_values, values
 from mcproxy.model import MAX_CLAIM, MAX_COMMENT, FirewallRule, Listener, Route
 from mcproxy.store import schema, sqlite
 from mcproxy.store.alembic_later import dataset
@@ -187,32 +188,33 @@ class Store:
 
         Raises Conflict if the generation before is not the last one, NewerSchema, and Unavailable.
         """
+        self.apply_all([(changes, provenance, generation)])
+
+    def apply_all(self, mutations: Sequence[tuple[Sequence[Change], Provenance, int]]) -> None:
+        """Make several, one generation after the other, durable in one transaction. Raises the same."""
         with self.transaction() as database:
-            self._apply(database, changes, provenance, generation)
+            self.write(database, mutations)
             self.place.before_commit(database)
 
-    def apply_all(self, mutations: Iterable[tuple[Sequence[Change], Provenance, int]]) -> None:
-        """Make several durable in one transaction, as `apply` does one. Raises the same."""
-        with self.transaction() as database:
-            for each in mutations:
-                self._apply(database, *each)
-            self.place.before_commit(database)
-
-    def _apply(
-        self, database: dataset.Database, changes: Sequence[Change], provenance: Provenance, generation: int
-    ) -> None:
-        version = select(func.max(VERSIONS.c.version))
-        ours = version.scalar_subquery() <= schema.VERSION
-        moved = HEAD.update().where(HEAD.c.generation == generation - 1, ours).values(generation=generation)
-        if not database.executable.execute(moved).rowcount:
-            schema.refuse_newer(database.executable.execute(version).scalar_one())
-            raise self._conflict()
-        _write(database, AUDIT.insert(), _audit_rows(changes, provenance, generation))
+    def write(self, database: dataset.Database, mutations: Sequence[tuple[Sequence[Change], Provenance, int]]) -> None:
+        """The same, in a transaction of the caller's. A value that several have changed is written once."""
+        self._move(database, mutations[0][2] - 1, mutations[-1][2])
+        _write(database, AUDIT.insert(), [row for each in mutations for row in _audit_rows(*each)])
+        changes, *further = (each for each, *_ in mutations)
+        changes = merged(chain(changes, *further)) if further else changes
         for what in _REMOVING:
             self._remove(database, what, [change for change in changes if change.new is None])
         for what in _WRITING:
             self._insert(database, what, [change for change in changes if change.old is None])
             self._update(database, what, [change for change in changes if change.old and change.new])
+
+    def _move(self, database: dataset.Database, old: int, new: int) -> None:
+        version = select(func.max(VERSIONS.c.version))
+        ours = version.scalar_subquery() <= schema.VERSION
+        moved = HEAD.update().where(HEAD.c.generation == old, ours).values(generation=new)
+        if not database.executable.execute(moved).rowcount:
+            schema.refuse_newer(database.executable.execute(version).scalar_one())
+            raise self._conflict()
 
     def replace(self, table: Table, audit: Sequence[Row]) -> None:
         """Make this database hold a table and rows of the audit, and nothing else of them. Raises StoreError."""

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -38,26 +40,33 @@ from tests.kit.peers import Backend, says, until
 from tests.kit.postgres import USER, PostgresServer
 from tests.kit.program import ROOT
 
-FOLLOWED = 10  # of so many mutations one is followed to all nodes
-STEP = 0.01  # seconds between two questions to a node whether it has one
+FOLLOWED = (
+    2.0  # mutations a second that are followed to all nodes: to ask ten nodes often takes more CPU than they need
+)
+STEP = 0.02  # seconds between two questions to a node whether it has one
+CALLERS = 4  # calls that a node may have under way: no mutation waits for one before it
 REPORTED = 5.5  # seconds after which the server has counted what was done: a connection counts as it is used
-TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'fleet'"
+TRANSACTIONS = "SELECT xact_commit + xact_rollback, xact_rollback FROM pg_stat_database WHERE datname = 'fleet'"
 TAIL = "SELECT * FROM audit WHERE generation >= %s ORDER BY generation, sequence LIMIT 5000"
 
 
 class Load:
-    """What the server has done so far."""
+    """What the server and the nodes have done so far."""
 
-    def __init__(self, server: PostgresServer, pid: int) -> None:
+    def __init__(self, server: PostgresServer, nodes: list[Node]) -> None:
         threading.Event().wait(REPORTED)
         self.at = time.monotonic()
-        self.transactions = int(str(server.execute("postgres", TRANSACTIONS)[0][0]))
-        self.seconds = _cpu(pid)
+        self.transactions, self.undone = (int(str(each)) for each in server.execute("postgres", TRANSACTIONS)[0])
+        self.seconds = _cpu(server.pid)
+        self.nodes_seconds = sum(_cpu(each.pid) for each in nodes)
 
-    def since(self, before: "Load") -> tuple[float, float]:
-        """Transactions and CPU seconds, a second."""
+    def since(self, before: "Load") -> "Load":
+        """The same, a second."""
         spent = self.at - before.at
-        return (self.transactions - before.transactions) / spent, (self.seconds - before.seconds) / spent
+        found = copy(self)
+        for name in ("transactions", "undone", "seconds", "nodes_seconds"):
+            setattr(found, name, (getattr(self, name) - getattr(before, name)) / spent)
+        return found
 
 
 def _cpu(pid: int) -> float:
@@ -149,7 +158,7 @@ class Followed:
         self.lags: list[float] = []
         self.last: list[float] = []  # to the last node
         self._nodes = nodes
-        self._pool = ThreadPoolExecutor(len(nodes) * 4)
+        self._pool = ThreadPoolExecutor(len(nodes) * CALLERS)
         self._waiting: list[Any] = []
 
     def follow(self, generation: int, began: float) -> None:
@@ -173,6 +182,7 @@ def mutate(nodes: list[Node], rate: float, seconds: float) -> tuple[list[float],
     took: list[float] = []
     begun: dict[int, float] = {}
     pace = threading.Event()
+    chance = random.Random(0)
     start = time.monotonic()
 
     def one(number: int) -> None:
@@ -180,10 +190,10 @@ def mutate(nodes: list[Node], rate: float, seconds: float) -> tuple[list[float],
         generation = nodes[number % len(nodes)].add(f"r{number}.test")
         took.append(time.monotonic() - began)
         begun[generation] = began
-        if number % FOLLOWED == 0:
+        if chance.random() < FOLLOWED / rate:
             followed.follow(generation, began)
 
-    with ThreadPoolExecutor(len(nodes)) as pool:
+    with ThreadPoolExecutor(len(nodes) * CALLERS) as pool:
         for number in range(int(rate * seconds)):
             pace.wait(max(0.0, start + number / rate - time.monotonic()))
             pool.submit(one, number)
@@ -217,24 +227,26 @@ def measure(folder: Path, count: int, watchers: int, rate: float, seconds: float
         watching = Watchers(url, watchers) if watchers else None
         until(lambda: all(each.state == "following" for each in nodes))
         threading.Event().wait(2.0)
-        before = Load(server, server.pid)
+        before = Load(server, nodes)
         threading.Event().wait(10.0)
-        idle = Load(server, server.pid)
-        asked, cpu = idle.since(before)
+        idle = Load(server, nodes)
+        resting = idle.since(before)
         everyone = count + watchers
-        click.echo(
-            f"idle: {asked / everyone:.2f} transactions a second for each of {everyone}; {cpu * 100:.2f} % of a core"
-        )
+        asked, cpu = resting.transactions / everyone, resting.seconds * 100
+        click.echo(f"idle: {asked:.2f} transactions a second for each of {everyone}; {cpu:.2f} % of a core")
         took, followed, begun = mutate(nodes, rate, seconds)
-        after = Load(server, server.pid)
-        worked, cpu = after.since(idle)
+        after = Load(server, nodes)
+        worked = after.since(idle)
         done = len(took) / (after.at - idle.at)
+        click.echo(f"{len(took) / (max(begun.values()) - min(begun.values())):.1f} mutations a second")
         click.echo(shown("the mutation itself", took))
         click.echo(shown("in force on a node", followed.lags))
         click.echo(shown("in force on all nodes", followed.last))
-        click.echo(f"server: {worked:.0f} transactions a second, {cpu * 100:.0f} % of a core, at {done:.1f} mutations")
+        transactions = (worked.transactions - resting.transactions) / done
         click.echo(
-            f"a mutation: {(worked - asked) / done:.1f} transactions, {cpu / done * 1e3:.2f} ms CPU of the server"
+            f"a mutation: {transactions:.1f} transactions, {worked.undone / done:.2f} of them rolled back; "
+            f"CPU: {(worked.seconds - resting.seconds) / done * 1e3:.1f} ms of the server, "
+            f"{(worked.nodes_seconds - resting.nodes_seconds) / done * 1e3:.1f} ms of all nodes"
         )
         if watching is not None:
             threading.Event().wait(2.0)

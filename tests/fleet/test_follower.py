@@ -1,8 +1,10 @@
 """The thread itself: what it does when its work fails. That nodes follow is shown in test_fleet.py."""
 
 import logging
+import time
 import uuid
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import psycopg
@@ -10,13 +12,13 @@ import pytest
 
 from mcproxy.certificates.acme.order import Order
 from mcproxy.certificates.acme.order import State as OrderState
-from mcproxy.fleet.follower import Follower
+from mcproxy.fleet.follower import PACE, Follower
 from mcproxy.fleet.lead import Lead
 from mcproxy.fleet.listening import Topic, notification
 from mcproxy.fleet.standing import State
 from mcproxy.store.acme import Records
 from mcproxy.store.errors import Unavailable
-from tests.kit.fleet_nodes import MakeNode, Node
+from tests.kit.fleet_nodes import WITHOUT_END, MakeNode, Node, same
 from tests.kit.peers import until
 from tests.kit.postgres import PostgresServer
 
@@ -41,6 +43,23 @@ def test_it_tries_again_after_any_failure(
             until(lambda: followed)
         assert node.fleet.standing.state is State.FOLLOWING
     assert ("it hangs" in caplog.text) or ("following the fleet's database failed" in caplog.text)
+
+
+def test_changes_that_come_fast_are_followed_several_at_a_time(node: MakeNode) -> None:
+    """Each was read and written to the copy by itself, on every node: ten nodes had no time for 50 a second."""
+    one, two = node("edge1"), node("edge2")
+    looks: list[float] = []
+
+    def follow() -> None:
+        looks.append(time.monotonic())
+        two.writer.follow()
+
+    with closing(Follower(two.fleet, follow, WITHOUT_END)):
+        until(lambda: two.fleet.standing.state is State.FOLLOWING)
+        for number in range(20):
+            one.add(f"r{number}.test")
+        until(lambda: same(one, two))
+    assert all(later - earlier >= PACE for earlier, later in pairwise(looks))
 
 
 @pytest.mark.parametrize("notifies", [True, False])

@@ -11,7 +11,7 @@ from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store import postgres as store_postgres
 from mcproxy.store import schema
 from mcproxy.store.errors import NotOurs, Unavailable
-from tests.kit.peers import DEADLINE
+from tests.kit.peers import DEADLINE, until
 from tests.kit.postgres import PostgresServer
 
 pytestmark = pytest.mark.xdist_group("postgres")
@@ -28,9 +28,9 @@ def server(postgres: PostgresServer) -> store_postgres.Server:
     return found
 
 
-def notify(server: store_postgres.Server, node: str) -> None:
+def notify(server: store_postgres.Server, node: str, generation: int | None = None) -> None:
     with psycopg.connect(server.url.secret, autocommit=True) as connection:
-        connection.execute(notification(node))
+        connection.execute(notification(node, generation=generation))
 
 
 def test_a_poll_finds_generation_schema_and_clock(server: store_postgres.Server) -> None:
@@ -52,6 +52,15 @@ def test_others_wake_a_node_and_its_own_changes_do_not(server: store_postgres.Se
     with Ear(server, "edge2") as ear:
         notify(server, "edge2")
         assert not ear.wait(0.2)
+
+
+def test_a_generation_that_a_node_has_does_not_wake_it(server: store_postgres.Server) -> None:
+    """A mutation of its own has brought the others' before."""
+    with Ear(server, "edge1") as ear:
+        notify(server, "edge2", 7)
+        assert not ear.wait(0.2, 7)
+        notify(server, "edge2", 8)
+        until(lambda: ear.wait(0.2, 7))
 
 
 def test_a_node_may_do_without_notifications(server: store_postgres.Server) -> None:

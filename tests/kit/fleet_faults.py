@@ -123,6 +123,11 @@ class Node:
         return self.admin.GetStatus(pb.GetStatusRequest(), timeout=DEADLINE)
 
     @property
+    def pid(self) -> int:
+        assert self.server is not None
+        return self.server.process.pid
+
+    @property
     def state(self) -> str:
         return str(self.status().node.state)
 
