@@ -173,9 +173,7 @@ class Control:
         self.before_close(Expiry(self._writer).close)
         if self.database.fleet is not None:
             assert self._plane is not None
-            follower = Follower(
-                self.database.fleet, self._writer.follow, orderer=self._orderer, kill=self._plane.kill_matching
-            )
+            follower = Follower(self.database.fleet, self._writer.follow, orderer=self._orderer, hands=self._plane)
             self.before_close(follower.close)
         self._keeper.start()
         self.before_close(self._keeper.close)

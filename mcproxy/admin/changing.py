@@ -165,12 +165,16 @@ class Changing:
     def _cut_elsewhere(
         self, rule: FirewallRule, generation: int, request: pb.AddFirewallRuleRequest, context: grpc.ServicerContext
     ) -> CutElsewhere:
-        """Have the other nodes of a fleet cut, too."""
-        if not request.kill or request.dry_run or self._writer.standing is None:
+        """Have the other nodes of a fleet cut, too, or count in a dry run."""
+        if not request.kill or self._writer.standing is None:
             return CutElsewhere(0)
         remaining = context.time_remaining()
         wait = WAIT if remaining is None else min(WAIT, max(remaining - TO_ANSWER, 0.0))
-        return self._writer.others.cut(rule, generation, wait)
+        others = self._writer.others
+        if request.dry_run:
+            others.refuse_unless_following()
+            return others.cutter.count(rule, wait)
+        return others.cutter.ask(rule, generation, wait)
 
     def RemoveFirewallRule(
         self, request: pb.RemoveFirewallRuleRequest, context: grpc.ServicerContext

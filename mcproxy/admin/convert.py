@@ -394,6 +394,7 @@ def other_node_out(node: NodeRow) -> pb.Node:
         warnings=node.warnings,
         started_at=node.started_at,
         seen_at=node.seen_at,
+        orders_certificates=node.orders,
     )
 
 

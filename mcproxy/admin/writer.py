@@ -24,7 +24,7 @@ from mcproxy.admin.errors import Busy, Overtaken, Refusal, Unready, bind_failure
 from mcproxy.admin.mutations import Decision
 from mcproxy.admin.plane import DataPlane
 from mcproxy.change import Change, Provenance, Said, next_table
-from mcproxy.fleet.cutting import CutElsewhere
+from mcproxy.fleet.cutting import Cutter
 from mcproxy.fleet.nodes import NodeRow
 from mcproxy.fleet.share import seen, share
 from mcproxy.fleet.standing import Standing
@@ -52,6 +52,7 @@ class Others(Protocol):
     """The other nodes of a fleet, which write to the same database. Every method may raise StoreError."""
 
     unbound: dict[str, str]  # addresses that this node can't take, and why
+    cutter: Cutter
 
     @property
     def node(self) -> str:
@@ -66,12 +67,6 @@ class Others(Protocol):
 
     def remove_node(self, name: str) -> bool:
         """Forget a node. Returns whether there was one."""
-
-    def cut(self, rule: FirewallRule, generation: int, wait: float) -> CutElsewhere:
-        """Have the other nodes cut what a rule matches, which is in force from a generation on.
-
-        Waits `wait` seconds at most for them.
-        """
 
     def refuse_unless_following(self) -> None:
         """Raise StoreError where this node can't change anything now."""

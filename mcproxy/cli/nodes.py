@@ -18,6 +18,7 @@ _COLUMNS = (
     Column("GENERATION"),
     Column("BEHIND"),
     Column("CONNECTIONS", rank=1),
+    Column("ORDERS", rank=3),
     Column("SEEN"),
     Column("WARNINGS", prose=True),
 )
@@ -28,7 +29,7 @@ _COLUMNS = (
 @json_option
 @click.pass_context
 def nodes(context: click.Context, config_file: Path | None, as_json: bool) -> None:
-    """The nodes of the fleet, as they have reported themselves."""
+    """The nodes of the fleet, as they have reported themselves. One of them orders the certificates of ACME."""
     if context.invoked_subcommand is not None:
         return
     with connected(config_file) as client:
@@ -43,6 +44,7 @@ def nodes(context: click.Context, config_file: Path | None, as_json: bool) -> No
             each.generation,
             output.span(each.seconds_behind) if each.generations_behind else "-",
             each.connections,
+            "yes" if each.orders_certificates else "-",
             f"{output.span(answer.now - each.seen_at)} ago",
             "; ".join(each.warnings) or "-",
         )

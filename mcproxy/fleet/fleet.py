@@ -19,7 +19,7 @@ from mcproxy.change import Change
 from mcproxy.fleet import nodes
 from mcproxy.fleet.cache import Cache
 from mcproxy.fleet.clock import Reading, ServerClock
-from mcproxy.fleet.cutting import CutElsewhere, Cutter
+from mcproxy.fleet.cutting import Cutter
 from mcproxy.fleet.following import Mutation, mark_of
 from mcproxy.fleet.lead import Lead
 from mcproxy.fleet.listening import Ear, Position, Topic, notification
@@ -30,7 +30,6 @@ from mcproxy.fleet.post import Post
 from mcproxy.fleet.replica import Replica
 from mcproxy.fleet.standing import Standing, State
 from mcproxy.fleet.turn import Turn, begin
-from mcproxy.model import FirewallRule
 from mcproxy.notation.server_url import ServerUrl
 from mcproxy.store import history, postgres, schema
 from mcproxy.store.diff import Seed
@@ -194,10 +193,6 @@ class Fleet:
             raise Unsure(f"{error}; it isn't known whether the change was made: look for it in the history") from error
         if not rows or mark_of(rows[0]) != mutation.mark:
             raise Unavailable(str(error)) from error
-
-    def cut(self, rule: FirewallRule, generation: int, wait: float) -> CutElsewhere:
-        """Have the other nodes cut what a rule matches, which is in force from a generation on. Raises StoreError."""
-        return self.cutter.ask(rule, generation, wait)
 
     def _notification(self, topic: Topic) -> str:
         return self._server.notification and notification(self._me.name, topic)

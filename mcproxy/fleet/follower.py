@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from mcproxy.fleet.backoff import pauses
+from mcproxy.fleet.cutting import Hands
 from mcproxy.fleet.fleet import Fleet
 from mcproxy.fleet.listening import SLICE, Ear, Topic
 from mcproxy.fleet.nodes import BEAT, SOONEST, Report
 from mcproxy.fleet.orderer import Orderer
-from mcproxy.model import FirewallRule
 from mcproxy.store.errors import NameTaken, StoreError
 
 POLL = 4.0  # seconds between two questions for the generation: a quarter of a query a second for each idle node
@@ -26,13 +26,13 @@ class Follower:
 
     def __init__(
         self, fleet: Fleet, follow: Callable[[], None], poll: float = POLL, orderer: Orderer | None = None,
-        kill: Callable[[FirewallRule], int] = lambda _rule: 0,
+        hands: Hands | None = None,
     ) -> None:  # fmt: skip
         """`follow` brings the table in force up to the database's; it may raise StoreError.
 
-        `kill` cuts the connections that a rule matches, and returns how many.
+        `hands` finds the connections that a rule matches.
         """
-        self._kill = kill
+        self._hands = hands
         self._fleet = fleet
         self._orderer = orderer
         self._follow = follow
@@ -125,7 +125,8 @@ class Follower:
         self._next_at = time.monotonic() + PACE
 
     def _cut(self) -> None:
-        self._fleet.cutter.answer(self._fleet.generation, self._kill)
+        if self._hands is not None:
+            self._fleet.cutter.answer(self._fleet.generation, self._hands)
 
     def _report_news(self, ear: Ear) -> None:
         """Write a generation that is new soon, and at once that this node can answer a challenge: an order waits."""

@@ -28,13 +28,16 @@ from mcproxy.store.store import Store
 LEAD_GONE = 3 * BEAT  # seconds
 ALIVE = 2.5 * BEAT  # seconds without a write after which a node isn't waited for
 
+# Of a node. One that has ended has no identity, and so has the row where nobody orders.
+ORDERS = "nodes.identity = acme_head.orderer AND nodes.identity <> ''"
+
 _NOW = "extract(epoch FROM clock_timestamp())"
 _CLAIM = f"""UPDATE acme_head SET orderer = %(me)s WHERE orderer = %(me)s OR NOT EXISTS (
-    SELECT 1 FROM nodes WHERE nodes.identity = acme_head.orderer AND nodes.seen_at > {_NOW} - {LEAD_GONE})"""  # noqa: S608
+    SELECT 1 FROM nodes WHERE {ORDERS} AND nodes.seen_at > {_NOW} - {LEAD_GONE})"""  # noqa: S608
 _RELEASE = "UPDATE acme_head SET orderer = '' WHERE orderer = %(me)s"
 _MOVE = "UPDATE acme_head SET version = version + 1"
 _FENCED = f"{_MOVE} WHERE orderer = %(me)s RETURNING version"
-_LACKING = f"""SELECT name FROM nodes WHERE identity <> %(me)s AND seen_at > {_NOW} - {ALIVE}
+_LACKING = f"""SELECT name FROM nodes WHERE identity NOT IN (%(me)s, '') AND seen_at > {_NOW} - {ALIVE}
     AND acme_version < %(version)s"""  # noqa: S608
 
 

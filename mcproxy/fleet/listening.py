@@ -14,7 +14,7 @@ from typing import Self
 from mcproxy.fleet.clock import Reading
 from mcproxy.fleet.cutting import MAX_AGE
 from mcproxy.fleet.following import Mark, mark_from
-from mcproxy.fleet.lead import LEAD_GONE, Head
+from mcproxy.fleet.lead import LEAD_GONE, ORDERS, Head
 from mcproxy.fleet.nodes import RELEASE, Report, claim
 from mcproxy.store import postgres
 from mcproxy.store.errors import NotOurs
@@ -24,7 +24,7 @@ SLICE = 0.25  # seconds of one wait, after which others that may end it are aske
 
 _POLL = f"""SELECT head.generation, (SELECT max(version) FROM schema_version),
     extract(epoch FROM clock_timestamp())::double precision, audit.at, audit.node, audit.who,
-    acme_head.version, acme_head.orderer, EXISTS (SELECT 1 FROM nodes WHERE nodes.identity = acme_head.orderer
+    acme_head.version, acme_head.orderer, EXISTS (SELECT 1 FROM nodes WHERE {ORDERS}
         AND nodes.seen_at > extract(epoch FROM clock_timestamp()) - {LEAD_GONE}),
     EXISTS (SELECT 1 FROM cut_requests WHERE asked_at > extract(epoch FROM clock_timestamp()) - {MAX_AGE})
     FROM head CROSS JOIN acme_head LEFT JOIN audit ON audit.generation = head.generation

@@ -21,7 +21,7 @@ from sqlalchemy import delete, extract, func, select
 
 from mcproxy import __version__
 from mcproxy.store.errors import NameTaken, StoreError
-from mcproxy.store.records import AUDIT, HEAD, NODES
+from mcproxy.store.records import ACME_HEAD, AUDIT, HEAD, NODES
 from mcproxy.store.store import Store
 
 BEAT = 10.0  # seconds between two writes of an idle node's row
@@ -71,6 +71,7 @@ class NodeRow:
     warnings: Sequence[str]
     started_at: float  # seconds since the epoch
     seen_at: float
+    orders: bool  # the fleet's certificates
 
 
 def claim(execute: Any, report: Report) -> None:
@@ -122,7 +123,9 @@ def rows(truth: Store) -> tuple[list[NodeRow], float]:
     lacked = select(func.min(AUDIT.c.at)).where(AUDIT.c.generation == NODES.c.generation + 1).scalar_subquery()
     clock = extract("epoch", func.clock_timestamp()).label("now")
     last = select(HEAD.c.generation).scalar_subquery()
-    query = select(NODES, last.label("last"), lacked.label("lacked"), clock).order_by(NODES.c.name)
+    orders = (NODES.c.identity == select(ACME_HEAD.c.orderer).scalar_subquery()) & (NODES.c.identity != "")
+    query = select(NODES, last.label("last"), lacked.label("lacked"), orders.label("orders"), clock)
+    query = query.order_by(NODES.c.name)
     with truth.transaction() as database:
         found = list(database.query(query))
     return [_node(row) for row in found], float(found[0]["now"]) if found else 0.0
@@ -133,7 +136,7 @@ def _node(row: Any) -> NodeRow:
     lacking_for = max(float(row["now"]) - row["lacked"], 0.0) if behind and row["lacked"] else 0.0
     return NodeRow(
         row["name"], row["version"], row["generation"], behind, lacking_for, row["connections"],
-        row["warnings"].splitlines(), row["started_at"], row["seen_at"],
+        row["warnings"].splitlines(), row["started_at"], row["seen_at"], row["orders"],
     )  # fmt: skip
 
 

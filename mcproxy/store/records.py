@@ -105,6 +105,7 @@ _NODES = (
     "acme_version",
 )  # fmt: skip
 NODES: Final = _table("nodes", *_NODES)
+ACME_HEAD: Final = _table("acme_head", "version", "orderer")  # its only row: see fleet/lead.py
 VERSIONS: Final = _table(VERSION_TABLE, "version")
 HEAD: Final = _table("head", "generation")  # its only row has the last generation
 

@@ -22,6 +22,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Text,
+    false,
 )
 
 from mcproxy.model import MAX_CLAIM, MAX_COMMENT
@@ -213,11 +214,15 @@ def _cuts(op: "Operations") -> None:
     )
 
 
+def _cuts_may_only_be_counted(op: "Operations") -> None:
+    op.add_column("cut_requests", Column("only_counts", Boolean, nullable=False, server_default=false()))
+
+
 Migration = Callable[["Operations"], None]
 
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     _first, _audit_says_why, _backends_speak_any_http, _acme, _one_row_has_the_generation, _nodes,
-    _listeners_of_some_nodes, _acme_of_a_fleet, _cuts,
+    _listeners_of_some_nodes, _acme_of_a_fleet, _cuts, _cuts_may_only_be_counted,
 )  # fmt: skip
 VERSION: Final = len(MIGRATIONS)
 HEAD_SINCE: Final = 5  # the version that made `head`

@@ -27,11 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import grpc
 import psycopg
 
-from mcproxy.fleet.follower import POLL
+from mcproxy.fleet.follower import PACE, POLL
 from mcproxy.fleet.listening import _POLL as ASK
-from mcproxy.fleet.listening import CHANNEL
+from mcproxy.fleet.listening import CHANNEL, SLICE
 from mcproxy.fleet.nodes import BEAT, SOONEST, Report, claim
 from mcproxy.store.postgres import _limits as limits
 from tests.kit.fleet_faults import DATABASE_PORT, Node
@@ -129,7 +130,7 @@ async def _watcher(url: str, number: int, last: dict[int, float], ready: asyncio
     have = int(row[0])
     ready.set()
     poll_at = time.monotonic() + POLL * number / 100
-    told_at, told = 0.0, have
+    told_at, told, next_at = 0.0, have, 0.0
     while True:
         now = time.monotonic()
         if now >= poll_at:
@@ -138,8 +139,10 @@ async def _watcher(url: str, number: int, last: dict[int, float], ready: asyncio
         if now - told_at >= (BEAT if have == told else SOONEST):
             await ear.execute(*statements[0])
             told_at, told = now, have
-        woken = [each async for each in ear.notifies(timeout=min(0.25, max(0.0, poll_at - now)), stop_after=1)]
-        if woken:
+        heard = [each.payload async for each in ear.notifies(timeout=min(SLICE, max(0.0, poll_at - now)), stop_after=1)]
+        if any(int(payload.rpartition(" ")[2]) > have for payload in heard):
+            await asyncio.sleep(next_at - time.monotonic())
+            next_at = time.monotonic() + PACE
             await truth.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             await truth.execute(limits(5.0))
             await truth.execute("SELECT generation FROM head")
@@ -182,12 +185,17 @@ def mutate(nodes: list[Node], rate: float, seconds: float) -> tuple[list[float],
     took: list[float] = []
     begun: dict[int, float] = {}
     pace = threading.Event()
+    failed: list[str] = []
     chance = random.Random(0)
     start = time.monotonic()
 
     def one(number: int) -> None:
         began = time.monotonic()
-        generation = nodes[number % len(nodes)].add(f"r{number}.test")
+        try:
+            generation = nodes[number % len(nodes)].add(f"r{number}.test")
+        except grpc.RpcError as error:
+            failed.append(str(error.details()))
+            return
         took.append(time.monotonic() - began)
         begun[generation] = began
         if chance.random() < FOLLOWED / rate:
@@ -198,7 +206,8 @@ def mutate(nodes: list[Node], rate: float, seconds: float) -> tuple[list[float],
             pace.wait(max(0.0, start + number / rate - time.monotonic()))
             pool.submit(one, number)
     followed.end()
-    assert len(took) == int(rate * seconds), "some failed"
+    if failed:
+        click.echo(f"{len(failed)} mutations failed, such as: {failed[0]}")
     return took, followed, begun
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from mcproxy.store import schema
 from tests.kit import peers
+from tests.kit.json_page import Page
 from tests.kit.peers import DEADLINE, Backend, client_hello, connect, echo, free_port, receive, until
 from tests.kit.postgres import PostgresServer, postgres_server
 from tests.kit.program import Server, environment
@@ -101,8 +102,6 @@ def test_every_node_writes_and_all_have_it(fleet: Fleet) -> None:
 def test_the_nodes_are_listed_and_one_that_is_gone_is_forgotten(fleet: Fleet) -> None:
     fleet.start("edge1")
     fleet.start("edge2")
-    found = json.loads(fleet.run("edge1", "nodes", "--json").stdout)
-    assert [each["name"] for each in found] == ["edge1", "edge2"]
     assert fleet.run("edge1", "routes", "add", "a.test", "127.0.0.1:2").returncode == 0
     until(
         lambda: (
@@ -110,6 +109,9 @@ def test_the_nodes_are_listed_and_one_that_is_gone_is_forgotten(fleet: Fleet) ->
         )
     )
     until(lambda: "another program listens there" in fleet.run("edge1", "nodes").stdout)
+    found = json.loads(fleet.run("edge1", "nodes", "--json").stdout)
+    assert [each["name"] for each in found] == ["edge1", "edge2"]
+    assert Page().differences("nodes", found) == []
     fleet.nodes["edge2"].close()
     assert fleet.run("edge1", "nodes", "remove", "edge2").stdout == "forgot node edge2\n"
     assert "there is no node edge2" in fleet.run("edge1", "nodes", "remove", "edge2").stderr

@@ -1,7 +1,9 @@
-"""docs/json.md: its examples have the shape of what every command prints with --json, against a running server."""
+"""docs/json.md: its examples have the shape of what every command prints with --json, against a running server.
+
+Those of a fleet are compared in test_fleet.py.
+"""
 
 import json
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,69 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from mcproxy.cli.main import main
+from tests.kit.json_page import Page
 from tests.kit.peers import Authority, Backend, client_hello, connect, echo, free_port, is_reset, read_all, until
-from tests.kit.program import ROOT, Server, bounded, environment
-
-PAGE = ROOT / "docs" / "json.md"
-# Objects that have counters by names, which come and go.
-NAMES = {"refused_by_reason", "ended", "requests", "request_ends"}
-SOMETIMES = {"names"}  # lists that are empty where there is nothing to show
-
-
-VALUES = {"old", "new", "old_json", "new_json"}  # a listener, a route or a rule: the page has a section for these
-
-
-def example(text: str) -> Any:
-    """A commented example's value."""
-    return json.loads(re.sub(r"//.*$", "", text, flags=re.MULTILINE))
-
-
-class Page:
-    """What the page shows."""
-
-    def __init__(self) -> None:
-        sections = re.compile(r"^## (?:mcproxy )?(.+?)\n.*?^```jsonc\n(.*?)^```", re.MULTILINE | re.DOTALL)
-        texts = dict(sections.findall(PAGE.read_text()))
-        self.examples = {title: example(text) for title, text in texts.items()}
-        self.values = list(self.examples.pop("Values").values())
-        self.effect = self.examples.pop("Effects")
-        # Keys of which the page says that they may be null.
-        self._nullable = {title: set(re.findall(r'"(\w+)":.*//.*\bnull\b', text)) for title, text in texts.items()}
-
-    def differences(self, command: str, printed: Any) -> list[str]:
-        """Where the shape of a command's example is not that of what it prints."""
-        return list(self._differences(self.examples[command], printed, self._nullable[command], ""))
-
-    def _differences(self, shown: Any, printed: Any, nullable: set[str], at: str) -> Iterator[str]:
-        name = at.rpartition(".")[2]
-        if printed is None and name in nullable:
-            return
-        if name in VALUES:
-            shown = next((each for each in self.values if each.keys() == printed.keys()), {})
-            nullable = self._nullable["Values"]
-        elif name == "effect":
-            shown, nullable = self.effect, self._nullable["Effects"]
-        if kind(shown) != kind(printed):
-            yield f"{at}: {shown!r} in the page, {printed!r} printed"
-        elif name in NAMES:
-            yield from (f"{at}.{each}: {count!r}" for each, count in printed.items() if kind(count) != "number")
-        elif isinstance(shown, dict):
-            yield from self._of_objects(shown, printed, nullable, at)
-        elif isinstance(shown, list):
-            if shown and not printed and name not in SOMETIMES:
-                yield f"{at}: nothing is printed, so this test shows nothing"
-            for each in printed:
-                yield from self._differences(shown[0] if shown else None, each, nullable, f"{at}[]")
-
-    def _of_objects(self, shown: dict[str, Any], printed: dict[str, Any], nullable: set[str], at: str) -> Iterator[str]:
-        yield from (f"{at}.{each}: is not in the page" for each in printed.keys() - shown.keys())
-        yield from (f"{at}.{each}: is not printed" for each in shown.keys() - printed.keys())
-        for each in shown.keys() & printed.keys():
-            yield from self._differences(shown[each], printed[each], nullable, f"{at}.{each}")
-
-
-def kind(value: Any) -> str:
-    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+from tests.kit.program import Server, bounded, environment
 
 
 class Scene:
@@ -154,7 +96,7 @@ def commands(command: click.Command = main, path: str = "") -> Iterator[str]:
             inner = command.get_command(context, name)
             assert inner is not None
             yield from commands(inner, f"{path} {name}".strip())
-    elif any("--json" in each.opts for each in command.params):
+    if any("--json" in each.opts for each in command.params):
         yield path
 
 
@@ -184,6 +126,7 @@ SCRIPT = {
     "snapshot": (),
     "database copy": ("COPY",),
 }
+OF_A_FLEET = ("nodes",)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +144,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
 
 
 def test_every_command_has_its_example() -> None:
-    assert sorted(Page().examples) == sorted(commands()) == sorted([*SCRIPT, "watch"])
+    assert sorted(Page().examples) == sorted(commands()) == sorted([*SCRIPT, "watch", *OF_A_FLEET])
 
 
 @pytest.mark.parametrize("command", [*SCRIPT, "watch"])

@@ -20,7 +20,7 @@ RULE = FirewallRule(RuleKind.IP, "203.0.113.9")
 def ban(node: Node, wait: float = DEADLINE) -> CutElsewhere:
     """As the admin API does it, after it has cut the connections of its own node."""
     generation = node.writer.mutate("a test", "rule.add", add_rule(RULE, 0.0, may_stay=True)).generation
-    return node.fleet.cut(RULE, generation, wait)
+    return node.fleet.cutter.ask(RULE, generation, wait)
 
 
 def cuts(node: Node) -> list[Any]:
@@ -37,6 +37,14 @@ def test_all_nodes_cut_and_the_sum_is_answered(node: MakeNode, notifies: bool) -
     assert (len(cuts(one)), len(cuts(two))) == (0, 2), "each request once"
 
 
+def test_a_dry_run_counts_on_all_nodes_and_cuts_nothing(node: MakeNode) -> None:
+    one, two, three = (node(f"edge{number}").follows() for number in (1, 2, 3))
+    one.plane.matching, two.plane.matching, three.plane.matching = 100, 3, 4
+    assert one.fleet.cutter.count(RULE, DEADLINE) == CutElsewhere(7)
+    assert not cuts(two)
+    assert one.writer.table.generation == 1
+
+
 def test_a_node_that_does_not_answer_is_named_and_cuts_when_it_follows(node: MakeNode) -> None:
     one, two, three = node("edge1").follows(), node("edge2").follows(), node("edge3")
     two.plane.matching = 1
@@ -49,8 +57,10 @@ def test_a_node_that_does_not_answer_is_named_and_cuts_when_it_follows(node: Mak
 def test_a_node_that_is_gone_is_not_waited_for(node: MakeNode, url: str) -> None:
     one = node("edge1").follows()
     node("edge2")
+    node("edge3")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("UPDATE nodes SET seen_at = seen_at - 60 WHERE name = 'edge2'")
+        connection.execute("UPDATE nodes SET identity = '' WHERE name = 'edge3'")  # as it does when it ends
     assert ban(one) == CutElsewhere(0)
 
 

@@ -48,6 +48,18 @@ def test_a_node_that_is_gone_is_replaced_and_writes_nothing_more(truth: Store) -
     write(truth, two)
 
 
+def test_a_node_that_has_ended_neither_keeps_the_place_nor_is_waited_for(truth: Store) -> None:
+    """It has no identity then, and the place has none. They were taken for the same: nobody ordered for 30 s."""
+    one, two = lead(truth, "one"), lead(truth, "two")
+    assert one.claim()
+    one.release()
+    with truth.transaction() as database:
+        database.executable.exec_driver_sql("UPDATE nodes SET identity = '' WHERE name = 'one'")
+    assert two.claim()
+    write(truth, two)
+    assert two.spreading()() == []
+
+
 def test_a_node_spreads_what_it_wrote_until_every_living_one_has_it(truth: Store) -> None:
     one = lead(truth, "one")
     lead(truth, "two")

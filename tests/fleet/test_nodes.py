@@ -4,6 +4,7 @@ import pytest
 
 from mcproxy import __version__
 from mcproxy.fleet import nodes
+from mcproxy.fleet.lead import Lead
 from mcproxy.fleet.nodes import Report
 from mcproxy.store.errors import NameTaken
 from mcproxy.store.store import Store
@@ -26,6 +27,16 @@ def test_a_node_is_listed_as_it_last_wrote(truth: Store) -> None:
     assert (first.name, first.version, first.connections, first.warnings) == ("edge1", __version__, 5, ["one", "two"])
     assert second.name == "edge2"
     assert first.started_at < first.seen_at >= second.seen_at
+
+
+def test_the_node_that_orders_certificates_is_marked(truth: Store) -> None:
+    claim(truth, Report("edge1", "a", 0.0))
+    claim(truth, Report("edge2", "b", 0.0))
+    with truth.transaction() as database:
+        database.executable.exec_driver_sql("UPDATE nodes SET identity = '' WHERE name = 'edge2'")
+    assert [row.orders for row in nodes.rows(truth)[0]] == [False, False], "nobody does, and one has ended clean"
+    assert Lead(truth, "a", lambda: "").claim()
+    assert [row.orders for row in nodes.rows(truth)[0]] == [True, False]
 
 
 def test_a_node_is_behind_since_the_first_generation_that_it_lacks(truth: Store) -> None:

@@ -59,4 +59,5 @@ mcproxy beside other programs (tests/e2e/test_differences.py):
 Pages that are typed:
     pages, runbook_machine, host, systemctl
                            what README, RUNBOOK and docs/ say to type, and the machines on which it is typed
+    json_page              the examples of docs/json.md
 """

@@ -42,7 +42,7 @@ class Node:
     def follows(self, poll: float = WITHOUT_END) -> "Node":
         """Follow from now on; the first poll is at once."""
         orderer = self.fleet.orderer(self.workers, lambda: self.writer.table, None)
-        self._follower = Follower(self.fleet, self.writer.follow, poll, orderer, self.plane.kill_matching)
+        self._follower = Follower(self.fleet, self.writer.follow, poll, orderer, self.plane)
         return self
 
     def add(self, name: str, expected: int = 0) -> int:

@@ -1171,7 +1171,7 @@ class ListNodesResponse(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., now: _Optional[float] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("name", "version", "generation", "generations_behind", "seconds_behind", "connections", "warnings", "started_at", "seen_at")
+    __slots__ = ("name", "version", "generation", "generations_behind", "seconds_behind", "connections", "warnings", "started_at", "seen_at", "orders_certificates")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -1181,6 +1181,7 @@ class Node(_message.Message):
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     SEEN_AT_FIELD_NUMBER: _ClassVar[int]
+    ORDERS_CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     generation: int
@@ -1190,7 +1191,8 @@ class Node(_message.Message):
     warnings: _containers.RepeatedScalarFieldContainer[str]
     started_at: float
     seen_at: float
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., generation: _Optional[int] = ..., generations_behind: _Optional[int] = ..., seconds_behind: _Optional[float] = ..., connections: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., started_at: _Optional[float] = ..., seen_at: _Optional[float] = ...) -> None: ...
+    orders_certificates: bool
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., generation: _Optional[int] = ..., generations_behind: _Optional[int] = ..., seconds_behind: _Optional[float] = ..., connections: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., started_at: _Optional[float] = ..., seen_at: _Optional[float] = ..., orders_certificates: _Optional[bool] = ...) -> None: ...
 
 class RemoveNodeRequest(_message.Message):
     __slots__ = ("name",)
