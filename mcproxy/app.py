@@ -24,7 +24,7 @@ from mcproxy.admin.server import AdminError
 from mcproxy.certificates import routes
 from mcproxy.change import listener_key
 from mcproxy.config import Config
-from mcproxy.control import Control
+from mcproxy.control import NOTHING, Before, Control
 from mcproxy.datapath import DataPath
 from mcproxy.geoip import Copy, GeoIP, GeoIPError
 from mcproxy.handover import Beginning, Handover
@@ -116,11 +116,11 @@ class App:
         count = _worker_count(config)
         geoip = _geoip(config, GeoIP.open) if count == 1 else None
         copy = _geoip(config, Copy.make) if count > 1 else None  # which all workers share
-        known: Table | None = None
+        before = NOTHING
         if beginning is not None:
-            known, self.notifier = beginning.ask(self.inherited, self.notifier)
+            before, self.notifier = beginning.ask(self.inherited, self.notifier)
         try:
-            self.control = Control(config, known)
+            self.control = Control(config, before)
         except (StoreError, ValueError) as error:
             raise StartError(f"{_key(config)}: {error}") from error
         held = self.control.database
@@ -135,9 +135,7 @@ class App:
             )
         else:
             self.traffic = _workers(config, count, copy, put_lines, watching, self)
-        if held.fleet is not None:
-            held.fleet.connections = lambda: self.traffic.open_connections
-            held.fleet.problems = self._lacks
+        self._report_to_fleet()
         courier = self.traffic.courier
         parts = Parts(courier, self.notifier, self._take_config, self._survey)
         self.reloader = Reloader(config, path, parts)
@@ -195,6 +193,11 @@ class App:
             )
         self._begin_telling()
 
+    def _report_to_fleet(self) -> None:
+        if (fleet := self.control.database.fleet) is not None:
+            fleet.connections = lambda: self.traffic.open_connections
+            fleet.problems = self._lacks
+
     def _lacks(self) -> list[str]:
         """What this node needs for the fleet's table and doesn't have, for the other nodes to see."""
         table = self.plane.table
@@ -228,14 +231,16 @@ class App:
 
     def reopen_control(self) -> None:
         """Open the control plane again, in a native thread. Raises StoreError and AdminError."""
-        self.control = Control(self.config, self.table, seeds=False)
+        released = self.control
+        self.control = Control(self.config, Before(released.in_force, released=released))
         try:
-            if self.control.database.table is not self.table:  # a successor that died has changed it
+            if self.control.database.table is not released.in_force:  # a successor that died has changed it
                 raise Conflict("the database has another generation than before: restart mcproxy")
+            self._report_to_fleet()
             self.control.prepare(self.plane)
             self._open_control()
         except BaseException:
-            self.control.close_at_once()
+            self.control.release()
             raise
 
     def accept_no_more(self) -> None:

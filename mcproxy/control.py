@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from gevent import sleep
 
@@ -23,7 +24,7 @@ from mcproxy.certificates.acme.contract import CaSettings, Certificates
 from mcproxy.certificates.acme.keeper import Keeper
 from mcproxy.certificates.surveyor import Survey
 from mcproxy.config import Config
-from mcproxy.fleet.fleet import Fleet
+from mcproxy.fleet.fleet import Fleet, again
 from mcproxy.fleet.follower import Follower
 from mcproxy.fleet.orderer import Orderer
 from mcproxy.fleet.share import orphaned, share
@@ -47,18 +48,29 @@ def acme_settings(config: Config) -> CaSettings | None:
     return CaSettings(acme.directory, acme.email, acme.profile, acme.ca) if acme is not None else None
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What is left of the process that had the database before: another one, or this one, which has released it."""
+
+    table: Table | None = None  # the database's as it was: loading 100,000 routes takes seconds; None: not known
+    is_another: bool = False  # which has left it to this one
+    released: "Control | None" = None  # this one's, whose table is still in force
+
+
+NOTHING = Before()
+
+
 class Database:
     """What is durable as one process has it: a file of its own, or a fleet's database with this node's copy."""
 
-    def __init__(self, config: Config, known: Table | None = None, *, seeds: bool = True) -> None:
+    def __init__(self, config: Config, before: Before = NOTHING) -> None:
         """Open it; `table` is its contents, or those that `seed` will write. Raises StoreError.
 
-        A fleet's is seeded here: an address that this node can't take doesn't keep the fleet from its table. `known` is
-        the database's table as it was before: loading 100,000 routes takes seconds. Without `seeds` an empty one stays.
+        A fleet's is seeded here: an address that this node can't take doesn't keep the fleet from its table.
         """
-        url, file = config.database.url, config.database.file
+        file, known = config.database.file, before.table
         with ExitStack() as failed:
-            self.fleet = None if url is None else Fleet(url, config.node.shown, file)
+            self.fleet = _fleet(config, before)
             if self.fleet is None:
                 self.store = Store.open(file)
                 failed.callback(self.store.close)
@@ -66,9 +78,11 @@ class Database:
             else:
                 failed.callback(self.fleet.close)
                 self.store = self.fleet.cache.store
-                self.table = self.fleet.begin((config.seed_listeners(), config.seed_rules()))
+                seed = config.seed_listeners(), config.seed_rules()
+                self.table = self.fleet.begin(seed) if before.released is None else before.released.in_force
             self.file = FileSeed((config.seed_listeners(self.table), config.seed_rules()))
-            self.file.is_due = seeds and self.fleet is None and self.table.generation == 0 and bool(self.file)
+            is_empty = self.fleet is None and self.table.generation == 0 and before.released is None
+            self.file.is_due = is_empty and bool(self.file)
             if self.file.is_due:
                 self.table = Table.build(*self.file.seed(), 1)
             if self.fleet is None:
@@ -112,13 +126,23 @@ class Database:
         return "" if standing is None or standing.state is State.FOLLOWING else f"{standing.state}: {standing.reason}"
 
 
+def _fleet(config: Config, before: Before) -> Fleet | None:
+    """The fleet that this node is in; None: it is in none. Raises StoreError."""
+    if before.released is not None:
+        released = before.released.database.fleet
+        return again(released) if released is not None else None
+    if config.database.url is None:
+        return None
+    return Fleet(config.database.url, config.node.shown, config.database.file, succeeds=before.is_another)
+
+
 class Control:
     """Database, writer, expiry and admin API of one process."""
 
-    def __init__(self, config: Config, known: Table | None = None, *, seeds: bool = True) -> None:
+    def __init__(self, config: Config, before: Before = NOTHING) -> None:
         """Open the database, as `Database` does. Raises StoreError."""
         self.hangs = False  # something of it has not ended in time
-        self.database = Database(config, known, seeds=seeds)
+        self.database = Database(config, before)
         self._config = config
         self._open = ExitStack()  # what to close, last one first
         self._open.callback(self.database.close)
@@ -221,3 +245,11 @@ class Control:
     def close_at_once(self) -> None:
         """End everything, blocking the calling thread."""
         self._open.close()
+
+    def release(self) -> None:
+        """End everything, blocking the calling thread; what a node holds in its fleet is left to another process."""
+        if self.database.fleet is not None:
+            self.database.fleet.hands_over = True
+        if self._orderer is not None:
+            self._orderer.hands_over = True
+        self.close_at_once()

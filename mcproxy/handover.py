@@ -15,7 +15,7 @@ from typing import Protocol
 import gevent
 
 from mcproxy.config import Config
-from mcproxy.control import STOP_LIMIT, Control
+from mcproxy.control import NOTHING, Before, Control
 from mcproxy.notify import Inherited, Notifier
 from mcproxy.reload import keys
 from mcproxy.store.errors import StoreError
@@ -27,6 +27,10 @@ from mcproxy.takeover.program import installed
 from mcproxy.takeover.renewal import Edition
 from mcproxy.takeover.seat import Seat
 from mcproxy.takeover.successor import Identity, Successor, TakeoverError
+
+# Seconds for calls that are under way, and for a fleet's database that doesn't answer: 12 s, or 5 s for each host that
+# a node is connecting to. The new server waits for 40 s.
+RELEASE_LIMIT = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -69,13 +73,11 @@ class Handover(Estate):
 
     def release(self) -> Released:
         """End the control plane, and close the database. Raises Withheld if that takes too long."""
-        self._closing = threading.Thread(
-            target=self._running.control.close_at_once, name="control-release", daemon=True
-        )
+        self._closing = threading.Thread(target=self._running.control.release, name="control-release", daemon=True)
         self._closing.start()
-        self._closing.join(STOP_LIMIT)
+        self._closing.join(RELEASE_LIMIT)
         if self._closing.is_alive():
-            raise Withheld(f"the admin API or the database has not ended in {STOP_LIMIT:g} s")
+            raise Withheld(f"the admin API or the database has not ended in {RELEASE_LIMIT:g} s")
         notifier = self._running.notifier
         return Released(self._running.sockets, self._running.table.generation, notifier.address, notifier.watchdog)
 
@@ -83,7 +85,7 @@ class Handover(Estate):
         """Open the control plane again, once it has ended. Raises StoreError, AdminError and TimeoutError."""
         if self._closing is None:
             return
-        self._closing.join(STOP_LIMIT)
+        self._closing.join(RELEASE_LIMIT)
         if self._closing.is_alive():
             raise TimeoutError("the admin API or the database still has not ended")
         self._running.reopen_control()
@@ -110,37 +112,37 @@ class Beginning:
     def __init__(self, config: Config, path: Path) -> None:
         """`config` was read from `path`. Raises TakeoverError."""
         self._database = config.database.file
+        self._node = config.node.shown if config.database.url is not None else ""
         self._path = path
         self._seat = Seat(self._database)
         self._edition = Edition(installed(), keys.fixed(config))
-        self._alone = config.database.url is not None  # nodes of a fleet write to one database, each when it can
-        self._successor = None if self._alone else Successor.find(self._seat)
+        self._successor = Successor.find(self._seat)
         self._predecessor: Predecessor | None = None  # ourselves, once we run
         self._before: int | None = None  # a descriptor of the old server's process, once it drains
 
     def __repr__(self) -> str:
         return f"<Beginning {self._seat} {self._successor}>"
 
-    def ask(self, inherited: Inherited, notifier: Notifier) -> tuple[Table | None, Notifier]:
+    def ask(self, inherited: Inherited, notifier: Notifier) -> tuple[Before, Notifier]:
         """Take the place of the server that runs, once all that is slow is done: open nothing of the database before.
 
-        Its sockets go to `inherited`. Returns the database's table, if it is known, and the notifier to use. Raises
+        Its sockets go to `inherited`. Returns what it leaves of the database, and the notifier to use. Raises
         TakeoverError and StoreError.
         """
         found = self._successor
         if found is None:
-            return None, notifier
-        known = _known(self._database)
+            return NOTHING, notifier
+        before = Before(None if self._node else _known(self._database), is_another=True)
         if not found.ask(self._identity(), managed=bool(notifier.address)):
             log.warning("the server that ran has died; starting without it")
             self._successor = None
             found.close()
-            return known, notifier
+            return before, notifier
         for addr, sock in found.take():
             inherited.give(addr, sock)
         if found.notify and not notifier.address:
             notifier = Notifier(found.notify, found.watchdog)
-        return known, notifier
+        return before, notifier
 
     def ready(self, table: Table) -> None:
         """Everything is open, and `table` was loaded: take over. Raises TakeoverError; then nothing may go on."""
@@ -166,9 +168,7 @@ class Beginning:
         return self._before is not None and not wait(0.0, self._before)
 
     def listen(self, estate: Estate) -> None:
-        """Listen for a successor of our own; a warning, if that can't be. Nodes of a fleet have none."""
-        if self._alone:
-            return
+        """Listen for a successor of our own; a warning, if that can't be."""
         try:
             listening = self._successor.take_listening() if self._successor is not None else None
             if listening is None:
@@ -187,7 +187,7 @@ class Beginning:
             self._successor.close()
 
     def _identity(self) -> Identity:
-        return Identity.of(self._path, self._database, self._edition)
+        return Identity.of(self._path, self._database, self._edition, self._node)
 
     def end(self) -> None:
         """Let nobody take over from now on."""

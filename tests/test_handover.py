@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcproxy import config
-from mcproxy.control import Control
+from mcproxy.control import NOTHING, Control
 from mcproxy.handover import Beginning, Handover
 from mcproxy.notify import Inherited, Notifier
 from mcproxy.table import Table
@@ -87,7 +87,7 @@ def test_a_beginning_without_a_server_is_a_start_as_ever(nothing_left: None, tmp
     server = Server(tmp_path, Notifier())
     server.control.close_at_once()
     beginning, notifier = Beginning(server.config, tmp_path / "mcproxy.toml"), Notifier()
-    assert beginning.ask(Inherited(), notifier) == (None, notifier)
+    assert beginning.ask(Inherited(), notifier) == (NOTHING, notifier)
     beginning.ready(server.table)
     beginning.serving()
     assert not beginning.drains_beside()

@@ -39,6 +39,10 @@ transaction is ended by the server. The data path waits for none of it.
 **Certificates.** One node orders for all, in a place that a row of the database gives (`lead.py`); accounts, orders,
 answers to challenges and certificates are rows, which every node follows (`mirror.py`, `orderer.py`).
 
+**Upgrades.** A new process of a node takes over from the one that runs, as the same node (`takeover/`): the old one
+ends its connections and its copy, and keeps the name, the place of the one that orders, and its last table in memory,
+so that it can go on (`fleet.again`) if the new one fails.
+
 **Clocks.** Bans end by the database's clock (`clock.py`), which the start and each poll read. So nodes' clocks may
 differ by anything; a ban may end earlier or later by half of a poll's round trip.
 

@@ -47,9 +47,12 @@ class Fleet:
 
     def __init__(
         self, url: ServerUrl, node: str, cache: Path, *, notifies: bool = True,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.time, succeeds: bool = False, me: Report | None = None,
     ) -> None:  # fmt: skip
-        """`notifies` is false for a server without notifications; `clock` is this machine's. Raises StoreError."""
+        """`notifies` is false for a server without notifications; `clock` is this machine's. Raises StoreError.
+
+        A process that `succeeds` another one of this node has its identity; one that goes on itself knows it: `me`.
+        """
         self._clock = ServerClock(clock)
         self.unbound: dict[str, str] = {}  # addresses that this node can't take, and why
         self._server = postgres.Server(url)
@@ -57,14 +60,16 @@ class Fleet:
             self._server.notification = notification(node)
         self.truth = postgres.attach(self._server, f"mcproxy {node}")
         self._replica = Replica(self.truth, cache)
-        identity, formerly = nodes.identities(self.cache.store, node)
-        self._me = Report(node, identity, time.monotonic(), formerly=formerly)
+        if me is None:
+            identity, formerly = nodes.identities(self.cache.store, node, succeeds=succeeds)
+            me = Report(node, identity, time.monotonic(), formerly=formerly)
+        self._me = me
+        self.hands_over = False  # to another process of this node, which is to have its place in the fleet
         self.cutter = Cutter(self.truth, node, lambda: self._notification(Topic.CUT))
         self._post = Post(node, lambda: self._replica.generation)
         self.connections: Callable[[], int] = lambda: 0  # how many this node has open
         self.problems: Callable[[], Sequence[str]] = lambda: ()  # what its routes lack here, such as files
         self.acme_version: Callable[[], int] = lambda: -1
-        self._found = self._replica.mark  # of the last poll
 
     def __repr__(self) -> str:
         return f"<Fleet {self._post} {self.truth.place}>"
@@ -233,7 +238,7 @@ class Fleet:
         """Take what a poll has found; `taken` is why the name isn't this node's. Raises NewerSchema."""
         self._clock.take(position.clock)
         schema.refuse_newer(position.schema_version)
-        self._found = position.mark
+        self._replica.found = position.mark
         if taken is None:
             self._post.stand(State.FOLLOWING, known=position.mark[0])
         else:
@@ -245,4 +250,18 @@ class Fleet:
 
     def has_work(self) -> bool:
         """True if the last poll has found what this node has not, or if something is left to mend."""
-        return self._found != self._replica.mark or bool(self.cache.problem or self.unbound)
+        return self._replica.is_behind or bool(self.cache.problem or self.unbound)
+
+
+def again(former: Fleet) -> Fleet:
+    """The same node once more, which was closed for a successor that has failed. Raises StoreError.
+
+    The table of its last generation is still in force; nothing is asked of the fleet's database here.
+    """
+    server, me = former._server, former._me
+    fleet = Fleet(server.url, me.name, former.cache.store.path, notifies=bool(server.notification), me=me)
+    with suppress(StoreError):  # the copy may be a new one; it is no reason not to go on
+        nodes.keep_identities(fleet.cache.store, me.name, [me.identity, *me.formerly])
+    fleet._clock, fleet.unbound = former._clock, former.unbound
+    fleet._replica.go_on(former._replica.mark)
+    return fleet

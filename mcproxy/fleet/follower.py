@@ -62,8 +62,9 @@ class Follower:
                         self._look(ear)
                         waits = pauses()
                         self._rest(ear)
-                    with suppress(StoreError):  # then the name is free later
-                        ear.leave(self._fleet.report())
+                    if not self._fleet.hands_over:
+                        with suppress(StoreError):  # then the name is free later
+                            ear.leave(self._fleet.report())
             except StoreError as error:
                 self._fleet.lost(error)
             except Exception:  # the thread must outlive a bug of ours

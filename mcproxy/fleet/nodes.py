@@ -93,17 +93,20 @@ def claim(execute: Any, report: Report) -> None:
         )
 
 
-def identities(cache: Store, name: str) -> tuple[str, Sequence[str]]:
+def identities(cache: Store, name: str, *, succeeds: bool = False) -> tuple[str, Sequence[str]]:
     """A new identity for the node that has this copy, which is kept there, and its former ones. Raises StoreError.
 
-    One of another name has none of those. A copy that can't be written keeps the last one.
+    One of another name has none of those. A copy that can't be written keeps the last one, and so does a process that
+    `succeeds` another one of the node.
     """
     with cache.transaction() as database:
         found = [row["identity"] for row in database.query(select(NODES).where(NODES.c.name == name))]
     known = found[0].split() if found else []
+    if known and succeeds:
+        return known[0], known[1:]
     drawn = uuid.uuid4().hex
     try:
-        _keep(cache, name, [drawn, *known][:KEPT])
+        keep_identities(cache, name, [drawn, *known][:KEPT])
     except StoreError:
         if not known:
             raise
@@ -111,7 +114,8 @@ def identities(cache: Store, name: str) -> tuple[str, Sequence[str]]:
     return drawn, known
 
 
-def _keep(cache: Store, name: str, known: Sequence[str]) -> None:
+def keep_identities(cache: Store, name: str, known: Sequence[str]) -> None:
+    """Write a node's identities to its copy, the last one first. Raises StoreError."""
     row = {"name": name, "identity": " ".join(known), "version": __version__, "generation": 0, "connections": 0}
     with cache.transaction() as database:
         database.executable.execute(delete(NODES))

@@ -120,6 +120,7 @@ class Orderer:
         self._since = 0.0  # `follows_since` of then
         self.wake = threading.Event()
         self._closing = threading.Event()
+        self.hands_over = False  # to another process of this node, which is to have the place
         mirror.changed = self.wake.set
 
     def __repr__(self) -> str:
@@ -158,13 +159,14 @@ class Orderer:
         threading.Thread(target=self._run, name="acme", daemon=True).start()
 
     def close(self) -> None:
-        """Ask for nothing more, and give the place up. A request that is under way is not waited for."""
+        """Ask for nothing more, and give the place up, if to nobody. A request that is under way is not waited for."""
         self._closing.set()
         self.wake.set()
         if self._keeper is not None and self._outside.follows_since():
             self._keeper.close()
-            with suppress(StoreError):  # then it is free when this node has been away for some time
-                self._lead.release()
+            if not self.hands_over:
+                with suppress(StoreError):  # then it is free when this node has been away for some time
+                    self._lead.release()
 
     # In the thread
 

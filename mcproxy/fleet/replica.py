@@ -43,7 +43,7 @@ class Replica:
             store, table = open_cache(path)
             failed.callback(store.close)
             self.cache = Cache(store, table)
-            self.mark = _mark(store)
+            self.mark = self.found = _mark(store)  # what this node has; of the last poll
             failed.pop_all()
 
     def __repr__(self) -> str:
@@ -58,6 +58,17 @@ class Replica:
     def generation(self) -> int:
         """The last one that this node has."""
         return self.mark[0]
+
+    @property
+    def is_behind(self) -> bool:
+        """True if the last poll has found what this node has not."""
+        return self.found != self.mark
+
+    def go_on(self, mark: Mark) -> None:
+        """The table of `mark` is in force, which this process has, whatever the copy has: that is mended later."""
+        if mark != self.mark:
+            self.mark = self.found = mark
+            self.cache.problem = "a server that has not taken over has written it"
 
     def take(self, found: Sequence[Mutation]) -> None:
         """Write mutations to the copy, as far as it can be written."""

@@ -67,7 +67,7 @@ def look(seat: Seat, seconds: float = ANSWER_SECONDS) -> tuple[int, Edition] | N
 def due(seat: Seat, pid: int, edition: Edition, seconds: float = ANSWER_SECONDS) -> str | None:
     """Why the server that runs, process `pid`, must be succeeded; "": a reload does. Raises RenewalError.
 
-    None: nobody can succeed it, as a node of a fleet.
+    None: nobody can succeed it, as one of a version that can't be.
     """
     try:
         found = look(seat, seconds)

@@ -22,7 +22,7 @@ from mcproxy.takeover.letters import (
 from mcproxy.takeover.renewal import NO_EDITION, Edition
 from mcproxy.takeover.seat import Seat
 
-ANSWER_SECONDS = 40.0  # the old one's calls under way end in 15 s, and may wait for a disk
+ANSWER_SECONDS = 40.0  # the old one has RELEASE_LIMIT (handover.py) to end its control plane
 YOURS_SECONDS = 10.0  # it has only to write a letter
 BYE_SECONDS = 5.0  # it has to send a line to the service manager, and its hub has to turn
 BYE_CHECK = 0.002  # seconds between two looks
@@ -41,26 +41,30 @@ class Identity:
     configuration: str  # absolute path of the file; a symbolic link of another release may lead elsewhere
     database: tuple[int, int]  # device and inode
     edition: Edition = NO_EDITION
+    node: str = ""  # in a fleet, where the database is a copy, and may be a new one; "": in none
 
     @classmethod
-    def of(cls, configuration: Path, database: Path, edition: Edition = NO_EDITION) -> "Identity":
-        """Of a server that is given these files."""
+    def of(cls, configuration: Path, database: Path, edition: Edition = NO_EDITION, node: str = "") -> "Identity":
+        """Of a server that is given these files, and is this node."""
+        path = str(configuration.absolute())
         try:
             found = database.stat()
         except OSError:
-            return cls(str(configuration.absolute()), (0, 0), edition)
-        return cls(str(configuration.absolute()), (found.st_dev, found.st_ino), edition)
+            return cls(path, (0, 0), edition, node)
+        return cls(path, (0, 0) if node else (found.st_dev, found.st_ino), edition, node)
 
     def fields(self) -> Mapping[str, object]:
         """As fields of a letter: what they must have in common."""
         database = ":".join(map(str, self.database))
-        return {"configuration": self.configuration, "database": database}
+        return {"configuration": self.configuration, "database": database, "node": self.node}
 
     def refusal(self, letter: Letter) -> str:
         """Why a server with the identity in this letter can't succeed one with ours; "" if it can. Raises Malformed."""
         own = self.fields()
         if (theirs := letter.text("configuration")) != own["configuration"]:
             return f"it was started with another configuration, {own['configuration']}, not {theirs}"
+        if (node := letter.text("node")) != self.node:
+            return f"it is {_node(self.node)}, not {_node(node)}: restart it instead"
         if letter.text("database") != own["database"]:
             return "it has another file open as its database: the file was moved or replaced meanwhile"
         return ""
@@ -195,6 +199,10 @@ class Successor:
         if self.listening is not None:
             self.listening.close()
             self.listening = None
+
+
+def _node(name: str) -> str:
+    return f"node {name}" if name else "a server in no fleet"
 
 
 def _check(sock: socket.socket) -> None:

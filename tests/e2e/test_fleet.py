@@ -18,7 +18,7 @@ from tests.kit import peers
 from tests.kit.json_page import Page
 from tests.kit.peers import DEADLINE, Backend, client_hello, connect, echo, free_port, receive, until
 from tests.kit.postgres import PostgresServer, postgres_server
-from tests.kit.program import Server, environment
+from tests.kit.program import Program, Server, environment
 from tests.kit.service_manager import Manager
 
 pytestmark = pytest.mark.xdist_group("fleet")
@@ -131,6 +131,32 @@ def test_a_ban_cuts_the_connections_of_all_nodes(fleet: Fleet) -> None:
         assert banned.stdout == "blocked ip 127.0.0.1, 1 connection cut (generation 3)\n", banned.stderr
         with client:
             assert peers.is_reset(client)
+
+
+def test_a_node_is_upgraded_as_any_server(fleet: Fleet) -> None:
+    """It goes on where its successor fails; a reload for a key that takes another process succeeds it."""
+    old = fleet.start("edge1")
+    config = fleet.folder("edge1") / "mcproxy.toml"
+    (before,) = json.loads(fleet.run("edge1", "nodes", "--json").stdout)
+    heir = [sys.executable, "-m", "tests.kit.heirs", str(config.with_name("cache.db")), str(config), "ready", "edge1"]
+    with Program(*heir, env=environment()) as failing:
+        failing.line("ready")
+        failing.signal(signal.SIGKILL)
+        old.line("nothing was handed over; going on as before")
+    until(lambda: fleet.adds("edge1", "a.test"))
+    config.write_text(config.read_text().replace("workers = 1", "workers = 2"))
+    reload = [sys.executable, "-m", "mcproxy", "server", "--reload", str(old.process.pid), "-c", str(config)]
+    with Program(*reload, env=environment()) as done:
+        line = done.line("has taken over from process")
+        assert old.wait() == 0
+        status = fleet.status("edge1")
+        assert line == f"mcproxy: process {status['pid']} has taken over from process {old.process.pid}\n"
+        assert (status["node"]["state"], len(status["workers"])) == ("following", 2)
+        last = fleet.start("edge1", workers=2)  # so that this one, which is nobody's child, ends
+    until(lambda: fleet.status("edge1")["pid"] == last.process.pid)
+    assert fleet.adds("edge1", "b.test")
+    (after,) = json.loads(fleet.run("edge1", "nodes", "--json").stdout)
+    assert after["started_at"] > before["started_at"]
 
 
 def test_nodes_outlive_the_database(fleet: Fleet) -> None:

@@ -93,12 +93,21 @@ def test_no_client_is_refused_or_reset_by_upgrades(workers: str, tmp_path: Path)
 
     Nor by another number of workers, for which a listener has more sockets than before, or too many.
     """
-    command = [sys.executable, "-m", "tests.kit.upgrades", str(tmp_path), "3", "300", workers]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    upgrades("3", "300", workers, folder=tmp_path)
+
+
+def test_no_client_is_refused_or_reset_by_upgrades_of_a_node(tmp_path: Path) -> None:
+    """Nor is the node's place in its fleet ever free; without the fleet's database too. The full size: 20 and 5000."""
+    upgrades("2", "100", "1,2", "--fleet", folder=tmp_path)
+
+
+def upgrades(number: str, connections: str, *more: str, folder: Path) -> None:
+    command = [sys.executable, "-m", "tests.kit.upgrades", str(folder), number, connections, *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = re.fullmatch(r"(\d+) connections over 3 upgrades in \d+ s, 0 failed.*\n", done.stdout)
+    found = re.fullmatch(rf"(\d+) connections over {number} upgrades in \d+ s, 0 failed.*\n", done.stdout)
     assert found, done.stdout
-    assert int(found[1]) >= 300
+    assert int(found[1]) >= int(connections)
 
 
 @with_workers

@@ -14,6 +14,7 @@ from mcproxy.admin.errors import AlreadyThere, NotThere, Overtaken
 from mcproxy.admin.expiry import Expiry
 from mcproxy.admin.mutations import put_listener, put_route, remove_listener
 from mcproxy.change import table_values
+from mcproxy.fleet import nodes
 from mcproxy.fleet.fleet import Fleet
 from mcproxy.fleet.standing import State
 from mcproxy.model import Listener
@@ -345,6 +346,74 @@ def test_a_node_that_starts_without_its_database_upgrades_it_when_it_comes(url: 
     """It asked for tables that only the new schema has, so it stayed alone until it was started again."""
     with closing(Fleet(parse_server_url(url), "edge1", tmp_path / "cache.db")) as fleet, fleet.listen() as ear:
         assert ear.poll().schema_version == schema.VERSION
+
+
+NAME = "SELECT identity, seen_at FROM nodes WHERE name = 'edge1'"
+
+
+def test_a_process_that_succeeds_another_is_the_same_node(node: MakeNode, url: str, tmp_path: Path) -> None:
+    """The name is not free in between: a clone is refused. What others have changed meanwhile is there."""
+    one, two = node("edge1").follows(), node("edge2")
+    until(lambda: one.fleet.standing.state is State.FOLLOWING)
+    ((identity, seen_at),) = rows(url, NAME)
+    one.hand_over()
+    two.add("meanwhile.test")
+    (tmp_path / "clone").mkdir()
+    with pytest.raises(NameTaken):
+        Node(url, "edge1", tmp_path / "clone")
+    assert rows(url, NAME) == [(identity, seen_at)]
+    heir = node("edge1", succeeds=True)
+    ((name, later),) = rows(url, NAME)
+    assert name == identity
+    assert isinstance(seen_at, float)
+    assert isinstance(later, float)
+    assert later > seen_at
+    assert "meanwhile.test" in heir.names
+    assert heir.add("next.test") == 3
+
+
+def test_a_node_whose_successor_failed_follows_from_its_own_table_on(
+    node: MakeNode, url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its successor had written the copy, which then is ahead of the table in force."""
+    one, two = node("edge1").follows(), node("edge2")
+    one.fleet.unbound["192.0.2.1:1"] = "no such address"
+    until(lambda: one.fleet.standing.state is State.FOLLOWING)
+    one.hand_over()
+    two.add("meanwhile.test")
+    failed = Node(url, "edge1", tmp_path, succeeds=True)
+    failed.hand_over()
+    one.goes_on()
+    assert "meanwhile.test" not in one.names
+    assert one.fleet.unbound
+    with pytest.raises(Unavailable, match="edge1 is alone"):
+        one.add("too-early.test")
+    one.follows()
+    until(lambda: one.fleet.standing.state is State.FOLLOWING and "meanwhile.test" in one.names)
+    assert one.add("next.test") == 3
+    assert same(one, node("edge3"))
+    assert table_values(one.fleet.cache.store.load()) == table_values(one.writer.table)
+    assert not one.fleet.standing.cache_problem
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+def test_a_node_whose_successor_was_newer_and_failed_serves_on(node: MakeNode, url: str, tmp_path: Path) -> None:
+    """Its copy and the fleet's database have a schema that it doesn't know; its name is still its own."""
+    one = node("edge1").follows()
+    until(lambda: one.fleet.standing.state is State.FOLLOWING)
+    ((identity, _),) = rows(url, NAME)
+    one.hand_over()
+    newer = schema.VERSION + 1
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("INSERT INTO schema_version VALUES (%s)", (newer,))
+    with closing(sqlite3.connect(tmp_path / "edge1.db", isolation_level=None)) as copy:
+        copy.execute("INSERT INTO schema_version VALUES (?)", (newer,))
+    names = one.names
+    one.goes_on().follows()
+    until(lambda: one.fleet.standing.state is State.OUTDATED)
+    assert one.names == names
+    assert [name for name, _ in rows(url, NAME)] == [identity]
+    assert nodes.identities(one.fleet.cache.store, "edge1", succeeds=True)[0] == identity, "for the next successor"
 
 
 HOUR = 3600.0

@@ -205,3 +205,18 @@ def test_a_node_that_ends_gives_the_place_up(node: MakeNode, world: World) -> No
     two.polls()
     rounds(two, number=20)  # it waits for the other one to answer
     assert two.workers.names[A].pair is not None
+
+
+def test_another_process_of_the_node_goes_on_with_the_order(node: MakeNode, world: World) -> None:
+    """The place is not given up for it, so that no other node begins."""
+    one, two = node("one"), node("two")
+    one.step()
+    one.part.hands_over = True
+    one.part.close()
+    rounds(two)
+    assert "of another node" in repr(two.part)
+    heir = node("one")
+    rounds(heir, two)
+    assert orders(world) == 1
+    assert two.workers.names[A] == heir.workers.names[A]
+    assert two.workers.names[A].pair is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 from mcproxy.admin.mutations import add_rule, put_route, remove_route
 from mcproxy.admin.writer import Writer
 from mcproxy.change import table_values
-from mcproxy.fleet.fleet import Fleet
+from mcproxy.fleet.fleet import Fleet, again
 from mcproxy.fleet.follower import Follower
 from mcproxy.model import FirewallRule, RuleKind
 from mcproxy.notation.server_url import parse_server_url
@@ -23,9 +23,10 @@ class Node:
 
     def __init__(
         self, url: str, name: str, folder: Path, *, notifies: bool = True, seed: Seed | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.time, succeeds: bool = False,
     ) -> None:  # fmt: skip
-        self.fleet = Fleet(parse_server_url(url), name, folder / f"{name}.db", notifies=notifies, clock=clock)
+        cache = folder / f"{name}.db"
+        self.fleet = Fleet(parse_server_url(url), name, cache, notifies=notifies, clock=clock, succeeds=succeeds)
         self.plane = FakePlane()
         self.workers = Workers()  # as far as certificates go
         self._follower: Follower | None = None
@@ -71,6 +72,18 @@ class Node:
         """The host names of the table in force, which is the data plane's."""
         assert self.plane.live is self.writer.table
         return {name for listener in self.writer.table.listeners.values() for name in listener.routes}
+
+    def hand_over(self) -> None:
+        """End all but the data plane, for another process of this node."""
+        self.fleet.hands_over = True
+        self.close()
+
+    def goes_on(self) -> "Node":
+        """That one has failed."""
+        self._follower, self.fleet = None, again(self.fleet)
+        table = self.writer.table
+        self.writer = Writer(self.fleet.cache.store, table, self.plane, self.fleet.clock, self.fleet)
+        return self
 
     def close(self) -> None:
         """End the follower, give all connections back."""

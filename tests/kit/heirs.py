@@ -1,6 +1,6 @@
 """Successors that fail: they ask a running server for its seat, and stop at a step.
 
-    python -m tests.kit.heirs DATABASE CONFIGURATION STEP
+    python -m tests.kit.heirs DATABASE CONFIGURATION STEP [NODE]
 
 takes the steps up to STEP ("asked", "ready" or "serving"), writes its name, and hangs until it is killed.
 """
@@ -41,9 +41,9 @@ def take(sock: socket.socket) -> tuple[Letter, list[socket.socket]]:
 
 def main() -> None:
     """Take some steps, and hang."""
-    database, configuration, step = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    database, configuration, step, *node = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]
     sock = connected(Seat(database))
-    ask(sock, Identity.of(configuration, database))
+    ask(sock, Identity.of(configuration, database, node="".join(node)))
     kept = None
     if step != "asked":
         kept = take(sock)

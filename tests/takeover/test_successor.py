@@ -172,6 +172,7 @@ def test_an_identity_is_the_file_as_it_was_named_and_the_database_itself(tmp_pat
     relative, absolute = Path("x.toml"), Path("x.toml").absolute()
     assert Identity.of(relative, tmp_path / "b.db") == Identity.of(absolute, tmp_path / "a.db")
     assert Identity.of(relative, tmp_path / "none").database == (0, 0)
+    assert Identity.of(relative, tmp_path / "a.db", node="edge1").database == (0, 0), "a node's copy may be a new one"
 
 
 @pytest.mark.parametrize(
@@ -180,6 +181,7 @@ def test_an_identity_is_the_file_as_it_was_named_and_the_database_itself(tmp_pat
         (US, ""),
         (Identity("/x", US.database), "configuration"),
         (Identity("/srv/mcproxy.toml", (1, 3)), "file"),
+        (Identity("/srv/mcproxy.toml", (1, 2), node="edge1"), "it is a server in no fleet, not node edge1"),
     ],
 )
 def test_an_identity_says_what_differs(other: Identity, why: str) -> None:
