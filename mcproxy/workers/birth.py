@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from mcproxy.workers.letters import ChannelClosed, Letters
+from mcproxy.workers.nursery import IGNORED
 
 END_SECONDS = 2.0  # that it has to end once its channel has
 
@@ -59,10 +61,14 @@ class Nursery:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), *sys.path]
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                env={**os.environ, "NOTIFY_SOCKET": ""},
-            )  # fmt: skip
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # which it inherits, and imports with
+            try:
+                process = subprocess.Popen(  # noqa: S603 - our own interpreter
+                    command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                    env={**os.environ, "NOTIFY_SOCKET": ""},
+                )  # fmt: skip
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         letters = Letters(ours)
         threading.Thread(target=self._read, args=(letters,), name="nursery", daemon=True).start()
         return process, letters

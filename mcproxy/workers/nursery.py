@@ -50,6 +50,7 @@ def main(descriptor: int) -> None:
     """Fork workers until the parent has gone."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)  # see birth.py
     sock = socket.socket(fileno=descriptor)
     os.set_inheritable(descriptor, False)
     letters = Letters(sock)

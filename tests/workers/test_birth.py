@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mcproxy.workers.birth import Nursery
-from mcproxy.workers.nursery import Born, Ended
+from mcproxy.workers.nursery import IGNORED, Born, Ended
 from tests.kit.peers import DEADLINE
 
 
@@ -61,3 +61,13 @@ def test_a_nursery_that_dies_is_replaced_and_its_workers_live_on(scene: Scene) -
     sock.close()
     another.close()
     assert scene.nursery._process.pid != process.pid
+
+
+@pytest.mark.parametrize("number", IGNORED)
+def test_a_signal_to_all_processes_does_not_end_one_that_begins(scene: Scene, number: signal.Signals) -> None:
+    """It did until it had imported everything; a stop within the first second logged that the nursery had died."""
+    process = scene.nursery._process
+    process.send_signal(number)
+    _, sock = scene.fork(1)
+    assert process.poll() is None
+    sock.close()
