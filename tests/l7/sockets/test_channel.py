@@ -249,22 +249,38 @@ def test_a_key_update_while_a_record_waits(kind: bytes, server: ssl.SSLContext, 
     assert b"".join(gate.got).count(b"\xff") == sent + 1
 
 
-def test_a_read_that_key_updates_keep_from_its_end_is_ended(
-    tmp_path: Path, authority: Authority, server: ssl.SSLContext, guard: ReadGuard
-) -> None:
-    """One SSL_read handled all that had come: the hub served nobody else for seconds."""
+@contextmanager
+def setting(event: threading.Event) -> Iterator[None]:
+    """Set it at the end of the block, however that ends."""
+    try:
+        yield
+    finally:
+        event.set()
+
+
+@contextmanager
+def flooding(folder: Path, authority: Authority) -> Iterator[tuple[RawSocket, threading.Event]]:
+    """The socket of a client that sends 40,000 KeyUpdates, and an event for when it has."""
     came, over = threading.Event(), threading.Event()
 
     def flood(sock: socket.socket) -> None:
         context = authority.client_context()
-        context.keylog_filename = str(tmp_path / "keys")
+        context.keylog_filename = str(folder / "keys")
         with context.wrap_socket(sock, server_hostname="one.test") as secured:
-            floods = key_updates.key_updates(key_updates.secret(tmp_path / "keys"), 40_000)
+            floods = key_updates.key_updates(key_updates.secret(folder / "keys"), 40_000)
             socket.socket.sendall(secured, floods)
             came.set()
             over.wait(DEADLINE)
 
-    with connected(flood) as sock:
+    with connected(flood) as sock, setting(over):
+        yield sock, came
+
+
+def test_a_read_that_key_updates_keep_from_its_end_is_ended(
+    tmp_path: Path, authority: Authority, server: ssl.SSLContext, guard: ReadGuard
+) -> None:
+    """One SSL_read handled all that had come: the hub served nobody else for seconds."""
+    with flooding(tmp_path, authority) as (sock, came):
         channel = channels.accept(sock, server, Turns(), guard)
         until(came.is_set, "the flood to come")
         assert channel.receive() == b""
@@ -273,7 +289,6 @@ def test_a_read_that_key_updates_keep_from_its_end_is_ended(
         assert "50 ms of CPU" in channel.lost
         channel.send(b"nobody gets it")
         channel.close()
-        over.set()
 
 
 def test_reads_that_bring_nothing_are_counted(
@@ -313,33 +328,13 @@ def test_a_flood_that_our_own_end_meets_is_ended(
     tmp_path: Path, authority: Authority, server: ssl.SSLContext, guard: ReadGuard
 ) -> None:
     """Our close_notify has OpenSSL read what has come: all of a flood, in one call."""
-    came, over = threading.Event(), threading.Event()
-
-    def flood(sock: socket.socket) -> None:
-        context = authority.client_context()
-        context.keylog_filename = str(tmp_path / "keys")
-        with context.wrap_socket(sock, server_hostname="one.test") as secured:
-            floods = key_updates.key_updates(key_updates.secret(tmp_path / "keys"), 40_000)
-            socket.socket.sendall(secured, floods)
-            came.set()
-            over.wait(DEADLINE)
-
-    with connected(flood) as sock, setting(over):
+    with flooding(tmp_path, authority) as (sock, came):
         channel = channels.accept(sock, server, Turns(), guard)
         until(came.is_set, "the flood to come")
         channel.end()
         assert channel.abuse
         assert "more than 0.05 s of CPU" in channel.lost
         channel.close()
-
-
-@contextmanager
-def setting(event: threading.Event) -> Iterator[None]:
-    """Set it at the end of the block, however that ends."""
-    try:
-        yield
-    finally:
-        event.set()
 
 
 class Steps(Turns):
