@@ -104,10 +104,12 @@ class Orders:
         if self.keeper is not None:
             self.keeper.adopt(route)
 
-    def renew(self, hostname: str) -> None:
-        """Order a certificate for a name now."""
+    def renew(self, hostname: str) -> str:
+        """Order a certificate for a name now. Returns why it has to wait."""
         if self.keeper is not None:
             self.keeper.renew(hostname)
+        kept = self._courier.ask(ReadKept(hostname))
+        return kept.obstacle if kept is not None else ""
 
     def follow(self) -> None:
         """A table is in force."""
@@ -213,9 +215,8 @@ class Plane:
         """Judge the loaded files; read those that aren't loaded."""
         loaded = self._courier.ask(ReadLoaded(listener, route))
         if route.tls is Tls.ACME:
-            return routes.serving_order(
-                route, self.orders.kept(route), self.table.firewall.countries, trusted=loaded.trusts_ca
-            )
+            kept, firewall = self.orders.kept(route), self.table.firewall
+            return routes.serving_order(route, kept, firewall, trusted=loaded.trusts_ca)
         return routes.serving(route, loaded.certificate, trusted=loaded.trusts_ca)
 
     def spoken(self, listener: str, route: Route) -> Spoken | None:

@@ -52,8 +52,7 @@ class Operating:
             raise NotThere(f"there is no l7 route {hostname}")
         if not any(route.tls is Tls.ACME for route in found):
             raise Unready(f"the certificate of {hostname} comes from files: renew them, and they are noticed")
-        self._plane.orders.renew(hostname)
-        return pb.RenewCertificateResponse()
+        return pb.RenewCertificateResponse(obstacle=self._plane.orders.renew(hostname))
 
     def ListNodes(self, request: pb.ListNodesRequest, context: grpc.ServicerContext) -> pb.ListNodesResponse:
         """The nodes of the fleet."""

@@ -91,8 +91,8 @@ class Ordering(Protocol):
         What they hold is durable then; nothing happens if they can't be used. Raises StoreError.
         """
 
-    def renew(self, hostname: str) -> None:
-        """Have a certificate ordered for a name now."""
+    def renew(self, hostname: str) -> str:
+        """Have a certificate ordered for a name now. Returns why it has to wait; "": nothing is known that keeps it."""
 
 
 class DataPlane(Protocol):

@@ -120,7 +120,7 @@ class Contexts:
 
     def challenge(self, route: Route) -> ssl.SSLContext:
         """The context that answers a CA's challenge for a route. Raises Refused: CHALLENGE_UNEXPECTED."""
-        context = self._challenges.get(route.hostname) if route.tls is Tls.ACME else None
+        context = self._challenges.get(route.hostname)  # the order may be for another listener's route of this name
         if context is None:
             raise Refused(Reason.CHALLENGE_UNEXPECTED, f"no order for {route.hostname} waits for a challenge")
         return context

@@ -9,10 +9,11 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mcproxy.certificates.acme.order import BLOCKED_COUNTRIES, MAX_COUNTRIES, Kept
+from mcproxy.certificates.acme.order import Kept, kept_out
 from mcproxy.certificates.judge import Finding, ca_problem, day, findings, known, route_findings, survey
 from mcproxy.certificates.pem import Certificate
 from mcproxy.model import Mode, Reason, Route, Tls
+from mcproxy.policy.firewall import Firewall
 from mcproxy.table import ListenerTable, Table
 
 # Routes of a listener whose files are looked at when one more comes, and when the status is asked for: what they hold
@@ -69,7 +70,7 @@ class Listed:
     state: str = ""  # of its order with ACME, as are the following
     next_at: float = 0.0  # when it is tried again, or renewed
     failures: int = 0  # in a row
-    failure: str = ""  # the last one's own words
+    failure: str = ""  # the last one's own words, or why no order gets on
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def listed_order(route: Route, kept: Kept | None) -> Listed:
     if kept is None:
         return Listed("acme", problem=_PENDING.format(route.hostname, "its order begins soon"), state="waiting")
     order, held = kept.order, kept.certificate
-    how = (str(order.state), order.next_at, order.failures, order.failure)
+    how = (str(order.state), order.next_at, order.failures, order.failure or kept.obstacle)
     if held is None:
         return Listed("acme", "", (), "", 0.0, 0.0, _PENDING.format(route.hostname, kept.words), *how)
     problem = next((str(each) for each in findings(held, route.hostname, time.time()) if each.problem), "")
@@ -142,25 +143,26 @@ def order_problem(listener: str, route: Route, kept: Kept | None) -> RouteProble
     listed = listed_order(route, kept)
     if listed.problem:
         return RouteProblem(listener, route.hostname, "tls", listed.problem)
-    if listed.failures or (kept is not None and kept.obstacle):
+    if listed.failure:
         words = kept.words if kept is not None else ""
         return RouteProblem(listener, route.hostname, "tls", f"the certificate is not renewed: {words}")
     return None
 
 
-def serving_order(route: Route, kept: Kept | None, countries: Collection[str], *, trusted: bool) -> Serving:
+def serving_order(route: Route, kept: Kept | None, firewall: Firewall, *, trusted: bool) -> Serving:
     """What a route that has its certificate from ACME comes to at the next connection.
 
-    `countries` are those that the firewall blocks, with the CA's validators.
+    The firewall may keep the CA out.
     """
     listed = listed_order(route, kept)
     failure = "" if trusted or not route.backend_ca else ca_problem(route.backend_ca)
     if kept is None or kept.certificate is None:
-        doubt = BLOCKED_COUNTRIES.format(", ".join(sorted(countries)[:MAX_COUNTRIES])) if countries else ""
+        blocked = kept_out(firewall)
+        doubt = f"; {blocked}" if blocked and blocked not in listed.problem else ""
         return Serving(f"{listed.problem}{doubt}", reason=Reason.CERTIFICATE_PENDING)
     notes = [f"by {listed.issuer} until {day(listed.not_after)}, to be renewed at {day(listed.next_at)}"]
-    if listed.failures:
-        notes = [f"by {listed.issuer} until {day(listed.not_after)}; {kept.words}"]
+    if listed.failure:
+        notes = [f"by {listed.issuer} until {day(listed.not_after)}; not renewed: {kept.words}"]
     return Serving("", notes, [listed.problem] if listed.problem else (), failure)
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from mcproxy.certificates import judge
-from mcproxy.certificates.acme import keeper
+from mcproxy.certificates.acme import keeper, order
 from mcproxy.check.found import Found, warning
 from mcproxy.check.loaded import Loaded
 from mcproxy.config import Config
@@ -39,12 +39,8 @@ def _check_acme(config: Config, loaded: Loaded) -> Iterator[Found]:
     more = f" (and {counted(others, 'other route')})" if others else ""
     if missing := keeper.missing(configured=config.acme is not None):
         yield Found(place, f"{missing}{more}")
-    if countries := loaded.table.firewall.countries:
-        yield warning(
-            place,
-            f"the firewall blocks {', '.join(sorted(countries)[:5])}, and a CA validates from several countries: an"
-            f" order fails if one of them is blocked{more}",
-        )
+    if blocked := order.kept_out(loaded.table.firewall):
+        yield warning(place, f"{blocked}: an order fails if one of them is blocked{more}")
 
 
 def _check_loops(loaded: Loaded) -> Iterator[Found]:

@@ -21,7 +21,7 @@ _LISTED = (
     Column("NAMES", rank=4),
     Column("ISSUER", rank=1, least=10),
     Column("EXPIRES"),
-    Column("STATE", prose=True),
+    Column("STATE", least=26, prose=True),
 )
 
 
@@ -68,18 +68,24 @@ def renew(config_file: Path | None, as_json: bool, host: str) -> None:
         answer = client.call("RenewCertificate", pb.RenewCertificateRequest(hostname=host))
     if as_json:
         output.emit_json(output.plain(answer))
+    elif answer.obstacle:
+        output.say(f"a certificate for {host} will be ordered, but not now: {answer.obstacle}")
     else:
         output.say(f"a certificate for {host} is ordered: mcproxy certificates list")
 
 
 def _state(each: pb.ListedCertificate, now: float) -> str:
     """What is wrong with it, or how long it lasts."""
-    if each.problem:
+    is_pending = each.state and not each.not_after
+    if each.problem and not is_pending:
         return each.problem
-    if each.failures:
-        return f"not renewed, try {each.failures}, next one {output.moment(each.next_at)}: {each.failure}"
     if each.state and each.state != "waiting":
-        return f"{each.state}, a renewal"
+        return f"none yet: its order is {each.state}" if is_pending else f"{each.state}, a renewal"
+    if each.failure:
+        tries = f"try {each.failures} failed, next one in {output.span(each.next_at - now)}: " if each.failures else ""
+        return f"{'none yet' if is_pending else 'not renewed'}: {tries}{each.failure}"
+    if is_pending:
+        return "none yet: its order begins soon"
     if each.next_at:
-        return f"ok, renewal {output.moment(each.next_at)}"
+        return f"ok, renewal in {output.span(each.next_at - now)}"
     return f"ok for {output.span(each.not_after - now)}" if each.not_after else "in use; its dates can't be read"

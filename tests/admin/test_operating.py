@@ -75,6 +75,9 @@ def test_a_certificate_is_renewed_where_acme_has_it(tmp_path: Path) -> None:
     with running(tmp_path, seed=[(Listener(":443"), routes)]) as control:
         call(control, "RenewCertificate", pb.RenewCertificateRequest(hostname="A.test"))
         assert ("renew", "a.test") in control.plane.calls
+        control.plane.obstacle = "the CA is away"
+        answer = call(control, "RenewCertificate", pb.RenewCertificateRequest(hostname="a.test"))
+        assert answer.obstacle == "the CA is away"
         for name, code, words in (
             ("b.test", grpc.StatusCode.FAILED_PRECONDITION, "the certificate of b.test comes from files"),
             ("c.test", grpc.StatusCode.NOT_FOUND, "there is no l7 route c.test"),

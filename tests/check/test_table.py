@@ -122,4 +122,4 @@ def test_country_rules_may_keep_a_ca_out(parse: Parse, tmp_path: Path) -> None:
     firewall = {"geoip_db": str(tmp_path / "geo.mmdb"), "blocked_countries": ["DE", "FR"]}
     document = {**acme_routes("a.test"), "acme": {"accept_terms": True}, "firewall": firewall}
     (told,) = found(parse(document), serious=False).values()
-    assert told.startswith("the firewall blocks DE, FR, and a CA validates from several countries")
+    assert told.startswith("the firewall blocks DE, FR, and a CA validates from several countries and networks: ")

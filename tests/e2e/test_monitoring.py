@@ -40,7 +40,7 @@ def promtool(*arguments: str | Path) -> str:
 
 
 def test_promtool_accepts_the_alerts() -> None:
-    assert "SUCCESS: 16 rules found" in promtool("check", "rules", ALERTS)
+    assert "SUCCESS: 17 rules found" in promtool("check", "rules", ALERTS)
 
 
 def finished(reason: str, verdict: str, values: str) -> dict[str, str]:
@@ -99,6 +99,7 @@ FIRING: dict[str, list[dict[str, str]]] = {
         {"series": 'mcproxy_certificate_not_after_seconds{instance="m", hostname="a"}', "values": "86400x120"}
     ],
     "MCProxyOrderFails": [{"series": 'mcproxy_acme_failures{instance="m", hostname="a"}', "values": "0x5 3x25"}],
+    "MCProxyOrderLate": [{"series": 'mcproxy_acme_next_try_seconds{instance="m", hostname="a"}', "values": "-7200x30"}],
     "MCProxyGeoIPOld": [{"series": 'mcproxy_geoip_build_time_seconds{instance="m"}', "values": "-9000000x120"}],
 }
 HEALTHY = [
@@ -134,6 +135,7 @@ HEALTHY = [
     {"series": 'mcproxy_certificate_not_after_seconds{instance="m", hostname="short"}', "values": "403200x120"},
     {"series": 'mcproxy_certificate_not_before_seconds{instance="m", hostname="short"}', "values": "-172800x120"},
     {"series": 'mcproxy_acme_failures{instance="m", hostname="a"}', "values": "2x120"},
+    {"series": 'mcproxy_acme_next_try_seconds{instance="m", hostname="a"}', "values": "0x120"},  # it is under way
     {"series": 'mcproxy_geoip_build_time_seconds{instance="m"}', "values": "0x120"},
 ]
 

@@ -20,6 +20,7 @@ from mcproxy.table import Table
 DIRECTORY = "https://ca.test/dir"
 START = 1_800_000_000.0
 DAY = 86_400.0
+AWAY = Refusal("the CA can't be asked: Connection refused", whole=True)
 
 
 def table(*hostnames: str, generation: int = 1) -> Table:
@@ -75,7 +76,8 @@ class Rows:
         self.write_order(order)
 
     def write_issued(self, order: Order, issued: Pair, not_after: float) -> None:
-        self.pairs[order.hostname] = issued
+        if self.fail is None:
+            self.pairs[order.hostname] = issued
         self.write_order(order)
 
     def remove(self, hostname: str, ended_before: float) -> None:
@@ -114,6 +116,7 @@ class StubCA:
         self.lifetime = lifetime
         self.renewed: bytes | None = None  # by the last order
         self.crash: Exception | None = None  # a bug
+        self.account_is_valid = True
         self.names: dict[str, str] = {}  # status by host name
         self._clock = clock
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -130,6 +133,13 @@ class StubCA:
     def register(self) -> str:
         self._called("register")
         return "https://ca.test/account/1"
+
+    def is_valid(self) -> bool:
+        self._called("is_valid")
+        return self.account_is_valid
+
+    def write_to(self, email: str) -> None:
+        self._called("write_to", email)
 
     def order(self, hostname: str, renewed: bytes | None) -> str:
         self._called("order", hostname)
@@ -220,3 +230,8 @@ class Bench:
             if kept.order.state == "waiting" and (kept.order.failures or kept.pair):
                 return replace(kept.order)
         raise AssertionError(f"{hostname} is {self.workers.names[hostname].order}")
+
+
+def asked(bench: Bench, *methods: str) -> list[str]:
+    """The calls of these methods, in their order."""
+    return [each for each in bench.ca.calls if each.split()[0] in methods]

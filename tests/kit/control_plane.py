@@ -90,6 +90,7 @@ class FakePlane:
     reloaded: ReloadReport = field(default_factory=lambda: ReloadReport(1.0))
     serving: Serving = field(default_factory=Serving)
     listed: Listed = field(default_factory=lambda: Listed("files", "/a.pem", ["a.test"], "R11", 1e9, 4e9))
+    obstacle: str = ""  # to a renewal
     clashes: bool = False  # an address isn't bound beside one that takes it; those here have one port
     workers: int = 1
     processes: Sequence[WorkerInfo] = ()  # of several workers
@@ -185,8 +186,9 @@ class FakePlane:
     def adopt(self, route: Route) -> None:
         self._called("adopt", route.hostname)
 
-    def renew(self, hostname: str) -> None:
+    def renew(self, hostname: str) -> str:
         self._called("renew", hostname)
+        return self.obstacle
 
     def look(self, route: Route, most: float = MAX_LOOK) -> Look:
         self._called("look", route.hostname, most)

@@ -62,6 +62,33 @@ def test_a_file_that_disappears_and_comes_back_is_read_again(pair: tuple[Path, P
     watched.noticing.close()
 
 
+def swap(link: Path, target: Path) -> None:
+    fresh = link.with_name("fresh")
+    fresh.symlink_to(target)
+    fresh.rename(link)
+
+
+def test_symbolic_links_that_lead_elsewhere_are_a_change(tmp_path: Path) -> None:
+    """certbot's live/a/ has links into archive/a/; Kubernetes has a link to a folder, which both files are below."""
+    for version in ("1", "2", "3"):
+        (tmp_path / version).mkdir()
+        for name in ("a.pem", "a.key"):
+            (tmp_path / version / name).write_text("of one length")
+    chain, key, folder = tmp_path / "a.pem", tmp_path / "a.key", tmp_path / "data"
+    for link, target in ((chain, "1/a.pem"), (key, "1/a.key"), (folder, "1")):
+        link.symlink_to(tmp_path / target)
+    watched = Watched(chain, key, folder / "a.pem", folder / "a.key")
+    watched.looks(2)
+    swap(chain, tmp_path / "2/a.pem")
+    swap(key, tmp_path / "2/a.key")
+    assert watched.looks(3) == [{"a.pem", "a.key"}]
+    swap(folder, tmp_path / "3")
+    assert watched.looks(3) == [{"a.pem", "a.key"}]
+    shutil.rmtree(tmp_path / "3")
+    assert watched.looks(3) == [{"a.pem", "a.key"}], "so that their absence is logged"
+    watched.noticing.close()
+
+
 def test_nothing_is_kept_of_files_that_are_no_longer_in_use(pair: tuple[Path, Path]) -> None:
     watched = Watched(*pair)
     watched.looks(2)

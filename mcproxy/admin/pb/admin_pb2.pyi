@@ -298,8 +298,10 @@ class RenewCertificateRequest(_message.Message):
     def __init__(self, hostname: _Optional[str] = ...) -> None: ...
 
 class RenewCertificateResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("obstacle",)
+    OBSTACLE_FIELD_NUMBER: _ClassVar[int]
+    obstacle: str
+    def __init__(self, obstacle: _Optional[str] = ...) -> None: ...
 
 class ListedCertificate(_message.Message):
     __slots__ = ("listener", "hostname", "source", "path", "names", "issuer", "not_before", "not_after", "problem", "state", "next_at", "failures", "failure")

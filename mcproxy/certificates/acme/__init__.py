@@ -29,5 +29,13 @@ read in the rows (`fleet/orderer.py`). So the keeper has the CA look only when e
 **What is bounded.** Orders an hour over all names (`keeper.ORDERS_AN_HOUR`). A name that failed waits ten minutes, then
 twice as long each time, a day at most; a CA that can't be asked, or that refuses the account, is left alone as a whole
 for 15 seconds to an hour, and no name's tries are used up. Retry-After is obeyed in both. An order that the CA doesn't
-decide within `keeper.MAX_ORDER` has failed.
+decide within `course.MAX_ORDER` has failed. No certificate is renewed within a day of its order, or a tenth of its
+lifetime, whatever the CA and this machine's clock say.
+
+**Another CA.** A waiting order has the directory of its certificate's CA. Where [acme] names another one, the
+certificate is replaced at once: it may be of a CA for trials. It serves until then.
+
+**The account.** A CA that doesn't know it gets the same key again; one that no longer takes it, as it says itself, gets
+a new one. Its orders are gone with it, which is no failed try. The address in [acme] is
+given to the CA before the first order after a start or a reload.
 """

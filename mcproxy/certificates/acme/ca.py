@@ -36,11 +36,13 @@ class _Network(client.ClientNetwork):
 
     retry_after = 0.0
     status = 0  # of the last answer
+    instance = ""  # the page that an error refers to; the library drops it
 
     def _send_request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
         response = super()._send_request(method, url, *args, **kwargs)
         self.status = response.status_code
-        self.retry_after = _seconds(response.headers.get("Retry-After", ""))
+        self.retry_after = _seconds(response.headers.get("Retry-After", ""), response.headers.get("Date", ""))
+        self.instance = _instance(response) if self.status >= HTTPStatus.BAD_REQUEST else ""
         return response
 
     def post(self, *args: Any, **kwargs: Any) -> requests.Response:
@@ -90,6 +92,7 @@ class CA:
         )
         self._net.session.mount("https://", _Bounded())
         self._directory: messages.Directory | None = None
+        self._account = ""
         if account:
             self._use(account)
 
@@ -104,6 +107,19 @@ class CA:
         url = self._made("newAccount", new)
         self._use(url)
         return url
+
+    def is_valid(self) -> bool:
+        """Whether the CA takes the account still (RFC 8555, section 7.3.6)."""
+        try:
+            return bool(self._json(self._account).get("status") == "valid")
+        except Refusal as refusal:
+            if refusal.code in {"unauthorized", "accountDoesNotExist"}:
+                return False
+            raise
+
+    def write_to(self, email: str) -> None:
+        """Have the account's owner be written to at this address (RFC 8555, section 7.3.2)."""
+        self._post(self._account, messages.UpdateRegistration(contact=(f"mailto:{email}",)))
 
     def order(self, hostname: str, renewed: bytes | None) -> str:
         """Order a certificate for a name. Returns the order's URL.
@@ -218,6 +234,7 @@ class CA:
             ) from None
 
     def _use(self, account: str) -> None:
+        self._account = account
         self._net.account = messages.RegistrationResource(body=messages.Registration(), uri=account)
 
     def _json(self, url: str) -> dict[str, Any]:
@@ -233,11 +250,11 @@ class CA:
 
     def _asked(self, ask: Any) -> Any:
         """What `ask` returns, or Refusal in the words of who refused."""
-        self._net.retry_after, self._net.status = 0.0, 0
+        self._net.retry_after, self._net.status, self._net.instance = 0.0, 0, ""
         try:
             return ask()
         except messages.Error as error:
-            raise _refusal(error, self._net.retry_after) from error
+            raise _refusal(error, self._net.retry_after, self._net.instance) from error
         except requests.RequestException as error:
             raise Refusal(f"the CA can't be asked: {_reason(error)}", whole=True) from error
         except errors.ConflictError as error:  # HTTP 409, whose words the library drops
@@ -270,14 +287,25 @@ _WHOLE = frozenset(
 def _window(answer: Any) -> tuple[float, float]:
     """The window that an answer suggests (RFC 9773, section 4.2), in seconds since the epoch."""
     begin, end = (dt.datetime.fromisoformat(answer["suggestedWindow"][each]).timestamp() for each in ("start", "end"))
+    if begin > end:
+        raise ValueError("its window ends before it begins")
     return begin, end
 
 
-def _refusal(error: messages.Error, retry_after: float) -> Refusal:
+def _instance(response: requests.Response) -> str:
+    try:
+        found = response.json()
+    except ValueError:
+        return ""
+    return str(found.get("instance", "")) if isinstance(found, dict) else ""
+
+
+def _refusal(error: messages.Error, retry_after: float, instance: str) -> Refusal:
     code = str(error.typ).rsplit(":", 1)[-1]
-    return Refusal(
-        _words(error.detail or error.title or "no reason given", code), code, retry_after, whole=code in _WHOLE
-    )
+    words = _words(error.detail or error.title or "no reason given", code)
+    if code == "userActionRequired" and instance:  # section 7.3.3: where new terms are agreed to
+        words += f"; go to {_CONTROL.sub(' ', instance)}"
+    return Refusal(words, code, retry_after, whole=code in _WHOLE)
 
 
 def _problem(error: Any) -> str:
@@ -306,12 +334,20 @@ def _reason(error: BaseException) -> str:
     return str(seen) or type(seen).__name__
 
 
-def _seconds(retry_after: str) -> float:
-    """A Retry-After in seconds from now (RFC 9110, section 10.2.3); 0.0: none, or none that can be read."""
+def _seconds(retry_after: str, date: str = "") -> float:
+    """A Retry-After in seconds from now (RFC 9110, section 10.2.3); 0.0: none, or none that can be read.
+
+    `date` is the answer's: a time is by the CA's clock, not by this machine's.
+    """
     if retry_after.isdecimal():
         return min(float(retry_after), MAX_RETRY_AFTER)
+    until, now = _moment(retry_after), _moment(date) or dt.datetime.now(dt.UTC)
+    return min(max((until - now).total_seconds(), 0.0), MAX_RETRY_AFTER) if until else 0.0
+
+
+def _moment(date: str) -> dt.datetime | None:
     try:
-        left = parsedate_to_datetime(retry_after) - dt.datetime.now(dt.UTC)
-    except (ValueError, TypeError):
-        return 0.0
-    return min(max(left.total_seconds(), 0.0), MAX_RETRY_AFTER)
+        found = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    return found if found.tzinfo else None

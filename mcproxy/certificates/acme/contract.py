@@ -61,6 +61,12 @@ class Asked(Protocol):
     def register(self) -> str:
         """Make an account, or find it. Returns its URL."""
 
+    def is_valid(self) -> bool:
+        """Whether the CA takes the account still."""
+
+    def write_to(self, email: str) -> None:
+        """Have the account's owner be written to at this address."""
+
     def order(self, hostname: str, renewed: bytes | None) -> str:
         """Order a certificate for a name, in place of the chain `renewed`. Returns the order's URL."""
 

@@ -19,7 +19,7 @@ TELL_AGAIN = 0.25  # seconds between two looks at whether all nodes can answer a
 EVERYWHERE = 6.0  # seconds that a node of a fleet has to get it: one that only polls needs four
 MAX_POLL = 300.0  # seconds: what a CA may ask for between two looks
 ASK_AGAIN = 6 * HOUR  # between two questions when to renew, where the CA doesn't say (RFC 9773, section 4.3.3)
-LEAST_ASK_AGAIN = 60.0  # seconds, whatever the CA says
+LEAST_ASK_AGAIN, MOST_ASK_AGAIN = 60.0, order.DAY  # seconds, whatever the CA says (section 4.3.2)
 RATE_LIMITED = 3_600.0  # seconds that a name waits where a CA has had enough and doesn't say for how long
 
 log = logging.getLogger(__package__)
@@ -69,6 +69,7 @@ class Course:
         self._chance = chance
         self._doubt = doubt
         self._spreading = spreading
+        self._silent_until = 0.0  # the CA doesn't answer when to renew, whatever the name
 
     def __repr__(self) -> str:
         return f"<Course {self._rows}>"
@@ -82,7 +83,9 @@ class Course:
         self._rows.write_start(begun, now - HOUR)
         self._set(name, begun)
         log.info("%s: %s from %s", hostname, State.ORDERING, directory)
-        self._move(name, State.VALIDATING, url=ca.order(hostname, name.pair.chain if name.pair is not None else None))
+        is_its_own = name.pair is not None and old.directory in ("", directory)
+        renewed = name.pair.chain if name.pair is not None and is_its_own else None
+        self._move(name, State.VALIDATING, url=ca.order(hostname, renewed))
 
     def go_on(self, name: Name, ca: Asked) -> None:
         """Look at an order at the CA, and do what is next."""
@@ -164,10 +167,11 @@ class Course:
         certificate = pem.described(pair)
         for finding in judge.findings(certificate, hostname, self._clock()):
             if finding.problem:
-                self.fail(name, f"the CA's certificate can't be used: {finding}")
+                clock = f"this machine's clock says {judge.day(self._clock())}"
+                self.fail(name, f"the CA's certificate can't be used: {finding} ({clock})")
                 return
             log.warning("%s: %s", hostname, finding)
-        waiting = order.issued(name.order, order.renewed_at(certificate, self._chance()))
+        waiting = order.issued(name.order, order.renewed_at(certificate, self._chance(), name.order.began))
         self._rows.write_issued(waiting, pair, certificate.not_after)
         name.pair, name.certificate, name.asked_until, name.lost = pair, certificate, 0.0, False
         self._set(name, waiting)
@@ -188,30 +192,35 @@ class Course:
         """Ask the CA when to renew (RFC 9773). A time within its window stays, so that it is chosen once."""
         assert name.pair is not None
         assert name.certificate is not None
-        now, again = self._clock(), ASK_AGAIN
-        name.asked_until = now + again  # also after a refusal: the certificate is renewed in time without an answer
+        now = self._clock()
+        if now < self._silent_until:
+            name.asked_until = self._silent_until
+            return
+        name.asked_until = now + ASK_AGAIN  # also after a refusal: the certificate is renewed in time without an answer
         try:
             window = ca.renewal(name.pair.chain)
         except Refusal as refusal:
+            if refusal.whole:  # it would be the same for each name, and may take half a minute for each
+                self._silent_until = name.asked_until = now + max(HOUR, refusal.retry_after)
             log.info("%s: the CA doesn't say when to renew: %s", name.order.hostname, refusal)
             return
         if window is None:
             return
         begin, end, again = window
-        name.asked_until = now + max(again or ASK_AGAIN, LEAST_ASK_AGAIN)
+        name.asked_until = now + min(max(again or ASK_AGAIN, LEAST_ASK_AGAIN), MOST_ASK_AGAIN)
         if not begin <= name.order.next_at <= end:
-            chosen = begin + (end - begin) * self._chance()
-            moved = replace(name.order, next_at=max(chosen, order.earliest_renewal(name.certificate)))
+            chosen = order.renewed_within(name.certificate, begin, end, self._chance(), name.order.began)
+            moved = replace(name.order, next_at=chosen)
             if moved == name.order:
                 return
             self._rows.write_order(moved)
             self._set(name, moved)
             log.info("%s: the CA wants it renewed at %s", name.order.hostname, judge.day(moved.next_at))
 
-    def put_back(self, name: Name) -> None:
-        """The CA as a whole can't be asked: no try of this name's is used up."""
-        if name.order.state is State.ORDERING:
-            waiting = replace(name.order, state=State.WAITING, key="", url="")
+    def put_back(self, name: Name, *states: State) -> None:
+        """Give up an order that is in one of these states, by default `ordering`; no try of the name's is used up."""
+        if name.order.state in (states or (State.ORDERING,)):
+            waiting = order.lost(name.order, self._clock())
             self._rows.write_order(waiting)
             self._set(name, waiting)
 

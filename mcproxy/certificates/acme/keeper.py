@@ -7,12 +7,13 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from mcproxy.certificates import judge, pem
-from mcproxy.certificates.acme import challenge, order
+from mcproxy.certificates import pem
+from mcproxy.certificates.acme import order
+from mcproxy.certificates.acme.account import Account
 from mcproxy.certificates.acme.contract import Asked, Asking, CaSettings, Holder, NotDurable, Refusal, Rows
 from mcproxy.certificates.acme.course import HOUR, Course, Name, named_pair
 from mcproxy.certificates.acme.order import CaAccount, Order, State
@@ -24,6 +25,7 @@ ORDERS_AN_HOUR = 60  # over all names: Let's Encrypt allows 300 in three hours
 MAX_SLEEP = 30.0  # seconds: after so long at most, a clock that was set is noticed
 FOLLOW_REST = 20  # times as long as going through a table takes (16 ms for 100,000 routes), before the next one
 RETRY = 5.0  # seconds after a row could not be written
+QUESTIONS = 20  # when to renew, before orders are looked at again: each may take a second
 CUT_OFF = "the process ended, or the disk failed, while the CA was asked for an order"
 NO_SECTION = "there is no [acme] in the configuration file; add it, with accept_terms = true, and reload"
 INSTALL = "the package acme is missing: pip install 'mcproxy[acme]', and restart"
@@ -45,15 +47,6 @@ def by_library(settings: CaSettings, account: CaAccount) -> Asked:
     return CA(settings, account.key, account.url)
 
 
-@dataclass(slots=True)
-class _AtCA:
-    """The CA that is asked now."""
-
-    settings: CaSettings
-    account: CaAccount
-    ca: Asked | None = None  # made when it is needed
-
-
 class Keeper:
     """All names. Its thread does everything, but any thread may call `renew`, `adopt`, `configure` and `close`."""
 
@@ -68,7 +61,7 @@ class Keeper:
         self._chance = chance
         self._asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # by other threads
         self._settings = settings
-        self._at: _AtCA | None = None
+        self._at: Account | None = None
         self._names: dict[str, Name] = {}
         self._wanted = _Wanted(table, clock)
         self._obstacle = ""  # why no name gets on at all
@@ -163,17 +156,24 @@ class Keeper:
         at = self._find_ca() if self._names else None
         if at is None:
             return self._wanted.pause(MAX_SLEEP)
-        for name in sorted(self._names.values(), key=_when):
+        questions = 0
+        for name in self._in_turn(self._outside.clock()):
             now = self._outside.clock()
-            if self._closing.is_set() or _when(name) > now or at.account.paused_until > now:
+            questions += name.order.next_at > now
+            if self._closing.is_set() or questions > QUESTIONS or at.paused_until > now:
                 break
             self._take_on(name, at, now)
         return self._pause(at)
 
-    def _pause(self, at: _AtCA) -> float:
+    def _in_turn(self, now: float) -> list[Name]:
+        """The names that are due: orders before questions when to renew, which may be many after a start."""
+        due = [name for name in self._names.values() if _when(name) <= now]
+        return sorted(due, key=lambda name: (name.order.next_at > now, _when(name)))
+
+    def _pause(self, at: Account) -> float:
         now = self._outside.clock()
         first = min(map(_when, self._names.values()), default=now + MAX_SLEEP)
-        return self._wanted.pause(min(max(first, at.account.paused_until, now) - now, MAX_SLEEP))
+        return self._wanted.pause(min(max(first, at.paused_until, now) - now, MAX_SLEEP))
 
     def _follow_table(self) -> None:
         """Take up the names that the table in force wants, and drop the others."""
@@ -192,53 +192,58 @@ class Keeper:
                 self._publish(name)
         self._wanted.done()
 
-    def _find_ca(self) -> _AtCA | None:
-        """The CA, or None and an obstacle."""
+    def _find_ca(self) -> Account | None:
+        """The account at the CA, or None and an obstacle."""
         if self._settings is None:
             self._meet(NO_SECTION)
             return None
         if self._at is None:
-            directory = self._settings.directory
-            account = self._outside.rows.account(directory)
-            if account is None:
-                account = CaAccount(directory, challenge.new_key())
-                self._outside.rows.write_account(account)
-            self._at = _AtCA(self._settings, account)
-        at, now = self._at, self._outside.clock()
-        if at.account.paused_until > now:
-            self._meet(f"{at.account.failure}; next try at {judge.day(at.account.paused_until)}")
-        return at
+            outside = self._outside
+            self._at = Account(self._settings, outside.rows, outside.ask, outside.clock, self._chance)
+            self._leave_other_cas(self._at.directory)
+        if self._at.paused_until > self._outside.clock():
+            self._meet(self._at.words)
+        return self._at
 
-    def _take_on(self, name: Name, at: _AtCA, now: float) -> None:
+    def _leave_other_cas(self, directory: str) -> None:
+        """Have certificates of another CA, such as one for trials, replaced now; each serves until then."""
+        for name in self._names.values():
+            if name.pair is not None and order.of_another_ca(name.order, directory):
+                log.info("%s: its certificate is from %s", name.order.hostname, name.order.directory)
+                name.order = replace(name.order, next_at=self._outside.clock())  # not durable: a restart does the same
+
+    def _take_on(self, name: Name, at: Account, now: float) -> None:
         try:
-            self._ask_about(name, self._registered(at), now)
+            self._ask_about(name, at, now)
         except ImportError:
-            self._stop_for(at, INSTALL, HOUR)
+            at.stop_for(INSTALL, HOUR)
+            self._meet(INSTALL)
         except Refusal as refusal:
-            if refusal.whole or (refusal.code == "unauthorized" and name.order.state is State.ORDERING):
-                self._refused_by(at, refusal)
-                self._course.put_back(name)
-            else:
-                self._course.refused(name, refusal)
+            self._refused(name, at, refusal)
         except NotDurable:
             raise
         except Exception:  # of one name: the others go on
             log.exception("bug in the order for %s", name.order.hostname)
             self._course.fail(name, "a bug of mcproxy: its log has the traceback")
         else:
-            self._recovered(at)
+            at.recovered()
+            self._meet("")
 
-    def _registered(self, at: _AtCA) -> Asked:
-        if at.ca is None:
-            at.ca = self._outside.ask(at.settings, at.account)
-        if not at.account.url:
-            self._write(at, replace(at.account, url=at.ca.register()))
-            log.info("registered an account at %s", at.settings.directory)
-        return at.ca
+    def _refused(self, name: Name, at: Account, refusal: Refusal) -> None:
+        gone = at.is_gone(refusal)
+        if not gone and not refusal.whole:
+            self._course.refused(name, refusal)
+            return
+        self._course.put_back(name)
+        if gone:
+            for each in self._names.values():  # their orders are gone with it
+                self._course.put_back(each, State.VALIDATING, State.ISSUING)
+        at.pause(refusal, gone=gone)
+        self._meet(at.words)
 
-    def _ask_about(self, name: Name, ca: Asked, now: float) -> None:
-        directory = self._at.settings.directory if self._at else ""
-        if name.order.url and name.order.directory == directory:
+    def _ask_about(self, name: Name, at: Account, now: float) -> None:
+        ca = at.registered()
+        if name.order.url and name.order.directory == at.directory:
             self._course.go_on(name, ca)
         elif name.order.state is State.ORDERING:  # its row could not be written when the CA had answered
             self._course.fail(name, CUT_OFF)
@@ -249,34 +254,8 @@ class Keeper:
             log.info("%s waits: %d orders have begun in an hour", name.order.hostname, ORDERS_AN_HOUR)
             self._publish(name)
         else:
-            self._course.begin(name, ca, directory)
-
-    def _refused_by(self, at: _AtCA, refusal: Refusal) -> None:
-        """The CA as a whole can't be asked: leave it alone for a while."""
-        at.ca = None  # its directory, and its nonces, are read again
-        account = order.paused(at.account, str(refusal), self._outside.clock(), self._chance(), refusal.retry_after)
-        if refusal.code == "accountDoesNotExist":
-            account = replace(account, url="")
-        elif refusal.code == "unauthorized":
-            log.warning("the account at %s is no longer valid: a new one is registered", at.settings.directory)
-            account = replace(account, url="", key=challenge.new_key())
-        self._write(at, account)
-        log.error("%s, next try at %s", account.failure, judge.day(account.paused_until))
-        self._meet(f"{account.failure}; next try at {judge.day(account.paused_until)}")
-
-    def _stop_for(self, at: _AtCA, why: str, seconds: float) -> None:
-        at.account = replace(at.account, paused_until=self._outside.clock() + seconds, failure=why)  # until a restart
-        log.error("%s", why)
-        self._meet(why)
-
-    def _recovered(self, at: _AtCA) -> None:
-        if at.account.failures:
-            self._write(at, replace(at.account, failures=0, failure="", paused_until=0.0))
-        self._meet("")
-
-    def _write(self, at: _AtCA, account: CaAccount) -> None:
-        self._outside.rows.write_account(account)
-        at.account = account
+            at.give_email(ca)
+            self._course.begin(name, ca, at.directory)
 
     def _meet(self, obstacle: str) -> None:
         """Have the names say why none of them gets on."""
@@ -289,9 +268,8 @@ class Keeper:
         self._outside.holder.keep(name.kept(self._obstacle))
 
     def _doubt(self) -> str:
-        countries = self._outside.table().firewall.countries
-        blocked = ", ".join(sorted(countries)[: order.MAX_COUNTRIES])
-        return order.BLOCKED_COUNTRIES.format(blocked) if countries else ""
+        blocked = order.kept_out(self._outside.table().firewall)
+        return f"; {blocked}" if blocked else ""
 
 
 def adopted(route: Route, held: Pair | None, now: float) -> Pair | None:

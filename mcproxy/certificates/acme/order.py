@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from mcproxy.certificates.judge import day
 from mcproxy.certificates.pem import Certificate, Pair
+from mcproxy.model import warned_from
+from mcproxy.policy.firewall import Firewall
 
 DAY = 86_400.0
 RENEWED_AT = 2 / 3  # of its lifetime, where the CA doesn't say when (RFC 9773)
@@ -20,8 +22,9 @@ CA_FIRST_RETRY = 15.0  # seconds: a CA that is away for a minute should not cost
 CA_LAST_RETRY = 3_600.0
 RETRY_SPREAD = 0.1  # of a pause, added
 MAX_FAILURE = 500  # characters of the CA's own words that are kept
-MAX_COUNTRIES = 5  # in a sentence
-BLOCKED_COUNTRIES = "; the firewall blocks {}, and a CA validates from several countries"
+MAX_NAMED = 5  # rules in a sentence
+# The longest prefixes of networks that a CA may be in: no provider has more than a /8 of IPv4, or than a /19 of IPv6.
+WIDE = {4: 8, 6: 19}
 
 
 class State(StrEnum):
@@ -39,11 +42,11 @@ class Order:
 
     hostname: str
     state: State = State.WAITING
-    directory: str = ""  # of the CA that `url` is at
+    directory: str = ""  # of the CA that `url` is at; else of the one that was asked last
     url: str = ""  # of the order at the CA; "": there is none to go on with
     key: str = ""  # the private key of the certificate that is ordered, PEM; never shown
     next_at: float = 0.0  # when to go on
-    began: float = 0.0  # when the CA was asked for it
+    began: float = 0.0  # when the CA was asked for it; of a certificate, for that one
     failures: int = 0  # in a row
     failure: str = ""  # the last one, in the words of the CA
     failed_at: float = 0.0
@@ -89,6 +92,19 @@ class Kept:
         return self.obstacle or f"its order is due at {day(order.next_at)}"
 
 
+def kept_out(firewall: Firewall) -> str:
+    """What the firewall blocks that may well have a CA in it, in words; "": nothing."""
+    wide = (each for each in firewall.cidrs if int(each.rpartition("/")[2]) <= WIDE[6 if ":" in each else 4])
+    blocked = [*sorted(firewall.countries), *wide]
+    if not blocked:
+        return ""
+    more = f" and {len(blocked) - MAX_NAMED} more" if len(blocked) > MAX_NAMED else ""
+    return (
+        f"the firewall blocks {', '.join(blocked[:MAX_NAMED])}{more}, and a CA validates from several countries and"
+        " networks"
+    )
+
+
 def failed(order: Order, failure: str, now: float, chance: float, retry_after: float = 0.0) -> Order:
     """The order after it failed for good: the next try is a new one."""
     pause = min(FIRST_RETRY * 2 ** min(order.failures, 30), LAST_RETRY) * (1 + RETRY_SPREAD * chance)
@@ -105,16 +121,27 @@ def paused(account: CaAccount, failure: str, now: float, chance: float, retry_af
     return replace(account, paused_until=until, failures=account.failures + 1, failure=failure[:MAX_FAILURE])
 
 
-def renewed_at(certificate: Certificate, chance: float) -> float:
-    """When a certificate is renewed whose CA doesn't say."""
+def renewed_at(certificate: Certificate, chance: float, began: float = 0.0) -> float:
+    """When a certificate is renewed whose CA doesn't say; it was ordered at `began`."""
     lifetime = certificate.not_after - certificate.not_before
     share = SHORT_RENEWED_AT if lifetime <= SHORT_LIFETIME else RENEWED_AT
-    return certificate.not_before + lifetime * (share - RENEWAL_SPREAD * chance)
+    chosen = certificate.not_before + lifetime * (share - RENEWAL_SPREAD * chance)
+    return max(chosen, earliest_renewal(certificate, began))
 
 
-def earliest_renewal(certificate: Certificate) -> float:
-    """Before this a certificate is not renewed, whatever the CA says: one that is wrong would get a loop of orders."""
-    return certificate.not_before + min(DAY, (certificate.not_after - certificate.not_before) / 10)
+def renewed_within(certificate: Certificate, begin: float, end: float, chance: float, began: float) -> float:
+    """When a certificate is renewed for which the CA names a window: before its end is warned of, in any case."""
+    latest = warned_from(certificate.not_before, certificate.not_after)
+    return max(min(begin + (end - begin) * chance, latest), earliest_renewal(certificate, began))
+
+
+def earliest_renewal(certificate: Certificate, began: float) -> float:
+    """Before this a certificate is not renewed, or a CA or a clock that is wrong would cause a loop of orders.
+
+    `began` is when it was ordered by this machine's clock; its dates are by the CA's.
+    """
+    since = max(certificate.not_before, began)
+    return since + min(DAY, (certificate.not_after - certificate.not_before) / 10)
 
 
 def lost(order: Order, now: float) -> Order:
@@ -124,4 +151,10 @@ def lost(order: Order, now: float) -> Order:
 
 def issued(order: Order, renew_at: float) -> Order:
     """The order after its certificate is there: it waits for the renewal."""
-    return Order(order.hostname, next_at=renew_at)
+    return Order(order.hostname, directory=order.directory, next_at=renew_at, began=order.began)
+
+
+def of_another_ca(order: Order, directory: str) -> bool:
+    """Whether a certificate that waits for its renewal is of another CA than the one that is asked now."""
+    waits = order.state is State.WAITING and not order.url and not order.failures
+    return waits and order.directory not in ("", directory)

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from mcproxy.certificates.acme.ca import CA, MAX_ANSWER
 from mcproxy.certificates.acme.challenge import new_key
-from mcproxy.certificates.acme.contract import CaSettings, OrderLost, Refusal
+from mcproxy.certificates.acme.contract import Asked, CaSettings, OrderLost, Refusal
 from tests.kit.acme_stub import StubCA
 from tests.kit.peers import Authority, free_port
 
@@ -54,7 +54,7 @@ class Answers:
             def _send(self, status: int, fields: dict[str, str], value: Any) -> None:
                 body = value if isinstance(value, bytes) else json.dumps(value).encode()
                 kind = "application/problem+json" if status >= 400 else "application/json"
-                self.send_response(status)
+                self.send_response_only(status)  # without a Date of its own
                 fields = {"Content-Type": kind, "Replay-Nonce": "bm9uY2U", "Content-Length": str(len(body)), **fields}
                 for name, text in fields.items():
                     self.send_header(name, text)
@@ -136,6 +136,20 @@ def test_an_order_names_the_profile(answers: Answers, authority: Authority) -> N
             (400, {}, problem("accountDoesNotExist", "who?")),
             "who? (accountDoesNotExist)", "accountDoesNotExist", 0.0, True,
         ),
+        (
+            # A clock that is four hours fast would ask again at once, one that is slow much too late.
+            (429, {"Retry-After": "Sat, 03 Jan 1970 02:00:00 GMT", "Date": "Sat, 03 Jan 1970 00:00:00 GMT"},
+             problem("rateLimited", "wait")),
+            "wait (rateLimited)", "rateLimited", 7200.0, False,
+        ),
+        (
+            (403, {}, {**problem("userActionRequired", "terms have changed"), "instance": "https://ca.test/agree"}),
+            "terms have changed (userActionRequired); go to https://ca.test/agree", "userActionRequired", 0.0, True,
+        ),
+        (
+            (400, {}, problem("invalidProfile", "no profile x")),
+            "no profile x (invalidProfile)", "invalidProfile", 0.0, True,
+        ),
         ((503, {"Retry-After": "60"}, b"<html>"), "the CA answered 503", "", 60.0, True),
     ],
 )  # fmt: skip
@@ -147,6 +161,28 @@ def test_a_refusal_has_the_cas_words_and_its_pause(
         ca(answers, authority).order("a.test", None)
     assert (str(caught.value), caught.value.code, caught.value.whole) == (words, code, whole)
     assert caught.value.retry_after == retry_after
+
+
+@pytest.mark.parametrize(
+    ("answer", "valid"),
+    [
+        ((200, {}, {"status": "valid"}), True),
+        ((200, {}, {"status": "deactivated"}), False),
+        ((403, {}, problem("unauthorized", "it is deactivated")), False),
+        ((400, {}, problem("accountDoesNotExist", "who?")), False),
+    ],
+)
+def test_whether_the_ca_takes_the_account(answers: Answers, authority: Authority, answer: Answer, valid: bool) -> None:
+    answers.next = [answer]
+    assert ca(answers, authority).is_valid() is valid
+    assert answers.asked[-1][0] == "/account/1"
+
+
+def test_an_account_gets_another_address(answers: Answers, authority: Authority) -> None:
+    answers.next = [(200, {}, {"status": "valid"})]
+    ca(answers, authority).write_to("new@example.org")
+    assert answers.asked[-1][0] == "/account/1"
+    assert said(answers.asked[-1]) == {"contact": ["mailto:new@example.org"]}
 
 
 def test_bad_nonces_are_tried_again_but_not_for_ever(answers: Answers, authority: Authority) -> None:
@@ -184,9 +220,10 @@ def test_when_to_renew(answers: Answers, authority: Authority) -> None:
     answers.next = [(200, {"Retry-After": "21600"}, window)]
     assert asked.renewal(chain) == (1893456000.0, 1893542400.0, 21600.0)
     assert answers.asked[-1][0].startswith("/renewalInfo/")
-    answers.next = [(200, {}, {"suggestedWindow": {}})]
-    with pytest.raises(Refusal, match="makes no sense"):
-        asked.renewal(chain)
+    for senseless in ({}, {"start": window["suggestedWindow"]["end"], "end": window["suggestedWindow"]["start"]}):
+        answers.next = [(200, {}, {"suggestedWindow": senseless})]
+        with pytest.raises(Refusal, match="makes no sense"):
+            asked.renewal(chain)
 
 
 def test_a_server_that_is_not_there_or_is_somebody_else(answers: Answers, authority: Authority) -> None:
@@ -201,7 +238,8 @@ def test_a_server_that_is_not_there_or_is_somebody_else(answers: Answers, author
 
 
 def test_the_stub_in_memory_has_the_same_calls() -> None:
-    calls = ("register", "order", "look", "key_authorization", "begin", "finalize", "download", "renewal")
+    calls = {name for name in vars(Asked) if not name.startswith("_")}
+    assert "finalize" in calls
     assert all(callable(getattr(each, name)) for name in calls for each in (CA, StubCA))
 
 

@@ -12,10 +12,15 @@ from mcproxy.certificates.acme.order import (
     earliest_renewal,
     failed,
     issued,
+    kept_out,
+    of_another_ca,
     paused,
     renewed_at,
+    renewed_within,
 )
 from mcproxy.certificates.pem import Certificate
+from mcproxy.model import FirewallRule, RuleKind
+from mcproxy.policy.firewall import Firewall
 
 DAY = 86_400.0
 ORDER = Order("a.test", State.ISSUING, "https://ca.test", "https://ca.test/1", "key", began=5.0)
@@ -55,12 +60,43 @@ def test_a_certificate_is_renewed_at_a_share_of_its_lifetime(days: float, chance
 
 
 def test_no_certificate_is_renewed_just_after_it_was_issued() -> None:
-    assert earliest_renewal(certificate(90)) == 1001 * DAY
-    assert earliest_renewal(certificate(5)) == 1000.5 * DAY
+    assert earliest_renewal(certificate(90), 0.0) == 1001 * DAY
+    assert earliest_renewal(certificate(5), 0.0) == 1000.5 * DAY
 
 
-def test_an_issued_order_waits_with_nothing_of_the_old_one() -> None:
-    assert issued(replace(ORDER, failures=3, failure="no"), 9.0) == Order("a.test", next_at=9.0)
+def test_a_clock_that_is_fast_causes_no_loop_of_orders() -> None:
+    """One of a week, issued by the CA's clock on day 1000, was due again at once where this machine's said 1004."""
+    assert renewed_at(certificate(7), 0.0, 1004 * DAY) == pytest.approx(1004.7 * DAY)
+    assert renewed_within(certificate(7), 1003 * DAY, 1004 * DAY, 0.5, 1004 * DAY) == pytest.approx(1004.7 * DAY)
+
+
+@pytest.mark.parametrize(("begin", "end", "at"), [(50, 52, 51), (-3, -1, 1), (80, 84, 76), (4000, 8000, 76)], ids=str)
+def test_a_window_is_kept_to_within_a_certificates_time(begin: float, end: float, at: float) -> None:
+    """One that a CA puts after its end would let it expire; 14 days before that its end is warned of."""
+    window = ((1000 + begin) * DAY, (1000 + end) * DAY)
+    assert renewed_within(certificate(90), *window, 0.5, 0.0) == pytest.approx((1000 + at) * DAY)
+
+
+def test_an_issued_order_waits_with_nothing_of_the_old_one_but_its_ca_and_when_it_began() -> None:
+    waiting = Order("a.test", directory="https://ca.test", next_at=9.0, began=5.0)
+    assert issued(replace(ORDER, failures=3, failure="no"), 9.0) == waiting
+    assert of_another_ca(waiting, "https://other.test")
+    others = [
+        replace(waiting, **change) for change in ({"failures": 1}, {"directory": ""}, {"url": "https://ca.test/1"})
+    ]
+    assert not any(of_another_ca(each, "https://other.test") for each in others)
+    assert not of_another_ca(waiting, "https://ca.test")
+
+
+def test_what_may_keep_a_ca_out_is_countries_and_wide_networks() -> None:
+    networks = ["192.0.2.0/24", "32.0.0.0/8", "2000::/3", "2001:db8::/32"]
+    narrow = Firewall.compile([FirewallRule(RuleKind.CIDR, each) for each in (networks[0], networks[3])])
+    assert kept_out(narrow) == ""
+    rules = [FirewallRule(RuleKind.COUNTRY, "DE"), *(FirewallRule(RuleKind.CIDR, each) for each in networks)]
+    words = "and a CA validates from several countries and networks"
+    assert kept_out(Firewall.compile(rules)) == f"the firewall blocks DE, 32.0.0.0/8, 2000::/3, {words}"
+    countries = [FirewallRule(RuleKind.COUNTRY, each) for each in ("AQ", "BR", "CN", "DE", "FR", "US")]
+    assert kept_out(Firewall.compile(countries)) == f"the firewall blocks AQ, BR, CN, DE, FR and 1 more, {words}"
 
 
 def test_keys_are_not_shown() -> None:
