@@ -1,23 +1,28 @@
 """Certificates ordered from a real ACME server, Pebble, which validates at the proxy's own port."""
 
+import datetime as dt
 import json
 import re
 import shutil
 import signal
-import socket
 import sqlite3
 import ssl
 import stat
-import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
+from acme import client, messages
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from josepy.jwa import ES256
+from josepy.jwk import JWKEC
 
-from tests.kit.pebble import Pebble
+from tests.kit.acme_scene import CLIENTS, WWW, Scene, from_address
+from tests.kit.ca_relay import Answer, Asked, CARelay
+from tests.kit.killed_orders import Step, killed_at
 from tests.kit.peers import (
     DEADLINE,
     Authority,
@@ -26,101 +31,15 @@ from tests.kit.peers import (
     connect,
     echo,
     free_port,
-    is_reset,
     read_all,
     receive,
+    tls,
     until,
 )
-from tests.kit.program import Program, Server, environment, write_config
+from tests.kit.program import Program, Server, write_config
 
-WWW = "www.example.org"
-CLIENTS = [f"127.0.0.{last}" for last in range(1, 9)]  # with two workers, each serves some of these
 NUMBERS = [1, 2]  # of workers
 scene_with_workers = pytest.mark.parametrize("scene", NUMBERS, indirect=True)
-
-
-def from_address(address: str, port: int) -> socket.socket:
-    """A client from this address of the loopback."""
-    return socket.create_connection(("127.0.0.1", port), DEADLINE, source_address=(address, 0))
-
-
-class Scene:
-    """A CA, a backend, and the proxy, which may be killed and started again."""
-
-    def __init__(self, stack: ExitStack, folder: Path, workers: int = 0, **variables: str) -> None:
-        """With `workers` processes; 0 is the test suite's own choice."""
-        self.port = free_port()
-        self.folder = folder
-        self.pebble = Pebble(stack, folder, self.port, **variables)
-        self.backend = Backend(echo)
-        stack.callback(self.backend.close)
-        self.tables: dict[str, Any] = {"proxy": {"workers": workers}} if workers else {}
-        self.server: Server
-        self._stack = stack
-
-    def document(self) -> dict[str, Any]:
-        routes = [{"hostname": "git.example.org", "backend": self.backend.address}]
-        return {
-            "listeners": [{"addr": f"127.0.0.1:{self.port}", "routes": routes}],
-            "grpc": {"addr": f"unix:{self.folder}/admin.sock"}, "acme": self.pebble.section(), **self.tables,
-        }  # fmt: skip
-
-    def start(self) -> "Scene":
-        self.server = self._stack.enter_context(Server(self.folder, self.document()))
-        return self
-
-    def kill(self) -> None:
-        self.server.signal(signal.SIGKILL)
-        self.server.wait()
-
-    def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
-        whole = [sys.executable, "-m", "mcproxy", *command, "-c", str(self.folder / "mcproxy.toml")]
-        return subprocess.run(whole, capture_output=True, text=True, env=environment(), timeout=60, check=False)
-
-    def ok(self, *command: str) -> str:
-        done = self.run(*command)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def add(self, hostname: str = WWW, *options: str) -> None:
-        self.ok("routes", "add", hostname, self.backend.address, "--mode", "l7", *(options or ("--acme",)))
-
-    def listed(self, hostname: str = WWW) -> dict[str, Any]:
-        found = json.loads(self.ok("certificates", "list", "--json"))
-        return next(each for each in found if each["hostname"] == hostname)
-
-    def until_issued(self, hostname: str = WWW) -> None:
-        def is_served() -> bool:
-            try:
-                self.serial(hostname)
-            except (ConnectionError, ssl.SSLError):
-                return False
-            return True
-
-        until(is_served, f"a certificate for {hostname}")
-
-    def serial(self, hostname: str = WWW, cafile: Path | None = None, client: str = CLIENTS[0]) -> str:
-        """The serial number of the certificate that a client from this address gets, verified."""
-        if cafile is None:
-            cafile = self.folder / "root.pem"
-            cafile.write_bytes(self.pebble.root())
-        context = ssl.create_default_context(cafile=str(cafile))
-        with from_address(client, self.port) as sock, context.wrap_socket(sock, server_hostname=hostname) as secured:
-            found = secured.getpeercert()
-        assert found is not None
-        return str(found["serialNumber"])
-
-    def refused(self, hello: bytes) -> str:
-        """The line of a client that is refused."""
-        seen = len(self.server.out)
-        with connect(self.port) as client:
-            itself = f" client=127.0.0.1:{client.getsockname()[1]} "  # an earlier client's line may still be on its way
-            client.sendall(hello)
-            assert is_reset(client)
-        until(lambda: any(itself in each for each in self.server.out[seen:]), "its line")
-        line = next(each for each in self.server.out[seen:] if itself in each)
-        assert " verdict=refused " in line
-        return line
 
 
 @pytest.fixture
@@ -226,13 +145,9 @@ def test_a_renewal_comes_into_use_and_live_connections_keep_theirs(slow: Scene) 
     assert (done.returncode, done.stderr) == (1, "mcproxy: there is no l7 route git.example.org\n")
 
 
-def test_a_failed_validation_is_told_in_the_cas_words(scene: Scene) -> None:
+def test_a_failed_validation_is_told_in_the_cas_words(scene: Scene, authority: Authority) -> None:
     scene.pebble.start()
-    scene.start()
-    scene.server.signal(signal.SIGTERM)
-    scene.server.wait()
-    scene.port = free_port()  # the CA looks at another one
-    scene.tables["database"] = {"path": "other.db"}
+    asked, scene.port = scene.port, free_port()  # the CA looks at another one
     scene.start()
     scene.add()
     until(lambda: scene.listed()["failures"], "the failure")
@@ -241,36 +156,38 @@ def test_a_failed_validation_is_told_in_the_cas_words(scene: Scene) -> None:
     assert "Failed to connect to 127.0.0.1:" in listed["failure"]
     assert listed["failure"] in scene.ok("status")
     assert "its order failed, try 1, next one at " in scene.refused(client_hello(WWW))
+    context = authority.server_context(WWW)
+    context.set_alpn_protocols(CHALLENGE)
+    other = Backend(tls(context, echo), port=asked)
+    scene.ok("firewall", "add", "0.0.0.0/1", "--yes")
+    scene.ok("certificates", "renew", WWW)
+    until(lambda: scene.listed()["failures"] == 2, "another failure")
+    other.close()
+    wrong = scene.listed()["failure"]
+    assert "Failed to connect" not in wrong, "somebody else answers, without the key authorization"
+    assert "(unauthorized)" in wrong
+    blocked = "the firewall blocks 0.0.0.0/1, and a CA validates from several countries and networks"
+    assert wrong.endswith(f"; {blocked}")
+    explained = scene.run("explain", "--sni", WWW, "--from", "192.0.2.7").stdout
+    assert " ".join(explained.split()).count(blocked) == 1
+    assert f"{blocked}: an order fails if one of them is blocked" in scene.run("check").stderr
 
 
 @pytest.mark.parametrize(
-    ("scene", "state"),
-    [(0, "ordering"), (0, "validating"), (0, "issuing"), (0, "certificate of"), (2, "validating")],
-    indirect=["scene"],
-)
-def test_killed_at_any_step_it_goes_on_with_the_same_order(scene: Scene, state: str) -> None:
-    scene.pebble.start()
-    scene.start()
-    scene.add()
-    scene.server.line(f"{WWW}: {state}")
-    scene.kill()
-    scene.start()
-    until(lambda: scene.listed()["names"] or scene.listed()["failures"], "a certificate or a failure")
-    orders = 1
-    if not scene.listed()["names"]:
-        # Nobody can know whether the order was made; or the CA looked at the challenge while nobody was there.
-        assert scene.listed()["failure"].startswith(("the process ended, or the disk failed", "Failed to connect"))
-        assert scene.pebble.orders() <= 1, "no further one before its time"
-        scene.ok("certificates", "renew", WWW)
-        orders = 2
-    scene.until_issued()
-    assert scene.pebble.orders() <= orders
-    assert scene.pebble.issued() == 1
-    serial = scene.serial()
-    scene.kill()
-    scene.pebble.stop()
-    scene.start()
-    assert scene.serial(cafile=scene.folder / "root.pem") == serial, "what is durable is served without the CA"
+    ("workers", "step", "when"),
+    [
+        (1, ("order-plz", 1), "before"), (1, ("order-plz", 1), "after"), (2, ("chalZ", 1), "before"),
+        (1, ("finalize-order", 1), "before"), (1, ("finalize-order", 1), "after"), (1, ("certZ", 1), "after"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_killed_at_any_step_it_goes_on_with_the_same_order(tmp_path: Path, workers: int, step: Step, when: str) -> None:
+    """Some steps; `python -m tests.kit.killed_orders` takes them all."""
+    with ExitStack() as stack:
+        scene = Scene(stack, tmp_path, workers, PEBBLE_WFE_NONCEREJECT="0")
+        relay = CARelay(stack, scene.pebble.start())
+        scene.tables["acme"] = relay.section()
+        killed_at(scene, relay, step, when)
 
 
 def test_an_account_that_the_ca_has_forgotten_is_made_again(scene: Scene) -> None:
@@ -283,6 +200,70 @@ def test_an_account_that_the_ca_has_forgotten_is_made_again(scene: Scene) -> Non
     scene.ok("certificates", "renew", WWW)
     scene.server.line("error", "(accountDoesNotExist)")
     scene.until_issued()
+    serial = scene.serial()
+    revoke_account(scene)
+    scene.ok("certificates", "renew", WWW)
+    scene.server.line("warning", "is no longer valid: a new one is registered")
+    until(lambda: scene.serial() != serial, "a certificate for a new account")
+    assert scene.listed()["failures"] == 0
+
+
+def revoke_account(scene: Scene) -> None:
+    """As its owner may, or the CA."""
+    with closing(sqlite3.connect(scene.folder / "mcproxy.db")) as database:
+        ((key, url),) = database.execute("SELECT key, url FROM acme_accounts")
+    loaded = JWKEC(key=load_pem_private_key(key.encode(), password=None))
+    net = client.ClientNetwork(loaded, alg=ES256, verify_ssl=str(scene.pebble.ca))  # type: ignore[arg-type]
+    ca = client.ClientV2(client.ClientV2.get_directory(scene.pebble.directory, net), net)
+    ca.deactivate_registration(messages.RegistrationResource(body=messages.Registration(), uri=url))
+
+
+def test_another_ca_replaces_certificates_and_is_obeyed(scene: Scene) -> None:
+    """It says when to renew (RFC 9773), and later that it has had enough; Pebble can do neither."""
+    scene.pebble.start()
+    scene.start()
+    scene.add()
+    scene.until_issued()
+    first = scene.serial()
+    ca = CARelay(scene.stack, scene.pebble)
+    begin = (dt.datetime.now(dt.UTC) + dt.timedelta(days=10)).replace(microsecond=0)
+    refused = dict[str, Answer]()
+
+    def after(asked: Asked, answer: Answer) -> Answer:
+        if asked.kind != "dir":
+            return answer
+        return json_answer({**json.loads(answer.body), "renewalInfo": f"{ca.url}/info"})
+
+    def before(asked: Asked) -> Answer | None:
+        if asked.kind != "info":
+            return refused.get(asked.kind)
+        window = {"start": begin.isoformat(), "end": (begin + dt.timedelta(hours=1)).isoformat()}
+        return json_answer({"suggestedWindow": window})
+
+    ca.before, ca.after = before, after
+    write_config(scene.folder, {**scene.document(), "acme": ca.section()})
+    scene.server.signal(signal.SIGHUP)
+    until(lambda: scene.serial() != first, "a certificate of the other CA")
+    until(lambda: 0 <= scene.listed()["next_at"] - begin.timestamp() <= 3600, "a renewal within its window")
+    serial = scene.serial()
+    limited = {"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many certificates"}
+    times = {"Date": "Sat, 03 Jan 1970 00:00:00 GMT", "Retry-After": "Sat, 03 Jan 1970 02:00:00 GMT"}
+    refused["order-plz"] = Answer(
+        429, {"Content-Type": "application/problem+json", **times}, json.dumps(limited).encode()
+    )
+    now = time.time()
+    scene.ok("certificates", "renew", WWW)
+    until(lambda: scene.listed()["failures"], "the CA's refusal")
+    listed = scene.listed()
+    assert listed["failure"] == "too many certificates (rateLimited)"
+    assert now + 7200 <= listed["next_at"] < now + 7200 + DEADLINE, "Retry-After, by the CA's clock"
+    assert scene.serial() == serial, "the old one serves"
+    assert ca.ordered(WWW) == 1
+    assert "not renewed: try 1 failed, next one in 1h" in scene.ok("certificates", "list")
+
+
+def json_answer(value: object) -> Answer:
+    return Answer(200, {"Content-Type": "application/json", "Replay-Nonce": "bm9uY2U"}, json.dumps(value).encode())
 
 
 def test_fifty_names_at_once(scene: Scene) -> None:

@@ -22,7 +22,9 @@ The program, as it is run:
                            the admin API, with a data plane that only remembers or with the real one
     commands, operator_terminal, screen, hostile_server
                            commands in this process, on a terminal with a person, and what they draw
-    pebble, acme_stub      an ACME server, and a CA in memory for the keeper of certificates
+    pebble, ca_relay, acme_scene, acme_stub
+                           an ACME server, what may change its answers, and the proxy before it; a CA in memory for the
+                           keeper of certificates
     postgres, fleet_nodes, commit_cutter
                            a PostgreSQL server of the tests' own, nodes of a fleet in this process, and a relay that
                            cuts a connection at a commit
@@ -38,7 +40,7 @@ Clients and backends:
     http1_backends, apps   one application on the servers of HTTP/1.1 that people run
     key_updates            floods of TLS 1.3 KeyUpdates
     verdicts               what becomes of a client, as the client sees it and as its line says
-    visitors, restarts, upgrades, killed_writer, killed_workers, fleet_faults, flooder
+    visitors, restarts, upgrades, killed_writer, killed_workers, killed_orders, fleet_faults, flooder
                            programs that connect, restart and kill again and again, or hold connections
     heirs                  servers that take over and fail half-way
 

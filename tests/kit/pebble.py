@@ -24,9 +24,10 @@ class Pebble:
         authority = trustme.CA()
         pair = authority.issue_cert("127.0.0.1")
         self.ca = folder / "pebble-ca.pem"
+        self.pair = str(folder / "pebble.pem"), str(folder / "pebble.key")
         authority.cert_pem.write_to_path(str(self.ca))
-        pair.cert_chain_pems[0].write_to_path(str(folder / "pebble.pem"))
-        pair.private_key_pem.write_to_path(str(folder / "pebble.key"))
+        pair.cert_chain_pems[0].write_to_path(self.pair[0])
+        pair.private_key_pem.write_to_path(self.pair[1])
         self.port, self._management, dns, dns_management = (free_port() for _ in range(4))
         self.directory = f"https://127.0.0.1:{self.port}/dir"
         self._folder = folder
@@ -51,7 +52,7 @@ class Pebble:
         """Begin to answer."""
         config = {
             "listenAddress": f"127.0.0.1:{self.port}", "managementListenAddress": f"127.0.0.1:{self._management}",
-            "certificate": str(self._folder / "pebble.pem"), "privateKey": str(self._folder / "pebble.key"),
+            "certificate": self.pair[0], "privateKey": self.pair[1],
             "httpPort": free_port(), "tlsPort": self._tls_port, "ocspResponderURL": "",
             "externalAccountBindingRequired": False,
         }  # fmt: skip
