@@ -38,8 +38,8 @@ class Approach:
     ) -> None:
         """`protocol` is what ALPN agreed on with the client; `reached` is called for each dial of a relay."""
         self._shared = shared
-        self._arrival = arrival
-        self._alpn = protocol.encode()
+        self.arrival = arrival
+        self.protocol = protocol
         self._contexts = contexts
         self._backends = backends
         self._reached = reached
@@ -49,11 +49,11 @@ class Approach:
 
     @property
     def _route(self) -> Route:
-        return self._arrival.route
+        return self.arrival.route
 
     @property
     def _key(self) -> RouteKey:
-        return self._arrival.listener, self._arrival.route.hostname
+        return self.arrival.listener, self.arrival.route.hostname
 
     def version(self) -> str:
         """The version of HTTP that the backend speaks. Waits until that is known.
@@ -80,18 +80,19 @@ class Approach:
         try:
             if self._route.backend_tls:
                 return self._dial_tls(first)
-            return Channel(reach(self._arrival, self._alpn, first, self._shared.outgoing, self._reached))
+            return Channel(reach(self.arrival, self.protocol.encode(), first, self._shared.outgoing, self._reached))
         except (Refused, Lost):
             self.doubt()
             raise
 
     def _dial_tls(self, first: bytes) -> Channel:
         channel = self._connect_tls(self._reached)
-        if channel.protocol != H2:
+        agreed = channel.protocol
+        if agreed != H2:
             channel.abort()
             if decided(self._route):
                 raise Lost(without_http2(self._route))
-            self._backends.found(self._key, self._route, by_alpn(channel.protocol))
+            self._backends.found(self._key, self._route, by_alpn(agreed))
             raise OtherVersion("the backend speaks HTTP/1.1 now; the next connection will use that")
         channel.put(first)
         channel.flush()
@@ -112,7 +113,7 @@ class Approach:
                 channel = self._connect_tls(_unnoticed)
                 return Made(channel, self._agreed(channel), time.monotonic() - began, known=True)
             version = self._find()
-            sock = reach(self._arrival, self._alpn, b"", self._shared.outgoing, _unnoticed)
+            sock = reach(self.arrival, self.protocol.encode(), b"", self._shared.outgoing, _unnoticed)
         except (Refused, Lost):
             self.doubt()
             raise
@@ -130,7 +131,7 @@ class Approach:
     def _connect_tls(self, reached: Reached) -> TLSChannel:
         # First, because it may wait for a file, and a dial that is given up there would leave its socket open.
         self._contexts.client(self._route)
-        sock = reach(self._arrival, self._alpn, b"", self._shared.outgoing, reached)
+        sock = reach(self.arrival, self.protocol.encode(), b"", self._shared.outgoing, reached)
         return self._secure(self._route, sock)
 
     def _secure(self, route: Route, sock: RawSocket) -> TLSChannel:

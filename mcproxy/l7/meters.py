@@ -49,6 +49,11 @@ class Per(Enum):
     THING = "each"  # a bound: of one head, one answer, one connection
 
 
+# Named once: CONTRIBUTING says why.
+_PER_PERIOD: Final = Per.PERIOD
+_PER_SECOND: Final = Per.SECOND
+
+
 class Outcome(Enum):
     """What happens beyond a limit."""
 
@@ -246,15 +251,11 @@ class Loop(Enum):
         "one request is under way at a time; those behind it wait unread",
     )  # fmt: skip
 
-    @property
-    def limit(self) -> int:
-        """How often, or how much."""
-        return self.value.limit
-
-    @property
-    def title(self) -> str:
-        """What the log calls it."""
-        return self.value.name
+    def __init__(self, _side: Side, name: str, limit: int, per: Per, *_more: object) -> None:
+        """As attributes, because each connection asks several of them, and `value` is a function of Python."""
+        self.title = name  # what the log calls it
+        self.limit = limit  # how often, or how much
+        self.per = per
 
 
 class Exceeded(ConnectionFault):
@@ -271,7 +272,7 @@ class Meter:
     __slots__ = ("count", "limit", "loop", "since")
 
     def __init__(self, loop: Loop, now: float) -> None:
-        assert loop.value.per is Per.PERIOD, loop
+        assert loop.per is _PER_PERIOD, loop
         self.loop = loop
         self.limit = loop.limit
         self.count = 0
@@ -345,7 +346,7 @@ class Pace:
     __slots__ = ("_left", "_limit", "_since", "loop", "over")
 
     def __init__(self, loop: Loop) -> None:
-        assert loop.value.per is Per.SECOND, loop
+        assert loop.per is _PER_SECOND, loop
         self.loop = loop
         self.over = False  # the peer must wait
         self._limit = float(loop.limit)

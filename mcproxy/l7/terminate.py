@@ -6,6 +6,7 @@ is refused before it (RFC 7301, section 3.2), so that TLS meant for another serv
 all is HTTP/1.1.
 """
 
+import ssl
 import time
 from collections.abc import Callable
 from typing import Final
@@ -36,6 +37,8 @@ _OFFERS: Final = frozenset(protocol.encode() for protocol in PROTOCOLS)
 
 class _Handshake:
     """The session's carrier while TLS is being agreed on, and until it is known what the backend speaks."""
+
+    __slots__ = ("_session", "detail", "is_over")
 
     received = 0
     sent = 0
@@ -98,7 +101,7 @@ class Terminator:
         session.hand_over(handshake)
         context = self.contexts.server(arrival.listener, route)
         try:
-            channel = channels.accept(session.client, context, session.shared.turns, session.shared.read_guard)
+            channel = _accept(session, context)
         except Flooded as flood:
             handshake.detail = str(flood)
             return End.ABUSE
@@ -110,11 +113,10 @@ class Terminator:
 
     def _run(self, session: OpenSession, arrival: Arrival, channel: TLSChannel) -> End | None:
         """Proxy HTTP; begin again if the backend turns out to speak another version than was known."""
-        approach = Approach(
-            session.shared, arrival, channel.protocol, self.contexts, self._backends, session.reached
-        )  # fmt: skip
-        record = self._record_for(_origin(arrival, channel.protocol))
-        if channel.protocol != H2 or approach.version() != H2:
+        protocol = channel.protocol
+        approach = Approach(session.shared, arrival, protocol, self.contexts, self._backends, session.reached)
+        record = self._record_for(_origin(arrival, protocol))
+        if protocol != H2 or approach.version() != H2:
             return _serve(session, channel, self._bridged(session, channel, approach, record))
         contradicted = None if decided(arrival.route) else approach.contradicted
         drive = Drive(session, channel, _relay(arrival), approach.dial, record, contradicted=contradicted)
@@ -132,7 +134,7 @@ class Terminator:
         session.hand_over(handshake)
         context = self.contexts.challenge(route)
         try:
-            channel = channels.accept(session.client, context, session.shared.turns, session.shared.read_guard)
+            channel = _accept(session, context)
         except (Flooded, Lost) as lost:
             raise Refused(Reason.TLS_FAILED, f"an ACME challenge: {lost}") from lost
         handshake.detail = "an ACME challenge was answered"
@@ -144,12 +146,17 @@ class Terminator:
         self, session: OpenSession, channel: TLSChannel, approach: Approach, record: Record, pending: bytes = b""
     ) -> Drive:
         """The drive for all pairings but HTTP/2 to HTTP/2."""
-        arrival = session.arrival()
-        route, version = arrival.route, _spoken(channel.protocol)
-        core = Bridge(version, route.hostname, arrival.client[0], _leads_to(route), time.monotonic())
+        arrival = approach.arrival
+        route = arrival.route
+        core = Bridge(_spoken(approach.protocol), route.hostname, arrival.client[0], _leads_to(route), time.monotonic())
         pool = self._pools.of(session.shared, arrival.listener, route)
         lines = Lines(session, core, pool, approach.connect, approach.doubt)
         return Drive(session, channel, core, lines, record, pending=pending)
+
+
+def _accept(session: OpenSession, context: ssl.SSLContext) -> TLSChannel:
+    shared = session.shared
+    return channels.accept(session.client, context, shared.turns, shared.read_guard, session.readable)
 
 
 def _relay(arrival: Arrival) -> Relay:

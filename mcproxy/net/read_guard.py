@@ -20,8 +20,6 @@ nothing wakes it never, a busy one 50 times a second.
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from socket import socket, socketpair
 from typing import Any, Final
 
@@ -68,18 +66,17 @@ class ReadGuard:
     def __repr__(self) -> str:
         return f"<ReadGuard {'parked' if self.parked else 'looking'}>"
 
-    @contextmanager
-    def watching(self, sock: RawSocket, seconds: float) -> Iterator[None]:
-        """Watch what the block reads. Raises ReadCut at its end if the read took more than `seconds` of CPU."""
+    def begin(self, sock: RawSocket, seconds: float) -> None:
+        """A read of this socket begins, which may take so many seconds of CPU. `over` follows, whatever it raises."""
         self.reading = sock, seconds
         if self.parked:
             self.wake()
-        try:
-            yield
-        finally:
-            self.reading = None
-            if self.acting and self.was_cut():
-                raise ReadCut(f"one read took more than {seconds:g} s of CPU")
+
+    def over(self, seconds: float) -> None:
+        """The read is over. Raises ReadCut if it took more than these seconds of CPU."""
+        self.reading = None
+        if self.acting and self.was_cut():
+            raise ReadCut(f"one read took more than {seconds:g} s of CPU")
 
     def wake(self) -> None:
         """A read begins, and the guard sleeps."""

@@ -49,7 +49,7 @@ class Session:
     """One client connection. Everything here happens on the hub's thread."""
 
     __slots__ = (
-        "_admission", "_cause", "_job", "_readable", "account", "carrier", "client", "deadline", "facts", "phase",
+        "_admission", "_cause", "_job", "account", "carrier", "client", "deadline", "facts", "phase", "readable",
         "shared", "slot",
     )  # fmt: skip
 
@@ -64,7 +64,7 @@ class Session:
         self.facts = facts = Facts(next(shared.ids), listener, peer)
         self.carrier: Carrier | None = None
         self._admission = Admission(shared, facts, client)
-        self._readable: IoWatcher  # made once the client is let in
+        self.readable: IoWatcher  # of the client's socket; made once the client is let in
         self._job: Job | None = None
         self._cause: BaseException | None = None  # the exception that cut it while no job was at work
 
@@ -86,7 +86,7 @@ class Session:
         if not self._completes(admission.let_in if handed is None else partial(admission.take_over, handed)):
             self._leave()
             return
-        self._readable = get_hub().loop.io(self.client.fileno(), READ)
+        self.readable = get_hub().loop.io(self.client.fileno(), READ)
         if handed is not None:
             shared.sweeper.arm(self, shared.timeouts.handshake - age(handed))
         shared.not_begun += 1
@@ -112,7 +112,7 @@ class Session:
         if not self.slot:  # one that was handed over has a deadline
             self.shared.sweeper.arm(self, self.shared.timeouts.handshake)  # for the PROXY header and the hello together
         if not self._admission.is_complete:
-            self._admission.read_proxy_header(self._readable)
+            self._admission.read_proxy_header(self.readable)
         self._read_hello()
         end = self._terminate() if self._find_route().mode is _L7 else self._pass_on()
         if end is not None:
@@ -140,7 +140,7 @@ class Session:
         """Peek at the ClientHello, whose bytes stay in the kernel."""
         facts = self.facts
         try:
-            facts.hello = found = peek(self.client, self._readable, hello.Reader().parse, _TRUNCATED)
+            facts.hello = found = peek(self.client, self.readable, hello.Reader().parse, _TRUNCATED)
         except hello.HelloRefused as refusal:
             facts.hello = refusal.hello
             raise
@@ -165,7 +165,7 @@ class Session:
         """Relay an l4 route's connection. None: it rests."""
         self.phase = _DIALLING
         self.carrier = passing = Passing(self)
-        return passing.run(self._readable)
+        return passing.run(self.readable)
 
     def wake(self) -> None:
         """Go on after a rest, in a greenlet, from the hub's next round on."""
@@ -234,7 +234,7 @@ class Session:
         shared, facts = self.shared, self.facts
         handed_over, self.phase = self.phase is _HANDED_OVER, _ENDED
         if self._job is not None:
-            self._readable.close()
+            self.readable.close()
         if handed_over or facts.end in _DELIVERED:
             self.client.close()
         else:

@@ -15,7 +15,7 @@ from mcproxy.net.crew import Crew
 from mcproxy.net.dial import Outgoing
 from mcproxy.net.facts import Facts
 from mcproxy.net.pipes import Pipes
-from mcproxy.net.raw import RawSocket
+from mcproxy.net.raw import IoWatcher, RawSocket
 from mcproxy.net.reach import Arrival
 from mcproxy.net.read_guard import ReadGuard
 from mcproxy.net.siblings import Siblings
@@ -114,6 +114,10 @@ class OpenSession(Protocol):
     @property
     def client(self) -> RawSocket:
         """The client's socket."""
+
+    @property
+    def readable(self) -> IoWatcher:
+        """A watcher of that socket, for the carrier; the session closes it."""
 
     @property
     def carrier(self) -> Carrier | None:

@@ -16,7 +16,7 @@ from mcproxy.l7.sockets.lines import Lines
 from mcproxy.model import End, Exchanges, FinishedExchange, Timeouts
 from mcproxy.net.backlog import Backlog
 from mcproxy.net.crew import Crew
-from mcproxy.net.raw import RawSocket
+from mcproxy.net.raw import IoWatcher, RawSocket
 from mcproxy.net.session import Session
 from mcproxy.net.sweep import Sweeper
 from mcproxy.net.turns import Turns
@@ -146,6 +146,7 @@ class StageSession:
             backlog=backlog,
             awake={},
         )
+        self.readable: IoWatcher | None = None
         self.deadline = 0.0
         self.slot = 0
         self.drive: Drive | None = None

@@ -8,7 +8,7 @@ from mcproxy.wire.fields import NO_LENGTH, Request
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import Piece
 
-SITE = Site("one.test", Forwarded.of(((b"x-forwarded-for", b"192.0.2.7"),)), lambda host: host == b"one.test")
+SITE = Site("one.test", Forwarded(((b"x-forwarded-for", b"192.0.2.7"),)), lambda host: host == b"one.test")
 OK = AnswerHead(200, (), NO_LENGTH)
 
 

@@ -9,7 +9,7 @@ from mcproxy.wire.fields import NO_LENGTH, Request
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import Piece
 
-FORWARDED = Forwarded.of(((b"x-forwarded-for", b"192.0.2.7"),))
+FORWARDED = Forwarded(((b"x-forwarded-for", b"192.0.2.7"),))
 
 
 class NotedExchange:

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -32,6 +32,16 @@ def pair() -> tuple[RawSocket, socket.socket]:
     return raw, theirs
 
 
+@contextmanager
+def watching(guard: ReadGuard, sock: RawSocket, seconds: float) -> Iterator[None]:
+    """Watch what the block reads."""
+    guard.begin(sock, seconds)
+    try:
+        yield
+    finally:
+        guard.over(seconds)
+
+
 def read_to_the_end(sock: RawSocket) -> None:
     """Compute until there is an end, as SSL_read does while KeyUpdates come."""
     while True:
@@ -43,13 +53,13 @@ def read_to_the_end(sock: RawSocket) -> None:
 def test_a_read_that_computes_too_long_meets_its_end(guard: ReadGuard) -> None:
     sock, peer = pair()
     with peer:
-        with pytest.raises(ReadCut, match=r"more than 0\.01 s"), guard.watching(sock, 0.01):
+        with pytest.raises(ReadCut, match=r"more than 0\.01 s"), watching(guard, sock, 0.01):
             read_to_the_end(sock)
         assert peer.recv(1) == b"", "the connection is gone before anybody closes it"
         assert not os.get_inheritable(sock.fileno())
         sock.close()
         other, its_peer = pair()
-        with its_peer, guard.watching(other, LONG):
+        with its_peer, watching(guard, other, LONG):
             its_peer.send(b"x")
             assert other.recv(1) == b"x"
         other.close()
@@ -66,7 +76,7 @@ def test_what_waits_without_computing_is_no_such_read(guard: ReadGuard) -> None:
 
     sock, peer = pair()
     other = threading.Thread(target=compute, daemon=True)
-    with peer, guard.watching(sock, 0.05):
+    with peer, watching(guard, sock, 0.05):
         other.start()
         assert computed.wait(DEADLINE)
     other.join(DEADLINE)
@@ -76,11 +86,11 @@ def test_what_waits_without_computing_is_no_such_read(guard: ReadGuard) -> None:
 def test_a_read_that_is_over_is_left_alone(guard: ReadGuard) -> None:
     sock, peer = pair()
     with peer:
-        with guard.watching(sock, LONG):
+        with watching(guard, sock, LONG):
             note = guard.reading
         assert note is not None
         guard.cut(note)
-        with guard.watching(sock, LONG):
+        with watching(guard, sock, LONG):
             guard.cut(note)
         assert not guard.acting
         peer.send(b"x")
@@ -95,7 +105,7 @@ def test_a_descriptor_that_is_used_again_is_never_hit(guard: ReadGuard) -> None:
         sock, peer = pair()
         with peer:
             try:
-                with guard.watching(sock, 0.0):
+                with watching(guard, sock, 0.0):
                     for _ in range(turn % 100):
                         with suppress(BlockingIOError):
                             sock.recv(1)
@@ -113,7 +123,7 @@ def test_without_reads_it_sleeps(guard: ReadGuard) -> None:
     sock, peer = pair()
     assert repr(guard) == "<ReadGuard parked>"
     for _ in range(3):
-        with peer, guard.watching(sock, LONG):
+        with peer, watching(guard, sock, LONG):
             until(lambda: not guard.parked, "the guard to wake")
         until(lambda: guard.parked, "the guard to sleep")
     sock.close()

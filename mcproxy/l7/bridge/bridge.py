@@ -92,7 +92,7 @@ class Bridge:
 
         `leads_here` returns whether another host than `hostname` leads to the connection's route.
         """
-        site = Site(hostname, Forwarded.of(forwarded(address)), leads_here, hostname.encode())
+        site = Site(hostname, Forwarded(forwarded(address)), leads_here, hostname.encode())
         self._lines = Lines(site.forwarded, version != "h2", ref(self))
         make: type[ClientConnection] = Http2Client if version == "h2" else Http1Client
         self._client = client = make(site, self._lines.line_for, now)

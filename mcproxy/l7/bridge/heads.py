@@ -26,18 +26,21 @@ class Upgrade(Enum):
     OTHER = "other"  # which only a backend of HTTP/1.1 may know
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Forwarded:
-    """The fields that we add to each request of one client, in either form."""
+    """The fields that we add to each request of one client; a form is made when it is needed."""
 
     fields: tuple[Field, ...]
-    lines: bytes  # of HTTP/1.1
-    block: bytes  # literals of HPACK
 
-    @classmethod
-    def of(cls, fields: tuple[Field, ...]) -> "Forwarded":
-        """Make both forms."""
-        return cls(fields, field_lines(fields), b"".join(literal(name, value) for name, value in fields))
+    @cached_property
+    def lines(self) -> bytes:
+        """Lines of HTTP/1.1."""
+        return field_lines(self.fields)
+
+    @cached_property
+    def block(self) -> bytes:
+        """Literals of HPACK."""
+        return b"".join([literal(name, value) for name, value in self.fields])
 
 
 def field_lines(fields: tuple[Field, ...] | list[Field]) -> bytes:

@@ -13,6 +13,7 @@ One session:
 | quiet.py | how long nothing has moved, and what is due then |
 | departure.py | the end of the client's connection |
 | waiting.py | the session's greenlet while it waits |
+| tls.py | a socket with TLS |
 | channel.py | bytes of one connection, encrypted or not; the TLS handshakes |
 | dialling.py | a backend connection in the making |
 

@@ -32,12 +32,14 @@ import ssl
 import time
 from collections import deque
 from contextlib import suppress
-from socket import SHUT_WR, socket
+from socket import SHUT_WR
 from typing import Final
 
 from gevent.hub import get_hub
 
 from mcproxy.l7.bounds import READ_SIZE
+from mcproxy.l7.sockets import tls
+from mcproxy.l7.sockets.tls import TLSSocket
 from mcproxy.native import mypyc_attr
 from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, abort, corked, is_reset, outgoing_queue, unsent
 from mcproxy.net.read_guard import READ_CPU, STEP_CPU, ReadCut, ReadGuard
@@ -207,19 +209,19 @@ class TLSChannel(Channel):
     """One connection's bytes, in TLS."""
 
     __slots__ = ("_empty", "_end_sent", "_guard", "_half_closed")
-    sock: ssl.SSLSocket
+    sock: TLSSocket
 
-    def __init__(self, sock: ssl.SSLSocket, guard: ReadGuard) -> None:
+    def __init__(self, sock: TLSSocket, guard: ReadGuard) -> None:
         super().__init__(sock)
         self._guard = guard
-        self._empty = _EmptyReads()
+        self._empty: _EmptyReads | None = None
         self._end_sent = False
         self._half_closed = False
 
     @property
     def protocol(self) -> str:
         """What ALPN agreed on; "" is nothing. To be asked before it is closed."""
-        return self.sock.selected_alpn_protocol() or ""
+        return self.sock.tls.selected_alpn_protocol() or ""
 
     def receive(self, most: int = READ_SIZE) -> bytes:
         """Like Channel.receive, but may exceed `most` by one record; reads several records under load."""
@@ -247,7 +249,7 @@ class TLSChannel(Channel):
             return super().drop()
         dropped = 0
         try:
-            dropped = len(socket.recv(self.sock, READ_SIZE))
+            dropped = len(self.sock.recv(READ_SIZE))
             self.ended = not dropped
         except BlockingIOError:
             pass
@@ -258,11 +260,11 @@ class TLSChannel(Channel):
     def _record(self) -> bytes:
         """Of one record; b"" is nothing yet, or the end."""
         guard = self._guard
-        guard.reading = self.sock, READ_CPU  # what `ReadGuard.watching` does, which would cost as much as the rest
+        guard.reading = self.sock, READ_CPU  # what `begin` does; a call would cost as much as the rest
         if guard.parked:
             guard.wake()
         try:
-            data = self.sock.read(RECORD)  # what `recv` calls
+            data = self.sock.tls.read(RECORD)
         except OSError as error:
             guard.reading = None
             if not self._was_cut():
@@ -284,6 +286,8 @@ class TLSChannel(Channel):
 
     def _read_nothing(self, error: OSError) -> None:
         if isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError):
+            if self._empty is None:
+                self._empty = _EmptyReads()
             if self._empty.too_many(self.received):
                 self._end_abuse(f"more than {EMPTY_READS} TLS reads without a byte of HTTP in {EMPTY_SECONDS:g} s")
             elif isinstance(error, ssl.SSLWantWriteError):
@@ -323,10 +327,10 @@ class TLSChannel(Channel):
             return self._send_records(memoryview(data))
 
     def _send_records(self, data: bytes | memoryview) -> int:
-        done = 0
+        done, write = 0, self.sock.tls.write
         try:
             while done < len(data):  # OpenSSL takes one record at a time
-                done += self.sock.send(data[done : done + RECORD])
+                done += write(data[done : done + RECORD])
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
             return done
         except OSError as error:
@@ -336,21 +340,24 @@ class TLSChannel(Channel):
     def end(self) -> None:
         """Send close_notify, then FIN."""
         self._end_sent = True
+        self._guard.begin(self.sock, READ_CPU)  # it reads what has come
         try:
-            with self._guard.watching(self.sock, READ_CPU):  # it reads what has come
-                self.sock.unwrap()
+            try:
+                self.sock.tls.shutdown()
+            finally:
+                self._guard.over(READ_CPU)
         except ReadCut as cut:
             self._end_abuse(str(cut))
-        except (OSError, ValueError):  # it need not be answered, and what is broken needs none
+        except OSError:  # it need not be answered, and what is broken needs none
             pass
         with suppress(OSError):
-            socket.shutdown(self.sock, SHUT_WR)  # SSLSocket's own forgets the TLS, and reads ciphertext from then on
+            self.sock.shutdown(SHUT_WR)
 
     def half_close(self) -> None:
         """Send FIN alone: OpenSSL would not read on once it had sent a close_notify (see `drop`)."""
         self._half_closed = True
         with suppress(OSError):
-            socket.shutdown(self.sock, SHUT_WR)
+            self.sock.shutdown(SHUT_WR)
 
 
 class _EmptyReads:
@@ -372,39 +379,41 @@ class _EmptyReads:
         return self._count > EMPTY_READS
 
 
-def accept(sock: RawSocket, context: ssl.SSLContext, turns: Turns, guard: ReadGuard) -> TLSChannel:
-    """The handshake with a client. Takes the socket over. Raises Lost, with the socket closed."""
-    return _shake_hands(sock, context, None, turns, guard)
+def accept(
+    sock: RawSocket, context: ssl.SSLContext, turns: Turns, guard: ReadGuard, readable: IoWatcher | None = None
+) -> TLSChannel:
+    """The handshake with a client. Takes the socket over. Raises Lost, with the socket closed.
+
+    `readable` is a watcher of the socket, if there is one; each costs two system calls.
+    """
+    return _shake_hands(sock, context, None, turns, guard, {} if readable is None else {READ: readable})
 
 
 def connect(sock: RawSocket, context: ssl.SSLContext, server_name: str, turns: Turns, guard: ReadGuard) -> TLSChannel:
     """The handshake with a backend. Takes the socket over. Raises Lost, with it closed."""
-    return _shake_hands(sock, context, server_name, turns, guard)
+    return _shake_hands(sock, context, server_name, turns, guard, {})
 
 
 def _shake_hands(
-    sock: RawSocket, context: ssl.SSLContext, server_name: str | None, turns: Turns, guard: ReadGuard
+    sock: RawSocket,
+    context: ssl.SSLContext,
+    server_name: str | None,
+    turns: Turns,
+    guard: ReadGuard,
+    watchers: dict[int, IoWatcher],
 ) -> TLSChannel:
     """As the server where there is no `server_name`. Each step may take 0.5 ms, so it has a turn."""
-    watchers: dict[int, IoWatcher] = {}
     wrapped: RawSocket = sock
     done = False
     try:
-        sock.getpeername()  # of a socket that was reset, wrap_socket would lose the descriptor until it is collected
-        wrapped = tls = context.wrap_socket(
-            sock,  # type: ignore[arg-type]  # the C type will do
-            server_side=server_name is None,
-            server_hostname=server_name,
-            do_handshake_on_connect=False,
-            suppress_ragged_eofs=False,
-        )
+        wrapped = secured = tls.on(sock, context, server_name)
         for _ in range(MAX_STEPS):
-            event = _step(tls, turns, guard)
+            event = _step(secured, turns, guard)
             if not event:
                 done = True
-                return TLSChannel(tls, guard)
+                return TLSChannel(secured, guard)
             if event not in watchers:
-                watchers[event] = get_hub().loop.io(tls.fileno(), event)
+                watchers[event] = get_hub().loop.io(secured.fileno(), event)
             get_hub().wait(watchers[event])
         raise Flooded(f"more than {MAX_STEPS} TLS reads in one handshake")
     except ReadCut as cut:
@@ -422,16 +431,18 @@ def _shake_hands(
             abort(wrapped)
 
 
-def _step(sock: ssl.SSLSocket, turns: Turns, guard: ReadGuard) -> int:
+def _step(sock: TLSSocket, turns: Turns, guard: ReadGuard) -> int:
     """Go on with a handshake. Returns what to wait for; 0: done."""
     turns.wait()
+    guard.begin(sock, STEP_CPU)
     try:
-        with guard.watching(sock, STEP_CPU):
-            sock.do_handshake()
+        sock.tls.do_handshake()
     except ssl.SSLWantReadError:
         return READ
     except ssl.SSLWantWriteError:
         return WRITE
+    finally:
+        guard.over(STEP_CPU)
     return 0
 
 

@@ -91,7 +91,7 @@ class Drive:
         self._session = session
         self._receipts = Receipts(client, record)
         self._core = core
-        self._client = ClientSide(client, self._on, session.shared.backlog)
+        self._client = ClientSide(client, self._on, session.shared.backlog, session.readable)
         self._client.pending = pending
         self._lines = way if isinstance(way, Lines) else None
         self._link = BackendLink(_no_dial if isinstance(way, Lines) else way, session.shared.crew, contradicted)
@@ -145,6 +145,7 @@ class Drive:
                 self._tick_later()
                 if self._session.shared.draining:
                     core.drain(time.monotonic())
+                self._read(CLIENT)  # mostly the first request has come behind the end of the handshake
                 self._go_on()
             while core.ending is None:
                 self._waiting.wait()
@@ -373,7 +374,7 @@ class Drive:
             elif self._lines is not None:
                 sides += ((conn, line.lags) for line, conn in self._lines.in_use())
             for side, lags in sides:
-                if side.lag.look(side.channel, timeouts.idle, now):
+                if side.lags(timeouts.idle, now):
                     lags(clock)
             self._core.tick(clock, timeouts.idle)
             self._receipts.look()

@@ -301,7 +301,7 @@ class Pools:
         """The pool of a route; the one that it had before it was changed is retired."""
         key = listener, route.hostname
         pool = self._pools.get(key)
-        if pool is not None and pool.route == route:
+        if pool is not None and (pool.route is route or pool.route == route):  # a look at all fields takes 2 us
             return pool
         if pool is not None:
             pool.retire()

@@ -26,6 +26,7 @@ class Side:
     """A channel with its watchers, which are started and stopped as wanted."""
 
     __slots__ = (
+        "_lag",
         "_on",
         "_readable",
         "_reading",
@@ -35,25 +36,28 @@ class Side:
         "end_due",
         "event",
         "halted",
-        "lag",
         "pending",
     )  # fmt: skip
 
     __deletable__ = ["_on"]  # noqa: RUF012 - for mypyc
 
-    def __init__(self, channel: Channel, event: Event, on: Callable[[Event], object]) -> None:
-        """`on` is called, on the hub, with `event` where there is something to read, and with WRITABLE."""
+    def __init__(
+        self, channel: Channel, event: Event, on: Callable[[Event], object], readable: IoWatcher | None = None
+    ) -> None:
+        """`on` is called, on the hub, with `event` where there is something to read, and with WRITABLE.
+
+        `readable` is a watcher of the socket, if there is one; a new one costs two system calls.
+        """
         self.channel = channel
-        io, descriptor = get_hub().loop.io, channel.sock.fileno()
-        self._readable: IoWatcher = io(descriptor, READ)
-        self._writable: IoWatcher = io(descriptor, WRITE)
+        self._readable: IoWatcher = self._watcher(READ) if readable is None else readable
+        self._writable: IoWatcher | None = None  # made where it is needed, which is seldom
         self._reading = self._writing = False
         self._on = on
         self.event = event  # says which side it is
         self.pending = b""  # has been read, and not been taken
         self.end_due = False  # the end has been read, and not been delivered
         self.halted = False  # the turn was over before all was taken
-        self.lag = Lag()
+        self._lag: Lag | None = None  # made at the first look
 
     def __repr__(self) -> str:
         return f"<Side {self.event} {self.channel!r} pending={len(self.pending)}>"
@@ -67,16 +71,33 @@ class Side:
             self._readable.start(self._on, self.event) if read else self._readable.stop()
         if channel.wants_write is not self._writing:
             self._writing = channel.wants_write
-            self._writable.start(self._has_room) if self._writing else self._writable.stop()
+            self._await_room()
+
+    def lags(self, limit: float, now: float) -> bool:
+        """Whether the peer lags, as far as that is looked at now (lag.py)."""
+        if self._lag is None:
+            self._lag = Lag()
+        return self._lag.look(self.channel, limit, now)
+
+    def _watcher(self, events: int) -> IoWatcher:
+        made: IoWatcher = get_hub().loop.io(self.channel.sock.fileno(), events)
+        return made
+
+    def _await_room(self) -> None:
+        """Watch for room if that is wanted."""
+        if self._writable is None:
+            self._writable = self._watcher(WRITE)
+        self._writable.start(self._has_room) if self._writing else self._writable.stop()
 
     def _has_room(self) -> None:
         self.channel.has_room()
         self._on(Event.WRITABLE)
 
     def close(self) -> None:
-        """Watch no more. The channel's socket is the owner's to close."""
-        self._readable.close()
-        self._writable.close()
+        """Watch no more. The channel's socket is the owner's to close, and so is a watcher that was there."""
+        self._readable.stop()
+        if self._writable is not None:
+            self._writable.close()
         del self._on  # or the collector would have to find out that nobody needs the two
 
 
@@ -85,9 +106,11 @@ class ClientSide(Side):
 
     __slots__ = ("_counted", "backlog")
 
-    def __init__(self, channel: Channel, on: Callable[[Event], object], backlog: Backlog) -> None:
-        """`on` is as for any side."""
-        super().__init__(channel, Event.CLIENT, on)
+    def __init__(
+        self, channel: Channel, on: Callable[[Event], object], backlog: Backlog, readable: IoWatcher | None = None
+    ) -> None:
+        """`on` and `readable` are as for any side."""
+        super().__init__(channel, Event.CLIENT, on, readable)
         self.backlog = backlog
         self._counted = 0  # bytes that count there
 

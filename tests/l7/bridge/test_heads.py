@@ -20,7 +20,7 @@ from mcproxy.wire.hpack_block import EMPTY_TABLE, Field, NeverIndexed, decode
 from mcproxy.wire.http1 import Requests
 from mcproxy.wire.http1_framing import BadMessage
 
-FORWARDED = Forwarded.of(((b"x-forwarded-for", b"192.0.2.7"),))
+FORWARDED = Forwarded(((b"x-forwarded-for", b"192.0.2.7"),))
 
 
 def decoded(block: bytes) -> list[Field]:
@@ -29,7 +29,7 @@ def decoded(block: bytes) -> list[Field]:
 
 def test_fields_as_lines_and_as_a_block() -> None:
     fields = ((b"x-a", b"b"), NeverIndexed((b"x-c", b"")))
-    forwarded = Forwarded.of(fields)
+    forwarded = Forwarded(fields)
     assert forwarded.lines == field_lines(fields) == b"x-a: b\r\nx-c: \r\n"
     assert decoded(forwarded.block) == list(fields)
 

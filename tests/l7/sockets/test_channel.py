@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import gevent
 import pytest
@@ -406,14 +407,18 @@ def test_the_steps_of_handshakes_take_turns(
     authority: Authority, server: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, guard: ReadGuard
 ) -> None:
     steps: list[int] = []
-    step = ssl.SSLSocket.do_handshake
+    wrap = ssl.SSLContext._wrap_socket  # type: ignore[attr-defined]
 
-    def noted(sock: ssl.SSLSocket, block: bool = False) -> None:
-        if sock.server_side:
+    def noted(context: ssl.SSLContext, sock: object, is_server: bool, *more: object, **named: object) -> object:
+        made = wrap(context, sock, is_server, *more, **named)
+
+        def step() -> None:
             steps.append(get_hub().loop.iteration)
-        step(sock, block)
+            made.do_handshake()
 
-    monkeypatch.setattr(ssl.SSLSocket, "do_handshake", noted)
+        return SimpleNamespace(do_handshake=step, shutdown=made.shutdown) if is_server else made
+
+    monkeypatch.setattr(ssl.SSLContext, "_wrap_socket", noted)
     turns = Turns()
     with ExitStack() as stack:
         socks = [stack.enter_context(connected(client(authority, lambda _sock: None))) for _ in range(8)]
@@ -437,8 +442,6 @@ def failure(sock: RawSocket, server: ssl.SSLContext, guard: ReadGuard) -> str:
     return channel.lost
 
 
-# A reset that comes within wrap_socket() leaves its descriptor to the collector (see channel.py), which then warns.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_handshakes_that_fail(authority: Authority, server: ssl.SSLContext, guard: ReadGuard) -> None:
     def distrusting(sock: socket.socket) -> None:
         with pytest.raises(ssl.SSLCertVerificationError):

@@ -315,7 +315,7 @@ class EndingStream(Channel):
 
     def receive(self, most: int = READ_SIZE) -> bytes:
         data = super().receive(most)
-        self.ended = True
+        self.ended = self.ended or bool(data)
         return data
 
 
@@ -337,8 +337,8 @@ class Flooded(Channel):
     """Whose first bytes are a flood."""
 
     def receive(self, most: int = READ_SIZE) -> bytes:
-        super().receive(most)
-        self.ended, self.abuse, self.lost = True, True, "too many reads"
+        if super().receive(most):
+            self.ended, self.abuse, self.lost = True, True, "too many reads"
         return b""
 
 
