@@ -141,7 +141,11 @@ class Fleet:
 
     def is_followed(self, server: Upgraded) -> bool:
         """Whether the server that is upgraded has the database."""
-        return bool(json.loads(server.command("status", "--json"))["node"]["state"] == "following")
+        return follows(server.config)
+
+    def is_followed_by_all(self, server: Upgraded) -> bool:
+        """Whether the other node has it, too: after a time without it nodes try again at different times."""
+        return self.is_followed(server) and follows(self._config)
 
     def failures(self) -> list[str]:
         """What has become of the node's place."""
@@ -189,6 +193,13 @@ def upgrade_under_load(
     return clients.done, failures, clients.slowest
 
 
+def follows(config: Path) -> bool:
+    """Whether the node with this configuration has its fleet's database."""
+    command = [sys.executable, "-m", "mcproxy", "status", "--json", "-c", str(config)]
+    done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, check=True)
+    return bool(json.loads(done.stdout)["node"]["state"] == "following")
+
+
 def node_settings(fleet: Fleet) -> dict[str, Any]:
     """What makes the server a node, which orders the fleet's certificates; there are none to order."""
     acme = {"directory": "https://127.0.0.1:1/", "email": "a@example.org", "accept_terms": True}
@@ -208,7 +219,7 @@ def upgrade_node(server: Upgraded, fleet: Fleet, number: int) -> Program:
         with fleet.add(name) as adding:
             old = server.upgrade()
         assert adding.returncode == 0
-    until(lambda: fleet.is_followed(server), "the new server to follow")
+    until(lambda: fleet.is_followed_by_all(server), "both nodes to follow")
     return old
 
 
