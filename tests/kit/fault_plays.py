@@ -242,10 +242,12 @@ def early_answer(book: Book) -> None:
     book.backend(http2.data(1, b"x"))
 
 
-def narrow() -> Book:
-    book = Book(backend_settings=[(Setting.INITIAL_WINDOW_SIZE, 1)])
-    book.request(1, POST, end=False)
-    book.client(http2.data(1, b"xx"))
+def ahead(*uploads: int) -> Book:
+    """The client sends so many full frames on one stream after the other, and the backend takes nothing of them."""
+    book = Book(backend_settings=[(Setting.INITIAL_WINDOW_SIZE, 0)])
+    for stream_id, frames in enumerate(uploads):
+        book.request(2 * stream_id + 1, POST, end=False)
+        book.client(http2.data(2 * stream_id + 1, bytes(16_384)) * frames)
     return book
 
 

@@ -32,6 +32,9 @@ class Notes:
     def data(self, stream: Stream, flags: int, buf: bytes, start: int, end: int) -> None:
         self.seen.append(("data", stream.id, (flags, buf[start:end])))
 
+    def holds(self, stream: Stream, size: int) -> bool:
+        return False
+
     def trailers(self, stream: Stream, block: bytes, section: Section[Trailers]) -> None:
         self.seen.append(("trailers", stream.id, section.fields))
 

@@ -20,10 +20,6 @@ MAX_UNREAD: Final = 262_144  # bytes of a body that are read for nothing after i
 WINDOW: Final = 1 << 20  # bytes that the backend may send ahead: enough for 1 Gbit/s at 8 ms, few enough to hold
 # Bytes that came before a WINDOW_UPDATE says so: few frames, and no backend waits for one.
 WINDOW_STEP: Final = WINDOW // 2
-STREAM_WINDOW: Final = MAX_WAITING  # bytes of a request's body that an HTTP/2 client may send ahead of the backend
-CONNECTION_WINDOW: Final = 1 << 20  # the same of all its streams together
-# Bytes that the backend has taken, before a WINDOW_UPDATE says so: a sixteenth of the frames otherwise.
-CREDIT: Final = 65_536
 MAX_UNSENT: Final = 262_144  # bytes for a backend that its socket has no room for: as much as is read of a client
 # Bytes of a read whose chunks are passed on as one piece: to copy them costs less than to frame.
 JOINED_PIECES: Final = 16_384

@@ -10,7 +10,6 @@ from typing import Final
 from weakref import ref
 
 from mcproxy.l7.bridge.answer_half import AnswerState
-from mcproxy.l7.bridge.bounds import CONNECTION_WINDOW, STREAM_WINDOW
 from mcproxy.l7.bridge.ends import NewEnd, Site
 from mcproxy.l7.bridge.request_half import Coming
 from mcproxy.l7.bridge.stream_outlet import StreamOutlet
@@ -20,7 +19,7 @@ from mcproxy.l7.http2.from_client import Drain, FromClient
 from mcproxy.l7.http2.stream import StreamState
 from mcproxy.model import End, Exchanges
 from mcproxy.native import mypyc_attr
-from mcproxy.wire.http2 import DEFAULT_WINDOW, ConnectionFault, ErrorCode, Setting
+from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Setting
 
 # Members of an enum cost many times as much to read as a global (CONTRIBUTING).
 AWAITED: Final = AnswerState.AWAITED
@@ -46,8 +45,7 @@ class Http2Client:
         self.fault = ""  # what went wrong with the connection as a whole, for the log
         self._end_word = End.CLOSED
         self.ending: Ending | None = None
-        self._settings.announce({Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW, Setting.ENABLE_CONNECT_PROTOCOL: 1})
-        leg.credit(CONNECTION_WINDOW - DEFAULT_WINDOW)
+        self._settings.announce({Setting.ENABLE_CONNECT_PROTOCOL: 1})
 
     def __repr__(self) -> str:
         return f"<Http2Client {self.leg!r}{f' {self.ending}' if self.ending else ''}>"

@@ -7,10 +7,9 @@ the backend takes it.
 
 from typing import Final, Protocol
 
-from mcproxy.l7.bridge.bounds import CREDIT
 from mcproxy.l7.bridge.heads import AnswerHead
 from mcproxy.l7.core import ExchangeEnd
-from mcproxy.l7.http2.budgets import MAX_HELD
+from mcproxy.l7.http2.budgets import CREDIT, MAX_HELD
 from mcproxy.l7.http2.client_leg import ClientLeg
 from mcproxy.l7.http2.flow import hold, send
 from mcproxy.l7.http2.stream import Held, Stream, StreamState

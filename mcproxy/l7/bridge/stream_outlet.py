@@ -116,6 +116,10 @@ class StreamOutlet:
         exchange.send_on()
         return None
 
+    def holds(self, stream: Stream, size: int) -> bool:  # noqa: ARG002
+        """Never: an exchange has its own end of the request."""
+        return False
+
     def trailers(self, stream: Stream, block: bytes, section: Section[Trailers]) -> bytes | None:  # noqa: ARG002
         """The end of a request's body."""
         exchange = self.exchanges.get(stream.id)

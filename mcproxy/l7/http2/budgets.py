@@ -36,6 +36,9 @@ MAX_TABLE: Final = 4_096  # bytes of a mirrored dynamic table: the default, whic
 # Bytes, read and waiting -----------------------------------------------------------------------------------------
 MAX_HELD: Final = 1 << 20  # DATA of a backend that overruns the client's windows; beyond it the backend is not read
 HELD_OVERHEAD: Final = 128  # bytes that each piece of it counts for, whatever it holds
+STREAM_WINDOW: Final = 262_144  # bytes of a request's body that a client may send ahead of the backend
+CONNECTION_WINDOW: Final = 1 << 20  # the same of all its streams together
+CREDIT: Final = STREAM_WINDOW // 2  # bytes that the backend has taken, before a WINDOW_UPDATE says so
 SETTINGS_SECONDS: Final = 10.0  # for a SETTINGS acknowledgement, which needs one round trip (RFC 9113, section 6.5.3)
 PREFACE_SECONDS: Final = 1.0  # how long the client's SETTINGS wait for the backend's; some clients wait for ours
 GRACE_SECONDS: Final = 1.0  # between "no new streams, please" and "no new streams" of a drain (section 6.8)

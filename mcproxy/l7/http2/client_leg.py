@@ -83,6 +83,8 @@ class ClientLeg:
             self.windows.held_bytes -= sum(len(piece.payload) + HELD_OVERHEAD for piece in stream.held)
             self.outlet.dropped(sum(len(piece.payload) for piece in stream.held if not piece.trailers))
             stream.held = None
+        if stream.upload is not None:
+            self.credit(stream.upload.drop())
         self.ended.append(stream)
 
     def request_ended(self, stream: Stream) -> None:
@@ -92,6 +94,15 @@ class ClientLeg:
             stream.state = StreamState.CLIENT_ENDED
         else:
             self.finish(stream)
+
+    def want_no_more(self, stream: Stream) -> None:
+        """The backend has answered, and wants no more of the request: what still comes is judged, and ends here."""
+        stream.unwanted = True
+        upload, stream.upload = stream.upload, None
+        if upload is not None:
+            self.credit(upload.drop())
+            if upload.ended:
+                self.request_ended(stream)
 
     def answer_ended(self, stream: Stream) -> None:
         """END_STREAM goes to the client."""
@@ -114,7 +125,7 @@ class ClientLeg:
         if stream.status:
             self.reset(stream, ErrorCode.INTERNAL_ERROR, end, why)
             return
-        self.answer(stream, status, stream.state is not OPEN, why)
+        self.answer(stream, status, stream.client_ended, why)
         if end is ANSWERED:
             stream.backend_protocol = ""
         self.finish(stream, end, why)
@@ -149,11 +160,17 @@ class ClientLeg:
 
     def owes_body(self, stream: Stream) -> bool:
         """Return whether it is the client's turn: the rest of a body of declared length may come."""
+        if stream.upload is not None and stream.upload.waits:
+            return False
         return stream.up_left > 0 and stream.state is OPEN and min(stream.up_window, self.windows.up) > 0
 
     def stalls(self, stream: Stream) -> bool:
         """A body of declared length doesn't come, though it may."""
-        return self.now - stream.progress > BODY_STALL_SECONDS and self.owes_body(stream)
+        return self.is_stuck(stream) and self.owes_body(stream)
+
+    def is_stuck(self, stream: Stream) -> bool:
+        """Its request's body has not moved for long."""
+        return self.now - stream.progress > BODY_STALL_SECONDS
 
     def unanswered(self, seconds: float) -> list[Stream]:
         """Return the streams that the backend has owed an answer's head for so long, the oldest first.
@@ -184,4 +201,5 @@ class ClientLeg:
         """The connection ends now, with GOAWAY, and its streams with it, for the reason `why`."""
         self.goaway(self.closed.last_id, code, debug)
         for stream in list(self.streams.values()):
+            stream.upload = None  # or its window would be given back behind that
             self.finish(stream, end, why)

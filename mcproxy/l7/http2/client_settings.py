@@ -14,7 +14,15 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from mcproxy.l7.http2.budgets import EARLY_STREAMS, MAX_STREAMS, MAX_TABLE, PREFACE_SECONDS, SETTINGS_SECONDS
+from mcproxy.l7.http2.budgets import (
+    CONNECTION_WINDOW,
+    EARLY_STREAMS,
+    MAX_STREAMS,
+    MAX_TABLE,
+    PREFACE_SECONDS,
+    SETTINGS_SECONDS,
+    STREAM_WINDOW,
+)
 from mcproxy.l7.http2.client_leg import ClientLeg
 from mcproxy.wire.fields import MAX_HEADER_LIST
 from mcproxy.wire.http2 import DEFAULT_WINDOW, SETTINGS_ACK, ConnectionFault, ErrorCode, Setting, settings
@@ -123,6 +131,7 @@ class ClientSettings:
         if not self.announced:
             ours: dict[int, int] = {
                 Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+                Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
                 Setting.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
             }
             values = {**ours, **values}
@@ -132,6 +141,8 @@ class ClientSettings:
         self._pending.append(Announcement(changed, relayed, self._leg.now))
         for key, value in changed.items():
             self._raise(key, value)
+        if not self.announced:
+            self._leg.credit(CONNECTION_WINDOW - DEFAULT_WINDOW)  # SETTINGS can't say that (section 6.9.2)
         self.announced = True
 
     def _raise(self, key: int, value: int) -> None:

@@ -256,14 +256,15 @@ class FromClient(Frames):
             leg.up.withheld(section)
             leg.budget.spend_talk(self.now)
             return self._stray(stream_id, "HEADERS")
-        if stream.state is CLIENT_ENDED:
+        if stream.client_ended:
             leg.up.withheld(section)
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
         why = trailers_fault(section, flags, frame_fault, stream.up_left)
         if why:
             leg.up.withheld(section)
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, why)
-        leg.request_ended(stream)
+        if not leg.outlet.holds(stream, 0):
+            leg.request_ended(stream)
         if stream.unwanted:
             leg.up.withheld(section)
             return None
@@ -304,7 +305,7 @@ class FromClient(Frames):
         if room < 0:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "DATA beyond the connection's window")
         stream = leg.streams.get(stream_id)
-        if stream is None or stream.state is CLIENT_ENDED:
+        if stream is None or stream.client_ended:
             return self._stray_data(stream, flags, stream_id, size)
         stream.up_window = room = stream.up_window - size
         if room < 0:
@@ -324,7 +325,7 @@ class FromClient(Frames):
             stream.up_left -= body
             if stream.up_left < 0 or (stream.up_left and ended):
                 return self._bad_data(stream_id, ErrorCode.PROTOCOL_ERROR, size, "the body is not of content-length")
-        if ended:
+        if ended and (stream.unwanted or not leg.outlet.holds(stream, size)):
             leg.request_ended(stream)
         return self._dropped(size) if stream.unwanted else leg.outlet.data(stream, flags, buf, start, end)
 

@@ -37,6 +37,12 @@ class Outlet(Protocol):
         The client's windows are the outlet's to open again, by the whole payload: padding counts.
         """
 
+    def holds(self, stream: Stream, size: int) -> bool:
+        """Whether a payload of that size, or trailers, will wait here for the backend's windows.
+
+        If so, the outlet ends the request (`ClientLeg.request_ended`) once its end has gone.
+        """
+
     def trailers(self, stream: Stream, block: bytes, section: Section[Trailers]) -> bytes | None:
         """The end of the body, with trailers."""
 

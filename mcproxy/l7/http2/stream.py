@@ -9,9 +9,10 @@ from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.budgets import REMEMBERED_RESETS
 from mcproxy.wire.fields import Request
 from mcproxy.wire.hpack_block import Field
-from mcproxy.wire.http2 import Piece
+from mcproxy.wire.http2 import MAX_FRAME_SIZE, Piece
 
 DONE: Final = ExchangeEnd.DONE  # named once: CONTRIBUTING says why
+MAX_KEPT: Final = 5  # times the length of a piece that waits, of what was read with it: full frames of usual reads
 REMEMBERED_GAPS: Final = 16  # ranges of skipped identifiers; beyond, an old gap is reported as a closed stream
 
 
@@ -31,6 +32,62 @@ class Held:
     payload: Piece  # of DATA, else the encoded trailers
     last: bool  # END_STREAM
     trailers: bool = False
+
+
+class Upload:
+    """A request's body on its way to a backend that has windows of its own. Lengths are bytes."""
+
+    __slots__ = ("ended", "grown", "held", "owed", "trailers", "waiting")
+
+    def __init__(self) -> None:
+        self.grown = 0  # by how much the backend's window for the stream has grown, less what was sent
+        self.owed = 0  # that went, and that the client's window for the stream lacks
+        self.waiting: deque[Piece] = deque()
+        self.held = 0  # in that
+        self.ended = False  # the end of the request waits, too
+        self.trailers = b""  # encoded, before that
+
+    def __repr__(self) -> str:
+        return f"<Upload held={self.held}{' ended' if self.ended else ''}>"
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything is still to be sent."""
+        return self.ended or self.held > 0
+
+    def hold(self, data: memoryview, last: bool) -> None:
+        """Keep a piece. Small ones are joined, so that many of them take no more room than their bytes."""
+        waiting = self.waiting
+        self.ended = last
+        self.held += len(data)
+        if waiting and len(waiting[-1]) + len(data) <= MAX_FRAME_SIZE:
+            waiting[-1] = b"".join((waiting[-1], data))
+        elif data:
+            waiting.append(_light(data))
+
+    def next_piece(self, most: int) -> Piece:
+        """Take a piece of at most so many bytes; b"" is the end."""
+        waiting = self.waiting
+        if not waiting:
+            return b""
+        piece = waiting.popleft()
+        if len(piece) > most:
+            view = memoryview(piece)
+            waiting.appendleft(_light(view[most:]))
+            piece = view[:most]
+        self.held -= len(piece)
+        return piece
+
+    def drop(self) -> int:
+        """Forget what waits, but for the end. Returns how many bytes that was."""
+        dropped, self.held = self.held, 0
+        self.waiting.clear()
+        return dropped
+
+
+def _light(view: memoryview) -> Piece:
+    """Return a piece as it is, or copied where it would keep a multiple of itself: all that it is a view of."""
+    return view if MAX_KEPT * len(view) >= memoryview(view.obj).nbytes else bytes(view)
 
 
 class Stream:
@@ -59,6 +116,7 @@ class Stream:
         "unwanted",
         "up_left",
         "up_window",
+        "upload",
         "why",
     )  # fmt: skip
 
@@ -73,6 +131,7 @@ class Stream:
         self.up_window = up_window  # bytes that the client may still send
         self.down_window = down_window  # bytes that the backend may still send
         self.up_left = request.content_length  # bytes that the body still lacks; below 0: no length was declared
+        self.upload: Upload | None = None  # None: none of the body has come, or the backend knows no windows
         self.down_left = -1  # the same of the answer's
         self.progress = now  # when the request's body last grew, or ended
         self.status = 0  # of the final answer; 0 before it
@@ -92,6 +151,11 @@ class Stream:
 
     def __repr__(self) -> str:
         return f"<Stream {self.id} {self.state.value} {self.method!r} {self.request.path!r} {self.status}>"
+
+    @property
+    def client_ended(self) -> bool:
+        """Whether the request is complete, though its end may still wait here."""
+        return self.state is StreamState.CLIENT_ENDED or (self.upload is not None and self.upload.ended)
 
 
 def asked_by(fields: list[Field]) -> Request:

@@ -4,6 +4,7 @@
 | --- | --- |
 | relay.py | one client connection and its backend connection: where to start reading |
 | backend_leg.py | the state of the backend's connection; the outlet of the client's frames |
+| uploads.py | bodies of requests, and the backend's windows |
 | from_backend.py | the frames of the backend: heads, bodies, GOAWAY; its faults are never the client's |
 | settings.py | which SETTINGS pass from one side to the other |
 

@@ -1,7 +1,7 @@
 """The HTTP/2 connection to a backend: its state, and the frames for it.
 
-It is the outlet of the client's frames, and repeats their bytes. Windows are end to end, so it has none of its own: the
-client may send what the backend may receive.
+It is the outlet of the client's frames, and repeats their bytes. The windows of requests' bodies are in uploads.py;
+those of answers are end to end: the backend may send what the client may receive.
 """
 
 from enum import Enum
@@ -10,6 +10,7 @@ from typing import Final
 from mcproxy.l7.http2.frames import WHOLE, Verdict
 from mcproxy.l7.http2.header_link import HeaderLink, Section
 from mcproxy.l7.http2.stream import Stream, StreamState
+from mcproxy.l7.relay.uploads import Uploads
 from mcproxy.wire.fields import Request, Trailers
 from mcproxy.wire.http2 import (
     HEADER,
@@ -46,7 +47,7 @@ class BackendState(Enum):
 class BackendLeg:
     """The state of a backend connection, and the outlet of its client's frames."""
 
-    __slots__ = ("greeted", "out", "state", "suffix", "up")
+    __slots__ = ("greeted", "out", "state", "suffix", "up", "uploads")
 
     def __init__(self, suffix: bytes) -> None:
         """`suffix` is our own fields, as literals: they go behind the fields of each request."""
@@ -54,6 +55,7 @@ class BackendLeg:
         self.up = HeaderLink()  # the client's header blocks, which the client's leg reads
         self.state = BackendState.WANTED  # at once: its SETTINGS decide what we announce to the client
         self.out: list[Piece] = []  # frames for the backend
+        self.uploads = Uploads(self.out)
         self.greeted = False  # `out` begins with the preface, or has begun with it
 
     def __repr__(self) -> str:
@@ -72,11 +74,19 @@ class BackendLeg:
         return pack(len(passed) >> 8, len(passed) & 0xFF, HEADERS, flags, stream.id) + passed
 
     def data(self, stream: Stream, flags: int, buf: bytes, start: int, end: int) -> Verdict:
-        """The frame as it is."""
-        return True
+        """The frame as it is, or later."""
+        return self.uploads.take(stream, flags, buf, start, end)
+
+    def holds(self, stream: Stream, size: int) -> bool:
+        """Whether the backend's windows have no room for it."""
+        return self.uploads.holds(stream, size)
 
     def trailers(self, stream: Stream, block: bytes, section: Section[Trailers]) -> bytes | None:
-        """The client's own block."""
+        """The client's own block, or later one of ours."""
+        if self.uploads.holds(stream, 0):
+            self.up.withheld(section)
+            self.uploads.take_trailers(stream, section.encoded)
+            return None
         return headers(stream.id, self.up.passed(block, section), end_stream=True)
 
     def reset(self, stream: Stream, code: int) -> Verdict:
@@ -88,7 +98,7 @@ class BackendLeg:
         return rst_stream(stream.id, ErrorCode.CANCEL)
 
     def window(self, stream: Stream | None) -> Verdict:
-        """The frame as it is: windows are end to end."""
+        """The frame as it is: the windows of answers are end to end."""
         return True
 
     def settings(self, pairs: list[tuple[int, int]]) -> bytes | None:

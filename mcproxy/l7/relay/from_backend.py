@@ -21,7 +21,6 @@ from mcproxy.l7.http2.frames import (
     Handler,
     Verdict,
     increment_of,
-    increment_passed,
     unpadded,
 )
 from mcproxy.l7.http2.header_link import ANSWER_TRAILERS, ANSWERS, Section, trailers_fault
@@ -34,10 +33,10 @@ from mcproxy.wire.http2 import (
     HEADER_SIZE,
     MAX_FRAME_SIZE,
     MAX_STREAM_ID,
-    MAX_WINDOW,
     ConnectionFault,
     ErrorCode,
     Frame,
+    Setting,
     StreamFault,
     code_name,
     data,
@@ -265,7 +264,7 @@ class FromBackend(BackendFrames):
         self.backend.out.append(rst_stream(stream.id, ErrorCode.CANCEL))
         stream.why = NO_BODY
         self.client.answer_ended(stream)
-        stream.unwanted = True
+        self.client.want_no_more(stream)
         return data(stream.id, b"", end_stream=True)
 
     def _give_back(self, stream_id: int, padding: int) -> None:
@@ -287,7 +286,7 @@ class FromBackend(BackendFrames):
         if held or (stream.state is BACKEND_ENDED and buf[start:end] == bytes(4)):
             # It only says that the rest of the request isn't needed (section 8.1): the next tick resets it,
             # for what it has sent before it could know is still to be judged. What is held completes the answer.
-            stream.unwanted = True
+            client.want_no_more(stream)
             return None
         client.closed.reset_by_us(stream_id)
         complete = stream.state is BACKEND_ENDED
@@ -300,6 +299,9 @@ class FromBackend(BackendFrames):
         self.backend.state = BackendState.UP
         if shrinks_table(pairs):
             self.client.up.lose_step()
+        for key, value in pairs:
+            if key == Setting.INITIAL_WINDOW_SIZE:
+                self.backend.uploads.resize(value, self.client)
         self.settings.relay(relayed(pairs))
 
     def _reply(self, frame: bytes) -> None:
@@ -320,21 +322,12 @@ class FromBackend(BackendFrames):
     def _window_update(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         self._talks()
         increment = increment_of(stream_id, buf, start, end)
-        client = self.client
-        if not stream_id:
-            windows = client.windows
-            windows.up = room = windows.up + increment
-            if room > MAX_WINDOW:
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
-            return increment_passed(True, stream_id, increment, buf[start])
-        stream = client.streams.get(stream_id)
-        if stream is None:
+        stream = self.client.streams.get(stream_id)
+        if stream_id and stream is None:
             self._stray(stream_id, "WINDOW_UPDATE")
-            return None
-        stream.up_window = room = stream.up_window + increment
-        if room > MAX_WINDOW:
-            raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window overflows")
-        return increment_passed(True, stream_id, increment, buf[start])
+        else:
+            self.backend.uploads.grow(stream, increment)
+        return None
 
 
 # By type.

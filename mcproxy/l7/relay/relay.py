@@ -1,13 +1,13 @@
 """The HTTP/2 relay: bytes of a client in, bytes for its backend out, and the other way round. No socket, no clock.
 
-One client connection has one backend connection, and every stream keeps its identifier. So flow control, cancellation,
-concurrency and trailers pass end to end, frame by frame, and nothing is buffered here but what must be whole to be
-judged (a header block). Between the two stands everything that RFC 9113 and RFC 7541 ask of a server, because the
-backend may check nothing.
+One client connection has one backend connection, and every stream keeps its identifier. So cancellation, concurrency,
+trailers and the flow control of answers pass end to end, frame by frame. Nothing is buffered here but what must be
+whole to be judged (a header block), and bodies of requests that are ahead of the backend (uploads.py). Between the two
+stands everything that RFC 9113 and RFC 7541 ask of a server, because the backend may check nothing.
 
-**End to end:** HEADERS, DATA, RST_STREAM, WINDOW_UPDATE, GOAWAY, the settings that settings.py names. **Ended here:**
-PING (each side measures its distance to us, and can't flood the other), PRIORITY (deprecated), unknown frames (for one
-hop), PUSH_PROMISE (switched off), padding of header blocks.
+**End to end:** HEADERS, DATA, RST_STREAM, the client's WINDOW_UPDATE, GOAWAY, the settings that settings.py names.
+**Ended here:** the backend's WINDOW_UPDATE, PING (each side measures its distance to us, and can't flood the other),
+PRIORITY (deprecated), unknown frames (for one hop), PUSH_PROMISE (switched off), padding of header blocks.
 
 **GOAWAY.** A backend's GOAWAY names the last stream that it processed. The client gets the same one, and every stream
 above is refused, whether it was passed before or comes later. So a backend that closes after so many requests costs a
@@ -126,8 +126,11 @@ class Relay:
             self._close(ExchangeEnd.CLIENT_FAULT, str(fault), fault)
         if judge.pace.over:
             self.fault = self.fault or judge.pace.note
-        if self.ending is None and judge.settle():
-            self._end()
+        if self.ending is None:
+            if self.backend.uploads.stirred:
+                self.backend.uploads.settle(self.client)
+            if judge.settle():
+                self._end()
         return eaten + taken
 
     def _close(self, exchanges: ExchangeEnd, why: str, fault: ConnectionFault | None = None) -> None:
@@ -167,6 +170,8 @@ class Relay:
             backend.out.append(goaway(0, fault.code, fault.why.encode()))
         if self._settings.acks_due:
             self._settings.acknowledge()
+        if backend.uploads.stirred:
+            backend.uploads.settle(self.client)
         if self._from_client.settle():
             self._end()
         return taken
@@ -280,6 +285,9 @@ class Relay:
         for stream in list(client.streams.values()):
             if stream.unwanted and stream.state is StreamState.BACKEND_ENDED:
                 client.reset(stream, ErrorCode.NO_ERROR, ExchangeEnd.DONE, "")
+            elif stream.state is StreamState.BACKEND_ENDED and stream.client_ended and client.is_stuck(stream):
+                self.backend.cancel(stream)
+                client.finish(stream)  # its answer is complete
             elif client.stalls(stream):
                 self.backend.cancel(stream)
                 client.reset(stream, ErrorCode.CANCEL, ExchangeEnd.CLIENT_FAULT, "a body that doesn't come")

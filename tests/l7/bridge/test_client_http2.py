@@ -1,7 +1,7 @@
 """HTTP/2 clients before backends of HTTP/1.1, in memory: what is announced, deadlines, and how a connection ends."""
 
-from mcproxy.l7.bridge.bounds import CONNECTION_WINDOW, STREAM_WINDOW
 from mcproxy.l7.core import LineState
+from mcproxy.l7.http2.budgets import CONNECTION_WINDOW, STREAM_WINDOW
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import Frame, Setting
 from tests.kit.http2_peer import GET

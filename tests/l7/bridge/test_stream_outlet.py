@@ -1,7 +1,7 @@
 """What becomes of an HTTP/2 client's frames before backends of HTTP/1.1."""
 
-from mcproxy.l7.bridge.bounds import CREDIT, STREAM_WINDOW
 from mcproxy.l7.core import LineState
+from mcproxy.l7.http2.budgets import CREDIT, STREAM_WINDOW
 from mcproxy.wire import http2
 from mcproxy.wire.http2 import ErrorCode, Frame
 from tests.kit.http2_peer import GET

@@ -2,11 +2,17 @@
 
 import pytest
 
-from mcproxy.l7.http2.budgets import EARLY_STREAMS, PREFACE_SECONDS, SETTINGS_SECONDS
+from mcproxy.l7.http2.budgets import (
+    CONNECTION_WINDOW,
+    EARLY_STREAMS,
+    PREFACE_SECONDS,
+    SETTINGS_SECONDS,
+    STREAM_WINDOW,
+)
 from mcproxy.l7.http2.client_settings import MAX_PENDING
 from mcproxy.wire import http2
 from mcproxy.wire.fields import MAX_HEADER_LIST
-from mcproxy.wire.http2 import DEFAULT_WINDOW, PREFACE, ConnectionFault, ErrorCode, Setting
+from mcproxy.wire.http2 import PREFACE, ConnectionFault, ErrorCode, Frame, Setting
 from tests.kit.http2_direct import Direct
 
 WINDOW, STREAMS, LIST, CONNECT = 4, 3, 6, 8
@@ -14,13 +20,18 @@ WINDOW, STREAMS, LIST, CONNECT = 4, 3, 6, 8
 
 def frames(client: Direct) -> list[tuple[int, dict[int, int]]]:
     client.look()
-    return [(seen.flags, dict(http2.parse_settings(seen.payload))) for seen in client.take_inbox()]
+    return [
+        (seen.flags, dict(http2.parse_settings(seen.payload)))
+        for seen in client.take_inbox()
+        if seen.kind == Frame.SETTINGS
+    ]
 
 
 def test_ours_come_first_and_then_the_acknowledgement() -> None:
     client = Direct()
     client.send(PREFACE + http2.settings([(WINDOW, 9), (0xF0, 1)]))
-    assert frames(client) == [(0, {STREAMS: EARLY_STREAMS, LIST: MAX_HEADER_LIST}), (1, {})]
+    assert frames(client) == [(0, {STREAMS: EARLY_STREAMS, WINDOW: STREAM_WINDOW, LIST: MAX_HEADER_LIST}), (1, {})]
+    assert client.leg.windows.up == CONNECTION_WINDOW
     assert client.take_notes() == [("settings", 0, [(WINDOW, 9)])]
     assert client.leg.windows.down_initial == 9
     assert repr(client.agreed) == "<ClientSettings announced, 1 pending>"
@@ -44,13 +55,13 @@ def test_those_of_the_other_side_are_acknowledged_there() -> None:
 def test_an_increase_is_in_force_at_once_and_survives_an_older_decrease() -> None:
     client = Direct()
     client.handshake()
-    for value in (DEFAULT_WINDOW - 1, DEFAULT_WINDOW + 1):
+    for value in (STREAM_WINDOW - 1, STREAM_WINDOW + 1):
         client.agreed.relay({WINDOW: value})
-    assert client.leg.windows.up_initial == DEFAULT_WINDOW + 1
+    assert client.leg.windows.up_initial == STREAM_WINDOW + 1
     client.send(http2.SETTINGS_ACK)
-    assert client.leg.windows.up_initial == DEFAULT_WINDOW + 1
+    assert client.leg.windows.up_initial == STREAM_WINDOW + 1
     client.send(http2.SETTINGS_ACK)
-    assert client.leg.windows.up_initial == DEFAULT_WINDOW + 1
+    assert client.leg.windows.up_initial == STREAM_WINDOW + 1
 
 
 def test_announcements_are_bounded() -> None:
