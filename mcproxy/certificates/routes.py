@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mcproxy.certificates.acme.order import Kept, kept_out
+from mcproxy.certificates.acme.order import Kept, State, kept_out
 from mcproxy.certificates.judge import Finding, ca_problem, day, findings, known, route_findings, survey
 from mcproxy.certificates.pem import Certificate
 from mcproxy.model import Mode, Reason, Route, Tls
@@ -143,7 +143,7 @@ def order_problem(listener: str, route: Route, kept: Kept | None) -> RouteProble
     listed = listed_order(route, kept)
     if listed.problem:
         return RouteProblem(listener, route.hostname, "tls", listed.problem)
-    if listed.failure:
+    if listed.failure and listed.state == State.WAITING:  # a try that is under way may end it
         words = kept.words if kept is not None else ""
         return RouteProblem(listener, route.hostname, "tls", f"the certificate is not renewed: {words}")
     return None

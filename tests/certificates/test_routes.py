@@ -6,10 +6,21 @@ from pathlib import Path
 import pytest
 import trustme
 
+from mcproxy.certificates.acme.order import Kept, Order, State
 from mcproxy.certificates.judge import known
 from mcproxy.certificates.pem import Certificate
-from mcproxy.certificates.routes import RouteRefused, check_route, check_routes, listed, state_of_files
-from mcproxy.model import Backend, Listener, Mode, Route
+from mcproxy.certificates.routes import (
+    RouteRefused,
+    check_route,
+    check_routes,
+    listed,
+    listed_order,
+    order_problem,
+    serving_order,
+    state_of_files,
+)
+from mcproxy.model import Backend, FirewallRule, Listener, Mode, Reason, Route, RuleKind, Tls
+from mcproxy.policy.firewall import Firewall
 from mcproxy.table import Table
 from tests.kit.peers import Authority
 
@@ -96,3 +107,34 @@ def test_a_certificate_is_listed_as_it_is_in_use(authority: Authority, tmp_path:
     assert isinstance(held, Certificate)
     assert listed(gone, held) == found, "what is loaded stays in use"
     assert "not for b.test" in listed(replace(route, hostname="b.test"), None).problem
+
+
+ACME = Route("a.test", Backend("127.0.0.1", 1), Mode.L7, tls=Tls.ACME)
+FAILED = Order("a.test", next_at=4e9, failures=2, failure="no route (connection)")
+
+
+def test_an_order_is_a_problem_where_it_does_not_get_on(authority: Authority) -> None:
+    certificate, key = map(str, authority.pair("a.test"))
+    held = known(replace(ACME, tls=Tls.FILES, tls_cert=certificate, tls_key=key))
+    assert isinstance(held, Certificate)
+    failed = order_problem(":443", ACME, Kept(FAILED, certificate=held))
+    assert failed is not None
+    assert failed.message.startswith("the certificate is not renewed: its order failed, try 2, next one at ")
+    paused = Kept(Order("a.test"), certificate=held, obstacle="the CA is away")
+    assert listed_order(ACME, paused).failure == "the CA is away"
+    stuck = order_problem(":443", ACME, paused)
+    assert stuck is not None
+    assert stuck.message == "the certificate is not renewed: the CA is away"
+    assert "not renewed: the CA is away" in serving_order(ACME, paused, Firewall(), trusted=True).notes[0]
+    under_way = Kept(replace(FAILED, state=State.ISSUING), certificate=held)
+    assert order_problem(":443", ACME, under_way) is None, "which may end it"
+    assert order_problem(":443", ACME, Kept(Order("a.test"), certificate=held)) is None
+
+
+def test_an_explanation_names_once_what_may_keep_the_ca_out() -> None:
+    firewall = Firewall.compile([FirewallRule(RuleKind.CIDR, "0.0.0.0/1")])
+    words = "the firewall blocks 0.0.0.0/1, and a CA validates from several countries and networks"
+    for order in (Order("a.test"), FAILED, replace(FAILED, failure=f"{FAILED.failure}; {words}")):
+        found = serving_order(ACME, Kept(order), firewall, trusted=True)
+        assert (found.reason, found.refusal.count(words)) == (Reason.CERTIFICATE_PENDING, 1)
+    assert words not in serving_order(ACME, Kept(FAILED), Firewall(), trusted=True).refusal

@@ -300,6 +300,21 @@ def test_names_follow_the_table() -> None:
     assert len(asked(bench, "order")) == 3
 
 
+def test_a_name_that_is_removed_while_its_order_is_under_way_is_answered_no_more() -> None:
+    bench = Bench(A)
+    bench.step()
+    bench.step(1)
+    assert bench.workers.names[A].challenge is not None
+    bench.table = table(generation=2)
+    bench.step(1)
+    assert (bench.workers.names, bench.rows.order_rows) == ({}, {})
+    looks = len(asked(bench, "look"))
+    bench.step(60)
+    assert len(asked(bench, "look")) == looks, "nobody goes on with it"
+    bench.table = table(A, generation=3)
+    assert bench.until_waiting(A).failures == 0
+
+
 def test_without_a_section_or_the_library_the_words_say_so() -> None:
     bench = Bench(A)
     bench.settings = None
