@@ -208,11 +208,11 @@ class Channel:
 class TLSChannel(Channel):
     """One connection's bytes, in TLS."""
 
-    __slots__ = ("_empty", "_end_sent", "_guard", "_half_closed")
-    sock: TLSSocket
+    __slots__ = ("_empty", "_end_sent", "_guard", "_half_closed", "_secured")
 
     def __init__(self, sock: TLSSocket, guard: ReadGuard) -> None:
         super().__init__(sock)
+        self._secured = sock  # the same by its own type: mypyc lets no class give an attribute another one
         self._guard = guard
         self._empty: _EmptyReads | None = None
         self._end_sent = False
@@ -221,7 +221,7 @@ class TLSChannel(Channel):
     @property
     def protocol(self) -> str:
         """What ALPN agreed on; "" is nothing. To be asked before it is closed."""
-        return self.sock.tls.selected_alpn_protocol() or ""
+        return self._secured.tls.selected_alpn_protocol() or ""
 
     def receive(self, most: int = READ_SIZE) -> bytes:
         """Like Channel.receive, but may exceed `most` by one record; reads several records under load."""
@@ -264,7 +264,7 @@ class TLSChannel(Channel):
         if guard.parked:
             guard.wake()
         try:
-            data = self.sock.tls.read(RECORD)
+            data = self._secured.tls.read(RECORD)
         except OSError as error:
             guard.reading = None
             if not self._was_cut():
@@ -327,7 +327,7 @@ class TLSChannel(Channel):
             return self._send_records(memoryview(data))
 
     def _send_records(self, data: bytes | memoryview) -> int:
-        done, write = 0, self.sock.tls.write
+        done, write = 0, self._secured.tls.write
         try:
             while done < len(data):  # OpenSSL takes one record at a time
                 done += write(data[done : done + RECORD])
@@ -343,7 +343,7 @@ class TLSChannel(Channel):
         self._guard.begin(self.sock, READ_CPU)  # it reads what has come
         try:
             try:
-                self.sock.tls.shutdown()
+                self._secured.tls.shutdown()
             finally:
                 self._guard.over(READ_CPU)
         except ReadCut as cut:
