@@ -20,7 +20,7 @@ from sqlalchemy import MetaData, Table, delete, insert, select, update
 
 from mcproxy.notation.server_url import ServerUrl
 from mcproxy.store import postgres, schema, sqlite
-from mcproxy.store.alembic_later import dataset
+from mcproxy.store.dataset_alone import dataset
 from mcproxy.store.errors import StoreError, Unavailable, Unsure
 from mcproxy.store.store import Store
 

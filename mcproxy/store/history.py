@@ -12,7 +12,7 @@ from sqlalchemy import and_, or_, select
 
 from mcproxy.change import Change, Key, Said, Value, What, current
 from mcproxy.model import FirewallRule
-from mcproxy.store.alembic_later import dataset
+from mcproxy.store.dataset_alone import dataset
 from mcproxy.store.records import AUDIT, HEAD, Row, from_json
 from mcproxy.store.store import Store
 from mcproxy.table import Table

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from mcproxy.notation.server_url import ServerUrl, masked
 from mcproxy.store import schema
-from mcproxy.store.alembic_later import dataset
+from mcproxy.store.dataset_alone import dataset
 from mcproxy.store.errors import Conflict, NotOurs, StoreError, Unavailable
 from mcproxy.store.schema import VERSION_TABLE
 from mcproxy.store.store import Store

@@ -9,7 +9,7 @@ is part of a key is compared as bytes by SQLite and PostgreSQL; every such text 
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -27,9 +27,7 @@ from sqlalchemy import (
 
 from mcproxy.model import MAX_CLAIM, MAX_COMMENT
 from mcproxy.store.errors import NewerSchema
-
-if TYPE_CHECKING:
-    from alembic.operations import Operations
+from mcproxy.store.operations import Operations
 
 MAX_ADDR = 255  # characters of "HOST:PORT"
 MAX_NAME = 255  # a host name has 253 at most (RFC 1035), a CIDR 43
@@ -43,7 +41,7 @@ MAX_NODE = 255  # characters of a node's name
 VERSION_TABLE: Final = "schema_version"
 
 
-def _first(op: "Operations") -> None:
+def _first(op: Operations) -> None:
     op.create_table(
         "listeners",
         Column("addr", String(MAX_ADDR), nullable=False),
@@ -93,17 +91,17 @@ def _first(op: "Operations") -> None:
     )
 
 
-def _audit_says_why(op: "Operations") -> None:
+def _audit_says_why(op: Operations) -> None:
     op.add_column("audit", Column("claim", String(MAX_CLAIM), nullable=False, server_default=""))
     op.add_column("audit", Column("comment", String(MAX_COMMENT), nullable=False, server_default=""))
 
 
-def _backends_speak_any_http(op: "Operations") -> None:
+def _backends_speak_any_http(op: Operations) -> None:
     op.add_column("routes", Column("backend_protocol", String(MAX_KIND), nullable=False, server_default="auto"))
     op.add_column("routes", Column("max_backend_connections", Integer, nullable=False, server_default="64"))
 
 
-def _acme(op: "Operations") -> None:
+def _acme(op: Operations) -> None:
     op.add_column("routes", Column("tls", String(MAX_KIND), nullable=False, server_default="files"))
     # Keys: no list, audit, export or log has them.
     op.create_table(
@@ -146,14 +144,14 @@ def _acme(op: "Operations") -> None:
     )
 
 
-def _one_row_has_the_generation(op: "Operations") -> None:
+def _one_row_has_the_generation(op: Operations) -> None:
     # Every mutation updates it first: that is its turn. Two of PostgreSQL's clients wait for each other there.
     op.create_table("head", Column("generation", BigInteger, nullable=False))
     op.execute("INSERT INTO head (generation) SELECT coalesce(max(generation), 0) FROM audit")
     op.add_column("audit", Column("node", String(MAX_NODE), nullable=False, server_default=""))
 
 
-def _nodes(op: "Operations") -> None:
+def _nodes(op: Operations) -> None:
     # Of a fleet; a node's copy has one row, its own, from which it knows its identity.
     op.create_table(
         "nodes",
@@ -169,11 +167,11 @@ def _nodes(op: "Operations") -> None:
     )
 
 
-def _listeners_of_some_nodes(op: "Operations") -> None:
+def _listeners_of_some_nodes(op: Operations) -> None:
     op.add_column("listeners", Column("nodes", Text, nullable=False, server_default=""))  # with a blank between
 
 
-def _acme_of_a_fleet(op: "Operations") -> None:
+def _acme_of_a_fleet(op: Operations) -> None:
     op.add_column("acme_orders", Column("challenge", String(MAX_URL), nullable=False, server_default=""))
     op.add_column("certificates", Column("digest", String(MAX_DIGEST), nullable=False, server_default=""))
     # Names that an operator wants ordered now: any node writes them, the one that orders takes them out.
@@ -193,7 +191,7 @@ def _acme_of_a_fleet(op: "Operations") -> None:
     op.add_column("nodes", Column("acme_version", BigInteger, nullable=False, server_default="0"))
 
 
-def _cuts(op: "Operations") -> None:
+def _cuts(op: Operations) -> None:
     # For a moment each: connections that all nodes of a fleet are to cut, and how many each of them has cut.
     op.create_table(
         "cut_requests",
@@ -214,11 +212,11 @@ def _cuts(op: "Operations") -> None:
     )
 
 
-def _cuts_may_only_be_counted(op: "Operations") -> None:
+def _cuts_may_only_be_counted(op: Operations) -> None:
     op.add_column("cut_requests", Column("only_counts", Boolean, nullable=False, server_default=false()))
 
 
-Migration = Callable[["Operations"], None]
+Migration = Callable[[Operations], None]
 
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     _first, _audit_says_why, _backends_speak_any_http, _acme, _one_row_has_the_generation, _nodes,
@@ -237,7 +235,7 @@ def refuse_newer(found: int) -> None:
         )
 
 
-def migrate(op: "Operations", found: int | None, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+def migrate(op: Operations, found: int | None, migrations: Sequence[Migration] = MIGRATIONS) -> None:
     """Run the migrations above `found` (None: an empty database), in the caller's transaction."""
     if found is None:
         op.create_table(VERSION_TABLE, Column("version", Integer, nullable=False))

@@ -22,7 +22,7 @@ from urllib.parse import quote, urlencode
 from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import DBAPIError
 
-from mcproxy.store.alembic_later import dataset
+from mcproxy.store.dataset_alone import dataset
 from mcproxy.store.errors import Conflict, NotOurs, StoreError, Unavailable
 from mcproxy.store.schema import VERSION_TABLE
 

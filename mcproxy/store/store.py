@@ -26,8 +26,9 @@ from sqlalchemy.sql.expression import Executable
 from mcproxy.change import Change, Provenance, What, merged, table_values, values
 from mcproxy.model import MAX_CLAIM, MAX_COMMENT, FirewallRule, Listener, Route
 from mcproxy.store import schema, sqlite
-from mcproxy.store.alembic_later import dataset
+from mcproxy.store.dataset_alone import dataset
 from mcproxy.store.errors import Conflict, Unavailable, Unsure
+from mcproxy.store.operations import Operations
 from mcproxy.store.records import AUDIT, HEAD, LISTENERS, RECORDS, ROUTES, RULES, VERSIONS, Row, to_json
 from mcproxy.table import Table
 
@@ -95,7 +96,7 @@ class Store:
         """Bring the schema from a version, None of an empty database, up to date. Raises StoreError."""
         if found != schema.VERSION:
             with self.transaction() as database:
-                schema.migrate(database.op, found)
+                schema.migrate(Operations(database.executable), found)
 
     def close(self) -> None:
         """Wait for the transactions that are under way, then give all connections back.

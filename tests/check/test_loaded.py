@@ -11,6 +11,7 @@ import pytest
 from mcproxy.check.loaded import Loaded, load
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import schema, sqlite
+from mcproxy.store.operations import Operations
 from mcproxy.store.schema import VERSION_TABLE
 from mcproxy.store.store import Store
 from tests.check.conftest import Parse
@@ -136,7 +137,7 @@ def test_a_database_that_a_start_would_refuse(harm: str, says: str, parse: Parse
 def test_an_older_schema_is_upgraded_in_a_copy(parse: Parse, tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     with closing(sqlite.connect(path)) as database, database:
-        schema.migrate(database.op, None, schema.MIGRATIONS[:1])
+        schema.migrate(Operations(database.executable), None, schema.MIGRATIONS[:1])
     listener = "INSERT INTO listeners VALUES (':9', 0, '', 0)"
     edit(path, listener, "INSERT INTO audit VALUES (1, 0, 1.0, 'seed', 'seed', 'listener', '', ':9', NULL, '{}')")
     before = path.read_bytes()

@@ -1,9 +1,8 @@
-"""dataset, without alembic until a schema is migrated.
+"""dataset, without what it imports for others: alembic, for `Database.op`, and SQLAlchemy's dialect of PostgreSQL.
 
-dataset imports alembic for `Database.op`, which changes a schema. Only migrations do (schema.py): at the first start
-and after an update. In every other process alembic, with mako and the compilers of all databases, would be 11 MB of
-memory and a tenth of the start. So dataset finds stand-ins for its two names, which import the real ones when they are
-used.
+Nothing here uses `op`: migrations have operations.py. The dialect is for `Types.json`, a column that no table of ours
+has; a fleet's database loads it by its URL. The two would be 13 MB of a server's memory and a tenth of its start. So
+dataset finds stand-ins for their names, which import the real ones if they are used.
 """
 
 import sys
@@ -13,7 +12,11 @@ from typing import Any
 
 __all__ = ["dataset"]
 
-_NAMES = {"alembic.migration": "MigrationContext", "alembic.operations": "Operations"}
+_NAMES = {
+    "alembic.migration": "MigrationContext",
+    "alembic.operations": "Operations",
+    "sqlalchemy.dialects.postgresql": "JSONB",
+}
 
 
 class _Later:
