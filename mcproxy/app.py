@@ -23,7 +23,7 @@ from mcproxy.admin.errors import bind_failure
 from mcproxy.admin.server import AdminError
 from mcproxy.certificates import routes
 from mcproxy.change import listener_key
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from mcproxy.control import NOTHING, Before, Control
 from mcproxy.datapath import DataPath
 from mcproxy.geoip import Copy, GeoIP, GeoIPError

@@ -1,15 +1,14 @@
 """The configuration file: TOML in, one frozen `Config` out, or every problem at once, each with its key path.
 
 pydantic checks types, forbids unknown keys and collects the problems; the messages are ours. Paths are made absolute
-here, relative to the file's folder, so that no other code needs to know where the file was.
+here, relative to the file's folder, so that no other code needs to know where the file was. No server imports this
+module: a process of its own does (judging.py).
 """
 
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -24,7 +23,8 @@ from pydantic import (
     model_validator,
 )
 
-from mcproxy import conflicts, diagnosis, settings
+from mcproxy import configuration, conflicts, diagnosis, settings, validity
+from mcproxy.configuration import Config
 from mcproxy.document import ConfigError, Problem, absolute, load_document
 from mcproxy.model import (
     BLOCKED_LISTS,
@@ -41,10 +41,11 @@ from mcproxy.model import (
 from mcproxy.notation import address, name
 from mcproxy.notation.duration import parse_duration
 from mcproxy.notation.server_url import EXAMPLE, ServerUrl, parse_server_url
-from mcproxy.policy import firewall, networks
+from mcproxy.policy import firewall
 from mcproxy.settings import Kind
-from mcproxy.table import Table
-from mcproxy.words import quoted
+from mcproxy.validity import CHECKS
+
+T = TypeVar("T")
 
 # Plugins of other packages have no say here; to look for them reads the metadata of all that is installed, 3 MB, 24 ms.
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
@@ -53,9 +54,7 @@ LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 DEFAULT_GRPC_ADDRESS = "127.0.0.1:9090"
 _EXAMPLE_ADDR = 'addr = "proxy.example.org:9090"'
 MIN_RATE, MAX_RATE = 1e-5, 1e6  # connections a second: slower than one a day is a block, faster is no limit
-_NODE_FORM = "must have 1 to 64 letters, digits, '-', '_' or '.'"
 _NO_FLEET = "only a fleet has nodes: set database.url, or remove it"
-_NODE = r"[A-Za-z0-9._-]{1,64}"
 
 
 def _canonical(parse: Callable[[str], object]) -> Callable[[str], str]:
@@ -65,8 +64,7 @@ def _canonical(parse: Callable[[str], object]) -> Callable[[str], str]:
 
 def _file(text: str, info: ValidationInfo) -> str:
     """An absolute path; relative ones start at the file's folder. "" stays "": not set."""
-    if "\0" in text:
-        raise ValueError("a path can't contain a NUL character; remove it")
+    validity.file(text)
     return absolute(text, info.context["folder"]) if info.context else text
 
 
@@ -109,18 +107,8 @@ def _server(value: object) -> ServerUrl:
 
 
 def _node(text: str) -> str:
-    if text and not re.fullmatch(_NODE, text):
-        raise ValueError(f"{_NODE_FORM}, or be left out for the host's name")
-    return text
-
-
-def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(set(names)))
-
-
-def _other_node(text: str) -> str:
-    if not re.fullmatch(_NODE, text):
-        raise ValueError(f"{quoted(text)} is not a node's name, which {_NODE_FORM}")
+    if text and not validity.is_node(text):
+        raise ValueError(f"{validity.NODE_FORM}, or be left out for the host's name")
     return text
 
 
@@ -135,20 +123,17 @@ Duration = Annotated[float, BeforeValidator(_duration)]
 PositiveDuration = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
 Count = Annotated[int, Field(ge=0, le=settings.MAX_COUNT)]
 File = Annotated[str, AfterValidator(_file)]
-Hostname = Annotated[str, AfterValidator(name.normalise)]
-ListenAddress = Annotated[str, AfterValidator(address.parse_listen)]
-BackendAddress = Annotated[str, AfterValidator(_socket), AfterValidator(_canonical(address.parse_backend))]
+Hostname = Annotated[str, AfterValidator(CHECKS[Kind.HOSTNAME])]
+ListenAddress = Annotated[str, AfterValidator(CHECKS[Kind.LISTEN])]
+BackendAddress = Annotated[str, AfterValidator(_socket), AfterValidator(_canonical(CHECKS[Kind.BACKEND]))]
 GrpcAddress = Annotated[str, AfterValidator(_socket), AfterValidator(address.parse_api)]
 Ip = Annotated[str, AfterValidator(_rule_value(RuleKind.IP))]
 Cidr = Annotated[str, AfterValidator(_rule_value(RuleKind.CIDR))]
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 Country = Annotated[str, AfterValidator(_rule_value(RuleKind.COUNTRY))]
 DatabaseUrl = Annotated[ServerUrl | None, BeforeValidator(_server)]
-Network = Annotated[str, AfterValidator(networks.canonical_network)]
-
-Node = Annotated[str, AfterValidator(_other_node)]
-
-NOTHING = Table()
+Network = Annotated[str, AfterValidator(CHECKS[Kind.NETWORKS])]
+Node = Annotated[str, AfterValidator(CHECKS[Kind.NODES])]
 
 
 class Section(BaseModel):
@@ -178,26 +163,11 @@ class DatabaseSection(Section):
             raise ValueError("path is required, or url and cache for a fleet")
         return self
 
-    @property
-    def file(self) -> Path:
-        """The SQLite file: the database, or this node's copy of the fleet's."""
-        return Path(self.cache if self.url is not None else self.path)
-
-    @property
-    def key(self) -> str:
-        """The key that names it."""
-        return "database.cache" if self.url is not None else "database.path"
-
 
 class NodeSection(Section):
     """[node]."""
 
     name: Annotated[str, AfterValidator(_node)] = ""
-
-    @property
-    def shown(self) -> str:
-        """The name of this node, the host's where none is set."""
-        return self.name or re.sub(r"[^A-Za-z0-9._-]", "-", os.uname().nodename)[:64] or "node"
 
 
 # The check of a key, by the kind of its field; a word is checked by its type.
@@ -208,7 +178,7 @@ _KEYS: dict[Kind, Any] = {
     Kind.FILE: File,
     Kind.SWITCH: bool,
     Kind.NETWORKS: Annotated[tuple[Network, ...], Field(strict=False)],
-    Kind.NODES: Annotated[tuple[Node, ...], Field(strict=False), AfterValidator(_each_once)],
+    Kind.NODES: Annotated[tuple[Node, ...], Field(strict=False), AfterValidator(validity.each_once)],
 }
 
 
@@ -243,16 +213,11 @@ def _keys_of(declared: Sequence[settings.Field]) -> Any:
     return made
 
 
-_plain = attrgetter(*(field.name for field in ROUTE_FIELDS if field.kind is not Kind.BACKEND))
-
-
 class RouteSection(_keys_of(ROUTE_FIELDS)):  # type: ignore[misc]  # mypy can't know its keys
     """[[listeners.routes]]."""
 
-    def route(self, held: Route | None = None) -> Route:
-        """The value for the table: `held` itself if it is equal, which is ten times as fast."""
-        if held is not None and _plain(self) == _plain(held) and self.backend == str(held.backend):
-            return held
+    def route(self) -> Route:
+        """The value for the table."""
         return Route(**{**self.fields(), "backend": address.parse_backend(self.backend)})
 
 
@@ -367,8 +332,8 @@ class LogSection(Section):
     format: Literal["text", "json"] = "text"
 
 
-class Config(Section):
-    """The whole file. `listeners` and the `blocked_*` lists are only the seed of an empty database."""
+class Document(Section):
+    """The whole file."""
 
     database: DatabaseSection
     node: NodeSection = NodeSection()
@@ -379,16 +344,25 @@ class Config(Section):
     proxy: ProxySection = ProxySection()
     log: LogSection = LogSection()
 
-    def seed_listeners(self, held: Table = NOTHING) -> Iterator[tuple[Listener, list[Route]]]:
-        """Every listener with its routes; those that equal `held`'s are its own objects."""
-        for section in self.listeners:
-            present = held.listeners[section.addr].routes if section.addr in held.listeners else {}
-            yield section.listener(), [route.route(present.get(route.hostname)) for route in section.routes]
+    def config(self) -> Config:
+        """The values that it stands for."""
+        return Config(
+            database=_as(configuration.DatabaseConfig, self.database),
+            node=_as(configuration.NodeConfig, self.node),
+            listeners=tuple(
+                (each.listener(), tuple(route.route() for route in each.routes)) for each in self.listeners
+            ),
+            grpc=None if self.grpc is None else _as(configuration.GrpcConfig, self.grpc),
+            acme=None if self.acme is None else _as(configuration.AcmeConfig, self.acme),
+            firewall=_as(configuration.FirewallConfig, self.firewall),
+            proxy=_as(configuration.ProxyConfig, self.proxy),
+            log=_as(configuration.LogConfig, self.log),
+        )
 
-    def seed_rules(self) -> Iterator[FirewallRule]:
-        """Every firewall rule."""
-        for kind, key in BLOCKED_LISTS.items():
-            yield from (FirewallRule(kind, value) for value in getattr(self.firewall, key))
+
+def _as(made: type[T], section: Section) -> T:
+    """A section's keys as a value."""
+    return made(**{key: getattr(section, key) for key in type(section).model_fields})
 
 
 _SEED = frozenset({"listeners", *BLOCKED_LISTS.values()})  # the keys of what the database holds
@@ -410,7 +384,7 @@ def load_api(path: Path) -> ApiSection | None:
     try:
         section = ApiSection.model_validate(table, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        raise ConfigError(path, [Problem(*each) for each in diagnosis.problems(error, Config, ("grpc",))]) from None
+        raise ConfigError(path, [Problem(*each) for each in diagnosis.problems(error, Document, ("grpc",))]) from None
     if section.addr:
         return section
     if "tls_cert" in table:  # it is the server's own file
@@ -426,7 +400,7 @@ def load_seed(path: Path, folder: Path | None = None) -> tuple[list[tuple[Listen
     problem.
     """
     document = load_document(path)
-    seed = {key: value for key, value in document.items() if key in _SEED or key not in Config.model_fields}
+    seed = {key: value for key, value in document.items() if key in _SEED or key not in Document.model_fields}
     rules = document.get("firewall", {})
     if isinstance(rules, dict):
         rules = {key: rules[key] for key in rules if key in _SEED or key not in FirewallSection.model_fields}
@@ -443,14 +417,14 @@ def parse(document: dict[str, Any], path: Path, folder: Path | None = None, *, w
     """
     problems: list[Problem] = []
     try:
-        config = Config.model_validate(document, context={"folder": folder or path.absolute().parent})
+        read = Document.model_validate(document, context={"folder": folder or path.absolute().parent})
     except ValidationError as error:
-        problems += (Problem(*each) for each in diagnosis.problems(error, Config))
+        problems += (Problem(*each) for each in diagnosis.problems(error, Document))
     else:
-        if config.database.url is None and whole:
-            named = [i for i, each in enumerate(config.listeners) if each.nodes]
+        if read.database.url is None and whole:
+            named = [i for i, each in enumerate(read.listeners) if each.nodes]
             problems += [Problem(f"listeners[{i}].nodes", _NO_FLEET) for i in named]
     problems += (Problem(key, message) for key, message in conflicts.find(document))
     if problems:
         raise ConfigError(path, problems)
-    return config
+    return read.config()

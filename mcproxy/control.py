@@ -23,7 +23,7 @@ from mcproxy.admin.writer import Writer
 from mcproxy.certificates.acme.contract import CaSettings, Certificates
 from mcproxy.certificates.acme.keeper import Keeper
 from mcproxy.certificates.surveyor import Survey
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from mcproxy.fleet.fleet import Fleet, again
 from mcproxy.fleet.follower import Follower
 from mcproxy.fleet.orderer import Orderer

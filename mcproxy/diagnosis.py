@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from mcproxy.notation.address import MAX_PORT
-from mcproxy.settings import MAX_COUNT
+from mcproxy.settings import MAX_COUNT, bound
 from mcproxy.words import VERY_NEAR, meant, quoted
 
 Location = tuple[int | str, ...]  # of a value: ("listeners", 0, "addr")
@@ -192,11 +192,6 @@ def _number(wrong: _Wrong, kind: str = "a number") -> str:
     return f"must be {kind}, not {_kind(value)}; write {_line(wrong.name, '100')}"
 
 
-def _bound(which: str, bound: int, unlimited: int) -> str:
-    """The message for a number beyond a bound; where that is `unlimited`, 0 is allowed and stands for no limit."""
-    return f"must be {which} {bound}" + ("; 0 is no limit" if bound == unlimited else "")
-
-
 def _switch(wrong: _Wrong) -> str:
     word = str(wrong.value).strip().lower()
     if word not in _YES | _NO:
@@ -258,6 +253,6 @@ _MESSAGES: Mapping[str, Callable[[_Wrong], str]] = {
     "model_type": _table,
     "model_attributes_type": _table,
     "greater_than": lambda wrong: f"must be more than {wrong.context['gt']:g}; write {_line(wrong.name, quoted('5s'))}",
-    "greater_than_equal": lambda wrong: _bound("at least", wrong.context["ge"], unlimited=0),
-    "less_than_equal": lambda wrong: _bound("at most", wrong.context["le"], unlimited=MAX_COUNT),
+    "greater_than_equal": lambda wrong: bound("at least", wrong.context["ge"], unlimited=0),
+    "less_than_equal": lambda wrong: bound("at most", wrong.context["le"], unlimited=MAX_COUNT),
 }

@@ -46,7 +46,7 @@ _REMEDIES = {
     "Illegal character": "this holds a control character; remove it, or write it as an escape such as \\t",
     "Found invalid": "this holds a control character; remove it",
 }
-_CONNECTED = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # what a shell has connected may take its time
+CONNECTED = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # what a shell has connected may take its time
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)")
 _CURLED = re.compile("[\u201c\u201d\u2018\u2019\u201e\u00ab\u00bb]")
 
@@ -94,7 +94,7 @@ def load_document(path: Path) -> dict[str, Any]:
 def read_document(path: Path, seconds: float = READ_SECONDS) -> dict[str, Any]:
     """The document in a file that can be read in so many seconds. Raises NotADocument; opens no other file."""
     try:
-        connected = str(path).startswith(_CONNECTED)
+        connected = str(path).startswith(CONNECTED)
         text = _text(_content(path) if connected else disk.within(str(path), lambda: _content(path), seconds))
     except disk.Hangs as error:
         raise NotADocument(f"can't be read: {error.strerror}; keep it on a local disk") from error

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import gevent
 
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from mcproxy.control import NOTHING, Before, Control
 from mcproxy.notify import Inherited, Notifier
 from mcproxy.reload import keys

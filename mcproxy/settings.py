@@ -104,6 +104,18 @@ def fields_of(declaring: type[Any]) -> tuple[Field, ...]:
     return tuple(found)
 
 
+def beyond(value: float, least: int, most: int) -> str:
+    """What is wrong with a number that is out of its bounds; "" if it isn't."""
+    if value < least:
+        return bound("at least", least, unlimited=0)
+    return bound("at most", most, unlimited=MAX_COUNT) if value > most else ""
+
+
+def bound(which: str, number: int, unlimited: int) -> str:
+    """The message for a number beyond a bound; where that is `unlimited`, 0 is allowed and stands for no limit."""
+    return f"must be {which} {number}" + ("; 0 is no limit" if number == unlimited else "")
+
+
 def proto_name(word: StrEnum) -> str:
     """The name that the proto has for a word: MODE_L7 for "l7" of Mode."""
     prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", type(word).__name__)

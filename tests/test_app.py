@@ -12,7 +12,7 @@ import pytest
 
 from mcproxy import __version__, config
 from mcproxy.app import App, StartError
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from mcproxy.model import Listener
 from mcproxy.store.store import Store
 from tests.conftest import MakeBackend, listener

@@ -12,6 +12,7 @@ import pytest
 from mcproxy import config
 from mcproxy.app import StartError
 from mcproxy.change import table_values
+from mcproxy.configuration import Config
 from mcproxy.control import Control
 from mcproxy.model import Backend, Connection, End, FirewallRule, Listener, Reason, RuleKind
 from mcproxy.store.errors import Conflict, NotOurs
@@ -26,7 +27,7 @@ CONNECTION = Connection(
 )  # fmt: skip
 
 
-def parsed(folder: Path, **sections: object) -> config.Config:
+def parsed(folder: Path, **sections: object) -> Config:
     document = {"database": {"path": "mcproxy.db"}, "listeners": [{"addr": ":443"}], **sections}
     return config.parse(document, folder / "mcproxy.toml")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mcproxy import diagnosis
-from mcproxy.config import Config, load
+from mcproxy.config import Document, load
 from mcproxy.document import ConfigError
 from tests.kit.program import ROOT
 
@@ -60,7 +60,7 @@ def keys() -> list[tuple[str, str]]:
     """Every key of every table, below the table's header."""
     return [
         (table.header, name)
-        for table in diagnosis._tables(Config)
+        for table in diagnosis._tables(Document)
         for name, field in table.model.model_fields.items()
         if table.header and not diagnosis._model_in(field.annotation)
     ]

@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from mcproxy import config
 from mcproxy.check.check import check
-from mcproxy.config import Config
+from mcproxy.configuration import Config
+from mcproxy.document import load_document
 from mcproxy.notation.address import split_host_port
 
 ROOT = Path(__file__).parent.parent
@@ -115,7 +116,9 @@ def test_the_starter_is_small_and_works_as_it_is(tmp_path: Path) -> None:
     path.write_text(STARTER.read_text())
     loaded = config.load(path)
     assert problems_of(loaded) == []
-    assert all(split_host_port(listener.addr)[1] >= 1024 for listener in loaded.listeners), "any user may listen there"
+    assert all(split_host_port(listener.addr)[1] >= 1024 for listener, _ in loaded.listeners), (
+        "any user may listen there"
+    )
     assert len(STARTER.read_text().splitlines()) < 30
 
 
@@ -123,16 +126,17 @@ def test_the_example_has_every_key() -> None:
     text = EXAMPLE.read_text()
     written = {key for key, _ in keys_of_document(tomllib.loads(text))}
     instead_of_path = {"database.url", "database.cache"}
-    assert written == {key for key, _ in keys_of_model(Config)} - instead_of_path
+    assert written == {key for key, _ in keys_of_model(config.Document)} - instead_of_path
     for key in instead_of_path:
         assert re.search(rf"(?m)^# {key.rpartition('.')[2]} = ", text)
 
 
 def test_the_example_shows_the_defaults() -> None:
     written: dict[str, list[object]] = {}
-    for key, value in keys_of_document(config.load(EXAMPLE).model_dump(mode="json")):
+    document = config.Document.model_validate(load_document(EXAMPLE), context={"folder": EXAMPLE.parent})
+    for key, value in keys_of_document(document.model_dump(mode="json")):
         written.setdefault(key, []).append(value)
-    for key, default in keys_of_model(Config):
+    for key, default in keys_of_model(config.Document):
         if key not in SHOWN_BY_EXAMPLE and key != "database.path":
             assert (list(default) if isinstance(default, tuple) else default) in written[key], key
 

@@ -7,15 +7,13 @@ from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
-from pydantic import BaseModel, ValidationError
 
-from mcproxy import diagnosis
+from mcproxy import validity
 from mcproxy.admin.errors import InvalidField
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import KeyChange, ReloadReport
 from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem
 from mcproxy.change import Change, Key, What
-from mcproxy.config import ListenerSection, RouteSection
 from mcproxy.fleet.nodes import NodeRow
 from mcproxy.fleet.standing import Standing
 from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, GeoipStatus, Selection, WorkerInfo
@@ -64,47 +62,34 @@ _WORDS_OUT = {words: _numbers(words) for words in _WORDS}
 _WORDS_IN = {words: {number: word for word, number in _WORDS_OUT[words].items()} for words in _WORDS}
 
 
-def _invalid(field: str, section: type[BaseModel], error: ValidationError) -> InvalidField:
-    first = error.errors(include_url=False)[0]
-    _, message = next(diagnosis.problems(error, section))
-    return InvalidField(".".join([field, *map(str, first["loc"])]), message)
-
-
 def listener(message: pb.Listener) -> Listener:
     """The listener of a message. Raises InvalidField."""
-    return _listener(_fields_in("listener", message, LISTENER_FIELDS))
+    return Listener(**_judged("listener", LISTENER_FIELDS, _fields_in("listener", message, LISTENER_FIELDS)))
 
 
 def changed_listener(old: Listener, message: pb.Listener, mask: FieldMask) -> Listener:
     """A listener with those fields of a message that a mask names. Raises InvalidField."""
     named = _named(mask, LISTENER_FIELDS)
-    return _listener({**_keys(old, LISTENER_FIELDS), **_fields_in("listener", message, named)})
-
-
-def _listener(keys: dict[str, Any]) -> Listener:
-    try:
-        value: Listener = ListenerSection.model_validate(keys).listener()
-    except ValidationError as error:
-        raise _invalid("listener", ListenerSection, error) from None
-    return value
+    keys = {**_keys(old, LISTENER_FIELDS), **_fields_in("listener", message, named)}
+    return Listener(**_judged("listener", LISTENER_FIELDS, keys))
 
 
 def route(message: pb.Route) -> Route:
     """The route of a message. Raises InvalidField."""
-    return _route(_fields_in("route", message, ROUTE_FIELDS))
+    return Route(**_judged("route", ROUTE_FIELDS, _fields_in("route", message, ROUTE_FIELDS)))
 
 
 def changed_route(old: Route, message: pb.Route, mask: FieldMask) -> Route:
     """A route with those fields of a message that a mask names. Raises InvalidField."""
-    return _route({**_keys(old, ROUTE_FIELDS), **_fields_in("route", message, _named(mask, ROUTE_FIELDS))})
+    keys = {**_keys(old, ROUTE_FIELDS), **_fields_in("route", message, _named(mask, ROUTE_FIELDS))}
+    return Route(**_judged("route", ROUTE_FIELDS, keys))
 
 
-def _route(keys: dict[str, Any]) -> Route:
+def _judged(name: str, declared: Sequence[Field], keys: dict[str, Any]) -> dict[str, Any]:
     try:
-        value: Route = RouteSection.model_validate(keys).route()
-    except ValidationError as error:
-        raise _invalid("route", RouteSection, error) from None
-    return value
+        return validity.judged(declared, keys)
+    except validity.Invalid as error:
+        raise InvalidField(".".join([name, *map(str, error.location)]), error) from None
 
 
 def _keys(value: Listener | Route, declared: Iterable[Field]) -> dict[str, Any]:

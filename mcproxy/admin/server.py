@@ -16,6 +16,7 @@ import errno
 import logging
 import ssl
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -30,7 +31,7 @@ from mcproxy.admin.guard import MAX_STREAMS, Guard
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.admin.service import Service
 from mcproxy.certificates import pem
-from mcproxy.config import GrpcSection
+from mcproxy.configuration import GrpcConfig
 from mcproxy.disk import Stamp
 from mcproxy.model import UNIX_PREFIX
 
@@ -56,7 +57,7 @@ class AdminError(Exception):
 class AdminServer:
     """A server. `open` lets it answer, `close` ends it."""
 
-    def __init__(self, config: GrpcSection, service: Service) -> None:
+    def __init__(self, config: GrpcConfig, service: Service) -> None:
         """Listen, without answering yet. Raises AdminError."""
         self._configured = config.addr
         self._certificates: _Certificates | None = None  # over TCP
@@ -93,7 +94,7 @@ class AdminServer:
         """Report NOT_SERVING: the proxy has stopped accepting connections. Calls are still answered."""
         self._health.enter_graceful_shutdown()
 
-    def reload(self, config: GrpcSection) -> None:
+    def reload(self, config: GrpcConfig) -> None:
         """Use the certificates that are configured now, if it is this address still. Raises AdminError."""
         if self._certificates is not None and config.addr == self._configured:
             self._certificates.use(config)
@@ -109,7 +110,7 @@ class AdminServer:
         self._pool.shutdown()
         self._doorman.close()
 
-    def _listen(self, config: GrpcSection) -> None:
+    def _listen(self, config: GrpcConfig) -> None:
         inner = f"{UNIX_PREFIX}{self._entrance.inner}"
         try:
             if isinstance(self._entrance, TcpEntrance):
@@ -123,7 +124,7 @@ class AdminServer:
         self._entrance.inside()
 
 
-def _entrance(config: GrpcSection) -> UnixEntrance | TcpEntrance:
+def _entrance(config: GrpcConfig) -> UnixEntrance | TcpEntrance:
     unix = config.addr.startswith(UNIX_PREFIX)
     try:
         if unix:
@@ -156,20 +157,20 @@ def _server(
 class _Certificates:
     """Reads the files again when one has changed; if one is broken, that is logged, and the old ones stay."""
 
-    def __init__(self, config: GrpcSection) -> None:
+    def __init__(self, config: GrpcConfig) -> None:
         """Raises AdminError."""
         self._config = config
         self._seen: list[Stamp] | None = _stamps(config)
         self._logged = ""  # the last problem: every handshake would log it again
         self.configuration = _read(config)
 
-    def use(self, config: GrpcSection) -> None:
+    def use(self, config: GrpcConfig) -> None:
         """Use the files that are named there, whether they have changed or not. Raises AdminError.
 
         Whether clients must show a certificate is fixed at the start.
         """
         if bool(config.client_ca) != bool(self._config.client_ca):
-            config = config.model_copy(update={"client_ca": self._config.client_ca})
+            config = replace(config, client_ca=self._config.client_ca)
         _read(config)
         self._config, self._seen = config, None
 
@@ -192,7 +193,7 @@ class _Certificates:
         return fresh
 
 
-def _stamps(config: GrpcSection) -> list[Stamp]:
+def _stamps(config: GrpcConfig) -> list[Stamp]:
     """Values that differ once a file has changed, or has only become readable. Raises AdminError."""
     files = (("tls_cert", config.tls_cert), ("tls_key", config.tls_key), ("client_ca", config.client_ca))
     try:
@@ -201,7 +202,7 @@ def _stamps(config: GrpcSection) -> list[Stamp]:
         raise AdminError(f"grpc.{error.key}: {error}") from error
 
 
-def _read(config: GrpcSection) -> grpc.ServerCertificateConfiguration:
+def _read(config: GrpcConfig) -> grpc.ServerCertificateConfiguration:
     try:
         pair, ca = pem.read_pair(config.tls_cert, config.tls_key), None
         pem.fill(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
@@ -212,13 +213,13 @@ def _read(config: GrpcSection) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration([(pair.key, pair.chain)], root_certificates=ca)
 
 
-def _certificates(config: GrpcSection) -> _Certificates:
+def _certificates(config: GrpcConfig) -> _Certificates:
     if not (config.tls_cert and config.tls_key):
         raise AdminError('grpc: a TCP address needs tls_cert and tls_key; or use "unix:/path"')
     return _Certificates(config)
 
 
-def _credentials(certificates: _Certificates, config: GrpcSection) -> grpc.ServerCredentials:
+def _credentials(certificates: _Certificates, config: GrpcConfig) -> grpc.ServerCredentials:
     return grpc.dynamic_ssl_server_credentials(
         certificates.configuration,
         certificates,  # type: ignore[arg-type]  # the stubs don't know that it may return None

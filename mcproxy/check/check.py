@@ -10,7 +10,7 @@ from mcproxy.check.loaded import Loaded, load
 from mcproxy.check.places import Running, check_addresses, check_descriptors, check_places
 from mcproxy.check.sandbox import check_sandbox
 from mcproxy.check.table import check_table
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from mcproxy.model import counted
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from mcproxy.admin import entrance
 from mcproxy.certificates import pem
 from mcproxy.check.found import Found
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from mcproxy.geoip import GeoIP, GeoIPError
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcproxy.check.found import Found, warning
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from mcproxy.fleet.share import orphaned, share
 from mcproxy.model import counted
 from mcproxy.store import schema, sqlite
@@ -90,10 +90,10 @@ def _nodes(config: Config, table: Table) -> list[Found]:
 
 def _of_file(config: Config) -> Loaded:
     places: dict[str, str] = {}
-    for i, section in enumerate(config.listeners):
-        places[section.addr] = f"listeners[{i}]"
-        places |= {f"{section.addr} {route.hostname}": f"listeners[{i}].routes[{j}]"
-                   for j, route in enumerate(section.routes)}  # fmt: skip
+    for i, (listener, routes) in enumerate(config.listeners):
+        places[listener.addr] = f"listeners[{i}]"
+        places |= {f"{listener.addr} {route.hostname}": f"listeners[{i}].routes[{j}]"
+                   for j, route in enumerate(routes)}  # fmt: skip
     return _served(config, Table.build(config.seed_listeners(), config.seed_rules(), 1), places, seeded=True)
 
 

@@ -11,7 +11,7 @@ from mcproxy.admin import entrance
 from mcproxy.check import ports
 from mcproxy.check.found import Found, warning
 from mcproxy.check.loaded import Loaded
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from mcproxy.model import UNIX_PREFIX
 from mcproxy.net.shared import RESERVED_DESCRIPTORS
 from mcproxy.store import postgres

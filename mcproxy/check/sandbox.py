@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mcproxy.check.found import Found, warning
 from mcproxy.check.loaded import Loaded
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from mcproxy.model import Mode
 
 UNIT = "mcproxy.service"

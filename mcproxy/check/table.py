@@ -7,7 +7,7 @@ from mcproxy.certificates import judge
 from mcproxy.certificates.acme import keeper, order
 from mcproxy.check.found import Found, warning
 from mcproxy.check.loaded import Loaded
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from mcproxy.model import Tls, counted
 from mcproxy.policy.loops import LOOP, OwnListeners
 

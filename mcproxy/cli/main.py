@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -15,6 +15,9 @@ from mcproxy.cli.groups import COMMANDS, LazyGroup
 from mcproxy.cli.options import FAILED, INVALID, config_option, example, fail, find_config, load_config
 from mcproxy.document import ConfigError
 from mcproxy.native import BUILD
+
+if TYPE_CHECKING:
+    from mcproxy.configuration import Config
 
 ANSWER_TIME = 3.0  # seconds that `check` waits for a server to say that an address is in use by itself
 
@@ -58,7 +61,7 @@ def server(config_file: Path | None, running: int | None, keep_pid: bool) -> Non
     _end_clean_when_told()
     gc.disable()  # until `serve` tunes it: what a start makes stays, and looking for cycles takes a sixth of its time
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before grpc is loaded: its own lines would mix with the log
-    config = load_config(path)
+    config = _judged(path)
     from mcproxy.app import StartError, serve  # noqa: PLC0415 - the other commands do without gevent
     from mcproxy.check.files import check_files  # noqa: PLC0415
 
@@ -67,6 +70,19 @@ def server(config_file: Path | None, running: int | None, keep_pid: bool) -> Non
         sys.exit(serve(config, path))
     except StartError as error:
         fail(f"mcproxy: {error}", FAILED)
+
+
+def _judged(path: Path) -> "Config":
+    """Load the file or end the program, as `load_config`, in another process while this one loads the server."""
+    from mcproxy.judging import Judge  # noqa: PLC0415 - as above
+
+    with Judge(path) as judge:
+        import mcproxy.app  # noqa: F401, PLC0415
+
+        try:
+            return judge.config()
+        except ConfigError as error:
+            fail(str(error), INVALID)
 
 
 def _command_without(*words: str) -> list[str]:

@@ -16,7 +16,7 @@ from mcproxy.document import ConfigError
 from mcproxy.words import printable
 
 if TYPE_CHECKING:
-    from mcproxy.config import Config
+    from mcproxy.configuration import Config
 
 FAILED, INVALID, UNREACHABLE = 1, 2, 3
 ENVIRONMENT = "MCPROXY_CONFIG"

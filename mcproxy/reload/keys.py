@@ -6,11 +6,11 @@ reload learns to apply it; it is never dropped in silence.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from mcproxy.admin.plane import KeyChange
-from mcproxy.config import Config, Section
+from mcproxy.configuration import Config
 from mcproxy.notation.duration import format_duration
 
 APPLIED = frozenset(
@@ -47,12 +47,12 @@ class Plan:
 def values(config: Config) -> dict[str, object]:
     """Every key of a configuration with its value."""
     found: dict[str, object] = {}
-    for name in Config.model_fields:
-        value = getattr(config, name)
-        if isinstance(value, Section):
-            found |= {f"{name}.{key}": getattr(value, key) for key in type(value).model_fields}
+    for table in fields(config):
+        value = getattr(config, table.name)
+        if is_dataclass(value):
+            found |= {f"{table.name}.{key.name}": getattr(value, key.name) for key in fields(value)}
         else:
-            found[name] = value
+            found[table.name] = value
     return found
 
 

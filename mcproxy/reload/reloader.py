@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mcproxy import config as configuration
-from mcproxy import disk
+from mcproxy import disk, judging
 from mcproxy import log as log_lines
 from mcproxy.admin.plane import ReloadReport
 from mcproxy.admin.server import AdminError
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from mcproxy.document import ConfigError
 from mcproxy.messages import (
     NO_GEOIP,
@@ -258,7 +257,7 @@ class Reloader:
 def _load(path: Path) -> Config:
     """The configuration in a file. Raises ConfigError, and _Refused where that takes too long."""
     try:
-        return disk.within(f"the configuration in {path}", lambda: configuration.load(path), CONFIG_SECONDS)
+        return disk.within(f"the configuration in {path}", lambda: judging.load(path), CONFIG_SECONDS)
     except disk.Hangs as error:
         raise _Refused(f"{path} takes too long to judge: {error.strerror}") from error
 

@@ -4,7 +4,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mcproxy.admin import contract, room, server
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.admin.server import AdminError, AdminServer
-from mcproxy.config import GrpcSection
+from mcproxy.configuration import GrpcConfig
 from tests.kit.control_plane import Control, running
 from tests.kit.peers import DEADLINE, until
 
@@ -47,11 +47,11 @@ def ours() -> trustme.CA:
     return trustme.CA()
 
 
-def tls(folder: Path, authority: trustme.CA, *, mutual: bool) -> GrpcSection:
+def tls(folder: Path, authority: trustme.CA, *, mutual: bool) -> GrpcConfig:
     """A server on TCP, whose clients must have a certificate of the same authority if it is mutual."""
     pair = Pair.of(authority, folder, "127.0.0.1", "::1")
     (folder / "ca.pem").write_bytes(authority.cert_pem.bytes())
-    return GrpcSection(
+    return GrpcConfig(
         addr="127.0.0.1:0",
         tls_cert=str(pair.cert),
         tls_key=str(pair.key),
@@ -111,7 +111,7 @@ def test_mutual_tls_records_the_certificates_name(tmp_path: Path, ours: trustme.
 def test_a_rule_against_the_address_that_a_call_comes_from_is_a_risk(
     tmp_path: Path, ours: trustme.CA, host: str, ip: str, network: str
 ) -> None:
-    config = tls(tmp_path, ours, mutual=False).model_copy(update={"addr": f"{host}:0"})
+    config = replace(tls(tmp_path, ours, mutual=False), addr=f"{host}:0")
     with running(tmp_path, config) as control, client(control, ours) as stub:
         request = pb.AddFirewallRuleRequest(kind=pb.RULE_KIND_CIDR, value=network, dry_run=True)
         assert list(stub.AddFirewallRule(request, timeout=DEADLINE).effect.risks) == [
@@ -162,7 +162,7 @@ def test_old_tls_is_refused(tmp_path: Path, ours: trustme.CA) -> None:
 
 
 def test_a_server_without_certificate_is_not_started(tmp_path: Path) -> None:
-    section = GrpcSection.model_construct(addr="127.0.0.1:0", tls_cert="", tls_key="", client_ca="")
+    section = GrpcConfig("127.0.0.1:0")
     with running(tmp_path) as control, pytest.raises(AdminError, match="needs tls_cert and tls_key"):
         AdminServer(section, control.service)
 
@@ -170,12 +170,12 @@ def test_a_server_without_certificate_is_not_started(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unix", [True, False])
 def test_an_address_is_taken_before_it_answers(tmp_path: Path, ours: trustme.CA, unix: bool) -> None:
     """So that no change comes before the seed, and an address that is in use is found out before it."""
-    section = GrpcSection(addr=f"unix:{tmp_path}/early.sock") if unix else tls(tmp_path, ours, mutual=False)
+    section = GrpcConfig(addr=f"unix:{tmp_path}/early.sock") if unix else tls(tmp_path, ours, mutual=False)
     with running(tmp_path) as control:
         early = AdminServer(section, control.service)
         try:
             with pytest.raises(AdminError, match="can't listen on"):
-                AdminServer(section.model_copy(update={"addr": early.address}), control.service)
+                AdminServer(replace(section, addr=early.address), control.service)
             with channel_to(early.address, ours) as channel:
                 assert refusal(lambda: status(channel, SHORT)) in {
                     grpc.StatusCode.UNAVAILABLE,
@@ -191,7 +191,7 @@ def test_an_address_is_taken_before_it_answers(tmp_path: Path, ours: trustme.CA,
 def test_a_socket_without_a_folder(tmp_path: Path) -> None:
     with (
         pytest.raises(AdminError, match=r"No such file or directory: make its folder"),
-        running(tmp_path, GrpcSection(addr=f"unix:{tmp_path}/no/a.sock")),
+        running(tmp_path, GrpcConfig(addr=f"unix:{tmp_path}/no/a.sock")),
     ):
         pass
 
@@ -199,10 +199,10 @@ def test_a_socket_without_a_folder(tmp_path: Path) -> None:
 def test_an_address_in_use(tmp_path: Path, ours: trustme.CA) -> None:
     section = tls(tmp_path, ours, mutual=False)
     with running(tmp_path, section) as control:
-        taken = section.model_copy(update={"addr": control.server.address})
+        taken = replace(section, addr=control.server.address)
         with pytest.raises(AdminError, match="can't listen on"):
             AdminServer(taken, control.service)
-        occupied = section.model_copy(update={"addr": f"unix:{tmp_path}"})
+        occupied = replace(section, addr=f"unix:{tmp_path}")
         with pytest.raises(AdminError, match="can't listen on"):
             AdminServer(occupied, control.service)
 
@@ -243,7 +243,7 @@ def test_other_certificates_are_used_from_the_next_handshake_on(tmp_path: Path, 
     section = tls(tmp_path, ours, mutual=True)
     theirs, folder = trustme.CA(), tmp_path / "theirs"
     folder.mkdir()
-    other = tls(folder, theirs, mutual=True).model_copy(update={"addr": section.addr})
+    other = replace(tls(folder, theirs, mutual=True), addr=section.addr)
     with running(tmp_path, section) as control:
         with client(control, ours, Pair.of(ours, tmp_path, common_name="alice")) as stub:
             assert status(stub).generation == 1
@@ -253,7 +253,7 @@ def test_other_certificates_are_used_from_the_next_handshake_on(tmp_path: Path, 
             assert status(stub).generation == 1
         with client(control, theirs, Pair.of(ours, tmp_path, common_name="carol")) as stub:
             assert refusal(lambda: status(stub, SHORT)) is grpc.StatusCode.UNAVAILABLE
-        control.server.reload(other.model_copy(update={"client_ca": ""}))
+        control.server.reload(replace(other, client_ca=""))
         with client(control, theirs) as stub:
             assert refusal(lambda: status(stub, SHORT)) is grpc.StatusCode.UNAVAILABLE, "it stays mutual"
 
@@ -265,7 +265,7 @@ def test_certificates_that_can_not_be_used_replace_none(tmp_path: Path, ours: tr
     with running(tmp_path, section) as control:
         for name in ("junk.pem", "absent.pem"):
             with pytest.raises(AdminError, match=rf"^grpc\.{key}: .*{name} "):
-                control.server.reload(section.model_copy(update={key: str(tmp_path / name)}))
+                control.server.reload(replace(section, **{key: str(tmp_path / name)}))
         with client(control, ours, Pair.of(ours, tmp_path, common_name="alice")) as stub:
             assert status(stub).generation == 1
 
@@ -285,7 +285,7 @@ def test_connections_that_make_no_call_shut_nobody_out(tmp_path: Path, ours: tru
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "0.0.0.0", "[::]", "localhost"])
 def test_each_form_of_an_address_is_listened_on(tmp_path: Path, ours: trustme.CA, host: str) -> None:
     """Every address of this machine stands for IPv4 and IPv6, as gRPC has it."""
-    config = tls(tmp_path, ours, mutual=False).model_copy(update={"addr": f"{host}:0"})
+    config = replace(tls(tmp_path, ours, mutual=False), addr=f"{host}:0")
     with running(tmp_path, config) as control:
         assert control.server.address.startswith(f"{host}:")
         port = control.server.address.rpartition(":")[2]

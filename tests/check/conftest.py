@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mcproxy import config
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from mcproxy.model import Mode
 
 Document = dict[str, Any]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mcproxy.check.files import check_files
 from mcproxy.check.places import check_places
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from tests.check.conftest import Parse
 from tests.kit.geoip_files import located, write_database
 from tests.kit.peers import Authority

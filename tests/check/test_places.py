@@ -12,7 +12,7 @@ import pytest
 from mcproxy.check.files import check_files
 from mcproxy.check.loaded import load
 from mcproxy.check.places import check_addresses, check_descriptors, check_places
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from mcproxy.net.shared import RESERVED_DESCRIPTORS
 from tests.check.conftest import Parse
 from tests.kit.peers import free_port

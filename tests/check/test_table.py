@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 
 from mcproxy.check.loaded import load
 from mcproxy.check.table import check_table
-from mcproxy.config import Config
+from mcproxy.configuration import Config
 from mcproxy.model import Backend, FirewallRule, Listener, Mode, Route, RuleKind
 from mcproxy.store.store import Store
 from tests.check.conftest import Parse, l7_route

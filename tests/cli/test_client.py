@@ -13,7 +13,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.pb import admin_pb2_grpc as pb_grpc
 from mcproxy.cli import client
 from mcproxy.cli.target import Sourced, Target
-from mcproxy.config import GrpcSection
+from mcproxy.configuration import GrpcConfig
 from mcproxy.store.errors import Unavailable
 from tests.admin.test_server import Pair, tls
 from tests.kit.commands import Shell, shell, typed, write_config
@@ -172,7 +172,7 @@ def test_a_certificate_that_has_expired(tmp_path: Path) -> None:
     past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     pair = Pair.of(ours, tmp_path, "127.0.0.1", not_before=past, not_after=past + dt.timedelta(days=1))
     (tmp_path / "ca.pem").write_bytes(ours.cert_pem.bytes())
-    api = GrpcSection(addr="127.0.0.1:0", tls_cert=str(pair.cert), tls_key=str(pair.key))
+    api = GrpcConfig(addr="127.0.0.1:0", tls_cert=str(pair.cert), tls_key=str(pair.key))
     with running(tmp_path, api) as control:
         result = typed("status", "--server", control.server.address, "--ca", tmp_path / "ca.pem")
     assert result.exit_code == 3

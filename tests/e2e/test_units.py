@@ -102,7 +102,7 @@ def allowed_calls() -> set[str]:
 AS_ROOT_ONLY = {"fchown"} if os.geteuid() == 0 else set()
 
 # What MemoryDenyWriteExecute refuses (systemd.exec(5)), and families that RestrictAddressFamilies lets through.
-_WRITE_AND_EXECUTE = re.compile(r"mmap\([^)]*PROT_WRITE\|PROT_EXEC|mprotect\([^)]*PROT_EXEC|SHM_EXEC")
+_WRITE_AND_EXECUTE = re.compile(r"mmap\([^)\n]*PROT_WRITE\|PROT_EXEC|mprotect\([^)\n]*PROT_EXEC|SHM_EXEC")
 _FAMILY = re.compile(r" socket\((AF_\w+)")
 
 

@@ -14,6 +14,7 @@ from mcproxy import config
 from mcproxy.admin import bulk, convert
 from mcproxy.admin.errors import Refusal
 from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.configuration import Config
 from mcproxy.document import ConfigError
 from mcproxy.notation.name import InvalidName, normalise
 from tests.fuzz.engine import Target
@@ -43,7 +44,7 @@ def _outcome(read: Callable[[Path], Any], path: Path) -> Hashable:
             assert problem.message.strip(), f"{problem.key} has no message"
             assert "\n" not in str(problem) and str(problem).isprintable(), f"not a line: {str(problem)!a:.300}"
         return frozenset(problem.message[:20] for problem in error.problems)
-    if isinstance(found, config.Config):
+    if isinstance(found, Config):
         listeners, rules = list(found.seed_listeners()), list(found.seed_rules())
         return len(listeners), len(rules)
     return type(found).__name__

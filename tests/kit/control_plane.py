@@ -19,7 +19,7 @@ from mcproxy.admin.watching import Watchers
 from mcproxy.admin.writer import Writer
 from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem, Serving
 from mcproxy.change import Change
-from mcproxy.config import GrpcSection
+from mcproxy.configuration import GrpcConfig
 from mcproxy.conflicts import clash
 from mcproxy.messages import (
     EVERYTHING,
@@ -263,12 +263,12 @@ def store_at(
 @contextmanager
 def running(
     folder: Path,
-    config: GrpcSection | None = None,
+    config: GrpcConfig | None = None,
     seed: Sequence[ListenerRoutes] = SEED,
     file: FileSeed | None = None,
 ) -> Iterator[Control]:
     """A control plane on a UNIX socket, or as configured; then the channel is the caller's business."""
-    config = config or GrpcSection(addr=f"unix:{folder}/admin.sock")
+    config = config or GrpcConfig(addr=f"unix:{folder}/admin.sock")
     with store_at(folder / "mcproxy.db", seed) as store:
         plane = FakePlane()
         writer = make_writer(store, plane)

@@ -48,7 +48,7 @@ class Proxy:
             self.app = App(self.config, self.lines.extend)
             self.app.start()
             addresses = self.app.worker.addresses
-            self.ports = [addresses[each.addr][1] for each in self.config.listeners]
+            self.ports = [addresses[each.addr][1] for each, _ in self.config.listeners]
             self._told_to_stop = Event()
         except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
             self._failure = error
