@@ -123,7 +123,7 @@ class DataPath:
     def begin(self) -> None:
         """Have the hub do what comes again and again."""
         self.pulse.every(REPORT_INTERVAL, self.lines.report)
-        self.pulse.every(0.0, Slumber(self.worker.shared.awake).step)
+        self.pulse.every(0.0, Slumber(self.worker.shared.awake, self.worker.shared.crew.keep).step)
         self.pulse.every(0.0, Census(self.worker.shared.sessions, self.lines.put).step)
         self.pulse.start()
         if self._inbox is not None:

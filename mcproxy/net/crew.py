@@ -61,6 +61,11 @@ class Crew:
         run(worker.switch, job, work)
         return job
 
+    def keep(self, most: int) -> None:
+        """Have no more rest from now on, once they are done; those that do already go on. Not after `close`."""
+        if self._max_resting:
+            self._max_resting = most
+
     def close(self) -> None:
         """End the greenlets that rest; those at work end with their job."""
         self._max_resting = 0

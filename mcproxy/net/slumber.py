@@ -25,8 +25,10 @@ be read, l7's four go on as always, for all of an l7 session happens in callback
 Exact: nothing is lost by resting, because watchers are level-triggered and nothing is read in between. Not exact: when.
 A session rests one to two `ROUND`s after its last byte, and later where many fall silent at once (`MOST`).
 
-Greenlets that end leave their memory free in the middle of the heap. Where many rest at once, `MANY`, the kernel gets
-that back: idle connections that come one after another take 3 KB each, and 3,000 at once 5, of which 2 are still free.
+The crew keeps few of the greenlets that it gets back here, for 512 of them would be half of what 1,000 idle connections
+take. Those that end leave their memory free in the middle of the heap. Where many rest at once, `MANY`, the kernel gets
+that back: idle connections that come one after another take 3 KB each, and 1,000 or 3,000 at once 5, of which 2 are
+still free.
 
 It costs 30 to 45 us to rest and to be stirred, once a silence. A client that sends a byte in each has us work twice as
 much for it as for a byte that comes sooner, and no more.
@@ -35,6 +37,7 @@ much for it as for a byte that comes sooner, and no more.
 import threading
 from collections.abc import Callable
 
+from mcproxy.net.crew import MAX_RESTING
 from mcproxy.net.pulse import PERIOD
 from mcproxy.net.shared import OpenSession
 from mcproxy.tuning import give_memory_back
@@ -42,18 +45,25 @@ from mcproxy.tuning import give_memory_back
 ROUND = 1.0  # seconds for a look at all
 SLICE = 16  # sessions that are looked at in a beat at least, 3 us
 MOST = 100  # that are laid to rest in a beat: about a millisecond of the hub
+KEPT = 32  # greenlets that the crew has for the next connections, in a beat in which so many sessions give theirs back
 MANY = 500  # that rested without a beat in which none did, before memory is given back: a megabyte or two
 
 
 class Slumber:
     """Lays silent sessions of a worker to rest, on the hub's thread."""
 
-    def __init__(self, awake: dict[OpenSession, int], free: Callable[[], object] = give_memory_back) -> None:
+    def __init__(
+        self,
+        awake: dict[OpenSession, int],
+        keep: Callable[[int], object],
+        free: Callable[[], object] = give_memory_back,
+    ) -> None:
         """`awake` are those that move bytes, with how many they had moved when they were looked at last.
 
-        `free` gives memory back, in a thread of its own.
+        `keep` is the crew's; `free` gives memory back, in a thread of its own.
         """
         self._awake = awake
+        self._keep = keep
         self._free = free
         self._rested = 0  # since `free`, or since a beat in which none did
         self._left: list[OpenSession] = []  # to be looked at in this round
@@ -68,9 +78,11 @@ class Slumber:
             self._left = list(self._awake)
             self._slice = max(SLICE, int(len(self._left) / (ROUND / PERIOD)) + 1)
         rested = looked = 0
+        self._keep(KEPT)  # some end within `rest`, others in the hub's next round
         while self._left and looked < self._slice and rested < MOST:
             looked += 1
             rested += self._look(self._left.pop())
+        self._keep(KEPT if rested >= KEPT else MAX_RESTING)
         self._rested += rested
         if not rested:
             if self._rested >= MANY:

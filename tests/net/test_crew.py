@@ -101,6 +101,21 @@ def test_no_more_rest_than_the_bound(hub: None) -> None:
     crew.close()
 
 
+def test_it_can_be_told_to_keep_fewer_and_more_again_until_it_closes(hub: None) -> None:
+    crew = Crew(max_resting=9)
+
+    def resting_after(most: int) -> str:
+        crew.keep(most)
+        for _ in range(20):
+            crew.spawn(partial(gevent.sleep, 0))
+        turn()
+        return repr(crew)
+
+    assert [resting_after(most) for most in (2, 5, 2)] == [f"<Crew resting={most}>" for most in (2, 5, 2)]
+    crew.close()
+    assert resting_after(5) == "<Crew resting=0>"
+
+
 def test_closing_ends_those_that_rest(crew: Crew) -> None:
     workers: list[greenlet] = []
     crew.spawn(lambda: workers.append(getcurrent()))

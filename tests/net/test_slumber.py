@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from mcproxy.model import End
+from mcproxy.net.crew import MAX_RESTING
 from mcproxy.net.delivery import VISITS
 from mcproxy.net.session import Session
 from mcproxy.net.shared import Cut, Phase
-from mcproxy.net.slumber import MANY, MOST, SLICE, Slumber
+from mcproxy.net.slumber import KEPT, MANY, MOST, SLICE, Slumber
 from mcproxy.net.sweep import LATENESS
 from tests.conftest import MakeBackend
 from tests.kit.peers import DEADLINE, echo, is_reset, push, receive, reset, until
@@ -31,8 +32,10 @@ class Silent:
         return self.may_rest
 
 
-def slumber_of(awake: dict[Silent, int], free: Callable[[], object] = lambda: None) -> Slumber:
-    return Slumber(awake, free)  # type: ignore[arg-type]
+def slumber_of(
+    awake: dict[Silent, int], free: Callable[[], object] = lambda: None, keep: Callable[[int], object] = lambda _: None
+) -> Slumber:
+    return Slumber(awake, keep, free)  # type: ignore[arg-type]
 
 
 def test_only_who_has_moved_nothing_since_the_last_look_is_asked() -> None:
@@ -71,6 +74,21 @@ def test_many_rest_a_few_in_each_beat_and_then_memory_is_given_back() -> None:
     assert freed.wait(DEADLINE)
 
 
+def test_the_crew_keeps_few_of_the_greenlets_that_many_give_back_at_once() -> None:
+    """It kept 512 of those of 1,000 idle connections, which made half of what these take."""
+    kept: list[int] = []
+    awake = {Silent(): 0 for _ in range(4 * MOST)}
+    slumber = slumber_of(awake, keep=kept.append)
+    slumber.step()
+    assert kept == [KEPT, KEPT]
+    awake.clear()
+    slumber.step()
+    assert kept[-1] == MAX_RESTING
+    awake[Silent()] = 0
+    slumber.step()
+    assert kept[-1] == MAX_RESTING, "where few rest, the next connections have theirs"
+
+
 @pytest.fixture
 def lay(bench: MakeBench) -> Callable[..., tuple[Bench, Session, socket.socket]]:
     """A connection to a backend, which rests."""
@@ -86,7 +104,7 @@ def lay(bench: MakeBench) -> Callable[..., tuple[Bench, Session, socket.socket]]
 
 
 def rest(running: Bench, session: Session) -> None:
-    slumber = running.hub.call(Slumber, running.shared.awake, lambda: None)
+    slumber = running.hub.call(Slumber, running.shared.awake, running.shared.crew.keep, lambda: None)
 
     def rests() -> bool:
         running.hub.call(slumber.step)
@@ -187,7 +205,7 @@ def test_half_of_a_connection_and_bytes_that_nobody_takes_keep_it_awake(bench: M
         push(full, bytes(1 << 20), most=64 << 20)  # more than all buffers on the way take
         half.shutdown(socket.SHUT_WR)
         running.reach(Phase.HALF_CLOSED, Phase.RELAYING)
-        slumber = running.hub.call(Slumber, running.shared.awake, lambda: None)
+        slumber = running.hub.call(Slumber, running.shared.awake, running.shared.crew.keep, lambda: None)
         for _ in range(4):
             running.hub.call(slumber.step)
         assert len(running.shared.awake) == 2
