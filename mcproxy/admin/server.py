@@ -38,7 +38,7 @@ from mcproxy.model import UNIX_PREFIX
 MAX_CALLS = 16 + MAX_STREAMS  # threads, and calls at once; the database has as many connections for those not streaming
 MAX_METADATA = 16 << 10  # bytes of a request's header fields
 MAX_STREAMS_PER_CONNECTION = MAX_CALLS
-HANDSHAKE = 3_000  # milliseconds for a TLS handshake: who is silent holds a place for no longer
+HANDSHAKE = 3_000  # milliseconds for a TLS handshake: a silent client holds a place for no longer
 IDLE = 10 * 60_000  # milliseconds after which a connection without calls is closed
 STOP_GRACE = 2.0  # seconds that calls have to end when the server stops
 

@@ -41,7 +41,7 @@ from mcproxy.net.thrown import Thrown
 BUFFER: Final = 16384  # bytes a read; one TLS record at most, and below it the copy is cheaper than a pipe
 FAIR_SHARE: Final = 4 << 20  # bytes that one direction may splice before others get their turn: about a millisecond
 FLUSH_CHECK: Final = 0.005  # seconds between the first two looks at what a side has not acknowledged yet
-# Seconds between the later ones: who stalls a flush on purpose must not cost 200 looks a second.
+# Seconds between the later ones: a peer that stalls a flush on purpose must not cost 200 looks a second.
 MAX_FLUSH_CHECK: Final = 0.1
 _MOVE: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 

@@ -118,7 +118,7 @@ def test_a_crowd_in_the_middle_of_bulk(server: Limited) -> None:
 
 
 def test_accept_that_fails_is_tried_again(server: Limited) -> None:
-    """The limit is lowered under the running server, so that nothing is left for who comes next."""
+    """The limit is lowered under the running server, so that nothing is left for the next client."""
     with connect(server.port) as first:
         assert is_served(first)
         taken = server.open()

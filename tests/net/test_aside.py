@@ -1,4 +1,4 @@
-"""Native threads for what would hold up the hub: it turns meanwhile, and who is cut leaves the others their answer."""
+"""Native threads for what would hold up the hub, which turns meanwhile. One that is cut leaves others their answer."""
 
 import threading
 from collections.abc import Callable
