@@ -247,15 +247,15 @@ class Writer:
         self, others: Others, who: str, action: str, decide: Decision, expected: int, said: Said
     ) -> Mutated:
         """The same, among nodes. What other nodes have written meanwhile comes into force with it."""
-        table, now = self.table, self.clock()
-        early: Sequence[Change] | None = None
+        table, early = self.table, None
         with suppress(Refusal):  # by a table that may be old: the turn decides
             _refuse_overtaken(table, expected)
-            early = decide(table, now)  # a long decision keeps no other node from its turn
+            early = decide(table, self.clock())  # a long decision keeps no other node from its turn
             self._adopt(early)
         turn = None
         try:
             with others.turn(table) as turn:
+                now = self.clock()
                 changes = self._decided(turn, decide, expected, now) if early is None or turn.lacks else early
                 if any(route not in _leaving_files(early or ()) for route in _leaving_files(changes)):
                     raise Conflict("files are adopted before a turn, since that writes rows too")

@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ from tests.kit.program import Program, Server, environment, write_config
 
 PORT = 8443
 DATABASE_PORT = 5432
+KILLED = 8  # nodes, one after the other, before they are started again: a start takes longer than the rest
+STARTING = 4  # nodes at a time
 KEPT = 20  # routes of each thread at a time: older ones are removed again
 DISK = 200 << 20  # bytes that a server has; a new database with its log takes 50 MB
 SETTINGS = {"max_wal_size": "32MB", "min_wal_size": "2MB", "wal_keep_size": "16MB", "max_wal_senders": "4"}
@@ -154,7 +157,7 @@ class Node:
 
 
 class Scene:
-    """Two nodes, a server, and what was done."""
+    """Two nodes or more, a server, and what was done."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -341,17 +344,26 @@ def writers(scene: Scene, *, mutations: int) -> dict[str, Any]:
 
 
 def kills(scene: Scene, *, rounds: int) -> dict[str, Any]:
-    """A node is killed during its changes, and started again."""
+    """Nodes are killed during their changes, one after the other, and started again together."""
     chance = random.Random(rounds)  # the same every time
-    before = len(scene.ledger.done)
-    for turn in range(rounds):
-        victim = scene.nodes[turn % 2]
-        with scene.mutating(scene.nodes):
-            scene.goes_on(scene.nodes)
-            time.sleep(chance.random() * 0.05)  # the moment is random
-            victim.kill()
-        victim.start()
-        scene.judge()
+    before, left = len(scene.ledger.done), rounds
+    with ThreadPoolExecutor(STARTING) as pool:
+        more = [scene.node(f"more{number}") for number in range(min(rounds, KILLED) - len(scene.nodes))]
+        scene.nodes += pool.map(Node.start, more)
+        while left:
+            victims = chance.sample(scene.nodes, min(left, len(scene.nodes)))
+            with scene.mutating(scene.nodes):
+                scene.goes_on(scene.nodes)
+                for each in victims:
+                    time.sleep(chance.random() * 0.05)  # the moment is random
+                    each.kill()
+            list(pool.map(Node.start, victims))
+            scene.judge()
+            left -= len(victims)
+            click.echo(f"kills: {rounds - left}, acknowledged: {len(scene.ledger.done) - before}", err=True)
+    for each in more:
+        scene.nodes.remove(each)
+        each.kill()
     return {"rounds": rounds, "acknowledged": len(scene.ledger.done) - before}
 
 
