@@ -173,6 +173,7 @@ class Exchange:
         if ended:
             self.grpc_status = head.grpc_status
         up.body.keep_no_more()
+        up.head = None  # up to 64 KiB, and a client may leave its answer waiting for long
 
     def on_whole(self, head: AnswerHead, body: Piece) -> None:
         """A whole answer came. Raises BackendFault."""

@@ -79,8 +79,8 @@ class RequestHalf:
     """The request of one exchange. `now` is seconds of the bridge's clock."""
 
     __slots__ = (
-        "_barred", "_client", "_head", "_new_end", "_searches", "_trailers", "attempts", "backend", "body",
-        "coming", "going", "request",
+        "_barred", "_client", "_new_end", "_searches", "_trailers", "attempts", "backend", "body",
+        "coming", "going", "head", "request",
     )  # fmt: skip
 
     def __init__(self, new_end: NewEnd, client: ClientEnd, now: float) -> None:
@@ -92,7 +92,7 @@ class RequestHalf:
         self.coming = COMING
         self.going = UNSENT
         self.body = Body(now)
-        self._head: RequestHead | None = None  # None: not known to be a valid request yet
+        self.head: RequestHead | None = None  # None: not known to be valid yet, or needed no more
         self._trailers: list[Field] = []
         self.attempts = 0  # how often its head was sent
         self._searches = 0  # for a connection, whether it was sent there or not
@@ -122,7 +122,7 @@ class RequestHalf:
     @property
     def upgrade(self) -> Upgrade:
         """Whether it asks its connection to become a tunnel."""
-        return self._head.upgrade if self._head is not None else NO_UPGRADE
+        return self.head.upgrade if self.head is not None else NO_UPGRADE
 
     @property
     def leaves_much_unread(self) -> bool:
@@ -143,7 +143,7 @@ class RequestHalf:
 
     def accept(self, head: RequestHead) -> None:
         """The head is valid."""
-        self._head = head
+        self.head = head
         self.request = head.request
         if head.expects_continue:
             if self.coming is COMING:
@@ -211,7 +211,7 @@ class RequestHalf:
 
     def begin(self, exchange: Answered) -> Takes:
         """Send the head, by a new way if the present one is closed. Raises BackendFault."""
-        head, backend = self._head, self.backend
+        head, backend = self.head, self.backend
         assert head is not None
         if backend is None or not (backend.state is BUSY or backend.state is WANTED):
             if self._searches >= ATTEMPTS:
@@ -258,7 +258,7 @@ class RequestHalf:
             return False
         if processed is UNKNOWN and self.request.method not in _IDEMPOTENT:
             return False
-        if self.attempts >= ATTEMPTS or not self.body.replayable or self._head is None:
+        if self.attempts >= ATTEMPTS or not self.body.replayable or self.head is None:
             return False
         if processed is UNHEARD:
             self._barred = self.version

@@ -31,6 +31,9 @@ BLOCK_SECONDS: Final = 10.0  # from HEADERS to END_HEADERS, which a client sends
 CACHE_BLOCKS: Final = 1_024  # sections of one generation; about 3 KB each, two generations, four kinds
 CACHE_BLOCK_BYTES: Final = 2_048  # a larger block repeats too seldom for the memory it takes
 CACHE_FIELDS: Final = 64  # the same holds for one of more fields, which may be a few bytes each
+# Bytes of the fields of such a block: what the dynamic table and a block of that size can say once. One that says much
+# again and again stands for 64 KiB in twenty bytes.
+CACHE_FIELD_BYTES: Final = 8_192
 MAX_TABLE: Final = 4_096  # bytes of a mirrored dynamic table: the default, which every peer takes
 
 # Bytes, read and waiting -----------------------------------------------------------------------------------------

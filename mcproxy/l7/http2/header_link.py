@@ -29,6 +29,7 @@ from mcproxy.l7.http2.budgets import (
     BYTES_DECODED,
     CACHE_BLOCK_BYTES,
     CACHE_BLOCKS,
+    CACHE_FIELD_BYTES,
     CACHE_FIELDS,
     FIELD_COST,
     UNPACKED,
@@ -123,8 +124,7 @@ class BlockCache(Generations[tuple[DynamicTable, bytes], Section[T]], Generic[T]
             section = self._judge(block, table, allowed)
             turn.left -= FIELD_COST * len(section.fields) + len(block) // BYTES_DECODED
         # A size update may be right for this connection's settings only.
-        small = len(block) <= CACHE_BLOCK_BYTES and len(section.fields) <= CACHE_FIELDS
-        if small and block and block[0] & 0xE0 != 0x20:
+        if _is_small(block, section.fields) and block and block[0] & 0xE0 != 0x20:
             self.keep(key, section)
         return section
 
@@ -150,6 +150,15 @@ class BlockCache(Generations[tuple[DynamicTable, bytes], Section[T]], Generic[T]
         elif isinstance(value, Answer) and value.status >= FINAL_STATUS and value.status not in BODILESS:
             section.express = value if section.may_pass else None
         return section
+
+
+def _is_small(block: bytes, fields: list[Field]) -> bool:
+    """Whether a section is worth the memory that it takes, and that others make of it: both encodings again."""
+    return (
+        len(block) <= CACHE_BLOCK_BYTES
+        and len(fields) <= CACHE_FIELDS
+        and sum([len(name) + len(value) for name, value in fields]) <= CACHE_FIELD_BYTES
+    )
 
 
 def _as_connection_fault(fault: CompressionFault | HeaderBomb) -> ConnectionFault:

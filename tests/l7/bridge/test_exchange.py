@@ -34,6 +34,15 @@ def test_a_failure_is_answered_only_before_an_answer() -> None:
     )  # fmt: skip
 
 
+def test_once_an_answer_has_begun_the_head_is_let_go() -> None:
+    """It may be 64 KiB, made of a few bytes; a client that took none of its answers had 256 of them kept."""
+    one = Between(request_head()).exchange
+    assert one.to_backend.head is not None
+    one.on_head(OK, ended=False)
+    assert one.to_backend.head is None
+    assert not one.to_backend.goes_again(Processed.NO, one)
+
+
 def test_a_client_that_leaves_breaks_an_answer_off() -> None:
     on = Between(request_head())
     on.exchange.abandon("it left")
