@@ -70,6 +70,8 @@ class Recorder:
                 connection.sendall(server.send(h11.Data(data=body)) or b"")
                 connection.sendall(server.send(h11.EndOfMessage()) or b"")
                 request = None
+                if server.our_state is h11.MUST_CLOSE:
+                    return
                 server.start_next_cycle()
             else:
                 self.broken.append(str(event))
@@ -164,7 +166,8 @@ def test_what_arrives_of_an_http1_client(backend: MakeBackend, authority: Author
         assert (arrived.framing, arrived.body) == (framing, body), name
         names = [field for field, _ in arrived.fields]
         assert names.count("host") == 1, name
-        assert not {"connection", "upgrade", "http2-settings", "te", "keep-alive"} & set(names), name
+        assert not {"upgrade", "http2-settings", "te", "keep-alive"} & set(names), name
+        assert ("connection" in names) == (name == "GET with a body"), name
     for name, sent in REFUSED.items():
         got = exchange(running, authority, sent)
         assert got.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 ")), (name, got)
@@ -329,3 +332,62 @@ def test_what_a_backend_sends_too_much_reaches_nobody(
         got = exchange(running, authority, b"GET /%d HTTP/1.1\r\nHost: %b\r\n%b" % (number, HOST.encode(), END))
         assert got.endswith(b"\r\n\r\n/%d" % number)
         assert b"evil" not in got
+
+
+class Overlooking:
+    """A backend that overlooks the body of its first request, and takes it for the next one: "CL.0".
+
+    It answers what it takes for the next one only when a third comes, so that a proxy sees nothing amiss before.
+    """
+
+    def __init__(self) -> None:
+        self.closes: list[bool] = []  # of each connection: whether its first request said that it would be the last
+
+    def __call__(self, connection: socket.socket) -> None:
+        data, served = b"", 0
+        while part := connection.recv(65_536):
+            data += part
+            heads = data.count(b" HTTP/1.1\r\n")
+            if not served and data.count(b"\r\n\r\n"):
+                self.closes.append(b"connection: close\r\n" in data)
+                connection.sendall(OK + b"Content-Length: 5\r\n\r\nfirst")
+                served = 1
+                if self.closes[-1]:
+                    return
+            elif heads > 2 or (heads == 2 and b"/hidden" not in data):
+                targets = [line.split(b" ")[1] for line in data.split(b"\r\n") if line.endswith(b" HTTP/1.1")]
+                connection.sendall(OK + b"Content-Length: %d\r\n\r\n%b" % (len(targets[1]), targets[1]))
+                return
+
+
+HIDING = b"Content-Length: %d\r\n" % len(HIDDEN)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        GET + HIDING,
+        GET.replace(b"GET", b"OPTIONS") + HIDING,
+        POST + HIDING + b"Expect: 100-continue\r\n",
+        POST + HIDING + b"Expect: y 100-continue\r\n",
+    ],
+    ids=["GET", "OPTIONS", "expects", "expects something else"],
+)
+def test_a_body_that_a_backend_overlooks_reaches_no_other_client(
+    head: bytes, backend: MakeBackend, authority: Authority, proxy: MakeProxy
+) -> None:
+    """What such a backend answers to it went to the next client of its connection, whoever that was."""
+    overlooking = Overlooking()
+    listener = l7_listener({HOST: backend(overlooking).address}, authority, backend_protocol="http/1.1")
+    running = proxy({"log": {"format": "json"}, "listeners": [listener]})
+    with tls(running, authority) as attacker:
+        attacker.sendall(head + b"\r\n" + HIDDEN)
+        got = b""
+        while not got.endswith(b"first"):
+            part = attacker.recv(65_536)
+            assert part, got
+            got += part
+        until(lambda: faults(running), "the first request's end")
+        victim = exchange(running, authority, GET + END)
+    assert victim.endswith(b"first"), "over another connection"
+    assert overlooking.closes[0]

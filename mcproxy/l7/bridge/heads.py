@@ -18,6 +18,10 @@ _OF_THE_MESSAGE = frozenset((b"cookie", b"content-length", b"te"))  # which `Req
 _NOT_IN_CONNECT = (b"sec-websocket-key", b"sec-websocket-accept", b"content-length")
 
 
+# Methods for whose content there is no defined use (RFC 9110, sections 9.3.1, 9.3.2, 9.3.5, 9.3.7 and 9.3.8).
+_WITHOUT_CONTENT = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"))
+
+
 class Upgrade(Enum):
     """Whether a request asks its connection to change to another protocol (RFC 9110, section 7.8)."""
 
@@ -82,6 +86,14 @@ class RequestHead:
             rest = (*rest, (b"content-length", b"%d" % request.content_length))
         method = b"GET" if request.protocol else request.method  # RFC 8441, section 5
         return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (method, request.path, request.authority, field_lines(rest))
+
+    @cached_property
+    def hides_its_body(self) -> bool:
+        """Whether servers are known to overlook its body, and to take it for the next request ("CL.0").
+
+        RFC 9110 warns of that for methods like GET; of Expect, many a server reads half of what it means.
+        """
+        return self.request.method in _WITHOUT_CONTENT or b"expect" in [name for name, _ in self.fields]
 
     @property
     def is_websocket(self) -> bool:

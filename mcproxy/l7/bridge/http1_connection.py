@@ -6,7 +6,8 @@ chunks where more follows, or nothing. So the backend finds the end of each mess
 
 **What comes** is read by wire/http1_answers.py. A connection carries the next request only if all of its answer and
 all of its request are through, both mean to go on, and not a byte came that belongs to none: a backend that sends more
-than its answer has *poisoned* its connection, and nobody's request.
+than its answer has *poisoned* its connection, and nobody's request. A request whose body the backend may overlook is
+the last one of its connection, and says so: else the answer to what was hidden there would be another client's.
 
 **A tunnel** opens with the 101 for a protocol that the request asked for. From there on bytes pass as they are.
 """
@@ -156,6 +157,9 @@ class Http1Connection:
         else:
             framing = b"transfer-encoding: chunked\r\n"
             self._request = CHUNKED
+        if self._request is not SENT and head.hides_its_body:
+            framing += b"connection: close\r\n"
+            self._goes_on = False
         self.out.append(b"%b%b%b\r\n" % (head.lines, forwarded.lines, framing))
         self.processed = UNKNOWN if self._reused or self.requests > 1 else POSSIBLY
 

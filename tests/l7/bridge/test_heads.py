@@ -164,8 +164,11 @@ def check_arrival(sent: bytes, head: RequestHead, body: bytes) -> Arrived:
     cookies = [value for name, value in head.fields if name == b"cookie"]
     expected += [each for each in head.fields if each[0] not in (b"te", b"cookie", b"content-length")]
     expected += [(b"cookie", b"; ".join(each for each in cookies if each))] if cookies else []
+    expected += FORWARDED.fields
+    if head.hides_its_body and (head.chunked or head.request.content_length > 0):
+        expected += [(b"connection", b"close")]
     framing = {b"content-length", b"transfer-encoding"}
-    assert [each for each in arrived.fields if each[0] not in framing] == expected + list(FORWARDED.fields)
+    assert [each for each in arrived.fields if each[0] not in framing] == expected
     assert sum(name in framing for name, _ in arrived.fields) <= 1
     return arrived
 
@@ -178,6 +181,23 @@ def test_one_request_arrives_or_none(form: str) -> None:
         arrived = check_arrival(*found)
         if form == "trailers":
             assert arrived.trailers == [(b"x-t", b"b"), (b"x-u", b"c")]
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "closes"),
+    [
+        *((method, b"", False) for method in (b"POST", b"PUT", b"BREW")),
+        *((method, b"", True) for method in (b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE")),
+        (b"POST", b"Expect: 100-continue\r\n", True),
+        (b"POST", b"Expect: tea\r\n", True),
+    ],
+)
+def test_a_body_that_may_be_overlooked_is_the_last_one(method: bytes, more: bytes, closes: bool) -> None:
+    """A server that overlooks it takes it for the next request, and answers that to the next client."""
+    for framing, body in ((b"Content-Length: 2\r\n", b"hi"), (CODED, b"2\r\nhi\r\n0\r\n\r\n"), (b"", b"")):
+        found = relayed(method + b" / HTTP/1.1\r\n" + HOST + more + framing + b"\r\n" + body)
+        assert found is not None
+        assert (b"\r\nconnection: close\r\n" in found[0]) is (closes and body != b"")
 
 
 _NAME = st.sampled_from([b"X-A", b"Cookie", b"Accept", b"Connection", b"TE", b"Upgrade", b"Expect", b"Range", b"x_b"])
