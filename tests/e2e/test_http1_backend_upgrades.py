@@ -148,3 +148,44 @@ def test_websockets_are_offered_to_http2_clients(backend: MakeBackend, authority
         assert (Setting.ENABLE_CONNECT_PROTOCOL, 1) in http2.parse_settings(settings.payload)
     finally:
         client.close()
+
+
+def test_what_comes_before_a_tunnel_is_open_is_no_request(
+    backend: MakeBackend, authority: Authority, proxy: MakeProxy
+) -> None:
+    """The client's first bytes come before the answer; the backend declines, and may not find them behind the head."""
+    got: list[bytes] = []
+
+    def declines(connection: socket.socket) -> None:
+        got.append(b"")
+        while data := connection.recv(65_536):
+            got[-1] += data
+            if got[-1].endswith(b"\r\n\r\n"):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\nno")
+
+    server = running(declines, backend, authority, proxy)
+    hidden = b"GET /hidden HTTP/1.1\r\nHost: %b\r\n\r\n" % HOST.encode()
+    client = SocketClient(server.port, authority)
+    client.handshake()
+    try:
+        head = [
+            (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https"), (":authority", HOST),
+            (":path", "/chat"), ("sec-websocket-version", "13"),
+        ]  # fmt: skip
+        block = client.encoder.encode(head)
+        client.send(http2.headers(1, block, end_stream=False) + http2.data(1, hidden))
+        assert client.find(Frame.HEADERS, 1) is not None
+        client.request(
+            3, [(":method", "GET"), (":scheme", "https"), (":authority", HOST), (":path", "/next")], end=True
+        )
+        assert client.find(Frame.HEADERS, 3) is not None
+    finally:
+        client.close()
+    with authority.client_context().wrap_socket(connect(server.port), server_hostname=HOST) as other:
+        upgrade = b"Connection: Upgrade\r\nUpgrade: foo\r\n"
+        other.sendall(b"GET /foo HTTP/1.1\r\nHost: %b\r\n%b\r\n%b" % (HOST.encode(), upgrade, hidden))
+        assert b"200 OK" in read_head(other)
+    assert len(got) >= 1
+    assert not [each for each in got if hidden[:30] in each], (
+        "as bytes; as a request, judged and written anew, it may be"
+    )

@@ -37,9 +37,10 @@ def test_a_failure_is_answered_only_before_an_answer() -> None:
 def test_once_an_answer_has_begun_the_head_is_let_go() -> None:
     """It may be 64 KiB, made of a few bytes; a client that took none of its answers had 256 of them kept."""
     one = Between(request_head()).exchange
-    assert one.to_backend.head is not None
+    heads = [one.to_backend.head]
     one.on_head(OK, ended=False)
-    assert one.to_backend.head is None
+    heads.append(one.to_backend.head)
+    assert [each is None for each in heads] == [False, True]
     assert not one.to_backend.goes_again(Processed.NO, one)
 
 
