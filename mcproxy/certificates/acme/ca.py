@@ -271,7 +271,10 @@ class CA:
             raise Refusal(f"the CA's answer makes no sense: {error}", whole=True) from error
 
 
-_SENSELESS = (errors.Error, jose_errors.Error, ValueError, KeyError, TypeError, AttributeError)
+_SENSELESS = (
+    errors.Error, jose_errors.Error, ValueError, KeyError, TypeError, AttributeError,
+    RecursionError, OverflowError,  # JSON that is nested without end; years beyond any calendar
+)  # fmt: skip
 _NO_REPLACEMENT = frozenset(
     {"alreadyReplaced", "conflict", "malformed", "unauthorized"}
 )  # of an order that names what it replaces
@@ -348,6 +351,6 @@ def _seconds(retry_after: str, date: str = "") -> float:
 def _moment(date: str) -> dt.datetime | None:
     try:
         found = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return found if found.tzinfo else None

@@ -133,6 +133,10 @@ def test_an_order_names_the_profile(answers: Answers, authority: Authority) -> N
             "not this one (rejectedIdentifier)", "rejectedIdentifier", 0.0, False,
         ),
         (
+            (429, {"Retry-After": f"Fri, 01 Jan {'9' * 20} 00:00:00 GMT"}, problem("rateLimited", "wait")),
+            "wait (rateLimited)", "rateLimited", 0.0, False,
+        ),
+        (
             (400, {}, problem("accountDoesNotExist", "who?")),
             "who? (accountDoesNotExist)", "accountDoesNotExist", 0.0, True,
         ),
@@ -268,7 +272,13 @@ def test_an_order_names_what_it_renews_where_the_ca_knows_of_renewals(answers: A
 
 
 @pytest.mark.parametrize(
-    "answer", [(200, {}, []), (200, {}, {"status": "pending", "authorizations": 5}), (200, {}, b"<html>")]
+    "answer",
+    [
+        (200, {}, []),
+        (200, {}, {"status": "pending", "authorizations": 5}),
+        (200, {}, b"<html>"),
+        (200, {}, b"[" * 100_000),  # json's RecursionError was taken for a bug of ours
+    ],
 )
 def test_what_makes_no_sense_is_the_cas_fault(answers: Answers, authority: Authority, answer: Answer) -> None:
     answers.next = [answer]
