@@ -13,7 +13,9 @@ from tests.soak.run import Soak
 
 
 def samples(pss: list[float]) -> list[Sample]:
-    return [Sample(float(i), each, each, 30 + i % 3, 15, 12, i * 10) for i, each in enumerate(pss)]
+    return [
+        Sample(float(i), each, each, 30 + i % 3, 15, 12, 50_000, 600_000, 25_000, i * 10) for i, each in enumerate(pss)
+    ]
 
 
 def test_a_process_that_levels_off_does_not_grow() -> None:

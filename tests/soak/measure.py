@@ -25,6 +25,9 @@ class Sample:
     descriptors: float
     threads: float
     greenlets: float
+    objects: float  # that Python's collector knows
+    blocks: float  # of Python's allocator, those of what the collector doesn't know among them
+    heap: float  # KiB that C libraries have of malloc()
     requests: float  # so far
 
 
@@ -39,8 +42,9 @@ def sample(pid: int, counter: Path, seconds: float, requests: int) -> Sample:
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(30)
         asking.connect(str(counter))
-        greenlets = int(asking.recv(64))
-    return Sample(seconds, kib["Pss"], kib["Pss_Anon"], descriptors, threads, greenlets, requests)
+        greenlets, objects, blocks, heap = map(float, asking.recv(256).split())
+    of_kernel = seconds, kib["Pss"], kib["Pss_Anon"], descriptors, threads
+    return Sample(*of_kernel, greenlets, objects, blocks, heap, requests)
 
 
 def _read(pid: int, name: str) -> str:

@@ -77,7 +77,9 @@ class Node:
     def write(self, idle: int) -> Path:
         """The file, with that idle timeout."""
         proxy = {**self._document["proxy"], "idle_timeout": f"{idle}s"}  # type: ignore[dict-item]
-        return write_config(self.folder, {**self._document, "proxy": proxy})
+        spare = self.folder / "spare"  # as a whole: a command may read the file meanwhile
+        spare.mkdir(exist_ok=True)
+        return write_config(spare, {**self._document, "proxy": proxy}).replace(self.folder / "mcproxy.toml")
 
     def start(self) -> None:
         self.counter = self.folder / f"count-{next(self._count)}"
