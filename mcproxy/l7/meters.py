@@ -49,11 +49,6 @@ class Per(Enum):
     THING = "each"  # a bound: of one head, one answer, one connection
 
 
-# Named once: CONTRIBUTING says why.
-_PER_PERIOD: Final = Per.PERIOD
-_PER_SECOND: Final = Per.SECOND
-
-
 class Outcome(Enum):
     """What happens beyond a limit."""
 
@@ -251,11 +246,15 @@ class Loop(Enum):
         "one request is under way at a time; those behind it wait unread",
     )  # fmt: skip
 
-    def __init__(self, _side: Side, name: str, limit: int, per: Per, *_more: object) -> None:
-        """As attributes, because each connection asks several of them, and `value` is a function of Python."""
-        self.title = name  # what the log calls it
-        self.limit = limit  # how often, or how much
-        self.per = per
+    @property
+    def limit(self) -> int:
+        """How often, or how much."""
+        return self.value.limit
+
+    @property
+    def title(self) -> str:
+        """What the log calls it."""
+        return self.value.name
 
 
 class Exceeded(ConnectionFault):
@@ -272,7 +271,7 @@ class Meter:
     __slots__ = ("count", "limit", "loop", "since")
 
     def __init__(self, loop: Loop, now: float) -> None:
-        assert loop.per is _PER_PERIOD, loop
+        assert loop.value.per is Per.PERIOD, loop
         self.loop = loop
         self.limit = loop.limit
         self.count = 0
@@ -346,7 +345,7 @@ class Pace:
     __slots__ = ("_left", "_limit", "_since", "loop", "over")
 
     def __init__(self, loop: Loop) -> None:
-        assert loop.per is _PER_SECOND, loop
+        assert loop.value.per is Per.SECOND, loop
         self.loop = loop
         self.over = False  # the peer must wait
         self._limit = float(loop.limit)
