@@ -12,7 +12,7 @@ from tests.kit.differ_case import LATE, STEADY, Case, ask, data, h1, h2, head, l
 from tests.kit.differ_client import Fin, Pause
 from tests.kit.differ_http1_cases import bodies, fields, targets
 from tests.kit.differ_http2_cases import http2_bodies, http2_heads
-from tests.kit.differ_peers import CLOSING, GOING, LIMIT, PRINTABLE, STREAM, TOLD, TRUSTED
+from tests.kit.differ_peers import CLOSING, GOING, LIMIT, ODD_NAMES, STREAM, TOLD
 from tests.kit.hellos import split
 from tests.kit.http2_peer import frame
 from tests.kit.peers import client_hello
@@ -217,18 +217,13 @@ def behind() -> Iterator[Case]:
 
 def handshakes() -> Iterator[Case]:
     """TLS of l7."""
-    yield h1(
-        "a route with a TRUSTED CERTIFICATE",
-        "openssl x509 -trustout writes it; OpenSSL serves it",
-        ask("/trusted", host=f"Host: {TRUSTED}\r\n"),
-        sni=TRUSTED,
-    )
-    yield h1(
-        "a route whose certificate has an odd subject",
-        "OpenSSL, nginx and HAProxy serve it: a strict parser must not stand before them",
-        ask("/odd", host=f"Host: {PRINTABLE}\r\n"),
-        sni=PRINTABLE,
-    )
+    for name, odd in ODD_NAMES.items():
+        yield h1(
+            f"a route's certificate: {odd}",
+            "OpenSSL serves it: a strict parser must not stand before it",
+            ask("/odd", host=f"Host: {name}\r\n"),
+            sni=name,
+        )
     yield h1("an unknown name", "nobody is there", ask("/unknown"), sni="unknown.test")
     for name, ciphers in (("AEAD", "ECDHE-ECDSA-AES128-GCM-SHA256"), ("CBC", "ECDHE-ECDSA-AES128-SHA256:@SECLEVEL=0")):
         yield Case(f"TLS 1.2: {name}", "what old clients offer", "tls", (), {"ciphers": ciphers})

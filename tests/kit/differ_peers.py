@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.kit.differ_backend import Record, http, raw
+from tests.kit.odd_certificates import ODD
 from tests.kit.peers import DEADLINE, Authority, Backend, free_port, until
 from tests.kit.program import environment, write_config
 
@@ -23,12 +23,10 @@ NAME = "a.test"
 OTHER = "b.test"  # a second l7 route
 GOING = "going.test"  # its backend's connections end, which must not disturb other cases: some programs share them
 CLOSING = "closing.test"  # the same
-TRUSTED = "trusted.test"  # its certificate is a "TRUSTED CERTIFICATE"
-PRINTABLE = "printable.test"  # its certificate's subject has a `#` in a PrintableString, which has none
+ODD_NAMES = {f"odd{number}.test": odd for number, odd in enumerate(ODD)}  # what is odd about their certificates
 STREAM = "stream.test"  # l4
 TOLD = "told.test"  # l4, and the backend gets a PROXY header
 DRAIN_SECONDS = 20
-UTF8_STRING, PRINTABLE_STRING = 0x0C, 0x13  # tags of DER
 LIMIT = 3  # seconds of every timeout
 
 
@@ -102,7 +100,7 @@ def haproxy(setup: Setup) -> list[str]:
     """HAProxy, HTTP/2 to the backend."""
     ports, folder = setup.ports, setup.folder
     for name, (chain, key) in setup.certificates.items():
-        (folder / f"{name}.both").write_text(chain.read_text() + key.read_text())
+        (folder / f"{name}.both").write_text(chain.read_text() + (key.read_text() if key != chain else ""))
     crt = " ".join(f"crt {folder}/{name}.both" for name in setup.certificates)
     peek = (
         f" tcp-request inspect-delay {LIMIT}s\n tcp-request content accept if {{ req.ssl_hello_type 1 }}\n"
@@ -168,7 +166,7 @@ def caddy(setup: Setup) -> list[str]:
         f"  transport http {{\n   dial_timeout {LIMIT}s\n   response_header_timeout {LIMIT}s\n   versions h2c\n  }}\n"
         " }\n}\n"
         for name, (chain, key) in setup.certificates.items()
-        if name not in (TRUSTED, PRINTABLE)  # Go's crypto/tls reads neither: Caddy would not start
+        if name not in ODD_NAMES  # Go's crypto/tls reads few of them: Caddy would not start
     )
     (setup.folder / "Caddyfile").write_text(
         "{\n admin off\n auto_https off\n persist_config off\n log {\n  level ERROR\n }\n"
@@ -197,18 +195,11 @@ def _program(name: str) -> str:
 def certificates(authority: Authority, folder: Path) -> dict[str, tuple[Path, Path]]:
     """Chain and key of each l7 route, the odd ones included."""
     pairs = {name: authority.pair(name) for name in (NAME, OTHER, GOING, CLOSING)}
-    chain, key = authority.pair(TRUSTED)
-    trusted = folder / "trusted.pem"
-    trusted.write_bytes(chain.read_bytes().replace(b" CERTIFICATE--", b" TRUSTED CERTIFICATE--", 2))
-    printable, printable_key = authority.pair(PRINTABLE)
-    odd = folder / "printable.pem"
-    first, rest = printable.read_text().split("-----END", 1)
-    der = bytearray(ssl.PEM_cert_to_DER_cert(first + "-----END CERTIFICATE-----\n"))
-    at = der.rindex(b"Testing cert #")  # of the subject's text, behind its tag and its length
-    assert der[at - 2] == UTF8_STRING
-    der[at - 2] = PRINTABLE_STRING
-    odd.write_text(ssl.DER_cert_to_PEM_cert(bytes(der)) + rest.partition("\n")[2])
-    return {**pairs, TRUSTED: (trusted, key), PRINTABLE: (odd, printable_key)}
+    for name, odd in ODD_NAMES.items():
+        path = folder / f"{name}.pem"
+        path.write_bytes(ODD[odd](name))
+        pairs[name] = path, path
+    return pairs
 
 
 @contextmanager
