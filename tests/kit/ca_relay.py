@@ -11,6 +11,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -47,6 +48,7 @@ class CARelay:
         self.before: Callable[[Asked], Answer | None] = lambda _asked: None
         self.after: Callable[[Asked, Answer], Answer] = lambda _asked, answer: answer
         self.passed: list[Asked] = []  # on to the CA
+        self._created: list[Asked] = []  # of those, what the CA made: it refuses some nonces, and is asked again
         self._pebble = pebble
         relay = self
 
@@ -91,8 +93,8 @@ class CARelay:
         return {**self._pebble.section(), "directory": f"{self.url}/dir"}
 
     def ordered(self, hostname: str) -> int:
-        """How many orders for a name the CA was asked for."""
-        return sum(each.kind == "order-plz" and hostname in json.dumps(each.payload) for each in self.passed)
+        """How many orders for a name the CA has made."""
+        return sum(each.kind == "order-plz" and hostname in json.dumps(each.payload) for each in self._created)
 
     def _answer(self, method: str, path: str, fields: dict[str, str], body: bytes) -> Answer:
         asked = Asked(path.split("/")[1], path, _payload(body))
@@ -109,6 +111,8 @@ class CARelay:
             raise Cut from None
         finally:
             ca.close()
+        if answer.status == HTTPStatus.CREATED:
+            self._created.append(asked)
         return self.after(asked, answer)
 
 
