@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -12,7 +13,7 @@ import click
 
 from mcproxy import __version__
 from mcproxy.cli.groups import COMMANDS, LazyGroup
-from mcproxy.cli.options import FAILED, INVALID, config_option, example, fail, find_config, load_config
+from mcproxy.cli.options import FAILED, INVALID, UNREACHABLE, config_option, example, fail, find_config, load_config
 from mcproxy.document import ConfigError
 from mcproxy.native import BUILD
 
@@ -95,9 +96,20 @@ def _reload(path: Path, running: int) -> None:
     from mcproxy import config  # noqa: PLC0415 - only this needs them
     from mcproxy.reload.keys import fixed  # noqa: PLC0415
     from mcproxy.takeover.program import installed  # noqa: PLC0415
-    from mcproxy.takeover.renewal import Edition, RenewalError, begin, due, hang_up, renew  # noqa: PLC0415
+    from mcproxy.takeover.renewal import (  # noqa: PLC0415
+        Edition,
+        RenewalError,
+        Stranger,
+        begin,
+        due,
+        hang_up,
+        must_be_server,
+        renew,
+    )
     from mcproxy.takeover.seat import Seat  # noqa: PLC0415
 
+    if not Path(f"/proc/{running}").exists():
+        fail(f"mcproxy: there is no process {running}", UNREACHABLE)
     try:
         wanted = config.load(path)
         seat = Seat(wanted.database.file)
@@ -106,13 +118,19 @@ def _reload(path: Path, running: int) -> None:
             click.echo(f"mcproxy: {why}: a new server takes over")
             pid = renew(seat, lambda: begin(_command_without("--reload", str(running))))
             click.echo(f"mcproxy: process {pid} has taken over from process {running}")
+        elif why is None:
+            must_be_server(running, path)
+            hang_up(running)
+            click.echo(f"mcproxy: nobody can take over from process {running}: only a restart upgrades it")
         else:
             hang_up(running)
-            if why is None:
-                click.echo(f"mcproxy: nobody can take over from process {running}: only a restart upgrades it")
     except ConfigError as error:
-        hang_up(running)  # its status says what is wrong, too
+        with suppress(Stranger):
+            must_be_server(running, path)
+            hang_up(running)  # its status says what is wrong, too
         fail(str(error), INVALID)
+    except Stranger as error:
+        fail(f"mcproxy: {error}")
     except RenewalError as error:
         hang_up(running)
         fail(f"mcproxy: {error}")

@@ -1,10 +1,11 @@
-"""Which program is on the disk, and whether a process still runs it: after an upgrade it doesn't."""
+"""Which program is on the disk, whether a process still runs it after an upgrade, and which are servers."""
 
+import argparse
 import hashlib
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import mcproxy
@@ -49,3 +50,48 @@ def replaced(pid: int) -> bool:
     mapped = [fields for line in lines if len(fields := line.split(maxsplit=5)) == 6]
     executed = [name for _, permissions, _, _, _, name in mapped if _EXECUTED in permissions]
     return any(each.startswith("/") and each.endswith(_REPLACED) for each in executed if not each.startswith(_MEMORY))
+
+
+def is_server(pid: int, configuration: Path) -> bool:
+    """Whether a process is a server by its command line, or the keeper of one, that names no other configuration."""
+    words = _words(pid)
+    if "server" not in words[1:]:
+        return False
+    at = words.index("server", 1)
+    by, program, options = Path(words[0]).name, Path(words[at - 1]).name, words[at + 1 :]
+    if not (by.startswith("python") or at == 1) or program != "mcproxy":
+        return False
+    if any(each.split("=")[0] == "--reload" for each in options):  # another one like us
+        return False
+    named = _named(options)
+    return named is None or _real(f"/proc/{pid}/cwd", named) == os.path.realpath(configuration)
+
+
+def is_keeper(pid: int, server: int) -> bool:
+    """Whether a process is the keeper (keeper.py) of a server."""
+    try:
+        status = Path(f"/proc/{server}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+    parent = int(status.rpartition(")")[2].split()[1])  # proc_pid_stat(5): the name before may have anything in it
+    return parent == pid and "--keep-pid" in _words(pid)
+
+
+def _words(pid: int) -> list[str]:
+    """Its command line; without a word if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="surrogateescape").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def _named(options: Sequence[str]) -> str | None:
+    """The configuration file of these options; None: they name none, so it is one of the usual places."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("-c", "--config", nargs="?")
+    found: str | None = parser.parse_known_args(options)[0].config
+    return found
+
+
+def _real(folder: str, path: str) -> str:
+    return os.path.realpath(Path(os.path.realpath(folder), path))

@@ -13,6 +13,9 @@ neither the manager's socket nor its variables from us; the server that it succe
 one is in the unit's control group, because a reload's command is. Systemd accepts a process from there as the main one,
 which the old one names when it leaves.
 
+SIGHUP ends most programs, so it only goes to a process that is known as the server, or as its keeper: by its answer at
+the seat, or, where nobody answers there or the file is invalid, by its command line.
+
 If the new server fails, the old one goes on and gets SIGHUP, so that a renewed certificate doesn't wait for a mistake
 elsewhere to be corrected.
 """
@@ -23,9 +26,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from mcproxy.takeover.letters import Gone, Kind, Letter, Malformed, receive, send, wait
-from mcproxy.takeover.program import replaced
+from mcproxy.takeover.program import is_keeper, is_server, replaced
 from mcproxy.takeover.seat import Seat
 
 ANSWER_SECONDS = 5.0  # for a server to say who it is
@@ -49,6 +53,10 @@ class RenewalError(Exception):
     """The old server goes on. The message says why."""
 
 
+class Stranger(RenewalError):
+    """The process isn't the server of this configuration: it must get no signal, which would end most programs."""
+
+
 def look(seat: Seat, seconds: float = ANSWER_SECONDS) -> tuple[int, Edition] | None:
     """The process that serves and its edition; None: none that answers. Raises OSError."""
     sock = seat.connect()
@@ -65,9 +73,9 @@ def look(seat: Seat, seconds: float = ANSWER_SECONDS) -> tuple[int, Edition] | N
 
 
 def due(seat: Seat, pid: int, edition: Edition, seconds: float = ANSWER_SECONDS) -> str | None:
-    """Why the server that runs, process `pid`, must be succeeded; "": a reload does. Raises RenewalError.
+    """Why the server that runs, process `pid`, must be succeeded; "": a reload does. Raises Stranger.
 
-    None: nobody can succeed it, as one of a version that can't be.
+    None: nobody can succeed it, as one of a version that can't be; nothing but `pid` says that it is a server.
     """
     try:
         found = look(seat, seconds)
@@ -77,12 +85,26 @@ def due(seat: Seat, pid: int, edition: Edition, seconds: float = ANSWER_SECONDS)
         return None
     serving, its_edition = found
     if serving != pid:
-        raise RenewalError(f"process {serving} runs with this database, not process {pid}")
+        if is_keeper(pid, serving):  # SIGHUP to it is a reload of its server
+            return ""
+        raise Stranger(f"process {serving} runs with this database, not process {pid}, which gets no signal")
     if its_edition.program != edition.program:
         return "the program has been replaced on the disk"
     if its_edition.keys != edition.keys:
         return "a key has changed that needs a new process"
     return "a library has been replaced on the disk" if replaced(pid) else ""
+
+
+def must_be_server(pid: int, configuration: Path) -> None:
+    """Raise Stranger where a process isn't a server with this configuration, or is another user's."""
+    if not is_server(pid, configuration):
+        raise Stranger(f"process {pid} is not a server with {configuration}, and gets no signal")
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        raise Stranger(f"process {pid} is another user's: reload it as that user, or as root") from None
+    except ProcessLookupError:
+        raise Stranger(f"process {pid} has just ended") from None
 
 
 def hang_up(pid: int) -> None:

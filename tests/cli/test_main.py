@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from mcproxy import __version__
 from mcproxy.cli.main import main
-from mcproxy.cli.options import PLACES
+from mcproxy.cli.options import INVALID, PLACES
 from mcproxy.native import BUILD
 from tests.conftest import listener
 from tests.kit.peers import Authority, client_hello, connect, free_port, is_reset
@@ -236,10 +236,31 @@ def test_server_that_cannot_start(nothing_left: None, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "status"), [(GOOD, 0), (BAD, 2)])
 def test_a_reload_is_sighup_where_nobody_can_take_over(text: str, status: int, tmp_path: Path) -> None:
     """And where the file is invalid, which the server reports too; tests/takeover/test_renewal.py has the rest."""
-    with Program(sys.executable, "-c", RELOADED) as server:
+    path, program = written(tmp_path / "mcproxy.toml", text), written(tmp_path / "mcproxy", RELOADED)
+    with Program(sys.executable, str(program), "server", "-c", path.name, cwd=tmp_path) as server:
         server.line("runs")
-        done = run("server", "--reload", str(server.process.pid), "-c", written(tmp_path / "mcproxy.toml", text))
+        done = run("server", "--reload", str(server.process.pid), "-c", path)
         assert done.exit_code == status
         assert ("idle_timeout" in done.stderr) == bool(status)
         assert ("only a restart upgrades it" in done.stdout) == (not status)
         server.line("reloads")
+
+
+@pytest.mark.parametrize(("text", "status"), [(GOOD, 1), (BAD, 2)])
+def test_a_reload_sends_no_signal_to_a_process_that_is_not_a_server(text: str, status: int, tmp_path: Path) -> None:
+    """Any process was killed that was named, and with exit status 0 where no server ran."""
+    with Program(sys.executable, "-c", RELOADED) as other:
+        other.line("runs")
+        done = run("server", "--reload", str(other.process.pid), "-c", written(tmp_path / "mcproxy.toml", text))
+        assert done.exit_code == status
+        assert status == INVALID or f"process {other.process.pid} is not a server with" in done.stderr
+        other.signal(signal.SIGTERM)
+        other.wait()
+        assert other.out == ["runs\n"]
+
+
+def test_a_reload_of_a_process_that_has_ended(tmp_path: Path) -> None:
+    with Program(sys.executable, "-c", "") as ended:
+        ended.wait()
+        done = run("server", "--reload", str(ended.process.pid), "-c", written(tmp_path / "mcproxy.toml", GOOD))
+    assert (done.exit_code, done.stderr) == (3, f"mcproxy: there is no process {ended.process.pid}\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mcproxy.takeover.program import installed, replaced
+from mcproxy.takeover.program import installed, is_keeper, is_server, replaced
 from tests.kit.peers import DEADLINE
 from tests.kit.program import ROOT
 
@@ -59,3 +59,25 @@ def test_a_process_whose_program_is_replaced_is_found(tmp_path: Path) -> None:
         process.stdin.close()
         process.wait(DEADLINE)
     assert not replaced(process.pid), "it isn't known"
+
+
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [
+        (["mcproxy", "server"], True),
+        (["mcproxy", "server", "-c", "mcproxy.toml"], True),
+        (["mcproxy", "server", "--keep-pid", "--config=mcproxy.toml"], True),
+        (["mcproxy", "server", "-c", "another.toml"], False),
+        (["mcproxy", "server", "--reload", "1"], False),
+        (["mcproxy", "status"], False),
+        (["another", "server"], False),
+    ],
+)
+def test_a_server_is_known_by_its_command_line(words: list[str], known: bool, tmp_path: Path) -> None:
+    (tmp_path / words[0]).write_text("import signal\nprint(flush=True)\nsignal.pause()")
+    with subprocess.Popen([sys.executable, *words], cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # by now it is that program
+        assert is_server(process.pid, tmp_path / "mcproxy.toml") == known
+        assert not is_keeper(os.getpid(), process.pid)
+        process.kill()

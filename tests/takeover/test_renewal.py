@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mcproxy.takeover.predecessor import Predecessor
-from mcproxy.takeover.renewal import NO_EDITION, Edition, RenewalError, begin, due, hang_up, look, renew
+from mcproxy.takeover.renewal import NO_EDITION, Edition, RenewalError, Stranger, begin, due, hang_up, look, renew
 from mcproxy.takeover.seat import Seat
 from mcproxy.takeover.successor import Identity
 from tests.kit.peers import DEADLINE, until
@@ -75,7 +75,7 @@ def test_a_server_that_nobody_can_succeed_only_reloads(seat: Seat) -> None:
 
 
 def test_another_process_than_the_service_manager_knows_is_left_alone(served: Seat) -> None:
-    with pytest.raises(RenewalError, match=f"process {os.getpid()} runs with this database, not process 1"):
+    with pytest.raises(Stranger, match=f"process {os.getpid()} runs with this database, not process 1"):
         due(served, 1, RUNS)
 
 
