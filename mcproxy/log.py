@@ -2,7 +2,8 @@
 
 The caller formats a line and hands it to a `Sink`, whose native thread writes batches to standard output. So a paused
 terminal or a full pipe never stops the hub; when the sink is full, lines are dropped and the next batch reports how
-many.
+many. Where lines can't be written (a full disk), they are dropped too, which the first write that succeeds reports. A
+write may end inside a line: the rest of that line is kept, and completes it later, so that every line is whole.
 """
 
 import json
@@ -17,10 +18,28 @@ from mcproxy.lines import Format, timestamp
 
 MAX_WAITING = 50_000  # lines, some 15 MB: several seconds of the fastest flood, before lines are dropped
 CLOSING_TIME = 1.0  # seconds for the last lines: a reader that has stalled must not keep the process from exiting
+LINE_FEED = 10
 BATCH_DELAY = 0.05  # seconds between a line and its writing: one system call for many lines
 
 # Escapes for the characters that move a terminal's cursor or end a line, except the line feed.
 _CONTROLS = {c: f"\\x{c:02x}" for c in (*range(10), *range(11, 32), *range(127, 160), 0x2028, 0x2029)}
+
+
+class _Missing:
+    """Lines that are missing for one reason."""
+
+    __slots__ = ("count", "reported", "why")
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        self.count = 0  # ever
+        self.reported = 0  # of these
+
+    def line(self, new: int, formatter: logging.Formatter) -> str:
+        """The line that reports some of them."""
+        message = "%d lines dropped: they %s"
+        record = logging.LogRecord(__name__, logging.WARNING, "", 0, message, (new, self.why), None)
+        return formatter.format(record)
 
 
 class Sink:
@@ -31,25 +50,26 @@ class Sink:
         self.formatter: logging.Formatter = _Text()  # of what the sink itself has to say; `configure` sets it
         self._rest = memoryview(b"")  # of the batch that is being written
         self._lines: deque[str] = deque()  # its extend and popleft are atomic
-        self._dropped = 0  # ever
-        self._reported = 0  # of these
+        self._cut = b""  # the rest of a line whose beginning has been written
+        self._unread = _Missing("were read too slowly")
+        self._lost = _Missing("couldn't be written")
         self._there_is_work = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
-        return f"<Sink waiting={len(self._lines)} dropped={self._dropped}>"
+        return f"<Sink waiting={len(self._lines)} dropped={self.dropped}>"
 
     @property
     def dropped(self) -> int:
-        """Lines that were read too slowly, ever."""
-        return self._dropped
+        """Lines that were read too slowly or couldn't be written, ever."""
+        return self._unread.count + self._lost.count
 
     def put(self, lines: Sequence[str]) -> None:
         """Queue lines, each of which ends in a newline. Never blocks; any thread may call it."""
         if len(self._lines) >= MAX_WAITING:
-            self._dropped += len(lines)
+            self._unread.count += len(lines)
             return
         self._lines.extend(lines)
         if not self._there_is_work.is_set():
@@ -64,7 +84,7 @@ class Sink:
         self._there_is_work.set()
         self._thread.join(CLOSING_TIME)
         if self._thread.is_alive():
-            self._dropped += len(self._lines) + bytes(self._rest).count(b"\n")
+            self._unread.count += len(self._lines) + bytes(self._rest).count(b"\n")
             self._lines.clear()
 
     def _run(self) -> None:
@@ -77,21 +97,42 @@ class Sink:
 
     def _flush(self) -> None:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        if missing := self._dropped - self._reported:
-            self._reported += missing
-            lines.append(self._dropped_line(missing))
-        self._rest = memoryview("".join(lines).encode("utf-8", "backslashreplace"))
+        self._report(self._lost)
+        self._lost.count += self._write("".join(lines))
+        self._report(self._unread)
+
+    def _report(self, missing: "_Missing") -> None:
+        """Write how many are missing that no line has reported yet."""
+        new = missing.count - missing.reported
+        if new and self._write(missing.line(new, self.formatter)) == 0:
+            missing.reported += new
+
+    def _write(self, lines: str) -> int:
+        """Write them. Returns how many are lost; one that was cut isn't."""
+        self._rest = memoryview(self._cut + lines.encode("utf-8", "backslashreplace"))
+        is_cut = bool(self._cut)
+        self._cut = b""
         while self._rest:
             try:
-                self._rest = self._rest[os.write(self._descriptor, self._rest) :]
+                written = os.write(self._descriptor, self._rest)
             except BlockingIOError:  # a descriptor that another program made non-blocking
                 time.sleep(BATCH_DELAY)
-            except OSError:
-                self._rest = memoryview(b"")  # the log has no reader, so this can't be reported
+            except OSError as error:  # a full disk; or no reader, to whom nothing can be reported
+                self._lost.why = f"couldn't be written ({error.strerror})"
+                return self._give_up(is_cut)
+            else:
+                is_cut = self._rest[written - 1] != LINE_FEED if written else is_cut
+                self._rest = self._rest[written:]
+        return 0
 
-    def _dropped_line(self, missing: int) -> str:
-        message = "%d lines dropped: they were read too slowly"
-        return self.formatter.format(logging.LogRecord(__name__, logging.WARNING, "", 0, message, (missing,), None))
+    def _give_up(self, is_cut: bool) -> int:
+        """Drop what is left of a batch, but for the rest of a line that has been begun. Returns how many are lost."""
+        rest = bytes(self._rest)
+        self._rest = memoryview(b"")
+        if is_cut:
+            line, feed, rest = rest.partition(b"\n")
+            self._cut = line + feed
+        return rest.count(b"\n")
 
 
 class _Text(logging.Formatter):

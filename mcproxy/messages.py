@@ -173,7 +173,7 @@ class WorkerStatus:
     geoip: GeoipStatus
     lag: Distribution  # how late the hub was
     log_left_out: int  # lines, because there were too many of their kind
-    log_dropped: int = 0  # lines, because they were read too slowly
+    log_dropped: int = 0  # lines that were read too slowly or could not be written
     workers: Sequence[WorkerInfo] = ()  # where there are several
 
 

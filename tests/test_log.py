@@ -1,8 +1,11 @@
 """The log's thread: it never blocks, and says what it dropped."""
 
+import array
+import fcntl
 import json
 import logging
 import os
+import termios
 import threading
 
 import pytest
@@ -12,7 +15,7 @@ from mcproxy.lines import Format
 from mcproxy.log import (
     Sink,
 )
-from tests.kit.peers import DEADLINE
+from tests.kit.peers import DEADLINE, until
 
 
 def test_a_sink_writes_every_line_in_order() -> None:
@@ -51,6 +54,40 @@ def test_a_sink_that_nobody_reads_drops_and_says_so(style: Format) -> None:
     dropped = [int(line.split("log: ")[1].split()[0]) for line in told]
     assert dropped
     assert sum(dropped) + len(written) - len(dropped) == total
+
+
+def test_lines_that_can_not_be_written_are_counted_and_reported_once_others_can() -> None:
+    """They were lost without a word, and the first line after them went on where the last one had been cut."""
+    reading, writing = os.pipe()
+    pipe, full = os.dup(writing), os.open("/dev/full", os.O_WRONLY)
+    os.set_blocking(writing, False)
+    capacity = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+    sink = Sink(writing)
+    line, total = "x" * 999 + "\n", capacity // 1000 + 100
+    sink.put([line] * total)
+    until(lambda: _waiting(reading) == capacity)  # which ends inside a line
+    os.dup2(full, writing)
+    until(lambda: sink.dropped == total - capacity // 1000 - 1)
+    sink.put(["one more\n"])
+    until(lambda: sink.dropped == total - capacity // 1000)
+    begun = os.read(reading, capacity)
+    os.dup2(pipe, writing)
+    sink.put(["the next\n"])
+    sink.close()
+    for each in (writing, pipe, full):
+        os.close(each)
+    with os.fdopen(reading) as rest:
+        *lines, report, last = (begun.decode() + rest.read()).splitlines(keepends=True)
+    assert lines == [line] * (capacity // 1000 + 1)
+    reason = "they couldn't be written (No space left on device)"
+    assert report.endswith(f"log: {total - capacity // 1000} lines dropped: {reason}\n")
+    assert last == "the next\n"
+
+
+def _waiting(pipe: int) -> int:
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
 
 
 def test_a_sink_outlives_its_reader() -> None:

@@ -99,7 +99,9 @@ def _server(status: PlaneStatus, table: Table, own: Own) -> Iterator[Metric]:
         yield _gauge("node_generations_behind", "Generations that this node lacks, as far as it knows.", behind)
         yield _gauge("node_unbound_listeners", "Addresses that this node can't take.", len(own.standing.unbound))
     yield CounterMetricFamily(
-        "mcproxy_log_lines_dropped", "Log lines dropped, being read too slowly.", status.log_dropped
+        "mcproxy_log_lines_dropped",
+        "Log lines dropped, being read too slowly or on a full disk.",
+        status.log_dropped,
     )
     text = "Log lines of refusals left out in floods."
     yield CounterMetricFamily("mcproxy_log_lines_left_out", text, status.log_left_out)

@@ -71,7 +71,7 @@ class PlaneStatus:
     certificates: Sequence[CertificateStatus] = ()
     geoip: GeoipStatus = NO_GEOIP
     log_level: str = "info"
-    log_dropped: int = 0  # lines, because they were read too slowly
+    log_dropped: int = 0  # lines that were read too slowly or could not be written
     log_left_out: int = 0  # lines, because there were too many of their kind
     lag: Distribution = NO_LAGS  # how late the hub was
     problems: Sequence[RouteProblem] = ()  # with the files of l7 routes, as they are on disk
