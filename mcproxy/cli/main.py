@@ -52,9 +52,12 @@ def main() -> None:
 def server(config_file: Path | None, running: int | None, keep_pid: bool) -> None:
     """Run the proxy in the foreground. Beside one that runs with the same configuration file, it takes over from it."""
     if keep_pid:
-        from mcproxy.takeover.keeper import keep  # noqa: PLC0415 - as the imports below
+        from mcproxy.takeover.keeper import CantRun, keep  # noqa: PLC0415 - as the imports below
 
-        sys.exit(keep(_command_without("--keep-pid")))
+        try:
+            sys.exit(keep(_command_without("--keep-pid")))
+        except CantRun as error:
+            fail(f"mcproxy: {error}", FAILED)
     path = find_config(config_file)
     if running is not None:
         _reload(path, running)

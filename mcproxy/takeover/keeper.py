@@ -21,6 +21,7 @@ import select
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -29,6 +30,10 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
 _MAX_LETTER = 4096  # bytes of a notification
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _HEARD = (*_STOPPING, signal.SIGHUP, signal.SIGCHLD)
+
+
+class CantRun(Exception):
+    """The program can't be started. The message says which, and why."""
 
 
 class Keeper:
@@ -63,7 +68,8 @@ class Keeper:
                 _kill(pid, number)
         elif number == signal.SIGHUP and not self._stop:
             self._reload_again = bool(self._reload)
-            self._reload = self._reload or self._start("--reload", str(self._server))
+            if not self._reload:
+                self._begin_reload()
 
     def read(self) -> None:
         """Read what the server notifies."""
@@ -91,13 +97,25 @@ class Keeper:
                     if self._reload_again:
                         self.hear(signal.SIGHUP)
 
+    def _begin_reload(self) -> None:
+        try:
+            self._reload = self._start("--reload", str(self._server))
+        except CantRun as error:  # the program is being replaced, perhaps: the server goes on
+            print(f"mcproxy: nothing was reloaded: {error}", file=sys.stderr, flush=True)
+
     def _start(self, *more: str) -> int:
         command = [*self._command, *more]
-        return os.posix_spawn(command[0], command, self._env)
+        try:
+            return os.posix_spawn(command[0], command, self._env)
+        except OSError as error:
+            raise CantRun(f"this user can't run {command[0]}: {error.strerror}") from error
 
 
 def keep(command: Sequence[str]) -> int:
-    """Keep a server until it ends; returns its exit status, 128 and more for a signal."""
+    """Keep a server until it ends; returns its exit status, 128 and more for a signal.
+
+    Raises CantRun if none can be started.
+    """
     told, tell = os.pipe()
     for end in (told, tell):
         os.set_blocking(end, False)

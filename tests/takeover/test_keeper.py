@@ -138,3 +138,14 @@ def test_a_successor_is_named_by_the_server_only(kept: Kept) -> None:
     kept.signal(signal.SIGTERM)
     kept.line(f"told to stop {pid}")
     assert kept.wait() == 7
+
+
+def test_a_program_that_can_not_be_run_is_a_sentence(tmp_path: Path) -> None:
+    """It was a traceback, where the supervisor's user can't reach the interpreter."""
+    python = tmp_path / "python"
+    python.touch()
+    start = "import sys; sys.executable = sys.argv.pop(1); from mcproxy.cli.main import main; main()"
+    with Program(sys.executable, "-c", start, python, "server", "--keep-pid", env=environment()) as program:
+        assert program.wait() == 1
+        until(lambda: program.err)
+        assert program.err == [f"mcproxy: this user can't run {python}: Permission denied\n"]
