@@ -105,11 +105,11 @@ class Team:
         deadline = time.monotonic() + _patience(request)
         found: list[T] = []
         while asked:
-            _, future = asked.pop(0)
+            slot, future = asked.pop(0)
             try:
                 error = future.exception(max(0.0, deadline - time.monotonic()))
             except FutureTimeoutError:
-                raise PlaneBusy("a worker is too busy to answer; try again") from None
+                raise PlaneBusy(f"worker {slot.number} is too busy to answer; try again") from None
             if error is None:
                 found.append(future.result())
             elif not isinstance(error, WorkerGone):

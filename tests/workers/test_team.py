@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from mcproxy.messages import FindCountry, PlaneBusy, PlaneStopping
+from mcproxy.messages import Drain, FindCountry, PlaneBusy, PlaneStopping
 from mcproxy.workers.common import Common
 from mcproxy.workers.remote import WorkerGone
-from mcproxy.workers.team import Known, Team
+from mcproxy.workers.team import GRACE, Known, Team
 
 QUESTION = FindCountry(b"")
 
@@ -46,6 +46,11 @@ def test_nobody_who_answers_is_busy(team: Team) -> None:
         answers(team, answered(error=WorkerGone("it has ended")))
     with pytest.raises(PlaneBusy):
         answers(team)
+
+
+def test_one_that_is_late_is_named(team: Team) -> None:
+    with pytest.raises(PlaneBusy, match="worker 2 is too busy to answer; try again"):
+        team.answers(Drain(-GRACE), [(team.slots[0], answered(True)), (team.slots[1], Future())])
 
 
 @pytest.mark.parametrize("error", [PlaneStopping("the server is stopping"), TimeoutError("its own")])
