@@ -6,6 +6,7 @@ signals around it.
 
 import logging
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from mcproxy.admin.errors import bind_failure
 from mcproxy.admin.server import AdminError
 from mcproxy.certificates import routes
 from mcproxy.change import listener_key
+from mcproxy.check import places
 from mcproxy.configuration import Config
 from mcproxy.control import NOTHING, Before, Control
 from mcproxy.datapath import DataPath
@@ -44,6 +46,8 @@ from mcproxy.takeover.successor import TakeoverError
 from mcproxy.tuning import raise_descriptor_limit, tune
 
 STATUS_INTERVAL = 10.0  # seconds between two status lines for the service manager
+OWN_DESCRIPTORS = 40  # that a process opens by itself: the database, the admin API, the log, its listeners
+WORKER_DESCRIPTORS = 8  # in the parent, for each worker (workers/common.py, keeping.py)
 BESIDE_CHECK = 0.05  # seconds between two looks at whether the server before this one has drained
 
 T = TypeVar("T")
@@ -355,8 +359,10 @@ def serve(config: Config, path: Path) -> int:
     signals.last_words = sink.close
     try:
         notifier, inherited = Notifier.from_environment(), Inherited.from_environment()
+        _check_descriptors(_worker_count(config))
         with closing(Beginning(config, path)) as beginning:
             app = App(config, sink.put, notifier, inherited, path, lambda: sink.dropped, beginning)
+            signals.open_connections = lambda: app.traffic.open_connections
             signals.at_once = app.traffic.end_at_once
             runs = signals.stop is None
             if runs:
@@ -390,6 +396,16 @@ def _wait(signals: Signals, app: App) -> None:
     wake.close()
     why = signals.stop.name if signals.stop is not None else f"process {signals.successor} has taken over"
     log.info("%s: draining for up to %g s", why, app.config.proxy.shutdown_timeout)
+
+
+def _check_descriptors(workers: int) -> None:
+    """Log a warning if there are few descriptors for clients. Raises StartError if there are too few for ourselves."""
+    limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = OWN_DESCRIPTORS + (WORKER_DESCRIPTORS * workers if workers > 1 else 0)
+    if limit < needed:
+        raise StartError(f"{needed} file descriptors are needed for a start, and the limit is {limit}; {places.RAISE}")
+    for found in places.few_descriptors(limit):
+        log.warning("%s", found.message)
 
 
 def _key(config: Config) -> str:

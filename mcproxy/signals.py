@@ -24,6 +24,7 @@ class Signals:
     def __init__(self) -> None:
         self.stop: signal.Signals | None = None  # the signal that told to stop
         self.successor = 0  # the process that has taken over: another reason to stop
+        self.open_connections: Callable[[], int] = lambda: 0  # for the second signal's line; as `at_once`
         self.at_once: Callable[[], object] = lambda: None  # the second signal calls it first; it must not wait or raise
         self.last_words: Callable[[], object] = lambda: None  # writes what the log has still, in a bounded time
         self._wake: Callable[[], object] = lambda: None
@@ -67,12 +68,13 @@ class Signals:
                 self.stop = number
                 self._wake_up()
             return
+        count = self.open_connections()
         self.at_once()
-        last = threading.Thread(target=self._say, args=(number,), daemon=True)  # whatever holds the log's locks
+        last = threading.Thread(target=self._say, args=(number, count), daemon=True)  # whatever holds the log's locks
         last.start()
         last.join(LAST_WORDS)
         os._exit(1)
 
-    def _say(self, number: signal.Signals) -> None:
-        log.warning("%s again: exiting at once", number.name)
+    def _say(self, number: signal.Signals, count: int) -> None:
+        log.warning("%s again: exiting at once; connections cut without a line: %d", number.name, count)
         self.last_words()

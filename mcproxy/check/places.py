@@ -12,10 +12,12 @@ from mcproxy.check import ports
 from mcproxy.check.found import Found, warning
 from mcproxy.check.loaded import Loaded
 from mcproxy.configuration import Config
-from mcproxy.model import UNIX_PREFIX
-from mcproxy.net.shared import RESERVED_DESCRIPTORS
+from mcproxy.model import UNIX_PREFIX, counted
+from mcproxy.net.shared import CONNECTION_DESCRIPTORS, RESERVED_DESCRIPTORS
 from mcproxy.store import postgres
 
+RAISE = "raise LimitNOFILE of the unit, or the hard limit (ulimit -Hn)"
+FEW_CLIENTS = 100  # connections that a process should have room for, at least
 BESIDE = "put the socket beside the database, where mcproxy's user may write"
 
 Running = Callable[[], Collection[str] | None]  # the listeners of a server that answers at [grpc]; None: none does
@@ -113,9 +115,26 @@ def _in_use(failure: str, addr: str) -> str:
 
 
 def check_descriptors(config: Config) -> Iterator[Found]:
-    """Check that this user may open enough descriptors for `max_connections`."""
+    """Check that this user may open enough descriptors for clients, and for `max_connections`."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 2 * config.proxy.max_connections + RESERVED_DESCRIPTORS
-    if config.proxy.max_connections and hard != resource.RLIM_INFINITY and needed > hard:
-        many = f"{config.proxy.max_connections} connections need {needed} descriptors, and the limit here is {hard}"
-        yield warning("proxy.max_connections", f"{many}; raise LimitNOFILE of the unit, or the hard limit (ulimit -Hn)")
+    if hard != resource.RLIM_INFINITY:
+        yield from few_descriptors(hard)
+        yield from _check_most(config.proxy.max_connections, hard)
+
+
+def _check_most(connections: int, limit: int) -> Iterator[Found]:
+    needed = CONNECTION_DESCRIPTORS * connections + RESERVED_DESCRIPTORS
+    if connections and needed > limit:
+        many = f"{connections} connections need {needed} descriptors, and the limit here is {limit}"
+        yield warning("proxy.max_connections", f"{many}; {RAISE}")
+
+
+def few_descriptors(limit: int) -> Iterator[Found]:
+    """Warn if a process with so many descriptors serves hardly a client: each worker has as many, and the reserve."""
+    room = max(0, limit - RESERVED_DESCRIPTORS) // CONNECTION_DESCRIPTORS
+    if room < FEW_CLIENTS:
+        clients = counted(room, "connection") if room else "no connection"
+        reserve = (
+            f"the limit of {limit} file descriptors leaves room for {clients}: {RESERVED_DESCRIPTORS} are reserved"
+        )
+        yield warning("proxy.max_connections", f"{reserve} for the server itself; {RAISE}")

@@ -30,6 +30,7 @@ from mcproxy.table import Live
 # Kept when connections take the rest: three for each of the 64 connections of the admin API, one for each of the 48
 # lookups and 16 files under way, and what the database, the log and a reload need.
 RESERVED_DESCRIPTORS: Final = 288
+CONNECTION_DESCRIPTORS: Final = 2  # its client's and its backend's
 NEW: Final = -1  # in `Shared.awake`: not looked at yet
 
 

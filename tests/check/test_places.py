@@ -11,7 +11,7 @@ import pytest
 
 from mcproxy.check.files import check_files
 from mcproxy.check.loaded import load
-from mcproxy.check.places import check_addresses, check_descriptors, check_places
+from mcproxy.check.places import check_addresses, check_descriptors, check_places, few_descriptors
 from mcproxy.configuration import Config
 from mcproxy.net.shared import RESERVED_DESCRIPTORS
 from tests.check.conftest import Parse
@@ -117,3 +117,13 @@ def test_more_connections_than_descriptors(parse: Parse) -> None:
         f"{hard // 2} connections need {hard // 2 * 2 + RESERVED_DESCRIPTORS} descriptors, and the limit here is {hard}"
         in str(found)
     )
+
+
+def test_descriptors_for_hardly_a_client() -> None:
+    """A server served nobody, and neither its start nor its check said so."""
+    (found,) = few_descriptors(64)
+    assert not found.serious
+    assert "the limit of 64 file descriptors leaves room for no connection: " in str(found)
+    (found,) = few_descriptors(RESERVED_DESCRIPTORS + 10)
+    assert "leaves room for 5 connections: " in str(found)
+    assert list(few_descriptors(RESERVED_DESCRIPTORS + 200)) == []

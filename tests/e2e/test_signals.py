@@ -144,7 +144,7 @@ def test_a_second_signal_ends_it_at_once(
         running.server.signal(number)
         assert running.server.wait() == 1
         assert client.recv(1) == b"" or is_reset(client)
-    assert "exiting at once" in running.server.line(number.name, "again")
+    assert "exiting at once; connections cut without a line: " in running.server.line(number.name, "again")
     assert running.server.err == []
 
 
