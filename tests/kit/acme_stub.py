@@ -118,6 +118,7 @@ class StubCA:
         self.crash: Exception | None = None  # a bug
         self.account_is_valid = True
         self.names: dict[str, str] = {}  # status by host name
+        self.looking: set[str] = set()  # names whose challenge it looks at while their order is pending
         self._clock = clock
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._requests: dict[str, bytes] = {}
@@ -152,7 +153,8 @@ class StubCA:
         self._called("look", hostname)
         status = self.names[hostname]
         if status == "pending":
-            return Seen(status, challenge=f"https://ca.test/challenge/{hostname}", token="token")
+            challenge, is_looking = f"https://ca.test/challenge/{hostname}", hostname in self.looking
+            return Seen(status, challenge=challenge, token="token", is_looking=is_looking)
         if status == "processing":
             self.names[hostname] = "valid"
         return Seen(status, f"finalize/{hostname}", f"certificate/{hostname}", problem=self.invalid)

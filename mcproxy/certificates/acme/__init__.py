@@ -16,7 +16,10 @@ protocol acme-tls/1, which no browser offers. Only exact names of l7 routes with
 The certificate, its key and `waiting` for the renewal are one transaction, and then the data path has it. So a process
 that is killed goes on with the same order: its URL and the key are there. Only a start that was cut off between the
 CA's answer and the row leaves an order behind that nobody knows; it counts as a failed try, so that a crash loop
-doesn't order again and again. An order that the CA has lost is no failed try, the first time: another one is made.
+doesn't order again and again. An order that the CA has lost is no failed try, the first time: another one is made. Nor
+is one whose validation was under way when the process began, and failed, once an hour: nobody may have answered the CA
+meanwhile. A challenge is answered until its order has ended, since a CA may look more than once; a new process answers
+it before it listens, and has the CA look only if it isn't looking.
 
 **Who does what.** One native thread (`keeper.py`), of the process that owns the database, asks the CA (`ca.py`), one
 request after the other; names take turns, so that fifty orders are under way together. Nothing waits for it: no start,

@@ -170,7 +170,9 @@ class CA:
             if each.get("status") == "invalid" or found.get("status") == "invalid":
                 return Seen("invalid", problem=_problem(each.get("error")))
             if each.get("status") in {"pending", "processing"}:
-                return Seen("pending", "", "", str(each["url"]), str(each["token"]), retry_after=retry_after)
+                challenge, token = str(each["url"]), str(each["token"])
+                is_looking = each.get("status") == "processing"
+                return Seen("pending", "", "", challenge, token, is_looking, retry_after=retry_after)
         if found.get("status") == "pending":
             return Seen("invalid", problem=f"the CA offers no {TLS_ALPN_01} for this name")
         return Seen(str(found.get("status", "")))

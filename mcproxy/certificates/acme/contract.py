@@ -47,6 +47,7 @@ class Seen:
     certificate: str = ""  # where it is, once the order is valid
     challenge: str = ""  # the URL of tls-alpn-01, while it is pending
     token: str = ""  # its token
+    is_looking: bool = False  # the CA was told to look at the answer, and has not decided
     problem: str = ""  # why it is invalid
     retry_after: float = 0.0
 

@@ -20,6 +20,7 @@ EVERYWHERE = 6.0  # seconds that a node of a fleet has to get it: one that only 
 MAX_POLL = 300.0  # seconds: what a CA may ask for between two looks
 ASK_AGAIN = 6 * HOUR  # between two questions when to renew, where the CA doesn't say (RFC 9773, section 4.3.3)
 LEAST_ASK_AGAIN, MOST_ASK_AGAIN = 60.0, order.DAY  # seconds, whatever the CA says (section 4.3.2)
+RESUMED_AGAIN = 10.0  # seconds after a validation failed that was under way when this process began
 RATE_LIMITED = 3_600.0  # seconds that a name waits where a CA has had enough and doesn't say for how long
 
 log = logging.getLogger(__package__)
@@ -29,7 +30,8 @@ class Name:
     """One name: its order as it is durable, and what only this process knows of it."""
 
     __slots__ = (
-        "asked_until", "certificate", "challenge", "lacking", "lost", "order", "pair", "patience", "poll", "untold",
+        "asked_until", "certificate", "challenge", "lacking", "lost", "order", "pair", "patience", "poll", "resumed",
+        "told", "untold",
     )  # fmt: skip
 
     def __init__(self, of: Order, pair: Pair | None = None) -> None:
@@ -38,6 +40,8 @@ class Name:
         self.certificate: Certificate | None = pem.described(pair) if pair else None
         self.challenge: Pair | None = None
         self.untold = ""  # the challenge's URL, until the CA is told to look
+        self.told = False  # to look, by this process or by the one before
+        self.resumed = False  # the validation was under way when this process began
         self.lacking: Lacking = tuple  # the nodes that can't answer it yet
         self.patience = 0.0  # until when they are waited for
         self.lost = False  # the CA has lost an order since the last certificate
@@ -87,6 +91,17 @@ class Course:
         renewed = name.pair.chain if name.pair is not None and is_its_own else None
         self._move(name, State.VALIDATING, url=ca.order(hostname, renewed))
 
+    def resume(self, name: Name) -> None:
+        """Go on with an order of an earlier process. Its challenge is answered from now on: the CA may be looking."""
+        held = name.order
+        log.info("%s: goes on with its order, which is %s since %s", held.hostname, held.state, judge.day(held.began))
+        if held.challenge:
+            name.challenge, name.resumed = self._answer(held), True
+        self._publish(name)
+
+    def _answer(self, to: Order) -> Pair:
+        return challenge.answer(to.hostname, to.challenge, dt.datetime.fromtimestamp(self._clock(), dt.UTC))
+
     def go_on(self, name: Name, ca: Asked) -> None:
         """Look at an order at the CA, and do what is next."""
         if name.untold:
@@ -107,7 +122,7 @@ class Course:
             case "valid":
                 self._take(name, ca.download(seen.certificate))
             case "invalid":
-                self.fail(name, f"{seen.problem}{self._doubt()}")
+                self._fail_validation(name, f"{seen.problem}{self._doubt()}")
                 return
         if name.order.url and self._clock() > name.order.began + MAX_ORDER:
             self.fail(name, f"the CA has not decided in {MAX_ORDER / 60:.0f} minutes")
@@ -117,15 +132,18 @@ class Course:
             name.poll = min(name.poll * 1.5, LAST_POLL)
 
     def _validate(self, name: Name, ca: Asked, seen: Seen) -> bool:
-        """Be ready to answer the challenge, then have the CA look; once for each process. True if that is done."""
-        if name.challenge is not None or not seen.challenge:
+        """Be ready to answer the challenge, then have the CA look, once. True if that is done."""
+        if name.told or not seen.challenge:
             return True
-        now, authorization = self._clock(), ca.key_authorization(seen.token)
-        expecting = replace(name.order, challenge=authorization)
-        self._rows.write_order(expecting)
-        name.challenge = challenge.answer(expecting.hostname, authorization, dt.datetime.fromtimestamp(now, dt.UTC))
-        name.untold, name.lacking, name.patience = seen.challenge, self._spreading(), now + EVERYWHERE
-        self._set(name, expecting)
+        expecting = replace(name.order, challenge=ca.key_authorization(seen.token))
+        if name.challenge is None or name.order.challenge != expecting.challenge:
+            self._rows.write_order(expecting)
+            name.challenge = self._answer(expecting)
+            self._set(name, expecting)
+        name.told = seen.is_looking  # by the process before: a CA that gets two requests looks twice
+        if name.told:
+            return True
+        name.untold, name.lacking, name.patience = seen.challenge, self._spreading(), self._clock() + EVERYWHERE
         return self._tell(name, ca)
 
     def _tell(self, name: Name, ca: Asked) -> bool:
@@ -142,6 +160,7 @@ class Course:
         url, name.untold = name.untold, ""
         name.order = replace(name.order, next_at=now + name.poll)
         ca.begin(url)
+        name.told = True
         return True
 
     def _order_again(self, name: Name, refusal: OrderLost) -> None:
@@ -176,6 +195,18 @@ class Course:
         name.pair, name.certificate, name.asked_until, name.lost = pair, certificate, 0.0, False
         self._set(name, waiting)
         log.info("%s: certificate of %s until %s", hostname, certificate.issuer, judge.day(certificate.not_after))
+
+    def _fail_validation(self, name: Name, failure: str) -> None:
+        """Not a failed try where this process may be why, as nobody answered before it began; but only once an hour."""
+        now, old = self._clock(), name.order
+        if not name.resumed or (old.failure and now - old.failed_at < HOUR):
+            self.fail(name, failure)
+            return
+        words = f"mcproxy began while the CA was validating, which failed: {failure}"
+        again = order.interrupted(old, words, now, now + RESUMED_AGAIN)
+        self._rows.write_order(again)
+        self._set(name, again)
+        log.warning("%s: %s; another order is made in %.0f s", old.hostname, words, RESUMED_AGAIN)
 
     def fail(self, name: Name, failure: str, retry_after: float = 0.0) -> None:
         """The order has failed: the next try is a new one."""
@@ -230,18 +261,16 @@ class Course:
         self.fail(name, str(refusal), refusal.retry_after or limited)
 
     def _move(self, name: Name, state: State, url: str = "") -> None:
-        moved = replace(name.order, state=state, url=url or name.order.url, challenge="")
+        moved = replace(name.order, state=state, url=url or name.order.url)
         self._rows.write_order(moved)
         name.poll = FIRST_POLL
-        if state is State.ISSUING:
-            name.challenge = None
         self._set(name, moved)
         log.info("%s: %s", name.order.hostname, state)
 
     def _set(self, name: Name, now: Order) -> None:
         name.order = now
         if now.state is State.WAITING:
-            name.challenge, name.untold = None, ""
+            name.challenge, name.untold, name.told, name.resumed = None, "", False, False
         self._publish(name)
 
 

@@ -123,7 +123,10 @@ class Keeper:
             self._names[name.order.hostname] = name
             if name.order.state is State.ORDERING:
                 self._course.fail(name, CUT_OFF)
-            self._publish(name)
+            elif name.order.url:
+                self._course.resume(name)
+            else:
+                self._publish(name)
 
     def _durable(self, wanted: Collection[str] = ()) -> Iterator[Name]:
         """Names as they are in the database: the wanted ones, which may be new, or all."""

@@ -50,7 +50,7 @@ class Order:
     failures: int = 0  # in a row
     failure: str = ""  # the last one, in the words of the CA
     failed_at: float = 0.0
-    challenge: str = ""  # the key authorization that answers the CA's challenge; "": none is expected
+    challenge: str = ""  # the key authorization that answers the CA's challenge, until the order ends; "": none yet
 
     def __repr__(self) -> str:
         return f"<Order {self.hostname} {self.state} failures={self.failures}>"  # and nothing of the key
@@ -88,7 +88,8 @@ class Kept:
         if order.state is not State.WAITING and not self.obstacle:
             return f"its order is {order.state}"
         if order.failure:
-            return f"its order failed, try {order.failures}, next one at {day(order.next_at)}: {order.failure}"
+            tries = f", try {order.failures}" if order.failures else ""
+            return f"its order failed{tries}, next one at {day(order.next_at)}: {order.failure}"
         return self.obstacle or f"its order is due at {day(order.next_at)}"
 
 
@@ -147,6 +148,11 @@ def earliest_renewal(certificate: Certificate, began: float) -> float:
 def lost(order: Order, now: float) -> Order:
     """The order after the CA has lost it: nothing has failed, and another one is due."""
     return replace(order, state=State.WAITING, url="", key="", next_at=now, challenge="")
+
+
+def interrupted(order: Order, failure: str, now: float, again_at: float) -> Order:
+    """The order after its validation failed since nobody was there: no try is used up."""
+    return replace(lost(order, again_at), failure=failure[:MAX_FAILURE], failed_at=now)
 
 
 def issued(order: Order, renew_at: float) -> Order:

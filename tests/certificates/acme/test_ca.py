@@ -209,7 +209,11 @@ def test_an_order_is_looked_at_with_its_challenge(answers: Answers, authority: A
     answers.next = [(200, {"Retry-After": "7"}, order), (200, {}, {"status": "pending", "challenges": challenges})]
     seen = asked.look(f"{answers.url}/order/1")
     assert (seen.status, seen.challenge, seen.token, seen.retry_after) == ("pending", "u1", "t1", 7.0)
+    assert not seen.is_looking
     assert asked.key_authorization("t1").startswith("t1.")
+    told = [{**challenges[1], "status": "processing"}]
+    answers.next = [(200, {}, order), (200, {}, {"status": "pending", "challenges": told})]
+    assert asked.look(f"{answers.url}/order/1").is_looking
     answers.next = [(200, {}, order), (200, {}, {"status": "pending", "challenges": challenges[:1]})]
     assert asked.look(f"{answers.url}/order/1").problem == "the CA offers no tls-alpn-01 for this name"
     failed = {**challenges[1], "status": "invalid", "error": problem("connection", "no route")}

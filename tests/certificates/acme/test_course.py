@@ -121,5 +121,17 @@ def test_the_ca_is_told_to_look_when_all_nodes_can_answer() -> None:
     stage.course.go_on(stage.name, stage.ca)
     assert stage.ca.calls[-1] == f"begin {A}"
     assert stage.rows.order_rows[A].challenge == "token.thumb", "durable, for the other nodes"
-    stage.course.go_on(stage.name, stage.ca)
+
+
+def test_a_challenge_is_answered_until_its_order_has_ended() -> None:
+    """It was not once the CA took it, though a CA may look more than once: the second look made the order invalid."""
+    stage = Stage()
+    stage.course.begin(stage.name, stage.ca, DIRECTORY)
+    for _ in range(2):
+        stage.course.go_on(stage.name, stage.ca)
+    assert (stage.name.order.state, stage.name.challenge is not None) == (State.ISSUING, True)
+    assert stage.rows.order_rows[A].challenge == "token.thumb"
+    for _ in range(2):
+        stage.course.go_on(stage.name, stage.ca)
+    assert (stage.name.order.state, stage.name.challenge) == (State.WAITING, None)
     assert stage.rows.order_rows[A].challenge == ""

@@ -142,6 +142,56 @@ def test_a_ca_that_goes_away_in_the_middle_is_asked_for_the_same_order() -> None
     assert len(asked(bench, "order")) == 1
 
 
+def test_a_new_process_answers_the_challenge_before_it_asks_and_does_not_have_the_ca_look_twice() -> None:
+    """Clients were refused until the CA was asked; and told again, it looked again, when nobody answered any more."""
+    bench = Bench(A)
+    bench.ca.on_call = lambda method: bench.ca.looking.add(A) if method == "begin" else None
+    bench.step()
+    bench.step(1)
+    bench.ca.names[A] = "pending"  # and it looks
+    with messages() as logged:
+        bench.restart()
+    assert logged == ["info a.test: goes on with its order, which is validating since 2027-01-15 08:00 UTC"]
+    assert bench.workers.names[A].challenge is not None
+    bench.step(1)
+    bench.step(1)
+    assert asked(bench, "begin") == ["begin a.test"]
+    bench.ca.names[A] = "ready"
+    bench.until_waiting(A)
+    assert len(asked(bench, "order")) == 1
+
+
+def test_an_answer_to_have_the_ca_look_that_got_lost_is_asked_for_again() -> None:
+    """The order stayed as it was until its 15 minutes were over."""
+    bench = Bench(A)
+    bench.ca.refuse["begin"] = [AWAY]
+    bench.step()
+    bench.step(1)
+    bench.now += 20
+    assert bench.until_waiting(A).failures == 0
+    assert len(asked(bench, "begin")) == 2
+    assert len(asked(bench, "order")) == 1
+
+
+def test_a_validation_that_nobody_answered_as_the_process_began_is_tried_again_soon_once() -> None:
+    """It cost a new route ten minutes, as if the name were at fault."""
+    bench = Bench(A)
+    for failures in (0, 1):
+        bench.step()
+        bench.step(1)
+        bench.ca.names[A], bench.ca.invalid = "invalid", "Failed to connect (unauthorized)"
+        bench.restart()
+        bench.step(1)
+        order = bench.workers.names[A].order
+        assert (order.state, order.failures) == (State.WAITING, failures)
+        assert "Failed to connect (unauthorized)" in order.failure
+        bench.now, bench.ca.invalid = order.next_at, ""
+    assert order.next_at - order.failed_at == 630
+    bench.step()
+    bench.step(1)
+    assert bench.until_waiting(A).failure == ""
+
+
 def test_an_order_that_was_refused_by_the_whole_ca_is_not_a_try() -> None:
     bench = Bench(A)
     bench.ca.refuse["order"] = [Refusal("the CA answered 503", whole=True, retry_after=120.0)]
