@@ -162,7 +162,7 @@ class Plane:
         certificates, problems = routes.state_of_files(self.table)
         ordered = [(addr, route, self.orders.kept(route)) for addr, route in routes.acme_routes(self.table)]
         certificates += [routes.state_of_order(*each) for each in ordered]
-        problems += [found for each in ordered if (found := routes.order_problem(*each)) is not None]
+        problems += routes.order_problems(ordered)
         return PlaneStatus(
             self.state,
             worker.started_at,

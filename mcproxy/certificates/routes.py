@@ -122,7 +122,9 @@ def listed_order(route: Route, kept: Kept | None) -> Listed:
     if kept is None:
         return Listed("acme", problem=_PENDING.format(route.hostname, "its order begins soon"), state="waiting")
     order, held = kept.order, kept.certificate
-    how = (str(order.state), order.next_at, order.failures, order.failure or kept.obstacle)
+    how = (str(order.state), order.next_at, order.failures, order.failure or kept.hindrance(time.time()))
+    if kept.is_halted:  # no try comes next
+        how = (str(order.state), 0.0, 0, kept.hindrance(time.time()) and kept.words)
     if held is None:
         return Listed("acme", "", (), "", 0.0, 0.0, _PENDING.format(route.hostname, kept.words), *how)
     problem = next((str(each) for each in findings(held, route.hostname, time.time()) if each.problem), "")
@@ -149,6 +151,20 @@ def order_problem(listener: str, route: Route, kept: Kept | None) -> RouteProble
     return None
 
 
+def order_problems(ordered: Sequence[tuple[str, Route, Kept | None]]) -> list[RouteProblem]:
+    """The problems of routes that have their certificates from ACME.
+
+    An obstacle to all of them, such as a CA that is away, is named once while no order is due.
+    """
+    found, now = [each for one in ordered if (each := order_problem(*one)) is not None], time.time()
+    met = [(listener, route, kept) for listener, route, kept in ordered if kept is not None and kept.is_general]
+    if met and not any(kept.hindrance(now) for _, _, kept in met):
+        listener, route, kept = met[0]
+        words = f"no certificate from ACME can be renewed now, and none is due: {kept.obstacle}"
+        found.append(RouteProblem(listener, route.hostname, "tls", words))
+    return found
+
+
 def serving_order(route: Route, kept: Kept | None, firewall: Firewall, *, trusted: bool) -> Serving:
     """What a route that has its certificate from ACME comes to at the next connection.
 
@@ -160,7 +176,8 @@ def serving_order(route: Route, kept: Kept | None, firewall: Firewall, *, truste
         blocked = kept_out(firewall)
         doubt = f"; {blocked}" if blocked and blocked not in listed.problem else ""
         return Serving(f"{listed.problem}{doubt}", reason=Reason.CERTIFICATE_PENDING)
-    notes = [f"by {listed.issuer} until {day(listed.not_after)}, to be renewed at {day(listed.next_at)}"]
+    renewal = f", to be renewed at {day(listed.next_at)}" if listed.next_at else ""
+    notes = [f"by {listed.issuer} until {day(listed.not_after)}{renewal}"]
     if listed.failure:
         notes = [f"by {listed.issuer} until {day(listed.not_after)}; not renewed: {kept.words}"]
     return Serving("", notes, [listed.problem] if listed.problem else (), failure)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import dataset
 from sqlalchemy import delete, select
@@ -21,7 +22,9 @@ from sqlalchemy import delete, select
 from mcproxy.certificates import judge, pem
 from mcproxy.certificates.acme import challenge
 from mcproxy.certificates.acme.contract import Holder
-from mcproxy.certificates.acme.order import Kept, Order
+from mcproxy.certificates.acme.course import HOUR
+from mcproxy.certificates.acme.keeper import ORDERS_AN_HOUR
+from mcproxy.certificates.acme.order import Kept, Order, spent
 from mcproxy.certificates.pem import Certificate, Pair
 from mcproxy.store import acme
 from mcproxy.store.acme import CERTIFICATES, ORDERS, certificate_row, keep_private, order_of, pair_of, row_of
@@ -53,7 +56,14 @@ class Found:
     orders: Mapping[str, Order]  # without keys
     digests: Mapping[str, str]  # of the certificates of these names
     changed: Mapping[str, Held]  # of these, those that this node had not
-    obstacle: str  # why no order gets on
+    obstacle: "Obstacle"
+
+
+class Obstacle(NamedTuple):
+    """Why orders don't get on."""
+
+    words: str = ""  # "": they do
+    is_general: bool = False  # those that are under way don't, too
 
 
 class Mirror:
@@ -68,7 +78,7 @@ class Mirror:
         self._holder = holder
         self._clock = clock
         self._lock = threading.Lock()
-        self._obstacle = ""
+        self._obstacle = Obstacle()
         self._copy_fails = False
         self._answers: dict[str, tuple[str, Pair]] = {}  # to challenges, each with its key authorization
         self._orders, self._held = _in_copy(copy)
@@ -112,7 +122,7 @@ class Mirror:
         with suppress(StoreError):
             self.sync()
 
-    def _seen(self) -> dict[str, tuple[Order, Held | None, str]]:
+    def _seen(self) -> dict[str, tuple[Order, Held | None, Obstacle]]:
         return {name: (order, self._held.get(name), self._obstacle) for name, order in self._orders.items()}
 
     def _ask(self) -> Found:
@@ -131,17 +141,20 @@ class Mirror:
         held = self._held.get(hostname)
         return held.digest if held is not None else None
 
-    def _find_obstacle(self, database: dataset.Database) -> str:
-        accounts = acme.ACCOUNTS.c
-        query = select(accounts.failure, accounts.paused_until).where(accounts.paused_until > self._clock())
-        for row in database.query(query.order_by(accounts.paused_until.desc()).limit(1)):
-            return f"{row['failure']}; next try at {judge.day(row['paused_until'])}"
-        return ""
+    def _find_obstacle(self, database: dataset.Database) -> Obstacle:
+        accounts, at, now = acme.ACCOUNTS.c, acme.STARTS.c.at, self._clock()
+        query = select(accounts.failure, accounts.paused_until).where(accounts.paused_until > now)
+        for row in list(database.query(query.order_by(accounts.paused_until.desc()).limit(1))):
+            return Obstacle(f"{row['failure']}; next try at {judge.day(row['paused_until'])}", is_general=True)
+        begun = select(at).where(at > now - HOUR).order_by(at.desc()).offset(ORDERS_AN_HOUR - 1).limit(1)
+        for row in list(database.query(begun)):
+            return Obstacle(spent(ORDERS_AN_HOUR, row["at"] + HOUR))
+        return Obstacle()
 
     def _hand_on(self, hostname: str) -> None:
         order, held = self._orders[hostname], self._held.get(hostname)
         pair, certificate = (held.pair, held.certificate) if held is not None else (None, None)
-        self._holder.keep(Kept(order, pair, certificate, self._answer(order), self._obstacle))
+        self._holder.keep(Kept(order, pair, certificate, self._answer(order), *self._obstacle))
 
     def _answer(self, order: Order) -> Pair | None:
         if not order.challenge:

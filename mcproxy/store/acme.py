@@ -25,10 +25,10 @@ log = logging.getLogger(__package__)
 
 TRIES = 5  # of a transaction, where another node of the fleet has written at the same moment
 CERTIFICATES: Final = table("certificates", *map(column, ("hostname", "chain", "key", "not_after", "digest")))
-_STARTS: Final = table("acme_starts", column("hostname"), column("at"))
+STARTS: Final = table("acme_starts", column("hostname"), column("at"))
 ACCOUNTS: Final = table("acme_accounts", *(column(each.name) for each in fields(CaAccount)))
 ORDERS: Final = table("acme_orders", *(column(each.name) for each in fields(Order)))
-ALL: Final = (CERTIFICATES, _STARTS, ACCOUNTS, ORDERS)
+ALL: Final = (CERTIFICATES, STARTS, ACCOUNTS, ORDERS)
 
 
 def _nothing(*_database: dataset.Database) -> None:
@@ -65,7 +65,7 @@ class Records:
     def starts(self, since: float) -> list[float]:
         """When orders began, from `since` on (seconds since the epoch)."""
         with self.store.transaction() as database:
-            return [row["at"] for row in database.query(select(_STARTS.c.at).where(_STARTS.c.at >= since))]
+            return [row["at"] for row in database.query(select(STARTS.c.at).where(STARTS.c.at >= since))]
 
     def write_account(self, account: CaAccount) -> None:
         """Insert or replace an account; from the first one on, only the owner can read the file."""
@@ -92,10 +92,10 @@ class Records:
 
         def begin(database: dataset.Database) -> None:
             replace(database, ORDERS, "hostname", row_of(order))
-            database.executable.execute(delete(_STARTS).where(_STARTS.c.at < forget_before))
+            database.executable.execute(delete(STARTS).where(STARTS.c.at < forget_before))
             gone = CERTIFICATES.c.hostname.not_in(select(ORDERS.c.hostname))
             database.executable.execute(delete(CERTIFICATES).where(gone & (CERTIFICATES.c.not_after < forget_before)))
-            database.executable.execute(_STARTS.insert(), [{"hostname": order.hostname, "at": order.began}])
+            database.executable.execute(STARTS.insert(), [{"hostname": order.hostname, "at": order.began}])
 
         self._write(begin)
 

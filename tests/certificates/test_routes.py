@@ -16,6 +16,7 @@ from mcproxy.certificates.routes import (
     listed,
     listed_order,
     order_problem,
+    order_problems,
     serving_order,
     state_of_files,
 )
@@ -126,9 +127,32 @@ def test_an_order_is_a_problem_where_it_does_not_get_on(authority: Authority) ->
     assert stuck is not None
     assert stuck.message == "the certificate is not renewed: the CA is away"
     assert "not renewed: the CA is away" in serving_order(ACME, paused, Firewall(), trusted=True).notes[0]
+    waiting = replace(paused, order=Order("a.test", next_at=4e9))
+    assert order_problem(":443", ACME, waiting) is None, "it is renewed in time"
+    assert listed_order(ACME, waiting).failure == ""
+    halted = replace(waiting, order=FAILED, is_general=True, is_halted=True)
+    listed_halted = listed_order(ACME, halted)
+    assert (listed_halted.failures, listed_halted.next_at) == (0, 0.0), "no try comes next"
+    assert listed_halted.failure == "the CA is away; the last order failed: no route (connection)"
     under_way = Kept(replace(FAILED, state=State.ISSUING), certificate=held)
     assert order_problem(":443", ACME, under_way) is None, "which may end it"
     assert order_problem(":443", ACME, Kept(Order("a.test"), certificate=held)) is None
+
+
+def test_a_ca_that_is_away_is_one_problem_while_no_order_is_due(authority: Authority) -> None:
+    """Each certificate was said not to be renewed, though that was years away."""
+    certificate, key = map(str, authority.pair("a.test"))
+    held = known(replace(ACME, tls=Tls.FILES, tls_cert=certificate, tls_key=key))
+    assert isinstance(held, Certificate)
+    waiting = Kept(Order("a.test", next_at=4e9), None, held, None, "the CA is away", is_general=True)
+    others = [(":443", ACME, waiting)] * 3
+    (found,) = order_problems(others)
+    assert found.message == "no certificate from ACME can be renewed now, and none is due: the CA is away"
+    due = (":443", ACME, replace(waiting, order=Order("a.test")))
+    (found,) = order_problems([*others, due])
+    assert found.message == "the certificate is not renewed: the CA is away"
+    spent = replace(waiting, is_general=False)
+    assert order_problems([(":443", ACME, spent), (":443", ACME, None)])[1:] == []
 
 
 def test_an_explanation_names_once_what_may_keep_the_ca_out() -> None:

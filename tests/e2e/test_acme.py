@@ -62,10 +62,11 @@ CONNECTION_ID = re.compile(r" connection id=(\d+) ")
 def test_a_route_gets_its_certificate_while_the_ca_is_away_at_first(scene: Scene) -> None:
     scene.start()
     scene.add()
-    scene.server.line("error", "the CA can't be asked: Connection refused, next try at")
+    refused = f"the CA can't be asked at {scene.pebble.directory}: Connection refused"
+    scene.server.line("error", f"{refused}, next try at")
     line = scene.refused(client_hello(WWW))
     assert "reason=certificate_pending" in line
-    assert f"there is no certificate for {WWW} yet: the CA can't be asked: Connection refused; next try at" in line
+    assert f"there is no certificate for {WWW} yet: {refused}; next try at" in line
     assert f"warning: {WWW} on" in scene.ok("status")
     explained = scene.run("explain", "--sni", WWW, "--from", "192.0.2.7")
     assert (explained.returncode, "refused: certificate_pending" in explained.stdout) == (1, True)
@@ -338,7 +339,7 @@ def test_what_is_missing_is_said_before_anything_is_changed(scene: Scene) -> Non
         server.signal(signal.SIGHUP)
         server.line("acme from no table to a table")
         scene.ok(*command)
-        server.line("error", "the CA can't be asked: Connection refused")
+        server.line("error", f"the CA can't be asked at {scene.pebble.directory}: Connection refused")
     document["listeners"][0]["routes"] = [{"hostname": WWW, "backend": "127.0.0.1:1", "mode": "l7", "tls": "acme"}]
     document["database"] = {"path": "other.db"}
     write_config(scene.folder, document)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcproxy.certificates.acme.course import named_pair
+from mcproxy.certificates.acme.keeper import ORDERS_AN_HOUR
 from mcproxy.certificates.acme.order import CaAccount, Order, State
 from mcproxy.certificates.pem import Pair
 from mcproxy.fleet.lead import Lead
@@ -143,3 +144,13 @@ def test_a_database_that_is_away_changes_nothing(truth: Store, copy: Store) -> N
         stage.mirror.sync()
     stage.mirror.catch_up()
     assert list(stage.workers.names) == [A]
+
+
+def test_the_budget_of_orders_is_an_obstacle_to_those_that_have_not_begun(truth: Store, copy: Store) -> None:
+    stage = Stage(truth, copy)
+    stage.rows.write_order(Order(A))
+    for number in range(ORDERS_AN_HOUR):
+        stage.rows.write_start(Order(B, State.ORDERING, began=NOW - number), NOW - 3600)
+    stage.mirror.sync()
+    assert stage.workers.names[A].words.startswith("60 orders have begun within an hour")
+    assert stage.workers.names[B].words == "its order is ordering"

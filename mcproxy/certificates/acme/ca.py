@@ -28,6 +28,7 @@ NONCE_TRIES = 5  # a CA may refuse a good nonce (RFC 8555, section 6.5); the lib
 MAX_ANSWER = 1 << 20  # bytes: a chain has some 10 KB, all else less
 TLS_ALPN_01 = "tls-alpn-01"
 MAX_RETRY_AFTER = 30 * 86_400.0  # seconds: a header may say anything
+_OPENSSL = re.compile(r"^_ssl\.c:\d+: | \(_ssl\.c:\d+\)$")  # a place in Python's source, which helps nobody
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -35,10 +36,12 @@ class _Network(client.ClientNetwork):
     """Remembers what an error says beside its words, and tries nonces more often."""
 
     retry_after = 0.0
+    url = ""  # that was asked last
     status = 0  # of the last answer
     instance = ""  # the page that an error refers to; the library drops it
 
     def _send_request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
+        self.url = url
         response = super()._send_request(method, url, *args, **kwargs)
         self.status = response.status_code
         self.retry_after = _seconds(response.headers.get("Retry-After", ""), response.headers.get("Date", ""))
@@ -258,14 +261,17 @@ class CA:
         except messages.Error as error:
             raise _refusal(error, self._net.retry_after, self._net.instance) from error
         except requests.RequestException as error:
-            raise Refusal(f"the CA can't be asked: {_reason(error)}", whole=True) from error
+            words = f"the CA can't be asked at {self._net.url}: {_reason(error)}"
+            if "certificate verify failed" in words:
+                words += "; [acme] ca names the file of the CAs to verify it with"
+            raise Refusal(words, whole=True) from error
         except errors.ConflictError as error:  # HTTP 409, whose words the library drops
-            raise Refusal("the CA answered 409", "conflict") from error
+            raise Refusal(f"{self._net.url} answered 409", "conflict") from error
         except errors.ClientError as error:
             response = error.args[0] if error.args else None
             status = getattr(response, "status_code", "")
             raise Refusal(
-                f"the CA answered {status or error}", retry_after=self._net.retry_after, whole=True
+                f"{self._net.url} answered {status or error}", retry_after=self._net.retry_after, whole=True
             ) from error
         except OSError as error:  # of requests' own making: the file of CAs can't be read
             raise Refusal(f"acme.ca: {error}", whole=True) from error
@@ -335,8 +341,8 @@ def _reason(error: BaseException) -> str:
             break
         seen = inner
     if isinstance(seen, OSError) and seen.strerror:
-        return seen.strerror
-    return str(seen) or type(seen).__name__
+        return _OPENSSL.sub("", seen.strerror)
+    return _OPENSSL.sub("", str(seen)) or type(seen).__name__
 
 
 def _seconds(retry_after: str, date: str = "") -> float:

@@ -18,7 +18,7 @@ from mcproxy.certificates.acme.contract import Asked, Asking, CaSettings, Holder
 from mcproxy.certificates.acme.course import HOUR, Course, Name, named_pair
 from mcproxy.certificates.acme.order import CaAccount, Order, State
 from mcproxy.certificates.pem import Pair, Unusable
-from mcproxy.model import Mode, Route, Tls
+from mcproxy.model import Mode, Route, Tls, counted
 from mcproxy.table import Table
 
 ORDERS_AN_HOUR = 60  # over all names: Let's Encrypt allows 300 in three hours
@@ -65,6 +65,7 @@ class Keeper:
         self._names: dict[str, Name] = {}
         self._wanted = _Wanted(table, clock)
         self._obstacle = ""  # why no name gets on at all
+        self._budget_free_at = 0.0  # no order begins before; 0.0: none waits for the budget
         self._closing = threading.Event()
         self._load()
 
@@ -97,6 +98,7 @@ class Keeper:
             if name is not None and name.order.state is State.WAITING:
                 name.order = replace(name.order, next_at=self._outside.clock())
                 self._outside.rows.write_order(name.order)
+                self._publish(name)
 
         self._later(bring_forward)
 
@@ -155,27 +157,42 @@ class Keeper:
         """Take every name that is due one step further. Returns how many seconds there are to sleep."""
         while not self._asked.empty():
             self._asked.get()()
+        if 0.0 < self._budget_free_at <= self._outside.clock():
+            self._wait_for_budget(0.0)
         self._follow_table()
         at = self._find_ca() if self._names else None
         if at is None:
             return self._wanted.pause(MAX_SLEEP)
         questions = 0
-        for name in self._in_turn(self._outside.clock()):
+        for name in self._in_turn(at, self._outside.clock()):
             now = self._outside.clock()
-            questions += name.order.next_at > now
+            questions += not _is_due(name, at.directory, now)
             if self._closing.is_set() or questions > QUESTIONS or at.paused_until > now:
                 break
             self._take_on(name, at, now)
         return self._pause(at)
 
-    def _in_turn(self, now: float) -> list[Name]:
-        """The names that are due: orders before questions when to renew, which may be many after a start."""
-        due = [name for name in self._names.values() if _when(name) <= now]
-        return sorted(due, key=lambda name: (name.order.next_at > now, _when(name)))
+    def _in_turn(self, at: Account, now: float) -> list[Name]:
+        """The names that are due: orders before questions when to renew, which may be many after a start.
+
+        Of orders, those come last that only replace a certificate of another CA.
+        """
+        due = [name for name in self._names.values() if self._when(name, at, now) <= now]
+        return sorted(due, key=lambda name: (not _is_due(name, at.directory, now), name.order.next_at))
+
+    def _when(self, name: Name, at: Account, now: float) -> float:
+        """When to go on with a name: its order, as far as the budget goes, or the question when to renew."""
+        if name.order.url or name.order.state is State.ORDERING:
+            return name.order.next_at
+        if _is_due(name, at.directory, now):
+            return max(now, self._budget_free_at)
+        if name.pair is not None and not name.order.failures:
+            return min(name.order.next_at, name.asked_until)
+        return name.order.next_at
 
     def _pause(self, at: Account) -> float:
         now = self._outside.clock()
-        first = min(map(_when, self._names.values()), default=now + MAX_SLEEP)
+        first = min((self._when(name, at, now) for name in self._names.values()), default=now + MAX_SLEEP)
         return self._wanted.pause(min(max(first, at.paused_until, now) - now, MAX_SLEEP))
 
     def _follow_table(self) -> None:
@@ -203,17 +220,9 @@ class Keeper:
         if self._at is None:
             outside = self._outside
             self._at = Account(self._settings, outside.rows, outside.ask, outside.clock, self._chance)
-            self._leave_other_cas(self._at.directory)
         if self._at.paused_until > self._outside.clock():
             self._meet(self._at.words)
         return self._at
-
-    def _leave_other_cas(self, directory: str) -> None:
-        """Have certificates of another CA, such as one for trials, replaced now; each serves until then."""
-        for name in self._names.values():
-            if name.pair is not None and order.of_another_ca(name.order, directory):
-                log.info("%s: its certificate is from %s", name.order.hostname, name.order.directory)
-                name.order = replace(name.order, next_at=self._outside.clock())  # not durable: a restart does the same
 
     def _take_on(self, name: Name, at: Account, now: float) -> None:
         try:
@@ -250,25 +259,42 @@ class Keeper:
             self._course.go_on(name, ca)
         elif name.order.state is State.ORDERING:  # its row could not be written when the CA had answered
             self._course.fail(name, CUT_OFF)
-        elif name.order.next_at > now:
+        elif not _is_due(name, at.directory, now):
             self._course.ask_when(name, ca)
+        elif self._budget_free_at > now:
+            return  # it was used up in this round
         elif (free_at := _budget_free_at(self._outside.rows, now)) > now:
-            name.order = replace(name.order, next_at=free_at)  # not durable: a restart asks the budget again
-            log.info("%s waits: %d orders have begun in an hour", name.order.hostname, ORDERS_AN_HOUR)
-            self._publish(name)
+            self._wait_for_budget(free_at)
         else:
+            if _is_of_another_ca(name, at.directory):
+                log.info("%s: its certificate is from %s", name.order.hostname, name.order.directory)
             at.give_email(ca)
             self._course.begin(name, ca, at.directory)
 
+    def _wait_for_budget(self, free_at: float) -> None:
+        """Begin no order before; 0.0: go on. Not durable: a restart asks the budget again."""
+        self._budget_free_at = free_at
+        if free_at:
+            log.info("%s", order.spent(ORDERS_AN_HOUR, free_at))
+        self._publish_all()
+
     def _meet(self, obstacle: str) -> None:
         """Have the names say why none of them gets on."""
-        if obstacle != self._obstacle:
-            self._obstacle = obstacle
-            for name in self._names.values():
-                self._publish(name)
+        if obstacle == self._obstacle:
+            return
+        self._obstacle = obstacle
+        if obstacle == NO_SECTION:
+            log.warning("%s neither ordered nor renewed: %s", counted(len(self._names), "certificate"), obstacle)
+        self._publish_all()
+
+    def _publish_all(self) -> None:
+        for name in self._names.values():
+            self._publish(name)
 
     def _publish(self, name: Name) -> None:
-        self._outside.holder.keep(name.kept(self._obstacle))
+        spent = order.spent(ORDERS_AN_HOUR, self._budget_free_at) if self._budget_free_at else ""
+        kept = name.kept(self._obstacle or spent)
+        self._outside.holder.keep(replace(kept, is_general=bool(self._obstacle), is_halted=self._settings is None))
 
     def _doubt(self) -> str:
         blocked = order.kept_out(self._outside.table().firewall)
@@ -339,8 +365,13 @@ def _budget_free_at(rows: Rows, now: float) -> float:
     return starts[-ORDERS_AN_HOUR] + HOUR if len(starts) >= ORDERS_AN_HOUR else now
 
 
-def _when(name: Name) -> float:
-    """When to go on with a name: its order, or the question when to renew."""
-    if name.pair is not None and not name.order.url and not name.order.failures:
-        return min(name.order.next_at, name.asked_until)
-    return name.order.next_at
+def _is_of_another_ca(name: Name, directory: str) -> bool:
+    return name.pair is not None and order.of_another_ca(name.order, directory)
+
+
+def _is_due(name: Name, directory: str, now: float) -> bool:
+    """Whether an order is to begin, or to go on, at the CA with this directory.
+
+    A certificate of another CA, such as one for trials, is replaced at once; it serves until then.
+    """
+    return name.order.next_at <= now or _is_of_another_ca(name, directory)

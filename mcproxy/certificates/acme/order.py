@@ -79,18 +79,34 @@ class Kept:
     pair: Pair | None = None  # None: there is no certificate yet
     certificate: Certificate | None = None  # what `pair` holds
     challenge: Pair | None = None  # None: no challenge is expected
-    obstacle: str = ""  # why no order gets on, of whatever name
+    obstacle: str = ""  # why no order gets on, of whatever name; or why none begins
+    is_general: bool = False  # the obstacle is that of orders which are under way, too
+    is_halted: bool = False  # nothing will be tried before the configuration is another one
+
+    def hindrance(self, now: float) -> str:
+        """The obstacle, if it is one to this name: it has no certificate, or its order is under way or due."""
+        order = self.order
+        if order.state is not State.WAITING:
+            return self.obstacle if self.is_general else ""
+        return self.obstacle if self.certificate is None or order.failure or order.next_at <= now else ""
 
     @property
     def words(self) -> str:
-        """Why there is no certificate yet."""
+        """Why there is no certificate yet, or why it is not renewed."""
         order = self.order
-        if order.state is not State.WAITING and not self.obstacle:
+        if order.state is not State.WAITING and not (self.obstacle and self.is_general):
             return f"its order is {order.state}"
+        if self.is_halted:
+            return f"{self.obstacle}{order.failure and f'; the last order failed: {order.failure}'}"
         if order.failure:
             tries = f", try {order.failures}" if order.failures else ""
             return f"its order failed{tries}, next one at {day(order.next_at)}: {order.failure}"
         return self.obstacle or f"its order is due at {day(order.next_at)}"
+
+
+def spent(most: int, free_at: float) -> str:
+    """Why no order begins where so many have begun within an hour."""
+    return f"{most} orders have begun within an hour, as many as mcproxy makes; the next one begins at {day(free_at)}"
 
 
 def kept_out(firewall: Firewall) -> str:

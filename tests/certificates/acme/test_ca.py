@@ -154,7 +154,7 @@ def test_an_order_names_the_profile(answers: Answers, authority: Authority) -> N
             (400, {}, problem("invalidProfile", "no profile x")),
             "no profile x (invalidProfile)", "invalidProfile", 0.0, True,
         ),
-        ((503, {"Retry-After": "60"}, b"<html>"), "the CA answered 503", "", 60.0, True),
+        ((503, {"Retry-After": "60"}, b"<html>"), "{}/newOrder answered 503", "", 60.0, True),
     ],
 )  # fmt: skip
 def test_a_refusal_has_the_cas_words_and_its_pause(
@@ -163,7 +163,7 @@ def test_a_refusal_has_the_cas_words_and_its_pause(
     answers.next = [answer]
     with pytest.raises(Refusal) as caught:
         ca(answers, authority).order("a.test", None)
-    assert (str(caught.value), caught.value.code, caught.value.whole) == (words, code, whole)
+    assert (str(caught.value), caught.value.code, caught.value.whole) == (words.format(answers.url), code, whole)
     assert caught.value.retry_after == retry_after
 
 
@@ -236,9 +236,11 @@ def test_when_to_renew(answers: Answers, authority: Authority) -> None:
 
 def test_a_server_that_is_not_there_or_is_somebody_else(answers: Answers, authority: Authority) -> None:
     with pytest.raises(Refusal) as caught:
-        CA(CaSettings(f"https://127.0.0.1:{free_port()}/dir"), new_key(), "").register()
-    assert (str(caught.value), caught.value.whole) == ("the CA can't be asked: Connection refused", True)
-    with pytest.raises(Refusal, match="certificate verify failed"):
+        CA(CaSettings(url := f"https://127.0.0.1:{free_port()}/dir"), new_key(), "").register()
+    assert (str(caught.value), caught.value.whole) == (f"the CA can't be asked at {url}: Connection refused", True)
+    with pytest.raises(
+        Refusal, match=r"/dir: .*certificate verify failed.*[^)]; \[acme\] ca names the file of the CAs"
+    ):
         CA(CaSettings(f"{answers.url}/dir"), new_key(), "").register()
     answers.next = [(200, {}, {"hello": "world"})]
     with pytest.raises(Refusal, match="is no ACME directory: it has no newAccount"):

@@ -416,6 +416,55 @@ def test_certificates_of_another_ca_are_replaced_at_once(restarted: bool) -> Non
     assert len(asked(bench, "order")) == 2, "once"
 
 
+def test_a_directory_that_is_changed_and_changed_back_orders_nothing() -> None:
+    """A typo, put right a moment later, had every certificate ordered again."""
+    bench = Bench(A)
+    renewal = bench.until_waiting(A).next_at
+    bench.ca.refuse["register"] = [AWAY]
+    bench.keeper.configure(CaSettings(OTHER))
+    bench.step(1)
+    assert len(asked(bench, "register")) == 2, "the other CA was asked"
+    bench.keeper.configure(CaSettings(DIRECTORY))
+    for _ in range(3):
+        bench.step(60)
+    assert len(asked(bench, "order")) == 1
+    assert bench.workers.names[A].order.next_at == renewal
+
+
+def test_the_budget_is_named_while_an_order_waits_for_it() -> None:
+    """Its order was said to begin soon, or to be due at some time, without a reason."""
+    names = [f"n{number:02}.test" for number in range(ORDERS_AN_HOUR + 2)]
+    bench = Bench(*names)
+    for _ in range(12):
+        bench.step(1)
+    kept = bench.workers.names[names[-1]]
+    assert kept.words.startswith(
+        "60 orders have begun within an hour, as many as mcproxy makes; the next one begins at "
+    )
+    assert bench.workers.names[names[0]].hindrance(bench.now) == "", "nothing of it is due"
+    assert 1 < bench.step() <= 30, "and nobody asks again and again"
+    bench.keeper.renew(names[0])
+    bench.step()
+    assert bench.workers.names[names[0]].hindrance(bench.now) == kept.words
+    bench.now = START + 3700
+    for _ in range(12):
+        bench.step(1)
+    assert {each.obstacle for each in bench.workers.names.values()} == {""}
+
+
+def test_a_section_that_is_removed_is_warned_of_once_and_no_try_comes_next() -> None:
+    bench = Bench(A)
+    bench.ca.invalid = "no route (connection)"
+    bench.until_waiting(A)
+    with messages() as logged:
+        bench.keeper.configure(None)
+        bench.step(1)
+        bench.step(1)
+    assert logged == [f"warning 1 certificate neither ordered nor renewed: {keeper.NO_SECTION}"]
+    kept = bench.workers.names[A]
+    assert kept.words == f"{keeper.NO_SECTION}; the last order failed: no route (connection)"
+
+
 def test_questions_when_to_renew_do_not_keep_orders_waiting() -> None:
     names = [f"n{number}.test" for number in range(keeper.QUESTIONS + 5)]
     bench = Bench(*names)
