@@ -1,4 +1,4 @@
-"""The nursery from outside: started, asked for workers, started again if it dies."""
+"""The nursery from outside: started, asked for workers, started again if it dies or doesn't answer."""
 
 import logging
 import os
@@ -7,13 +7,16 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from mcproxy.workers.letters import ChannelClosed, Letters
-from mcproxy.workers.nursery import IGNORED
+from mcproxy.workers.nursery import IGNORED, Born
 
+PATIENCE = 10.0  # seconds without an answer after which it is stuck: all that it does is fork
+IMPORT_SECONDS = 30.0  # that a new one has, which imports the data path first, on a machine without CPU to spare
 END_SECONDS = 2.0  # that it has to end once its channel has
 
 # The same search path as ours, and not the folder that we happen to be in, from which -m would import too.
@@ -25,11 +28,17 @@ log = logging.getLogger(__name__)
 class Nursery:
     """A running nursery process. Any thread may use it."""
 
-    def __init__(self, hear: Callable[[Any], object]) -> None:
-        """`hear` gets its letters, Born and Ended, in a thread of its own; it must not wait."""
+    def __init__(self, hear: Callable[[Any], object], patience: float = PATIENCE) -> None:
+        """`hear` gets its letters, Born and Ended, in a thread of its own; it must not wait.
+
+        `patience` is the seconds without an answer after which a nursery is stuck.
+        """
         self._hear = hear
+        self._patience = patience
         self._closed = False
-        self._changing = threading.Lock()  # of the two below
+        self._changing = threading.Lock()  # of what is below
+        self._asked: dict[int, float] = {}  # by worker: since when one that is to be forked was not
+        self._has_forked = False
         self._process, self._letters = self._start()
 
     def __repr__(self) -> str:
@@ -44,7 +53,28 @@ class Nursery:
                 self._letters.close()
                 self._process, self._letters = self._start()
             letters = self._letters
+            self._asked.setdefault(number, time.monotonic())
         letters.send(number, descriptors)
+
+    def end_if_stuck(self, now: float) -> None:
+        """End a nursery that doesn't answer; whoever it had to fork finds the end of the channel, and asks another."""
+        patience = self._patience if self._has_forked else max(self._patience, IMPORT_SECONDS)
+        with self._changing:
+            late = now - min(self._asked.values(), default=now)
+            if late <= patience:
+                return
+            log.error(
+                "the nursery, process %d, has forked no worker for %.1f s and is replaced", self._process.pid, late
+            )
+            self._asked.clear()
+            self._process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_SECONDS)
+
+    def forgive(self, seconds: float, now: float) -> None:
+        """Don't count the time until now, in which nobody heard its answers."""
+        with self._changing:
+            self._asked = {number: min(now, at + seconds) for number, at in self._asked.items()}
 
     def close(self) -> None:
         """End it; workers that live go on."""
@@ -59,6 +89,8 @@ class Nursery:
 
     def _start(self) -> tuple["subprocess.Popen[bytes]", Letters]:
         ours, theirs = socket.socketpair()
+        self._asked.clear()
+        self._has_forked = False
         with theirs:
             command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), *sys.path]
             before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # which it inherits, and imports with
@@ -77,4 +109,7 @@ class Nursery:
         with suppress(ChannelClosed):
             while True:
                 letter, _ = letters.receive()
+                if isinstance(letter, Born):
+                    self._has_forked = True
+                    self._asked.pop(letter.number, None)
                 self._hear(letter)

@@ -36,6 +36,7 @@ from mcproxy.workers.remote import Remote, WorkerGone
 from mcproxy.workers.slot import Slot
 from mcproxy.workers.team import Team, kill
 
+PAUSED_SECONDS = 1.0  # between two looks: this process itself did not run, as one that is stopped, or a machine's
 STATUS_SECONDS = 0.5  # after a channel has ended, for the nursery to report how its worker did
 TICK = 0.1  # seconds between two looks at the workers
 ENDING = 2.0  # seconds that one has to end that has drained, or must not
@@ -61,7 +62,7 @@ class Keeping:
         self._news: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._counting = Counting(team, self._news.put)
         self._output = Output(put_lines)
-        self._nursery = Nursery(lambda letter: self._news.put(lambda: self._hear_nursery(letter)))
+        self._nursery = Nursery(lambda letter: self._news.put(lambda: self._hear_nursery(letter)), patience)
         self._thread = threading.Thread(target=self._run, name="workers", daemon=True)
         self._thread.start()
 
@@ -103,7 +104,12 @@ class Keeping:
                 log.exception("bug in keeping the workers")
 
     def _tick(self, now: float) -> None:
+        if (pause := now - self.ticked_at) > PAUSED_SECONDS:  # what came meanwhile was not read yet
+            self._nursery.forgive(pause, now)
+            for slot in self._team.slots:
+                slot.forgive(pause, now)
         self.ticked_at = now
+        self._nursery.end_if_stuck(now)
         for slot in self._team.slots:
             gone_at = slot.process.gone_at
             if gone_at is not None:

@@ -34,6 +34,7 @@ Asked = tuple[Slot, Future[T]]
 ANSWER_SECONDS = 6.0  # for an answer: a worker itself gives up waiting for its hub after five
 READ_SECONDS = 60.0  # for reading files again
 ACK_SECONDS = 5.0  # for a publication or a reload; a worker whose hub takes longer is stuck
+SLICE = 0.5  # seconds of such a wait that are counted at once: more were not ours, but of a pause of this process
 GRACE = 5.0  # seconds beyond those that a request names itself
 
 
@@ -148,9 +149,21 @@ def kill(slot: Slot, number: signal.Signals) -> None:
 
 def acknowledged(asked: Iterable[Asked[None]], what: str) -> None:
     """Wait for all; a worker that is late, or can't, is killed: then nobody has what was before."""
-    deadline = time.monotonic() + ACK_SECONDS
+    left = ACK_SECONDS
     for slot, future in asked:
-        error = outcome(future, deadline - time.monotonic())
+        error, left = _in_running_time(future, left)
         if error is not None and not isinstance(error, WorkerGone):  # whatever it is, the worker has not changed
             log.error("worker %d has not taken %s and is replaced: %s", slot.number, what, error)
             kill(slot, signal.SIGKILL)
+
+
+def _in_running_time(future: Future[T], seconds: float) -> tuple[BaseException | None, float]:
+    """As `outcome`, and what is left of the seconds: a time in which this process is stopped doesn't count.
+
+    For the answer may have come meanwhile, and its reader runs again no sooner than this thread.
+    """
+    while not future.done() and seconds > 0:
+        began = time.monotonic()
+        outcome(future, min(seconds, SLICE))
+        seconds -= min(time.monotonic() - began, SLICE)
+    return outcome(future, 0.0), seconds

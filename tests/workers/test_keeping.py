@@ -122,6 +122,39 @@ def test_a_hub_that_is_stuck_leaves_its_traceback_and_is_replaced(
         assert b"here" in running.served()
 
 
+def test_a_pause_of_the_parent_is_not_one_of_the_workers(
+    backend: MakeBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A parent that was stopped for longer than its patience replaced all workers when it went on."""
+    with crowd(table_for(backend(says("here")).address)) as running:
+        keeping, pids = running.workers._keeping, running.pids()
+        looked: list[float] = []
+
+        def look() -> None:  # in the thread that keeps the workers, as it goes on after a minute without beats
+            keeping.ticked_at -= 60
+            for slot in keeping._team.slots:
+                slot.process.beat_at -= 60
+            looked.append(keeping.ticked_at)
+
+        keeping._news.put(look)
+        until(lambda: looked and keeping.ticked_at > looked[0] + 60, "it to look")
+        assert running.pids() == pids
+        assert b"here" in running.served()
+        assert not any("has not turned" in each for each in caplog.messages)
+
+
+def test_a_nursery_that_is_stuck_is_replaced(backend: MakeBackend, caplog: pytest.LogCaptureFixture) -> None:
+    """The worker that it was to fork was starting for as long as the nursery was stopped."""
+    with crowd(table_for(backend(says("here")).address), patience=1.0) as running:
+        nursery = running.workers._keeping._nursery._process
+        nursery.send_signal(signal.SIGSTOP)
+        killed(running, 1)
+        assert nursery.returncode == -signal.SIGKILL
+        assert any(f"the nursery, process {nursery.pid}, has forked no worker for" in each for each in caplog.messages)
+        assert not any("process 0" in each for each in caplog.messages)
+        assert b"here" in running.served()
+
+
 def test_a_publication_waits_for_nobody_who_is_stuck(backend: MakeBackend, caplog: pytest.LogCaptureFixture) -> None:
     with crowd(table_for(backend(says("here")).address)) as running:
         pid = running.pids()[0]

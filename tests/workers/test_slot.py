@@ -44,6 +44,8 @@ def test_it_is_late_without_beats() -> None:
     slot.ready(50.0)
     slot.beat(51.0, 0, 1)
     assert (slot.is_late(60.9, 10.0), slot.is_late(61.1, 10.0)) == (False, True)
+    slot.forgive(5.0, 61.0)
+    assert (slot.is_late(65.9, 10.0), slot.is_late(66.1, 10.0)) == (False, True)
 
 
 def test_one_that_was_killed_while_it_served_is_replaced_at_once_however_often() -> None:
