@@ -162,6 +162,7 @@ class WorkerInfo:
     restarts: int = 0  # since the server's start
     lag: Distribution = NO_LAGS  # how late its hub was since its process began
     failure: str = ""  # how its last process ended; "" if none has
+    silence: float = 0.0  # seconds for which it has not shown that its hub turns; 0: it has lately
 
 
 @dataclass(frozen=True, slots=True)

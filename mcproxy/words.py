@@ -1,4 +1,4 @@
-"""How messages quote a user's text, and guess the known word that was probably meant."""
+"""How messages quote a user's text, guess the known word that was probably meant, and name a remedy."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -29,3 +29,12 @@ def meant(text: str, known: Iterable[str], nearness: float = NEAR) -> str:
         return by_lower[word]
     nearest = get_close_matches(text.lower()[:MAX_SHOWN], by_lower, n=1, cutoff=nearness)
     return by_lower[nearest[0]] if nearest else ""
+
+
+def key_remedy(key: str) -> str:
+    """How a key of the configuration file is put in force that a running server can't take."""
+    if key.startswith(("database", "node")):  # another server, from which this one can't be taken over
+        return "restart mcproxy to change that"
+    return (
+        "it takes a new process: `systemctl reload mcproxy` or a second `mcproxy server` starts one, and refuses nobody"
+    )

@@ -1,6 +1,6 @@
 import pytest
 
-from mcproxy.words import MAX_SHOWN, meant, quoted
+from mcproxy.words import MAX_SHOWN, key_remedy, meant, quoted
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,9 @@ def test_a_text_is_quoted_as_people_do(text: str, shown: str) -> None:
 )
 def test_the_word_that_was_meant(word: str, known: str) -> None:
     assert meant(word, ["level", "format"]) == known
+
+
+def test_a_restart_is_advised_only_where_a_reload_can_not_do_it() -> None:
+    """The log and `status` advised one that refuses clients, for keys that a reload starts a new process for."""
+    assert all("restart" in key_remedy(key) for key in ("database", "database.path", "node.name"))
+    assert not any("restart" in key_remedy(key) for key in ("proxy.workers", "grpc", "grpc.addr", "metrics.file"))

@@ -410,7 +410,7 @@ def worker_out(value: WorkerInfo) -> pb.WorkerStatus:
         connections=value.connections,
         restarts=value.restarts,
         failure=value.failure,
-        lag_seconds=min(value.lag.quantile(LAG_SHARE), value.lag.bounds[-1]),
+        lag_seconds=max(min(value.lag.quantile(LAG_SHARE), value.lag.bounds[-1]), value.silence),
     )
 
 

@@ -14,6 +14,7 @@ from mcproxy.cli.options import example, json_option
 from mcproxy.cli.target import target_options
 from mcproxy.cli.values import Word
 from mcproxy.model import LOG_LEVELS, counted, warned_from
+from mcproxy.words import key_remedy
 
 WATCH_INTERVAL = 2.0  # seconds between two looks of --watch
 SHOWN_ROUTES = 20  # busiest routes on a terminal; --json and pipes have all of them
@@ -134,7 +135,7 @@ def _reload(last: pb.ReloadStatus) -> None:
     for problem in last.problems:
         output.say(f"warning: the reload of {at}: {problem}")
     for change in last.needs_restart:
-        output.say(f"warning: {change.key} is {change.old}, and {change.new} in the file: restart mcproxy to change it")
+        output.say(f"warning: {change.key} is {change.old}, and {change.new} in the file: {key_remedy(change.key)}")
 
 
 def _workers(answer: pb.GetStatusResponse) -> None:

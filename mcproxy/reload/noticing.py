@@ -25,6 +25,7 @@ from mcproxy import disk
 from mcproxy.messages import PlaneBusy, PlaneStopping
 
 LOOK_SECONDS = 15.0  # between two looks; a change is read after two of them, within a minute
+MAX_NAMED = 3  # files in a warning
 BATCH = 500  # files a job: a thread's turn costs as much as ten stat() calls
 
 log = logging.getLogger(__package__)
@@ -59,8 +60,8 @@ class Noticing:
                 self.look()
             except PlaneStopping:
                 return
-            except PlaneBusy as error:
-                log.warning("changed certificates are not in use yet: %s", error)
+            except PlaneBusy as error:  # nothing is known to have changed
+                log.info("looking again for changed certificates in %g s: %s", self._seconds, error)
             except Exception:
                 log.exception("bug in noticing files")
 
@@ -71,7 +72,15 @@ class Noticing:
         changed = frozenset(path for path in rested if self._taken.get(path) != found[path])
         self._latest = found
         if changed and not self._closing.is_set():
-            self._take(changed)
+            try:
+                self._take(changed)
+            except PlaneStopping:
+                raise
+            except PlaneBusy as error:
+                if known := changed & self._taken.keys():  # others are in use since the last look
+                    log.warning("changed, not in use yet, and tried again in %g s: %s: %s", self._seconds,
+                                ", ".join(sorted(known)[:MAX_NAMED]), error)  # fmt: skip
+                return
         kept = {path: seen for path, seen in self._taken.items() if path in found}
         self._taken = kept | {path: found[path] for path in changed}
 

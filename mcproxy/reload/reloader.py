@@ -40,6 +40,7 @@ from mcproxy.messages import (
 from mcproxy.model import Timeouts, counted
 from mcproxy.notify import Notifier
 from mcproxy.reload import keys
+from mcproxy.words import key_remedy
 
 CLOSE_WAIT = 2.0  # seconds that the end waits for a reload that is reading; a disk that hangs must not stop it
 CONFIG_SECONDS = 60.0  # for judging the file: 100,000 routes take some seconds
@@ -287,7 +288,7 @@ def lines(report: ReloadReport, besides: Sequence[str], path: Path | None) -> It
         yield logging.ERROR, f"not reloaded: {report.refused}; nothing has changed"
         return
     for change in report.waiting:
-        yield logging.WARNING, f"{change}: restart mcproxy to change that"
+        yield logging.WARNING, f"{change}: {key_remedy(change.key)}"
     if report.seed:
         keys_of_seed = ", ".join(report.seed)
         yield logging.WARNING, f"{keys_of_seed}: only read into an empty database; `mcproxy diff` shows what differs"

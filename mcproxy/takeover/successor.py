@@ -73,11 +73,11 @@ class Identity:
 class Successor:
     """Takes over in the order of the methods; `close` at the end, whatever came of it."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        """`sock` is connected to the server that runs. Raises TakeoverError."""
+    def __init__(self, sock: socket.socket, place: Path) -> None:
+        """`sock` is connected to the server that runs, at its seat, which is this path. Raises TakeoverError."""
         self._sock = sock
         self.pid = 0  # the old server's process, when it has said so: the socket was made by its first predecessor
-        _check(sock)
+        _check(sock, place)
         self.listening: socket.socket | None = None  # at the seat
         self.sockets: list[tuple[str, socket.socket]] = []  # by the listener's configured address
         self.notify, self.watchdog = "", 0.0  # the service manager's address, and its watchdog's seconds; "": none
@@ -98,7 +98,7 @@ class Successor:
         if sock is None:
             return None
         try:
-            return cls(sock)
+            return cls(sock, seat.path)
         except BaseException:
             sock.close()
             raise
@@ -205,7 +205,7 @@ def _node(name: str) -> str:
     return f"node {name}" if name else "a server in no fleet"
 
 
-def _check(sock: socket.socket) -> None:
+def _check(sock: socket.socket, place: Path) -> None:
     """Raise TakeoverError if the server at the other end is another user's."""
     try:
         uid = peer_of(sock).uid
@@ -213,6 +213,5 @@ def _check(sock: socket.socket) -> None:
         uid = -1
     if uid != os.geteuid():
         raise TakeoverError(
-            f"a process of another user (uid {uid}) listens where a server of this database would: end it, "
-            "or remove the file NAME.takeover beside the database"
+            f"a process of another user (uid {uid}) listens at {place}, as the server of this database would: end it"
         )

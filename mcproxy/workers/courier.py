@@ -240,7 +240,7 @@ class ToWorkers:
             ]
             merged = merging.status([*found, team.base.status] if team.base.status else found)
             accepting = {addr for addr, bound in listeners.items() if bound.started}
-            workers = tuple(slot.info() for slot in team.slots)
+            workers = tuple(slot.info(time.monotonic()) for slot in team.slots)
         shown = [replace(each, accepting=each.addr in accepting) for each in merged.listeners]
         return replace(merged, started_at=self._started_at, listeners=shown, workers=workers)
 

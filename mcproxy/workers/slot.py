@@ -13,6 +13,7 @@ from mcproxy.workers.remote import Remote
 
 QUICK_DEATH = 1.0  # second: a process that lives no longer has something that the next one will have too
 FIRST_PAUSE, LAST_PAUSE = 0.1, 30.0  # seconds before the next one then; it doubles
+SILENT = 1.0  # second: two beats (clerk.py); less than that says nothing about its hub
 STARTING_SECONDS = 30.0  # that a process has until it can be asked
 SERIALS_PER_BEAT = 100_000  # connections that a worker can't take between two beats
 
@@ -110,10 +111,11 @@ class Slot:
             return False
         return now - self.process.beat_at > (patience if self.state is WorkerState.SERVING else STARTING_SECONDS)
 
-    def info(self) -> WorkerInfo:
+    def info(self, now: float) -> WorkerInfo:
         """Its line in the status."""
         process = self.process
+        silence = now - process.beat_at if self.state is WorkerState.SERVING else 0.0
         return WorkerInfo(
             self.number, self.state, process.pid, process.started_at, process.connections, self.restarts,
-            process.answered.lag, self.failure,
+            process.answered.lag, self.failure, silence if silence > SILENT else 0.0,
         )  # fmt: skip

@@ -14,6 +14,7 @@ from mcproxy.certificates.routes import CertificateStatus, RouteProblem
 from mcproxy.messages import RouteCounters, WorkerInfo, WorkerState
 from mcproxy.native import BUILD
 from mcproxy.stats import BackendCounters, Distribution, Spoken
+from mcproxy.words import key_remedy
 from tests.kit.commands import shell
 from tests.kit.control_plane import counted
 from tests.kit.peers import DEADLINE
@@ -135,7 +136,7 @@ def test_what_the_last_reload_left_to_do(tmp_path: Path) -> None:
         control.plane.last_reload = ReloadReport(60.0, "", ["a.test: broken"], (), waiting)
         lines = user.ok("status").splitlines()
         assert "warning: the reload of 1970-01-01 00:01:00Z: a.test: broken" in lines
-        assert "warning: proxy.workers is 1, and 4 in the file: restart mcproxy to change it" in lines
+        assert f"warning: proxy.workers is 1, and 4 in the file: {key_remedy('proxy.workers')}" in lines
         control.plane.last_reload = ReloadReport(60.0, "/etc/m.toml has 1 problem", ["log.lvel: is no key"])
         lines = user.ok("status").splitlines()
         assert "warning: the reload of 1970-01-01 00:01:00Z changed nothing: /etc/m.toml has 1 problem" in lines

@@ -181,7 +181,7 @@ def test_keys_that_need_a_restart_and_the_seed_are_named(run: Run, backend: Make
     running = run(backend(says("here")).address)
     running.listeners = []
     told = running.reload(
-        f"proxy.workers from {WORKERS} to 4: restart mcproxy", "grpc from no table to a table: restart mcproxy",
+        f"proxy.workers from {WORKERS} to 4: it takes a new process", "grpc from no table to a table: it takes",
         "firewall.blocked_ips: only read into an empty database",
         proxy={"workers": 4}, grpc=grpc_section(running.folder), firewall={"blocked_ips": ["127.0.0.1"]},
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """Files that change on disk are taken without a reload: once they rest, once each, and only if the pair matches."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from mcproxy import config, disk
 from mcproxy.app import App
+from mcproxy.messages import PlaneBusy
 from mcproxy.reload.noticing import BATCH, Noticing, stamps
 from tests.kit.hub import HubThread, messages
 from tests.kit.peers import DEADLINE, Authority, until
@@ -49,6 +51,36 @@ def test_a_change_is_taken_once_it_rests_and_then_no_more(pair: tuple[Path, Path
     assert watched.looks(1) == [], "it is being written still"
     assert watched.looks(3) == [{"a.pem"}]
     watched.noticing.close()
+
+
+def test_a_worker_that_is_busy_is_a_warning_only_where_a_certificate_has_changed(
+    pair: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each time that a worker was away the log said that changed certificates were not in use yet; none had changed."""
+    caplog.set_level(logging.INFO, "mcproxy")
+    busy = [True]
+
+    def ask(_files: frozenset[str] = frozenset()) -> list[str]:
+        if busy[0]:
+            raise PlaneBusy("a worker is too busy")
+        return list(map(str, pair))
+
+    noticing = Noticing(ask, ask, 0.01)
+    until(lambda: "looking again for changed certificates in 0.01 s: a worker is too busy" in caplog.messages)
+    noticing.close()
+    assert all(each.levelno == logging.INFO for each in caplog.records)
+    noticing = Noticing(lambda: map(str, pair), ask, 3600.0)
+    for _ in range(2):
+        noticing.look()
+    assert not any("not in use yet" in each for each in caplog.messages), "they may not have changed"
+    busy[0] = False
+    noticing.look()
+    pair[0].write_text("22")
+    busy[0] = True
+    for _ in range(2):
+        noticing.look()
+    assert any(f"s: {pair[0]}: a worker is too busy" in each for each in caplog.messages)
+    noticing.close()
 
 
 def test_a_file_that_disappears_and_comes_back_is_read_again(pair: tuple[Path, Path]) -> None:

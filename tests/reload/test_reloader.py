@@ -20,6 +20,7 @@ from mcproxy.messages import PlaneBusy, PlaneStopping
 from mcproxy.model import FirewallRule, RuleKind, Timeouts
 from mcproxy.policy.networks import pack
 from mcproxy.reload.reloader import lines
+from mcproxy.words import key_remedy
 from tests.kit.geoip_files import located, write_database
 from tests.kit.hub import HubThread, messages, paused
 from tests.kit.peers import DEADLINE, Authority, until
@@ -98,7 +99,7 @@ def test_what_takes_a_restart_is_named_each_time(start: Start, tmp_path: Path) -
         report, logged = reload(app, tmp_path, proxy={"workers": 4}, listeners=[{"addr": ":2"}])
         assert list(report.seed) == seed
         assert report.waiting == (KeyChange("proxy.workers", "1", "4"),)
-        assert "warning proxy.workers from 1 to 4: restart mcproxy to change that" in logged
+        assert f"warning proxy.workers from 1 to 4: {key_remedy('proxy.workers')}" in logged
     assert list(app.worker.shared.live.table.listeners) == [":1"]
 
 
@@ -264,7 +265,7 @@ def test_lines() -> None:
     assert [severity for severity, _ in said] == [logging.ERROR, *[logging.WARNING] * 3]
     assert [text for _, text in said][:2] == [
         "a.test: broken",
-        "proxy.workers from 1 to 4: restart mcproxy to change that",
+        f"proxy.workers from 1 to 4: {key_remedy('proxy.workers')}",
     ]
     assert said[2][1].startswith("listeners, firewall.blocked_ips: only ")
     assert said[3][1] == (

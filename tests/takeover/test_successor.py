@@ -26,7 +26,7 @@ class Stage:
     def __init__(self) -> None:
         sock, self.old = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.old.settimeout(DEADLINE)
-        self.successor = Successor(sock)
+        self.successor = Successor(sock, Path("/seat"))
         self._pool = ThreadPoolExecutor(1)
 
     def asking(self) -> "Future[bool]":
@@ -161,7 +161,7 @@ def test_a_process_of_another_user_is_not_asked(nothing_left: None) -> None:
         finally:
             os.seteuid(0)
 
-    with listen(), pytest.raises(TakeoverError, match=r"another user \(uid 65534\)"):
+    with listen(), pytest.raises(TakeoverError, match=r"another user \(uid 65534\) listens at .*: end it$"):
         Successor.find(seat)
     shutil.rmtree(folder)
 

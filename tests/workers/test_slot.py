@@ -15,7 +15,7 @@ def test_one_that_has_lived_is_replaced_at_once() -> None:
     assert repr(slot) == "<Slot 2 serving pid=0 connections=7>"
     slot.ended(200.0)
     assert (slot.due, slot.state, slot.restarts) == (200.0, WorkerState.STARTING, 1)
-    assert slot.info().connections == 0
+    assert slot.info(200.0).connections == 0
     assert slot.serial == 40 + SERIALS_PER_BEAT, "no id comes twice"
 
 
@@ -44,6 +44,7 @@ def test_it_is_late_without_beats() -> None:
     slot.ready(50.0)
     slot.beat(51.0, 0, 1)
     assert (slot.is_late(60.9, 10.0), slot.is_late(61.1, 10.0)) == (False, True)
+    assert (slot.info(51.9).silence, slot.info(60.0).silence) == (0.0, 9.0), "its LAG in the status"
     slot.forgive(5.0, 61.0)
     assert (slot.is_late(65.9, 10.0), slot.is_late(66.1, 10.0)) == (False, True)
 
