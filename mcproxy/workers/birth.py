@@ -57,7 +57,7 @@ class Nursery:
         letters.send(number, descriptors)
 
     def end_if_stuck(self, now: float) -> None:
-        """End a nursery that doesn't answer; whoever it had to fork finds the end of the channel, and asks another."""
+        """End a nursery that does not answer. The workers that it was to fork find the end of their channels."""
         patience = self._patience if self._has_forked else max(self._patience, IMPORT_SECONDS)
         with self._changing:
             late = now - min(self._asked.values(), default=now)
