@@ -104,7 +104,7 @@ class Fleet:
         Raises StoreError if there is neither, if the database is another program's, or another node has this name.
         """
         try:
-            postgres.upgrade(self.truth)
+            postgres.upgrade(self.truth, creates=not self.generation)
             with self.truth.transaction() as database:
                 nodes.claim(database.executable.exec_driver_sql, self.report())
                 asked = time.monotonic()
@@ -219,7 +219,7 @@ class Fleet:
         Upgrades the schema first: a node may have started before its database, which is of the version before.
         """
         with suppress(NewerSchema):  # the poll finds it, after this node has written its row
-            postgres.upgrade(self.truth)
+            postgres.upgrade(self.truth, creates=not self.generation)
         ear = Ear(self._server, self._me.name, notifies=bool(self._server.notification))
         self._server.notification = notification(self._me.name) if ear.notifies else ""
         return ear
@@ -235,9 +235,13 @@ class Fleet:
         )  # fmt: skip
 
     def found(self, position: Position, taken: NameTaken | None = None) -> None:
-        """Take what a poll has found; `taken` is why the name isn't this node's. Raises NewerSchema."""
+        """Take what a poll has found; `taken` is why the name isn't this node's.
+
+        Raises NewerSchema, and Unavailable of a database that is another one.
+        """
         self._clock.take(position.clock)
         schema.refuse_newer(position.schema_version)
+        self._replica.refuse_another(position.mark)
         self._replica.found = position.mark
         if taken is None:
             self._post.stand(State.FOLLOWING, known=position.mark[0])

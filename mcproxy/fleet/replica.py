@@ -2,15 +2,15 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcproxy.change import Change, merged, next_table, table_values
 from mcproxy.fleet.cache import Cache, Claim, open_cache
 from mcproxy.fleet.following import NO_MARK, Mark, Mutation, mark_from, mark_of, mutations
-from mcproxy.store import history
-from mcproxy.store.errors import StoreError
+from mcproxy.store import history, postgres
+from mcproxy.store.errors import StoreError, Unavailable
 from mcproxy.store.history import Revision
 from mcproxy.store.records import Row
 from mcproxy.store.store import Store
@@ -87,11 +87,32 @@ class Replica:
             self.take(following.found)
             return (following.table, following.changes) if following.found else None
         if generation < self.mark[0] or (rows and rows[0].generation == self.mark[0] and mark_of(rows[0]) != self.mark):
+            self._refuse_another()
             log.warning(
                 "the database lacks changes up to generation %d that this node has, and they are undone here: "
                 "a standby that was behind has taken over, or a backup was restored", self.mark[0]
             )  # fmt: skip
         return self._whole(table)
+
+    def refuse_another(self, mark: Mark) -> None:
+        """Raise Unavailable if the database that has come to this mark is another one than this node has followed."""
+        if self.mark != NO_MARK and mark != self.mark and mark[0] <= self.mark[0]:
+            self._refuse_another()
+
+    def _refuse_another(self) -> None:
+        """Raise Unavailable if no change that this node knows is in the database.
+
+        An empty or a new one must not undo everything on all nodes. A standby that was behind, and a backup, have
+        most of the changes.
+        """
+        known = {self.mark}
+        with suppress(StoreError):  # the copy is broken, which is said elsewhere
+            known |= set(map(mark_of, history.revisions(self.cache.store, KEPT_ROWS)))
+        if known.isdisjoint(map(mark_of, history.revisions(self._truth, KEPT_ROWS, (self.mark[0] + 1, 0)))):
+            raise Unavailable(
+                f"{self._truth.place}: it has no change up to generation {self.mark[0]} that this node knows, so it is "
+                f"another database: {postgres.ANOTHER}"
+            )
 
     def following(self, table: Table, generation: int, rows: Sequence[Revision]) -> Following | None:
         """The way from this table, which this node has, to the database's last generation, by the audit's rows since.

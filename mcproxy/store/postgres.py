@@ -39,6 +39,11 @@ WAIT_FOR_CONNECTION = 5.0  # seconds that a thread waits for those before it
 MIGRATION_TRIES = 5  # of nodes that start together one migrates; the others look again
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
+# The remedy where a database isn't the one that a node has followed.
+ANOTHER = (
+    "restore a backup into an empty database, or a node's copy (mcproxy database copy); to begin again, stop all nodes "
+    "and remove their copies"
+)
 MISSING = "needs psycopg, the driver of PostgreSQL: pip install 'mcproxy[postgresql]'"
 
 # Classes and codes of SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), codes first.
@@ -181,11 +186,16 @@ def _until(steps: Generator[Any, Any, Any], patience: float) -> Generator[Any, A
             raise psycopg.OperationalError(f"the server hasn't answered for {patience:g} s")
 
 
-def upgrade(store: Store) -> None:
-    """Bring the schema up to date. Raises NewerSchema and NotOurs without touching the database, and Unavailable."""
+def upgrade(store: Store, *, creates: bool = True) -> None:
+    """Bring the schema up to date; `creates` one in an empty database.
+
+    Raises NewerSchema and NotOurs without touching the database, and Unavailable.
+    """
     for _ in range(MIGRATION_TRIES):
         try:
             found = schema_version(store)
+            if found is None and not creates:
+                raise Unavailable(f"{store.place}: it is empty, and this node has a table of its fleet: {ANOTHER}")
             schema.refuse_newer(found or 0)
             store.migrate(found)
         except Conflict:

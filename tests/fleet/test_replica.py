@@ -9,8 +9,10 @@ import psycopg
 import pytest
 
 from mcproxy.change import table_values
+from mcproxy.fleet.standing import State
 from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store.copying import copy
+from mcproxy.store.errors import Unavailable
 from tests.kit.fleet_nodes import MakeNode, Node, same
 from tests.kit.postgres import PostgresServer
 
@@ -36,13 +38,15 @@ LACKS = "the database lacks changes up to generation"
 
 @pytest.mark.parametrize(
     ("statement", "lacks"),
-    [("DELETE FROM audit WHERE generation = 2", False), ("UPDATE audit SET at = 5 WHERE generation = 1", True)],
+    [("DELETE FROM audit WHERE generation = 3", False), ("UPDATE audit SET at = 5 WHERE generation = 2", True)],
     ids=["a gap", "another past"],
 )
 def test_what_does_not_continue_our_past_is_loaded_whole(
     node: MakeNode, url: str, statement: str, lacks: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, two = node("edge1"), node("edge2")
+    one.add("old.test")
+    two.writer.follow()
     one.add("new.test")
     one.add("other.test")
     with psycopg.connect(url, autocommit=True) as connection:
@@ -50,7 +54,33 @@ def test_what_does_not_continue_our_past_is_loaded_whole(
     two.writer.follow()
     assert same(one, two)
     assert table_values(two.fleet.cache.store.load()) == table_values(two.writer.table)
-    assert (f"{LACKS} 1 that this node has" in caplog.text) == lacks
+    assert (f"{LACKS} 2 that this node has" in caplog.text) == lacks
+
+
+@pytest.mark.parametrize("is_seeded", [False, True], ids=["empty", "seeded by another fleet"])
+def test_a_database_that_was_made_anew_undoes_nothing(
+    is_seeded: bool, node: MakeNode, url: str, tmp_path: Path
+) -> None:
+    """Each node made the schema in it and loaded the empty table, into its copy as well: the last ones were lost."""
+    one = node("edge1")
+    one.add("new.test")
+    before = table_values(one.writer.table)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    if is_seeded:
+        node("edge9").add("other.test")
+        with pytest.raises(Unavailable, match="it is another database"):
+            one.writer.follow()
+    else:
+        with pytest.raises(Unavailable, match="it is empty"):
+            one.fleet.listen()
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT to_regclass('head')").fetchone() == (None,)
+    assert table_values(one.writer.table) == table_values(one.fleet.cache.store.load()) == before
+    one.close()
+    again = node("edge1")
+    assert again.fleet.standing.state is State.ALONE
+    assert table_values(again.writer.table) == before
 
 
 def test_a_database_that_lost_its_last_changes_is_followed_back(
