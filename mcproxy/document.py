@@ -136,6 +136,8 @@ def _explained(said: str, text: str) -> str:
     lines = text.splitlines()
     number = int(place[1]) if place[1] else len(lines)
     line = lines[number - 1].strip() if number <= len(lines) else ""
+    if "://" in line:  # which may hold a password
+        line = line.partition("://")[0] + "://..."
     at = f"line {number}, column {place[2]}" if place[1] else f"line {number}, at the end of the file"
     shown = printable(line[:MAX_SHOWN_LINE]) + ("..." if len(line) > MAX_SHOWN_LINE else "")
     return f"{at}: is not TOML: {_remedy(said[: place.start()], line)}" + (f": {shown}" if shown else "")

@@ -46,6 +46,10 @@ def test_latin_1_is_shown_by_its_line(tmp_path: Path) -> None:
             'line 1, column 5: is not TOML: no value can be read here; put text in quotes, as in KEY = "TEXT"',
         ),
         ("a = ", "line 1, at the end of the file: is not TOML: no value"),
+        (
+            '[database]\nurl = "postgresql://ann:s3cret@db.test/x"x',
+            'and a comment begins with #: url = "postgresql://...',
+        ),
         ("x = 1\na : 1", "line 2, column 3: is not TOML: a line is KEY = VALUE; the = is missing: a : 1"),
         ("a", "is not TOML: a line is KEY = VALUE; the = is missing: a"),
         ('a = "b', 'is not TOML: the string isn\'t closed; end it with ": a = "b'),

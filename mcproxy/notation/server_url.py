@@ -12,7 +12,16 @@ EXAMPLE = "postgresql://mcproxy@db.example.org/mcproxy"
 
 # From the first colon after the scheme to the last @: more than the password where the URL is malformed, never less.
 _PASSWORD = re.compile(r"^(\w+://[^:@/?\[]*):.*@", re.DOTALL)
-_PARAMETER = re.compile(r"([?&](?:\w*password|passcode)=)[^&]*", re.IGNORECASE)
+# The values of all parameters but these are hidden: one whose name is misspelt may be a password's.
+_OPEN = (
+    "application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname", "fallback_application_name",
+    "gssencmode", "host", "hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval",
+    "krbsrvname", "load_balance_hosts", "options", "passfile", "port", "require_auth", "service", "sslcert",
+    "sslcrl", "sslkey", "sslmode", "sslnegotiation", "sslrootcert", "sslsni", "ssl_max_protocol_version",
+    "ssl_min_protocol_version", "target_session_attrs", "tcp_user_timeout", "user",
+)  # fmt: skip
+_PARAMETER = re.compile(rf"([?&](?!(?:{'|'.join(_OPEN)})=)[^=&]*=)[^&]*")
+_HOST = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,11 @@ def parse_server_url(text: str) -> ServerUrl:
         raise ValueError("a URL has no spaces or control characters; write them as %20 and so on")
     if re.search(r"%(?![0-9A-Fa-f]{2})", text):
         raise ValueError('a "%" is followed by two hexadecimal digits in a URL; write the character % as %25')
+    authority, _, rest = text.partition("://")[2].partition("/")
+    user, _, hosts = authority.partition("?")[0].rpartition("@")
+    if "@" in user + rest.partition("?")[0] or not all(map(_HOST.fullmatch, hosts.split(","))):
+        # libpq would take a part of the password for the host, and its message show it.
+        raise ValueError('is not USER:PASSWORD@HOST:PORT/NAME; in a password write "@" as %40, "/" as %2F, "?" as %3F')
     return ServerUrl(text, masked(text))
 
 
