@@ -16,8 +16,6 @@ from mcproxy.wire.phrases import phrase
 _OF_THE_MESSAGE = frozenset((b"cookie", b"content-length", b"te"))  # which `RequestHead.lines` writes itself, or drops
 # RFC 8441, section 5, and no body is declared: what follows are the tunnel's bytes.
 _NOT_IN_CONNECT = (b"sec-websocket-key", b"sec-websocket-accept", b"content-length")
-
-
 # Methods for whose content there is no defined use (RFC 9110, sections 9.3.1, 9.3.2, 9.3.5, 9.3.7 and 9.3.8).
 _WITHOUT_CONTENT = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"))
 

@@ -3,10 +3,10 @@
 Relayed, because the other end is the one that acts on them: MAX_HEADER_LIST_SIZE and MAX_CONCURRENT_STREAMS (never more
 than our own bounds); the client's INITIAL_WINDOW_SIZE, and its HEADER_TABLE_SIZE (never more than the MAX_TABLE bytes
 that we mirror); and from the backend ENABLE_CONNECT_PROTOCOL. The backend's INITIAL_WINDOW_SIZE is heeded here
-(uploads.py), for the client's window is ours. Ours only: MAX_FRAME_SIZE stays at its default for
-everyone, so that a frame for one side always fits the other; ENABLE_PUSH is off towards the backend. Unknown ones are
-for one hop and end here. A backend with a table smaller than the default gets its blocks from our own encoder, which
-uses none: not every client heeds a server's HEADER_TABLE_SIZE, and one that doesn't would be cut off for that.
+(uploads.py), for the client's window is ours. Ours only: MAX_FRAME_SIZE stays at its default for everyone, so that a
+frame for one side always fits the other; ENABLE_PUSH is off towards the backend. Unknown ones are for one hop and end
+here. A backend with a table smaller than the default gets its blocks from our own encoder, which uses none: not every
+client heeds a server's HEADER_TABLE_SIZE, and one that doesn't would be cut off for that.
 
 The backend's first ones decide what the server's preface to the client says, so it waits for them. A backend gets the
 acknowledgement of its settings when we get the client's.
