@@ -125,7 +125,7 @@ class App:
             before, self.notifier = beginning.ask(self.inherited, self.notifier)
         try:
             self.control = Control(config, before)
-        except (StoreError, ValueError) as error:
+        except StoreError as error:
             raise StartError(f"{_key(config)}: {error}") from error
         held = self.control.database
         if held.table.firewall.countries and geoip is None and copy is None:

@@ -199,6 +199,6 @@ def _known(database: Path) -> Table | None:
     """The database's table, before it is ours; None: it is loaded when it is."""
     try:
         return read_table(database)
-    except (StoreError, ValueError) as error:  # of another schema, perhaps: the start that follows says what is wrong
+    except StoreError as error:  # of another schema, perhaps: the start that follows says what is wrong
         log.debug("%s", error)
         return None

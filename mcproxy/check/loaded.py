@@ -63,8 +63,6 @@ def load(config: Config) -> tuple[Loaded | None, list[Found]]:
         table = read_table(path) if version == schema.VERSION else _upgraded(path)
     except (StoreError, OSError) as error:
         return None, [Found(key, str(error))]
-    except ValueError as error:
-        return None, [Found(key, f"{path} holds an invalid row: restore a snapshot ({error})")]
     found = [] if version == schema.VERSION else [
         warning(key, f"{path} has schema version {version}: the next start upgrades it to {schema.VERSION}")
     ]  # fmt: skip
@@ -104,7 +102,7 @@ def _damaged(path: Path, defects: list[str]) -> str:
 
 
 def _upgraded(path: Path) -> Table:
-    """The table after the upgrade that a start does. Raises StoreError, OSError, ValueError for an invalid row."""
+    """The table after the upgrade that a start does. Raises StoreError, OSError."""
     with tempfile.TemporaryDirectory(prefix="mcproxy-check-") as folder:
         copy = Path(folder, "copy.db")
         copy.touch(sqlite.FILE_MODE)

@@ -48,8 +48,16 @@ def _one(value: Any, field: Any) -> Any:
     if field.enum_type is not None:
         return word(field.enum_type, value)
     if field.name.endswith("_json"):
-        return json.loads(value) if value else None
+        return _parsed(value)
     return value
+
+
+def _parsed(text: str) -> Any:
+    """A value that an answer has as JSON; what isn't JSON, as somebody may have written into the audit, as its text."""
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return text
 
 
 def word(enum: Any, number: int) -> str:

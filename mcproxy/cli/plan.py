@@ -37,6 +37,10 @@ _DEFAULTS: Mapping[What, Fields] = {
 }
 
 
+UNREADABLE_HERE = "unreadable in the database"
+UNREADABLE: Fields = {"": UNREADABLE_HERE}  # a value that somebody has written by hand, and not as the audit has it
+
+
 class Shown(NamedTuple):
     """One change, to be shown."""
 
@@ -57,6 +61,8 @@ class Shown(NamedTuple):
 
     def details(self) -> list[str]:
         """The fields that are set of an added value, or the fields that change."""
+        if UNREADABLE in (self.old, self.new):
+            return [UNREADABLE_HERE]
         if self.new is None:
             return []
         defaults = _DEFAULTS[self.key.what]
@@ -78,7 +84,11 @@ def of_revision(each: pb.Change | pb.Revision) -> Shown:
 
 
 def _fields(text: str) -> Fields | None:
-    return json.loads(text) if text else None
+    try:
+        found = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return UNREADABLE
+    return found if found is None or isinstance(found, dict) else UNREADABLE
 
 
 def details(changes: Iterable[pb.Change]) -> str:
@@ -129,7 +139,7 @@ _DONE = {"add": "added", "change": "changed", "remove": "removed"}
 
 def _text(name: str, value: Any) -> str:
     """A field's value as the file has it; without quotes where that can't be misread."""
-    if name == "expires_at":
+    if name == "expires_at" and isinstance(value, float | int | None):
         return f"until {output.moment(value)}" if value else "permanent"
     plain = isinstance(value, str) and value.isprintable() and not set(value) & set(' ,"')
     return value if plain and value else json.dumps(value, ensure_ascii=False)

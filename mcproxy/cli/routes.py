@@ -227,6 +227,8 @@ def _what(revision: pb.Revision) -> str:
 
 def _difference(revision: pb.Revision) -> str:
     """The fields that were set or changed."""
+    if revision.what not in set(What):
+        return plan.UNREADABLE_HERE
     change = plan.of_revision(revision)
     details = ", ".join(change.details())
     return details or {"+": "added", "-": "removed"}.get(change.sign, "")

@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-from mcproxy.store.errors import NewerSchema, NotOurs, StoreError, Unavailable
+from mcproxy.store.errors import NewerSchema, NotOurs, StoreError, Unavailable, UnreadableRow
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 
@@ -54,7 +54,7 @@ def open_cache(path: Path) -> tuple[Store, Table]:
     """
     try:
         return _opened(path)
-    except (NewerSchema, NotOurs, ValueError) as error:
+    except (NewerSchema, NotOurs, UnreadableRow) as error:
         aside = path.with_name(path.name + ASIDE)
         log.warning("the copy %s can't be used, so it is moved to %s and fetched again: %s", path, aside, error)
         for end in ("-wal", "-shm"):

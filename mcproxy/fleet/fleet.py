@@ -12,8 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import dataset
-
 from mcproxy.certificates.acme.contract import CaSettings, Holder
 from mcproxy.change import Change
 from mcproxy.fleet import nodes
@@ -33,7 +31,16 @@ from mcproxy.fleet.turn import Turn, begin
 from mcproxy.notation.server_url import ServerUrl
 from mcproxy.store import history, postgres, schema
 from mcproxy.store.diff import Seed
-from mcproxy.store.errors import Conflict, NameTaken, NewerSchema, NotOurs, StoreError, Unavailable, Unsure
+from mcproxy.store.errors import (
+    Conflict,
+    NameTaken,
+    NewerSchema,
+    NotOurs,
+    StoreError,
+    Unavailable,
+    UnreadableRow,
+    Unsure,
+)
 from mcproxy.table import Table
 
 MAX_WARNINGS = 20  # of a node that its row has: others see that there are many
@@ -115,7 +122,7 @@ class Fleet:
             found = self.newer(self.cache.began_with)
         except (NotOurs, NameTaken):
             raise
-        except (Unavailable, NewerSchema) as error:
+        except (Unavailable, NewerSchema, UnreadableRow) as error:
             self.lost(error)
             if not self.cache.began_with.generation:
                 raise Unavailable(
@@ -153,23 +160,24 @@ class Fleet:
                 yield turn
                 if (made := turn.mutation) is not None:
                     self.truth.write(database, [(made.changes, made.provenance, made.generation)])
-                    self._notify(database, made.generation)
+                    if statement := self._notification(Topic.TABLE, made.generation):
+                        database.executable.exec_driver_sql(statement)
         except Unsure as error:
             if turn is None or turn.mutation is None:
                 raise Unavailable(str(error)) from error
             self._find_out(turn.mutation, error)
-        except NewerSchema as error:  # which the next poll would find
+        except (NewerSchema, UnreadableRow) as error:  # which the next poll would find
             self.lost(error)
             raise
         turn.end()
 
-    def _notify(self, database: dataset.Database, generation: int) -> None:
-        if self._server.notification:
-            database.executable.exec_driver_sql(notification(self._me.name, Topic.TABLE, generation))
-
     def newer(self, table: Table) -> tuple[Table, Sequence[Change]] | None:
         """The database's table and the changes that lead to it, if it isn't this one. Raises StoreError."""
-        return self._replica.newer(table)
+        try:
+            return self._replica.newer(table)
+        except UnreadableRow as error:
+            self.lost(error)
+            raise
 
     def settle(self, table: Table) -> None:
         """Write the copy again if it lacks something; `table` is in force. Raises StoreError of the database."""
@@ -199,8 +207,8 @@ class Fleet:
         if not rows or mark_of(rows[0]) != mutation.mark:
             raise Unavailable(str(error)) from error
 
-    def _notification(self, topic: Topic) -> str:
-        return self._server.notification and notification(self._me.name, topic)
+    def _notification(self, topic: Topic, generation: int | None = None) -> str:
+        return self._server.notification and notification(self._me.name, topic, generation)
 
     def orderer(self, holder: Holder, table: Callable[[], Table], settings: CaSettings | None) -> Orderer:
         """The part of this node in ordering certificates; its workers get what the copy has. Raises StoreError."""
@@ -227,8 +235,9 @@ class Fleet:
     def report(self) -> Report:
         """What this node writes about itself now."""
         copy = [self.cache.problem] if self.cache.problem else []
-        outdated = [self._post.standing.reason] if self._post.standing.state is State.OUTDATED else []
-        warnings = [*outdated, *self.unbound.values(), *copy, *self.problems()]
+        standing = self._post.standing
+        why = [standing.reason] if standing.state in {State.OUTDATED, State.STUCK} else []
+        warnings = [*why, *self.unbound.values(), *copy, *self.problems()]
         return replace(
             self._me, generation=self.generation, connections=self.connections(), warnings=warnings[:MAX_WARNINGS],
             acme_version=self.acme_version(),
@@ -243,13 +252,21 @@ class Fleet:
         schema.refuse_newer(position.schema_version)
         self._replica.refuse_another(position.mark)
         self._replica.found = position.mark
-        if taken is None:
+        standing = self._post.standing
+        if standing.state is State.STUCK:  # until it has read everything
+            self._post.stand(State.STUCK, standing.reason, known=position.mark[0])
+        elif taken is None:
             self._post.stand(State.FOLLOWING, known=position.mark[0])
         else:
             self._post.lost(taken, known=position.mark[0])
 
+    def read_everything(self) -> None:
+        """What the last poll has found is in force: a node that was stuck follows."""
+        if self._post.standing.state is State.STUCK:
+            self._post.stand(State.FOLLOWING)
+
     def lost(self, error: StoreError) -> None:
-        """The database doesn't answer, or it has been upgraded."""
+        """The database doesn't answer, or it can't be followed."""
         self._post.lost(error)
 
     def has_work(self) -> bool:

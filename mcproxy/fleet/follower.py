@@ -86,6 +86,7 @@ class Follower:
             self._orderer.found(position.acme)
         if self._fleet.has_work():
             self._catch_up()
+        self._fleet.read_everything()
         if position.cuts:
             self._cut()
 

@@ -6,7 +6,6 @@ from itertools import groupby
 
 from mcproxy.change import Change, Provenance
 from mcproxy.store.history import Revision
-from mcproxy.store.records import from_json
 
 Mark = tuple[int, float, str, str]  # generation, time, node, author: two generations of one number differ in these
 
@@ -41,8 +40,7 @@ def mark_of(revision: Revision) -> Mark:
 def mutations(rows: Sequence[Revision], mark: Mark) -> list[Mutation] | None:
     """Those after the marked generation, in order, from all rows of that generation and of later ones.
 
-    None where they don't continue it: rows are missing, or that generation was another one there. Raises ValueError if
-    a row is invalid, which a newer version may have written.
+    None where they don't continue it: rows are missing, or that generation was another one there. Raises Unreadable.
     """
     found: list[Mutation] = []
     expected = mark[0]
@@ -60,5 +58,5 @@ def mutations(rows: Sequence[Revision], mark: Mark) -> list[Mutation] | None:
 
 def _mutation(rows: Sequence[Revision]) -> Mutation:
     first = rows[0]
-    changes = [Change(row.key, from_json(row.key.what, row.old), from_json(row.key.what, row.new)) for row in rows]
+    changes = [Change(row.key, row.before(), row.after()) for row in rows]
     return Mutation(first.generation, Provenance(first.who, first.action, first.at, first.said, first.node), changes)

@@ -27,9 +27,18 @@ from mcproxy.certificates.acme.keeper import ORDERS_AN_HOUR
 from mcproxy.certificates.acme.order import Kept, Order, spent
 from mcproxy.certificates.pem import Certificate, Pair
 from mcproxy.store import acme
-from mcproxy.store.acme import CERTIFICATES, ORDERS, certificate_row, keep_private, order_of, pair_of, row_of
+from mcproxy.store.acme import (
+    CERTIFICATES,
+    ORDERS,
+    certificate_row,
+    keep_private,
+    order_of,
+    pair_of,
+    row_of,
+    unreadable,
+)
 from mcproxy.store.errors import StoreError
-from mcproxy.store.records import Row
+from mcproxy.store.records import INVALID, Row
 from mcproxy.store.store import Store
 
 BATCH = 200  # certificates asked for in one statement; some 5 KB each
@@ -209,8 +218,12 @@ def _replace_all(database: dataset.Database, orders: Mapping[str, Order], held: 
 
 
 def _held(row: Row) -> Held:
-    pair = pair_of(row)
-    return Held(row["digest"], pair, pem.described(pair))
+    """The certificate in a row. Raises UnreadableRow."""
+    try:
+        pair = pair_of(row)
+        return Held(row["digest"], pair, pem.described(pair))
+    except INVALID as error:
+        raise unreadable(CERTIFICATES, row, error) from None
 
 
 def _certificates(database: dataset.Database, names: Sequence[str]) -> Iterator[Row]:

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 
 from mcproxy.fleet.standing import Standing, State
-from mcproxy.store.errors import NameTaken, NewerSchema, StoreError, Unavailable
+from mcproxy.store.errors import NameTaken, NewerSchema, StoreError, Unavailable, UnreadableRow
 
 log = logging.getLogger("mcproxy.fleet")
 
-_STATES = {NewerSchema: State.OUTDATED, NameTaken: State.REFUSED}
+_STATES = {NewerSchema: State.OUTDATED, NameTaken: State.REFUSED, UnreadableRow: State.STUCK}
 _STARTING = "it has not connected yet"
 
 
@@ -30,7 +30,7 @@ class Post:
         return self.standing.since if self.standing.state is State.FOLLOWING else 0.0
 
     def lost(self, error: StoreError, known: int | None = None) -> None:
-        """The database doesn't answer, or it has been upgraded, or the name is taken; `known` is as of `stand`."""
+        """The database doesn't answer, or can't be followed, or the name is taken; `known` is as of `stand`."""
         self.stand(_STATES.get(type(error), State.ALONE), str(error), known)
 
     def refuse_unless_following(self) -> None:
@@ -50,7 +50,8 @@ class Post:
             known = max(old.generation, self._generation())
         since = old.since if old.state is state else time.time()
         self.standing = Standing(old.node, state, since, reason, known)
-        if state is old.state and old.reason != _STARTING:
+        is_news = state is not old.state or old.reason == _STARTING or (state is State.STUCK and reason != old.reason)
+        if not is_news:
             return
         if state is State.FOLLOWING:
             log.info("node %s follows the fleet's database", old.node)

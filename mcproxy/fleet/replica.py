@@ -10,7 +10,7 @@ from mcproxy.change import Change, merged, next_table, table_values
 from mcproxy.fleet.cache import Cache, Claim, open_cache
 from mcproxy.fleet.following import NO_MARK, Mark, Mutation, mark_from, mark_of, mutations
 from mcproxy.store import history, postgres
-from mcproxy.store.errors import StoreError, Unavailable
+from mcproxy.store.errors import StoreError, Unavailable, UnreadableRow
 from mcproxy.store.history import Revision
 from mcproxy.store.records import Row
 from mcproxy.store.store import Store
@@ -37,6 +37,7 @@ class Replica:
     def __init__(self, truth: Store, path: Path) -> None:
         """`truth` is the fleet's database. Raises StoreError if the copy can't be opened."""
         self._truth = truth
+        self._skipped = ""  # which row of the audit couldn't be read, the last time
         with ExitStack() as failed:
             self._claim = Claim(path)
             failed.callback(self._claim.close)
@@ -127,8 +128,10 @@ class Replica:
                 return None
             changes = merged(change for each in found for change in each.changes)
             return Following(found, next_table(table, changes, generation) if found else table, changes)
-        except ValueError as error:
-            log.warning("a change of another node can't be followed, so everything is loaded: %s", error)
+        except (UnreadableRow, ValueError, LookupError) as error:  # or changes that don't fit the table
+            if str(error) != self._skipped:
+                log.warning("a change of another node can't be followed, so the whole table is loaded: %s", error)
+            self._skipped = str(error)
             return None
 
     def _whole(self, table: Table) -> tuple[Table, Sequence[Change]]:

@@ -12,6 +12,7 @@ class State(StrEnum):
     ALONE = "alone"  # the database doesn't answer: the last table stays in force, mutations are refused
     REFUSED = "refused"  # another node has its name: it follows, and mutations are refused
     OUTDATED = "outdated"  # the schema is newer than this mcproxy: as if it were alone
+    STUCK = "stuck"  # a row of the database can't be read: as if it were alone
 
 
 @dataclass(frozen=True, slots=True)

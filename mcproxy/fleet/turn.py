@@ -19,6 +19,7 @@ from mcproxy.fleet.following import Mutation
 from mcproxy.fleet.replica import MAX_ROWS, Following, Replica
 from mcproxy.store import history
 from mcproxy.store.errors import Conflict
+from mcproxy.store.store import headless
 from mcproxy.table import Table
 
 _COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
@@ -71,7 +72,9 @@ class Turn:
 def begin(database: dataset.Database, replica: Replica, table: Table, node: str) -> Turn:
     """Lock, and read what the table of this node lacks. Raises Conflict where everything is to be loaded first."""
     database.executable.exec_driver_sql(_COMMITTED)
-    generation = database.executable.exec_driver_sql(_LOCK).scalar_one()
+    generation = database.executable.exec_driver_sql(_LOCK).scalar()
+    if generation is None:
+        raise headless()
     following = replica.following(table, generation, history.rows_from(database, replica.generation, MAX_ROWS))
     if following is None:
         raise Conflict("the database has more changes, or other ones, than this node can follow one by one")

@@ -17,9 +17,10 @@ from sqlalchemy import TableClause, column, delete, select, table
 from mcproxy.certificates.acme.course import named_pair
 from mcproxy.certificates.acme.order import CaAccount, Order, State
 from mcproxy.certificates.pem import Pair
-from mcproxy.store.errors import Conflict
-from mcproxy.store.records import Row
+from mcproxy.store.errors import Conflict, UnreadableRow
+from mcproxy.store.records import BY_HAND, INVALID, Row, reason
 from mcproxy.store.store import Store
+from mcproxy.words import quoted
 
 log = logging.getLogger(__package__)
 
@@ -142,8 +143,17 @@ def keep_private(store: Store) -> None:
 
 
 def order_of(row: Row) -> Order:
-    """The order in a row."""
-    return Order(**{**row, "state": State(row["state"])})
+    """The order in a row. Raises UnreadableRow."""
+    try:
+        return Order(**{**row, "state": State(row["state"])})
+    except INVALID as error:
+        raise unreadable(ORDERS, row, error) from None
+
+
+def unreadable(rows: TableClause, row: Row, error: Exception) -> UnreadableRow:
+    """The error of a row that is not as mcproxy writes it."""
+    named = f"the row with hostname {quoted(str(row['hostname']))}"
+    return UnreadableRow(f"table {rows.name}, {named} can't be read: {reason(error)}; {BY_HAND}")
 
 
 def row_of(order: Order) -> dict[str, Any]:

@@ -22,6 +22,10 @@ class Unavailable(StoreError):
     """It can't be read or written now: locked, read-only, disk full, I/O error."""
 
 
+class UnreadableRow(StoreError):
+    """A row is not as mcproxy writes it, since somebody else has written it. The message names it."""
+
+
 class NameTaken(StoreError):
     """Another node of the fleet has this node's name."""
 

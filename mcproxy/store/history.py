@@ -13,8 +13,9 @@ from sqlalchemy import and_, or_, select
 from mcproxy.change import Change, Key, Said, Value, What, current
 from mcproxy.model import FirewallRule
 from mcproxy.store.dataset_alone import dataset
-from mcproxy.store.records import AUDIT, HEAD, Row, from_json
-from mcproxy.store.store import Store
+from mcproxy.store.errors import UnreadableRow
+from mcproxy.store.records import AUDIT, BY_HAND, Row, from_json, reason
+from mcproxy.store.store import Store, last_generation
 from mcproxy.table import Table
 
 Position = tuple[int, int]  # generation, sequence
@@ -29,11 +30,39 @@ class Revision:
     at: float  # seconds since the epoch
     who: str
     action: str
-    key: Key
+    what: str
+    scope: str
+    name: str
     old: str | None  # JSON
     new: str | None  # JSON
     said: Said
     node: str = ""  # of a fleet, that the change was made on
+
+    @property
+    def key(self) -> Key:
+        """What was changed. Raises UnreadableRow."""
+        try:
+            return Key(What(self.what), self.scope, self.name)
+        except ValueError as error:
+            raise self._unreadable("what", error) from None
+
+    def before(self) -> Value | None:
+        """The value before. Raises UnreadableRow."""
+        return self._value("old", self.old)
+
+    def after(self) -> Value | None:
+        """The value after. Raises UnreadableRow."""
+        return self._value("new", self.new)
+
+    def _value(self, column: str, text: str | None) -> Value | None:
+        try:
+            return from_json(self.key.what, text)
+        except ValueError as error:
+            raise self._unreadable(column, error) from None
+
+    def _unreadable(self, column: str, error: Exception) -> UnreadableRow:
+        row = f"the row with generation {self.generation}, sequence {self.sequence}"
+        return UnreadableRow(f"table {AUDIT.name}, {row}, column {column} can't be read: {reason(error)}; {BY_HAND}")
 
 
 def revisions(
@@ -69,7 +98,7 @@ def way_back(store: Store, table: Table, generation: int, now: float) -> list[Ch
     for revision in _since(store, generation):
         known.add(revision.generation)
         # The oldest change after that generation knows what was there before it.
-        wanted.setdefault(revision.key, from_json(revision.key.what, revision.old))
+        wanted.setdefault(revision.key, revision.before())
     if missing := set(range(generation + 1, table.generation + 1)) - known:
         raise ValueError(
             f"the changes up to generation {max(missing)} are not in this server's audit, which begins later; "
@@ -90,8 +119,7 @@ def tail(store: Store, generation: int, limit: int) -> tuple[int, list[Revision]
     Raises StoreError.
     """
     with store.transaction() as database:
-        last = int(next(iter(database.query(select(HEAD))))["generation"])
-        return last, rows_from(database, generation, limit)
+        return last_generation(database), rows_from(database, generation, limit)
 
 
 def rows_from(database: dataset.Database, generation: int, limit: int) -> list[Revision]:
@@ -119,9 +147,8 @@ def _has_ended(value: Value | None, now: float) -> bool:
 
 
 def _revision(row: Any) -> Revision:
-    key = Key(What(row["what"]), row["scope"], row["name"])
     said = Said(row["claim"], row["comment"])
     return Revision(
-        row["generation"], row["sequence"], row["at"], row["who"], row["action"], key, row["old"], row["new"], said,
-        row["node"],
+        row["generation"], row["sequence"], row["at"], row["who"], row["action"], row["what"], row["scope"],
+        row["name"], row["old"], row["new"], said, row["node"],
     )  # fmt: skip

@@ -8,8 +8,8 @@ from sqlalchemy.sql.expression import Executable
 
 from mcproxy.change import What
 from mcproxy.model import FirewallRule, Listener, Route
-from mcproxy.store.records import HEAD, RECORDS, ROUTES, RULES
-from mcproxy.store.store import Store
+from mcproxy.store.records import RECORDS, ROUTES, RULES
+from mcproxy.store.store import Store, last_generation
 
 T = TypeVar("T")
 After = tuple[str, str]  # the key of the last one on the page before
@@ -32,8 +32,8 @@ def listeners(store: Store, limit: int, after: After | None = None) -> Page[List
     if after is not None:
         query = query.where(column > after[1])
     found, generation = _read(store, query)
-    items = [record.value(row) for row in found]
-    return _page([("", each.addr, each) for each in items if isinstance(each, Listener)], limit, generation)
+    items = [store.value(Listener, What.LISTENER, row) for row in found]
+    return _page([("", each.addr, each) for each in items], limit, generation)
 
 
 def routes(
@@ -53,10 +53,8 @@ def routes(
     if after is not None:
         query = query.where(_beyond(ROUTES.c.listener, ROUTES.c.hostname, after))
     found, generation = _read(store, query)
-    items = [(row["listener"], RECORDS[What.ROUTE].value(row)) for row in found]
-    return _page(
-        [(addr, each.hostname, (addr, each)) for addr, each in items if isinstance(each, Route)], limit, generation
-    )
+    items = [(row["listener"], store.value(Route, What.ROUTE, row)) for row in found]
+    return _page([(addr, each.hostname, (addr, each)) for addr, each in items], limit, generation)
 
 
 def rules(store: Store, limit: int, after: After | None = None, prefix: str = "") -> Page[FirewallRule]:
@@ -67,17 +65,15 @@ def rules(store: Store, limit: int, after: After | None = None, prefix: str = ""
     if after is not None:
         query = query.where(_beyond(RULES.c.kind, RULES.c.value, after))
     found, generation = _read(store, query)
-    items = [RECORDS[What.RULE].value(row) for row in found]
-    return _page(
-        [(str(each.kind), each.value, each) for each in items if isinstance(each, FirewallRule)], limit, generation
-    )
+    items = [store.value(FirewallRule, What.RULE, row) for row in found]
+    return _page([(str(each.kind), each.value, each) for each in items], limit, generation)
 
 
 def ended_rules(store: Store, now: float, limit: int) -> list[FirewallRule]:
     """At most `limit` temporary rules whose end has come, the longest overdue first. Raises StoreError."""
     query = select(RULES).where(RULES.c.expires_at <= now).order_by(RULES.c.expires_at).limit(limit)
     found, _ = _read(store, query)
-    return [each for each in map(RECORDS[What.RULE].value, found) if isinstance(each, FirewallRule)]
+    return [store.value(FirewallRule, What.RULE, row) for row in found]
 
 
 def _beyond(first: Any, second: Any, after: After) -> Any:
@@ -88,8 +84,7 @@ def _beyond(first: Any, second: Any, after: After) -> Any:
 def _read(store: Store, query: Executable) -> tuple[list[Any], int]:
     with store.transaction() as database:
         found = list(database.query(query))
-        generation = next(iter(database.query(select(HEAD))))["generation"]
-    return found, generation
+        return found, last_generation(database)
 
 
 def _page(items: list[tuple[str, str, T]], limit: int, generation: int) -> Page[T]:

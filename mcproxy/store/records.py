@@ -13,11 +13,19 @@ from sqlalchemy import TableClause, column, table
 
 from mcproxy.change import Key, Value, What
 from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS, FirewallRule, Listener, Route, RuleKind
-from mcproxy.notation.address import parse_backend
+from mcproxy.notation.address import parse_backend, parse_listen
+from mcproxy.policy import firewall
+from mcproxy.policy.networks import canonical_network
 from mcproxy.settings import LISTS, Field, Kind, fields_of
 from mcproxy.store.schema import VERSION_TABLE
+from mcproxy.words import printable, quoted
 
 Row = Mapping[str, Any]
+
+# What reading a row may raise that somebody has written by hand; SQLite takes any type in any column.
+INVALID: Final = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+MAX_PROBLEM = 200  # characters of what is wrong in a row: one line of a log
+BY_HAND = "nothing of mcproxy writes that: correct or delete the row by hand, or restore a backup"
 
 # How a value of a kind is written where SQL and JSON have no type for it, and read back.
 _TO_ROW: Final[Mapping[Kind, Callable[[Any], Any]]] = {
@@ -33,15 +41,46 @@ def _reading(field: Field) -> Callable[[Any], Any]:
     match field.kind:
         case Kind.BACKEND:
             return parse_backend
+        case Kind.LISTEN:
+            return _listen
         case Kind.WORD | Kind.SWITCH:  # SQLite has a boolean as a number
             return field.type
-        case Kind.NETWORKS | Kind.NODES:
+        case Kind.NETWORKS:
+            return _networks
+        case Kind.NODES:
             return _texts
-    return _as_it_is
+        case Kind.COUNT:
+            return _count
+        case Kind.HOSTNAME | Kind.FILE:
+            return _text
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{quoted(str(value))} is not a text")
+    return value
 
 
 def _texts(text: str) -> tuple[str, ...]:
     return tuple(text.split())
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    found = _texts(text)
+    for each in found:
+        canonical_network(each)
+    return found
+
+
+def _listen(text: str) -> str:
+    parse_listen(text)
+    return text
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int):
+        raise ValueError(f"{quoted(str(value))} is not a number")
+    return value
 
 
 def _rule_fields(value: Value) -> dict[str, Any]:
@@ -50,7 +89,11 @@ def _rule_fields(value: Value) -> dict[str, Any]:
 
 
 def _rule(row: Row) -> FirewallRule:
-    return FirewallRule(RuleKind(row["kind"]), row["value"], row["expires_at"])
+    return firewall.rule(RuleKind(row["kind"]), row["value"], _end(row["expires_at"]))
+
+
+def _end(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _declared(table: TableClause, scope: str, declaring: type[Listener] | type[Route]) -> "Record":
@@ -66,7 +109,7 @@ def _declared(table: TableClause, scope: str, declaring: type[Listener] | type[R
         return declaring(*[read(row[name]) for name, read in reading])
 
     unset = {field.name: writing[field.name](field.default) for field in fields if field.has_default}
-    return Record(table, scope, fields[0].name, to_row, from_row, unset)
+    return Record(table, scope, fields[0].name, to_row, from_row, unset, dict(reading))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +120,9 @@ class Record:
     scope: str  # the column of `Key.scope`, "" where it has none
     name: str  # the column of `Key.name`
     fields: Callable[[Value], dict[str, Any]]
-    value: Callable[[Row], Value]
+    value: Callable[[Row], Value]  # raises one of INVALID
     unset: Row  # the defaults, for JSON that was written before a field was there
+    reading: Mapping[str, Callable[[Any], Any]]  # how each column is read
 
     def key(self, key: Key) -> dict[str, str]:
         """The primary key's columns."""
@@ -112,8 +156,27 @@ HEAD: Final = _table("head", "generation")  # its only row has the last generati
 RECORDS: Final[Mapping[What, Record]] = {
     What.LISTENER: _declared(LISTENERS, "", Listener),
     What.ROUTE: _declared(ROUTES, "listener", Route),
-    What.RULE: Record(RULES, "kind", "value", _rule_fields, _rule, {}),
+    What.RULE: Record(RULES, "kind", "value", _rule_fields, _rule, {}, {"kind": RuleKind, "expires_at": _end}),
 }
+
+
+def misread(what: What, row: Row, error: Exception) -> str:
+    """Which column of which row can't be read, and why: `error` is what reading the row has raised."""
+    record = RECORDS[what]
+    named = ", ".join(f"{name} {quoted(str(row.get(name)))}" for name in (record.scope, record.name) if name)
+    column, problem = record.name, error
+    for name, read in record.reading.items():
+        try:
+            read(row[name])
+        except INVALID as found:
+            column, problem = name, found
+            break
+    return f"table {record.table.name}, the row with {named}, column {column} can't be read: {reason(problem)}"
+
+
+def reason(error: Exception) -> str:
+    """An error of reading a row, in one line."""
+    return printable(" ".join(str(error).split()))[:MAX_PROBLEM] or type(error).__name__
 
 
 def to_json(what: What, value: Value | None) -> str | None:
@@ -122,8 +185,11 @@ def to_json(what: What, value: Value | None) -> str | None:
 
 
 def from_json(what: What, text: str | None) -> Value | None:
-    """The value that `to_json` wrote, or a version that knew fewer fields did."""
+    """The value that `to_json` wrote, or a version that knew fewer fields did. Raises ValueError."""
     if text is None:
         return None
     record = RECORDS[what]
-    return record.value({**record.unset, **json.loads(text)})
+    try:
+        return record.value({**record.unset, **json.loads(text)})
+    except INVALID as error:
+        raise ValueError(reason(error)) from None

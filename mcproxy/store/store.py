@@ -27,9 +27,22 @@ from mcproxy.change import Change, Provenance, What, merged, table_values, value
 from mcproxy.model import MAX_CLAIM, MAX_COMMENT, FirewallRule, Listener, Route
 from mcproxy.store import schema, sqlite
 from mcproxy.store.dataset_alone import dataset
-from mcproxy.store.errors import Conflict, Unavailable, Unsure
+from mcproxy.store.errors import Conflict, Unavailable, UnreadableRow, Unsure
 from mcproxy.store.operations import Operations
-from mcproxy.store.records import AUDIT, HEAD, LISTENERS, RECORDS, ROUTES, RULES, VERSIONS, Row, to_json
+from mcproxy.store.records import (
+    AUDIT,
+    BY_HAND,
+    HEAD,
+    INVALID,
+    LISTENERS,
+    RECORDS,
+    ROUTES,
+    RULES,
+    VERSIONS,
+    Row,
+    misread,
+    to_json,
+)
 from mcproxy.table import Table
 
 T = TypeVar("T", Listener, Route, FirewallRule)
@@ -156,20 +169,29 @@ class Store:
             connection.close()
 
     def load(self) -> Table:
-        """Everything, compiled. Raises StoreError, and ValueError if a row is invalid."""
+        """Everything, compiled. Raises StoreError."""
         with self.transaction() as database:
-            generation = _generation(database)
+            generation = last_generation(database)
             routes: dict[str, list[Route]] = {}
             for row in database.query(select(ROUTES)):
-                routes.setdefault(row["listener"], []).append(_as(Route, What.ROUTE, row))
-            listeners = [_as(Listener, What.LISTENER, row) for row in database.query(_ordered(What.LISTENER))]
-            rules = [_as(FirewallRule, What.RULE, row) for row in database.query(select(RULES))]
+                routes.setdefault(row["listener"], []).append(self.value(Route, What.ROUTE, row))
+            listeners = [self.value(Listener, What.LISTENER, row) for row in database.query(_ordered(What.LISTENER))]
+            rules = [self.value(FirewallRule, What.RULE, row) for row in database.query(select(RULES))]
         return Table.build([(each, routes.get(each.addr, ())) for each in listeners], rules, generation)
+
+    def value(self, kind: type[T], what: What, row: Row) -> T:
+        """The value in a row. Raises UnreadableRow."""
+        try:
+            value = RECORDS[what].value(row)
+        except INVALID as error:
+            raise UnreadableRow(f"{self.place}: {misread(what, row, error)}; {BY_HAND}") from None
+        assert isinstance(value, kind)
+        return value
 
     def load_after(self, known: Table) -> Table:
         """What `load` returns; `known`, if that is the table of the generation in the database."""
         with self.transaction() as database:
-            generation = _generation(database)
+            generation = last_generation(database)
         return known if generation == known.generation else self.load()
 
     def seed(
@@ -178,7 +200,7 @@ class Store:
         """Fill a database that has never been written to, in one transaction. Returns whether it did."""
         changes = [Change(key, None, value) for key, value in values(listeners, rules).items()]
         with self.transaction() as database:
-            untouched = _generation(database) == 0
+            untouched = last_generation(database) == 0
         if untouched and changes:
             self.apply(changes, Provenance("seed", "seed", at, node=node), 1)
             return True
@@ -276,10 +298,7 @@ class Store:
 
 
 def read_table(path: Path) -> Table:
-    """The contents of a database file, whether a server has it open or not; changes nothing. Raises StoreError.
-
-    Raises ValueError if a row is invalid.
-    """
+    """The contents of a database file, whether a server has it open or not; changes nothing. Raises StoreError."""
     if not path.exists():
         raise Unavailable(f"there is no database {path} yet: the first start of `mcproxy server` makes it")
     found = sqlite.schema_version(path)
@@ -293,19 +312,21 @@ def read_table(path: Path) -> Table:
         store.close()
 
 
-def _generation(database: dataset.Database) -> int:
-    return int(next(iter(database.query(select(HEAD))))["generation"])
+def last_generation(database: dataset.Database) -> int:
+    """The last one, in a transaction of the caller's. Raises UnreadableRow."""
+    for row in database.query(select(HEAD)):
+        return int(row["generation"])
+    raise headless()
+
+
+def headless() -> UnreadableRow:
+    """The error where the one row of `head` is missing."""
+    return UnreadableRow(f"table {HEAD.name} has no row, which has the last generation: restore a backup")
 
 
 def _ordered(what: What) -> Executable:
     record = RECORDS[what]
     return select(record.table).order_by(record.table.c[record.name])
-
-
-def _as(kind: type[T], what: What, row: Any) -> T:
-    value = RECORDS[what].value(row)
-    assert isinstance(value, kind)
-    return value
 
 
 def _audit_rows(changes: Iterable[Change], provenance: Provenance, generation: int) -> list[dict[str, Any]]:

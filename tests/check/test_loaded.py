@@ -102,7 +102,10 @@ def test_no_difference_is_no_warning(parse: Parse, tmp_path: Path) -> None:
         ("newer", f"schema version {schema.VERSION + 1}, this mcproxy knows {schema.VERSION}: run the newer mcproxy"),
         ("page", "is damaged: stop mcproxy and restore a snapshot ("),
         ("reference", "is damaged: stop mcproxy and restore a snapshot (dangling reference in routes)"),
-        ("row", "holds an invalid row: restore a snapshot ("),
+        (
+            "row",
+            'table routes, the row with listener ":443", hostname "7.example.org", column backend can\'t be read: ',
+        ),
     ],
 )
 def test_a_database_that_a_start_would_refuse(harm: str, says: str, parse: Parse, tmp_path: Path) -> None:

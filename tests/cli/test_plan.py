@@ -1,5 +1,8 @@
+import pytest
+
+from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.change import listener_key, route_key, rule_key
-from mcproxy.cli import plan
+from mcproxy.cli import output, plan
 from mcproxy.cli.plan import Shown
 
 OLD = {"hostname": "a.b", "backend": "127.0.0.1:1", "mode": "l4", "tls_cert": "", "send_proxy_protocol": False}
@@ -50,3 +53,11 @@ def test_the_summary_counts_what_there_is() -> None:
     key = route_key(":443", "a.b")
     changes = [Shown(key, None, OLD), Shown(key, None, OLD), Shown(key, OLD, None)]
     assert plan.summary(changes) == "2 to add, 1 to remove"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "5", "[" * 100_000])
+def test_what_cannot_be_read_is_said_to_be_unreadable(text: str) -> None:
+    """A row of the audit that somebody has written by hand: the history ended with a traceback."""
+    revision = pb.Revision(what="route", key=[":443", "a.b"], old_json=text, new_json='{"backend":"127.0.0.1:1"}')
+    assert str(plan.of_revision(revision)) == "~ route a.b on :443: unreadable in the database"
+    assert output.plain(revision)["old_json"] in (text, [], 5)

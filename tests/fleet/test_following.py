@@ -8,7 +8,8 @@ NEW = '{"hostname":"a.test","backend":"127.0.0.1:3000"}'
 
 
 def row(generation: int, sequence: int = 0, at: float = 1.0, node: str = "edge1", new: str | None = NEW) -> Revision:
-    return Revision(generation, sequence, at, "ann", "route.add", KEY, None, new, Said("bob", "why"), node)
+    said = Said("bob", "why")
+    return Revision(generation, sequence, at, "ann", "route.add", KEY.what, KEY.scope, KEY.name, None, new, said, node)
 
 
 def mark(generation: int) -> Mark:

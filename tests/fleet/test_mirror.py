@@ -14,7 +14,7 @@ from mcproxy.certificates.pem import Pair
 from mcproxy.fleet.lead import Lead
 from mcproxy.fleet.mirror import Mirror
 from mcproxy.store.acme import Records
-from mcproxy.store.errors import Unavailable
+from mcproxy.store.errors import Unavailable, UnreadableRow
 from mcproxy.store.store import Store
 from tests.kit.acme_stub import Workers
 from tests.kit.control_plane import store_at
@@ -154,3 +154,14 @@ def test_the_budget_of_orders_is_an_obstacle_to_those_that_have_not_begun(truth:
     stage.mirror.sync()
     assert stage.workers.names[A].words.startswith("60 orders have begun within an hour")
     assert stage.workers.names[B].words == "its order is ordering"
+
+
+def test_a_row_that_cannot_be_read_is_named(truth: Store, copy: Store, authority: Authority) -> None:
+    """The node logged a traceback at each look."""
+    stage = Stage(truth, copy)
+    stage.rows.write_issued(Order(A), pair(authority, A), NOW)
+    for table, column in (("certificates", "chain"), ("acme_orders", "state")):
+        with truth.transaction() as database:
+            database.executable.exec_driver_sql(f"UPDATE {table} SET {column} = 'nonsense'")
+        with pytest.raises(UnreadableRow, match=f'table {table}, the row with hostname "a.test" can.t be read: '):
+            stage.mirror.sync()

@@ -4,7 +4,7 @@ import pytest
 
 from mcproxy.fleet.post import Post
 from mcproxy.fleet.standing import State
-from mcproxy.store.errors import NameTaken, NewerSchema, StoreError, Unavailable
+from mcproxy.store.errors import NameTaken, NewerSchema, StoreError, Unavailable, UnreadableRow
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,7 @@ from mcproxy.store.errors import NameTaken, NewerSchema, StoreError, Unavailable
         (Unavailable("it hangs"), State.ALONE),
         (NameTaken("of another"), State.REFUSED),
         (NewerSchema("upgrade"), State.OUTDATED),
+        (UnreadableRow("a row"), State.STUCK),
     ],
 )
 def test_a_node_that_does_not_follow_refuses_changes_and_says_why(error: StoreError, state: State) -> None:
@@ -39,3 +40,10 @@ def test_a_state_is_logged_once_and_begins_once(caplog: pytest.LogCaptureFixture
     ]
     assert post.standing.since >= since
     assert post.standing.behind(7) == 2
+
+
+def test_each_row_that_cannot_be_read_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    post = Post("edge1", lambda: 7)
+    for row in ("one", "one", "two"):
+        post.lost(UnreadableRow(row))
+    assert [record.message.rpartition(": ")[2] for record in caplog.records] == ["one", "two"]

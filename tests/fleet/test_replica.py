@@ -14,6 +14,7 @@ from mcproxy.notation.server_url import parse_server_url
 from mcproxy.store.copying import copy
 from mcproxy.store.errors import Unavailable
 from tests.kit.fleet_nodes import MakeNode, Node, same
+from tests.kit.peers import until
 from tests.kit.postgres import PostgresServer
 
 pytestmark = pytest.mark.xdist_group("postgres")
@@ -133,3 +134,57 @@ def test_a_copy_that_cannot_be_written_is_written_later(node: MakeNode) -> None:
     two.writer.follow()
     assert not two.fleet.standing.cache_problem
     assert table_values(two.fleet.cache.store.load()) == table_values(one.writer.table)
+
+
+WHERE = r'table routes, the row with listener ":443", hostname "www.example.org", column backend can\'t be read: '
+
+
+def test_a_node_is_stuck_at_a_row_that_it_cannot_read_until_that_is_mended(
+    node: MakeNode, url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It logged a traceback at each try, and its status went on saying that it follows."""
+    one, two = node("edge1"), node("edge2").follows(0.05)
+    until(lambda: two.fleet.standing.state is State.FOLLOWING)
+    before = two.names
+    with psycopg.connect(url) as connection:
+        ((backend,),) = connection.execute("SELECT backend FROM routes WHERE hostname = 'www.example.org'").fetchall()
+        connection.execute("UPDATE routes SET backend = 'nonsense' WHERE hostname = 'www.example.org'")
+        connection.execute("UPDATE head SET generation = 3")  # a gap, so that everything is loaded
+        columns = "sequence, at, who, action, what, scope, name, old, new"
+        connection.execute(
+            f"INSERT INTO audit (generation, {columns}) SELECT 3, {columns} FROM audit WHERE generation = 1"
+        )
+        connection.commit()
+        one.fleet.close()
+        with pytest.raises(Unavailable, match=WHERE):
+            Node(url, "edge3", tmp_path)
+        with closing(Node(url, "edge1", tmp_path)) as one:
+            assert (one.fleet.standing.state, one.names) == (State.STUCK, before)
+        until(lambda: two.fleet.standing.state is State.STUCK)
+        until(lambda: any("column backend" in each for each in two.fleet.nodes()[0][1].warnings))
+        with pytest.raises(Unavailable, match=f"edge2 is stuck since .* generation 1 stays in force: .*{WHERE}"):
+            two.add("new.test")
+        tries = two.fleet.truth.failures
+        until(lambda: two.fleet.truth.failures > tries + 1)
+        connection.execute("UPDATE routes SET backend = %s WHERE hostname = 'www.example.org'", (backend,))
+        connection.commit()
+        until(lambda: two.fleet.standing.state is State.FOLLOWING)
+    assert two.add("new.test") == 4
+    assert sum("edge2 is stuck" in record.message for record in caplog.records) == 1
+    assert "Traceback" not in caplog.text
+
+
+def test_a_row_of_the_audit_that_cannot_be_read_is_passed_by(
+    node: MakeNode, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = node("edge1"), node("edge2")
+    for number, damage in enumerate(("new = '{'", "new = '[]'", "new = '{}'", "what = 'colour'")):
+        one.add(f"r{number}.test")
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"UPDATE audit SET {damage} WHERE generation = {number + 2}")
+        two.writer.follow()
+        assert same(one, two)
+        assert f"the row with generation {number + 2}, sequence 0, column" in caplog.text
+    assert two.add("last.test") == 6
+    one.writer.follow()
+    assert same(one, two)

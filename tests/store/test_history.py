@@ -5,6 +5,7 @@ import pytest
 from mcproxy.change import Change, Provenance, Said, listener_key, next_table, route_key, rule_key, table_values
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import history
+from mcproxy.store.errors import UnreadableRow
 from mcproxy.store.records import AUDIT
 from mcproxy.store.store import Store
 from mcproxy.table import Table
@@ -120,3 +121,22 @@ def test_an_audit_that_begins_later_leads_no_further_back(tmp_path: Path) -> Non
 def test_there_is_no_way_forward(tmp_path: Path, generation: int) -> None:
     with store_at(tmp_path / "a.db") as store, pytest.raises(ValueError, match=f"no generation {generation} before"):
         history.way_back(store, store.load(), generation, NOW)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("old", "{"), ("old", "[]"), ("old", "{}"), ("old", '{"hostname":"a.b","backend":7}'), ("what", "colour")],
+)
+def test_a_row_that_cannot_be_read_is_listed_and_named_where_it_is_needed(
+    column: str, value: str, tmp_path: Path
+) -> None:
+    with store_at(tmp_path / "a.db") as store:
+        table = some_changes(store)[-1]
+        with store.transaction() as database:
+            database.executable.execute(AUDIT.update().where(AUDIT.c.generation == 2).values({column: value}))
+        (row,) = (row for row in history.revisions(store, 100) if row.generation == 2)
+        assert getattr(row, column) == value
+        with pytest.raises(
+            UnreadableRow, match=f"table audit, the row with generation 2, sequence 0, column {column} can't be read: "
+        ):
+            history.way_back(store, table, 1, NOW)

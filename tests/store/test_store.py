@@ -1,7 +1,9 @@
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from mcproxy.change import Change, Provenance, listener_key, route_key, rule_key, table_values
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.store import listing
-from mcproxy.store.errors import Conflict, Unavailable
+from mcproxy.store.errors import Conflict, Unavailable, UnreadableRow
 from mcproxy.store.store import Store, read_table
 from mcproxy.table import Table
 from tests.kit.control_plane import RULES, SEED, route, store_at
@@ -220,3 +222,35 @@ def test_a_file_that_is_put_back_takes_changes_again(tmp_path: Path) -> None:
         store.path.with_name("away.db").rename(store.path)
         store.apply([added("new.example.org")], PROVENANCE, 2)
         assert "new.example.org" in names(store)
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        (
+            "UPDATE routes SET backend = 'nonsense' WHERE hostname = 'git.example.org'",
+            'table routes, the row with listener ":443", hostname "git.example.org", column backend can\'t be read: ',
+        ),
+        ("UPDATE routes SET max_backend_connections = 'x'", "column max_backend_connections can't be read: "),
+        ("UPDATE listeners SET trusted_proxies = 'all'", 'row with addr ":443", column trusted_proxies can\'t be read'),
+        ("UPDATE firewall_rules SET kind = 'x'", 'table firewall_rules, the row with kind "x", value "'),
+        ("UPDATE firewall_rules SET value = 'x'", "column value can't be read: "),
+        ("DELETE FROM head", "table head has no row"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named(statement: str, says: str, tmp_path: Path) -> None:
+    """A start ended with the bare words of what was wrong; the thread that ends rules logged a traceback every 5 s."""
+    path = tmp_path / "a.db"
+    with store_at(path) as store:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute(statement)
+        with pytest.raises(UnreadableRow, match=re.escape(says)) as raised:
+            store.load()
+        assert "\n" not in str(raised.value)
+        pages = (listing.listeners, listing.routes, listing.rules)
+        with pytest.raises(UnreadableRow):
+            list(map(partial(_page_of, store), pages))
+
+
+def _page_of(store: Store, page: Callable[[Store, int], object]) -> object:
+    return page(store, 10)
