@@ -4,10 +4,12 @@
 """
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from socket import socket
 
 from mcproxy.certificates.contexts import Contexts
+from mcproxy.certificates.routes import first_with_files
 from mcproxy.desk import ByDoor, Desk, Reporter
 from mcproxy.geoip import GeoIP
 from mcproxy.journal import ConnectionLog
@@ -50,7 +52,7 @@ class DataPath:
         in time. `ids` are those of its connections, rising. `open_geoip` opens a GeoIP database. `siblings`
         are the workers of which it is one. `stats` counts.
         """
-        contexts = Contexts(PROTOCOLS, Aside())
+        self._contexts = contexts = Contexts(PROTOCOLS, Aside())
         stats = stats or Stats()
         self.lines, reporter = ConnectionLog(put_lines, wanted.log_format, stats), Reporter(tell)
         live = Live(table)
@@ -126,8 +128,13 @@ class DataPath:
         self.pulse.every(0.0, Slumber(self.worker.shared.awake, self.worker.shared.crew.keep).step)
         self.pulse.every(0.0, Census(self.worker.shared.sessions, self.lines.put).step)
         self.pulse.start()
+        threading.Thread(target=self._reserve, name="reserve", daemon=True).start()
         if self._inbox is not None:
             self._inbox.open()
+
+    def _reserve(self) -> None:
+        """Hold the first routes' pairs. A route that changes meanwhile is reserved by the control plane."""
+        self._contexts.reserve(first_with_files(self.worker.shared.live.table))
 
     def close(self) -> None:
         """Release everything; nothing runs by now."""

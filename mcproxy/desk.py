@@ -44,6 +44,7 @@ from mcproxy.messages import (
     ReadSpoken,
     ReadStatus,
     Request,
+    Reserve,
     RouteCounters,
     SetLogLevel,
     Settle,
@@ -138,6 +139,7 @@ class Desk:
             Forget: lambda request: contexts.forget(request.hostname),
             ReadKept: lambda request: contexts.kept(request.hostname),
             LookAt: self._look_at,
+            Reserve: lambda request: contexts.reserve(request.routes),
             ReadFilesInUse: settling.files,
             ReadFiles: settling.read,
             SetLogLevel: settling.set_log_level,
@@ -255,7 +257,8 @@ class Desk:
 
     def _read_loaded(self, request: ReadLoaded) -> LoadedFiles:
         held = self._contexts.held(request.listener, request.route)
-        return LoadedFiles(held, self._contexts.trusts(request.route.backend_ca))
+        reserved = self._contexts.reserved(request.listener, request.route)
+        return LoadedFiles(held, self._contexts.trusts(request.route.backend_ca), reserved)
 
     def _look_at(self, request: LookAt) -> Look:
         return self._looker.look(request.route, request.seconds)

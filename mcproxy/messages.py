@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
 from mcproxy.certificates.acme.order import Kept
-from mcproxy.certificates.pem import Certificate
+from mcproxy.certificates.pem import Certificate, Pair
 from mcproxy.change import Change
 from mcproxy.lines import Format
 from mcproxy.model import End, FirewallRule, Mode, Reason, Route, RouteKey, Timeouts, host_of
@@ -298,6 +298,7 @@ class LoadedFiles:
 
     certificate: Certificate | None  # None: the next handshake reads it
     trusts_ca: bool  # whether it has the CAs of the route's backend_ca
+    reserved: Pair | None = None  # what it tries if the next handshake finds the files broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +353,13 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class ReadFilesInUse(Request[frozenset[str]]):
     """The files of certificates and CAs that a worker has loaded, and that may change on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve(Request[None]):
+    """Hold the pairs of l7 routes, each with its listener, for the case that their files break before they are used."""
+
+    routes: Sequence[tuple[str, Route]]
 
 
 @dataclass(frozen=True, slots=True)

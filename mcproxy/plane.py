@@ -36,6 +36,7 @@ from mcproxy.messages import (
     ReadRoutes,
     ReadSpoken,
     ReadStatus,
+    Reserve,
     RouteCounters,
     Selection,
     SetLogLevel,
@@ -97,7 +98,8 @@ class Orders:
         """The certificate of an l7 route, as it is in use, whatever it comes from."""
         if route.tls is Tls.ACME:
             return routes.listed_order(route, self.kept(route))
-        return routes.listed(route, self._courier.ask(ReadLoaded(listener, route)).certificate)
+        loaded = self._courier.ask(ReadLoaded(listener, route))
+        return routes.listed(route, loaded.certificate, loaded.reserved)
 
     def adopt(self, route: Route) -> None:
         """Serve a route's files until ACME has brought a certificate."""
@@ -154,6 +156,8 @@ class Plane:
         """Put a table in force. A worker that is busy does so when it can, in the order of the calls."""
         self.table = table
         self._courier.ask(Publish(table, changes))
+        if begun := routes.with_new_files(changes):
+            self._courier.ask(Reserve(begun))
         self.orders.follow()
 
     def status(self) -> PlaneStatus:
@@ -217,7 +221,7 @@ class Plane:
         if route.tls is Tls.ACME:
             kept, firewall = self.orders.kept(route), self.table.firewall
             return routes.serving_order(route, kept, firewall, trusted=loaded.trusts_ca)
-        return routes.serving(route, loaded.certificate, trusted=loaded.trusts_ca)
+        return routes.serving(route, loaded.certificate, trusted=loaded.trusts_ca, reserved=loaded.reserved)
 
     def spoken(self, listener: str, route: Route) -> Spoken | None:
         """What a route's backend was found to speak, if that is known."""

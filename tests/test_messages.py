@@ -68,6 +68,7 @@ REQUESTS = (
     messages.Forget("a.test"),
     messages.ReadKept("a.test"),
     messages.ReadFilesInUse(),
+    messages.Reserve(((":443", ROUTE),)),
     messages.ReadFiles(changed=frozenset({"/a.pem"}), geoip="/geo.mmdb"),
     messages.Settle(messages.Settings(Timeouts(1.0, 2.0, 3.0, 4.0), 5, 6, 7.0, 8, "json"), geoip=True),
     messages.SetLogLevel("debug"),

@@ -10,6 +10,7 @@ from gevent import spawn_raw
 
 from mcproxy.admin.plane import DataPlane, ServerState
 from mcproxy.certificates.routes import Serving
+from mcproxy.change import Change, next_table, route_key
 from mcproxy.desk import ByDoor
 from mcproxy.messages import ConnectionEvent, EventKind, PlaneBusy, PlaneStopping
 from mcproxy.model import Backend, FirewallRule, Listener, Mode, Route, RuleKind
@@ -107,6 +108,23 @@ def test_whether_a_route_would_be_served(proxy: MakeProxy, authority: Authority,
     serving = app.plane.would_serve(":443", route)
     assert (serving.refusal, serving.failure) == ("", "")
     assert serving.notes[0].endswith("check its path; the certificate that was loaded stays in use")
+
+
+def test_a_route_with_new_files_serves_them_though_they_break_before_its_first_client(
+    proxy: MakeProxy, authority: Authority, tmp_path: Path
+) -> None:
+    app = proxy({"listeners": [listener({})]}).app
+    chain, key = tmp_path / "c.pem", tmp_path / "c.key"
+    for source, target in zip(authority.pair("a.test"), (chain, key), strict=True):
+        target.write_bytes(source.read_bytes())
+    (addr,) = app.table.listeners
+    route = Route("a.test", Backend("127.0.0.1", 1), Mode.L7, str(chain), str(key))
+    changes = [Change(route_key(addr, "a.test"), None, route)]
+    app.plane.publish(next_table(app.table, changes, 2), changes)
+    key.unlink()
+    serving = app.plane.would_serve(addr, route)
+    assert serving.refusal == ""
+    assert serving.notes[0].endswith("the certificate that was loaded stays in use")
 
 
 def test_a_hub_that_does_not_answer_is_busy(proxy: MakeProxy) -> None:

@@ -12,15 +12,21 @@ it), what has changed is replaced by `take` for the connections to come, and wha
 another name leaves the old one in place and says why. A context's ticket keys don't change while it lives, so it is
 replaced after TICKET_KEY_SECONDS: stolen keys can't decrypt yesterday's recordings.
 
-Everything here happens on the hub's thread, but for `held` and `trusts`, which look something up once and may be asked
-by any thread, and `read_again`, which reads files and changes nothing. The hub opens no file: a file may hang. What has
-to be read for a connection is read `aside`, while the connection waits and no other one does.
+**In reserve until the first connection**: the pair that a route began with, which serves where the files can't be used
+by then. These are the first routes at the start, and each route that changes; MAX_RESERVED pairs, the latest ones, of
+RESERVED_BYTES each at most: some 6 MB in all, of typical ones. A route beyond has only its files. They are held as they
+were read: nothing looks into them before they are needed, so a worker without l7 connections has not loaded
+cryptography (pem.py).
+
+Everything here happens on the hub's thread, but for `held`, `reserved` and `trusts`, which look something up once and
+may be asked by any thread, `reserve`, and `read_again`, which reads files and changes nothing. The hub opens no file: a
+file may hang. What has to be read for a connection is read `aside`, while the connection waits and no other one does.
 """
 
 import logging
 import ssl
 import time
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +41,8 @@ log = logging.getLogger(__name__)
 TICKET_KEY_SECONDS = 86_400.0  # RFC 8446, 4.6.1 allows tickets of a week; a day is what most sites keep their keys
 TICKETS = 1  # each connection leaves what the next one takes; OpenSSL's second one costs 5 % of a connection
 SPARE_CONTEXTS = 256  # of routes that are gone, kept until there are as many again; about 100 KB each
+MAX_RESERVED = 1000  # pairs that wait for their route's first connection; a typical one takes 6 KB
+RESERVED_BYTES = 1 << 15  # of such a pair; a larger one is not held
 CHALLENGE_PROTOCOL = "acme-tls/1"  # of ALPN, by which a CA asks for the answer to a challenge (RFC 8737, section 4)
 # Forward secrecy and authenticated encryption only, which is what RFC 9113, section 9.2.2 asks of TLS 1.2 with HTTP/2.
 CIPHERS_TLS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -58,6 +66,12 @@ class _Entry:
     context: ssl.SSLContext
     built: float
     pair: Pair | None = None  # from ACME; what came from files is read again
+
+
+@dataclass(frozen=True, slots=True)
+class _Reserved:
+    route: Route
+    pair: Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +100,7 @@ class Contexts:
         self._clock = clock
         self._servers: dict[RouteKey, _Entry] = {}
         self._clients: dict[_Towards, ssl.SSLContext] = {}
+        self._reserve: dict[RouteKey, _Reserved] = {}  # of routes that have had no connection, the oldest first
         self._prune_at = SPARE_CONTEXTS
         self._kept: dict[str, Kept] = {}  # of ACME, by host name
         self._challenges: dict[str, ssl.SSLContext] = {}  # the answers that a CA may ask for
@@ -103,10 +118,11 @@ class Contexts:
                 entry = self._servers[key] = self._aside((key, pair.digest), lambda: self._built(route, pair))
         if entry is None or not _same_files(entry.route, route):
             try:
-                entry = self._aside((key, route.tls_cert, route.tls_key), lambda: self._read(route))
+                entry = self._aside((key, route.tls_cert, route.tls_key), lambda: self._read(key, route))
             except Unusable as error:
                 raise Refused(Reason.CERTIFICATE_UNUSABLE, str(error)) from error
             self._servers[key] = entry
+            self._reserve.pop(key, None)
         elif self._clock() - entry.built > TICKET_KEY_SECONDS:
             entry = self._renewed(key, entry)
         return entry.context
@@ -221,6 +237,31 @@ class Contexts:
         entry = self._servers.get((listener, route.hostname))
         return entry.certificate if entry is not None and _same_files(entry.route, route) else None
 
+    def reserve(self, routes: Iterable[tuple[str, Route]]) -> None:
+        """Hold the pairs of these routes, each with its listener, until their first connection. Any thread may do this.
+
+        Those that have had it, and those whose files can't be read now, are left out.
+        """
+        read: dict[tuple[str, str], Pair] = {}  # many routes may share a wildcard's
+        for listener, route in routes:
+            key, files = (listener, route.hostname), (route.tls_cert, route.tls_key)
+            if route.tls is not Tls.FILES or self.held(listener, route) is not None:
+                continue
+            try:
+                pair = read[files] = read.get(files) or read_pair(*files)
+            except Unusable:  # the judgement of the route and the survey report it
+                continue
+            if len(pair.chain) + len(pair.key) <= RESERVED_BYTES and self.held(listener, route) is None:
+                self._reserve.pop(key, None)
+                self._reserve[key] = _Reserved(route, pair)
+        for oldest in list(self._reserve)[:-MAX_RESERVED]:
+            self._reserve.pop(oldest, None)
+
+    def reserved(self, listener: str, route: Route) -> Pair | None:
+        """What serves, if it can be used, where a route's files can't at its first connection. Any thread may ask."""
+        found = self._reserve.get((listener, route.hostname))
+        return found.pair if found is not None and _same_files(found.route, route) else None
+
     def trusts(self, ca_path: str) -> bool:
         """Whether backends are verified by the CAs of this file whatever is in it by now."""
         return any(path == ca_path for path, _ in list(self._clients))
@@ -236,8 +277,29 @@ class Contexts:
             self._servers = {key: entry for key, entry in self._servers.items() if is_kept(key)}
             self._prune_at = SPARE_CONTEXTS + 2 * len(self._servers)
 
-    def _read(self, route: Route) -> _Entry:
-        return self._built(route, read_pair(route.tls_cert, route.tls_key))
+    def _read(self, key: RouteKey, route: Route) -> _Entry:
+        """From the files; from what they held before, if that is in reserve and better. Raises Unusable."""
+        try:
+            fresh = self._built(route, read_pair(route.tls_cert, route.tls_key))
+        except Unusable as error:
+            if (spare := self._spare(key, route)) is None:
+                raise
+            problem = str(error)
+        else:
+            problem = _problem(fresh)
+            if not problem or (spare := self._spare(key, route)) is None or _problem(spare):
+                return fresh
+        log.error("%s: %s; the certificate that was there before is in use", route.hostname, problem)
+        return spare
+
+    def _spare(self, key: RouteKey, route: Route) -> _Entry | None:
+        """From the pair in reserve, if it can be used."""
+        if (pair := self.reserved(key[0], route)) is None:
+            return None
+        try:
+            return self._built(route, pair)
+        except Unusable:
+            return None
 
     def _built(self, route: Route, pair: Pair) -> _Entry:
         context = server_context(route, self._protocols, pair)  # which OpenSSL judges first

@@ -99,7 +99,11 @@ def read_pair(chain_path: str, key_path: str) -> Pair:
 
 def load(chain_path: str, key_path: str) -> Certificate:
     """Read a chain and its key, and try whether TLS can be spoken with them. Raises Unusable."""
-    pair = read_pair(chain_path, key_path)
+    return tried(read_pair(chain_path, key_path))
+
+
+def tried(pair: Pair) -> Certificate:
+    """Try whether TLS can be spoken with a pair. Raises Unusable."""
     fill(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
     return described(pair)
 

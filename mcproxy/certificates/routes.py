@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from mcproxy.certificates.acme.order import Kept, State, kept_out
 from mcproxy.certificates.judge import Finding, ca_problem, day, findings, known, route_findings, survey
-from mcproxy.certificates.pem import Certificate
+from mcproxy.certificates.pem import Certificate, Pair, Unusable, tried
+from mcproxy.change import Change, Value
 from mcproxy.model import Mode, Reason, Route, Tls
 from mcproxy.policy.firewall import Firewall
 from mcproxy.table import ListenerTable, Table
@@ -84,17 +85,19 @@ class Serving:
     reason: Reason = Reason.CERTIFICATE_UNUSABLE  # of the refusal
 
 
-def serving(route: Route, held: Certificate | None, *, trusted: bool) -> Serving:
+def serving(route: Route, held: Certificate | None, *, trusted: bool, reserved: Pair | None = None) -> Serving:
     """What a route's files come to at the next connection.
 
     What a worker has loaded counts: `held` is its certificate, `trusted` says whether it has the CAs of `backend_ca`.
+    `reserved` is what serves where nothing is loaded and the files are broken.
     """
     failure = "" if trusted or not route.backend_ca else ca_problem(route.backend_ca)
     notes, read = [], known(route)
     if isinstance(read, Finding):
+        held = held or _usable(reserved)
         if held is None:
             return Serving(read.message)
-        notes.append(f"{read}; the certificate that was loaded stays in use")
+        notes.append(_stays(read))
         read = held
     elif held is not None and held.digest != read.digest:
         notes.append(f"{route.tls_cert} or its key has changed since it was loaded, and is taken within a minute")
@@ -103,12 +106,30 @@ def serving(route: Route, held: Certificate | None, *, trusted: bool) -> Serving
     return Serving("", notes, [str(finding) for finding in found if finding.problem], failure)
 
 
-def listed(route: Route, held: Certificate | None) -> Listed:
-    """An l7 route's certificate: the one that a worker has loaded, else the one that it will read."""
-    read = held or known(route)
+def _stays(broken: Finding) -> str:
+    return f"{broken}; the certificate that was loaded stays in use"
+
+
+def _usable(reserved: Pair | None) -> Certificate | None:
+    try:
+        return tried(reserved) if reserved is not None else None
+    except Unusable:
+        return None
+
+
+def listed(route: Route, held: Certificate | None, reserved: Pair | None = None) -> Listed:
+    """An l7 route's certificate: the one that a worker has loaded, else the one that it will read.
+
+    Files that are broken by now are its problem even while what was loaded serves, or what is in reserve.
+    """
+    on_disk = known(route)
+    spare = _usable(reserved) if isinstance(on_disk, Finding) else None
+    read = held or spare or on_disk
     if isinstance(read, Finding):
         return Listed("files", route.tls_cert, problem=read.message)
     problem = next((str(each) for each in findings(read, route.hostname, time.time()) if each.problem), "")
+    if isinstance(on_disk, Finding):
+        problem = problem or _stays(on_disk)
     return Listed("files", read.path, read.names, read.issuer, read.not_before, read.not_after, problem)
 
 
@@ -233,6 +254,25 @@ def _l7_routes(table: Table) -> Iterator[tuple[str, Route]]:
     """The first ones, each with its listener."""
     routes = ((addr, route) for addr, each in table.listeners.items() for route in each.routes.values())
     return itertools.islice(((a, r) for a, r in routes if r.mode is Mode.L7), MAX_SURVEYED)
+
+
+def first_with_files(table: Table) -> Sequence[tuple[str, Route]]:
+    """The first routes that have their certificates from files, each with its listener."""
+    return [(addr, route) for addr, route in _l7_routes(table) if route.tls is Tls.FILES]
+
+
+def with_new_files(changes: Iterable[Change]) -> Sequence[tuple[str, Route]]:
+    """The first routes that have other files for their certificate than before, each with its listener."""
+    found = (
+        (each.key.scope, each.new) for each in changes
+        if isinstance(each.new, Route) and each.new.mode is Mode.L7 and each.new.tls is Tls.FILES
+        and _files(each.old) != _files(each.new)
+    )  # fmt: skip
+    return list(itertools.islice(found, MAX_SURVEYED))
+
+
+def _files(value: Value | None) -> tuple[str, str]:
+    return (value.tls_cert, value.tls_key) if isinstance(value, Route) else ("", "")
 
 
 def _by_listener(routes: Iterable[tuple[str, str]]) -> dict[str, set[str]]:

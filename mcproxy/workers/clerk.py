@@ -37,6 +37,7 @@ from mcproxy.messages import (
     Publish,
     ReadFiles,
     Request,
+    Reserve,
     Settings,
 )
 from mcproxy.model import IDS_APART
@@ -51,7 +52,7 @@ BEAT = 0.5  # seconds between two beats
 PART = 64
 MAX_EVENTS = 10_000  # that wait to be sent; more are dropped, as for a watcher that reads too slowly
 
-_LONG = (LookAt, ReadFiles, Drain)
+_LONG = (LookAt, ReadFiles, Reserve, Drain)
 
 log = logging.getLogger(__name__)
 

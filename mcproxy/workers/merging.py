@@ -97,7 +97,8 @@ def connections(request: ReadConnections, answers: Iterable[Sequence[ConnectionI
 def loaded(answers: Sequence[LoadedFiles]) -> LoadedFiles:
     """The files of a route, loaded by any of them."""
     certificate = next((each.certificate for each in answers if each.certificate is not None), None)
-    return LoadedFiles(certificate, any(each.trusts_ca for each in answers))
+    reserved = next((each.reserved for each in answers if each.reserved is not None), None)
+    return LoadedFiles(certificate, any(each.trusts_ca for each in answers), reserved)
 
 
 def _together(answers: Iterable[Sequence[int]]) -> Sequence[int]:

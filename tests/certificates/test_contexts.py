@@ -3,13 +3,15 @@
 import datetime as dt
 import shutil
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import trustme
 
 from mcproxy.certificates.acme.order import Kept, Order
-from mcproxy.certificates.contexts import SPARE_CONTEXTS, TICKET_KEY_SECONDS, Contexts, client_context
+from mcproxy.certificates.contexts import MAX_RESERVED, SPARE_CONTEXTS, TICKET_KEY_SECONDS, Contexts, client_context
 from mcproxy.certificates.pem import Pair, described, read_pair
 from mcproxy.model import Backend, BackendProtocol, Mode, Reason, Refused, Route, Tls
 from tests.kit.peers import Authority
@@ -357,3 +359,60 @@ def test_a_challenge_is_answered_while_it_is_expected(authority: Authority) -> N
             with pytest.raises(Refused, match=r"no order for one\.test waits for a challenge") as refused:
                 contexts.challenge(acme)
             assert refused.value.reason is Reason.CHALLENGE_UNEXPECTED
+
+
+def test_a_pair_that_is_there_serves_until_another_one_even_if_no_client_has_asked_for_it(
+    authority: Authority, pair: tuple[Path, Path]
+) -> None:
+    """Regression: the first connection read the files, so that a route whose key had gone before it served nobody."""
+    copy(authority.pair("one.test"), pair)
+    contexts, one = Contexts(()), route("one.test", pair)
+    contexts.reserve([(LISTENER, one), (LISTENER, route("two.test", (pair[0], pair[0])))])
+    assert contexts.reserved(LISTENER, one) == (reserved := read_pair(*map(str, pair)))
+    assert contexts.held(LISTENER, one) is None, "the files come first, if they are good"
+    pair[1].unlink()
+    server = contexts.server(LISTENER, one)
+    shake(server, authority.client_context(), "one.test")
+    assert (contexts.held(LISTENER, one), contexts.reserved(LISTENER, one)) == (described(reserved), None)
+    assert contexts.files() == {str(each) for each in pair}, "another key is noticed"
+    with pytest.raises(Refused):
+        contexts.server(LISTENER, route("two.test", (pair[0], pair[0])))
+
+
+def test_good_files_come_before_the_reserve_and_others_before_those_that_clients_refuse(
+    authority: Authority, pair: tuple[Path, Path]
+) -> None:
+    for name, is_taken in (("one.test", True), ("two.test", False)):
+        copy(authority.pair("one.test"), pair)
+        contexts, one = Contexts(()), route("one.test", pair)
+        contexts.reserve([(LISTENER, one)])
+        before = contexts.reserved(LISTENER, one)
+        assert before is not None
+        copy(authority.pair(name), pair)
+        pair[1].write_text(f"{pair[1].read_text()}\n")
+        contexts.server(LISTENER, one)
+        assert (contexts.held(LISTENER, one) != described(before)) is is_taken
+
+
+def test_a_reserve_is_held_without_cryptography(authority: Authority) -> None:
+    """Each worker has one from its start, and may never see an l7 connection."""
+    script = (
+        "import sys\n"
+        "from mcproxy.certificates.contexts import Contexts\n"
+        "from mcproxy.model import Backend, Mode, Route\n"
+        f"one = Route('one.test', Backend('127.0.0.1', 1), Mode.L7, *{tuple(map(str, authority.pair('one.test')))})\n"
+        "contexts = Contexts(())\n"
+        "contexts.reserve([(':443', one)])\n"
+        "print(contexts.reserved(':443', one) is not None, 'cryptography' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"
+
+
+def test_no_more_than_the_latest_pairs_are_in_reserve(authority: Authority) -> None:
+    contexts = Contexts(())
+    files = authority.pair("one.test")
+    routes = [(LISTENER, route(f"r{number}.test", files)) for number in range(MAX_RESERVED + 1)]
+    contexts.reserve(routes)
+    assert contexts.reserved(*routes[0]) is None
+    assert contexts.reserved(*routes[1]) is contexts.reserved(*routes[-1]), "routes that share files share the pair"

@@ -8,7 +8,7 @@ import trustme
 
 from mcproxy.certificates.acme.order import Kept, Order, State
 from mcproxy.certificates.judge import known
-from mcproxy.certificates.pem import Certificate
+from mcproxy.certificates.pem import Certificate, read_pair
 from mcproxy.certificates.routes import (
     RouteRefused,
     check_route,
@@ -106,7 +106,12 @@ def test_a_certificate_is_listed_as_it_is_in_use(authority: Authority, tmp_path:
     assert listed(gone, None).problem.startswith(f"{tmp_path}/absent.pem can't be read")
     held = known(route)
     assert isinstance(held, Certificate)
-    assert listed(gone, held) == found, "what is loaded stays in use"
+    pair = read_pair(certificate, key)
+    for kept in (listed(gone, held), listed(gone, None, pair)):
+        assert replace(kept, problem="") == found, "what is loaded stays in use, and what is in reserve"
+        assert kept.problem.endswith("check its path; the certificate that was loaded stays in use"), "as the status"
+    assert listed(route, None, replace(pair, chain=b"")) == found, "the files are read first"
+    assert listed(gone, None, replace(pair, key=pair.chain)) == listed(gone, None), "what can't be used doesn't count"
     assert "not for b.test" in listed(replace(route, hostname="b.test"), None).problem
 
 

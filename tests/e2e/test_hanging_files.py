@@ -19,6 +19,7 @@ import grpc
 import pytest
 
 from mcproxy.admin.pb import admin_pb2 as pb
+from mcproxy.certificates.contexts import RESERVED_BYTES
 from tests.conftest import MakeBackend
 from tests.kit.admin_stub import grpc_section, stub
 from tests.kit.geoip_files import located, write_database
@@ -74,7 +75,8 @@ class Running:
 def run(nothing_left: None, tmp_path: Path, backend: MakeBackend, authority: Authority) -> Iterator[Run]:
     (tmp_path / "disk").mkdir()
     pair = authority.pair("l7.test")
-    shutil.copy(pair[0], tmp_path / "disk/l7.pem")
+    # Too long to be held in reserve, so that the first connection has nothing but the files.
+    (tmp_path / "disk/l7.pem").write_bytes(b"comment\n" * (RESERVED_BYTES // 8) + pair[0].read_bytes())
     shutil.copy(pair[1], tmp_path / "disk/l7.key")
     with ExitStack() as stack:
         yield lambda **document: Running(stack, tmp_path, backend(says("here")).address, **document)
