@@ -30,7 +30,7 @@ from mcproxy.fleet.orderer import Orderer
 from mcproxy.fleet.share import orphaned, share
 from mcproxy.fleet.standing import State
 from mcproxy.plane import Plane
-from mcproxy.store.acme import Records
+from mcproxy.store.acme import Records, keep_old_private
 from mcproxy.store.diff import FileSeed
 from mcproxy.store.errors import Conflict, StoreError
 from mcproxy.store.store import Store
@@ -80,6 +80,7 @@ class Database:
                 self.store = self.fleet.cache.store
                 seed = config.seed_listeners(), config.seed_rules()
                 self.table = self.fleet.begin(seed) if before.released is None else before.released.in_force
+            keep_old_private(self.store, file)
             self.file = FileSeed((config.seed_listeners(self.table), config.seed_rules()))
             is_empty = self.fleet is None and self.table.generation == 0 and before.released is None
             self.file.is_due = is_empty and bool(self.file)

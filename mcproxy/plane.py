@@ -11,6 +11,7 @@ from mcproxy.certificates.acme.keeper import missing
 from mcproxy.certificates.acme.order import Kept
 from mcproxy.certificates.routes import CertificateStatus, Listed, RouteProblem, RouteRefused, Serving
 from mcproxy.change import Change
+from mcproxy.configuration import Config
 from mcproxy.messages import (
     EVERYTHING,
     MAX_LOOK,
@@ -71,9 +72,11 @@ class Watching:
 class Orders:
     """What workers have of ACME, and the keeper that orders it."""
 
-    def __init__(self, courier: Courier) -> None:
+    def __init__(self, courier: Courier, config: Callable[[], Config]) -> None:
+        """`config` returns the configuration as it was last read and accepted."""
         self.keeper: Certificates | None = None  # set before anything is asked
         self._courier = courier
+        self._config = config
 
     def __repr__(self) -> str:
         return f"<Orders {self.keeper}>"
@@ -106,6 +109,11 @@ class Orders:
         if self.keeper is not None:
             self.keeper.adopt(route)
 
+    def lacking(self) -> str:
+        """What there has to be before a certificate can be ordered; in a fleet, another node may have it."""
+        config = self._config()
+        return "" if config.database.url is not None else missing(configured=config.acme is not None)
+
     def renew(self, hostname: str) -> str:
         """Order a certificate for a name now. Returns why it has to wait."""
         if self.keeper is not None:
@@ -134,7 +142,7 @@ class Plane:
         self._reloader = reloader
         self._watching = watching
         self._log_dropped = log_dropped
-        self.orders = Orders(courier)
+        self.orders = Orders(courier, lambda: reloader.config)
         self._subscribing = threading.Lock()
 
     def __repr__(self) -> str:

@@ -136,7 +136,12 @@ def misfit(declared: Sequence[Field], values: Mapping[str, Any]) -> str:
                 )
             required = [each.name for each in depending if each.setting.required and each not in idle]
             if not all(values[name] for name in required):
-                return f"{needs} {needs.demands.format(' and '.join(required))}"
+                instead = {
+                    f", or {each.setting.idle}": None
+                    for each in depending
+                    if each.setting.idle and each.setting.required
+                }
+                return f"{needs} {needs.demands.format(' and '.join(required) + ''.join(instead))}"
         elif lost := [each.name for each in depending if values[each.name] != each.default]:
             only = f"{', '.join(lost)} only {'works' if len(lost) == 1 else 'work'} with {needs}"
             return f"{only}; {needs.otherwise}" if needs.otherwise else only

@@ -153,7 +153,7 @@ class Candle:
     ("values", "problem"),
     [
         ({"lit": True, "fuel": "f"}, ""),
-        ({"lit": True}, "lit = true needs fuel"),
+        ({"lit": True}, 'lit = true needs fuel, or colour = "red"'),
         ({"lit": True, "colour": Colour.RED}, ""),
         (
             {"lit": True, "colour": Colour.RED, "fuel": "f"},

@@ -46,13 +46,19 @@ class Operating:
     ) -> pb.RenewCertificateResponse:
         """Have a certificate ordered now."""
         hostname = convert.hostname("hostname", request.hostname)
-        routes = [each.routes.get(hostname) for each in self._writer.table.listeners.values()]
-        found = [route for route in routes if route is not None and route.mode is Mode.L7]
+        routes = {addr: each.routes.get(hostname) for addr, each in self._writer.table.listeners.items()}
+        found = {addr: route for addr, route in routes.items() if route is not None and route.mode is Mode.L7}
         if not found:
             raise NotThere(f"there is no l7 route {hostname}")
-        if not any(route.tls is Tls.ACME for route in found):
+        listener = next((addr for addr, route in found.items() if route.tls is Tls.ACME), None)
+        if listener is None:
             raise Unready(f"the certificate of {hostname} comes from files: renew them, and they are noticed")
-        return pb.RenewCertificateResponse(obstacle=self._plane.orders.renew(hostname))
+        if lacking := self._plane.orders.lacking():
+            raise InvalidField("hostname", f"no certificate can be ordered for {hostname}: {lacking}")
+        obstacle = self._plane.orders.renew(hostname)
+        return pb.RenewCertificateResponse(
+            obstacle=obstacle, hostname=hostname, listener=listener, ordered=not obstacle
+        )
 
     def ListNodes(self, request: pb.ListNodesRequest, context: grpc.ServicerContext) -> pb.ListNodesResponse:
         """The nodes of the fleet."""

@@ -91,6 +91,9 @@ class Ordering(Protocol):
         What they hold is durable then; nothing happens if they can't be used. Raises StoreError.
         """
 
+    def lacking(self) -> str:
+        """What keeps the server from ordering any certificate, and what to do; "" if nothing does."""
+
     def renew(self, hostname: str) -> str:
         """Have a certificate ordered for a name now. Returns why it has to wait; "": nothing is known that keeps it."""
 

@@ -139,8 +139,9 @@ def survey(routes: Iterable[Route], now: float, about: str = "") -> Iterator[tup
         if route.mode is not Mode.L7:
             continue
         if route.tls is Tls.ACME:  # certificates/acme/keeper.py judges its certificate, which is for its name only
-            if about in ("", route.hostname) and (finding := route_ca_finding(route)):
-                yield route.hostname, finding
+            if about in ("", route.hostname):
+                for finding in filter(None, (_unorderable(route.hostname), route_ca_finding(route))):
+                    yield route.hostname, finding
             continue
         read = known(route)
         if isinstance(read, Certificate):
@@ -149,6 +150,26 @@ def survey(routes: Iterable[Route], now: float, about: str = "") -> Iterator[tup
             for finding in route_findings(route, read, now):
                 yield route.hostname, finding
     yield from coalescing(loaded, hostnames, about)
+
+
+def _unorderable(hostname: str) -> Finding | None:
+    """A doubt whether a CA issues a certificate for a name.
+
+    Public ones issue none for names outside the public DNS, nor for those that are no host names by its rules (CA/B
+    Forum, Baseline Requirements for TLS, sections 4.2.2 and 7.1.2.7.12).
+    """
+    if "." not in hostname:
+        why = "has no dot"
+    elif "_" in hostname:
+        why = "has an underscore"
+    else:
+        return None
+    return Finding(
+        False,
+        f"{hostname} {why}: public CAs issue no certificate for it; name another one, or use files",
+        "tls",
+        lasting=True,
+    )
 
 
 def coalescing(

@@ -14,7 +14,8 @@ from mcproxy.check.loaded import Loaded
 from mcproxy.configuration import Config
 from mcproxy.model import UNIX_PREFIX, counted
 from mcproxy.net.shared import CONNECTION_DESCRIPTORS, RESERVED_DESCRIPTORS
-from mcproxy.store import postgres
+from mcproxy.store import postgres, sqlite
+from mcproxy.store.acme import open_to_others
 
 RAISE = "raise LimitNOFILE of the unit, or the hard limit (ulimit -Hn)"
 FEW_CLIENTS = 100  # connections that a process should have room for, at least
@@ -34,11 +35,21 @@ def check_places(config: Config) -> Iterator[Found]:
         yield from _check_folder(key, Path(os.path.realpath(database)).parent)
         if database.exists() and not os.access(database, os.R_OK | os.W_OK):
             yield Found(key, f"{database} can't be read and written by this user")
+        yield from _check_privacy(config)
     if config.grpc and config.grpc.addr.startswith(UNIX_PREFIX):
         path = Path(os.path.realpath(config.grpc.addr.removeprefix(UNIX_PREFIX)))
         yield from _check_socket(path)
         if config.grpc.group:
             yield from _check_way(path, config.grpc.group)
+
+
+def _check_privacy(config: Config) -> Iterator[Found]:
+    """A database that others may read, where ACME has its keys in it, and that the start can't correct."""
+    mine = os.geteuid()
+    for each in sqlite.exposed(config.database.file) if config.acme is not None else ():
+        if mine not in (0, each.stat().st_uid):
+            yield warning(config.database.key, open_to_others(each))
+            return
 
 
 def _check_socket(path: Path) -> Iterator[Found]:

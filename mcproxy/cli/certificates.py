@@ -69,9 +69,9 @@ def renew(config_file: Path | None, as_json: bool, host: str) -> None:
     if as_json:
         output.emit_json(output.plain(answer))
     elif answer.obstacle:
-        output.say(f"a certificate for {host} will be ordered, but not now: {answer.obstacle}")
+        output.say(f"a certificate for {answer.hostname} will be ordered, but not now: {answer.obstacle}")
     else:
-        output.say(f"a certificate for {host} is ordered: mcproxy certificates list")
+        output.say(f"a certificate for {answer.hostname} is ordered: mcproxy certificates list")
 
 
 def _state(each: pb.ListedCertificate, now: float) -> str:

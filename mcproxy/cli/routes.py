@@ -85,6 +85,7 @@ def _others(route: pb.Route) -> str:
         "mcproxy routes add git.example.org 127.0.0.1:3000",
         "mcproxy routes add www.example.org 127.0.0.1:8080 --mode l7 \\",
         "    --tls-cert www.pem --tls-key www.key",
+        "mcproxy routes add www.example.org 127.0.0.1:8080 --mode l7 --acme",
     )
 )
 @target_options

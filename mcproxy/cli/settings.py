@@ -104,8 +104,13 @@ def named(declared: Sequence[Field], options: Mapping[str, Any]) -> dict[str, An
 
 
 def _exclude(declared: Sequence[Field], named: dict[str, Any]) -> None:
-    """Of fields that exclude each other, reset those that were not named: a certificate's files, or ACME."""
+    """Of fields that exclude each other, reset those that were not named: a certificate's files, or ACME.
+
+    So is a flag that loses its meaning by what was named: ACME, which has no value to keep, in a route that becomes l4.
+    """
     for field in declared:
+        if field.setting.flag and (needs := field.setting.needs) and not needs.met({needs.name: needs.value} | named):
+            named.setdefault(field.name, field.default)
         if (idle := field.setting.idle) is None:
             continue
         if named.get(idle.name) == idle.value:

@@ -1,8 +1,9 @@
 """Notices files of certificates that have changed on disk, so that a renewal needs no reload.
 
 A native thread looks at the files that are in use: the pairs of l7 routes whose context is loaded, and the CAs of
-backends. A route that no client has asked for yet reads its files at its first connection; the admin API looks at its
-own before each handshake. A look is one stat() a file, in batches, through the threads of disk.py: a file may hang.
+backends. A route that no client has asked for yet reads its files at its first connection (and has a reserve, if they
+are broken then: certificates/contexts.py); the admin API looks at its own before each handshake. A look is one stat() a
+file, in batches, through the threads of disk.py: a file may hang.
 
     a stamp is new -> it is the same at the next look -> both files are read -> OpenSSL takes the pair -> it is in use
 

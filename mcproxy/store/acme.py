@@ -9,6 +9,7 @@ database goes on with the same account and certificates.
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Final
 
 import dataset
@@ -17,6 +18,7 @@ from sqlalchemy import TableClause, column, delete, select, table
 from mcproxy.certificates.acme.course import named_pair
 from mcproxy.certificates.acme.order import CaAccount, Order, State
 from mcproxy.certificates.pem import Pair
+from mcproxy.store import sqlite
 from mcproxy.store.errors import Conflict, UnreadableRow
 from mcproxy.store.records import BY_HAND, INVALID, Row, reason
 from mcproxy.store.store import Store
@@ -140,6 +142,26 @@ def keep_private(store: Store) -> None:
     """Let only the owner read a database that is about to hold keys."""
     if store.place.keep_private():
         log.warning("%s: only its owner may read it from now on (mode 0600): it holds keys", store.place)
+
+
+def keep_old_private(store: Store, path: Path) -> None:
+    """The same of a database that held keys before the start: it may have been copied back with other modes."""
+    if not holds_keys(store):
+        return
+    keep_private(store)
+    if found := sqlite.exposed(path):
+        log.warning("%s", open_to_others(found[0]))
+
+
+def holds_keys(store: Store) -> bool:
+    """Whether there is a key in the database, of an account or of a certificate."""
+    with store.transaction() as database:
+        return any(list(database.query(select(each).limit(1))) for each in (ACCOUNTS, CERTIFICATES))
+
+
+def open_to_others(path: Path) -> str:
+    """That others than its owner may use a file of a database with keys, and what to do."""
+    return f"{path} holds keys, and others than its owner may use it: chmod 600 {path}, as its owner or root"
 
 
 def order_of(row: Row) -> Order:

@@ -138,6 +138,10 @@ def _connected(url: URL, busy_timeout: float, pragmas: Sequence[str]) -> dataset
 def _create(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, FILE_MODE))
+    except FileNotFoundError as error:
+        folder = path.resolve().parent  # of a linked database
+        remedy = f"there is no folder {folder}: make it, for mcproxy's user to write in"
+        raise Unavailable(f"the database {path} can't be created: {remedy}") from error
     except OSError as error:
         raise Unavailable(f"the database {path} can't be created: {error.strerror}") from error
 
@@ -148,13 +152,21 @@ def keep_private(path: Path) -> bool:
     SQLite gives the -wal and -shm files that it makes the same mode.
     """
     changed = False
-    for each in (path, _wal(path), _wal(path).with_name(f"{_wal(path).name.removesuffix('-wal')}-shm")):
+    for each in exposed(path):
         with suppress(FileNotFoundError, PermissionError):  # a file of another owner is the operator's business
-            mode = stat.S_IMODE(each.stat().st_mode)
-            if mode & 0o077:
-                each.chmod(mode & 0o700)
-                changed = True
+            each.chmod(stat.S_IMODE(each.stat().st_mode) & 0o700)
+            changed = True
     return changed
+
+
+def exposed(path: Path) -> list[Path]:
+    """Which of a database's files others than their owner may use."""
+    found = []
+    for each in (path, _wal(path), _wal(path).with_name(f"{_wal(path).name.removesuffix('-wal')}-shm")):
+        with suppress(FileNotFoundError, PermissionError):
+            if each.stat().st_mode & 0o077:
+                found.append(each)
+    return found
 
 
 def identity(path: Path) -> tuple[int, int]:

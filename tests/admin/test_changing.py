@@ -181,7 +181,7 @@ def test_a_listener_changes_by_a_mask_too(control: Control) -> None:
                 route=pb.Route(hostname="git.example.org", mode=pb.MODE_L7), update_mask=FieldMask(paths=["mode"])
             ),
             "INVALID_ARGUMENT",
-            'route: mode = "l7" terminates TLS, so it needs tls_cert and tls_key',
+            'route: mode = "l7" terminates TLS, so it needs tls_cert and tls_key, or tls = "acme"',
         ),
         (
             "UpdateRoute",

@@ -73,11 +73,12 @@ def test_a_certificate_is_renewed_where_acme_has_it(tmp_path: Path) -> None:
         Route("c.test", backend),
     ]
     with running(tmp_path, seed=[(Listener(":443"), routes)]) as control:
-        call(control, "RenewCertificate", pb.RenewCertificateRequest(hostname="A.test"))
+        answer = call(control, "RenewCertificate", pb.RenewCertificateRequest(hostname="A.test"))
+        assert (answer.hostname, answer.listener, answer.ordered) == ("a.test", ":443", True)
         assert ("renew", "a.test") in control.plane.calls
         control.plane.obstacle = "the CA is away"
         answer = call(control, "RenewCertificate", pb.RenewCertificateRequest(hostname="a.test"))
-        assert answer.obstacle == "the CA is away"
+        assert (answer.obstacle, answer.ordered) == ("the CA is away", False)
         for name, code, words in (
             ("b.test", grpc.StatusCode.FAILED_PRECONDITION, "the certificate of b.test comes from files"),
             ("c.test", grpc.StatusCode.NOT_FOUND, "there is no l7 route c.test"),

@@ -118,6 +118,12 @@ def test_what_ordering_certificates_lacks_is_told_once(parse: Parse) -> None:
     assert found(parse({**acme_routes("a.test"), "acme": {"accept_terms": True}})) == {}
 
 
+@pytest.mark.parametrize(("name", "why"), [("intranet", "has no dot"), ("my_app.test", "has an underscore")])
+def test_names_that_no_public_ca_certifies_are_warned_of(name: str, why: str, parse: Parse) -> None:
+    (said,) = found(parse({**acme_routes(name), "acme": {"accept_terms": True}}), serious=False).values()
+    assert said.startswith(f"{name} {why}: public CAs issue no certificate for it")
+
+
 def test_country_rules_may_keep_a_ca_out(parse: Parse, tmp_path: Path) -> None:
     firewall = {"geoip_db": str(tmp_path / "geo.mmdb"), "blocked_countries": ["DE", "FR"]}
     document = {**acme_routes("a.test"), "acme": {"accept_terms": True}, "firewall": firewall}

@@ -64,10 +64,13 @@ def test_a_renewal_is_asked_for(tmp_path: Path) -> None:
     routes: list[ListenerRoutes] = [(Listener(":443"), [replace(L7, tls=Tls.ACME, tls_cert="", tls_key="")])]
     with shell(tmp_path, seed=routes) as (user, control):
         assert user.ok("certificates", "renew", "WWW.example.org") == (
-            "a certificate for WWW.example.org is ordered: mcproxy certificates list\n"
+            "a certificate for www.example.org is ordered: mcproxy certificates list\n"
         )
         assert ("renew", "www.example.org") in control.plane.calls
         control.plane.obstacle = "the CA can't be asked: Connection refused"
         said = user.ok("certificates", "renew", "www.example.org")
         assert said == f"a certificate for www.example.org will be ordered, but not now: {control.plane.obstacle}\n"
+        control.plane.lacks = "there is no [acme]; add it"
+        told = user.fails(2, "certificates", "renew", "www.example.org")
+        assert told == "mcproxy: HOST: no certificate can be ordered for www.example.org: there is no [acme]; add it"
         assert user.fails(1, "certificates", "renew", "git.example.org").startswith("mcproxy: there is no l7 route")

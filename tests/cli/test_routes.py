@@ -176,7 +176,16 @@ def test_set_says_how_to_reset_what_the_new_mode_has_no_use_for(tmp_path: Path) 
             "use the --no- form, or the default, to reset an option"
         )
         told = user.fails(2, "routes", "set", "git.example.org", "--mode", "l7")
-        assert told == "mcproxy: --mode l7 terminates TLS, so it needs --tls-cert and --tls-key"
+        assert told == "mcproxy: --mode l7 terminates TLS, so it needs --tls-cert and --tls-key, or --acme"
+
+
+def test_a_route_that_becomes_l4_has_no_certificate_ordered_any_more(tmp_path: Path) -> None:
+    """Regression: it was refused for an option, --acme, that nobody had typed."""
+    with shell(tmp_path) as (user, _):
+        user.ok("routes", "add", "a.test", "127.0.0.1:1", "--mode", "l7", "--acme")
+        assert "tls" in user.ok("routes", "set", "a.test", "--mode", "l4"), "which it says"
+        told = user.fails(2, "routes", "set", "git.example.org", "--mode", "l4", "--acme")
+        assert told.startswith("mcproxy: --acme only works with --mode l7")
 
 
 def test_history(tmp_path: Path) -> None:

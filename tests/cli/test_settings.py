@@ -68,6 +68,7 @@ def test_the_help_says_what_a_field_needs() -> None:
         (["--acme"], {"tls": "acme", "tls_cert": "", "tls_key": ""}),
         (["--tls-cert", "c", "--tls-key", "k"], {"tls": "files", "tls_cert": Path("c"), "tls_key": Path("k")}),
         (["--no-acme", "--mode", "l4"], {"tls": "files", "mode": "l4"}),
+        (["--mode", "l4"], {"tls": "files", "mode": "l4"}),
         (
             ["--acme", "--tls-cert", "c"],
             {"tls": "acme", "tls_cert": Path("c"), "tls_key": ""},

@@ -91,6 +91,7 @@ class FakePlane:
     serving: Serving = field(default_factory=Serving)
     listed: Listed = field(default_factory=lambda: Listed("files", "/a.pem", ["a.test"], "R11", 1e9, 4e9))
     obstacle: str = ""  # to a renewal
+    lacks: str = ""  # to any order
     clashes: bool = False  # an address isn't bound beside one that takes it; those here have one port
     workers: int = 1
     processes: Sequence[WorkerInfo] = ()  # of several workers
@@ -193,6 +194,9 @@ class FakePlane:
     def look(self, route: Route, most: float = MAX_LOOK) -> Look:
         self._called("look", route.hostname, most)
         return self.seen
+
+    def lacking(self) -> str:
+        return self.lacks
 
     def check_route(self, listener: str, route: Route) -> Sequence[str]:
         self._called("check_route", listener, route.hostname)

@@ -8,8 +8,9 @@ import pytest
 
 from mcproxy.certificates.acme.course import named_pair
 from mcproxy.certificates.acme.order import CaAccount, Order, State
-from mcproxy.store.acme import ALL, Records
+from mcproxy.store.acme import ALL, Records, keep_old_private
 from mcproxy.store.errors import Unavailable
+from mcproxy.store.sqlite import exposed
 from mcproxy.store.store import Store
 from tests.kit.control_plane import store_at
 from tests.kit.hub import messages
@@ -93,3 +94,19 @@ def test_what_can_not_be_written_is_said(tmp_path: Path) -> None:
             with pytest.raises(Unavailable, match="another process holds its lock"):
                 Records(other).write_order(ORDER)
         assert Records(store).orders() == []
+
+
+def test_a_database_that_was_copied_back_is_private_from_the_start(tmp_path: Path) -> None:
+    """Regression: only the first key of an account made it so, and a snapshot copied back stayed as cp had made it."""
+    path = tmp_path / "a.db"
+    with store_at(path) as store:
+        path.chmod(0o644)
+        keep_old_private(store, path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o644, "it holds no key"
+        Records(store).write_issued(Order("a.test"), PAIR, 100.0)
+        path.chmod(0o644)
+        with messages() as logged:
+            keep_old_private(store, path)
+        assert {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.glob("a.db*")} == {0o600}
+        assert logged == [f"warning database {path}: only its owner may read it from now on (mode 0600): it holds keys"]
+        assert exposed(path) == []

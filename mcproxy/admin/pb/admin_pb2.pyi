@@ -298,10 +298,16 @@ class RenewCertificateRequest(_message.Message):
     def __init__(self, hostname: _Optional[str] = ...) -> None: ...
 
 class RenewCertificateResponse(_message.Message):
-    __slots__ = ("obstacle",)
+    __slots__ = ("obstacle", "hostname", "listener", "ordered")
     OBSTACLE_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    ORDERED_FIELD_NUMBER: _ClassVar[int]
     obstacle: str
-    def __init__(self, obstacle: _Optional[str] = ...) -> None: ...
+    hostname: str
+    listener: str
+    ordered: bool
+    def __init__(self, obstacle: _Optional[str] = ..., hostname: _Optional[str] = ..., listener: _Optional[str] = ..., ordered: _Optional[bool] = ...) -> None: ...
 
 class ListedCertificate(_message.Message):
     __slots__ = ("listener", "hostname", "source", "path", "names", "issuer", "not_before", "not_after", "problem", "state", "next_at", "failures", "failure")
