@@ -46,6 +46,8 @@ class Crowd:
         return list(self.courier.ask(ReadStatus()).workers)
 
     def pids(self) -> list[int]:
+        """Of all workers, once all have a process: a signal to 0 would go to the tests themselves."""
+        until(lambda: all(each.pid for each in self.infos()), "all workers to have a process")
         return [each.pid for each in self.infos()]
 
     def client(self, source: str = "127.0.0.1") -> socket.socket:
