@@ -15,7 +15,7 @@ from mcproxy.change import table_values
 from mcproxy.configuration import Config
 from mcproxy.control import Control
 from mcproxy.model import Backend, Connection, End, FirewallRule, Listener, Reason, RuleKind
-from mcproxy.store.errors import Conflict, NotOurs
+from mcproxy.store.errors import Conflict, NotOurs, UnreadableRow
 from mcproxy.store.store import Store
 from tests.conftest import MakeProxy, listener
 from tests.kit.hub import messages
@@ -84,7 +84,7 @@ def test_a_database_that_can_not_be_loaded_is_closed_again(tmp_path: Path) -> No
     with closing(sqlite3.connect(tmp_path / "mcproxy.db")) as connection:
         connection.execute("UPDATE listeners SET trusted_proxies = 'nonsense'")
         connection.commit()
-    with pytest.raises(ValueError, match="nonsense"):
+    with pytest.raises(UnreadableRow, match="nonsense"):
         Control(parsed(tmp_path))
 
 
