@@ -6,7 +6,7 @@ import grpc
 
 from mcproxy.admin import caller, convert, elsewhere, looking, mutations, risks
 from mcproxy.admin.errors import InvalidField, NotThere, Unready
-from mcproxy.admin.mutate import mutate
+from mcproxy.admin.mutate import decided_again, mutate
 from mcproxy.admin.mutations import only_listener
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import DataPlane
@@ -47,6 +47,11 @@ class Changing:
         self, request: pb.UpdateListenerRequest, context: grpc.ServicerContext
     ) -> pb.UpdateListenerResponse:
         """Change a listener's settings."""
+        return decided_again(lambda: self._update_listener(request, context))
+
+    def _update_listener(
+        self, request: pb.UpdateListenerRequest, context: grpc.ServicerContext
+    ) -> pb.UpdateListenerResponse:
         was = None
         if request.update_mask.paths:
             addr = only_listener(self._writer.table, _required("listener.addr", request.listener.addr))
@@ -89,6 +94,9 @@ class Changing:
 
     def UpdateRoute(self, request: pb.UpdateRouteRequest, context: grpc.ServicerContext) -> pb.UpdateRouteResponse:
         """Change a route, or replace it."""
+        return decided_again(lambda: self._update_route(request, context))
+
+    def _update_route(self, request: pb.UpdateRouteRequest, context: grpc.ServicerContext) -> pb.UpdateRouteResponse:
         addr, was, mask = self._listener(request.listener), None, request.update_mask
         if mask.paths:
             was = self._present(addr, convert.hostname("route.hostname", request.route.hostname))
@@ -171,6 +179,7 @@ class Changing:
         remaining = context.time_remaining()
         wait = WAIT if remaining is None else min(WAIT, max(remaining - TO_ANSWER, 0.0))
         others = self._writer.others
+        self._writer.reach(wait)
         if request.dry_run:
             others.refuse_unless_following()
             return others.cutter.count(rule, wait)

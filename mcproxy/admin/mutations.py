@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
-from mcproxy.admin.errors import AlreadyThere, InvalidField, InvalidFields, NotThere, Overtaken, TooMany
+from mcproxy.admin.errors import AlreadyThere, InvalidField, InvalidFields, NotThere, Raced, TooMany
 from mcproxy.admin.explain import until
 from mcproxy.change import Change, Key, Value, What, current, listener_key, route_key, rule_key, towards
 from mcproxy.conflicts import clash, meet
@@ -259,7 +259,7 @@ def _put(table: Table, key: Key, value: Value, *, exists: bool, was: Value | Non
     if old is None and exists:
         raise NotThere(f"there is no {key}", key)
     if was is not None and was != old:
-        raise Overtaken(f"the {key} was changed at the same time: try again")
+        raise Raced(f"the {key} was changed at the same time: try again")
     if old == value:
         return []
     if old is not None and not exists:

@@ -7,7 +7,7 @@ from mcproxy.admin.contract import MAX_CLOSED
 from mcproxy.admin.errors import InvalidField, NotThere, Unready
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import DataPlane
-from mcproxy.admin.writer import Writer
+from mcproxy.admin.writer import REACH, Writer
 from mcproxy.model import LOG_LEVELS, Mode, Tls
 
 
@@ -62,12 +62,12 @@ class Operating:
 
     def ListNodes(self, request: pb.ListNodesRequest, context: grpc.ServicerContext) -> pb.ListNodesResponse:
         """The nodes of the fleet."""
-        found, now = self._writer.others.nodes()
+        found, now = self._writer.others.nodes(REACH)
         return pb.ListNodesResponse(nodes=map(convert.other_node_out, found), now=now)
 
     def RemoveNode(self, request: pb.RemoveNodeRequest, context: grpc.ServicerContext) -> pb.RemoveNodeResponse:
         """Forget a node."""
-        if not self._writer.others.remove_node(request.name):
+        if not self._writer.others.remove_node(request.name, REACH):
             raise NotThere(f"there is no node {request.name}: see `mcproxy nodes`")
         return pb.RemoveNodeResponse()
 

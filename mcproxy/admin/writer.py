@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from mcproxy.admin.errors import Busy, Overtaken, Refusal, Unready, bind_failure
@@ -31,11 +32,14 @@ from mcproxy.fleet.standing import Standing
 from mcproxy.fleet.turn import Turn
 from mcproxy.messages import PlaneBusy
 from mcproxy.model import FirewallRule, Listener, Mode, Route, Tls
-from mcproxy.store.errors import Conflict
+from mcproxy.store.errors import Conflict, StoreError
+from mcproxy.store.postgres import once_more
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 
 LOCK_WAIT = 10.0  # seconds that a mutation waits for those before it, where the caller sets no shorter deadline
+
+REACH = 3.0  # seconds for a database that is back; one that hangs takes longer, and is refused
 
 log = logging.getLogger(__name__)
 
@@ -62,14 +66,14 @@ class Others(Protocol):
     def standing(self) -> Standing:
         """Where this node stands."""
 
-    def nodes(self) -> tuple[Sequence[NodeRow], float]:
-        """All nodes, and the database's time."""
+    def nodes(self, wait: float = 0.0) -> tuple[Sequence[NodeRow], float]:
+        """All nodes, and the database's time; `wait` is as of `refuse_unless_following`."""
 
-    def remove_node(self, name: str) -> bool:
-        """Forget a node. Returns whether there was one."""
+    def remove_node(self, name: str, wait: float = 0.0) -> bool:
+        """Forget a node. Returns whether there was one; `wait` is as of `refuse_unless_following`."""
 
-    def refuse_unless_following(self) -> None:
-        """Raise StoreError where this node can't change anything now."""
+    def refuse_unless_following(self, wait: float = 0.0) -> None:
+        """Raise StoreError where this node can't change anything now; one that is alone tries to connect first."""
 
     def turn(self, table: Table) -> AbstractContextManager[Turn]:
         """Decide and write while no other node does; `table` is the one in force here.
@@ -131,6 +135,12 @@ class Writer:
         """The part of a table that this node would serve."""
         return table if self._others is None else share(table, self._others.node)
 
+    def reach(self, wait: float) -> None:
+        """Have a node that is alone connect now, since somebody asks; waits so many seconds at most, and REACH."""
+        if self._others is not None:
+            with suppress(StoreError):  # the mutation says why
+                self._others.refuse_unless_following(min(wait, REACH))
+
     def plan(self, decide: Decision, expected: int = 0) -> Mutated:
         """Decide without changing anything: the generation in force, and the changes. Raises Refusal."""
         table = self.table
@@ -159,7 +169,8 @@ class Writer:
             self._others.refuse_unless_following()
             while True:
                 with suppress(Conflict):  # an older node's came first, or there is too much to follow in one turn
-                    return self._mutate_in_turn(self._others, who, action, decide, expected, said)
+                    # A connection may have been lost since its last use. That a commit was lost is Unsure: not again.
+                    return once_more(partial(self._mutate_in_turn, self._others, who, action, decide, expected, said))
                 self._follow(self._others)
                 if time.monotonic() > end:
                     raise Busy(f"changes of other nodes came first for {wait:.1f} s: try again")

@@ -73,13 +73,13 @@ class Fleet:
         self._me = me
         self.hands_over = False  # to another process of this node, which is to have its place in the fleet
         self.cutter = Cutter(self.truth, node, lambda: self._notification(Topic.CUT))
-        self._post = Post(node, lambda: self._replica.generation)
+        self.post = Post(node, lambda: self._replica.generation)
         self.connections: Callable[[], int] = lambda: 0  # how many this node has open
         self.problems: Callable[[], Sequence[str]] = lambda: ()  # what its routes lack here, such as files
         self.acme_version: Callable[[], int] = lambda: -1
 
     def __repr__(self) -> str:
-        return f"<Fleet {self._post} {self.truth.place}>"
+        return f"<Fleet {self.post} {self.truth.place}>"
 
     @property
     def cache(self) -> Cache:
@@ -99,7 +99,7 @@ class Fleet:
     @property
     def standing(self) -> Standing:
         """Where this node stands now."""
-        return replace(self._post.standing, cache_problem=self.cache.problem, unbound=dict(self.unbound))
+        return replace(self.post.standing, cache_problem=self.cache.problem, unbound=dict(self.unbound))
 
     def clock(self) -> float:
         """The database's time, in seconds since the epoch, as far as it is known."""
@@ -130,7 +130,7 @@ class Fleet:
                     "its first start needs the database"
                 ) from error
             return self.cache.began_with
-        self._post.stand(State.FOLLOWING)
+        self.post.stand(State.FOLLOWING)
         return found[0] if found else self.cache.began_with
 
     def _seed(self, seed: Seed) -> None:
@@ -183,20 +183,20 @@ class Fleet:
         """Write the copy again if it lacks something; `table` is in force. Raises StoreError of the database."""
         self._replica.settle(table)
 
-    def nodes(self) -> tuple[list[NodeRow], float]:
-        """All nodes, and the database's time. Raises StoreError, at once where the database doesn't answer."""
-        if self._post.standing.state is State.ALONE:
-            self.refuse_unless_following()
-        return nodes.rows(self.truth)
+    def nodes(self, wait: float = 0.0) -> tuple[list[NodeRow], float]:
+        """All nodes, and the database's time. Raises StoreError; `wait` is as of `refuse_unless_following`."""
+        if self.post.standing.state is State.ALONE:
+            self.refuse_unless_following(wait)
+        return postgres.once_more(lambda: nodes.rows(self.truth))
 
-    def remove_node(self, name: str) -> bool:
-        """Forget a node. Returns whether there was one. Raises StoreError."""
-        self.refuse_unless_following()
-        return nodes.remove(self.truth, name)
+    def remove_node(self, name: str, wait: float = 0.0) -> bool:
+        """Forget a node. Returns whether there was one. Raises StoreError; `wait` is as of `nodes`."""
+        self.refuse_unless_following(wait)
+        return postgres.once_more(lambda: nodes.remove(self.truth, name))
 
-    def refuse_unless_following(self) -> None:
-        """Raise Unavailable where the database doesn't answer."""
-        self._post.refuse_unless_following()
+    def refuse_unless_following(self, wait: float = 0.0) -> None:
+        """Raise Unavailable where the database doesn't answer; with `wait`, seconds, once it was tried again."""
+        self.post.refuse_unless_following(wait)
 
     def _find_out(self, mutation: Mutation, error: Unsure) -> None:
         """Return if a commit whose connection was lost has been done; raise otherwise."""
@@ -215,9 +215,9 @@ class Fleet:
         lead = Lead(self.truth, self._me.identity, lambda: self._notification(Topic.CERTIFICATES))
         mirror = Mirror(self.truth, self.cache.store, holder, self.clock)
         self.acme_version = lambda: mirror.version
-        if self._post.follows_since:
+        if self.post.follows_since:
             mirror.catch_up()  # a node without a copy is to serve them from its first connection on
-        return Orderer(self.truth, lead, mirror, table, settings, lambda: self._post.follows_since, self.clock)
+        return Orderer(self.truth, lead, mirror, table, settings, lambda: self.post.follows_since, self.clock)
 
     # What the follower says.
 
@@ -235,7 +235,7 @@ class Fleet:
     def report(self) -> Report:
         """What this node writes about itself now."""
         copy = [self.cache.problem] if self.cache.problem else []
-        standing = self._post.standing
+        standing = self.post.standing
         why = [standing.reason] if standing.state in {State.OUTDATED, State.STUCK} else []
         warnings = [*why, *self.unbound.values(), *copy, *self.problems()]
         return replace(
@@ -252,22 +252,17 @@ class Fleet:
         schema.refuse_newer(position.schema_version)
         self._replica.refuse_another(position.mark)
         self._replica.found = position.mark
-        standing = self._post.standing
+        standing = self.post.standing
         if standing.state is State.STUCK:  # until it has read everything
-            self._post.stand(State.STUCK, standing.reason, known=position.mark[0])
+            self.post.stand(State.STUCK, standing.reason, known=position.mark[0])
         elif taken is None:
-            self._post.stand(State.FOLLOWING, known=position.mark[0])
+            self.post.stand(State.FOLLOWING, known=position.mark[0])
         else:
-            self._post.lost(taken, known=position.mark[0])
-
-    def read_everything(self) -> None:
-        """What the last poll has found is in force: a node that was stuck follows."""
-        if self._post.standing.state is State.STUCK:
-            self._post.stand(State.FOLLOWING)
+            self.post.lost(taken, known=position.mark[0])
 
     def lost(self, error: StoreError) -> None:
         """The database doesn't answer, or it can't be followed."""
-        self._post.lost(error)
+        self.post.lost(error)
 
     def has_work(self) -> bool:
         """True if the last poll has found what this node has not, or if something is left to mend."""

@@ -50,17 +50,21 @@ class Follower:
     def close(self) -> None:
         """End the thread; waits for the statement that it is at."""
         self._closing.set()
+        self._fleet.post.tries.want()
         self._thread.join()
 
     def _run(self) -> None:
         waits = pauses()
+        tries = self._fleet.post.tries
         while not self._closing.is_set():
+            has_looked = False
             try:
                 with self._fleet.listen() as ear:
                     self._begin()
                     while not self._closing.is_set():
                         self._look(ear)
-                        waits = pauses()
+                        tries.ended()
+                        has_looked, waits = True, pauses()
                         self._rest(ear)
                     if not self._fleet.hands_over:
                         with suppress(StoreError):  # then the name is free later
@@ -70,7 +74,10 @@ class Follower:
             except Exception:  # the thread must outlive a bug of ours
                 log.exception("following the fleet's database failed; it is tried again")
             self._reported = None
-            self._closing.wait(next(waits))
+            if not has_looked:
+                tries.ended()
+            if not self._closing.is_set():
+                tries.pause(next(waits))
 
     def _begin(self) -> None:
         """After each connecting: what a version stands for may be another since a failover."""
@@ -86,7 +93,7 @@ class Follower:
             self._orderer.found(position.acme)
         if self._fleet.has_work():
             self._catch_up()
-        self._fleet.read_everything()
+        self._fleet.post.has_read_everything()
         if position.cuts:
             self._cut()
 

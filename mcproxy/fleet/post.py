@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from mcproxy.fleet.backoff import Tries
 from mcproxy.fleet.standing import Standing, State
 from mcproxy.store.errors import NameTaken, NewerSchema, StoreError, Unavailable, UnreadableRow
 
@@ -19,6 +20,7 @@ class Post:
     def __init__(self, node: str, generation: Callable[[], int]) -> None:
         """`generation` returns the one that is in force."""
         self._generation = generation
+        self.tries = Tries()  # of this node to connect
         self.standing = Standing(node, State.ALONE, time.time(), _STARTING, generation())
 
     def __repr__(self) -> str:
@@ -33,8 +35,10 @@ class Post:
         """The database doesn't answer, or can't be followed, or the name is taken; `known` is as of `stand`."""
         self.stand(_STATES.get(type(error), State.ALONE), str(error), known)
 
-    def refuse_unless_following(self) -> None:
-        """Raise Unavailable where the database doesn't answer."""
+    def refuse_unless_following(self, wait: float = 0.0) -> None:
+        """Raise Unavailable where the database doesn't answer; with `wait`, seconds, once it was tried again."""
+        if wait and self.standing.state is State.ALONE:
+            self.tries.want(wait)
         standing = self.standing
         if standing.state is not State.FOLLOWING:
             since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(standing.since))
@@ -57,6 +61,11 @@ class Post:
             log.info("node %s follows the fleet's database", old.node)
         else:
             log.warning("node %s is %s and takes no changes%s: %s", old.node, state, self._stays(), reason)
+
+    def has_read_everything(self) -> None:
+        """What the last poll has found is in force: a node that was stuck follows."""
+        if self.standing.state is State.STUCK:
+            self.stand(State.FOLLOWING)
 
     def _stays(self) -> str:
         """What else it doesn't do, to follow a sentence: only a node that is refused follows the others."""

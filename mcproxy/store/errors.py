@@ -26,6 +26,10 @@ class UnreadableRow(StoreError):
     """A row is not as mcproxy writes it, since somebody else has written it. The message names it."""
 
 
+class Disconnected(Unavailable):
+    """The connection was lost, and no commit was sent by it: what was to be done has not been done."""
+
+
 class NameTaken(StoreError):
     """Another node of the fleet has this node's name."""
 

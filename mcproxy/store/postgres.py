@@ -13,9 +13,9 @@ side too (`BoundedConnection`); the server's own limits keep a node that hangs f
 
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from mcproxy.notation.server_url import ServerUrl, masked
 from mcproxy.store import schema
 from mcproxy.store.dataset_alone import dataset
-from mcproxy.store.errors import Conflict, NotOurs, StoreError, Unavailable
+from mcproxy.store.errors import Conflict, Disconnected, NotOurs, StoreError, Unavailable
 from mcproxy.store.schema import VERSION_TABLE
 from mcproxy.store.store import Store
 
@@ -36,6 +36,7 @@ LOCK_TIMEOUT = 5.0  # seconds to wait for the mutations of other nodes, each of 
 IDLE_TIMEOUT = 5.0  # seconds after which the server ends a node's transaction that hangs with the lock in its hands
 ANSWER_TIMEOUT = STATEMENT_TIMEOUT + 2.0  # seconds: later than the server's own limit, whose message says more
 WAIT_FOR_CONNECTION = 5.0  # seconds that a thread waits for those before it
+PROMPT = 5.0  # seconds in which a server that doesn't hang says that it has ended a connection
 MIGRATION_TRIES = 5  # of nodes that start together one migrates; the others look again
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
@@ -66,6 +67,9 @@ _REMEDIES: Final = {
     "57014": f"it took longer than {STATEMENT_TIMEOUT:g} s: try again",
     "57P": "it is stopping or starting",
 }
+
+
+T = TypeVar("T")
 
 
 class Server:
@@ -104,7 +108,7 @@ class Server:
             yield
         except DBAPIError as error:
             error.__traceback__ = None  # see sqlite.errors
-            raise self._translated(error.orig or error) from None  # it has the statement's values
+            raise self._translated(error.orig or error, lost=error.connection_invalidated) from None  # it has values
         except psycopg.Error as error:
             raise self._translated(error) from None
 
@@ -117,17 +121,18 @@ class Server:
         """Who may read the database is decided there."""
         return False
 
-    def _translated(self, error: BaseException) -> StoreError:
+    def _translated(self, error: BaseException, *, lost: bool = False) -> StoreError:
         code = getattr(error, "sqlstate", None) or ""
         diagnosis = getattr(error, "diag", None)
         said = (diagnosis.message_primary if diagnosis is not None else None) or str(error)
         said = masked(" ".join(said.split()))
+        unavailable = Disconnected if lost else Unavailable
         for length in (5, 3, 2):
             if kind := _KINDS.get(code[:length]):
                 return kind(f"{self}: another node has changed it: {said} ({code})")
             if remedy := _REMEDIES.get(code[:length]):
-                return Unavailable(f"{self}: {remedy}: {said} ({code})")
-        return Unavailable(f"{self}: {said}" + (f" ({code})" if code else ""))
+                return unavailable(f"{self}: {remedy}: {said} ({code})")
+        return unavailable(f"{self}: {said}" + (f" ({code})" if code else ""))
 
 
 def missing() -> str:
@@ -164,13 +169,16 @@ def _bounded(patience: float) -> "type[psycopg.Connection[Any]]":
 
     class BoundedConnection(psycopg.Connection[Any]):
         def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
-            return super().wait(_until(gen, patience), *args, **kwargs)
+            return super().wait(_until(gen, patience, self.close), *args, **kwargs)
 
     return BoundedConnection
 
 
-def _until(steps: Generator[Any, Any, Any], patience: float) -> Generator[Any, Any, Any]:
-    """The same steps, which fail once one finds nothing ready after so many seconds; the caller wakes it regularly."""
+def _until(steps: Generator[Any, Any, Any], patience: float, give_up: Callable[[], object]) -> Generator[Any, Any, Any]:
+    """The same steps, which fail once one finds nothing ready after so many seconds; the caller wakes it regularly.
+
+    The connection is given up then. Else a rollback would be sent by it next, and its failure would hide this one.
+    """
     import psycopg  # noqa: PLC0415 - an extra
 
     end = time.monotonic() + patience
@@ -183,6 +191,7 @@ def _until(steps: Generator[Any, Any, Any], patience: float) -> Generator[Any, A
         ready = yield wanted
         if not ready and time.monotonic() > end:
             steps.close()
+            give_up()
             raise psycopg.OperationalError(f"the server hasn't answered for {patience:g} s")
 
 
@@ -213,16 +222,33 @@ def _limits(idle_timeout: float) -> str:
     return "; ".join(f"SET LOCAL {name} = {int(limit * 1000)}" for name, limit in seconds.items())
 
 
-def attach(server: Server, name: str = "mcproxy", idle_timeout: float = IDLE_TIMEOUT) -> Store:
+def once_more(call: Callable[[], T], prompt: float = PROMPT) -> T:
+    """The result of a call; of a second one where it soon found its connection lost, with nothing committed.
+
+    The second one connects. A server that took longer than `prompt`, in seconds, hangs, and isn't asked twice.
+    """
+    began = time.monotonic()
+    try:
+        return call()
+    except Disconnected:
+        if time.monotonic() - began > prompt:
+            raise
+    return call()
+
+
+def attach(
+    server: Server, name: str = "mcproxy", idle_timeout: float = IDLE_TIMEOUT, patience: float = ANSWER_TIMEOUT
+) -> Store:
     """A store on a server; nothing is asked of it until it is used. Raises Unavailable without the driver.
 
     `idle_timeout` is in seconds, 0 without end: a transaction that waits for another database takes its time.
+    `patience` is as of `connect`.
     """
     limits = _limits(idle_timeout)
     if lacking := missing():
         raise Unavailable(f"the URL {lacking}")
     engine = {
-        "creator": lambda: connect(server.url, name),
+        "creator": lambda: connect(server.url, name, patience),
         "isolation_level": "REPEATABLE READ",
         "hide_parameters": True,  # of statements, in the text of an error
         "pool_size": 1,

@@ -263,6 +263,29 @@ def test_a_commit_that_cannot_be_looked_for_is_unsure(url: str, tmp_path: Path, 
         assert one.fleet.cache.store.load().generation == 2
 
 
+def test_a_connection_that_the_server_has_ended_costs_no_change(node: MakeNode, postgres: PostgresServer) -> None:
+    """The first change after a restart of the server was refused, with the words of the old connection's end."""
+    one = node("edge1")
+    name = str(one.fleet.truth.place).rpartition("/")[2]
+    ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    assert postgres.execute("postgres", ended)
+    assert one.add("new.test") == 2
+    assert postgres.execute("postgres", ended)
+    assert [each.name for each in one.fleet.nodes()[0]] == ["edge1"]
+
+
+def test_a_change_has_a_node_that_is_alone_connect_at_once(node: MakeNode) -> None:
+    """It waited for the end of the pause between two tries, after a long outage a long one."""
+    one = node("edge1")
+    one.fleet.lost(Unavailable("it was away"))
+    with pytest.raises(Unavailable, match="it was away"):
+        one.add("early.test")
+    one.writer.reach(0.0)  # nobody follows
+    one.follows()
+    one.writer.reach(DEADLINE)
+    assert one.add("new.test") == 2
+
+
 def by(cutter: CommitCutter, url: str) -> str:
     """The same database, through the relay."""
     return f"postgresql://postgres@127.0.0.1:{cutter.port}/{url.rpartition('/')[2]}"

@@ -16,8 +16,8 @@ from mcproxy.change import Change, Provenance, Said, listener_key, route_key, ru
 from mcproxy.model import FirewallRule, Listener, RuleKind
 from mcproxy.notation.server_url import ServerUrl, parse_server_url
 from mcproxy.store import history, listing, schema
-from mcproxy.store.errors import Conflict, NewerSchema, NotOurs, StoreError, Unavailable
-from mcproxy.store.postgres import Server, attach, connect, upgrade
+from mcproxy.store.errors import Conflict, Disconnected, NewerSchema, NotOurs, StoreError, Unavailable
+from mcproxy.store.postgres import Server, attach, connect, once_more, upgrade
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 from tests.kit.control_plane import RULES, SEED, route
@@ -200,6 +200,31 @@ def test_a_server_that_hangs_is_given_up() -> None:
                 connection.execute("SELECT 1")
         finally:
             os.kill(pid, signal.SIGCONT)
+
+
+def test_a_server_that_hangs_in_a_transaction_is_said_to_hang(url: ServerUrl) -> None:
+    """The rollback that followed hid it: "another command is already in progress"."""
+    with (
+        closing(attach(Server(url), patience=0.5)) as store,
+        pytest.raises(Disconnected, match=r"hasn't answered for 0\.5 s$"),
+        store.transaction() as database,
+    ):
+        database.executable.exec_driver_sql("SELECT pg_sleep(60)")
+
+
+def test_what_takes_long_to_be_lost_is_not_asked_for_twice() -> None:
+    calls: list[int] = []
+
+    def call() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise Disconnected("a restart")
+        return len(calls)
+
+    assert once_more(call) == 2
+    calls.clear()
+    with pytest.raises(Disconnected):
+        once_more(call, prompt=-1.0)
 
 
 @pytest.mark.parametrize(
