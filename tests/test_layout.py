@@ -521,3 +521,10 @@ def test_no_test_sleeps() -> None:
     calls = re.compile(r"(?<!def )\bsleep\((?!0\))")
     tests = [p for p in (ROOT / "tests").rglob("test_*.py") if p != Path(__file__)]
     assert not [f"{p.relative_to(ROOT)}: {m[0]}" for p in tests for m in calls.finditer(p.read_text())]
+
+
+@pytest.mark.xdist_group("kept")
+def test_a_group_is_kept_together(request: pytest.FixtureRequest) -> None:
+    """By its name behind a test's. Without, each worker makes every expensive fixture, and nothing else shows it."""
+    if request.config.getoption("loadgroup", default=False):  # of a worker's process
+        assert request.node.nodeid.endswith("@kept"), "this pytest-xdist ignores groups with this pytest: see setup.cfg"
