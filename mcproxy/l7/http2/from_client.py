@@ -10,10 +10,11 @@ What the client is allowed is in the leg; what becomes of a frame that passed is
 from enum import Enum
 from typing import Final
 
-from mcproxy.l7.core import ExchangeEnd
+from mcproxy.l7.core import ExchangeEnd, Turn
 from mcproxy.l7.http2.admission import TOO_LARGE_STATUS, Refusal
 from mcproxy.l7.http2.budgets import (
     EARLY_END_COST,
+    FRAME_COST,
     GRACE_SECONDS,
     MAX_SETTINGS,
 )
@@ -39,6 +40,7 @@ from mcproxy.wire.fields import Request
 from mcproxy.wire.http2 import (
     HEADER,
     HEADER_SIZE,
+    MAX_FRAME_SIZE,
     MAX_STREAM_ID,
     MAX_WINDOW,
     PREFACE,
@@ -55,6 +57,7 @@ from mcproxy.wire.http2 import (
 
 OPEN: Final = StreamState.OPEN
 CLIENT_ENDED: Final = StreamState.CLIENT_ENDED
+DATA: Final = int(Frame.DATA)
 HEADERS: Final = int(Frame.HEADERS)
 TYPE_AT: Final = 3  # where a frame's header has its type (section 4.1)
 pack: Final = HEADER.pack
@@ -157,8 +160,11 @@ class FromClient(Frames):
 
     def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:
         """Take requests for the connection's own host whose blocks the cache knows and whose identifier is the next."""
-        if size - pos < HEADER_SIZE or buf[pos + TYPE_AT] != HEADERS:
+        if size - pos < HEADER_SIZE:
             return pos
+        kind = buf[pos + TYPE_AT]
+        if kind != HEADERS:
+            return _express_data(self.leg, buf, pos, size, out, self.turn) if kind == DATA else pos
         leg = self.leg
         up, closed, suffix = leg.up, leg.closed, leg.outlet.suffix
         table, next_id, began = up.table, closed.last_id + 2, pos
@@ -427,6 +433,40 @@ class FromClient(Frames):
     def _unknown(self, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         self.leg.budget.spend_talk(self.now)
         return None
+
+
+def _express_data(leg: ClientLeg, buf: bytes, pos: int, size: int, out: list[bytes], turn: Turn) -> int:
+    """Take DATA that has windows, and is neither padded, nor short, nor the last of its body."""
+    now, run = leg.now, pos
+    windows, outlet, stream_of, unpack = leg.windows, leg.outlet, leg.streams.get, unpack_header
+    while size - pos >= HEADER_SIZE and turn.left > 0:
+        high, low, kind, flags, stream_id = unpack(buf, pos)
+        start, length = pos + HEADER_SIZE, high << 8 | low
+        end = start + length
+        if kind != DATA or flags or end > size or not SMALL <= length <= MAX_FRAME_SIZE:
+            break
+        stream = stream_of(stream_id)
+        if stream is None or stream.unwanted or length > stream.up_window or length > windows.up:
+            break
+        missing, upload = stream.up_left, stream.upload
+        if 0 <= missing < length or stream.state is CLIENT_ENDED or (upload is not None and upload.ended):
+            break
+        if missing > 0:
+            stream.up_left = missing - length
+        windows.up -= length
+        stream.up_window -= length
+        stream.received += length
+        stream.progress = now
+        leg.budget.work += 1
+        turn.left -= FRAME_COST
+        passes = outlet.data(stream, 0, buf, start, end)
+        if passes is not True:
+            out.append(buf[run:pos])  # what passed before
+            run = end
+        pos = end
+    if out:
+        out.append(buf[run:pos])
+    return pos
 
 
 # By type.

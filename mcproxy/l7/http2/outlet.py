@@ -34,7 +34,7 @@ class Outlet(Protocol):
     def data(self, stream: Stream, flags: int, buf: bytes, start: int, end: int) -> Verdict:
         """A piece of its body: buf[start:end], within its padding where `flags` say PADDED; END_STREAM ends the body.
 
-        The client's windows are the outlet's to open again, by the whole payload: padding counts.
+        The client's windows are the outlet's to open again, by the whole payload: padding counts. Raises nothing.
         """
 
     def holds(self, stream: Stream, size: int) -> bool:

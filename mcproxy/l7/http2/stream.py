@@ -55,15 +55,15 @@ class Upload:
         """Whether anything is still to be sent."""
         return self.ended or self.held > 0
 
-    def hold(self, data: memoryview, last: bool) -> None:
-        """Keep a piece. Small ones are joined, so that many of them take no more room than their bytes."""
-        waiting = self.waiting
+    def hold(self, buf: bytes, start: int, end: int, last: bool) -> None:
+        """Keep a piece of what was read. Small ones are joined, so that many take no more room than their bytes."""
+        waiting, size = self.waiting, end - start
         self.ended = last
-        self.held += len(data)
-        if waiting and len(waiting[-1]) + len(data) <= MAX_FRAME_SIZE:
-            waiting[-1] = b"".join((waiting[-1], data))
-        elif data:
-            waiting.append(_light(data))
+        self.held += size
+        if waiting and len(waiting[-1]) + size <= MAX_FRAME_SIZE:
+            waiting[-1] = b"".join((waiting[-1], memoryview(buf)[start:end]))
+        elif size:
+            waiting.append(memoryview(buf)[start:end] if MAX_KEPT * size >= len(buf) else buf[start:end])
 
     def next_piece(self, most: int) -> Piece:
         """Take a piece of at most so many bytes; b"" is the end."""

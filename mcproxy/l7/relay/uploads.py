@@ -8,8 +8,13 @@ which open again as the backend takes it.
 
 The end of a request is one for the rest of the relay once it has gone, too: until then its stream is OPEN, or
 BACKEND_ENDED. Streams share the backend's window by turns, one frame each, so that a long upload starves no other.
+
+Many backends open their windows for each 32 KiB that they have taken. So `grow_all` and `_release` run for every second
+frame of an upload, and are written for few steps rather than for few lines.
 """
 
+from collections import deque
+from struct import Struct
 from typing import Final
 
 from mcproxy.l7.http2.budgets import CONNECTION_WINDOW, CREDIT
@@ -18,7 +23,8 @@ from mcproxy.l7.http2.frames import END_STREAM, PADDED, Verdict, unpadded
 from mcproxy.l7.http2.stream import Stream, StreamState, Upload
 from mcproxy.wire.http2 import (
     DEFAULT_WINDOW,
-    MAX_FRAME_SIZE,
+    HEADER,
+    HEADER_SIZE,
     MAX_WINDOW,
     ConnectionFault,
     ErrorCode,
@@ -31,6 +37,10 @@ from mcproxy.wire.http2 import (
 )
 
 DATA: Final = int(Frame.DATA)
+pack: Final = HEADER.pack
+GROWN: Final = frame_header(4, Frame.WINDOW_UPDATE, 0, 0)[:5]  # how every WINDOW_UPDATE begins
+GROWN_SIZE: Final = HEADER_SIZE + 4
+unpack_grown: Final = Struct(">5sLL").unpack_from  # its beginning, stream and increment
 CONNECTION_CREDIT: Final = CONNECTION_WINDOW // 2  # bytes for which the client is sent a WINDOW_UPDATE in any case
 CLOSED: Final = StreamState.CLOSED
 
@@ -46,7 +56,7 @@ def upload_of(stream: Stream) -> Upload:
 class Uploads:
     """The bodies of one client's requests. Lengths are bytes."""
 
-    __slots__ = ("_initial", "_last_id", "_out", "_owed", "_owing", "_room", "_waits", "stirred")
+    __slots__ = ("_initial", "_out", "_owed", "_owing", "_queue", "_room", "stirred")
 
     def __init__(self, out: list[Piece]) -> None:
         """`out`: frames for the backend."""
@@ -55,30 +65,33 @@ class Uploads:
         self._room = DEFAULT_WINDOW  # of the backend's window for the connection
         self._owed = 0  # that went, and that the client's window for the connection lacks
         self._owing: list[Stream] = []  # streams whose windows lack much
-        self._last_id = 0  # of the stream that was served last
-        self._waits = False  # some may wait
+        self._queue: deque[Stream] = deque()  # for whom something waits, in the order of their turns
         self.stirred = False  # `settle` has something to do
 
     def __repr__(self) -> str:
-        return f"<Uploads {'waiting' if self._waits else 'flowing'} room={self._room}>"
+        return f"<Uploads {'waiting' if self._queue else 'flowing'} room={self._room}>"
 
     # From the client
 
     def holds(self, stream: Stream, size: int) -> bool:
         """Return whether a payload of that size would wait here."""
         upload = upload_of(stream)
-        return upload.waits or size > max(0, min(self._room, self._initial + upload.grown))
+        return upload.waits or (size > 0 and size > min(self._room, self._initial + upload.grown))
 
     def take(self, stream: Stream, flags: int, buf: bytes, start: int, end: int) -> Verdict:
         """Pass DATA as it came, or keep it. The stream's end is kept with it, and is no longer the caller's."""
         size = end - start
         upload = upload_of(stream)
-        if self.holds(stream, size):
+        waits = upload.waits
+        if waits or (size and (size > self._room or size > self._initial + upload.grown)):
             if flags & PADDED:
                 start, end = unpadded(buf, start, end)
                 self._owe(stream, upload, size - (end - start))  # it goes no further
-            upload.hold(memoryview(buf)[start:end], bool(flags & END_STREAM))
-            self._waits = self.stirred = True  # a part of it may fit
+            upload.hold(buf, start, end, bool(flags & END_STREAM))
+            if not waits and upload.waits:
+                # An end alone, of a frame whose padding had no room, needs none itself.
+                self._queue.append(stream) if upload.held else self._queue.appendleft(stream)
+            self.stirred = True  # a part of it may fit
             return None
         self._room -= size
         upload.grown -= size
@@ -101,6 +114,31 @@ class Uploads:
             self.stirred = True
 
     # From the backend
+
+    def grow_all(self, buf: bytes, pos: int, size: int, streams: dict[int, Stream], most: int) -> int:
+        """Take WINDOW_UPDATEs that overflow nothing, from `pos` on, at most so many. Returns where they end."""
+        while most > 0 and size - pos >= GROWN_SIZE:
+            begins, stream_id, increment = unpack_grown(buf, pos)
+            if begins != GROWN or not increment:
+                break
+            if not stream_id:
+                room = self._room + increment
+                if room > MAX_WINDOW:
+                    break
+                self._room = room
+            else:
+                stream = streams.get(stream_id)
+                if stream is None:
+                    break
+                upload = upload_of(stream)
+                grown = upload.grown + increment
+                if self._initial + grown > MAX_WINDOW:
+                    break
+                upload.grown = grown
+            self.stirred = True
+            pos += GROWN_SIZE
+            most -= 1
+        return pos
 
     def grow(self, stream: Stream | None, increment: int) -> None:
         """WINDOW_UPDATE: of the stream, or of the connection. Raises StreamFault, ConnectionFault."""
@@ -127,7 +165,7 @@ class Uploads:
 
     def settle(self, client: ClientLeg) -> None:
         """Send what the backend's windows allow now, and open the client's. After each event, if it is `stirred`."""
-        if self._waits:
+        if self._queue:
             self._release(client)
         if self._owing or self._owed >= CONNECTION_CREDIT:
             client.credit(self._owed)
@@ -142,30 +180,45 @@ class Uploads:
         self.stirred = False
 
     def _release(self, client: ClientLeg) -> None:
-        waiting = [each for each in client.streams.values() if each.upload is not None and each.upload.waits]
-        waiting.sort(key=lambda each: each.id <= self._last_id)
-        while waiting:
-            waiting = [each for each in waiting if self._serve(each, client)]
-        self._waits = any(each.upload is not None and each.upload.waits for each in client.streams.values())
+        """Send what the windows have room for, one frame of each stream in turn."""
+        if len(self._queue) > len(client.streams):  # streams that ended leave it here, or when their turn comes
+            self._queue = deque(each for each in self._queue if each.state is not CLOSED)
+        queue, out, initial, room, now = self._queue, self._out, self._initial, self._room, client.now
+        stuck = 0  # streams in a row whose own windows have no room
+        while stuck < len(queue):
+            stream = queue.popleft()
+            upload = stream.upload
+            if upload is None or not upload.waits or stream.state is CLOSED:
+                continue  # what waited has been dropped
+            most = initial + upload.grown
+            if upload.held and (most <= 0 or room <= 0):
+                if room <= 0:
+                    queue.appendleft(stream)
+                    break
+                queue.append(stream)
+                stuck += 1
+                continue
+            payload = upload.next_piece(min(room, most))
+            size = len(payload)
+            room -= size
+            upload.grown -= size
+            stream.progress = now
+            self._owe(stream, upload, size)
+            if upload.held or not upload.ended:
+                out += (pack(size >> 8, size & 0xFF, DATA, 0, stream.id), payload)
+            else:
+                self._end(stream, upload, payload, client)
+            if upload.held:
+                queue.append(stream)
+            stuck = 0
+        self._room = room
 
-    def _serve(self, stream: Stream, client: ClientLeg) -> bool:
-        """Send one frame of what waits. Returns whether another may follow."""
-        upload = upload_of(stream)
-        room = min(self._room, self._initial + upload.grown, MAX_FRAME_SIZE)
-        if upload.waiting and room <= 0:
-            return False
-        payload = upload.next_piece(room)
-        size, trailers, last = len(payload), upload.trailers, upload.ended and not upload.waiting
-        if size or not trailers:
-            self._out += (frame_header(size, DATA, END_STREAM if last and not trailers else 0, stream.id), payload)
-        if last and trailers:
-            self._out.append(headers(stream.id, trailers, end_stream=True))
-        self._room -= size
-        upload.grown -= size
-        self._owe(stream, upload, size)
-        self._last_id = stream.id
-        stream.progress = client.now
-        if last:
-            upload.ended = False
-            client.request_ended(stream)
-        return upload.waits
+    def _end(self, stream: Stream, upload: Upload, payload: Piece, client: ClientLeg) -> None:
+        """Send the last piece, and what ends the request."""
+        if payload or not upload.trailers:
+            flags = 0 if upload.trailers else END_STREAM
+            self._out += (frame_header(len(payload), DATA, flags, stream.id), payload)
+        if upload.trailers:
+            self._out.append(headers(stream.id, upload.trailers, end_stream=True))
+        upload.ended = False
+        client.request_ended(stream)

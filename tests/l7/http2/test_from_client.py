@@ -130,6 +130,28 @@ def test_a_faulty_body_resets_the_stream_both_ways() -> None:
     assert [s.end for s in book.records] == [ExchangeEnd.CLIENT_FAULT]
 
 
+def test_long_pieces_in_one_read_obey_the_same_rules() -> None:
+    book, long = Book(), bytes(100)
+    for stream_id in (1, 3):
+        book.request(stream_id, [*POST, ("content-length", "150")], end=False)
+    book.drop()
+    book.client(http2.data(3, long) + http2.data(1, long) + http2.data(1, long) + http2.data(3, long[:50], True))
+    book.client(http2.data(3, long))
+    assert book.take_up() == [
+        ("DATA", 3, long),
+        ("DATA", 1, long),
+        ("RST_STREAM", 1, ErrorCode.CANCEL),
+        ("DATA!", 3, long[:50]),
+        ("RST_STREAM", 3, ErrorCode.CANCEL),
+    ]
+    assert book.take_down() == [
+        ("WINDOW_UPDATE", 0, 100),
+        ("RST_STREAM", 1, ErrorCode.PROTOCOL_ERROR),
+        ("WINDOW_UPDATE", 0, 100),
+        ("RST_STREAM", 3, ErrorCode.STREAM_CLOSED),
+    ]
+
+
 def test_data_beyond_a_window_is_a_fault_of_its_stream_or_of_all() -> None:
     """Of what the backend takes nothing of."""
     full = http2.MAX_FRAME_SIZE

@@ -1,5 +1,8 @@
 """Bodies of requests that are ahead of the backend: what waits, in which order it goes, and how it ends."""
 
+import gc
+from collections import deque
+
 import pytest
 
 from mcproxy.l7.bounds import BODY_STALL_SECONDS
@@ -49,6 +52,31 @@ def test_the_connections_window_is_shared_by_turns() -> None:
         book.backend(http2.window_update(0, MAX_FRAME_SIZE))
         asked += [(stream_id, len(payload)) for _, stream_id, payload in book.take_up()]  # type: ignore[arg-type]
     assert asked == [(3, MAX_FRAME_SIZE), (5, MAX_FRAME_SIZE)] * 2, "what is left of 1 waits for a window of its own"
+
+
+def test_what_passes_and_what_waits_of_one_read() -> None:
+    book, long = narrow(150, 1, 3), bytes(100)
+    book.client(http2.data(1, long) + http2.data(3, long) + http2.data(1, long) + http2.data(3, long[:40]))
+    assert book.take_up() == [("DATA", 1, long), ("DATA", 3, long), ("DATA", 3, long[:40]), ("DATA", 1, long[:50])]
+    book.backend(http2.window_update(1, 50))
+    assert book.take_up() == [("DATA", 1, long[:50])]
+
+
+def test_windows_that_open_go_no_further_than_here() -> None:
+    book, long = narrow(0, 1, 3, 5), bytes(100)
+    book.client(http2.data(1, b"12") + http2.data(3, b"34"))
+    book.answer(5, end=False)
+    book.drop()
+    book.backend(
+        http2.window_update(0, 1)
+        + http2.window_update(1, 1)
+        + http2.data(5, long)
+        + http2.window_update(3, 2)
+        + http2.ping(bytes(8))
+        + http2.window_update(1, 1)
+    )
+    assert book.take_up() == [("PING", 0, bytes(8)), ("DATA", 1, b"12"), ("DATA", 3, b"34")]
+    assert book.take_down() == [("DATA", 5, long)]
 
 
 def test_its_windows_follow_settings() -> None:
@@ -115,6 +143,17 @@ def test_an_end_without_bytes_needs_no_window() -> None:
     assert book.take_up() == [("DATA!", 1, b"")]
 
 
+def test_an_end_whose_padding_has_no_room_goes_without_it() -> None:
+    book = Book()
+    for stream_id in (1, 3):
+        book.request(stream_id, POST, end=False)
+    book.drop()
+    book.client(b"".join(http2.data(1, bytes(MAX_FRAME_SIZE)) for _ in range(5)))
+    book.drop()
+    book.client(http2.frame_header(3, 0, 0x08 | 0x01, 3) + b"\x02" + bytes(2))
+    assert book.take_up() == [("DATA!", 3, b"")], "the connection's window is spent"
+
+
 def test_an_end_without_bytes_waits_behind_what_waits() -> None:
     book = narrow(0)
     book.client(http2.data(1, b"12") + http2.data(1, b"", end_stream=True))
@@ -157,6 +196,33 @@ def test_a_backend_that_answers_and_resets_wants_no_more_of_it(ended: bool) -> N
     assert [each.end for each in book.records] == [ExchangeEnd.DONE] * ended
     book.tick(1)
     assert [each.end for each in book.records] == [ExchangeEnd.DONE]
+
+
+def test_windows_of_a_body_that_is_no_longer_wanted_bring_nothing_forth() -> None:
+    book = Book()
+    book.request(1, POST, end=False)
+    book.client(b"".join(http2.data(1, bytes(MAX_FRAME_SIZE)) for _ in range(5)))
+    book.answer(1)
+    book.backend(http2.rst_stream(1, ErrorCode.NO_ERROR))
+    book.drop()
+    book.backend(http2.window_update(1, MAX_FRAME_SIZE) + http2.window_update(0, MAX_FRAME_SIZE))
+    assert book.take_up() == []
+
+
+def test_streams_that_are_cancelled_while_they_wait_are_not_kept() -> None:
+    book = Book()
+    book.request(1, POST, end=False)
+    book.client(b"".join(http2.data(1, bytes(MAX_FRAME_SIZE)) for _ in range(5)))
+    for stream_id in range(3, 43, 2):
+        book.request(stream_id, POST, end=False)
+        book.client(http2.data(stream_id, b"34") + http2.rst_stream(stream_id, ErrorCode.CANCEL))
+    book.drop()
+    ended = book.records.copy()
+    book.records.clear()
+    book.request(43, POST, end=False)
+    book.client(http2.data(43, b"56"))
+    assert len(ended) == 20
+    assert not [each for each in gc.get_referrers(ended[0]) if isinstance(each, deque)]
 
 
 def test_a_backend_that_takes_nothing_has_to_answer() -> None:
