@@ -69,6 +69,7 @@ class Database:
         A fleet's is seeded here: an address that this node can't take doesn't keep the fleet from its table.
         """
         file, known = config.database.file, before.table
+        self._is_first = not before.is_another and before.released is None  # process of this node since it ended
         with ExitStack() as failed:
             self.fleet = _fleet(config, before)
             if self.fleet is None:
@@ -76,7 +77,7 @@ class Database:
                 failed.callback(self.store.close)
                 self.table = self.store.load() if known is None else self.store.load_after(known)
             else:
-                failed.callback(self.fleet.close)
+                failed.callback(self.close)
                 self.store = self.fleet.cache.store
                 seed = config.seed_listeners(), config.seed_rules()
                 self.table = self.fleet.begin(seed) if before.released is None else before.released.in_force
@@ -97,6 +98,8 @@ class Database:
 
     def close(self) -> None:
         """Give its connections back."""
+        if self.fleet is not None and self._is_first:
+            self.fleet.give_up()
         (self.fleet or self.store).close()
 
     def clock(self) -> float:

@@ -380,6 +380,7 @@ def other_node_out(node: NodeRow) -> pb.Node:
         started_at=node.started_at,
         seen_at=node.seen_at,
         orders_certificates=node.orders,
+        state=node.life,
     )
 
 

@@ -1,5 +1,7 @@
 """The calls that act on the running server and leave no row: closing connections, reloading, the log's level."""
 
+from collections.abc import Sequence
+
 import grpc
 
 from mcproxy.admin import convert
@@ -8,6 +10,7 @@ from mcproxy.admin.errors import InvalidField, NotThere, Unready
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import DataPlane
 from mcproxy.admin.writer import REACH, Writer
+from mcproxy.fleet.nodes import Life
 from mcproxy.model import LOG_LEVELS, Mode, Tls
 
 
@@ -67,9 +70,22 @@ class Operating:
 
     def RemoveNode(self, request: pb.RemoveNodeRequest, context: grpc.ServicerContext) -> pb.RemoveNodeResponse:
         """Forget a node."""
+        if request.dry_run:
+            return pb.RemoveNodeResponse(risks=self._risks_of_removing(request.name))
         if not self._writer.others.remove_node(request.name, REACH):
-            raise NotThere(f"there is no node {request.name}: see `mcproxy nodes`")
+            raise _unknown_node(request.name)
         return pb.RemoveNodeResponse()
+
+    def _risks_of_removing(self, name: str) -> Sequence[str]:
+        found, now = self._writer.others.nodes(REACH)
+        node = next((each for each in found if each.name == name), None)
+        if node is None:
+            raise _unknown_node(name)
+        if node.life not in {Life.RUNNING, Life.STARTING}:
+            return ()
+        ago = max(now - node.seen_at, 0.0)
+        back = "it is listed again after its next report, and until then another node can take its name: stop it first"
+        return [f"node {name} is {node.life}, seen {ago:.0f} s ago; {back}"]
 
     def SetLogLevel(
         self,
@@ -111,3 +127,7 @@ class Operating:
         except ValueError as error:
             raise Unready(f"{error}; the old certificates stay in use") from error
         return pb.ReloadCertificatesResponse(certificates=certificates)
+
+
+def _unknown_node(name: str) -> NotThere:
+    return NotThere(f"there is no node {name}: see `mcproxy nodes`")

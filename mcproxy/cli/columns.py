@@ -26,6 +26,7 @@ class Column(NamedTuple):
     least: int = LEAST  # characters that its values may be elided to
     prose: bool = False  # its values are sentences, which wrap
     usual: int = 0  # characters that are kept for its values, so that a live table doesn't shift
+    wraps: bool = False  # its values are some names, which wrap between them
 
 
 class Fit(NamedTuple):
@@ -51,7 +52,7 @@ def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
     fits = fit(columns, rows, width)
     lines = [_line([columns[each.place].name for each in fits], fits)]
     for row in rows:
-        cells = [_wrapped(row[each.place], each.width) if each.prose else [row[each.place]] for each in fits]
+        cells = [_cell(columns[each.place], row[each.place], each.width) for each in fits]
         lines.extend(_line(line, fits) for line in zip_longest(*cells, fillvalue=""))
     return lines
 
@@ -100,6 +101,11 @@ def _widths(fits: Sequence[_Measured], width: int) -> list[int]:
 
 def _total(widths: Sequence[int]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _cell(column: Column, text: str, width: int) -> list[str]:
+    """The lines of a cell."""
+    return _wrapped(text, width) if column.prose or column.wraps else [text]
 
 
 def _wrapped(text: str, width: int) -> list[str]:

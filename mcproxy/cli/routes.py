@@ -27,9 +27,9 @@ _LISTED = (
 _HISTORY = (
     Column("GENERATION"),
     Column("WHEN"),
-    Column("WHO", rank=1, least=10),
+    Column("WHO", rank=1, least=10, wraps=True),
     Column("ACTION", rank=3),
-    Column("WHAT"),
+    Column("WHAT", wraps=True),
     Column("CHANGE", least=15, prose=True),
     Column("COMMENT", rank=2, prose=True),
 )

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import dataset
 
-from mcproxy.fleet.lead import ALIVE
+from mcproxy.fleet.nodes import ALIVE
 from mcproxy.messages import PlaneBusy
 from mcproxy.model import FirewallRule, RuleKind
 from mcproxy.store.errors import Conflict, StoreError, Unavailable

@@ -140,6 +140,12 @@ class Fleet:
         except Conflict:
             log.info("another node has seeded the fleet's database at the same time")
 
+    def give_up(self) -> None:
+        """Give the name back, so that the others see it, where this process ends before it has followed."""
+        if not self.hands_over and self.post.standing.state is not State.ALONE:
+            with suppress(StoreError):  # they see it later
+                nodes.release(self.truth, self._me)
+
     def close(self) -> None:
         """Give all connections back."""
         self.truth.close()

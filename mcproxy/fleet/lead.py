@@ -21,12 +21,11 @@ from typing import Any
 import dataset
 
 from mcproxy.certificates.acme.contract import Lacking
-from mcproxy.fleet.nodes import BEAT
+from mcproxy.fleet.nodes import ALIVE, BEAT
 from mcproxy.store.errors import Conflict, StoreError
 from mcproxy.store.store import Store
 
 LEAD_GONE = 3 * BEAT  # seconds
-ALIVE = 2.5 * BEAT  # seconds without a write after which a node isn't waited for
 
 # Of a node. One that has ended has no identity, and so has the row where nobody orders.
 ORDERS = "nodes.identity = acme_head.orderer AND nodes.identity <> ''"

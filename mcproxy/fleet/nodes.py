@@ -15,9 +15,10 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, extract, func, select
+from sqlalchemy import delete, extract, func, select, update
 
 from mcproxy import __version__
 from mcproxy.store.errors import NameTaken, StoreError
@@ -27,7 +28,8 @@ from mcproxy.store.store import Store
 BEAT = 10.0  # seconds between two writes of an idle node's row
 SOONEST = 1.0  # seconds between two writes of a row whose generation changes
 KEPT = 8  # identities: starts within GONE seconds of a node that the database doesn't see
-GONE = 60.0  # seconds without a write after which another node may have the name
+ALIVE = 2.5 * BEAT  # seconds without a write after which a node isn't waited for
+GONE = 60.0  # seconds without a write after which another node may have the name; a start takes less
 
 # One statement, so that of two nodes of one name exactly one has it.
 _CLAIM = f"""INSERT INTO nodes (name, identity, version, generation, connections, warnings, acme_version,
@@ -58,11 +60,22 @@ class Report:
     acme_version: int = -1  # of ACME's rows, that its workers have
 
 
+class Life(StrEnum):
+    """What becomes of a node, as its row shows it."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPED = "stopped"  # it has ended, and given its name back
+    FAILED = "failed to start"  # before it followed
+    SILENT = "silent"  # it was killed, it hangs, or it can't reach the database
+
+
 @dataclass(frozen=True, slots=True)
 class NodeRow:
     """A node as the others see it."""
 
     name: str
+    life: Life
     version: str
     generation: int
     behind: int  # generations
@@ -139,9 +152,26 @@ def _node(row: Any) -> NodeRow:
     behind = max(row["last"] - row["generation"], 0)
     lacking_for = max(float(row["now"]) - row["lacked"], 0.0) if behind and row["lacked"] else 0.0
     return NodeRow(
-        row["name"], row["version"], row["generation"], behind, lacking_for, row["connections"],
+        row["name"], _life(row), row["version"], row["generation"], behind, lacking_for, row["connections"],
         row["warnings"].splitlines(), row["started_at"], row["seen_at"], row["orders"],
     )  # fmt: skip
+
+
+def _life(row: Any) -> Life:
+    # The first report of a node that follows has a version of ACME's rows. One of an old mcproxy has none.
+    has_followed = row["acme_version"] >= 0 or row["seen_at"] - row["started_at"] > GONE
+    if row["identity"] and float(row["now"]) - row["seen_at"] <= ALIVE:
+        return Life.RUNNING if has_followed else Life.STARTING
+    if not has_followed:
+        return Life.FAILED
+    return Life.SILENT if row["identity"] else Life.STOPPED
+
+
+def release(truth: Store, report: Report) -> None:
+    """Give the name of a node back that has not followed since its start. Raises StoreError."""
+    its = (NODES.c.name == report.name) & (NODES.c.identity == report.identity) & (NODES.c.acme_version < 0)
+    with truth.transaction() as database:
+        database.executable.execute(update(NODES).where(its).values(identity=""))
 
 
 def remove(truth: Store, name: str) -> bool:

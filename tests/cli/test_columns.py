@@ -75,3 +75,16 @@ def test_columns_of_numbers_and_lengths_of_time_are_aligned_to_the_right() -> No
 
 def test_wide_characters_take_two_columns() -> None:
     assert lay_out([Column("A", least=3), Column("B")], [("漢字漢字", "x")], 8) == ["A      B", "漢字…  x"]
+
+
+def test_names_wrap_between_them_and_none_is_broken_off_where_it_fits() -> None:
+    """At 80 columns the history had "root on ed..." for who, and "a.example.org o..." for what."""
+    columns = [Column("WHO", least=10, wraps=True), Column("CHANGE", least=15, prose=True)]
+    rows = [["root on edge1", "backend=127.0.0.1:2, mode=l4"], ["a-long-name on edge2", "mode=l7"]]
+    assert lay_out(columns, rows, 27) == [
+        "WHO         CHANGE",
+        "root on     backend=127.0.0.1:2,",
+        "edge1       mode=l4",
+        "a-long-na…  mode=l7",
+        "on edge2",
+    ]

@@ -112,7 +112,13 @@ def test_the_nodes_are_listed_and_one_that_is_gone_is_forgotten(fleet: Fleet) ->
     found = json.loads(fleet.run("edge1", "nodes", "--json").stdout)
     assert [each["name"] for each in found] == ["edge1", "edge2"]
     assert Page().differences("nodes", found) == []
-    fleet.nodes["edge2"].close()
+    refused = fleet.run("edge1", "nodes", "remove", "edge2")
+    assert refused.returncode == 2
+    assert "node edge2 is running, seen " in refused.stderr
+    assert "add --yes to do it" in refused.stderr
+    fleet.nodes["edge2"].signal(signal.SIGTERM)
+    assert fleet.nodes["edge2"].wait() == 0
+    until(lambda: [each.rpartition("\t")[0][-7:] for each in fleet.lines("edge1", "nodes")] == ["running", "stopped"])
     assert fleet.run("edge1", "nodes", "remove", "edge2").stdout == "forgot node edge2\n"
     assert "there is no node edge2" in fleet.run("edge1", "nodes", "remove", "edge2").stderr
     assert [each["name"] for each in json.loads(fleet.run("edge1", "nodes", "--json").stdout)] == ["edge1"]

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from mcproxy import __version__
 from mcproxy.fleet import nodes
 from mcproxy.fleet.lead import Lead
-from mcproxy.fleet.nodes import Report
+from mcproxy.fleet.nodes import ALIVE, Life, Report
 from mcproxy.store.errors import NameTaken
 from mcproxy.store.store import Store
 from tests.kit.control_plane import RULES, SEED, store_at
@@ -99,3 +100,31 @@ def test_of_a_node_and_its_clone_one_is_refused(truth: Store) -> None:
         claim(truth, Report("edge1", "first", 0.0))
     with pytest.raises(NameTaken):
         claim(truth, Report("edge1", "later", 0.0, formerly=["first"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "life"),
+    [
+        ("acme_version = -1", Life.STARTING),
+        ("acme_version = 3", Life.RUNNING),
+        ("acme_version = -1, identity = ''", Life.FAILED),
+        ("acme_version = 3, identity = ''", Life.STOPPED),
+        (f"acme_version = -1, started_at = started_at - {ALIVE + 1}, seen_at = seen_at - {ALIVE + 1}", Life.FAILED),
+        (f"acme_version = 3, seen_at = seen_at - {ALIVE + 1}", Life.SILENT),
+    ],
+)
+def test_what_became_of_a_node(truth: Store, change: str, life: Life) -> None:
+    """Failed starts, and nodes that had ended, stayed in the list like those that run."""
+    claim(truth, Report("edge1", "a", time.monotonic()))
+    with truth.transaction() as database:
+        database.executable.exec_driver_sql(f"UPDATE nodes SET {change}")
+    assert [row.life for row in nodes.rows(truth)[0]] == [life]
+
+
+def test_a_name_is_given_back_by_its_owner_only(truth: Store) -> None:
+    mine = Report("edge1", "a", time.monotonic())
+    claim(truth, mine)
+    nodes.release(truth, Report("edge1", "b", 0.0))
+    assert [row.life for row in nodes.rows(truth)[0]] == [Life.STARTING]
+    nodes.release(truth, mine)
+    assert [row.life for row in nodes.rows(truth)[0]] == [Life.FAILED]

@@ -1179,7 +1179,7 @@ class ListNodesResponse(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., now: _Optional[float] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("name", "version", "generation", "generations_behind", "seconds_behind", "connections", "warnings", "started_at", "seen_at", "orders_certificates")
+    __slots__ = ("name", "version", "generation", "generations_behind", "seconds_behind", "connections", "warnings", "started_at", "seen_at", "orders_certificates", "state")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -1190,6 +1190,7 @@ class Node(_message.Message):
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     SEEN_AT_FIELD_NUMBER: _ClassVar[int]
     ORDERS_CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     generation: int
@@ -1200,14 +1201,19 @@ class Node(_message.Message):
     started_at: float
     seen_at: float
     orders_certificates: bool
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., generation: _Optional[int] = ..., generations_behind: _Optional[int] = ..., seconds_behind: _Optional[float] = ..., connections: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., started_at: _Optional[float] = ..., seen_at: _Optional[float] = ..., orders_certificates: _Optional[bool] = ...) -> None: ...
+    state: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., generation: _Optional[int] = ..., generations_behind: _Optional[int] = ..., seconds_behind: _Optional[float] = ..., connections: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., started_at: _Optional[float] = ..., seen_at: _Optional[float] = ..., orders_certificates: _Optional[bool] = ..., state: _Optional[str] = ...) -> None: ...
 
 class RemoveNodeRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "dry_run")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    dry_run: bool
+    def __init__(self, name: _Optional[str] = ..., dry_run: _Optional[bool] = ...) -> None: ...
 
 class RemoveNodeResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("risks",)
+    RISKS_FIELD_NUMBER: _ClassVar[int]
+    risks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, risks: _Optional[_Iterable[str]] = ...) -> None: ...
