@@ -15,6 +15,7 @@ import pytest
 
 from mcproxy.store import schema
 from tests.kit import peers
+from tests.kit.commands import Shell
 from tests.kit.json_page import Page
 from tests.kit.peers import DEADLINE, Backend, client_hello, connect, echo, free_port, receive, until
 from tests.kit.postgres import PostgresServer, postgres_server
@@ -60,16 +61,18 @@ class Fleet:
     def adds(self, name: str, hostname: str) -> bool:
         return self.run(name, "routes", "add", hostname, "127.0.0.1:2").returncode == 0
 
+    def shell(self, name: str) -> Shell:
+        """For what is asked again and again: a command in this process takes a sixtieth of one of its own."""
+        return Shell(self.folder(name) / "mcproxy.toml")
+
     def names(self, name: str) -> set[str]:
-        done = self.run(name, "routes", "list", "--json")
-        assert done.returncode == 0, done.stderr
-        return {each["hostname"] for each in json.loads(done.stdout)}
+        return {each["hostname"] for each in self.shell(name).json("routes", "list")}
 
     def lines(self, name: str, *arguments: str) -> list[str]:
-        return self.run(name, *arguments).stdout.splitlines()[1:]
+        return self.shell(name).run(*arguments).stdout.splitlines()[1:]
 
     def status(self, name: str) -> Any:
-        return json.loads(self.run(name, "status", "--json").stdout)
+        return self.shell(name).json("status")
 
 
 @pytest.fixture
@@ -103,12 +106,8 @@ def test_the_nodes_are_listed_and_one_that_is_gone_is_forgotten(fleet: Fleet) ->
     fleet.start("edge1")
     fleet.start("edge2")
     assert fleet.run("edge1", "routes", "add", "a.test", "127.0.0.1:2").returncode == 0
-    until(
-        lambda: (
-            [line.split("\t")[2:4] for line in fleet.run("edge2", "nodes").stdout.splitlines()[1:]] == [["2", "-"]] * 2
-        )
-    )
-    until(lambda: "another program listens there" in fleet.run("edge1", "nodes").stdout)
+    until(lambda: [line.split("\t")[2:4] for line in fleet.lines("edge2", "nodes")] == [["2", "-"]] * 2)
+    until(lambda: "another program listens there" in fleet.shell("edge1").ok("nodes"))
     found = json.loads(fleet.run("edge1", "nodes", "--json").stdout)
     assert [each["name"] for each in found] == ["edge1", "edge2"]
     assert Page().differences("nodes", found) == []
@@ -179,7 +178,7 @@ def test_nodes_outlive_the_database(fleet: Fleet) -> None:
     assert fleet.names("edge2") == {"seed.test"}
     assert "mcproxy_node_following 0.0" in fleet.run("edge2", "metrics").stdout
     fleet.database.start()
-    until(lambda: fleet.run("edge2", "routes", "add", "a.test", "127.0.0.1:2").returncode == 0)
+    until(lambda: fleet.shell("edge2").run("routes", "add", "a.test", "127.0.0.1:2").exit_code == 0)
     until(lambda: "a.test" in fleet.names("edge1"))
 
 
@@ -199,7 +198,7 @@ def test_a_node_that_is_too_old_for_the_schema_serves_and_says_so(fleet: Fleet, 
         assert f"warning: it serves on and takes no changes: {why}" in shown
         assert why in fleet.run("edge1", "routes", "add", "a.test", "127.0.0.1:2").stderr
         assert "mcproxy_node_following 0.0" in fleet.run("edge1", "metrics").stdout
-        until(lambda: why in fleet.run("edge1", "nodes").stdout)
+        until(lambda: why in fleet.shell("edge1").ok("nodes"))
         manager.hear(f"STATUS=serving: 0 connections open, generation 1, outdated: {why}")
 
 

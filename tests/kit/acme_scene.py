@@ -1,6 +1,5 @@
 """A CA, a backend, and the proxy, as a process that may be killed and started again."""
 
-import json
 import signal
 import socket
 import ssl
@@ -10,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from tests.kit.commands import Shell
 from tests.kit.pebble import Pebble
 from tests.kit.peers import DEADLINE, Backend, connect, echo, free_port, is_reset, until
 from tests.kit.program import Server, environment
@@ -65,7 +65,7 @@ class Scene:
         self.ok("routes", "add", hostname, self.backend.address, "--mode", "l7", *(options or ("--acme",)))
 
     def listed(self, hostname: str = WWW) -> dict[str, Any]:
-        found = json.loads(self.ok("certificates", "list", "--json"))
+        found = Shell(self.folder / "mcproxy.toml").json("certificates", "list")  # asked again and again
         return next(each for each in found if each["hostname"] == hostname)
 
     def until_issued(self, hostname: str = WWW) -> None:

@@ -26,6 +26,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from tests.kit.commands import Shell
 from tests.kit.hellos import TINY
 from tests.kit.peers import DEADLINE, Backend, connect, echo, free_port, until
 from tests.kit.postgres import postgres_server
@@ -195,9 +196,7 @@ def upgrade_under_load(
 
 def follows(config: Path) -> bool:
     """Whether the node with this configuration has its fleet's database."""
-    command = [sys.executable, "-m", "mcproxy", "status", "--json", "-c", str(config)]
-    done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, check=True)
-    return bool(json.loads(done.stdout)["node"]["state"] == "following")
+    return bool(Shell(config).json("status")["node"]["state"] == "following")
 
 
 def node_settings(fleet: Fleet) -> dict[str, Any]:
