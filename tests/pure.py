@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -122,6 +123,8 @@ def main() -> int:
     if not chosen:
         print(f"no other Python found of {', '.join(sorted(named()))}")
         return 0
+    with ThreadPoolExecutor() as pool:  # pip takes one core, and waits for the index
+        list(pool.map(environment, chosen.keys(), chosen.values()))
     failed = [version for version, python in chosen.items() if not passes(version, python)]
     print(f"Python {', '.join(failed)} failed" if failed else f"Python {', '.join(chosen)} passed")
     return 1 if failed else 0
