@@ -70,6 +70,7 @@ _H2 = (
 _H1 = (
     _requests("1", "1 connection, 1 request at a time", "1"),
     _requests("10", "10 connections, 1 request at a time each", "10"),
+    _requests("differ", "10 connections, no two heads alike", "10, all differ"),
     _requests("50", "50 connections, 1 request at a time each", "50"),
     *_BULK,
 )
