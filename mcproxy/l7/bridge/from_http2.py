@@ -39,7 +39,7 @@ from mcproxy.wire.http2 import (
 
 WINDOW_UPDATE: Final = frame_header(4, Frame.WINDOW_UPDATE, 0, 0)[:5]
 WINDOW_UPDATE_SIZE: Final = HEADER_SIZE + 4
-WINDOW: Final = Struct(">LL")  # a stream and an increment
+unpack_window: Final = Struct(">5sLL").unpack_from  # how it begins, its stream and increment
 _FIRST_BYTES: Final[tuple[bytes, ...]] = (
     b"",
     b"\0",
@@ -125,22 +125,26 @@ class FromHttp2(BackendFrames):
 
         It passes no further, but its bytes count as passed: nobody looks at them.
         """
-        leg, stream, talk = self.leg, self.leg.stream, self._talk
-        most = talk.limit + TALK_FOR_WORK * leg.work
-        while size - pos >= WINDOW_UPDATE_SIZE and buf[pos : pos + 5] == WINDOW_UPDATE and talk.count < most:
-            stream_id, increment = WINDOW.unpack_from(buf, pos + 5)
-            if not increment or increment > MAX_WINDOW - max(leg.window, stream.window if stream else 0):
+        leg, stream, talk, began = self.leg, self.leg.stream, self._talk, pos
+        most = min(size, pos + WINDOW_UPDATE_SIZE * (talk.limit + TALK_FOR_WORK * leg.work - talk.count))
+        while most - pos >= WINDOW_UPDATE_SIZE:
+            begins, stream_id, increment = unpack_window(buf, pos)
+            if begins != WINDOW_UPDATE or not increment:
                 break
             if not stream_id:
+                if leg.window + increment > MAX_WINDOW:
+                    break
                 leg.window += increment
-            elif stream is not None and stream_id == stream.id:
+            elif stream is not None and stream_id == stream.id and stream.window + increment <= MAX_WINDOW:
                 stream.window += increment
             else:
                 break
-            talk.count += 1
-            self.turn.left -= 1
-            self._has_grown = True
             pos += WINDOW_UPDATE_SIZE
+        if pos > began:
+            count = (pos - began) // WINDOW_UPDATE_SIZE
+            talk.count += count
+            self.turn.left -= count
+            self._has_grown = True
         return pos
 
     def _stream_fault(self, fault: StreamFault) -> bytes | None:

@@ -113,12 +113,16 @@ class Http2Connection:
             leg.work += 1
             out.append(frame_header(size, DATA, 0, stream.id) + data)
             return
-        data = memoryview(data)
-        for start in range(0, size, MAX_FRAME_SIZE):
-            piece = data[start : start + MAX_FRAME_SIZE]
-            leg.work += 1
-            out.append(frame_header(len(piece), DATA, 0, stream.id))
-            out.append(piece)
+        stream_id, start = stream.id, 0
+        if size > MAX_FRAME_SIZE:
+            data, full = memoryview(data), frame_header(MAX_FRAME_SIZE, DATA, 0, stream_id)
+            while size - start > MAX_FRAME_SIZE:
+                out += (full, data[start : start + MAX_FRAME_SIZE])
+                start += MAX_FRAME_SIZE
+                leg.work += 1
+            data = data[start:]
+        leg.work += 1
+        out += (frame_header(size - start, DATA, 0, stream_id), data)
 
     def end(self, trailers: list[Field]) -> None:
         """Send the end. Raises BackendFault."""

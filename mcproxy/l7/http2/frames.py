@@ -240,8 +240,13 @@ class Frames(ABC):
         Raises ConnectionFault, `out` being right so far.
         """
         tail = self._tail
-        buf = tail + data if tail else data
         pos = run = 0
+        if tail and (begin := self._missing(data)):
+            pos = run = self.receive(data[:begin], turn, out)
+            if pos < begin or turn.left <= 0:
+                return pos
+            tail = b""
+        buf = tail + data if tail else data
         self.turn = turn
         mark = len(out)  # where the run belongs: a handler may append to `out`, unless it lets the frame pass
         size = len(buf)
@@ -282,6 +287,17 @@ class Frames(ABC):
             return len(data)
         self._tail = tail[pos:]
         return max(0, pos - len(tail))
+
+    def _missing(self, data: bytes) -> int:
+        """Return how much of a bulk read belongs to the frame that has begun; 0: not worth a thought.
+
+        It is judged by itself, so that the rest need not be copied behind its beginning.
+        """
+        tail = self._tail
+        if len(data) < 2 * MAX_FRAME_SIZE:
+            return 0
+        high, low, *_ = unpack_header(tail if len(tail) >= HEADER_SIZE else tail + data[:HEADER_SIZE], 0)
+        return HEADER_SIZE + (high << 8 | low) - len(tail) if high << 8 | low <= MAX_FRAME_SIZE else 0
 
     def _judge(self, kind: int, flags: int, stream_id: int, buf: bytes, start: int, end: int) -> Verdict:
         """One frame. Raises ConnectionFault."""

@@ -42,6 +42,7 @@ GROWN: Final = frame_header(4, Frame.WINDOW_UPDATE, 0, 0)[:5]  # how every WINDO
 GROWN_SIZE: Final = HEADER_SIZE + 4
 unpack_grown: Final = Struct(">5sLL").unpack_from  # its beginning, stream and increment
 CONNECTION_CREDIT: Final = CONNECTION_WINDOW // 2  # bytes for which the client is sent a WINDOW_UPDATE in any case
+CREDIT_BESIDE: Final = CREDIT // 2  # bytes for which a stream's window is opened where another one's is
 CLOSED: Final = StreamState.CLOSED
 
 
@@ -56,7 +57,7 @@ def upload_of(stream: Stream) -> Upload:
 class Uploads:
     """The bodies of one client's requests. Lengths are bytes."""
 
-    __slots__ = ("_initial", "_out", "_owed", "_owing", "_queue", "_room", "stirred")
+    __slots__ = ("_initial", "_is_due", "_out", "_owed", "_queue", "_room", "stirred")
 
     def __init__(self, out: list[Piece]) -> None:
         """`out`: frames for the backend."""
@@ -64,7 +65,7 @@ class Uploads:
         self._initial = DEFAULT_WINDOW  # of each stream, by the backend's SETTINGS
         self._room = DEFAULT_WINDOW  # of the backend's window for the connection
         self._owed = 0  # that went, and that the client's window for the connection lacks
-        self._owing: list[Stream] = []  # streams whose windows lack much
+        self._is_due = False  # a stream's window lacks CREDIT
         self._queue: deque[Stream] = deque()  # for whom something waits, in the order of their turns
         self.stirred = False  # `settle` has something to do
 
@@ -86,7 +87,7 @@ class Uploads:
         if waits or (size and (size > self._room or size > self._initial + upload.grown)):
             if flags & PADDED:
                 start, end = unpadded(buf, start, end)
-                self._owe(stream, upload, size - (end - start))  # it goes no further
+                self._owe(upload, size - (end - start))  # it goes no further
             upload.hold(buf, start, end, bool(flags & END_STREAM))
             if not waits and upload.waits:
                 # An end alone, of a frame whose padding had no room, needs none itself.
@@ -95,7 +96,7 @@ class Uploads:
             return None
         self._room -= size
         upload.grown -= size
-        self._owe(stream, upload, size)
+        self._owe(upload, size)
         return True
 
     def take_trailers(self, stream: Stream, encoded: bytes) -> None:
@@ -104,12 +105,11 @@ class Uploads:
         upload.ended = True
         upload.trailers = encoded
 
-    def _owe(self, stream: Stream, upload: Upload, size: int) -> None:
+    def _owe(self, upload: Upload, size: int) -> None:
         self._owed += size
         upload.owed += size
-        if upload.owed >= CREDIT > upload.owed - size:
-            self._owing.append(stream)
-            self.stirred = True
+        if upload.owed >= CREDIT:
+            self._is_due = self.stirred = True
         elif self._owed >= CONNECTION_CREDIT:
             self.stirred = True
 
@@ -167,17 +167,23 @@ class Uploads:
         """Send what the backend's windows allow now, and open the client's. After each event, if it is `stirred`."""
         if self._queue:
             self._release(client)
-        if self._owing or self._owed >= CONNECTION_CREDIT:
-            client.credit(self._owed)
-            self._owed = 0
-        while self._owing:
-            stream = self._owing.pop()
-            upload = upload_of(stream)
-            if not (stream.client_ended or stream.state is CLOSED):
+        if self._is_due or self._owed >= CONNECTION_CREDIT:
+            self._credit(client)
+        self.stirred = False
+
+    def _credit(self, client: ClientLeg) -> None:
+        """Open the windows that lack much, in one write: where streams keep pace with each other, of all of them."""
+        client.credit(self._owed)
+        self._owed = 0
+        self._is_due = False
+        for stream in client.streams.values():
+            upload = stream.upload
+            if upload is None or upload.owed < CREDIT_BESIDE:
+                continue
+            if not stream.client_ended:
                 stream.up_window += upload.owed
                 client.out.append(window_update(stream.id, upload.owed))
             upload.owed = 0
-        self.stirred = False
 
     def _release(self, client: ClientLeg) -> None:
         """Send what the windows have room for, one frame of each stream in turn."""
@@ -203,7 +209,7 @@ class Uploads:
             room -= size
             upload.grown -= size
             stream.progress = now
-            self._owe(stream, upload, size)
+            self._owe(upload, size)
             if upload.held or not upload.ended:
                 out += (pack(size >> 8, size & 0xFF, DATA, 0, stream.id), payload)
             else:

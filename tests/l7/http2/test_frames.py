@@ -16,7 +16,7 @@ from mcproxy.l7.relay.relay import Relay
 from mcproxy.native import COMPILED
 from mcproxy.wire import http2
 from mcproxy.wire.hpack_block import encode
-from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag, Frame, StreamFault
+from mcproxy.wire.http2 import MAX_WINDOW, ConnectionFault, ErrorCode, Flag, Frame, Setting, StreamFault
 from tests.kit.http2_peer import GET, HOST, POST, Cutter, frame
 from tests.kit.inbox import Inbox
 from tests.kit.relay_playbook import OK, OURS, Book
@@ -229,6 +229,20 @@ def test_bulk_is_read_up_to_the_end_of_a_frame(size: int) -> None:
     book.from_backend.one_turn(whole, book.now)
     (passed,) = book.relay.client.out
     assert passed is whole, "nothing was copied"
+
+
+@pytest.mark.parametrize("begun", [1, 8, 9, 10, 100])
+@pytest.mark.parametrize("size", [16_384, 200])
+def test_bulk_behind_the_beginning_of_a_frame_is_cut_right(size: int, begun: int) -> None:
+    book = Book(backend_settings=[(Setting.INITIAL_WINDOW_SIZE, MAX_WINDOW)])
+    book.backend(http2.window_update(0, 1 << 30))
+    book.request(1, POST, end=False)
+    book.drop()
+    pieces = [number.to_bytes(2, "big") * (size // 2) for number in range(131_072 // size)]
+    bulk = b"".join(http2.data(1, piece) for piece in pieces)
+    book.client(bulk[:begun])
+    book.client(bulk[begun:])
+    assert book.take_up() == [("DATA", 1, piece) for piece in pieces]
 
 
 def test_a_turn_is_bounded_whatever_comes() -> None:

@@ -115,6 +115,21 @@ def test_the_clients_windows_open_in_large_steps() -> None:
     assert len(book.take_up()) == frames
 
 
+def test_windows_of_uploads_that_keep_pace_open_together() -> None:
+    book = Book(backend_settings=[(WINDOW, MAX_WINDOW)])
+    book.backend(http2.window_update(0, MAX_WINDOW - 65_535))
+    frames = CREDIT // MAX_FRAME_SIZE
+    for stream_id, count in ((1, frames // 2 - 1), (3, frames // 2), (5, frames)):
+        book.request(stream_id, POST, end=False)
+        book.client(http2.data(stream_id, bytes(MAX_FRAME_SIZE)) * count)
+    updates = [each for each in book.take_down() if each[0] == "WINDOW_UPDATE"]
+    assert updates == [
+        ("WINDOW_UPDATE", 0, (2 * frames - 1) * MAX_FRAME_SIZE),
+        ("WINDOW_UPDATE", 3, CREDIT // 2),
+        ("WINDOW_UPDATE", 5, CREDIT),
+    ]
+
+
 def test_many_short_uploads_open_the_connections_window_too() -> None:
     book = Book(backend_settings=[(WINDOW, MAX_WINDOW)])
     book.backend(http2.window_update(0, MAX_WINDOW - 65_535))
