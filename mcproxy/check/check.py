@@ -10,6 +10,7 @@ from mcproxy.check.loaded import Loaded, load
 from mcproxy.check.places import Running, check_addresses, check_descriptors, check_places
 from mcproxy.check.sandbox import check_sandbox
 from mcproxy.check.table import check_table
+from mcproxy.check.truth import load_of_fleet
 from mcproxy.configuration import Config
 from mcproxy.model import counted
 
@@ -34,7 +35,7 @@ class Checked:
 
 def check(config: Config, running: Running) -> Checked:
     """Check everything that a start depends on. Changes nothing and listens nowhere."""
-    loaded, found = load(config)
+    loaded, found = load(config) if config.database.url is None else load_of_fleet(config, config.database.url)
     return Checked((*found, *_check(config, loaded, running)), loaded)
 
 

@@ -30,6 +30,7 @@ class Loaded:
     seeded: bool  # it is the file's: the database is empty, or not there yet
     places: Mapping[str, str]  # where a listener, or a route of one, is in the file
     elsewhere: int = 0  # listeners of other nodes of the fleet, which the table lacks
+    source: str = "the database"
 
     def listener(self, addr: str) -> str:
         """Where a listener is: its key in the file, or its row in the database."""
@@ -45,54 +46,49 @@ class Loaded:
         held = f"{counted(len(self.table.listeners), 'listener')}, {counted(routes, 'route')}"
         if self.elsewhere:
             held += f", and {counted(self.elsewhere, 'listener')} of other nodes"
-        return held if self.seeded else f"{held}, generation {self.table.generation} of the database"
+        return held if self.seeded else f"{held}, generation {self.table.generation} of {self.source}"
 
 
 def load(config: Config) -> tuple[Loaded | None, list[Found]]:
-    """The table that a start would load, None if its database is unusable; and the findings."""
+    """The table that a start would load from a file, None if its database is unusable; and the findings."""
     path, key = config.database.file, config.database.key
     try:
         if not path.is_file() or not path.stat().st_size:
-            return _of_file(config), []
+            return of_file(config), []
         version = sqlite.schema_version(path)
         if version is None:
-            return _of_file(config), []
+            return of_file(config), []
         schema.refuse_newer(version)
         if defects := sqlite.defects(path):
             return None, [Found(key, _damaged(path, defects))]
-        table = read_table(path) if version == schema.VERSION else _upgraded(path)
+        table = read_table(path) if version == schema.VERSION else upgraded(path)
     except (StoreError, OSError) as error:
         return None, [Found(key, str(error))]
     found = [] if version == schema.VERSION else [
         warning(key, f"{path} has schema version {version}: the next start upgrades it to {schema.VERSION}")
     ]  # fmt: skip
     if not table.generation:
-        return _of_file(config), found
-    return _served(config, table, {}, seeded=False), [*found, *_differences(config, table), *_nodes(config, table)]
+        return of_file(config), found
+    named = [warning(f"listener {addr}", remark) for addr, remark in orphaned(table)]  # it was a fleet's
+    return served(config, table, {}, seeded=False), [*found, *differences(config, table), *named]
 
 
-def _served(config: Config, table: Table, places: Mapping[str, str], *, seeded: bool) -> Loaded:
+def served(config: Config, table: Table, places: Mapping[str, str], *, seeded: bool) -> Loaded:
     """What this node would serve of a table."""
     if config.database.url is None:
         return Loaded(table, seeded, places)
-    served = share(table, config.node.shown)
-    return Loaded(served, seeded, places, len(table.listeners) - len(served.listeners))
+    part = share(table, config.node.shown)
+    return Loaded(part, seeded, places, len(table.listeners) - len(part.listeners))
 
 
-def _nodes(config: Config, table: Table) -> list[Found]:
-    """Warn of a database that was a fleet's."""
-    if config.database.url is not None:
-        return []
-    return [warning(f"listener {addr}", remark) for addr, remark in orphaned(table)]
-
-
-def _of_file(config: Config) -> Loaded:
+def of_file(config: Config) -> Loaded:
+    """The table of the configuration file, which a start writes to an empty database."""
     places: dict[str, str] = {}
     for i, (listener, routes) in enumerate(config.listeners):
         places[listener.addr] = f"listeners[{i}]"
         places |= {f"{listener.addr} {route.hostname}": f"listeners[{i}].routes[{j}]"
                    for j, route in enumerate(routes)}  # fmt: skip
-    return _served(config, Table.build(config.seed_listeners(), config.seed_rules(), 1), places, seeded=True)
+    return served(config, Table.build(config.seed_listeners(), config.seed_rules(), 1), places, seeded=True)
 
 
 def _damaged(path: Path, defects: list[str]) -> str:
@@ -101,7 +97,7 @@ def _damaged(path: Path, defects: list[str]) -> str:
     return f"{path} is damaged: stop mcproxy and restore a snapshot ({'; '.join(defects[:MAX_DEFECTS])}{more})"
 
 
-def _upgraded(path: Path) -> Table:
+def upgraded(path: Path) -> Table:
     """The table after the upgrade that a start does. Raises StoreError, OSError."""
     with tempfile.TemporaryDirectory(prefix="mcproxy-check-") as folder:
         copy = Path(folder, "copy.db")
@@ -111,7 +107,7 @@ def _upgraded(path: Path) -> Table:
             return store.load()
 
 
-def _differences(config: Config, table: Table) -> list[Found]:
+def differences(config: Config, table: Table) -> list[Found]:
     """Warn if the file's listeners, routes and rules differ from the database."""
     file = FileSeed((config.seed_listeners(table), config.seed_rules()))
     if not (count := file.differing(table)):

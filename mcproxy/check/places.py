@@ -34,7 +34,7 @@ def check_places(config: Config) -> Iterator[Found]:
     else:
         yield from _check_folder(key, Path(os.path.realpath(database)).parent)
         if database.exists() and not os.access(database, os.R_OK | os.W_OK):
-            yield Found(key, f"{database} can't be read and written by this user")
+            yield Found(key, f"{database} can't be read and written by this user: give it to mcproxy's (chown)")
         yield from _check_privacy(config)
     if config.grpc and config.grpc.addr.startswith(UNIX_PREFIX):
         path = Path(os.path.realpath(config.grpc.addr.removeprefix(UNIX_PREFIX)))

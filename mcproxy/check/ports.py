@@ -2,13 +2,16 @@
 
 import errno
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcproxy.notation.address import split_host_port
+from mcproxy.policy.networks import pack
 
+IPV6_SIZE, IPV4_MAPPED = 16, bytes(10) + b"\xff\xff"
 LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
 SERVICE_MANAGER, OURS = "systemd", "mcproxy"
 
@@ -40,8 +43,8 @@ def failure(addr: str) -> int:
 
 
 def holders(addr: str) -> list[Holder]:
-    """The processes that listen on the port of an address, as far as this user may know."""
-    wanted = set(_sockets(split_host_port(addr)[1]))
+    """The processes whose listening sockets are in the way of an address, as far as this user may know."""
+    wanted = set(_in_the_way(addr))
     found = {}
     for process in Path("/proc").glob("[0-9]*") if wanted else ():
         with suppress(OSError):  # it has gone
@@ -68,11 +71,30 @@ def _open(process: Path) -> Iterator[str]:
             yield str(link.readlink())
 
 
-def _sockets(port: int) -> Iterator[str]:
-    """The listening TCP sockets of a port, as /proc/PID/fd names them (proc(5))."""
+def _in_the_way(addr: str) -> Iterator[str]:
+    """The listening sockets that keep another one from an address: others may have its port elsewhere."""
+    host, port = split_host_port(addr)
+    found = dict(_sockets(port))
+    wanted = pack(host) if host else b""
+    alike = {
+        each for each, at in found.items() if len(at) == len(wanted) and (at == wanted or not (any(at) and any(wanted)))
+    }
+    dual = {each for each, at in found.items() if len(at) == IPV6_SIZE and not any(at)}  # "::" may take IPv4, too
+    yield from (alike or dual) if host else found
+
+
+def _sockets(port: int) -> Iterator[tuple[str, bytes]]:
+    """The listening TCP sockets of a port, as /proc/PID/fd names them (proc(5)), and their packed addresses."""
     for table in ("tcp", "tcp6"):
         with suppress(OSError):
             for line in Path("/proc/net", table).read_text().splitlines()[1:]:
                 fields = line.split()
-                if fields[3] == LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
-                    yield f"socket:[{fields[9]}]"
+                address, _, number = fields[1].partition(":")
+                if fields[3] == LISTENS and int(number, 16) == port:
+                    yield f"socket:[{fields[9]}]", _packed(address)
+
+
+def _packed(text: str) -> bytes:
+    """An address of /proc/net/tcp: words of 32 bits in the order of this machine; IPv4 within IPv6 is IPv4."""
+    packed = b"".join(struct.pack("=I", int(text[i : i + 8], 16)) for i in range(0, len(text), 8))
+    return packed.removeprefix(IPV4_MAPPED) if packed.startswith(IPV4_MAPPED) else packed

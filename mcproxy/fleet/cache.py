@@ -13,10 +13,12 @@ import time
 from pathlib import Path
 
 from mcproxy.store.errors import NewerSchema, NotOurs, StoreError, Unavailable, UnreadableRow
+from mcproxy.store.records import BY_HAND
 from mcproxy.store.store import Store
 from mcproxy.table import Table
 
 LOCK = ".lock"  # the end of the name of the file that is locked, which stays
+_FAULTS = {"SQLITE_NOTADB": "it is not a SQLite database", "SQLITE_CORRUPT": "it is damaged"}
 ASIDE = ".unusable"  # the end of the name of a copy that was moved aside; the next one replaces it
 
 log = logging.getLogger(__name__)
@@ -56,11 +58,23 @@ def open_cache(path: Path) -> tuple[Store, Table]:
         return _opened(path)
     except (NewerSchema, NotOurs, UnreadableRow) as error:
         aside = path.with_name(path.name + ASIDE)
-        log.warning("the copy %s can't be used, so it is moved to %s and fetched again: %s", path, aside, error)
+        log.warning(
+            "the copy %s can't be used, so it is moved to %s and fetched again: %s", path, aside, fault(path, error)
+        )
         for end in ("-wal", "-shm"):
             path.with_name(path.name + end).unlink(missing_ok=True)
         path.replace(aside)
         return _opened(path)
+
+
+def fault(path: Path, error: StoreError) -> str:
+    """What is wrong with a copy that is moved aside, without the remedies that a database of its own has."""
+    said = str(error)
+    if isinstance(error, NewerSchema):
+        return "a newer mcproxy has written it"
+    if isinstance(error, NotOurs):
+        return next((words for code, words in _FAULTS.items() if code in said), "it is a database of another program")
+    return said.removeprefix(f"database {path}: ").removesuffix(f"; {BY_HAND}")
 
 
 def _opened(path: Path) -> tuple[Store, Table]:

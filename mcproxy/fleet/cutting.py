@@ -22,7 +22,7 @@ import dataset
 
 from mcproxy.fleet.nodes import ALIVE
 from mcproxy.messages import PlaneBusy
-from mcproxy.model import FirewallRule, RuleKind
+from mcproxy.model import FirewallRule, RuleKind, counted
 from mcproxy.store.errors import Conflict, StoreError, Unavailable
 from mcproxy.store.store import Store
 
@@ -129,7 +129,8 @@ class Cutter:
                 values = {"id": row.id, "node": self._node, "connections": connections}
                 database.executable.exec_driver_sql(_ANSWER, values)
             if not row.only_counts:
-                log.info("cut %d connections that %s %s matches, for another node", connections, row.kind, row.value)
+                cut = counted(connections, "connection")
+                log.info("cut %s that %s %s matches, for another node", cut, row.kind, row.value)
         return len(now) == len(due)
 
     def _ask(self, number: str, rule: FirewallRule, generation: int) -> set[str]:

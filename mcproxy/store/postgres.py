@@ -11,6 +11,7 @@ A server may stop without closing a connection, and a network may drop packets. 
 side too (`BoundedConnection`); the server's own limits keep a node that hangs from stopping the others.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -69,6 +70,18 @@ _REMEDIES: Final = {
 }
 
 
+# Of a connection that isn't made there is no code, and the server's words are in its own language.
+_BY_WORDS: Final = tuple(
+    (re.compile(words), remedy)
+    for words, remedy in (
+        (r'FATAL: +database ".*" does not exist', _REMEDIES["3D000"]),
+        (r"FATAL: +(password|no pg_hba|role|.* authentication failed)|no password supplied", _REMEDIES["28"]),
+        (r"Connection refused", "nothing listens there: start PostgreSQL, or correct host and port of the URL"),
+        (r"failed to resolve host|could not translate host", "its host has no address: correct the URL, or mend DNS"),
+        (r"timeout expired|connection timeout", "it doesn't answer: look at its host, and at the network to it"),
+    )
+)
+
 T = TypeVar("T")
 
 
@@ -125,7 +138,9 @@ class Server:
         code = getattr(error, "sqlstate", None) or ""
         diagnosis = getattr(error, "diag", None)
         said = (diagnosis.message_primary if diagnosis is not None else None) or str(error)
-        said = masked(" ".join(said.split()))
+        said = masked(" ".join(" ".join(line for line in said.splitlines() if not line.startswith("\t")).split()))
+        if not code and (advice := next((each for words, each in _BY_WORDS if words.search(said)), "")):
+            return Unavailable(f"{self}: {advice}: {said}")
         unavailable = Disconnected if lost else Unavailable
         for length in (5, 3, 2):
             if kind := _KINDS.get(code[:length]):
@@ -203,14 +218,20 @@ def upgrade(store: Store, *, creates: bool = True) -> None:
     for _ in range(MIGRATION_TRIES):
         try:
             found = schema_version(store)
-            if found is None and not creates:
-                raise Unavailable(f"{store.place}: it is empty, and this node has a table of its fleet: {ANOTHER}")
+            if found is None:
+                refuse_empty(store, creates=creates)
             schema.refuse_newer(found or 0)
             store.migrate(found)
         except Conflict:
             continue
         return
     raise Unavailable(f"{store.place}: other nodes are changing its schema: try again")
+
+
+def refuse_empty(store: Store, *, creates: bool) -> None:
+    """Raise Unavailable for an empty database, unless a node may create its schema."""
+    if not creates:
+        raise Unavailable(f"{store.place}: it is empty, and this node has a table of its fleet: {ANOTHER}")
 
 
 def _limits(idle_timeout: float) -> str:

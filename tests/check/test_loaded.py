@@ -58,15 +58,6 @@ def test_the_database_counts_where_there_is_something_in_it(parse: Parse, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["x.db"]
 
 
-def test_a_node_of_a_fleet_checks_its_own_listeners(parse: Parse) -> None:
-    fleet = {"database": {"url": "postgresql://db.test/mcproxy", "cache": "x.db"}, "node": {"name": "edge1"}}
-    named = [{"addr": ":1", "nodes": ["edge1"]}, {"addr": ":2", "nodes": ["edge2"]}, {"addr": ":3"}]
-    loaded, _ = found(parse, {**fleet, "listeners": named})
-    assert loaded is not None
-    assert list(loaded.table.listeners) == [":1", ":3"]
-    assert str(loaded) == "2 listeners, 0 routes, and 1 listener of other nodes"
-
-
 def test_a_database_that_was_a_fleets_is_told(parse: Parse, tmp_path: Path) -> None:
     with store_at(tmp_path / "x.db", [(Listener(":443", nodes=("edge1",)), [])]):
         loaded, told = found(parse, {})

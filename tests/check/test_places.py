@@ -100,7 +100,7 @@ def test_an_address_that_this_machine_has_not(parse: Parse) -> None:
     parsed = parse({"listeners": [{"addr": "192.0.2.1:443"}]})
     told = "listeners[0].addr: can't listen on 192.0.2.1:443: this machine has no such address"
     assert addresses(parsed, None) == [told]
-    fleet = {"url": "postgresql://db.test/mcproxy", "cache": "x.db"}
+    fleet = {"url": "postgresql://127.0.0.1:1/mcproxy", "cache": "x.db"}
     parsed = parse({"database": fleet, "listeners": [{"addr": "192.0.2.1:443"}]})
     assert addresses(parsed, None) == [f"warning: {told}"], "a node of a fleet starts without it"
 

@@ -84,7 +84,7 @@ def test_a_good_file_and_a_good_database(nothing_left: None, tmp_path: Path) -> 
         (junk, "is not a SQLite database"),
         (foreign, "not one of mcproxy's"),
         (edit(f"INSERT INTO {VERSION_TABLE} VALUES ({VERSION + 1})"), "run the newer mcproxy"),
-        (edit("UPDATE routes SET backend = 'nonsense'"), "holds an invalid row"),
+        (edit("UPDATE routes SET backend = 'nonsense'"), "column backend can't be read: "),
         (edit("INSERT INTO firewall_rules (kind, value) VALUES ('country', 'AQ')"), "the database's country rules"),
     ],
 )

@@ -1,4 +1,6 @@
 import logging
+import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -44,12 +46,25 @@ def _invalid(path: Path) -> None:
         database.executable.exec_driver_sql("INSERT INTO firewall_rules (kind, value) VALUES ('ip', 'nobody')")
 
 
-@pytest.mark.parametrize("damage", [_newer, _broken, _invalid])
+def _foreign(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE cookies (host TEXT)")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (_newer, "a newer mcproxy has written it"),
+        (_broken, "it is not a SQLite database"),
+        (_foreign, "it is a database of another program"),
+        (_invalid, 'table firewall_rules, the row with kind "ip", value "nobody", column value can\'t be read: '),
+    ],
+)
 def test_one_that_cannot_be_used_is_moved_aside(
-    damage: "object", tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damage: Callable[[Path], None], says: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The log had the remedies of a database of its own: to check database.path, or to restore a snapshot."""
     path = tmp_path / "c.db"
-    assert callable(damage)
     damage(path)
     before = path.read_bytes()
     with caplog.at_level(logging.WARNING):
@@ -58,6 +73,8 @@ def test_one_that_cannot_be_used_is_moved_aside(
         assert table.generation == 0
     assert (tmp_path / "c.db.unusable").read_bytes() == before
     assert "c.db can't be used, so it is moved to" in caplog.text
+    assert f"fetched again: {says}" in caplog.text
+    assert "restore" not in caplog.text
 
 
 def test_a_problem_is_logged_once_and_so_is_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
