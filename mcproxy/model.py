@@ -143,6 +143,7 @@ class End(StrEnum):
     OPEN = "open"  # it has not: a line that is written of it every hour
     REFUSED = "refused"  # before the relay; the reason says why
     PROBE = "probe"  # without a byte, which was answered with FIN
+    CHALLENGE = "challenge"  # l7: a CA saw the answer to a challenge of ACME; it is no client of the route
     CLOSED = "closed"  # both sides sent FIN
     CLIENT_RESET = "client_reset"
     BACKEND_RESET = "backend_reset"
@@ -280,6 +281,8 @@ class Connection(NamedTuple):
         """Whether it reached its backend, in one word."""
         if self.reason is Reason.PROBE:
             return "probe"
+        if self.end is End.CHALLENGE:
+            return "challenge"
         return "routed" if self.reason is Reason.OK else "refused"
 
 

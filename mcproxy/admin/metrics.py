@@ -188,11 +188,14 @@ def _listeners(listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
     for each in listeners:
         opened.add_metric([each.addr], each.counters.connections)
         accepted.add_metric([each.addr], each.counters.accepted)
-        probes, lost = (each.counters.ended.get(end, 0) for end in (End.PROBE, End.LOST))
-        routed = sum(each.counters.ended.values()) - sum(each.counters.refused.values()) - probes - lost
+        ends = each.counters.ended
+        probes, challenges, lost = (ends.get(end, 0) for end in (End.PROBE, End.CHALLENGE, End.LOST))
+        routed = sum(ends.values()) - sum(each.counters.refused.values()) - probes - challenges - lost
         finished.add_metric([each.addr, "routed", Reason.OK], max(0, routed))
         if probes:
             finished.add_metric([each.addr, "probe", Reason.PROBE], probes)
+        if challenges:
+            finished.add_metric([each.addr, "challenge", Reason.OK], challenges)
         for reason, count in each.counters.refused.items():
             finished.add_metric([each.addr, "refused", reason], count)
         for end, count in each.counters.ended.items():
@@ -216,7 +219,7 @@ def _listener_histograms(listeners: Iterable[ListenerStatus]) -> Iterator[Metric
 
 def _routes(routes: Iterable[RouteCounters]) -> Iterator[Metric]:
     opened = _gauge("route_connections_open", "Open connections of a route.", None, _ROUTE)
-    accepted = _counter("route_connections", "Connections that asked for a route.", _ROUTE)
+    accepted = _counter("route_connections", "Connections that asked for a route, but for ACME challenges.", _ROUTE)
     refused = _counter("route_refused", "Connections that asked for a route and didn't reach its backend.", _ROUTE)
     moved = _counter("route_bytes", "Bytes received from a route's clients and sent to them.", [*_ROUTE, "direction"])
     requests = _counter(

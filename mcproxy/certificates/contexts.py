@@ -35,6 +35,7 @@ from mcproxy.certificates.judge import findings
 from mcproxy.certificates.pem import Certificate, Pair, Unusable, described, fill, read_pair, trust
 from mcproxy.model import BackendProtocol, Reason, Refused, Route, RouteKey, Tls
 from mcproxy.notation.name import InvalidName, normalise
+from mcproxy.wire.hello import CHALLENGE
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,6 @@ TICKETS = 1  # each connection leaves what the next one takes; OpenSSL's second 
 SPARE_CONTEXTS = 256  # of routes that are gone, kept until there are as many again; about 100 KB each
 MAX_RESERVED = 1000  # pairs that wait for their route's first connection; a typical one takes 6 KB
 RESERVED_BYTES = 1 << 15  # of such a pair; a larger one is not held
-CHALLENGE_PROTOCOL = "acme-tls/1"  # of ALPN, by which a CA asks for the answer to a challenge (RFC 8737, section 4)
 # Forward secrecy and authenticated encryption only, which is what RFC 9113, section 9.2.2 asks of TLS 1.2 with HTTP/2.
 CIPHERS_TLS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 # HTTP knows by itself what is complete, so a FIN without close_notify is an end like any other; without the last one,
@@ -363,7 +363,7 @@ def challenge_context(hostname: str, answer: Pair) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS_TLS_1_2)
     context.options |= _OPTIONS
-    context.set_alpn_protocols([CHALLENGE_PROTOCOL])
+    context.set_alpn_protocols([each.decode() for each in CHALLENGE])
     context.sni_callback = _only(hostname)
     fill(context, answer)
     return context

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from mcproxy.certificates.contexts import CHALLENGE_PROTOCOL, Contexts
+from mcproxy.certificates.contexts import Contexts
 from mcproxy.l7.approach import Approach
 from mcproxy.l7.bridge.bridge import Bridge
 from mcproxy.l7.core import Record
@@ -29,9 +29,9 @@ from mcproxy.model import End, Origin, Reason, Refused, Route
 from mcproxy.net.reach import Arrival
 from mcproxy.net.shared import OpenSession
 from mcproxy.notation.name import InvalidName, normalise
+from mcproxy.wire.hello import CHALLENGE
 
 PROTOCOLS: Final[tuple[str, ...]] = ("h2", "http/1.1", "http/1.0")  # of ALPN, best first
-_CHALLENGE: Final[tuple[bytes, ...]] = (CHALLENGE_PROTOCOL.encode(),)
 _OFFERS: Final = frozenset(protocol.encode() for protocol in PROTOCOLS)
 
 
@@ -93,7 +93,7 @@ class Terminator:
         """Run a session whose hello has been peeked at. None: it rests. Raises Refused where it doesn't get to HTTP."""
         arrival = session.arrival()
         route, offered = arrival.route, arrival.hello.alpn
-        if offered == _CHALLENGE:
+        if offered == CHALLENGE:
             return self._answer_challenge(session, route)
         if offered and not _OFFERS & frozenset(offered):
             raise Refused(Reason.TLS_FAILED, "it offers no protocol that is spoken here")
@@ -140,7 +140,7 @@ class Terminator:
         handshake.detail = "an ACME challenge was answered"
         session.hand_over(handshake, channel.sock)
         channel.end()
-        return End.CLOSED
+        return End.CHALLENGE
 
     def _bridged(
         self, session: OpenSession, channel: TLSChannel, approach: Approach, record: Record, pending: bytes = b""

@@ -31,7 +31,7 @@ from mcproxy.wire import hello
 log: Final = logging.getLogger(__name__)
 
 # What was sent has arrived, or had time to; all else ends with a RST.
-_DELIVERED: Final = {End.CLOSED, End.ABUSE, End.PROBE}
+_DELIVERED: Final = {End.CLOSED, End.CHALLENGE, End.ABUSE, End.PROBE}
 _CUT_REASONS: Final = {End.SHUTDOWN: Reason.SHUTDOWN, End.KILLED: Reason.KILLED}  # given where nothing was relayed yet
 _EARLY: Final = frozenset((Phase.ACCEPTED, Phase.PEEKING, Phase.DIALLING))
 # Named once: CONTRIBUTING says why.
@@ -151,7 +151,8 @@ class Session:
         facts = self.facts
         assert facts.hello is not None
         facts.route = route = routing.find(self._admission.listener.routes, facts.hello.server_name)
-        self.account.enter(self.shared.stats.route((facts.listener, route.hostname)))
+        if route.mode is not _L7 or facts.hello.alpn != hello.CHALLENGE:  # a CA is no client of the route
+            self.account.enter(self.shared.stats.route((facts.listener, route.hostname)))
         return route
 
     def _terminate(self) -> End | None:

@@ -53,6 +53,9 @@ SUPPORTED_VERSIONS: Final = 43  # RFC 8446, 4.2.1
 ENCRYPTED_CLIENT_HELLO: Final = 0xFE0D  # RFC 9849, 5
 HOST_NAME: Final = 0  # RFC 6066, 3: NameType
 
+# What a CA offers in ALPN, alone, to see the answer to a challenge of ACME (RFC 8737, 4).
+CHALLENGE: Final[tuple[bytes, ...]] = (b"acme-tls/1",)
+
 # RFC 8701, 2: values that clients sprinkle over their lists to keep servers tolerant; they mean nothing.
 GREASE_VERSIONS: Final = frozenset(0x0A0A + 0x1010 * n for n in range(16))
 GREASE_PROTOCOLS: Final = frozenset(version.to_bytes(2, "big") for version in GREASE_VERSIONS)

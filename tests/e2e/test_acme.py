@@ -96,6 +96,11 @@ def test_the_challenge_is_answered_to_nobody_but_whom_an_order_waits_for(scene: 
     scene.add()
     scene.until_issued()
     assert "reason=challenge_unexpected" in scene.refused(client_hello(WWW, alpn=CHALLENGE)), "the order is over"
+    status = json.loads(scene.ok("status", "--json"))
+    assert status["listeners"][0]["ended"]["challenge"] > 0
+    assert 'verdict="challenge"' in scene.ok("metrics")
+    asked = {each["hostname"] for each in status["route_counters"]}
+    assert asked == {"git.example.org", WWW}, "who asks for a challenge is no client of an l7 route"
 
 
 @pytest.mark.parametrize("workers", NUMBERS)
