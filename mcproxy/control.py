@@ -81,7 +81,7 @@ class Database:
                 self.store = self.fleet.cache.store
                 seed = config.seed_listeners(), config.seed_rules()
                 self.table = self.fleet.begin(seed) if before.released is None else before.released.in_force
-            keep_old_private(self.store, file)
+            keep_old_private(self.store)
             self.file = FileSeed((config.seed_listeners(self.table), config.seed_rules()))
             is_empty = self.fleet is None and self.table.generation == 0 and before.released is None
             self.file.is_due = is_empty and bool(self.file)

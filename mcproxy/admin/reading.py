@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -20,8 +21,9 @@ from mcproxy.messages import Selection, Step
 from mcproxy.model import Mode, Reason
 from mcproxy.native import BUILD
 from mcproxy.policy.networks import pack
-from mcproxy.store import history, listing, schema, snapshot
+from mcproxy.store import acme, history, listing, schema, snapshot
 from mcproxy.store.diff import FileSeed, differences
+from mcproxy.store.errors import StoreError
 
 MAX_CERTIFICATES = 200  # on a page: each may have to be read, which takes some milliseconds
 
@@ -65,7 +67,13 @@ class Reading:
             last_reload=convert.last_reload_out(status.last_reload),
             workers=map(convert.worker_out, status.workers),
             node=convert.node_out(self._writer.standing, table.generation),
+            exposed_keys=self._exposed_keys(),
         )
+
+    def _exposed_keys(self) -> str:
+        with suppress(StoreError):  # of which the calls that need the database speak
+            return acme.exposure(self._writer.store)
+        return ""
 
     def ListRouteCounters(
         self,

@@ -14,7 +14,7 @@ from mcproxy.check.loaded import Loaded
 from mcproxy.configuration import Config
 from mcproxy.model import UNIX_PREFIX, counted
 from mcproxy.net.shared import CONNECTION_DESCRIPTORS, RESERVED_DESCRIPTORS
-from mcproxy.store import postgres, sqlite
+from mcproxy.store import postgres, snapshot, sqlite
 from mcproxy.store.acme import open_to_others
 
 RAISE = "raise LimitNOFILE of the unit, or the hard limit (ulimit -Hn)"
@@ -44,12 +44,13 @@ def check_places(config: Config) -> Iterator[Found]:
 
 
 def _check_privacy(config: Config) -> Iterator[Found]:
-    """A database that others may read, where ACME has its keys in it, and that the start can't correct."""
-    mine = os.geteuid()
-    for each in sqlite.exposed(config.database.file) if config.acme is not None else ():
-        if mine not in (0, each.stat().st_uid):
-            yield warning(config.database.key, open_to_others(each))
-            return
+    """Where ACME has its keys: a database that others may use and that the start can't correct, and its snapshots."""
+    if config.acme is None:
+        return
+    mine, database = os.geteuid(), config.database.file
+    found = [each for each in sqlite.exposed(database) if mine not in (0, each.stat().st_uid)]
+    if found := [*found, *snapshot.exposed(database)]:
+        yield warning(config.database.key, open_to_others(found))
 
 
 def _check_socket(path: Path) -> Iterator[Found]:

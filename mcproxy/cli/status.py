@@ -94,6 +94,8 @@ def _summary(answer: pb.GetStatusResponse) -> None:
     if answer.file_differences:
         values = counted(answer.file_differences, "value")
         output.say(f"file and database differ in {values}; the database is in force: mcproxy diff")
+    if answer.exposed_keys:
+        output.say(f"warning: {answer.exposed_keys}")
     if answer.geoip.path:
         output.say(f"GeoIP {answer.geoip.path}, built {output.moment(answer.geoip.built_at)}")
     _reload(answer.last_reload)

@@ -7,7 +7,7 @@ database goes on with the same account and certificates.
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,8 @@ from sqlalchemy import TableClause, column, delete, select, table
 from mcproxy.certificates.acme.course import named_pair
 from mcproxy.certificates.acme.order import CaAccount, Order, State
 from mcproxy.certificates.pem import Pair
-from mcproxy.store import sqlite
+from mcproxy.model import counted
+from mcproxy.store import snapshot, sqlite
 from mcproxy.store.errors import Conflict, UnreadableRow
 from mcproxy.store.records import BY_HAND, INVALID, Row, reason
 from mcproxy.store.store import Store
@@ -26,6 +27,7 @@ from mcproxy.words import quoted
 
 log = logging.getLogger(__package__)
 
+MAX_NAMED = 5  # files in a sentence
 TRIES = 5  # of a transaction, where another node of the fleet has written at the same moment
 CERTIFICATES: Final = table("certificates", *map(column, ("hostname", "chain", "key", "not_after", "digest")))
 STARTS: Final = table("acme_starts", column("hostname"), column("at"))
@@ -144,13 +146,21 @@ def keep_private(store: Store) -> None:
         log.warning("%s: only its owner may read it from now on (mode 0600): it holds keys", store.place)
 
 
-def keep_old_private(store: Store, path: Path) -> None:
+def keep_old_private(store: Store) -> None:
     """The same of a database that held keys before the start: it may have been copied back with other modes."""
-    if not holds_keys(store):
-        return
-    keep_private(store)
-    if found := sqlite.exposed(path):
-        log.warning("%s", open_to_others(found[0]))
+    if holds_keys(store):
+        keep_private(store)
+        if found := exposure(store):
+            log.warning("%s", found)
+
+
+def exposure(store: Store) -> str:
+    """Which files with keys others than their owner may use, and what to do; "" if there are none.
+
+    The database is one that only its owner can correct; snapshots beside it are the operator's. Raises StoreError.
+    """
+    found = [*sqlite.exposed(store.path), *snapshot.exposed(store.path)]
+    return open_to_others(found) if found and holds_keys(store) else ""
 
 
 def holds_keys(store: Store) -> bool:
@@ -159,9 +169,14 @@ def holds_keys(store: Store) -> bool:
         return any(list(database.query(select(each).limit(1))) for each in (ACCOUNTS, CERTIFICATES))
 
 
-def open_to_others(path: Path) -> str:
-    """That others than its owner may use a file of a database with keys, and what to do."""
-    return f"{path} holds keys, and others than its owner may use it: chmod 600 {path}, as its owner or root"
+def open_to_others(files: Sequence[Path]) -> str:
+    """That others than their owner may use files with keys, and what to do."""
+    paths = " ".join(map(str, files[:MAX_NAMED]))
+    if len(files) > MAX_NAMED:
+        paths += f" and {counted(len(files) - MAX_NAMED, 'other file')} beside them"
+    if len(files) == 1:
+        return f"{paths} holds keys, and others than its owner may use it: chmod 600 {paths}, as its owner or root"
+    return f"others than the owner may use files that hold keys: chmod 600 {paths}, as the owner or root"
 
 
 def order_of(row: Row) -> Order:

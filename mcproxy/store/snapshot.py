@@ -6,9 +6,11 @@ is a whole and verified snapshot, and nothing is ever overwritten. To restore on
 database.path, remove the files of that name with -wal and -shm, start.
 """
 
+import glob
 import os
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,16 @@ class Snapshot:
 def default_name(database: Path, at: float) -> str:
     """The database's name with the time (UTC) in it."""
     return f"{database.stem}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(at))}{database.suffix or '.db'}"
+
+
+def exposed(database: Path) -> list[Path]:
+    """The snapshots beside a database, by their name, that others than their owner may use."""
+    found = []
+    for each in sorted(database.parent.glob(f"{glob.escape(database.stem)}-*Z{glob.escape(database.suffix or '.db')}")):
+        with suppress(FileNotFoundError, PermissionError):
+            if each.stat().st_mode & 0o077:
+                found.append(each)
+    return found
 
 
 def take(database: Path, target: Path) -> Snapshot:

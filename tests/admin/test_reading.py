@@ -12,9 +12,11 @@ import pytest
 from mcproxy import __version__
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.watching import EVENTS_AT_ONCE, QUEUE
+from mcproxy.certificates.acme.order import CaAccount
 from mcproxy.messages import ConnectionEvent, ConnectionInfo, EventKind, RouteCounters
 from mcproxy.model import Backend, Listener, Mode, Route
 from mcproxy.store import schema
+from mcproxy.store.acme import Records
 from mcproxy.store.diff import FileSeed
 from mcproxy.store.store import ListenerRoutes, read_table
 from tests.kit.admin_calls import call
@@ -52,6 +54,15 @@ def test_status(control: Control) -> None:
     (listener,) = answer.listeners
     assert (listener.addr, listener.routes, listener.refused) == (":443", 2, 2)
     assert dict(listener.refused_by_reason) == {"blocked_ip": 2}
+    assert answer.exposed_keys == ""
+
+
+def test_a_snapshot_with_keys_that_others_may_read_is_in_the_status(control: Control) -> None:
+    Records(control.writer.store).write_account(CaAccount("https://ca.test", "secret"))
+    copy = control.writer.store.path.with_name(f"{control.writer.store.path.stem}-20261129T014412Z.db")
+    copy.touch(0o644)
+    answer = call(control, "GetStatus", pb.GetStatusRequest())
+    assert answer.exposed_keys.startswith(f"{copy} holds keys")
 
 
 def test_counters_of_a_route_have_its_requests_by_status_and_refusals_by_reason(control: Control) -> None:

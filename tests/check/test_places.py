@@ -34,6 +34,16 @@ def test_places_that_can_not_be_written_to_are_problems(parse: Parse, tmp_path: 
     assert told("x.db", "unix:file")["grpc.addr"].startswith(f"{tmp_path}/file exists and is not a socket")
 
 
+def test_snapshots_with_keys_that_others_may_read_are_warned_of(parse: Parse, tmp_path: Path) -> None:
+    copy = tmp_path / "x-20261129T014412Z.db"
+    copy.touch(0o644)
+    document = {"database": {"path": "x.db"}}
+    assert list(check_places(parse(document))) == [], "without ACME it holds no keys"
+    (found,) = check_places(parse({**document, "acme": {"accept_terms": True}}))
+    assert (found.key, found.serious) == ("database.path", False)
+    assert found.message.startswith(f"{copy} holds keys, and others than its owner may use it: chmod 600")
+
+
 def test_a_folder_that_systemd_makes_at_the_start_is_not_missing_before(parse: Parse) -> None:
     (found,) = check_places(parse({"grpc": {"addr": "unix:/run/mcproxy-never/admin.sock"}}))
     assert not found.serious

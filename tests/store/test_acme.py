@@ -8,9 +8,8 @@ import pytest
 
 from mcproxy.certificates.acme.course import named_pair
 from mcproxy.certificates.acme.order import CaAccount, Order, State
-from mcproxy.store.acme import ALL, Records, keep_old_private
+from mcproxy.store.acme import ALL, Records, exposure, keep_old_private
 from mcproxy.store.errors import Unavailable
-from mcproxy.store.sqlite import exposed
 from mcproxy.store.store import Store
 from tests.kit.control_plane import store_at
 from tests.kit.hub import messages
@@ -101,12 +100,30 @@ def test_a_database_that_was_copied_back_is_private_from_the_start(tmp_path: Pat
     path = tmp_path / "a.db"
     with store_at(path) as store:
         path.chmod(0o644)
-        keep_old_private(store, path)
+        keep_old_private(store)
         assert stat.S_IMODE(path.stat().st_mode) == 0o644, "it holds no key"
         Records(store).write_issued(Order("a.test"), PAIR, 100.0)
         path.chmod(0o644)
         with messages() as logged:
-            keep_old_private(store, path)
+            keep_old_private(store)
         assert {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.glob("a.db*")} == {0o600}
         assert logged == [f"warning database {path}: only its owner may read it from now on (mode 0600): it holds keys"]
-        assert exposed(path) == []
+        assert exposure(store) == ""
+
+
+def test_files_with_keys_that_others_may_use_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    copies = [tmp_path / f"a-20261129T0{hour}0000Z.db" for hour in range(7)]
+    with store_at(path) as store:
+        for each in copies:
+            each.touch(0o644)
+        assert exposure(store) == "", "there are no keys"
+        Records(store).write_issued(Order("a.test"), PAIR, 100.0)
+        several = " ".join(map(str, copies[:5]))
+        assert exposure(store).endswith(f"chmod 600 {several} and 2 other files beside them, as the owner or root")
+        for each in copies[1:]:
+            each.chmod(0o600)
+        one = copies[0]
+        assert exposure(store) == (
+            f"{one} holds keys, and others than its owner may use it: chmod 600 {one}, as its owner or root"
+        )

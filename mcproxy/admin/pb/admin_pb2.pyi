@@ -105,7 +105,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("state", "version", "pid", "started_at", "generation", "schema_version", "routes", "firewall_rules", "listeners", "certificates", "geoip", "log_level", "watchers", "problems", "file_differences", "last_reload", "workers", "node", "build")
+    __slots__ = ("state", "version", "pid", "started_at", "generation", "schema_version", "routes", "firewall_rules", "listeners", "certificates", "geoip", "log_level", "watchers", "problems", "file_differences", "last_reload", "workers", "node", "build", "exposed_keys")
     STATE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +125,7 @@ class GetStatusResponse(_message.Message):
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     BUILD_FIELD_NUMBER: _ClassVar[int]
+    EXPOSED_KEYS_FIELD_NUMBER: _ClassVar[int]
     state: str
     version: str
     pid: int
@@ -144,7 +145,8 @@ class GetStatusResponse(_message.Message):
     workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
     node: NodeStatus
     build: str
-    def __init__(self, state: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., generation: _Optional[int] = ..., schema_version: _Optional[int] = ..., routes: _Optional[int] = ..., firewall_rules: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ..., geoip: _Optional[_Union[GeoipStatus, _Mapping]] = ..., log_level: _Optional[str] = ..., watchers: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[RouteProblem, _Mapping]]] = ..., file_differences: _Optional[int] = ..., last_reload: _Optional[_Union[ReloadStatus, _Mapping]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., node: _Optional[_Union[NodeStatus, _Mapping]] = ..., build: _Optional[str] = ...) -> None: ...
+    exposed_keys: str
+    def __init__(self, state: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., started_at: _Optional[float] = ..., generation: _Optional[int] = ..., schema_version: _Optional[int] = ..., routes: _Optional[int] = ..., firewall_rules: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ..., geoip: _Optional[_Union[GeoipStatus, _Mapping]] = ..., log_level: _Optional[str] = ..., watchers: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[RouteProblem, _Mapping]]] = ..., file_differences: _Optional[int] = ..., last_reload: _Optional[_Union[ReloadStatus, _Mapping]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., node: _Optional[_Union[NodeStatus, _Mapping]] = ..., build: _Optional[str] = ..., exposed_keys: _Optional[str] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
     __slots__ = ("name", "state", "since", "reason", "generations_behind", "unbound", "cache_problem")
