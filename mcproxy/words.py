@@ -1,10 +1,12 @@
-"""How messages quote a user's text, guess the known word that was probably meant, and name a remedy."""
+"""How messages quote a user's text, guess the known word that was probably meant, name a moment and a remedy."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Final
 
 MAX_SHOWN: Final = 80  # characters of a bad text in a message: enough to recognise it, too few to flood a log
+LAST_MOMENT: Final = 253_402_300_799.0  # of the year 9999, the last one that a certificate can name (RFC 5280, 4.1.2.5)
 
 # How much of two words must be the same: as difflib and click have it, and for a word out of many.
 NEAR, VERY_NEAR = 0.6, 0.8
@@ -20,6 +22,11 @@ def quoted(text: str) -> str:
 def printable(text: str) -> str:
     """`text` with everything escaped that isn't printable: it can neither forge a line nor command a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def moment(seconds: float) -> str:
+    """A point in time, in UTC to the second, from seconds since the epoch: "2026-11-29 01:44:12Z"."""
+    return datetime.fromtimestamp(min(seconds, LAST_MOMENT), UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def meant(text: str, known: Iterable[str], nearness: float = NEAR) -> str:

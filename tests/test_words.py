@@ -1,6 +1,6 @@
 import pytest
 
-from mcproxy.words import MAX_SHOWN, key_remedy, meant, quoted
+from mcproxy.words import MAX_SHOWN, key_remedy, meant, moment, quoted
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,11 @@ from mcproxy.words import MAX_SHOWN, key_remedy, meant, quoted
 )
 def test_a_text_is_quoted_as_people_do(text: str, shown: str) -> None:
     assert quoted(text) == shown
+
+
+def test_a_moment_is_in_utc_to_the_second() -> None:
+    assert moment(1_795_916_652.9) == "2026-11-29 01:44:12Z"
+    assert moment(1e15) == "9999-12-31 23:59:59Z", "of a rule, say, that somebody has let expire in a wrong unit"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ connection is the last, as it is for a client; behind the route, a step may find
 requests fail.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +18,7 @@ from mcproxy.policy import firewall, routing
 from mcproxy.policy.networks import unpack
 from mcproxy.stats import Spoken
 from mcproxy.table import Table
+from mcproxy.words import moment
 
 
 class Asked(Protocol):
@@ -157,7 +157,7 @@ def until(rule: FirewallRule) -> str:
     """When a rule ends, to follow a sentence; "" for a permanent one."""
     if rule.expires_at is None:
         return ""
-    return f" until {time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime(rule.expires_at))}"
+    return f" until {moment(rule.expires_at)}"
 
 
 def _name(sni: str) -> tuple[str, Step]:
@@ -190,7 +190,7 @@ def _http(route: Route, found: Spoken | None) -> Step:
     elif found is None:
         detail = "not found out yet: the first request does, or --dial"
     else:
-        at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(found.at))
+        at = moment(found.at)
         detail = f"{_HTTP[found.version]} ({found.how}), found {at}"
     return Step("backend HTTP", True, detail)
 

@@ -14,13 +14,13 @@ appendix A). The clock is an argument.
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 
 from mcproxy.certificates import pem
 from mcproxy.certificates.pem import Certificate, Unreadable, Unusable
 from mcproxy.disk import Stamp
 from mcproxy.model import Mode, Route, Tls, warned_from
+from mcproxy.words import moment
 
 MAX_KNOWN = 4096  # certificates that are kept in memory once read: a few KB each
 MAX_NAMES_SHOWN = 5  # in a sentence; certificates have up to 100 names
@@ -98,13 +98,12 @@ def findings(certificate: Certificate, hostname: str, now: float) -> Iterator[Fi
     if not end:
         return
     if now >= end:
-        yield Finding(True, f"{path} expired on {day(end)}; renew it")
+        yield Finding(True, f"{path} expired on {moment(end)}; renew it")
     elif now < certificate.not_before:
-        yield Finding(
-            True, f"{path} is not valid before {day(certificate.not_before)}; check its dates and this machine's clock"
-        )
+        begin = moment(certificate.not_before)
+        yield Finding(True, f"{path} is not valid before {begin}; check its dates and this machine's clock")
     elif now > warned_from(certificate.not_before, end):
-        yield Finding(False, f"{path} expires on {day(end)}, in {(end - now) / 86_400:.1f} days; renew it")
+        yield Finding(False, f"{path} expires on {moment(end)}, in {(end - now) / 86_400:.1f} days; renew it")
     if not certificate.unread and not certificate.covers(hostname):
         yield Finding(
             True, f"{path} is for {listed(certificate.names)}, not for {hostname}; give one that names {hostname}"
@@ -231,8 +230,3 @@ def listed(names: tuple[str, ...], count: int = 0) -> str:
     left_out = max(count, len(names)) - MAX_NAMES_SHOWN
     more = f" and {left_out} more" if left_out > 0 else ""
     return ", ".join(names[:MAX_NAMES_SHOWN]) + more
-
-
-def day(seconds: float) -> str:
-    """A point in time in a sentence, to the minute, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

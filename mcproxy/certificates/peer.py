@@ -3,17 +3,18 @@
 from cryptography import x509
 
 from mcproxy.certificates.chain import UNREADABLE, named, names_of
-from mcproxy.certificates.judge import day, listed
+from mcproxy.certificates.judge import listed
+from mcproxy.words import moment
 
 
 def described(der: bytes) -> str:
-    """Its names, issuer and end, as in "for a.test, by R11, until 2027-01-01 12:00 UTC"."""
+    """Its names, issuer and end, as in "for a.test, by R11, until 2027-01-01 12:00:00Z"."""
     try:
         shown = x509.load_der_x509_certificate(der)
         names = names_of(shown)
     except UNREADABLE as error:
         return f"that can't be read ({str(error).splitlines()[0]})"
-    return f"for {listed(names)}, by {_issuer(shown)}, until {day(shown.not_valid_after_utc.timestamp())}"
+    return f"for {listed(names)}, by {_issuer(shown)}, until {moment(shown.not_valid_after_utc.timestamp())}"
 
 
 def _issuer(shown: x509.Certificate) -> str:

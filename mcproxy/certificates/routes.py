@@ -10,12 +10,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mcproxy.certificates.acme.order import Kept, State, kept_out
-from mcproxy.certificates.judge import Finding, ca_problem, day, findings, known, route_findings, survey
+from mcproxy.certificates.judge import Finding, ca_problem, findings, known, route_findings, survey
 from mcproxy.certificates.pem import Certificate, Pair, Unusable, tried
 from mcproxy.change import Change, Value
 from mcproxy.model import Mode, Reason, Route, Tls
 from mcproxy.policy.firewall import Firewall
 from mcproxy.table import ListenerTable, Table
+from mcproxy.words import moment
 
 # Routes of a listener whose files are looked at when one more comes, and when the status is asked for: what they hold
 # is remembered, so that looking again costs one stat() call a file: two a route, three with a CA.
@@ -197,10 +198,10 @@ def serving_order(route: Route, kept: Kept | None, firewall: Firewall, *, truste
         blocked = kept_out(firewall)
         doubt = f"; {blocked}" if blocked and blocked not in listed.problem else ""
         return Serving(f"{listed.problem}{doubt}", reason=Reason.CERTIFICATE_PENDING)
-    renewal = f", to be renewed at {day(listed.next_at)}" if listed.next_at else ""
-    notes = [f"by {listed.issuer} until {day(listed.not_after)}{renewal}"]
+    renewal = f", to be renewed at {moment(listed.next_at)}" if listed.next_at else ""
+    notes = [f"by {listed.issuer} until {moment(listed.not_after)}{renewal}"]
     if listed.failure:
-        notes = [f"by {listed.issuer} until {day(listed.not_after)}; not renewed: {kept.words}"]
+        notes = [f"by {listed.issuer} until {moment(listed.not_after)}; not renewed: {kept.words}"]
     return Serving("", notes, [listed.problem] if listed.problem else (), failure)
 
 

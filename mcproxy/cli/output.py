@@ -8,13 +8,13 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 from google.protobuf.message import Message
 
+from mcproxy import words
 from mcproxy.cli.columns import Column, lay_out
 from mcproxy.model import LISTENER_FIELDS, ROUTE_FIELDS
 from mcproxy.settings import Kind, proto_name
@@ -123,7 +123,7 @@ def clean(cell: Cell) -> str:
 
 def moment(seconds: float) -> str:
     """A point in time, in UTC; "-" for never."""
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds)) if seconds else "-"
+    return words.moment(seconds) if seconds else "-"
 
 
 def span(seconds: float) -> str:

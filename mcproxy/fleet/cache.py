@@ -16,6 +16,7 @@ from mcproxy.store.errors import NewerSchema, NotOurs, StoreError, Unavailable, 
 from mcproxy.store.records import BY_HAND
 from mcproxy.store.store import Store
 from mcproxy.table import Table
+from mcproxy.words import moment
 
 LOCK = ".lock"  # the end of the name of the file that is locked, which stays
 _FAULTS = {"SQLITE_NOTADB": "it is not a SQLite database", "SQLITE_CORRUPT": "it is damaged"}
@@ -103,7 +104,7 @@ class Cache:
             log.error(
                 "the copy of the fleet's table can't be written; a restart would start with an old one: %s", error
             )
-        self.problem = f"{error} (since {time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime())})"
+        self.problem = f"{error} (since {moment(time.time())})"
 
     def is_whole(self) -> None:
         """Note that it is up to date."""

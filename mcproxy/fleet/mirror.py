@@ -19,7 +19,7 @@ from typing import NamedTuple
 import dataset
 from sqlalchemy import delete, select
 
-from mcproxy.certificates import judge, pem
+from mcproxy.certificates import pem
 from mcproxy.certificates.acme import challenge
 from mcproxy.certificates.acme.contract import Holder
 from mcproxy.certificates.acme.course import HOUR
@@ -40,6 +40,7 @@ from mcproxy.store.acme import (
 from mcproxy.store.errors import StoreError
 from mcproxy.store.records import INVALID, Row
 from mcproxy.store.store import Store
+from mcproxy.words import moment
 
 BATCH = 200  # certificates asked for in one statement; some 5 KB each
 
@@ -154,7 +155,7 @@ class Mirror:
         accounts, at, now = acme.ACCOUNTS.c, acme.STARTS.c.at, self._clock()
         query = select(accounts.failure, accounts.paused_until).where(accounts.paused_until > now)
         for row in list(database.query(query.order_by(accounts.paused_until.desc()).limit(1))):
-            return Obstacle(f"{row['failure']}; next try at {judge.day(row['paused_until'])}", is_general=True)
+            return Obstacle(f"{row['failure']}; next try at {moment(row['paused_until'])}", is_general=True)
         begun = select(at).where(at > now - HOUR).order_by(at.desc()).offset(ORDERS_AN_HOUR - 1).limit(1)
         for row in list(database.query(begun)):
             return Obstacle(spent(ORDERS_AN_HOUR, row["at"] + HOUR))

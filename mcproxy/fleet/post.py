@@ -7,6 +7,7 @@ from collections.abc import Callable
 from mcproxy.fleet.backoff import Tries
 from mcproxy.fleet.standing import Standing, State
 from mcproxy.store.errors import NameTaken, NewerSchema, StoreError, Unavailable, UnreadableRow
+from mcproxy.words import moment
 
 log = logging.getLogger("mcproxy.fleet")
 
@@ -41,7 +42,7 @@ class Post:
             self.tries.want(wait)
         standing = self.standing
         if standing.state is not State.FOLLOWING:
-            since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(standing.since))
+            since = moment(standing.since)
             raise Unavailable(
                 f"node {standing.node} is {standing.state} since {since} and takes no changes{self._stays()}: "
                 f"{standing.reason}"

@@ -174,9 +174,9 @@ def test_wildcards_cover_one_label(name: str, covered: bool) -> None:
 @pytest.mark.parametrize(
     ("at", "problem", "says"),
     [
-        (DIES.timestamp(), True, "x.pem expired on 2026-04-01 00:00 UTC; renew it"),
-        (BORN.timestamp() - 1, True, "x.pem is not valid before 2026-01-01 00:00 UTC"),
-        (DIES.timestamp() - 13.5 * DAY, False, "x.pem expires on 2026-04-01 00:00 UTC, in 13.5 days"),
+        (DIES.timestamp(), True, "x.pem expired on 2026-04-01 00:00:00Z; renew it"),
+        (BORN.timestamp() - 1, True, "x.pem is not valid before 2026-01-01 00:00:00Z"),
+        (DIES.timestamp() - 13.5 * DAY, False, "x.pem expires on 2026-04-01 00:00:00Z, in 13.5 days"),
     ],
 )
 def test_dates(at: float, problem: bool, says: str) -> None:

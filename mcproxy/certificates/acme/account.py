@@ -4,11 +4,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from mcproxy.certificates import judge
 from mcproxy.certificates.acme import challenge, order
 from mcproxy.certificates.acme.contract import Asked, Asking, CaSettings, Refusal, Rows
 from mcproxy.certificates.acme.course import RATE_LIMITED
 from mcproxy.certificates.acme.order import CaAccount
+from mcproxy.words import moment
 
 _GONE = frozenset({"accountDoesNotExist", "unauthorized"})  # what a CA says that doesn't take the account
 
@@ -46,7 +46,7 @@ class Account:
     @property
     def words(self) -> str:
         """Why it is paused, and until when."""
-        return f"{self._row.failure}; next try at {judge.day(self._row.paused_until)}"
+        return f"{self._row.failure}; next try at {moment(self._row.paused_until)}"
 
     def registered(self) -> Asked:
         """The CA, with an account. Raises Refusal, of the CA as a whole; ImportError where the library is missing."""
@@ -101,7 +101,7 @@ class Account:
             log.warning("the account at %s is no longer valid: a new one is registered", self.directory)
             row = replace(row, key=challenge.new_key())
         self._write(row)
-        log.error("%s, next try at %s", row.failure, judge.day(row.paused_until))
+        log.error("%s, next try at %s", row.failure, moment(row.paused_until))
 
     def stop_for(self, why: str, seconds: float) -> None:
         """Ask for nothing until then, or until a restart."""

@@ -11,6 +11,7 @@ from mcproxy.certificates.acme import challenge, order
 from mcproxy.certificates.acme.contract import Asked, Lacking, OrderLost, Refusal, Rows, Seen
 from mcproxy.certificates.acme.order import Kept, Order, State
 from mcproxy.certificates.pem import Certificate, Pair, Unusable
+from mcproxy.words import moment
 
 HOUR = 3_600.0
 MAX_ORDER = 900.0  # seconds that a CA has to decide
@@ -94,7 +95,7 @@ class Course:
     def resume(self, name: Name) -> None:
         """Go on with an order of an earlier process. Its challenge is answered from now on: the CA may be looking."""
         held = name.order
-        log.info("%s: goes on with its order, which is %s since %s", held.hostname, held.state, judge.day(held.began))
+        log.info("%s: goes on with its order, which is %s since %s", held.hostname, held.state, moment(held.began))
         if held.challenge:
             name.challenge, name.resumed = self._answer(held), True
         self._publish(name)
@@ -186,7 +187,7 @@ class Course:
         certificate = pem.described(pair)
         for finding in judge.findings(certificate, hostname, self._clock()):
             if finding.problem:
-                clock = f"this machine's clock says {judge.day(self._clock())}"
+                clock = f"this machine's clock says {moment(self._clock())}"
                 self.fail(name, f"the CA's certificate can't be used: {finding} ({clock})")
                 return
             log.warning("%s: %s", hostname, finding)
@@ -194,7 +195,7 @@ class Course:
         self._rows.write_issued(waiting, pair, certificate.not_after)
         name.pair, name.certificate, name.asked_until, name.lost = pair, certificate, 0.0, False
         self._set(name, waiting)
-        log.info("%s: certificate of %s until %s", hostname, certificate.issuer, judge.day(certificate.not_after))
+        log.info("%s: certificate of %s until %s", hostname, certificate.issuer, moment(certificate.not_after))
 
     def _fail_validation(self, name: Name, failure: str) -> None:
         """Not a failed try where this process may be why, as nobody answered before it began; but only once an hour."""
@@ -216,7 +217,7 @@ class Course:
         serves = "; the old certificate stays in use" if name.pair is not None else ""
         log.error(
             "%s: the order failed, try %d, next one at %s: %s%s",
-            name.order.hostname, failed.failures, judge.day(failed.next_at), failed.failure, serves,
+            name.order.hostname, failed.failures, moment(failed.next_at), failed.failure, serves,
         )  # fmt: skip
 
     def ask_when(self, name: Name, ca: Asked) -> None:
@@ -246,7 +247,7 @@ class Course:
                 return
             self._rows.write_order(moved)
             self._set(name, moved)
-            log.info("%s: the CA wants it renewed at %s", name.order.hostname, judge.day(moved.next_at))
+            log.info("%s: the CA wants it renewed at %s", name.order.hostname, moment(moved.next_at))
 
     def put_back(self, name: Name, *states: State) -> None:
         """Give up an order that is in one of these states, by default `ordering`; no try of the name's is used up."""

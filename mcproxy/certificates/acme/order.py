@@ -6,10 +6,10 @@ Times are seconds since the epoch; `chance` is a random number from 0 to 1.
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from mcproxy.certificates.judge import day
 from mcproxy.certificates.pem import Certificate, Pair
 from mcproxy.model import warned_from
 from mcproxy.policy.firewall import Firewall
+from mcproxy.words import moment
 
 DAY = 86_400.0
 RENEWED_AT = 2 / 3  # of its lifetime, where the CA doesn't say when (RFC 9773)
@@ -100,13 +100,14 @@ class Kept:
             return f"{self.obstacle}{order.failure and f'; the last order failed: {order.failure}'}"
         if order.failure:
             tries = f", try {order.failures}" if order.failures else ""
-            return f"its order failed{tries}, next one at {day(order.next_at)}: {order.failure}"
-        return self.obstacle or f"its order is due at {day(order.next_at)}"
+            return f"its order failed{tries}, next one at {moment(order.next_at)}: {order.failure}"
+        return self.obstacle or f"its order is due at {moment(order.next_at)}"
 
 
 def spent(most: int, free_at: float) -> str:
     """Why no order begins where so many have begun within an hour."""
-    return f"{most} orders have begun within an hour, as many as mcproxy makes; the next one begins at {day(free_at)}"
+    begun = f"{most} orders have begun within an hour, as many as mcproxy makes"
+    return f"{begun}; the next one begins at {moment(free_at)}"
 
 
 def kept_out(firewall: Firewall) -> str:

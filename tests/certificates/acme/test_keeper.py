@@ -151,7 +151,7 @@ def test_a_new_process_answers_the_challenge_before_it_asks_and_does_not_have_th
     bench.ca.names[A] = "pending"  # and it looks
     with messages() as logged:
         bench.restart()
-    assert logged == ["info a.test: goes on with its order, which is validating since 2027-01-15 08:00 UTC"]
+    assert logged == ["info a.test: goes on with its order, which is validating since 2027-01-15 08:00:00Z"]
     assert bench.workers.names[A].challenge is not None
     bench.step(1)
     bench.step(1)

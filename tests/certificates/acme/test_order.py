@@ -108,11 +108,11 @@ def test_keys_are_not_shown() -> None:
     ("kept", "words"),
     [
         (Kept(ORDER), "its order is issuing"),
-        (Kept(Order("a.test")), "its order is due at 1970-01-01 00:00 UTC"),
+        (Kept(Order("a.test")), "its order is due at 1970-01-01 00:00:00Z"),
         (Kept(Order("a.test"), obstacle="the CA is away"), "the CA is away"),
         (
             Kept(failed(ORDER, "no route", 0.0, 0.0)),
-            "its order failed, try 1, next one at 1970-01-01 00:10 UTC: no route",
+            "its order failed, try 1, next one at 1970-01-01 00:10:00Z: no route",
         ),
     ],
 )
