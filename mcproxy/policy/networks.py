@@ -12,7 +12,7 @@ covers; removing an outermost one brings back those next below it, which follow 
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final
@@ -212,6 +212,10 @@ class Networks:
         if at < 0 or family.lasts[at] < packed:
             return None
         return _text(family.outer[at])
+
+    def lengths(self) -> tuple[Sequence[int], Sequence[int]]:
+        """The prefix lengths of those that lie within no other: of IPv4, and of IPv6."""
+        return [key[_V4_BYTES] for key in self.v4.outer], [key[_V6_BYTES] for key in self.v6.outer]
 
     def adding(self, text: str) -> "Networks":
         """A set with this network as well; it shares what it can with this one. Raises ValueError."""

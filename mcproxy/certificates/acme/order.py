@@ -3,6 +3,7 @@
 Times are seconds since the epoch; `chance` is a random number from 0 to 1.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -25,6 +26,7 @@ MAX_FAILURE = 500  # characters of the CA's own words that are kept
 MAX_NAMED = 5  # rules in a sentence
 # The longest prefixes of networks that a CA may be in: no provider has more than a /8 of IPv4, or than a /19 of IPv6.
 WIDE = {4: 8, 6: 19}
+WIDE_TOGETHER = {4: 7, 6: 19}  # of many narrower ones, as blocklists of whole providers have: the size of one so wide
 
 
 class State(StrEnum):
@@ -113,7 +115,7 @@ def spent(most: int, free_at: float) -> str:
 def kept_out(firewall: Firewall) -> str:
     """What the firewall blocks that may well have a CA in it, in words; "": nothing."""
     wide = (each for each in firewall.cidrs if int(each.rpartition("/")[2]) <= WIDE[6 if ":" in each else 4])
-    blocked = [*sorted(firewall.countries), *wide]
+    blocked = [*sorted(firewall.countries), *wide, *_wide_together(firewall)]
     if not blocked:
         return ""
     more = f" and {len(blocked) - MAX_NAMED} more" if len(blocked) > MAX_NAMED else ""
@@ -121,6 +123,14 @@ def kept_out(firewall: Firewall) -> str:
         f"the firewall blocks {', '.join(blocked[:MAX_NAMED])}{more}, and a CA validates from several countries and"
         " networks"
     )
+
+
+def _wide_together(firewall: Firewall) -> Iterator[str]:
+    """The networks that are not wide, in words, where there are so many that a CA may well be in one."""
+    for version, lengths in zip(WIDE, firewall.networks.lengths(), strict=True):
+        narrow, size = [each for each in lengths if each > WIDE[version]], WIDE_TOGETHER[version]
+        if sum(2.0**-each for each in narrow) >= 2.0**-size:
+            yield f"{len(narrow)} networks of IPv{version} that together are as large as a /{size}"
 
 
 def failed(order: Order, failure: str, now: float, chance: float, retry_after: float = 0.0) -> Order:

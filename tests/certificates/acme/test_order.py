@@ -99,6 +99,19 @@ def test_what_may_keep_a_ca_out_is_countries_and_wide_networks() -> None:
     assert kept_out(Firewall.compile(countries)) == f"the firewall blocks AQ, BR, CN, DE, FR and 1 more, {words}"
 
 
+def test_what_may_keep_a_ca_out_is_many_networks_too() -> None:
+    """As of a provider that a CA looks from: each is narrow, but they are its whole address space."""
+    halves = [f"{first}.{second}.0.0/9" for first in (3, 52) for second in (0, 128)]  # of two /8
+    within = [f"3.{each}.0.0/16" for each in range(4)]  # which count once
+    rules = [FirewallRule(RuleKind.CIDR, each) for each in (*halves, *within)]
+    words = "the firewall blocks 4 networks of IPv4 that together are as large as a /7, and a CA validates from"
+    assert kept_out(Firewall.compile(rules)).startswith(words)
+    assert kept_out(Firewall.compile(rules[1:])) == ""
+    assert "2 networks of IPv6" in kept_out(
+        Firewall.compile([FirewallRule(RuleKind.CIDR, f"26{each}0::/20") for each in "01"])
+    )
+
+
 def test_keys_are_not_shown() -> None:
     assert repr(ORDER) == "<Order a.test issuing failures=0>"
     assert repr(CaAccount("https://ca.test", "secret")) == "<CaAccount https://ca.test failures=0>"
