@@ -220,6 +220,7 @@ class Keeper:
         if self._at is None:
             outside = self._outside
             self._at = Account(self._settings, outside.rows, outside.ask, outside.clock, self._chance)
+            self._meet("")  # what it met before was by other settings
         if self._at.paused_until > self._outside.clock():
             self._meet(self._at.words)
         return self._at

@@ -463,6 +463,9 @@ def test_a_section_that_is_removed_is_warned_of_once_and_no_try_comes_next() -> 
     assert logged == [f"warning 1 certificate neither ordered nor renewed: {keeper.NO_SECTION}"]
     kept = bench.workers.names[A]
     assert kept.words == f"{keeper.NO_SECTION}; the last order failed: no route (connection)"
+    bench.keeper.configure(CaSettings(DIRECTORY))
+    bench.step(1)
+    assert bench.workers.names[A].obstacle == "", "though nothing is due for which the CA would be asked"
 
 
 def test_questions_when_to_renew_do_not_keep_orders_waiting() -> None:
