@@ -5,16 +5,16 @@ from collections.abc import Sequence
 import grpc
 
 from mcproxy.admin import caller, convert, elsewhere, looking, mutations, risks
-from mcproxy.admin.errors import InvalidField, NotThere, Unready
-from mcproxy.admin.mutate import decided_again, mutate
+from mcproxy.admin.errors import InvalidField, Unready
+from mcproxy.admin.mutate import mutate
 from mcproxy.admin.mutations import only_listener
 from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.admin.plane import DataPlane
 from mcproxy.admin.writer import Writer
 from mcproxy.certificates.routes import RouteRefused
-from mcproxy.change import Change, current, route_key
+from mcproxy.change import Change
 from mcproxy.fleet.cutting import WAIT, CutElsewhere
-from mcproxy.model import FirewallRule, Mode, Route, RuleKind, Tls
+from mcproxy.model import FirewallRule, Listener, Mode, Route, RuleKind, Tls
 from mcproxy.policy.networks import pack
 from mcproxy.store import history
 from mcproxy.table import Table
@@ -47,20 +47,18 @@ class Changing:
         self, request: pb.UpdateListenerRequest, context: grpc.ServicerContext
     ) -> pb.UpdateListenerResponse:
         """Change a listener's settings."""
-        return decided_again(lambda: self._update_listener(request, context))
 
-    def _update_listener(
-        self, request: pb.UpdateListenerRequest, context: grpc.ServicerContext
-    ) -> pb.UpdateListenerResponse:
-        was = None
-        if request.update_mask.paths:
-            addr = only_listener(self._writer.table, _required("listener.addr", request.listener.addr))
-            was = self._writer.table.listeners[addr].listener
+        def changed(was: Listener) -> Listener:
             listener = convert.changed_listener(was, request.listener, request.update_mask)
+            elsewhere.refuse_nodes(self._writer, "listener", listener, was)
+            return listener
+
+        if request.update_mask.paths:
+            decide = mutations.change_listener(_required("listener.addr", request.listener.addr), changed)
         else:
             listener = convert.listener(request.listener)
-        elsewhere.refuse_nodes(self._writer, "listener", listener, was)
-        decide = mutations.put_listener(listener, exists=True, was=was)
+            elsewhere.refuse_nodes(self._writer, "listener", listener, None)
+            decide = mutations.put_listener(listener, exists=True)
         outcome = mutate(self._writer, context, "listener.update", decide, request)
         return pb.UpdateListenerResponse(
             generation=outcome.generation,
@@ -94,19 +92,23 @@ class Changing:
 
     def UpdateRoute(self, request: pb.UpdateRouteRequest, context: grpc.ServicerContext) -> pb.UpdateRouteResponse:
         """Change a route, or replace it."""
-        return decided_again(lambda: self._update_route(request, context))
+        addr, mask = self._listener(request.listener), request.update_mask
+        checked: dict[Route, Sequence[str]] = {}  # the last one is the route that is made
 
-    def _update_route(self, request: pb.UpdateRouteRequest, context: grpc.ServicerContext) -> pb.UpdateRouteResponse:
-        addr, was, mask = self._listener(request.listener), None, request.update_mask
+        def changed(was: Route | None) -> Route:
+            """Also at its turn, where another call may have changed the route meanwhile: then it is checked again."""
+            route = convert.route(request.route) if was is None else convert.changed_route(was, request.route, mask)
+            checked[route] = checked.pop(route) if route in checked else self._check(addr, route)
+            return route
+
         if mask.paths:
-            was = self._present(addr, convert.hostname("route.hostname", request.route.hostname))
-            route = convert.changed_route(was, request.route, mask)
+            name = convert.hostname("route.hostname", request.route.hostname)
+            changed(mutations.present_route(self._writer.table, addr, name))
+            decide = mutations.change_route(addr, name, changed)
         else:
-            route = convert.route(request.route)
-        warnings = self._check(addr, route)
-        outcome = mutate(
-            self._writer, context, "route.update", mutations.put_route(addr, route, exists=True, was=was), request
-        )
+            decide = mutations.put_route(addr, changed(None), exists=True)
+        outcome = mutate(self._writer, context, "route.update", decide, request)
+        route, warnings = list(checked.items())[-1]
         seen = self._look(request, addr, route)
         unnamed = request.dry_run and not mask.paths  # a mode that is named is no slip
         effect = convert.effect_out(outcome.changes, risks.of_changes(outcome.changes) if unnamed else ())
@@ -119,13 +121,6 @@ class Changing:
 
     def _listener(self, addr: str) -> str:
         return only_listener(self._writer.table, convert.listen_address("listener", addr))
-
-    def _present(self, addr: str, hostname: str) -> Route:
-        key = route_key(addr, hostname)
-        found = current(self._writer.table, key)
-        if not isinstance(found, Route):
-            raise NotThere(f"there is no {key}", key)
-        return found
 
     def _check(self, addr: str, route: Route) -> Sequence[str]:
         if addr not in self._writer.served.listeners:  # files are each node's own

@@ -61,10 +61,6 @@ class Overtaken(Refusal):
     """Another mutation came first."""
 
 
-class Raced(Overtaken):
-    """The value that was read for this change is another one at its turn: it is to be read and decided again."""
-
-
 class TooMany(Refusal):
     """A bound is reached."""
 

@@ -1,22 +1,16 @@
 """Turns a call into a mutation: who makes it, why, its deadline, or that it is a dry run."""
 
-import time
-from collections.abc import Callable, Sequence
-from random import uniform
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Protocol
 
 import grpc
 
 from mcproxy.admin import caller
-from mcproxy.admin.errors import Busy, Raced
+from mcproxy.admin.errors import Busy
 from mcproxy.admin.mutations import Decision
 from mcproxy.admin.writer import LOCK_WAIT, Mutated, Writer
 from mcproxy.change import Change
 from mcproxy.table import Table
-
-T = TypeVar("T")
-TRIES = 8  # of a change; two that race part with the second, and 20 change one value with all of them
-LONGEST_PAUSE = 0.05  # seconds before a change is decided again, at random: those that race part
 
 
 class Mutation(Protocol):
@@ -48,16 +42,3 @@ def mutate(writer: Writer, context: grpc.ServicerContext, action: str, decide: D
     writer.reach(wait)
     who, expected = caller.who(context), request.expected_generation
     return writer.mutate(who, action, decide_in_time, expected, wait, said)
-
-
-def decided_again(change: Callable[[], T], pause: Callable[[float], object] = time.sleep) -> T:
-    """Make a change that reads a value and then mutates; again, some times, where the value was another one by then.
-
-    One that expects a generation is refused at once, by that. Raises Refusal.
-    """
-    for _ in range(TRIES - 1):
-        try:
-            return change()
-        except Raced:
-            pause(uniform(0.0, LONGEST_PAUSE))  # noqa: S311 - no secret
-    return change()

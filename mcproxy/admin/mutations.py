@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
-from mcproxy.admin.errors import AlreadyThere, InvalidField, InvalidFields, NotThere, Raced, TooMany
+from mcproxy.admin.errors import AlreadyThere, InvalidField, InvalidFields, NotThere, TooMany
 from mcproxy.admin.explain import until
 from mcproxy.change import Change, Key, Value, What, current, listener_key, route_key, rule_key, towards
 from mcproxy.conflicts import clash, meet
@@ -23,17 +23,27 @@ _LEADS_AWAY = "the {} leads to another listener of these nodes, which would be a
 Decision = Callable[[Table, float], Sequence[Change]]
 
 
-def put_listener(listener: Listener, *, exists: bool, was: Listener | None = None) -> Decision:
-    """Add a listener, or change the settings of one that exists; `was` is its value when it was looked at."""
+def put_listener(listener: Listener, *, exists: bool) -> Decision:
+    """Add a listener, or replace the settings of one that exists."""
 
     def decide(table: Table, _now: float) -> list[Change]:
         key = listener_key(listener.addr)
-        changes = _put(table, key, listener, exists=exists, was=was)
+        changes = _put(table, key, listener, exists=exists)
         for problem in (*_clashes(changes, table, {key: "listener"}), *_loops(changes, table, {key: "listener"})):
             raise problem
         if changes and not exists and len(table.listeners) >= MAX_LISTENERS:
             raise TooMany(f"there are {MAX_LISTENERS} listeners, which is the limit: remove one first")
         return changes
+
+    return decide
+
+
+def change_listener(addr: str, changed: Callable[[Listener], Listener]) -> Decision:
+    """Change some settings of a listener: `changed` returns it with them, from what it is at this change's turn."""
+
+    def decide(table: Table, now: float) -> Sequence[Change]:
+        listener = changed(table.listeners[only_listener(table, addr)].listener)
+        return put_listener(listener, exists=True)(table, now)
 
     return decide
 
@@ -49,13 +59,13 @@ def remove_listener(addr: str) -> Decision:
     return decide
 
 
-def put_route(addr: str, route: Route, *, exists: bool, was: Route | None = None) -> Decision:
-    """Add a route to a listener, or change one that exists; `was` is the one that was looked at."""
+def put_route(addr: str, route: Route, *, exists: bool) -> Decision:
+    """Add a route to a listener, or replace one that exists."""
 
     def decide(table: Table, _now: float) -> list[Change]:
         listener = only_listener(table, addr)
         key = route_key(listener, route.hostname)
-        changes = _put(table, key, route, exists=exists, was=was)
+        changes = _put(table, key, route, exists=exists)
         for problem in _loops(changes, table, {key: "route"}):
             raise problem
         if changes and not exists and len(table.listeners[listener].routes) >= MAX_ROUTES:
@@ -63,6 +73,27 @@ def put_route(addr: str, route: Route, *, exists: bool, was: Route | None = None
         return changes
 
     return decide
+
+
+def change_route(addr: str, hostname: str, changed: Callable[[Route], Route]) -> Decision:
+    """Change some settings of a route: `changed` returns it with them, from what it is at this change's turn.
+
+    So changes of one route that race lose nothing of each other, and none is refused for it.
+    """
+
+    def decide(table: Table, now: float) -> Sequence[Change]:
+        return put_route(addr, changed(present_route(table, addr, hostname)), exists=True)(table, now)
+
+    return decide
+
+
+def present_route(table: Table, addr: str, hostname: str) -> Route:
+    """The route of a name. Raises NotThere."""
+    key = route_key(only_listener(table, addr), hostname)
+    found = current(table, key)
+    if not isinstance(found, Route):
+        raise NotThere(f"there is no {key}", key)
+    return found
 
 
 def remove_route(addr: str, hostname: str) -> Decision:
@@ -254,12 +285,10 @@ def _known(table: Table) -> str:
     return f"the listeners are {known}" if known else "there are no listeners"
 
 
-def _put(table: Table, key: Key, value: Value, *, exists: bool, was: Value | None) -> list[Change]:
+def _put(table: Table, key: Key, value: Value, *, exists: bool) -> list[Change]:
     old = current(table, key)
     if old is None and exists:
         raise NotThere(f"there is no {key}", key)
-    if was is not None and was != old:
-        raise Raced(f"the {key} was changed at the same time: try again")
     if old == value:
         return []
     if old is not None and not exists:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from mcproxy.admin import mutations
-from mcproxy.admin.errors import AlreadyThere, InvalidField, InvalidFields, NotThere, Overtaken, Refusal, TooMany
+from mcproxy.admin.errors import AlreadyThere, InvalidField, InvalidFields, NotThere, Refusal, TooMany
 from mcproxy.admin.mutations import Decision
 from mcproxy.change import Change, next_table, rule_key, table_values, values
 from mcproxy.model import Backend, FirewallRule, Listener, Route, RuleKind
@@ -132,11 +132,16 @@ def test_what_is_as_it_should_be_is_no_change() -> None:
     assert mutations.add_rule(RULES[0], 0.0)(TABLE, 0.0) == []
 
 
-def test_a_change_of_what_another_has_changed_meanwhile_is_refused() -> None:
-    looked_at, wanted = route("git.example.org", "127.0.0.1:1"), route("git.example.org", "127.0.0.1:2")
-    with pytest.raises(Overtaken, match=r"route git\.example\.org on :443 was changed at the same time"):
-        mutations.put_route("", wanted, exists=True, was=looked_at)(TABLE, 0.0)
-    assert mutations.put_route("", wanted, exists=True, was=SEED[0][1][0])(TABLE, 0.0)
+def test_some_settings_are_changed_of_what_is_there_at_the_turn() -> None:
+    """What was read before was compared, so of changes that raced all but one could be refused."""
+    decide = mutations.change_route("", "git.example.org", lambda was: replace(was, send_proxy_protocol=True))
+    other = after(mutations.put_route("", route("git.example.org", "127.0.0.1:1"), exists=True))
+    (change,) = decide(other, 0.0)
+    assert change.new == replace(route("git.example.org", "127.0.0.1:1"), send_proxy_protocol=True)
+    with pytest.raises(NotThere):
+        mutations.change_route("", "no.example.org", lambda was: was)(TABLE, 0.0)
+    (change,) = mutations.change_listener(":443", lambda was: replace(was, max_connections=7))(TABLE, 0.0)
+    assert change.new == Listener(":443", max_connections=7)
 
 
 def test_only_ended_rules_that_are_still_the_same_end() -> None:
