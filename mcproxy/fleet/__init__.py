@@ -31,8 +31,9 @@ warning, and is tried again at each poll; an address may be on its way from one 
 schema; stuck, where a row can't be read, since somebody has written it by hand; refused, where another node has the
 name, as a clone does. All but the first refuse mutations. A node that is refused follows; the others serve the table
 that they have, and answer what they can from the copy. They try again by themselves, with pauses that grow and differ
-from node to node (`backoff.py`). A stuck one follows again once it has read everything. A row of the audit that can't
-be read makes nobody stuck: the whole table is loaded instead.
+from node to node (`backoff.py`); one that is alone does so at once where a call asks for a change. A stuck one follows
+again once it has read everything. A row of the audit that can't be read makes nobody stuck: the whole table is loaded
+instead.
 
 **Bounds.** Two connections for each node: one for statements, taken in turns, one that listens and polls. Waiting has a
 limit for connecting, for a statement, for another node's lock and for an answer (store/postgres.py). A hung node's

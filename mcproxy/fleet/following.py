@@ -40,7 +40,7 @@ def mark_of(revision: Revision) -> Mark:
 def mutations(rows: Sequence[Revision], mark: Mark) -> list[Mutation] | None:
     """Those after the marked generation, in order, from all rows of that generation and of later ones.
 
-    None where they don't continue it: rows are missing, or that generation was another one there. Raises Unreadable.
+    None where they don't continue it: rows are missing, or that generation was another one there. Raises UnreadableRow.
     """
     found: list[Mutation] = []
     expected = mark[0]
