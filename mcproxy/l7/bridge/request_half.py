@@ -241,6 +241,8 @@ class RequestHalf:
             piece = body.next_piece(room)
             backend.body(piece)
             self._client.taken(len(piece))
+            if len(piece) == room and body.waiting_bytes:
+                return  # that was all the room
         if self.coming is COMPLETE:
             self._go(SENT)
             backend.end(self._trailers)

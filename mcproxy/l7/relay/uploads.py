@@ -83,7 +83,7 @@ class Uploads:
         """Pass DATA as it came, or keep it. The stream's end is kept with it, and is no longer the caller's."""
         size = end - start
         upload = upload_of(stream)
-        waits = upload.waits
+        waits = upload.ended or upload.held > 0
         if waits or (size and (size > self._room or size > self._initial + upload.grown)):
             if flags & PADDED:
                 start, end = unpadded(buf, start, end)
@@ -194,7 +194,7 @@ class Uploads:
         while stuck < len(queue):
             stream = queue.popleft()
             upload = stream.upload
-            if upload is None or not upload.waits or stream.state is CLOSED:
+            if upload is None or not (upload.held or upload.ended) or stream.state is CLOSED:
                 continue  # what waited has been dropped
             most = initial + upload.grown
             if upload.held and (most <= 0 or room <= 0):
@@ -208,8 +208,10 @@ class Uploads:
             size = len(payload)
             room -= size
             upload.grown -= size
+            upload.owed += size
+            if upload.owed >= CREDIT:
+                self._is_due = True
             stream.progress = now
-            self._owe(upload, size)
             if upload.held or not upload.ended:
                 out += (pack(size >> 8, size & 0xFF, DATA, 0, stream.id), payload)
             else:
@@ -217,6 +219,7 @@ class Uploads:
             if upload.held:
                 queue.append(stream)
             stuck = 0
+        self._owed += self._room - room
         self._room = room
 
     def _end(self, stream: Stream, upload: Upload, payload: Piece, client: ClientLeg) -> None:
