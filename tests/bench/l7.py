@@ -8,6 +8,7 @@ import re
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -58,13 +59,36 @@ def steady(site: Site, version: str, clients: int, streams: int, *more: str) -> 
 def small(version: str, name: str, site: Site) -> Figure:
     """Answers of 128 bytes."""
     clients, streams = STREAMS[name]
-    with tempfile.NamedTemporaryFile("w") as names:
-        more = []
-        if name == "differ":
-            names.writelines(f"https://a.test:{site.port}/small?{number}\n" for number in range(DISTINCT))
-            names.flush()
-            more = ["-i", names.name]
-        return figure(1e6, steady(site, version, clients, streams, *more))
+    if name == "differ":
+        return figure(1e6, differing(site, version, clients, streams))
+    return figure(1e6, steady(site, version, clients, streams))
+
+
+def differing(site: Site, version: str, clients: int, streams: int) -> Done:
+    """The same, but no two heads alike.
+
+    Each client is a process with names of its own: those of one h2load all begin with the first name of its list, so
+    that what one asks for, the others have just asked for.
+    """
+    share = int(site.seconds * REQUESTS) // clients
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(clients) as pool:
+        lists = [Path(folder) / str(client) for client in range(clients)]
+        for client, names in enumerate(lists):
+            numbers = range(client, DISTINCT, clients)
+            names.write_text("".join(f"https://a.test:{site.port}/small?{number}\n" for number in numbers))
+
+        def ask(count: int) -> Done:
+            before = site.used()
+            done = [
+                pool.submit(h2load, site, version, "small", count, 1, min(count, streams), "-i", str(names))
+                for names in lists
+            ]
+            each = [one.result() for one in done]
+            latencies = [latency for one in each for latency in one.latencies]
+            return Done(count * clients, max(one.seconds for one in each), site.used() - before, latencies)
+
+        first, done = ask(1), ask(share + 1)
+    return Done(share * clients, done.seconds - first.seconds, done.used - first.used, done.latencies)
 
 
 def bulk(version: str, path: str, body: Path | None, site: Site) -> Figure:
