@@ -25,6 +25,14 @@ MakeBackend = Callable[..., Backend]
 settings.register_profile("any machine", deadline=None)  # however slow or loaded it is
 settings.load_profile("any machine")
 
+SHORT_BYTES = 40  # that may be in a test's name
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a test by the parameter instead of by long bytes: a ClientHello of OpenSSL's differs in each process, and
+    all processes that share a run have to find tests of the same names."""
+    return argname if isinstance(val, bytes) and len(val) > SHORT_BYTES else None
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _interrupts_reach_what_tests_start() -> None:
