@@ -316,9 +316,8 @@ def test_keys_are_in_the_database_and_nowhere_else(scene: Scene) -> None:
             ("status", "--json"), ("metrics",),
         )
     )  # fmt: skip
-    with sqlite3.connect(scene.folder / "copy.db") as copy:
+    with closing(sqlite3.connect(scene.folder / "copy.db")) as copy:
         keys = [key for (key,) in copy.execute("SELECT key FROM certificates UNION ALL SELECT key FROM acme_accounts")]
-    copy.close()
     assert len(keys) == 2
     everything = shown + "".join([*scene.server.out, *scene.server.err])
     assert not any(line in everything for key in keys for line in key.splitlines()[1:])

@@ -132,7 +132,8 @@ def test_an_older_or_newer_schema_is_refused(file: Path, url: ServerUrl, tmp_pat
         pass
     with pytest.raises(StoreError, match="isn't empty"):
         copy(tmp_path / "source.db", file)
-    assert sqlite3.connect(file).execute("SELECT max(version) FROM schema_version").fetchone() == (schema.VERSION - 1,)
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT max(version) FROM schema_version").fetchone() == (schema.VERSION - 1,)
     with pytest.raises(Unavailable, match="is empty: nothing"):
         copy(url, tmp_path / "two.db")
     with pytest.raises(Unavailable, match="there is no database"):
