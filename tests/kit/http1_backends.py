@@ -15,6 +15,7 @@ from tests.kit.program import ROOT
 
 APPS = Path(__file__).parent / "apps"
 JARS = Path("/usr/share/java")
+WRITTEN = 1_700_000_000  # when the files were; Apache gives what is younger than a second another entity tag
 GO = "go"  # the file in the server's folder that the event stream waits for
 
 Serve = Callable[[Path], AbstractContextManager[str]]  # runs a server in a folder of its own; gives its address
@@ -73,6 +74,7 @@ def _files(folder: Path) -> Path:
     root.mkdir()
     for name, content in (("hello", HELLO), ("cached", HELLO), ("large", LARGE)):
         (root / name).write_bytes(content)
+        os.utime(root / name, (WRITTEN, WRITTEN))
     return root
 
 
