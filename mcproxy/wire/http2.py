@@ -151,6 +151,12 @@ def goaway(last_id: int, code: int, debug: bytes = b"") -> bytes:
     return frame_header(len(payload), _GOAWAY, 0, 0) + payload
 
 
+# How every WINDOW_UPDATE begins, its length, and its beginning, stream and increment: an upload brings very many.
+WINDOW_UPDATE_START: Final = frame_header(4, _WINDOW_UPDATE, 0, 0)[:5]
+WINDOW_UPDATE_SIZE: Final = HEADER_SIZE + 4
+unpack_window_update: Final[Callable[[bytes, int], tuple[bytes, int, int]]] = struct.Struct(">5sLL").unpack_from
+
+
 def window_update(stream_id: int, increment: int) -> bytes:
     """WINDOW_UPDATE (section 6.9); `increment` in bytes, 1 to 2**31-1."""
     return frame_header(4, _WINDOW_UPDATE, 0, stream_id) + increment.to_bytes(4, "big")

@@ -9,7 +9,6 @@ look-up (../http2/header_link.py).
 """
 
 from dataclasses import replace
-from struct import Struct
 from typing import Final
 
 from mcproxy.l7.bridge.bounds import KNOWN_HEAD_COST, SHORT_PIECE, STEP_COST, WINDOW_STEP
@@ -24,22 +23,19 @@ from mcproxy.l7.meters import SMALL, TALK_FOR_WORK
 from mcproxy.wire.fields import BODILESS, FINAL_STATUS, NO_LENGTH, Answer, passed_answer, passed_answer_trailers
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import (
-    HEADER_SIZE,
     MAX_STREAM_ID,
     MAX_WINDOW,
     SETTINGS_ACK,
+    WINDOW_UPDATE_SIZE,
+    WINDOW_UPDATE_START,
     ConnectionFault,
     ErrorCode,
-    Frame,
     Setting,
     StreamFault,
     code_name,
-    frame_header,
+    unpack_window_update,
 )
 
-WINDOW_UPDATE: Final = frame_header(4, Frame.WINDOW_UPDATE, 0, 0)[:5]
-WINDOW_UPDATE_SIZE: Final = HEADER_SIZE + 4
-unpack_window: Final = Struct(">5sLL").unpack_from  # how it begins, its stream and increment
 _FIRST_BYTES: Final[tuple[bytes, ...]] = (
     b"",
     b"\0",
@@ -128,8 +124,8 @@ class FromHttp2(BackendFrames):
         leg, stream, talk, began = self.leg, self.leg.stream, self._talk, pos
         most = min(size, pos + WINDOW_UPDATE_SIZE * (talk.limit + TALK_FOR_WORK * leg.work - talk.count))
         while most - pos >= WINDOW_UPDATE_SIZE:
-            begins, stream_id, increment = unpack_window(buf, pos)
-            if begins != WINDOW_UPDATE or not increment:
+            begins, stream_id, increment = unpack_window_update(buf, pos)
+            if begins != WINDOW_UPDATE_START or not increment:
                 break
             if not stream_id:
                 if leg.window + increment > MAX_WINDOW:

@@ -28,12 +28,13 @@ from mcproxy.l7.http2.stream import Closed, Held, Stream, StreamState
 from mcproxy.l7.meters import SMALL, TALK_FOR_WORK
 from mcproxy.l7.relay.backend_leg import BackendLeg, BackendState
 from mcproxy.l7.relay.settings import relayed, shrinks_table
-from mcproxy.l7.relay.uploads import GROWN, GROWN_SIZE
 from mcproxy.wire.fields import BODILESS, FINAL_STATUS, NO_LENGTH, Answer
 from mcproxy.wire.http2 import (
     HEADER_SIZE,
     MAX_FRAME_SIZE,
     MAX_STREAM_ID,
+    WINDOW_UPDATE_SIZE,
+    WINDOW_UPDATE_START,
     ConnectionFault,
     ErrorCode,
     Frame,
@@ -78,7 +79,7 @@ class FromBackend(BackendFrames):
     def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:  # noqa: C901 - calls are what it saves
         """A final head that the cache knows, with a body to follow; DATA that is declared and has a window."""
         client = self.client
-        if buf[pos : pos + len(GROWN)] == GROWN:
+        if buf[pos : pos + len(WINDOW_UPDATE_START)] == WINDOW_UPDATE_START:
             return self._grow(buf, pos, size, out)
         down, windows, now, work = client.down, client.windows, self.now, 0
         table, window = down.table, windows.down
@@ -133,7 +134,7 @@ class FromBackend(BackendFrames):
         talk, client = self._talk, self.client
         most = min(talk.limit + TALK_FOR_WORK * client.budget.work - talk.count, self.turn.left)
         end = self.backend.uploads.grow_all(buf, pos, size, client.streams, most)
-        taken = (end - pos) // GROWN_SIZE
+        taken = (end - pos) // WINDOW_UPDATE_SIZE
         if taken:
             talk.count += taken
             self.turn.left -= taken

@@ -14,7 +14,6 @@ frame of an upload, and are written for few steps rather than for few lines.
 """
 
 from collections import deque
-from struct import Struct
 from typing import Final
 
 from mcproxy.l7.http2.budgets import CONNECTION_WINDOW, CREDIT
@@ -24,8 +23,9 @@ from mcproxy.l7.http2.stream import Stream, StreamState, Upload
 from mcproxy.wire.http2 import (
     DEFAULT_WINDOW,
     HEADER,
-    HEADER_SIZE,
     MAX_WINDOW,
+    WINDOW_UPDATE_SIZE,
+    WINDOW_UPDATE_START,
     ConnectionFault,
     ErrorCode,
     Frame,
@@ -33,14 +33,12 @@ from mcproxy.wire.http2 import (
     StreamFault,
     frame_header,
     headers,
+    unpack_window_update,
     window_update,
 )
 
 DATA: Final = int(Frame.DATA)
 pack: Final = HEADER.pack
-GROWN: Final = frame_header(4, Frame.WINDOW_UPDATE, 0, 0)[:5]  # how every WINDOW_UPDATE begins
-GROWN_SIZE: Final = HEADER_SIZE + 4
-unpack_grown: Final = Struct(">5sLL").unpack_from  # its beginning, stream and increment
 CONNECTION_CREDIT: Final = CONNECTION_WINDOW // 2  # bytes for which the client is sent a WINDOW_UPDATE in any case
 CREDIT_BESIDE: Final = CREDIT // 2  # bytes for which a stream's window is opened where another one's is
 CLOSED: Final = StreamState.CLOSED
@@ -117,9 +115,9 @@ class Uploads:
 
     def grow_all(self, buf: bytes, pos: int, size: int, streams: dict[int, Stream], most: int) -> int:
         """Take WINDOW_UPDATEs that overflow nothing, from `pos` on, at most so many. Returns where they end."""
-        while most > 0 and size - pos >= GROWN_SIZE:
-            begins, stream_id, increment = unpack_grown(buf, pos)
-            if begins != GROWN or not increment:
+        while most > 0 and size - pos >= WINDOW_UPDATE_SIZE:
+            begins, stream_id, increment = unpack_window_update(buf, pos)
+            if begins != WINDOW_UPDATE_START or not increment:
                 break
             if not stream_id:
                 room = self._room + increment
@@ -136,7 +134,7 @@ class Uploads:
                     break
                 upload.grown = grown
             self.stirred = True
-            pos += GROWN_SIZE
+            pos += WINDOW_UPDATE_SIZE
             most -= 1
         return pos
 
