@@ -1,7 +1,9 @@
 """HTTP/2 backends for end-to-end tests: h2 in threads, and the servers that people run."""
 
 import contextlib
+import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -157,7 +159,7 @@ def running(command: list[str], port: int, environment: dict[str, str] | None = 
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Apache ends its whole process group
+        start_new_session=True,  # Apache ends its whole process group; PHP's workers outlive the one that began
     )
     try:
 
@@ -169,7 +171,8 @@ def running(command: list[str], port: int, environment: dict[str, str] | None = 
         until(is_up, f"{command[0]} to listen")
         yield f"127.0.0.1:{port}"
     finally:
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(DEADLINE)
 
 
