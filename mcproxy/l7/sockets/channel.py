@@ -267,7 +267,9 @@ class TLSChannel(Channel):
             data = self._secured.tls.read(RECORD)
         except OSError as error:
             guard.reading = None
-            if not self._was_cut():
+            if self._was_cut():
+                tls.forget(error)
+            else:
                 self._read_nothing(error)
             return b""
         finally:
@@ -305,6 +307,7 @@ class TLSChannel(Channel):
         A bare FIN behind our own end looks different again: in Debian 12 it is an SSLError with OpenSSL's reason. In
         Debian 13 OpenSSL wants to answer it, which our end forbids.
         """
+        tls.forget(error)
         is_end = isinstance(error, ssl.SSLEOFError) or getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING"
         if is_end or (self._half_closed and isinstance(error, BrokenPipeError)):
             self.ragged = True
@@ -334,6 +337,7 @@ class TLSChannel(Channel):
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
             return done
         except OSError as error:
+            tls.forget(error)
             self._lose(error)
         return done
 
@@ -348,8 +352,8 @@ class TLSChannel(Channel):
                 self._guard.over(READ_CPU)
         except ReadCut as cut:
             self._end_abuse(str(cut))
-        except OSError:  # it need not be answered, and what is broken needs none
-            pass
+        except OSError as error:  # it need not be answered, and what is broken needs none
+            tls.forget(error)
         with suppress(OSError):
             self.sock.shutdown(SHUT_WR)
 
@@ -441,6 +445,9 @@ def _step(sock: TLSSocket, turns: Turns, guard: ReadGuard) -> int:
         return READ
     except ssl.SSLWantWriteError:
         return WRITE
+    except OSError as error:
+        tls.forget(error)
+        raise
     finally:
         guard.over(STEP_CPU)
     return 0

@@ -7,6 +7,8 @@ been the same since Python 3.7; nothing else here knows of it.
 """
 
 import ssl
+from contextlib import suppress
+from functools import cache
 from typing import Any, Final, Protocol
 
 from mcproxy.native import mypyc_attr
@@ -62,3 +64,23 @@ def on(sock: RawSocket, context: ssl.SSLContext, server_name: str | None) -> TLS
         secured.close()
         raise
     return secured
+
+
+def forget(error: OSError) -> None:
+    """Empty OpenSSL's queue of errors behind an operation that has raised this; of the hub's thread, and only there.
+
+    The queue is a thread's, not a connection's, and has to be empty before each operation (SSL_get_error(3)). Python
+    empties it, but since 3.13.2 not where the system has refused something: OpenSSL 3.2 and later leave the EPIPE of a
+    client that has gone there, and each read of another connection that finds nothing yet would fail with that. There
+    is no call for it; OpenSSL empties the queue where a handshake goes on, and one with nobody never ends.
+    """
+    if isinstance(error, ssl.SSLError):
+        return
+    with suppress(ssl.SSLError):
+        _handshake_with_nobody().do_handshake()
+
+
+@cache
+def _handshake_with_nobody() -> ssl.SSLObject:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="nobody.invalid")
