@@ -179,19 +179,20 @@ def connect(port: int, host: str = "127.0.0.1", receive_buffer: int = 0) -> sock
     return client
 
 
-def free_port(host: str = "127.0.0.1", beside: Sequence[int] = ()) -> int:
+def free_port(beside: Sequence[int] = ()) -> int:
     """A port that nobody listens on until the test does, whatever else runs on this machine.
 
-    It stays bound until this process ends, so the kernel gives it to nobody else; a server with SO_REUSEADDR, which all
+    It stays bound at every address until this process ends, so the kernel gives it to nobody else, a client that comes
+    from 127.0.0.9 included: a server that listens at every address would meet it. A server with SO_REUSEADDR, which all
     set, can listen on it none the less, and until then a client is refused. So it is with those `beside` it: they are
     that much higher.
     """
     while True:
-        found = [_hold(host, 0)]
+        found = [_hold(0)]
         port = int(found[0].getsockname()[1])
         try:
             for each in beside:
-                found.append(_hold(host, port + each))  # noqa: PERF401 - those before a failure are to be closed
+                found.append(_hold(port + each))  # noqa: PERF401 - those before a failure are to be closed
         except (OSError, OverflowError):
             for holder in found:
                 holder.close()
@@ -200,10 +201,12 @@ def free_port(host: str = "127.0.0.1", beside: Sequence[int] = ()) -> int:
             return port
 
 
-def _hold(host: str, port: int) -> socket.socket:
-    holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+def _hold(port: int) -> socket.socket:
+    holder = socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET)
     try:
-        holder.bind((host, port))  # without SO_REUSEADDR, which would let us have one that is held already
+        if holder.family == socket.AF_INET6:
+            holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        holder.bind(("", port))  # without SO_REUSEADDR, which would let us have one that is held already
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     except BaseException:
         holder.close()
