@@ -12,6 +12,8 @@ reader (maxminddb 3.2) takes a map key for text without checking its type. A fil
 reload keeps the old database. Damage that shows only later, at one address, makes its country unknown, and is counted
 in `failed`: an address that the database doesn't list passes country rules too, and refusing all clients from the
 damaged part would turn a bad file into an outage.
+
+maxminddb is imported with the first database: most servers have none, and it would be a megabyte of their memory.
 """
 
 import fcntl
@@ -21,19 +23,16 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
-
-import maxminddb
-from maxminddb.decoder import Decoder
+from typing import TYPE_CHECKING
 
 from mcproxy import disk
 from mcproxy.policy.networks import unpack
 from mcproxy.words import quoted
 
-try:
-    from maxminddb.extension import Reader as _CReader
-except ImportError:  # maxminddb was built without its C extension
-    _CReader = None  # type: ignore[assignment,misc]
+if TYPE_CHECKING:
+    from maxminddb import Reader
 
 # 1 GiB: ample for a database of cities or more, and an end to reading when the path is that of something else. The
 # whole file is held in memory, twice while it is opened.
@@ -49,9 +48,9 @@ PROBES = 256
 _METADATA_MARKER = b"\xab\xcd\xefMaxMind.com"  # MaxMind DB File Format Specification 2.0, 'Database Metadata'
 _GZIP_MARKER = b"\x1f\x8b"  # RFC 1952 section 2.3.1
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-# The errors of the two readers on a damaged database: their own from checks, the others where checks have gaps.
-_DAMAGE = (maxminddb.InvalidDatabaseError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError, OSError,
-           MemoryError, AttributeError)  # fmt: skip
+# The errors of the two readers on a damaged database: their own from checks, which is a RuntimeError, as too deep a
+# recursion is; the others where checks have gaps.
+_DAMAGE = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, OSError, MemoryError, AttributeError)
 
 
 class GeoIPError(ValueError):
@@ -90,7 +89,7 @@ class GeoIP:
 
     __slots__ = ("_cached", "_ipv4_only", "_reader", "built_at", "failed", "kind", "path")
 
-    def __init__(self, path: Path, reader: maxminddb.Reader, most_cached: int = MAX_CACHED) -> None:
+    def __init__(self, path: Path, reader: "Reader", most_cached: int = MAX_CACHED) -> None:
         metadata = reader.metadata()
         self.path = path
         self.built_at = int(metadata.build_epoch)  # seconds since the epoch
@@ -101,8 +100,11 @@ class GeoIP:
         self._cached: Callable[[bytes], str | None] = lru_cache(most_cached)(partial(_lookup, reader))
 
     @classmethod
-    def open(cls, path: str | Path, in_c: bool = _CReader is not None) -> "GeoIP":
-        """Read and check a database; `in_c`: use the C reader. Waits for the disk. Raises GeoIPError."""
+    def open(cls, path: str | Path, in_c: bool = True) -> "GeoIP":
+        """Read and check a database, `in_c`: for the C reader, if there is one. Waits for the disk.
+
+        Raises GeoIPError.
+        """
         data = _checked(path)
         try:
             return cls(Path(path), _reader_of(data, in_c))
@@ -110,7 +112,7 @@ class GeoIP:
             raise GeoIPError(f"{path} is damaged; download it again ({error})") from error
 
     @classmethod
-    def of(cls, copy: Copy, in_c: bool = _CReader is not None) -> "GeoIP":
+    def of(cls, copy: Copy, in_c: bool = True) -> "GeoIP":
         """A copy, which was checked when it was made and may be closed afterwards. Doesn't touch the disk.
 
         Raises GeoIPError, for one without a descriptor.
@@ -118,8 +120,8 @@ class GeoIP:
         if copy.descriptor < 0:
             return cls.open(copy.path, in_c)
         place = f"/proc/self/fd/{copy.descriptor}"
-        if in_c:
-            return cls(copy.path, maxminddb.open_database(place, maxminddb.MODE_MMAP_EXT))
+        if in_c and _has_c_reader():
+            return cls(copy.path, _c_reader_of(place))
         return cls(copy.path, _python_reader_of(Path(place).read_bytes()))
 
     def country(self, packed: bytes) -> str | None:
@@ -148,7 +150,7 @@ def _unknown(_packed: bytes) -> str | None:
     return None
 
 
-def _lookup(reader: maxminddb.Reader, packed: bytes) -> str | None:
+def _lookup(reader: "Reader", packed: bytes) -> str | None:
     return _code(reader.get(unpack(packed)))
 
 
@@ -207,19 +209,31 @@ def _what_else(data: bytes) -> str:
     return "is not a MaxMind DB, or the end of it is missing; download it again"
 
 
-def _reader_of(data: bytes, in_c: bool) -> maxminddb.Reader:
+def _reader_of(data: bytes, in_c: bool) -> "Reader":
     """The fastest available reader, on a copy that nobody else can reach. Raises one of `_DAMAGE`."""
-    descriptor = _sealed(data) if in_c else None
+    descriptor = _sealed(data) if in_c and _has_c_reader() else None
     if descriptor is None:
         return _python_reader_of(data)
     try:
-        return maxminddb.open_database(f"/proc/self/fd/{descriptor}", maxminddb.MODE_MMAP_EXT)
+        return _c_reader_of(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
 
 
-def _python_reader_of(data: bytes) -> maxminddb.Reader:
-    return maxminddb.open_database(io.BytesIO(data), maxminddb.MODE_FD)
+def _has_c_reader() -> bool:
+    return find_spec("maxminddb.extension") is not None  # it may be built without
+
+
+def _c_reader_of(place: str) -> "Reader":
+    from maxminddb import MODE_MMAP_EXT, open_database  # noqa: PLC0415 - see the head
+
+    return open_database(place, MODE_MMAP_EXT)
+
+
+def _python_reader_of(data: bytes) -> "Reader":
+    from maxminddb import MODE_FD, open_database  # noqa: PLC0415 - see the head
+
+    return open_database(io.BytesIO(data), MODE_FD)
 
 
 def _sealed(data: bytes) -> int | None:
@@ -241,20 +255,23 @@ def _sealed(data: bytes) -> int | None:
 
 def _proven(data: bytes) -> tuple[str, int]:
     """The type of the database and how many of the probes have a country. Raises one of `_DAMAGE`."""
+    from maxminddb import InvalidDatabaseError  # noqa: PLC0415 - see the head
+    from maxminddb.decoder import Decoder  # noqa: PLC0415
+
     start = data.rindex(_METADATA_MARKER) + len(_METADATA_MARKER)
     _, end = Decoder(data, start).decode(start)
     if end > len(data):  # it slices, and so takes what is left of a value for the value
-        raise maxminddb.InvalidDatabaseError("its end is missing")
+        raise InvalidDatabaseError("its end is missing")
     reader = _python_reader_of(data)
     countries = 0
     for record in _probe(reader, ipv4_only=reader.metadata().ip_version == 4):
         if not _has_text_keys(record):
-            raise maxminddb.InvalidDatabaseError("a key is not a string")
+            raise InvalidDatabaseError("a key is not a string")
         countries += _code(record) is not None
     return str(reader.metadata().database_type), countries
 
 
-def _probe(reader: maxminddb.Reader, *, ipv4_only: bool) -> Iterator[object]:
+def _probe(reader: "Reader", *, ipv4_only: bool) -> Iterator[object]:
     """The records of addresses near and far; a bounded number of lookups, however the tree is damaged."""
     ranges = [(4, 0, 1 << 32)]
     if not ipv4_only:

@@ -96,8 +96,8 @@ main(prog_name="mcproxy")
 # What a server loads only once it needs it, or leaves to another process: most never do, and these took 40 of 109 MB,
 # and a fifth of the start.
 _FOR_LATER = {
-    "acme", "alembic", "cryptography", "ctypes", "josepy", "mako", "mcproxy.config", "prometheus_client", "psycopg",
-    "pydantic", "pygments", "requests", "rich", "sqlalchemy.dialects.postgresql", "textual",
+    "acme", "alembic", "cryptography", "ctypes", "josepy", "mako", "maxminddb", "mcproxy.config", "prometheus_client",
+    "psycopg", "pydantic", "pygments", "requests", "rich", "sqlalchemy.dialects.postgresql", "textual",
 }  # fmt: skip
 
 
