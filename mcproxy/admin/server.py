@@ -21,7 +21,7 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from mcproxy.admin.contract import MAX_REQUEST, SERVICE
 from mcproxy.admin.doorman import Doorman
@@ -150,7 +150,11 @@ def _server(
     server = grpc.server(pool, interceptors=[guard], options=options, maximum_concurrent_rpcs=MAX_CALLS)
     pb_grpc.add_ProxyAdminServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
-    reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    # What reflection.enable_server_reflection does, without the asynchronous half of grpc.
+    reflection_service = reflection.ReflectionServicer([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME])
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
+        reflection_service, server
+    )
     return server
 
 

@@ -79,10 +79,11 @@ def server(config_file: Path | None, running: int | None, keep_pid: bool) -> Non
 def _judged(path: Path) -> "Config":
     """Load the file or end the program, as `load_config`, in another process while this one loads the server."""
     from mcproxy.judging import Judge  # noqa: PLC0415 - as above
+    from mcproxy.later import OF_SERVER, left_out  # noqa: PLC0415
 
     with Judge(path) as judge:
-        import mcproxy.app  # noqa: F401, PLC0415
-
+        with left_out(*OF_SERVER):
+            import mcproxy.app  # noqa: F401, PLC0415
         try:
             return judge.config()
         except ConfigError as error:

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from mcproxy.store.store import Store
 Store.open(Path(sys.argv[1])).close()
-OTHERS = {"alembic", "dataset", "mako", "sqlalchemy", "sqlalchemy.dialects.postgresql"}
+OTHERS = {"alembic", "dataset", "mako", "sqlalchemy", "sqlalchemy.dialects.postgresql",
+          "sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.sqlite.pysqlcipher"}
 print(*sorted(OTHERS & sys.modules.keys()))
 """
 
