@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Final
 
 MAX_SHOWN: Final = 80  # characters of a bad text in a message: enough to recognise it, too few to flood a log
@@ -34,6 +33,8 @@ def meant(text: str, known: Iterable[str], nearness: float = NEAR) -> str:
     by_lower = {each.lower(): each for each in known}
     if (word := _CALLED.get(text.lower(), "")) in by_lower:
         return by_lower[word]
+    from difflib import get_close_matches  # noqa: PLC0415 - only for what is misspelt
+
     nearest = get_close_matches(text.lower()[:MAX_SHOWN], by_lower, n=1, cutoff=nearness)
     return by_lower[nearest[0]] if nearest else ""
 

@@ -1,6 +1,5 @@
 """Which program is on the disk, whether a process still runs it after an upgrade, and which are servers."""
 
-import argparse
 import hashlib
 import os
 import sys
@@ -87,6 +86,8 @@ def _words(pid: int) -> list[str]:
 
 def _named(options: Sequence[str]) -> str | None:
     """The configuration file of these options; None: they name none, so it is one of the usual places."""
+    import argparse  # noqa: PLC0415 - a server never looks at another one's command line, and it takes 0.4 MB
+
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("-c", "--config", nargs="?")
     found: str | None = parser.parse_known_args(options)[0].config

@@ -96,7 +96,7 @@ main(prog_name="mcproxy")
 # What a server loads only once it needs it, or leaves to another process: most never do, and these took 45 of 109 MB,
 # and a fifth of the start.
 _FOR_LATER = {
-    "acme", "alembic", "asyncio", "bz2", "cryptography", "ctypes", "email",
+    "acme", "alembic", "argparse", "asyncio", "bz2", "cryptography", "ctypes", "email",
     "google.protobuf.descriptor_pb2", "google.protobuf.internal.python_message", "grpc.aio", "hpack.hpack",
     "importlib.metadata", "josepy", "lzma", "mako", "maxminddb", "mcproxy.config", "multiprocessing",
     "prometheus_client", "psycopg", "pydantic", "pygments", "requests", "rich", "sqlalchemy.connectors.asyncio",
