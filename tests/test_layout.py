@@ -33,6 +33,8 @@ UNUSUAL_SHARE = 0.05  # of all functions may be longer than usual
 MAX_METHODS = 25  # of a class, properties included
 MAX_ATTRIBUTES = 12  # that a class assigns, or has slots for
 LARGE_CLASSES = {  # that may exceed one of these, and why
+    "l7/bridge/heads.py RequestHead": "a value, one for each request; to freeze it takes as long as all else about it",
+    "l7/http2/header_link.py Section": "a value once it is judged; what is asked for each request is an attribute",
     "l7/http2/stream.py Stream": "one for each request, on the fast path: objects within it would cost memory and time",
     "l7/relay/relay.py Relay": "20 of its methods are those of Core",
     "net/shared.py Shared": "the parts of a worker, each under one name; groups of them would only be second names",

@@ -25,6 +25,13 @@ class Generations(Generic[K, V]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self.young)}+{len(self.old)}>"
 
+    def again(self, key: K) -> V | None:
+        """Return a value of the old generation, which is young from then on; None: there is none."""
+        value = self.old.get(key)
+        if value is not None:
+            self.keep(key, value)
+        return value
+
     def keep(self, key: K, value: V) -> None:
         """Have a value in the young generation."""
         if len(self.young) >= self.capacity:

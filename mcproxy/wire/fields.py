@@ -21,7 +21,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from mcproxy.wire.hpack_block import Field, NeverIndexed
 
@@ -76,9 +76,8 @@ class BadRequest(Exception):
     """A message, but no request that can be routed: 400."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The head of a request."""
+class Request(NamedTuple):
+    """The head of a request. A tuple: one is made for each, and a frozen dataclass takes three times as long."""
 
     method: bytes
     authority: bytes  # as the client wrote it: of :authority, else of host
@@ -90,6 +89,13 @@ class Request:
     rewrite: bool = False  # it passes, but not as it is
     refusal: int = 0  # the status that answers it: it can be read, and is never served
     why: str = ""  # of `refusal`
+
+    def with_path(self, path: bytes) -> "Request":
+        """Return the same request for another path."""
+        return Request(
+            self.method, self.authority, self.host, path, self.protocol, self.content_length, self.grpc, self.rewrite,
+            self.refusal, self.why,
+        )  # fmt: skip
 
 
 NO_REQUEST: Final = Request(b"", b"", b"")  # of a message that could not be read: the log shows it empty

@@ -301,6 +301,40 @@ def _strings(block: bytes, pos: int) -> tuple[int, int]:
     return pos, 1 if index else 2
 
 
+# A literal of :path that leaves the table alone, by its first byte: without indexing, or never indexed, and its name
+# that of entry 4 or 5 of the static table.
+_PATH_LITERALS: Final = b"\x04\x05\x14\x15"
+
+
+def path_value(block: bytes) -> tuple[int, int, int]:
+    """Where a block says the value of :path: the position of its length, and the extent of its bytes.
+
+    (0, 0, 0) where it says it in another way than a literal that leaves the table alone, or has something before it
+    that is rare. Real clients say it so; most others of their fields are one byte each.
+    """
+    pos, size = 0, len(block)
+    while pos < size:
+        first = block[pos]
+        pos += 1
+        if first > 0x80:
+            if first == 0xFF:
+                break  # an index of several bytes
+        elif first in _PATH_LITERALS:
+            try:
+                return pos, *_extent(block, pos)
+            except (CompressionFault, IndexError):
+                break
+        else:
+            mask = 0x3F if first & 0x40 else 0x0F
+            if first & 0xE0 == 0x20 or first == 0x80 or first & mask == mask:
+                break  # a size update, an error, an index of several bytes
+            for _ in range(1 if first & mask else 2):  # strings
+                if pos >= size or block[pos] & 0x7F == 0x7F:
+                    return 0, 0, 0
+                pos += 1 + (block[pos] & 0x7F)
+    return 0, 0, 0
+
+
 def encode_integer(number: int, mask: int, first: int) -> bytes:
     """Section 5.1; `first` holds the bits above the prefix."""
     if number < mask:

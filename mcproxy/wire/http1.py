@@ -12,8 +12,7 @@ body. It refuses with `BadMessage`, which has the status to answer; the connecti
 """
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mcproxy.wire.fields import NO_LENGTH
 from mcproxy.wire.hpack_block import Field
@@ -37,8 +36,7 @@ _empty_lines: Final = re.compile(rb"(?:\r\n)*").match
 _FRAMING: Final = frozenset((b"host", b"content-length", b"transfer-encoding"))
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """A request's head."""
 
     method: bytes
@@ -54,6 +52,10 @@ class Head:
     def has_body(self) -> bool:
         """True if bytes of this message follow the head."""
         return self.chunked or self.length > 0
+
+    def with_target(self, target: bytes) -> "Head":
+        """Return the same head for another target."""
+        return Head(self.method, target, self.minor, self.fields, self.host, self.length, self.chunked, self.persists)
 
     def tokens(self, wanted: bytes) -> frozenset[bytes]:
         """Return a field's comma-separated members, in lower case, without parameters. Raises BadMessage."""

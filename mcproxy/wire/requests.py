@@ -84,7 +84,7 @@ _NOT_IN_EXTENDED_CONNECT: Final = frozenset((b"content-length", b"sec-websocket-
 _NOT_IN_REQUESTS: Final = HOP_BY_HOP | {b"host"}
 
 # RFC 3986, section 3.3 with what clients send beyond it; no blank, no control, no "#".
-_PATH: Final = re.compile(rb"/[!\"$-~\x80-\xff]*").fullmatch
+is_path: Final = re.compile(rb"/[!\"$-~\x80-\xff]*").fullmatch
 _AUTHORITY: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]+)(?::([0-9]{0,5}))?").fullmatch
 
 
@@ -161,7 +161,7 @@ def _check_target(method: bytes, pseudo: dict[bytes, bytes]) -> None:
         return
     if scheme.lower() not in DEFAULT_PORTS:
         raise Malformed("no scheme, or another than http and https")
-    if path is None or not (_PATH(path) or (path == b"*" and method == b"OPTIONS")):
+    if path is None or not (is_path(path) or (path == b"*" and method == b"OPTIONS")):
         raise Malformed(_path_fault(path))
 
 

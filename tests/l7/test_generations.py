@@ -8,7 +8,8 @@ def test_what_is_used_again_survives_and_the_rest_is_given_up() -> None:
     for number, key in enumerate("abc"):
         cache.keep(key, number)
     assert (cache.young, cache.old) == ({"c": 2}, {"a": 0, "b": 1})
-    cache.keep("a", cache.old["a"])
+    assert cache.again("a") == 0
+    assert cache.again("x") is None
     cache.keep("d", 3)
     assert (cache.young, set(cache.old)) == ({"d": 3}, {"c", "a"})
     assert repr(cache) == "<Generations 1+2>"

@@ -16,6 +16,7 @@ from mcproxy.wire.hpack_block import (
     encode,
     encode_integer,
     literal,
+    path_value,
     without_huffman,
 )
 
@@ -40,6 +41,33 @@ def unpack(block: bytes, step: int = 4_096, count: int = 100) -> tuple[bytes, in
         except StopIteration as stop:
             return stop.value, turns
         turns += 1
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (b"\x82\x87\xbe\x04\x02/a\xbf", (4, 5, 7)),
+        (b"\x15\x80", (1, 2, 2)),
+        (b"\x04\x7f\x01" + b"a" * 130, (1, 3, 131)),
+        (b"\x41\x01a\x40\x01b\x01c\x00\x01d\x01e\x0e\x01f\x14\x01/", (17, 18, 19)),
+        (b"", (0, 0, 0)),
+        (b"\x82\x84", (0, 0, 0)),
+        (b"\x44\x02/a\x82", (0, 0, 0)),
+        (b"\x00\x05:path\x01/", (0, 0, 0)),
+        (b"\x20\x04\x01/", (0, 0, 0)),
+        (b"\x80\x04\x01/", (0, 0, 0)),
+        (b"\xff\x04\x04\x01/", (0, 0, 0)),
+        (b"\x7f\x04\x01a\x04\x01/", (0, 0, 0)),
+        (b"\x0f\x04\x01a\x04\x01/", (0, 0, 0)),
+        (b"\x00\x7f\x04\x01/", (0, 0, 0)),
+        (b"\x04", (0, 0, 0)),
+        (b"\x04\x02/", (0, 0, 0)),
+        (b"\x04\x7f\xff\xff\xff\xff\xff\xff\x01/", (0, 0, 0)),
+        (b"\x00\x01a", (0, 0, 0)),
+    ],
+)  # fmt: skip
+def test_where_a_block_says_the_path(block: bytes, expected: tuple[int, int, int]) -> None:
+    assert path_value(block) == expected
 
 
 # RFC 7541, appendix C: the three requests of C.3 (plain) and C.4 (Huffman), and the tables after each.

@@ -27,6 +27,7 @@ SHORT_PIECE: Final = 1_024  # bytes: a shorter piece of a body costs by its fram
 
 # Heads of HTTP/1.1 that are kept (head_cache.py) -------------------------------------------------------------------
 CACHE_HEADS: Final = 1_024  # heads of one generation; about 4 KB each, two generations, requests and answers
+KEPT_OF_MADE: Final = 7  # heads that were made from a template, one is kept: see request_heads.py
 CACHE_HEAD_BYTES: Final = 2_048  # a larger head repeats too seldom for the memory it takes
 
 # What a turn is spent on: microseconds, as measured ----------------------------------------------------------------
@@ -34,6 +35,7 @@ HEAD_COST: Final = 80  # of a request: to read it, to begin it, and to end it
 HEAD_FIELD_COST: Final = 5  # of each field of its head: to read, judge and encode it
 HEAD_BYTES: Final = 30  # of its head, in one microsecond
 DEAR_HEAD: Final = 384  # a head that takes longer waits for a turn of its own; browsers send some 20 fields
+NEW_TARGET_COST: Final = 20  # of a head of which only the target is new
 KNOWN_HEAD_COST: Final = 15  # of a head that is cached, whichever side sent it
 ANSWER_COST: Final = 30  # of an answer's head that is new
 STEP_COST: Final = 3  # of a line or a piece of its body

@@ -50,9 +50,9 @@ def field_lines(fields: tuple[Field, ...] | list[Field]) -> bytes:
     return b"".join([b"%b: %b\r\n" % each for each in fields])
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class RequestHead:
-    """A request's head, as it passes to any backend.
+    """A request's head, as it passes to any backend; frozen, though no decorator says so: one is made for each request.
 
     `fields` are without pseudo-fields and `host`, which `request` has, without hop-by-hop fields, and those that
     we add. content-length is one of them where it was declared.
@@ -67,15 +67,35 @@ class RequestHead:
     expects_continue: bool = False
     takes_interim: bool = True  # HTTP/1.0 knows no 1xx (RFC 9110, section 15.2)
     key: bytes = field(default=b"", compare=False)  # Sec-WebSocket-Key, which an HTTP/1.1 client sent
+    # One that is the same but for the path, and without an upgrade: the bytes of this one come of its bytes.
+    template: "RequestHead | None" = field(default=None, compare=False, repr=False)
+    _lines: bytes = field(default=b"", init=False, compare=False, repr=False)
+    _block: bytes = field(default=b"", init=False, compare=False, repr=False)
+    _around: tuple[bytes, bytes] | None = field(default=None, init=False, compare=False, repr=False)
 
-    @cached_property
+    def with_request(self, request: Request) -> "RequestHead":
+        """Return the same head for a request that differs in its path only. Neither asks for an upgrade."""
+        return RequestHead(
+            request, self.scheme, self.fields, self.upgrade, self.upgrade_to, self.chunked, self.expects_continue,
+            self.takes_interim, self.key, self.template or self,
+        )  # fmt: skip
+
+    @property
     def lines(self) -> bytes:
         """Request line and fields of HTTP/1.1, without ours, those of an upgrade, and the empty line at the end.
 
         TE ends here, because we take trailers from any backend. The crumbs of a cookie are one field (RFC 9113, section
         8.2.3), and the declared length is as `request` has it, so that nothing else can frame the message.
         """
-        request = self.request
+        if not self._lines:
+            self._lines = self._made_lines()
+        return self._lines
+
+    def _made_lines(self) -> bytes:
+        request, template = self.request, self.template
+        if template is not None:
+            lines, at = template.lines, len(request.method) + 1
+            return b"%b%b%b" % (lines[:at], request.path, lines[at + len(template.request.path) :])
         crumbs = [value for name, value in self.fields if name == b"cookie"]
         rest = tuple([field for field in self.fields if field[0] not in _OF_THE_MESSAGE])
         if crumbs:
@@ -85,7 +105,7 @@ class RequestHead:
         method = b"GET" if request.protocol else request.method  # RFC 8441, section 5
         return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (method, request.path, request.authority, field_lines(rest))
 
-    @cached_property
+    @property
     def hides_its_body(self) -> bool:
         """Whether servers are known to overlook its body, and to take it for the next request ("CL.0").
 
@@ -98,19 +118,36 @@ class RequestHead:
         """Whether the request asks for a WebSocket."""
         return self.upgrade is Upgrade.WEBSOCKET
 
-    @cached_property
+    @property
     def block(self) -> bytes:
         """A header block of HPACK that leaves every dynamic table as it is.
 
         A request for a WebSocket is an extended CONNECT (RFC 8441, section 5), whatever it came as.
         """
-        request, fields = self.request, self.fields
+        if not self._block:
+            self._block = self._made_block()
+        return self._block
+
+    def _made_block(self) -> bytes:
+        request, fields, template = self.request, self.fields, self.template
+        if template is not None:
+            before, behind = template.around_path
+            return before + encode([(b":path", request.path)]) + behind
         method = [(b":method", request.method)]
         if self.is_websocket:
             method = [(b":method", b"CONNECT"), (b":protocol", b"websocket")]
             fields = tuple(field for field in fields if field[0] not in _NOT_IN_CONNECT)
         target = [(b":scheme", self.scheme), (b":authority", request.authority), (b":path", request.path)]
         return encode([*method, *target, *fields])
+
+    @property
+    def around_path(self) -> tuple[bytes, bytes]:
+        """What `block` has before :path and behind it, for heads that differ in that only. A memo."""
+        if self._around is None:
+            request = self.request
+            before = [(b":method", request.method), (b":scheme", self.scheme), (b":authority", request.authority)]
+            self._around = encode(before), encode(list(self.fields))
+        return self._around
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ def neutral(section: Section[Request]) -> RequestHead:
 def _neutral(section: Section[Request]) -> RequestHead:
     request = section.value
     assert request is not None
+    if section.template is not None:
+        return neutral(section.template).with_request(request)
     fields = section.fields if section.may_pass else section.passed(section.fields)
     regular = tuple(field for field in fields if field[0][:1] != b":")
     upgrade = WEBSOCKET if request.protocol else NO_UPGRADE  # others are refused before

@@ -35,6 +35,7 @@ the leg with it; where `settle` returns true, the connection has nothing left to
 | frames.py | cutting bytes into frames, collecting header blocks, passing runs of frames as one slice |
 | backend_frames.py | the frames of a backend that concern no exchange, and how long a body of its has to be |
 | header_link.py | one direction of header blocks: mirror table, cache, passing or encoding again |
+| request_blocks.py | the cache of requests' blocks, and templates for those that differ in the path |
 | stream.py | one exchange; which identifiers were used, and how they were closed |
 | answers.py, budgets.py | answers of our own; every bound with its reason, and what is counted |
 

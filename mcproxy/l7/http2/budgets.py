@@ -19,6 +19,7 @@ EXPRESS_FRAMES: Final = 2  # of an express lane in one microsecond
 EARLY_END_COST: Final = 8  # of a frame that ends a stream early: a line is written, too
 FIELD_COST: Final = 2  # of each field of a header block that is decoded
 BYTES_DECODED: Final = 8  # of such a block, in one microsecond
+PATH_COST: Final = 5  # of a block of which only the path is new; the bytes of its Huffman code come to that
 # Bytes of a header block; a larger one is unpacked in turns of its own. What takes longest are new names and values of
 # two bytes: 384 us for so many, as DEAR_HEAD allows in HTTP/1.1. Heads of programs have fewer once the table is filled.
 LARGE_BLOCK: Final = 1_024
@@ -28,12 +29,13 @@ UNPACKED: Final = 4_096  # bytes of such a block in one turn
 MAX_BLOCK: Final = 81_920  # bytes, encoded: MAX_HEADER_LIST as literals, and its overhead
 MAX_FRAGMENTS: Final = 64  # frames of one block; five full ones hold MAX_BLOCK
 BLOCK_SECONDS: Final = 10.0  # from HEADERS to END_HEADERS, which a client sends in one breath
-CACHE_BLOCKS: Final = 1_024  # sections of one generation; about 3 KB each, two generations, four kinds
+CACHE_BLOCKS: Final = 1_024  # sections of one generation; about 3 KB each, two generations, four kinds, and templates
 CACHE_BLOCK_BYTES: Final = 2_048  # a larger block repeats too seldom for the memory it takes
 CACHE_FIELDS: Final = 64  # the same holds for one of more fields, which may be a few bytes each
 # Bytes of the fields of such a block: what the dynamic table and a block of that size can say once. One that says much
 # again and again stands for 64 KiB in twenty bytes.
 CACHE_FIELD_BYTES: Final = 8_192
+KEPT_OF_MADE: Final = 7  # sections that were made from a template, one is kept: see request_blocks.py
 MAX_TABLE: Final = 4_096  # bytes of a mirrored dynamic table: the default, which every peer takes
 
 # Bytes, read and waiting -----------------------------------------------------------------------------------------

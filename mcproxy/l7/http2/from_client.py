@@ -16,6 +16,7 @@ from mcproxy.l7.http2.budgets import (
     EARLY_END_COST,
     FRAME_COST,
     GRACE_SECONDS,
+    LARGE_BLOCK,
     MAX_SETTINGS,
 )
 from mcproxy.l7.http2.client_leg import ClientLeg
@@ -33,7 +34,8 @@ from mcproxy.l7.http2.frames import (
     increment_passed,
     unpadded,
 )
-from mcproxy.l7.http2.header_link import REQUEST_TRAILERS, REQUESTS, Section, trailers_fault
+from mcproxy.l7.http2.header_link import REQUEST_TRAILERS, Section, trailers_fault
+from mcproxy.l7.http2.request_blocks import REQUESTS
 from mcproxy.l7.http2.stream import Closed, Stream, StreamState, asked_by
 from mcproxy.l7.meters import SMALL, Loop, Meter
 from mcproxy.wire.fields import Request
@@ -159,7 +161,10 @@ class FromClient(Frames):
     # Requests (section 8.3.1)
 
     def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:
-        """Take requests for the connection's own host whose blocks the cache knows and whose identifier is the next."""
+        """Take requests for the connection's own host whose identifier is the next.
+
+        The cache knows their blocks, or templates for them.
+        """
         if size - pos < HEADER_SIZE:
             return pos
         kind = buf[pos + TYPE_AT]
@@ -175,13 +180,16 @@ class FromClient(Frames):
             admission.host, len(suffix) - HEADER_SIZE, windows.up_initial, windows.down_initial
         )  # fmt: skip
         section_of, unpack, room = REQUESTS.young.get, unpack_header, admission.unchecked - len(streams)
-        while size - pos >= HEADER_SIZE and room > 0:
+        turn = self.turn
+        while size - pos >= HEADER_SIZE and room > 0 and turn.left > 0:
             high, low, kind, flags, stream_id = unpack(buf, pos)
             end = pos + HEADER_SIZE + (high << 8 | low)
             if kind != HEADERS or stream_id != next_id or next_id > MAX_STREAM_ID or flags not in USUAL or end > size:
                 break
             block = buf[pos + HEADER_SIZE : end]
             section = section_of((table, block))
+            if section is None and len(block) <= LARGE_BLOCK:
+                section = REQUESTS.made(block, table, turn)
             if section is None or section.express is None or section.express.host != host:
                 break
             state = CLIENT_ENDED if flags & END_STREAM else OPEN

@@ -64,7 +64,6 @@ from mcproxy.wire.hpack_block import (
     without_huffman,
 )
 from mcproxy.wire.http2 import DEFAULT_TABLE_SIZE, ConnectionFault, ErrorCode, Flag
-from mcproxy.wire.requests import check_request, passed_request
 
 T = TypeVar("T", bound=Request | Answer | Trailers)
 Pass = Callable[[list[Field]], list[Field]]
@@ -81,8 +80,8 @@ class Section(Generic[T]):
     """The meaning of a block, wherever it comes with these bytes after this table. Frozen once it has been judged."""
 
     __slots__ = (
-        "_encoded", "express", "fault", "fields", "fits_all", "may_pass", "moved", "neutral", "passed", "table",
-        "value",
+        "_around", "_encoded", "express", "fault", "fields", "fits_all", "may_pass", "moved", "neutral", "passed",
+        "table", "template", "value",
     )  # fmt: skip
 
     def __init__(self, fields: list[Field], before: DynamicTable, after: DynamicTable, passed: Pass) -> None:
@@ -96,14 +95,30 @@ class Section(Generic[T]):
         self.fits_all = False  # a request that is right whatever its flags and the connection are
         self.express: T | None = None  # `value`, where nothing about it needs a closer look: for the express lane
         self._encoded: bytes | None = None
+        self._around: tuple[bytes, bytes] | None = None
         self.neutral: object = None  # a memo of the bridge's: the head in neutral form
+        self.template: Section[T] | None = None  # that it was made from (request_blocks.py)
 
     @property
     def encoded(self) -> bytes:
         """The fields that may pass, encoded without state. A memo: it is the same for every reader."""
         if self._encoded is None:
-            self._encoded = encode(self.fields if self.may_pass else self.passed(self.fields))
+            if self.template is not None:
+                before, behind = self.template.around_path
+                path = [field for field in self.fields if field[0] == b":path"]
+                self._encoded = before + encode(path) + behind
+            else:
+                self._encoded = encode(self.fields if self.may_pass else self.passed(self.fields))
         return self._encoded
+
+    @property
+    def around_path(self) -> tuple[bytes, bytes]:
+        """What `encoded` has before :path and behind it, for sections that differ in that only. A memo."""
+        if self._around is None:
+            fields = self.fields if self.may_pass else self.passed(self.fields)
+            place = [name for name, _ in fields].index(b":path")
+            self._around = encode(fields[:place]), encode(fields[place + 1 :])
+        return self._around
 
 
 class BlockCache(Generations[tuple[DynamicTable, bytes], Section[T]], Generic[T]):
@@ -124,9 +139,13 @@ class BlockCache(Generations[tuple[DynamicTable, bytes], Section[T]], Generic[T]
             section = self._judge(block, table, allowed)
             turn.left -= FIELD_COST * len(section.fields) + len(block) // BYTES_DECODED
         # A size update may be right for this connection's settings only.
-        if _is_small(block, section.fields) and block and block[0] & 0xE0 != 0x20:
-            self.keep(key, section)
+        if is_small(block, section.fields) and block and block[0] & 0xE0 != 0x20:
+            self.learn(block, table, section)
         return section
+
+    def learn(self, block: bytes, table: DynamicTable, section: Section[T]) -> None:
+        """Keep a section that is small."""
+        self.keep((table, block), section)
 
     def _judge(self, block: bytes, table: DynamicTable, allowed: int) -> Section[T]:
         try:
@@ -152,7 +171,7 @@ class BlockCache(Generations[tuple[DynamicTable, bytes], Section[T]], Generic[T]
         return section
 
 
-def _is_small(block: bytes, fields: list[Field]) -> bool:
+def is_small(block: bytes, fields: list[Field]) -> bool:
     """Whether a section is worth the memory that it takes, and that others make of it: both encodings again."""
     return (
         len(block) <= CACHE_BLOCK_BYTES
@@ -177,7 +196,6 @@ def unpacked(block: bytes) -> Generator[None, None, bytes]:
     return plain
 
 
-REQUESTS: Final = BlockCache(check_request, passed_request)
 ANSWERS: Final = BlockCache(check_answer, passed_answer)
 REQUEST_TRAILERS: Final = BlockCache(check_request_trailers, passed_request_trailers)
 ANSWER_TRAILERS: Final = BlockCache(check_answer_trailers, passed_answer_trailers)

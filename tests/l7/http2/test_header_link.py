@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from mcproxy.l7.core import Turn
 from mcproxy.l7.http2.header_link import (
     REQUEST_TRAILERS,
-    REQUESTS,
     BlockCache,
     HeaderLink,
     Section,
     TooLarge,
     trailers_fault,
 )
+from mcproxy.l7.http2.request_blocks import REQUESTS
 from mcproxy.wire.fields import Malformed, Trailers
 from mcproxy.wire.hpack_block import EMPTY_TABLE, Field, encode
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Flag
