@@ -20,6 +20,8 @@ The order of a core's life, from its side:
                         the end of the client: what follows is at most what is said at `ending`
     ending              final. The drive takes what is left for both sides, and the exchanges that are over, and closes.
                         A core ignores bytes and events that reach it later.
+
+Only behind what lets more of a body go to the backend, and nothing else (`Line.express`), is not everything asked.
 """
 
 from collections.abc import Callable, Sequence
@@ -241,6 +243,12 @@ class Line(Protocol):
     def lags(self, now: float) -> None:
         """The backend still takes bytes that it was sent before: as `Core.backend_lags`. While BUSY."""
 
+    def express(self, data: bytes, now: float) -> bool:
+        """Take a read from which nothing follows but bytes for the backend; the drive takes and sends these at once.
+
+        False: nothing was taken, and `receive` is to have it. A few bytes that open windows are such a read.
+        """
+
     def receive(self, data: bytes, turn: Turn, now: float) -> int:
         """Take what the backend sent: as `Core.receive_from_backend`."""
 
@@ -254,6 +262,13 @@ class Line(Protocol):
 
 class LinedCore(Core, Protocol):
     """A core whose requests have lines; of the rest of `Core`, what is about the one backend connection is unused."""
+
+    @property
+    def stirred(self) -> bool:
+        """Whether any of that has to be asked again: lines, bytes for the client, exchanges that are over, `ending`.
+
+        False only behind `Line.express`, where none of it has changed.
+        """
 
     def take_lines(self) -> Sequence[Line]:
         """The lines that the drive is to look at: new ones, ones with bytes to send, and ones that have changed.

@@ -28,7 +28,8 @@ from mcproxy.net.raw import RawSocket
 
 LOOK: Final = 0.02  # seconds between two looks; a read may last so much longer than it may
 # Seconds of CPU in one read or one step of a handshake. A record of 16 KiB takes 20 us, and an honest peer sends little
-# with it. A step of a handshake may make a signature: 0.3 s with an RSA key of 16,384 bits on a slow machine.
+# with it; those of a bulk read, 32 at most, count together. A step of a handshake may make a signature: 0.3 s with an
+# RSA key of 16,384 bits on a slow machine.
 READ_CPU: Final = 0.05
 STEP_CPU: Final = 1.0
 

@@ -5,7 +5,7 @@ This file has the frames that the relay itself sends, and the two kinds of fault
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import IntEnum, IntFlag
 from typing import Final
 
@@ -154,7 +154,9 @@ def goaway(last_id: int, code: int, debug: bytes = b"") -> bytes:
 # How every WINDOW_UPDATE begins, its length, and its beginning, stream and increment: an upload brings very many.
 WINDOW_UPDATE_START: Final = frame_header(4, _WINDOW_UPDATE, 0, 0)[:5]
 WINDOW_UPDATE_SIZE: Final = HEADER_SIZE + 4
-unpack_window_update: Final[Callable[[bytes, int], tuple[bytes, int, int]]] = struct.Struct(">5sLL").unpack_from
+_WINDOW_UPDATES: Final = struct.Struct(">5sLL")
+unpack_window_update: Final[Callable[[bytes, int], tuple[bytes, int, int]]] = _WINDOW_UPDATES.unpack_from
+unpack_window_updates: Final[Callable[[bytes], Iterator[tuple[bytes, int, int]]]] = _WINDOW_UPDATES.iter_unpack
 
 
 def window_update(stream_id: int, increment: int) -> bytes:

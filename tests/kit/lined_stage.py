@@ -32,6 +32,7 @@ class PlayedLine:
         self.out = b""
         self.told: list[Told] = []
         self.use: Callable[[bytes, Turn], int] = lambda data, _turn: len(data)
+        self.is_express: Callable[[bytes], bool] = lambda _data: False
         self.react: Callable[[Told], None] = lambda _what: None
 
     def _tell(self, *what: Any) -> None:
@@ -71,6 +72,11 @@ class PlayedLine:
     def lags(self, now: float) -> None:
         self._tell("lags")
 
+    def express(self, data: bytes, now: float) -> bool:
+        if is_express := self.is_express(data):
+            self._tell("express", data)
+        return is_express
+
     def receive(self, data: bytes, turn: Turn, now: float) -> int:
         used = self.use(data, turn)
         if used:
@@ -100,6 +106,10 @@ class LinedTelling(Telling):
     def stir(self, line: PlayedLine) -> None:
         if line not in self._stirred:
             self._stirred.append(line)
+
+    @property
+    def stirred(self) -> bool:
+        return bool(self._stirred or self.to_client or self.over or self.ending)
 
     def take_lines(self) -> Sequence[Line]:
         stirred, self._stirred = self._stirred, []

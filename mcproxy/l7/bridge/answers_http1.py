@@ -75,6 +75,11 @@ class Http1Answers:
         out.clear()
         return data
 
+    @property
+    def wait(self) -> bool:
+        """Whether there are any."""
+        return bool(self._out)
+
     def begin(self, head: Head, key: bytes = b"") -> None:
         """Get ready to answer a request; `key` is its Sec-WebSocket-Key, if it asks for a WebSocket."""
         self._head = head

@@ -100,10 +100,15 @@ class Lines:
         """Look at the lines that wait."""
         slowed, self._slowed = self._slowed, []
         for line in slowed:
-            if line.must_wait(now):
+            if _must_wait(line, now):
                 self._slowed.append(line)
             else:
                 self.stir(line)
+
+    @property
+    def stirred(self) -> bool:
+        """Whether the drive is to look at any."""
+        return bool(self._stirred)
 
     def take(self) -> Sequence[Line]:
         """The lines that the drive is to look at, each once."""
@@ -211,6 +216,20 @@ class BackendLine:
     def lags(self, now: float) -> None:
         """The backend still takes what it was sent before."""
         self.lagged = now
+
+    def express(self, data: bytes, now: float) -> bool:
+        """Send on where the backend only takes more of the request."""
+        exchange, connection = self._exchange, self.connection
+        if exchange is None or connection is None or self.stirred or not connection.express(data, now):
+            return False
+        self.now = now
+        self.stirred = True  # the drive looks at it without being asked to
+        exchange.send_on()
+        self.stirred = False
+        if exchange.over or self.state is not BUSY:
+            self._lines.stir(self)
+            self._lines.settle(now)
+        return True
 
     def receive(self, data: bytes, turn: Turn, now: float) -> int:
         """Pass on what the backend sent."""
@@ -330,11 +349,12 @@ class BackendLine:
             self._become(SPENT)
         return processed
 
-    def must_wait(self, now: float) -> bool:
-        """Whether the backend has sent so many small pieces that it must wait still."""
-        return self.state is BUSY and self.connection is not None and self.connection.pace.must_wait(now)
-
     def resume(self) -> None:
         """The client takes more of the answer again."""
         if self._halted:
             self._lines.stir(self)
+
+
+def _must_wait(line: BackendLine, now: float) -> bool:
+    """Whether its backend has sent so many small pieces that it must wait still."""
+    return line.state is BUSY and line.connection is not None and line.connection.pace.must_wait(now)

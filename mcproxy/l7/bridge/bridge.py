@@ -43,6 +43,10 @@ class ClientConnection(Protocol):
         """Bytes of answers that its windows don't allow yet."""
 
     @property
+    def stirred(self) -> bool:
+        """Whether anything is to be asked or taken: as `LinedCore.stirred`."""
+
+    @property
     def hurried(self) -> bool:
         """Whether `tick` is needed sooner than in a second."""
 
@@ -132,6 +136,11 @@ class Bridge:
     def hurried(self) -> bool:
         """Whether `tick` is needed sooner than in a second."""
         return self._client.hurried or self._lines.hurried
+
+    @property
+    def stirred(self) -> bool:
+        """Whether the drive is to ask again."""
+        return self._lines.stirred or self._client.stirred
 
     def take_lines(self) -> Sequence[Line]:
         """The lines that the drive is to look at."""

@@ -99,6 +99,11 @@ class Http1Client:
         return not self._meters.pace.over and (self.exchange is None or self.exchange.to_backend.has_room)
 
     @property
+    def stirred(self) -> bool:
+        """Whether there is something for the client, or an exchange is over."""
+        return self._answers.wait or bool(self._ended) or self.ending is not None
+
+    @property
     def hurried(self) -> bool:
         """Whether `tick` is needed sooner than in a second."""
         exchange = self.exchange

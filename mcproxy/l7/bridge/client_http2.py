@@ -35,6 +35,8 @@ BACKEND_ENDED: Final = StreamState.BACKEND_ENDED
 class Http2Client:
     """A `ClientConnection` (bridge.py)."""
 
+    stirred = True  # perhaps: a backend of HTTP/1.1 sends nothing from which nothing follows
+
     __slots__ = ("__weakref__", "_end_word", "_judge", "_outlet", "_settings", "ending", "fault", "leg")
 
     def __init__(self, site: Site, new_end: NewEnd, now: float) -> None:

@@ -268,6 +268,9 @@ class BackendConnection(Protocol):
     def end(self, trailers: list[Field]) -> None:
         """Send the end of the request, or of the client's half of a tunnel."""
 
+    def express(self, data: bytes, now: float) -> bool:
+        """Take a read that only makes more `room`; `Answered.send_on` follows. False: `receive` is to have it."""
+
     def receive(self, data: bytes, turn: Turn, exchange: Answered | None, now: float) -> int:
         """Judge what came, and pass it to the exchange, while it has one that is not over. Returns how many bytes.
 

@@ -11,12 +11,14 @@ look-up (../http2/header_link.py).
 from dataclasses import replace
 from typing import Final
 
+from mcproxy.l7.bounds import TURN
 from mcproxy.l7.bridge.bounds import KNOWN_HEAD_COST, SHORT_PIECE, STEP_COST, WINDOW_STEP
 from mcproxy.l7.bridge.ends import Answered, BackendFault, OtherVersion, Processed, Takes
 from mcproxy.l7.bridge.heads import AnswerHead
 from mcproxy.l7.bridge.http2_leg import Http2Leg, Http2Stream
 from mcproxy.l7.core import Turn
 from mcproxy.l7.http2.backend_frames import BackendFrames, body_length, data_fault
+from mcproxy.l7.http2.budgets import FRAME_COST
 from mcproxy.l7.http2.frames import END_STREAM, PADDED, Frames, Handler, Verdict, increment_of, unpadded
 from mcproxy.l7.http2.header_link import ANSWER_TRAILERS, ANSWERS, HeaderLink, Section, trailers_fault
 from mcproxy.l7.meters import SMALL, TALK_FOR_WORK
@@ -33,9 +35,10 @@ from mcproxy.wire.http2 import (
     Setting,
     StreamFault,
     code_name,
-    unpack_window_update,
+    unpack_window_updates,
 )
 
+MAX_WINDOWS: Final = TURN // FRAME_COST  # WINDOW_UPDATEs that are taken at once: more of them have turns
 _FIRST_BYTES: Final[tuple[bytes, ...]] = (
     b"",
     b"\0",
@@ -96,6 +99,34 @@ class FromHttp2(BackendFrames):
             self._exchange = None
         return taken
 
+    def opens_windows(self, data: bytes, now: float) -> bool:
+        """Take WINDOW_UPDATEs of the request that is under way, if that is all, and they overflow nothing.
+
+        Many servers send two of them for each 32 KiB of an upload. They are counted as `judge` counts them, which is to
+        have all other reads: False.
+        """
+        leg, stream, talk = self.leg, self.leg.stream, self._talk
+        count = len(data) // WINDOW_UPDATE_SIZE
+        if stream is None or count * WINDOW_UPDATE_SIZE != len(data) or not self.is_between(now):
+            return False
+        if count > MAX_WINDOWS or talk.count + count > talk.limit + TALK_FOR_WORK * leg.work:
+            return False
+        stream_id, room, all_room = stream.id, stream.window, leg.window
+        for begins, of, increment in unpack_window_updates(data):
+            if begins != WINDOW_UPDATE_START or not 0 < increment <= MAX_WINDOW:
+                return False
+            if of == stream_id:
+                room += increment
+            elif not of:
+                all_room += increment
+            else:
+                return False
+        if room > MAX_WINDOW or all_room > MAX_WINDOW:
+            return False
+        stream.window, leg.window = room, all_room
+        talk.count += count
+        return True
+
     def _listener(self) -> Answered | None:
         exchange = self._exchange
         return None if exchange is None or exchange.over else exchange
@@ -117,30 +148,7 @@ class FromHttp2(BackendFrames):
         self.leg.out.append(frame)
 
     def _express(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:
-        """WINDOW_UPDATE that overflows nothing: many servers send two of them for each 32 KiB of an upload.
-
-        It passes no further, but its bytes count as passed: nobody looks at them.
-        """
-        leg, stream, talk, began = self.leg, self.leg.stream, self._talk, pos
-        most = min(size, pos + WINDOW_UPDATE_SIZE * (talk.limit + TALK_FOR_WORK * leg.work - talk.count))
-        while most - pos >= WINDOW_UPDATE_SIZE:
-            begins, stream_id, increment = unpack_window_update(buf, pos)
-            if begins != WINDOW_UPDATE_START or not increment:
-                break
-            if not stream_id:
-                if leg.window + increment > MAX_WINDOW:
-                    break
-                leg.window += increment
-            elif stream is not None and stream_id == stream.id and stream.window + increment <= MAX_WINDOW:
-                stream.window += increment
-            else:
-                break
-            pos += WINDOW_UPDATE_SIZE
-        if pos > began:
-            count = (pos - began) // WINDOW_UPDATE_SIZE
-            talk.count += count
-            self.turn.left -= count
-            self._has_grown = True
+        """Nothing: `opens_windows` takes whole reads of the usual form."""
         return pos
 
     def _stream_fault(self, fault: StreamFault) -> bytes | None:

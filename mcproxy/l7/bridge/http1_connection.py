@@ -213,6 +213,10 @@ class Http1Connection:
 
     # Receiving
 
+    def express(self, data: bytes, now: float) -> bool:  # noqa: ARG002 - the BackendConnection's
+        """Nothing: whatever comes is of an answer."""
+        return False
+
     def receive(self, data: bytes, turn: Turn, exchange: Answered | None, now: float) -> int:
         """Read what came, and pass it to the exchange. Returns how many bytes; the rest is offered again."""
         pace = self.pace

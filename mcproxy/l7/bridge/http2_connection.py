@@ -15,6 +15,7 @@ from mcproxy.l7.core import Turn
 from mcproxy.l7.meters import Pace
 from mcproxy.wire.hpack_block import CLEAR_TABLE, Field, encode
 from mcproxy.wire.http2 import (
+    HEADER,
     MAX_FRAME_SIZE,
     MAX_STREAM_ID,
     ErrorCode,
@@ -28,16 +29,19 @@ from mcproxy.wire.http2 import (
 
 END_STREAM: Final = int(Flag.END_STREAM)
 DATA: Final = int(Frame.DATA)
+TAKES_NO_MORE: Final = "it takes no more of the request"
+pack: Final = HEADER.pack
 
 
 class Http2Connection:
     """A `BackendConnection` (ends.py)."""
 
-    __slots__ = ("_frames", "_other", "_reused", "leg", "out", "requests", "version")
+    __slots__ = ("_frames", "_other", "_reused", "express", "leg", "out", "requests", "version")
 
     def __init__(self, now: float, reused: bool) -> None:
         self.leg = Http2Leg()
         self._frames = FromHttp2(self.leg, now)
+        self.express = self._frames.opens_windows  # without a call in between
         self._other = False  # the backend has refused the preface: it speaks another version
         self._reused = reused
         self.out = self.leg.out
@@ -105,28 +109,29 @@ class Http2Connection:
 
     def body(self, data: Piece) -> None:
         """Send a piece of the body, of at most `room` bytes. Raises BackendFault."""
-        stream, leg, out = self._sending(), self.leg, self.out
-        size = len(data)
+        leg, out, size, start = self.leg, self.out, len(data), 0
+        stream = leg.stream
+        if stream is None or stream.request_ended:
+            raise BackendFault(TAKES_NO_MORE)
         stream.window -= size
         leg.window -= size
+        leg.work += -(-size // MAX_FRAME_SIZE)
         if size < SHORT_PIECE:
-            leg.work += 1
-            out.append(frame_header(size, DATA, 0, stream.id) + data)
+            out.append(pack(size >> 8, size & 0xFF, DATA, 0, stream.id) + data)
             return
-        stream_id, start = stream.id, 0
         if size > MAX_FRAME_SIZE:
-            data, full = memoryview(data), frame_header(MAX_FRAME_SIZE, DATA, 0, stream_id)
-            while size - start > MAX_FRAME_SIZE:
-                out += (full, data[start : start + MAX_FRAME_SIZE])
-                start += MAX_FRAME_SIZE
-                leg.work += 1
+            data, full = memoryview(data), pack(MAX_FRAME_SIZE >> 8, 0, DATA, 0, stream.id)
+            for start in range(MAX_FRAME_SIZE, size, MAX_FRAME_SIZE):
+                out += (full, data[start - MAX_FRAME_SIZE : start])
             data = data[start:]
-        leg.work += 1
-        out += (frame_header(size - start, DATA, 0, stream_id), data)
+            size -= start
+        out += (pack(size >> 8, size & 0xFF, DATA, 0, stream.id), data)
 
     def end(self, trailers: list[Field]) -> None:
         """Send the end. Raises BackendFault."""
-        stream = self._sending()
+        stream = self.leg.stream
+        if stream is None or stream.request_ended:
+            raise BackendFault(TAKES_NO_MORE)
         if trailers:
             self.out.append(headers(stream.id, encode(trailers), True))
         else:
@@ -134,12 +139,6 @@ class Http2Connection:
         stream.request_ended = True
         if stream.answer_ended:
             self.leg.stream = None
-
-    def _sending(self) -> Http2Stream:
-        stream = self.leg.stream
-        if stream is None or stream.request_ended:
-            raise BackendFault("it takes no more of the request")
-        return stream
 
     def cancel(self) -> None:
         """Reset the stream, if it is not over."""

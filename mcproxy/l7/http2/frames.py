@@ -208,6 +208,10 @@ class Frames(ABC):
             meter.renew(now)
         return True
 
+    def is_between(self, now: float) -> bool:
+        """Return whether the next frame is a usual one, and of this period of the meters."""
+        return not self._tail and self._expected is self.handlers and now - self._period_since < PERIOD
+
     def _small_piece(self, size: int) -> None:
         """Count DATA of a few bytes that ends nothing; what follows waits for the pace. Raises Exceeded."""
         if not size:

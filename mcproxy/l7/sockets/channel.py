@@ -224,17 +224,36 @@ class TLSChannel(Channel):
         return self._secured.tls.selected_alpn_protocol() or ""
 
     def receive(self, most: int = READ_SIZE) -> bytes:
-        """Like Channel.receive, but may exceed `most` by one record; reads several records under load."""
+        """Like Channel.receive, but may exceed `most` by one record; reads several records under load.
+
+        For the guard they are one read: their sum is far below what one may take, and bounded by `most`.
+        """
         if self._end_sent:
             self.drop()
             return b""
-        data = self._record()
-        if len(data) == RECORD:
-            records, size = [data], RECORD
-            while size < most and len(data) == RECORD:
-                data = self._record()
-                records.append(data)
-                size += len(data)
+        guard, read = self._guard, self._secured.tls.read
+        guard.reading = self.sock, READ_CPU  # what `begin` does; a call would cost as much as the rest
+        if guard.parked:
+            guard.wake()
+        data, records = b"", list[bytes]()
+        try:
+            data = read(RECORD)
+            if len(data) == RECORD:
+                for _ in range(RECORD, most, RECORD):
+                    records.append(data)
+                    data = read(RECORD)
+                    if len(data) < RECORD:
+                        break
+        except OSError as error:
+            data = b""
+            guard.reading = None
+            self._failed(error)
+        else:
+            guard.reading = None
+            if not (guard.acting and self._was_cut()) and not data:
+                self._end_of_reading()
+        if records:
+            records.append(data)
             data = b"".join(records)
         self.flows = len(data) >= READ_SIZE
         self.received += len(data)
@@ -257,28 +276,11 @@ class TLSChannel(Channel):
             self.ended = True
         return dropped
 
-    def _record(self) -> bytes:
-        """Of one record; b"" is nothing yet, or the end."""
-        guard = self._guard
-        guard.reading = self.sock, READ_CPU  # what `begin` does; a call would cost as much as the rest
-        if guard.parked:
-            guard.wake()
-        try:
-            data = self._secured.tls.read(RECORD)
-        except OSError as error:
-            guard.reading = None
-            if self._was_cut():
-                tls.forget(error)
-            else:
-                self._read_nothing(error)
-            return b""
-        finally:
-            guard.reading = None
-        if guard.acting and self._was_cut():
-            return b""
-        if not data:
-            self._end_of_reading()
-        return data
+    def _failed(self, error: OSError) -> None:
+        if self._was_cut():
+            tls.forget(error)
+        else:
+            self._read_nothing(error)
 
     def _was_cut(self) -> bool:
         if not (self._guard.acting and self._guard.was_cut()):

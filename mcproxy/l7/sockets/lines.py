@@ -225,8 +225,8 @@ class Lines:
         try:
             if event is WRITABLE:
                 self._flush(conn)
-            else:
-                self.read(conn, its_turn=False)
+            elif self.read(conn, its_turn=False):
+                return
             self.serve(sends=False)
         except BaseException:  # noqa: BLE001 - it is the session's
             self._stage.waiting.throw(*sys.exc_info())
@@ -246,35 +246,55 @@ class Lines:
         if self._busy.get(line) is conn:
             self._go_on(line, conn, now)
 
-    def read(self, conn: Pooled, its_turn: bool) -> None:
-        """Read a connection, and have its line judge what came; but bulk only when the session has its turn."""
+    def read(self, conn: Pooled, its_turn: bool) -> bool:
+        """Read a connection, and have its line judge what came; but bulk only when the session has its turn.
+
+        Returns true if all is done that follows from it.
+        """
         line, channel, turns = conn.line, conn.channel, self._stage.its_turns
         if line is None:
-            return
-        self._turn.left = TURN
+            return False
         if channel.flows and not its_turn:
             its_turn = turns.take()
             if not its_turn:
                 turns.due.append(conn)
                 conn.want(read=False)
-                return
+                return False
+        now = time.monotonic()
         if its_turn and conn.halted:
             conn.halted = False  # its pending bytes are offered again
         else:
-            data = channel.receive(self._bulk_size()) if its_turn else channel.receive()
+            data = channel.receive(_bulk_size(self._session, self._stage.client)) if its_turn else channel.receive()
+            if data and conn.heard and not (conn.pending or channel.ended) and line.express(data, now):
+                return self._pass_on(line, conn, now)
             if data:
                 if not (conn.heard or conn.made.known) and not _as_found(conn, data):
                     self._contradicted()  # its version of HTTP was found out by another connection
                 conn.heard = True
                 conn.pending = conn.pending + data if conn.pending else data
             conn.end_due = channel.ended
-        self._hear(line, conn, time.monotonic())
+        self._turn.left = TURN
+        self._hear(line, conn, now)
         if conn.line is line and line.state is BUSY:
             if conn.is_http1 and not channel.flows:
                 # The rest of an answer is still to come, perhaps from a server that writes head and body apart: with
                 # Nagle's algorithm it waits for this acknowledgement, which would come 40 ms later.
                 acknowledge(channel.sock)
             self._watch(line, conn)
+        return False
+
+    def _pass_on(self, line: Line, conn: Pooled, now: float) -> bool:
+        """Send what a read has made room for. Returns whether the drive need not go on.
+
+        Many servers open their windows for each 32 KiB of an upload: to go on then took longer than to send.
+        """
+        channel, core, client = conn.channel, self._core, self._stage.client
+        if data := line.take():
+            channel.send(data)
+            line.sent(channel.unsent, now)
+            if channel.wants_write:
+                self._watch(line, conn)
+        return core.wants_client is client.reads and not (client.pending or core.stirred)
 
     def _hear(self, line: Line, conn: Pooled, now: float) -> None:
         """Have the line take what is pending, then deliver the end, unless pending bytes wait for a turn."""
@@ -302,13 +322,6 @@ class Lines:
         self._pool.discard(conn)
         line.closed(channel.ended_cleanly, now)
 
-    def _bulk_size(self) -> int:
-        """Bytes of one bulk read: many, if no other session waits and the client has taken what was read before."""
-        if self._stage.client.backlog.is_full:
-            return READ_SIZE
-        alone = len(self._session.shared.sessions) == 1
-        return LONE_BULK if alone and not self._stage.client.channel.unsent else BULK_SIZE
-
     def _wake_later(self) -> None:
         """Have the drive go on once this round's events are over."""
         if not self._woken:
@@ -324,3 +337,11 @@ class Lines:
 def _as_found(conn: Pooled, first: bytes) -> bool:
     """Whether the first bytes of a connection are of the version of HTTP that was found there."""
     return first.startswith(b"HTTP/") if conn.is_http1 else first.startswith(b"\0")  # of the length of SETTINGS
+
+
+def _bulk_size(session: OpenSession, client: ClientSide) -> int:
+    """Bytes of one bulk read: many, if no other session waits and the client has taken what was read before."""
+    if client.backlog.is_full:
+        return READ_SIZE
+    alone = len(session.shared.sessions) == 1
+    return LONE_BULK if alone and not client.channel.unsent else BULK_SIZE

@@ -29,7 +29,6 @@ class Side:
         "_lag",
         "_on",
         "_readable",
-        "_reading",
         "_writable",
         "_writing",
         "channel",
@@ -37,6 +36,7 @@ class Side:
         "event",
         "halted",
         "pending",
+        "reads",
     )  # fmt: skip
 
     __deletable__ = ["_on"]  # noqa: RUF012 - for mypyc
@@ -51,7 +51,8 @@ class Side:
         self.channel = channel
         self._readable: IoWatcher = self._watcher(READ) if readable is None else readable
         self._writable: IoWatcher | None = None  # made where it is needed, which is seldom
-        self._reading = self._writing = False
+        self.reads = False  # it is watched for bytes
+        self._writing = False
         self._on = on
         self.event = event  # says which side it is
         self.pending = b""  # has been read, and not been taken
@@ -66,8 +67,8 @@ class Side:
         """Watch for bytes if `read`, and for room if the channel wants it."""
         channel = self.channel
         read = read and not (channel.ended or channel.blocked)
-        if read is not self._reading:
-            self._reading = read
+        if read is not self.reads:
+            self.reads = read
             self._readable.start(self._on, self.event) if read else self._readable.stop()
         if channel.wants_write is not self._writing:
             self._writing = channel.wants_write

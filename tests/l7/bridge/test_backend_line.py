@@ -9,6 +9,7 @@ from mcproxy.l7.core import ExchangeEnd, LineState, Turn
 from mcproxy.wire import http2
 from mcproxy.wire.hpack_block import encode
 from tests.kit.exchange_ends import SITE, Between, request_head
+from tests.kit.noted_exchange import NotedExchange
 
 GET = request_head()
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -168,6 +169,47 @@ def test_what_fills_the_line_may_be_sent_at_once_and_the_rest_follows() -> None:
     assert desk.lines.take() == [line]
     head_size = first + len(line.take()) - size
     assert 0 < head_size < 1_000, "all of the body has gone"
+
+
+def upload(desk: Desk, size: int) -> tuple[Between, BackendLine]:
+    """A request with a body, under way in HTTP/2, whose windows are full."""
+    on = Between(request_head(b"POST", length=size), has_body=True, new_end=desk.lines.line_for)
+    line = line_of(on)
+    line.connected("h2", False, 1.0)
+    answered(line, http2.settings([]))
+    on.send(bytes(size), end=True)
+    line.take()
+    line.sent(0, 1.0)
+    desk.lines.take()
+    desk.settled = 0
+    return on, line
+
+
+def test_a_window_that_opens_lets_more_of_a_body_go_and_asks_for_nothing_else() -> None:
+    desk = Desk()
+    _, line = upload(desk, 100_000)
+    opens = http2.window_update(0, 1_000) + http2.window_update(1, 1_000)
+    assert line.express(opens, 2.0)
+    assert line.take() == http2.data(1, bytes(1_000))
+    assert (desk.lines.stirred, desk.settled, line.now) == (False, 0, 2.0)
+    assert not line.express(http2.ping(bytes(8)), 3.0), "it is to be answered"
+    line.sent(0, 3.0)
+    desk.lines.stir(line)
+    assert not line.express(opens, 3.0), "the drive is to look at it anyway"
+
+
+def test_an_exchange_that_is_over_as_a_window_opens_is_for_the_drive_to_see() -> None:
+    desk, exchange = Desk(), NotedExchange()
+    exchange.ends_at = "send on"
+    line = desk.lines.line_for(exchange)
+    line.connected("h2", False, 1.0)
+    answered(line, http2.settings([]))
+    exchange.over = False
+    line.begin(request_head(b"POST", length=9), ended=False)
+    desk.lines.take()
+    desk.settled = 0
+    assert line.express(http2.window_update(0, 1), 2.0)
+    assert (desk.lines.stirred, desk.settled) == (True, 1)
 
 
 @pytest.mark.parametrize("keeps", [True, False])

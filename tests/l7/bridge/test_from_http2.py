@@ -6,13 +6,13 @@ from hpack import Encoder
 from mcproxy.l7.bounds import TURN
 from mcproxy.l7.bridge.bounds import STEP_COST, WINDOW_STEP
 from mcproxy.l7.bridge.ends import BackendFault, OtherVersion, Processed, Takes
-from mcproxy.l7.bridge.from_http2 import FromHttp2
+from mcproxy.l7.bridge.from_http2 import MAX_WINDOWS, FromHttp2
 from mcproxy.l7.bridge.heads import Upgrade
 from mcproxy.l7.bridge.http2_connection import Http2Connection
 from mcproxy.l7.bridge.http2_leg import Http2Leg
 from mcproxy.l7.core import Turn
 from mcproxy.l7.http2.budgets import FRAME_COST
-from mcproxy.l7.meters import PERIOD, Loop
+from mcproxy.l7.meters import PERIOD, TALK_FOR_WORK, Loop
 from mcproxy.wire import http2
 from mcproxy.wire.hpack_block import encode
 from mcproxy.wire.http2 import MAX_STREAM_ID, MAX_WINDOW, ErrorCode, Flag, Frame, Setting
@@ -382,6 +382,57 @@ def test_room_that_has_grown_is_told_once_a_read() -> None:
 
 
 # SETTINGS, PING
+
+
+def test_a_read_of_windows_alone_is_taken_at_once() -> None:
+    connection, exchange = asked(b"POST", ended=False), NotedExchange()
+    before = connection.room(0)
+    assert connection.express(http2.window_update(0, 7) + http2.window_update(1, 5) + http2.window_update(1, 1), 0.0)
+    assert (connection.room(0), exchange.told) == (before + 6, [])
+    assert connection.express(http2.window_update(1, 9), 0.0)
+    assert connection.room(0) == before + 7, "of the connection"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        http2.window_update(0, 7)[:-1],
+        http2.window_update(0, 7) + b"\0",
+        http2.window_update(0, 7) * (MAX_WINDOWS + 1),
+        http2.window_update(0, 7) + http2.ping(b"12345678") + bytes(9),
+        http2.window_update(0, 7) + http2.window_update(3, 7),
+        http2.window_update(0, 7) + http2.window_update(0, 0),
+        http2.window_update(0, 7) + http2.window_update(1, MAX_WINDOW),
+        http2.window_update(1, 7) + http2.window_update(0, MAX_WINDOW),
+        frame(Frame.WINDOW_UPDATE, 0, 1, b"\x80\0\0\1"),
+        frame(Frame.WINDOW_UPDATE, 1, 1, b"\0\0\0\1"),
+    ],
+)
+def test_any_other_read_is_judged_frame_by_frame(data: bytes) -> None:
+    connection = asked(b"POST", ended=False)
+    before = connection.room(0)
+    assert not connection.express(data, 0.0)
+    assert connection.room(0) == before, "nothing of it was taken"
+
+
+def test_windows_behind_a_part_of_a_frame_are_not_taken_by_themselves() -> None:
+    connection, exchange = asked(b"POST", ended=False), NotedExchange()
+    ping = http2.ping(bytes(8))
+    in_turns(connection, ping[:3], exchange)
+    assert not connection.express(http2.window_update(1, 1), 0.0)
+    assert not asked(ended=True).express(http2.window_update(3, 1), 0.0)
+
+
+def test_windows_are_counted_however_they_are_taken() -> None:
+    connection, limit = asked(b"POST", ended=False), Loop.BACKEND_TALK.limit
+    taken = 0
+    while connection.express(http2.window_update(0, 1), 0.0):
+        taken += 1
+    assert limit - 10 <= taken <= limit + 10 + TALK_FOR_WORK, "the request is work"
+    with pytest.raises(BackendFault, match="frames without work"):
+        in_turns(connection, http2.window_update(0, 1), NotedExchange())
+    connection = asked(b"POST", ended=False)
+    assert not connection.express(http2.window_update(0, 1), PERIOD), "a new period begins with `judge`"
 
 
 def test_settings_are_acknowledged_and_heeded() -> None:
