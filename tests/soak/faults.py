@@ -2,10 +2,14 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from mcproxy.lines import timestamp
+from tests.soak.trail import Trail
+
+NEAREST = 4  # faults that the report of a failure names
 SETTLES = 2.0  # seconds after a fault until nothing of it is left: connections that it cut, one that waits to be made
 
 
@@ -18,8 +22,13 @@ class Fault:
     begin: float
     end: float = float("inf")
 
+    def shown(self, failure: "Failure") -> str:
+        """In words, with its times as seconds since the failed request began."""
+        begin, end = self.begin - failure.begin, self.end - failure.begin
+        return f"{self.what} ({', '.join(sorted(self.targets))}) from {begin:+.2f} s to {end:+.2f} s"
 
-@dataclass(frozen=True)
+
+@dataclass
 class Failure:
     """A request that failed."""
 
@@ -28,13 +37,27 @@ class Failure:
     begin: float
     end: float
     why: str
+    trail: Trail = field(default_factory=Trail)  # of its connection
+    at: str = field(default_factory=lambda: timestamp(time.time()))  # as the proxy's log has it
+    lines: list[str] = field(default_factory=list)  # that the proxy has logged of its connection
 
     def shown(self, faults: Sequence[Fault]) -> str:
-        """In a line, with the last fault that was over before it."""
-        before = max((fault.end for fault in faults if fault.end < self.begin), default=None)
-        since = f", {self.begin - before:.2f} s after the last fault" if before else ""
-        took = f"{self.end - self.begin:.2f} s"
-        return f"{self.client} by way of {', '.join(sorted(self.targets))}, took {took}{since}: {self.why}"
+        """In a paragraph: what failed, the faults around it whatever their targets, and what the proxy logged of it."""
+        took = f"failed at {self.at} after {self.end - self.begin:.2f} s"
+        said = [f"{self.client} by way of {', '.join(sorted(self.targets))} {took}: {self.why}"]
+        said.append(f"client: {self.trail.shown(self.end)}")
+        said += [f"fault: {fault.shown(self)}" for fault in sorted(faults, key=self.distance)[:NEAREST]]
+        said += [f"proxy: {line.rstrip()}" for line in self.lines] or ["proxy: it has logged nothing of it"]
+        return "\n    ".join(said)
+
+    def seek(self, lines: Iterable[str]) -> None:
+        """Keep those of the proxy's lines that are of its connection; again and again, for it may log them late."""
+        if self.trail.port:
+            self.lines += [line for line in self.trail.among(lines) if line not in self.lines]
+
+    def distance(self, fault: Fault) -> float:
+        """Seconds between it and a fault; 0: they overlap."""
+        return max(0.0, self.begin - fault.end, fault.begin - self.end)
 
 
 @dataclass
@@ -67,12 +90,13 @@ class Faults:
         with self.lock:
             self.failures.append(failure)
 
-    def unexplained(self) -> list[Failure]:
-        """Those that no fault accounts for."""
+    def unexplained(self, since: float = 0.0) -> list[Failure]:
+        """Those that no fault accounts for, and that ended after `since`."""
         return [
             failure
             for failure in self.failures
-            if not any(
+            if failure.end > since
+            and not any(
                 fault.begin <= failure.end and failure.begin <= fault.end and fault.targets & failure.targets
                 for fault in self.injected
             )

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import re
 import signal
 import socket
 import ssl
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ STAYS, RESTARTS = "the proxy that stays", "the proxy that restarts"
 EVERY = {"reload": 7.0, "mutations": 5.0, "backend": 11.0, "restart": 17.0}  # seconds
 DOWN = 1.5  # seconds that a backend is away
 LINES = 5_000  # of its log that are kept
+LATE = 60.0  # seconds after a failure in which the proxy's line of it may still come
 SAMPLES = 240  # of a run, at most one a second
 
 
@@ -191,7 +193,17 @@ class Soak:
             status = node.program.wait()
             if status not in (0, 1):
                 self.problems.append(f"restart: exit status {status}: {''.join(node.program.err)[-500:]}")
+            self.gather(node.name, node.program.out)
             node.start()
+
+    def gather(self, name: str, lines: Sequence[str]) -> None:
+        """Look through what a proxy has logged of late, before it is forgotten: lines of failures, and its defects."""
+        for failure in self.faults.unexplained(time.monotonic() - LATE):
+            if name in failure.targets:
+                failure.seek(lines)
+        for problem in (f"{name}: {defect}" for defect in defects(lines)):
+            if problem not in self.problems:
+                self.problems.append(problem)
 
     def _watch(self, nodes: list[Node], begun: float) -> None:
         stays = nodes[0]
@@ -203,6 +215,7 @@ class Soak:
                 self.problems.append(f"{STAYS} has ended: {error}; {''.join(stays.program.err)[-500:]}")
                 return
             for node in nodes:
+                self.gather(node.name, list(node.program.out))
                 node.forget_lines()
             self.stop.wait(max(1.0, self.seconds / SAMPLES))
 
@@ -214,10 +227,19 @@ class Soak:
                 self.problems.append(f"{node.name}: exit status {status}")
             if errors := [line for line in node.program.err if "Traceback" in line]:
                 self.problems.append(f"{node.name}: {errors[0]}")
+            self.gather(node.name, node.program.out)
         self.problems += [
             f"unexplained: {failure.shown(self.faults.injected)}" for failure in self.faults.unexplained()
         ]
         self.problems += measure.grown(self.samples)
+
+
+def defects(lines: Sequence[str]) -> Iterator[str]:
+    """Lines of the level error, each with the traceback that is behind it."""
+    for i, line in enumerate(lines):
+        if re.match(r"\S+ error ", line):
+            behind = itertools.takewhile(lambda each: each.startswith("  "), lines[i + 1 :])
+            yield "".join([line, *behind]).rstrip()
 
 
 def mutate(node: Node, name: str, backend: str) -> None:

@@ -7,7 +7,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -15,6 +16,7 @@ from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, Stre
 
 from tests.kit.peers import reset
 from tests.soak.faults import Failure, Faults
+from tests.soak.trail import Trail
 
 PATIENCE = 20.0  # seconds for one answer
 LARGEST = 200_000  # bytes of a body
@@ -29,25 +31,31 @@ class Wrong(Exception):
     """What came back isn't what was sent."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Site:
     """Where a client goes."""
 
     proxy: str  # its name in faults
     port: int
     context: ssl.SSLContext
+    trail: Trail = field(default_factory=Trail)
 
-    def connect(self, name: str, alpn: str = "") -> ssl.SSLSocket:
+    @contextmanager
+    def connect(self, name: str, alpn: str = "") -> Iterator[ssl.SSLSocket]:
         """A TLS connection to a name."""
-        raw = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
-        try:
+        self.trail = Trail()
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as raw:
+            self.trail = trail = Trail.of(raw)
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             context = self.context
             context.set_alpn_protocols([alpn] if alpn else ["none"])
-            return context.wrap_socket(raw, server_hostname=name)
-        except BaseException:
-            raw.close()
-            raise
+            with context.wrap_socket(raw, server_hostname=name, do_handshake_on_connect=False) as sock:
+                try:
+                    sock.do_handshake()
+                    yield sock
+                except Exception:
+                    trail.failed(sock)
+                    raise
 
 
 Act = Callable[[random.Random, Site, str], Iterator[None]]  # yields after each request that was served
@@ -58,6 +66,7 @@ def l4(rng: random.Random, site: Site, name: str) -> Iterator[None]:
     with site.connect(name) as sock:
         for _ in range(rng.randint(1, 4)):
             data = rng.randbytes(rng.randint(1, LARGEST))
+            site.trail.step = f"a stream of {len(data)} bytes"
             for start in range(0, len(data), PIECE):
                 piece = data[start : start + PIECE]
                 sock.sendall(piece)
@@ -86,8 +95,12 @@ def http1(rng: random.Random, site: Site, name: str) -> Iterator[None]:
             pieces = iter([body[:500], body[500:]]) if body and rng.random() < 0.5 else body
             chunked = not isinstance(pieces, bytes)
             headers = {"Transfer-Encoding": "chunked"} if chunked else {}
+            what = f"{'a chunked' if chunked else 'a'} request of {len(body)} bytes"
+            site.trail.step = f"sending {what}"
             connection.request("POST" if body else "GET", "/x", pieces or None, headers, encode_chunked=chunked)
+            site.trail.step = f"waiting for the answer to {what}"
             answer = connection.getresponse()
+            site.trail.step = f"reading the answer to {what}"
             got = answer.read()
             if answer.status != 200 or got != body:
                 raise Wrong(f"status {answer.status}, {len(got)} of {len(body)} bytes")
@@ -111,6 +124,7 @@ def http2(rng: random.Random, site: Site, name: str) -> Iterator[None]:
                 h2.send_headers(stream, head, end_stream=not bodies[stream])
                 if bodies[stream]:
                     h2.send_data(stream, bodies[stream], end_stream=True)
+            site.trail.step = f"{len(bodies)} streams of {sum(map(len, bodies.values()))} bytes"
             sock.sendall(h2.data_to_send())
             yield from _answers(h2, sock, bodies)
 
@@ -145,17 +159,17 @@ def _is_polite(event: StreamReset | ConnectionTerminated, bodies: dict[int, byte
 
 def breaks_off(rng: random.Random, site: Site, name: str) -> Iterator[None]:
     """A client that resets its connection somewhere in the middle; nobody expects anything of it."""
-    sock = site.connect(name, rng.choice(("h2", "http/1.1")))
-    sock.settimeout(0.2)
-    try:
-        sock.sendall(
-            rng.choice((b"", b"GET / HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"POST / HTTP/1.1\r\nHost: a\r\n"))
-        )
-        sock.recv(1)
-    except OSError:
-        pass
-    finally:
-        reset(sock)
+    with site.connect(name, rng.choice(("h2", "http/1.1"))) as sock:
+        sock.settimeout(0.2)
+        try:
+            sock.sendall(
+                rng.choice((b"", b"GET / HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"POST / HTTP/1.1\r\nHost: a\r\n"))
+            )
+            sock.recv(1)
+        except OSError:
+            pass
+        finally:
+            reset(sock)
     yield
 
 
@@ -178,9 +192,9 @@ def keep(client: str, act: Act, site: Site, name: str, faults: Faults, stop: thr
         try:
             for _ in act(rng, site, name):
                 faults.served()
-                begun = time.monotonic()
+                begun = site.trail.served()
         except Exception as error:  # noqa: BLE001 - each is a failed request
             why = f"{type(error).__name__}: {error}"
-            faults.failed(Failure(client, frozenset({site.proxy, name}), begun, time.monotonic(), why))
+            faults.failed(Failure(client, frozenset({site.proxy, name}), begun, time.monotonic(), why, site.trail))
             stop.wait(AFTER_FAILURE)
         stop.wait(rng.choice(PAUSES))
