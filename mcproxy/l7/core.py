@@ -124,6 +124,16 @@ class Core(Protocol):
     def hurried(self) -> bool:
         """Whether `tick` is needed ten times a second; once a second is usual."""
 
+    @property
+    def leaving(self) -> bool:
+        """Whether it ends for want of a request: the drive reads the client once more, and then calls `leave`.
+
+        What the client has sent by then is a request like any other; it may have come long ago to a busy hub.
+        """
+
+    def leave(self, now: float) -> None:
+        """End, if it is still `leaving`. `ending` follows then."""
+
     def receive_from_client(self, data: bytes, turn: Turn, now: float) -> int:
         """Take what the client sent and was not taken yet; returns how many bytes that is. The turn isn't over yet.
 

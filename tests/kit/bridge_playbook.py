@@ -180,6 +180,8 @@ class Book:
             self.now = min(end, self.now + 1.0)
             self.bridge.tick(self.now, self.idle)
             self.pump()
+            if self.bridge.leaving:
+                self.bridge.leave(self.now)
 
     def got(self) -> bytes:
         """What the client has got since the last look."""

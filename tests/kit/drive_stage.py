@@ -32,7 +32,8 @@ class Telling:
         self.take: Callable[[bytes, Turn], int] = lambda data, _turn: len(data)
         self.wants_dial = self.hurried = False
         self.ending: Ending | None = None
-        self.gives_up = True
+        self.leaving = False
+        self.gives_up = self.drains = True
         self.kept = 0
         self.wants_client = self.wants_backend = self.has_backend = True
         self.to_client = self.to_backend = b""
@@ -96,7 +97,15 @@ class Telling:
 
     def drain(self, now: float) -> None:
         self._tell("drain")
-        self.ending = Ending()
+        if self.drains:
+            self.ending = Ending()
+        else:
+            self.leaving = True
+
+    def leave(self, now: float) -> None:
+        self._tell("leave")
+        if self.leaving:
+            self.ending = Ending()
 
     def bulk_read(self, most: int) -> int:
         self.bulk.append(most)

@@ -88,7 +88,7 @@ class Http1Answers:
 
     def next_message(self) -> bool:
         """Get ready for another request. False: there can't be one."""
-        if self._writing is not DONE or not self._persists or self.last or self.broken:
+        if self._writing is not DONE or not self._persists or self.broken:
             return False
         self._writing = HEAD
         self._head = None

@@ -5,6 +5,8 @@ from typing import Final
 # The client's time -----------------------------------------------------------------------------------------------
 HEAD_SECONDS: Final = 10.0  # from a head's first byte to its last: a client sends it in one breath
 KEEP_ALIVE_SECONDS: Final = 75.0  # between two requests; longer than what clients use, so that they close first
+# From an answer, or the handshake, to a request that a drain still waits for: a program's next step, and round trips.
+NEXT_REQUEST_SECONDS: Final = 2.0
 BODY_GRACE_SECONDS: Final = 60.0  # after which a body of declared length has to come at MIN_BODY_RATE on average
 MIN_BODY_RATE: Final = 100  # bytes a second; a modem did 30 times that
 

@@ -47,6 +47,13 @@ class ClientConnection(Protocol):
         """Whether anything is to be asked or taken: as `LinedCore.stirred`."""
 
     @property
+    def leaving(self) -> bool:
+        """Whether it ends for want of a request."""
+
+    def leave(self, now: float) -> None:
+        """End, if it is still `leaving`."""
+
+    @property
     def hurried(self) -> bool:
         """Whether `tick` is needed sooner than in a second."""
 
@@ -141,6 +148,15 @@ class Bridge:
     def stirred(self) -> bool:
         """Whether the drive is to ask again."""
         return self._lines.stirred or self._client.stirred
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the client's connection ends for want of a request."""
+        return self._client.leaving
+
+    def leave(self, now: float) -> None:
+        """End, if it is still `leaving`."""
+        self._client.leave(now)
 
     def take_lines(self) -> Sequence[Line]:
         """The lines that the drive is to look at."""

@@ -6,6 +6,11 @@ taken yet. Both bodies stream: no part of a message waits for the rest of it.
 **What a client can rely on.** An answer that breaks off is never taken for a complete one: its connection is reset, and
 no last chunk is sent.
 
+**An idle connection ends** with a FIN, after one more look at what its client has sent: a request that has come by then
+is served, and its answer says that it is the last. A drain has a client that was active just now ask once more. Still,
+a request may be on its way: it is lost, its client sees an end without an answer, and may send it again (RFC 9112,
+section 9.3.1).
+
 **A client that ends its side while it waits** has left: its request is cancelled. A client that goes away and one that
 sends nothing more look the same on the wire, and net/http and nginx take both for the first, because otherwise a long
 poll that nobody waits for runs on at the backend to its end. As net/http cancels the context of the connection, which
@@ -18,7 +23,7 @@ from typing import Final
 
 from mcproxy.l7.bridge.answer_half import AnswerState
 from mcproxy.l7.bridge.answers_http1 import Http1Answers
-from mcproxy.l7.bridge.bounds import HEAD_SECONDS, KEEP_ALIVE_SECONDS, STEP_COST
+from mcproxy.l7.bridge.bounds import HEAD_SECONDS, KEEP_ALIVE_SECONDS, NEXT_REQUEST_SECONDS, STEP_COST
 from mcproxy.l7.bridge.ends import NewEnd, Site
 from mcproxy.l7.bridge.exchange import Exchange, Finished, finished
 from mcproxy.l7.bridge.request_half import Coming
@@ -44,7 +49,7 @@ class State(Enum):
     """Whether the connection takes requests, until it has its `ending`."""
 
     OPEN = "open"
-    LAST = "last"  # only the one that is under way
+    LAST = "last"  # only the one that is under way, or that comes before it leaves
     GIVEN_UP = "given up"  # the same, because nothing has moved for too long
 
 
@@ -102,6 +107,11 @@ class Http1Client:
     def stirred(self) -> bool:
         """Whether there is something for the client, or an exchange is over."""
         return self._answers.wait or bool(self._ended) or self.ending is not None
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it ends for want of a request."""
+        return self._state is not OPEN and self.exchange is None and not (self._head_begun or self.ending)
 
     @property
     def hurried(self) -> bool:
@@ -225,9 +235,12 @@ class Http1Client:
         self.settle(now)
 
     def drain(self, now: float) -> None:  # noqa: ARG002 - the ClientConnection's
-        """Take no further request; an answer that has not begun says so."""
+        """Take no further request; an answer that has not begun says so. One that is idle is `leaving` from now on."""
         self._take_no_more()
-        if self.exchange is None and not self._head_begun:
+
+    def leave(self, now: float) -> None:
+        """End, if no request has come; a client that was answered, or let in, just now has a while for the next one."""
+        if self.leaving and now - self._since >= NEXT_REQUEST_SECONDS:
             self._close()
 
     def lags(self, now: float) -> None:
@@ -253,7 +266,7 @@ class Http1Client:
         elif self._head_begun and now - self._since > HEAD_SECONDS:
             self._refuse(BadMessage(408, _HALF_A_HEAD), now)
         elif now - self._since > KEEP_ALIVE_SECONDS:
-            self._close()
+            self._take_no_more()
 
     def _take_no_more(self) -> None:
         self._answers.last = True
@@ -272,7 +285,7 @@ class Http1Client:
         self._count_ended(exchange, now)
         if self._answers.broken:
             self._close(How.RST, End.BACKEND_RESET)
-        elif self._state is not OPEN or not exchange.to_backend.is_read or not self._answers.next_message():
+        elif not exchange.to_backend.is_read or not self._answers.next_message():
             self._close()
 
     def _count_ended(self, exchange: Exchange, now: float) -> None:

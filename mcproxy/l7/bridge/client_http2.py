@@ -62,6 +62,11 @@ class Http2Client:
         """Bytes of answers that its windows don't allow yet."""
         return self.leg.windows.held_bytes
 
+    leaving = False  # GOAWAY says which requests will be served
+
+    def leave(self, now: float) -> None:
+        """Never called."""
+
     @property
     def hurried(self) -> bool:
         """Whether something is due sooner than in a second."""

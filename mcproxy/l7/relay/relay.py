@@ -84,6 +84,11 @@ class Relay:
         """The backend is to be read: not while it has sent far beyond the client's windows, nor while it is slowed."""
         return self.client.windows.held_bytes <= MAX_HELD and not self._from_backend.pace.over
 
+    leaving = False  # GOAWAY says which requests will be served
+
+    def leave(self, now: float) -> None:
+        """Never called."""
+
     @property
     def has_backend(self) -> bool:
         """There is a backend to send to."""

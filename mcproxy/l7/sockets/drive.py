@@ -182,9 +182,14 @@ class Drive:
                     client = self._client.channel
                     if failed := self._link.dialled(self._on, may_begin_again=not (client.sent or client.unsent)):
                         self._core.backend_failed(*failed, time.monotonic())
-                if event is not WOKEN:
+                leaving = event is WOKEN and self._core.leaving
+                if leaving:
+                    self._read(CLIENT)  # a timer may have come before what the client sent
+                elif event is not WOKEN:
                     self._read(event)
                 self._go_on()
+                if leaving and not self._its_turns.due:
+                    self._core.leave(time.monotonic())
             except BaseException:  # noqa: BLE001 - it is the session's
                 self._waiting.throw(*sys.exc_info())
                 return

@@ -11,6 +11,7 @@ from tests.kit.bridge_playbook import GET, HOST, POST, Book
 from tests.kit.http2_peer import Cutter
 
 OK_EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+CLOSE_EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 def test_pipelined_requests_of_our_own_answers_take_turns() -> None:
@@ -163,10 +164,104 @@ def test_draining_answers_what_is_under_way_and_says_close() -> None:
     book.bridge.drain(book.now)
     assert not book.closing()
     book.do(book.backend.answer, 200, end=True)
-    assert book.got() == b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    assert book.got() == CLOSE_EMPTY
     assert book.closing()
+
+
+def leave_at(book: Book, ask: str) -> None:
+    """The connection is asked to end, in one of three ways."""
+    if ask == "tick":
+        book.now += bounds.KEEP_ALIVE_SECONDS + 1
+        book.bridge.tick(book.now, book.idle)
+    else:
+        getattr(book.bridge, ask)(book.now)
+    assert book.bridge.leaving
+    assert not book.closing()
+
+
+def asked_once() -> Book:
     book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got() == OK_EMPTY
+    book.now += bounds.NEXT_REQUEST_SECONDS
+    return book
+
+
+@pytest.mark.parametrize("ask", ["drain", "give_up", "tick"])
+def test_a_request_that_came_before_an_idle_connection_ends_is_served(ask: str) -> None:
+    """It waited in the kernel, behind a timer of a busy hub or the signal to stop, and got no answer."""
+    book = asked_once()
+    leave_at(book, ask)
+    book.send(GET)
+    assert not book.bridge.leaving
+    book.bridge.leave(book.now)
+    assert not book.closing()
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got() == CLOSE_EMPTY
+    assert book.closing()
+
+    book = asked_once()
+    leave_at(book, ask)
+    book.bridge.leave(book.now)
+    assert book.closing()
+    assert book.got() == b""
+    ending = book.bridge.ending
+    assert ending is not None
+    assert (ending.how, ending.end) == (How.FIN, End.IDLE_TIMEOUT if ask == "give_up" else End.CLOSED)
+
+
+def test_a_request_behind_an_answer_that_did_not_say_close_is_served() -> None:
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200)
     book.bridge.drain(book.now)
+    book.do(book.backend.data, b"late", end=True)
+    assert b"connection: close" not in book.got()
+    assert book.bridge.leaving, "the client could not know"
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got() == CLOSE_EMPTY
+    assert book.closing()
+
+
+def test_half_a_head_is_waited_for_while_draining() -> None:
+    book = asked_once()
+    leave_at(book, "drain")
+    book.send(GET[:-2])
+    book.bridge.leave(book.now)
+    assert not book.closing()
+    book.send(GET[-2:])
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got() == CLOSE_EMPTY
+
+
+@pytest.mark.parametrize("answered", [0, 1])
+def test_a_client_that_was_active_just_before_a_drain_may_ask_once_more(answered: int) -> None:
+    """Its connection ended behind the handshake or an answer, so that it saw an upgrade as an empty reply."""
+
+    def drained() -> Book:
+        book = Book()
+        for _ in range(answered):
+            book.wait(10.0)
+            book.send(GET)
+            book.do(book.backend.answer, 200, end=True)
+            assert book.got() == OK_EMPTY
+        book.bridge.drain(book.now)
+        book.bridge.leave(book.now)
+        return book
+
+    book = drained()
+    assert not book.closing()
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got() == CLOSE_EMPTY
+    assert book.closing()
+
+    book = drained()
+    book.wait(bounds.NEXT_REQUEST_SECONDS - 1)
+    assert not book.closing()
+    book.wait(1)
     assert book.closing()
 
 

@@ -231,6 +231,36 @@ def test_ticks_idleness_and_draining(stage: Callable[..., Stage]) -> None:
     assert drained.end is End.CLOSED
 
 
+def test_an_idle_client_is_read_once_more_before_its_connection_ends(stage: Callable[..., Stage]) -> None:
+    """A request that had come, and had not been read, was dropped without an answer."""
+    on = stage()
+    on.core.drains = False
+    on.core.react = lambda what: setattr(on.core, "leaving", on.core.leaving and what[0] != "client")
+    on.client.sendall(b"ask")
+    on.drive.drain()
+    on.until(lambda: ("leave",) in on.core.told)
+    assert on.core.seen == [("drain",), ("client", b"ask"), ("leave",)]
+    assert on.core.ending is None
+    on.drive.drain()
+    on.until(lambda: on.core.ending)
+    assert on.core.seen[3:] == [("drain",), ("leave",)]
+
+
+def test_nothing_is_left_behind_bytes_that_wait_for_a_turn(stage: Callable[..., Stage]) -> None:
+    turns = Later()
+    on = stage(turns=turns)
+    on.core.drains = False
+    on.client.sendall(bytes(READ_SIZE))  # bulk flows
+    on.until(lambda: on.core.seen)
+    on.client.sendall(b"ask")
+    on.drive.drain()
+    on.until(lambda: turns.asked)
+    pass_rounds()
+    assert ("leave",) not in on.core.told
+    turns.asked.pop(0)()
+    on.until(lambda: ("client", b"ask") in on.core.told)
+
+
 def test_an_idle_session_that_draining_does_not_end_is_cut(stage: Callable[..., Stage]) -> None:
     on = stage(idle=0.1, patience=Patience(farewell=0.1))
     on.core.react = lambda _what: setattr(on.core, "hurried", True)
