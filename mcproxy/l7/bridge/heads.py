@@ -145,8 +145,9 @@ class RequestHead:
         """What `block` has before :path and behind it, for heads that differ in that only. A memo."""
         if self._around is None:
             request = self.request
-            before = [(b":method", request.method), (b":scheme", self.scheme), (b":authority", request.authority)]
-            self._around = encode(before), encode(list(self.fields))
+            method, scheme, authority = request.method, self.scheme, request.authority
+            before = encode([(b":method", method), (b":scheme", scheme), (b":authority", authority)])
+            self._around = before, encode(list(self.fields))
         return self._around
 
 
