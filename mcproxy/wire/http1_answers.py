@@ -20,8 +20,7 @@ behind the final head; `next_body` if there is one. Every fault is a BadMessage,
 """
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mcproxy.wire.fields import BODILESS, FINAL_STATUS, NO_LENGTH, shown
 from mcproxy.wire.hpack_block import Field
@@ -41,8 +40,7 @@ _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 _VERSION: Final = b"HTTP/1."
 
 
-@dataclass(frozen=True, slots=True)
-class RawAnswer:
+class RawAnswer(NamedTuple):
     """An answer's head, as the backend sent it."""
 
     status: int

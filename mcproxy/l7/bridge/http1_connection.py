@@ -18,7 +18,14 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from mcproxy.l7.bridge.bounds import ANSWER_COST, JOINED_PIECES, KNOWN_HEAD_COST, MAX_UNSENT, STEP_COST
+from mcproxy.l7.bridge.bounds import (
+    ANSWER_COST,
+    CACHE_HEAD_BYTES,
+    JOINED_PIECES,
+    KNOWN_HEAD_COST,
+    MAX_UNSENT,
+    STEP_COST,
+)
 from mcproxy.l7.bridge.ends import Answered, BackendFault, OtherVersion, Processed, Takes
 from mcproxy.l7.bridge.heads import AnswerHead, Forwarded, RequestHead, Upgrade, field_lines
 from mcproxy.l7.bridge.translate import ANSWERS, ReadAnswer, accept_key
@@ -260,16 +267,16 @@ class Http1Connection:
         return at
 
     def _take_whole(self, data: bytes, turn: Turn, exchange: Answered) -> bool:
-        """Take an answer that came in one piece, with a head that came before. Whether it is one."""
-        size = data.find(END) + len(END)
+        """Take an answer that came in one piece. Whether it is one."""
+        if self._request is not SENT or self._answers.is_special or exchange.over:
+            return False
+        size = data.find(END) + len(END)  # of a head that is not complete: three bytes, which no cache has
         known = ANSWERS.young.get(data[:size])
-        if (
-            known is None
-            or known.plain_length != len(data) - size
-            or self._request is not SENT
-            or self._answers.is_special
-            or exchange.over
-        ):
+        if known is None and len(END) < size <= CACHE_HEAD_BYTES:
+            self.processed = POSSIBLY  # whatever comes of it
+            known = self._new_head(data, turn)
+            turn.left += KNOWN_HEAD_COST  # which comes to it here or in `_take_head`, where the cache has it by then
+        if known is None or known.plain_length != len(data) - size:
             return False
         turn.left -= KNOWN_HEAD_COST + STEP_COST
         self._answer = ANSWER_NONE
@@ -285,17 +292,25 @@ class Http1Connection:
             self._answers.searched = 0
             turn.left -= KNOWN_HEAD_COST
         else:
-            self._check_version(data)
-            size = self._answers.head_size(data)
-            if not size:
+            known = self._new_head(data, turn)
+            if known is None:
                 return 0
-            known = ANSWERS.find(data[:size])
-            turn.left -= ANSWER_COST + STEP_COST * len(known.raw.fields)
+            size = data.find(END) + len(END)
         if known.raw.is_interim:
             self._interim(known, exchange)
         else:
             self._final(known, exchange, size == len(data))
         return size
+
+    def _new_head(self, data: bytes, turn: Turn) -> ReadAnswer | None:
+        """Read a head; None: it is not complete."""
+        self._check_version(data)
+        size = self._answers.head_size(data)
+        if not size:
+            return None
+        known = ANSWERS.find(data[:size])
+        turn.left -= ANSWER_COST + STEP_COST * len(known.raw.fields)
+        return known
 
     def _check_version(self, data: bytes) -> None:
         """Raises OtherVersion where the backend speaks HTTP/2: it can't have understood a request of HTTP/1.1."""

@@ -8,8 +8,7 @@ what HTTP/1.1 says in another form. Whole heads are cached: a client's by reques
 import base64
 import hashlib
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mcproxy.l7.bridge.head_cache import HeadCache
 from mcproxy.l7.bridge.heads import AnswerHead, RequestHead, Upgrade
@@ -126,8 +125,7 @@ def accept_key(key: bytes) -> bytes:
     return base64.b64encode(hashlib.sha1(key + _WEBSOCKET_GUID, usedforsecurity=False).digest())
 
 
-@dataclass(frozen=True, slots=True)
-class ReadAnswer:
+class ReadAnswer(NamedTuple):
     """An answer's head: what its connection needs, and what passes to the client."""
 
     raw: RawAnswer

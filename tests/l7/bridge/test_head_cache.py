@@ -2,8 +2,12 @@
 
 import pytest
 
-from mcproxy.l7.bridge.bounds import CACHE_HEAD_BYTES
+from mcproxy.l7.bridge.bounds import ANSWER_COST, CACHE_HEAD_BYTES, KNOWN_HEAD_COST, STEP_COST
 from mcproxy.l7.bridge.head_cache import HeadCache
+from mcproxy.l7.bridge.http1_connection import Http1Connection
+from mcproxy.l7.core import Turn
+from tests.kit.exchange_ends import request_head
+from tests.kit.noted_exchange import FORWARDED, NotedExchange
 
 
 class Reader:
@@ -39,3 +43,19 @@ def test_large_heads_and_faults_are_not_kept() -> None:
     with pytest.raises(ValueError, match="bad"):
         cache.find(b"bad")
     assert not cache.young
+
+
+@pytest.mark.parametrize("size", [1, CACHE_HEAD_BYTES])
+def test_the_head_of_an_answer_costs_the_same_whatever_comes_with_it(size: int) -> None:
+    """Alone, with a part of its body, with all of it, with more than that; one that is known costs less."""
+    new, costs = ANSWER_COST + 2 * STEP_COST, []
+    for mark, body in ((b"a", b""), (b"b", b"hel"), (b"c", b"hello"), (b"d", b"hello..."), (b"d", b"hello")):
+        raw = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-New: %b\r\n\r\n%b" % (mark * size, body)
+        connection, exchange, turn = Http1Connection(0.0, reused=False), NotedExchange(), Turn(1_000)
+        connection.begin(request_head(), FORWARDED, ended=True)
+        assert connection.receive(raw, turn, exchange, 0.0) == len(raw)
+        assert exchange.body == body[:5]
+        assert connection.reusable is (body == b"hello")
+        costs.append(1_000 - turn.left)
+    again = KNOWN_HEAD_COST if size == 1 else new  # the last one
+    assert costs == [new, *[new + STEP_COST] * 3, again + STEP_COST]
