@@ -21,7 +21,7 @@ The order of a core's life, from its side:
     ending              final. The drive takes what is left for both sides, and the exchanges that are over, and closes.
                         A core ignores bytes and events that reach it later.
 
-Only behind what lets more of a body go to the backend, and nothing else (`Line.express`), is not everything asked.
+Only behind what lets more of a body go to the backend, and nothing else (`express`), is not everything asked.
 """
 
 from collections.abc import Callable, Sequence
@@ -149,6 +149,17 @@ class Core(Protocol):
     def receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:
         """The same for the backend. Follows a dial that succeeded."""
 
+    def express(self, data: bytes, now: float) -> int:
+        """Take what the backend sent as far as nothing follows from it but bytes for the backend. Returns how much.
+
+        The drive takes and sends these at once, and asks for nothing else unless the core is `stirred`. The rest, or
+        all where that is 0, is for `receive_from_backend`. What only opens windows is taken like this.
+        """
+
+    @property
+    def stirred(self) -> bool:
+        """Whether anything is to be asked again behind an express read; False only there."""
+
     def backend_closed(self, now: float) -> None:
         """The backend's connection is over, however that came; all that it sent has been taken.
 
@@ -272,13 +283,6 @@ class Line(Protocol):
 
 class LinedCore(Core, Protocol):
     """A core whose requests have lines; of the rest of `Core`, what is about the one backend connection is unused."""
-
-    @property
-    def stirred(self) -> bool:
-        """Whether any of that has to be asked again: lines, bytes for the client, exchanges that are over, `ending`.
-
-        False only behind `Line.express`, where none of it has changed.
-        """
 
     def take_lines(self) -> Sequence[Line]:
         """The lines that the drive is to look at: new ones, ones with bytes to send, and ones that have changed.

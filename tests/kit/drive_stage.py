@@ -30,6 +30,7 @@ class Telling:
         self.told: list[tuple[Any, ...]] = []
         self.bulk: list[int] = []  # how much it was to be of one read
         self.take: Callable[[bytes, Turn], int] = lambda data, _turn: len(data)
+        self.take_express: Callable[[bytes], int] = lambda _data: 0
         self.wants_dial = self.hurried = False
         self.ending: Ending | None = None
         self.leaving = False
@@ -60,6 +61,16 @@ class Telling:
 
     def dialling(self) -> None:
         self.wants_dial = False
+
+    @property
+    def stirred(self) -> bool:
+        return bool(self.to_client or self.over or self.ending)
+
+    def express(self, data: bytes, now: float) -> int:
+        taken = self.take_express(data)
+        if taken:
+            self._tell("express", data[:taken])
+        return taken
 
     def client_closed(self, now: float) -> None:
         self._tell("client closed")

@@ -109,7 +109,7 @@ class LinedTelling(Telling):
 
     @property
     def stirred(self) -> bool:
-        return bool(self._stirred or self.to_client or self.over or self.ending)
+        return bool(self._stirred) or super().stirred
 
     def take_lines(self) -> Sequence[Line]:
         stirred, self._stirred = self._stirred, []

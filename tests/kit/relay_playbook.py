@@ -39,6 +39,7 @@ class Book:
         self.to_client: list[Seen] = []
         self.to_backend: list[Seen] = []
         self._greeted = False
+        self.expressed = 0  # bytes of the backend's
         if start:
             self.client(PREFACE + http2.settings(list(client_settings)))
             self.backend(http2.settings(list(backend_settings)) + http2.SETTINGS_ACK)
@@ -69,7 +70,11 @@ class Book:
         self.collect()
 
     def backend(self, data: bytes) -> None:
-        self.from_backend.in_turns(data, self.now)
+        """As the drive does it: in the express lane as far as that goes."""
+        taken = 0 if self.from_backend.pending else self.relay.express(data, self.now)
+        self.expressed += taken
+        if taken < len(data):
+            self.from_backend.in_turns(data[taken:], self.now)
         self.collect()
 
     def tick(self, seconds: float) -> None:

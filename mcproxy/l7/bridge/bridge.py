@@ -93,7 +93,7 @@ class Bridge:
     """A `LinedCore` (l7/core.py)."""
 
     __slots__ = (
-        "__weakref__", "_client", "_lines", "receive_from_client", "take_ended", "take_for_client",
+        "__weakref__", "_client", "_lines", "give_up", "receive_from_client", "take_ended", "take_for_client",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +111,7 @@ class Bridge:
         self.receive_from_client = client.receive
         self.take_for_client = client.take
         self.take_ended = client.take_ended
+        self.give_up = client.give_up
 
     def __repr__(self) -> str:
         return f"<Bridge {self._client!r} {self._lines!r}>"
@@ -180,10 +181,6 @@ class Bridge:
 
     # Time
 
-    def give_up(self, now: float) -> None:
-        """Nothing has moved for too long."""
-        self._client.give_up(now)
-
     def drain(self, now: float) -> None:
         """Take no further request."""
         self._client.drain(now)
@@ -212,6 +209,10 @@ class Bridge:
     def receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:  # noqa: ARG002 - the Core's
         """Never called, for there is no such connection."""
         return len(data)
+
+    def express(self, data: bytes, now: float) -> int:  # noqa: ARG002 - the Core's
+        """Never called."""
+        return 0
 
     def backend_closed(self, now: float) -> None:
         """Never called."""

@@ -445,9 +445,9 @@ class FromClient(Frames):
 
 def _express_data(leg: ClientLeg, buf: bytes, pos: int, size: int, out: list[bytes], turn: Turn) -> int:
     """Take DATA that has windows, and is neither padded, nor short, nor the last of its body."""
-    now, run = leg.now, pos
-    windows, outlet, stream_of, unpack = leg.windows, leg.outlet, leg.streams.get, unpack_header
-    while size - pos >= HEADER_SIZE and turn.left > 0:
+    now, run, frames, most = leg.now, pos, 0, -(-turn.left // FRAME_COST)
+    windows, pass_on, stream_of, unpack = leg.windows, leg.outlet.data, leg.streams.get, unpack_header
+    while size - pos >= HEADER_SIZE and frames < most:
         high, low, kind, flags, stream_id = unpack(buf, pos)
         start, length = pos + HEADER_SIZE, high << 8 | low
         end = start + length
@@ -465,13 +465,13 @@ def _express_data(leg: ClientLeg, buf: bytes, pos: int, size: int, out: list[byt
         stream.up_window -= length
         stream.received += length
         stream.progress = now
-        leg.budget.work += 1
-        turn.left -= FRAME_COST
-        passes = outlet.data(stream, 0, buf, start, end)
-        if passes is not True:
+        frames += 1
+        if pass_on(stream, 0, buf, start, end) is not True:
             out.append(buf[run:pos])  # what passed before
             run = end
         pos = end
+    leg.budget.work += frames
+    turn.left -= FRAME_COST * frames
     if out:
         out.append(buf[run:pos])
     return pos

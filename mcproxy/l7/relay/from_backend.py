@@ -6,7 +6,7 @@ connection's fault ends the backend connection, which is the same as losing it (
 
 from typing import Final
 
-from mcproxy.l7.bounds import MAX_INTERIM
+from mcproxy.l7.bounds import MAX_INTERIM, TURN
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.backend_frames import BackendFrames, body_length, data_fault
 from mcproxy.l7.http2.budgets import EXPRESS_FRAMES
@@ -80,7 +80,11 @@ class FromBackend(BackendFrames):
         """A final head that the cache knows, with a body to follow; DATA that is declared and has a window."""
         client = self.client
         if buf[pos : pos + len(WINDOW_UPDATE_START)] == WINDOW_UPDATE_START:
-            return self._grow(buf, pos, size, out)
+            end = self._grow(buf, pos, size, self.turn.left)
+            if end > pos:
+                self.turn.left -= (end - pos) // WINDOW_UPDATE_SIZE
+                out.append(b"")
+            return end
         down, windows, now, work = client.down, client.windows, self.now, 0
         table, window = down.table, windows.down
         if not down.in_step or table.max_size > down.allowed:
@@ -129,16 +133,16 @@ class FromBackend(BackendFrames):
         self.turn.left -= (budget - left) // EXPRESS_FRAMES
         return pos
 
-    def _grow(self, buf: bytes, pos: int, size: int, out: list[bytes]) -> int:
-        """WINDOW_UPDATE, of which an upload brings many: they go no further."""
+    def opens_windows(self, data: bytes, now: float) -> int:
+        """Take WINDOW_UPDATEs at the beginning of a read, a turn's worth at most. Returns how many bytes."""
+        return self._grow(data, 0, len(data), TURN) if self.is_between(now) else 0
+
+    def _grow(self, buf: bytes, pos: int, size: int, most: int) -> int:
+        """Take WINDOW_UPDATEs, of which an upload brings many: they go no further. Returns where they end."""
         talk, client = self._talk, self.client
-        most = min(talk.limit + TALK_FOR_WORK * client.budget.work - talk.count, self.turn.left)
+        most = min(talk.limit + TALK_FOR_WORK * client.budget.work - talk.count, most)
         end = self.backend.uploads.grow_all(buf, pos, size, client.streams, most)
-        taken = (end - pos) // WINDOW_UPDATE_SIZE
-        if taken:
-            talk.count += taken
-            self.turn.left -= taken
-            out.append(b"")
+        talk.count += (end - pos) // WINDOW_UPDATE_SIZE
         return end
 
     # Heads and trailers (section 8.1)

@@ -31,7 +31,7 @@ from mcproxy.l7.relay.from_backend import FromBackend
 from mcproxy.model import End
 from mcproxy.wire.fields import forwarded
 from mcproxy.wire.hpack_block import literal
-from mcproxy.wire.http2 import ConnectionFault, ErrorCode, goaway
+from mcproxy.wire.http2 import WINDOW_UPDATE_START, ConnectionFault, ErrorCode, goaway
 
 # Named once: CONTRIBUTING says why.
 _WANTED: Final = BackendState.WANTED
@@ -180,6 +180,24 @@ class Relay:
         if self._from_client.settle():
             self._end()
         return taken
+
+    def express(self, data: bytes, now: float) -> int:
+        """Take WINDOW_UPDATEs, of which an upload brings two for each 32 KiB to many backends."""
+        if data[: len(WINDOW_UPDATE_START)] != WINDOW_UPDATE_START or self.ending:
+            return 0  # nearly all reads are of answers
+        judge = self._from_backend
+        taken = judge.opens_windows(data, now)
+        if taken == len(data):  # else what follows settles it
+            self.client.now = judge.now = self._heard = now
+            self.backend.uploads.settle(self.client)
+            self._settle()
+        return taken
+
+    @property
+    def stirred(self) -> bool:
+        """Whether there is anything for the client, or any exchange is over."""
+        client = self.client
+        return bool(client.out or client.ended) or self.ending is not None
 
     # Events
 

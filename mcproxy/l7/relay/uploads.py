@@ -194,28 +194,30 @@ class Uploads:
             upload = stream.upload
             if upload is None or not (upload.held or upload.ended) or stream.state is CLOSED:
                 continue  # what waited has been dropped
-            most = initial + upload.grown
-            if upload.held and (most <= 0 or room <= 0):
+            held, grown = upload.held, upload.grown
+            most = initial + grown
+            if held and (most <= 0 or room <= 0):
                 if room <= 0:
                     queue.appendleft(stream)
                     break
                 queue.append(stream)
                 stuck += 1
                 continue
-            payload = upload.next_piece(min(room, most))
+            payload = upload.next_piece(min(most, room))
             size = len(payload)
             room -= size
-            upload.grown -= size
-            upload.owed += size
-            if upload.owed >= CREDIT:
+            upload.grown = grown - size
+            upload.owed = owed = upload.owed + size
+            if owed >= CREDIT:
                 self._is_due = True
             stream.progress = now
-            if upload.held or not upload.ended:
+            if held > size:
                 out += (pack(size >> 8, size & 0xFF, DATA, 0, stream.id), payload)
-            else:
-                self._end(stream, upload, payload, client)
-            if upload.held:
                 queue.append(stream)
+            elif upload.ended:
+                self._end(stream, upload, payload, client)
+            else:
+                out += (pack(size >> 8, size & 0xFF, DATA, 0, stream.id), payload)
             stuck = 0
         self._owed += self._room - room
         self._room = room

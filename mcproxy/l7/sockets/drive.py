@@ -185,8 +185,8 @@ class Drive:
                 leaving = event is WOKEN and self._core.leaving
                 if leaving:
                     self._read(CLIENT)  # a timer may have come before what the client sent
-                elif event is not WOKEN:
-                    self._read(event)
+                elif event is not WOKEN and self._read(event):
+                    return
                 self._go_on()
                 if leaving and not self._its_turns.due:
                     self._core.leave(time.monotonic())
@@ -196,27 +196,36 @@ class Drive:
         if self._core.ending is not None:
             self._waiting.end(event)
 
-    def _read(self, event: Event) -> None:
-        """Read the side that the event is about, if any; but bulk only when the session has its turn."""
+    def _read(self, event: Event) -> bool:
+        """Read the side that the event is about, if any; but bulk only when the session has its turn.
+
+        Returns true if all is done that follows from it.
+        """
         its_turn = event is ITS_TURN
         which: Event | Side = self._its_turns.due.popleft() if its_turn else event
         side = self._client if which is CLIENT else self._link.side if which is BACKEND else None
         if side is None:
             if self._lines is not None and isinstance(which, Pooled):
                 self._lines.read(which, its_turn)
-            return
+            return False
         channel = side.channel
         if not (its_turn or channel.flows):
             data = channel.receive()
         elif self._its_turns.may_read(side, which, its_turn):
             data = channel.receive(self._bulk_size(side))
         else:
-            return
+            return False
+        if data and side is self._link.side and not (side.pending or channel.ended or self._link.kept is not None):
+            taken = self._core.express(data, time.monotonic())
+            if taken == len(data):
+                return _pass_on(self._core, self._client, side)
+            data = data[taken:] if taken else data
         if data:
             side.pending = side.pending + data if side.pending else data
         side.end_due = channel.ended
         if self._link.kept is not None and (data or channel.ended):
             self._link.follow(side, data, self._client.channel)
+        return False
 
     def _go_on(self) -> None:
         """Have the core take pending bytes, send what results, and watch for what is wanted now."""
@@ -422,6 +431,17 @@ class Drive:
         seconds = self._link.until_deadline(now, HURRY if self._hurried else TICK)
         if not session.slot or session.deadline > now + seconds:  # what is due sooner stays so
             sweeper.arm(session, seconds)
+
+
+def _pass_on(core: Core, client: ClientSide, backend: Side) -> bool:
+    """Send what an express read has made room for. Returns whether nothing else follows from it.
+
+    Many servers open their windows for each 32 KiB of an upload: to have all of a drive go on takes longer than that.
+    """
+    channel = backend.channel
+    if data := core.take_for_backend():
+        channel.send(data)
+    return core.wants_client is client.reads and not (client.pending or core.stirred or channel.wants_write)
 
 
 def _no_dial(_first: bytes) -> Channel:

@@ -9,7 +9,7 @@ from mcproxy.l7.bounds import BODY_STALL_SECONDS
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.budgets import CONNECTION_WINDOW, CREDIT, STREAM_WINDOW
 from mcproxy.wire import http2
-from mcproxy.wire.http2 import MAX_FRAME_SIZE, MAX_WINDOW, ErrorCode, Setting
+from mcproxy.wire.http2 import MAX_FRAME_SIZE, MAX_WINDOW, WINDOW_UPDATE_SIZE, ErrorCode, Setting
 from tests.kit.http2_peer import POST
 from tests.kit.relay_playbook import OK, OURS, Book
 
@@ -77,6 +77,50 @@ def test_windows_that_open_go_no_further_than_here() -> None:
     )
     assert book.take_up() == [("PING", 0, bytes(8)), ("DATA", 1, b"12"), ("DATA", 3, b"34")]
     assert book.take_down() == [("DATA", 5, long)]
+
+
+def test_windows_alone_are_taken_in_an_express_lane() -> None:
+    book = narrow(1, 1, 3)
+    book.client(http2.data(1, bytes(9)) + http2.data(3, b"abc"))
+    book.drop()
+    assert not book.expressed
+    opens = http2.window_update(1, 1) + http2.window_update(3, 1)
+    book.backend(opens)
+    assert (book.expressed, book.relay.stirred) == (len(opens), False)
+    assert book.take_up() == [("DATA", 1, b"\0"), ("DATA", 3, b"b")]
+    ping = http2.ping(bytes(8))
+    book.backend(http2.window_update(3, 1) + ping)
+    assert book.expressed == len(opens) + WINDOW_UPDATE_SIZE, "what follows is judged behind it"
+    assert book.take_up() == [("PING", 0, bytes(8)), ("DATA", 3, b"c")]
+    book.backend(http2.window_update(1, 1)[:5])
+    book.backend(http2.window_update(1, 1)[5:])
+    assert book.expressed == len(opens) + WINDOW_UPDATE_SIZE, "it was not whole"
+    assert book.take_up() == [("DATA", 1, b"\0")]
+
+
+def test_what_follows_from_a_window_for_the_client_is_to_be_asked() -> None:
+    book = narrow(0)
+    book.client(http2.data(1, bytes(MAX_FRAME_SIZE)) * (CREDIT // MAX_FRAME_SIZE))
+    book.drop()
+    taken = book.relay.express(http2.window_update(1, CREDIT) + http2.window_update(0, CREDIT), 1.0)
+    assert (taken, book.relay.stirred) == (2 * WINDOW_UPDATE_SIZE, True), "its window opens"
+    book.collect()
+    assert not book.relay.stirred
+    book = narrow(0)
+    book.client(http2.data(1, b"x", end_stream=True))
+    book.answer(1)
+    assert book.relay.express(http2.window_update(1, 1), 1.0)
+    assert book.relay.stirred, "an exchange is over"
+    assert book.records
+
+
+def test_windows_in_the_express_lane_are_counted() -> None:
+    book, opens = narrow(0), http2.window_update(0, 1) * 100
+    for _ in range(100):
+        book.backend(opens)
+    assert 2_000 <= book.expressed // WINDOW_UPDATE_SIZE <= 2_100
+    assert "frames without work of the backend" in book.relay.fault
+    assert not book.relay.express(opens, 1.0), "the backend is lost"
 
 
 def test_its_windows_follow_settings() -> None:

@@ -56,16 +56,28 @@ def test_both_sides_are_read_and_written(stage: Callable[..., Stage]) -> None:
     on.backends[0].sendall(b"answer")
     on.until(lambda: on.core.seen[-1] == ("backend", b"answer"))
     gevent.sleep(0)
-    assert on.client.recv(9) == b"told"
-    assert (on.drive.received, on.drive.sent) == (3, 4)
+    assert (on.client.recv(9), on.drive.received, on.drive.sent) == (b"told", 3, 4)
     assert "Telling" in repr(on.drive)
     on.backends[0].close()
     on.until(lambda: on.core.seen[-1] == ("backend closed",))
     on.core.react = lambda _what: setattr(on.core, "ending", Ending())
     on.client.shutdown(socket.SHUT_WR)
     on.until(lambda: on.end)
-    assert on.core.seen[-1] == ("client closed",)
-    assert on.end is End.CLOSED
+    assert (on.core.seen[-1], on.end) == (("client closed",), End.CLOSED)
+
+
+def test_what_only_makes_room_has_its_bytes_sent_and_nothing_else_asked(stage: Callable[..., Stage]) -> None:
+    on, passes = stage(), list[int]()
+    on.core.react = lambda what: setattr(on.core, "wants_dial", what[0] == "client")
+    on.client.sendall(b"ask")
+    on.until(lambda: on.backends and on.drive._link.side)
+    on.core.take_for_client = lambda: bytes(passes.append(1) or 0)  # type: ignore[method-assign, func-returns-value]
+    on.core.to_backend, on.core.take_express = b"more", lambda _data: 4
+    on.backends[0].sendall(b"room")
+    on.until(lambda: on.core.seen[-1] == ("express", b"room"))
+    assert (on.backends[0].recv(9), passes) == (b"more", []), "the drive did not go on"
+    on.backends[0].sendall(b"room, and")
+    on.until(lambda: on.core.seen[-2:] == [("express", b"room"), ("backend", b", and")] and passes)
 
 
 def test_what_is_for_a_new_backend_does_not_go_to_the_one_before(stage: Callable[..., Stage]) -> None:
