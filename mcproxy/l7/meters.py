@@ -265,15 +265,26 @@ class Exceeded(ConnectionFault):
         self.loop = loop
 
 
+def _limits(per: Per) -> dict[int, int]:
+    """Limits by the identity of their row, because an Enum's `value` and its hash are functions of Python.
+
+    Each connection makes a handful of meters: asked by `value`, they were a tenth of all that it calls.
+    """
+    return {id(loop): loop.limit for loop in Loop if loop.value.per is per}
+
+
+_OF_PERIODS: Final = _limits(Per.PERIOD)
+_OF_SECONDS: Final = _limits(Per.SECOND)
+
+
 class Meter:
     """Counts one loop in periods; a count past its limit is the peer's fault."""
 
     __slots__ = ("count", "limit", "loop", "since")
 
     def __init__(self, loop: Loop, now: float) -> None:
-        assert loop.value.per is Per.PERIOD, loop
         self.loop = loop
-        self.limit = loop.limit
+        self.limit = _OF_PERIODS[id(loop)]
         self.count = 0
         self.since = now  # seconds, of the clock that the core is given
 
@@ -345,10 +356,9 @@ class Pace:
     __slots__ = ("_left", "_limit", "_since", "loop", "over")
 
     def __init__(self, loop: Loop) -> None:
-        assert loop.value.per is Per.SECOND, loop
         self.loop = loop
         self.over = False  # the peer must wait
-        self._limit = float(loop.limit)
+        self._limit = float(_OF_SECONDS[id(loop)])
         self._left = self._limit  # a second's worth may come at once
         self._since = 0.0  # when it was so many: seconds, of the clock that the core is given
 

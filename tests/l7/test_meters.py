@@ -70,7 +70,7 @@ def test_what_counts_is_made_of_the_row_that_it_counts(loop: Loop) -> None:
         if loop.value.per is per:
             assert make().loop is loop
         else:
-            with pytest.raises(AssertionError):
+            with pytest.raises(KeyError):
                 make()
 
 
