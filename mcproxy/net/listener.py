@@ -2,7 +2,7 @@
 
 StreamServer accepts many connections for each wake-up and backs off where accept() fails for want of descriptors or
 memory (EMFILE, ENFILE, ENOBUFS), doubling its pause up to a second; sessions that are open go on meanwhile. What is
-ours: the accepted socket is the C type, and a client that has gone before we came (ECONNABORTED) is no failure.
+ours: the accepted socket is nearly the C type, and a client that has gone before we came (ECONNABORTED) is no failure.
 """
 
 import logging
@@ -14,6 +14,7 @@ from gevent.hub import get_hub
 from gevent.server import StreamServer
 
 from mcproxy.native import mypyc_attr
+from mcproxy.net.accepted import Accepted
 from mcproxy.net.raw import RawSocket, keep_alive
 from mcproxy.net.session import Session
 from mcproxy.net.shared import Shared
@@ -111,7 +112,7 @@ class Acceptor(StreamServer):
                 log.warning("%s: accept failed: %s; trying again in %g s", self.addr, error.strerror, self.delay)
                 raise AcceptFailed(error.errno, error.strerror) from error
             self._tally.begin()  # before anything else: what a killed worker has accepted and not counted is lost
-            client = RawSocket(self._family, self._type, self._protocol, fd)
+            client = Accepted(self._family, self._type, self._protocol, fd)
             client.setblocking(False)
             return client, peer
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, Final, Protocol
 
-from mcproxy.native import mypyc_attr
+from mcproxy.net.accepted import Accepted
 from mcproxy.net.raw import RawSocket
 
 
@@ -34,11 +34,10 @@ class Tls(Protocol):
         """What ALPN agreed on."""
 
 
-@mypyc_attr(native_class=False)
-class TLSSocket(RawSocket):
+class TLSSocket(Accepted):
     """A socket, and TLS on it. Its own methods, such as `recv`, are those of the socket underneath."""
 
-    __slots__ = ("__weakref__", "tls")  # OpenSSL's object refers to the socket weakly
+    __slots__ = ()
 
     tls: Tls
 
@@ -56,13 +55,23 @@ def on(sock: RawSocket, context: ssl.SSLContext, server_name: str | None) -> TLS
 
     Raises ValueError and OSError, with the socket closed.
     """
-    secured = TLSSocket(sock.family, sock.type, sock.proto, sock.detach())
+    secured = _taken_over(sock)
     try:
-        secured.setblocking(False)
         secured.tls = context._wrap_socket(secured, server_name is None, server_name)  # type: ignore[attr-defined]
     except BaseException:
         secured.close()
         raise
+    return secured
+
+
+def _taken_over(sock: RawSocket) -> TLSSocket:
+    """The same socket, where it has room for TLS; that of a backend, or of another worker's client, has none."""
+    if isinstance(sock, Accepted):
+        sock.__class__ = TLSSocket  # of the same layout
+        assert isinstance(sock, TLSSocket)
+        return sock
+    secured = TLSSocket(sock.family, sock.type, sock.proto, sock.detach())
+    secured.setblocking(False)
     return secured
 
 

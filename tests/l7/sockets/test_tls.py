@@ -9,6 +9,7 @@ import pytest
 
 from mcproxy.l7.sockets import tls
 from mcproxy.l7.sockets.channel import accept
+from mcproxy.net.accepted import Accepted
 from mcproxy.net.read_guard import ReadGuard
 from mcproxy.net.turns import Turns
 from tests.kit.peers import Authority, reset, until
@@ -25,6 +26,27 @@ def test_it_takes_the_socket_over(authority: Authority) -> None:
         secured.tls.do_handshake()
     assert theirs.recv(1) == b"\x16", "the hello is there"
     secured.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("name", ["one.test", ".not a name"])
+def test_an_accepted_socket_has_room_for_tls(authority: Authority, name: str, nothing_left: None) -> None:
+    """Another one would cost each connection two system calls."""
+    ours, theirs = unix_pair()
+    accepted = Accepted(ours.family, ours.type, ours.proto, ours.detach())
+    accepted.setblocking(False)
+    if name == "one.test":
+        secured = tls.on(accepted, authority.client_context(), name)
+        assert secured is accepted
+        with pytest.raises(ssl.SSLWantReadError):
+            secured.tls.do_handshake()
+        assert theirs.recv(1) == b"\x16", "the hello is there"
+        secured.close()
+        assert secured.tls is None
+    else:
+        with pytest.raises(ValueError, match="host"):
+            tls.on(accepted, authority.client_context(), name)
+    assert accepted.fileno() == -1
     theirs.close()
 
 
