@@ -194,8 +194,14 @@ class Http1Answers:
         return len(body)
 
     def reset(self) -> None:
-        """The answer broke off. Only a RST says that in HTTP/1.1: the connection reads `broken`, and ends so."""
-        self.broken = True
+        """The answer broke off. Only a RST says that in HTTP/1.1: the connection reads `broken`, and ends so.
+
+        One that lacks nothing but the backend's word that it ends is complete for the client, which may ask again.
+        """
+        if self._writing is NOTHING or (self._writing is COUNTED and not self._left):
+            self._writing = DONE
+        else:
+            self.broken = True
 
     def taken(self, size: int) -> None:
         """Some of the request's body has gone: TCP's window says that here."""

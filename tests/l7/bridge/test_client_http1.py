@@ -225,6 +225,23 @@ def test_a_request_behind_an_answer_that_did_not_say_close_is_served() -> None:
     assert book.closing()
 
 
+@pytest.mark.parametrize("size", [0, 4])
+def test_an_answer_that_is_complete_for_the_client_does_not_break_off(size: int) -> None:
+    """All of it had come but its END_STREAM: the client's next request met a reset connection."""
+    book = Book()
+    book.send(GET)
+    book.do(book.backend.answer, 200, [("content-length", str(size))])
+    if size:
+        book.do(book.backend.data, b"body")
+    book.backend_closed()
+    assert book.got() == b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (size, b"body"[:size])
+    assert not book.closing()
+    assert [each.end for each in book.records] == [ExchangeEnd.BACKEND_GONE]
+    book.send(GET)
+    book.do(book.backend.answer, 200, end=True)
+    assert book.got() == OK_EMPTY
+
+
 def test_half_a_head_is_waited_for_while_draining() -> None:
     book = asked_once()
     leave_at(book, "drain")
