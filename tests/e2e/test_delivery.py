@@ -39,8 +39,6 @@ class Answering:
     """A backend that answers each request with so many bytes, then does something else."""
 
     def __init__(self, size: int, after: After = lambda _connection: None) -> None:
-        self._pieces = [http2.data(1, bytes(PIECE)) for _ in range(size // PIECE)]
-        self._last = http2.data(1, bytes(size % PIECE), end_stream=True)
         self._length = size
         self._after = after
         self.answered = threading.Event()
@@ -55,10 +53,10 @@ class Answering:
                 continue
             connection.sendall(out[: -9 - 9 - len(head.payload)])
             block = backend.encoder.encode([(":status", "200"), ("content-length", str(self._length))])
-            connection.sendall(http2.headers(1, block))
-            for piece in self._pieces:
-                connection.sendall(piece)
-            connection.sendall(self._last)
+            connection.sendall(http2.headers(head.stream_id, block))
+            for _ in range(self._length // PIECE):
+                connection.sendall(http2.data(head.stream_id, bytes(PIECE)))
+            connection.sendall(http2.data(head.stream_id, bytes(self._length % PIECE), end_stream=True))
             self.answered.set()
             self._after(connection)
             if connection.fileno() < 0:
@@ -157,7 +155,7 @@ def test_a_slow_client_gets_all_when_its_connection_is_to_end(ends: str, rig: As
 
 
 def test_a_slow_client_of_http1_that_asks_for_more_meanwhile(rig: Askers, backend: MakeBackend) -> None:
-    """Its next request met a closed socket, whose RST destroyed the answer under way."""
+    """Its next request met a closed socket, whose RST destroyed the answer under way; now it is the last one."""
     answering = Answering(BODY)
     server = rig.server(backend(answering), shutdown_timeout="50s")
     client = rig.http1(server)
@@ -168,10 +166,11 @@ def test_a_slow_client_of_http1_that_asks_for_more_meanwhile(rig: Askers, backen
     got = next(body)
     client.sendall(b"GET /next HTTP/1.1\r\nHost: a.test\r\n\r\n")
     assert got + sum(body) == BODY
+    assert sum(body_of(client)) == BODY
     assert client.recv(1) == b""
     client.close()
     until(lambda: server.ends == [End.CLOSED.value], "the session to end")
-    assert ended(server) == [("done", BODY)]
+    assert ended(server) == [("done", BODY)] * 2
     server.proxy.stop()
     assert server.proxy.clean
 
