@@ -8,6 +8,7 @@ core.py says what the owner does, and when.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 from weakref import ref
 
@@ -103,7 +104,7 @@ class Bridge:
 
         `leads_here` returns whether another host than `hostname` leads to the connection's route.
         """
-        site = Site(hostname, Forwarded(forwarded(address)), leads_here, hostname.encode())
+        site = Site(hostname, _forwarded(address), leads_here, hostname.encode())
         self._lines = Lines(site.forwarded, version != "h2", ref(self))
         make: type[ClientConnection] = Http2Client if version == "h2" else Http1Client
         self._client = client = make(site, self._lines.line_for, now)
@@ -227,3 +228,8 @@ class Bridge:
     def take_for_backend(self) -> bytes:
         """Nothing."""
         return b""
+
+
+@lru_cache(maxsize=1024)  # clients, half a kilobyte each, most of which come again
+def _forwarded(address: str) -> Forwarded:
+    return Forwarded(forwarded(address))

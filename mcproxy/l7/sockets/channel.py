@@ -321,9 +321,12 @@ class TLSChannel(Channel):
     def _end_of_reading(self) -> None:
         """Tell an end from a reset, which OpenSSL may have met, and kept to itself, when it sent session tickets."""
         self.ended = True
-        with suppress(OSError):  # not TCP
-            if not self._half_closed and is_reset(self.sock):
-                self._lose(ConnectionResetError("connection reset by peer"))
+        try:
+            reset = not self._half_closed and is_reset(self.sock)
+        except OSError:  # not TCP
+            reset = False
+        if reset:
+            self._lose(ConnectionResetError("connection reset by peer"))
 
     def _send(self, data: bytes | memoryview) -> int:
         if len(data) <= RECORD:
@@ -356,8 +359,10 @@ class TLSChannel(Channel):
             self._end_abuse(str(cut))
         except OSError as error:  # it need not be answered, and what is broken needs none
             tls.forget(error)
-        with suppress(OSError):
+        try:
             self.sock.shutdown(SHUT_WR)
+        except OSError:  # as often as not the client has gone
+            return
 
     def half_close(self) -> None:
         """Send FIN alone: OpenSSL would not read on once it had sent a close_notify (see `drop`)."""

@@ -7,6 +7,7 @@ for idle_timeout. From then on it has a while to end as well (`Patience`). If an
 with a RST instead, once the client has received the part that came, or takes none of it for half_close_timeout.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -53,8 +54,8 @@ class Departure:
     """The end of one connection, in the session's greenlet. The session's deadlines come through `overdue`."""
 
     __slots__ = (
-        "_chatter", "_delivered", "_heard", "_limit", "_patience", "_pauses", "_quiet", "_receipts", "_session",
-        "_side", "_waiting", "state",
+        "_chatter", "_delivered", "_heard", "_limit", "_patience", "_pauses", "_quiet", "_receipts",
+        "_session", "_side", "_waiting", "state",
     )  # fmt: skip
 
     def __init__(
@@ -73,7 +74,7 @@ class Departure:
         self._waiting = waiting
         self._quiet = quiet
         self._patience = patience
-        self._pauses = pauses(CHECK, LONGEST_CHECK)
+        self._pauses: Iterator[float] | None = None  # between looks for what the peer has acknowledged, once it waits
         self._limit = 0.0  # seconds in which the peer has to take something
         self._chatter = 0  # bytes that the peer sent since we began to end
         self._heard = 0.0  # when the last of them came
@@ -105,9 +106,8 @@ class Departure:
         channel = self._side.channel
         self._limit = limit
         self.state = State.SENDING
-        self._session.shared.sweeper.arm(self._session, CHECK)
         while channel.wants_write and self.state is State.SENDING:
-            self._wait()
+            self._await_delivery()
             channel.flush()
         if channel.lost or self.state is State.STALLED:
             return False
@@ -117,12 +117,21 @@ class Departure:
         while self.state is State.DELIVERING and channel.undelivered > (0 if broken_off else GOODBYE):
             if channel.ended and self._receipts is not None and not self._receipts:
                 break  # a client that has left, and has all its answers: the rest is our goodbye
-            self._wait()
+            self._await_delivery()
         return self.state is State.DELIVERING
+
+    def _await_delivery(self) -> None:
+        """Wait, and look now and then: nothing happens where a peer acknowledges. Mostly it has."""
+        if self._pauses is None:
+            self._pauses = pauses(CHECK, LONGEST_CHECK)
+            self._session.shared.sweeper.arm(self._session, CHECK)
+        self._wait()
 
     def _linger(self) -> None:
         sweeper = self._session.shared.sweeper
         self.state = State.LINGERING
+        if self._side.channel.ended:
+            return
         self._delivered = self._heard = sweeper.now()
         self._chatter = 0
         sweeper.arm(self._session, self._until_over(self._heard))
@@ -153,7 +162,7 @@ class Departure:
         ):
             self.state = State.STALLED
             return None
-        return now + next(self._pauses)
+        return now + (CHECK if self._pauses is None else next(self._pauses))
 
     def _until_over(self, now: float) -> float:
         """Seconds that the peer still has to end after us."""

@@ -250,12 +250,15 @@ class Drive:
         """Watch for what is wanted now, and ask for a turn if one is due."""
         core, due = self._core, self._its_turns.due
         client, backend = self._client, self._link.side
-        if backend is not None and not (
-            client.waits(core.kept) or client.pending or backend.channel.unsent or backend.end_due or due
-        ):
-            client.want(core.wants_client)  # nearly always
-            backend.want(core.wants_backend)
-            return
+        if not (client.waits(core.kept) or client.pending or due):  # nearly always
+            if self._lines is not None:
+                client.want(core.wants_client)
+                self._lines.hold(held=False)
+                return
+            if backend is not None and not (backend.channel.unsent or backend.end_due):
+                client.want(core.wants_client)
+                backend.want(core.wants_backend)
+                return
         to_client, takes_more = client.channel.unsent, client.takes_more(core.kept)
         to_backend = backend.channel.unsent if backend is not None else self._link.unsent
         client.want(
