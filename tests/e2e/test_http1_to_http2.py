@@ -350,6 +350,8 @@ def test_a_backend_that_never_answers_is_504() -> None:
     assert book.backend.reset == [1]
     idle = Book()
     idle.bridge.give_up(idle.now)
+    assert idle.bridge.leaving, "when the client has been read once more"
+    idle.bridge.leave(idle.now + bounds.NEXT_REQUEST_SECONDS)
     assert [each.bridge.ending for each in (book, idle)] == [
         Ending(end=End.IDLE_TIMEOUT, why="the backend doesn't answer"),
         Ending(end=End.IDLE_TIMEOUT),

@@ -29,7 +29,6 @@ from mcproxy.wire.http2 import (
 
 END_STREAM: Final = int(Flag.END_STREAM)
 DATA: Final = int(Frame.DATA)
-TAKES_NO_MORE: Final = "it takes no more of the request"
 pack: Final = HEADER.pack
 
 
@@ -112,7 +111,7 @@ class Http2Connection:
         leg, out, size, start = self.leg, self.out, len(data), 0
         stream = leg.stream
         if stream is None or stream.request_ended:
-            raise BackendFault(TAKES_NO_MORE)
+            raise _takes_no_more()
         stream.window -= size
         leg.window -= size
         leg.work += -(-size // MAX_FRAME_SIZE)
@@ -131,7 +130,7 @@ class Http2Connection:
         """Send the end. Raises BackendFault."""
         stream = self.leg.stream
         if stream is None or stream.request_ended:
-            raise BackendFault(TAKES_NO_MORE)
+            raise _takes_no_more()
         if trailers:
             self.out.append(headers(stream.id, encode(trailers), True))
         else:
@@ -165,3 +164,7 @@ class Http2Connection:
         self.leg.leaves = True
         if self.leg.forget() and exchange is not None and not exchange.over:
             exchange.on_lost("the backend closed its connection", processed)
+
+
+def _takes_no_more() -> BackendFault:
+    return BackendFault("it takes no more of the request")
