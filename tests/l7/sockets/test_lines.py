@@ -375,34 +375,6 @@ def test_a_connection_that_goes_takes_its_turn_with_it(make: Make) -> None:
     assert turns.asked == []
 
 
-def test_what_only_makes_room_has_its_bytes_sent_and_nothing_else_asked(make: Make) -> None:
-    on = make()
-    on.client.sendall(b"a")
-    (backend,) = far(on)
-    (line,), passes, got, size = on.core.lines, [0], [0], 16 << 20
-    backend.sendall(b"hello")
-    on.until(lambda: line.received)
-    on.core.take_for_client = lambda: bytes(passes.append(1) or 0)  # type: ignore[method-assign, func-returns-value]
-
-    def is_express(data: bytes) -> bool:
-        line.out = bytes(size)
-        return data == b"room"
-
-    line.is_express = is_express
-    backend.sendall(b"room")
-    on.until(lambda: line.told[-2:][0] == ("express", b"room") and line.told[-1][1] > 0)
-    assert passes == [0], "the drive did not go on"
-    on.until(lambda: got.append(len(backend.recv(1 << 20))) or line.told[-1] == ("sent", 0))  # type: ignore[func-returns-value]
-    while sum(got) < size + 1:
-        got.append(len(backend.recv(1 << 20)))
-    on.core.wants_client, before = False, len(passes)
-    backend.sendall(b"room")
-    on.until(lambda: len(passes) > before)
-
-
-# --- connections that don't come --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("failure", "status"),
     [(Refused(Reason.BACKEND_REFUSED, "no"), 502), (Lost("no TLS"), 502), (Refused(Reason.BACKEND_TIMEOUT), 504)],
