@@ -2,11 +2,13 @@
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
 import gevent
 
+from mcproxy.l7.bounds import READ_SIZE
 from mcproxy.l7.core import Ending, Turn
 from mcproxy.l7.sockets.channel import Channel
 from mcproxy.l7.sockets.departure import Patience
@@ -150,6 +152,42 @@ class Later(Turns):
 
     def forget(self, on_turn: Callable[[], object]) -> None:
         self.asked.remove(on_turn)
+
+
+def arrival(sock: socket.socket, count: int) -> Callable[[], bool]:
+    """Whether `count` bytes have come, which are read."""
+    sock.setblocking(False)
+    got = 0
+
+    def all_came() -> bool:
+        nonlocal got
+        with suppress(BlockingIOError):
+            got += len(sock.recv(1 << 20))
+        return got == count
+
+    return all_came
+
+
+def is_closed(sock: socket.socket) -> bool:
+    """Whether we have closed our end; what came before that is dropped."""
+    sock.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            try:
+                if not sock.recv(1 << 20):
+                    return True
+            except ConnectionResetError:
+                return True
+    return False
+
+
+class EndingStream(Channel):
+    """Whose end comes with its first bytes."""
+
+    def receive(self, most: int = READ_SIZE) -> bytes:
+        data = super().receive(most)
+        self.ended = self.ended or bool(data)
+        return data
 
 
 class StageSession:

@@ -215,7 +215,9 @@ class Drive:
             data = channel.receive(self._bulk_size(side))
         else:
             return False
-        if data and side is self._link.side and not (side.pending or channel.ended or self._link.kept is not None):
+        # Not in a turn of its own, which ends by watching the side again.
+        may_express = side is self._link.side and not (its_turn or side.pending or channel.ended)
+        if data and may_express and self._link.kept is None:
             taken = self._core.express(data, time.monotonic())
             if taken == len(data):
                 return _pass_on(self._core, self._client, side)

@@ -225,8 +225,8 @@ class Lines:
         try:
             if event is WRITABLE:
                 self._flush(conn)
-            else:
-                self.read(conn, its_turn=False)
+            elif self.read(conn, its_turn=False):
+                return
             self.serve(sends=False)
         except BaseException:  # noqa: BLE001 - it is the session's
             self._stage.waiting.throw(*sys.exc_info())
@@ -246,22 +246,29 @@ class Lines:
         if self._busy.get(line) is conn:
             self._go_on(line, conn, now)
 
-    def read(self, conn: Pooled, its_turn: bool) -> None:
-        """Read a connection, and have its line judge what came; but bulk only when the session has its turn."""
+    def read(self, conn: Pooled, its_turn: bool) -> bool:
+        """Read a connection, and have its line judge what came; but bulk only when the session has its turn.
+
+        Returns true if all is done that follows from it.
+        """
         line, channel, turns = conn.line, conn.channel, self._stage.its_turns
         if line is None:
-            return
+            return False
         if channel.flows and not its_turn:
             its_turn = turns.take()
             if not its_turn:
                 turns.due.append(conn)
                 conn.want(read=False)
-                return
+                return False
         now = time.monotonic()
         if its_turn and conn.halted:
             conn.halted = False  # its pending bytes are offered again
         else:
             data = channel.receive(_bulk_size(self._session, self._stage.client)) if its_turn else channel.receive()
+            # Not in a turn of its own, which ends by watching the connection again.
+            may_express = conn.heard and not (its_turn or conn.pending or channel.ended)
+            if data and may_express and line.express(data, now):
+                return self._pass_on(line, conn, now)
             if data:
                 if not (conn.heard or conn.made.known) and not _as_found(conn, data):
                     self._contradicted()  # its version of HTTP was found out by another connection
@@ -276,6 +283,20 @@ class Lines:
                 # Nagle's algorithm it waits for this acknowledgement, which would come 40 ms later.
                 acknowledge(channel.sock)
             self._watch(line, conn)
+        return False
+
+    def _pass_on(self, line: Line, conn: Pooled, now: float) -> bool:
+        """Send what a read has made room for. Returns whether the drive need not go on.
+
+        Many servers open their windows for each 32 KiB of an upload: to go on then took longer than to send.
+        """
+        channel, core, client = conn.channel, self._core, self._stage.client
+        if data := line.take():
+            channel.send(data)
+            line.sent(channel.unsent, now)
+            if channel.wants_write:
+                self._watch(line, conn)
+        return core.wants_client is client.reads and not (client.pending or core.stirred)
 
     def _hear(self, line: Line, conn: Pooled, now: float) -> None:
         """Have the line take what is pending, then deliver the end, unless pending bytes wait for a turn."""

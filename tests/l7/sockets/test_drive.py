@@ -19,25 +19,11 @@ from mcproxy.l7.sockets.drive import MAX_OWED
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.backlog import Backlog
 from mcproxy.net.shared import Cut
-from tests.kit.drive_stage import Later, Stage, pour
+from tests.kit.drive_stage import EndingStream, Later, Stage, arrival, pour
 from tests.kit.hub import pass_rounds
 from tests.test_lines import answered
 
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
-
-
-def arrival(sock: socket.socket, count: int) -> Callable[[], bool]:
-    """Whether `count` bytes have come, which are read."""
-    sock.setblocking(False)
-    got = 0
-
-    def all_came() -> bool:
-        nonlocal got
-        with suppress(BlockingIOError):
-            got += len(sock.recv(1 << 20))
-        return got == count
-
-    return all_came
 
 
 def test_both_sides_are_read_and_written(stage: Callable[..., Stage]) -> None:
@@ -78,6 +64,25 @@ def test_what_only_makes_room_has_its_bytes_sent_and_nothing_else_asked(stage: C
     assert (on.backends[0].recv(9), passes) == (b"more", []), "the drive did not go on"
     on.backends[0].sendall(b"room, and")
     on.until(lambda: on.core.seen[-2:] == [("express", b"room"), ("backend", b", and")] and passes)
+
+
+def test_a_backend_that_made_room_in_its_turn_is_read_again(stage: Callable[..., Stage]) -> None:
+    """At once, and not when the drive goes on for the next tick."""
+    turns = Later()
+    on = stage(turns=turns)
+    on.core.react = lambda what: setattr(on.core, "wants_dial", what[0] == "client")
+    on.client.sendall(b"ask")
+    on.until(lambda: on.backends and on.drive._link.side)
+    on.core.to_backend, on.core.take_express = b"more", lambda data: 4 if data == b"room" else 0
+    on.backends[0].sendall(bytes(READ_SIZE))  # bulk flows, as far as one can know
+    on.until(lambda: on.core.seen[-1] == ("backend", bytes(READ_SIZE)))
+    on.backends[0].sendall(b"room")
+    on.until(lambda: turns.asked)
+    turns.asked.pop()()
+    assert on.core.seen[-1][1] == b"room"
+    side = on.drive._link.side
+    assert side is not None
+    assert side.reads
 
 
 def test_what_is_for_a_new_backend_does_not_go_to_the_one_before(stage: Callable[..., Stage]) -> None:
@@ -350,15 +355,6 @@ def test_a_client_that_went_too_far_is_told_and_its_line_says_so(stage: Callable
     on.until(lambda: on.end)
     assert on.end is End.ABUSE
     assert on.client.recv(20) == b"calm down"
-
-
-class EndingStream(Channel):
-    """Whose end comes with its first bytes."""
-
-    def receive(self, most: int = READ_SIZE) -> bytes:
-        data = super().receive(most)
-        self.ended = self.ended or bool(data)
-        return data
 
 
 def test_a_failed_core_and_a_lost_client(stage: Callable[..., Stage]) -> None:

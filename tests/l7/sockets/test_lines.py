@@ -1,7 +1,7 @@
 """The lines of a session on their connections, with a core and lines that keep their calls."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -9,13 +9,13 @@ import gevent
 import pytest
 from gevent.hub import get_hub
 
-from mcproxy.l7.bounds import MAX_UNSENT
+from mcproxy.l7.bounds import MAX_UNSENT, READ_SIZE
 from mcproxy.l7.core import Ending, LineState, Turn
 from mcproxy.l7.sockets.channel import Channel, Lost
 from mcproxy.l7.sockets.pooled import H2
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.shared import Cut
-from tests.kit.drive_stage import Later, pour
+from tests.kit.drive_stage import Later, is_closed, pour
 from tests.kit.hub import messages, pass_rounds
 from tests.kit.lined_stage import LinedStage, PlayedLine
 from tests.kit.pace import steps_on_the_hub
@@ -25,36 +25,10 @@ pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
 Make = Callable[..., LinedStage]
 
 
-@pytest.fixture
-def make() -> Iterator[Make]:
-    made: list[LinedStage] = []
-
-    def build(**options: Any) -> LinedStage:
-        made.append(LinedStage(**options))
-        return made[-1]
-
-    yield build
-    for each in made:
-        each.close()
-
-
 def far(on: LinedStage, count: int = 1) -> list[socket.socket]:
     """The backend's ends, once there are so many."""
     on.until(lambda: len(on.backends) == count)
     return on.backends
-
-
-def is_closed(sock: socket.socket) -> bool:
-    """Whether we have closed our end; what came before that is dropped."""
-    sock.setblocking(False)
-    with suppress(BlockingIOError):
-        while True:
-            try:
-                if not sock.recv(1 << 20):
-                    return True
-            except ConnectionResetError:
-                return True
-    return False
 
 
 def answers(line: PlayedLine, then: LineState = LineState.FREE) -> None:
@@ -373,6 +347,50 @@ def test_a_connection_that_goes_takes_its_turn_with_it(make: Make) -> None:
     on.client.sendall(b"b")
     on.until(lambda: line not in on.core.take_lines() and is_closed(backend))
     assert turns.asked == []
+
+
+def test_what_only_makes_room_has_its_bytes_sent_and_nothing_else_asked(make: Make) -> None:
+    on = make()
+    on.client.sendall(b"a")
+    (backend,) = far(on)
+    (line,), passes, got, size = on.core.lines, [0], [0], 16 << 20
+    backend.sendall(b"hello")
+    on.until(lambda: line.received)
+    on.core.take_for_client = lambda: bytes(passes.append(1) or 0)  # type: ignore[method-assign, func-returns-value]
+
+    def is_express(data: bytes) -> bool:
+        line.out = bytes(size)
+        return data == b"room"
+
+    line.is_express = is_express
+    backend.sendall(b"room")
+    on.until(lambda: line.told[-2:][0] == ("express", b"room") and line.told[-1][1] > 0)
+    assert passes == [0], "the drive did not go on"
+    on.until(lambda: got.append(len(backend.recv(1 << 20))) or line.told[-1] == ("sent", 0))  # type: ignore[func-returns-value]
+    while sum(got) < size + 1:
+        got.append(len(backend.recv(1 << 20)))
+    on.core.wants_client, before = False, len(passes)
+    backend.sendall(b"room")
+    on.until(lambda: len(passes) > before)
+
+
+def test_a_connection_that_made_room_in_its_turn_is_read_again(make: Make) -> None:
+    turns = Later()
+    on = make(turns=turns)
+    on.client.sendall(b"a")
+    (backend,) = far(on)
+    (line,) = on.core.lines
+    backend.sendall(bytes(READ_SIZE))  # bulk flows, as far as one can know
+    on.until(lambda: len(line.received) == READ_SIZE)
+    line.is_express = lambda data: data == b"room"
+    backend.sendall(b"room")
+    on.until(lambda: turns.asked)
+    turns.asked.pop()()
+    backend.sendall(b"an answer")
+    on.until(lambda: line.received.endswith(b"an answer"))
+
+
+# --- connections that don't come --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
