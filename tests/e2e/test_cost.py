@@ -6,12 +6,14 @@ serves two). One connection, one message and one request of each pairing are hel
 """
 
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,30 +41,34 @@ def count(backend: MakeBackend, tmp_path: Path) -> Count:
     """Run a load against the real program; return the system calls that the load made it do."""
 
     def run(load: Callable[[int], None], route: str = "") -> Counter[str]:
-        port = free_port()
-        config = tmp_path / "mcproxy.toml"
-        config.write_text(configuration(port, route or f'backend = "{backend(echo).address}"'))
-        program: list[str | Path] = [sys.executable, "-m", "mcproxy", "server", "-c", config]
-        with (
-            (tmp_path / "log").open("w") as log,
-            subprocess.Popen(program, stdout=log, stderr=subprocess.STDOUT) as server,
-        ):
-            try:
-                until(lambda: "started" in (tmp_path / "log").read_text(), "the server to start")
-                load(port)  # once before, so that what is made once is there
-                counts = tmp_path / "counts"
-                with bounded("strace", "-c", "-f", "-o", counts, "-p", str(server.pid)) as strace:
-                    assert strace.stderr is not None
-                    strace.stderr.readline()  # "attached"
-                    load(port)
-                    strace.send_signal(signal.SIGINT)
-                    strace.wait(DEADLINE)
-                return parse(counts.read_text())
-            finally:
-                server.terminate()
-                assert server.wait(DEADLINE) == 0
+        with serving(tmp_path, route or f'backend = "{backend(echo).address}"') as (port, pid):
+            load(port)  # once before, so that what is made once is there
+            counts = tmp_path / "counts"
+            with bounded("strace", "-c", "-f", "-o", counts, "-p", str(pid)) as strace:
+                assert strace.stderr is not None
+                strace.stderr.readline()  # "attached"
+                load(port)
+                strace.send_signal(signal.SIGINT)
+                strace.wait(DEADLINE)
+            return parse(counts.read_text())
 
     return run
+
+
+@contextmanager
+def serving(folder: Path, route: str) -> Iterator[tuple[int, int]]:
+    """The real program with that route: its port, and the id of its process."""
+    port = free_port()
+    config = folder / "mcproxy.toml"
+    config.write_text(configuration(port, route))
+    program: list[str | Path] = [sys.executable, "-m", "mcproxy", "server", "-c", config]
+    with (folder / "log").open("w") as log, subprocess.Popen(program, stdout=log, stderr=subprocess.STDOUT) as server:
+        try:
+            until(lambda: "started" in (folder / "log").read_text(), "the server to start")
+            yield port, server.pid
+        finally:
+            server.terminate()
+            assert server.wait(DEADLINE) == 0
 
 
 def configuration(port: int, route: str) -> str:
@@ -136,6 +142,21 @@ def test_system_calls_for_bulk(count: Count, l7_route: str) -> None:
     calls = count(lambda port: h2load(port, "large", bodies, 1), l7_route)
     assert bodies * LARGE / 16_384 < calls["write"] <= 1.15 * bodies * LARGE / 16_384, calls
     assert calls["recvfrom"] <= 3 * bodies * LARGE / BULK_SIZE, calls
+
+
+def test_bulk_reuses_its_memory(l7_route: str, tmp_path: Path) -> None:
+    """The buffers of each read were given back, and their pages cleared again: two for each 4 KiB that passed."""
+    bodies = 4
+    with serving(tmp_path, l7_route) as (port, pid):
+        h2load(port, "large", bodies, 1, "--h1")
+        before = page_faults(pid)
+        h2load(port, "large", bodies, 1, "--h1")
+        assert page_faults(pid) - before < bodies * LARGE / resource.getpagesize() / 8
+
+
+def page_faults(pid: int) -> int:
+    """Of a process so far, those for which nothing was read from a disk: `minflt` in proc(5)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
 
 
 def in_two_parts(sock: socket.socket) -> None:
