@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from mcproxy.model import Connection, Listener, Route, Timeouts
+from mcproxy.net.passing import Passing
+from mcproxy.net.raw import unsent
 from mcproxy.net.session import Session
 from mcproxy.net.shared import Phase, Shared
 from mcproxy.net.sweep import LATENESS, Sweeper
@@ -81,6 +83,16 @@ class Bench:
         """Wait until there are sessions in these phases and no others; returns one of them."""
         until(lambda: sorted(each.phase for each in self.sessions()) == sorted(phases), f"sessions to be {phases}")
         return self.sessions()[0]
+
+    def deliver(self, session: Session) -> None:
+        """Wait until both peers of an l4 session have acknowledged what they were sent, an end among that.
+
+        It is progress: where it came behind what is wound, a deadline would be put off.
+        """
+        assert isinstance(session.carrier, Passing)
+        relay = session.carrier._relay
+        assert relay is not None
+        until(lambda: not any(self.hub.call(unsent, peer) for peer in relay.peers), "both peers to acknowledge")
 
     def last(self) -> Connection:
         """What was reported of the last session, when none is left."""

@@ -181,8 +181,9 @@ def test_a_cut_that_comes_when_it_has_been_stirred_is_not_lost(lay: Lay, backend
 
 
 def test_its_deadline_and_the_end_of_draining_find_it(lay: Lay, backend: MakeBackend) -> None:
-    running, _, client = lay(backend(swallow).address)
+    running, session, client = lay(backend(swallow).address)
     with client:
+        running.deliver(session)
         running.wind(TIMEOUTS.idle + 2 * TIMEOUTS.idle / VISITS + (VISITS + 1) * 2 * LATENESS)
         assert is_reset(client)
     assert running.last().end is End.IDLE_TIMEOUT
