@@ -195,10 +195,11 @@ def test_the_table_of_the_log_names_every_file_that_decides_a_word() -> None:
     without_a_line = {Reason.OK, End.LOST}
     for kind in (Reason, End, ExchangeEnd):
         mine = [row for row in cells(LOG) if row[0].startswith("request ") is (kind is ExchangeEnd)]
+        used = {name: members_used(tree, kind.__name__) for name, tree in trees.items()}
         for member in (member for member in kind if member not in without_a_line):
             row = next((row for row in mine if f"`{member}`" in row[0]), None)
             assert row, f"no row has {member}"
-            deciding = {name for name, tree in trees.items() if member.name in members_used(tree, kind.__name__)}
+            deciding = {name for name, members in used.items() if member.name in members}
             assert deciding <= set(re.findall(r"`([a-z0-9_/]+)`", row[1])), member
 
 
