@@ -35,13 +35,12 @@ def give_memory_back() -> None:
     _malloc("malloc_trim", 0)
 
 
-def _malloc(name: str, *arguments: int) -> int:
-    """Call a function of glibc that is about its heap. 0: there is none, as in other C libraries, or it can't."""
-    import ctypes  # noqa: PLC0415 - half a megabyte that commands never need
+def _malloc(name: str, argument: int, *more: int) -> None:
+    """Call a function of glibc that is about its heap, if there is one: other C libraries have other heaps."""
+    with suppress(AttributeError, ImportError):  # a Python that was built without libffi has no ctypes
+        import ctypes  # noqa: PLC0415 - half a megabyte that commands never need
 
-    with suppress(AttributeError):
-        return int(getattr(ctypes.CDLL(None), name)(*arguments))
-    return 0
+        getattr(ctypes.CDLL(None), name)(argument, *more)
 
 
 def raise_descriptor_limit() -> None:

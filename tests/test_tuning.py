@@ -20,6 +20,11 @@ def test_garbage_is_collected_again_once_it_serves() -> None:
     assert float(interval) < 0.001
 
 
+def test_a_python_without_libffi_serves_as_well() -> None:
+    program = "import sys; sys.modules['ctypes'] = None; from mcproxy import tuning; tuning.tune(); "
+    assert run(program + "tuning.give_memory_back(); print('served')") == ["served"]
+
+
 def test_all_descriptors_are_taken_that_the_system_grants() -> None:
     soft, hard = run(
         "import resource; r = resource.RLIMIT_NOFILE; resource.setrlimit(r, (128, resource.getrlimit(r)[1])); "
