@@ -17,17 +17,21 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def tune() -> None:
-    """Keep other threads' computing, garbage collection, and the kernel's clearing of pages off the hub.
+    """Keep other threads' computing and garbage collection off the hub.
 
     A session leaves no cycles, and the table lives on anyway.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
-    _malloc("mallopt", M_TRIM_THRESHOLD, KEPT_FREE)
-    _malloc("mallopt", M_MMAP_THRESHOLD, KEPT_FREE)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     gc.enable()
+
+
+def keep_memory() -> None:
+    """Keep the memory of one bulk read for the next: what l7 does and l4, which splices, doesn't need."""
+    _malloc("mallopt", M_TRIM_THRESHOLD, KEPT_FREE)
+    _malloc("mallopt", M_MMAP_THRESHOLD, KEPT_FREE)
 
 
 def give_memory_back() -> None:
@@ -38,7 +42,7 @@ def give_memory_back() -> None:
 def _malloc(name: str, argument: int, *more: int) -> None:
     """Call a function of glibc that is about its heap, if there is one: other C libraries have other heaps."""
     with suppress(AttributeError, ImportError):  # a Python that was built without libffi has no ctypes
-        import ctypes  # noqa: PLC0415 - half a megabyte that commands never need
+        import ctypes  # noqa: PLC0415 - half a megabyte that most processes never need
 
         getattr(ctypes.CDLL(None), name)(argument, *more)
 

@@ -21,7 +21,7 @@ def test_garbage_is_collected_again_once_it_serves() -> None:
 
 
 def test_a_python_without_libffi_serves_as_well() -> None:
-    program = "import sys; sys.modules['ctypes'] = None; from mcproxy import tuning; tuning.tune(); "
+    program = "import sys; sys.modules['ctypes'] = None; from mcproxy import tuning; tuning.keep_memory(); "
     assert run(program + "tuning.give_memory_back(); print('served')") == ["served"]
 
 

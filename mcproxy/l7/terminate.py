@@ -7,6 +7,7 @@ all is HTTP/1.1.
 """
 
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -29,6 +30,7 @@ from mcproxy.model import End, Origin, Reason, Refused, Route
 from mcproxy.net.reach import Arrival
 from mcproxy.net.shared import OpenSession
 from mcproxy.notation.name import InvalidName, normalise
+from mcproxy.tuning import keep_memory
 from mcproxy.wire.hello import CHALLENGE
 
 PROTOCOLS: Final[tuple[str, ...]] = ("h2", "http/1.1", "http/1.0")  # of ALPN, best first
@@ -81,6 +83,7 @@ class Terminator:
         self._backends = backends
         self._pools = Pools()
         self._record_for = record_for
+        self._keeps_memory = False
 
     def __repr__(self) -> str:
         return f"<Terminator {self.contexts!r}>"
@@ -113,6 +116,9 @@ class Terminator:
 
     def _run(self, session: OpenSession, arrival: Arrival, channel: TLSChannel) -> End | None:
         """Proxy HTTP; begin again if the backend turns out to speak another version than was known."""
+        if not self._keeps_memory:
+            self._keeps_memory = True
+            threading.Thread(target=keep_memory, name="memory", daemon=True).start()  # it reads a library
         protocol = channel.protocol
         approach = Approach(session.shared, arrival, protocol, self.contexts, self._backends, session.reached)
         record = self._record_for(_origin(arrival, protocol))
