@@ -164,7 +164,8 @@ def test_a_large_download(version: str, served: Served) -> None:
 @pytest.mark.parametrize("size", [0, 5, 4 << 20])
 def test_uploads(size: int, framing: str, version: str, served: Served) -> None:
     if served.which == "nginx":
-        assert served.curl(version, "/hello", "--data", "x").status == 405
+        # Not of /hello, whose lines others count: where RST_STREAM meets a curl that has left, the line comes late.
+        assert served.curl(version, "/cached", "--data", "x").status == 405
         return
     body = pattern(size)
     (served.folder / "body").write_bytes(body)
