@@ -21,6 +21,7 @@ HOW = """The proxy has one core, load and backend another. The figure that count
 divided by the work done, over all rounds. The rate is limited by the load's core where the proxy's isn't full. mcproxy
 has 10,000 firewall rules, limits and statistics. All write a line for each connection or request to /dev/null, but for
 the Go router, and Traefik at raw streams. Only ratios within one run mean anything."""
+SHOWN_LOSSES = 8  # on the first page
 NOISE = 1.05  # times: a smaller difference says nothing
 PLOTS = {
     "l4": "What raw streams cost each proxy",
@@ -221,6 +222,8 @@ def write(run: Run, out: Path) -> list[str]:
 
 def put_into_readme(run: Run, plots: list[str], path: Path) -> None:
     """Replace what is between the two marks."""
+    lost = losses(run)
+    largest, more = lost[:SHOWN_LOSSES], len(lost) - SHOWN_LOSSES
     before, begin, rest = path.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -234,7 +237,9 @@ def put_into_readme(run: Run, plots: list[str], path: Path) -> None:
         "",
         " ".join(circumstances(run)),
         "",
-        "Where a peer costs less, the largest loss first: " + "; ".join(losses(run)) + ".",
+        "Where a peer costs less, the largest loss first: "
+        + "; ".join(largest)
+        + (f"; and {more} more, which docs/bench names." if more > 0 else "."),
         "",
     ]
     path.write_text(before + begin + "\n".join(part) + end + after)
