@@ -8,6 +8,7 @@ from mcproxy.l7.bridge.heads import Upgrade
 from mcproxy.l7.bridge.http1_connection import Http1Connection
 from mcproxy.l7.bridge.request_heads import RequestHeads
 from mcproxy.l7.core import Turn
+from mcproxy.wire.fields import passed_request_trailers
 from mcproxy.wire.http1_answers import Answers, parse_answer
 from mcproxy.wire.http1_framing import BadMessage
 from tests.fuzz.engine import Target
@@ -105,7 +106,7 @@ def arrival(data: bytes) -> Hashable:
     connection.begin(head, FORWARDED, not found[0].head.has_body)
     for piece in body:
         connection.body(piece)
-    connection.end(heads.requests.trailers)
+    connection.end(passed_request_trailers(heads.requests.trailers))  # as request_half.py does
     server = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 18)
     server.receive_data(sent(connection))
     got = b""

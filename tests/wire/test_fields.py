@@ -138,7 +138,8 @@ def test_trailers_can_t_change_the_message() -> None:
     ]  # fmt: skip
     assert check_request_trailers(given).rewrite
     assert check_answer_trailers(given).rewrite
-    assert passed_request_trailers(given) == [(b"x-sum", b"1"), (b"grpc-status", b"0")]
+    of_http1 = [*given, (b"transfer-encoding", b"")]  # malformed in HTTP/2
+    assert passed_request_trailers(of_http1) == [(b"x-sum", b"1"), (b"grpc-status", b"0")]
     claimed = (b"x-forwarded-for", b"a")
     assert passed_answer_trailers(given) == [(b"x-sum", b"1"), claimed, (b"grpc-status", b"0")], "a backend may say so"
     assert not check_answer_trailers([claimed]).rewrite
