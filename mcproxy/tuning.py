@@ -29,7 +29,7 @@ def tune() -> None:
 
 
 def keep_memory() -> None:
-    """Keep the memory of one bulk read for the next: what l7 does and l4, which splices, doesn't need."""
+    """Keep the memory of one bulk read for the next. l4 has no need of it: it splices."""
     _malloc("mallopt", M_TRIM_THRESHOLD, KEPT_FREE)
     _malloc("mallopt", M_MMAP_THRESHOLD, KEPT_FREE)
 
