@@ -15,7 +15,7 @@ from mcproxy.cli import candidates, output
 from mcproxy.cli.client import connected
 from mcproxy.cli.columns import Column
 from mcproxy.cli.groups import Group
-from mcproxy.cli.options import FAILED, example, json_option
+from mcproxy.cli.options import FAILED, example, json_option, until_interrupted
 from mcproxy.cli.target import target_options
 from mcproxy.cli.values import Count
 
@@ -136,13 +136,10 @@ def close(config_file: Path | None, ids: tuple[int, ...]) -> None:
 def watch(config_file: Path | None, as_json: bool, refused: bool, wanted: pb.ConnectionFilter) -> None:
     """Show connections as they open, end and are refused, until interrupted."""
     request = pb.WatchConnectionsRequest(filter=wanted, refused=refused)
-    try:
-        with connected(config_file) as client:
-            for answer in client.stream("WatchConnections", request):
-                for event in answer.events:
-                    click.echo(output.one_line(event) if as_json else _line(event))
-    except KeyboardInterrupt:
-        return
+    with until_interrupted(), connected(config_file) as client:
+        for answer in client.stream("WatchConnections", request):
+            for event in answer.events:
+                click.echo(output.one_line(event) if as_json else _line(event))
 
 
 def _line(event: pb.ConnectionEvent) -> str:

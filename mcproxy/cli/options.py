@@ -4,8 +4,10 @@ Exit status: 0 done, 1 failed, 2 wrong usage or invalid configuration, 3 the ser
 """
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -73,6 +75,20 @@ def fail(message: str, status: int = FAILED) -> NoReturn:
     """End the program with a message on standard error, whose line breaks are its own."""
     click.echo("\n".join(map(printable, message.split("\n"))), err=True)
     sys.exit(status)
+
+
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """The work of a command that only its user ends: SIGINT ends the process, wherever it is, with status 0.
+
+    KeyboardInterrupt may come out of any line of a library, and not all are ready for it: in `threading.Condition.wait`
+    (Python 3.11 to 3.13) it can leave a lock released that is then released again, a RuntimeError.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def example(*lines: str) -> str:

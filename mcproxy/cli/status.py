@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from mcproxy.admin.pb import admin_pb2 as pb
 from mcproxy.cli import output
 from mcproxy.cli.client import Client, connected
 from mcproxy.cli.columns import Column
-from mcproxy.cli.options import example, json_option
+from mcproxy.cli.options import example, json_option, until_interrupted
 from mcproxy.cli.target import target_options
 from mcproxy.cli.values import Word
 from mcproxy.model import LOG_LEVELS, counted, warned_from
@@ -55,14 +56,11 @@ _ROUTES = (
 @click.option("--watch", "again", is_flag=True, help=f"Look again every {WATCH_INTERVAL:g} seconds, until interrupted.")
 def status(config_file: Path | None, as_json: bool, again: bool) -> None:
     """Show health, version, uptime, generation, and the counters of listeners and routes."""
-    try:
-        with connected(config_file) as client:
+    with until_interrupted() if again else nullcontext(), connected(config_file) as client:
+        _show(client, as_json, again)
+        while again:
+            time.sleep(WATCH_INTERVAL)
             _show(client, as_json, again)
-            while again:
-                time.sleep(WATCH_INTERVAL)
-                _show(client, as_json, again)
-    except KeyboardInterrupt:
-        return
 
 
 def _show(client: Client, as_json: bool, again: bool) -> None:

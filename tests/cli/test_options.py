@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -54,3 +56,29 @@ def test_the_exit_statuses_of_the_contract(capsys: pytest.CaptureFixture[str]) -
         fail("it did not work")
     assert caught.value.code == 1
     assert capsys.readouterr().err == "it did not work\n"
+
+
+INTERRUPTED_BETWEEN_TWO_LINES = """
+import os, signal, threading
+from {module} import {block}
+
+def release():
+    state = condition._lock._release_save()
+    os.kill(os.getpid(), signal.SIGINT)
+    return state
+
+condition = threading.Condition()
+condition._release_save = release
+with {block}(), condition:
+    condition.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "block", "status"), [("mcproxy.cli.options", "until_interrupted", 0), ("contextlib", "ExitStack", 1)]
+)
+def test_an_interruption_in_the_midst_of_a_library_is_no_fault(module: str, block: str, status: int) -> None:
+    """The second row shows what KeyboardInterrupt does there: a RuntimeError, as grpc's waits would end."""
+    program = INTERRUPTED_BETWEEN_TWO_LINES.format(module=module, block=block)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, "cannot release un-acquired lock" in ended.stderr) == (status, status == 1)
