@@ -85,7 +85,7 @@ class Application:
                 web.get("/socket", self._socket), web.post("/upload", self._upload), web.post("/said", self._hear),
             ]
         )  # fmt: skip
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)  # the event stream never ends by itself
         self._loop.run_until_complete(runner.setup())
         self._loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", self.port).start())
         self._up.set()
