@@ -37,13 +37,14 @@ from typing import Final
 
 from gevent.hub import get_hub
 
-from mcproxy.l7.bounds import READ_SIZE
+from mcproxy.l7.bounds import LONE_BULK, READ_SIZE
 from mcproxy.l7.sockets import tls
 from mcproxy.l7.sockets.tls import TLSSocket
 from mcproxy.native import mypyc_attr
 from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, abort, corked, is_reset, outgoing_queue, unsent
 from mcproxy.net.read_guard import READ_CPU, STEP_CPU, ReadCut, ReadGuard
 from mcproxy.net.turns import Turns
+from mcproxy.wire.http2 import Piece
 
 RECORD: Final = 16_384  # bytes of a full TLS record (RFC 8446, section 5.1)
 # Reads in a row without a byte of HTTP, in EMPTY_SECONDS. Each costs 20 us. A record that comes in the smallest packets
@@ -74,7 +75,7 @@ class Channel:
 
     def __init__(self, sock: RawSocket) -> None:
         self.sock = sock
-        self._queue: deque[bytes | memoryview] = deque()
+        self._queue: deque[Piece] = deque()
         self.flows = False  # the last read was full: what comes is bulk
         self.unsent = 0  # bytes that wait here
         self.wants_write = False  # flush (or receive) goes on when the socket is writable: see `has_room`
@@ -109,7 +110,7 @@ class Channel:
         """Read what there is, for nobody. Returns how many bytes; 0 is nothing yet, or the end: see `ended`."""
         return len(self.receive())
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: Piece) -> None:
         """Send what the socket takes, behind the queue, and queue the rest; `wants_write` says to `flush` later."""
         if self._queue:
             self.put(data)
@@ -124,7 +125,7 @@ class Channel:
                 self.unsent = len(data) - sent
                 self.wants_write = True
 
-    def put(self, data: bytes) -> None:
+    def put(self, data: Piece) -> None:
         """Queue bytes for `flush`, or drop them if the connection is lost."""
         if data and not self.lost:
             self._queue.append(data)
@@ -155,7 +156,7 @@ class Channel:
                 return
             queue.popleft()
 
-    def _send(self, data: bytes | memoryview) -> int:
+    def _send(self, data: Piece) -> int:
         """Send what the socket takes now; returns how many bytes."""
         try:
             return self.sock.send(data)
@@ -226,7 +227,8 @@ class TLSChannel(Channel):
     def receive(self, most: int = READ_SIZE) -> bytes:
         """Like Channel.receive, but may exceed `most` by one record; reads several records under load.
 
-        For the guard they are one read: their sum is far below what one may take, and bounded by `most`.
+        For the guard they are one read: their sum is far below what one may take, also where AES is slow (20 MB/s),
+        as they are no more than LONE_BULK.
         """
         if self._end_sent:
             self.drop()
@@ -239,7 +241,7 @@ class TLSChannel(Channel):
         try:
             data = read(RECORD)
             if len(data) == RECORD:
-                for _ in range(RECORD, most, RECORD):
+                for _ in range(RECORD, min(most, LONE_BULK), RECORD):
                     records.append(data)
                     data = read(RECORD)
                     if len(data) < RECORD:
@@ -328,13 +330,13 @@ class TLSChannel(Channel):
         if reset:
             self._lose(ConnectionResetError("connection reset by peer"))
 
-    def _send(self, data: bytes | memoryview) -> int:
+    def _send(self, data: Piece) -> int:
         if len(data) <= RECORD:
             return self._send_records(data)
         with corked(self.sock):
             return self._send_records(memoryview(data))
 
-    def _send_records(self, data: bytes | memoryview) -> int:
+    def _send_records(self, data: Piece) -> int:
         done, write = 0, self._secured.tls.write
         try:
             while done < len(data):  # OpenSSL takes one record at a time

@@ -33,7 +33,7 @@ from typing import Final
 
 from gevent.hub import get_hub
 
-from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, MAX_PENDING, MAX_UNSENT, READ_SIZE, TURN
+from mcproxy.l7.bounds import BULK_SIZE, LONE_ANSWER, LONE_BULK, MAX_PENDING, MAX_UNSENT, READ_SIZE, TURN
 from mcproxy.l7.core import Core, Ending, Record, Turn
 from mcproxy.l7.sockets.backend_link import BackendLink, BeginAgain, Contradicted
 from mcproxy.l7.sockets.channel import Channel
@@ -322,9 +322,10 @@ class Drive:
         else:
             sinks = [] if self._link.side is None else [self._link.side]
         alone = len(self._session.shared.sessions) == 1
-        size = LONE_BULK if alone and sinks and not any(sink.channel.unsent for sink in sinks) else BULK_SIZE
+        delays_nobody = alone and sinks and not any(sink.channel.unsent for sink in sinks)
         if side is self._client:
-            return size
+            return LONE_BULK if delays_nobody else BULK_SIZE
+        size = LONE_ANSWER if delays_nobody else BULK_SIZE
         return self._core.bulk_read(READ_SIZE if self._client.backlog.is_full else size)
 
     def _send(self) -> None:

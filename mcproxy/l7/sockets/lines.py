@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from gevent.hub import get_hub
 
-from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, READ_SIZE, TURN
+from mcproxy.l7.bounds import BULK_SIZE, LONE_ANSWER, READ_SIZE, TURN
 from mcproxy.l7.core import Line, LinedCore, LineState, Turn
 from mcproxy.l7.sockets.its_turns import ItsTurns
 from mcproxy.l7.sockets.pool import Pool
@@ -346,4 +346,4 @@ def _bulk_size(session: OpenSession, client: ClientSide) -> int:
     if client.backlog.is_full:
         return READ_SIZE
     alone = len(session.shared.sessions) == 1
-    return LONE_BULK if alone and not client.channel.unsent else BULK_SIZE
+    return LONE_ANSWER if alone and not client.channel.unsent else BULK_SIZE

@@ -11,7 +11,7 @@ import gevent
 import pytest
 from gevent.hub import get_hub
 
-from mcproxy.l7.bounds import BULK_SIZE, LONE_BULK, READ_SIZE
+from mcproxy.l7.bounds import BULK_SIZE, LONE_ANSWER, LONE_BULK, READ_SIZE
 from mcproxy.l7.sockets.channel import Channel
 from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.net.raw import RawSocket
@@ -168,11 +168,12 @@ def test_the_only_session_reads_more_at_once(stage: Callable[..., Stage]) -> Non
     on.until(lambda: on.backends)
     assert on.drive._link.side
     sinks = on._stream, on.drive._link.side.channel
-    for sessions, unsent, size in ((1, 0, LONE_BULK), (1, 1, BULK_SIZE), (2, 0, BULK_SIZE)):
+    alone, others = (LONE_ANSWER, LONE_BULK), (BULK_SIZE, BULK_SIZE)
+    for sessions, unsent, each in ((1, 0, alone), (1, 1, others), (2, 0, others)):
         on.session.shared.sessions = [None] * sessions
         for sink in sinks:
             sink.unsent = unsent
-        for far, sizes in ((on.backends[0], on.core.bulk), (on.client, Sized.sizes)):
+        for far, sizes, size in zip((on.backends[0], on.client), (on.core.bulk, Sized.sizes), each, strict=True):
             far.setblocking(False)
             sizes.clear()
             while len(sizes) < 4:
