@@ -31,6 +31,7 @@ from typing import Protocol
 
 from mcproxy.l7.bounds import TURN
 from mcproxy.model import End, Exchanges
+from mcproxy.wire.http2 import Piece
 
 Record = Callable[[Exchanges], None]  # is given exchanges that have ended, each of them once; must not raise
 
@@ -255,7 +256,7 @@ class Line(Protocol):
     def failed(self, status: int, why: str, now: float) -> None:
         """There will be none: its request gets `status`, 502, 503 or 504. The line is SPENT."""
 
-    def take(self) -> bytes:
+    def take(self) -> Piece:
         """Bytes for the backend, each once."""
 
     def sent(self, unsent: int, now: float) -> None:

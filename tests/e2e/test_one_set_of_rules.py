@@ -75,7 +75,7 @@ class Rig:
                 line.connected("h2", False, NOW)
         if self._line is None:
             return b""
-        data = self._line.take()
+        data = bytes(self._line.take())
         self._line.sent(0, NOW)
         return data
 

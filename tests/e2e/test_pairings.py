@@ -86,7 +86,7 @@ class Pairing:
                     line.connected(self._version, False, NOW)
         if self._line is None:
             return b""
-        data = self._line.take()
+        data = bytes(self._line.take())
         self._line.sent(0, NOW)
         return data
 

@@ -143,7 +143,7 @@ class Book:
 
     def take_for_backend(self) -> bytes:
         """What goes to the backend now; the backend gets it."""
-        up = self.line.take() if self.line is not None else b""
+        up = bytes(self.line.take()) if self.line is not None else b""
         if up and self.line is not None:
             if self.line.state is LineState.BUSY:
                 self.line.sent(0, self.now)

@@ -196,12 +196,12 @@ class BackendLine:
             exchange.on_refused(status, why)
         self._lines.settle(now)
 
-    def take(self) -> bytes:
-        """Bytes for the backend."""
+    def take(self) -> Piece:
+        """Bytes for the backend; a body's piece that is alone is not copied."""
         if self.connection is None:
             return b""
         out = self.connection.out
-        data = b"".join(out)
+        data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         self._unsent += len(data)
         return data

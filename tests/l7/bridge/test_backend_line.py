@@ -49,7 +49,7 @@ def test_a_line_asks_for_a_connection_and_the_request_goes_with_it() -> None:
     line.connected("http/1.1", False, 1.0)
     assert (line.state, line.version, line.reused) == (LineState.BUSY, "http/1.1", False)
     assert desk.lines.take() == [line], "there is something to send"
-    assert line.take().startswith(b"GET / HTTP/1.1\r\n")
+    assert bytes(line.take()).startswith(b"GET / HTTP/1.1\r\n")
     assert not desk.settled, "nothing follows for the client"
 
 
@@ -231,3 +231,17 @@ def test_a_dropped_line_says_whether_its_request_may_have_been_processed() -> No
     sent.connected("http/1.1", False, 1.0)
     assert sent.drop() is Processed.POSSIBLY
     assert repr(sent).startswith("<BackendLine spent <Http1Connection")
+
+
+def test_a_large_piece_of_an_upload_is_not_copied() -> None:
+    desk = Desk()
+    body = bytes(2 * MAX_UNSENT)
+    on = Between(request_head(b"POST", length=len(body)), has_body=True, new_end=desk.lines.line_for)
+    line = line_of(on)
+    line.connected("http/1.1", False, 1.0)
+    line.take()  # the head
+    line.sent(0, 1.0)
+    on.send(body, end=True)
+    piece = line.take()
+    assert isinstance(piece, memoryview)
+    assert (piece.obj is body, len(piece)) == (True, MAX_UNSENT)
