@@ -314,19 +314,16 @@ class Drive:
 
     def _bulk_size(self, side: Side) -> int:
         """Bytes of one bulk read: many, if no other session waits and the other side has taken what was read before."""
+        alone, client = len(self._session.shared.sessions) == 1, self._client
+        if side is not client:
+            size = LONE_ANSWER if alone and client.has_all else BULK_SIZE
+            return self._core.bulk_read(READ_SIZE if client.backlog.is_full else size)
         sinks: list[Side]
-        if side is not self._client:
-            sinks = [self._client]
-        elif self._lines is not None:
+        if self._lines is not None:
             sinks = [conn for _, conn in self._lines.in_use()]
         else:
             sinks = [] if self._link.side is None else [self._link.side]
-        alone = len(self._session.shared.sessions) == 1
-        delays_nobody = alone and sinks and not any(sink.channel.unsent for sink in sinks)
-        if side is self._client:
-            return LONE_BULK if delays_nobody else BULK_SIZE
-        size = LONE_ANSWER if delays_nobody else BULK_SIZE
-        return self._core.bulk_read(READ_SIZE if self._client.backlog.is_full else size)
+        return LONE_BULK if alone and sinks and not any(sink.channel.unsent for sink in sinks) else BULK_SIZE
 
     def _send(self) -> None:
         """Send to both sides, over a new backend connection if the core asks for one."""

@@ -346,4 +346,4 @@ def _bulk_size(session: OpenSession, client: ClientSide) -> int:
     if client.backlog.is_full:
         return READ_SIZE
     alone = len(session.shared.sessions) == 1
-    return LONE_ANSWER if alone and not client.channel.unsent else BULK_SIZE
+    return LONE_ANSWER if alone and client.has_all else BULK_SIZE

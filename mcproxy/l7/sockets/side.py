@@ -119,6 +119,11 @@ class ClientSide(Side):
         """Whether anything waits for it, here or, `kept` bytes, in the core, or did at the last count."""
         return bool(kept or self.channel.unsent or self._counted)
 
+    @property
+    def has_all(self) -> bool:
+        """Whether nothing waits for it, here or at the last count in the core."""
+        return not (self.channel.unsent or self._counted)
+
     def takes_more(self, kept: int) -> bool:
         """Count what waits for it, here and, `kept` bytes, in the core. Whether to read the backend."""
         unsent = self.channel.unsent
