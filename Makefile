@@ -10,7 +10,7 @@ CALM := env --block-signal=INT
 TESTERS := $(shell cores=$$(nproc); echo $$((cores < 5 ? cores * 3 / 2 : 8)))
 
 .DEFAULT_GOAL := help
-.PHONY: help all build test differences fuzz bench soak soak-quick test-compiled test-pure lint types proto man proto-lint fmt devserver docker clean
+.PHONY: help all build test differences fuzz bench soak soak-quick compiled test-compiled test-pure lint types proto man proto-lint fmt devserver docker clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,7 +43,10 @@ soak: $(VENV)/.installed ## an hour of mixed traffic with faults: nothing may fa
 soak-quick: $(VENV)/.installed ## the same for ten minutes
 	$(BIN)/python -m tests.soak --minutes 10
 
-test-compiled: $(VENV)/.installed ## compile a copy with mypyc, in build/compiled, and run the data path's tests there
+compiled: $(VENV)/.installed ## compile a copy with mypyc, in build/compiled
+	$(BIN)/python tests/compiled.py --compile
+
+test-compiled: compiled ## the data path's tests in that copy
 	$(BIN)/python tests/compiled.py
 
 test-pure: $(VENV)/.installed ## the tests without sockets and files under each other Python found, or PYTHONS="..."
