@@ -197,10 +197,10 @@ class Core(Protocol):
     def bulk_read(self, most: int) -> int:
         """How many bytes to read of a backend that sends in bulk, if it may be about `most`."""
 
-    def take_for_client(self) -> bytes:
-        """Bytes for the client, each once; b"" is nothing. After every call, and once more at `ending`."""
+    def take_for_client(self) -> Sequence[Piece]:
+        """Bytes for the client, each once, in pieces. After every call, and once more at `ending`."""
 
-    def take_for_backend(self) -> bytes:
+    def take_for_backend(self) -> Sequence[Piece]:
         """Bytes for the backend, each once; the first ones go with the dial. Never while `wants_dial`."""
 
     def take_ended(self) -> Exchanges:
@@ -256,7 +256,7 @@ class Line(Protocol):
     def failed(self, status: int, why: str, now: float) -> None:
         """There will be none: its request gets `status`, 502, 503 or 504. The line is SPENT."""
 
-    def take(self) -> Piece:
+    def take(self) -> Sequence[Piece]:
         """Bytes for the backend, each once."""
 
     def sent(self, unsent: int, now: float) -> None:

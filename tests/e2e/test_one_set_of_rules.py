@@ -68,20 +68,20 @@ class Rig:
         if isinstance(core, Relay):
             if core.wants_dial:
                 core.dialling()
-            return core.take_for_backend()
+            return b"".join(core.take_for_backend())
         for line in core.take_lines():
             if line.state is LineState.WANTED:
                 self._line = line
                 line.connected("h2", False, NOW)
         if self._line is None:
             return b""
-        data = bytes(self._line.take())
+        data = b"".join(self._line.take())
         self._line.sent(0, NOW)
         return data
 
     def taken(self) -> bytes:
         """What waits for the client."""
-        return self._core.take_for_client()
+        return b"".join(self._core.take_for_client())
 
     def ended(self) -> list[FinishedExchange]:
         """The exchanges that are over."""
@@ -92,7 +92,7 @@ class Rig:
         self._client.in_turns(data, NOW)
         while True:
             answer = self.recorder.receive(self._take_for_backend())
-            self.got += self._core.take_for_client()
+            self.got += b"".join(self._core.take_for_client())
             if not answer:
                 return
             self._backend.in_turns(answer, NOW)

@@ -78,7 +78,7 @@ class Pairing:
         if isinstance(core, Relay):
             if core.wants_dial:
                 core.dialling()
-            return core.take_for_backend()
+            return b"".join(core.take_for_backend())
         while lines := core.take_lines():
             for line in lines:
                 if line.state is LineState.WANTED:
@@ -86,7 +86,7 @@ class Pairing:
                     line.connected(self._version, False, NOW)
         if self._line is None:
             return b""
-        data = bytes(self._line.take())
+        data = b"".join(self._line.take())
         self._line.sent(0, NOW)
         return data
 
@@ -99,7 +99,7 @@ class Pairing:
             answer = self.recorder.receive(up)
             if answer:
                 self._backend.in_turns(answer, NOW)
-            self.got += self._core.take_for_client()
+            self.got += b"".join(self._core.take_for_client())
             moved = bool(up or answer)
 
     @property

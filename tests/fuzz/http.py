@@ -315,11 +315,11 @@ def answers(data: bytes) -> Hashable:
     upload = http2.headers(5, bytes(encoder.encode(POST)), False) + http2.data(5, b"hello")
     inbox.in_turns(PREFACE + http2.settings([]) + asked + upload, 0.0)
     relay.take_for_backend()
-    down.feed(relay.take_for_client())
+    down.feed(b"".join(relay.take_for_client()))
     Inbox(relay.receive_from_backend).in_turns(http2.settings([]) + data, 0.1)
     relay.tick(1.0, 300.0)
     relay.take_for_backend()
-    seen = down.feed(relay.take_for_client())
+    seen = down.feed(b"".join(relay.take_for_client()))
     assert not down.tail, "half a frame"
     decoder = Decoder(max_header_list_size=1 << 30)
     ended: set[int] = set()

@@ -4,7 +4,9 @@ What a test of one room needs:
     hub, worker_bench, clock
                            a hub in a thread of its own, and workers on it; a clock that the test winds
     resolver               a resolver that answers what the test says, or nothing for a while
-    socket_pairs, inbox    connected sockets; bytes that are offered to a core again and again
+    socket_pairs, channels, inbox
+                           connected sockets; the same with a channel of l7 on one side; bytes that are offered to
+                           a core again and again
     tables, hellos, hello_reference, geoip_files, certificate_files, odd_certificates
                            values and files of every shape, right and wrong
     drive_stage, lined_stage, pool_stage, tls_gate

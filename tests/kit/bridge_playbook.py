@@ -143,7 +143,7 @@ class Book:
 
     def take_for_backend(self) -> bytes:
         """What goes to the backend now; the backend gets it."""
-        up = bytes(self.line.take()) if self.line is not None else b""
+        up = b"".join(self.line.take()) if self.line is not None else b""
         if up and self.line is not None:
             if self.line.state is LineState.BUSY:
                 self.line.sent(0, self.now)
@@ -185,7 +185,7 @@ class Book:
 
     def got(self) -> bytes:
         """What the client has got since the last look."""
-        return self.bridge.take_for_client()
+        return b"".join(self.bridge.take_for_client())
 
     def closing(self) -> bool:
         return self.bridge.ending is not None

@@ -1,7 +1,7 @@
 """A drive on a stage: its core keeps its calls, its sockets' far ends are the test's."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,6 +22,7 @@ from mcproxy.net.raw import IoWatcher, RawSocket
 from mcproxy.net.session import Session
 from mcproxy.net.sweep import Sweeper
 from mcproxy.net.turns import Turns
+from mcproxy.wire.http2 import Piece
 from tests.kit.peers import DEADLINE
 
 
@@ -128,13 +129,13 @@ class Telling:
         ended, self.over = self.over, []
         return ended
 
-    def take_for_client(self) -> bytes:
+    def take_for_client(self) -> Sequence[Piece]:
         data, self.to_client = self.to_client, b""
-        return data
+        return (data,) if data else ()
 
-    def take_for_backend(self) -> bytes:
+    def take_for_backend(self) -> Sequence[Piece]:
         data, self.to_backend = self.to_backend, b""
-        return data
+        return (data,) if data else ()
 
 
 class Later(Turns):

@@ -117,8 +117,8 @@ class MemoryClient:
     def send(self, data: bytes) -> None:
         self._from_client.in_turns(data, self.now)
         while True:
-            up = self.relay.take_for_backend()
-            self.inbox += self.cutter.feed(self.relay.take_for_client())
+            up = b"".join(self.relay.take_for_backend())
+            self.inbox += self.cutter.feed(b"".join(self.relay.take_for_client()))
             if not up:
                 return
             self._from_backend.in_turns(self.backend.receive(up), self.now)

@@ -60,7 +60,7 @@ class Lanes:
             if not self.keeps_waiting:
                 self.connect()
         elif lane is not None:
-            lane.got += line.take()
+            lane.got += b"".join(line.take())
             if line.state is LineState.BUSY:
                 line.sent(self.unsent, self.now)
             elif line.state is LineState.FREE:
@@ -129,7 +129,7 @@ class Bridged(MemoryClient):
                 if lane.got.endswith((b"\r\n\r\n", b"0\r\n\r\n")):
                     lane.take()
                     self.lanes.send(self._answer, lane)
-        self.inbox += self.cutter.feed(self.bridge.take_for_client())
+        self.inbox += self.cutter.feed(b"".join(self.bridge.take_for_client()))
 
     def do(self, what: Callable[..., None], *args: object) -> None:
         """The backend does something."""

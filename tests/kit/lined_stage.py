@@ -14,6 +14,7 @@ from mcproxy.l7.sockets.pooled import HTTP1, Made
 from mcproxy.model import Backend
 from mcproxy.stats import Stats
 from mcproxy.table import Live, Table
+from mcproxy.wire.http2 import Piece
 from tests.kit.drive_stage import Stage, Telling
 from tests.kit.pool_stage import LISTENER, route
 
@@ -62,9 +63,9 @@ class PlayedLine:
         self.state = LineState.SPENT
         self._tell("failed", status, why)
 
-    def take(self) -> bytes:
+    def take(self) -> Sequence[Piece]:
         data, self.out = self.out, b""
-        return data
+        return (data,) if data else ()
 
     def sent(self, unsent: int, now: float) -> None:
         self._tell("sent", unsent)

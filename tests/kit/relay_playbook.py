@@ -58,12 +58,12 @@ class Book:
         self.take_down()
 
     def collect(self) -> None:
-        data = self.relay.take_for_backend()
+        data = b"".join(self.relay.take_for_backend())
         if not self._greeted and data:
             assert data.startswith(PREFACE)
             data, self._greeted = data[len(PREFACE) :], True
         self.to_backend += self.up.feed(data)
-        self.to_client += self.down.feed(self.relay.take_for_client())
+        self.to_client += self.down.feed(b"".join(self.relay.take_for_client()))
 
     def client(self, data: bytes) -> None:
         self.from_client.in_turns(data, self.now)

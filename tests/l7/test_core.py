@@ -22,4 +22,4 @@ def test_a_core_has_all_that_its_driver_asks_for(core: Core) -> None:
     asked = {*Core.__annotations__, *(name for name in vars(Core) if not name.startswith("_"))}
     assert not {name for name in asked if not hasattr(core, name)}
     assert not core.ending
-    assert (core.take_for_client(), core.take_for_backend(), core.take_ended()) == (b"", b"", [])
+    assert (core.take_for_client(), core.take_for_backend(), core.take_ended()) == ((), (), [])

@@ -8,6 +8,7 @@ the whole.
 Bodies are not copied: a chunk's size, its data and its end are three items of what `take` joins.
 """
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final
 
@@ -16,6 +17,7 @@ from mcproxy.l7.bridge.ends import BackendFault
 from mcproxy.l7.bridge.heads import AnswerHead, field_lines
 from mcproxy.l7.bridge.translate import accept_key
 from mcproxy.l7.core import ExchangeEnd
+from mcproxy.l7.pieces import taken
 from mcproxy.wire.fields import BODILESS
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http1 import Head
@@ -68,12 +70,9 @@ class Http1Answers:
     def __repr__(self) -> str:
         return f"<Http1Answers {self._writing.value}{' broken' if self.broken else ''}>"
 
-    def take(self) -> bytes:
+    def take(self) -> Sequence[Piece]:
         """Bytes for the client, each once."""
-        out = self._out
-        data = b"".join(out)
-        out.clear()
-        return data
+        return taken(self._out)
 
     @property
     def wait(self) -> bool:

@@ -15,6 +15,7 @@ from mcproxy.l7.bridge.heads import Forwarded, RequestHead
 from mcproxy.l7.bridge.http1_connection import Http1Connection
 from mcproxy.l7.bridge.http2_connection import Http2Connection
 from mcproxy.l7.core import ExchangeEnd, Line, LineState, Turn
+from mcproxy.l7.pieces import taken
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import Piece
 
@@ -196,15 +197,13 @@ class BackendLine:
             exchange.on_refused(status, why)
         self._lines.settle(now)
 
-    def take(self) -> Piece:
-        """Bytes for the backend; a body's piece that is alone is not copied."""
+    def take(self) -> Sequence[Piece]:
+        """Bytes for the backend, each once."""
         if self.connection is None:
-            return b""
-        out = self.connection.out
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        self._unsent += len(data)
-        return data
+            return ()
+        pieces = taken(self.connection.out)
+        self._unsent += sum(map(len, pieces))
+        return pieces
 
     def sent(self, unsent: int, now: float) -> None:
         """So many bytes still wait in the drive."""

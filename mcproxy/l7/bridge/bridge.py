@@ -21,6 +21,7 @@ from mcproxy.l7.core import Ending, ExchangeEnd, Line, Turn
 from mcproxy.model import Exchanges
 from mcproxy.native import mypyc_attr
 from mcproxy.wire.fields import forwarded
+from mcproxy.wire.http2 import Piece
 
 
 class ClientConnection(Protocol):
@@ -82,7 +83,7 @@ class ClientConnection(Protocol):
     def drain(self, now: float) -> None:
         """Take no further request."""
 
-    def take(self) -> bytes:
+    def take(self) -> Sequence[Piece]:
         """Bytes for the client, each once."""
 
     def take_ended(self) -> Exchanges:
@@ -225,9 +226,9 @@ class Bridge:
         """Never called."""
         return most
 
-    def take_for_backend(self) -> bytes:
+    def take_for_backend(self) -> Sequence[Piece]:
         """Nothing."""
-        return b""
+        return ()
 
 
 @lru_cache(maxsize=1024)  # clients, half a kilobyte each, most of which come again

@@ -18,6 +18,7 @@ all requests share, pipelined requests behind it are not begun. (There, bytes of
 while: a race that nobody can rely on.) An answer that is complete is delivered, whatever its request still lacks.
 """
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final
 
@@ -34,6 +35,7 @@ from mcproxy.model import End
 from mcproxy.wire.fields import Request
 from mcproxy.wire.http1 import begins_head
 from mcproxy.wire.http1_framing import BadMessage
+from mcproxy.wire.http2 import Piece
 from mcproxy.wire.requests import NOT_IMPLEMENTED, OK
 
 # Members of an enum cost many times as much to read as a global (CONTRIBUTING).
@@ -87,7 +89,7 @@ class Http1Client:
         state = self.ending or self._state.value
         return f"<Http1Client {self._site.hostname} {state} requests={self._meters.requests} {self.exchange!r}>"
 
-    def take(self) -> bytes:
+    def take(self) -> Sequence[Piece]:
         """Bytes for the client, each once."""
         return self._answers.take()
 

@@ -3,9 +3,11 @@
 The client is judged by the code that judges it before an HTTP/2 backend (../http2): its leg, and `FromClient`. What
 passes becomes exchanges in the outlet (stream_outlet.py). The windows are ours, because the backend has none: a body is
 taken as far as a window goes, which opens again as the backend takes it; an answer waits in the leg until the client's
-window opens, and the line that it comes from is not read meanwhile.
+window opens, and the line that it comes from collections.abc import Sequence
+from is not read meanwhile.
 """
 
+from collections.abc import Sequence
 from typing import Final
 from weakref import ref
 
@@ -17,9 +19,10 @@ from mcproxy.l7.core import Ending, ExchangeEnd, Turn
 from mcproxy.l7.http2.client_settings import ClientSettings
 from mcproxy.l7.http2.from_client import Drain, FromClient
 from mcproxy.l7.http2.stream import StreamState
+from mcproxy.l7.pieces import taken
 from mcproxy.model import End, Exchanges
 from mcproxy.native import mypyc_attr
-from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Setting
+from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Piece, Setting
 
 # Members of an enum cost many times as much to read as a global (CONTRIBUTING).
 AWAITED: Final = AnswerState.AWAITED
@@ -76,12 +79,9 @@ class Http2Client:
             or any(each.to_backend.coming is EXPECTING for each in self._outlet.expecting)
         )
 
-    def take(self) -> bytes:
+    def take(self) -> Sequence[Piece]:
         """Bytes for the client, each once."""
-        out = self.leg.out
-        data = b"".join(out)
-        out.clear()
-        return data
+        return taken(self.leg.out)
 
     def take_ended(self) -> Exchanges:
         """Exchanges that are over, each once."""

@@ -17,7 +17,7 @@ client a retry, never an answer. A backend that vanishes without GOAWAY may have
 core.py says what the owner does, and when.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcproxy.l7.core import Ending, ExchangeEnd, Turn
@@ -26,12 +26,13 @@ from mcproxy.l7.http2.client_leg import ClientLeg
 from mcproxy.l7.http2.client_settings import ClientSettings
 from mcproxy.l7.http2.from_client import Drain, FromClient
 from mcproxy.l7.http2.stream import Stream, StreamState
+from mcproxy.l7.pieces import taken
 from mcproxy.l7.relay.backend_leg import BackendLeg, BackendState
 from mcproxy.l7.relay.from_backend import FromBackend
 from mcproxy.model import End
 from mcproxy.wire.fields import forwarded
 from mcproxy.wire.hpack_block import literal
-from mcproxy.wire.http2 import WINDOW_UPDATE_START, ConnectionFault, ErrorCode, goaway
+from mcproxy.wire.http2 import WINDOW_UPDATE_START, ConnectionFault, ErrorCode, Piece, goaway
 
 # Named once: CONTRIBUTING says why.
 _WANTED: Final = BackendState.WANTED
@@ -326,12 +327,9 @@ class Relay:
         """Return how many bytes to read of a backend that sends in bulk."""
         return self._from_backend.bulk_read(most)
 
-    def take_for_client(self) -> bytes:
+    def take_for_client(self) -> Sequence[Piece]:
         """Return what waits for the client; the caller sends it."""
-        out = self.client.out
-        data = b"".join(out)
-        out.clear()
-        return data
+        return taken(self.client.out)
 
     def take_ended(self) -> list[Stream]:
         """Return exchanges that are over, each once; their lines and counters are the caller's."""
@@ -340,11 +338,8 @@ class Relay:
             self.client.ended = []
         return ended
 
-    def take_for_backend(self) -> bytes:
+    def take_for_backend(self) -> Sequence[Piece]:
         """Return what waits for the backend; the caller sends it."""
         if not self.backend.greeted:
-            return b""  # the preface comes first (section 3.4)
-        out = self.backend.out
-        data = b"".join(out)
-        out.clear()
-        return data
+            return ()  # the preface comes first (section 3.4)
+        return taken(self.backend.out)

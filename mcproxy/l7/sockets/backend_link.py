@@ -6,7 +6,7 @@ then that is kept here. What was sent to the backend was HTTP/2, and a server of
 no request has had an effect (RFC 9113, section 3.4).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcproxy.l7.sockets.channel import Channel, Lost, TLSChannel
@@ -16,6 +16,7 @@ from mcproxy.l7.sockets.probe import judge
 from mcproxy.l7.sockets.side import Event, Side
 from mcproxy.model import Reason, Refused
 from mcproxy.net.crew import Crew
+from mcproxy.wire.http2 import Piece
 
 # Bytes of a client that are kept; a backend says what it speaks before a client sends as many.
 MAX_KEPT: Final = 262_144
@@ -69,12 +70,12 @@ class BackendLink:
         self.dialling = Dialling(self._dial, first, deadline, over)
         self.dialling.start(self._crew)
 
-    def send(self, data: bytes) -> None:
+    def send(self, pieces: Sequence[Piece]) -> None:
         """Send, or queue for the dial that is under way. A channel that broke may still have something to read."""
         if self.dialling is not None:
-            self.dialling.put(data)
-        elif self.side is not None and (data or self.side.channel.unsent):
-            self.side.channel.send(data)
+            self.dialling.put(b"".join(pieces))
+        elif self.side is not None and (pieces or self.side.channel.unsent):
+            self.side.channel.send_all(pieces)
 
     def follow(self, side: Side, data: bytes, client: Channel) -> None:
         """Something was read, or has ended, while what the client sends is kept.
@@ -135,7 +136,7 @@ class BackendLink:
         dialling = self.dialling
         return min(usual, dialling.deadline - now) if dialling is not None and dialling.deadline > now else usual
 
-    def drop(self, last: Callable[[], bytes] | None = None) -> None:
+    def drop(self, last: Callable[[], Sequence[Piece]] | None = None) -> None:
         """Close the connection, or give the dial up. `last` returns bytes to send before; None: send nothing more."""
         side, self.side = self.side, None
         dialling, self.dialling = self.dialling, None
@@ -143,8 +144,7 @@ class BackendLink:
             dialling.abandon()
         if side is not None:
             if last is not None:
-                side.channel.put(last())
-                side.channel.flush()
+                side.channel.send_all(last())
             side.close()
             side.channel.end()
             side.channel.close()

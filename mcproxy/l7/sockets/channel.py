@@ -31,6 +31,7 @@ says, for the socket may well be readable. Two things about KeyUpdate are OpenSS
 import ssl
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from socket import SHUT_WR
 from typing import Final
@@ -39,6 +40,7 @@ from gevent.hub import get_hub
 
 from mcproxy.l7.bounds import LONE_BULK, READ_SIZE
 from mcproxy.l7.sockets import tls
+from mcproxy.l7.sockets.records import RECORD, records
 from mcproxy.l7.sockets.tls import TLSSocket
 from mcproxy.native import mypyc_attr
 from mcproxy.net.raw import READ, WRITE, IoWatcher, RawSocket, abort, corked, is_reset, outgoing_queue, unsent
@@ -46,7 +48,7 @@ from mcproxy.net.read_guard import READ_CPU, STEP_CPU, ReadCut, ReadGuard
 from mcproxy.net.turns import Turns
 from mcproxy.wire.http2 import Piece
 
-RECORD: Final = 16_384  # bytes of a full TLS record (RFC 8446, section 5.1)
+MAX_PIECES: Final = 1_024  # of one call (IOV_MAX of Linux)
 # Reads in a row without a byte of HTTP, in EMPTY_SECONDS. Each costs 20 us. A record that comes in the smallest packets
 # there are (536 bytes) takes 31; session tickets and KeyUpdates of an honest peer take a few.
 EMPTY_READS: Final = 1_000
@@ -125,6 +127,28 @@ class Channel:
                 self.unsent = len(data) - sent
                 self.wants_write = True
 
+    def send_all(self, pieces: Sequence[Piece]) -> None:
+        """The same for pieces, in their order; large ones are not copied."""
+        if len(pieces) == 1:
+            self.send(pieces[0])
+        elif self._queue or not pieces:
+            for piece in pieces:
+                self.put(piece)
+            self.flush()
+        elif not self.lost:
+            self.wants_write = self.blocked
+            self._queue_rest(pieces, self._send_pieces(pieces))
+
+    def _queue_rest(self, pieces: Sequence[Piece], sent: int) -> None:
+        """Queue what is behind the `sent` bytes of these pieces."""
+        self.sent += sent
+        for piece in pieces:
+            size = len(piece)
+            if sent < size and not self.lost:
+                self.put(memoryview(piece)[sent:])
+                self.wants_write = True
+            sent = max(0, sent - size)
+
     def put(self, data: Piece) -> None:
         """Queue bytes for `flush`, or drop them if the connection is lost."""
         if data and not self.lost:
@@ -160,6 +184,16 @@ class Channel:
         """Send what the socket takes now; returns how many bytes."""
         try:
             return self.sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._lose(error)
+            return 0
+
+    def _send_pieces(self, pieces: Sequence[Piece]) -> int:
+        """The same for pieces."""
+        try:
+            return self.sock.sendmsg(pieces[:MAX_PIECES])
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -335,6 +369,16 @@ class TLSChannel(Channel):
             return self._send_records(data)
         with corked(self.sock):
             return self._send_records(memoryview(data))
+
+    def _send_pieces(self, pieces: Sequence[Piece]) -> int:
+        done = 0
+        with corked(self.sock):
+            for record in records(pieces):
+                sent = self._send_records(record)
+                done += sent
+                if sent < len(record):
+                    break
+        return done
 
     def _send_records(self, data: Piece) -> int:
         done, write = 0, self._secured.tls.write

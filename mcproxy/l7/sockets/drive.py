@@ -338,8 +338,8 @@ class Drive:
                 self._drop_backend()
             elif self._link.dialling is not None or self._link.side is not None:
                 self._link.send(core.take_for_backend())
-        if (data := core.take_for_client()) or client.unsent:
-            client.send(data)
+        if (pieces := core.take_for_client()) or client.unsent:
+            client.send_all(pieces)
         if client.lost and core.ending is None:
             if client.abuse:
                 core.cut(client.lost, time.monotonic())  # by us, and exchanges under way say why
@@ -352,7 +352,7 @@ class Drive:
         core, shared = self._core, self._session.shared
         core.dialling()
         deadline = shared.sweeper.now() + shared.timeouts.connect
-        self._link.connect(core.take_for_backend(), deadline, self._wake)
+        self._link.connect(b"".join(core.take_for_backend()), deadline, self._wake)
         self._tick_later()
 
     def _drop_backend(self) -> None:
@@ -442,8 +442,8 @@ def _pass_on(core: Core, client: ClientSide, backend: Side) -> bool:
     Many servers open their windows for each 32 KiB of an upload: to have all of a drive go on takes longer than that.
     """
     channel = backend.channel
-    if data := core.take_for_backend():
-        channel.send(data)
+    if pieces := core.take_for_backend():
+        channel.send_all(pieces)
     return core.wants_client is client.reads and not (client.pending or core.stirred or channel.wants_write)
 
 

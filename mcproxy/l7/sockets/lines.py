@@ -151,8 +151,8 @@ class Lines:
     def _go_on(self, line: Line, conn: Pooled, now: float) -> None:
         """Send what there is, and read on if that is wanted; what it could not use before is offered again."""
         channel = conn.channel
-        if data := line.take():
-            channel.send(data)
+        if pieces := line.take():
+            channel.send_all(pieces)
             line.sent(channel.unsent, now)
         if line.half_closed and not (conn.half_closed or channel.unsent):
             conn.half_closed = True
@@ -174,8 +174,8 @@ class Lines:
         if conn is None:
             return
         channel = conn.channel
-        if data := line.take():
-            channel.send(data)
+        if pieces := line.take():
+            channel.send_all(pieces)
         self._let_go(conn)
         is_free = line.state is FREE and conn.is_http1 and not conn.half_closed
         if is_free and conn.pending:
@@ -291,8 +291,8 @@ class Lines:
         Many servers open their windows for each 32 KiB of an upload: to go on then took longer than to send.
         """
         channel, core, client = conn.channel, self._core, self._stage.client
-        if data := line.take():
-            channel.send(data)
+        if pieces := line.take():
+            channel.send_all(pieces)
             line.sent(channel.unsent, now)
             if channel.wants_write:
                 self._watch(line, conn)

@@ -121,7 +121,8 @@ class Lane:
         relay, leg = self.relay, self.relay.client
         Inbox(relay.receive_from_client if of_client else relay.receive_from_backend).in_turns(data, now)
         return (
-            relay.take_for_backend(), relay.take_for_client(), relay.fault, repr(relay), leg.closed.last_id,
+            b"".join(relay.take_for_backend()), b"".join(relay.take_for_client()), relay.fault, repr(relay),
+            leg.closed.last_id,
             repr(leg.budget), repr(leg.windows), leg.up.table.entries, leg.down.table.entries,
             [(s.id, s.state, s.status, s.up_window, s.down_window, s.down_left) for s in leg.streams.values()],
             [(s.id, s.state, s.status, s.received, s.sent, s.ended, s.end) for s in relay.take_ended()],
@@ -251,7 +252,7 @@ def test_a_turn_is_bounded_whatever_comes() -> None:
     book.drop()
     tiny, count = http2.data(1, b"x"), 3 * FRAMES
     assert book.from_client.one_turn(tiny * count + tiny[:-1], book.now)
-    assert len(book.relay.take_for_backend()) == FRAMES * len(tiny)
+    assert len(b"".join(book.relay.take_for_backend())) == FRAMES * len(tiny)
     assert book.from_client.in_turns(b"", book.now) == 3, "the last one finds a frame that is not whole"
     assert not book.from_client.pending
     book.from_client.one_turn(tiny[-1:], book.now)
@@ -267,7 +268,7 @@ def test_faults_of_streams_take_more_of_a_turn() -> None:
         book.now,
     )
     most = -(-TURN // (FRAME_COST + EARLY_END_COST))
-    assert most // 2 < len(Cutter().feed(book.relay.take_for_client())) <= most
+    assert most // 2 < len(Cutter().feed(b"".join(book.relay.take_for_client()))) <= most
 
 
 def test_cancelled_requests_take_more_of_a_turn() -> None:

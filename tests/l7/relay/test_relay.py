@@ -325,7 +325,7 @@ def test_mutated_bytes_never_break_the_relay(seed: int) -> None:
     backend = CarelessBackend()
     backend.greeted = True
     book.from_client.one_turn(bytes(data), book.now)
-    answers = bytearray(backend.receive(book.relay.take_for_backend()))
+    answers = bytearray(backend.receive(b"".join(book.relay.take_for_backend())))
     if answers:
         answers[dice.randrange(len(answers))] = dice.randrange(256)
     book.from_backend.one_turn(bytes(answers), book.now)
@@ -377,14 +377,14 @@ class Machines:
             up = self.client.data_to_send()
             if up:
                 self.from_client.in_turns(up, 0.0)
-            for event in self.backend.receive_data(self.relay.take_for_backend()):
+            for event in self.backend.receive_data(b"".join(self.relay.take_for_backend())):
                 self.serve(event)
             for stream_id in list(self.bodies):
                 self.send(self.backend, stream_id)
             down = self.backend.data_to_send()
             if down:
                 self.from_backend.in_turns(down, 0.0)
-            answers = self.relay.take_for_client()
+            answers = b"".join(self.relay.take_for_client())
             for event in self.client.receive_data(answers):
                 self.take(event)
             if not up and not down and not answers:

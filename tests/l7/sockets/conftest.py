@@ -1,12 +1,18 @@
 """What tests of l7 share."""
 
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from mcproxy.certificates.contexts import server_context
+from mcproxy.certificates.pem import read_pair
+from mcproxy.model import Backend, Mode, Route
+from mcproxy.net.read_guard import ReadGuard
 from tests.kit.drive_stage import Stage
 from tests.kit.lined_stage import LinedStage
+from tests.kit.peers import Authority
 
 
 @pytest.fixture
@@ -34,3 +40,17 @@ def make() -> Iterator[Callable[..., LinedStage]]:
     yield build
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def guard() -> Iterator[ReadGuard]:
+    guard = ReadGuard()
+    yield guard
+    guard.close()
+
+
+@pytest.fixture
+def server(authority: Authority) -> ssl.SSLContext:
+    chain, key = map(str, authority.pair("one.test"))
+    route = Route("one.test", Backend("x", 1), Mode.L7, chain, key)
+    return server_context(route, ["h2", "http/1.1"], read_pair(chain, key))

@@ -45,7 +45,7 @@ def test_bytes_wait_for_the_dial_and_the_last_ones_go_before_the_end(crew: Crew)
     link = BackendLink(dial, crew)
     assert (link.unsent, link.dialled(ignore, may_begin_again=True), repr(link)) == (0, None, "<BackendLink None>")
     link.connect(b"first", 5.0, lambda: over.append(1))
-    link.send(b"second")
+    link.send([b"sec", b"ond"])
     assert (link.unsent, link.dialled(ignore, may_begin_again=True)) == (6, None), "there is no result yet"
     assert [link.until_deadline(now, 1.0) for now in (1.0, 4.5, 6.0)] == [1.0, 0.5, 1.0]
     while not over:
@@ -53,7 +53,7 @@ def test_bytes_wait_for_the_dial_and_the_last_ones_go_before_the_end(crew: Crew)
     assert link.dialled(ignore, may_begin_again=True) is None
     assert link.side
     link.side.channel.flush()
-    link.drop(lambda: b"last")
+    link.drop(lambda: [b"last"])
     assert seen == [b"first"]
     assert (far.recv(20), far.recv(20)) == (b"secondlast", b"")
     assert repr(link) == "<BackendLink None>"

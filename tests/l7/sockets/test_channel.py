@@ -14,17 +14,17 @@ import gevent
 import pytest
 from gevent.hub import get_hub
 
-from mcproxy.certificates.contexts import client_context, server_context
-from mcproxy.certificates.pem import read_pair
+from mcproxy.certificates.contexts import client_context
 from mcproxy.l7.bounds import READ_SIZE
 from mcproxy.l7.sockets import channel as channels
 from mcproxy.l7.sockets.channel import Channel, Lost, TLSChannel
-from mcproxy.model import Backend, Mode, Route
+from mcproxy.l7.sockets.records import RECORD
 from mcproxy.native import COMPILED
 from mcproxy.net.raw import READ, WRITE, RawSocket
 from mcproxy.net.read_guard import ReadGuard
 from mcproxy.net.turns import Turns
 from tests.kit import key_updates
+from tests.kit.channels import client, receive, send, wait
 from tests.kit.peers import DEADLINE, Authority, reset, until
 from tests.kit.socket_pairs import connected
 from tests.kit.tls_gate import Gate
@@ -32,70 +32,6 @@ from tests.kit.tls_gate import Gate
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
 Peer = Callable[[socket.socket], None]
 BULK = 16 << 20
-
-
-def wait(channel: Channel, event: int) -> None:
-    watcher = get_hub().loop.io(channel.sock.fileno(), event)
-    try:
-        get_hub().wait(watcher)
-    finally:
-        watcher.close()
-
-
-def receive(channel: Channel, size: int | None = None) -> bytes:
-    """So many bytes, or everything."""
-    parts: list[bytes] = []
-    while not channel.ended and (size is None or sum(map(len, parts)) < size):
-        parts.append(channel.receive())
-        if not parts[-1] and not channel.ended:
-            wait(channel, READ)
-    return b"".join(parts)
-
-
-def send(channel: Channel, data: bytes) -> None:
-    channel.put(data)
-    channel.flush()
-    while channel.wants_write:
-        wait(channel, WRITE)
-        channel.flush()
-
-
-@pytest.fixture
-def guard() -> Iterator[ReadGuard]:
-    guard = ReadGuard()
-    yield guard
-    guard.close()
-
-
-@pytest.fixture
-def server(authority: Authority) -> ssl.SSLContext:
-    chain, key = map(str, authority.pair("one.test"))
-    route = Route("one.test", Backend("x", 1), Mode.L7, chain, key)
-    return server_context(route, ["h2", "http/1.1"], read_pair(chain, key))
-
-
-def client(authority: Authority, then: Peer, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Peer:
-    """Does a handshake, then something."""
-
-    def run(sock: socket.socket) -> None:
-        context = authority.client_context()
-        context.minimum_version = context.maximum_version = version
-        context.set_alpn_protocols(["http/1.1"])
-        with context.wrap_socket(sock, server_hostname="one.test") as secured:
-            then(secured)
-            if secured.fileno() >= 0:
-                end(secured)
-
-    return run
-
-
-def end(sock: socket.socket) -> None:
-    """A bare FIN; what the server has sent (tickets) is read, for the kernel resets where it is not."""
-    socket.socket.shutdown(sock, socket.SHUT_WR)
-    sock.setblocking(True)
-    with suppress(ssl.SSLError, BrokenPipeError):  # OpenSSL may answer the missing close_notify with an alert
-        while sock.recv(1 << 16):
-            continue
 
 
 def echo_all(sock: socket.socket) -> None:
@@ -157,6 +93,52 @@ def test_bulk_in_is_read_many_records_at_once(authority: Authority, server: ssl.
         channel.close()
 
 
+@pytest.mark.parametrize("secured", [False, True])
+def test_pieces_of_bulk(secured: bool, authority: Authority, server: ssl.SSLContext, guard: ReadGuard) -> None:
+    """They fill the socket again and again, in the midst of a piece or of a record, and keep their order."""
+    pieces = [os.urandom(size) for size in (9, 100_000, 9, 0, 1_000_000, 5, 16_384, *[700] * 1_500, 2_000_000)] * 3
+    digests: list[str] = []
+
+    def hash_all(sock: socket.socket) -> None:
+        digest = hashlib.sha256()
+        while part := sock.recv(1 << 16):
+            digest.update(part)
+        digests.append(digest.hexdigest())
+
+    def finish(sock: socket.socket) -> None:
+        hash_all(sock)
+        sock.close()
+
+    with connected(client(authority, hash_all) if secured else finish) as sock:
+        channel = channels.accept(sock, server, Turns(), guard) if secured else Channel(sock)
+        waited = 0
+        for start in range(0, len(pieces), 1_509):  # the last is sent behind a queue
+            channel.send_all(pieces[start : start + 1_000])
+            channel.send_all(pieces[start + 1_000 : start + 1_509])
+            while channel.wants_write:
+                waited += 1
+                wait(channel, WRITE)
+                channel.has_room()
+                channel.flush()
+        assert waited
+        assert (channel.sent, channel.unsent) == (sum(map(len, pieces)), 0)
+        channel.end()
+        receive(channel)
+        channel.close()
+    assert digests == [hashlib.sha256(b"".join(pieces)).hexdigest()]
+
+
+def test_pieces_for_a_peer_that_has_gone() -> None:
+    with connected(reset) as sock:
+        channel = Channel(sock)
+        while not channel.lost:
+            channel.send_all([bytes(9), bytes(100_000)])
+        assert (channel.unsent, channel.wants_write) == (0, False)
+        channel.send_all([b"x", b"y"])
+        assert channel.unsent == 0
+        channel.abort()
+
+
 def test_an_end_right_behind_a_full_record_is_seen(
     authority: Authority, server: ssl.SSLContext, guard: ReadGuard
 ) -> None:
@@ -165,7 +147,7 @@ def test_an_end_right_behind_a_full_record_is_seen(
 
     def one_record(sock: socket.socket) -> None:
         assert isinstance(sock, ssl.SSLSocket)
-        sock.sendall(bytes(channels.RECORD))
+        sock.sendall(bytes(RECORD))
         sock.setblocking(False)
         with suppress(ssl.SSLError):  # it is sent; the answer may come now or later
             sock.unwrap()
@@ -173,7 +155,7 @@ def test_an_end_right_behind_a_full_record_is_seen(
 
     with connected(client(authority, one_record)) as sock:
         channel = channels.accept(sock, server, Turns(), guard)
-        assert len(receive(channel)) == channels.RECORD
+        assert len(receive(channel)) == RECORD
         assert channel.ended
         assert not channel.lost
         goes_on.set()
@@ -232,8 +214,8 @@ def test_a_key_update_while_a_record_waits(kind: bytes, server: ssl.SSLContext, 
         gate.open = False
         sent = 1
         while not channel.wants_write:
-            channel.send(bytes([255]) * channels.RECORD)
-            sent += channels.RECORD
+            channel.send(bytes([255]) * RECORD)
+            sent += RECORD
         gate.say(kind)
         until(lambda: b"KEYUPDATE\n" in b"".join(gate.told), "s_client to take its command")
         gate.records.release()  # for it has its update sent when it reads

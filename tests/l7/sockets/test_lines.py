@@ -1,7 +1,7 @@
 """The lines of a session on their connections, with a core and lines that keep their calls."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +15,7 @@ from mcproxy.l7.sockets.channel import Channel, Lost
 from mcproxy.l7.sockets.pooled import H2
 from mcproxy.model import End, Reason, Refused
 from mcproxy.net.shared import Cut
+from mcproxy.wire.http2 import Piece
 from tests.kit.drive_stage import Later, is_closed, pour
 from tests.kit.hub import messages, pass_rounds
 from tests.kit.lined_stage import LinedStage, PlayedLine
@@ -84,11 +85,11 @@ def test_answers_of_one_round_leave_in_one_write(make: Make) -> None:
     backends = far(on, 3)
     writes: list[bytes] = []
 
-    def take() -> bytes:
+    def take() -> Sequence[Piece]:
         data, on.core.to_client = on.core.to_client, b""
         if data:
             writes.append(data)
-        return data
+        return (data,) if data else ()
 
     def react(what: tuple[Any, ...]) -> None:
         if what[0] == "received":
@@ -356,7 +357,7 @@ def test_what_only_makes_room_has_its_bytes_sent_and_nothing_else_asked(make: Ma
     (line,), passes, got, size = on.core.lines, [0], [0], 16 << 20
     backend.sendall(b"hello")
     on.until(lambda: line.received)
-    on.core.take_for_client = lambda: bytes(passes.append(1) or 0)  # type: ignore[method-assign, func-returns-value]
+    on.core.take_for_client = lambda: passes.append(1) or ()  # type: ignore[method-assign, func-returns-value]
 
     def is_express(data: bytes) -> bool:
         line.out = bytes(size)
