@@ -27,11 +27,13 @@ Only behind what lets more of a body go to the backend, and nothing else (`expre
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from mcproxy.l7.bounds import TURN
 from mcproxy.model import End, Exchanges
 from mcproxy.wire.http2 import Piece
+
+_NO_CONNECTION: Final = "a core with lines has no connection of its own"
 
 Record = Callable[[Exchanges], None]  # is given exchanges that have ended, each of them once; must not raise
 
@@ -93,6 +95,8 @@ class Turn:
 
 class Core(Protocol):
     """HTTP between a client and a backend, without sockets. `now` is seconds of one monotonic clock."""
+
+    __slots__ = ()
 
     @property
     def ending(self) -> Ending | None:
@@ -227,6 +231,8 @@ class Line(Protocol):
         FREE, SPENT final: the drive takes and sends what is left, and calls nothing else
     """
 
+    __slots__ = ()
+
     @property
     def state(self) -> LineState:
         """See there. Changes only within calls of the core and of the line, and `take_lines` returns it then."""
@@ -243,14 +249,10 @@ class Line(Protocol):
     def half_closed(self) -> bool:
         """Whether to end our side of the connection once all is sent. Never taken back."""
 
-    @property
-    def connection(self) -> object:
-        """How HTTP stands on its connection, for the next line that gets it; once it is FREE."""
-
-    def connected(self, version: str, reused: bool, now: float, left: object = None) -> None:
+    def connected(self, version: str, reused: bool, now: float, left: object = None) -> object:
         """There is a connection, which speaks `version`, "h2" or "http/1.1".
 
-        `reused`: it has carried requests; `left` is the `connection` of the line that had it before.
+        `reused`: it has carried requests; `left` is what the line returned that had it before: how HTTP stands on it.
         """
 
     def failed(self, status: int, why: str, now: float) -> None:
@@ -283,10 +285,44 @@ class Line(Protocol):
 
 
 class LinedCore(Core, Protocol):
-    """A core whose requests have lines; of the rest of `Core`, what is about the one backend connection is unused."""
+    """A core whose requests have lines, and no use for what is about the one backend connection of others."""
+
+    __slots__ = ()
 
     def take_lines(self) -> Sequence[Line]:
         """The lines that the drive is to look at: new ones, ones with bytes to send, and ones that have changed.
 
         After every call of the core or of a line, and once more at `ending`.
         """
+
+    wants_dial: bool = False
+    wants_backend: bool = False
+    has_backend: bool = False
+
+    def dialling(self) -> None:
+        """Never called, for `wants_dial` is false."""
+        raise AssertionError(_NO_CONNECTION)
+
+    def receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:  # noqa: ARG002 - the Core's
+        """Never called, for there is no such connection."""
+        return len(data)
+
+    def express(self, data: bytes, now: float) -> int:  # noqa: ARG002 - the Core's
+        """Never called."""
+        return 0
+
+    def backend_closed(self, now: float) -> None:  # noqa: ARG002 - the Core's
+        """Never called."""
+        raise AssertionError(_NO_CONNECTION)
+
+    def backend_failed(self, status: int, why: str, now: float) -> None:  # noqa: ARG002 - the Core's
+        """Never called."""
+        raise AssertionError(_NO_CONNECTION)
+
+    def bulk_read(self, most: int) -> int:
+        """Never called."""
+        return most
+
+    def take_for_backend(self) -> Sequence[Piece]:
+        """Nothing."""
+        return ()

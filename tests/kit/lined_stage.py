@@ -29,7 +29,7 @@ class PlayedLine:
         self.state = LineState.WANTED
         self.wants_read = True
         self.half_closed = self.again = False
-        self.connection: object = None
+        self.left: object = None
         self.out = b""
         self.told: list[Told] = []
         self.use: Callable[[bytes, Turn], int] = lambda data, _turn: len(data)
@@ -55,9 +55,10 @@ class PlayedLine:
         self.out += data
         self._core.stir(self)
 
-    def connected(self, version: str, reused: bool, now: float, left: object = None) -> None:
+    def connected(self, version: str, reused: bool, now: float, left: object = None) -> object:
         self.become(LineState.BUSY)
         self._tell("connected", version, reused)
+        return self.left
 
     def failed(self, status: int, why: str, now: float) -> None:
         self.state = LineState.SPENT

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 from mcproxy.l7.bounds import RETRY_AFTER
-from mcproxy.l7.bridge.ends import BackendFault
+from mcproxy.l7.bridge.ends import BackendFault, ClientEnd
 from mcproxy.l7.bridge.heads import AnswerHead, field_lines
 from mcproxy.l7.bridge.translate import accept_key
 from mcproxy.l7.core import ExchangeEnd
@@ -50,7 +50,7 @@ HEAD: Final = _Writing.HEAD
 NOTHING: Final = _Writing.NOTHING
 
 
-class Http1Answers:
+class Http1Answers(ClientEnd):
     """Writes the answer to one request at a time, made ready by `begin` and `next_message`."""
 
     __slots__ = ("_head", "_key", "_left", "_out", "_persists", "_writing", "broken", "last")

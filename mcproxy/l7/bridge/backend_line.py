@@ -6,11 +6,11 @@ HTTP/1.1 goes back to the pool of the route (sockets/pool.py), which all clients
 client: its line lasts, and carries the client's next request.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from mcproxy.l7.bridge.bounds import MAX_UNSENT
-from mcproxy.l7.bridge.ends import Answered, BackendConnection, BackendFault, Processed, Takes
+from mcproxy.l7.bridge.ends import Answered, BackendConnection, BackendEnd, BackendFault, Processed, Takes
 from mcproxy.l7.bridge.heads import Forwarded, RequestHead
 from mcproxy.l7.bridge.http1_connection import Http1Connection
 from mcproxy.l7.bridge.http2_connection import Http2Connection
@@ -29,6 +29,8 @@ SPENT: Final = LineState.SPENT
 class Owner(Protocol):
     """Whose lines they are."""
 
+    __slots__ = ()
+
     def settle(self, now: float) -> None:
         """An event of a line has been handled."""
 
@@ -38,13 +40,10 @@ class Lines:
 
     __slots__ = ("_keeps", "_lasting", "_owner", "_slowed", "_stirred", "forwarded", "note")
 
-    def __init__(self, forwarded: Forwarded, keeps: bool, owner: Callable[[], Owner | None]) -> None:
-        """`keeps`: one request is under way at a time, so that a line of HTTP/2 can last.
-
-        `owner` is a weak reference, or the collector would have to find out that nobody needs the two.
-        """
+    def __init__(self, forwarded: Forwarded, keeps: bool, owner: Owner) -> None:
+        """`keeps`: one request is under way at a time, so that a line of HTTP/2 can last."""
         self.forwarded = forwarded
-        self._owner = owner
+        self._owner: Owner | None = owner
         self.note = ""  # what the log says of a backend that had to wait
         self._keeps = keeps
         self._lasting: BackendLine | None = None
@@ -53,7 +52,7 @@ class Lines:
 
     def settle(self, now: float) -> None:
         """An event of a line has been handled."""
-        owner = self._owner()
+        owner = self._owner
         if owner is not None:
             owner.settle(now)
 
@@ -76,7 +75,7 @@ class Lines:
 
     def end(self) -> None:
         """The client's connection ends: let go of the lines, or the collector would have to find out."""
-        self._lasting = None
+        self._lasting = self._owner = None
         self._slowed.clear()
 
     def stir(self, line: "BackendLine") -> None:
@@ -122,13 +121,18 @@ class Lines:
         return stirred
 
 
-class BackendLine:
+class BackendLine(Line, BackendEnd):
     """One way to the backend."""
 
     __slots__ = (
         "_exchange", "_halted", "_lines", "_receiving", "_unsent", "again", "connection", "lagged", "now", "reused",
         "state", "stirred",
     )  # fmt: skip
+    again: bool
+    lagged: float
+    now: float
+    reused: bool
+    state: LineState
 
     def __init__(self, lines: Lines, exchange: Answered) -> None:
         self._lines = lines
@@ -173,7 +177,7 @@ class BackendLine:
         """Whether our side ends once all is sent."""
         return self.connection is not None and self.connection.half_closed
 
-    def connected(self, version: str, reused: bool, now: float, left: object = None) -> None:
+    def connected(self, version: str, reused: bool, now: float, left: object = None) -> object:
         """There is a connection."""
         self.state = BUSY
         self.reused = reused
@@ -188,6 +192,7 @@ class BackendLine:
             exchange.on_ready()
             if exchange.over:
                 self._lines.settle(now)
+        return self.connection
 
     def failed(self, status: int, why: str, now: float) -> None:
         """There will be none."""
@@ -202,7 +207,8 @@ class BackendLine:
         if self.connection is None:
             return ()
         pieces = taken(self.connection.out)
-        self._unsent += sum(map(len, pieces))
+        for piece in pieces:
+            self._unsent += len(piece)
         return pieces
 
     def sent(self, unsent: int, now: float) -> None:

@@ -9,94 +9,22 @@ core.py says what the owner does, and when.
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Protocol
-from weakref import ref
 
-from mcproxy.l7.bridge.backend_line import Lines
+from mcproxy.l7.bridge.backend_line import Lines, Owner
 from mcproxy.l7.bridge.client_http1 import Http1Client
 from mcproxy.l7.bridge.client_http2 import Http2Client
-from mcproxy.l7.bridge.ends import NewEnd, Site
+from mcproxy.l7.bridge.ends import ClientConnection, Site
 from mcproxy.l7.bridge.heads import Forwarded
-from mcproxy.l7.core import Ending, ExchangeEnd, Line, Turn
+from mcproxy.l7.core import Ending, ExchangeEnd, Line, LinedCore, Turn
 from mcproxy.model import Exchanges
-from mcproxy.native import mypyc_attr
 from mcproxy.wire.fields import forwarded
 from mcproxy.wire.http2 import Piece
 
 
-class ClientConnection(Protocol):
-    """One client connection, in one version of HTTP. Its methods are those of core.py."""
-
-    fault: str  # what went wrong, for the log
-
-    def __init__(self, site: Site, new_end: NewEnd, now: float) -> None:
-        """`new_end` makes an exchange's way to the backend."""
-
-    @property
-    def ending(self) -> Ending | None:
-        """How it ends."""
-
-    @property
-    def wants_read(self) -> bool:
-        """Whether to read it."""
-
-    @property
-    def kept(self) -> int:
-        """Bytes of answers that its windows don't allow yet."""
-
-    @property
-    def stirred(self) -> bool:
-        """Whether anything is to be asked or taken: as `LinedCore.stirred`."""
-
-    @property
-    def leaving(self) -> bool:
-        """Whether it ends for want of a request."""
-
-    def leave(self, now: float) -> None:
-        """End, if it is still `leaving`."""
-
-    @property
-    def hurried(self) -> bool:
-        """Whether `tick` is needed sooner than in a second."""
-
-    def receive(self, data: bytes, turn: Turn, now: float) -> int:
-        """Take what the client sent. Returns how many bytes."""
-
-    def closed(self, now: float) -> None:
-        """The client has ended its side."""
-
-    def cut(self, end: ExchangeEnd, why: str, now: float) -> None:
-        """The connection ends where it stands; `end` is how its exchanges end."""
-
-    def settle(self, now: float) -> None:
-        """An event has been handled: do what follows for the connection."""
-
-    def lags(self, now: float) -> None:
-        """It still takes what it was sent before: as `Core.client_lags`."""
-
-    def tick(self, now: float, idle: float) -> None:
-        """Look at deadlines."""
-
-    def give_up(self, now: float) -> None:
-        """Nothing has moved for too long."""
-
-    def drain(self, now: float) -> None:
-        """Take no further request."""
-
-    def take(self) -> Sequence[Piece]:
-        """Bytes for the client, each once."""
-
-    def take_ended(self) -> Exchanges:
-        """Exchanges that are over, each once."""
-
-
-@mypyc_attr(native_class=False)  # for its weak references
-class Bridge:
+class Bridge(LinedCore, Owner):
     """A `LinedCore` (l7/core.py)."""
 
-    __slots__ = (
-        "__weakref__", "_client", "_lines", "give_up", "receive_from_client", "take_ended", "take_for_client",
-    )  # fmt: skip
+    __slots__ = ("_client", "_lines")
 
     def __init__(
         self, version: str, hostname: str, address: str, leads_here: Callable[[bytes], bool], now: float
@@ -106,14 +34,9 @@ class Bridge:
         `leads_here` returns whether another host than `hostname` leads to the connection's route.
         """
         site = Site(hostname, _forwarded(address), leads_here, hostname.encode())
-        self._lines = Lines(site.forwarded, version != "h2", ref(self))
+        self._lines = Lines(site.forwarded, version != "h2", self)
         make: type[ClientConnection] = Http2Client if version == "h2" else Http1Client
-        self._client = client = make(site, self._lines.line_for, now)
-        # What each event calls is theirs, without a call in between.
-        self.receive_from_client = client.receive
-        self.take_for_client = client.take
-        self.take_ended = client.take_ended
-        self.give_up = client.give_up
+        self._client = make(site, self._lines.line_for, now)
 
     def __repr__(self) -> str:
         return f"<Bridge {self._client!r} {self._lines!r}>"
@@ -167,7 +90,23 @@ class Bridge:
             self._lines.end()
         return self._lines.take()
 
+    def take_for_client(self) -> Sequence[Piece]:
+        """Bytes for the client."""
+        return self._client.take()
+
+    def take_ended(self) -> Exchanges:
+        """Exchanges that are over."""
+        return self._client.take_ended()
+
     # What happens to the client
+
+    def receive_from_client(self, data: bytes, turn: Turn, now: float) -> int:
+        """Take what it sent."""
+        return self._client.receive(data, turn, now)
+
+    def give_up(self, now: float) -> None:
+        """Nothing has moved for too long."""
+        self._client.give_up(now)
 
     def client_closed(self, now: float) -> None:
         """The client has ended its side."""
@@ -176,10 +115,12 @@ class Bridge:
     def client_lost(self, now: float) -> None:
         """The client's connection is broken."""
         self._client.cut(ExchangeEnd.CLIENT_GONE, "the client's connection broke", now)
+        self._lines.end()
 
     def cut(self, why: str, now: float) -> None:
         """We end the client's connection where it stands."""
         self._client.cut(ExchangeEnd.CUT, why, now)
+        self._lines.end()
 
     # Time
 
@@ -198,37 +139,6 @@ class Bridge:
         """Look at deadlines."""
         self._lines.tick(now)
         self._client.tick(now, idle)
-
-    # The one backend connection of a core that has no lines
-
-    wants_dial = False
-    wants_backend = False
-    has_backend = False
-
-    def dialling(self) -> None:
-        """Never called, for `wants_dial` is false."""
-
-    def receive_from_backend(self, data: bytes, turn: Turn, now: float) -> int:  # noqa: ARG002 - the Core's
-        """Never called, for there is no such connection."""
-        return len(data)
-
-    def express(self, data: bytes, now: float) -> int:  # noqa: ARG002 - the Core's
-        """Never called."""
-        return 0
-
-    def backend_closed(self, now: float) -> None:
-        """Never called."""
-
-    def backend_failed(self, status: int, why: str, now: float) -> None:
-        """Never called."""
-
-    def bulk_read(self, most: int) -> int:
-        """Never called."""
-        return most
-
-    def take_for_backend(self) -> Sequence[Piece]:
-        """Nothing."""
-        return ()
 
 
 @lru_cache(maxsize=1024)  # clients, half a kilobyte each, most of which come again

@@ -25,7 +25,7 @@ from typing import Final
 from mcproxy.l7.bridge.answer_half import AnswerState
 from mcproxy.l7.bridge.answers_http1 import Http1Answers
 from mcproxy.l7.bridge.bounds import HEAD_SECONDS, KEEP_ALIVE_SECONDS, NEXT_REQUEST_SECONDS, STEP_COST
-from mcproxy.l7.bridge.ends import NewEnd, Site
+from mcproxy.l7.bridge.ends import ClientConnection, NewEnd, Site
 from mcproxy.l7.bridge.exchange import Exchange, Finished, finished
 from mcproxy.l7.bridge.request_half import Coming
 from mcproxy.l7.bridge.request_heads import ReadRequest, RequestHeads
@@ -61,14 +61,14 @@ LAST: Final = State.LAST
 OPEN: Final = State.OPEN
 
 
-class Http1Client:
+class Http1Client(ClientConnection):
     """One client connection. `now` is seconds of the bridge's clock; calls of it never go back."""
 
     kept = 0  # HTTP/1.1 knows no windows
 
     __slots__ = (
         "_answers", "_ended", "_head_begun", "_heads", "_meters", "_new_end", "_since", "_site", "_state", "ending",
-        "exchange", "fault",
+        "exchange",
     )  # fmt: skip
 
     def __init__(self, site: Site, new_end: NewEnd, now: float) -> None:

@@ -9,10 +9,9 @@ from is not read meanwhile.
 
 from collections.abc import Sequence
 from typing import Final
-from weakref import ref
 
 from mcproxy.l7.bridge.answer_half import AnswerState
-from mcproxy.l7.bridge.ends import NewEnd, Site
+from mcproxy.l7.bridge.ends import ClientConnection, NewEnd, Site
 from mcproxy.l7.bridge.request_half import Coming
 from mcproxy.l7.bridge.stream_outlet import StreamOutlet
 from mcproxy.l7.core import Ending, ExchangeEnd, Turn
@@ -21,7 +20,6 @@ from mcproxy.l7.http2.from_client import Drain, FromClient
 from mcproxy.l7.http2.stream import StreamState
 from mcproxy.l7.pieces import taken
 from mcproxy.model import End, Exchanges
-from mcproxy.native import mypyc_attr
 from mcproxy.wire.http2 import ConnectionFault, ErrorCode, Piece, Setting
 
 # Members of an enum cost many times as much to read as a global (CONTRIBUTING).
@@ -34,16 +32,15 @@ DONE: Final = ExchangeEnd.DONE
 BACKEND_ENDED: Final = StreamState.BACKEND_ENDED
 
 
-@mypyc_attr(native_class=False)  # for its weak references
-class Http2Client:
+class Http2Client(ClientConnection):
     """A `ClientConnection` (bridge.py)."""
 
     stirred = True  # perhaps: a backend of HTTP/1.1 sends nothing from which nothing follows
 
-    __slots__ = ("__weakref__", "_end_word", "_judge", "_outlet", "_settings", "ending", "fault", "leg")
+    __slots__ = ("_end_word", "_judge", "_outlet", "_settings", "ending", "leg")
 
     def __init__(self, site: Site, new_end: NewEnd, now: float) -> None:
-        self._outlet = StreamOutlet(site, new_end, ref(self))
+        self._outlet = StreamOutlet(site, new_end)
         self.leg = leg = self._outlet.made_leg(now)
         self._settings = ClientSettings(leg)
         self._judge = FromClient(leg, self._settings, now)
@@ -128,6 +125,7 @@ class Http2Client:
             self._outlet.flush()
         if self.ending is None and self._judge.settle():
             self._end()
+            self._outlet.close()
 
     def lags(self, now: float) -> None:
         """It still takes what it was sent before."""
@@ -186,6 +184,7 @@ class Http2Client:
             self._end()
             for exchange in list(self._outlet.exchanges.values()):
                 exchange.finish(end, why)
+            self._outlet.close()
 
     def _end(self) -> None:
         self._outlet.over = True

@@ -15,14 +15,15 @@ The backend's end of an exchange is a line (backend_line.py): it finds a connect
 there, in the version that was found.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from mcproxy.l7.bridge.heads import AnswerHead, Forwarded, RequestHead
-from mcproxy.l7.core import ExchangeEnd, LineState, Turn
+from mcproxy.l7.core import Ending, ExchangeEnd, LineState, Turn
 from mcproxy.l7.meters import Pace
+from mcproxy.model import Exchanges
 from mcproxy.wire.hpack_block import Field
 from mcproxy.wire.http2 import Piece
 
@@ -73,6 +74,8 @@ class ClientEnd(Protocol):
     number of times, then `end`; behind `tunnel`, `body` only, then `end`. `reset` takes the place of what is missing.
     """
 
+    __slots__ = ()
+
     @property
     def has_room(self) -> bool:
         """Whether more of the answer may be read: false where much waits for the client's window."""
@@ -121,6 +124,8 @@ class Answered(Protocol):
     In order: `on_ready` any number of times; `on_interim` any number of times; `on_head`, `on_body`, `on_end`; or, in
     place of what is missing, `on_reset` or `on_lost`.
     """
+
+    __slots__ = ()
 
     @property
     def over(self) -> bool:
@@ -176,6 +181,8 @@ class BackendEnd(Protocol):
     `let_go` at any time. All calls that send raise BackendFault; then the connection can't be used, and `drop` follows.
     An exchange that goes on after `drop` needs another one.
     """
+
+    __slots__ = ()
 
     @property
     def state(self) -> LineState:
@@ -233,6 +240,8 @@ class BackendConnection(Protocol):
     backend breaks HTTP, or where `Answered` raises it; the connection is of no use then. OtherVersion is one of them.
     """
 
+    __slots__ = ()
+
     version: str  # "h2" or "http/1.1"
     out: list[Piece]  # for the backend; the line takes them
     requests: int  # begun here
@@ -285,3 +294,71 @@ class BackendConnection(Protocol):
 
     def cancel(self) -> None:
         """The request under way is no longer wanted. `reusable` says whether the connection still is."""
+
+
+class ClientConnection(Protocol):
+    """One client connection, in one version of HTTP. Its methods are those of core.py."""
+
+    __slots__ = ("fault",)
+
+    fault: str  # what went wrong, for the log
+
+    def __init__(self, site: Site, new_end: NewEnd, now: float) -> None:
+        """`new_end` makes an exchange's way to the backend."""
+
+    @property
+    def ending(self) -> Ending | None:
+        """How it ends."""
+
+    @property
+    def wants_read(self) -> bool:
+        """Whether to read it."""
+
+    @property
+    def kept(self) -> int:
+        """Bytes of answers that its windows don't allow yet."""
+
+    @property
+    def stirred(self) -> bool:
+        """Whether anything is to be asked or taken: as `LinedCore.stirred`."""
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it ends for want of a request."""
+
+    def leave(self, now: float) -> None:
+        """End, if it is still `leaving`."""
+
+    @property
+    def hurried(self) -> bool:
+        """Whether `tick` is needed sooner than in a second."""
+
+    def receive(self, data: bytes, turn: Turn, now: float) -> int:
+        """Take what the client sent. Returns how many bytes."""
+
+    def closed(self, now: float) -> None:
+        """The client has ended its side."""
+
+    def cut(self, end: ExchangeEnd, why: str, now: float) -> None:
+        """The connection ends where it stands; `end` is how its exchanges end."""
+
+    def settle(self, now: float) -> None:
+        """An event has been handled: do what follows for the connection."""
+
+    def lags(self, now: float) -> None:
+        """It still takes what it was sent before: as `Core.client_lags`."""
+
+    def tick(self, now: float, idle: float) -> None:
+        """Look at deadlines."""
+
+    def give_up(self, now: float) -> None:
+        """Nothing has moved for too long."""
+
+    def drain(self, now: float) -> None:
+        """Take no further request."""
+
+    def take(self) -> Sequence[Piece]:
+        """Bytes for the client, each once."""
+
+    def take_ended(self) -> Exchanges:
+        """Exchanges that are over, each once."""

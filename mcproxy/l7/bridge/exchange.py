@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from mcproxy.l7.bridge.answer_half import AnswerHalf, AnswerState
 from mcproxy.l7.bridge.bounds import EXPECT_SECONDS, FIRST_SETTINGS_SECONDS
-from mcproxy.l7.bridge.ends import BackendFault, ClientEnd, NewEnd, Processed, Site, Takes
+from mcproxy.l7.bridge.ends import Answered, BackendFault, ClientEnd, NewEnd, Processed, Site, Takes
 from mcproxy.l7.bridge.heads import AnswerHead, RequestHead, Upgrade
 from mcproxy.l7.bridge.request_half import Coming, Going, RequestHalf
 from mcproxy.l7.core import ExchangeEnd
@@ -62,10 +62,11 @@ class Finished(NamedTuple):
     head_at: float
 
 
-class Exchange:
+class Exchange(Answered):
     """Times are seconds of the bridge's clock."""
 
     __slots__ = ("end", "grpc_status", "id", "over", "started", "to_backend", "to_client", "why")
+    over: bool
 
     def __init__(self, number: int, client: ClientEnd, new_end: NewEnd, now: float) -> None:
         """`number` is its position among the connection's requests, from 1; `new_end` makes its way to the backend."""

@@ -26,7 +26,7 @@ from mcproxy.l7.bridge.bounds import (
     MAX_UNSENT,
     STEP_COST,
 )
-from mcproxy.l7.bridge.ends import Answered, BackendFault, OtherVersion, Processed, Takes
+from mcproxy.l7.bridge.ends import Answered, BackendConnection, BackendFault, OtherVersion, Processed, Takes
 from mcproxy.l7.bridge.heads import AnswerHead, Forwarded, RequestHead, Upgrade, field_lines
 from mcproxy.l7.bridge.translate import ANSWERS, ReadAnswer, accept_key
 from mcproxy.l7.core import Turn
@@ -86,7 +86,7 @@ AWAITED: Final = _Answer.AWAITED
 POSSIBLY: Final = Processed.POSSIBLY
 
 
-class Http1Connection:
+class Http1Connection(BackendConnection):
     """Methods that send, and `receive`, raise BackendFault."""
 
     __slots__ = (
@@ -94,6 +94,8 @@ class Http1Connection:
         "processed", "requests",
     )  # fmt: skip
     version = "http/1.1"
+    pace: Pace
+    processed: Processed
 
     def __init__(self, now: float, reused: bool, random: Callable[[int], bytes] = os.urandom) -> None:  # noqa: ARG002
         """`random` makes the keys of WebSockets."""

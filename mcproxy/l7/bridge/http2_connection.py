@@ -7,7 +7,7 @@ table is empty, so that no later setting of the backend's asks for more (RFC 754
 from typing import Final
 
 from mcproxy.l7.bridge.bounds import MAX_UNSENT, SHORT_PIECE
-from mcproxy.l7.bridge.ends import Answered, BackendFault, OtherVersion, Processed, Takes
+from mcproxy.l7.bridge.ends import Answered, BackendConnection, BackendFault, OtherVersion, Processed, Takes
 from mcproxy.l7.bridge.from_http2 import FromHttp2
 from mcproxy.l7.bridge.heads import Forwarded, RequestHead, Upgrade
 from mcproxy.l7.bridge.http2_leg import Http2Leg, Http2Stream
@@ -32,15 +32,14 @@ DATA: Final = int(Frame.DATA)
 pack: Final = HEADER.pack
 
 
-class Http2Connection:
+class Http2Connection(BackendConnection):
     """A `BackendConnection` (ends.py)."""
 
-    __slots__ = ("_frames", "_other", "_reused", "express", "leg", "out", "requests", "version")
+    __slots__ = ("_frames", "_other", "_reused", "leg", "out", "requests", "version")
 
     def __init__(self, now: float, reused: bool) -> None:
         self.leg = Http2Leg()
         self._frames = FromHttp2(self.leg, now)
-        self.express = self._frames.opens_windows  # without a call in between
         self._other = False  # the backend has refused the preface: it speaks another version
         self._reused = reused
         self.out = self.leg.out
@@ -146,6 +145,10 @@ class Http2Connection:
             self.out.append(rst_stream(stream.id, ErrorCode.CANCEL))
 
     # The answer
+
+    def express(self, data: bytes, now: float) -> bool:
+        """Take WINDOW_UPDATEs, if that is all."""
+        return self._frames.opens_windows(data, now)
 
     def receive(self, data: bytes, turn: Turn, exchange: Answered | None, now: float) -> int:
         """Judge what came, as far as the turn goes. Returns the bytes taken. Raises BackendFault.

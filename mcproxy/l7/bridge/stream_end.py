@@ -7,6 +7,7 @@ the backend takes it.
 
 from typing import Final, Protocol
 
+from mcproxy.l7.bridge.ends import ClientEnd
 from mcproxy.l7.bridge.heads import AnswerHead
 from mcproxy.l7.core import ExchangeEnd
 from mcproxy.l7.http2.budgets import CREDIT, MAX_HELD
@@ -27,6 +28,8 @@ CONTINUE: Final = encode([(b":status", b"100")])
 class Streams(Protocol):
     """The streams of one client, for the ends of their exchanges."""
 
+    __slots__ = ()
+
     unsent: list["StreamEnd"]  # ends with a piece that waits for the end of the event
 
     @property
@@ -37,7 +40,7 @@ class Streams(Protocol):
         """The stream's exchange is over; the connection's window still lacks `credit` bytes of its body."""
 
 
-class StreamEnd:
+class StreamEnd(ClientEnd):
     """The client's end of one exchange (ends.py): one stream.
 
     A piece of a body waits for what comes next in the same event, so that the last one carries END_STREAM.

@@ -3,16 +3,16 @@
 Each request becomes an exchange, which writes its answer through a `StreamEnd`.
 """
 
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from mcproxy.l7.bridge.ends import NewEnd, Site
 from mcproxy.l7.bridge.exchange import Exchange
 from mcproxy.l7.bridge.heads import RequestHead, Upgrade
-from mcproxy.l7.bridge.stream_end import OPEN, StreamEnd
+from mcproxy.l7.bridge.stream_end import OPEN, StreamEnd, Streams
 from mcproxy.l7.http2.client_leg import ClientLeg
 from mcproxy.l7.http2.frames import PADDED, Verdict, unpadded
 from mcproxy.l7.http2.header_link import HeaderLink, Section
+from mcproxy.l7.http2.outlet import Outlet
 from mcproxy.l7.http2.stream import Stream
 from mcproxy.wire.fields import Request, Trailers
 
@@ -41,47 +41,45 @@ def _neutral(section: Section[Request]) -> RequestHead:
     return RequestHead(request, b"https", regular, upgrade, request.protocol, expects_continue=expects)
 
 
-class Owner(Protocol):
-    """What keeps the leg and its outlet."""
-
-    leg: ClientLeg
-
-
-class StreamOutlet:
+class StreamOutlet(Outlet, Streams):
     """The streams of one client that have an exchange under way."""
 
-    __slots__ = ("_new_end", "_owner", "_site", "exchanges", "expecting", "over", "unsent")
+    __slots__ = ("_leg", "_new_end", "_site", "exchanges", "expecting", "over", "unsent")
 
-    suffix = None  # no head of the client's is repeated
+    suffix: bytes | None = None  # no head of the client's is repeated
 
-    def __init__(self, site: Site, new_end: NewEnd, owner: Callable[[], Owner | None]) -> None:
-        """`owner` is a weak reference."""
+    def __init__(self, site: Site, new_end: NewEnd) -> None:
         self._site = site
         self._new_end = new_end
         self.exchanges: dict[int, Exchange] = {}  # by stream
         self.expecting: list[Exchange] = []  # those of them whose client waits for 100, or did
         self.unsent: list[StreamEnd] = []  # with a piece that waits for the end of the event
         self.over = False  # the connection ends
-        self._owner = owner
+        self._leg: ClientLeg | None = None
 
     def __repr__(self) -> str:
         return f"<StreamOutlet {len(self.exchanges)} exchanges>"
 
     @property
     def leg(self) -> ClientLeg:
-        """The leg whose outlet this is. Its owner keeps it: one that kept the other was garbage."""
-        owner = self._owner()
-        assert owner is not None, "its methods are called by the leg, on behalf of the owner"
-        return owner.leg
+        """The leg whose outlet this is."""
+        leg = self._leg
+        assert leg is not None, "nothing is called before it was made, or once this is closed"
+        return leg
 
     def made_leg(self, now: float) -> ClientLeg:
-        """Make that leg, for the owner."""
+        """Make that leg."""
         up = HeaderLink()
         up.lose_step()  # nobody follows the client's table
         site = self._site
         leg = ClientLeg(site.host, site.leads_here, up, self, now)
         leg.down.lose_step()
+        self._leg = leg
         return leg
+
+    def close(self) -> None:
+        """Let go of the leg, or the collector would have to find out that nobody needs the two."""
+        self._leg = None
 
     def flush(self) -> None:
         """Send the pieces behind which nothing has come."""

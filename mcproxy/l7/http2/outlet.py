@@ -21,6 +21,8 @@ from mcproxy.wire.fields import Request, Trailers
 class Outlet(Protocol):
     """Takes what a client sent. Where a stream is `unwanted`, its DATA, trailers and reset never come here."""
 
+    __slots__ = ()
+
     @property
     def suffix(self) -> bytes | None:
         """Literals behind each head that repeats the client's own bytes; None: heads are never repeated.

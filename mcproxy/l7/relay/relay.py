@@ -20,7 +20,7 @@ core.py says what the owner does, and when.
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mcproxy.l7.core import Ending, ExchangeEnd, Turn
+from mcproxy.l7.core import Core, Ending, ExchangeEnd, Turn
 from mcproxy.l7.http2.budgets import MAX_HELD
 from mcproxy.l7.http2.client_leg import ClientLeg
 from mcproxy.l7.http2.client_settings import ClientSettings
@@ -41,8 +41,10 @@ _GONE: Final = BackendState.GONE
 _NOT_ASKED: Final = Drain.NOT_ASKED
 
 
-class Relay:
+class Relay(Core):
     """One client connection and its backend connection."""
+
+    ending: Ending | None = None  # by FIN always: HTTP/2 itself says that an answer broke off
 
     def __init__(
         self,
@@ -61,7 +63,6 @@ class Relay:
         self.fault = ""  # what went wrong with a connection as a whole, for the log
         self._heard = now  # when the backend last sent anything
         self._end_word = End.CLOSED  # of the connection, for the log
-        self.ending: Ending | None = None  # by FIN always: HTTP/2 itself says that an answer broke off
 
     def __repr__(self) -> str:
         return f"<Relay {self.client!r} {self.backend!r}{f' {self.ending}' if self.ending else ''}>"

@@ -234,10 +234,10 @@ class Drive:
         core = self._core
         client, backend = self._client, self._link.side
         if backend is not None and (backend.pending or backend.end_due):
-            self._hear(backend, core.receive_from_backend, self._backend_ended)
+            self._hear(backend)
         # A backend whose end is known is heard out first: a request taken now would go to a backend that has gone.
         if (client.pending or client.end_due) and not (backend is not None and backend.end_due):
-            self._hear(client, core.receive_from_client, self._client_ended)
+            self._hear(client)
             if core.ending is not None:
                 self._receipts.look()  # before our goodbye, which a client that said its own won't acknowledge
         self._send()
@@ -278,21 +278,25 @@ class Drive:
         if due:
             self._its_turns.ask(self._on)
 
-    def _hear(self, side: Side, receive: Callable[[bytes, Turn, float], int], ended: Callable[[float], object]) -> None:
+    def _hear(self, side: Side) -> None:
         """Have the core take what is pending, then deliver the end, unless pending bytes wait for a turn."""
-        now = time.monotonic()
-        turn, data = self._turn, side.pending
+        now, core = time.monotonic(), self._core
+        turn, data, is_client = self._turn, side.pending, side is self._client
         if data:
             if not side.halted and turn.left > 0:
-                taken = receive(data, turn, now)
+                taken = (
+                    core.receive_from_client(data, turn, now)
+                    if is_client
+                    else core.receive_from_backend(data, turn, now)
+                )
                 side.pending = data = data[taken:] if taken != len(data) else b""
             if data and turn.left <= 0 and not side.halted:
                 side.halted = True
                 self._its_turns.due.append(side.event)
             if side.halted:
                 return
-        if side.end_due and self._core.ending is None:
-            ended(now)
+        if side.end_due and core.ending is None:
+            self._client_ended(now) if is_client else self._backend_ended(now)
 
     def _client_ended(self, now: float) -> None:
         client, core = self._client, self._core

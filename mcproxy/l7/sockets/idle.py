@@ -9,7 +9,7 @@ the very round of the hub in which a request needs it.
 from collections.abc import Callable
 from typing import Final
 
-from mcproxy.l7.sockets.pooled import Fit, Holder, Pooled
+from mcproxy.l7.sockets.pooled import Fit, Holder, Keeper, Pooled
 from mcproxy.net.shared import Shared
 from mcproxy.stats import BackendTally
 
@@ -21,7 +21,7 @@ CHECKED: Final = 0.5  # seconds; no backend ends a connection sooner for being i
 LOOK: Final = 1.0  # seconds between two looks at what is too old, and whether the route is still there
 
 
-class Idle:
+class Idle(Keeper):
     """Idle connections, by the session that they are for. The sweeper visits it while there are any."""
 
     def __init__(

@@ -94,8 +94,8 @@ class Lines:
         """
         if sends:
             self._woken = False
-        take, busy = self._core.take_lines, self._busy
-        while changed := take():
+        core, busy = self._core, self._busy
+        while changed := core.take_lines():
             now = time.monotonic()
             for line in changed:
                 state = line.state
@@ -146,7 +146,7 @@ class Lines:
         conn.begin(self, line)
         self._busy[line] = conn
         self._session.reached(self._pool.route.backend, None if reused else conn.made.took)
-        line.connected(conn.made.version, reused, now, conn.left)
+        conn.left = line.connected(conn.made.version, reused, now, conn.left)
 
     def _go_on(self, line: Line, conn: Pooled, now: float) -> None:
         """Send what there is, and read on if that is wanted; what it could not use before is offered again."""
@@ -181,7 +181,6 @@ class Lines:
         if is_free and conn.pending:
             self._pool.tally.poisoned += 1
         if is_free and not (conn.pending or conn.end_due or channel.unsent or channel.ended or channel.lost):
-            conn.left = line.connection
             self._pool.give_back(conn)
         else:
             self._pool.discard(conn)

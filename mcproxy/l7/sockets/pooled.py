@@ -25,6 +25,8 @@ class Made(NamedTuple):
 class Holder(Protocol):
     """A session, for the connections that its lines use. Nothing of it raises."""
 
+    __slots__ = ()
+
     def connect(self) -> Made:
         """Make a connection, in a greenlet of its own that may outlive the session. Raises Refused, Lost."""
 
@@ -106,6 +108,8 @@ class Pooled(Side):
 
 class Keeper(Protocol):
     """The keeper of idle connections."""
+
+    __slots__ = ()
 
     def unfit(self, conn: Pooled, fit: Fit) -> None:
         """An idle connection is no longer of use."""

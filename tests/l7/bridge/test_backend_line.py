@@ -20,7 +20,7 @@ class Desk:
 
     def __init__(self, keeps: bool = True) -> None:
         self.settled = 0
-        self.lines = Lines(SITE.forwarded, keeps, lambda: self)
+        self.lines = Lines(SITE.forwarded, keeps, self)
 
     def settle(self, now: float) -> None:
         self.settled += 1
