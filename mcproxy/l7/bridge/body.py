@@ -41,8 +41,8 @@ class Body:
         """The client still takes what it was sent before, a 100 among that perhaps."""
         self.progress = self.asked = now
 
-    def add(self, data: bytes) -> None:
-        """Queue a piece that the client sent."""
+    def add(self, data: Piece) -> None:
+        """Queue a piece that the client sent; of a view, `settle` follows."""
         self._waiting.append(data)
         self.waiting_bytes += len(data)
         self.received += len(data)
@@ -54,19 +54,36 @@ class Body:
         self.waiting_bytes = 0
 
     def next_piece(self, room: int) -> Piece:
-        """Take a piece to send, of at most `room` bytes, and keep a copy as long as MAX_REPLAY allows.
+        """Take what waits, at most `room` bytes, and keep a copy as long as MAX_REPLAY allows.
 
-        What is cut is a view: a backend's window may be a small part of what was read at once.
+        What is cut is a view: a backend's window may be a small part of what was read at once. Frames of a client are
+        joined: to frame each of them once more would cost more.
         """
+        piece = self._next(room)
+        if self._waiting and len(piece) < room:
+            pieces, left = [piece], room - len(piece)
+            while self._waiting and left > 0:
+                pieces.append(self._next(left))
+                left -= len(pieces[-1])
+            piece = b"".join(pieces)
+        self.waiting_bytes -= len(piece)
+        if self.replayable:
+            self._keep(piece)
+        return piece
+
+    def _next(self, room: int) -> Piece:
         piece = self._waiting.popleft()
         if len(piece) > room:
             view = memoryview(piece)
             self._waiting.appendleft(view[room:])
             piece = view[:room]
-        self.waiting_bytes -= len(piece)
-        if self.replayable:
-            self._keep(piece)
         return piece
+
+    def settle(self) -> None:
+        """Copy what still waits, if it has reads kept that are more than twice as large."""
+        kept = {id(piece.obj): memoryview(piece.obj).nbytes for piece in self._waiting if isinstance(piece, memoryview)}
+        if sum(kept.values()) > 2 * self.waiting_bytes:
+            self._waiting = deque([b"".join(self._waiting)])
 
     def _keep(self, piece: Piece) -> None:
         """Keep a copy of a piece that is sent, as long as MAX_REPLAY allows."""

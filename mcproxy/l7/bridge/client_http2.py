@@ -121,8 +121,7 @@ class Http2Client(ClientConnection):
     def settle(self, now: float) -> None:
         """Send the pieces that wait, and end the connection once it has nothing left to do."""
         self.leg.now = now
-        if self._outlet.unsent:
-            self._outlet.flush()
+        self._outlet.flush()
         if self.ending is None and self._judge.settle():
             self._end()
             self._outlet.close()

@@ -15,6 +15,7 @@ from mcproxy.l7.bridge.heads import RequestHead, Upgrade
 from mcproxy.l7.core import LineState
 from mcproxy.wire.fields import NO_REQUEST, Request, passed_request_trailers
 from mcproxy.wire.hpack_block import Field
+from mcproxy.wire.http2 import Piece
 
 # Members of an enum cost many times as much to read as a global (CONTRIBUTING).
 BUSY: Final = LineState.BUSY
@@ -151,7 +152,7 @@ class RequestHalf:
         elif head.upgrade is not NO_UPGRADE:
             self._come(UPGRADING)
 
-    def add(self, data: bytes, now: float) -> None:
+    def add(self, data: Piece, now: float) -> None:
         """Some of the message came: a piece of the body, or b"" for its framing only."""
         if data:
             self.body.add(data)

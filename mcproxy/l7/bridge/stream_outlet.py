@@ -5,6 +5,7 @@ Each request becomes an exchange, which writes its answer through a `StreamEnd`.
 
 from typing import Final
 
+from mcproxy.l7.bridge.bounds import SHORT_PIECE
 from mcproxy.l7.bridge.ends import NewEnd, Site
 from mcproxy.l7.bridge.exchange import Exchange
 from mcproxy.l7.bridge.heads import RequestHead, Upgrade
@@ -44,7 +45,7 @@ def _neutral(section: Section[Request]) -> RequestHead:
 class StreamOutlet(Outlet, Streams):
     """The streams of one client that have an exchange under way."""
 
-    __slots__ = ("_leg", "_new_end", "_site", "exchanges", "expecting", "over", "unsent")
+    __slots__ = ("_grown", "_leg", "_new_end", "_site", "exchanges", "expecting", "over", "unsent")
 
     suffix: bytes | None = None  # no head of the client's is repeated
 
@@ -53,6 +54,7 @@ class StreamOutlet(Outlet, Streams):
         self._new_end = new_end
         self.exchanges: dict[int, Exchange] = {}  # by stream
         self.expecting: list[Exchange] = []  # those of them whose client waits for 100, or did
+        self._grown: list[Exchange] = []  # with something for the backend that waits for the end of the event
         self.unsent: list[StreamEnd] = []  # with a piece that waits for the end of the event
         self.over = False  # the connection ends
         self._leg: ClientLeg | None = None
@@ -82,10 +84,17 @@ class StreamOutlet(Outlet, Streams):
         self._leg = None
 
     def flush(self) -> None:
-        """Send the pieces behind which nothing has come."""
-        unsent, self.unsent = self.unsent, []
-        for end in unsent:
-            end.flush()
+        """Send what has come in one event: of each request, and of each answer behind which nothing has come."""
+        if self._grown:
+            grown, self._grown = self._grown, []
+            for exchange in grown:
+                exchange.send_on()
+                if exchange.to_backend.body.waiting_bytes:
+                    exchange.to_backend.body.settle()
+        if self.unsent:
+            unsent, self.unsent = self.unsent, []
+            for end in unsent:
+                end.flush()
 
     def request(self, stream: Stream, block: bytes, section: Section[Request]) -> bytes | None:  # noqa: ARG002
         """Begin an exchange."""
@@ -110,11 +119,18 @@ class StreamOutlet(Outlet, Streams):
         if size > end - start:  # padding goes no further
             exchange.to_client.client.taken(size - (end - start))
         if end > start:
-            exchange.to_backend.add(buf if end - start == len(buf) else buf[start:end], self.leg.now)
+            # A long piece is copied once only, when the event is over.
+            piece = buf[start:end] if end - start < SHORT_PIECE else memoryview(buf)[start:end]
+            exchange.to_backend.add(piece, self.leg.now)
         if stream.state is not OPEN:
             exchange.to_backend.end([])
-        exchange.send_on()
+        self._grow(exchange)
         return None
+
+    def _grow(self, exchange: Exchange) -> None:
+        grown = self._grown
+        if not grown or grown[-1] is not exchange:
+            grown.append(exchange)
 
     def holds(self, stream: Stream, size: int) -> bool:  # noqa: ARG002
         """Never: an exchange has its own end of the request."""
@@ -125,7 +141,7 @@ class StreamOutlet(Outlet, Streams):
         exchange = self.exchanges.get(stream.id)
         if exchange is not None:
             exchange.to_backend.end(section.fields)
-            exchange.send_on()
+            self._grow(exchange)
         return None
 
     def reset(self, stream: Stream, code: int) -> Verdict:  # noqa: ARG002

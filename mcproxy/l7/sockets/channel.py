@@ -145,7 +145,8 @@ class Channel:
         for piece in pieces:
             size = len(piece)
             if sent < size and not self.lost:
-                self.put(memoryview(piece)[sent:])
+                rest = memoryview(piece)[sent:]
+                self.put(bytes(rest) if 2 * len(rest) < memoryview(rest.obj).nbytes else rest)
                 self.wants_write = True
             sent = max(0, sent - size)
 

@@ -85,3 +85,31 @@ def test_cookie_crumbs_are_joined() -> None:
     got = client.lanes.last.take()
     assert got.lower().count(b"cookie:") == 1
     assert b"cookie: a=1; b=2\r\n" in got
+
+
+def test_the_frames_of_one_event_go_as_one_chunk() -> None:
+    client = ready()
+    client.request(1, POST, end=False)
+    client.lanes.last.take()
+    client.send(b"".join(http2.data(1, bytes([65 + number]) * 9_000) for number in range(3)) + http2.data(1, b"", True))
+    body = b"A" * 9_000 + b"B" * 9_000 + b"C" * 9_000
+    assert client.lanes.last.take() == b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+
+def test_the_bodies_of_two_requests_in_one_event_go_apart() -> None:
+    client = ready()
+    for stream_id in (1, 3):
+        client.request(stream_id, POST, end=False)
+    for lane in client.lanes.all:
+        lane.take()
+    client.send(b"".join(http2.data(1 + 2 * (number & 1), b"%d" % number) for number in range(6)))
+    assert [lane.take() for lane in client.lanes.all] == [b"3\r\n024\r\n", b"3\r\n135\r\n"]
+
+
+def test_a_body_behind_which_its_client_cancels_in_the_same_event_is_not_sent() -> None:
+    client = ready()
+    client.request(1, POST, end=False)
+    client.lanes.last.take()
+    client.send(http2.data(1, b"late") + http2.rst_stream(1, ErrorCode.CANCEL))
+    assert client.lanes.last.take() == b""
+    assert ends(client) == [(0, "client reset")]
