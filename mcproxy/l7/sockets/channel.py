@@ -140,15 +140,17 @@ class Channel:
             self._queue_rest(pieces, self._send_pieces(pieces))
 
     def _queue_rest(self, pieces: Sequence[Piece], sent: int) -> None:
-        """Queue what is behind the `sent` bytes of these pieces."""
+        """Queue what is behind the `sent` bytes of these pieces: a copy, for views of it would keep much more."""
         self.sent += sent
+        rest = list[Piece]()
         for piece in pieces:
             size = len(piece)
-            if sent < size and not self.lost:
-                rest = memoryview(piece)[sent:]
-                self.put(bytes(rest) if 2 * len(rest) < memoryview(rest.obj).nbytes else rest)
-                self.wants_write = True
+            if sent < size:
+                rest.append(memoryview(piece)[sent:])
             sent = max(0, sent - size)
+        if rest and not self.lost:
+            self.put(b"".join(rest))
+            self.wants_write = True
 
     def put(self, data: Piece) -> None:
         """Queue bytes for `flush`, or drop them if the connection is lost."""
