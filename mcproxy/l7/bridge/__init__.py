@@ -5,7 +5,7 @@ That is every pairing of versions but HTTP/2 to HTTP/2, which ../relay passes fr
 | file | what it knows |
 | --- | --- |
 | bridge.py | the core: joins a client's connection and its lines |
-| ends.py | the contracts of an exchange with its two ends, in no version's words |
+| ends.py | the contracts of an exchange with its two ends, in no version's words, and of a client's connection |
 | exchange.py | one request and its answer: what holds for every pairing |
 | request_half.py | the request's half: how much has come, how much has gone, whether it may go once more |
 | answer_half.py | the answer's half |

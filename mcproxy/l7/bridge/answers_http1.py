@@ -5,7 +5,8 @@ What is decided here is how the body is framed for this client, and whether its 
 6 and 9.3). An answer must be as long as it says: a client would take the next one for the rest of it, or a part for
 the whole.
 
-Bodies are not copied: a chunk's size, its data and its end are three items of what `take` joins.
+Bodies are not copied: a chunk's size, its data and its end are three pieces, which `take` joins only
+where they are small.
 """
 
 from collections.abc import Sequence

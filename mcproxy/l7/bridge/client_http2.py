@@ -3,8 +3,7 @@
 The client is judged by the code that judges it before an HTTP/2 backend (../http2): its leg, and `FromClient`. What
 passes becomes exchanges in the outlet (stream_outlet.py). The windows are ours, because the backend has none: a body is
 taken as far as a window goes, which opens again as the backend takes it; an answer waits in the leg until the client's
-window opens, and the line that it comes from collections.abc import Sequence
-from is not read meanwhile.
+window opens, and the line that it comes from is not read meanwhile.
 """
 
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ BACKEND_ENDED: Final = StreamState.BACKEND_ENDED
 
 
 class Http2Client(ClientConnection):
-    """A `ClientConnection` (bridge.py)."""
+    """A `ClientConnection` (ends.py)."""
 
     stirred = True  # perhaps: a backend of HTTP/1.1 sends nothing from which nothing follows
 

@@ -24,13 +24,12 @@ from mcproxy.net.raw import READ, WRITE, RawSocket
 from mcproxy.net.read_guard import ReadGuard
 from mcproxy.net.turns import Turns
 from tests.kit import key_updates
-from tests.kit.channels import client, receive, send, wait
+from tests.kit.channels import Peer, client, receive, send, wait
 from tests.kit.peers import DEADLINE, Authority, reset, until
 from tests.kit.socket_pairs import connected
 from tests.kit.tls_gate import Gate
 
 pytestmark = pytest.mark.usefixtures("main_hub", "nothing_left")
-Peer = Callable[[socket.socket], None]
 BULK = 16 << 20
 
 
